@@ -1,0 +1,347 @@
+/* piso.h - the public C interface of PyIsolate's core.
+ *
+ * A session joins two processes: the host, which creates everything, and an extension, which is not
+ * trusted. Each side may call the other, with any number of calls in flight. Messages travel through two
+ * rings in shared memory; while both sides are awake no system call is made. Payloads over a few KiB travel
+ * in an arena of shared buffers and are named by spans. Values are MessagePack (docs/wire-format.md).
+ *
+ * Nothing here knows of Python. Unless a comment says otherwise a function is safe to call from any
+ * thread, does not block, returns 0 or a count on success and a negative code on failure (-errno, or one of
+ * PISO_E...), and leaves its ret_ outputs untouched on failure. Destructors accept NULL and return NULL.
+ */
+#ifndef PISO_H
+#define PISO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define PISO_API __attribute__((visibility("default")))
+
+/* ---- errors ------------------------------------------------------------------------------------- */
+
+enum {
+    PISO_EPROTO = -4001,  /* the peer sent something malformed; the session has been dropped */
+    PISO_EDIED = -4002,   /* the peer's process has ended */
+    PISO_ECLOSED = -4003, /* this side closed the session */
+    PISO_EFORKED = -4004, /* the object belongs to the process that forked this one */
+    PISO_EDEPTH = -4005,  /* values nested deeper than PISO_MAX_DEPTH */
+};
+
+/* piso_strerror: a short text for a negative code. Static storage for PISO_E codes, else thread-local. */
+PISO_API const char *piso_strerror(int error);
+
+/* piso_version: "major.minor.patch" of the library, static storage. */
+PISO_API const char *piso_version(void);
+
+/* ---- values: writing ---------------------------------------------------------------------------- */
+
+#define PISO_MAX_DEPTH 128        /* nesting of containers */
+#define PISO_MAX_SPANS 1024       /* shared buffers in one message */
+#define PISO_INLINE_BODY 4096     /* bodies above this travel in the arena, by themselves */
+#define PISO_BUFFER_THRESHOLD 2048 /* a binding puts byte payloads of at least this size into spans */
+
+/* piso_span: a shared buffer as it is named on the wire. It always lies in the sender's arena unless
+ * segment is not 0 (a segment passed by descriptor; none exist yet). */
+typedef struct piso_span {
+    uint32_t segment;
+    uint32_t generation; /* of the slot; guards against a stale release */
+    uint64_t offset;     /* bytes from the start of the segment, a multiple of 64 */
+    uint64_t length;     /* bytes */
+} piso_span;
+
+#define PISO_WRITER_INLINE 256
+
+/* piso_writer: a growing byte buffer for one message body and the spans it refers to. Fields are private;
+ * the struct is public so that it can live on a stack. The first failure sticks in `error` and turns later
+ * writes into no-ops, so that a caller checks once, at the end. Not thread-safe. */
+typedef struct piso_writer {
+    uint8_t *data;
+    size_t size, capacity;
+    int error;
+    uint32_t nspans, span_capacity;
+    piso_span *spans;
+    uint8_t inline_data[PISO_WRITER_INLINE];
+} piso_writer;
+
+PISO_API void piso_writer_init(piso_writer *w);
+/* piso_writer_fini: frees memory. Spans still in it must have been given back by
+ * piso_session_discard_spans first (piso_session_call and piso_session_reply take them). */
+PISO_API void piso_writer_fini(piso_writer *w);
+/* piso_writer_reset: empties it for reuse, keeps the memory. */
+PISO_API void piso_writer_reset(piso_writer *w);
+
+PISO_API void piso_write_nil(piso_writer *w);
+PISO_API void piso_write_bool(piso_writer *w, bool value);
+PISO_API void piso_write_int(piso_writer *w, int64_t value);   /* shortest form */
+PISO_API void piso_write_uint(piso_writer *w, uint64_t value); /* shortest form */
+PISO_API void piso_write_double(piso_writer *w, double value);
+PISO_API void piso_write_str(piso_writer *w, const char *utf8, size_t size);
+PISO_API void piso_write_bin(piso_writer *w, const void *data, size_t size);
+PISO_API void piso_write_array(piso_writer *w, size_t count); /* then `count` values */
+PISO_API void piso_write_map(piso_writer *w, size_t count);   /* then `count` key, value pairs */
+PISO_API void piso_write_ext(piso_writer *w, int8_t type, const void *data, size_t size);
+/* piso_write_ext_begin / _end: an ext whose payload is written between the two with the functions above.
+ * begin returns a mark for end. Written with the 32-bit length form; may nest. */
+PISO_API size_t piso_write_ext_begin(piso_writer *w, int8_t type);
+PISO_API void piso_write_ext_end(piso_writer *w, size_t mark);
+/* piso_write_raw: appends bytes as they are (a payload of an open ext, or a value encoded before). */
+PISO_API void piso_write_raw(piso_writer *w, const void *data, size_t size);
+/* piso_writer_add_span: appends a span to the message; returns its index or a negative code (also kept in
+ * w->error). The value that refers to it is written by the caller. */
+PISO_API int piso_writer_add_span(piso_writer *w, const piso_span *span);
+
+/* ---- values: reading ---------------------------------------------------------------------------- */
+
+/* piso_reader: a cursor over bytes that nobody else can change (a private copy). Not thread-safe. */
+typedef struct piso_reader {
+    const uint8_t *cursor, *end;
+} piso_reader;
+
+typedef enum piso_kind {
+    PISO_NIL = 1, PISO_BOOL, PISO_INT, PISO_UINT, PISO_DOUBLE, PISO_STR, PISO_BIN, PISO_ARRAY, PISO_MAP, PISO_EXT,
+} piso_kind;
+
+/* piso_item: one decoded item. PISO_UINT only for values above INT64_MAX; everything else is PISO_INT. */
+typedef struct piso_item {
+    piso_kind kind;
+    int8_t ext_type; /* PISO_EXT */
+    union {
+        bool boolean;
+        int64_t integer;
+        uint64_t uinteger;
+        double real;
+        size_t count;                              /* PISO_ARRAY: items; PISO_MAP: pairs */
+        struct { const uint8_t *data; size_t size; } bytes; /* PISO_STR (not checked as UTF-8), _BIN, _EXT */
+    } as;
+} piso_item;
+
+/* piso_read: the next item. 1, or 0 at a clean end, or PISO_EPROTO (truncated, reserved byte, a count larger
+ * than the bytes that are left can hold). Containers are not entered: read their items next. */
+PISO_API int piso_read(piso_reader *r, piso_item *ret_item);
+
+/* ---- extension types (docs/wire-format.md) ------------------------------------------------------- */
+
+enum {
+    PISO_EXT_BIGINT = 1,     /* two's complement, little endian */
+    PISO_EXT_TUPLE = 2,      /* array */
+    PISO_EXT_SET = 3,        /* array */
+    PISO_EXT_FROZENSET = 4,  /* array */
+    PISO_EXT_COMPLEX = 5,    /* two doubles, little endian */
+    PISO_EXT_BYTEARRAY = 6,  /* the bytes */
+    PISO_EXT_MEMORYVIEW = 7, /* [format, shape, readonly, data] */
+    PISO_EXT_STR = 8,        /* a string with lone surrogates, in generalised UTF-8 */
+    PISO_EXT_BUFFER = 9,     /* a span of this message: its index; stands where bytes stand */
+    PISO_EXT_ARRAY = 10,     /* [dtype, shape, strides or order, flags, data] */
+    PISO_EXT_SCALAR = 11,    /* [dtype, data] */
+    PISO_EXT_DATETIME = 12, PISO_EXT_DATE = 13, PISO_EXT_TIME = 14, PISO_EXT_TIMEDELTA = 15,
+    PISO_EXT_DECIMAL = 16, PISO_EXT_UUID = 17, PISO_EXT_PATH = 18,
+    PISO_EXT_ENUM = 19,      /* [registered name, member name] */
+    PISO_EXT_RECORD = 20,    /* [registered name, field values] (dataclass) */
+    PISO_EXT_EXCEPTION = 21, /* see docs/wire-format.md */
+    PISO_EXT_TENSOR = 22, PISO_EXT_REFERENCE = 23, PISO_EXT_STREAM = 24, /* reserved */
+};
+
+/* ---- processes ---------------------------------------------------------------------------------- */
+
+typedef struct piso_process piso_process;
+typedef struct piso_session piso_session;
+
+/* piso_process_status: how a process ended. */
+typedef struct piso_exit {
+    bool known;   /* false: somebody else reaped it */
+    int code;     /* exit status, or -1 */
+    int signal;   /* number of the signal that killed it, or 0 */
+} piso_exit;
+
+/* piso_spawn: what to run. All pointers are only read during piso_session_spawn. */
+typedef struct piso_spawn {
+    const char *const *argv;  /* argv[0] is the path of the program */
+    const char *const *envp;  /* the whole environment. PISO_FD=<n> is added: the channel's descriptor */
+    const char *cwd;          /* or NULL */
+    const char *name;         /* for messages and memfd names */
+    size_t arena_size;        /* virtual bytes of each direction's arena; 0: the default (64 GiB) */
+    bool echo_stderr;         /* pass the child's stderr on to this process's own */
+} piso_spawn;
+
+/* ---- sessions ----------------------------------------------------------------------------------- */
+
+/* piso_session_spawn: creates the channel, starts the process with it (its own process group, no other
+ * descriptor inherited, stdin from /dev/null, stderr captured), and returns the host's end. Does not wait
+ * for the child's handshake: that happens in piso_session_handshake. */
+PISO_API int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session);
+
+/* piso_session_handshake: waits until the child has attached. Blocks up to timeout_ns (-1: for ever).
+ * 0, -ETIMEDOUT, -EINTR (call again), PISO_EDIED, PISO_EPROTO. */
+PISO_API int piso_session_handshake(piso_session *s, int64_t timeout_ns);
+
+/* piso_session_attach: the child's end, from the descriptor in PISO_FD. Blocks until the host's handshake
+ * has been read. From then on the process (and its process group) is killed when the host dies. */
+PISO_API int piso_session_attach(int channel_fd, piso_session **ret_session);
+
+/* piso_session_pair: both ends in one process, for tests and benchmarks; arena_size as in piso_spawn. */
+PISO_API int piso_session_pair(size_t arena_size, piso_session **ret_host, piso_session **ret_child);
+
+PISO_API piso_session *piso_session_ref(piso_session *s);
+PISO_API piso_session *piso_session_unref(piso_session *s); /* closes with the last reference */
+
+/* piso_session_close: no more calls, the peer is told, pending calls fail with PISO_ECLOSED at the next
+ * piso_session_next. The process is left alone. */
+PISO_API void piso_session_close(piso_session *s);
+
+/* piso_session_state: 0 while it works, else the PISO_E code it failed with. Cheap; reads memory only. */
+PISO_API int piso_session_state(const piso_session *s);
+
+/* piso_session_process: the child's process, borrowed; NULL on the child's side and for pairs. */
+PISO_API piso_process *piso_session_process(piso_session *s);
+PISO_API int piso_process_pid(const piso_process *p);
+/* piso_process_wait: 1 and the status when it has ended, 0 when timeout_ns (-1: for ever) went by first. */
+PISO_API int piso_process_wait(piso_process *p, int64_t timeout_ns, piso_exit *ret_exit);
+/* piso_process_kill: sends a signal to the process group of the child; -ESRCH when it has ended. */
+PISO_API int piso_process_kill(piso_process *p, int signal);
+/* piso_process_stderr: copies the last bytes of its stderr (whole lines where possible) to buffer, returns
+ * how many. After piso_process_wait has returned 1 it is complete. */
+PISO_API size_t piso_process_stderr(piso_process *p, char *buffer, size_t size);
+
+/* ---- names -------------------------------------------------------------------------------------- */
+
+/* piso_session_intern: the number for a method name towards this peer. The first use sends the name; the
+ * number is then good for the life of the session. At most 65,536 names of at most 255 bytes. */
+PISO_API int piso_session_intern(piso_session *s, const char *name, size_t size, uint32_t *ret_number);
+/* piso_session_name: the name behind a number that the peer defined, or NULL. *ret_slot is a pointer-sized
+ * cell kept beside the name for the binding's own use (NULL at first). Valid until the session ends. */
+PISO_API const char *piso_session_name(piso_session *s, uint32_t number, size_t *ret_size, void ***ret_slot);
+
+/* ---- calls -------------------------------------------------------------------------------------- */
+
+/* piso_call: one outgoing call, embedded in the caller's own object. The session keeps a pointer to it from
+ * piso_session_call until the event that ends it (PISO_EVENT_REPLY, _ERROR or _FAILED) or until
+ * piso_session_forget. Fields are private. */
+typedef struct piso_call {
+    uint64_t id;          /* 0: not pending */
+    int64_t deadline_ns;  /* CLOCK_MONOTONIC, INT64_MAX: none */
+} piso_call;
+
+#define PISO_NO_DEADLINE INT64_MAX
+
+/* piso_session_call: sends a call. Body: the positional arguments as an array and, with
+ * PISO_CALL_KWARGS, then a map. Takes the writer's spans, leaves its memory. If the ring is full the message
+ * waits in private memory. On failure nothing was sent and the spans are still the writer's. */
+PISO_API int piso_session_call(piso_session *s, piso_call *call, uint32_t object, uint32_t method,
+                               unsigned flags, int64_t deadline_ns, piso_writer *w);
+enum { PISO_CALL_KWARGS = 1, PISO_CALL_NO_REPLY = 2 /* call may be NULL */ };
+
+/* piso_session_reply: answers a request; is_error: the body is an exception. A request is answered once. */
+PISO_API int piso_session_reply(piso_session *s, uint64_t request, bool is_error, piso_writer *w);
+
+/* piso_session_forget: no event will come for this call any more. cancel: the peer is asked to cancel its
+ * handler. Harmless when the call is not pending. */
+PISO_API void piso_session_forget(piso_session *s, piso_call *call, bool cancel);
+
+/* ---- shared buffers ----------------------------------------------------------------------------- */
+
+/* piso_session_alloc: a buffer of `size` bytes in this side's arena, 64-byte aligned, its pages there (no
+ * SIGBUS later), contents undefined. -ENOMEM when arena or system memory is exhausted. */
+PISO_API int piso_session_alloc(piso_session *s, size_t size, piso_span *ret_span, void **ret_data);
+/* piso_session_discard_spans: gives back the spans of a writer that was not sent. */
+PISO_API void piso_session_discard_spans(piso_session *s, piso_writer *w);
+/* piso_session_release: the receiver of a span has finished with it; batched, sent with the next message or
+ * by piso_session_flush. */
+PISO_API void piso_session_release(piso_session *s, const piso_span *span);
+PISO_API void piso_session_flush(piso_session *s);
+/* piso_session_trim: gives free arena memory above keep_bytes back to the system. */
+PISO_API void piso_session_trim(piso_session *s, size_t keep_bytes);
+
+typedef struct piso_stats {
+    uint64_t calls_sent, calls_received, replies_sent, replies_received;
+    uint64_t doorbells_rung;              /* system calls made to wake the peer */
+    uint64_t arena_live, arena_committed; /* bytes of this side's arena in use; backed by memory */
+    uint64_t spans_held;                  /* received and not yet released */
+    uint64_t queued;                      /* messages waiting because the ring is full */
+} piso_stats;
+PISO_API void piso_session_stats(piso_session *s, piso_stats *ret_stats);
+
+/* ---- events ------------------------------------------------------------------------------------- */
+
+typedef enum piso_event_type {
+    PISO_EVENT_REQUEST = 1, /* the peer calls: object, method, flags, body, spans; answer with `id` */
+    PISO_EVENT_CANCEL,      /* the peer no longer waits for request `id` */
+    PISO_EVENT_REPLY,       /* `call` has its result in body */
+    PISO_EVENT_ERROR,       /* `call` has an exception in body */
+    PISO_EVENT_FAILED,      /* `call` ends with `error`: -ETIMEDOUT, PISO_EDIED, PISO_ECLOSED, PISO_EPROTO */
+} piso_event_type;
+
+#define PISO_EVENT_INLINE 512
+
+/* piso_event: one thing that happened. The body is a private copy. Spans that were not taken by
+ * piso_event_take_span are released by piso_event_fini. */
+typedef struct piso_event {
+    piso_event_type type;
+    int error;
+    uint64_t id;
+    piso_call *call;
+    uint32_t object, method;
+    unsigned flags;
+    int64_t deadline_ns; /* of a request, PISO_NO_DEADLINE if none */
+    const uint8_t *body;
+    size_t body_size;
+    uint32_t nspans;
+    piso_span *spans;      /* checked against the peer's arena */
+    piso_session *session; /* borrowed */
+    void *heap;            /* private */
+    uint8_t inline_body[PISO_EVENT_INLINE];
+} piso_event;
+
+/* piso_session_next: takes the next event. 1; 0 when there is none now; a negative code once the session has
+ * failed and every pending call has been reported. Frees nothing of an earlier event. */
+PISO_API int piso_session_next(piso_session *s, piso_event *ret_event);
+PISO_API void piso_event_fini(piso_event *event);
+/* piso_event_take_span: pointer to the bytes of span `index`, which the caller now owns and releases with
+ * piso_session_release. The peer can still write there: read each byte once. NULL if index is out of range
+ * or taken. */
+PISO_API void *piso_event_take_span(piso_event *event, uint32_t index, piso_span *ret_span);
+
+/* piso_session_expire: turns calls whose deadline has passed into PISO_EVENT_FAILED (-ETIMEDOUT; the peer is
+ * told to cancel). Returns the earliest deadline that is left, or PISO_NO_DEADLINE. */
+PISO_API int64_t piso_session_expire(piso_session *s);
+
+/* ---- waiting ------------------------------------------------------------------------------------ */
+
+/* The peer rings the doorbell (a system call) only when this side has said that it sleeps. A thread that
+ * waits for events therefore does, in this order:
+ *
+ *     poll_begin          // while anybody polls, the peer need not ring
+ *     next / spin ...     // piso_session_spin: bounded, adaptive polling
+ *     poll_end            // 1: events came in meanwhile, drain them
+ *     sleep_begin         // 1: events are there, do not sleep; 0: the peer will ring
+ *     poll(2) on piso_session_fd, or piso_session_wait, or an event loop
+ *     sleep_end
+ *
+ * poll_begin/poll_end bracket short stretches: end before running code of unknown length. Several threads
+ * and loops may be in any of these at once. */
+PISO_API bool piso_session_ready(const piso_session *s); /* is an event there? reads memory only */
+PISO_API void piso_session_poll_begin(piso_session *s);
+PISO_API int piso_session_poll_end(piso_session *s);
+/* piso_session_spin: polls for an event within a budget that adapts to how long the peer has been taking;
+ * the budget is 0 with one CPU. 1: an event is there; 0: not within the budget. At most 50 us. */
+PISO_API int piso_session_spin(piso_session *s);
+PISO_API int piso_session_sleep_begin(piso_session *s);
+PISO_API void piso_session_sleep_end(piso_session *s);
+/* piso_session_fd: a descriptor that is readable when the doorbell rang or the peer died; for poll, epoll,
+ * event loops. Level-triggered: piso_session_sleep_end and piso_session_next reset it. */
+PISO_API int piso_session_fd(piso_session *s);
+/* piso_session_wait: sleep_begin, poll, sleep_end: until an event, the peer's death, extra_fd (or -1) is
+ * readable, or timeout_ns (-1: none). 1 event or death, 2 extra_fd, 0 time, -EINTR. */
+PISO_API int piso_session_wait(piso_session *s, int extra_fd, int64_t timeout_ns);
+
+/* piso_now_ns: CLOCK_MONOTONIC. */
+PISO_API int64_t piso_now_ns(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
