@@ -1,0 +1,55 @@
+/* convert.h - Python objects to message bodies and back. Needs the GIL.
+ *
+ * Encoding goes by exact type; what is not listed in docs/wire-format.md is a TypeError that names the type
+ * and where in the arguments it stood ("argument 1['mask'][3]: object of type 'socket' cannot cross"), and the
+ * writer is to be thrown away (core_codec_abandon). Decoding trusts nothing: a malformed body is a
+ * ProtocolError, never a crash, and no name in it is ever imported. */
+#ifndef BINDING_CONVERT_H
+#define BINDING_CONVERT_H
+
+#include "state.h"
+
+/* core_codec: how one session converts. Embedded in the Session object, which owns the references. */
+typedef struct core_codec {
+    core_state *state;
+    piso_session *session; /* buffers are allocated and leased here; NULL (tests): everything inline */
+    PyObject *registry;    /* a Registry */
+} core_codec;
+
+int core_convert_init(PyObject *module, core_state *state);
+int core_convert_visit(core_state *state, visitproc visit, void *arg);
+void core_convert_clear(core_state *state);
+
+/* core_encode_call: positional arguments as an array, then, when kwnames is not NULL or empty, a map; returns
+ * the flags for piso_session_call (0 or PISO_CALL_KWARGS), or -1 with an exception. The vectorcall layout:
+ * args[0..nargs) positional, then one value for each name. */
+int core_encode_call(core_codec *c, piso_writer *w, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+/* core_encode_value: one value (a result). 0 or -1; `where` starts the path in the message ("result"). */
+int core_encode_value(core_codec *c, piso_writer *w, PyObject *value, const char *where);
+/* core_encode_exception: an exception with type name, args, notes, cause, context and formatted traceback.
+ * Never fails for lack of convertible parts (args that cannot cross are sent as their repr); -1 only when out
+ * of memory. */
+int core_encode_exception(core_codec *c, piso_writer *w, PyObject *exception);
+/* core_codec_abandon: gives back the spans of a writer that will not be sent, and resets it. */
+void core_codec_abandon(core_codec *c, piso_writer *w);
+
+/* core_arguments: decoded arguments in vectorcall layout, with one free slot in front for `self`
+ * (PY_VECTORCALL_ARGUMENTS_OFFSET). */
+#define CORE_ARGUMENTS_INLINE 8
+typedef struct core_arguments {
+    PyObject **args;     /* args[-1] is free for the callee */
+    Py_ssize_t nargs;
+    PyObject *kwnames;   /* tuple or NULL */
+    Py_ssize_t total;    /* nargs + keyword values */
+    PyObject *inline_args[CORE_ARGUMENTS_INLINE + 1];
+} core_arguments;
+
+int core_decode_call(core_codec *c, piso_event *event, core_arguments *ret_arguments);
+void core_arguments_clear(core_arguments *a);
+/* core_decode_value: the one value of a reply body; trailing bytes are an error. New reference. */
+PyObject *core_decode_value(core_codec *c, piso_event *event);
+/* core_decode_exception: the exception object (not raised) of an error body; with the remote traceback shown
+ * by the ordinary traceback printer. New reference, or NULL with an exception when malformed. */
+PyObject *core_decode_exception(core_codec *c, piso_event *event);
+
+#endif

@@ -1,0 +1,42 @@
+/* state.h - the module state of _core: its types and what it has looked up once.
+ *
+ * Every file of the binding that defines types has a `core_<file>_init(PyObject *module, core_state *state)`,
+ * called by module.c, which fills its own part; `core_<file>_visit` and `_clear` where it owns references. The
+ * state lives as long as the module; objects keep it alive through their types. */
+#ifndef BINDING_STATE_H
+#define BINDING_STATE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "piso/piso.h"
+
+typedef struct core_convert_state core_convert_state; /* encode.c, decode.c and their kin */
+typedef struct core_async_state core_async_state;     /* calls, dispatch, loops */
+
+typedef struct core_state {
+    /* exception classes (errors.c) */
+    PyObject *error;            /* PyIsolateError(Exception) */
+    PyObject *remote_error;     /* RemoteError(PyIsolateError) */
+    PyObject *extension_died;   /* ExtensionDied(PyIsolateError, ConnectionError) */
+    PyObject *extension_stopped;/* ExtensionStopped(PyIsolateError) */
+    PyObject *protocol_error;   /* ProtocolError(PyIsolateError) */
+    PyObject *forked_error;     /* ForkedProcessError(PyIsolateError, RuntimeError) */
+    PyObject *call_timeout;     /* CallTimeout(PyIsolateError, TimeoutError; on 3.10 also asyncio.TimeoutError) */
+    /* types */
+    PyTypeObject *registry_type; /* Registry (registry.c) */
+    PyTypeObject *lease_type;    /* Lease (lease.c) */
+    PyTypeObject *session_type, *call_type, *method_type;
+    core_convert_state *convert;
+    core_async_state *async;
+} core_state;
+
+extern struct PyModuleDef core_module;
+
+static inline core_state *core_module_state(PyObject *module) {
+    return (core_state *)PyModule_GetState(module);
+}
+/* core_type_state: the state behind an instance of one of our heap types (or a subclass). */
+core_state *core_type_state(PyTypeObject *type);
+
+#endif

@@ -1,0 +1,127 @@
+"""The C extension: sessions between two processes, calls over them, and the conversion of values."""
+
+from collections.abc import Coroutine, Generator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+_T = TypeVar("_T")
+
+__version__: str
+
+class PyIsolateError(Exception):
+    """Base class of the errors of this package."""
+
+class RemoteError(PyIsolateError):
+    """An exception of a class that this side has not registered was raised on the other side.
+
+    Each arrives as an instance of a subclass made with the remote class's name.
+    """
+
+    type_name: str
+    """Module and qualified name of the remote class, for example ``"my_plugin.errors.BadImage"``."""
+
+class ExtensionDied(PyIsolateError, ConnectionError):
+    """The process at the other end has ended."""
+
+    name: str
+    pid: int | None
+    returncode: int | None
+    """Exit status, or minus the signal's number, or None when it is not known."""
+    stderr: str
+    """The last lines that it wrote to stderr."""
+
+class ExtensionStopped(PyIsolateError):
+    """The session was closed on this side."""
+
+class ProtocolError(PyIsolateError):
+    """The other side sent something malformed; the session has been dropped."""
+
+class ForkedProcessError(PyIsolateError, RuntimeError):
+    """A session was used in a process forked from the one that owns it."""
+
+class CallTimeout(PyIsolateError, TimeoutError):
+    """A call did not finish within its time limit."""
+
+class Registry:
+    """The classes that instances may be made of when they arrive: enums, dataclasses, exceptions."""
+
+    def __init__(self) -> None: ...
+    def register(self, cls: type, name: str | None = None, /) -> str:
+        """Allow `cls` under `name` (default: ``module:qualname``); returns the name.
+
+        Raises TypeError when `cls` is none of Enum, dataclass, exception, and ValueError when the name is taken
+        by another class.
+        """
+    def names(self) -> list[str]: ...
+
+class Call(Coroutine[Any, Any, _T], Generic[_T]):
+    """A call on its way: sent when it was made, its result is taken by `await`."""
+
+    def send(self, value: Any, /) -> Any: ...
+    def throw(self, typ: Any, val: Any = ..., tb: Any = ..., /) -> Any: ...
+    def close(self) -> None: ...
+    def cancel(self) -> bool:
+        """Ask the other side to cancel the handler; a later await raises CancelledError."""
+    def done(self) -> bool: ...
+    def __await__(self) -> Generator[Any, Any, _T]: ...
+
+class Method:
+    """A method of an object on the other side, bound to a session."""
+
+    name: str
+    session: Session
+    timeout: float | None
+    sync: bool
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """With sync: call, wait without holding the GIL, return the result. Else: send, return a Call."""
+
+class Session:
+    """One end of a connection between the host and an extension's process."""
+
+    name: str
+    pid: int | None
+    """Process id of the child; None in the child and for pairs."""
+
+    @staticmethod
+    def spawn(
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        name: str,
+        registry: Registry,
+        cwd: str | None = None,
+        arena_size: int = 0,
+        echo_stderr: bool = True,
+    ) -> Session:
+        """Start a process with a channel to it (environment variable PISO_FD is added). OSError if it cannot run."""
+    @staticmethod
+    def attach(fd: int, registry: Registry) -> Session:
+        """The child's end, from the descriptor in PISO_FD."""
+    @staticmethod
+    def pair(registry: Registry, registry2: Registry | None = None) -> tuple[Session, Session]:
+        """Both ends in one process, for tests."""
+    def handshake(self, timeout: float | None = None) -> None:
+        """Wait (without the GIL) until the child has attached: TimeoutError, ExtensionDied."""
+    def register(self, object_id: int, obj: object) -> None:
+        """Answer the peer's calls to `object_id` with methods of `obj` whose names do not start with ``_``."""
+    def unregister(self, object_id: int) -> None: ...
+    def method(
+        self, object_id: int, name: str, *, sync: bool = False, timeout: float | None = None
+    ) -> Method: ...
+    def serve(self) -> Coroutine[Any, Any, None]:
+        """Answer calls until the session ends; for the child's main task."""
+    def close(self) -> None:
+        """Tell the peer, fail pending calls with ExtensionStopped. The process is left alone."""
+    def closed(self) -> bool:
+        """Whether the session has ended, for whatever reason."""
+    def kill(self, signal: int = 9) -> None:
+        """Signal the child's process group; nothing happens when it has ended."""
+    def wait(self, timeout: float | None = None) -> int | None:
+        """The child's exit status (minus the signal's number) or None when `timeout` seconds passed first."""
+    def stderr(self) -> str:
+        """The last lines the child wrote to stderr."""
+    def trim(self) -> None:
+        """Give free shared memory back to the system now."""
+    def stats(self) -> dict[str, int]: ...
+
+def current_session() -> Session | None:
+    """The session whose request is being handled in this context, or None."""

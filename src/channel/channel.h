@@ -1,0 +1,48 @@
+/* channel.h - what joins two processes: two rings, two arenas, two doorbells, one socket.
+ *
+ * The host creates everything: a sealed control memfd with both rings, one sealed sparse memfd for each
+ * direction's arena, an eventfd for each direction, and a SOCK_SEQPACKET pair. The child inherits one end of
+ * the socket only; it receives the rest over it with a HELLO that carries magic, protocol version and sizes,
+ * and answers with the same HELLO when it has mapped them. A received array is writable and its
+ * own, so both arenas are mapped writable in both processes; only the sender allocates. The socket is afterwards used for nothing but its hang-up.
+ *
+ * Rules: (1) every descriptor is close-on-exec; (2) the child's sizes are checked against the fixed protocol;
+ * (3) mappings are not inherited by fork in the host (MADV_DONTFORK); (4) close releases everything, in any
+ * half-built state. Not thread-safe except where said. */
+#ifndef PISO_CHANNEL_CHANNEL_H
+#define PISO_CHANNEL_CHANNEL_H
+
+#include <sys/types.h>
+
+#include "memory/arena.h"
+#include "memory/ring.h"
+
+#define PISO__CHANNEL_MAGIC 0x4f534950u /* "PISO" */
+#define PISO__CHANNEL_VERSION 1u
+
+typedef struct piso__channel {
+    piso__ring_producer tx;
+    piso__ring_consumer rx;
+    piso__arena *arena;         /* buffers this side sends */
+    piso__arena_view peer;      /* buffers the peer sends */
+    int tx_bell, rx_bell;       /* eventfds: ring the peer's; ours */
+    int socket_fd;              /* hang-up: the peer's process (or everything holding it) is gone */
+    /* private */
+    int control_fd, arena_fds[2]; /* [0]: host sends, [1]: child sends */
+    void *control;
+    void *arena_bases[2];
+    uint64_t arena_size;
+} piso__channel;
+
+/* piso__channel_create: the host's end. arena_size 0: the default; when that much address space cannot be
+ * mapped and it was the default, halves it down to 1 GiB. The child's socket is returned close-on-exec (the
+ * spawner dup2s it). The HELLO packet is already sent (it waits in the socket). */
+int piso__channel_create(const char *name, uint64_t arena_size, piso__channel **ret_channel, int *ret_child_fd);
+/* piso__channel_accept: reads the child's answer. 0; -EAGAIN when it is not there yet (wait on socket_fd);
+ * PISO_EDIED when the socket hung up; PISO_EPROTO. */
+int piso__channel_accept(piso__channel *c);
+/* piso__channel_attach: the child's end; takes socket_fd on success. Blocks for the HELLO. */
+int piso__channel_attach(int socket_fd, piso__channel **ret_channel);
+piso__channel *piso__channel_close(piso__channel *c);
+
+#endif

@@ -1,0 +1,54 @@
+/* frame.h - the fixed header of every message, its spans and its body, as pure bytes (docs/wire-format.md).
+ *
+ * A message is header (24 bytes, little endian), nspans spans of 24 bytes, body to the end. A body larger than
+ * PISO_INLINE_BODY travels in the last span, marked by PISO__FRAME_BODY_SPAN; the inline body is then empty. */
+#ifndef PISO_WIRE_FRAME_H
+#define PISO_WIRE_FRAME_H
+
+#include "base/base.h"
+
+typedef enum piso__frame_type {
+    PISO__FRAME_CALL = 1,  /* id (0 with NO_REPLY), object, method, timeout_ms; body: arguments */
+    PISO__FRAME_REPLY,     /* id of the call; body: the result */
+    PISO__FRAME_ERROR,     /* id of the call; body: an exception */
+    PISO__FRAME_CANCEL,    /* id of the call whose caller no longer waits */
+    PISO__FRAME_RELEASE,   /* body: 1.. records of (offset u64, generation u32, 0 u32) */
+    PISO__FRAME_DEFINE,    /* method: the number; body: the name, UTF-8, 1..255 bytes */
+    PISO__FRAME_GOODBYE,   /* the sender has closed the session */
+} piso__frame_type;
+
+enum { /* flags; the two low ones are PISO_CALL_KWARGS and PISO_CALL_NO_REPLY */
+    PISO__FRAME_BODY_SPAN = 4,
+};
+
+#define PISO__FRAME_SIZE 24
+#define PISO__SPAN_SIZE 24
+#define PISO__RELEASE_SIZE 16
+
+typedef struct piso__frame {
+    uint8_t type, flags;
+    uint16_t nspans;
+    uint32_t timeout_ms; /* of a call: time the caller still waits; 0: no limit */
+    uint64_t id;
+    uint32_t object, method;
+} piso__frame;
+static_assert(sizeof(piso__frame) == PISO__FRAME_SIZE, "the header is the struct on little-endian machines");
+static_assert(sizeof(piso_span) == PISO__SPAN_SIZE, "a span is the struct on little-endian machines");
+
+/* piso__frame_encode: the 24 bytes of the header. */
+void piso__frame_encode(const piso__frame *frame, uint8_t ret_bytes[PISO__FRAME_SIZE]);
+
+/* piso__frame_decode: splits a message (a private copy). 0 or PISO_EPROTO: unknown type or flag, a field that
+ * must be 0 for this type and is not, spans or a body that the type does not carry, sizes that do not add up,
+ * a body over PISO_INLINE_BODY inline. ret_spans and ret_body point into `data` (spans unaligned: use
+ * piso__span_decode). Spans are not checked against an arena here. */
+int piso__frame_decode(const uint8_t *data, size_t size, piso__frame *ret_frame, const uint8_t **ret_spans,
+                       const uint8_t **ret_body, size_t *ret_body_size);
+
+void piso__span_encode(const piso_span *span, uint8_t ret_bytes[PISO__SPAN_SIZE]);
+void piso__span_decode(const uint8_t bytes[PISO__SPAN_SIZE], piso_span *ret_span);
+void piso__release_encode(uint64_t offset, uint32_t generation, uint8_t ret_bytes[PISO__RELEASE_SIZE]);
+/* piso__release_decode: 0 or PISO_EPROTO (the padding is not 0). */
+int piso__release_decode(const uint8_t bytes[PISO__RELEASE_SIZE], uint64_t *ret_offset, uint32_t *ret_generation);
+
+#endif
