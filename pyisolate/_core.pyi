@@ -1,6 +1,6 @@
 """The C extension: sessions between two processes, calls over them, and the conversion of values."""
 
-from collections.abc import Coroutine, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Generator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 _T = TypeVar("_T")
@@ -107,8 +107,8 @@ class Session:
     def method(
         self, object_id: int, name: str, *, sync: bool = False, timeout: float | None = None
     ) -> Method: ...
-    def serve(self) -> Coroutine[Any, Any, None]:
-        """Answer calls until the session ends; for the child's main task."""
+    def serve(self) -> Awaitable[None]:
+        """Answer calls on the running loop; done when the session has ended. For the child's main task."""
     def close(self) -> None:
         """Tell the peer, fail pending calls with ExtensionStopped. The process is left alone."""
     def closed(self) -> bool:

@@ -1,0 +1,204 @@
+/* aio.c - see aio.h. The functions used are those that asyncio exports for other implementations of tasks
+ * (_enter_task and its kin); they exist in every version from 3.10 on, in C. */
+#include "aio.h"
+
+#include <unistd.h>
+
+static int intern(PyObject **field, const char *text) {
+    *field = PyUnicode_InternFromString(text);
+    return *field ? 0 : -1;
+}
+
+static int intern_names(core_async_state *a) {
+    struct { PyObject **field; const char *text; } names[] = {
+        {&a->call_soon, "call_soon"}, {&a->call_soon_threadsafe, "call_soon_threadsafe"},
+        {&a->call_later, "call_later"}, {&a->create_future, "create_future"}, {&a->set_result, "set_result"},
+        {&a->done, "done"}, {&a->cancel, "cancel"}, {&a->add_reader, "add_reader"},
+        {&a->remove_reader, "remove_reader"}, {&a->future_blocking, "_asyncio_future_blocking"},
+        {&a->must_cancel, "_must_cancel"}, {&a->log_destroy_pending, "_log_destroy_pending"}, {&a->loop, "loop"},
+        {&a->throw, "throw"}, {&a->close, "close"}, {&a->context, "context"}, {&a->is_running, "is_running"},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (intern(names[i].field, names[i].text) < 0)
+            return -1;
+    return 0;
+}
+
+int core_aio_init(PyObject *Py_UNUSED(module), core_state *state) {
+    core_async_state *a = PyMem_Calloc(1, sizeof *a);
+    if (!a) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    state->async = a;
+    a->session_variable = PyContextVar_New("pyisolate_session", NULL);
+    return a->session_variable && intern_names(a) == 0 ? 0 : -1;
+}
+
+int core_aio_visit(core_state *state, visitproc visit, void *arg) {
+    core_async_state *a = state->async;
+    if (!a)
+        return 0;
+    Py_VISIT(a->get_running_loop);
+    Py_VISIT(a->enter_task);
+    Py_VISIT(a->leave_task);
+    Py_VISIT(a->swap_task);
+    Py_VISIT(a->current_task);
+    Py_VISIT(a->register_task);
+    Py_VISIT(a->unregister_task);
+    Py_VISIT(a->task_type);
+    Py_VISIT(a->cancelled_error);
+    Py_VISIT(a->service_loop);
+    Py_VISIT(a->session_variable);
+    Py_VISIT(a->link_type);
+    Py_VISIT(a->reader_type);
+    Py_VISIT(a->handler_type);
+    Py_VISIT(a->parker_type);
+    return 0;
+}
+
+void core_aio_clear(core_state *state) {
+    core_async_state *a = state->async;
+    if (!a)
+        return;
+    PyObject **fields[] = {
+        &a->get_running_loop, &a->enter_task, &a->leave_task, &a->swap_task, &a->current_task, &a->register_task,
+        &a->unregister_task, &a->task_type, &a->cancelled_error, &a->service_loop, &a->session_variable,
+        &a->call_soon, &a->call_soon_threadsafe, &a->call_later, &a->create_future, &a->set_result, &a->done,
+        &a->cancel, &a->add_reader, &a->remove_reader, &a->future_blocking, &a->must_cancel,
+        &a->log_destroy_pending, &a->loop, &a->throw, &a->close, &a->context, &a->is_running,
+        (PyObject **)&a->link_type, (PyObject **)&a->reader_type, (PyObject **)&a->handler_type,
+        (PyObject **)&a->parker_type,
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        Py_CLEAR(*fields[i]);
+}
+
+/* attribute: looks a name up in a module into *field; optional ones may be missing. */
+static int attribute(PyObject *module, const char *name, PyObject **field, bool optional) {
+    *field = PyObject_GetAttrString(module, name);
+    if (*field)
+        return 0;
+    if (!optional || !PyErr_ExceptionMatches(PyExc_AttributeError))
+        return -1;
+    PyErr_Clear(); /* this version of asyncio does not have it */
+    return 0;
+}
+
+int core_aio_load(core_state *state) {
+    core_async_state *a = state->async;
+    if (a->loaded)
+        return 0;
+    PyObject *tasks = PyImport_ImportModule("asyncio.tasks");
+    PyObject *events = tasks ? PyImport_ImportModule("asyncio.events") : NULL;
+    PyObject *exceptions = events ? PyImport_ImportModule("asyncio.exceptions") : NULL;
+    int r = -1;
+    if (exceptions && attribute(events, "_get_running_loop", &a->get_running_loop, false) == 0 &&
+        attribute(tasks, "_enter_task", &a->enter_task, false) == 0 &&
+        attribute(tasks, "_leave_task", &a->leave_task, false) == 0 &&
+        attribute(tasks, "_swap_current_task", &a->swap_task, true) == 0 &&
+        attribute(tasks, "current_task", &a->current_task, false) == 0 &&
+        attribute(tasks, "_register_task", &a->register_task, false) == 0 &&
+        attribute(tasks, "_unregister_task", &a->unregister_task, false) == 0 &&
+        attribute(tasks, "Task", &a->task_type, false) == 0 &&
+        attribute(exceptions, "CancelledError", &a->cancelled_error, false) == 0)
+        r = 0;
+    a->loaded = r == 0;
+    Py_XDECREF(tasks);
+    Py_XDECREF(events);
+    Py_XDECREF(exceptions);
+    return r;
+}
+
+PyObject *core_running_loop(core_state *state) {
+    if (core_aio_load(state) < 0)
+        return NULL;
+    PyObject *loop = PyObject_CallNoArgs(state->async->get_running_loop);
+    if (loop == Py_None)
+        Py_CLEAR(loop);
+    return loop;
+}
+
+static PyObject *call_two(PyObject *function, PyObject *first, PyObject *second) {
+    PyObject *args[3] = {NULL, first, second};
+    return PyObject_Vectorcall(function, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+}
+
+/* call_quietly: for functions whose failure would mean that asyncio's own state is broken. */
+static void call_quietly(PyObject *function, PyObject *first, PyObject *second) {
+    PyObject *result = call_two(function, first, second);
+    if (!result)
+        PyErr_WriteUnraisable(function);
+    Py_XDECREF(result);
+}
+
+PyObject *core_task_swap(core_state *state, PyObject *loop, PyObject *task, bool in_task) {
+    core_async_state *a = state->async;
+    if (a->swap_task)
+        return call_two(a->swap_task, loop, task);
+    PyObject *previous = Py_None;
+    if (in_task) {
+        previous = PyObject_CallOneArg(a->current_task, loop);
+        if (!previous)
+            return NULL;
+        if (previous != Py_None)
+            call_quietly(a->leave_task, loop, previous);
+    } else {
+        Py_INCREF(previous);
+    }
+    if (task != Py_None)
+        call_quietly(a->enter_task, loop, task);
+    return previous;
+}
+
+void core_task_restore(core_state *state, PyObject *loop, PyObject *task, PyObject *previous) {
+    core_async_state *a = state->async;
+    if (a->swap_task) {
+        call_quietly(a->swap_task, loop, previous);
+    } else {
+        if (task != Py_None)
+            call_quietly(a->leave_task, loop, task);
+        if (previous != Py_None)
+            call_quietly(a->enter_task, loop, previous);
+    }
+    Py_DECREF(previous);
+}
+
+/* start_thread: runs loop.run_forever in a daemon thread. */
+static int start_thread(PyObject *loop) {
+    PyObject *threading = PyImport_ImportModule("threading");
+    PyObject *target = threading ? PyObject_GetAttrString(loop, "run_forever") : NULL;
+    PyObject *type = target ? PyObject_GetAttrString(threading, "Thread") : NULL;
+    PyObject *arguments = type ? PyTuple_New(0) : NULL;
+    PyObject *options = arguments ? Py_BuildValue("{s:O,s:s,s:O}", "target", target, "name", "pyisolate-service",
+                                                  "daemon", Py_True) : NULL;
+    PyObject *thread = options ? PyObject_Call(type, arguments, options) : NULL;
+    PyObject *started = thread ? PyObject_CallMethod(thread, "start", NULL) : NULL;
+    int r = started ? 0 : -1;
+    Py_XDECREF(threading);
+    Py_XDECREF(target);
+    Py_XDECREF(type);
+    Py_XDECREF(arguments);
+    Py_XDECREF(options);
+    Py_XDECREF(thread);
+    Py_XDECREF(started);
+    return r;
+}
+
+PyObject *core_service_loop(core_state *state) {
+    core_async_state *a = state->async;
+    if (a->service_loop && a->service_pid == getpid())
+        return a->service_loop;
+    if (core_aio_load(state) < 0)
+        return NULL;
+    PyObject *asyncio = PyImport_ImportModule("asyncio");
+    PyObject *loop = asyncio ? PyObject_CallMethod(asyncio, "new_event_loop", NULL) : NULL;
+    Py_XDECREF(asyncio);
+    if (!loop || start_thread(loop) < 0) {
+        Py_XDECREF(loop);
+        return NULL;
+    }
+    Py_XSETREF(a->service_loop, loop); /* one of a parent process stays as it was: its thread is not here */
+    a->service_pid = getpid();
+    return loop;
+}

@@ -1,0 +1,45 @@
+/* aio.h - what the binding uses of asyncio, looked up once: the running loop, the current task, the service
+ * loop. asyncio is imported on first use, so that a host without a loop never pays for it. */
+#ifndef BINDING_AIO_H
+#define BINDING_AIO_H
+
+#include "state.h"
+
+struct core_async_state {
+    bool loaded;
+    PyObject *get_running_loop;  /* asyncio._get_running_loop */
+    PyObject *enter_task, *leave_task, *swap_task, *current_task; /* swap_task: NULL before 3.12 */
+    PyObject *register_task, *unregister_task;
+    PyObject *task_type, *cancelled_error;
+    PyObject *service_loop;      /* event loop of the service thread, or NULL */
+    int service_pid;             /* process that started it */
+    PyObject *session_variable;  /* ContextVar behind current_session() */
+    PyTypeObject *link_type, *reader_type, *handler_type, *parker_type;
+    PyObject *free_calls[64];    /* dead Call objects, to be used again */
+    int free_call_count;
+    /* interned names */
+    PyObject *call_soon, *call_soon_threadsafe, *call_later, *create_future, *set_result, *done, *cancel,
+        *add_reader, *remove_reader, *future_blocking, *must_cancel, *log_destroy_pending, *loop, *throw, *close,
+        *context, *is_running;
+};
+
+int core_aio_init(PyObject *module, core_state *state);
+int core_aio_visit(core_state *state, visitproc visit, void *arg);
+void core_aio_clear(core_state *state);
+/* core_aio_load: imports asyncio. 0 or -1. */
+int core_aio_load(core_state *state);
+
+/* core_running_loop: the loop that runs in this thread (new reference); NULL without an exception when there is
+ * none, NULL with one on failure. */
+PyObject *core_running_loop(core_state *state);
+
+/* core_task_swap: makes `task` (or None) the current task of the loop running in this thread and returns the one
+ * it was (new reference, None if there was none), to be swapped back. `in_task`: false if there is surely
+ * none. */
+PyObject *core_task_swap(core_state *state, PyObject *loop, PyObject *task, bool in_task);
+void core_task_restore(core_state *state, PyObject *loop, PyObject *task, PyObject *previous);
+
+/* core_service_loop: an event loop that runs in a daemon thread of its own, started on first use; borrowed. */
+PyObject *core_service_loop(core_state *state);
+
+#endif

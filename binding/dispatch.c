@@ -1,0 +1,184 @@
+/* dispatch.c - answers the peer's requests: find the object and the method, decode, call, reply.
+ *
+ * A plain function is answered at once. What returns an awaitable goes to handler.c, on a loop that can run it.
+ * Arguments are dropped before the reply is sent, so that a shared buffer that nobody kept is free again when
+ * the caller sends the next one. */
+#include "session.h"
+
+#include "aio.h"
+
+PyObject *core_session_object(core_session *s, uint32_t id) {
+    if (id < CORE_OBJECTS_INLINE)
+        return s->objects[id];
+    PyObject *key = s->more_objects ? PyLong_FromUnsignedLong(id) : NULL;
+    PyObject *found = key ? PyDict_GetItemWithError(s->more_objects, key) : NULL;
+    Py_XDECREF(key);
+    PyErr_Clear(); /* an int is hashable: only memory can be short, and then the object is not found */
+    return found;
+}
+
+/* method_name: the name behind a number, borrowed from the session's list. */
+static PyObject *method_name(core_session *s, uint32_t number) {
+    size_t size;
+    void **cell;
+    const char *text = piso_session_name(s->session, number, &size, &cell);
+    if (!text) {
+        PyErr_SetString(s->state->protocol_error, "the other side called a method that it has not named");
+        return NULL;
+    }
+    if (*cell)
+        return *cell;
+    PyObject *name = PyUnicode_DecodeUTF8(text, (Py_ssize_t)size, "replace");
+    if (!name)
+        return NULL;
+    PyUnicode_InternInPlace(&name);
+    int r = PyList_Append(s->names, name);
+    Py_DECREF(name);
+    if (r < 0)
+        return NULL;
+    *cell = name;
+    return name;
+}
+
+static PyObject *find(core_session *s, const piso_event *event, PyObject **ret_name) {
+    PyObject *name = method_name(s, event->method);
+    if (!name)
+        return NULL;
+    *ret_name = name;
+    if (PyUnicode_GET_LENGTH(name) == 0 || PyUnicode_READ_CHAR(name, 0) == '_') {
+        PyErr_Format(PyExc_AttributeError, "%R is private: only names without a leading underscore can be called",
+                     name);
+        return NULL;
+    }
+    PyObject *object = core_session_object(s, event->object);
+    if (!object)
+        PyErr_Format(PyExc_LookupError, "no object with number %u is offered here: it was taken back or never "
+                     "registered", (unsigned)event->object);
+    return object;
+}
+
+void core_reply(core_session *s, uint64_t request, PyObject *result) {
+    bool failed = result == NULL;
+    PyObject *type = NULL, *value = NULL, *traceback = NULL;
+    if (failed) {
+        PyErr_Fetch(&type, &value, &traceback);
+        PyErr_NormalizeException(&type, &value, &traceback);
+        if (traceback)
+            PyException_SetTraceback(value, traceback);
+    }
+    piso_writer w;
+    piso_writer_init(&w);
+    if (!failed && request && core_encode_value(&s->codec, &w, result, "result") < 0) {
+        core_codec_abandon(&s->codec, &w);
+        PyErr_Fetch(&type, &value, &traceback);
+        PyErr_NormalizeException(&type, &value, &traceback);
+        failed = true;
+    }
+    int r = 0;
+    if (request) {
+        bool buffers = false;
+        if (failed)
+            r = core_encode_exception(&s->codec, &w, value);
+        if (r == 0) {
+            buffers = w.nspans > 0 || w.size > PISO_INLINE_BODY;
+            r = piso_session_reply(s->session, request, failed, &w);
+        }
+        if (r < 0)
+            core_codec_abandon(&s->codec, &w); /* the peer has gone, or memory: the session will say so */
+        else if (buffers)
+            core_links_trim_later(s);
+        PyErr_Clear(); /* out of memory while encoding an error: there is nobody to tell */
+    } else if (failed) {
+        PyErr_Restore(Py_NewRef(type), Py_NewRef(value), Py_XNewRef(traceback));
+        PyErr_WriteUnraisable(s->name);
+    }
+    piso_writer_fini(&w);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+}
+
+/* is_coroutine_function: calling it only makes a coroutine, so nothing of ours can be seen by it. */
+static bool is_coroutine_function(PyObject *object, PyObject *name) {
+    PyObject *method = _PyType_Lookup(Py_TYPE(object), name);
+    return method && PyFunction_Check(method) &&
+           (((PyCodeObject *)PyFunction_GET_CODE(method))->co_flags & CO_COROUTINE) != 0;
+}
+
+/* invoke: calls the method in the request's context; a plain function sees no current task. */
+static PyObject *invoke(core_session *s, PyObject *object, PyObject *name, core_arguments *a, PyObject *request_context,
+                        const core_pump_context *context) {
+    PyObject *loop = NULL, *previous = NULL;
+    if (context->in_task && !is_coroutine_function(object, name)) {
+        loop = core_running_loop(s->state);
+        previous = loop ? core_task_swap(s->state, loop, Py_None, true) : NULL;
+        if (!previous && PyErr_Occurred()) {
+            Py_XDECREF(loop);
+            return NULL;
+        }
+    }
+    PyObject *result = NULL;
+    if (PyContext_Enter(request_context) == 0) {
+        PyObject **args = a->args - 1, *free_slot = args[0];
+        args[0] = object;
+        result = PyObject_VectorcallMethod(name, args, (size_t)(a->nargs + 1), a->kwnames);
+        args[0] = free_slot;
+        if (PyContext_Exit(request_context) < 0)
+            Py_CLEAR(result);
+    }
+    if (previous)
+        core_task_restore(s->state, loop, Py_None, previous);
+    Py_XDECREF(loop);
+    return result;
+}
+
+static bool is_awaitable(PyObject *o) {
+    return PyCoro_CheckExact(o) || (Py_TYPE(o)->tp_as_async && Py_TYPE(o)->tp_as_async->am_await);
+}
+
+/* await_result: `awaitable` is stolen. */
+static void await_result(core_session *s, uint64_t request, PyObject *awaitable, PyObject *request_context,
+                         const core_pump_context *context) {
+    core_link *link = context->link;
+    if (!context->sync) {
+        if (!link && !(link = core_link_here(s)))
+            goto failed;
+        core_handler_run(s, link, request, awaitable, request_context, context->in_task);
+        return;
+    }
+    /* this thread waits synchronously: another loop has to run it */
+    link = s->links;
+    if (!link || link->blocked || link->thread == PyThread_get_thread_ident())
+        link = core_service_loop(s->state) ? core_link_for_loop(s, s->state->async->service_loop) : NULL;
+    if (link && core_handler_elsewhere(s, link, request, awaitable, request_context) == 0)
+        return;
+failed:
+    core_reply(s, request, NULL);
+    Py_DECREF(awaitable);
+}
+
+void core_dispatch(core_session *s, piso_event *event, core_pump_context *context) {
+    uint64_t request = event->flags & PISO_CALL_NO_REPLY ? 0 : event->id;
+    PyObject *name, *result = NULL, *request_context = NULL;
+    core_arguments a;
+    PyObject *object = find(s, event, &name);
+    bool decoded = object && core_decode_call(&s->codec, event, &a) == 0;
+    piso_event_fini(event);
+    if (decoded) {
+        Py_INCREF(object);
+        request_context = PyContext_Copy(s->context);
+        if (request_context && Py_EnterRecursiveCall(" while answering a call") == 0) {
+            result = invoke(s, object, name, &a, request_context, context);
+            Py_LeaveRecursiveCall();
+        }
+        core_arguments_clear(&a);
+        Py_DECREF(object);
+    }
+    if (result && is_awaitable(result)) {
+        await_result(s, request, result, request_context, context);
+    } else {
+        core_reply(s, request, result);
+        Py_XDECREF(result);
+    }
+    Py_XDECREF(request_context);
+}

@@ -1,0 +1,499 @@
+/* link.c - how a session and an event loop wake each other.
+ *
+ * A link is awake while its loop runs callbacks and asleep while the loop may be blocked in its selector: only
+ * then must the peer ring the doorbell. Whoever finds a link asleep on its own thread wakes it (core_links_wake)
+ * and schedules one `rearm` with call_soon; so a loop that makes a thousand calls in one iteration arms and
+ * disarms once. Invariant: a link that is alive is asleep, or has a rearm scheduled, or is in link_run.
+ *
+ * The loop owns a small ReaderCallback. When the loop is closed it drops its readers, and the callback's
+ * deallocation is how the link learns of it, at once and for every kind of loop. */
+#include "session.h"
+
+#include "aio.h"
+#include "allocator.h"
+
+#define PUMP_LIMIT 256
+#define SLICE_NS 1000000   /* how long one callback may serve requests before the loop gets its turn */
+#define TRIM_SECONDS 1.0
+
+typedef struct reader_object {
+    PyObject_HEAD
+    core_link *link;
+} reader_object;
+
+static core_async_state *async_of(const core_link *link) {
+    return core_type_state(Py_TYPE(link))->async;
+}
+
+/* ---- going to sleep and waking ---- */
+
+static void link_closed(core_link *link);
+
+static void link_wake(core_link *link) {
+    if (link->asleep) {
+        link->asleep = false;
+        piso_session_sleep_end(link->handle);
+    }
+}
+
+/* schedule: loop.call_soon(callback); a loop that refuses is closed. */
+static void schedule(core_link *link, PyObject *method, PyObject *callback) {
+    PyObject *args[3] = {NULL, link->loop, callback};
+    PyObject *handle = PyObject_VectorcallMethod(method, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (!handle) {
+        PyErr_Clear(); /* RuntimeError: the loop is closed, and with it everything that waits on it */
+        link_closed(link);
+    }
+    Py_XDECREF(handle);
+}
+
+static void schedule_rearm(core_link *link) {
+    if (link->rearm_scheduled || !link->alive)
+        return;
+    link->rearm_scheduled = true;
+    schedule(link, async_of(link)->call_soon, link->rearm);
+}
+
+void core_links_wake(core_session *s) {
+    unsigned long here = PyThread_get_thread_ident();
+    for (core_link *link = s->links; link; link = link->next)
+        if (link->asleep && link->thread == here) {
+            link_wake(link);
+            schedule_rearm(link);
+            return; /* schedule may have changed the list; one loop runs in a thread */
+        }
+}
+
+static bool spin(core_link *link) {
+    piso_session_poll_begin(link->handle);
+    int ready = piso_session_spin(link->handle);
+    return piso_session_poll_end(link->handle) > 0 || ready > 0;
+}
+
+/* link_run: the loop's turn: handle what is there, poll a little, sleep. */
+static void link_run(core_link *link) {
+    core_session *s = link->session;
+    link->spun = false;
+    link_wake(link);
+    if (!s || !link->alive)
+        return;
+    Py_INCREF(s);
+    Py_INCREF(link);
+    int64_t slice_end = piso_now_ns() + SLICE_NS;
+    core_pump_context context = {.link = link};
+    for (;;) {
+        int handled = core_pump(s, &context, PUMP_LIMIT);
+        if (!link->alive || !link->session || s->closed)
+            break;
+        /* tasks that can go on come first; a busy peer must not starve the loop */
+        if (context.completed || (handled && piso_now_ns() > slice_end)) {
+            schedule_rearm(link);
+            break;
+        }
+        if ((handled || link->serving) && spin(link))
+            continue;
+        int r = piso_session_sleep_begin(link->handle);
+        link->asleep = true;
+        if (r <= 0)
+            break;
+        link_wake(link);
+    }
+    Py_DECREF(link);
+    Py_DECREF(s);
+}
+
+/* ---- methods that loops call ---- */
+
+static PyObject *link_rearm(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_link *link = (core_link *)self;
+    link->rearm_scheduled = false;
+    link_run(link);
+    Py_RETURN_NONE;
+}
+
+static PyObject *link_expire(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_link *link = (core_link *)self;
+    link->timer_ns = PISO_NO_DEADLINE;
+    if (link->session && link->alive) {
+        int64_t next = piso_session_expire(link->handle);
+        if (link->parked && next != PISO_NO_DEADLINE)
+            core_link_watch_deadline(link, next);
+        link_run(link);
+    }
+    Py_RETURN_NONE;
+}
+
+static int call_later(core_link *link, double seconds, const char *method) {
+    PyObject *callback = PyObject_GetAttrString((PyObject *)link, method);
+    PyObject *delay = callback ? PyFloat_FromDouble(seconds) : NULL;
+    PyObject *handle = NULL;
+    if (delay) {
+        PyObject *args[4] = {NULL, link->loop, delay, callback};
+        handle = PyObject_VectorcallMethod(async_of(link)->call_later, args + 1,
+                                           3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
+    int r = handle ? 0 : -1;
+    if (r < 0)
+        PyErr_Clear(); /* the loop is closed: nothing waits any more */
+    Py_XDECREF(callback);
+    Py_XDECREF(delay);
+    Py_XDECREF(handle);
+    return r;
+}
+
+/* link_trim: one second after shared buffers were used: idle ever since? */
+static PyObject *link_trim(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_link *link = (core_link *)self;
+    link->trim_scheduled = false;
+    if (!link->session || !link->alive)
+        Py_RETURN_NONE;
+    if (link->trim_seen != link->session->buffer_uses) {
+        link->trim_seen = link->session->buffer_uses;
+        link->trim_scheduled = call_later(link, TRIM_SECONDS, "trim") == 0;
+        Py_RETURN_NONE;
+    }
+    link_wake(link); /* releases that are on their way count */
+    piso_session_flush(link->handle);
+    piso_session_trim(link->handle, 0);
+    core_allocator_trim();
+    link_run(link);
+    Py_RETURN_NONE;
+}
+
+static PyObject *link_trim_later(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_link *link = (core_link *)self;
+    if (link->session && link->alive) {
+        link->trim_seen = link->session->buffer_uses;
+        link->trim_scheduled = call_later(link, TRIM_SECONDS, "trim") == 0;
+    }
+    Py_RETURN_NONE;
+}
+
+void core_links_trim_later(core_session *s) {
+    s->buffer_uses++;
+    core_link *link = s->links;
+    if (!link || !link->alive || link->trim_scheduled)
+        return;
+    link->trim_scheduled = true;
+    if (link->thread == PyThread_get_thread_ident()) {
+        Py_XDECREF(link_trim_later((PyObject *)link, NULL));
+        return;
+    }
+    PyObject *callback = PyObject_GetAttrString((PyObject *)link, "trim_later");
+    if (callback)
+        schedule(link, async_of(link)->call_soon_threadsafe, callback);
+    else
+        PyErr_Clear(); /* out of memory: the memory is given back after the next use */
+    Py_XDECREF(callback);
+}
+
+void core_link_watch_deadline(core_link *link, int64_t deadline_ns) {
+    if (deadline_ns >= link->timer_ns)
+        return;
+    double seconds = (double)(deadline_ns - piso_now_ns()) / 1e9;
+    if (call_later(link, seconds > 0 ? seconds : 0, "expire") == 0)
+        link->timer_ns = deadline_ns;
+}
+
+/* ---- futures of parked calls ---- */
+
+/* wake_future(future): sets the result unless it is done (cancelled meanwhile). */
+static PyObject *wake_future(PyObject *self, PyObject *future) {
+    core_async_state *a = async_of((core_link *)self);
+    PyObject *done = PyObject_CallMethodNoArgs(future, a->done);
+    if (!done)
+        return NULL;
+    int is_done = PyObject_IsTrue(done);
+    Py_DECREF(done);
+    if (is_done)
+        Py_RETURN_NONE;
+    PyObject *args[3] = {NULL, future, Py_None};
+    return PyObject_VectorcallMethod(a->set_result, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+}
+
+void core_link_wake_future(core_link *link, PyObject *future) {
+    PyObject *result;
+    if (link->thread == PyThread_get_thread_ident()) {
+        result = wake_future((PyObject *)link, future);
+    } else {
+        PyObject *callback = PyObject_GetAttrString((PyObject *)link, "wake_future");
+        PyObject *args[4] = {NULL, link->loop, callback, future};
+        result = callback ? PyObject_VectorcallMethod(async_of(link)->call_soon_threadsafe, args + 1,
+                                                      3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+                          : NULL;
+        Py_XDECREF(callback);
+    }
+    if (!result)
+        PyErr_Clear(); /* the loop is closed: nobody waits for this future any more */
+    Py_XDECREF(result);
+}
+
+/* ---- registering with a loop ---- */
+
+/* link_start(): on the loop's thread: registers the reader and takes the first turn. */
+static PyObject *link_start(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_link *link = (core_link *)self;
+    core_async_state *a = async_of(link);
+    if (!link->session)
+        Py_RETURN_NONE;
+    reader_object *reader = PyObject_GC_New(reader_object, a->reader_type);
+    if (!reader)
+        return NULL;
+    Py_INCREF(link);
+    reader->link = link;
+    PyObject_GC_Track(reader);
+    PyObject *fd = PyLong_FromLong(piso_session_fd(link->handle));
+    PyObject *result = NULL;
+    if (fd) {
+        PyObject *args[4] = {NULL, link->loop, fd, (PyObject *)reader};
+        result = PyObject_VectorcallMethod(a->add_reader, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        Py_DECREF(fd);
+    }
+    link->alive = result != NULL;
+    link->thread = PyThread_get_thread_ident();
+    Py_DECREF(reader);
+    if (!result)
+        return NULL;
+    Py_DECREF(result);
+    schedule_rearm(link);
+    Py_RETURN_NONE;
+}
+
+/* link_stop(): on the loop's thread: takes the reader away; its deallocation does the rest. */
+static PyObject *link_stop(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_link *link = (core_link *)self;
+    if (!link->alive)
+        Py_RETURN_NONE;
+    Py_INCREF(link);
+    PyObject *result = PyObject_CallMethod(link->loop, "remove_reader", "i", piso_session_fd(link->handle));
+    if (!result)
+        PyErr_Clear(); /* the loop is closed: it has dropped its readers already */
+    Py_XDECREF(result);
+    link_closed(link);
+    Py_DECREF(link);
+    Py_RETURN_NONE;
+}
+
+static core_link *link_new(core_session *s, PyObject *loop) {
+    core_async_state *a = s->state->async;
+    core_link *link = PyObject_GC_New(core_link, a->link_type);
+    if (!link)
+        return NULL;
+    memset((char *)link + sizeof(PyObject), 0, sizeof *link - sizeof(PyObject));
+    link->session = s;
+    link->handle = piso_session_ref(s->session);
+    link->loop = Py_NewRef(loop);
+    link->timer_ns = PISO_NO_DEADLINE;
+    PyObject_GC_Track(link);
+    link->rearm = PyObject_GetAttrString((PyObject *)link, "rearm");
+    if (!link->rearm)
+        Py_CLEAR(link);
+    return link;
+}
+
+/* unlist: takes the link out of its session's list, which owned a reference. */
+static void unlist(core_link *link) {
+    core_session *s = link->session;
+    if (!s)
+        return;
+    for (core_link **at = &s->links; *at; at = &(*at)->next)
+        if (*at == link) {
+            *at = link->next;
+            link->next = NULL;
+            link->session = NULL;
+            Py_DECREF(link);
+            return;
+        }
+}
+
+static void detach(core_link *link) {
+    Py_INCREF(link);
+    unlist(link);
+    link->session = NULL;
+    if (link->alive && link->thread == PyThread_get_thread_ident()) {
+        Py_XDECREF(link_stop((PyObject *)link, NULL));
+    } else if (link->alive) {
+        PyObject *callback = PyObject_GetAttrString((PyObject *)link, "stop");
+        if (callback)
+            schedule(link, async_of(link)->call_soon_threadsafe, callback);
+        PyErr_Clear(); /* out of memory: the reader stays until its loop closes, and does nothing */
+        Py_XDECREF(callback);
+    }
+    Py_DECREF(link);
+}
+
+void core_link_detach_all(core_session *s) {
+    while (s->links)
+        detach(s->links);
+}
+
+/* link_closed: the loop has gone. What was parked on it stays pending, but nobody waits there any more. */
+static void link_closed(core_link *link) {
+    Py_INCREF(link);
+    link->alive = false;
+    link_wake(link);
+    while (link->parked)
+        core_call_unpark(link->parked);
+    core_handler_drop_spares(link);
+    unlist(link);
+    Py_CLEAR(link->rearm);
+    Py_CLEAR(link->loop);
+    Py_DECREF(link);
+}
+
+core_link *core_link_for_loop(core_session *s, PyObject *loop) {
+    for (core_link *link = s->links; link; link = link->next)
+        if (link->loop == loop)
+            return link;
+    core_async_state *a = s->state->async;
+    core_link *link = link_new(s, loop);
+    if (!link)
+        return NULL;
+    bool is_service = loop == a->service_loop;
+    PyObject *running = core_running_loop(s->state);
+    PyObject *started = NULL;
+    link->alive = true;
+    if (running == loop) {
+        started = link_start((PyObject *)link, NULL);
+    } else if (!PyErr_Occurred()) {
+        PyObject *callback = PyObject_GetAttrString((PyObject *)link, "start");
+        if (callback)
+            schedule(link, a->call_soon_threadsafe, callback);
+        started = callback;
+    }
+    Py_XDECREF(running);
+    if (!started) {
+        link->alive = false;
+        Py_DECREF(link);
+        return NULL;
+    }
+    Py_DECREF(started);
+    /* an application's own loop takes over from the service loop; a further loop queues behind the home */
+    core_link *service = s->links && s->links->loop == a->service_loop ? s->links : NULL;
+    core_link **at = &s->links;
+    while (!service && *at)
+        at = &(*at)->next;
+    link->next = *at;
+    *at = link;
+    if (service && !is_service)
+        detach(service);
+    return link;
+}
+
+core_link *core_link_here(core_session *s) {
+    PyObject *loop = core_running_loop(s->state);
+    if (!loop) {
+        if (!PyErr_Occurred())
+            PyErr_Format(PyExc_RuntimeError, "awaiting a call of %R needs a running asyncio event loop; "
+                         "without one use extension.sync.method(...)", s->name);
+        return NULL;
+    }
+    core_link *link = core_link_for_loop(s, loop);
+    Py_DECREF(loop);
+    return link;
+}
+
+int core_link_serve(core_link *link) {
+    link->serving = true;
+    link_wake(link);
+    schedule_rearm(link);
+    return 0;
+}
+
+/* ---- types ---- */
+
+static int link_traverse(PyObject *self, visitproc visit, void *arg) {
+    core_link *link = (core_link *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(link->loop);
+    Py_VISIT(link->rearm);
+    return 0;
+}
+
+static int link_clear(PyObject *self) {
+    core_link *link = (core_link *)self;
+    Py_CLEAR(link->loop);
+    Py_CLEAR(link->rearm);
+    return 0;
+}
+
+static void link_dealloc(PyObject *self) {
+    core_link *link = (core_link *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    link_wake(link);
+    core_handler_drop_spares(link);
+    link_clear(self);
+    piso_session_unref(link->handle);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef link_methods[] = {
+    {"rearm", link_rearm, METH_NOARGS, "Take a turn and go to sleep."},
+    {"expire", link_expire, METH_NOARGS, "Fail the calls whose deadline has passed."},
+    {"trim", link_trim, METH_NOARGS, "Give free shared memory back if the session has been idle."},
+    {"trim_later", link_trim_later, METH_NOARGS, "Start the timer for trim."},
+    {"start", link_start, METH_NOARGS, "Register with the loop."},
+    {"stop", link_stop, METH_NOARGS, "Unregister from the loop."},
+    {"wake_future", wake_future, METH_O, "Set a future's result to None unless it is done."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot link_slots[] = {
+    {Py_tp_doc, "A session's place in an event loop."},
+    {Py_tp_methods, link_methods},
+    {Py_tp_traverse, link_traverse},
+    {Py_tp_clear, link_clear},
+    {Py_tp_dealloc, link_dealloc},
+    {0, NULL},
+};
+static PyType_Spec link_spec = {
+    .name = "pyisolate._core.Link",
+    .basicsize = sizeof(core_link),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = link_slots,
+};
+
+static PyObject *reader_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
+    link_run(((reader_object *)self)->link);
+    Py_RETURN_NONE;
+}
+
+static int reader_traverse(PyObject *self, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((reader_object *)self)->link);
+    return 0;
+}
+
+static void reader_dealloc(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    core_link *link = ((reader_object *)self)->link;
+    PyObject_GC_UnTrack(self);
+    if (link->alive)
+        link_closed(link);
+    Py_DECREF(link);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot reader_slots[] = {
+    {Py_tp_doc, "What an event loop calls when a session's descriptor is readable."},
+    {Py_tp_call, reader_call},
+    {Py_tp_traverse, reader_traverse},
+    {Py_tp_dealloc, reader_dealloc},
+    {0, NULL},
+};
+static PyType_Spec reader_spec = {
+    .name = "pyisolate._core.ReaderCallback",
+    .basicsize = sizeof(reader_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = reader_slots,
+};
+
+int core_link_init(PyObject *module, core_state *state) {
+    core_async_state *a = state->async;
+    a->link_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &link_spec, NULL);
+    a->reader_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &reader_spec, NULL);
+    return a->link_type && a->reader_type ? 0 : -1;
+}

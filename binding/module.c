@@ -1,0 +1,100 @@
+/* module.c - the module object of _core: multi-phase initialisation, per-module state. */
+#include "aio.h"
+#include "allocator.h"
+#include "session.h"
+
+#include "debug.h"
+#include "lease.h"
+#include "registry.h"
+
+core_state *core_type_state(PyTypeObject *type) {
+#if PY_VERSION_HEX >= 0x030b0000
+    PyObject *module = PyType_GetModuleByDef(type, &core_module);
+#else
+    PyObject *module = _PyType_GetModuleByDef(type, &core_module);
+#endif
+    return core_module_state(module);
+}
+
+static PyObject *current_session(PyObject *module, PyObject *Py_UNUSED(ignored)) {
+    PyObject *value = NULL;
+    if (PyContextVar_Get(core_module_state(module)->async->session_variable, Py_None, &value) < 0)
+        return NULL;
+    return value;
+}
+
+static PyMethodDef module_methods[] = {
+    {"current_session", current_session, METH_NOARGS,
+     "current_session() -> Session | None\n\nThe session whose request is being handled in this context."},
+    {NULL, NULL, 0, NULL},
+};
+
+static int module_exec(PyObject *module) {
+    core_state *state = core_module_state(module);
+    if (core_errors_init(module, state) < 0 || core_registry_init(module, state) < 0 ||
+        core_lease_init(module, state) < 0 || core_convert_init(module, state) < 0 ||
+        core_debug_init(module, state) < 0 || core_aio_init(module, state) < 0 ||
+        core_session_init(module, state) < 0 || core_method_init(module, state) < 0 ||
+        core_call_init(module, state) < 0 || core_link_init(module, state) < 0 ||
+        core_handler_init(module, state) < 0)
+        return -1;
+    return PyModule_AddStringConstant(module, "__version__", piso_version());
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg) {
+    core_state *state = core_module_state(module);
+    Py_VISIT(state->registry_type);
+    Py_VISIT(state->lease_type);
+    Py_VISIT(state->session_type);
+    Py_VISIT(state->call_type);
+    Py_VISIT(state->method_type);
+    int r = core_errors_visit(state, visit, arg);
+    if (r == 0)
+        r = core_convert_visit(state, visit, arg);
+    return r ? r : core_aio_visit(state, visit, arg);
+}
+
+static int module_clear(PyObject *module) {
+    core_state *state = core_module_state(module);
+    core_call_freelist_clear(state);
+    core_aio_clear(state);
+    core_convert_clear(state);
+    core_errors_clear(state);
+    Py_CLEAR(state->registry_type);
+    Py_CLEAR(state->lease_type);
+    Py_CLEAR(state->session_type);
+    Py_CLEAR(state->call_type);
+    Py_CLEAR(state->method_type);
+    return 0;
+}
+
+static void module_free(void *module) {
+    core_state *state = core_module_state(module);
+    module_clear(module);
+    PyMem_Free(state->async);
+    state->async = NULL;
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+#if PY_VERSION_HEX >= 0x030c0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+struct PyModuleDef core_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "pyisolate._core",
+    .m_doc = "Sessions between two processes, calls over them, and the conversion of values.",
+    .m_size = sizeof(core_state),
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC PyInit__core(void) {
+    return PyModuleDef_Init(&core_module);
+}

@@ -1,0 +1,150 @@
+/* parker.c - what the task of an idle handler waits for: the part of asyncio's future protocol that a task uses.
+ *
+ * A future of the loop would do, but this one tells us whether the task was cancelled while it was idle without
+ * asking, and its wake-up is one call. */
+#include "parker.h"
+
+#include "aio.h"
+
+static core_async_state *async_of(PyObject *o) {
+    return core_type_state(Py_TYPE(o))->async;
+}
+
+void core_parker_wake(core_parker *p) {
+    if (!p->wakeup)
+        return;
+    core_async_state *a = async_of((PyObject *)p);
+    PyObject *wakeup = p->wakeup, *context = p->wakeup_context;
+    p->wakeup = p->wakeup_context = NULL;
+    PyObject *method = PyObject_GetAttr(p->loop, a->call_soon);
+    PyObject *names = method ? PyTuple_Pack(1, a->context) : NULL;
+    PyObject *args[4] = {NULL, wakeup, (PyObject *)p, context};
+    PyObject *handle = names ? PyObject_Vectorcall(method, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, names) : NULL;
+    if (!handle)
+        PyErr_Clear(); /* the loop is closed, and the task with it */
+    Py_XDECREF(handle);
+    Py_XDECREF(names);
+    Py_XDECREF(method);
+    Py_DECREF(wakeup);
+    Py_XDECREF(context);
+}
+
+static PyObject *parker_add_done_callback(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"", "context", NULL};
+    core_parker *p = (core_parker *)self;
+    PyObject *callback, *context = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:add_done_callback", names, &callback, &context))
+        return NULL;
+    Py_XSETREF(p->wakeup, Py_NewRef(callback));
+    Py_XSETREF(p->wakeup_context, Py_XNewRef(context));
+    Py_RETURN_NONE;
+}
+
+static PyObject *parker_remove_done_callback(PyObject *self, PyObject *Py_UNUSED(callback)) {
+    core_parker *p = (core_parker *)self;
+    Py_CLEAR(p->wakeup);
+    Py_CLEAR(p->wakeup_context);
+    return PyLong_FromLong(1);
+}
+
+static PyObject *parker_cancel(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
+    ((core_parker *)self)->cancelled = 1;
+    core_parker_wake((core_parker *)self);
+    Py_RETURN_TRUE;
+}
+
+static PyObject *parker_result(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    if (!((core_parker *)self)->cancelled)
+        Py_RETURN_NONE;
+    PyErr_SetNone(async_of(self)->cancelled_error);
+    return NULL;
+}
+
+static PyObject *parker_get_loop(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    return Py_NewRef(((core_parker *)self)->loop);
+}
+
+static PyObject *parker_done(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    return PyBool_FromLong(((core_parker *)self)->cancelled);
+}
+
+static PyObject *parker_get_blocking(PyObject *self, void *Py_UNUSED(closure)) {
+    return PyBool_FromLong(((core_parker *)self)->blocking);
+}
+
+static int parker_set_blocking(PyObject *self, PyObject *value, void *Py_UNUSED(closure)) {
+    ((core_parker *)self)->blocking = value && PyObject_IsTrue(value) > 0;
+    return 0;
+}
+
+static int parker_traverse(PyObject *self, visitproc visit, void *arg) {
+    core_parker *p = (core_parker *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(p->loop);
+    Py_VISIT(p->wakeup);
+    Py_VISIT(p->wakeup_context);
+    return 0;
+}
+
+static int parker_clear(PyObject *self) {
+    core_parker *p = (core_parker *)self;
+    Py_CLEAR(p->loop);
+    Py_CLEAR(p->wakeup);
+    Py_CLEAR(p->wakeup_context);
+    return 0;
+}
+
+static void parker_dealloc(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    parker_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef parker_methods[] = {
+    {"add_done_callback", (PyCFunction)(void (*)(void))parker_add_done_callback, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"remove_done_callback", parker_remove_done_callback, METH_O, NULL},
+    {"cancel", (PyCFunction)(void (*)(void))parker_cancel, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"result", parker_result, METH_NOARGS, NULL},
+    {"done", parker_done, METH_NOARGS, NULL},
+    {"cancelled", parker_done, METH_NOARGS, NULL},
+    {"get_loop", parker_get_loop, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+static PyGetSetDef parker_getset[] = {
+    {"_asyncio_future_blocking", parker_get_blocking, parker_set_blocking, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+static PyType_Slot parker_slots[] = {
+    {Py_tp_doc, "What the task of an idle handler waits for."},
+    {Py_tp_methods, parker_methods},
+    {Py_tp_getset, parker_getset},
+    {Py_tp_traverse, parker_traverse},
+    {Py_tp_clear, parker_clear},
+    {Py_tp_dealloc, parker_dealloc},
+    {0, NULL},
+};
+static PyType_Spec parker_spec = {
+    .name = "pyisolate._core.Parker",
+    .basicsize = sizeof(core_parker),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = parker_slots,
+};
+
+core_parker *core_parker_new(core_state *state, PyObject *loop) {
+    core_parker *p = PyObject_GC_New(core_parker, state->async->parker_type);
+    if (!p)
+        return NULL;
+    p->loop = Py_NewRef(loop);
+    p->wakeup = p->wakeup_context = NULL;
+    p->blocking = 1;
+    p->cancelled = 0;
+    PyObject_GC_Track(p);
+    return p;
+}
+
+int core_parker_init(PyObject *module, core_state *state) {
+    state->async->parker_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &parker_spec, NULL);
+    return state->async->parker_type ? 0 : -1;
+}

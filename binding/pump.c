@@ -1,0 +1,92 @@
+/* pump.c - takes events from a session and gives each to the call or request it belongs to. */
+#include "session.h"
+
+#include "aio.h"
+
+/* exception_instance: the current exception, cleared, as an object. */
+static PyObject *exception_instance(void) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback)
+        PyException_SetTraceback(value, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+}
+
+/* complete: the call's outcome is in the event. The caller's reference to a Call may be the last one and may go
+ * away as soon as it is woken: it is touched no more after that. */
+static void complete(core_session *s, piso_event *event, core_pump_context *context) {
+    core_pending *pending = (core_pending *)event->call; /* its first member */
+    core_call *call = pending->is_sync ? NULL : (core_call *)((char *)pending - offsetof(core_call, pending));
+    Py_XINCREF(call); /* decoding may run code that drops it */
+    PyObject *value = NULL;
+    uint8_t outcome = CORE_EXCEPTION;
+    if (event->type == PISO_EVENT_REPLY) {
+        value = core_decode_value(&s->codec, event);
+        outcome = value ? CORE_RESULT : CORE_EXCEPTION;
+    } else if (event->type == PISO_EVENT_ERROR) {
+        value = core_decode_exception(&s->codec, event);
+    } else {
+        core_session_error(s, event->error, pending);
+    }
+    piso_event_fini(event);
+    if (!value)
+        value = exception_instance();
+    if (call && call->closed) { /* given up while it was decoded */
+        Py_DECREF(value);
+    } else {
+        pending->value = value;
+        pending->outcome = outcome;
+    }
+    if (!call) {
+        core_sync_completed(pending);
+        return;
+    }
+    core_call_completed(call, context);
+    Py_CLEAR(call->session);
+    Py_DECREF(call);
+}
+
+/* ended: the session has failed and every pending call has been told. */
+static void ended(core_session *s) {
+    if (s->closed)
+        return;
+    s->closed = true;
+    core_dispatch_cancel_all(s);
+    PyObject *finished = s->finished;
+    s->finished = NULL;
+    if (finished && s->links)
+        core_link_wake_future(s->links, finished);
+    Py_XDECREF(finished);
+    core_link_detach_all(s);
+}
+
+int core_pump(core_session *s, core_pump_context *context, int limit) {
+    int handled = 0;
+    while (handled < limit) {
+        piso_event event;
+        int r = piso_session_next(s->session, &event);
+        if (r < 0)
+            ended(s);
+        if (r <= 0)
+            break;
+        handled++;
+        switch (event.type) {
+        case PISO_EVENT_REQUEST:
+            core_dispatch(s, &event, context);
+            break;
+        case PISO_EVENT_CANCEL:
+            core_dispatch_cancel(s, event.id);
+            piso_event_fini(&event);
+            break;
+        case PISO_EVENT_REPLY:
+        case PISO_EVENT_ERROR:
+        case PISO_EVENT_FAILED:
+            complete(s, &event, context);
+            break;
+        }
+    }
+    return handled;
+}

@@ -1,0 +1,180 @@
+/* session.h - the moving parts of the binding and how they hold each other.
+ *
+ *     Method --> Session --> piso_session          Call, sync wait: a core_pending, known to piso_session
+ *       |            |                             by address until its event or piso_session_forget
+ *       v            +--> Link (one per event loop) --> loop
+ *     Call ----------^        ^         |
+ *       |                     |         +--> spare Handler tasks
+ *       +-- future (parked)   +-- ReaderCallback, owned by the loop: its death tells us the loop closed
+ *
+ * Everything here needs the GIL, which is also the lock of all fields. core_pump takes events from the session
+ * and is called from three places: a Call that is awaited (call.c), a loop that was woken (link.c), a thread
+ * that waits synchronously (sync.c). Each of them may run user code and re-enter. */
+#ifndef BINDING_SESSION_H
+#define BINDING_SESSION_H
+
+#include "convert.h"
+#include "errors.h"
+
+typedef struct core_session core_session;
+typedef struct core_link core_link;
+typedef struct core_call core_call;
+typedef struct core_handler core_handler;
+
+/* ---- a call that has been sent ---- */
+
+typedef enum core_outcome { CORE_PENDING, CORE_RESULT, CORE_EXCEPTION, CORE_TAKEN } core_outcome;
+
+typedef struct core_pending {
+    piso_call call;
+    uint8_t outcome;   /* core_outcome */
+    bool is_sync;      /* a core_wait (sync.c), else a core_call */
+    PyObject *value;   /* result or exception instance; owned */
+    PyObject *name;    /* the method, for messages; owned by whoever embeds this */
+    int64_t timeout_ns; /* as configured, for messages; 0: none */
+} core_pending;
+
+struct core_call {
+    PyObject_HEAD
+    core_pending pending;
+    core_session *session;  /* strong; NULL once the call has ended */
+    bool awaited, closed;
+    /* while parked: the future that the awaiting task waits for, and a reference to itself, because nobody
+     * else holds a task that waits for a reply */
+    PyObject *future;
+    core_link *link;
+    core_call *next, **previous_next; /* link->parked */
+};
+
+/* ---- one event loop's interest in a session ---- */
+
+struct core_link {
+    PyObject_HEAD
+    core_session *session;   /* borrowed; NULL once detached */
+    piso_session *handle;    /* own reference: the descriptor must outlive the loop's reader */
+    core_link *next;         /* session->links, which owns a reference */
+    PyObject *loop;          /* strong until the loop closes */
+    unsigned long thread;    /* that runs the loop */
+    bool alive;              /* the reader is registered */
+    bool asleep;             /* piso_session_sleep_begin has been called for this loop */
+    bool rearm_scheduled;    /* a call_soon(rearm) is on its way */
+    bool serving;            /* the child's main loop: poll before sleeping */
+    bool spun;               /* polling was in vain since the loop last ran: do not poll again */
+    bool trim_scheduled;
+    uint64_t trim_seen;      /* session's buffer_uses when the trim timer was set */
+    unsigned blocked;        /* synchronous waits that this loop's thread is in */
+    int64_t timer_ns;        /* when the expiry timer fires, PISO_NO_DEADLINE: not set */
+    core_call *parked;
+    core_handler *spares;    /* idle handler tasks, linked by next_spare */
+    unsigned spare_count;
+    unsigned suspended;      /* handlers that wait for something */
+    PyObject *rearm;         /* bound method, made once */
+};
+
+/* ---- the session ---- */
+
+#define CORE_OBJECTS_INLINE 16
+
+struct core_session {
+    PyObject_HEAD
+    core_state *state;
+    piso_session *session;
+    core_codec codec;
+    PyObject *name;             /* str */
+    PyObject *context;          /* base of every request's context; current_session() is set in it */
+    PyObject *objects[CORE_OBJECTS_INLINE]; /* id -> object */
+    PyObject *more_objects;     /* dict for the other ids */
+    PyObject *names;            /* list: keeps the interned method names alive that the core's cells hold */
+    PyObject *suspended;        /* dict: request id -> core_handler, for cancellation */
+    PyObject *finished;         /* future of serve(), or NULL */
+    core_link *links;           /* the first is the home: where requests are served */
+    uint64_t buffer_uses;       /* messages sent with shared buffers */
+    unsigned depth;             /* nested pumps on this session */
+    bool closed;
+    PyObject *weakrefs;
+};
+
+/* core_pump: handles the events that are there (at most `limit`). `link` is the link of the loop that runs in
+ * this thread right now, or NULL in a synchronous wait; `in_task` says that the caller may be inside a task.
+ * Returns how many were handled. Never raises: what goes wrong belongs to a call or a request. Sets
+ * *completed when a parked call of `link` was completed. */
+typedef struct core_pump_context {
+    core_link *link;
+    bool in_task;     /* a task may be current: hide it from handlers */
+    bool sync;        /* asynchronous handlers must run elsewhere */
+    bool completed;   /* out: a parked call was completed */
+} core_pump_context;
+int core_pump(core_session *s, core_pump_context *context, int limit);
+
+/* core_session_error: raises what a negative code means for this session; returns NULL. `pending` (or NULL) is
+ * the call it happened to. */
+PyObject *core_session_error(core_session *s, int error, const core_pending *pending);
+/* core_session_object: the registered object, borrowed, or NULL (no exception). */
+PyObject *core_session_object(core_session *s, uint32_t id);
+int core_session_init(PyObject *module, core_state *state);
+
+/* ---- calls (call.c, method.c, sync.c) ---- */
+
+int core_call_init(PyObject *module, core_state *state);
+int core_method_init(PyObject *module, core_state *state);
+/* core_call_new: encodes, sends; a failure is kept for the await. */
+PyObject *core_call_new(core_session *s, uint32_t object, uint32_t number, PyObject *name, int64_t timeout_ns,
+                        PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+/* core_call_completed: pending.outcome has been set; wakes whoever waits. */
+void core_call_completed(core_call *call, core_pump_context *context);
+/* core_call_unpark: forgets future and link. */
+void core_call_unpark(core_call *call);
+PyObject *core_method_new(core_session *s, uint32_t object, PyObject *name, bool sync, PyObject *timeout);
+void core_call_freelist_clear(core_state *state);
+
+/* core_sync_call: sends and waits without the GIL. The result or NULL. */
+PyObject *core_sync_call(core_session *s, uint32_t object, uint32_t number, PyObject *name, int64_t timeout_ns,
+                         PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+void core_sync_completed(core_pending *pending);
+
+/* core_send: encodes arguments and sends; shared by both. 0, or -1 with an exception. */
+int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t number, PyObject *const *args,
+              Py_ssize_t nargs, PyObject *kwnames);
+/* core_pending_take: the result (new reference) or NULL with the exception raised; outcome becomes TAKEN. */
+PyObject *core_pending_take(core_pending *pending);
+
+/* ---- links (link.c) ---- */
+
+int core_link_init(PyObject *module, core_state *state);
+/* core_link_for_loop: the session's link for this running loop, made and registered if needed; borrowed. */
+core_link *core_link_for_loop(core_session *s, PyObject *loop);
+/* core_link_here: the same for the loop that runs in this thread; NULL with an exception when none does. */
+core_link *core_link_here(core_session *s);
+/* core_links_wake: a loop of this thread that has gone to sleep is awake again, and will re-arm by itself. */
+void core_links_wake(core_session *s);
+void core_link_detach_all(core_session *s);
+/* core_link_watch_deadline: sees to it that the loop wakes up at that time. */
+void core_link_watch_deadline(core_link *link, int64_t deadline_ns);
+/* core_link_serve: makes this loop poll for requests before it sleeps. */
+int core_link_serve(core_link *link);
+/* core_links_trim_later: a message with shared buffers was sent: give free ones back once the session has been
+ * idle for a second. */
+void core_links_trim_later(core_session *s);
+/* core_link_wake_future: sets the result of a parked call's future, on the loop's thread or from another. */
+void core_link_wake_future(core_link *link, PyObject *future);
+
+/* ---- handlers (dispatch.c, handler.c) ---- */
+
+int core_handler_init(PyObject *module, core_state *state);
+/* core_dispatch: answers one request event. */
+void core_dispatch(core_session *s, piso_event *event, core_pump_context *context);
+/* core_dispatch_cancel: the peer no longer waits for that request. */
+void core_dispatch_cancel(core_session *s, uint64_t request);
+/* core_dispatch_cancel_all: the peer has gone: its suspended requests are cancelled. */
+void core_dispatch_cancel_all(core_session *s);
+/* core_reply: sends a result (NULL: the current exception, which is cleared). */
+void core_reply(core_session *s, uint64_t request, PyObject *result);
+/* core_handler_run: drives `awaitable` (stolen) to its end, the first step now, and answers `request`. */
+void core_handler_run(core_session *s, core_link *link, uint64_t request, PyObject *awaitable, PyObject *context,
+                      bool in_task);
+/* core_handler_elsewhere: has it run on `link`'s loop, in another thread. 0 or -1. */
+int core_handler_elsewhere(core_session *s, core_link *link, uint64_t request, PyObject *awaitable,
+                           PyObject *context);
+void core_handler_drop_spares(core_link *link);
+
+#endif

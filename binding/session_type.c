@@ -1,0 +1,515 @@
+/* session_type.c - the Session type: making the two ends, what is offered to the peer, the child's process.
+ * Everything that can block gives up the GIL and comes back for signals. */
+#include "aio.h"
+#include "allocator.h"
+#include "session.h"
+
+#include <errno.h>
+#include <structmember.h>
+
+#define SLICE_NS 250000000   /* waits come back this often to look for signals */
+#define TAIL_SIZE 4096       /* of stderr, in an error's message */
+
+/* ---- making and unmaking ---- */
+
+static PyObject *session_new(core_state *state, PyObject *name, PyObject *registry) {
+    core_session *s = PyObject_GC_New(core_session, state->session_type);
+    if (!s)
+        return NULL;
+    memset((char *)s + sizeof(PyObject), 0, sizeof *s - sizeof(PyObject));
+    s->state = state;
+    s->name = Py_NewRef(name);
+    s->codec = (core_codec){.state = state, .registry = Py_NewRef(registry)};
+    s->names = PyList_New(0);
+    s->suspended = PyDict_New();
+    s->context = PyContext_CopyCurrent();
+    PyObject_GC_Track(s);
+    if (!s->names || !s->suspended || !s->context || PyContext_Enter(s->context) < 0)
+        goto failed;
+    PyObject *token = PyContextVar_Set(state->async->session_variable, (PyObject *)s);
+    PyContext_Exit(s->context);
+    if (!token)
+        goto failed;
+    Py_DECREF(token);
+    return (PyObject *)s;
+failed:
+    Py_DECREF(s);
+    return NULL;
+}
+
+static void give(core_session *s, piso_session *session) {
+    s->session = session;
+    s->codec.session = session;
+}
+
+static int session_traverse(PyObject *self, visitproc visit, void *arg) {
+    core_session *s = (core_session *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(s->codec.registry);
+    Py_VISIT(s->context);
+    for (int i = 0; i < CORE_OBJECTS_INLINE; i++)
+        Py_VISIT(s->objects[i]);
+    Py_VISIT(s->more_objects);
+    Py_VISIT(s->suspended);
+    Py_VISIT(s->finished);
+    for (core_link *link = s->links; link; link = link->next)
+        Py_VISIT(link);
+    return 0;
+}
+
+static int session_clear(PyObject *self) {
+    core_session *s = (core_session *)self;
+    core_link_detach_all(s);
+    Py_CLEAR(s->context);
+    for (int i = 0; i < CORE_OBJECTS_INLINE; i++)
+        Py_CLEAR(s->objects[i]);
+    Py_CLEAR(s->more_objects);
+    Py_CLEAR(s->finished);
+    return 0;
+}
+
+static void session_dealloc(PyObject *self) {
+    core_session *s = (core_session *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    if (s->weakrefs)
+        PyObject_ClearWeakRefs(self);
+    session_clear(self);
+    Py_CLEAR(s->suspended);
+    Py_CLEAR(s->codec.registry);
+    Py_CLEAR(s->name);
+    if (s->session)
+        piso_session_close(s->session);
+    piso_session_unref(s->session);
+    Py_CLEAR(s->names); /* after the core, whose cells point into it */
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* ---- errors ---- */
+
+PyObject *core_session_error(core_session *s, int error, const core_pending *pending) {
+    if (error == -ETIMEDOUT && pending) {
+        PyObject *seconds = PyFloat_FromDouble((double)(pending->timeout_ns - 1) / 1e9);
+        if (seconds)
+            PyErr_Format(s->state->call_timeout, "the call of %R of %R did not finish within %S seconds",
+                         pending->name, s->name, seconds);
+        Py_XDECREF(seconds);
+        return NULL;
+    }
+    if (error == PISO_ECLOSED)
+        return PyErr_Format(s->state->extension_stopped, "%R has been stopped; load it again to call it", s->name);
+    piso_process *process = piso_session_process(s->session);
+    const char *name = PyUnicode_AsUTF8(s->name);
+    if (!name)
+        return NULL;
+    if (error != PISO_EDIED)
+        return core_raise(s->state, error, name);
+    piso_exit status = {.known = false, .code = -1};
+    char tail[TAIL_SIZE];
+    size_t size = 0;
+    int pid = 0;
+    if (process) {
+        Py_BEGIN_ALLOW_THREADS
+        piso_process_wait(process, 50000000, &status); /* a child that said goodbye may still be ending */
+        size = piso_process_stderr(process, tail, sizeof tail);
+        pid = piso_process_pid(process);
+        Py_END_ALLOW_THREADS
+    }
+    return core_raise_died(s->state, name, pid, &status, tail, size);
+}
+
+/* ---- the two ends ---- */
+
+/* string_array: C strings of a list of str; the strings live as long as the list. Frees with PyMem_Free. */
+static const char **string_array(PyObject *list) {
+    Py_ssize_t n = PyList_GET_SIZE(list);
+    const char **strings = PyMem_New(const char *, (size_t)n + 1);
+    if (!strings)
+        return PyErr_NoMemory(), NULL;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        strings[i] = PyBytes_AsString(PyList_GET_ITEM(list, i));
+        if (!strings[i]) {
+            PyMem_Free(strings);
+            return NULL;
+        }
+    }
+    strings[n] = NULL;
+    return strings;
+}
+
+/* encode_list: a new list of bytes objects in the file system's encoding. */
+static PyObject *encode_list(PyObject *strings) {
+    PyObject *items = PySequence_List(strings);
+    for (Py_ssize_t i = 0; items && i < PyList_GET_SIZE(items); i++) {
+        PyObject *encoded;
+        if (!PyUnicode_FSConverter(PyList_GET_ITEM(items, i), &encoded))
+            Py_CLEAR(items);
+        else
+            PyList_SetItem(items, i, encoded);
+    }
+    return items;
+}
+
+/* environment_list: "NAME=value" for each item of a mapping. */
+static PyObject *environment_list(PyObject *mapping) {
+    PyObject *items = PyMapping_Items(mapping), *list = items ? PyList_New(0) : NULL;
+    for (Py_ssize_t i = 0; list && i < PyList_GET_SIZE(items); i++) {
+        PyObject *name, *value, *text = NULL;
+        if (PyArg_ParseTuple(PyList_GET_ITEM(items, i), "UU", &name, &value))
+            text = PyUnicode_FromFormat("%U=%U", name, value);
+        if (!text || PyList_Append(list, text) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(text);
+    }
+    Py_XDECREF(items);
+    PyObject *encoded = list ? encode_list(list) : NULL;
+    Py_XDECREF(list);
+    return encoded;
+}
+
+static int spawn(core_session *s, PyObject *argv, PyObject *env, const char *cwd, unsigned long long arena_size,
+                 int echo_stderr) {
+    PyObject *arguments = encode_list(argv), *environment = arguments ? environment_list(env) : NULL;
+    const char **c_argv = environment ? string_array(arguments) : NULL;
+    const char **c_envp = c_argv ? string_array(environment) : NULL;
+    int r = -1;
+    if (c_envp && !c_argv[0]) {
+        PyErr_SetString(PyExc_ValueError, "argv must name a program");
+    } else if (c_envp) {
+        piso_spawn options = {
+            .argv = c_argv, .envp = c_envp, .cwd = cwd, .name = PyUnicode_AsUTF8(s->name),
+            .arena_size = (size_t)arena_size, .echo_stderr = echo_stderr != 0,
+        };
+        piso_session *session = NULL;
+        if (options.name) {
+            Py_BEGIN_ALLOW_THREADS
+            r = piso_session_spawn(&options, &session);
+            Py_END_ALLOW_THREADS
+            if (r < 0)
+                core_raise(s->state, r, c_argv[0]);
+            else
+                give(s, session);
+        }
+    }
+    PyMem_Free(c_argv);
+    PyMem_Free(c_envp);
+    Py_XDECREF(arguments);
+    Py_XDECREF(environment);
+    return r;
+}
+
+static PyObject *session_spawn(PyObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"argv", "env", "name", "registry", "cwd", "arena_size", "echo_stderr", NULL};
+    core_state *state = core_type_state((PyTypeObject *)type);
+    PyObject *argv, *env, *name, *registry;
+    const char *cwd = NULL;
+    unsigned long long arena_size = 0;
+    int echo_stderr = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO$UO!zKp:spawn", names, &argv, &env, &name,
+                                     state->registry_type, &registry, &cwd, &arena_size, &echo_stderr))
+        return NULL;
+    PyObject *s = session_new(state, name, registry);
+    if (s && spawn((core_session *)s, argv, env, cwd, arena_size, echo_stderr) < 0)
+        Py_CLEAR(s);
+    return s;
+}
+
+static PyObject *session_attach(PyObject *type, PyObject *args) {
+    core_state *state = core_type_state((PyTypeObject *)type);
+    int fd, r;
+    PyObject *registry;
+    if (!PyArg_ParseTuple(args, "iO!:attach", &fd, state->registry_type, &registry))
+        return NULL;
+    PyObject *name = PyUnicode_FromString("host");
+    PyObject *s = name ? session_new(state, name, registry) : NULL;
+    Py_XDECREF(name);
+    if (!s)
+        return NULL;
+    piso_session *session = NULL;
+    Py_BEGIN_ALLOW_THREADS
+    r = piso_session_attach(fd, &session);
+    Py_END_ALLOW_THREADS
+    if (r < 0) {
+        Py_DECREF(s);
+        return core_raise(state, r, "attaching to the host");
+    }
+    core_tune_allocator(); /* this process exists to receive large values */
+    give((core_session *)s, session);
+    return s;
+}
+
+static PyObject *session_pair(PyObject *type, PyObject *args) {
+    core_state *state = core_type_state((PyTypeObject *)type);
+    PyObject *registry, *registry2 = NULL;
+    if (!PyArg_ParseTuple(args, "O!|O!:pair", state->registry_type, &registry, state->registry_type, &registry2))
+        return NULL;
+    PyObject *names[2] = {PyUnicode_FromString("child"), PyUnicode_FromString("host")};
+    PyObject *host = names[0] ? session_new(state, names[0], registry) : NULL;
+    PyObject *child = host && names[1] ? session_new(state, names[1], registry2 ? registry2 : registry) : NULL;
+    PyObject *pair = NULL;
+    piso_session *ends[2];
+    int r = child ? piso_session_pair(0, &ends[0], &ends[1]) : 0;
+    if (r < 0) {
+        core_raise(state, r, "making a pair of sessions");
+    } else if (child) {
+        give((core_session *)host, ends[0]);
+        give((core_session *)child, ends[1]);
+        pair = PyTuple_Pack(2, host, child);
+    }
+    Py_XDECREF(host);
+    Py_XDECREF(child);
+    Py_XDECREF(names[0]);
+    Py_XDECREF(names[1]);
+    return pair;
+}
+
+/* timeout_from: seconds or None to nanoseconds (-1: none). */
+static int timeout_from(PyObject *seconds, int64_t *ret_ns) {
+    *ret_ns = -1;
+    if (!seconds || seconds == Py_None)
+        return 0;
+    double value = PyFloat_AsDouble(seconds);
+    if (PyErr_Occurred())
+        return -1;
+    *ret_ns = value <= 0 ? 0 : value > 4e6 ? -1 : (int64_t)(value * 1e9);
+    return 0;
+}
+
+/* next_slice: how long to wait before looking for signals; false when the time is over. */
+static bool next_slice(int64_t end_ns, int64_t *ret_ns) {
+    *ret_ns = SLICE_NS;
+    if (end_ns < 0)
+        return true;
+    int64_t left = end_ns - piso_now_ns();
+    if (left < *ret_ns)
+        *ret_ns = left < 0 ? 0 : left;
+    return left > 0;
+}
+
+static PyObject *session_handshake(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"timeout", NULL};
+    core_session *s = (core_session *)self;
+    PyObject *timeout = NULL;
+    int64_t ns, slice;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:handshake", names, &timeout) || timeout_from(timeout, &ns) < 0)
+        return NULL;
+    int64_t end = ns < 0 ? -1 : piso_now_ns() + ns;
+    for (;;) {
+        bool more = next_slice(end, &slice);
+        int r;
+        Py_BEGIN_ALLOW_THREADS
+        r = piso_session_handshake(s->session, slice);
+        Py_END_ALLOW_THREADS
+        if (r == 0)
+            Py_RETURN_NONE;
+        if (r != -ETIMEDOUT && r != -EINTR)
+            return core_session_error(s, r, NULL);
+        if (PyErr_CheckSignals() < 0)
+            return NULL;
+        if (!more)
+            return PyErr_Format(s->state->call_timeout, "the process of %R did not start within %S seconds", s->name,
+                                timeout);
+    }
+}
+
+/* ---- objects and methods ---- */
+
+static PyObject *session_register(PyObject *self, PyObject *args) {
+    core_session *s = (core_session *)self;
+    unsigned int id;
+    PyObject *object;
+    if (!PyArg_ParseTuple(args, "IO:register", &id, &object))
+        return NULL;
+    if (id < CORE_OBJECTS_INLINE) {
+        Py_XSETREF(s->objects[id], Py_NewRef(object));
+        Py_RETURN_NONE;
+    }
+    if (!s->more_objects && !(s->more_objects = PyDict_New()))
+        return NULL;
+    PyObject *key = PyLong_FromUnsignedLong(id);
+    int r = key ? PyDict_SetItem(s->more_objects, key, object) : -1;
+    Py_XDECREF(key);
+    return r < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *session_unregister(PyObject *self, PyObject *id_object) {
+    core_session *s = (core_session *)self;
+    unsigned long id = PyLong_AsUnsignedLong(id_object);
+    if (PyErr_Occurred())
+        return NULL;
+    if (id < CORE_OBJECTS_INLINE)
+        Py_CLEAR(s->objects[id]);
+    else if (s->more_objects && PyDict_Contains(s->more_objects, id_object) > 0)
+        PyDict_DelItem(s->more_objects, id_object);
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *session_method(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"object_id", "name", "sync", "timeout", NULL};
+    unsigned int id;
+    PyObject *name, *timeout = Py_None;
+    int sync = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "IU|$pO:method", names, &id, &name, &sync, &timeout))
+        return NULL;
+    return core_method_new((core_session *)self, id, name, sync, timeout);
+}
+
+static PyObject *session_serve(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_session *s = (core_session *)self;
+    core_link *link = s->closed ? NULL : core_link_here(s);
+    if (!link)
+        return PyErr_Occurred() ? NULL : core_session_error(s, piso_session_state(s->session), NULL);
+    if (!s->finished) {
+        s->finished = PyObject_CallMethodNoArgs(link->loop, s->state->async->create_future);
+        if (!s->finished || core_link_serve(link) < 0)
+            return NULL;
+    }
+    return Py_NewRef(s->finished);
+}
+
+/* ---- the end ---- */
+
+static PyObject *session_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_session *s = (core_session *)self;
+    core_pump_context context = {.sync = true};
+    piso_session_close(s->session);
+    while (core_pump(s, &context, 256) > 0)
+        ;
+    Py_RETURN_NONE;
+}
+
+static PyObject *session_closed(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    return PyBool_FromLong(piso_session_state(((core_session *)self)->session) != 0);
+}
+
+static PyObject *session_kill(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"signal", NULL};
+    core_session *s = (core_session *)self;
+    int signal = 9;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|i:kill", names, &signal))
+        return NULL;
+    piso_process *process = piso_session_process(s->session);
+    int r = process ? piso_process_kill(process, signal) : 0;
+    if (r < 0 && r != -ESRCH)
+        return core_session_error(s, r, NULL);
+    Py_RETURN_NONE;
+}
+
+static PyObject *session_wait(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"timeout", NULL};
+    core_session *s = (core_session *)self;
+    PyObject *timeout = NULL;
+    int64_t ns, slice;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:wait", names, &timeout) || timeout_from(timeout, &ns) < 0)
+        return NULL;
+    piso_process *process = piso_session_process(s->session);
+    if (!process)
+        Py_RETURN_NONE;
+    int64_t end = ns < 0 ? -1 : piso_now_ns() + ns;
+    for (;;) {
+        bool more = next_slice(end, &slice);
+        piso_exit status;
+        int r;
+        Py_BEGIN_ALLOW_THREADS
+        r = piso_process_wait(process, slice, &status);
+        Py_END_ALLOW_THREADS
+        if (r < 0 && r != -EINTR)
+            return core_session_error(s, r, NULL);
+        if (r > 0)
+            return PyLong_FromLong(status.signal ? -status.signal : status.code);
+        if (PyErr_CheckSignals() < 0)
+            return NULL;
+        if (!more)
+            Py_RETURN_NONE;
+    }
+}
+
+static PyObject *session_stderr(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    piso_process *process = piso_session_process(((core_session *)self)->session);
+    char tail[2 * TAIL_SIZE];
+    size_t size = process ? piso_process_stderr(process, tail, sizeof tail) : 0;
+    return PyUnicode_DecodeUTF8(tail, (Py_ssize_t)size, "replace");
+}
+
+static PyObject *session_trim(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_session *s = (core_session *)self;
+    piso_session_flush(s->session);
+    piso_session_trim(s->session, 0);
+    Py_RETURN_NONE;
+}
+
+static PyObject *session_stats(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_session *s = (core_session *)self;
+    piso_stats t;
+    piso_session_stats(s->session, &t);
+    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "calls_sent", t.calls_sent, "calls_received",
+                         t.calls_received, "replies_sent", t.replies_sent, "replies_received", t.replies_received,
+                         "doorbells_rung", t.doorbells_rung, "arena_live", t.arena_live, "arena_committed",
+                         t.arena_committed, "spans_held", t.spans_held, "queued", t.queued);
+}
+
+static PyObject *session_repr(PyObject *self) {
+    core_session *s = (core_session *)self;
+    int state = piso_session_state(s->session);
+    return PyUnicode_FromFormat("<pyisolate.Session %R %s>", s->name, state ? piso_strerror(state) : "open");
+}
+
+static PyObject *session_get_pid(PyObject *self, void *Py_UNUSED(closure)) {
+    piso_process *process = piso_session_process(((core_session *)self)->session);
+    return process ? PyLong_FromLong(piso_process_pid(process)) : Py_NewRef(Py_None);
+}
+
+/* ---- the type ---- */
+
+#define KEYWORDS(f) ((PyCFunction)(void (*)(void))(f)), METH_VARARGS | METH_KEYWORDS
+
+static PyMethodDef session_methods[] = {
+    {"spawn", KEYWORDS(session_spawn) | METH_CLASS, "Start a process with a channel to it."},
+    {"attach", session_attach, METH_VARARGS | METH_CLASS, "The child's end, from the descriptor in PISO_FD."},
+    {"pair", session_pair, METH_VARARGS | METH_CLASS, "Both ends in one process, for tests."},
+    {"handshake", KEYWORDS(session_handshake), "Wait until the child has attached."},
+    {"register", session_register, METH_VARARGS, "Answer the peer's calls to an object id with an object."},
+    {"unregister", session_unregister, METH_O, "Take back what register offered."},
+    {"method", KEYWORDS(session_method), "A method of an object on the other side."},
+    {"serve", session_serve, METH_NOARGS, "Answer calls on the running loop until the session ends."},
+    {"close", session_close, METH_NOARGS, "Tell the peer, fail pending calls."},
+    {"closed", session_closed, METH_NOARGS, "Whether the session has ended, for whatever reason."},
+    {"kill", KEYWORDS(session_kill), "Signal the child's process group."},
+    {"wait", KEYWORDS(session_wait), "The child's exit status, or None when the time was over first."},
+    {"stderr", session_stderr, METH_NOARGS, "The last lines the child wrote to stderr."},
+    {"trim", session_trim, METH_NOARGS, "Give free shared memory back to the system now."},
+    {"stats", session_stats, METH_NOARGS, "Counters and sizes, by name."},
+    {NULL, NULL, 0, NULL},
+};
+static PyMemberDef session_members[] = {
+    {"name", T_OBJECT, offsetof(core_session, name), READONLY, "The extension's name."},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(core_session, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+static PyGetSetDef session_getset[] = {
+    {"pid", session_get_pid, NULL, "Process id of the child, or None.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+static PyType_Slot session_slots[] = {
+    {Py_tp_doc, "One end of a connection between the host and an extension's process."},
+    {Py_tp_methods, session_methods},
+    {Py_tp_members, session_members},
+    {Py_tp_getset, session_getset},
+    {Py_tp_repr, session_repr},
+    {Py_tp_traverse, session_traverse},
+    {Py_tp_clear, session_clear},
+    {Py_tp_dealloc, session_dealloc},
+    {0, NULL},
+};
+static PyType_Spec session_spec = {
+    .name = "pyisolate._core.Session",
+    .basicsize = sizeof(core_session),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = session_slots,
+};
+
+int core_session_init(PyObject *module, core_state *state) {
+    state->session_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &session_spec, NULL);
+    return state->session_type ? PyModule_AddType(module, state->session_type) : -1;
+}
