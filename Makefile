@@ -1,0 +1,136 @@
+# The commands of the project; `make` lists them. Everything is made in .venv and build/.
+#
+# .venv holds a plain install of the package that is redone when a source has changed, so that tests see what a
+# user gets. Why not an editable one: CONTRIBUTING.md.
+
+PYTHON ?= python3
+WERROR ?= 0
+FUZZ_SECONDS ?= 600
+
+BIN := $(CURDIR)/.venv/bin
+# meson finds ninja and python in the environment.
+export PATH := $(BIN):$(PATH)
+STRICT := $(if $(filter 1,$(WERROR)),-Dwerror=true)
+
+SOURCES := meson.build meson_options.txt pyproject.toml README.md \
+    $(shell find include src binding pyisolate -name '*.[ch]' -o -name '*.py' -o -name '*.pyi' -o -name meson.build)
+C_FILES := $(shell find include src binding tests benchmarks -name '*.[ch]')
+TESTS := $(shell find tests benchmarks -name '*.[ch]' -o -name meson.build)
+FUZZERS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c)))
+SANITIZE := -Dpython=false -Dlibrary=false -Dbenchmarks=false -Dtests=enabled -Db_lto=false \
+    -Db_lundef=false $(STRICT)
+
+.PHONY: help build bench native-bench test test-c test-asan test-tsan test-python test-fuzz test-model lint \
+    fuzz format clean
+
+help:
+	@echo 'make build         .venv with the package and its extension'
+	@echo 'make test          everything: C tests under sanitizers, pytest, fuzzers, model, lints'
+	@echo 'make bench         build, then the quick benchmark'
+	@echo 'make native-bench  the benchmark of the C core alone'
+	@echo 'make fuzz          every fuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) in total'
+	@echo 'make format        clang-format and ruff, in place'
+	@echo 'make clean         removes build/ and .venv'
+
+# ---- environment ---------------------------------------------------------------------------------
+
+.venv/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo 'PyIsolate needs Python 3.10 or later: make PYTHON=python3.x' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null && command -v cc >/dev/null || tools/install-packages build
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/.tools: .venv/.made pyproject.toml
+	$(BIN)/python tools/install_extras.py dev test
+	touch $@
+
+.venv/.installed: .venv/.tools $(SOURCES)
+	$(BIN)/pip install --quiet --no-build-isolation --force-reinstall --no-deps \
+	    -Cbuild-dir=build/wheel $(if $(STRICT),-Csetup-args=$(STRICT)) .
+	touch $@
+
+.venv/.bench: .venv/.made pyproject.toml
+	$(BIN)/python tools/install_extras.py bench
+	touch $@
+
+build: .venv/.installed
+
+bench: build .venv/.bench
+	$(BIN)/python benchmarks/benchmark.py --quick
+
+# ---- C -------------------------------------------------------------------------------------------
+
+build/asan/build.ninja: .venv/.tools
+	meson setup --reconfigure build/asan $(SANITIZE) -Db_sanitize=address,undefined
+
+build/tsan/build.ninja: .venv/.tools
+	meson setup --reconfigure build/tsan $(SANITIZE) -Db_sanitize=thread
+
+build/fuzz/build.ninja: .venv/.tools
+	CC=clang meson setup --reconfigure build/fuzz $(SANITIZE) -Dtests=disabled -Dfuzzers=true \
+	    -Db_sanitize=address,undefined
+
+build/native/build.ninja: .venv/.tools
+	meson setup --reconfigure build/native -Dpython=false -Dlibrary=true -Dtests=disabled -Db_ndebug=true $(STRICT)
+
+test-asan: build/asan/build.ninja
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 meson test -C build/asan --print-errorlogs
+
+test-tsan: build/tsan/build.ninja
+	TSAN_OPTIONS=halt_on_error=1 meson test -C build/tsan --suite threads --print-errorlogs
+
+native-bench: build/native/build.ninja
+	meson compile -C build/native
+	build/native/benchmarks/native_benchmark
+
+# fuzz_all(seconds in total): each fuzzer in turn, from its corpus; what it finds new stays in build/.
+define fuzz_all
+	meson compile -C build/fuzz
+	set -e; for name in $(FUZZERS); do \
+	    mkdir -p build/corpus/$$name tests/fuzz/corpus/$$name; \
+	    build/fuzz/tests/fuzz/$$name -max_total_time=$$(( $(1) / $(words $(FUZZERS)) )) -print_final_stats=0 \
+	        -verbosity=0 -timeout=10 -artifact_prefix=build/ build/corpus/$$name tests/fuzz/corpus/$$name; \
+	done
+endef
+
+test-fuzz: build/fuzz/build.ninja
+	$(call fuzz_all,60)
+
+fuzz: build/fuzz/build.ninja
+	$(call fuzz_all,$(FUZZ_SECONDS))
+
+# The doorbell handshake of the ring, over all interleavings.
+test-model:
+	mkdir -p build/model
+	cd build/model && spin -a ../../tests/model/ring.pml && \
+	    cc -O2 -DSAFETY -o ring pan.c && ./ring -m100000 | tee ring.log && grep -q 'errors: 0' ring.log
+
+# ---- Python and lints ----------------------------------------------------------------------------
+
+test-python: build .venv/.bench
+	$(BIN)/pytest
+
+lint: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	clang-format --dry-run --Werror $(C_FILES)
+
+format: .venv/.tools
+	clang-format -i $(C_FILES)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+packages:
+	tools/install-packages all
+
+test: packages
+	$(MAKE) build
+	$(MAKE) lint
+	$(MAKE) test-asan test-tsan
+	$(MAKE) test-python
+	$(MAKE) test-model test-fuzz
+
+clean:
+	rm -rf build .venv

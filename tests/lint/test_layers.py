@@ -1,0 +1,122 @@
+"""The layering of docs/architecture.md: includes go down, never sideways, never up, never round."""
+
+from pathlib import Path
+
+import pytest
+from source import ROOT, c_files, includes, name
+
+LAYERS = {
+    "base": 0,
+    "os": 1,
+    "wire": 1,
+    "memory": 2,
+    "sandbox": 2,
+    "channel": 3,
+    "supervisor": 3,
+    "session": 4,
+}
+PUBLIC = "piso/piso.h"
+STANDARD = {"stdbool.h", "stddef.h", "stdint.h"}
+
+
+def fault(folder: str, bracket: bool, file: str) -> str | None:
+    """What is wrong with an include in src/`folder`, or None."""
+    target = file.split("/")[0] if "/" in file else folder
+    if bracket or file == PUBLIC or target == folder:
+        return None
+    if target not in LAYERS:
+        return f"{file} is in no layer"
+    if LAYERS[target] > LAYERS[folder]:
+        return f"{file} is above {folder}"
+    if LAYERS[target] == LAYERS[folder]:
+        return f"{file} is beside {folder}"
+    return None
+
+
+@pytest.mark.parametrize(
+    ("folder", "file", "expected"),
+    [
+        ("wire", "channel/channel.h", "above"),
+        ("wire", "os/os.h", "beside"),
+        ("base", "pyobject/x.h", "no layer"),
+        ("session", "wire/frame.h", None),
+        ("wire", "frame.h", None),
+        ("base", PUBLIC, None),
+    ],
+)
+def test_the_rule_itself(folder: str, file: str, expected: str | None) -> None:
+    found = fault(folder, False, file)
+    assert found is None if expected is None else expected in (found or "")
+
+
+def test_every_folder_is_a_layer() -> None:
+    assert {path.parent.name for path in c_files("src")} <= LAYERS.keys()
+
+
+def test_includes_go_down() -> None:
+    faults = [
+        f"{name(path)}: {wrong}"
+        for path in c_files("src")
+        for bracket, file in includes(path.read_text())
+        if (wrong := fault(path.parent.name, bracket, file))
+    ]
+    assert not faults
+
+
+def find_cycle(graph: dict[str, list[str]]) -> list[str] | None:
+    """A cycle of the graph as the list of its nodes, the first one repeated at the end, or None."""
+    done: set[str] = set()
+
+    def visit(node: str, path: list[str]) -> list[str] | None:
+        if node in path:
+            return [*path[path.index(node) :], node]
+        if node in done:
+            return None
+        for following in graph.get(node, []):
+            if cycle := visit(following, [*path, node]):
+                return cycle
+        done.add(node)
+        return None
+
+    return next((cycle for node in graph if (cycle := visit(node, []))), None)
+
+
+def test_cycles_are_found() -> None:
+    assert find_cycle({"a": ["b"], "b": ["c"], "c": ["b"]}) == ["b", "c", "b"]
+    assert find_cycle({"a": ["b", "c"], "b": ["c"], "c": []}) is None
+
+
+def resolve(path: Path, file: str) -> str | None:
+    """The repository's file behind an #include "file" in `path`."""
+    for folder in (path.parent, ROOT / "src", ROOT / "include"):
+        if (folder / file).is_file():
+            return name((folder / file).resolve())
+    return None
+
+
+def test_headers_have_no_cycle() -> None:
+    graph = {
+        name(path): [
+            target
+            for bracket, file in includes(path.read_text())
+            if not bracket and (target := resolve(path, file))
+        ]
+        for path in c_files("include", "src", "binding")
+        if path.suffix == ".h"
+    }
+    assert find_cycle(graph) is None
+
+
+def test_public_header_needs_only_the_standard_library() -> None:
+    assert {file for _, file in includes((ROOT / "include" / PUBLIC).read_text())} <= STANDARD
+
+
+def test_binding_sees_only_the_public_header() -> None:
+    own = {path.name for path in c_files("binding")}
+    faults = [
+        f"{name(path)}: {file}"
+        for path in c_files("binding")
+        for bracket, file in includes(path.read_text())
+        if not bracket and file != PUBLIC and file not in own
+    ]
+    assert not faults
