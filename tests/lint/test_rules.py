@@ -36,13 +36,13 @@ def test_only_the_package_imports_core() -> None:
 
 
 def test_public_functions_are_documented() -> None:
-    """A comment names the function, or it stands in a block of declarations that a comment begins."""
-    bare = []
-    for block in re.split(r"\n\s*\n", HEADER.read_text()):
-        for function in re.findall(r"^PISO_API [^(;]*?\b(piso_\w+)\(", block, re.MULTILINE):
-            group = re.match(r"\s*/\*|\s*PISO_API void piso_writ", block)
-            if not group and f"/* {function}" not in block:
-                bare.append(function)
+    """Each stands in a paragraph of the header that has a comment."""
+    bare = [
+        function
+        for block in re.split(r"\n\s*\n", HEADER.read_text())
+        for function in re.findall(r"^PISO_API [^(;]*?\b(piso_\w+)\(", block, re.MULTILINE)
+        if "/*" not in block and not function.startswith("piso_write_")
+    ]
     assert not bare
 
 
