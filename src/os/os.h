@@ -51,6 +51,8 @@ void piso__event_clear(int fd);    /* resets to not readable */
 int piso__epoll_create(void);
 int piso__epoll_add(int epoll_fd, int fd, uint64_t data); /* EPOLLIN */
 int piso__epoll_remove(int epoll_fd, int fd);
+/* piso__epoll_wait: blocks until something is readable; the data of at most `count` (<= 16) of them. */
+int piso__epoll_wait(int epoll_fd, uint64_t *ret_data, int count);
 
 /* piso__poll_in: waits until one of up to 4 descriptors (-1: ignored) is readable or hung up, timeout_ns
  * (-1: none; rounded up to the nanosecond, ppoll). Bit mask of the ready ones, 0 on timeout, -EINTR, -errno. */

@@ -1,0 +1,30 @@
+/* error.c - texts for error codes, and the library's version. */
+#include <string.h>
+
+#include "base/base.h"
+
+#ifndef PISO_VERSION
+#define PISO_VERSION "0.0.0"
+#endif
+
+const char *piso_strerror(int error) {
+    static _Thread_local char text[96];
+    switch (error) {
+    case PISO_EPROTO:
+        return "the peer sent something malformed";
+    case PISO_EDIED:
+        return "the peer's process has ended";
+    case PISO_ECLOSED:
+        return "the session was closed";
+    case PISO_EFORKED:
+        return "the session belongs to the process that forked this one";
+    case PISO_EDEPTH:
+        return "values are nested too deeply";
+    default:
+        return strerror_r(error < 0 ? -error : error, text, sizeof text);
+    }
+}
+
+const char *piso_version(void) {
+    return PISO_VERSION;
+}

@@ -1,0 +1,245 @@
+/* arena.c - see arena.h. A binary tree of blocks whose nodes are made when a block is first split.
+ *
+ *     64 GiB  [ largest: order of the largest free block below ]
+ *              /                    \
+ *     32 GiB  [ ]                   [ ]     a leaf is one block, used or free
+ *
+ * Allocation descends to the leftmost block that fits; nodes of freed blocks stay, so that the same size is found
+ * again without splitting, and are merged only when a larger block is wanted there. Each leaf has a watermark:
+ * how many bytes from its start are backed by memory. */
+#include "memory/arena.h"
+
+#include "os/os.h"
+
+#define BLOCK_SHIFT 12
+#define MAX_ORDERS 48
+#define NO_ORDER (-1)
+
+static_assert(1u << BLOCK_SHIFT == PISO__ARENA_BLOCK, "order 0 is one block");
+
+typedef struct node {
+    struct node *children;   /* two, or NULL for a leaf */
+    uint64_t watermark;      /* of a leaf: bytes backed by memory */
+    uint64_t size;           /* of a used leaf: bytes it keeps backed; 0: free */
+    uint32_t generation;     /* of a used leaf */
+    int8_t order;
+    int8_t largest;          /* order of the largest free block in here, or NO_ORDER */
+} node;
+
+struct piso__arena {
+    int fd;
+    uint8_t *base;
+    uint64_t live, committed;
+    uint32_t generation;
+    node root;
+};
+
+static inline uint64_t block_size(int order) {
+    return (uint64_t)PISO__ARENA_BLOCK << order;
+}
+
+static inline bool is_free(const node *n) {
+    return n->largest == n->order;
+}
+
+/* update: recomputes `largest` of an inner node; two free halves are one free whole. */
+static void update(node *n) {
+    const node *left = &n->children[0], *right = &n->children[1];
+    if (is_free(left) && is_free(right))
+        n->largest = n->order;
+    else
+        n->largest = left->largest > right->largest ? left->largest : right->largest;
+}
+
+int piso__arena_new(int fd, void *base, uint64_t size, piso__arena **ret_arena) {
+    if (size < PISO__ARENA_BLOCK || (size & (size - 1)) != 0)
+        return -EINVAL;
+    piso__arena *a = calloc(1, sizeof *a);
+    if (!a)
+        return -ENOMEM;
+    a->fd = fd;
+    a->base = base;
+    a->root.order = a->root.largest = (int8_t)(__builtin_ctzll(size) - BLOCK_SHIFT);
+    *ret_arena = a;
+    return 0;
+}
+
+static void free_children(node *n) {
+    if (!n->children)
+        return;
+    free_children(&n->children[0]);
+    free_children(&n->children[1]);
+    free(n->children);
+    n->children = NULL;
+}
+
+piso__arena *piso__arena_free(piso__arena *a) {
+    if (a)
+        free_children(&a->root);
+    free(a);
+    return NULL;
+}
+
+/* split: makes two free halves of a free leaf. */
+static int split(node *n) {
+    node *children = calloc(2, sizeof *children);
+    if (!children)
+        return -ENOMEM;
+    uint64_t half = block_size(n->order - 1);
+    for (int i = 0; i < 2; i++)
+        children[i].order = children[i].largest = (int8_t)(n->order - 1);
+    children[0].watermark = n->watermark < half ? n->watermark : half;
+    children[1].watermark = n->watermark - children[0].watermark;
+    n->children = children;
+    n->watermark = 0;
+    return 0;
+}
+
+/* merge: makes a leaf of a free node at `offset`. Where the two watermarks leave a gap, the upper half's memory is
+ * given back, since one watermark cannot describe it. */
+static void merge(piso__arena *a, node *n, uint64_t offset) {
+    if (!n->children)
+        return;
+    node *left = &n->children[0], *right = &n->children[1];
+    uint64_t half = block_size(left->order);
+    merge(a, left, offset);
+    merge(a, right, offset + half);
+    if (left->watermark < half && right->watermark > 0) {
+        piso__punch(a->fd, offset + half, right->watermark);
+        a->committed -= right->watermark;
+        right->watermark = 0;
+    }
+    n->watermark = left->watermark + right->watermark;
+    free(n->children);
+    n->children = NULL;
+}
+
+/* commit: backs the first `size` bytes of a free leaf with memory. */
+static int commit(piso__arena *a, node *n, uint64_t offset, uint64_t size) {
+    if (size <= n->watermark)
+        return 0;
+    int r = piso__populate(a->fd, a->base, offset + n->watermark, size - n->watermark);
+    if (r < 0)
+        return r == -ENOSPC ? -ENOMEM : r;
+    a->committed += size - n->watermark;
+    n->watermark = size;
+    return 0;
+}
+
+static void update_path(node **path, int length) {
+    while (length > 0)
+        update(path[--length]);
+}
+
+/* find_leaf: descends to the leftmost free block of `order`, splitting on the way; the caller knows it exists. */
+static int find_leaf(piso__arena *a, int order, node **path, int *ret_length, node **ret_leaf, uint64_t *ret_offset) {
+    node *n = &a->root;
+    uint64_t offset = 0;
+    int length = 0, r = 0;
+    while (n->order > order) {
+        if (!n->children && (r = split(n)) < 0)
+            break;
+        path[length++] = n;
+        bool right = n->children[0].largest < order;
+        n = &n->children[right];
+        offset += right ? block_size(n->order) : 0;
+    }
+    *ret_length = length;
+    if (r < 0)
+        return r;
+    merge(a, n, offset);
+    *ret_leaf = n;
+    *ret_offset = offset;
+    return 0;
+}
+
+int piso__arena_alloc(piso__arena *a, uint64_t size, piso_span *ret_span, void **ret_data) {
+    uint64_t backed = size ? piso__align_up(size, (uint64_t)PISO__ARENA_BLOCK) : PISO__ARENA_BLOCK;
+    if (backed < size || backed > block_size(a->root.order))
+        return -ENOMEM;
+    int order = backed > PISO__ARENA_BLOCK ? 64 - __builtin_clzll((backed - 1) >> BLOCK_SHIFT) : 0;
+    if (a->root.largest < order)
+        return -ENOMEM;
+    node *path[MAX_ORDERS], *leaf;
+    uint64_t offset;
+    int length, r = find_leaf(a, order, path, &length, &leaf, &offset);
+    if (r == 0)
+        r = commit(a, leaf, offset, backed);
+    if (r < 0) {
+        update_path(path, length);
+        return r;
+    }
+    if (++a->generation == 0)
+        a->generation = 1;
+    leaf->size = backed;
+    leaf->generation = a->generation;
+    leaf->largest = NO_ORDER;
+    a->live += backed;
+    update_path(path, length);
+    *ret_span = (piso_span){.generation = a->generation, .offset = offset, .length = size};
+    *ret_data = a->base + offset;
+    return 0;
+}
+
+int piso__arena_release(piso__arena *a, uint64_t offset, uint32_t generation) {
+    if (offset >= block_size(a->root.order))
+        return -ESTALE;
+    node *path[MAX_ORDERS], *n = &a->root;
+    uint64_t start = 0;
+    int length = 0;
+    while (n->children) {
+        path[length++] = n;
+        uint64_t half = block_size(n->order - 1);
+        bool right = offset >= start + half;
+        n = &n->children[right];
+        start += right ? half : 0;
+    }
+    if (n->size == 0 || start != offset || n->generation != generation)
+        return -ESTALE;
+    a->live -= n->size;
+    n->size = 0;
+    n->largest = n->order;
+    update_path(path, length);
+    return 0;
+}
+
+/* trim: gives back the memory of free leaves, highest first, until `excess` bytes are gone. */
+static void trim(piso__arena *a, node *n, uint64_t offset, uint64_t *excess) {
+    if (*excess == 0)
+        return;
+    if (n->children) {
+        trim(a, &n->children[1], offset + block_size(n->order - 1), excess);
+        trim(a, &n->children[0], offset, excess);
+        return;
+    }
+    if (n->watermark <= n->size)
+        return;
+    uint64_t surplus = n->watermark - n->size, taken = surplus < *excess ? surplus : *excess;
+    taken = piso__align_up(taken, (uint64_t)PISO__ARENA_BLOCK);
+    if (piso__punch(a->fd, offset + n->watermark - taken, taken) < 0)
+        return;
+    n->watermark -= taken;
+    a->committed -= taken;
+    *excess -= taken < *excess ? taken : *excess;
+}
+
+void piso__arena_trim(piso__arena *a, uint64_t keep_bytes) {
+    uint64_t spare = a->committed - a->live;
+    uint64_t excess = spare > keep_bytes ? spare - keep_bytes : 0;
+    trim(a, &a->root, 0, &excess);
+    if (a->live == 0 && a->committed == 0)
+        free_children(&a->root);
+}
+
+uint64_t piso__arena_live(const piso__arena *a) {
+    return a->live;
+}
+
+uint64_t piso__arena_committed(const piso__arena *a) {
+    return a->committed;
+}
+
+bool piso__arena_check(const piso__arena_view *view, const piso_span *span) {
+    return span->segment == 0 && span->length > 0 && (span->offset & 63) == 0 && span->offset < view->size &&
+           span->length <= view->size - span->offset;
+}

@@ -1,0 +1,90 @@
+/* fd.c - descriptors, eventfds, epoll, poll. */
+#include <errno.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "os/os.h"
+
+int piso__fd_close(int fd) {
+    if (fd >= 0) {
+        int saved = errno;
+        close(fd);
+        errno = saved;
+    }
+    return -1;
+}
+
+int piso__event_create(void) {
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return fd < 0 ? -errno : fd;
+}
+
+void piso__event_signal(int fd) {
+    /* EAGAIN: the counter is full, so it is readable anyway */
+    while (eventfd_write(fd, 1) < 0 && errno == EINTR)
+        ;
+}
+
+void piso__event_clear(int fd) {
+    eventfd_t count;
+    while (eventfd_read(fd, &count) < 0 && errno == EINTR)
+        ;
+}
+
+int piso__epoll_create(void) {
+    int fd = epoll_create1(EPOLL_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+int piso__epoll_add(int epoll_fd, int fd, uint64_t data) {
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = data};
+    return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+int piso__epoll_remove(int epoll_fd, int fd) {
+    return epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;
+}
+
+int piso__epoll_wait(int epoll_fd, uint64_t *ret_data, int count) {
+    struct epoll_event events[16];
+    int n = epoll_wait(epoll_fd, events, count < 16 ? count : 16, -1);
+    if (n < 0)
+        return -errno;
+    for (int i = 0; i < n; i++)
+        ret_data[i] = events[i].data.u64;
+    return n;
+}
+
+int piso__poll_in(const int *fds, int count, int64_t timeout_ns) {
+    struct pollfd polled[4];
+    assert(count <= 4);
+    for (int i = 0; i < count; i++)
+        polled[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
+    struct timespec timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};
+    int n = ppoll(polled, (nfds_t)count, timeout_ns < 0 ? NULL : &timeout, NULL);
+    if (n < 0)
+        return -errno;
+    int mask = 0;
+    for (int i = 0; i < count; i++)
+        if (polled[i].revents)
+            mask |= 1 << i;
+    return mask;
+}
+
+int piso__random(void *data, size_t size) {
+    uint8_t *to = data;
+    while (size) {
+        ssize_t n = getrandom(to, size, 0);
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        if (n > 0) {
+            to += n;
+            size -= (size_t)n;
+        }
+    }
+    return 0;
+}

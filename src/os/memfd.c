@@ -1,0 +1,66 @@
+/* memfd.c - anonymous shared memory: sealed so that it cannot shrink under a mapping, sparse until used. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "os/os.h"
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+int piso__memfd_create(const char *name, uint64_t size) {
+    piso__autoclose int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+    if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
+        fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -errno;
+    if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, SEALS) < 0)
+        return -errno;
+    return piso__fd_steal(&fd);
+}
+
+int piso__memfd_check(int fd, uint64_t size) {
+    int seals = fcntl(fd, F_GET_SEALS); /* fails for anything but a memfd */
+    struct stat st;
+    if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || fstat(fd, &st) < 0 || (uint64_t)st.st_size != size)
+        return -EPROTO;
+    return 0;
+}
+
+int piso__map(int fd, uint64_t size, bool writable, bool dontfork, void **ret_base) {
+    void *base = mmap(NULL, size, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (base == MAP_FAILED)
+        return -errno;
+    madvise(base, size, MADV_DONTDUMP);
+    if (dontfork)
+        madvise(base, size, MADV_DONTFORK);
+    *ret_base = base;
+    return 0;
+}
+
+void piso__unmap(void *base, uint64_t size) {
+    if (base)
+        munmap(base, size);
+}
+
+int piso__populate(int fd, void *base, uint64_t offset, uint64_t size) {
+    while (fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) < 0)
+        if (errno != EINTR)
+            return -errno;
+    /* The pages are there now; entering them in the page table is only a matter of speed. */
+    madvise((uint8_t *)base + offset, size, MADV_POPULATE_WRITE);
+    return 0;
+}
+
+int piso__punch(int fd, uint64_t offset, uint64_t size) {
+    int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    return fallocate(fd, mode, (off_t)offset, (off_t)size) < 0 ? -errno : 0;
+}
