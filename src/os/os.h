@@ -7,6 +7,9 @@
 
 #include "base/base.h"
 
+/* piso__random: fills with random bytes. 0 or -errno. */
+int piso__random(void *data, size_t size);
+
 /* ---- descriptors ---- */
 
 /* piso__fd_close: closes unless -1, returns -1. Never retries EINTR (Linux has closed it). */
@@ -79,8 +82,38 @@ int piso__cpu_count(void);
 
 /* ---- processes ---- */
 
+/* piso__fork_generation: a number that differs in a process forked from this one, and in its children. Reads
+ * memory only. */
+uint32_t piso__fork_generation(void);
+
 int piso__pidfd_open(pid_t pid);
-/* piso__random: fills with random bytes. 0 or -errno. */
-int piso__random(void *data, size_t size);
+
+/* piso__spawn: starts argv[0] in a process group of its own with descriptor 0 = stdin_fd, 1 as here, 2 =
+ * stderr_fd, PISO__SPAWN_FD = channel_fd, and no other; signals as a fresh program expects them. Memory is not
+ * copied (vfork). The pid, or -errno, also that of a failed chdir or exec. */
+#define PISO__SPAWN_FD 3
+typedef struct piso__spawn_options {
+    const char *const *argv, *const *envp;
+    const char *cwd; /* or NULL */
+    int stdin_fd, stderr_fd, channel_fd;
+} piso__spawn_options;
+pid_t piso__spawn(const piso__spawn_options *options);
+
+/* piso__reap: how the process behind a pidfd ended. 1; 0 when it has not ended; -ECHILD when somebody else has
+ * reaped it. */
+int piso__reap(int pidfd, piso_exit *ret_exit);
+/* piso__kill_group: kill(2) on a process group. 0 or -errno. */
+int piso__kill_group(pid_t group, int signal);
+
+/* piso__thread_start: a detached thread with all signals blocked and a small stack. 0 or -errno. */
+int piso__thread_start(const char *name, void *(*function)(void *), void *argument);
+
+/* piso__pipe: a close-on-exec pipe whose reading end does not block. */
+int piso__pipe(int ret_fds[2]);
+int piso__open_null(void);
+/* piso__read: some bytes; 0 at the end; -EAGAIN; -errno. */
+ssize_t piso__read(int fd, void *buffer, size_t size);
+/* piso__write_if_ready: writes as much as goes without blocking, drops the rest. */
+void piso__write_if_ready(int fd, const void *data, size_t size);
 
 #endif

@@ -1,0 +1,179 @@
+/* channel.c - see channel.h. */
+#include "channel/channel.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "os/os.h"
+
+#define CONTROL_SIZE (2 * sizeof(piso__ring_shared))
+#define SMALLEST_DEFAULT ((uint64_t)1 << 30)
+#define FD_COUNT 5
+
+/* The packet that both sides send once. The host's carries the descriptors, in the order of fd_list. */
+typedef struct hello {
+    uint32_t magic, version;
+    uint32_t ring_slots, slot_size;
+    uint64_t control_size, arena_size;
+} hello;
+
+static hello make_hello(uint64_t arena_size) {
+    return (hello){
+        .magic = PISO__CHANNEL_MAGIC,
+        .version = PISO__CHANNEL_VERSION,
+        .ring_slots = PISO__RING_SLOTS,
+        .slot_size = sizeof(piso__ring_slot),
+        .control_size = CONTROL_SIZE,
+        .arena_size = arena_size,
+    };
+}
+
+static piso__channel *channel_new(void) {
+    piso__channel *c = calloc(1, sizeof *c);
+    if (c)
+        c->tx_bell = c->rx_bell = c->socket_fd = c->control_fd = c->arena_fds[0] = c->arena_fds[1] = -1;
+    return c;
+}
+
+piso__channel *piso__channel_close(piso__channel *c) {
+    if (!c)
+        return NULL;
+    piso__arena_free(c->arena);
+    piso__unmap(c->control, CONTROL_SIZE);
+    for (int i = 0; i < 2; i++) {
+        piso__unmap(c->arena_bases[i], c->arena_size);
+        piso__fd_close(c->arena_fds[i]);
+    }
+    piso__fd_close(c->control_fd);
+    piso__fd_close(c->tx_bell);
+    piso__fd_close(c->rx_bell);
+    piso__fd_close(c->socket_fd);
+    free(c);
+    return NULL;
+}
+
+static void close_channel(piso__channel **c) {
+    *c = piso__channel_close(*c);
+}
+
+/* map_all: maps control and arenas. -ENOMEM when there is not enough address space. */
+static int map_all(piso__channel *c) {
+    int r = piso__map(c->control_fd, CONTROL_SIZE, true, true, &c->control);
+    for (int i = 0; i < 2 && r == 0; i++)
+        r = piso__map(c->arena_fds[i], c->arena_size, true, true, &c->arena_bases[i]);
+    return r;
+}
+
+/* connect_ends: `sends` is the index of the direction in which this side sends: 0 host, 1 child. */
+static int connect_ends(piso__channel *c, int sends) {
+    piso__ring_shared *rings = c->control;
+    piso__ring_producer_init(&c->tx, &rings[sends]);
+    piso__ring_consumer_init(&c->rx, &rings[!sends]);
+    c->peer = (piso__arena_view){c->arena_bases[!sends], c->arena_size};
+    return piso__arena_new(c->arena_fds[sends], c->arena_bases[sends], c->arena_size, &c->arena);
+}
+
+static int make_memory(piso__channel *c, const char *name, uint64_t arena_size) {
+    char label[64];
+    c->arena_size = arena_size;
+    snprintf(label, sizeof label, "piso-%.40s", name);
+    if ((c->control_fd = piso__memfd_create(label, CONTROL_SIZE)) < 0)
+        return c->control_fd;
+    for (int i = 0; i < 2; i++)
+        if ((c->arena_fds[i] = piso__memfd_create(label, arena_size)) < 0)
+            return c->arena_fds[i];
+    return map_all(c);
+}
+
+static int make_bells(piso__channel *c) {
+    if ((c->tx_bell = piso__event_create()) < 0)
+        return c->tx_bell;
+    return (c->rx_bell = piso__event_create()) < 0 ? c->rx_bell : 0;
+}
+
+/* try_create: one attempt with a given size of arena. */
+static int try_create(const char *name, uint64_t arena_size, piso__channel **ret_channel, int *ret_child_fd) {
+    piso__cleanup(close_channel) piso__channel *c = channel_new();
+    if (!c)
+        return -ENOMEM;
+    int r = make_memory(c, name, arena_size);
+    if (r == 0)
+        r = make_bells(c);
+    int sockets[2] = {-1, -1};
+    if (r == 0)
+        r = piso__socketpair(sockets);
+    if (r < 0)
+        return r;
+    c->socket_fd = sockets[0];
+    piso__autoclose int child_fd = sockets[1];
+    hello greeting = make_hello(arena_size);
+    int fds[FD_COUNT] = {c->control_fd, c->arena_fds[0], c->arena_fds[1], c->tx_bell, c->rx_bell};
+    r = piso__send_fds(c->socket_fd, &greeting, sizeof greeting, fds, FD_COUNT);
+    if (r == 0)
+        r = connect_ends(c, 0);
+    if (r < 0)
+        return r;
+    *ret_child_fd = piso__fd_steal(&child_fd);
+    *ret_channel = piso__steal_pointer(&c);
+    return 0;
+}
+
+static uint64_t round_up_to_power(uint64_t size) {
+    return size <= PISO__ARENA_MIN_SIZE ? PISO__ARENA_MIN_SIZE : (uint64_t)1 << (64 - __builtin_clzll(size - 1));
+}
+
+int piso__channel_create(const char *name, uint64_t arena_size, piso__channel **ret_channel, int *ret_child_fd) {
+    bool is_default = arena_size == 0;
+    if (arena_size > (uint64_t)1 << 46)
+        return -EINVAL;
+    uint64_t size = is_default ? PISO__ARENA_DEFAULT_SIZE : round_up_to_power(arena_size);
+    int r = try_create(name, size, ret_channel, ret_child_fd);
+    /* address space may be limited: a smaller arena serves most */
+    while ((r == -ENOMEM || r == -EFBIG) && is_default && size > SMALLEST_DEFAULT) {
+        size /= 2;
+        r = try_create(name, size, ret_channel, ret_child_fd);
+    }
+    return r;
+}
+
+int piso__channel_accept(piso__channel *c) {
+    hello expected = make_hello(c->arena_size), answer;
+    int r = piso__receive_fds(c->socket_fd, &answer, sizeof answer, NULL, 0, true);
+    if (r == -ECONNRESET)
+        return PISO_EDIED;
+    if (r == -EPROTO || (r == 0 && memcmp(&answer, &expected, sizeof answer) != 0))
+        return PISO_EPROTO;
+    return r;
+}
+
+int piso__channel_attach(int socket_fd, piso__channel **ret_channel) {
+    piso__cleanup(close_channel) piso__channel *c = channel_new();
+    if (!c)
+        return -ENOMEM;
+    hello greeting;
+    int fds[FD_COUNT];
+    int r = piso__receive_fds(socket_fd, &greeting, sizeof greeting, fds, FD_COUNT, false);
+    if (r < 0)
+        return r == -ECONNRESET ? PISO_EDIED : r == -EPROTO ? PISO_EPROTO : r;
+    c->control_fd = fds[0];
+    c->arena_fds[0] = fds[1];
+    c->arena_fds[1] = fds[2];
+    c->rx_bell = fds[3]; /* what the host rings */
+    c->tx_bell = fds[4];
+    c->arena_size = greeting.arena_size;
+    hello expected = make_hello(greeting.arena_size);
+    if (memcmp(&greeting, &expected, sizeof greeting) != 0 || piso__memfd_check(c->control_fd, CONTROL_SIZE) < 0 ||
+        piso__memfd_check(c->arena_fds[0], c->arena_size) < 0 || piso__memfd_check(c->arena_fds[1], c->arena_size) < 0)
+        return PISO_EPROTO;
+    r = map_all(c);
+    if (r == 0)
+        r = connect_ends(c, 1);
+    if (r == 0)
+        r = piso__send_fds(socket_fd, &expected, sizeof expected, NULL, 0);
+    if (r < 0)
+        return r == -EPIPE ? PISO_EDIED : r;
+    c->socket_fd = socket_fd;
+    *ret_channel = piso__steal_pointer(&c);
+    return 0;
+}

@@ -1,0 +1,29 @@
+/* internal.h - the process object, shared by process.c (its public side) and monitor.c (its end). */
+#ifndef PISO_SUPERVISOR_INTERNAL_H
+#define PISO_SUPERVISOR_INTERNAL_H
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include "supervisor/process.h"
+
+struct piso_process {
+    _Atomic uint32_t references;
+    uint32_t fork_generation; /* of the process that spawned it */
+    pid_t pid;
+    int pidfd, stderr_fd;     /* the monitor's, once it watches */
+    int exit_fd;
+    bool echo;
+    _Atomic bool ended;
+    /* The lock guards the rest, and makes reaping exclude kill: a pid that is reaped may belong to another. */
+    pthread_mutex_t lock;
+    piso_exit status;
+    uint64_t tail_written; /* bytes ever; the tail is a ring */
+    char tail[PISO__STDERR_TAIL];
+    piso_process *next_ended; /* monitor.c: ended in this batch */
+};
+
+/* piso__monitor_watch: takes a reference to `p` and watches it until it has ended. */
+int piso__monitor_watch(piso_process *p);
+
+#endif
