@@ -72,11 +72,14 @@ void *piso__slots_remove(piso__slots *t, uint64_t id) {
     return pointer;
 }
 
-void *piso__slots_any(const piso__slots *t, uint64_t *ret_id) {
-    for (uint32_t i = 0; t->live && i < t->size; i++)
-        if (t->slots[i].pointer) {
-            *ret_id = make_id(i, t->slots[i].generation);
-            return t->slots[i].pointer;
+void *piso__slots_take_any(piso__slots *t) {
+    while (t->size > 0) {
+        void *pointer = t->slots[--t->size].pointer;
+        if (pointer) {
+            t->live--;
+            t->free_head = NONE; /* its members may lie beyond the end now */
+            return pointer;
         }
+    }
     return NULL;
 }

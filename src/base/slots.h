@@ -26,7 +26,8 @@ uint64_t piso__slots_add(piso__slots *t, void *pointer);
 void *piso__slots_get(const piso__slots *t, uint64_t id);
 /* piso__slots_remove: takes the pointer out, or NULL. */
 void *piso__slots_remove(piso__slots *t, uint64_t id);
-/* piso__slots_any: some pointer in the table, or NULL when it is empty; sets *ret_id. For draining. */
-void *piso__slots_any(const piso__slots *t, uint64_t *ret_id);
+/* piso__slots_take_any: takes some pointer out, or NULL when the table is empty. For draining: ids given out
+ * before may come again afterwards. */
+void *piso__slots_take_any(piso__slots *t);
 
 #endif

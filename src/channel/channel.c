@@ -31,18 +31,23 @@ static hello make_hello(uint64_t arena_size) {
 
 static piso__channel *channel_new(void) {
     piso__channel *c = calloc(1, sizeof *c);
-    if (c)
-        c->tx_bell = c->rx_bell = c->socket_fd = c->control_fd = c->arena_fds[0] = c->arena_fds[1] = -1;
+    if (!c)
+        return NULL;
+    c->tx_bell = c->rx_bell = c->socket_fd = c->control_fd = c->arena_fds[0] = c->arena_fds[1] = -1;
+    c->fork_generation = piso__fork_generation();
     return c;
 }
 
 piso__channel *piso__channel_close(piso__channel *c) {
     if (!c)
         return NULL;
+    bool mapped = c->fork_generation == piso__fork_generation();
     piso__arena_free(c->arena);
-    piso__unmap(c->control, CONTROL_SIZE);
+    if (mapped)
+        piso__unmap(c->control, CONTROL_SIZE);
     for (int i = 0; i < 2; i++) {
-        piso__unmap(c->arena_bases[i], c->arena_size);
+        if (mapped)
+            piso__unmap(c->arena_bases[i], c->arena_size);
         piso__fd_close(c->arena_fds[i]);
     }
     piso__fd_close(c->control_fd);

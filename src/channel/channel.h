@@ -32,6 +32,7 @@ typedef struct piso__channel {
     void *control;
     void *arena_bases[2];
     uint64_t arena_size;
+    uint32_t fork_generation;
 } piso__channel;
 
 /* piso__channel_create: the host's end. arena_size 0: the default; when that much address space cannot be
@@ -43,6 +44,8 @@ int piso__channel_create(const char *name, uint64_t arena_size, piso__channel **
 int piso__channel_accept(piso__channel *c);
 /* piso__channel_attach: the child's end; takes socket_fd on success. Blocks for the HELLO. */
 int piso__channel_attach(int socket_fd, piso__channel **ret_channel);
+/* piso__channel_close: in a process forked from the one that opened it, mappings are not there: they are left
+ * alone, whatever lies at their addresses now. */
 piso__channel *piso__channel_close(piso__channel *c);
 
 #endif

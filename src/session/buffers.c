@@ -1,0 +1,74 @@
+/* buffers.c - shared buffers: ours, allocated here and released by the peer; the peer's, released in batches. */
+#include <errno.h>
+#include <string.h>
+
+#include "session/internal.h"
+
+int piso_session_alloc(piso_session *s, size_t size, piso_span *ret_span, void **ret_data) {
+    int r = piso__session_check(s);
+    if (r < 0)
+        return r;
+    piso_span span;
+    void *data;
+    piso__session_lock(s);
+    r = piso__arena_alloc(s->channel->arena, size, &span, &data);
+    piso__session_unlock(s);
+    if (r < 0)
+        return r;
+    *ret_span = span;
+    *ret_data = data;
+    return 0;
+}
+
+void piso_session_discard_spans(piso_session *s, piso_writer *w) {
+    if (s->fork_generation == piso__fork_generation()) {
+        piso__session_lock(s);
+        for (uint32_t i = 0; i < w->nspans; i++)
+            piso__arena_release(s->channel->arena, w->spans[i].offset, w->spans[i].generation);
+        piso__session_unlock(s);
+    }
+    w->nspans = 0;
+}
+
+void piso__session_flush_releases(piso_session *s) {
+    if (s->release_count == 0 || atomic_load(&s->state) != 0)
+        return;
+    piso__frame frame = {.type = PISO__FRAME_RELEASE};
+    if (piso__session_send(s, &frame, NULL, s->releases, s->release_count * PISO__RELEASE_SIZE) == -ENOMEM)
+        return; /* tried again with the next message */
+    s->release_count = 0;
+}
+
+void piso__session_queue_release(piso_session *s, const piso_span *span) {
+    if (s->release_count == PISO__RELEASE_BATCH)
+        piso__session_flush_releases(s);
+    if (s->release_count == PISO__RELEASE_BATCH)
+        return; /* the session has failed, or memory is exhausted: the arena goes with the session */
+    piso__release_encode(span->offset, span->generation, &s->releases[s->release_count++ * PISO__RELEASE_SIZE]);
+}
+
+void piso_session_release(piso_session *s, const piso_span *span) {
+    if (s->fork_generation != piso__fork_generation())
+        return;
+    piso__session_lock(s);
+    s->stats.spans_held--;
+    piso__session_queue_release(s, span);
+    piso__session_unlock(s);
+}
+
+void piso_session_flush(piso_session *s) {
+    if (piso__session_check(s) != 0)
+        return;
+    piso__session_lock(s);
+    piso__session_flush_releases(s);
+    piso__session_flush_queue(s);
+    piso__session_unlock(s);
+}
+
+void piso_session_trim(piso_session *s, size_t keep_bytes) {
+    if (s->fork_generation != piso__fork_generation())
+        return;
+    piso__session_lock(s);
+    piso__arena_trim(s->channel->arena, keep_bytes);
+    piso__session_unlock(s);
+}

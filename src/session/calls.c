@@ -1,0 +1,195 @@
+/* calls.c - calls and replies on their way out; deadlines; giving up. */
+#include <errno.h>
+#include <string.h>
+
+#include "session/internal.h"
+
+#define EXPIRED_ID UINT64_MAX /* id of a call in the list of expired ones */
+
+/* ---- bodies ---- */
+
+/* spill_body: moves a large body into the arena, as the writer's last span. The copy is made without the lock. */
+static int spill_body(piso_session *s, piso_writer *w) {
+    piso_span span;
+    void *data;
+    int r = piso_session_alloc(s, w->size, &span, &data);
+    if (r < 0)
+        return r;
+    memcpy(data, w->data, w->size);
+    r = piso_writer_add_span(w, &span);
+    if (r >= 0)
+        return 0;
+    w->error = 0; /* the writer stays as it was given */
+    piso__session_lock(s);
+    piso__arena_release(s->channel->arena, span.offset, span.generation);
+    piso__session_unlock(s);
+    return r;
+}
+
+/* unspill: takes back what spill_body did. */
+static void unspill(piso_session *s, piso_writer *w) {
+    const piso_span *span = &w->spans[--w->nspans];
+    piso__arena_release(s->channel->arena, span->offset, span->generation);
+}
+
+/* send_body: a frame with the writer's body and spans; the lock is held. On success the spans are the peer's. */
+static int send_body(piso_session *s, piso__frame *frame, piso_writer *w, bool spilled) {
+    frame->nspans = (uint16_t)w->nspans;
+    if (spilled)
+        frame->flags |= PISO__FRAME_BODY_SPAN;
+    if (s->release_count)
+        piso__session_flush_releases(s);
+    int r = piso__session_send(s, frame, w->spans, w->data, spilled ? 0 : w->size);
+    if (r == 0)
+        w->nspans = 0;
+    else if (spilled)
+        unspill(s, w);
+    return r;
+}
+
+static int prepare(piso_session *s, piso_writer *w, bool *ret_spilled) {
+    int r = piso__session_check(s);
+    if (r < 0 || w->error)
+        return r < 0 ? r : w->error;
+    *ret_spilled = w->size > PISO_INLINE_BODY;
+    return *ret_spilled ? spill_body(s, w) : 0;
+}
+
+/* ---- calls ---- */
+
+static uint32_t milliseconds_left(int64_t deadline_ns) {
+    int64_t left = (deadline_ns - piso_now_ns() + 999999) / 1000000;
+    return left < 1 ? 1 : left > UINT32_MAX ? UINT32_MAX : (uint32_t)left;
+}
+
+int piso_session_call(piso_session *s, piso_call *call, uint32_t object, uint32_t method, unsigned flags,
+                      int64_t deadline_ns, piso_writer *w) {
+    bool no_reply = (flags & PISO_CALL_NO_REPLY) != 0, spilled;
+    if (flags & ~(unsigned)(PISO_CALL_KWARGS | PISO_CALL_NO_REPLY) || (!call && !no_reply))
+        return -EINVAL;
+    int r = prepare(s, w, &spilled);
+    if (r < 0)
+        return r;
+    piso__frame frame = {.type = PISO__FRAME_CALL, .flags = (uint8_t)flags, .object = object, .method = method};
+    if (deadline_ns != PISO_NO_DEADLINE)
+        frame.timeout_ms = milliseconds_left(deadline_ns);
+    piso__session_lock(s);
+    if (!no_reply)
+        frame.id = piso__slots_add(&s->calls, call);
+    r = no_reply || frame.id ? send_body(s, &frame, w, spilled) : -ENOMEM;
+    if (r < 0) {
+        piso__slots_remove(&s->calls, frame.id);
+    } else {
+        s->stats.calls_sent++;
+        if (!no_reply) {
+            call->id = frame.id;
+            call->deadline_ns = deadline_ns;
+            if (deadline_ns < s->earliest_deadline)
+                s->earliest_deadline = deadline_ns;
+        }
+    }
+    piso__session_unlock(s);
+    return r;
+}
+
+/* close_request: takes the peer's request off the open ones; false when it is not among them. */
+static bool close_request(piso_session *s, uint64_t request) {
+    uint32_t index = (uint32_t)request - 1;
+    if (index >= s->open_capacity || s->open_requests[index] != request)
+        return false;
+    s->open_requests[index] = 0;
+    return true;
+}
+
+int piso_session_reply(piso_session *s, uint64_t request, bool is_error, piso_writer *w) {
+    bool spilled;
+    int r = prepare(s, w, &spilled);
+    if (r < 0)
+        return r;
+    piso__frame frame = {.type = is_error ? PISO__FRAME_ERROR : PISO__FRAME_REPLY, .id = request};
+    piso__session_lock(s);
+    if (!close_request(s, request)) {
+        r = -ENOENT;
+        if (spilled)
+            unspill(s, w);
+    } else {
+        r = send_body(s, &frame, w, spilled);
+        s->stats.replies_sent++;
+    }
+    piso__session_unlock(s);
+    return r;
+}
+
+/* ---- giving up ---- */
+
+static void send_cancel(piso_session *s, uint64_t id) {
+    piso__frame frame = {.type = PISO__FRAME_CANCEL, .id = id};
+    piso__session_send(s, &frame, NULL, NULL, 0);
+}
+
+/* forget_expired: the call is in the list of expired ones, not yet reported. */
+static void forget_expired(piso_session *s, const piso_call *call) {
+    for (size_t i = 0; i < s->expired_count; i++)
+        if (s->expired[i] == call) {
+            s->expired[i] = s->expired[--s->expired_count];
+            return;
+        }
+}
+
+void piso_session_forget(piso_session *s, piso_call *call, bool cancel) {
+    if (call->id == 0 || s->fork_generation != piso__fork_generation())
+        return;
+    piso__session_lock(s);
+    if (call->id == EXPIRED_ID)
+        forget_expired(s, call);
+    else if (piso__slots_remove(&s->calls, call->id) && cancel && atomic_load(&s->state) == 0)
+        send_cancel(s, call->id);
+    call->id = 0;
+    piso__session_unlock(s);
+}
+
+/* expire_call: room in the list has been made for all pending calls. */
+static void expire_call(piso_session *s, piso_call *call) {
+    piso__slots_remove(&s->calls, call->id);
+    if (atomic_load(&s->state) == 0)
+        send_cancel(s, call->id);
+    call->id = EXPIRED_ID;
+    s->expired[s->expired_count++] = call;
+}
+
+/* scan: moves the calls that are over to the list; finds the next deadline. */
+static void scan(piso_session *s, int64_t now) {
+    size_t needed = s->expired_count + s->calls.live;
+    if (needed > s->expired_capacity) {
+        piso_call **expired = reallocarray(s->expired, needed, sizeof *expired);
+        if (!expired)
+            return; /* they expire at the next look */
+        s->expired = expired;
+        s->expired_capacity = needed;
+    }
+    int64_t earliest = PISO_NO_DEADLINE;
+    for (uint32_t i = 0; i < s->calls.size; i++) {
+        piso_call *call = s->calls.slots[i].pointer;
+        if (!call)
+            continue;
+        if (call->deadline_ns <= now)
+            expire_call(s, call);
+        else if (call->deadline_ns < earliest)
+            earliest = call->deadline_ns;
+    }
+    s->earliest_deadline = earliest;
+    if (s->expired_count)
+        atomic_store_explicit(&s->attention, true, memory_order_release);
+}
+
+int64_t piso_session_expire(piso_session *s) {
+    if (s->fork_generation != piso__fork_generation())
+        return PISO_NO_DEADLINE;
+    int64_t now = piso_now_ns();
+    piso__session_lock(s);
+    if (s->earliest_deadline <= now)
+        scan(s, now);
+    int64_t earliest = s->earliest_deadline;
+    piso__session_unlock(s);
+    return earliest;
+}

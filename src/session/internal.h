@@ -1,0 +1,107 @@
+/* internal.h - the session object, shared by the files of this layer.
+ *
+ * One mutex guards everything private; it is held for a few hundred nanoseconds at most and never while a large
+ * payload is copied. What is read without it is atomic: the state, the position that the next message is polled
+ * at, and the counts of those who poll and sleep. */
+#ifndef PISO_SESSION_INTERNAL_H
+#define PISO_SESSION_INTERNAL_H
+
+#include <pthread.h>
+
+#include "base/slots.h"
+#include "channel/channel.h"
+#include "os/os.h"
+#include "supervisor/process.h"
+#include "wire/frame.h"
+
+#define PISO__MAX_NAMES 65536u
+#define PISO__MAX_OPEN_REQUESTS (1u << 20)
+#define PISO__RELEASE_BATCH 64
+
+/* A message that found the ring full; they leave in order. */
+typedef struct piso__queued {
+    struct piso__queued *next;
+    size_t size;
+    uint8_t data[];
+} piso__queued;
+
+typedef struct piso__name {
+    char *text;
+    size_t size;
+    void *cell; /* the binding's */
+} piso__name;
+
+struct piso_session {
+    _Atomic uint32_t references;
+    uint32_t fork_generation;
+    pthread_mutex_t lock;
+    piso__channel *channel;
+    piso_process *process; /* NULL in the child and in pairs */
+    int epoll_fd;
+    bool watches_socket;   /* the child: the socket's hang-up is the host's end */
+    bool handshaken, peer_gone, quiet;
+    _Atomic int state;
+
+    /* sending */
+    piso__queued *queue_head, **queue_tail;
+    _Atomic bool has_queue; /* queue_head, for a look without the lock */
+    uint8_t releases[PISO__RELEASE_BATCH * PISO__RELEASE_SIZE];
+    uint32_t release_count;
+
+    /* our calls and the peer's */
+    piso__slots calls;
+    int64_t earliest_deadline; /* of our calls, or earlier */
+    piso_call **expired;
+    size_t expired_count, expired_capacity;
+    uint64_t *open_requests; /* by index of the peer's id; 0: not open */
+    uint32_t open_capacity;
+
+    /* names: ours by hash, the peer's by number */
+    piso__name *names, **peer_names; /* the peer's stay where they are: their cells are lent */
+    uint32_t name_count, peer_name_count, peer_name_capacity;
+    uint32_t *name_buckets, bucket_count; /* number + 1, 0: empty */
+
+    /* waiting (wait.c) */
+    _Atomic uint64_t poll_position; /* copy of the consumer's position */
+    _Atomic bool attention;         /* piso_session_next has something to say that is not in the ring */
+    _Atomic uint32_t pollers, sleepers;
+    _Atomic uint32_t spin_budget_ns, spin_misses;
+    _Atomic bool spin_allowed;
+    int64_t cpu_checked_ns;
+
+    piso_stats stats;
+    uint8_t scratch[PISO__RING_MESSAGE_MAX]; /* where messages are taken to */
+};
+
+/* piso__session_check: 0, or why nothing can be sent: the state, or PISO_EFORKED. */
+static inline int piso__session_check(const piso_session *s) {
+    if (PISO__UNLIKELY(s->fork_generation != piso__fork_generation()))
+        return PISO_EFORKED;
+    return atomic_load_explicit(&s->state, memory_order_acquire);
+}
+
+static inline void piso__session_lock(piso_session *s) {
+    pthread_mutex_lock(&s->lock);
+}
+
+static inline void piso__session_unlock(piso_session *s) {
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* All of these need the lock. */
+
+/* piso__session_send: one message, through the ring or behind what waits for it. 0, -ENOMEM, PISO_EPROTO. */
+int piso__session_send(piso_session *s, const piso__frame *frame, const piso_span *spans, const void *body, size_t size);
+/* piso__session_flush_queue: sends what waits, as far as there is room. */
+void piso__session_flush_queue(piso_session *s);
+/* piso__session_flush_releases: sends the batch, if there is one. */
+void piso__session_flush_releases(piso_session *s);
+/* piso__session_fail: the session ends with this code; the first one stays. */
+void piso__session_fail(piso_session *s, int error);
+/* piso__session_queue_release: notes that a span of the peer's is no longer used. */
+void piso__session_queue_release(piso_session *s, const piso_span *span);
+/* piso__session_define: the peer named a number. */
+int piso__session_define(piso_session *s, uint32_t number, const uint8_t *text, size_t size);
+void piso__session_free_names(piso_session *s);
+
+#endif

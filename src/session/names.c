@@ -1,0 +1,123 @@
+/* names.c - method names become numbers on first use: ours in a hash table, the peer's in an array. */
+#include <errno.h>
+#include <string.h>
+
+#include "session/internal.h"
+
+static uint32_t hash(const char *text, size_t size) {
+    uint32_t h = 2166136261u; /* FNV-1a */
+    for (size_t i = 0; i < size; i++)
+        h = (h ^ (uint8_t)text[i]) * 16777619u;
+    return h;
+}
+
+/* bucket_of: where the name is, or where it would go. */
+static uint32_t bucket_of(const piso_session *s, const char *text, size_t size) {
+    uint32_t i = hash(text, size) & (s->bucket_count - 1);
+    for (; s->name_buckets[i]; i = (i + 1) & (s->bucket_count - 1)) {
+        const piso__name *name = &s->names[s->name_buckets[i] - 1];
+        if (name->size == size && memcmp(name->text, text, size) == 0)
+            break;
+    }
+    return i;
+}
+
+static int grow(piso_session *s) {
+    uint32_t count = s->bucket_count ? s->bucket_count * 2 : 32;
+    piso__name *names = reallocarray(s->names, count / 2, sizeof *names);
+    if (!names)
+        return -ENOMEM;
+    s->names = names;
+    uint32_t *buckets = calloc(count, sizeof *buckets);
+    if (!buckets)
+        return -ENOMEM;
+    free(s->name_buckets);
+    s->name_buckets = buckets;
+    s->bucket_count = count;
+    for (uint32_t i = 0; i < s->name_count; i++)
+        s->name_buckets[bucket_of(s, s->names[i].text, s->names[i].size)] = i + 1;
+    return 0;
+}
+
+/* add: a name that is not there yet: the peer is told, then it gets the next number. */
+static int add(piso_session *s, const char *text, size_t size, uint32_t *ret_number) {
+    if (s->name_count == PISO__MAX_NAMES)
+        return -ENOSPC;
+    if (s->name_count * 2 >= s->bucket_count && grow(s) < 0)
+        return -ENOMEM;
+    char *copy = strndup(text, size);
+    if (!copy)
+        return -ENOMEM;
+    piso__frame frame = {.type = PISO__FRAME_DEFINE, .method = s->name_count};
+    int r = piso__session_send(s, &frame, NULL, text, size);
+    if (r < 0) {
+        free(copy);
+        return r;
+    }
+    s->name_buckets[bucket_of(s, text, size)] = s->name_count + 1;
+    s->names[s->name_count] = (piso__name){.text = copy, .size = size};
+    *ret_number = s->name_count++;
+    return 0;
+}
+
+int piso_session_intern(piso_session *s, const char *name, size_t size, uint32_t *ret_number) {
+    if (size == 0 || size > 255 || memchr(name, '\0', size))
+        return -EINVAL;
+    int r = piso__session_check(s);
+    if (r < 0)
+        return r;
+    piso__session_lock(s);
+    uint32_t found = s->bucket_count ? s->name_buckets[bucket_of(s, name, size)] : 0;
+    if (found)
+        *ret_number = found - 1;
+    else
+        r = add(s, name, size, ret_number);
+    piso__session_unlock(s);
+    return r;
+}
+
+int piso__session_define(piso_session *s, uint32_t number, const uint8_t *text, size_t size) {
+    if (number != s->peer_name_count || number >= PISO__MAX_NAMES || memchr(text, '\0', size))
+        return PISO_EPROTO;
+    if (number == s->peer_name_capacity) {
+        uint32_t capacity = s->peer_name_capacity ? s->peer_name_capacity * 2 : 16;
+        piso__name **names = reallocarray(s->peer_names, capacity, sizeof *names);
+        if (!names)
+            return -ENOMEM;
+        s->peer_names = names;
+        s->peer_name_capacity = capacity;
+    }
+    piso__name *name = calloc(1, sizeof *name);
+    if (!name || !(name->text = strndup((const char *)text, size))) {
+        free(name);
+        return -ENOMEM;
+    }
+    name->size = size;
+    s->peer_names[s->peer_name_count++] = name;
+    return 0;
+}
+
+const char *piso_session_name(piso_session *s, uint32_t number, size_t *ret_size, void ***ret_slot) {
+    const char *text = NULL;
+    piso__session_lock(s);
+    if (number < s->peer_name_count) {
+        piso__name *name = s->peer_names[number];
+        text = name->text;
+        *ret_size = name->size;
+        *ret_slot = &name->cell;
+    }
+    piso__session_unlock(s);
+    return text;
+}
+
+void piso__session_free_names(piso_session *s) {
+    for (uint32_t i = 0; i < s->name_count; i++)
+        free(s->names[i].text);
+    for (uint32_t i = 0; i < s->peer_name_count; i++) {
+        free(s->peer_names[i]->text);
+        free(s->peer_names[i]);
+    }
+    free(s->names);
+    free(s->peer_names);
+    free(s->name_buckets);
+}

@@ -1,0 +1,311 @@
+/* receive.c - from messages to events. Everything in a message comes from the peer: it is copied out of shared
+ * memory first, then checked, then used; what does not hold ends the session with PISO_EPROTO. */
+#include <errno.h>
+#include <string.h>
+
+#include "session/internal.h"
+
+#define TAKEN UINT32_MAX /* segment of a span that the caller has taken */
+
+/* ---- spans and bodies ---- */
+
+/* A message in the scratch buffer, split. */
+typedef struct message {
+    piso__frame frame;
+    const uint8_t *spans, *body;
+    size_t body_size;
+} message;
+
+/* load_spans: copies the spans, without that of the body, and checks them all. */
+static int load_spans(const piso_session *s, const message *m, piso_span *spans) {
+    for (uint32_t i = 0; i < m->frame.nspans; i++) {
+        piso_span span;
+        piso__span_decode(m->spans + i * PISO__SPAN_SIZE, &span);
+        if (!piso__arena_check(&s->channel->peer, &span))
+            return PISO_EPROTO;
+        spans[i] = span;
+    }
+    return 0;
+}
+
+/* place: room for spans and body: in the event where the body is small, else in one heap block. */
+static int place(const message *m, size_t body_size, piso_event *event, uint8_t **ret_body) {
+    size_t spans_size = m->frame.nspans * sizeof(piso_span);
+    event->heap = NULL;
+    event->spans = NULL;
+    *ret_body = event->inline_body;
+    if (spans_size == 0 && body_size <= PISO_EVENT_INLINE)
+        return 0;
+    uint8_t *heap = malloc(spans_size + body_size);
+    if (!heap)
+        return -ENOMEM;
+    event->heap = heap;
+    event->spans = (piso_span *)(void *)heap;
+    *ret_body = heap + spans_size;
+    return 0;
+}
+
+/* load: fills body and spans of an event from a message. */
+static int load(piso_session *s, const message *m, piso_event *event) {
+    bool in_span = (m->frame.flags & PISO__FRAME_BODY_SPAN) != 0;
+    piso_span last;
+    size_t size = m->body_size;
+    if (in_span) {
+        piso__span_decode(m->spans + (m->frame.nspans - 1) * PISO__SPAN_SIZE, &last);
+        if (!piso__arena_check(&s->channel->peer, &last))
+            return PISO_EPROTO;
+        size = last.length;
+    }
+    uint8_t *body;
+    int r = place(m, size, event, &body);
+    if (r == 0 && m->frame.nspans)
+        r = load_spans(s, m, event->spans);
+    if (r < 0) {
+        free(event->heap);
+        return r;
+    }
+    memcpy(body, in_span ? s->channel->peer.base + last.offset : m->body, size);
+    if (in_span)
+        piso__session_queue_release(s, &last);
+    event->nspans = m->frame.nspans - in_span;
+    s->stats.spans_held += event->nspans;
+    event->body = body;
+    event->body_size = size;
+    event->session = s;
+    return 0;
+}
+
+/* drop: releases the spans of a message that nobody waits for. */
+static int drop(piso_session *s, const message *m) {
+    for (uint32_t i = 0; i < m->frame.nspans; i++) {
+        piso_span span;
+        piso__span_decode(m->spans + i * PISO__SPAN_SIZE, &span);
+        piso__session_queue_release(s, &span);
+    }
+    return 0;
+}
+
+/* ---- frames ---- */
+
+/* Handlers return 1 when the event is filled, 0 when there is nothing to tell, or an error. */
+
+/* open_request: notes that the peer waits for an answer. */
+static int open_request(piso_session *s, uint64_t id) {
+    uint32_t index = (uint32_t)id - 1;
+    if (index >= PISO__MAX_OPEN_REQUESTS)
+        return PISO_EPROTO;
+    if (index >= s->open_capacity) {
+        uint32_t capacity = s->open_capacity ? s->open_capacity : 64;
+        while (capacity <= index)
+            capacity *= 2;
+        uint64_t *open = reallocarray(s->open_requests, capacity, sizeof *open);
+        if (!open)
+            return -ENOMEM;
+        memset(open + s->open_capacity, 0, (capacity - s->open_capacity) * sizeof *open);
+        s->open_requests = open;
+        s->open_capacity = capacity;
+    }
+    if (s->open_requests[index])
+        return PISO_EPROTO;
+    s->open_requests[index] = id;
+    return 0;
+}
+
+static int receive_call(piso_session *s, const message *m, piso_event *event) {
+    bool no_reply = (m->frame.flags & PISO_CALL_NO_REPLY) != 0;
+    int r = no_reply ? 0 : open_request(s, m->frame.id);
+    if (r == 0)
+        r = load(s, m, event);
+    if (r < 0)
+        return r;
+    event->type = PISO_EVENT_REQUEST;
+    event->id = m->frame.id;
+    event->object = m->frame.object;
+    event->method = m->frame.method;
+    event->flags = m->frame.flags & (PISO_CALL_KWARGS | PISO_CALL_NO_REPLY);
+    event->deadline_ns = PISO_NO_DEADLINE;
+    if (m->frame.timeout_ms)
+        event->deadline_ns = piso_now_ns() + (int64_t)m->frame.timeout_ms * 1000000;
+    s->stats.calls_received++;
+    return 1;
+}
+
+static int receive_reply(piso_session *s, const message *m, piso_event *event) {
+    piso_call *call = piso__slots_get(&s->calls, m->frame.id);
+    if (!call) /* given up or expired */
+        return drop(s, m);
+    int r = load(s, m, event);
+    if (r < 0)
+        return r;
+    piso__slots_remove(&s->calls, m->frame.id);
+    call->id = 0;
+    event->type = m->frame.type == PISO__FRAME_REPLY ? PISO_EVENT_REPLY : PISO_EVENT_ERROR;
+    event->call = call;
+    s->stats.replies_received++;
+    return 1;
+}
+
+static int receive_cancel(piso_session *s, const message *m, piso_event *event) {
+    uint32_t index = (uint32_t)m->frame.id - 1;
+    if (index >= s->open_capacity || s->open_requests[index] != m->frame.id)
+        return 0; /* answered meanwhile */
+    event->type = PISO_EVENT_CANCEL;
+    event->id = m->frame.id;
+    event->nspans = 0;
+    event->heap = NULL;
+    event->session = s;
+    return 1;
+}
+
+static int receive_releases(piso_session *s, const message *m) {
+    for (size_t at = 0; at < m->body_size; at += PISO__RELEASE_SIZE) {
+        uint64_t offset;
+        uint32_t generation;
+        if (piso__release_decode(m->body + at, &offset, &generation) < 0)
+            return PISO_EPROTO;
+        piso__arena_release(s->channel->arena, offset, generation); /* stale ones are refused there */
+    }
+    return 0;
+}
+
+static int receive(piso_session *s, size_t size, piso_event *event) {
+    message m;
+    int r = piso__frame_decode(s->scratch, size, &m.frame, &m.spans, &m.body, &m.body_size);
+    if (r < 0)
+        return r;
+    switch (m.frame.type) {
+    case PISO__FRAME_CALL:
+        return receive_call(s, &m, event);
+    case PISO__FRAME_REPLY:
+    case PISO__FRAME_ERROR:
+        return receive_reply(s, &m, event);
+    case PISO__FRAME_CANCEL:
+        return receive_cancel(s, &m, event);
+    case PISO__FRAME_RELEASE:
+        return receive_releases(s, &m);
+    case PISO__FRAME_DEFINE:
+        return piso__session_define(s, m.frame.method, m.body, m.body_size);
+    default: /* PISO__FRAME_GOODBYE */
+        s->peer_gone = true;
+        return 0;
+    }
+}
+
+/* ---- events ---- */
+
+/* take_message: the next message into the scratch buffer: its size, 0, or an error. */
+static int64_t take_message(piso_session *s) {
+    piso__ring_consumer *rx = &s->channel->rx;
+    int64_t size = piso__ring_peek(rx);
+    if (size <= 0)
+        return size;
+    bool wake;
+    int r = piso__ring_take(rx, s->scratch, (size_t)size, &wake);
+    if (r < 0)
+        return r;
+    atomic_store_explicit(&s->poll_position, rx->position, memory_order_relaxed);
+    if (wake) {
+        s->stats.doorbells_rung++;
+        piso__event_signal(s->channel->tx_bell);
+    }
+    return size;
+}
+
+/* next_live: the next event of a working session. */
+static int next_live(piso_session *s, piso_event *event) {
+    for (;;) {
+        /* read before the ring: what the process sent before it ended is there by now */
+        bool ended = s->peer_gone || (s->process && piso__process_ended(s->process));
+        int64_t size = take_message(s);
+        if (size == 0) {
+            if (ended)
+                piso__session_fail(s, PISO_EDIED);
+            return 0;
+        }
+        int r = size < 0 ? (int)size : receive(s, (size_t)size, event);
+        if (r > 0)
+            return r;
+        if (r < 0) {
+            piso__session_fail(s, r);
+            return 0;
+        }
+    }
+}
+
+/* fail_event: one more call that ends with `error`. */
+static int fail_event(piso_session *s, piso_call *call, int error, piso_event *event) {
+    call->id = 0;
+    event->type = PISO_EVENT_FAILED;
+    event->call = call;
+    event->error = error;
+    event->nspans = 0;
+    event->heap = NULL;
+    event->session = s;
+    return 1;
+}
+
+/* fall_silent: the descriptor must not wake anybody any more: the peer's end would do so for ever. */
+static void fall_silent(piso_session *s) {
+    if (s->quiet)
+        return;
+    s->quiet = true;
+    piso__event_clear(s->channel->rx_bell);
+    if (s->process)
+        piso__epoll_remove(s->epoll_fd, piso__process_exit_fd(s->process));
+    if (s->watches_socket)
+        piso__epoll_remove(s->epoll_fd, s->channel->socket_fd);
+}
+
+int piso_session_next(piso_session *s, piso_event *ret_event) {
+    if (s->fork_generation != piso__fork_generation())
+        return PISO_EFORKED;
+    if (!piso_session_ready(s) && !atomic_load_explicit(&s->has_queue, memory_order_relaxed))
+        return 0;
+    piso__session_lock(s);
+    int r = 0;
+    if (s->queue_head && atomic_load(&s->state) == 0)
+        piso__session_flush_queue(s);
+    if (s->expired_count)
+        r = fail_event(s, s->expired[--s->expired_count], -ETIMEDOUT, ret_event);
+    if (r == 0 && atomic_load(&s->state) == 0)
+        r = next_live(s, ret_event);
+    int state = atomic_load(&s->state);
+    if (r == 0 && state != 0) {
+        piso_call *call = piso__slots_take_any(&s->calls);
+        if (call) {
+            r = fail_event(s, call, state, ret_event);
+        } else {
+            fall_silent(s);
+            r = state;
+        }
+    }
+    atomic_store_explicit(&s->attention, state != 0 || s->expired_count > 0 || s->peer_gone, memory_order_release);
+    piso__session_unlock(s);
+    return r;
+}
+
+void piso_event_fini(piso_event *event) {
+    if (event->nspans) {
+        piso__session_lock(event->session);
+        for (uint32_t i = 0; i < event->nspans; i++)
+            if (event->spans[i].segment != TAKEN)
+                piso__session_queue_release(event->session, &event->spans[i]);
+        event->session->stats.spans_held -= event->nspans;
+        piso__session_unlock(event->session);
+        event->nspans = 0;
+    }
+    if (event->heap)
+        free(event->heap);
+    event->heap = NULL;
+}
+
+void *piso_event_take_span(piso_event *event, uint32_t index, piso_span *ret_span) {
+    if (index >= event->nspans || event->spans[index].segment == TAKEN)
+        return NULL;
+    *ret_span = event->spans[index];
+    event->spans[index].segment = TAKEN;
+    piso__session_lock(event->session);
+    event->session->stats.spans_held++; /* piso_session_release takes it off again */
+    piso__session_unlock(event->session);
+    return event->session->channel->peer.base + ret_span->offset;
+}

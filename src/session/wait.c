@@ -1,0 +1,160 @@
+/* wait.c - polling, sleeping, and how the two agree with the peer's doorbell.
+ *
+ * The ring's `sleeping` flag is armed whenever somebody sleeps and nobody polls. Each of these ends in a look at
+ * the ring after the flag is set, so a message published before is seen and one published after rings:
+ *
+ *     sleep_begin  counts itself, arms, looks      sleep_end  uncounts, clears the bell, arms for the others
+ *     poll_begin   counts itself, disarms          poll_end   uncounts, arms for sleepers if it was the last, looks
+ *
+ * The counts are atomic and change before the flag does, so in any order of two of these the later one finds the
+ * other's count. An armed flag too many costs a system call; one too few would lose a wake-up. */
+#include <errno.h>
+
+#include "session/internal.h"
+
+#define MAX_BUDGET_NS 50000u
+#define MIN_BUDGET_NS 2000u
+#define PATIENT_MISSES 4u      /* fruitless polls before the budget shrinks */
+#define PROBE_EVERY 64u        /* then, each time after so many, a full budget is tried again */
+#define EAGER_POLLS 64         /* without a pause between them */
+#define POLLS_PER_CLOCK 16
+#define CPU_CHECK_NS 1000000000
+
+bool piso_session_ready(const piso_session *s) {
+    piso__ring_consumer probe = {
+        .shared = s->channel->rx.shared,
+        .position = atomic_load_explicit(&s->poll_position, memory_order_relaxed),
+    };
+    return piso__ring_ready(&probe) || PISO__UNLIKELY(atomic_load_explicit(&s->attention, memory_order_acquire)) ||
+           (s->process && piso__process_ended(s->process));
+}
+
+/* arm: only the ring's flag and a look; without the lock. */
+static bool arm(piso_session *s) {
+    atomic_store(&s->channel->rx.shared->sleeping, 1);
+    return piso_session_ready(s);
+}
+
+void piso_session_poll_begin(piso_session *s) {
+    atomic_fetch_add(&s->pollers, 1);
+    if (PISO__UNLIKELY(atomic_load(&s->sleepers)))
+        piso__ring_disarm(&s->channel->rx);
+}
+
+int piso_session_poll_end(piso_session *s) {
+    if (atomic_fetch_sub(&s->pollers, 1) == 1 && PISO__UNLIKELY(atomic_load(&s->sleepers)))
+        return arm(s);
+    return piso_session_ready(s);
+}
+
+/* ---- spinning ---- */
+
+static void note_hit(piso_session *s) {
+    if (atomic_load_explicit(&s->spin_misses, memory_order_relaxed)) {
+        atomic_store_explicit(&s->spin_misses, 0, memory_order_relaxed);
+        atomic_store_explicit(&s->spin_budget_ns, MAX_BUDGET_NS, memory_order_relaxed);
+    }
+}
+
+/* note_miss: a peer that takes long, or a machine that is busy: polling only takes its processor away. */
+static void note_miss(piso_session *s) {
+    uint32_t misses = atomic_fetch_add_explicit(&s->spin_misses, 1, memory_order_relaxed) + 1;
+    uint32_t budget = atomic_load_explicit(&s->spin_budget_ns, memory_order_relaxed);
+    if (misses % PROBE_EVERY == 0)
+        budget = MAX_BUDGET_NS;
+    else if (misses >= PATIENT_MISSES)
+        budget = budget / 2 > MIN_BUDGET_NS ? budget / 2 : MIN_BUDGET_NS;
+    atomic_store_explicit(&s->spin_budget_ns, budget, memory_order_relaxed);
+}
+
+int piso_session_spin(piso_session *s) {
+    for (int i = 0; i < EAGER_POLLS; i++)
+        if (piso_session_ready(s)) {
+            note_hit(s);
+            return 1;
+        }
+    if (!atomic_load_explicit(&s->spin_allowed, memory_order_relaxed))
+        return 0;
+    int64_t end = piso_now_ns() + atomic_load_explicit(&s->spin_budget_ns, memory_order_relaxed);
+    do {
+        for (int i = 0; i < POLLS_PER_CLOCK; i++) {
+            if (piso_session_ready(s)) {
+                note_hit(s);
+                return 1;
+            }
+            piso__relax();
+        }
+    } while (piso_now_ns() < end);
+    note_miss(s);
+    return 0;
+}
+
+/* check_cpus: whether polling makes sense at all; looked at again before sleeping, once a second at most. */
+static void check_cpus(piso_session *s) {
+    int64_t now = piso_now_ns();
+    if (now - s->cpu_checked_ns < CPU_CHECK_NS)
+        return;
+    s->cpu_checked_ns = now;
+    atomic_store_explicit(&s->spin_allowed, piso__cpu_count() > 1, memory_order_relaxed);
+}
+
+/* ---- sleeping ---- */
+
+int piso_session_sleep_begin(piso_session *s) {
+    if (s->fork_generation != piso__fork_generation())
+        return PISO_EFORKED;
+    piso__session_lock(s);
+    check_cpus(s);
+    if (atomic_load(&s->state) == 0) {
+        piso__session_flush_releases(s);
+        piso__session_flush_queue(s);
+        if (piso__ring_publish(&s->channel->rx)) {
+            s->stats.doorbells_rung++;
+            piso__event_signal(s->channel->tx_bell);
+        }
+    }
+    atomic_fetch_add(&s->sleepers, 1);
+    bool ready = arm(s);
+    piso__session_unlock(s);
+    return ready;
+}
+
+/* look_at_socket: in the child, whether the host has hung up. */
+static void look_at_socket(piso_session *s) {
+    if (s->watches_socket && piso__poll_in(&s->channel->socket_fd, 1, 0) > 0) {
+        piso__session_lock(s);
+        s->peer_gone = true;
+        atomic_store_explicit(&s->attention, true, memory_order_release);
+        piso__session_unlock(s);
+    }
+}
+
+void piso_session_sleep_end(piso_session *s) {
+    if (s->fork_generation != piso__fork_generation())
+        return;
+    uint32_t others = atomic_fetch_sub(&s->sleepers, 1) - 1;
+    piso__event_clear(s->channel->rx_bell);
+    if (others && atomic_load(&s->pollers) == 0)
+        arm(s); /* what is there already is for the caller, who is awake */
+    else if (!others)
+        piso__ring_disarm(&s->channel->rx);
+    if (!piso_session_ready(s))
+        look_at_socket(s);
+}
+
+int piso_session_fd(piso_session *s) {
+    return s->epoll_fd;
+}
+
+int piso_session_wait(piso_session *s, int extra_fd, int64_t timeout_ns) {
+    int r = piso_session_sleep_begin(s);
+    if (r < 0)
+        return r;
+    if (r == 0) {
+        int fds[2] = {s->epoll_fd, extra_fd};
+        r = piso__poll_in(fds, 2, timeout_ns);
+        r = r < 0 ? r : r & 1 ? 1 : r;
+    }
+    piso_session_sleep_end(s);
+    return r;
+}
