@@ -65,7 +65,7 @@ static int start(piso_process *p, const piso_spawn *spawn, int channel_fd) {
     piso__autofree const char **environment = with_channel(spawn->envp);
     if (!environment)
         return -ENOMEM;
-    int pipe_fds[2];
+    int pipe_fds[2] = {-1, -1};
     int r = piso__pipe(pipe_fds);
     if (r < 0)
         return r;
