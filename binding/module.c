@@ -73,6 +73,8 @@ static void module_free(void *module) {
     module_clear(module);
     PyMem_Free(state->async);
     state->async = NULL;
+    PyMem_Free(state->convert);
+    state->convert = NULL;
 }
 
 static PyModuleDef_Slot module_slots[] = {

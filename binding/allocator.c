@@ -1,0 +1,20 @@
+/* allocator.c - see allocator.h. By default glibc gives every large block a mapping of its own, whose pages are
+ * faulted in anew each time: a 50 MB bytes object then costs more in page faults than in copying. Its threshold
+ * for that cannot exceed 32 MiB, so it is told not to do it at all. */
+#include "allocator.h"
+
+#include <malloc.h>
+#include <stdbool.h>
+
+#define KEEP_BYTES (128 << 20) /* of free memory at the top of the heap */
+
+static bool tuned;
+
+void core_tune_allocator(void) {
+    tuned = mallopt(M_MMAP_MAX, 0) && mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
+}
+
+void core_allocator_trim(void) {
+    if (tuned)
+        malloc_trim(0);
+}

@@ -1,0 +1,243 @@
+/* arrays.c - NumPy arrays and scalars, without NumPy's headers, so that the two sides may use any two versions.
+ *
+ * The memory of an array is described by the capsule of its __array_struct__ (the array interface, version 3).
+ * A dtype crosses as a description that does not depend on the version: NumPy's own string for simple ones,
+ * otherwise ["V", itemsize, aligned, [[name, description, offset, title or nil]...]] for structures and
+ * ["A", description, shape] for sub-arrays. Descriptions are cached in both directions. */
+#include <string.h>
+
+#include "convert_internal.h"
+#include "dtypes.h"
+
+enum { FORTRAN = 1, READONLY = 2 }; /* flags on the wire */
+
+/* What the capsule points to. */
+typedef struct array_interface {
+    int two, nd;
+    char typekind;
+    int itemsize, flags;
+    Py_intptr_t *shape, *strides;
+    void *data;
+    PyObject *descr;
+} array_interface;
+enum { C_CONTIGUOUS = 0x1, F_CONTIGUOUS = 0x2, WRITEABLE = 0x400 };
+
+/* ---- finding NumPy ---- */
+
+/* numpy_load: remembers NumPy's classes; `import` it, or only if somebody has. 1, 0 when it is not there, -1. */
+static int numpy_load(core_state *state, bool import) {
+    core_convert_state *c = state->convert;
+    if (c->dtype)
+        return 1;
+    PyObject *module = import ? PyImport_ImportModule("numpy")
+                              : Py_XNewRef(PyDict_GetItemString(PyImport_GetModuleDict(), "numpy"));
+    if (!module)
+        return import ? -1 : 0;
+    if (!c->ndarray)
+        c->ndarray = PyObject_GetAttrString(module, "ndarray");
+    if (!c->generic && c->ndarray)
+        c->generic = PyObject_GetAttrString(module, "generic");
+    if (c->generic && (c->dtype_specs || (c->dtype_specs = PyDict_New())) &&
+        (c->spec_dtypes || (c->spec_dtypes = PyDict_New())))
+        c->dtype = PyObject_GetAttrString(module, "dtype");
+    if (!c->dtype && !import)
+        PyErr_Clear(); /* NumPy is being imported at this moment, or is something else of that name */
+    Py_XSETREF(c->numpy, module);
+    return c->dtype ? 1 : import ? -1 : 0;
+}
+
+void core_arrays_clear(core_convert_state *c) {
+    Py_CLEAR(c->numpy);
+    Py_CLEAR(c->ndarray);
+    Py_CLEAR(c->generic);
+    Py_CLEAR(c->dtype);
+    Py_CLEAR(c->dtype_specs);
+    Py_CLEAR(c->spec_dtypes);
+}
+
+static int numpy_needed(core_decoder *d) {
+    if (numpy_load(d->codec->state, true) > 0)
+        return 0;
+    if (PyErr_ExceptionMatches(PyExc_ImportError)) {
+        PyErr_Clear(); /* replaced by one that says why it is needed */
+        PyErr_SetString(PyExc_ImportError, "the other side sent a NumPy array, but numpy is not installed here; add it "
+                        "to the dependencies");
+    }
+    return -1;
+}
+
+/* ---- arrays, out ---- */
+
+/* write_array: [dtype, shape, flags, data] of contiguous memory. */
+static int write_array(core_encoder *e, PyObject *spec, const array_interface *a) {
+    size_t size = (size_t)a->itemsize;
+    bool fortran = !(a->flags & C_CONTIGUOUS) && (a->flags & F_CONTIGUOUS);
+    size_t mark = piso_write_ext_begin(e->w, PISO_EXT_ARRAY);
+    piso_write_array(e->w, 4);
+    piso_write_raw(e->w, PyBytes_AS_STRING(spec), (size_t)PyBytes_GET_SIZE(spec));
+    piso_write_array(e->w, (size_t)a->nd);
+    for (int i = 0; i < a->nd; i++) {
+        piso_write_int(e->w, a->shape[i]);
+        size *= (size_t)a->shape[i];
+    }
+    piso_write_int(e->w, (fortran ? FORTRAN : 0) | (a->flags & WRITEABLE ? 0 : READONLY));
+    int r = core_encode_data(e, a->data, size);
+    piso_write_ext_end(e->w, mark);
+    return r;
+}
+
+static int encode_contiguous(core_encoder *e, PyObject *array, PyObject *spec, bool readonly) {
+    PyObject *capsule = PyObject_GetAttrString(array, "__array_struct__");
+    array_interface *a = capsule ? PyCapsule_GetPointer(capsule, NULL) : NULL;
+    int r = -1;
+    if (a && (a->flags & (C_CONTIGUOUS | F_CONTIGUOUS))) {
+        array_interface described = *a;
+        described.flags &= readonly ? ~WRITEABLE : ~0;
+        r = write_array(e, spec, &described);
+    } else if (a) { /* strides of any kind: a C-ordered copy */
+        PyObject *copy = PyObject_CallMethod(array, "copy", "s", "C");
+        r = copy ? encode_contiguous(e, copy, spec, readonly || !(a->flags & WRITEABLE)) : -1;
+        Py_XDECREF(copy);
+    }
+    Py_XDECREF(capsule);
+    return r;
+}
+
+static int encode_scalar(core_encoder *e, PyObject *value, PyObject *spec) {
+    size_t mark = piso_write_ext_begin(e->w, PISO_EXT_SCALAR);
+    piso_write_array(e->w, 2);
+    piso_write_raw(e->w, PyBytes_AS_STRING(spec), (size_t)PyBytes_GET_SIZE(spec));
+    int r = -1;
+    if (PyUnicode_Check(value)) { /* numpy.str_: as text, which keeps trailing NULs */
+        PyObject *text = PyObject_CallOneArg((PyObject *)&PyUnicode_Type, value);
+        core_path at = {.kind = CORE_AT_ROOT, .root = "a numpy.str_"};
+        PyObject *plain = text ? PyUnicode_FromFormat("%U", text) : NULL;
+        r = plain ? core_encode(e, plain, &at) : -1;
+        Py_XDECREF(text);
+        Py_XDECREF(plain);
+    } else if (PyBytes_Check(value)) {
+        piso_write_bin(e->w, PyBytes_AS_STRING(value), (size_t)PyBytes_GET_SIZE(value));
+        r = 0;
+    } else {
+        PyObject *bytes = PyObject_CallMethod(value, "tobytes", NULL);
+        if (bytes && PyBytes_Check(bytes)) {
+            piso_write_bin(e->w, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+            r = 0;
+        }
+        Py_XDECREF(bytes);
+    }
+    piso_write_ext_end(e->w, mark);
+    return r;
+}
+
+int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path) {
+    core_convert_state *c = e->codec->state->convert;
+    int r = numpy_load(e->codec->state, false);
+    if (r <= 0)
+        return r;
+    bool is_array = (PyObject *)Py_TYPE(value) == c->ndarray;
+    if (!is_array) {
+        r = PyObject_IsInstance(value, c->generic);
+        if (r <= 0)
+            return r;
+    }
+    PyObject *dtype = PyObject_GetAttrString(value, "dtype");
+    PyObject *spec = dtype ? core_dtype_spec(e->codec->state, dtype) : NULL;
+    if (!spec && dtype && !PyErr_Occurred())
+        core_encode_error(path, value, "its dtype holds Python objects; convert it to numbers, text or bytes");
+    Py_XDECREF(dtype);
+    if (!spec)
+        return -1;
+    r = is_array ? encode_contiguous(e, value, spec, false) : encode_scalar(e, value, spec);
+    Py_DECREF(spec);
+    return r < 0 ? -1 : 1;
+}
+
+/* ---- arrays, in ---- */
+
+
+static PyObject *read_shape(core_decoder *d, piso_reader *r) {
+    piso_item array;
+    if (core_read(d, r, PISO_ARRAY, &array) < 0)
+        return NULL;
+    PyObject *shape = PyTuple_New((Py_ssize_t)array.as.count);
+    for (size_t i = 0; shape && i < array.as.count; i++) {
+        piso_item length;
+        PyObject *number = core_read(d, r, PISO_INT, &length) < 0 ? NULL : PyLong_FromLongLong(length.as.integer);
+        if (number)
+            PyTuple_SET_ITEM(shape, (Py_ssize_t)i, number);
+        else
+            Py_CLEAR(shape);
+    }
+    return shape;
+}
+
+/* make_array: ndarray(shape, dtype, buffer, 0, None, order): NumPy checks that the buffer is large enough. */
+static PyObject *make_array(core_decoder *d, PyObject *shape, PyObject *dtype, PyObject *owner, size_t size,
+                            int64_t flags) {
+    core_convert_state *c = d->codec->state->convert;
+    PyObject *order = PyUnicode_FromString(flags & FORTRAN ? "F" : "C");
+    PyObject *zero = PyLong_FromLong(0), *array = NULL;
+    if (order && zero) {
+        PyObject *args[] = {NULL, shape, dtype, size ? owner : Py_None, zero, Py_None, order};
+        array = PyObject_Vectorcall(c->ndarray, args + 1, 6 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
+    Py_XDECREF(order);
+    Py_XDECREF(zero);
+    if (array && flags & READONLY) {
+        PyObject *result = PyObject_CallMethod(array, "setflags", "O", Py_False);
+        if (!result)
+            Py_CLEAR(array);
+        Py_XDECREF(result);
+    }
+    return array;
+}
+
+PyObject *core_decode_array(core_decoder *d, const piso_item *ext) {
+    piso_reader r;
+    piso_item flags;
+    size_t size;
+    if (core_read_array(d, ext, 4, &r) < 0 || numpy_needed(d) < 0)
+        return NULL;
+    PyObject *dtype = core_dtype_from_spec(d, &r), *shape = dtype ? read_shape(d, &r) : NULL, *owner = NULL, *array = NULL;
+    if (shape && core_read(d, &r, PISO_INT, &flags) == 0)
+        owner = core_decode_data(d, &r, &size);
+    if (owner)
+        array = make_array(d, shape, dtype, owner, size, flags.as.integer);
+    Py_XDECREF(dtype);
+    Py_XDECREF(shape);
+    Py_XDECREF(owner);
+    return array;
+}
+
+/* scalar_from_bytes: the element of an array of no dimensions over the bytes. */
+static PyObject *scalar_from_bytes(core_decoder *d, PyObject *dtype, PyObject *bytes) {
+    PyObject *owner = PyByteArray_FromObject(bytes), *shape = owner ? PyTuple_New(0) : NULL;
+    PyObject *array = shape ? make_array(d, shape, dtype, owner, (size_t)PyBytes_GET_SIZE(bytes), 0) : NULL;
+    PyObject *scalar = array ? PyObject_GetItem(array, shape) : NULL;
+    Py_XDECREF(owner);
+    Py_XDECREF(shape);
+    Py_XDECREF(array);
+    return scalar;
+}
+
+PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext) {
+    piso_reader r;
+    if (core_read_array(d, ext, 2, &r) < 0 || numpy_needed(d) < 0)
+        return NULL;
+    PyObject *dtype = core_dtype_from_spec(d, &r), *data = dtype ? core_decode(d, &r) : NULL, *scalar = NULL;
+    PyObject *kind = data ? PyObject_GetAttrString(dtype, "kind") : NULL;
+    if (kind && (PyUnicode_CheckExact(data) || (PyBytes_CheckExact(data) && PyUnicode_CompareWithASCIIString(kind, "S") == 0))) {
+        PyObject *type = PyObject_GetAttrString(dtype, "type"); /* numpy.str_ or numpy.bytes_ */
+        scalar = type ? PyObject_CallOneArg(type, data) : NULL;
+        Py_XDECREF(type);
+    } else if (kind && PyBytes_CheckExact(data)) {
+        scalar = scalar_from_bytes(d, dtype, data);
+    } else if (kind) {
+        core_malformed(d, "a scalar without bytes");
+    }
+    Py_XDECREF(kind);
+    Py_XDECREF(dtype);
+    Py_XDECREF(data);
+    return scalar;
+}

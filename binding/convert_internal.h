@@ -1,0 +1,97 @@
+/* convert_internal.h - what the files of the conversion share: the walk down a value, the classes looked up once,
+ * and one function for each kind of value in each direction. */
+#ifndef BINDING_CONVERT_INTERNAL_H
+#define BINDING_CONVERT_INTERNAL_H
+
+#include "convert.h"
+#include "errors.h"
+#include "registry.h"
+
+/* ---- classes looked up when first met ---- */
+
+typedef enum core_known {
+    CORE_UNKNOWN = 0, CORE_DATETIME, CORE_DATE, CORE_TIME, CORE_TIMEDELTA, CORE_DECIMAL, CORE_UUID, CORE_PATH,
+} core_known;
+
+struct core_convert_state {
+    bool loaded;
+    PyObject *known;           /* type -> int (core_known) */
+    PyObject *decimal, *uuid;  /* classes */
+    PyObject *paths;           /* name -> class of pathlib */
+    PyObject *timezone, *zone_info, *timedelta;
+    PyObject *remote_classes;  /* type name -> subclass of RemoteError made for it */
+    /* NumPy, once it has been met */
+    PyObject *numpy, *ndarray, *generic, *dtype;
+    PyObject *dtype_specs;     /* dtype -> bytes: its encoded description */
+    PyObject *spec_dtypes;     /* bytes -> dtype */
+};
+
+/* core_convert_load: imports the modules of the known classes. 0 or -1. */
+int core_convert_load(core_state *state);
+
+/* ---- encoding ---- */
+
+/* core_path: where in the arguments a value stands; a list on the C stack, outermost last. */
+typedef struct core_path {
+    const struct core_path *parent;
+    const char *root;   /* the outermost: "result"; else NULL */
+    PyObject *key;      /* of a dict, or a name; borrowed */
+    Py_ssize_t index;   /* where key is NULL */
+    enum { CORE_AT_ROOT, CORE_AT_ARGUMENT, CORE_AT_INDEX, CORE_AT_KEY, CORE_AT_FIELD, CORE_IN_SET } kind;
+} core_path;
+
+typedef struct core_encoder {
+    core_codec *codec;
+    piso_writer *w;
+    int depth;
+    bool exceptions; /* exceptions may stand where values stand: in the arguments of an exception */
+} core_encoder;
+
+int core_encode(core_encoder *e, PyObject *value, const core_path *path);
+/* core_encode_data: bytes where bytes stand: inline, or in a shared buffer from PISO_BUFFER_THRESHOLD on. */
+int core_encode_data(core_encoder *e, const void *data, size_t size);
+/* core_encode_error: -1 with the TypeError "<path>: <problem>". */
+int core_encode_error(const core_path *path, PyObject *value, const char *remedy);
+
+int core_encode_known(core_encoder *e, core_known kind, PyObject *value, const core_path *path); /* values.c */
+int core_encode_registered(core_encoder *e, PyObject *name, PyObject *value, const core_path *path);
+/* arrays.c: 1 when it was NumPy's, 0 when not, -1. */
+int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path);
+int core_encode_exception_value(core_encoder *e, PyObject *exception, int chain); /* exceptions.c */
+
+/* ---- decoding ---- */
+
+typedef struct core_decoder {
+    core_codec *codec;
+    piso_event *event; /* whose spans are referred to; NULL: none */
+    int depth;
+} core_decoder;
+
+/* core_decode: the next value; NULL with an exception when there is none. */
+PyObject *core_decode(core_decoder *d, piso_reader *r);
+/* core_decode_item: the value that begins with an item that was read. */
+PyObject *core_decode_item(core_decoder *d, piso_reader *r, const piso_item *item);
+/* core_malformed: raises ProtocolError; returns NULL. */
+void *core_malformed(core_decoder *d, const char *what);
+/* core_read: the next item of that kind. 0 or -1. */
+int core_read(core_decoder *d, piso_reader *r, piso_kind kind, piso_item *ret_item);
+/* core_read_array: opens the payload of an ext that holds one array of `count` items. 0 or -1. */
+int core_read_array(core_decoder *d, const piso_item *ext, size_t count, piso_reader *ret_reader);
+
+/* core_data: bytes where bytes stand. `owner` is an object with a writable buffer over them: a Lease, or a new
+ * bytearray for inline data. */
+PyObject *core_decode_data(core_decoder *d, piso_reader *r, size_t *ret_size);
+/* core_take_span: the bytes behind EXT_BUFFER, to be released by the caller with piso_session_release. */
+const void *core_take_span(core_decoder *d, const piso_item *ext, piso_span *ret_span);
+
+PyObject *core_decode_known(core_decoder *d, const piso_item *ext);      /* values.c */
+PyObject *core_decode_registered(core_decoder *d, const piso_item *ext); /* values.c */
+PyObject *core_decode_memoryview(core_decoder *d, const piso_item *ext); /* values.c */
+int core_encode_memoryview(core_encoder *e, PyObject *value, const core_path *path);
+PyObject *core_decode_array(core_decoder *d, const piso_item *ext);      /* arrays.c */
+PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext);     /* arrays.c */
+PyObject *core_decode_exception_value(core_decoder *d, const piso_item *ext); /* exceptions.c */
+
+void core_arrays_clear(core_convert_state *c);
+
+#endif

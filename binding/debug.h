@@ -1,0 +1,9 @@
+/* debug.h - conversion without a session, for tests. */
+#ifndef BINDING_DEBUG_H
+#define BINDING_DEBUG_H
+
+#include "state.h"
+
+int core_debug_init(PyObject *module, core_state *state);
+
+#endif

@@ -1,0 +1,380 @@
+/* decode.c - MessagePack to Python objects (convert.h). What comes here was written by the peer: every item is
+ * checked, nothing is allocated for a count that the bytes cannot hold, no name is imported. */
+#include <string.h>
+
+#include "convert_internal.h"
+#include "lease.h"
+
+#define COPY_WITHOUT_GIL (256u << 10)
+
+void *core_malformed(core_decoder *d, const char *what) {
+    if (!PyErr_Occurred())
+        PyErr_Format(d->codec->state->protocol_error, "the other side sent a malformed message: %s", what);
+    return NULL;
+}
+
+int core_read(core_decoder *d, piso_reader *r, piso_kind kind, piso_item *ret_item) {
+    if (piso_read(r, ret_item) == 1 && ret_item->kind == kind)
+        return 0;
+    core_malformed(d, "an item of another kind was expected");
+    return -1;
+}
+
+int core_read_array(core_decoder *d, const piso_item *ext, size_t count, piso_reader *ret_reader) {
+    *ret_reader = (piso_reader){ext->as.bytes.data, ext->as.bytes.data + ext->as.bytes.size};
+    piso_item item;
+    if (core_read(d, ret_reader, PISO_ARRAY, &item) < 0)
+        return -1;
+    if (item.as.count == count)
+        return 0;
+    core_malformed(d, "a record has the wrong number of fields");
+    return -1;
+}
+
+/* ---- bytes ---- */
+
+const void *core_take_span(core_decoder *d, const piso_item *ext, piso_span *ret_span) {
+    piso_reader r = {ext->as.bytes.data, ext->as.bytes.data + ext->as.bytes.size};
+    piso_item index;
+    if (core_read(d, &r, PISO_INT, &index) < 0)
+        return NULL;
+    int64_t i = index.as.integer;
+    const void *data = NULL;
+    if (d->event && i >= 0 && i < d->event->nspans)
+        data = piso_event_take_span(d->event, (uint32_t)i, ret_span);
+    return data ? data : core_malformed(d, "a buffer that is not in the message, or was used twice");
+}
+
+/* copy_span: a span's bytes to private memory; the span is given back. */
+static void copy_span(core_decoder *d, void *to, const void *data, const piso_span *span) {
+    if (span->length >= COPY_WITHOUT_GIL) {
+        Py_BEGIN_ALLOW_THREADS
+        memcpy(to, data, span->length);
+        Py_END_ALLOW_THREADS
+    } else {
+        memcpy(to, data, span->length);
+    }
+    piso_session_release(d->codec->session, span);
+}
+
+/* bytes_from_span: a bytes or bytearray object with a copy. */
+static PyObject *bytes_from_span(core_decoder *d, const piso_item *ext, bool writable) {
+    piso_span span;
+    const void *data = core_take_span(d, ext, &span);
+    if (!data)
+        return NULL;
+    PyObject *bytes = writable ? PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)span.length)
+                               : PyBytes_FromStringAndSize(NULL, (Py_ssize_t)span.length);
+    if (bytes)
+        copy_span(d, writable ? PyByteArray_AS_STRING(bytes) : PyBytes_AS_STRING(bytes), data, &span);
+    else
+        piso_session_release(d->codec->session, &span);
+    return bytes;
+}
+
+PyObject *core_decode_data(core_decoder *d, piso_reader *r, size_t *ret_size) {
+    piso_item item;
+    if (piso_read(r, &item) != 1)
+        return core_malformed(d, "bytes are missing");
+    if (item.kind == PISO_BIN) {
+        *ret_size = item.as.bytes.size;
+        return PyByteArray_FromStringAndSize((const char *)item.as.bytes.data, (Py_ssize_t)item.as.bytes.size);
+    }
+    if (item.kind != PISO_EXT || item.ext_type != PISO_EXT_BUFFER)
+        return core_malformed(d, "bytes were expected");
+    piso_span span;
+    const void *data = core_take_span(d, &item, &span);
+    if (!data)
+        return NULL;
+    *ret_size = (size_t)span.length;
+    return core_lease_new(d->codec->state, d->codec->session, &span, (void *)data);
+}
+
+static PyObject *decode_bytearray(core_decoder *d, const piso_item *ext) {
+    piso_reader r = {ext->as.bytes.data, ext->as.bytes.data + ext->as.bytes.size};
+    piso_item item;
+    if (piso_read(&r, &item) != 1)
+        return core_malformed(d, "bytes are missing");
+    if (item.kind == PISO_BIN)
+        return PyByteArray_FromStringAndSize((const char *)item.as.bytes.data, (Py_ssize_t)item.as.bytes.size);
+    if (item.kind == PISO_EXT && item.ext_type == PISO_EXT_BUFFER)
+        return bytes_from_span(d, &item, true);
+    return core_malformed(d, "bytes were expected");
+}
+
+/* ---- containers ---- */
+
+static PyObject *decode_list(core_decoder *d, piso_reader *r, size_t count) {
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list && i < count; i++) {
+        PyObject *item = core_decode(d, r);
+        if (item)
+            PyList_SET_ITEM(list, (Py_ssize_t)i, item);
+        else
+            Py_CLEAR(list);
+    }
+    return list;
+}
+
+static PyObject *decode_dict(core_decoder *d, piso_reader *r, size_t count) {
+    PyObject *dict = PyDict_New();
+    for (size_t i = 0; dict && i < count; i++) {
+        PyObject *key = core_decode(d, r), *value = key ? core_decode(d, r) : NULL;
+        if (!value || PyDict_SetItem(dict, key, value) < 0)
+            Py_CLEAR(dict);
+        Py_XDECREF(key);
+        Py_XDECREF(value);
+    }
+    return dict;
+}
+
+static PyObject *decode_tuple(core_decoder *d, piso_reader *r, size_t count) {
+    PyObject *tuple = PyTuple_New((Py_ssize_t)count);
+    for (size_t i = 0; tuple && i < count; i++) {
+        PyObject *item = core_decode(d, r);
+        if (item)
+            PyTuple_SET_ITEM(tuple, (Py_ssize_t)i, item);
+        else
+            Py_CLEAR(tuple);
+    }
+    return tuple;
+}
+
+static PyObject *decode_set(core_decoder *d, piso_reader *r, size_t count, bool frozen) {
+    PyObject *set = frozen ? PyFrozenSet_New(NULL) : PySet_New(NULL);
+    for (size_t i = 0; set && i < count; i++) {
+        PyObject *item = core_decode(d, r);
+        if (!item || PySet_Add(set, item) < 0)
+            Py_CLEAR(set);
+        Py_XDECREF(item);
+    }
+    return set;
+}
+
+/* decode_sequence: an ext whose payload is one array. */
+static PyObject *decode_sequence(core_decoder *d, const piso_item *ext) {
+    piso_reader r = {ext->as.bytes.data, ext->as.bytes.data + ext->as.bytes.size};
+    piso_item array;
+    if (core_read(d, &r, PISO_ARRAY, &array) < 0)
+        return NULL;
+    PyObject *value = ext->ext_type == PISO_EXT_TUPLE ? decode_tuple(d, &r, array.as.count)
+                                                      : decode_set(d, &r, array.as.count,
+                                                                   ext->ext_type == PISO_EXT_FROZENSET);
+    if (value && r.cursor != r.end) {
+        Py_DECREF(value);
+        return core_malformed(d, "bytes after the end of a container");
+    }
+    return value;
+}
+
+/* ---- the rest ---- */
+
+static PyObject *decode_big(const piso_item *ext) {
+    PyObject *method = PyObject_GetAttrString((PyObject *)&PyLong_Type, "from_bytes");
+    PyObject *args = method ? Py_BuildValue("(y#s)", (const char *)ext->as.bytes.data, (Py_ssize_t)ext->as.bytes.size,
+                                            "little") : NULL;
+    PyObject *options = args ? Py_BuildValue("{s:O}", "signed", Py_True) : NULL;
+    PyObject *value = options ? PyObject_Call(method, args, options) : NULL;
+    Py_XDECREF(method);
+    Py_XDECREF(args);
+    Py_XDECREF(options);
+    return value;
+}
+
+static PyObject *decode_complex(core_decoder *d, const piso_item *ext) {
+    double parts[2];
+    if (ext->as.bytes.size != sizeof parts)
+        return core_malformed(d, "a complex number of the wrong size");
+    memcpy(parts, ext->as.bytes.data, sizeof parts);
+    return PyComplex_FromDoubles(parts[0], parts[1]);
+}
+
+static PyObject *decode_ext(core_decoder *d, const piso_item *ext) {
+    switch (ext->ext_type) {
+    case PISO_EXT_BIGINT:
+        return decode_big(ext);
+    case PISO_EXT_TUPLE:
+    case PISO_EXT_SET:
+    case PISO_EXT_FROZENSET:
+        return decode_sequence(d, ext);
+    case PISO_EXT_COMPLEX:
+        return decode_complex(d, ext);
+    case PISO_EXT_BYTEARRAY:
+        return decode_bytearray(d, ext);
+    case PISO_EXT_MEMORYVIEW:
+        return core_decode_memoryview(d, ext);
+    case PISO_EXT_STR:
+        return PyUnicode_Decode((const char *)ext->as.bytes.data, (Py_ssize_t)ext->as.bytes.size, "utf-8",
+                                "surrogatepass");
+    case PISO_EXT_BUFFER:
+        return bytes_from_span(d, ext, false);
+    case PISO_EXT_ARRAY:
+        return core_decode_array(d, ext);
+    case PISO_EXT_SCALAR:
+        return core_decode_scalar(d, ext);
+    case PISO_EXT_ENUM:
+    case PISO_EXT_RECORD:
+        return core_decode_registered(d, ext);
+    case PISO_EXT_EXCEPTION:
+        return core_decode_exception_value(d, ext);
+    default:
+        if (ext->ext_type >= PISO_EXT_DATETIME && ext->ext_type <= PISO_EXT_PATH)
+            return core_decode_known(d, ext);
+        return core_malformed(d, "an extension type that this version does not know");
+    }
+}
+
+/* decode_nested: what may contain values itself. */
+static PyObject *decode_nested(core_decoder *d, piso_reader *r, const piso_item *item) {
+    if (d->depth >= PISO_MAX_DEPTH + 2) /* a little more than the encoder, whose records nest by themselves */
+        return core_malformed(d, "values are nested too deeply");
+    d->depth++;
+    PyObject *value;
+    if (item->kind == PISO_ARRAY)
+        value = decode_list(d, r, item->as.count);
+    else if (item->kind == PISO_MAP)
+        value = decode_dict(d, r, item->as.count);
+    else
+        value = decode_ext(d, item);
+    d->depth--;
+    return value;
+}
+
+PyObject *core_decode_item(core_decoder *d, piso_reader *r, const piso_item *item) {
+    switch (item->kind) {
+    case PISO_NIL:
+        Py_RETURN_NONE;
+    case PISO_BOOL:
+        return PyBool_FromLong(item->as.boolean);
+    case PISO_INT:
+        return PyLong_FromLongLong(item->as.integer);
+    case PISO_UINT:
+        return PyLong_FromUnsignedLongLong(item->as.uinteger);
+    case PISO_DOUBLE:
+        return PyFloat_FromDouble(item->as.real);
+    case PISO_STR:
+        return PyUnicode_DecodeUTF8((const char *)item->as.bytes.data, (Py_ssize_t)item->as.bytes.size, NULL);
+    case PISO_BIN:
+        return PyBytes_FromStringAndSize((const char *)item->as.bytes.data, (Py_ssize_t)item->as.bytes.size);
+    default:
+        return decode_nested(d, r, item);
+    }
+}
+
+PyObject *core_decode(core_decoder *d, piso_reader *r) {
+    piso_item item;
+    if (piso_read(r, &item) != 1)
+        return core_malformed(d, "it ends in the middle of a value");
+    return core_decode_item(d, r, &item);
+}
+
+/* ---- messages ---- */
+
+/* decode_whole: the only value of a body. */
+static PyObject *decode_whole(core_decoder *d) {
+    piso_reader r = {d->event->body, d->event->body + d->event->body_size};
+    PyObject *value = core_decode(d, &r);
+    if (value && r.cursor != r.end) {
+        Py_DECREF(value);
+        return core_malformed(d, "bytes after the end of the value");
+    }
+    return value;
+}
+
+PyObject *core_decode_value(core_codec *c, piso_event *event) {
+    core_decoder d = {.codec = c, .event = event};
+    return decode_whole(&d);
+}
+
+PyObject *core_decode_exception(core_codec *c, piso_event *event) {
+    core_decoder d = {.codec = c, .event = event};
+    PyObject *value = decode_whole(&d);
+    if (value && !PyExceptionInstance_Check(value)) {
+        Py_DECREF(value);
+        return core_malformed(&d, "an error that is not an exception");
+    }
+    return value;
+}
+
+void core_arguments_clear(core_arguments *a) {
+    for (Py_ssize_t i = 0; i < a->total; i++)
+        Py_XDECREF(a->args[i]);
+    Py_CLEAR(a->kwnames);
+    if (a->args != a->inline_args + 1)
+        PyMem_Free(a->args - 1);
+    a->args = a->inline_args + 1;
+    a->total = a->nargs = 0;
+}
+
+/* grow_arguments: room for `count` arguments and the free slot in front. */
+static int grow_arguments(core_arguments *a, size_t count) {
+    if (count <= CORE_ARGUMENTS_INLINE && a->args == a->inline_args + 1)
+        return 0;
+    PyObject **args = PyMem_New(PyObject *, count + 1);
+    if (!args) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    memcpy(args + 1, a->args, (size_t)a->total * sizeof *args);
+    if (a->args != a->inline_args + 1)
+        PyMem_Free(a->args - 1);
+    a->args = args + 1;
+    a->args[-1] = NULL;
+    return 0;
+}
+
+static int decode_positional(core_decoder *d, piso_reader *r, core_arguments *a) {
+    piso_item array;
+    if (core_read(d, r, PISO_ARRAY, &array) < 0 || grow_arguments(a, array.as.count) < 0)
+        return -1;
+    for (size_t i = 0; i < array.as.count; i++) {
+        PyObject *value = core_decode(d, r);
+        if (!value)
+            return -1;
+        a->args[a->total++] = value;
+    }
+    a->nargs = a->total;
+    return 0;
+}
+
+static int decode_keywords(core_decoder *d, piso_reader *r, core_arguments *a) {
+    piso_item map;
+    if (core_read(d, r, PISO_MAP, &map) < 0 || grow_arguments(a, (size_t)a->nargs + map.as.count) < 0)
+        return -1;
+    a->kwnames = PyTuple_New((Py_ssize_t)map.as.count);
+    for (size_t i = 0; a->kwnames && i < map.as.count; i++) {
+        PyObject *name = core_decode(d, r), *value = NULL;
+        if (name && PyUnicode_CheckExact(name)) {
+            PyUnicode_InternInPlace(&name);
+            value = core_decode(d, r);
+        } else if (name) {
+            core_malformed(d, "a keyword that is not text");
+        }
+        if (name)
+            PyTuple_SET_ITEM(a->kwnames, (Py_ssize_t)i, name);
+        if (!value)
+            return -1;
+        a->args[a->total++] = value;
+    }
+    return a->kwnames ? 0 : -1;
+}
+
+int core_decode_call(core_codec *c, piso_event *event, core_arguments *ret_arguments) {
+    core_decoder d = {.codec = c, .event = event};
+    piso_reader r = {event->body, event->body + event->body_size};
+    core_arguments *a = ret_arguments;
+    a->args = a->inline_args + 1;
+    a->inline_args[0] = NULL;
+    a->nargs = a->total = 0;
+    a->kwnames = NULL;
+    int result = decode_positional(&d, &r, a);
+    if (result == 0 && (event->flags & PISO_CALL_KWARGS))
+        result = decode_keywords(&d, &r, a);
+    if (result == 0 && r.cursor != r.end) {
+        core_malformed(&d, "bytes after the arguments");
+        result = -1;
+    }
+    if (result < 0)
+        core_arguments_clear(a);
+    return result;
+}

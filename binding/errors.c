@@ -1,0 +1,174 @@
+/* errors.c - the exception classes of the package, and what each code of piso.h becomes. See errors.h. */
+#include "errors.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+/* make_class: a class of the package, put into the module. `bases` is stolen. */
+static int make_class(PyObject *module, const char *name, const char *doc, PyObject *bases, PyObject **field) {
+    if (!bases)
+        return -1;
+    char qualified[64];
+    PyOS_snprintf(qualified, sizeof qualified, "pyisolate.%s", name);
+    *field = PyErr_NewExceptionWithDoc(qualified, doc, bases, NULL);
+    Py_DECREF(bases);
+    return *field ? PyModule_AddObjectRef(module, name, *field) : -1;
+}
+
+/* timeout_bases: until 3.10 asyncio has a TimeoutError of its own, which callers may be catching. */
+static PyObject *timeout_bases(core_state *state) {
+#if PY_VERSION_HEX < 0x030b0000
+    PyObject *asyncio = PyImport_ImportModule("asyncio.exceptions");
+    PyObject *theirs = asyncio ? PyObject_GetAttrString(asyncio, "TimeoutError") : NULL;
+    PyObject *bases = theirs ? PyTuple_Pack(3, state->error, theirs, PyExc_TimeoutError) : NULL;
+    Py_XDECREF(asyncio);
+    Py_XDECREF(theirs);
+    return bases;
+#else
+    return PyTuple_Pack(2, state->error, PyExc_TimeoutError);
+#endif
+}
+
+int core_errors_init(PyObject *module, core_state *s) {
+    if (make_class(module, "PyIsolateError", "Base class of the errors of this package.",
+                   PyTuple_Pack(1, PyExc_Exception), &s->error) < 0)
+        return -1;
+    if (make_class(module, "RemoteError",
+                   "An exception of a class that this side has not registered was raised on the other side.\n\n"
+                   "It arrives as an instance of a subclass made with that class's name; type_name has its module "
+                   "and qualified name.",
+                   PyTuple_Pack(1, s->error), &s->remote_error) < 0)
+        return -1;
+    if (make_class(module, "ExtensionDied",
+                   "The process at the other end has ended.\n\nAttributes: name, pid, returncode (minus the signal's "
+                   "number; None: unknown), signal (its name or None), stderr (the last lines).",
+                   PyTuple_Pack(2, s->error, PyExc_ConnectionError), &s->extension_died) < 0)
+        return -1;
+    if (make_class(module, "ExtensionStopped", "The extension was stopped on this side.", PyTuple_Pack(1, s->error),
+                   &s->extension_stopped) < 0)
+        return -1;
+    if (make_class(module, "ProtocolError", "The other side sent something malformed.", PyTuple_Pack(1, s->error),
+                   &s->protocol_error) < 0)
+        return -1;
+    if (make_class(module, "ForkedProcessError", "A session was used in a process forked from the one that owns it.",
+                   PyTuple_Pack(2, s->error, PyExc_RuntimeError), &s->forked_error) < 0)
+        return -1;
+    return make_class(module, "CallTimeout", "A call did not finish within its time limit.", timeout_bases(s),
+                      &s->call_timeout);
+}
+
+int core_errors_visit(core_state *s, visitproc visit, void *arg) {
+    Py_VISIT(s->error);
+    Py_VISIT(s->remote_error);
+    Py_VISIT(s->extension_died);
+    Py_VISIT(s->extension_stopped);
+    Py_VISIT(s->protocol_error);
+    Py_VISIT(s->forked_error);
+    Py_VISIT(s->call_timeout);
+    return 0;
+}
+
+void core_errors_clear(core_state *s) {
+    Py_CLEAR(s->error);
+    Py_CLEAR(s->remote_error);
+    Py_CLEAR(s->extension_died);
+    Py_CLEAR(s->extension_stopped);
+    Py_CLEAR(s->protocol_error);
+    Py_CLEAR(s->forked_error);
+    Py_CLEAR(s->call_timeout);
+}
+
+static PyObject *raise_errno(int number, const char *what) {
+    PyObject *error = PyObject_CallFunction(PyExc_OSError, "iN", number,
+                                            PyUnicode_FromFormat("%s: %s", what, piso_strerror(-number)));
+    if (error)
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_XDECREF(error);
+    return NULL;
+}
+
+PyObject *core_raise(core_state *s, int error, const char *what) {
+    switch (error) {
+    case PISO_EPROTO:
+        return PyErr_Format(s->protocol_error, "%s: the other side sent something malformed, so it was disconnected",
+                            what);
+    case PISO_EDIED:
+        return core_raise_died(s, what, 0, NULL, "", 0);
+    case PISO_ECLOSED:
+        return PyErr_Format(s->extension_stopped, "%s has been stopped; load it again to use it", what);
+    case PISO_EFORKED:
+        return PyErr_Format(s->forked_error,
+                            "%s belongs to the process that forked this one; load extensions after the fork", what);
+    case PISO_EDEPTH:
+        return PyErr_Format(PyExc_ValueError, "%s: values are nested deeper than %d levels", what, PISO_MAX_DEPTH);
+    case -ENOMEM:
+        return PyErr_Format(PyExc_MemoryError, "%s: out of memory or of shared memory", what);
+    case -EMSGSIZE:
+        return PyErr_Format(PyExc_ValueError, "%s: too large for one message (4 GiB of text, %d buffers)", what,
+                            PISO_MAX_SPANS);
+    default:
+        return raise_errno(-error, what);
+    }
+}
+
+static PyObject *none_or(PyObject *value) {
+    return value ? value : Py_NewRef(Py_None);
+}
+
+/* signal_name: "SIGSEGV", or NULL for a number without a name. */
+static PyObject *signal_name(int number) {
+    const char *name = sigabbrev_np(number);
+    return name ? PyUnicode_FromFormat("SIG%s", name) : PyUnicode_FromFormat("signal %d", number);
+}
+
+/* describe: how it ended, in words. */
+static PyObject *describe(const char *name, int pid, const piso_exit *status, PyObject *signal) {
+    PyObject *who = pid ? PyUnicode_FromFormat("extension '%s' (process %d)", name, pid)
+                        : PyUnicode_FromFormat("'%s'", name);
+    PyObject *text = NULL;
+    if (!who)
+        return NULL;
+    if (!status || !status->known)
+        text = PyUnicode_FromFormat("%U has ended", who);
+    else if (signal)
+        text = PyUnicode_FromFormat("%U was killed by %U", who, signal);
+    else
+        text = PyUnicode_FromFormat("%U exited with status %d", who, status->code);
+    Py_DECREF(who);
+    return text;
+}
+
+/* set: an attribute of the error; `value` is stolen. */
+static int set(PyObject *error, const char *name, PyObject *value) {
+    int r = value ? PyObject_SetAttrString(error, name, value) : -1;
+    Py_XDECREF(value);
+    return r;
+}
+
+PyObject *core_raise_died(core_state *s, const char *name, int pid, const piso_exit *status, const char *tail,
+                          size_t size) {
+    PyObject *signal = status && status->signal ? signal_name(status->signal) : NULL;
+    PyObject *text = describe(name, pid, status, signal);
+    PyObject *words = PyUnicode_DecodeUTF8(tail, (Py_ssize_t)size, "replace");
+    PyObject *message = NULL, *error = NULL;
+    if (text && words && size)
+        message = PyUnicode_FromFormat("%U; the last it wrote to stderr:\n%U", text, words);
+    else if (text && words)
+        message = Py_NewRef(text);
+    if (message)
+        error = PyObject_CallOneArg(s->extension_died, message);
+    bool known = status && status->known;
+    if (error && set(error, "name", PyUnicode_FromString(name)) == 0 &&
+        set(error, "pid", none_or(pid ? PyLong_FromLong(pid) : NULL)) == 0 &&
+        set(error, "returncode",
+            none_or(known ? PyLong_FromLong(status->signal ? -status->signal : status->code) : NULL)) == 0 &&
+        set(error, "signal", none_or(Py_XNewRef(signal))) == 0 && set(error, "stderr", Py_NewRef(words)) == 0)
+        PyErr_SetObject(s->extension_died, error);
+    Py_XDECREF(signal);
+    Py_XDECREF(text);
+    Py_XDECREF(words);
+    Py_XDECREF(message);
+    Py_XDECREF(error);
+    return NULL;
+}

@@ -1,0 +1,351 @@
+/* exceptions.c - exceptions across the boundary: type, arguments, notes, cause, context, traceback.
+ *
+ * The payload is a map: "type" (module:qualname), "args", "notes", "cause", "context", "suppress", "traceback"
+ * ([file, line, function, source]...), "attributes". The receiver makes an instance of a builtin exception, of one
+ * of asyncio's or concurrent.futures', or of a registered class; for any other name, of a subclass of RemoteError
+ * made for that name. Nothing is imported. */
+#include "exceptions.h"
+
+#include <string.h>
+
+#define MAX_CHAIN 16          /* causes and contexts */
+#define MAX_REMOTE_CLASSES 256
+
+/* ---- out ---- */
+
+/* rollback: takes back what was written since a mark. */
+static void rollback(core_encoder *e, size_t size, uint32_t nspans) {
+    piso_writer *w = e->w;
+    if (w->nspans > nspans && e->codec->session) {
+        piso_writer tail = {.spans = w->spans + nspans, .nspans = w->nspans - nspans};
+        piso_session_discard_spans(e->codec->session, &tail);
+    }
+    w->nspans = nspans;
+    w->size = size;
+    w->error = 0;
+}
+
+/* encode_or_text: the value, or the text of its repr where it cannot cross. */
+static int encode_or_text(core_encoder *e, PyObject *value) {
+    core_path at = {.kind = CORE_AT_ROOT, .root = "an argument of an exception"};
+    size_t size = e->w->size;
+    uint32_t nspans = e->w->nspans;
+    int depth = e->depth;
+    if (core_encode(e, value, &at) == 0 && e->w->error == 0)
+        return 0;
+    PyErr_Clear(); /* it cannot cross */
+    rollback(e, size, nspans);
+    e->depth = depth;
+    PyObject *text = PyObject_Repr(value);
+    if (!text) {
+        PyErr_Clear(); /* a repr that raises */
+        text = PyUnicode_FromFormat("<%s>", Py_TYPE(value)->tp_name);
+    }
+    int r = text && PyUnicode_CheckExact(text) ? core_encode(e, text, &at) : -1;
+    Py_XDECREF(text);
+    return r;
+}
+
+static void write_key(core_encoder *e, const char *key) {
+    piso_write_str(e->w, key, strlen(key));
+}
+
+/* type_name: the registered name of a class, else "module:qualname". */
+static PyObject *type_name(core_codec *c, PyTypeObject *type) {
+    PyObject *name = core_registry_name(c->registry, type);
+    if (name || PyErr_Occurred())
+        return Py_XNewRef(name);
+    PyObject *module = PyObject_GetAttrString((PyObject *)type, "__module__");
+    PyObject *qualname = module ? PyObject_GetAttrString((PyObject *)type, "__qualname__") : NULL;
+    name = qualname ? PyUnicode_FromFormat("%S:%S", module, qualname) : NULL;
+    Py_XDECREF(module);
+    Py_XDECREF(qualname);
+    return name;
+}
+
+static int write_type(core_encoder *e, PyObject *exception) {
+    PyObject *name = type_name(e->codec, Py_TYPE(exception));
+    write_key(e, "type");
+    int r = name ? encode_or_text(e, name) : -1;
+    Py_XDECREF(name);
+    return r;
+}
+
+/* write_sequence: the items of a tuple or list. */
+static int write_sequence(core_encoder *e, const char *key, PyObject *items) {
+    write_key(e, key);
+    PyObject *list = items ? PySequence_List(items) : PyList_New(0);
+    int r = list ? 0 : -1;
+    piso_write_array(e->w, list ? (size_t)PyList_GET_SIZE(list) : 0);
+    for (Py_ssize_t i = 0; r == 0 && i < PyList_GET_SIZE(list); i++)
+        r = encode_or_text(e, PyList_GET_ITEM(list, i));
+    Py_XDECREF(list);
+    return r;
+}
+
+/* attribute: one that may be missing; a new reference or NULL without an exception. */
+static PyObject *attribute(PyObject *object, const char *name) {
+    PyObject *value = PyObject_GetAttrString(object, name);
+    if (!value)
+        PyErr_Clear(); /* not there */
+    return value;
+}
+
+static int write_attributes(core_encoder *e, PyObject *exception) {
+    PyObject *dict = attribute(exception, "__dict__"), *copy = dict ? PyDict_Copy(dict) : PyDict_New();
+    Py_XDECREF(dict);
+    if (!copy)
+        return -1;
+    if (PyDict_GetItemString(copy, "__notes__"))
+        PyDict_DelItemString(copy, "__notes__");
+    write_key(e, "attributes");
+    piso_write_map(e->w, (size_t)PyDict_GET_SIZE(copy));
+    Py_ssize_t position = 0;
+    PyObject *name, *value;
+    int r = 0;
+    while (r == 0 && PyDict_Next(copy, &position, &name, &value))
+        r = encode_or_text(e, name) < 0 || encode_or_text(e, value) < 0;
+    Py_DECREF(copy);
+    return r ? -1 : 0;
+}
+
+static int write_linked(core_encoder *e, const char *key, PyObject *exception, int chain) {
+    write_key(e, key);
+    int r = 0;
+    if (exception && chain < MAX_CHAIN)
+        r = core_encode_exception_value(e, exception, chain + 1);
+    else
+        piso_write_nil(e->w);
+    Py_XDECREF(exception);
+    return r;
+}
+
+int core_encode_exception_value(core_encoder *e, PyObject *exception, int chain) {
+    bool exceptions = e->exceptions;
+    e->exceptions = chain < MAX_CHAIN;
+    size_t mark = piso_write_ext_begin(e->w, PISO_EXT_EXCEPTION);
+    PyObject *args = attribute(exception, "args"), *notes = attribute(exception, "__notes__");
+    PyObject *suppress = attribute(exception, "__suppress_context__");
+    piso_write_map(e->w, 8);
+    int r = write_type(e, exception);
+    if (r == 0)
+        r = write_sequence(e, "args", args);
+    if (r == 0)
+        r = write_sequence(e, "notes", notes && (PyList_Check(notes) || PyTuple_Check(notes)) ? notes : NULL);
+    if (r == 0)
+        r = write_linked(e, "cause", PyException_GetCause(exception), chain);
+    if (r == 0)
+        r = write_linked(e, "context", PyException_GetContext(exception), chain);
+    if (r == 0) {
+        write_key(e, "suppress");
+        piso_write_bool(e->w, suppress == Py_True);
+        write_key(e, "traceback");
+        r = core_write_traceback(e, exception);
+    }
+    if (r == 0)
+        r = write_attributes(e, exception);
+    piso_write_ext_end(e->w, mark);
+    Py_XDECREF(args);
+    Py_XDECREF(notes);
+    Py_XDECREF(suppress);
+    e->exceptions = exceptions;
+    return r;
+}
+
+int core_encode_exception(core_codec *c, piso_writer *w, PyObject *exception) {
+    core_encoder e = {.codec = c, .w = w};
+    if (core_encode_exception_value(&e, exception, 0) == 0 && w->error == 0)
+        return 0;
+    /* out of memory, or an exception class that misbehaves in every way: at least its name */
+    PyErr_Clear(); /* the exception that is told is the first one */
+    core_codec_abandon(c, w);
+    size_t mark = piso_write_ext_begin(w, PISO_EXT_EXCEPTION);
+    piso_write_map(w, 1);
+    write_key(&e, "type");
+    write_key(&e, Py_TYPE(exception)->tp_name);
+    piso_write_ext_end(w, mark);
+    return w->error ? -1 : 0;
+}
+
+/* ---- in: the class ---- */
+
+/* Exceptions of the standard library that are not builtins and that callers are likely to catch. */
+static const struct { const char *module, *name; } standard[] = {
+    {"asyncio.exceptions", "CancelledError"}, {"asyncio.exceptions", "TimeoutError"},
+    {"asyncio.exceptions", "InvalidStateError"}, {"asyncio.exceptions", "QueueFull"},
+    {"concurrent.futures._base", "CancelledError"}, {"concurrent.futures._base", "TimeoutError"},
+    {"json.decoder", "JSONDecodeError"}, {"subprocess", "CalledProcessError"}, {"subprocess", "TimeoutExpired"},
+};
+
+/* attribute_class: module.name, if it is an exception class. */
+static PyObject *attribute_class(PyObject *module, const char *name) {
+    PyObject *cls = module ? attribute(module, name) : NULL;
+    if (cls && !PyExceptionClass_Check(cls))
+        Py_CLEAR(cls);
+    return cls;
+}
+
+/* own_class: one of this package's errors, as when an extension tells that its own extension died. */
+static PyObject *own_class(core_state *s, const char *name) {
+    PyObject *classes[] = {s->error, s->extension_died, s->extension_stopped, s->protocol_error, s->forked_error,
+                           s->call_timeout};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (strcmp(_PyType_Name((PyTypeObject *)classes[i]), name) == 0)
+            return Py_NewRef(classes[i]);
+    return NULL;
+}
+
+static PyObject *standard_class(core_state *state, const char *text) {
+    if (strncmp(text, "builtins:", 9) == 0) {
+        PyObject *builtins = PyEval_GetBuiltins(), *cls = PyDict_GetItemString(builtins, text + 9);
+        return cls && PyExceptionClass_Check(cls) ? Py_NewRef(cls) : NULL;
+    }
+    if (strncmp(text, "pyisolate:", 10) == 0)
+        return own_class(state, text + 10);
+    for (size_t i = 0; i < sizeof standard / sizeof *standard; i++) {
+        size_t length = strlen(standard[i].module);
+        if (strncmp(text, standard[i].module, length) == 0 && text[length] == ':' &&
+            strcmp(text + length + 1, standard[i].name) == 0) {
+            /* a fixed list, so the peer's name chooses among these modules only */
+            PyObject *module = PyImport_ImportModule(standard[i].module);
+            PyObject *cls = attribute_class(module, standard[i].name);
+            Py_XDECREF(module);
+            return cls;
+        }
+    }
+    return NULL;
+}
+
+/* remote_class: the subclass of RemoteError for a name. */
+static PyObject *remote_class(core_state *state, PyObject *name) {
+    PyObject *classes = state->convert->remote_classes;
+    PyObject *cls = PyDict_GetItemWithError(classes, name);
+    if (cls || PyErr_Occurred())
+        return Py_XNewRef(cls);
+    Py_ssize_t colon = PyUnicode_FindChar(name, ':', 0, PyUnicode_GET_LENGTH(name), 1);
+    PyObject *module = PyUnicode_Substring(name, 0, colon > 0 ? colon : 0);
+    PyObject *qualname = module ? PyUnicode_Substring(name, colon < 0 ? 0 : colon + 1, PY_SSIZE_T_MAX) : NULL;
+    PyObject *dotted = qualname && PyUnicode_GET_LENGTH(module) ? PyUnicode_FromFormat("%U.%U", module, qualname)
+                                                                : Py_XNewRef(qualname);
+    PyObject *space = dotted ? Py_BuildValue("{s:O,s:O,s:O}", "__module__", module, "__qualname__", qualname, "type_name",
+                                             dotted) : NULL;
+    if (space)
+        cls = PyObject_CallFunction((PyObject *)&PyType_Type, "O(O)O", qualname, state->remote_error, space);
+    if (cls && PyDict_GET_SIZE(classes) >= MAX_REMOTE_CLASSES)
+        PyDict_Clear(classes); /* a peer that makes up names does not fill our memory */
+    if (cls && PyDict_SetItem(classes, name, cls) < 0)
+        Py_CLEAR(cls);
+    Py_XDECREF(module);
+    Py_XDECREF(qualname);
+    Py_XDECREF(dotted);
+    Py_XDECREF(space);
+    return cls;
+}
+
+static PyObject *find_class(core_decoder *d, PyObject *name) {
+    core_class_kind kind = 0;
+    PyObject *cls = core_registry_class(d->codec->registry, name, &kind);
+    if (cls && kind == CORE_EXCEPTION_CLASS)
+        return Py_NewRef(cls);
+    const char *text = PyErr_Occurred() ? NULL : PyUnicode_AsUTF8(name);
+    if (!text)
+        return NULL;
+    cls = standard_class(d->codec->state, text);
+    return cls || PyErr_Occurred() ? cls : remote_class(d->codec->state, name);
+}
+
+/* ---- in: the instance ---- */
+
+/* instantiate: builtins are made as usual, for their fields; any other class without its __init__, whose
+ * signature need not be that of args. */
+static PyObject *instantiate(PyObject *cls, PyObject *args) {
+    PyObject *module = PyObject_GetAttrString(cls, "__module__");
+    bool is_builtin = module && PyUnicode_Check(module) && PyUnicode_CompareWithASCIIString(module, "builtins") == 0;
+    Py_XDECREF(module);
+    PyObject *error = is_builtin ? PyObject_Call(cls, args, NULL) : NULL;
+    if (!error) {
+        PyErr_Clear(); /* arguments that its __init__ does not take */
+        error = ((PyTypeObject *)cls)->tp_new((PyTypeObject *)cls, args, NULL);
+    }
+    if (error && !PyExceptionInstance_Check(error))
+        Py_CLEAR(error);
+    if (error && !is_builtin && PyObject_SetAttrString(error, "args", args) < 0)
+        Py_CLEAR(error);
+    return error;
+}
+
+/* not_stop: StopIteration cannot be raised out of an await; as from a coroutine, it becomes a RuntimeError. */
+static PyObject *not_stop(PyObject *error) {
+    if (!PyErr_GivenExceptionMatches(error, PyExc_StopIteration) &&
+        !PyErr_GivenExceptionMatches(error, PyExc_StopAsyncIteration))
+        return error;
+    PyObject *outer = PyObject_CallFunction(PyExc_RuntimeError, "s", "the call raised StopIteration");
+    if (!outer)
+        Py_DECREF(error);
+    else
+        PyException_SetCause(outer, error);
+    return outer;
+}
+
+static PyObject *item(PyObject *map, const char *key) {
+    return PyDict_GetItemString(map, key);
+}
+
+static int set_attributes(PyObject *error, PyObject *map) {
+    PyObject *attributes = item(map, "attributes"), *notes = item(map, "notes"), *name, *value;
+    Py_ssize_t position = 0;
+    while (attributes && PyDict_CheckExact(attributes) && PyDict_Next(attributes, &position, &name, &value))
+        if (PyUnicode_CheckExact(name) && PyUnicode_READ_CHAR(name, 0) != '_' &&
+            PyObject_GenericSetAttr(error, name, value) < 0)
+            PyErr_Clear(); /* an attribute that this class does not let be set */
+    if (notes && PyList_CheckExact(notes) && PyList_GET_SIZE(notes) > 0)
+        return PyObject_SetAttrString(error, "__notes__", notes);
+    return 0;
+}
+
+static void set_chain(PyObject *error, PyObject *map) {
+    PyObject *cause = item(map, "cause"), *context = item(map, "context"), *suppress = item(map, "suppress");
+    if (cause && PyExceptionInstance_Check(cause))
+        PyException_SetCause(error, Py_NewRef(cause));
+    if (context && PyExceptionInstance_Check(context))
+        PyException_SetContext(error, Py_NewRef(context));
+    if (suppress && PyBool_Check(suppress) && PyObject_SetAttrString(error, "__suppress_context__", suppress) < 0)
+        PyErr_Clear(); /* it cannot fail on an exception */
+}
+
+static PyObject *build(core_decoder *d, PyObject *map) {
+    PyObject *name = item(map, "type"), *list = item(map, "args");
+    if (!name || !PyUnicode_CheckExact(name) || (list && !PyList_CheckExact(list)))
+        return core_malformed(d, "an exception without a type");
+    PyObject *cls = find_class(d, name), *args = NULL, *error = NULL;
+    if (cls)
+        args = list ? PyList_AsTuple(list) : PyTuple_New(0);
+    if (args)
+        error = instantiate(cls, args);
+    if (!error && args) { /* a class that cannot be made like this: tell at least what it was */
+        PyErr_Clear(); /* replaced by the RemoteError */
+        Py_SETREF(cls, remote_class(d->codec->state, name));
+        error = cls ? PyObject_Call(cls, args, NULL) : NULL;
+    }
+    if (error && set_attributes(error, map) < 0)
+        Py_CLEAR(error);
+    if (error) {
+        set_chain(error, map);
+        core_set_traceback(d->codec, error, item(map, "traceback"));
+        error = not_stop(error);
+    }
+    Py_XDECREF(cls);
+    Py_XDECREF(args);
+    return error;
+}
+
+PyObject *core_decode_exception_value(core_decoder *d, const piso_item *ext) {
+    piso_reader r = {ext->as.bytes.data, ext->as.bytes.data + ext->as.bytes.size};
+    PyObject *map = core_decode(d, &r), *error = NULL;
+    if (map && PyDict_CheckExact(map))
+        error = build(d, map);
+    else if (map)
+        core_malformed(d, "an exception that is not a map");
+    Py_XDECREF(map);
+    return error;
+}

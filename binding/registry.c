@@ -1,0 +1,136 @@
+/* registry.c - the type Registry: names of classes, both ways. Nothing is ever imported because of a name. */
+#include "registry.h"
+
+typedef struct registry_object {
+    PyObject_HEAD
+    PyObject *names;   /* class -> name */
+    PyObject *classes; /* name -> class */
+} registry_object;
+
+/* is_subclass_of: of a class in a module that this process has imported; without it there are no subclasses. */
+static int is_subclass_of(PyObject *cls, const char *module_name, const char *class_name) {
+    PyObject *modules = PyImport_GetModuleDict();
+    PyObject *module = PyDict_GetItemString(modules, module_name);
+    if (!module)
+        return 0;
+    PyObject *base = PyObject_GetAttrString(module, class_name);
+    int r = base ? PyObject_IsSubclass(cls, base) : -1;
+    Py_XDECREF(base);
+    return r;
+}
+
+int core_class_kind_of(PyObject *cls) {
+    if (!PyType_Check(cls))
+        return 0;
+    if (PyExceptionClass_Check(cls))
+        return CORE_EXCEPTION_CLASS;
+    int r = is_subclass_of(cls, "enum", "Enum");
+    if (r != 0)
+        return r < 0 ? -1 : CORE_ENUM;
+    return PyObject_HasAttrString(cls, "__dataclass_fields__") ? CORE_DATACLASS : 0;
+}
+
+static PyObject *default_name(PyObject *cls) {
+    PyObject *module = PyObject_GetAttrString(cls, "__module__");
+    PyObject *qualname = module ? PyObject_GetAttrString(cls, "__qualname__") : NULL;
+    PyObject *name = qualname ? PyUnicode_FromFormat("%S:%S", module, qualname) : NULL;
+    Py_XDECREF(module);
+    Py_XDECREF(qualname);
+    return name;
+}
+
+static PyObject *registry_register(PyObject *self, PyObject *args) {
+    registry_object *r = (registry_object *)self;
+    PyObject *cls, *name = Py_None;
+    if (!PyArg_ParseTuple(args, "O|O:register", &cls, &name))
+        return NULL;
+    int kind = core_class_kind_of(cls);
+    if (kind < 0)
+        return NULL;
+    if (kind == 0)
+        return PyErr_Format(PyExc_TypeError, "%R cannot be registered: an Enum, dataclass or exception class is needed",
+                            cls);
+    name = name == Py_None ? default_name(cls) : Py_NewRef(name);
+    if (!name)
+        return NULL;
+    PyObject *there = PyDict_GetItemWithError(r->classes, name);
+    if (there && there != cls)
+        PyErr_Format(PyExc_ValueError, "the name %R is already registered for %R", name, there);
+    if (PyErr_Occurred() || PyDict_SetItem(r->classes, name, cls) < 0 || PyDict_SetItem(r->names, cls, name) < 0)
+        Py_CLEAR(name);
+    return name;
+}
+
+static PyObject *registry_names(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    return PyDict_Keys(((registry_object *)self)->classes);
+}
+
+PyObject *core_registry_name(PyObject *registry, PyTypeObject *cls) {
+    return PyDict_GetItemWithError(((registry_object *)registry)->names, (PyObject *)cls);
+}
+
+PyObject *core_registry_class(PyObject *registry, PyObject *name, core_class_kind *ret_kind) {
+    PyObject *cls = PyDict_GetItemWithError(((registry_object *)registry)->classes, name);
+    int kind = cls ? core_class_kind_of(cls) : 0;
+    if (kind <= 0)
+        return NULL;
+    *ret_kind = (core_class_kind)kind;
+    return cls;
+}
+
+static PyObject *registry_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
+    registry_object *r = (registry_object *)type->tp_alloc(type, 0);
+    if (r && (!(r->names = PyDict_New()) || !(r->classes = PyDict_New())))
+        Py_CLEAR(r);
+    return (PyObject *)r;
+}
+
+static int registry_traverse(PyObject *self, visitproc visit, void *arg) {
+    registry_object *r = (registry_object *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(r->names);
+    Py_VISIT(r->classes);
+    return 0;
+}
+
+static int registry_clear(PyObject *self) {
+    registry_object *r = (registry_object *)self;
+    Py_CLEAR(r->names);
+    Py_CLEAR(r->classes);
+    return 0;
+}
+
+static void registry_dealloc(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    registry_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef registry_methods[] = {
+    {"register", registry_register, METH_VARARGS,
+     "register(cls, name=None) -> str\n\nAllow a class under a name (default: module:qualname)."},
+    {"names", registry_names, METH_NOARGS, "names() -> list[str]\n\nThe registered names."},
+    {NULL, NULL, 0, NULL},
+};
+static PyType_Slot registry_slots[] = {
+    {Py_tp_doc, "The classes that instances may be made of when they arrive: enums, dataclasses, exceptions."},
+    {Py_tp_new, registry_new},
+    {Py_tp_methods, registry_methods},
+    {Py_tp_traverse, registry_traverse},
+    {Py_tp_clear, registry_clear},
+    {Py_tp_dealloc, registry_dealloc},
+    {0, NULL},
+};
+static PyType_Spec registry_spec = {
+    .name = "pyisolate._core.Registry",
+    .basicsize = sizeof(registry_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .slots = registry_slots,
+};
+
+int core_registry_init(PyObject *module, core_state *state) {
+    state->registry_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &registry_spec, NULL);
+    return state->registry_type ? PyModule_AddType(module, state->registry_type) : -1;
+}
