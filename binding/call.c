@@ -131,6 +131,19 @@ void core_call_completed(core_call *call, core_pump_context *context) {
     Py_DECREF(future);
 }
 
+static bool finished(const core_call *call) {
+    return call->pending.outcome != CORE_PENDING;
+}
+
+static PySendResult take(core_call *call, PyObject **ret_value) {
+    if (call->pending.outcome == CORE_TAKEN || call->closed) {
+        PyErr_Format(PyExc_RuntimeError, "cannot reuse the already awaited call of %R", call->pending.name);
+        return PYGEN_ERROR;
+    }
+    *ret_value = core_pending_take(&call->pending);
+    return *ret_value ? PYGEN_RETURN : PYGEN_ERROR;
+}
+
 static PySendResult park(core_call *call, PyObject **ret_value) {
     core_session *s = call->session;
     core_link *link = core_link_here(s);
@@ -152,15 +165,15 @@ static PySendResult park(core_call *call, PyObject **ret_value) {
     Py_INCREF(call);
     if (call->pending.call.deadline_ns != PISO_NO_DEADLINE)
         core_link_watch_deadline(link, call->pending.call.deadline_ns);
+    if (finished(call)) { /* by another thread, while asyncio's code ran */
+        core_call_unpark(call);
+        return take(call, ret_value);
+    }
     *ret_value = Py_NewRef(future);
     return PYGEN_NEXT;
 }
 
 /* ---- awaiting ---- */
-
-static bool finished(const core_call *call) {
-    return call->pending.outcome != CORE_PENDING;
-}
 
 /* home_has_spun: this thread's loop has polled in vain since its last turn. */
 static bool home_has_spun(const core_session *s) {
@@ -190,15 +203,6 @@ static void poll_briefly(core_call *call) {
     }
     s->depth--;
     Py_DECREF(s);
-}
-
-static PySendResult take(core_call *call, PyObject **ret_value) {
-    if (call->pending.outcome == CORE_TAKEN || call->closed) {
-        PyErr_Format(PyExc_RuntimeError, "cannot reuse the already awaited call of %R", call->pending.name);
-        return PYGEN_ERROR;
-    }
-    *ret_value = core_pending_take(&call->pending);
-    return *ret_value ? PYGEN_RETURN : PYGEN_ERROR;
 }
 
 static PySendResult call_send_step(PyObject *self, PyObject *Py_UNUSED(value), PyObject **ret_value) {

@@ -202,13 +202,17 @@ static int spawn(core_session *s, PyObject *argv, PyObject *env, const char *cwd
 static PyObject *session_spawn(PyObject *type, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"argv", "env", "name", "registry", "cwd", "arena_size", "echo_stderr", NULL};
     core_state *state = core_type_state((PyTypeObject *)type);
-    PyObject *argv, *env, *name, *registry;
+    PyObject *argv, *env, *name = NULL, *registry = NULL;
     const char *cwd = NULL;
     unsigned long long arena_size = 0;
     int echo_stderr = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO$UO!zKp:spawn", names, &argv, &env, &name,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$UO!zKp:spawn", names, &argv, &env, &name,
                                      state->registry_type, &registry, &cwd, &arena_size, &echo_stderr))
         return NULL;
+    if (!name || !registry) {
+        PyErr_SetString(PyExc_TypeError, "spawn() needs the arguments name and registry");
+        return NULL;
+    }
     PyObject *s = session_new(state, name, registry);
     if (s && spawn((core_session *)s, argv, env, cwd, arena_size, echo_stderr) < 0)
         Py_CLEAR(s);

@@ -59,6 +59,14 @@ void *piso__slots_get(const piso__slots *t, uint64_t id) {
     return slot ? slot->pointer : NULL;
 }
 
+void *piso__slots_replace(piso__slots *t, uint64_t id, void *pointer) {
+    piso__slot *slot = find(t, id);
+    void *old = slot ? slot->pointer : NULL;
+    if (slot)
+        slot->pointer = pointer;
+    return old;
+}
+
 void *piso__slots_remove(piso__slots *t, uint64_t id) {
     piso__slot *slot = find(t, id);
     if (!slot)
@@ -73,11 +81,11 @@ void *piso__slots_remove(piso__slots *t, uint64_t id) {
 }
 
 void *piso__slots_take_any(piso__slots *t) {
+    t->free_head = NONE; /* the slots it lists may lie beyond the end from now on */
     while (t->size > 0) {
         void *pointer = t->slots[--t->size].pointer;
         if (pointer) {
             t->live--;
-            t->free_head = NONE; /* its members may lie beyond the end now */
             return pointer;
         }
     }

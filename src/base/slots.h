@@ -24,6 +24,8 @@ void piso__slots_fini(piso__slots *t);
 uint64_t piso__slots_add(piso__slots *t, void *pointer);
 /* piso__slots_get: the pointer, or NULL for an id that is not there (any value is safe). */
 void *piso__slots_get(const piso__slots *t, uint64_t id);
+/* piso__slots_replace: puts another non-NULL pointer under an id; the old one, or NULL when it is not there. */
+void *piso__slots_replace(piso__slots *t, uint64_t id, void *pointer);
 /* piso__slots_remove: takes the pointer out, or NULL. */
 void *piso__slots_remove(piso__slots *t, uint64_t id);
 /* piso__slots_take_any: takes some pointer out, or NULL when the table is empty. For draining: ids given out

@@ -175,6 +175,8 @@ int piso__channel_attach(int socket_fd, piso__channel **ret_channel) {
     if (r == 0)
         r = connect_ends(c, 1);
     if (r == 0)
+        r = piso__fd_cloexec(socket_fd); /* it was inherited; our own children must not keep it open */
+    if (r == 0)
         r = piso__send_fds(socket_fd, &expected, sizeof expected, NULL, 0);
     if (r < 0)
         return r == -EPIPE ? PISO_EDIED : r;

@@ -73,7 +73,8 @@ static void fill(uint8_t *chunk, gather *g) {
         size_t n = g->part->size - g->offset;
         if (n > room)
             n = room;
-        memcpy(chunk, (const uint8_t *)g->part->data + g->offset, n);
+        if (n > 0) /* an empty part may have no address */
+            memcpy(chunk, (const uint8_t *)g->part->data + g->offset, n);
         chunk += n;
         room -= n;
         g->offset += n;

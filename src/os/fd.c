@@ -1,5 +1,6 @@
 /* fd.c - descriptors, eventfds, epoll, poll. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -16,6 +17,15 @@ int piso__fd_close(int fd) {
         errno = saved;
     }
     return -1;
+}
+
+int piso__fd_dup(int fd) {
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return copy < 0 ? -errno : copy;
+}
+
+int piso__fd_cloexec(int fd) {
+    return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0;
 }
 
 int piso__event_create(void) {

@@ -24,6 +24,11 @@ static inline int piso__fd_steal(int *fd) {
     return taken;
 }
 
+/* piso__fd_dup: another descriptor for the same thing. */
+int piso__fd_dup(int fd);
+/* piso__fd_cloexec: makes an inherited descriptor close-on-exec. */
+int piso__fd_cloexec(int fd);
+
 /* ---- shared memory ---- */
 
 /* piso__memfd_create: anonymous memory of `size` bytes (sparse: no page is there yet), sealed against
@@ -73,6 +78,9 @@ int piso__send_fds(int fd, const void *data, size_t size, const int *fds, int co
  * and nothing is there. */
 int piso__receive_fds(int fd, void *data, size_t size, int *ret_fds, int count, bool nonblocking);
 
+/* piso__socket_creator: pid of the process that made the pair; 0 when it has none here (pid namespaces). */
+pid_t piso__socket_creator(int fd);
+
 /* ---- time and processors ---- */
 
 /* piso_now_ns is in os/clock.c */
@@ -90,20 +98,23 @@ int piso__pidfd_open(pid_t pid);
 
 /* piso__spawn: starts argv[0] in a process group of its own with descriptor 0 = stdin_fd, 1 as here, 2 =
  * stderr_fd, PISO__SPAWN_FD = channel_fd, and no other; signals as a fresh program expects them. Memory is not
- * copied (vfork). The pid, or -errno, also that of a failed chdir or exec. */
+ * copied. The pid and its pidfd, or -errno, also that of a failed chdir or exec. */
 #define PISO__SPAWN_FD 3
 typedef struct piso__spawn_options {
     const char *const *argv, *const *envp;
     const char *cwd; /* or NULL */
     int stdin_fd, stderr_fd, channel_fd;
 } piso__spawn_options;
-pid_t piso__spawn(const piso__spawn_options *options);
+pid_t piso__spawn(const piso__spawn_options *options, int *ret_pidfd);
 
 /* piso__reap: how the process behind a pidfd ended. 1; 0 when it has not ended; -ECHILD when somebody else has
  * reaped it. */
 int piso__reap(int pidfd, piso_exit *ret_exit);
-/* piso__kill_group: kill(2) on a process group. 0 or -errno. */
-int piso__kill_group(pid_t group, int signal);
+/* piso__kill_group: signals the process group that this process leads or led. The pidfd makes sure that it is no
+ * other group; kernels before 6.9 go by the number. 0 or -errno. */
+int piso__kill_group(int pidfd, pid_t group, int signal);
+/* piso__kill_own_group: SIGKILL for this process and, if it leads its group, for all of it. Does not return. */
+void piso__kill_own_group(void);
 
 /* piso__thread_start: a detached thread with all signals blocked and a small stack. 0 or -errno. */
 int piso__thread_start(const char *name, void *(*function)(void *), void *argument);

@@ -1,13 +1,11 @@
-/* process.c - starting, reaping and telling processes and threads. */
+/* process.c - forks noticed, processes told and reaped, threads, pipes. Starting a program: spawn.c. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,6 +13,9 @@
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
+#endif
+#ifndef PIDFD_SIGNAL_PROCESS_GROUP
+#define PIDFD_SIGNAL_PROCESS_GROUP (1UL << 2)
 #endif
 
 #define STACK_SIZE (256 * 1024)
@@ -34,64 +35,6 @@ __attribute__((constructor)) static void watch_forks(void) {
 
 uint32_t piso__fork_generation(void) {
     return atomic_load_explicit(&generation, memory_order_relaxed);
-}
-
-/* ---- spawning ---- */
-
-/* close_others: closes everything from `first` on. */
-static void close_others(int first) {
-    if (syscall(SYS_close_range, (unsigned)first, ~0U, 0) == 0)
-        return;
-    long limit = sysconf(_SC_OPEN_MAX); /* before Linux 5.9 */
-    for (int fd = first; fd < (limit > 0 ? limit : 65536); fd++)
-        close(fd);
-}
-
-/* place_fds: puts the three descriptors where they belong, by way of high numbers, since any of them may sit on
- * the place of another. */
-static bool place_fds(const piso__spawn_options *o) {
-    int in = fcntl(o->stdin_fd, F_DUPFD, 10), err = fcntl(o->stderr_fd, F_DUPFD, 10);
-    int channel = fcntl(o->channel_fd, F_DUPFD, 10);
-    if (in < 0 || err < 0 || channel < 0 || (fcntl(1, F_GETFD) < 0 && dup2(in, 1) < 0))
-        return false;
-    return dup2(in, 0) >= 0 && dup2(err, 2) >= 0 && dup2(channel, PISO__SPAWN_FD) >= 0;
-}
-
-/* child_main: between vfork and exec, on the parent's memory and stack: system calls only. Never returns. */
-static void child_main(const piso__spawn_options *o, volatile int *error) {
-    for (int signal = 1; signal < NSIG; signal++) {
-        struct sigaction action = {.sa_handler = SIG_DFL};
-        sigaction(signal, &action, NULL);
-    }
-    if (setpgid(0, 0) == 0 && place_fds(o) && (!o->cwd || chdir(o->cwd) == 0)) {
-        close_others(PISO__SPAWN_FD + 1);
-        sigset_t none;
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
-        execve(o->argv[0], (char *const *)o->argv, (char *const *)o->envp);
-    }
-    *error = errno;
-    _exit(127);
-}
-
-pid_t piso__spawn(const piso__spawn_options *options) {
-    sigset_t all, before;
-    volatile int error = 0;
-    sigfillset(&all);
-    /* no handler of the host may run in the child, which borrows its memory */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid_t pid = vfork();
-    if (pid == 0)
-        child_main(options, &error);
-    int fork_error = errno;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (pid < 0)
-        return -fork_error;
-    if (error == 0)
-        return pid;
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-        ;
-    return -error;
 }
 
 /* ---- the end of a process ---- */
@@ -117,8 +60,18 @@ int piso__reap(int pidfd, piso_exit *ret_exit) {
     return 1;
 }
 
-int piso__kill_group(pid_t group, int signal) {
-    return kill(-group, signal) < 0 ? -errno : 0;
+int piso__kill_group(int pidfd, pid_t group, int signal) {
+    if (syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, PIDFD_SIGNAL_PROCESS_GROUP) == 0)
+        return 0;
+    if (errno == ESRCH || errno == EPERM)
+        return -errno;
+    return kill(-group, signal) < 0 ? -errno : 0; /* before Linux 6.9 */
+}
+
+void piso__kill_own_group(void) {
+    if (getpgrp() == getpid())
+        kill(0, SIGKILL);
+    raise(SIGKILL);
 }
 
 /* ---- threads ---- */
@@ -173,8 +126,12 @@ void piso__write_if_ready(int fd, const void *data, size_t size) {
         struct pollfd polled = {.fd = fd, .events = POLLOUT};
         if (poll(&polled, 1, 0) <= 0 || !(polled.revents & POLLOUT))
             return;
-        /* a pipe that is ready takes this much without blocking */
-        ssize_t n = write(fd, from, size < PIPE_ATOMIC ? size : PIPE_ATOMIC);
+        /* A pipe that is ready takes this much without blocking, unless another writer was quicker: hence NOWAIT,
+         * which other files, and pipes before Linux 6.4, do not know. */
+        struct iovec part = {(void *)from, size < PIPE_ATOMIC ? size : PIPE_ATOMIC};
+        ssize_t n = pwritev2(fd, &part, 1, -1, RWF_NOWAIT);
+        if (n < 0 && errno == EOPNOTSUPP)
+            n = write(fd, from, part.iov_len);
         if (n <= 0)
             return;
         from += n;

@@ -20,6 +20,12 @@ int piso__socketpair(int ret_fds[2]) {
     return 0;
 }
 
+pid_t piso__socket_creator(int fd) {
+    struct ucred creator;
+    socklen_t size = sizeof creator;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &creator, &size) < 0 ? 0 : creator.pid;
+}
+
 int piso__send_fds(int fd, const void *data, size_t size, const int *fds, int count) {
     assert(count <= PISO__FDS_MAX);
     struct iovec part = {(void *)data, size};
@@ -70,7 +76,8 @@ int piso__receive_fds(int fd, void *data, size_t size, int *ret_fds, int count, 
     int fds[PISO__FDS_MAX], received = collect_fds(&message, fds);
     bool truncated = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
     if (n > 0 && (size_t)n == size && received == count && !truncated) {
-        memcpy(ret_fds, fds, sizeof(int) * (size_t)count);
+        for (int i = 0; i < count; i++)
+            ret_fds[i] = fds[i];
         return 0;
     }
     for (int i = 0; i < received; i++)

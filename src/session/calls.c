@@ -6,6 +6,8 @@
 
 #define EXPIRED_ID UINT64_MAX /* id of a call in the list of expired ones */
 
+piso_call piso__forgotten = {.deadline_ns = PISO_NO_DEADLINE};
+
 /* ---- bodies ---- */
 
 /* spill_body: moves a large body into the arena, as the writer's last span. The copy is made without the lock. */
@@ -142,7 +144,7 @@ void piso_session_forget(piso_session *s, piso_call *call, bool cancel) {
     piso__session_lock(s);
     if (call->id == EXPIRED_ID)
         forget_expired(s, call);
-    else if (piso__slots_remove(&s->calls, call->id) && cancel && atomic_load(&s->state) == 0)
+    else if (piso__slots_replace(&s->calls, call->id, &piso__forgotten) && cancel && atomic_load(&s->state) == 0)
         send_cancel(s, call->id);
     call->id = 0;
     piso__session_unlock(s);
@@ -150,7 +152,7 @@ void piso_session_forget(piso_session *s, piso_call *call, bool cancel) {
 
 /* expire_call: room in the list has been made for all pending calls. */
 static void expire_call(piso_session *s, piso_call *call) {
-    piso__slots_remove(&s->calls, call->id);
+    piso__slots_replace(&s->calls, call->id, &piso__forgotten);
     if (atomic_load(&s->state) == 0)
         send_cancel(s, call->id);
     call->id = EXPIRED_ID;

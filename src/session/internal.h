@@ -88,6 +88,10 @@ static inline void piso__session_unlock(piso_session *s) {
     pthread_mutex_unlock(&s->lock);
 }
 
+/* piso__forgotten: stands in the table for a call that nobody waits for, until its reply comes: the peer still has
+ * the request open, so its id must not be used again. */
+extern piso_call piso__forgotten;
+
 /* All of these need the lock. */
 
 /* piso__session_send: one message, through the ring or behind what waits for it. 0, -ENOMEM, PISO_EPROTO. */

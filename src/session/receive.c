@@ -132,8 +132,12 @@ static int receive_call(piso_session *s, const message *m, piso_event *event) {
 
 static int receive_reply(piso_session *s, const message *m, piso_event *event) {
     piso_call *call = piso__slots_get(&s->calls, m->frame.id);
-    if (!call) /* given up or expired */
+    if (!call)
+        return PISO_EPROTO;
+    if (call == &piso__forgotten) {
+        piso__slots_remove(&s->calls, m->frame.id);
         return drop(s, m);
+    }
     int r = load(s, m, event);
     if (r < 0)
         return r;
@@ -271,7 +275,9 @@ int piso_session_next(piso_session *s, piso_event *ret_event) {
         r = next_live(s, ret_event);
     int state = atomic_load(&s->state);
     if (r == 0 && state != 0) {
-        piso_call *call = piso__slots_take_any(&s->calls);
+        piso_call *call;
+        while ((call = piso__slots_take_any(&s->calls)) == &piso__forgotten)
+            ;
         if (call) {
             r = fail_event(s, call, state, ret_event);
         } else {

@@ -54,7 +54,7 @@ class Peer:
             async with asyncio.TaskGroup() as group:
                 group.create_task(asyncio.sleep(30))
                 group.create_task(fail())
-        except* ValueError as errors:
+        except BaseExceptionGroup as errors:
             return str(errors.exceptions[0])
 
     async def double(self, i):

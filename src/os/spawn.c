@@ -1,0 +1,121 @@
+/* spawn.c - starting a program without copying this process.
+ *
+ * fork copies page tables: milliseconds in a host with gigabytes. The child here borrows this memory instead
+ * (CLONE_VM) on a stack of its own, and the calling thread stands still until it has exec'd or ended
+ * (CLONE_VFORK); other threads go on. Three things follow. The child must not disturb memory that those threads
+ * use: it speaks to the kernel by bare system calls, because libc's functions (and sanitizers' versions of them)
+ * keep state, take locks and are cancellation points. No handler of the host may run in it: all signals are blocked
+ * around it. And what it writes is seen here: a failed exec needs no pipe to be told.
+ *
+ * clone also gives the pidfd in the same step, so that a child that ends at once, or is reaped by somebody else, is
+ * never mistaken for another process. */
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "os/os.h"
+
+#ifndef CLONE_PIDFD
+#define CLONE_PIDFD 0x00001000
+#endif
+
+#define CHILD_STACK (16 * 1024)
+#define SIGNAL_SET_SIZE ((NSIG - 1) / 8) /* of the kernel's signal set */
+#define SCRATCH_FD 10                    /* first number out of the way of those that a program starts with */
+
+/* Sanitizers would mark the child's frames in the shadow of a stack that is the parent's again after exec. */
+#define IN_CHILD __attribute__((no_sanitize_address, no_sanitize_thread))
+
+typedef struct spawn_job {
+    const piso__spawn_options *options;
+    int error; /* of the child's first failed step, or 0 */
+} spawn_job;
+
+/* What getdents64 returns. */
+typedef struct directory_entry {
+    uint64_t inode;
+    int64_t next;
+    uint16_t size;
+    uint8_t type;
+    char name[];
+} directory_entry;
+
+/* close_listed: close_range for systems that lack or forbid it. /proc lists descriptors in order by number, so
+ * closing on the way disturbs nothing. False when there is no /proc. */
+IN_CHILD static bool close_listed(int first) {
+    alignas(directory_entry) char buffer[1024];
+    int listing = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (listing < 0)
+        return false;
+    long size;
+    while ((size = syscall(SYS_getdents64, listing, buffer, sizeof buffer)) > 0)
+        for (long at = 0; at < size; at += ((directory_entry *)(buffer + at))->size) {
+            int fd = 0;
+            for (const char *c = ((directory_entry *)(buffer + at))->name; *c >= '0' && *c <= '9'; c++)
+                fd = fd * 10 + (*c - '0');
+            if (fd >= first && fd != listing)
+                syscall(SYS_close, fd);
+        }
+    syscall(SYS_close, listing);
+    return size == 0;
+}
+
+IN_CHILD static bool close_from(int first) {
+    return syscall(SYS_close_range, (unsigned)first, ~0U, 0) == 0 || close_listed(first);
+}
+
+/* place_fds: puts the descriptors where they belong, by way of high numbers, since any of them may sit on the
+ * place of another. A host without stdout shares /dev/null. */
+IN_CHILD static bool place_fds(const piso__spawn_options *o) {
+    const int from[3] = {o->stdin_fd, o->stderr_fd, o->channel_fd}, to[3] = {0, 2, PISO__SPAWN_FD};
+    int moved[3];
+    for (int i = 0; i < 3; i++)
+        if ((moved[i] = (int)syscall(SYS_fcntl, from[i], F_DUPFD, SCRATCH_FD)) < 0)
+            return false;
+    bool no_stdout = syscall(SYS_fcntl, 1, F_GETFD) & FD_CLOEXEC; /* also true of the -1 of an error */
+    if (no_stdout && syscall(SYS_dup3, moved[0], 1, 0) < 0)
+        return false;
+    for (int i = 0; i < 3; i++)
+        if (syscall(SYS_dup3, moved[i], to[i], 0) < 0)
+            return false;
+    return true;
+}
+
+/* child_main: returns only if something failed, which ends the child. */
+IN_CHILD static int child_main(void *argument) {
+    spawn_job *job = argument;
+    const piso__spawn_options *o = job->options;
+    const unsigned long zeros[8] = {0}; /* the kernel's SIG_DFL without flags, and its empty signal set */
+    for (int signal = 1; signal < NSIG; signal++)
+        syscall(SYS_rt_sigaction, signal, zeros, NULL, SIGNAL_SET_SIZE);
+    if (syscall(SYS_setpgid, 0, 0) == 0 && place_fds(o) && close_from(PISO__SPAWN_FD + 1) &&
+        (!o->cwd || syscall(SYS_chdir, o->cwd) == 0) &&
+        syscall(SYS_rt_sigprocmask, SIG_SETMASK, zeros, NULL, SIGNAL_SET_SIZE) == 0)
+        syscall(SYS_execve, o->argv[0], o->argv, o->envp);
+    job->error = errno;
+    return 127;
+}
+
+pid_t piso__spawn(const piso__spawn_options *options, int *ret_pidfd) {
+    alignas(16) char stack[CHILD_STACK];
+    spawn_job job = {.options = options};
+    piso__autoclose int pidfd = -1;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pid_t pid = clone(child_main, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &job, &pidfd);
+    int error = pid < 0 ? errno : job.error;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error == 0) {
+        *ret_pidfd = piso__fd_steal(&pidfd);
+        return pid;
+    }
+    piso_exit status;
+    while (pid > 0 && piso__reap(pidfd, &status) == 0)
+        piso__poll_in(&pidfd, 1, -1);
+    return -error;
+}
