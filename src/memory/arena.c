@@ -165,10 +165,8 @@ int piso__arena_alloc(piso__arena *a, uint64_t size, piso_span *ret_span, void *
     int length, r = find_leaf(a, order, path, &length, &leaf, &offset);
     if (r == 0)
         r = commit(a, leaf, offset, backed);
-    if (r < 0) {
-        update_path(path, length);
+    if (r < 0) /* what was split is two free halves, what was merged is free: no node's `largest` has changed */
         return r;
-    }
     if (++a->generation == 0)
         a->generation = 1;
     leaf->size = backed;

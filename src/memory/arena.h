@@ -19,7 +19,7 @@
 typedef struct piso__arena piso__arena;
 
 /* piso__arena_new: over the memfd `fd` (borrowed, must outlive it) mapped writable at `base`; size is a
- * multiple of PISO__ARENA_BLOCK. Metadata grows with use, not with size. */
+ * power of two, at least PISO__ARENA_BLOCK, else -EINVAL. Metadata grows with use, not with size. */
 int piso__arena_new(int fd, void *base, uint64_t size, piso__arena **ret_arena);
 piso__arena *piso__arena_free(piso__arena *a);
 
