@@ -20,7 +20,6 @@ typedef struct array_interface {
     void *data;
     PyObject *descr;
 } array_interface;
-enum { C_CONTIGUOUS = 0x1, F_CONTIGUOUS = 0x2, WRITEABLE = 0x400 };
 
 /* ---- finding NumPy ---- */
 
@@ -68,10 +67,34 @@ static int numpy_needed(core_decoder *d) {
 
 /* ---- arrays, out ---- */
 
+/* is_contiguous: in C or in Fortran order. Found from the strides, because the flags in the capsule are empty for
+ * structured dtypes (NumPy clears them where it means to add one). */
+static bool is_contiguous(const array_interface *a, bool fortran) {
+    Py_intptr_t step = a->itemsize;
+    bool contiguous = true;
+    for (int i = 0; i < a->nd; i++) {
+        int axis = fortran ? i : a->nd - 1 - i;
+        if (a->shape[axis] == 0)
+            return true;
+        contiguous = contiguous && (a->shape[axis] == 1 || a->strides[axis] == step);
+        step *= a->shape[axis];
+    }
+    return contiguous;
+}
+
+/* is_readonly: 1, 0 or -1; asked of the array for the same reason. */
+static int is_readonly(PyObject *array) {
+    PyObject *flags = PyObject_GetAttrString(array, "flags");
+    PyObject *writeable = flags ? PyObject_GetAttrString(flags, "writeable") : NULL;
+    int r = writeable ? writeable != Py_True : -1;
+    Py_XDECREF(flags);
+    Py_XDECREF(writeable);
+    return r;
+}
+
 /* write_array: [dtype, shape, flags, data] of contiguous memory. */
-static int write_array(core_encoder *e, PyObject *spec, const array_interface *a) {
+static int write_array(core_encoder *e, PyObject *spec, const array_interface *a, int flags) {
     size_t size = (size_t)a->itemsize;
-    bool fortran = !(a->flags & C_CONTIGUOUS) && (a->flags & F_CONTIGUOUS);
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_ARRAY);
     piso_write_array(e->w, 4);
     piso_write_raw(e->w, PyBytes_AS_STRING(spec), (size_t)PyBytes_GET_SIZE(spec));
@@ -80,23 +103,24 @@ static int write_array(core_encoder *e, PyObject *spec, const array_interface *a
         piso_write_int(e->w, a->shape[i]);
         size *= (size_t)a->shape[i];
     }
-    piso_write_int(e->w, (fortran ? FORTRAN : 0) | (a->flags & WRITEABLE ? 0 : READONLY));
+    piso_write_int(e->w, flags);
     int r = core_encode_data(e, a->data, size);
     piso_write_ext_end(e->w, mark);
     return r;
 }
 
-static int encode_contiguous(core_encoder *e, PyObject *array, PyObject *spec, bool readonly) {
+/* encode_array: `flags` are those of the array that this one may be a copy of. */
+static int encode_array(core_encoder *e, PyObject *array, PyObject *spec, int flags) {
     PyObject *capsule = PyObject_GetAttrString(array, "__array_struct__");
-    array_interface *a = capsule ? PyCapsule_GetPointer(capsule, NULL) : NULL;
+    const array_interface *a = capsule ? PyCapsule_GetPointer(capsule, NULL) : NULL;
     int r = -1;
-    if (a && (a->flags & (C_CONTIGUOUS | F_CONTIGUOUS))) {
-        array_interface described = *a;
-        described.flags &= readonly ? ~WRITEABLE : ~0;
-        r = write_array(e, spec, &described);
-    } else if (a) { /* strides of any kind: a C-ordered copy */
+    if (a && is_contiguous(a, false)) {
+        r = write_array(e, spec, a, flags);
+    } else if (a && is_contiguous(a, true)) {
+        r = write_array(e, spec, a, flags | FORTRAN);
+    } else if (a) { /* strides of any other kind: a C-ordered copy */
         PyObject *copy = PyObject_CallMethod(array, "copy", "s", "C");
-        r = copy ? encode_contiguous(e, copy, spec, readonly || !(a->flags & WRITEABLE)) : -1;
+        r = copy ? encode_array(e, copy, spec, flags) : -1;
         Py_XDECREF(copy);
     }
     Py_XDECREF(capsule);
@@ -142,37 +166,70 @@ int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path) {
             return r;
     }
     PyObject *dtype = PyObject_GetAttrString(value, "dtype");
+    PyObject *type = dtype && !is_array ? PyObject_GetAttrString(dtype, "type") : NULL;
+    bool subclass = type && type != (PyObject *)Py_TYPE(value); /* of a scalar type: it would arrive as its base */
+    Py_XDECREF(type);
+    if (subclass) {
+        Py_DECREF(dtype);
+        return 0;
+    }
     PyObject *spec = dtype ? core_dtype_spec(e->codec->state, dtype) : NULL;
     if (!spec && dtype && !PyErr_Occurred())
-        core_encode_error(path, value, "its dtype holds Python objects; convert it to numbers, text or bytes");
+        core_encode_error(path, value, "its dtype holds Python objects or is not one of NumPy's own; convert it to numbers, "
+                          "text or bytes");
     Py_XDECREF(dtype);
     if (!spec)
         return -1;
-    r = is_array ? encode_contiguous(e, value, spec, false) : encode_scalar(e, value, spec);
+    int readonly = is_array ? is_readonly(value) : 0;
+    if (readonly < 0)
+        r = -1;
+    else
+        r = is_array ? encode_array(e, value, spec, readonly ? READONLY : 0) : encode_scalar(e, value, spec);
     Py_DECREF(spec);
     return r < 0 ? -1 : 1;
 }
 
 /* ---- arrays, in ---- */
 
-
-static PyObject *read_shape(core_decoder *d, piso_reader *r) {
+/* read_shape: the lengths, and how many items they make. */
+static PyObject *read_shape(core_decoder *d, piso_reader *r, int64_t *ret_items) {
     piso_item array;
     if (core_read(d, r, PISO_ARRAY, &array) < 0)
         return NULL;
     PyObject *shape = PyTuple_New((Py_ssize_t)array.as.count);
+    int64_t items = 1;
     for (size_t i = 0; shape && i < array.as.count; i++) {
         piso_item length;
-        PyObject *number = core_read(d, r, PISO_INT, &length) < 0 ? NULL : PyLong_FromLongLong(length.as.integer);
+        PyObject *number = NULL;
+        if (core_read(d, r, PISO_INT, &length) == 0) {
+            if (length.as.integer < 0 || __builtin_mul_overflow(items, length.as.integer, &items))
+                core_malformed(d, "an array of an impossible shape");
+            else
+                number = PyLong_FromLongLong(length.as.integer);
+        }
         if (number)
             PyTuple_SET_ITEM(shape, (Py_ssize_t)i, number);
         else
             Py_CLEAR(shape);
     }
+    *ret_items = items;
     return shape;
 }
 
-/* make_array: ndarray(shape, dtype, buffer, 0, None, order): NumPy checks that the buffer is large enough. */
+/* check_size: the bytes are exactly those of the items, so that NumPy never makes memory of the peer's choice. */
+static int check_size(core_decoder *d, PyObject *dtype, int64_t items, size_t size) {
+    PyObject *number = PyObject_GetAttrString(dtype, "itemsize");
+    int64_t needed = number ? PyLong_AsLongLong(number) : -1;
+    Py_XDECREF(number);
+    if (needed < 0)
+        return -1;
+    if (!__builtin_mul_overflow(needed, items, &needed) && (size_t)needed == size)
+        return 0;
+    core_malformed(d, "an array whose shape does not fit its bytes");
+    return -1;
+}
+
+/* make_array: ndarray(shape, dtype, buffer, 0, None, order), over memory whose size was checked. */
 static PyObject *make_array(core_decoder *d, PyObject *shape, PyObject *dtype, PyObject *owner, size_t size,
                             int64_t flags) {
     core_convert_state *c = d->codec->state->convert;
@@ -199,10 +256,12 @@ PyObject *core_decode_array(core_decoder *d, const piso_item *ext) {
     size_t size;
     if (core_read_array(d, ext, 4, &r) < 0 || numpy_needed(d) < 0)
         return NULL;
-    PyObject *dtype = core_dtype_from_spec(d, &r), *shape = dtype ? read_shape(d, &r) : NULL, *owner = NULL, *array = NULL;
+    int64_t items;
+    PyObject *dtype = core_dtype_from_spec(d, &r), *shape = dtype ? read_shape(d, &r, &items) : NULL;
+    PyObject *owner = NULL, *array = NULL;
     if (shape && core_read(d, &r, PISO_INT, &flags) == 0)
         owner = core_decode_data(d, &r, &size);
-    if (owner)
+    if (owner && check_size(d, dtype, items, size) == 0)
         array = make_array(d, shape, dtype, owner, size, flags.as.integer);
     Py_XDECREF(dtype);
     Py_XDECREF(shape);
@@ -212,8 +271,11 @@ PyObject *core_decode_array(core_decoder *d, const piso_item *ext) {
 
 /* scalar_from_bytes: the element of an array of no dimensions over the bytes. */
 static PyObject *scalar_from_bytes(core_decoder *d, PyObject *dtype, PyObject *bytes) {
+    size_t size = (size_t)PyBytes_GET_SIZE(bytes);
+    if (check_size(d, dtype, 1, size) < 0)
+        return NULL;
     PyObject *owner = PyByteArray_FromObject(bytes), *shape = owner ? PyTuple_New(0) : NULL;
-    PyObject *array = shape ? make_array(d, shape, dtype, owner, (size_t)PyBytes_GET_SIZE(bytes), 0) : NULL;
+    PyObject *array = shape ? make_array(d, shape, dtype, owner, size, 0) : NULL;
     PyObject *scalar = array ? PyObject_GetItem(array, shape) : NULL;
     Py_XDECREF(owner);
     Py_XDECREF(shape);
@@ -227,11 +289,13 @@ PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext) {
         return NULL;
     PyObject *dtype = core_dtype_from_spec(d, &r), *data = dtype ? core_decode(d, &r) : NULL, *scalar = NULL;
     PyObject *kind = data ? PyObject_GetAttrString(dtype, "kind") : NULL;
-    if (kind && (PyUnicode_CheckExact(data) || (PyBytes_CheckExact(data) && PyUnicode_CompareWithASCIIString(kind, "S") == 0))) {
+    bool is_text = kind && PyUnicode_CheckExact(data) && PyUnicode_CompareWithASCIIString(kind, "U") == 0;
+    bool is_bytes = kind && PyBytes_CheckExact(data);
+    if (is_text || (is_bytes && PyUnicode_CompareWithASCIIString(kind, "S") == 0)) {
         PyObject *type = PyObject_GetAttrString(dtype, "type"); /* numpy.str_ or numpy.bytes_ */
         scalar = type ? PyObject_CallOneArg(type, data) : NULL;
         Py_XDECREF(type);
-    } else if (kind && PyBytes_CheckExact(data)) {
+    } else if (is_bytes) {
         scalar = scalar_from_bytes(d, dtype, data);
     } else if (kind) {
         core_malformed(d, "a scalar without bytes");

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define CACHE_LIMIT 256
+#define MAX_KEY 4096 /* a peer's description is not kept when it is longer */
 
 /* remember: a bounded cache; an application that makes up dtypes without end starts it over. */
 static void remember(PyObject *cache, PyObject *key, PyObject *value) {
@@ -102,22 +103,58 @@ static int describe(piso_writer *w, PyObject *dtype) {
     return r;
 }
 
-/* can_describe: 1; 0 when it holds objects or is nobody's but its author's; -1. */
-static int can_describe(PyObject *dtype) {
+/* is_plain: 1; 0 when it holds objects, was registered by another package (it would arrive as raw bytes), or has
+ * items of a class of their own (numpy.record); -1. */
+static int is_plain(core_state *state, PyObject *dtype) {
     PyObject *objects = PyObject_GetAttrString(dtype, "hasobject");
     PyObject *builtin = objects ? PyObject_GetAttrString(dtype, "isbuiltin") : NULL;
-    int r = builtin ? objects != Py_True && PyLong_AsLong(builtin) != 2 : -1;
+    PyObject *kind = builtin ? PyObject_GetAttrString(dtype, "kind") : NULL;
+    PyObject *type = kind ? PyObject_GetAttrString(dtype, "type") : NULL;
+    PyObject *plain_void = type ? PyObject_GetAttrString(state->convert->numpy, "void") : NULL;
+    int r = -1;
+    if (plain_void)
+        r = objects != Py_True && PyLong_AsLong(builtin) != 2 &&
+            (PyUnicode_CompareWithASCIIString(kind, "V") != 0 || type == plain_void);
     Py_XDECREF(objects);
     Py_XDECREF(builtin);
+    Py_XDECREF(kind);
+    Py_XDECREF(type);
+    Py_XDECREF(plain_void);
     return PyErr_Occurred() ? -1 : r;
 }
 
+/* can_describe: whether it and all that it is made of are plain. 1, 0, -1. */
+static int can_describe(core_state *state, PyObject *dtype) {
+    PyObject *base = PyObject_GetAttrString(dtype, "base");
+    PyObject *fields = base ? PyObject_GetAttrString(base, "fields") : NULL;
+    PyObject *parts = fields && fields != Py_None ? PyMapping_Values(fields) : NULL;
+    int r = fields ? is_plain(state, base) : -1;
+    if (fields && fields != Py_None && !parts)
+        r = -1;
+    if (r > 0 && Py_EnterRecursiveCall(" while describing a dtype"))
+        r = -1;
+    else if (r > 0) {
+        for (Py_ssize_t i = 0; r > 0 && parts && i < PyList_GET_SIZE(parts); i++)
+            r = can_describe(state, PyTuple_GET_ITEM(PyList_GET_ITEM(parts, i), 0));
+        Py_LeaveRecursiveCall();
+    }
+    Py_XDECREF(base);
+    Py_XDECREF(fields);
+    Py_XDECREF(parts);
+    return r;
+}
+
 PyObject *core_dtype_spec(core_state *state, PyObject *dtype) {
-    PyObject *cache = state->convert->dtype_specs;
-    PyObject *spec = PyDict_GetItemWithError(cache, dtype);
+    PyObject *names = PyObject_GetAttrString(dtype, "names");
+    if (!names)
+        return NULL;
+    /* Structures that compare equal may differ in alignment and in the class of their items: not cached. */
+    PyObject *cache = names == Py_None ? state->convert->dtype_specs : NULL;
+    Py_DECREF(names);
+    PyObject *spec = cache ? PyDict_GetItemWithError(cache, dtype) : NULL;
     if (spec || PyErr_Occurred())
         return Py_XNewRef(spec);
-    if (can_describe(dtype) <= 0)
+    if (can_describe(state, dtype) <= 0)
         return NULL;
     piso_writer w;
     piso_writer_init(&w);
@@ -126,26 +163,31 @@ PyObject *core_dtype_spec(core_state *state, PyObject *dtype) {
     else if (!PyErr_Occurred())
         PyErr_NoMemory();
     piso_writer_fini(&w);
-    if (spec)
+    if (spec && cache)
         remember(cache, dtype, spec);
     return spec;
 }
 
 /* ---- in ---- */
 
+/* one_of: strchr would find the NUL that ends the set. */
+static bool one_of(char c, const char *set) {
+    return c && strchr(set, c);
+}
+
 /* is_simple: byte order, kind, size, unit: "<f8", "|S3", ">M8[25us]"; no objects. */
 static bool is_simple(const char *text, Py_ssize_t size) {
-    if (size < 3 || size > 32 || !strchr("<>|=", text[0]) || !strchr("?biufcmMSUV", text[1]))
+    if (size < 3 || size > 32 || !one_of(text[0], "<>|=") || !one_of(text[1], "?biufcmMSUV"))
         return false;
     Py_ssize_t i = 2;
     while (i < size && text[i] >= '0' && text[i] <= '9')
         i++;
     if (i == 2 || i == size)
         return i > 2;
-    if (text[i] != '[' || text[size - 1] != ']' || !strchr("mM", text[1]))
+    if (text[i] != '[' || text[size - 1] != ']' || !one_of(text[1], "mM"))
         return false;
     for (i++; i < size - 1; i++)
-        if (!((text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'z') || strchr("YMWD", text[i])))
+        if (!one_of(text[i], "0123456789abcdefghijklmnopqrstuvwxyzYMWD"))
             return false;
     return true;
 }
@@ -234,7 +276,7 @@ PyObject *core_dtype_from_spec(core_decoder *d, piso_reader *r) {
     PyObject *dtype = key ? Py_XNewRef(PyDict_GetItemWithError(cache, key)) : NULL;
     if (!dtype && key && !PyErr_Occurred()) {
         dtype = build(d, description);
-        if (dtype)
+        if (dtype && PyBytes_GET_SIZE(key) <= MAX_KEY)
             remember(cache, key, dtype);
     }
     Py_XDECREF(description);

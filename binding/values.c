@@ -427,7 +427,7 @@ static PyObject *make_record(core_decoder *d, PyObject *cls, PyObject *values) {
         return core_malformed(d, "a dataclass with other fields than here");
     }
     PyObject *empty = PyTuple_New(0);
-    PyObject *record = empty ? PyBaseObject_Type.tp_new((PyTypeObject *)cls, empty, NULL) : NULL;
+    PyObject *record = empty ? ((PyTypeObject *)cls)->tp_new((PyTypeObject *)cls, empty, NULL) : NULL;
     Py_XDECREF(empty);
     Py_ssize_t position = 0;
     PyObject *name, *value;
