@@ -20,6 +20,8 @@ struct core_convert_state {
     PyObject *paths;           /* name -> class of pathlib */
     PyObject *timezone, *zone_info, *timedelta;
     PyObject *remote_classes;  /* type name -> subclass of RemoteError made for it */
+    PyObject *remote_files;    /* list: files of tracebacks that were put into linecache */
+    Py_ssize_t remote_lines;   /* their lines together */
     /* NumPy, once it has been met */
     PyObject *numpy, *ndarray, *generic, *dtype;
     PyObject *dtype_specs;     /* dtype -> bytes: its encoded description */
@@ -45,6 +47,7 @@ typedef struct core_encoder {
     piso_writer *w;
     int depth;
     bool exceptions; /* exceptions may stand where values stand: in the arguments of an exception */
+    int linked;      /* causes and contexts written so far */
 } core_encoder;
 
 int core_encode(core_encoder *e, PyObject *value, const core_path *path);
@@ -65,6 +68,7 @@ typedef struct core_decoder {
     core_codec *codec;
     piso_event *event; /* whose spans are referred to; NULL: none */
     int depth;
+    size_t items_left; /* of all containers together: no more than the body has bytes */
 } core_decoder;
 
 /* core_decode: the next value; NULL with an exception when there is none. */
@@ -73,6 +77,9 @@ PyObject *core_decode(core_decoder *d, piso_reader *r);
 PyObject *core_decode_item(core_decoder *d, piso_reader *r, const piso_item *item);
 /* core_malformed: raises ProtocolError; returns NULL. */
 void *core_malformed(core_decoder *d, const char *what);
+/* core_refused: a constructor would not take the peer's data: makes a ProtocolError of its exception, and leaves
+ * those alone that are not about the data (memory, a missing module). Returns NULL. */
+void *core_refused(core_decoder *d);
 /* core_read: the next item of that kind. 0 or -1. */
 int core_read(core_decoder *d, piso_reader *r, piso_kind kind, piso_item *ret_item);
 /* core_read_array: opens the payload of an ext that holds one array of `count` items. 0 or -1. */

@@ -6,10 +6,26 @@
 #include "lease.h"
 
 #define COPY_WITHOUT_GIL (256u << 10)
+/* Guards the C stack. More than the encoder's limit, because a record takes two levels here (itself and the map of
+ * its fields), and because the causes of an exception nest too. */
+#define MAX_LEVELS (2 * PISO_MAX_DEPTH + 64)
 
 void *core_malformed(core_decoder *d, const char *what) {
     if (!PyErr_Occurred())
         PyErr_Format(d->codec->state->protocol_error, "the other side sent a malformed message: %s", what);
+    return NULL;
+}
+
+void *core_refused(core_decoder *d) {
+    if (!PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_TypeError) &&
+        !PyErr_ExceptionMatches(PyExc_ArithmeticError))
+        return NULL;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_Format(d->codec->state->protocol_error, "the other side sent a malformed message: %S", value ? value : type);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
     return NULL;
 }
 
@@ -104,8 +120,17 @@ static PyObject *decode_bytearray(core_decoder *d, const piso_item *ext) {
 
 /* ---- containers ---- */
 
+/* take_items: counts a container's items. Each container alone is checked by piso_read against the bytes that are
+ * left; this keeps nested ones from claiming the same bytes again and again. */
+static bool take_items(core_decoder *d, size_t count) {
+    if (count > d->items_left)
+        return core_malformed(d, "containers hold more items than the message has bytes") != NULL;
+    d->items_left -= count;
+    return true;
+}
+
 static PyObject *decode_list(core_decoder *d, piso_reader *r, size_t count) {
-    PyObject *list = PyList_New((Py_ssize_t)count);
+    PyObject *list = take_items(d, count) ? PyList_New((Py_ssize_t)count) : NULL;
     for (size_t i = 0; list && i < count; i++) {
         PyObject *item = core_decode(d, r);
         if (item)
@@ -117,11 +142,14 @@ static PyObject *decode_list(core_decoder *d, piso_reader *r, size_t count) {
 }
 
 static PyObject *decode_dict(core_decoder *d, piso_reader *r, size_t count) {
-    PyObject *dict = PyDict_New();
+    PyObject *dict = take_items(d, count) ? PyDict_New() : NULL;
     for (size_t i = 0; dict && i < count; i++) {
         PyObject *key = core_decode(d, r), *value = key ? core_decode(d, r) : NULL;
-        if (!value || PyDict_SetItem(dict, key, value) < 0)
+        if (!value || PyDict_SetItem(dict, key, value) < 0) {
+            if (value)
+                core_refused(d); /* a key without a hash */
             Py_CLEAR(dict);
+        }
         Py_XDECREF(key);
         Py_XDECREF(value);
     }
@@ -129,7 +157,7 @@ static PyObject *decode_dict(core_decoder *d, piso_reader *r, size_t count) {
 }
 
 static PyObject *decode_tuple(core_decoder *d, piso_reader *r, size_t count) {
-    PyObject *tuple = PyTuple_New((Py_ssize_t)count);
+    PyObject *tuple = take_items(d, count) ? PyTuple_New((Py_ssize_t)count) : NULL;
     for (size_t i = 0; tuple && i < count; i++) {
         PyObject *item = core_decode(d, r);
         if (item)
@@ -144,8 +172,11 @@ static PyObject *decode_set(core_decoder *d, piso_reader *r, size_t count, bool 
     PyObject *set = frozen ? PyFrozenSet_New(NULL) : PySet_New(NULL);
     for (size_t i = 0; set && i < count; i++) {
         PyObject *item = core_decode(d, r);
-        if (!item || PySet_Add(set, item) < 0)
+        if (!item || PySet_Add(set, item) < 0) {
+            if (item)
+                core_refused(d); /* no hash */
             Py_CLEAR(set);
+        }
         Py_XDECREF(item);
     }
     return set;
@@ -189,14 +220,11 @@ static PyObject *decode_complex(core_decoder *d, const piso_item *ext) {
     return PyComplex_FromDoubles(parts[0], parts[1]);
 }
 
-static PyObject *decode_ext(core_decoder *d, const piso_item *ext) {
+/* decode_leaf: what is made of plain data, which a constructor may refuse. */
+static PyObject *decode_leaf(core_decoder *d, const piso_item *ext) {
     switch (ext->ext_type) {
     case PISO_EXT_BIGINT:
         return decode_big(ext);
-    case PISO_EXT_TUPLE:
-    case PISO_EXT_SET:
-    case PISO_EXT_FROZENSET:
-        return decode_sequence(d, ext);
     case PISO_EXT_COMPLEX:
         return decode_complex(d, ext);
     case PISO_EXT_BYTEARRAY:
@@ -212,11 +240,6 @@ static PyObject *decode_ext(core_decoder *d, const piso_item *ext) {
         return core_decode_array(d, ext);
     case PISO_EXT_SCALAR:
         return core_decode_scalar(d, ext);
-    case PISO_EXT_ENUM:
-    case PISO_EXT_RECORD:
-        return core_decode_registered(d, ext);
-    case PISO_EXT_EXCEPTION:
-        return core_decode_exception_value(d, ext);
     default:
         if (ext->ext_type >= PISO_EXT_DATETIME && ext->ext_type <= PISO_EXT_PATH)
             return core_decode_known(d, ext);
@@ -224,9 +247,33 @@ static PyObject *decode_ext(core_decoder *d, const piso_item *ext) {
     }
 }
 
+static PyObject *decode_ext(core_decoder *d, const piso_item *ext) {
+    switch (ext->ext_type) {
+    case PISO_EXT_TUPLE:
+    case PISO_EXT_SET:
+    case PISO_EXT_FROZENSET:
+        return decode_sequence(d, ext);
+    case PISO_EXT_ENUM:
+    case PISO_EXT_RECORD:
+        return core_decode_registered(d, ext);
+    case PISO_EXT_EXCEPTION:
+        return core_decode_exception_value(d, ext);
+    default: {
+        PyObject *value = decode_leaf(d, ext);
+        return value ? value : core_refused(d);
+    }
+    }
+}
+
+/* decode_str: text; the peer's need not be UTF-8. */
+static PyObject *decode_str(core_decoder *d, const piso_item *item) {
+    PyObject *text = PyUnicode_DecodeUTF8((const char *)item->as.bytes.data, (Py_ssize_t)item->as.bytes.size, NULL);
+    return text ? text : core_refused(d);
+}
+
 /* decode_nested: what may contain values itself. */
 static PyObject *decode_nested(core_decoder *d, piso_reader *r, const piso_item *item) {
-    if (d->depth >= PISO_MAX_DEPTH + 2) /* a little more than the encoder, whose records nest by themselves */
+    if (d->depth >= MAX_LEVELS)
         return core_malformed(d, "values are nested too deeply");
     d->depth++;
     PyObject *value;
@@ -253,7 +300,7 @@ PyObject *core_decode_item(core_decoder *d, piso_reader *r, const piso_item *ite
     case PISO_DOUBLE:
         return PyFloat_FromDouble(item->as.real);
     case PISO_STR:
-        return PyUnicode_DecodeUTF8((const char *)item->as.bytes.data, (Py_ssize_t)item->as.bytes.size, NULL);
+        return decode_str(d, item);
     case PISO_BIN:
         return PyBytes_FromStringAndSize((const char *)item->as.bytes.data, (Py_ssize_t)item->as.bytes.size);
     default:
@@ -282,12 +329,12 @@ static PyObject *decode_whole(core_decoder *d) {
 }
 
 PyObject *core_decode_value(core_codec *c, piso_event *event) {
-    core_decoder d = {.codec = c, .event = event};
+    core_decoder d = {.codec = c, .event = event, .items_left = event->body_size};
     return decode_whole(&d);
 }
 
 PyObject *core_decode_exception(core_codec *c, piso_event *event) {
-    core_decoder d = {.codec = c, .event = event};
+    core_decoder d = {.codec = c, .event = event, .items_left = event->body_size};
     PyObject *value = decode_whole(&d);
     if (value && !PyExceptionInstance_Check(value)) {
         Py_DECREF(value);
@@ -343,13 +390,12 @@ static int decode_keywords(core_decoder *d, piso_reader *r, core_arguments *a) {
         return -1;
     a->kwnames = PyTuple_New((Py_ssize_t)map.as.count);
     for (size_t i = 0; a->kwnames && i < map.as.count; i++) {
+        /* not interned: on some versions interned text is never freed, and the peer could make it up */
         PyObject *name = core_decode(d, r), *value = NULL;
-        if (name && PyUnicode_CheckExact(name)) {
-            PyUnicode_InternInPlace(&name);
+        if (name && PyUnicode_CheckExact(name))
             value = core_decode(d, r);
-        } else if (name) {
+        else if (name)
             core_malformed(d, "a keyword that is not text");
-        }
         if (name)
             PyTuple_SET_ITEM(a->kwnames, (Py_ssize_t)i, name);
         if (!value)
@@ -360,7 +406,7 @@ static int decode_keywords(core_decoder *d, piso_reader *r, core_arguments *a) {
 }
 
 int core_decode_call(core_codec *c, piso_event *event, core_arguments *ret_arguments) {
-    core_decoder d = {.codec = c, .event = event};
+    core_decoder d = {.codec = c, .event = event, .items_left = event->body_size};
     piso_reader r = {event->body, event->body + event->body_size};
     core_arguments *a = ret_arguments;
     a->args = a->inline_args + 1;

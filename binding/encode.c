@@ -36,7 +36,7 @@ int core_encode_error(const core_path *path, PyObject *value, const char *remedy
     PyObject *module = where ? PyObject_GetAttrString((PyObject *)type, "__module__") : NULL;
     PyObject *name = module ? PyObject_GetAttrString((PyObject *)type, "__qualname__") : NULL;
     if (name)
-        PyErr_Format(PyExc_TypeError, "%U: an object of type '%S.%U' cannot cross; %s", where, module, name, remedy);
+        PyErr_Format(PyExc_TypeError, "%U: an object of type '%S.%S' cannot cross; %s", where, module, name, remedy);
     Py_XDECREF(where);
     Py_XDECREF(module);
     Py_XDECREF(name);

@@ -1,6 +1,7 @@
 /* exceptions.c - exceptions across the boundary: type, arguments, notes, cause, context, traceback.
  *
- * The payload is a map: "type" (module:qualname), "args", "notes", "cause", "context", "suppress", "traceback"
+ * The payload is a map: "type" (module:qualname), "args", "notes", "cause", "context" (true: the same as the
+ * cause, as after `raise ... from` in an except clause), "suppress", "traceback"
  * ([file, line, function, source]...), "attributes". The receiver makes an instance of a builtin exception, of one
  * of asyncio's or concurrent.futures', or of a registered class; for any other name, of a subclass of RemoteError
  * made for that name. Nothing is imported. */
@@ -8,7 +9,9 @@
 
 #include <string.h>
 
-#define MAX_CHAIN 16          /* causes and contexts */
+#define MAX_CHAIN 16          /* causes and contexts, one behind the other */
+#define MAX_LINKED 64         /* the same in the whole message: with both, each exception has two */
+#define MAX_NAME 1024         /* bytes of a class's name */
 #define MAX_REMOTE_CLASSES 256
 
 /* ---- out ---- */
@@ -91,11 +94,31 @@ static PyObject *attribute(PyObject *object, const char *name) {
     return value;
 }
 
+/* add_fields: what builtin exceptions keep neither in args nor in __dict__. */
+static int add_fields(PyObject *exception, PyObject *attributes) {
+    static const char *const names[] = {"errno", "strerror", "filename", "filename2", "name", "path"};
+    if (!PyErr_GivenExceptionMatches(exception, PyExc_OSError) &&
+        !PyErr_GivenExceptionMatches(exception, PyExc_ImportError) &&
+        !PyErr_GivenExceptionMatches(exception, PyExc_NameError) &&
+        !PyErr_GivenExceptionMatches(exception, PyExc_AttributeError))
+        return 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        PyObject *value = attribute(exception, names[i]);
+        int r = value && value != Py_None ? PyDict_SetItemString(attributes, names[i], value) : 0;
+        Py_XDECREF(value);
+        if (r < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int write_attributes(core_encoder *e, PyObject *exception) {
     PyObject *dict = attribute(exception, "__dict__"), *copy = dict ? PyDict_Copy(dict) : PyDict_New();
     Py_XDECREF(dict);
-    if (!copy)
+    if (!copy || add_fields(exception, copy) < 0) {
+        Py_XDECREF(copy);
         return -1;
+    }
     if (PyDict_GetItemString(copy, "__notes__"))
         PyDict_DelItemString(copy, "__notes__");
     write_key(e, "attributes");
@@ -112,12 +135,30 @@ static int write_attributes(core_encoder *e, PyObject *exception) {
 static int write_linked(core_encoder *e, const char *key, PyObject *exception, int chain) {
     write_key(e, key);
     int r = 0;
-    if (exception && chain < MAX_CHAIN)
+    if (exception && chain < MAX_CHAIN && e->linked < MAX_LINKED) {
+        e->linked++;
         r = core_encode_exception_value(e, exception, chain + 1);
-    else
+    } else {
         piso_write_nil(e->w);
+    }
     Py_XDECREF(exception);
     return r;
+}
+
+/* write_links: cause and context. They are the same more often than not, and then written once. */
+static int write_links(core_encoder *e, PyObject *exception, int chain) {
+    PyObject *cause = PyException_GetCause(exception), *context = PyException_GetContext(exception);
+    bool same = cause && cause == context;
+    if (write_linked(e, "cause", cause, chain) < 0) {
+        Py_XDECREF(context);
+        return -1;
+    }
+    if (!same)
+        return write_linked(e, "context", context, chain);
+    Py_DECREF(context);
+    write_key(e, "context");
+    piso_write_bool(e->w, true);
+    return 0;
 }
 
 int core_encode_exception_value(core_encoder *e, PyObject *exception, int chain) {
@@ -133,9 +174,7 @@ int core_encode_exception_value(core_encoder *e, PyObject *exception, int chain)
     if (r == 0)
         r = write_sequence(e, "notes", notes && (PyList_Check(notes) || PyTuple_Check(notes)) ? notes : NULL);
     if (r == 0)
-        r = write_linked(e, "cause", PyException_GetCause(exception), chain);
-    if (r == 0)
-        r = write_linked(e, "context", PyException_GetContext(exception), chain);
+        r = write_links(e, exception, chain);
     if (r == 0) {
         write_key(e, "suppress");
         piso_write_bool(e->w, suppress == Py_True);
@@ -247,9 +286,14 @@ static PyObject *find_class(core_decoder *d, PyObject *name) {
     PyObject *cls = core_registry_class(d->codec->registry, name, &kind);
     if (cls && kind == CORE_EXCEPTION_CLASS)
         return Py_NewRef(cls);
-    const char *text = PyErr_Occurred() ? NULL : PyUnicode_AsUTF8(name);
-    if (!text)
+    if (PyErr_Occurred())
         return NULL;
+    Py_ssize_t size;
+    const char *text = PyUnicode_AsUTF8AndSize(name, &size);
+    if (!text)
+        return core_refused(d);
+    if (size > MAX_NAME || strlen(text) != (size_t)size)
+        return core_malformed(d, "an exception whose class has an impossible name");
     cls = standard_class(d->codec->state, text);
     return cls || PyErr_Occurred() ? cls : remote_class(d->codec->state, name);
 }
@@ -307,6 +351,8 @@ static void set_chain(PyObject *error, PyObject *map) {
     PyObject *cause = item(map, "cause"), *context = item(map, "context"), *suppress = item(map, "suppress");
     if (cause && PyExceptionInstance_Check(cause))
         PyException_SetCause(error, Py_NewRef(cause));
+    if (context == Py_True)
+        context = cause;
     if (context && PyExceptionInstance_Check(context))
         PyException_SetContext(error, Py_NewRef(context));
     if (suppress && PyBool_Check(suppress) && PyObject_SetAttrString(error, "__suppress_context__", suppress) < 0)

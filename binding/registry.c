@@ -44,6 +44,8 @@ static PyObject *registry_register(PyObject *self, PyObject *args) {
     PyObject *cls, *name = Py_None;
     if (!PyArg_ParseTuple(args, "O|O:register", &cls, &name))
         return NULL;
+    if (name != Py_None && !PyUnicode_Check(name))
+        return PyErr_Format(PyExc_TypeError, "the name of a class must be text, not %R", name);
     int kind = core_class_kind_of(cls);
     if (kind < 0)
         return NULL;

@@ -8,8 +8,14 @@
 
 #define MAX_FRAMES 64
 #define MAX_LINE 100000
+/* Of all peers together, in linecache; the lists are as long as the highest line, so lines are what costs. */
 #define MAX_CACHED_FILES 256
-#define FILE_MARK "[remote] "
+#define MAX_CACHED_LINES 200000
+#define MAX_SOURCE 300 /* characters of a line */
+/* In angle brackets, so that the printer that is written in C, which knows nothing of linecache, does not look for
+ * a file of that name and show a line of one of ours. */
+#define FILE_MARK "<remote "
+#define FILE_MARK_END ">"
 
 /* ---- out ---- */
 
@@ -93,13 +99,24 @@ static bool read_frame(PyObject *item, remote_frame *ret_frame) {
     return true;
 }
 
-/* lines_of: the list of known lines of a file in linecache, as long as needed. */
-static PyObject *lines_of(PyObject *cache, PyObject *file, int length) {
-    PyObject *entry = PyDict_GetItemWithError(cache, file);
-    PyObject *lines = entry && PyTuple_Check(entry) && PyTuple_GET_SIZE(entry) == 4
-                          ? Py_NewRef(PyTuple_GET_ITEM(entry, 2)) : PyList_New(0);
-    PyObject *blank = lines && PyList_Check(lines) ? PyUnicode_FromString("\n") : NULL;
-    while (blank && PyList_GET_SIZE(lines) < length)
+/* forget_sources: takes our entries out of linecache. */
+static void forget_sources(core_convert_state *c, PyObject *cache) {
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(c->remote_files); i++)
+        if (PyDict_DelItem(cache, PyList_GET_ITEM(c->remote_files, i)) < 0)
+            PyErr_Clear(); /* linecache.clearcache was faster */
+    PyList_SetSlice(c->remote_files, 0, PyList_GET_SIZE(c->remote_files), NULL);
+    c->remote_lines = 0;
+}
+
+/* lines_of: the list of known lines of a file in linecache, as long as needed; a new reference. */
+static PyObject *lines_of(core_convert_state *c, PyObject *cache, PyObject *file, int length) {
+    PyObject *entry = PyDict_GetItemWithError(cache, file), *lines = NULL;
+    if (entry && PyTuple_Check(entry) && PyTuple_GET_SIZE(entry) == 4 && PyList_Check(PyTuple_GET_ITEM(entry, 2)))
+        lines = Py_NewRef(PyTuple_GET_ITEM(entry, 2));
+    else if (!PyErr_Occurred() && PyList_Append(c->remote_files, file) == 0)
+        lines = PyList_New(0);
+    PyObject *blank = lines ? PyUnicode_FromString("\n") : NULL;
+    for (; blank && PyList_GET_SIZE(lines) < length; c->remote_lines++)
         if (PyList_Append(lines, blank) < 0)
             Py_CLEAR(blank);
     if (!blank)
@@ -109,12 +126,14 @@ static PyObject *lines_of(PyObject *cache, PyObject *file, int length) {
 }
 
 /* remember_source: puts the line where printers look for it. An entry without a time is never read from disk. */
-static void remember_source(PyObject *file, const remote_frame *f) {
+static void remember_source(core_convert_state *c, PyObject *file, const remote_frame *f) {
     PyObject *linecache = PyImport_ImportModule("linecache");
     PyObject *cache = linecache ? PyObject_GetAttrString(linecache, "cache") : NULL;
-    if (cache && PyDict_Check(cache) && (PyDict_GET_SIZE(cache) < MAX_CACHED_FILES || PyDict_Contains(cache, file) > 0)) {
-        PyObject *lines = lines_of(cache, file, f->line);
-        PyObject *text = lines ? PyUnicode_FromFormat("%U\n", f->source) : NULL;
+    if (cache && PyDict_Check(cache)) {
+        if (PyList_GET_SIZE(c->remote_files) >= MAX_CACHED_FILES || c->remote_lines + f->line > MAX_CACHED_LINES)
+            forget_sources(c, cache);
+        PyObject *lines = lines_of(c, cache, file, f->line);
+        PyObject *text = lines ? PyUnicode_FromFormat("%." Py_STRINGIFY(MAX_SOURCE) "U\n", f->source) : NULL;
         PyObject *entry = NULL;
         if (text && PyList_SetItem(lines, f->line - 1, Py_NewRef(text)) == 0)
             entry = Py_BuildValue("(iOOO)", 1, Py_None, lines, file);
@@ -131,16 +150,20 @@ static void remember_source(PyObject *file, const remote_frame *f) {
 
 /* marked_file: the file as it is shown; one that came here by way of another process is marked already. */
 static PyObject *marked_file(PyObject *file) {
-    PyObject *mark = PyUnicode_FromString(FILE_MARK);
-    int has = mark ? (int)PyUnicode_Tailmatch(file, mark, 0, PY_SSIZE_T_MAX, -1) : -1;
+    PyObject *mark = PyUnicode_FromString(FILE_MARK), *end = PyUnicode_FromString(FILE_MARK_END), *marked = NULL;
+    Py_ssize_t starts = mark ? PyUnicode_Tailmatch(file, mark, 0, PY_SSIZE_T_MAX, -1) : -1;
+    Py_ssize_t ends = end ? PyUnicode_Tailmatch(file, end, 0, PY_SSIZE_T_MAX, 1) : -1;
+    if (starts > 0 && ends > 0)
+        marked = Py_NewRef(file);
+    else if (starts >= 0 && ends >= 0)
+        marked = PyUnicode_FromFormat(FILE_MARK "%U" FILE_MARK_END, file);
     Py_XDECREF(mark);
-    if (has < 0)
-        return NULL;
-    return has ? Py_NewRef(file) : PyUnicode_FromFormat(FILE_MARK "%U", file);
+    Py_XDECREF(end);
+    return marked;
 }
 
 /* add_frame: one entry on top of the traceback of the current exception. */
-static void add_frame(const remote_frame *f, PyObject *globals) {
+static void add_frame(core_convert_state *c, const remote_frame *f, PyObject *globals) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *file = marked_file(f->file);
@@ -148,7 +171,7 @@ static void add_frame(const remote_frame *f, PyObject *globals) {
     PyCodeObject *code = file_text && function ? PyCode_NewEmpty(file_text, function, f->line) : NULL;
     PyFrameObject *frame = code ? PyFrame_New(PyThreadState_Get(), code, globals, NULL) : NULL;
     if (frame)
-        remember_source(file, f);
+        remember_source(c, file, f);
     PyErr_Clear(); /* text that is not Unicode: the frame is left out */
     PyErr_Restore(type, value, traceback);
 #if PY_VERSION_HEX < 0x030b0000
@@ -162,7 +185,7 @@ static void add_frame(const remote_frame *f, PyObject *globals) {
     Py_XDECREF(frame);
 }
 
-void core_set_traceback(core_codec *Py_UNUSED(c), PyObject *exception, PyObject *frames) {
+void core_set_traceback(core_codec *c, PyObject *exception, PyObject *frames) {
     PyObject *globals = frames && PyList_CheckExact(frames) ? PyDict_New() : NULL;
     if (!globals) {
         PyErr_Clear(); /* none sent, or out of memory */
@@ -173,7 +196,7 @@ void core_set_traceback(core_codec *Py_UNUSED(c), PyObject *exception, PyObject 
     for (Py_ssize_t i = count - 1; i >= 0; i--) { /* each goes in front of those that it called */
         remote_frame f;
         if (read_frame(PyList_GET_ITEM(frames, i), &f))
-            add_frame(&f, globals);
+            add_frame(c->state->convert, &f, globals);
     }
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);

@@ -73,7 +73,9 @@ int core_convert_init(PyObject *Py_UNUSED(module), core_state *state) {
         PyErr_NoMemory();
         return -1;
     }
-    return (state->convert->remote_classes = PyDict_New()) ? 0 : -1;
+    state->convert->remote_classes = PyDict_New();
+    state->convert->remote_files = PyList_New(0);
+    return state->convert->remote_classes && state->convert->remote_files ? 0 : -1;
 }
 
 int core_convert_visit(core_state *state, visitproc visit, void *arg) {
@@ -86,8 +88,13 @@ int core_convert_visit(core_state *state, visitproc visit, void *arg) {
     Py_VISIT(c->uuid);
     Py_VISIT(c->timezone);
     Py_VISIT(c->zone_info);
+    Py_VISIT(c->timedelta);
     Py_VISIT(c->remote_classes);
+    Py_VISIT(c->remote_files);
     Py_VISIT(c->numpy);
+    Py_VISIT(c->ndarray);
+    Py_VISIT(c->generic);
+    Py_VISIT(c->dtype);
     Py_VISIT(c->dtype_specs);
     Py_VISIT(c->spec_dtypes);
     return 0;
@@ -98,7 +105,7 @@ void core_convert_clear(core_state *state) {
     if (!c)
         return;
     PyObject **fields[] = {&c->known, &c->paths, &c->decimal, &c->uuid, &c->timezone, &c->zone_info, &c->timedelta,
-                           &c->remote_classes};
+                           &c->remote_classes, &c->remote_files};
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         Py_CLEAR(*fields[i]);
     core_arrays_clear(c);
