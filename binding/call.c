@@ -201,6 +201,7 @@ static void poll_briefly(core_call *call) {
         if (ready <= 0 || core_pump(s, &context, POLL_LIMIT) == 0)
             break;
     }
+    core_pump_leftovers(s, &context);
     s->depth--;
     Py_DECREF(s);
 }

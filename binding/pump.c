@@ -90,3 +90,19 @@ int core_pump(core_session *s, core_pump_context *context, int limit) {
     }
     return handled;
 }
+
+static bool others_sleep(const core_session *s) {
+    if (s->sync_sleepers)
+        return true;
+    for (const core_link *link = s->links; link; link = link->next)
+        if (link->asleep)
+            return true;
+    return false;
+}
+
+void core_pump_leftovers(core_session *s, core_pump_context *context) {
+    /* what is published from now on rings the doorbell; what is there already fits the ring */
+    for (int i = 0; i < 16 && piso_session_ready(s->session) && others_sleep(s); i++)
+        if (core_pump(s, context, 64) == 0)
+            return;
+}

@@ -90,6 +90,7 @@ struct core_session {
     core_link *links;           /* the first is the home: where requests are served */
     uint64_t buffer_uses;       /* messages sent with shared buffers */
     unsigned depth;             /* nested pumps on this session */
+    unsigned sync_sleepers;     /* threads that sleep in a synchronous wait */
     bool closed;
     PyObject *weakrefs;
 };
@@ -105,6 +106,10 @@ typedef struct core_pump_context {
     bool completed;   /* out: a parked call was completed */
 } core_pump_context;
 int core_pump(core_session *s, core_pump_context *context, int limit);
+
+/* core_pump_leftovers: for who stops polling: what came while others slept did not wake them, so it is handled
+ * here. */
+void core_pump_leftovers(core_session *s, core_pump_context *context);
 
 /* core_session_error: raises what a negative code means for this session; returns NULL. `pending` (or NULL) is
  * the call it happened to. */

@@ -94,9 +94,11 @@ static int wait_once(core_session *s, core_wait *w) {
         timeout = left < 0 ? 0 : left < timeout ? left : timeout;
     }
     int r;
+    s->sync_sleepers++;
     Py_BEGIN_ALLOW_THREADS
     r = piso_session_wait(s->session, w->wake_fd, timeout);
     Py_END_ALLOW_THREADS
+    s->sync_sleepers--;
     if (deadline != PISO_NO_DEADLINE && piso_now_ns() >= deadline)
         piso_session_expire(s->session);
     if (r < 0 && r != -EINTR) {
@@ -110,6 +112,7 @@ static int wait_for(core_session *s, core_wait *w) {
     core_pump_context context = {.sync = true};
     for (;;) {
         poll_briefly(s, w, &context);
+        core_pump_leftovers(s, &context);
         if (!waiting(w))
             return 0;
         if (w->wake_fd < 0 && (w->wake_fd = thread_event_fd()) < 0)
@@ -121,8 +124,10 @@ static int wait_for(core_session *s, core_wait *w) {
         if (wait_once(s, w) < 0)
             return -1;
         core_pump(s, &context, 64);
-        if (!waiting(w))
+        if (!waiting(w)) {
+            core_pump_leftovers(s, &context);
             return 0;
+        }
     }
 }
 
