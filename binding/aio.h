@@ -8,7 +8,8 @@
 struct core_async_state {
     bool loaded;
     PyObject *get_running_loop;  /* asyncio._get_running_loop */
-    PyObject *enter_task, *leave_task, *swap_task, *current_task; /* swap_task: NULL before 3.12 */
+    PyObject *current_tasks;     /* dict: loop -> task, until 3.13; or NULL, and then: */
+    PyObject *swap_task;         /* asyncio.tasks._swap_current_task */
     PyObject *register_task, *unregister_task;
     PyObject *task_type, *cancelled_error;
     PyObject *service_loop;      /* event loop of the service thread, or NULL */
@@ -37,7 +38,8 @@ PyObject *core_running_loop(core_state *state);
  * it was (new reference, None if there was none), to be swapped back. `in_task`: false if there is surely
  * none. */
 PyObject *core_task_swap(core_state *state, PyObject *loop, PyObject *task, bool in_task);
-void core_task_restore(core_state *state, PyObject *loop, PyObject *task, PyObject *previous);
+/* core_task_restore: swaps back; steals `previous`; keeps the current exception. */
+void core_task_restore(core_state *state, PyObject *loop, PyObject *previous);
 
 /* core_service_loop: an event loop that runs in a daemon thread of its own, started on first use; borrowed. */
 PyObject *core_service_loop(core_state *state);

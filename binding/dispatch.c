@@ -127,7 +127,7 @@ static PyObject *invoke(core_session *s, PyObject *object, PyObject *name, core_
             Py_CLEAR(result);
     }
     if (previous)
-        core_task_restore(s->state, loop, Py_None, previous);
+        core_task_restore(s->state, loop, previous);
     Py_XDECREF(loop);
     return result;
 }

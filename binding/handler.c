@@ -374,7 +374,7 @@ void core_handler_run(core_session *s, core_link *link, uint64_t request, PyObje
     h->request = request;
     PyObject *loop = Py_NewRef(link->loop), *value;
     PySendResult r = drive(h, NULL, &value);
-    core_task_restore(s->state, loop, h->task, previous);
+    core_task_restore(s->state, loop, previous);
     Py_DECREF(loop);
     if (r == PYGEN_NEXT && link->alive) {
         adopt(h, s, link, value);

@@ -170,7 +170,7 @@ static void add_frame(core_convert_state *c, const remote_frame *f, PyObject *gl
     const char *file_text = file ? PyUnicode_AsUTF8(file) : NULL, *function = PyUnicode_AsUTF8(f->function);
     PyCodeObject *code = file_text && function ? PyCode_NewEmpty(file_text, function, f->line) : NULL;
     PyFrameObject *frame = code ? PyFrame_New(PyThreadState_Get(), code, globals, NULL) : NULL;
-    if (frame)
+    if (frame && PyUnicode_GET_LENGTH(f->source) > 0) /* tools that parse the "file" stumble over an empty one */
         remember_source(c, file, f);
     PyErr_Clear(); /* text that is not Unicode: the frame is left out */
     PyErr_Restore(type, value, traceback);
