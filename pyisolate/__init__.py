@@ -1,0 +1,56 @@
+"""Python extensions in processes of their own, called as if they were in yours.
+
+manager = ExtensionManager(ExtensionBase, {"venv_root_path": "./venvs"})
+greeter = manager.load_extension({"name": "greeter", "module_path": "./greeter", "dependencies": ["numpy<2"]})
+print(await greeter.greet("world"))
+await greeter.stop()
+"""
+
+from ._core import Call, __version__
+from .config import CUDAWheelConfig, ExtensionConfig, ExtensionManagerConfig, SandboxConfig, SandboxMode
+from .errors import (
+    CallTimeout,
+    ConfigurationError,
+    EnvironmentBuildError,
+    ExtensionDied,
+    ExtensionStopped,
+    ForkedProcessError,
+    ProtocolError,
+    PyIsolateError,
+    RemoteError,
+    UnconfinedExtensionWarning,
+)
+from .extension import Extension
+from .manager import ExtensionManager
+from .registry import register_type
+from .shared import ExtensionBase, ExtensionLocal
+from .singletons import ProxiedSingleton, SingletonMetaclass, local_execution, singleton_scope
+
+__all__ = [
+    "CUDAWheelConfig",
+    "Call",
+    "CallTimeout",
+    "ConfigurationError",
+    "EnvironmentBuildError",
+    "Extension",
+    "ExtensionBase",
+    "ExtensionConfig",
+    "ExtensionDied",
+    "ExtensionLocal",
+    "ExtensionManager",
+    "ExtensionManagerConfig",
+    "ExtensionStopped",
+    "ForkedProcessError",
+    "ProtocolError",
+    "ProxiedSingleton",
+    "PyIsolateError",
+    "RemoteError",
+    "SandboxConfig",
+    "SandboxMode",
+    "SingletonMetaclass",
+    "UnconfinedExtensionWarning",
+    "__version__",
+    "local_execution",
+    "register_type",
+    "singleton_scope",
+]

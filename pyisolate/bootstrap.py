@@ -1,0 +1,49 @@
+"""The first code that an extension's process runs; it makes the host's PyIsolate and modules importable.
+
+It is executed as a script, before the package can be imported, so it uses the standard library alone. The
+extension's environment comes first on sys.path, the host's entries after it: what an extension pins wins, and
+what it does not have is found in the host.
+"""
+
+import importlib.util
+import json
+import os
+import site
+import sys
+from types import ModuleType
+from typing import Any
+
+
+def load(name: str, file: str, package: "list[str] | None" = None) -> ModuleType:
+    """Import exactly this file under this name."""
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=package)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def extend_path(entries: "list[str]") -> None:
+    """Append the host's entries; of its site-packages also what their .pth files add, as import hooks."""
+    for entry in entries:
+        if entry in sys.path:
+            continue
+        if os.path.basename(entry) in ("site-packages", "dist-packages"):
+            site.addsitedir(entry)
+        else:
+            sys.path.append(entry)
+
+
+def run(arguments: "dict[str, Any]") -> None:
+    # By file: the extension's environment need not have the package, and might have another version.
+    load("pyisolate._core", arguments["core"])
+    load("pyisolate", arguments["package"], arguments["package_path"])
+    from pyisolate import child
+
+    extend_path(arguments["path"])
+    child.main()
+
+
+run(json.loads(sys.argv.pop()))

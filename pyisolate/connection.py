@@ -1,0 +1,140 @@
+"""One side's end of a session, with the objects that the sides offer each other by name.
+
+Calls go to numbered objects. Number 0 is each side's control object, 1 the extension. A side numbers what it
+offers from 2 on; the other side learns the numbers when the extension is loaded, or asks for one later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+from ._core import Session
+from .proxies import Binder, Methods, Proxy, deferred
+from .singletons import ProxiedSingleton, is_local
+
+__all__ = ["CONTROL", "EXTENSION", "Connection", "Control"]
+
+CONTROL = 0
+EXTENSION = 1
+_FIRST_OFFERED = 2
+
+_T = TypeVar("_T")
+
+
+class Connection:
+    """Offers objects over a session and makes proxies for those of the other side."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._offered: dict[str, int] = {}
+        self._known: dict[str, int] = {}
+
+    def register_callee(self, object_instance: object, object_id: str) -> None:
+        """Let the other side call the public methods of `object_instance`.
+
+        Raises ValueError when the name is taken.
+        """
+        if object_id in self._offered:
+            raise ValueError(f"an object is already registered as {object_id!r}")
+        number = _FIRST_OFFERED + len(self._offered)
+        self.session.register(number, object_instance)
+        self._offered[object_id] = number
+
+    def create_caller(self, object_type: type[_T], object_id: str) -> _T:
+        """A proxy for the object that the other side has registered as `object_id`."""
+        return cast(_T, RemoteObject(self, object_type, object_id))
+
+    def use_remote(self, singleton: type[ProxiedSingleton]) -> None:
+        """Make the other side's instance of `singleton` the one of this process."""
+        singleton.use_remote(self)
+
+    def offer_extension(self, extension: object) -> None:
+        """Let the other side call the extension."""
+        self.session.register(EXTENSION, extension)
+
+    def emit(self, name: str, payload: object) -> None:
+        """Have the host's handler of the event run, and wait until it has."""
+        self.session.method(CONTROL, "emit", sync=True)(name, payload)
+
+    def numbers(self) -> dict[str, int]:
+        """Names and numbers of what is offered here."""
+        return dict(self._offered)
+
+    def learn(self, numbers: Mapping[str, int]) -> None:
+        """Take in names and numbers of what the other side offers."""
+        self._known.update(numbers)
+
+    def known(self, object_id: str) -> int | None:
+        """The number of an object of the other side, if it has been asked for."""
+        return self._known.get(object_id)
+
+    def offered(self, object_id: str) -> int:
+        """The number of an object of this side. Raises LookupError."""
+        number = self._offered.get(object_id)
+        if number is None:
+            raise LookupError(f"no object {object_id!r} is offered; is it listed under 'apis' or registered?")
+        return number
+
+
+class Control:
+    """Object 0: what the sides ask of each other."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def resolve(self, object_id: str) -> int:
+        """The number of an object that is offered here. Raises LookupError."""
+        return self._connection.offered(object_id)
+
+
+class RemoteObject(Methods):
+    """An object of the other side, of a class that this side knows too.
+
+    The class says which names are methods, and which of them run here. `sync` and `with_timeout` are those of
+    a Proxy, unless the class has methods of that name.
+    """
+
+    def __init__(self, connection: Connection, object_type: type, object_id: str) -> None:
+        super().__init__(_RemoteBinder(connection, object_type, object_id))
+
+
+class _RemoteBinder(Binder):
+    def __init__(self, connection: Connection, object_type: type, object_id: str) -> None:
+        self._connection = connection
+        self._type = object_type
+        self._id = object_id
+        self._local: Any = None
+
+    def bind(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
+        attribute = getattr(self._type, name, None)
+        if not callable(attribute):
+            if name in ("sync", "with_timeout"):
+                return getattr(Proxy(self), name), True
+            raise AttributeError(f"{self._type.__name__!r} has no method {name!r}")
+        if is_local(attribute):
+            return getattr(self._local_instance(), name), True
+        number = self._connection.known(self._id)
+        if number is not None:
+            return self._method(number, name, sync, timeout), True
+
+        async def reach() -> Callable[..., Any]:
+            return self._method(await self._resolve(sync=False), name, sync, timeout)
+
+        def reach_sync() -> Callable[..., Any]:
+            return self._method(self._resolve(sync=True), name, sync, timeout)
+
+        return deferred(name, sync, reach, reach_sync), False
+
+    def _resolve(self, *, sync: bool) -> Any:
+        return self._connection.session.method(CONTROL, "resolve", sync=sync)(self._id)
+
+    def _method(self, number: int, name: str, sync: bool, timeout: float | None) -> Callable[..., Any]:
+        self._connection.learn({self._id: number})
+        return self._connection.session.method(number, name, sync=sync, timeout=timeout)
+
+    def _local_instance(self) -> Any:
+        """An instance for methods that run here; of a singleton, one besides its one instance."""
+        if self._local is None:
+            self._local = type.__call__(self._type)
+        return self._local

@@ -1,0 +1,166 @@
+"""The host's proxy for an extension, in whatever process the extension runs."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from typing import Any, TypeVar
+
+from .config import ExtensionConfig
+from .proxies import Binder, Proxy
+from .validation import Settings
+
+__all__ = ["Completion", "EventHandlers", "Extension", "Runtime"]
+
+_T = TypeVar("_T")
+
+
+class Completion:
+    """What stopping returns. Awaiting it is needed only for what a running loop has to finish."""
+
+    def __init__(self, remaining: Iterable[Awaitable[Any]] = ()) -> None:
+        self._remaining = list(remaining)
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        for awaitable in self._remaining:
+            yield from awaitable.__await__()
+
+
+class EventHandlers:
+    """The host's handlers of an extension's events."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, Callable[[Any], Any]] = {}
+
+    def register(self, name: str, handler: Callable[[Any], Any]) -> None:
+        """Have `handler`, plain or async, run for the event; it replaces an earlier one."""
+        self._handlers[name] = handler
+
+    def emit(self, name: str, payload: object) -> Awaitable[None] | None:
+        """Run the handler; what is returned, if anything, is to be awaited. ValueError when there is none."""
+        handler = self._handlers.get(name)
+        if handler is None:
+            raise ValueError(f"no handler is registered for the event {name!r}")
+        result = handler(payload)
+        return _finish(result) if inspect.isawaitable(result) else None
+
+
+async def _finish(awaitable: Awaitable[object]) -> None:
+    await awaitable
+
+
+class Runtime(Binder):
+    """Where an extension runs."""
+
+    def __init__(self) -> None:
+        self.events = EventHandlers()
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Return when the extension has been loaded."""
+
+    @abstractmethod
+    def start_sync(self) -> None:
+        """The same, blocking."""
+
+    @abstractmethod
+    def stop(self) -> Completion:
+        """Stop it for good; nothing happens the second time."""
+
+    @abstractmethod
+    def register_callee(self, object_instance: object, object_id: str) -> None:
+        """Let the extension call the public methods of `object_instance`."""
+
+    @abstractmethod
+    def create_caller(self, object_type: type[_T], object_id: str) -> _T:
+        """A proxy for an object that the extension has registered."""
+
+
+class Extension(Proxy):
+    """An extension as its host sees it.
+
+    ``extension.method(...)`` returns an awaitable of the result of the extension's method, be that plain or
+    async; ``extension.sync.method(...)`` waits for it. The first call starts the extension; ``await
+    extension`` does only that, and returns it. Names that start with ``_`` are not forwarded, nor are those
+    of this class.
+
+    Calls raise what the method raises: exceptions of Python and of registered classes as they are, others as
+    RemoteError. They raise CallTimeout, ExtensionDied when the process has ended, and ExtensionStopped.
+    Calls that start the extension also raise EnvironmentBuildError, OSError, and what its module raises.
+    """
+
+    name: str
+    config: ExtensionConfig
+    """As it was given."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        settings: Settings,
+        config: ExtensionConfig,
+        on_stop: Callable[[Extension], None],
+    ) -> None:
+        super().__init__(runtime, timeout=settings.call_timeout)
+        self.name = settings.name
+        self.config = config
+        self._runtime = runtime
+        self._on_stop = on_stop
+
+    def __await__(self) -> Generator[Any, Any, Extension]:
+        yield from self._runtime.start().__await__()
+        return self
+
+    def ensure_process_started(self) -> None:
+        """Start the extension unless it runs, and wait for it."""
+        self._runtime.start_sync()
+
+    def stop(self) -> Completion:
+        """Stop the extension and free its name.
+
+        Runs the extension's `stop`, which has five seconds, and ends its process. Works in any thread, and
+        blocks until the process has ended; in a coroutine ``await asyncio.to_thread(extension.stop)`` does
+        not hold up the loop. The result can be awaited, too.
+        """
+        self._on_stop(self)
+        return self._runtime.stop()
+
+    def register_event_handler(self, name: str, handler: Callable[[Any], Any]) -> None:
+        """Have `handler`, plain or async, called with the payload of each event `name` of the extension."""
+        self._runtime.events.register(name, handler)
+
+    def register_callee(self, object_instance: object, object_id: str) -> None:
+        """Let the extension call methods of `object_instance`, with ``create_caller(type, object_id)``.
+
+        Raises ValueError when the name is taken.
+        """
+        self._runtime.register_callee(object_instance, object_id)
+
+    def create_caller(self, object_type: type[_T], object_id: str) -> _T:
+        """A proxy for an object that the extension has registered. Its methods return awaitables.
+
+        Raises RuntimeError when the extension has not been started.
+        """
+        return self._runtime.create_caller(object_type, object_id)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__name__} {self.name!r}>"
+
+
+async def limited(result: Any, timeout: float | None, timed_out: Callable[[], Exception]) -> Any:
+    """The result of a plain or async method of this process; raises `timed_out()` when it comes too late."""
+    if not inspect.isawaitable(result):
+        return result
+    if timeout is None:
+        return await result
+    task = asyncio.ensure_future(result)
+    try:
+        done, _ = await asyncio.wait([task], timeout=timeout)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if not done:
+        task.cancel()
+        raise timed_out()
+    return task.result()

@@ -1,0 +1,215 @@
+"""An extension in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ._core import ExtensionDied, ExtensionStopped, Session, current_session
+from .child import LoadRequest
+from .connection import CONTROL, EXTENSION, Connection, Control
+from .errors import ConfigurationError
+from .extension import Completion, EventHandlers, Runtime
+from .once import Once
+from .process import ExtensionProcess
+from .proxies import deferred
+from .references import Reference, importing_main, refer
+from .registry import follow
+from .singletons import ProxiedSingleton, reachable
+from .validation import Settings
+
+__all__ = ["IsolatedRuntime"]
+
+_T = TypeVar("_T")
+
+
+class HostControl(Control):
+    """Object 0 of the host's side. The extension, which is not trusted, calls it."""
+
+    def __init__(self, connection: Connection, events: EventHandlers) -> None:
+        super().__init__(connection)
+        self.emit = events.emit
+
+
+class IsolatedRuntime(Runtime):
+    """Starts the process when it is needed, and ends it.
+
+    Raises ConfigurationError when the extension's process could not import the classes.
+    """
+
+    def __init__(self, settings: Settings, root: Path, extension_type: type[Any]) -> None:
+        super().__init__()
+        self._settings = settings
+        self._root = root
+        self._type = refer(extension_type)
+        self._apis = [refer(api) for api in settings.apis]
+        self._singletons = _by_remote_id(settings)
+        self._callees: dict[str, object] = {}
+        self._once = Once()
+        self._lock = threading.Lock()
+        self._process: ExtensionProcess | None = None
+        self._connection: Connection | None = None
+        self._session: Session | None = None  # once the extension has been loaded
+        self._stopped = False
+
+    # ---- calls ----
+
+    def bind(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
+        if self._session is not None:
+            return self._session.method(EXTENSION, name, sync=sync, timeout=timeout), True
+
+        async def reach() -> Callable[..., Any]:
+            await self.start()
+            return method()
+
+        def reach_sync() -> Callable[..., Any]:
+            self.start_sync()
+            return method()
+
+        def method() -> Callable[..., Any]:
+            return self._connected().session.method(EXTENSION, name, sync=sync, timeout=timeout)
+
+        return deferred(name, sync, reach, reach_sync), False
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            raise RuntimeError(f"extension {self._settings.name!r} has not been started: await it first")
+        return self._connection
+
+    def register_callee(self, object_instance: object, object_id: str) -> None:
+        with self._lock:
+            if object_id in self._callees or object_id in self._singletons:
+                raise ValueError(f"an object is already registered as {object_id!r}")
+            self._callees[object_id] = object_instance
+            connection = self._connection
+        if connection is not None:
+            connection.register_callee(object_instance, object_id)
+
+    def create_caller(self, object_type: type[_T], object_id: str) -> _T:
+        return self._connected().create_caller(object_type, object_id)
+
+    def learn(self, references: list[Reference], /) -> None:
+        """Tell the process about new classes. Messages keep their order: later calls can use them."""
+        if self._connection is not None:
+            self._connection.session.method(CONTROL, "adopt")(references).close()
+
+    # ---- the start ----
+
+    async def start(self) -> None:
+        if self._session is None and not self._called_by_start():
+            await self._once.run(self._start)
+
+    def start_sync(self) -> None:
+        if self._session is None and not self._called_by_start():
+            self._once.run_sync(self._start_sync)
+
+    def _called_by_start(self) -> bool:
+        """Whether the caller answers a call that the extension made while it was loaded: it cannot wait."""
+        session = current_session()
+        return session is not None and self._connection is not None and session is self._connection.session
+
+    async def _start(self) -> None:
+        process = self._new_process()
+        try:
+            await asyncio.to_thread(process.start)
+            session, request = self._connect(process)
+            await session.method(CONTROL, "load", timeout=process.time_left())(request)
+        except BaseException as error:
+            self._failed(process, error)
+            raise
+        self._loaded(session)
+
+    def _start_sync(self) -> None:
+        process = self._new_process()
+        try:
+            process.start()
+            session, request = self._connect(process)
+            session.method(CONTROL, "load", sync=True, timeout=process.time_left())(request)
+        except BaseException as error:
+            self._failed(process, error)
+            raise
+        self._loaded(session)
+
+    def _new_process(self) -> ExtensionProcess:
+        if importing_main():
+            raise RuntimeError(
+                "an extension was started while the extension's process imports the host's main module; "
+                'start the program inside of `if __name__ == "__main__":`'
+            )
+        for singleton in self._singletons.values():
+            singleton()  # here, not in a thread that waits for the process
+        process = ExtensionProcess(self._settings, self._root)
+        with self._lock:
+            if self._stopped:
+                raise self._stopped_error()
+            self._process = process
+        return process
+
+    def _connect(self, process: ExtensionProcess) -> tuple[Session, LoadRequest]:
+        session = process.session
+        connection = Connection(session)
+        session.register(CONTROL, HostControl(connection, self.events))
+        with self._lock:
+            offered = {**{name: singleton() for name, singleton in self._singletons.items()}, **self._callees}
+            for object_id, instance in offered.items():
+                connection.register_callee(instance, object_id)
+            self._connection = connection
+        request = LoadRequest(
+            module_path=str(self._settings.module_path),
+            extension_type=self._type,
+            apis=self._apis,
+            offered=connection.numbers(),
+            types=follow(self),
+        )
+        return session, request
+
+    def _loaded(self, session: Session) -> None:
+        with self._lock:
+            if self._stopped:
+                raise self._stopped_error()
+            self._session = session
+
+    def _failed(self, process: ExtensionProcess, error: BaseException) -> None:
+        """The start failed: nothing is left of it. Raises ExtensionStopped if `stop` was the reason."""
+        process.kill()
+        with self._lock:
+            self._connection = self._process = None
+            stopped = self._stopped
+        if stopped and isinstance(error, (ExtensionDied, ExtensionStopped)):
+            raise self._stopped_error() from None
+        if hasattr(error, "add_note"):
+            error.add_note(
+                f"while extension {self._settings.name!r} was started from {self._settings.module_path}"
+            )
+
+    # ---- the end ----
+
+    def stop(self) -> Completion:
+        with self._lock:
+            self._stopped = True
+            process, self._process = self._process, None
+            loaded = self._session is not None
+        if process is not None and loaded:
+            process.end()
+        elif process is not None:
+            process.kill()
+        return Completion()
+
+    def _stopped_error(self) -> ExtensionStopped:
+        return ExtensionStopped(f"{self._settings.name!r} has been stopped; load it again to call it")
+
+
+def _by_remote_id(settings: Settings) -> dict[str, type[ProxiedSingleton]]:
+    """The singletons that the extension may call, by the names that they are offered under."""
+    found: dict[str, type[ProxiedSingleton]] = {}
+    for api in settings.apis:
+        for singleton in reachable(api):
+            if found.setdefault(singleton.get_remote_id(), singleton) is not singleton:
+                raise ConfigurationError(
+                    f"configuration of extension {settings.name!r}: 'apis' has two classes offered as "
+                    f"{singleton.get_remote_id()!r}; give one another get_remote_id()"
+                )
+    return found

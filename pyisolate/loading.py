@@ -1,0 +1,107 @@
+"""Brings an extension to life in the process that it runs in: its own, or the host's."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .references import load_file
+from .shared import ExtensionBase, ExtensionLocal, HostLink
+from .singletons import ProxiedSingleton
+
+__all__ = ["Loader", "module_name", "settle"]
+
+
+async def settle(result: Any) -> Any:
+    """The result of a function that may be plain or async."""
+    return await result if inspect.isawaitable(result) else result
+
+
+def module_name(module_path: Path) -> str:
+    """The name in sys.modules of the extension in a folder."""
+    return module_path.name.replace("-", "_").replace(".", "_")
+
+
+class Loader:
+    """Loads one extension."""
+
+    def __init__(
+        self,
+        extension_type: type[Any],
+        module_path: Path,
+        apis: Sequence[type[ProxiedSingleton]],
+        link: HostLink,
+    ) -> None:
+        self._type = extension_type
+        self._path = module_path
+        self._apis = apis
+        self._link = link
+
+    async def load(self) -> Any:
+        """The extension's object, when its `on_module_loaded` has finished. Raises what its code raises."""
+        if self._type is ExtensionBase:
+            self._use_apis()
+            module = self._import()
+            extension = self._connected(_class_of(module))
+        else:
+            extension = self._connected(self._type)
+            await settle(extension.before_module_loaded())
+            self._use_apis()
+            module = self._import()
+        await settle(extension.on_module_loaded(module))
+        return extension
+
+    def _connected(self, cls: type[Any]) -> Any:
+        extension = cls()
+        if not isinstance(extension, ExtensionLocal):
+            raise TypeError(f"{cls.__qualname__} must be a subclass of ExtensionBase")
+        extension._link = self._link
+        self._link.offer_extension(extension)
+        return extension
+
+    def _use_apis(self) -> None:
+        for api in self._apis:
+            self._link.use_remote(api)
+
+    def _import(self) -> ModuleType:
+        return load_file(module_name(self._path), os.path.join(self._path, "__init__.py"), [str(self._path)])
+
+
+def _class_of(module: ModuleType) -> type[Any]:
+    """The one extension class that a module defines; ExtensionBase when it defines none.
+
+    Raises ImportError when there are several.
+    """
+    classes = [
+        value
+        for value in {id(value): value for value in vars(module).values()}.values()
+        if isinstance(value, type)
+        and issubclass(value, ExtensionBase)
+        and f"{value.__module__}.".startswith(f"{module.__name__}.")
+    ]
+    if len(classes) > 1:
+        names = ", ".join(cls.__name__ for cls in classes)
+        raise ImportError(
+            f"{module.__file__} has more than one subclass of ExtensionBase ({names}); keep one, or hand the "
+            "one that is meant to ExtensionManager",
+            name=module.__name__,
+        )
+    return classes[0] if classes else ExtensionBase
+
+
+def check_not_imported(module_path: Path) -> None:
+    """Raise ImportError when another module of this process has the name of the extension in the folder."""
+    name = module_name(module_path)
+    there = sys.modules.get(name)
+    file = getattr(there, "__file__", None)
+    if there is not None and (file is None or not os.path.samefile(file, module_path / "__init__.py")):
+        raise ImportError(
+            f"this process has a module {name!r} already, so {module_path} cannot be loaded into it; "
+            "rename the folder or load it with 'isolated': True",
+            name=name,
+        )

@@ -1,0 +1,115 @@
+"""Hands pip's configuration on to uv, which does not read it.
+
+A machine whose pip is told of a mirror, a folder of wheels or a certificate would otherwise install nothing.
+pip itself need not be there: its environment variables and files are read as its documentation describes. A
+UV_… variable that the user has set wins.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+__all__ = ["pip_settings", "uv_environment", "uv_options"]
+
+_TRUE = frozenset({"1", "yes", "true", "on", "y", "t"})
+
+# pip's option -> the uv variables that say the same, of which the first is set unless one of them is.
+_VARIABLES = {
+    "index-url": ("UV_DEFAULT_INDEX", "UV_INDEX_URL"),
+    "extra-index-url": ("UV_INDEX", "UV_EXTRA_INDEX_URL"),
+    "find-links": ("UV_FIND_LINKS",),
+    "trusted-host": ("UV_INSECURE_HOST",),
+    "constraint": ("UV_CONSTRAINT",),
+    "timeout": ("UV_HTTP_TIMEOUT",),
+    "default-timeout": ("UV_HTTP_TIMEOUT",),
+    "cert": ("SSL_CERT_FILE",),
+    "client-cert": ("SSL_CLIENT_CERT",),
+    "proxy": ("ALL_PROXY",),
+}
+_SEPARATORS = {"find-links": ","}
+# pip's flag -> uv's variable and its value
+_FLAGS = {
+    "pre": ("UV_PRERELEASE", "allow"),
+    "no-build-isolation": ("UV_NO_BUILD_ISOLATION", "1"),
+    "no-cache-dir": ("UV_NO_CACHE", "1"),
+}
+
+
+def pip_settings(environ: Mapping[str, str]) -> dict[str, list[str]]:
+    """pip's settings for `pip install`, by the name of the option: values, or one word for a flag."""
+    merged: dict[str, dict[str, str]] = {"global": {}, "install": {}}
+    for file in _files(environ):
+        # A file that pip could not read either says nothing.
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read(file, encoding="utf-8")
+        except (configparser.Error, OSError, UnicodeDecodeError):
+            continue
+        for section, options in merged.items():
+            if parser.has_section(section):
+                options.update((_option(key), value) for key, value in parser.items(section))
+    variables = {
+        _option(name[4:]): value
+        for name, value in environ.items()
+        if name.startswith("PIP_") and value.strip()
+    }
+    settings = {**merged["global"], **merged["install"], **variables}
+    return {option: value.split() for option, value in settings.items()}
+
+
+def _option(name: str) -> str:
+    return name.lower().replace("_", "-").lstrip("-")
+
+
+def _files(environ: Mapping[str, str]) -> Iterable[Path]:
+    """pip's configuration files; a later one overrides an earlier one."""
+    named = environ.get("PIP_CONFIG_FILE")
+    if named == os.devnull:
+        return
+    home = Path(environ.get("HOME") or os.path.expanduser("~"))
+    for folder in reversed((environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")):
+        yield Path(folder, "pip", "pip.conf")
+    yield Path("/etc/pip.conf")
+    yield home / ".pip" / "pip.conf"
+    yield Path(environ.get("XDG_CONFIG_HOME") or home / ".config", "pip", "pip.conf")
+    yield Path(sys.prefix, "pip.conf")
+    if named:
+        yield Path(named)
+
+
+def uv_environment(environ: Mapping[str, str], extra_index_urls: Sequence[str] = ()) -> dict[str, str]:
+    """Environment variables for uv: `environ`, with what pip's settings mean."""
+    settings = pip_settings(environ)
+    result = dict(environ)
+    for option, names in _VARIABLES.items():
+        if settings.get(option) and not any(name in environ for name in names):
+            result[names[0]] = _SEPARATORS.get(option, " ").join(settings[option])
+    for option, (name, value) in _FLAGS.items():
+        if _is_set(settings, option):
+            result.setdefault(name, value)
+    if settings.get("keyring-provider") == ["subprocess"]:
+        result.setdefault("UV_KEYRING_PROVIDER", "subprocess")
+    if extra_index_urls:
+        result["UV_INDEX"] = " ".join([*extra_index_urls, *result.get("UV_INDEX", "").split()])
+    if extra_index_urls or settings.get("extra-index-url"):
+        # pip takes the best version of all indexes; uv would stop at the first index that has the package.
+        result.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
+    return result
+
+
+def uv_options(environ: Mapping[str, str]) -> list[str]:
+    """Options for ``uv pip install`` that mean what pip's settings mean and have no variable."""
+    settings = pip_settings(environ)
+    options = ["--no-index"] if _is_set(settings, "no-index") else []
+    for option in ("only-binary", "no-binary"):
+        for value in settings.get(option, []):
+            options += [f"--{option}={package}" for package in value.split(",")]
+    return options
+
+
+def _is_set(settings: Mapping[str, list[str]], option: str) -> bool:
+    return " ".join(settings.get(option, [])).lower() in _TRUE

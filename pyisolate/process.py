@@ -1,0 +1,165 @@
+"""One run of an extension's process, from its environment to its end."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from weakref import WeakSet
+
+from . import _core
+from ._core import CallTimeout, ExtensionStopped, Session
+from .connection import CONTROL
+from .environment import Environment, EnvironmentBuilder
+from .registry import REGISTRY
+from .validation import Settings
+
+__all__ = ["ExtensionProcess"]
+
+HANDSHAKE_TIMEOUT = 60.0
+STOP_TIMEOUT = 5.0
+EXIT_TIMEOUT = 2.0
+
+_log = logging.getLogger("pyisolate")
+
+# Not run as a script: its folder would come first on sys.path and hide modules of the standard library.
+_LOADER = (
+    "import sys; sys.path[:1] = [] if sys.path[:1] == [''] else sys.path[:1]; "
+    "exec(compile(open(sys.argv[1], encoding='utf-8').read(), sys.argv.pop(1), 'exec'), "
+    "{'__name__': 'bootstrap'})"
+)
+
+
+class ExtensionProcess:
+    """A process that has been started, or is being started; `end` or `kill` ends it in either case."""
+
+    def __init__(self, settings: Settings, root: Path) -> None:
+        self._settings = settings
+        self._root = root
+        self._lock = threading.Lock()
+        self._ended = False
+        self._environment: Environment | None = None
+        self._session: Session | None = None
+        self._pid = os.getpid()
+        self._spawned = 0.0
+
+    @property
+    def session(self) -> Session:
+        """The session with the process. Raises ExtensionStopped when there is none."""
+        if self._session is None:
+            raise ExtensionStopped(
+                f"extension {self._settings.name!r} has been stopped; load it again to call it"
+            )
+        return self._session
+
+    def start(self) -> None:
+        """Build the environment, start the process and wait until it answers. Blocks.
+
+        Raises EnvironmentBuildError, OSError, CallTimeout, ExtensionDied, and ExtensionStopped when it has
+        been ended meanwhile.
+        """
+        settings = self._settings
+        python, environ = sys.executable, {**os.environ}
+        if settings.dependencies:
+            builder = EnvironmentBuilder(
+                self._root, settings.name, settings.dependencies, settings.extra_index_urls
+            )
+            environment = builder.provide()
+            with self._lock:
+                self._environment = environment
+            python = environment.python
+            _activate(environ, environment.path)
+        environ.update(settings.env, PYISOLATE_CHILD="1")
+        self._spawned = time.monotonic()
+        session = Session.spawn(_command(python), environ, name=settings.name, registry=REGISTRY)
+        with self._lock:
+            self._session = session
+            if not self._ended:
+                _processes.add(self)
+        if self._ended:
+            self.kill()
+        session.handshake(self.time_left() or HANDSHAKE_TIMEOUT)
+
+    def time_left(self) -> float | None:
+        """Seconds that are left for the start, or None."""
+        limit = self._settings.start_timeout
+        return None if limit is None else max(limit - (time.monotonic() - self._spawned), 0.001)
+
+    def end(self) -> None:
+        """Let the extension clean up, then end the process; kill it when that takes too long. Blocks."""
+        session = self._take()
+        if session is None:
+            return
+        try:
+            session.method(CONTROL, "shut_down", sync=True, timeout=STOP_TIMEOUT)()
+        except (_core.ExtensionDied, ExtensionStopped, _core.ProtocolError):
+            pass  # it has ended already
+        except CallTimeout:
+            _log.warning(
+                "stop() of extension %r did not finish within %g s", self._settings.name, STOP_TIMEOUT
+            )
+        except Exception as error:
+            _log.warning("stop() of extension %r failed", self._settings.name, exc_info=error)
+        finally:
+            session.close()
+            if session.wait(EXIT_TIMEOUT) is None:
+                session.kill()
+                session.wait(EXIT_TIMEOUT)
+            self._release()
+
+    def kill(self) -> None:
+        """End the process now. Does not wait for it."""
+        session = self._take()
+        if session is not None and self._pid == os.getpid():
+            session.kill()
+            session.close()
+        self._release()
+
+    def _take(self) -> Session | None:
+        with self._lock:
+            self._ended = True
+            return self._session
+
+    def _release(self) -> None:
+        with self._lock:
+            _processes.discard(self)
+            environment, self._environment = self._environment, None
+        if environment is not None:
+            environment.release()
+
+
+def _activate(environ: dict[str, str], path: Path) -> None:
+    """Make an environment the one that programs find."""
+    # What these say is about the host's interpreter; its sys.path is handed over as it is.
+    environ.pop("PYTHONHOME", None)
+    environ.pop("PYTHONPATH", None)
+    environ["VIRTUAL_ENV"] = str(path)
+    environ["PATH"] = os.pathsep.join(filter(None, [str(path / "bin"), environ.get("PATH")]))
+
+
+def _command(python: str) -> list[str]:
+    """What starts an extension's process."""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    package = sys.modules[__package__]
+    arguments = {
+        "core": os.path.abspath(_core.__file__),
+        "package": os.path.abspath(package.__file__ or ""),
+        "package_path": [os.path.abspath(path) for path in package.__path__],
+        "path": [os.path.abspath(path) for path in sys.path],
+    }
+    return [python, "-c", _LOADER, os.path.join(folder, "bootstrap.py"), json.dumps(arguments)]
+
+
+_processes: WeakSet[ExtensionProcess] = WeakSet()
+
+
+@atexit.register
+def _kill_all() -> None:
+    """The host ends: its extensions end at once, so that it is not held up."""
+    for process in list(_processes):
+        process.kill()

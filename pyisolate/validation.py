@@ -1,0 +1,311 @@
+"""Checks configurations before anything is created, and fills in the defaults.
+
+Each fault is a ConfigurationError that names the key and says what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from .config import ExtensionConfig, ExtensionManagerConfig, SandboxConfig, SandboxMode
+from .errors import ConfigurationError
+from .singletons import ProxiedSingleton
+
+MAX_NAME_BYTES = 100
+RESERVED_VARIABLES = ("PISO_FD", "PYISOLATE_CHILD")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A checked `ExtensionConfig` with its defaults filled in."""
+
+    name: str
+    module_path: Path
+    isolated: bool
+    dependencies: tuple[str, ...]
+    extra_index_urls: tuple[str, ...]
+    apis: tuple[type[ProxiedSingleton], ...]
+    env: dict[str, str]
+    call_timeout: float | None
+    start_timeout: float | None
+    sandbox_mode: SandboxMode
+
+
+class _Fault(Exception):
+    """What is wrong with a value; the caller knows whose it is."""
+
+
+def check_manager(config: ExtensionManagerConfig) -> Path:
+    """The folder for environments, absolute.
+
+    Raises ConfigurationError.
+    """
+    where = "configuration of the manager"
+    _check_keys(
+        where, config, ExtensionManagerConfig.__required_keys__, ExtensionManagerConfig.__required_keys__
+    )
+    try:
+        return Path(os.path.abspath(_path(config["venv_root_path"])))
+    except _Fault as fault:
+        raise ConfigurationError(f"{where}: 'venv_root_path' {fault}") from None
+
+
+def check_extension(config: ExtensionConfig) -> Settings:
+    """The settings of an extension.
+
+    Raises ConfigurationError.
+    """
+    where = "configuration of an extension"
+    required = ExtensionConfig.__required_keys__
+    _check_keys(where, config, required, required | ExtensionConfig.__optional_keys__)
+    where = f"configuration of extension {config['name']!r}"
+    values: dict[str, Any] = {}
+    for key, value in config.items():
+        try:
+            values[key] = _CHECKS[key](value)
+        except _Fault as fault:
+            raise ConfigurationError(f"{where}: {key!r} {fault}") from None
+    return Settings(
+        name=values["name"],
+        module_path=values["module_path"],
+        isolated=values.get("isolated", True),
+        dependencies=values.get("dependencies", ()),
+        extra_index_urls=values.get("extra_index_urls", ()),
+        apis=values.get("apis", ()),
+        env=values.get("env", {}),
+        call_timeout=values.get("call_timeout"),
+        start_timeout=values.get("start_timeout"),
+        sandbox_mode=values.get("sandbox_mode", SandboxMode.REQUIRED),
+    )
+
+
+def _check_keys(where: str, config: object, required: Collection[str], known: Collection[str]) -> None:
+    if not isinstance(config, Mapping):
+        raise ConfigurationError(f"{where} must be a dictionary, not {_kind(config)}")
+    for key in config:
+        if key not in known:
+            raise ConfigurationError(f"{where}: {_unknown_key(key, known)}")
+    for key in sorted(required):
+        if key not in config:
+            raise ConfigurationError(f"{where}: {key!r} is missing")
+
+
+def _unknown_key(key: object, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(str(key), known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known keys are {', '.join(sorted(known))}"
+    return f"there is no key {key!r}; {hint}"
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else type(value).__name__
+
+
+# ---- kinds of values: each takes a value and returns it checked, or raises _Fault ----
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise _Fault(f"must be a string, not {_kind(value)}")
+    return value
+
+
+def _boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _Fault(f"must be True or False, not {_kind(value)}")
+    return value
+
+
+def _list_of(check: Callable[[object], Any], kind: str) -> Callable[[object], tuple[Any, ...]]:
+    def check_list(value: object) -> tuple[Any, ...]:
+        if not isinstance(value, (list, tuple)):
+            raise _Fault(f"must be a list of {kind}, not {_kind(value)}")
+        items = []
+        for index, item in enumerate(value):
+            try:
+                items.append(check(item))
+            except _Fault as fault:
+                raise _Fault(f"has a wrong item {index}: it {fault}") from None
+        return tuple(items)
+
+    return check_list
+
+
+_strings = _list_of(_string, "strings")
+
+
+def _path(value: object) -> str:
+    if not isinstance(value, (str, os.PathLike)):
+        raise _Fault(f"must be a path, not {_kind(value)}")
+    path = os.fspath(value)
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise _Fault(f"must be a path, not {path!r}")
+    return path
+
+
+def _seconds(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise _Fault(f"must be a positive number of seconds or None, not {value!r}")
+    return float(value)
+
+
+def _not_supported(
+    check: Callable[[object], Any], *, unless: Collection[object] = ()
+) -> Callable[[object], Any]:
+    """A key that has a type but no effect yet: only the values in `unless`, and empty ones, are taken."""
+
+    def check_absent(value: object) -> Any:
+        checked = check(value)
+        if checked and checked not in unless:
+            instead = f"; use {', '.join(map(repr, unless))}" if unless else "; leave it out"
+            raise _Fault(f"is {value!r}, which is not supported yet{instead}")
+        return checked
+
+    return check_absent
+
+
+# ---- single keys ----
+
+
+def _name(value: object) -> str:
+    name = _string(value)
+    if not name or name in (".", "..") or name != name.strip():
+        raise _Fault(f"must name a folder, without spaces around it, not {name!r}")
+    if any(separator in name for separator in "/\\") or not name.isprintable():
+        raise _Fault(f"may not hold path separators or control characters: {name!r}")
+    if len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
+        raise _Fault(f"may have at most {MAX_NAME_BYTES} bytes")
+    return name
+
+
+def _module_path(value: object) -> Path:
+    path = Path(os.path.abspath(_path(value)))
+    if not path.is_dir():
+        what = "is not a folder" if path.exists() else "does not exist"
+        raise _Fault(f"must be the extension's folder, but {str(path)!r} {what}")
+    if not (path / "__init__.py").is_file():
+        raise _Fault(f"must be a folder with an __init__.py, but {str(path)!r} has none")
+    return path
+
+
+_VERSION = r"(?:~=|===?|!=|<=?|>=?)\s*[^\s,;()]+"
+_VERSIONS = rf"{_VERSION}(?:\s*,\s*{_VERSION})*\s*,?"
+_EXTRAS = r"\[[A-Za-z0-9._,\s-]*\]"
+_PROJECT = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+_REQUIREMENT = re.compile(
+    rf"{_PROJECT}\s*(?:{_EXTRAS})?\s*(?:@\s*\S+|{_VERSIONS}|\(\s*{_VERSIONS}\s*\))?\s*(?:;.*)?"
+)
+_URL = re.compile(r"(?:[a-z][a-z0-9+.-]*\+)?[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+
+
+def _dependency(value: object) -> str:
+    """One requirement, with a local path made absolute."""
+    text = _string(value).strip()
+    if not text or not text.isprintable():
+        raise _Fault(f"must be one requirement on one line, not {text!r}")
+    editable = re.match(r"(?:-e|--editable)(?:\s+|=|$)", text)
+    target = text[editable.end() :].strip() if editable else text
+    if target.startswith("-") or re.search(r"\s--?[A-Za-z]", target):
+        raise _Fault(f"may not hold options for the installer: {text!r}; only '-e path' is taken")
+    if not editable and _REQUIREMENT.fullmatch(target):
+        return target
+    if not _URL.match(target):
+        target = _local_path(target, text)
+    return f"-e {target}" if editable else target
+
+
+def _local_path(target: str, text: str) -> str:
+    match = re.fullmatch(rf"(?P<path>.*?)(?P<extras>{_EXTRAS})?", target)
+    path, extras = (match["path"], match["extras"] or "") if match else (target, "")
+    if not path or not os.path.exists(path):
+        raise _Fault(f"is neither a requirement like 'numpy>=2', nor a URL, nor a path that exists: {text!r}")
+    return os.path.abspath(path) + extras
+
+
+def _api(value: object) -> type[ProxiedSingleton]:
+    if not (isinstance(value, type) and issubclass(value, ProxiedSingleton)):
+        raise _Fault(f"must be a subclass of ProxiedSingleton, not {value!r}")
+    return value
+
+
+def _env(value: object) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise _Fault(f"must be a dictionary of strings, not {_kind(value)}")
+    for name, text in value.items():
+        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+            raise _Fault(f"has {name!r} for a variable: names are strings without '='")
+        if not isinstance(text, str) or "\0" in text:
+            raise _Fault(f"has {text!r} for {name}: values are strings")
+        if name in RESERVED_VARIABLES:
+            raise _Fault(f"may not set {name}, which PyIsolate sets itself")
+    return dict(value)
+
+
+def _sandbox(value: object) -> SandboxConfig:
+    if not isinstance(value, Mapping):
+        raise _Fault(f"must be a dictionary, not {_kind(value)}")
+    for key, item in value.items():
+        if key not in _SANDBOX_CHECKS:
+            raise _Fault(_unknown_key(key, _SANDBOX_CHECKS))
+        try:
+            _SANDBOX_CHECKS[key](item)
+        except _Fault as fault:
+            raise _Fault(f"is wrong: {key!r} {fault}") from None
+    return cast(SandboxConfig, dict(value))
+
+
+def _readonly_paths(value: object) -> object:
+    if not isinstance(value, Mapping):
+        return _strings(value)
+    return {_string(source): _string(target) for source, target in value.items()}
+
+
+def _sandbox_mode(value: object) -> SandboxMode:
+    try:
+        return SandboxMode(value)
+    except ValueError:
+        raise _Fault(f"must be SandboxMode.REQUIRED or SandboxMode.DISABLED, not {value!r}") from None
+
+
+def _cuda_wheels(value: object) -> object:
+    if not isinstance(value, Mapping):
+        raise _Fault(f"must be a dictionary, not {_kind(value)}")
+    return value
+
+
+_SANDBOX_CHECKS: dict[str, Callable[[object], object]] = {
+    "writable_paths": _strings,
+    "readonly_paths": _readonly_paths,
+    "network": _boolean,
+}
+
+_CHECKS: dict[str, Callable[[object], Any]] = {
+    "name": _name,
+    "module_path": _module_path,
+    "module": _string,
+    "isolated": _boolean,
+    "dependencies": _list_of(_dependency, "requirements"),
+    "extra_index_urls": _strings,
+    "apis": _list_of(_api, "ProxiedSingleton classes"),
+    "env": _env,
+    "call_timeout": _seconds,
+    "start_timeout": _seconds,
+    "sandbox": _sandbox,
+    "sandbox_mode": _sandbox_mode,
+    "share_torch": _not_supported(_boolean),
+    "share_cuda_ipc": _not_supported(_boolean),
+    "package_manager": _not_supported(_string, unless=["uv"]),
+    "execution_model": _not_supported(_string, unless=["host-coupled"]),
+    "sealed_host_ro_paths": _not_supported(_strings),
+    "conda_channels": _not_supported(_strings),
+    "conda_dependencies": _not_supported(_strings),
+    "conda_platforms": _not_supported(_strings),
+    "cuda_wheels": _not_supported(_cuda_wheels),
+}
