@@ -1,4 +1,5 @@
 /* error.c - texts for error codes, and the library's version. */
+#include <limits.h>
 #include <string.h>
 
 #include "base/base.h"
@@ -21,7 +22,7 @@ const char *piso_strerror(int error) {
     case PISO_EDEPTH:
         return "values are nested too deeply";
     default:
-        return strerror_r(error < 0 ? -error : error, text, sizeof text);
+        return strerror_r(error < 0 && error > INT_MIN ? -error : error, text, sizeof text);
     }
 }
 

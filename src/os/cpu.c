@@ -14,7 +14,7 @@
 static int processors(long long quota, long long period) {
     if (quota <= 0 || period <= 0)
         return 0;
-    long long n = (quota + period - 1) / period;
+    long long n = quota / period + (quota % period != 0);
     return n > INT_MAX ? 0 : (int)n;
 }
 

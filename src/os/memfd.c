@@ -34,7 +34,7 @@ int piso__memfd_create(const char *name, uint64_t size) {
 int piso__memfd_check(int fd, uint64_t size) {
     int seals = fcntl(fd, F_GET_SEALS); /* fails for anything but a memfd */
     struct stat st;
-    if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || fstat(fd, &st) < 0 || (uint64_t)st.st_size != size)
+    if (seals < 0 || (seals & SEALS) != SEALS || fstat(fd, &st) < 0 || (uint64_t)st.st_size != size)
         return -EPROTO;
     return 0;
 }
