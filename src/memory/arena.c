@@ -126,9 +126,15 @@ static int commit(piso__arena *a, node *n, uint64_t offset, uint64_t size) {
     return 0;
 }
 
+/* update_path: from the bottom up, as far as anything changes. */
 static void update_path(node **path, int length) {
-    while (length > 0)
-        update(path[--length]);
+    while (length > 0) {
+        node *n = path[--length];
+        int8_t before = n->largest;
+        update(n);
+        if (n->largest == before)
+            return;
+    }
 }
 
 /* find_leaf: descends to the leftmost free block of `order`, splitting on the way; the caller knows it exists. */
