@@ -21,7 +21,7 @@ int piso_session_alloc(piso_session *s, size_t size, piso_span *ret_span, void *
 }
 
 void piso_session_discard_spans(piso_session *s, piso_writer *w) {
-    if (s->fork_generation == piso__fork_generation()) {
+    if (!piso__session_forked(s)) {
         piso__session_lock(s);
         for (uint32_t i = 0; i < w->nspans; i++)
             piso__arena_release(s->channel->arena, w->spans[i].offset, w->spans[i].generation);
@@ -48,7 +48,7 @@ void piso__session_queue_release(piso_session *s, const piso_span *span) {
 }
 
 void piso_session_release(piso_session *s, const piso_span *span) {
-    if (s->fork_generation != piso__fork_generation())
+    if (piso__session_forked(s))
         return;
     piso__session_lock(s);
     s->stats.spans_held--;
@@ -66,7 +66,7 @@ void piso_session_flush(piso_session *s) {
 }
 
 void piso_session_trim(piso_session *s, size_t keep_bytes) {
-    if (s->fork_generation != piso__fork_generation())
+    if (piso__session_forked(s))
         return;
     piso__session_lock(s);
     piso__arena_trim(s->channel->arena, keep_bytes);

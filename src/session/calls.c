@@ -28,57 +28,75 @@ static int spill_body(piso_session *s, piso_writer *w) {
     return r;
 }
 
-/* unspill: takes back what spill_body did. */
-static void unspill(piso_session *s, piso_writer *w) {
-    const piso_span *span = &w->spans[--w->nspans];
-    piso__arena_release(s->channel->arena, span->offset, span->generation);
-}
-
-/* send_body: a frame with the writer's body and spans; the lock is held. On success the spans are the peer's. */
-static int send_body(piso_session *s, piso__frame *frame, piso_writer *w, bool spilled) {
-    frame->nspans = (uint16_t)w->nspans;
-    if (spilled)
-        frame->flags |= PISO__FRAME_BODY_SPAN;
-    if (s->release_count)
-        piso__session_flush_releases(s);
-    int r = piso__session_send(s, frame, w->spans, w->data, spilled ? 0 : w->size);
-    if (r == 0)
-        w->nspans = 0;
-    else if (spilled)
-        unspill(s, w);
-    return r;
-}
-
-static int prepare(piso_session *s, piso_writer *w, bool *ret_spilled) {
+/* begin: what can be done without the lock, then the lock, if it returns 0. `frame` gets what is known of the body. */
+static int begin(piso_session *s, piso__frame *frame, piso_writer *w) {
     int r = piso__session_check(s);
     if (r < 0 || w->error)
         return r < 0 ? r : w->error;
-    *ret_spilled = w->size > PISO_INLINE_BODY;
-    return *ret_spilled ? spill_body(s, w) : 0;
+    if (w->size > PISO_INLINE_BODY) {
+        if ((r = spill_body(s, w)) < 0)
+            return r;
+        frame->flags |= PISO__FRAME_BODY_SPAN;
+    }
+    frame->nspans = (uint16_t)w->nspans;
+    piso__session_lock(s);
+    return 0;
+}
+
+/* send_body: the frame with the writer's body and spans. */
+static int send_body(piso_session *s, const piso__frame *frame, const piso_writer *w) {
+    if (s->release_count)
+        piso__session_flush_releases(s);
+    bool spilled = frame->flags & PISO__FRAME_BODY_SPAN;
+    return piso__session_send(s, frame, w->spans, w->data, spilled ? 0 : w->size);
+}
+
+/* end: unlocks what begin locked. When the message has been sent the spans are the peer's; else the writer becomes
+ * what it was. */
+static int end(piso_session *s, const piso__frame *frame, piso_writer *w, int sent) {
+    if (sent == 0) {
+        w->nspans = 0;
+    } else if (frame->flags & PISO__FRAME_BODY_SPAN) {
+        const piso_span *span = &w->spans[--w->nspans];
+        piso__arena_release(s->channel->arena, span->offset, span->generation);
+    }
+    piso__session_unlock(s);
+    return sent;
 }
 
 /* ---- calls ---- */
 
+/* milliseconds_left: rounded up, so that the peer does not give up before we do; at least 1. */
 static uint32_t milliseconds_left(int64_t deadline_ns) {
-    int64_t left = (deadline_ns - piso_now_ns() + 999999) / 1000000;
-    return left < 1 ? 1 : left > UINT32_MAX ? UINT32_MAX : (uint32_t)left;
+    int64_t now = piso_now_ns();
+    int64_t left = deadline_ns > now ? (deadline_ns - now - 1) / 1000000 + 1 : 1;
+    return left < UINT32_MAX ? (uint32_t)left : UINT32_MAX;
+}
+
+/* add_call: gives the frame the id under which the answer will find the call. */
+static int add_call(piso_session *s, piso_call *call, piso__frame *frame) {
+    if (s->calls.live == PISO__MAX_OPEN_REQUESTS)
+        return -ENOBUFS;
+    frame->id = piso__slots_add(&s->calls, call);
+    return frame->id ? 0 : -ENOMEM;
 }
 
 int piso_session_call(piso_session *s, piso_call *call, uint32_t object, uint32_t method, unsigned flags,
                       int64_t deadline_ns, piso_writer *w) {
-    bool no_reply = (flags & PISO_CALL_NO_REPLY) != 0, spilled;
+    bool no_reply = (flags & PISO_CALL_NO_REPLY) != 0;
     if (flags & ~(unsigned)(PISO_CALL_KWARGS | PISO_CALL_NO_REPLY) || (!call && !no_reply))
         return -EINVAL;
-    int r = prepare(s, w, &spilled);
-    if (r < 0)
-        return r;
     piso__frame frame = {.type = PISO__FRAME_CALL, .flags = (uint8_t)flags, .object = object, .method = method};
     if (deadline_ns != PISO_NO_DEADLINE)
         frame.timeout_ms = milliseconds_left(deadline_ns);
-    piso__session_lock(s);
-    if (!no_reply)
-        frame.id = piso__slots_add(&s->calls, call);
-    r = no_reply || frame.id ? send_body(s, &frame, w, spilled) : -ENOMEM;
+    int r = begin(s, &frame, w);
+    if (r < 0)
+        return r;
+    r = atomic_load(&s->state); /* another thread may have closed it */
+    if (r == 0 && !no_reply)
+        r = add_call(s, call, &frame);
+    if (r == 0)
+        r = send_body(s, &frame, w);
     if (r < 0) {
         piso__slots_remove(&s->calls, frame.id);
     } else {
@@ -90,36 +108,24 @@ int piso_session_call(piso_session *s, piso_call *call, uint32_t object, uint32_
                 s->earliest_deadline = deadline_ns;
         }
     }
-    piso__session_unlock(s);
-    return r;
-}
-
-/* close_request: takes the peer's request off the open ones; false when it is not among them. */
-static bool close_request(piso_session *s, uint64_t request) {
-    uint32_t index = (uint32_t)request - 1;
-    if (index >= s->open_capacity || s->open_requests[index] != request)
-        return false;
-    s->open_requests[index] = 0;
-    return true;
+    return end(s, &frame, w, r);
 }
 
 int piso_session_reply(piso_session *s, uint64_t request, bool is_error, piso_writer *w) {
-    bool spilled;
-    int r = prepare(s, w, &spilled);
+    piso__frame frame = {.type = is_error ? PISO__FRAME_ERROR : PISO__FRAME_REPLY, .id = request};
+    int r = begin(s, &frame, w);
     if (r < 0)
         return r;
-    piso__frame frame = {.type = is_error ? PISO__FRAME_ERROR : PISO__FRAME_REPLY, .id = request};
-    piso__session_lock(s);
-    if (!close_request(s, request)) {
+    r = atomic_load(&s->state);
+    if (r == 0 && !piso__session_is_open(s, request))
         r = -ENOENT;
-        if (spilled)
-            unspill(s, w);
-    } else {
-        r = send_body(s, &frame, w, spilled);
+    if (r == 0)
+        r = send_body(s, &frame, w);
+    if (r == 0) {
+        s->open_requests[(uint32_t)request - 1] = 0;
         s->stats.replies_sent++;
     }
-    piso__session_unlock(s);
-    return r;
+    return end(s, &frame, w, r);
 }
 
 /* ---- giving up ---- */
@@ -139,7 +145,7 @@ static void forget_expired(piso_session *s, const piso_call *call) {
 }
 
 void piso_session_forget(piso_session *s, piso_call *call, bool cancel) {
-    if (call->id == 0 || s->fork_generation != piso__fork_generation())
+    if (piso__session_forked(s))
         return;
     piso__session_lock(s);
     if (call->id == EXPIRED_ID)
@@ -185,7 +191,7 @@ static void scan(piso_session *s, int64_t now) {
 }
 
 int64_t piso_session_expire(piso_session *s) {
-    if (s->fork_generation != piso__fork_generation())
+    if (piso__session_forked(s))
         return PISO_NO_DEADLINE;
     int64_t now = piso_now_ns();
     piso__session_lock(s);

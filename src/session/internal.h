@@ -1,8 +1,8 @@
 /* internal.h - the session object, shared by the files of this layer.
  *
- * One mutex guards everything private; it is held for a few hundred nanoseconds at most and never while a large
- * payload is copied. What is read without it is atomic: the state, the position that the next message is polled
- * at, and the counts of those who poll and sleep. */
+ * One mutex guards everything private. It is held for a few hundred nanoseconds, never while a payload is copied;
+ * longer only where the arena grows or is trimmed. What is read without it is atomic: the state, the position that
+ * the next message is polled at, and the counts of those who poll and sleep. */
 #ifndef PISO_SESSION_INTERNAL_H
 #define PISO_SESSION_INTERNAL_H
 
@@ -14,9 +14,9 @@
 #include "supervisor/process.h"
 #include "wire/frame.h"
 
-#define PISO__MAX_NAMES 65536u
+#define PISO__MAX_NAMES         65536u
 #define PISO__MAX_OPEN_REQUESTS (1u << 20)
-#define PISO__RELEASE_BATCH 64
+#define PISO__RELEASE_BATCH     64
 
 /* A message that found the ring full; they leave in order. */
 typedef struct piso__queued {
@@ -38,7 +38,6 @@ struct piso_session {
     piso__channel *channel;
     piso_process *process; /* NULL in the child and in pairs */
     int epoll_fd;
-    bool watches_socket;   /* the child: the socket's hang-up is the host's end */
     bool handshaken, peer_gone, quiet;
     _Atomic int state;
 
@@ -67,17 +66,25 @@ struct piso_session {
     _Atomic uint32_t pollers, sleepers;
     _Atomic uint32_t spin_budget_ns, spin_misses;
     _Atomic bool spin_allowed;
-    int64_t cpu_checked_ns;
+    _Atomic int64_t cpu_checked_ns;
 
     piso_stats stats;
     uint8_t scratch[PISO__RING_MESSAGE_MAX]; /* where messages are taken to */
 };
 
+/* piso__session_forked: whether this process only has a copy: no mapping, and a lock that may be held for ever. */
+static inline bool piso__session_forked(const piso_session *s) {
+    return PISO__UNLIKELY(s->fork_generation != piso__fork_generation());
+}
+
 /* piso__session_check: 0, or why nothing can be sent: the state, or PISO_EFORKED. */
 static inline int piso__session_check(const piso_session *s) {
-    if (PISO__UNLIKELY(s->fork_generation != piso__fork_generation()))
-        return PISO_EFORKED;
-    return atomic_load_explicit(&s->state, memory_order_acquire);
+    return piso__session_forked(s) ? PISO_EFORKED : atomic_load_explicit(&s->state, memory_order_acquire);
+}
+
+/* piso__session_end_fd: readable when the peer has ended: its process, where we know it, or the socket's hang-up. */
+static inline int piso__session_end_fd(const piso_session *s) {
+    return s->process ? piso__process_exit_fd(s->process) : s->channel->socket_fd;
 }
 
 static inline void piso__session_lock(piso_session *s) {
@@ -88,6 +95,12 @@ static inline void piso__session_unlock(piso_session *s) {
     pthread_mutex_unlock(&s->lock);
 }
 
+/* piso__session_is_open: whether the peer waits for an answer to its request. Needs the lock. */
+static inline bool piso__session_is_open(const piso_session *s, uint64_t request) {
+    uint32_t index = (uint32_t)request - 1; /* 0 becomes a huge index */
+    return index < s->open_capacity && s->open_requests[index] == request;
+}
+
 /* piso__forgotten: stands in the table for a call that nobody waits for, until its reply comes: the peer still has
  * the request open, so its id must not be used again. */
 extern piso_call piso__forgotten;
@@ -95,12 +108,14 @@ extern piso_call piso__forgotten;
 /* All of these need the lock. */
 
 /* piso__session_send: one message, through the ring or behind what waits for it. 0, -ENOMEM, PISO_EPROTO. */
-int piso__session_send(piso_session *s, const piso__frame *frame, const piso_span *spans, const void *body, size_t size);
+int piso__session_send(piso_session *s, const piso__frame *frame, const piso_span *spans, const void *body,
+                       size_t size);
 /* piso__session_flush_queue: sends what waits, as far as there is room. */
 void piso__session_flush_queue(piso_session *s);
 /* piso__session_flush_releases: sends the batch, if there is one. */
 void piso__session_flush_releases(piso_session *s);
-/* piso__session_fail: the session ends with this code; the first one stays. */
+/* piso__session_fail: the session ends with this code; the first one stays. The peer and all who sleep here are
+ * told. */
 void piso__session_fail(piso_session *s, int error);
 /* piso__session_queue_release: notes that a span of the peer's is no longer used. */
 void piso__session_queue_release(piso_session *s, const piso_span *span);

@@ -99,6 +99,8 @@ int piso__session_define(piso_session *s, uint32_t number, const uint8_t *text, 
 
 const char *piso_session_name(piso_session *s, uint32_t number, size_t *ret_size, void ***ret_slot) {
     const char *text = NULL;
+    if (piso__session_forked(s))
+        return NULL;
     piso__session_lock(s);
     if (number < s->peer_name_count) {
         piso__name *name = s->peer_names[number];

@@ -9,14 +9,16 @@
 
 /* ---- spans and bodies ---- */
 
-/* A message in the scratch buffer, split. */
+/* A message in the scratch buffer, split. Where the body is in shared memory, its copy is made without the lock, when
+ * the scratch buffer belongs to the next message already: shared_body is all that is needed for it. */
 typedef struct message {
     piso__frame frame;
     const uint8_t *spans, *body;
     size_t body_size;
+    piso_span shared_body; /* length 0: none */
 } message;
 
-/* load_spans: copies the spans, without that of the body, and checks them all. */
+/* load_spans: copies the spans and checks them. */
 static int load_spans(const piso_session *s, const message *m, piso_span *spans) {
     for (uint32_t i = 0; i < m->frame.nspans; i++) {
         piso_span span;
@@ -29,14 +31,14 @@ static int load_spans(const piso_session *s, const message *m, piso_span *spans)
 }
 
 /* place: room for spans and body: in the event where the body is small, else in one heap block. */
-static int place(const message *m, size_t body_size, piso_event *event, uint8_t **ret_body) {
+static int place(const message *m, piso_event *event, uint8_t **ret_body) {
     size_t spans_size = m->frame.nspans * sizeof(piso_span);
     event->heap = NULL;
     event->spans = NULL;
     *ret_body = event->inline_body;
-    if (spans_size == 0 && body_size <= PISO_EVENT_INLINE)
+    if (spans_size == 0 && m->body_size <= PISO_EVENT_INLINE)
         return 0;
-    uint8_t *heap = malloc(spans_size + body_size);
+    uint8_t *heap = malloc(spans_size + m->body_size);
     if (!heap)
         return -ENOMEM;
     event->heap = heap;
@@ -46,33 +48,40 @@ static int place(const message *m, size_t body_size, piso_event *event, uint8_t 
 }
 
 /* load: fills body and spans of an event from a message. */
-static int load(piso_session *s, const message *m, piso_event *event) {
-    bool in_span = (m->frame.flags & PISO__FRAME_BODY_SPAN) != 0;
-    piso_span last;
-    size_t size = m->body_size;
-    if (in_span) {
-        piso__span_decode(m->spans + (m->frame.nspans - 1) * PISO__SPAN_SIZE, &last);
-        if (!piso__arena_check(&s->channel->peer, &last))
+static int load(piso_session *s, message *m, piso_event *event) {
+    piso_span shared = {.length = 0};
+    if (m->frame.flags & PISO__FRAME_BODY_SPAN) {
+        piso__span_decode(m->spans + --m->frame.nspans * PISO__SPAN_SIZE, &shared);
+        if (!piso__arena_check(&s->channel->peer, &shared))
             return PISO_EPROTO;
-        size = last.length;
+        m->body_size = shared.length;
     }
     uint8_t *body;
-    int r = place(m, size, event, &body);
+    int r = place(m, event, &body);
     if (r == 0 && m->frame.nspans)
         r = load_spans(s, m, event->spans);
     if (r < 0) {
         free(event->heap);
         return r;
     }
-    memcpy(body, in_span ? s->channel->peer.base + last.offset : m->body, size);
-    if (in_span)
-        piso__session_queue_release(s, &last);
-    event->nspans = m->frame.nspans - in_span;
-    s->stats.spans_held += event->nspans;
+    if (shared.length)
+        m->shared_body = shared;
+    else
+        memcpy(body, m->body, m->body_size);
+    s->stats.spans_held += m->frame.nspans;
+    event->nspans = m->frame.nspans;
     event->body = body;
-    event->body_size = size;
+    event->body_size = m->body_size;
     event->session = s;
     return 0;
+}
+
+/* copy_shared_body: the rest of load, without the lock. */
+static void copy_shared_body(piso_session *s, const message *m, piso_event *event) {
+    memcpy((uint8_t *)event->body, s->channel->peer.base + m->shared_body.offset, event->body_size);
+    piso__session_lock(s);
+    piso__session_queue_release(s, &m->shared_body);
+    piso__session_unlock(s);
 }
 
 /* drop: releases the spans of a message that nobody waits for. */
@@ -111,7 +120,7 @@ static int open_request(piso_session *s, uint64_t id) {
     return 0;
 }
 
-static int receive_call(piso_session *s, const message *m, piso_event *event) {
+static int receive_call(piso_session *s, message *m, piso_event *event) {
     bool no_reply = (m->frame.flags & PISO_CALL_NO_REPLY) != 0;
     int r = no_reply ? 0 : open_request(s, m->frame.id);
     if (r == 0)
@@ -130,7 +139,7 @@ static int receive_call(piso_session *s, const message *m, piso_event *event) {
     return 1;
 }
 
-static int receive_reply(piso_session *s, const message *m, piso_event *event) {
+static int receive_reply(piso_session *s, message *m, piso_event *event) {
     piso_call *call = piso__slots_get(&s->calls, m->frame.id);
     if (!call)
         return PISO_EPROTO;
@@ -150,8 +159,7 @@ static int receive_reply(piso_session *s, const message *m, piso_event *event) {
 }
 
 static int receive_cancel(piso_session *s, const message *m, piso_event *event) {
-    uint32_t index = (uint32_t)m->frame.id - 1;
-    if (index >= s->open_capacity || s->open_requests[index] != m->frame.id)
+    if (!piso__session_is_open(s, m->frame.id))
         return 0; /* answered meanwhile */
     event->type = PISO_EVENT_CANCEL;
     event->id = m->frame.id;
@@ -172,23 +180,22 @@ static int receive_releases(piso_session *s, const message *m) {
     return 0;
 }
 
-static int receive(piso_session *s, size_t size, piso_event *event) {
-    message m;
-    int r = piso__frame_decode(s->scratch, size, &m.frame, &m.spans, &m.body, &m.body_size);
+static int receive(piso_session *s, size_t size, message *m, piso_event *event) {
+    int r = piso__frame_decode(s->scratch, size, &m->frame, &m->spans, &m->body, &m->body_size);
     if (r < 0)
         return r;
-    switch (m.frame.type) {
+    switch (m->frame.type) {
     case PISO__FRAME_CALL:
-        return receive_call(s, &m, event);
+        return receive_call(s, m, event);
     case PISO__FRAME_REPLY:
     case PISO__FRAME_ERROR:
-        return receive_reply(s, &m, event);
+        return receive_reply(s, m, event);
     case PISO__FRAME_CANCEL:
-        return receive_cancel(s, &m, event);
+        return receive_cancel(s, m, event);
     case PISO__FRAME_RELEASE:
-        return receive_releases(s, &m);
+        return receive_releases(s, m);
     case PISO__FRAME_DEFINE:
-        return piso__session_define(s, m.frame.method, m.body, m.body_size);
+        return piso__session_define(s, m->frame.method, m->body, m->body_size);
     default: /* PISO__FRAME_GOODBYE */
         s->peer_gone = true;
         return 0;
@@ -216,7 +223,7 @@ static int64_t take_message(piso_session *s) {
 }
 
 /* next_live: the next event of a working session. */
-static int next_live(piso_session *s, piso_event *event) {
+static int next_live(piso_session *s, message *m, piso_event *event) {
     for (;;) {
         /* read before the ring: what the process sent before it ended is there by now */
         bool ended = s->peer_gone || (s->process && piso__process_ended(s->process));
@@ -226,7 +233,7 @@ static int next_live(piso_session *s, piso_event *event) {
                 piso__session_fail(s, PISO_EDIED);
             return 0;
         }
-        int r = size < 0 ? (int)size : receive(s, (size_t)size, event);
+        int r = size < 0 ? (int)size : receive(s, (size_t)size, m, event);
         if (r > 0)
             return r;
         if (r < 0) {
@@ -248,70 +255,77 @@ static int fail_event(piso_session *s, piso_call *call, int error, piso_event *e
     return 1;
 }
 
-/* fall_silent: the descriptor must not wake anybody any more: the peer's end would do so for ever. */
+/* fall_silent: the descriptor must not wake anybody any more: the peer's end would do so for ever. Those who sleep
+ * still have to hear of it: they clear the bell, one after another (piso_session_sleep_end). */
 static void fall_silent(piso_session *s) {
     if (s->quiet)
         return;
     s->quiet = true;
-    piso__event_clear(s->channel->rx_bell);
-    if (s->process)
-        piso__epoll_remove(s->epoll_fd, piso__process_exit_fd(s->process));
-    if (s->watches_socket)
-        piso__epoll_remove(s->epoll_fd, s->channel->socket_fd);
+    piso__epoll_remove(s->epoll_fd, piso__session_end_fd(s));
+    if (atomic_load(&s->sleepers) == 0)
+        piso__event_clear(s->channel->rx_bell);
+}
+
+/* next_failed: the next call that ends with a session that has failed, then the reason. */
+static int next_failed(piso_session *s, piso_event *event) {
+    int state = atomic_load(&s->state);
+    piso_call *call;
+    while ((call = piso__slots_take_any(&s->calls)) == &piso__forgotten)
+        ;
+    if (call)
+        return fail_event(s, call, state, event);
+    fall_silent(s);
+    return state;
 }
 
 int piso_session_next(piso_session *s, piso_event *ret_event) {
-    if (s->fork_generation != piso__fork_generation())
+    if (piso__session_forked(s))
         return PISO_EFORKED;
-    if (!piso_session_ready(s) && !atomic_load_explicit(&s->has_queue, memory_order_relaxed))
+    if (!piso_session_ready(s))
         return 0;
-    piso__session_lock(s);
+    message m = {.shared_body.length = 0};
     int r = 0;
-    if (s->queue_head && atomic_load(&s->state) == 0)
+    piso__session_lock(s);
+    if (s->queue_head)
         piso__session_flush_queue(s);
     if (s->expired_count)
         r = fail_event(s, s->expired[--s->expired_count], -ETIMEDOUT, ret_event);
-    if (r == 0 && atomic_load(&s->state) == 0)
-        r = next_live(s, ret_event);
-    int state = atomic_load(&s->state);
-    if (r == 0 && state != 0) {
-        piso_call *call;
-        while ((call = piso__slots_take_any(&s->calls)) == &piso__forgotten)
-            ;
-        if (call) {
-            r = fail_event(s, call, state, ret_event);
-        } else {
-            fall_silent(s);
-            r = state;
-        }
-    }
-    atomic_store_explicit(&s->attention, state != 0 || s->expired_count > 0 || s->peer_gone, memory_order_release);
+    else if (atomic_load(&s->state) == 0)
+        r = next_live(s, &m, ret_event);
+    bool failed = atomic_load(&s->state) != 0;
+    if (r == 0 && failed)
+        r = next_failed(s, ret_event);
+    atomic_store_explicit(&s->attention, failed || s->expired_count > 0 || s->peer_gone, memory_order_release);
     piso__session_unlock(s);
+    if (m.shared_body.length)
+        copy_shared_body(s, &m, ret_event);
     return r;
 }
 
+/* release_rest: gives back the spans that nobody has taken. */
+static void release_rest(piso_event *event) {
+    piso_session *s = event->session;
+    piso__session_lock(s);
+    for (uint32_t i = 0; i < event->nspans; i++)
+        if (event->spans[i].segment != TAKEN) {
+            s->stats.spans_held--;
+            piso__session_queue_release(s, &event->spans[i]);
+        }
+    piso__session_unlock(s);
+}
+
 void piso_event_fini(piso_event *event) {
-    if (event->nspans) {
-        piso__session_lock(event->session);
-        for (uint32_t i = 0; i < event->nspans; i++)
-            if (event->spans[i].segment != TAKEN)
-                piso__session_queue_release(event->session, &event->spans[i]);
-        event->session->stats.spans_held -= event->nspans;
-        piso__session_unlock(event->session);
-        event->nspans = 0;
-    }
-    if (event->heap)
-        free(event->heap);
+    if (event->nspans && !piso__session_forked(event->session))
+        release_rest(event);
+    event->nspans = 0;
+    free(event->heap);
     event->heap = NULL;
 }
 
 void *piso_event_take_span(piso_event *event, uint32_t index, piso_span *ret_span) {
-    if (index >= event->nspans || event->spans[index].segment == TAKEN)
+    if (index >= event->nspans || event->spans[index].segment == TAKEN || piso__session_forked(event->session))
         return NULL;
     *ret_span = event->spans[index];
     event->spans[index].segment = TAKEN;
-    piso__session_lock(event->session);
-    event->session->stats.spans_held++; /* piso_session_release takes it off again */
-    piso__session_unlock(event->session);
     return event->session->channel->peer.base + ret_span->offset;
 }

@@ -47,6 +47,11 @@ piso_session *piso_session_ref(piso_session *s) {
 piso_session *piso_session_unref(piso_session *s) {
     if (!s || atomic_fetch_sub_explicit(&s->references, 1, memory_order_acq_rel) != 1)
         return NULL;
+    if (piso__session_forked(s)) {
+        if (pthread_mutex_trylock(&s->lock) != 0)
+            return NULL; /* the fork came in the middle of a change: what there is cannot be freed */
+        piso__session_unlock(s);
+    }
     piso_session_close(s);
     session_free(s);
     return NULL;
@@ -56,13 +61,13 @@ static void unref_session(piso_session **s) {
     *s = piso_session_unref(*s);
 }
 
-/* watch: the descriptor that loops wait for: the doorbell, and what tells of the peer's end (or -1). */
-static int watch(piso_session *s, int end_fd) {
+/* watch: the descriptor that loops wait for: the doorbell, and what tells of the peer's end. */
+static int watch(piso_session *s) {
     if ((s->epoll_fd = piso__epoll_create()) < 0)
         return s->epoll_fd;
     int r = piso__epoll_add(s->epoll_fd, s->channel->rx_bell, 0);
-    if (r == 0 && end_fd >= 0)
-        r = piso__epoll_add(s->epoll_fd, end_fd, 0);
+    if (r == 0)
+        r = piso__epoll_add(s->epoll_fd, piso__session_end_fd(s), 0);
     atomic_store(&s->spin_allowed, piso__cpu_count() > 1);
     s->cpu_checked_ns = piso_now_ns();
     return r;
@@ -79,7 +84,7 @@ int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session) {
     if (r == 0)
         r = piso__process_spawn(spawn, child_fd, &s->process);
     if (r == 0)
-        r = watch(s, piso__process_exit_fd(s->process));
+        r = watch(s);
     if (r < 0) {
         if (s->process)
             piso_process_kill(s->process, 9);
@@ -89,33 +94,40 @@ int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session) {
     return 0;
 }
 
-int piso_session_handshake(piso_session *s, int64_t timeout_ns) {
-    int64_t end = timeout_ns < 0 ? PISO_NO_DEADLINE : piso_now_ns() + timeout_ns;
-    for (;;) {
-        int r = piso__session_check(s);
-        if (r < 0 || s->handshaken)
-            return r;
-        /* looked at before the socket, so that an answer sent just before the end is not missed */
-        bool ended = s->process && piso__process_ended(s->process);
-        piso__session_lock(s);
+/* accept_child: 0; -EAGAIN when the child has not answered; PISO_EDIED when it hung up, with the session failed only
+ * once its process has ended, which comes right after: by then its last words are known. */
+static int accept_child(piso_session *s) {
+    /* looked at before the socket, so that an answer sent just before the end is not missed */
+    bool ended = piso__process_ended(s->process);
+    piso__session_lock(s);
+    int r = atomic_load(&s->state);
+    if (r == 0 && !s->handshaken)
         r = piso__channel_accept(s->channel);
-        s->handshaken = r == 0;
-        if (r == PISO_EPROTO || (r == -EAGAIN && ended))
-            piso__session_fail(s, r == PISO_EPROTO ? PISO_EPROTO : PISO_EDIED);
-        piso__session_unlock(s);
-        if (r == 0 || r == PISO_EPROTO)
-            return r;
-        if (ended)
-            return PISO_EDIED;
-        int64_t left = end == PISO_NO_DEADLINE ? -1 : end - piso_now_ns();
-        if (end != PISO_NO_DEADLINE && left <= 0)
+    if (r == -EAGAIN && ended)
+        r = PISO_EDIED;
+    if (r == 0)
+        s->handshaken = true;
+    else if (r == PISO_EPROTO || ended)
+        piso__session_fail(s, r);
+    piso__session_unlock(s);
+    return r;
+}
+
+int piso_session_handshake(piso_session *s, int64_t timeout_ns) {
+    int r = piso__session_check(s);
+    if (r < 0 || !s->process)
+        return r;
+    int64_t now = piso_now_ns(), end = timeout_ns < 0 || timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
+    while ((r = accept_child(s)) == -EAGAIN || (r == PISO_EDIED && piso__session_check(s) == 0)) {
+        int64_t left = end - piso_now_ns();
+        if (left <= 0)
             return -ETIMEDOUT;
-        /* a hang-up of the socket comes with the end of the process: that one has the last words */
-        int fds[2] = {r == PISO_EDIED ? -1 : s->channel->socket_fd, s->process ? piso__process_exit_fd(s->process) : -1};
+        int fds[2] = {piso__process_exit_fd(s->process), r == -EAGAIN ? s->channel->socket_fd : -1};
         r = piso__poll_in(fds, 2, left);
         if (r < 0)
             return r;
     }
+    return r;
 }
 
 int piso_session_attach(int channel_fd, piso_session **ret_session) {
@@ -125,8 +137,7 @@ int piso_session_attach(int channel_fd, piso_session **ret_session) {
     int r = piso__channel_attach(channel_fd, &s->channel);
     if (r < 0)
         return r;
-    s->watches_socket = s->handshaken = true;
-    r = watch(s, s->channel->socket_fd);
+    r = watch(s);
     if (r == 0)
         r = piso__watch_host(s->channel->socket_fd);
     if (r < 0)
@@ -148,12 +159,11 @@ int piso_session_pair(size_t arena_size, piso_session **ret_host, piso_session *
     piso__fd_steal(&child_fd);
     r = piso__channel_accept(host->channel);
     if (r == 0)
-        r = watch(host, -1);
+        r = watch(host);
     if (r == 0)
-        r = watch(child, -1);
+        r = watch(child);
     if (r < 0)
         return r;
-    host->handshaken = child->handshaken = true;
     *ret_host = piso__steal_pointer(&host);
     *ret_child = piso__steal_pointer(&child);
     return 0;
@@ -161,20 +171,23 @@ int piso_session_pair(size_t arena_size, piso_session **ret_host, piso_session *
 
 void piso__session_fail(piso_session *s, int error) {
     int working = 0;
-    atomic_compare_exchange_strong(&s->state, &working, error);
+    if (!atomic_compare_exchange_strong(&s->state, &working, error))
+        return;
     atomic_store_explicit(&s->attention, true, memory_order_release);
+    piso__event_signal(s->channel->rx_bell);
+    if (error != PISO_EDIED) {
+        piso__frame frame = {.type = PISO__FRAME_GOODBYE};
+        piso__session_send(s, &frame, NULL, NULL, 0);
+    }
 }
 
 void piso_session_close(piso_session *s) {
-    if (!s->channel || s->epoll_fd < 0 || piso__session_check(s) != 0)
+    if (s->epoll_fd < 0 || piso__session_forked(s)) /* half made, or not ours */
         return;
     piso__session_lock(s);
     piso__session_flush_releases(s);
-    piso__frame frame = {.type = PISO__FRAME_GOODBYE};
-    piso__session_send(s, &frame, NULL, NULL, 0);
     piso__session_fail(s, PISO_ECLOSED);
     piso__session_unlock(s);
-    piso__event_signal(s->channel->rx_bell); /* whoever waits here sees it */
 }
 
 int piso_session_state(const piso_session *s) {
@@ -186,6 +199,10 @@ piso_process *piso_session_process(piso_session *s) {
 }
 
 void piso_session_stats(piso_session *s, piso_stats *ret_stats) {
+    if (piso__session_forked(s)) {
+        *ret_stats = (piso_stats){0};
+        return;
+    }
     piso__session_lock(s);
     *ret_stats = s->stats;
     ret_stats->arena_live = piso__arena_live(s->channel->arena);

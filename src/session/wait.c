@@ -6,45 +6,65 @@
  *     sleep_begin  counts itself, arms, looks      sleep_end  uncounts, clears the bell, arms for the others
  *     poll_begin   counts itself, disarms          poll_end   uncounts, arms for sleepers if it was the last, looks
  *
- * The counts are atomic and change before the flag does, so in any order of two of these the later one finds the
- * other's count. An armed flag too many costs a system call; one too few would lose a wake-up. */
+ * The first two exclude each other by the lock: otherwise one that disarms because nobody sleeps could do so after
+ * another has begun to. The last two do without it: the counts are atomic and change before the flag does, so of two
+ * of these the later one finds the other's count, and who disarms is counted as polling until it has armed again. An
+ * armed flag too many costs a system call; one too few would lose a wake-up. */
 #include <errno.h>
 
 #include "session/internal.h"
 
-#define MAX_BUDGET_NS 50000u
-#define MIN_BUDGET_NS 2000u
-#define PATIENT_MISSES 4u      /* fruitless polls before the budget shrinks */
-#define PROBE_EVERY 64u        /* then, each time after so many, a full budget is tried again */
-#define EAGER_POLLS 64         /* without a pause between them */
+#define MAX_BUDGET_NS   50000u
+#define MIN_BUDGET_NS   2000u
+#define PATIENT_MISSES  4u  /* fruitless polls before the budget shrinks */
+#define PROBE_EVERY     64u /* then, each time after so many, a full budget is tried again */
+#define EAGER_POLLS     64  /* without a pause between them */
 #define POLLS_PER_CLOCK 16
-#define CPU_CHECK_NS 1000000000
+#define CPU_CHECK_NS    1000000000
 
-bool piso_session_ready(const piso_session *s) {
-    piso__ring_consumer probe = {
+/* probe: a consumer to look at the ring with, without the lock. One that is behind sees a message where there was one:
+ * it looks once too often. */
+static inline piso__ring_consumer probe(const piso_session *s) {
+    return (piso__ring_consumer){
         .shared = s->channel->rx.shared,
         .position = atomic_load_explicit(&s->poll_position, memory_order_relaxed),
     };
-    return piso__ring_ready(&probe) || PISO__UNLIKELY(atomic_load_explicit(&s->attention, memory_order_acquire)) ||
-           (s->process && piso__process_ended(s->process));
 }
 
-/* arm: only the ring's flag and a look; without the lock. */
+/* something_else: whether piso_session_next has work that is not a message. */
+static inline bool something_else(const piso_session *s) {
+    return PISO__UNLIKELY(atomic_load_explicit(&s->attention, memory_order_acquire)) ||
+           (s->process && PISO__UNLIKELY(piso__process_ended(s->process))) ||
+           (PISO__UNLIKELY(atomic_load_explicit(&s->has_queue, memory_order_relaxed)) &&
+            !piso__ring_wants_space(&s->channel->tx));
+}
+
+/* is_ready: piso_session_ready, where it is known that this process has the mapping. */
+static inline bool is_ready(const piso_session *s) {
+    piso__ring_consumer c = probe(s);
+    return piso__ring_ready(&c) || something_else(s);
+}
+
+bool piso_session_ready(const piso_session *s) {
+    return piso__session_forked(s) || is_ready(s);
+}
+
 static bool arm(piso_session *s) {
-    atomic_store(&s->channel->rx.shared->sleeping, 1);
-    return piso_session_ready(s);
+    piso__ring_consumer c = probe(s);
+    return piso__ring_arm(&c) || something_else(s);
 }
 
 void piso_session_poll_begin(piso_session *s) {
     atomic_fetch_add(&s->pollers, 1);
-    if (PISO__UNLIKELY(atomic_load(&s->sleepers)))
+    if (PISO__UNLIKELY(atomic_load(&s->sleepers)) && !piso__session_forked(s))
         piso__ring_disarm(&s->channel->rx);
 }
 
 int piso_session_poll_end(piso_session *s) {
-    if (atomic_fetch_sub(&s->pollers, 1) == 1 && PISO__UNLIKELY(atomic_load(&s->sleepers)))
-        return arm(s);
-    return piso_session_ready(s);
+    bool last = atomic_fetch_sub(&s->pollers, 1) == 1;
+    if (piso__session_forked(s))
+        return 1; /* piso_session_next tells */
+    return last && PISO__UNLIKELY(atomic_load(&s->sleepers)) ? arm(s) : is_ready(s);
 }
 
 /* ---- spinning ---- */
@@ -68,8 +88,10 @@ static void note_miss(piso_session *s) {
 }
 
 int piso_session_spin(piso_session *s) {
+    if (piso__session_forked(s))
+        return 1;
     for (int i = 0; i < EAGER_POLLS; i++)
-        if (piso_session_ready(s)) {
+        if (is_ready(s)) {
             note_hit(s);
             return 1;
         }
@@ -78,7 +100,7 @@ int piso_session_spin(piso_session *s) {
     int64_t end = piso_now_ns() + atomic_load_explicit(&s->spin_budget_ns, memory_order_relaxed);
     do {
         for (int i = 0; i < POLLS_PER_CLOCK; i++) {
-            if (piso_session_ready(s)) {
+            if (is_ready(s)) {
                 note_hit(s);
                 return 1;
             }
@@ -92,26 +114,24 @@ int piso_session_spin(piso_session *s) {
 /* check_cpus: whether polling makes sense at all; looked at again before sleeping, once a second at most. */
 static void check_cpus(piso_session *s) {
     int64_t now = piso_now_ns();
-    if (now - s->cpu_checked_ns < CPU_CHECK_NS)
+    if (now - atomic_load_explicit(&s->cpu_checked_ns, memory_order_relaxed) < CPU_CHECK_NS)
         return;
-    s->cpu_checked_ns = now;
+    atomic_store_explicit(&s->cpu_checked_ns, now, memory_order_relaxed);
     atomic_store_explicit(&s->spin_allowed, piso__cpu_count() > 1, memory_order_relaxed);
 }
 
 /* ---- sleeping ---- */
 
 int piso_session_sleep_begin(piso_session *s) {
-    if (s->fork_generation != piso__fork_generation())
+    if (piso__session_forked(s))
         return PISO_EFORKED;
-    piso__session_lock(s);
     check_cpus(s);
-    if (atomic_load(&s->state) == 0) {
-        piso__session_flush_releases(s);
-        piso__session_flush_queue(s);
-        if (piso__ring_publish(&s->channel->rx)) {
-            s->stats.doorbells_rung++;
-            piso__event_signal(s->channel->tx_bell);
-        }
+    piso__session_lock(s);
+    piso__session_flush_releases(s);
+    piso__session_flush_queue(s);
+    if (piso__ring_publish(&s->channel->rx)) {
+        s->stats.doorbells_rung++;
+        piso__event_signal(s->channel->tx_bell);
     }
     atomic_fetch_add(&s->sleepers, 1);
     bool ready = arm(s);
@@ -119,31 +139,33 @@ int piso_session_sleep_begin(piso_session *s) {
     return ready;
 }
 
-/* look_at_socket: in the child, whether the host has hung up. */
+/* look_at_socket: woken for no other reason: the peer may have hung up. A process of ours tells by itself. */
 static void look_at_socket(piso_session *s) {
-    if (s->watches_socket && piso__poll_in(&s->channel->socket_fd, 1, 0) > 0) {
-        piso__session_lock(s);
+    if (!s->process && piso__poll_in(&s->channel->socket_fd, 1, 0) > 0) {
         s->peer_gone = true;
         atomic_store_explicit(&s->attention, true, memory_order_release);
-        piso__session_unlock(s);
     }
 }
 
 void piso_session_sleep_end(piso_session *s) {
-    if (s->fork_generation != piso__fork_generation())
+    if (piso__session_forked(s))
         return;
-    uint32_t others = atomic_fetch_sub(&s->sleepers, 1) - 1;
+    piso__session_lock(s);
+    bool others = atomic_fetch_sub(&s->sleepers, 1) > 1;
     piso__event_clear(s->channel->rx_bell);
-    if (others && atomic_load(&s->pollers) == 0)
-        arm(s); /* what is there already is for the caller, who is awake */
-    else if (!others)
+    if (!others)
         piso__ring_disarm(&s->channel->rx);
-    if (!piso_session_ready(s))
+    else if (atomic_load(&s->state) != 0)
+        piso__event_signal(s->channel->rx_bell); /* the next one hears of the failure */
+    else if (atomic_load(&s->pollers) == 0)
+        arm(s); /* what is there already is for the caller, who is awake */
+    if (!is_ready(s))
         look_at_socket(s);
+    piso__session_unlock(s);
 }
 
 int piso_session_fd(piso_session *s) {
-    return s->epoll_fd;
+    return piso__session_forked(s) ? PISO_EFORKED : s->epoll_fd;
 }
 
 int piso_session_wait(piso_session *s, int extra_fd, int64_t timeout_ns) {

@@ -1,0 +1,168 @@
+/* session_tools.h - what the tests of the session share: two ends in one process, short ways to call and answer. */
+#ifndef PISO_TESTS_SESSION_TOOLS_H
+#define PISO_TESTS_SESSION_TOOLS_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <dirent.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "session/internal.h"
+
+#define SMALL_ARENA ((size_t)64 << 20)
+#define SECOND      INT64_C(1000000000)
+#define LONG_ENOUGH (30 * SECOND) /* for what happens at once unless it is broken */
+
+typedef struct ends {
+    piso_session *host, *child;
+} ends;
+
+static inline ends open_pair(void) {
+    ends e;
+    assert_int_equal(piso_session_pair(SMALL_ARENA, &e.host, &e.child), 0);
+    return e;
+}
+
+static inline void close_pair(ends *e) {
+    e->host = piso_session_unref(e->host);
+    e->child = piso_session_unref(e->child);
+}
+
+static inline int count_fds(void) {
+    int n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
+}
+
+static inline piso_stats stats_of(piso_session *s) {
+    piso_stats stats;
+    piso_session_stats(s, &stats);
+    return stats;
+}
+
+/* ---- sending ---- */
+
+/* send_call: a call of method 5 of object 4 with an integer; what piso_session_call returns. */
+static inline int send_call(piso_session *s, piso_call *call, int64_t value, int64_t deadline_ns) {
+    piso_writer w;
+    piso_writer_init(&w);
+    piso_write_int(&w, value);
+    int r = piso_session_call(s, call, 4, 5, call ? 0 : PISO_CALL_NO_REPLY, deadline_ns, &w);
+    piso_writer_fini(&w);
+    return r;
+}
+
+static inline int send_reply(piso_session *s, uint64_t request, int64_t value) {
+    piso_writer w;
+    piso_writer_init(&w);
+    piso_write_int(&w, value);
+    int r = piso_session_reply(s, request, false, &w);
+    piso_writer_fini(&w);
+    return r;
+}
+
+/* add_buffer: a shared buffer full of `value`, as the next span of the writer. */
+static inline void add_buffer(piso_session *s, piso_writer *w, size_t size, int value) {
+    piso_span span;
+    void *data;
+    assert_int_equal(piso_session_alloc(s, size, &span, &data), 0);
+    memset(data, value, size);
+    assert_true(piso_writer_add_span(w, &span) >= 0);
+}
+
+/* send_buffers: a call (or, with a request, its answer) that carries `count` buffers. */
+static inline void send_buffers(piso_session *s, piso_call *call, uint64_t request, int count, size_t size) {
+    piso_writer w;
+    piso_writer_init(&w);
+    piso_write_nil(&w);
+    for (int i = 0; i < count; i++)
+        add_buffer(s, &w, size, i);
+    int r = request ? piso_session_reply(s, request, false, &w)
+                    : piso_session_call(s, call, 0, 0, call ? 0 : PISO_CALL_NO_REPLY, PISO_NO_DEADLINE, &w);
+    assert_int_equal(r, 0);
+    assert_int_equal(w.nspans, 0);
+    piso_writer_fini(&w);
+}
+
+/* ---- receiving ---- */
+
+/* take: the next event, which is there and of this type. The caller ends it. */
+static inline void take(piso_session *s, piso_event_type type, piso_event *ret_event) {
+    assert_int_equal(piso_session_next(s, ret_event), 1);
+    assert_int_equal(ret_event->type, type);
+}
+
+static inline int64_t integer_in(const piso_event *event) {
+    piso_reader reader = {event->body, event->body + event->body_size};
+    piso_item item;
+    assert_int_equal(piso_read(&reader, &item), 1);
+    assert_int_equal(item.kind, PISO_INT);
+    return item.as.integer;
+}
+
+/* take_request: its id; the request carries `value`. */
+static inline uint64_t take_request(piso_session *s, int64_t value) {
+    piso_event event;
+    take(s, PISO_EVENT_REQUEST, &event);
+    assert_int_equal(integer_in(&event), value);
+    piso_event_fini(&event);
+    return event.id;
+}
+
+static inline void take_result(piso_session *s, const piso_call *call, int64_t value) {
+    piso_event event;
+    take(s, PISO_EVENT_REPLY, &event);
+    assert_ptr_equal(event.call, call);
+    assert_int_equal(call->id, 0);
+    assert_int_equal(integer_in(&event), value);
+    piso_event_fini(&event);
+}
+
+static inline void take_failure(piso_session *s, const piso_call *call, int error) {
+    piso_event event;
+    take(s, PISO_EVENT_FAILED, &event);
+    assert_ptr_equal(event.call, call);
+    assert_int_equal(call->id, 0);
+    assert_int_equal(event.error, error);
+    piso_event_fini(&event);
+}
+
+static inline void expect_nothing(piso_session *s) {
+    piso_event event;
+    assert_int_equal(piso_session_next(s, &event), 0);
+}
+
+/* expect_end: nothing comes any more, for this reason. */
+static inline void expect_end(piso_session *s, int error) {
+    piso_event event;
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(piso_session_next(s, &event), error);
+    assert_int_equal(piso_session_state(s), error);
+}
+
+static inline bool is_readable(piso_session *s) {
+    int fd = piso_session_fd(s);
+    return piso__poll_in(&fd, 1, 0) != 0;
+}
+
+/* await: the next event, whenever it comes: what piso_session_next returns, or 0 if nothing did in time. */
+static inline int await(piso_session *s, piso_event *ret_event) {
+    for (;;) {
+        int r = piso_session_next(s, ret_event);
+        if (r != 0)
+            return r;
+        r = piso_session_wait(s, -1, LONG_ENOUGH);
+        if (r <= 0 && r != -EINTR)
+            return r;
+    }
+}
+
+#endif
