@@ -199,7 +199,8 @@ PISO_API int piso_session_state(const piso_session *s);
 /* piso_session_process: the child's process, borrowed; NULL on the child's side and for pairs. */
 PISO_API piso_process *piso_session_process(piso_session *s);
 PISO_API int piso_process_pid(const piso_process *p);
-/* piso_process_wait: 1 and the status when it has ended, 0 when timeout_ns (-1: for ever) went by first. */
+/* piso_process_wait: 1 and the status when it has ended, 0 when timeout_ns (-1: for ever) went by first, -EINTR
+ * (call again). */
 PISO_API int piso_process_wait(piso_process *p, int64_t timeout_ns, piso_exit *ret_exit);
 /* piso_process_kill: sends a signal to the process group of the child; -ESRCH when it has ended. */
 PISO_API int piso_process_kill(piso_process *p, int signal);

@@ -3,13 +3,12 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "os/os.h"
 
-#define CONTROL_SIZE (2 * sizeof(piso__ring_shared))
+#define CONTROL_SIZE     (2 * sizeof(piso__ring_shared))
 #define SMALLEST_DEFAULT ((uint64_t)1 << 30)
-#define FD_COUNT 5
+#define FD_COUNT         5
 
 /* The packet that both sides send once. The host's carries the descriptors, in the order of fd_list. */
 typedef struct hello {
@@ -152,6 +151,14 @@ int piso__channel_accept(piso__channel *c) {
     return r;
 }
 
+/* memory_fits: whether the descriptors that came are what the greeting says. */
+static bool memory_fits(const piso__channel *c) {
+    bool is_power = (c->arena_size & (c->arena_size - 1)) == 0;
+    return is_power && c->arena_size >= PISO__ARENA_MIN_SIZE && piso__memfd_check(c->control_fd, CONTROL_SIZE) == 0 &&
+           piso__memfd_check(c->arena_fds[0], c->arena_size) == 0 &&
+           piso__memfd_check(c->arena_fds[1], c->arena_size) == 0;
+}
+
 int piso__channel_attach(int socket_fd, piso__channel **ret_channel) {
     piso__cleanup(close_channel) piso__channel *c = channel_new();
     if (!c)
@@ -168,8 +175,7 @@ int piso__channel_attach(int socket_fd, piso__channel **ret_channel) {
     c->tx_bell = fds[4];
     c->arena_size = greeting.arena_size;
     hello expected = make_hello(greeting.arena_size);
-    if (memcmp(&greeting, &expected, sizeof greeting) != 0 || piso__memfd_check(c->control_fd, CONTROL_SIZE) < 0 ||
-        piso__memfd_check(c->arena_fds[0], c->arena_size) < 0 || piso__memfd_check(c->arena_fds[1], c->arena_size) < 0)
+    if (memcmp(&greeting, &expected, sizeof greeting) != 0 || !memory_fits(c))
         return PISO_EPROTO;
     r = map_all(c);
     if (r == 0)

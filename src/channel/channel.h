@@ -17,16 +17,16 @@
 #include "memory/arena.h"
 #include "memory/ring.h"
 
-#define PISO__CHANNEL_MAGIC 0x4f534950u /* "PISO" */
+#define PISO__CHANNEL_MAGIC   0x4f534950u /* "PISO" */
 #define PISO__CHANNEL_VERSION 1u
 
 typedef struct piso__channel {
     piso__ring_producer tx;
     piso__ring_consumer rx;
-    piso__arena *arena;         /* buffers this side sends */
-    piso__arena_view peer;      /* buffers the peer sends */
-    int tx_bell, rx_bell;       /* eventfds: ring the peer's; ours */
-    int socket_fd;              /* hang-up: the peer's process (or everything holding it) is gone */
+    piso__arena *arena;    /* buffers this side sends */
+    piso__arena_view peer; /* buffers the peer sends */
+    int tx_bell, rx_bell;  /* eventfds: ring the peer's; ours */
+    int socket_fd;         /* hang-up: the peer's process (or everything holding it) is gone */
     /* private */
     int control_fd, arena_fds[2]; /* [0]: host sends, [1]: child sends */
     void *control;

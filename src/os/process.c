@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -18,7 +19,7 @@
 #define PIDFD_SIGNAL_PROCESS_GROUP (1UL << 2)
 #endif
 
-#define STACK_SIZE (256 * 1024)
+#define STACK_SIZE  (256 * 1024)
 #define PIPE_ATOMIC 4096
 
 /* ---- fork ---- */
@@ -120,18 +121,29 @@ ssize_t piso__read(int fd, void *buffer, size_t size) {
     return n < 0 ? -errno : n;
 }
 
+static bool is_file(int fd) {
+    struct stat st;
+    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+/* write_now: a write to something that poll calls ready. Another writer may have been quicker, hence NOWAIT. A file
+ * never waits for a reader, and some (like pipes before Linux 6.4) do not know NOWAIT: there, a plain write. */
+static ssize_t write_now(int fd, const void *data, size_t size) {
+    struct iovec part = {(void *)data, size};
+    ssize_t n = pwritev2(fd, &part, 1, -1, RWF_NOWAIT);
+    if (n < 0 && (errno == EOPNOTSUPP || is_file(fd)))
+        n = write(fd, data, size);
+    return n;
+}
+
 void piso__write_if_ready(int fd, const void *data, size_t size) {
     const uint8_t *from = data;
     while (size) {
         struct pollfd polled = {.fd = fd, .events = POLLOUT};
         if (poll(&polled, 1, 0) <= 0 || !(polled.revents & POLLOUT))
             return;
-        /* A pipe that is ready takes this much without blocking, unless another writer was quicker: hence NOWAIT,
-         * which other files, and pipes before Linux 6.4, do not know. */
-        struct iovec part = {(void *)from, size < PIPE_ATOMIC ? size : PIPE_ATOMIC};
-        ssize_t n = pwritev2(fd, &part, 1, -1, RWF_NOWAIT);
-        if (n < 0 && errno == EOPNOTSUPP)
-            n = write(fd, from, part.iov_len);
+        /* a pipe that is ready takes this much at once */
+        ssize_t n = write_now(fd, from, size < PIPE_ATOMIC ? size : PIPE_ATOMIC);
         if (n <= 0)
             return;
         from += n;

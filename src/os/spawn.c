@@ -23,12 +23,26 @@
 #define CLONE_PIDFD 0x00001000
 #endif
 
-#define CHILD_STACK (16 * 1024)
+#define CHILD_STACK     (16 * 1024)
 #define SIGNAL_SET_SIZE ((NSIG - 1) / 8) /* of the kernel's signal set */
-#define SCRATCH_FD 10                    /* first number out of the way of those that a program starts with */
+#define SCRATCH_FD      10               /* first number out of the way of those that a program starts with */
 
 /* Sanitizers would mark the child's frames in the shadow of a stack that is the parent's again after exec. */
 #define IN_CHILD __attribute__((no_sanitize_address, no_sanitize_thread))
+
+/* ThreadSanitizer's clone takes every child for a forked one and repairs "its" memory, which is ours; glibc's other
+ * name for the same function is left alone. */
+#if defined(__has_feature)
+#define HAS_THREAD_SANITIZER __has_feature(thread_sanitizer)
+#elif defined(__SANITIZE_THREAD__)
+#define HAS_THREAD_SANITIZER 1
+#else
+#define HAS_THREAD_SANITIZER 0
+#endif
+#if HAS_THREAD_SANITIZER
+int __clone(int (*function)(void *), void *stack, int flags, void *argument, ...);
+#define clone __clone
+#endif
 
 typedef struct spawn_job {
     const piso__spawn_options *options;

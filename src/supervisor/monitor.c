@@ -1,144 +1,173 @@
-/* monitor.c - the thread that waits for all children of this process (process.h, rules 2 to 4). */
+/* monitor.c - the thread that waits for all children of this process (process.h, rules 2 to 4).
+ *
+ * epoll names a process by its id in a table, not by its address: an event of a process that has been forgotten
+ * since, in the same batch or by another thread, finds nothing. */
 #include <signal.h>
 #include <unistd.h>
 
+#include "base/slots.h"
 #include "os/os.h"
 #include "supervisor/internal.h"
 
-/* What epoll tells us is the process; the lowest bit says that it is its stderr pipe. */
-#define PIPE_BIT 1u
-#define BATCH 16
+/* Says that an event is of the stderr pipe, not of the pidfd. No index of the table gets this far. */
+#define PIPE_BIT   ((uint64_t)1 << 31)
+#define BATCH      16
+#define FAIR_SHARE (64 << 10) /* bytes read from one pipe before others get their turn */
+#define LAST_WORDS (1 << 20)  /* the most that a pipe can hold for an unprivileged process */
 
+/* The lock guards the rest and is held for a few instructions; epoll_fd stays once the thread runs. */
 static struct {
     pthread_mutex_t lock;
     bool started;
-    uint32_t fork_generation;
     int epoll_fd;
+    piso__slots watched; /* a reference each */
 } monitor = {.lock = PTHREAD_MUTEX_INITIALIZER, .epoll_fd = -1};
 
-/* A forked process starts over: the thread is not there, and the lock may have been held by it. */
-static void forget_after_fork(void) {
-    static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
-    monitor.lock = fresh;
-    monitor.started = false;
+static void before_fork(void) {
+    pthread_mutex_lock(&monitor.lock);
+}
+
+static void after_fork(void) {
+    pthread_mutex_unlock(&monitor.lock);
+}
+
+/* after_fork_in_child: the thread is not there, and what it watched is not ours: start over when needed. */
+static void after_fork_in_child(void) {
+    piso_process *p;
+    while ((p = piso__slots_take_any(&monitor.watched)))
+        piso__process_unref(p);
+    piso__slots_fini(&monitor.watched);
     monitor.epoll_fd = piso__fd_close(monitor.epoll_fd);
+    monitor.started = false;
+    pthread_mutex_unlock(&monitor.lock);
 }
 
-__attribute__((constructor)) static void watch_forks(void) {
-    pthread_atfork(NULL, NULL, forget_after_fork);
+static void prepare(void) {
+    piso__slots_init(&monitor.watched);
+    pthread_atfork(before_fork, after_fork, after_fork_in_child);
 }
 
-/* keep_tail: appends to the ring of last words. */
-static void keep_tail(piso_process *p, const char *data, size_t size) {
-    pthread_mutex_lock(&p->lock);
-    for (size_t i = 0; i < size; i++)
-        p->tail[p->tail_written++ % PISO__STDERR_TAIL] = data[i];
-    pthread_mutex_unlock(&p->lock);
+/* find: a reference to the process with this id, or NULL. */
+static piso_process *find(uint64_t id) {
+    pthread_mutex_lock(&monitor.lock);
+    piso_process *p = piso__slots_get(&monitor.watched, id);
+    if (p)
+        piso__process_ref(p);
+    pthread_mutex_unlock(&monitor.lock);
+    return p;
 }
 
-static void close_pipe(piso_process *p) {
-    if (p->stderr_fd >= 0)
-        piso__epoll_remove(monitor.epoll_fd, p->stderr_fd);
-    p->stderr_fd = piso__fd_close(p->stderr_fd);
+static void forget(uint64_t id) {
+    pthread_mutex_lock(&monitor.lock);
+    piso_process *p = piso__slots_remove(&monitor.watched, id);
+    pthread_mutex_unlock(&monitor.lock);
+    piso__process_unref(p);
 }
 
-/* drain: takes what is in the pipe, at most `limit` bytes, so that a flood does not keep others waiting. */
+/* stop_watching: closes a descriptor of a process. Removed first: a forked copy would keep it in the set. */
+static void stop_watching(int *fd) {
+    if (*fd >= 0)
+        piso__epoll_remove(monitor.epoll_fd, *fd);
+    *fd = piso__fd_close(*fd);
+}
+
+/* drain: takes what is in the pipe, about `limit` bytes at most. Needs the process's lock. */
 static void drain(piso_process *p, size_t limit) {
     char buffer[4096];
-    while (p->stderr_fd >= 0 && limit > 0) {
+    for (size_t taken = 0; p->stderr_fd >= 0 && taken < limit;) {
         ssize_t n = piso__read(p->stderr_fd, buffer, sizeof buffer);
         if (n == -EAGAIN)
             return;
         if (n <= 0) {
-            close_pipe(p);
+            stop_watching(&p->stderr_fd);
             return;
         }
-        keep_tail(p, buffer, (size_t)n);
+        for (ssize_t i = 0; i < n; i++)
+            p->tail[p->tail_written++ % PISO__STDERR_TAIL] = buffer[i];
         if (p->echo)
             piso__write_if_ready(STDERR_FILENO, buffer, (size_t)n);
-        limit -= (size_t)n < limit ? (size_t)n : limit;
+        taken += (size_t)n;
     }
 }
 
-/* end: the process has ended: its last words, its status, its group, then everybody is told. */
+/* end: the pidfd is readable: last words, status, then everybody is told. False when it has not ended after all.
+ * The group goes first, while its unreaped leader still holds the number. */
 static bool end(piso_process *p) {
-    piso_exit status = {.known = false, .code = -1};
     pthread_mutex_lock(&p->lock);
-    int r = piso__reap(p->pidfd, &status);
-    if (r != 0) {
-        /* The group outlives its leader: grandchildren end with it. Its number cannot belong to another group
-         * while they live, and when none does there is nobody to hit. */
-        piso__kill_group(p->pid, SIGKILL);
-        p->status = status;
+    piso__kill_group(p->pidfd, p->pid, SIGKILL);
+    bool ended = piso__reap(p->pidfd, &p->status) != 0;
+    if (ended) {
+        stop_watching(&p->pidfd);
+        drain(p, LAST_WORDS);
+        stop_watching(&p->stderr_fd);
     }
     pthread_mutex_unlock(&p->lock);
-    if (r == 0)
-        return false;
-    drain(p, 1 << 20);
-    close_pipe(p);
-    piso__epoll_remove(monitor.epoll_fd, p->pidfd);
-    p->pidfd = piso__fd_close(p->pidfd);
-    atomic_store(&p->ended, true);
-    piso__event_signal(p->exit_fd);
-    return true;
+    if (ended) {
+        atomic_store_explicit(&p->ended, true, memory_order_release);
+        piso__event_signal(p->exit_fd);
+    }
+    return ended;
+}
+
+static void handle(uint64_t data) {
+    uint64_t id = data & ~PIPE_BIT;
+    piso__cleanup(piso__process_unrefp) piso_process *p = find(id);
+    if (!p)
+        return;
+    if (data & PIPE_BIT) {
+        pthread_mutex_lock(&p->lock);
+        drain(p, FAIR_SHARE);
+        pthread_mutex_unlock(&p->lock);
+    } else if (end(p)) {
+        forget(id);
+    }
 }
 
 static void *monitor_main(void *argument) {
     int epoll_fd = (int)(intptr_t)argument;
     for (;;) {
         uint64_t data[BATCH];
-        piso_process *ended = NULL;
         int n = piso__epoll_wait(epoll_fd, data, BATCH);
-        for (int i = 0; i < n; i++) {
-            piso_process *p = (piso_process *)(uintptr_t)(data[i] & ~(uint64_t)PIPE_BIT);
-            if (atomic_load(&p->ended))
-                continue; /* both its descriptors were in this batch */
-            if (data[i] & PIPE_BIT) {
-                drain(p, 1 << 16);
-            } else if (end(p)) {
-                p->next_ended = ended;
-                ended = p;
-            }
-        }
-        while (ended) { /* only now: a later event of the batch may name the same process */
-            piso_process *p = ended;
-            ended = p->next_ended;
-            piso__process_unref(p);
-        }
+        for (int i = 0; i < n; i++)
+            handle(data[i]);
     }
     return NULL;
 }
 
+/* start: the thread, if it does not run yet. Needs the monitor's lock. */
 static int start(void) {
     if (monitor.started)
         return 0;
     int fd = piso__epoll_create();
     if (fd < 0)
         return fd;
-    int r = piso__thread_start("piso-monitor", monitor_main, (void *)(intptr_t)fd);
-    if (r < 0) {
-        piso__fd_close(fd);
-        return r;
-    }
     monitor.epoll_fd = fd;
-    monitor.started = true;
-    return 0;
+    int r = piso__thread_start("piso-monitor", monitor_main, (void *)(intptr_t)fd);
+    if (r < 0)
+        monitor.epoll_fd = piso__fd_close(fd);
+    monitor.started = r == 0;
+    return r;
 }
 
 int piso__monitor_watch(piso_process *p) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, prepare);
     pthread_mutex_lock(&monitor.lock);
     int r = start();
-    int epoll_fd = monitor.epoll_fd;
+    uint64_t id = r == 0 ? piso__slots_add(&monitor.watched, p) : 0;
+    if (id)
+        piso__process_ref(p);
     pthread_mutex_unlock(&monitor.lock);
-    if (r < 0)
-        return r;
-    piso__process_ref(p);
-    r = piso__epoll_add(epoll_fd, p->stderr_fd, (uint64_t)(uintptr_t)p | PIPE_BIT);
+    if (!id)
+        return r < 0 ? r : -ENOMEM;
+    pthread_mutex_lock(&p->lock);
+    r = piso__epoll_add(monitor.epoll_fd, p->stderr_fd, id | PIPE_BIT);
     if (r == 0)
-        r = piso__epoll_add(epoll_fd, p->pidfd, (uint64_t)(uintptr_t)p);
-    if (r < 0) {
-        piso__epoll_remove(epoll_fd, p->stderr_fd);
-        piso__process_unref(p);
-    }
+        r = piso__epoll_add(monitor.epoll_fd, p->pidfd, id);
+    if (r < 0)
+        stop_watching(&p->stderr_fd);
+    pthread_mutex_unlock(&p->lock);
+    if (r < 0)
+        forget(id);
     return r;
 }

@@ -1,7 +1,5 @@
 /* process.c - see process.h: spawning, and what others may ask of a process. */
-#include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "os/os.h"
@@ -32,16 +30,15 @@ piso_process *piso__process_ref(piso_process *p) {
 piso_process *piso__process_unref(piso_process *p) {
     if (!p || atomic_fetch_sub(&p->references, 1) != 1)
         return NULL;
-    piso__fd_close(p->pidfd);
-    piso__fd_close(p->stderr_fd);
-    piso__fd_close(p->exit_fd);
-    pthread_mutex_destroy(&p->lock);
+    /* in a forked process the numbers may stand for something else by now, and the lock may be held for ever */
+    if (!is_foreign(p)) {
+        piso__fd_close(p->pidfd);
+        piso__fd_close(p->stderr_fd);
+        piso__fd_close(p->exit_fd);
+        pthread_mutex_destroy(&p->lock);
+    }
     free(p);
     return NULL;
-}
-
-static void unref_process(piso_process **p) {
-    *p = piso__process_unref(*p);
 }
 
 /* with_channel: the environment with PISO_FD added; freed by the caller, as one block. */
@@ -75,15 +72,19 @@ static int start(piso_process *p, const piso_spawn *spawn, int channel_fd) {
     if (null_fd < 0)
         return null_fd;
     piso__spawn_options options = {
-        .argv = spawn->argv, .envp = environment, .cwd = spawn->cwd,
-        .stdin_fd = null_fd, .stderr_fd = child_stderr, .channel_fd = channel_fd,
+        .argv = spawn->argv,
+        .envp = environment,
+        .cwd = spawn->cwd,
+        .stdin_fd = null_fd,
+        .stderr_fd = child_stderr,
+        .channel_fd = channel_fd,
     };
-    p->pid = piso__spawn(&options);
+    p->pid = piso__spawn(&options, &p->pidfd);
     return p->pid < 0 ? p->pid : 0;
 }
 
 int piso__process_spawn(const piso_spawn *spawn, int channel_fd, piso_process **ret_process) {
-    piso__cleanup(unref_process) piso_process *p = process_new(spawn->echo_stderr);
+    piso__cleanup(piso__process_unrefp) piso_process *p = process_new(spawn->echo_stderr);
     if (!p)
         return -ENOMEM;
     if ((p->exit_fd = piso__event_create()) < 0)
@@ -91,13 +92,10 @@ int piso__process_spawn(const piso_spawn *spawn, int channel_fd, piso_process **
     int r = start(p, spawn, channel_fd);
     if (r < 0)
         return r;
-    /* nobody but us waits for this pid, so it still names our child, even if that has ended */
-    p->pidfd = piso__pidfd_open(p->pid);
-    r = p->pidfd < 0 ? p->pidfd : piso__monitor_watch(p);
+    r = piso__monitor_watch(p);
     if (r < 0) {
-        piso__kill_group(p->pid, SIGKILL);
-        piso_exit status;
-        while (p->pidfd >= 0 && piso__reap(p->pidfd, &status) == 0)
+        piso__kill_group(p->pidfd, p->pid, SIGKILL);
+        while (piso__reap(p->pidfd, &p->status) == 0)
             piso__poll_in(&p->pidfd, 1, -1);
         return r;
     }
@@ -106,7 +104,7 @@ int piso__process_spawn(const piso_spawn *spawn, int channel_fd, piso_process **
 }
 
 int piso__process_exit_fd(const piso_process *p) {
-    return p->exit_fd;
+    return is_foreign(p) ? PISO_EFORKED : p->exit_fd;
 }
 
 bool piso__process_ended(const piso_process *p) {
@@ -114,7 +112,7 @@ bool piso__process_ended(const piso_process *p) {
 }
 
 int piso_process_pid(const piso_process *p) {
-    return p->pid;
+    return is_foreign(p) ? PISO_EFORKED : p->pid;
 }
 
 int piso_process_wait(piso_process *p, int64_t timeout_ns, piso_exit *ret_exit) {
@@ -123,7 +121,7 @@ int piso_process_wait(piso_process *p, int64_t timeout_ns, piso_exit *ret_exit) 
     if (!piso__process_ended(p)) {
         int r = piso__poll_in(&p->exit_fd, 1, timeout_ns);
         if (r <= 0)
-            return r == -EINTR ? 0 : r;
+            return r;
     }
     pthread_mutex_lock(&p->lock);
     *ret_exit = p->status;
@@ -135,8 +133,7 @@ int piso_process_kill(piso_process *p, int signal) {
     if (is_foreign(p))
         return PISO_EFORKED;
     pthread_mutex_lock(&p->lock);
-    bool reaped = p->status.known || piso__process_ended(p);
-    int r = reaped ? -ESRCH : piso__kill_group(p->pid, signal);
+    int r = p->pidfd < 0 ? -ESRCH : piso__kill_group(p->pidfd, p->pid, signal);
     pthread_mutex_unlock(&p->lock);
     return r;
 }

@@ -4,7 +4,7 @@
  *  1. A child is spawned in a process group of its own, with exactly the descriptors 0 (/dev/null), 1
  *     (this process's stdout), 2 (a pipe to us) and PISO_FD (the channel's socket); everything else is closed
  *     (close_range), signal mask and dispositions are reset. An exec that fails is reported by piso__process_spawn
- *     itself (-errno, through a close-on-exec pipe).
+ *     itself (-errno).
  *  2. One monitor thread per host process (started on first spawn, blocked signals) waits in epoll on the
  *     pidfds and stderr pipes of all children. It alone reaps, with waitid(P_PIDFD); a child reaped by somebody
  *     else is reported with known = false.

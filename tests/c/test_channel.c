@@ -1,0 +1,443 @@
+/* test_channel.c - the handshake between the two ends of a channel, honest and not, and what close leaves. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "channel/channel.h"
+#include "os/os.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
+#define SMALL         ((uint64_t)1 << 20)
+#define GIB           ((uint64_t)1 << 30)
+#define GREETING_SIZE 32
+#define GREETING_FDS  5
+
+/* ---- what every test leaves ---- */
+
+static int count_fds(void) {
+    int n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
+}
+
+static int count_mappings(void) {
+    char line[512];
+    int n = 0;
+    FILE *f = fopen("/proc/self/maps", "re");
+    while (fgets(line, sizeof line, f))
+        n += strstr(line, "/memfd:piso-") != NULL;
+    fclose(f);
+    return n;
+}
+
+static int fds_before;
+
+static int remember_fds(void **state) {
+    (void)state;
+    fds_before = count_fds();
+    return 0;
+}
+
+static int check_nothing_left(void **state) {
+    (void)state;
+    assert_int_equal(count_fds(), fds_before);
+    assert_int_equal(count_mappings(), 0);
+    return 0;
+}
+
+/* ---- the two ends, both in this process ---- */
+
+typedef struct ends {
+    piso__channel *host, *child;
+} ends;
+
+static ends connect_ends(void) {
+    ends e = {0};
+    int child_fd = -1;
+    assert_int_equal(piso__channel_create("test", SMALL, &e.host, &child_fd), 0);
+    assert_int_equal(piso__channel_attach(child_fd, &e.child), 0);
+    assert_int_equal(piso__channel_accept(e.host), 0);
+    return e;
+}
+
+static void close_ends(ends *e) {
+    e->host = piso__channel_close(e->host);
+    e->child = piso__channel_close(e->child);
+}
+
+static void send_text(piso__channel *from, const char *text) {
+    piso__ring_part part = {text, strlen(text)};
+    assert_int_equal(piso__ring_send(&from->tx, &part, 1), 0);
+}
+
+static void expect_text(piso__channel *at, const char *text) {
+    char buffer[64] = {0};
+    bool wake = false;
+    assert_int_equal(piso__ring_peek(&at->rx), strlen(text));
+    assert_int_equal(piso__ring_take(&at->rx, buffer, strlen(text), &wake), 0);
+    assert_string_equal(buffer, text);
+}
+
+static void messages_go_both_ways(void **state) {
+    (void)state;
+    ends e = connect_ends();
+    send_text(e.host, "from the host");
+    send_text(e.child, "from the child");
+    expect_text(e.child, "from the host");
+    expect_text(e.host, "from the child");
+    close_ends(&e);
+}
+
+static void check_buffer(piso__channel *from, piso__channel *to) {
+    piso_span span;
+    void *data;
+    assert_int_equal(piso__arena_alloc(from->arena, 100000, &span, &data), 0);
+    memset(data, 'x', 100000);
+    assert_true(piso__arena_check(&to->peer, &span));
+    uint8_t *there = to->peer.base + span.offset;
+    assert_int_equal(there[99999], 'x');
+    there[0] = 'y'; /* a received array is its receiver's to write */
+    assert_int_equal(*(uint8_t *)data, 'y');
+}
+
+static void buffers_are_seen_by_the_other_side(void **state) {
+    (void)state;
+    ends e = connect_ends();
+    check_buffer(e.host, e.child);
+    check_buffer(e.child, e.host);
+    close_ends(&e);
+}
+
+static void check_bell(piso__channel *from, piso__channel *to) {
+    assert_int_equal(piso__poll_in(&to->rx_bell, 1, 0), 0);
+    piso__event_signal(from->tx_bell);
+    assert_int_equal(piso__poll_in(&to->rx_bell, 1, 0), 1);
+    assert_int_equal(piso__poll_in(&from->rx_bell, 1, 0), 0);
+    piso__event_clear(to->rx_bell);
+}
+
+static void bells_ring_on_the_other_side(void **state) {
+    (void)state;
+    ends e = connect_ends();
+    check_bell(e.host, e.child);
+    check_bell(e.child, e.host);
+    close_ends(&e);
+}
+
+static void check_cloexec(const piso__channel *c) {
+    const int fds[] = {c->tx_bell, c->rx_bell, c->socket_fd, c->control_fd, c->arena_fds[0], c->arena_fds[1]};
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+        assert_int_equal(fcntl(fds[i], F_GETFD), FD_CLOEXEC);
+}
+
+static void descriptors_are_close_on_exec(void **state) {
+    (void)state;
+    ends e = {0};
+    int child_fd = -1;
+    assert_int_equal(piso__channel_create("test", SMALL, &e.host, &child_fd), 0);
+    assert_int_equal(fcntl(child_fd, F_GETFD), FD_CLOEXEC);
+    assert_int_equal(fcntl(child_fd, F_SETFD, 0), 0); /* as a child inherits it */
+    assert_int_equal(piso__channel_attach(child_fd, &e.child), 0);
+    check_cloexec(e.host);
+    check_cloexec(e.child);
+    close_ends(&e);
+}
+
+static void memory_cannot_change_size(void **state) {
+    (void)state;
+    ends e = connect_ends();
+    const int fds[] = {e.child->control_fd, e.child->arena_fds[0], e.child->arena_fds[1]};
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
+        assert_int_equal(ftruncate(fds[i], 0), -1);
+        assert_int_equal(ftruncate(fds[i], 4 * (off_t)SMALL), -1);
+        assert_int_equal(fcntl(fds[i], F_ADD_SEALS, F_SEAL_WRITE), -1);
+    }
+    close_ends(&e);
+}
+
+static void closed_end_hangs_up(void **state) {
+    (void)state;
+    ends e = connect_ends();
+    assert_int_equal(piso__poll_in(&e.child->socket_fd, 1, 0), 0);
+    e.host = piso__channel_close(e.host);
+    assert_int_equal(piso__poll_in(&e.child->socket_fd, 1, 0), 1);
+    close_ends(&e);
+}
+
+/* ---- sizes ---- */
+
+static uint64_t created_size(uint64_t asked) {
+    piso__channel *c;
+    int child_fd, r = piso__channel_create("test", asked, &c, &child_fd);
+    if (r < 0)
+        return (uint64_t)(int64_t)r;
+    uint64_t size = c->arena_size;
+    piso__channel_close(c);
+    piso__fd_close(child_fd);
+    return size;
+}
+
+static void sizes_are_rounded_up(void **state) {
+    (void)state;
+    assert_int_equal(created_size(1), PISO__ARENA_MIN_SIZE);
+    assert_int_equal(created_size(SMALL + 1), 2 * SMALL);
+    assert_int_equal(created_size(4 * SMALL), 4 * SMALL);
+    assert_int_equal(created_size(0), PISO__ARENA_DEFAULT_SIZE);
+    assert_int_equal(created_size(UINT64_MAX), (uint64_t)-EINVAL);
+}
+
+/* The default gives way to a limit on the size of files; a size that was asked for does not. */
+static void default_fits_file_limit(void **state) {
+    (void)state;
+    struct rlimit before, limited;
+    getrlimit(RLIMIT_FSIZE, &before);
+    limited = (struct rlimit){4 * GIB, before.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &limited);
+    uint64_t by_default = created_size(0), asked = created_size(8 * GIB);
+    setrlimit(RLIMIT_FSIZE, &before);
+    assert_int_equal(by_default, 4 * GIB);
+    assert_int_equal(asked, (uint64_t)-EFBIG);
+}
+
+#ifndef SANITIZED /* their shadow memory alone is larger than any such limit */
+static uint64_t address_space_used(void) {
+    unsigned long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    assert_int_equal(fscanf(f, "%lu", &pages), 1);
+    fclose(f);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void default_fits_address_space(void **state) {
+    (void)state;
+    struct rlimit before, limited;
+    getrlimit(RLIMIT_AS, &before);
+    limited = (struct rlimit){address_space_used() + 20 * GIB, before.rlim_max};
+    setrlimit(RLIMIT_AS, &limited);
+    uint64_t by_default = created_size(0), asked = created_size(16 * GIB);
+    setrlimit(RLIMIT_AS, &before);
+    assert_int_equal(by_default, 8 * GIB);
+    assert_int_equal(asked, (uint64_t)-ENOMEM);
+}
+#endif
+
+/* ---- a child that does not answer as it should ---- */
+
+static void answer_is_awaited(void **state) {
+    (void)state;
+    piso__channel *c;
+    int child_fd;
+    assert_int_equal(piso__channel_create("test", SMALL, &c, &child_fd), 0);
+    assert_int_equal(piso__channel_accept(c), -EAGAIN);
+    piso__fd_close(child_fd);
+    assert_int_equal(piso__channel_accept(c), PISO_EDIED);
+    piso__channel_close(c);
+}
+
+/* accept_answer: what the host makes of an answer; the honest one with `size` bytes, byte `at` changed, and
+ * `fds` descriptors. */
+static int accept_answer(size_t size, size_t at, int fds) {
+    piso__channel *c;
+    int child_fd, received[GREETING_FDS];
+    uint8_t answer[GREETING_SIZE + 1] = {0};
+    assert_int_equal(piso__channel_create("test", SMALL, &c, &child_fd), 0);
+    assert_int_equal(piso__receive_fds(child_fd, answer, GREETING_SIZE, received, GREETING_FDS, true), 0);
+    answer[at] ^= 1;
+    assert_int_equal(piso__send_fds(child_fd, answer, size, received, fds), 0);
+    int r = piso__channel_accept(c);
+    for (int i = 0; i < GREETING_FDS; i++)
+        piso__fd_close(received[i]);
+    piso__fd_close(child_fd);
+    piso__channel_close(c);
+    return r;
+}
+
+static void wrong_answers_are_refused(void **state) {
+    (void)state;
+    assert_int_equal(accept_answer(GREETING_SIZE, GREETING_SIZE, 0), 0); /* the honest one */
+    for (size_t at = 0; at < GREETING_SIZE; at++)
+        assert_int_equal(accept_answer(GREETING_SIZE, at, 0), PISO_EPROTO);
+    assert_int_equal(accept_answer(GREETING_SIZE - 1, GREETING_SIZE, 0), PISO_EPROTO);
+    assert_int_equal(accept_answer(GREETING_SIZE + 1, GREETING_SIZE, 0), PISO_EPROTO);
+    assert_int_equal(accept_answer(GREETING_SIZE, GREETING_SIZE, GREETING_FDS), PISO_EPROTO);
+}
+
+/* ---- a host that does not greet as it should ---- */
+
+typedef struct forgery {
+    size_t size;
+    int fd_count;
+    size_t change_at; /* byte that is changed; GREETING_SIZE: none */
+    int replace;      /* index of the descriptor that is replaced, or -1 */
+    int replacement;  /* closed by attach_forged */
+} forgery;
+
+static int attach_forged(forgery f) {
+    piso__channel *original, *c = NULL;
+    int original_fd, fds[GREETING_FDS], pair[2];
+    uint8_t greeting[GREETING_SIZE + 1] = {0};
+    assert_int_equal(piso__channel_create("test", SMALL, &original, &original_fd), 0);
+    assert_int_equal(piso__receive_fds(original_fd, greeting, GREETING_SIZE, fds, GREETING_FDS, true), 0);
+    greeting[f.change_at] ^= 1;
+    if (f.replace >= 0) {
+        piso__fd_close(fds[f.replace]);
+        fds[f.replace] = f.replacement;
+    }
+    assert_int_equal(piso__socketpair(pair), 0);
+    assert_int_equal(piso__send_fds(pair[0], greeting, f.size, fds, f.fd_count), 0);
+    int r = piso__channel_attach(pair[1], &c);
+    if (r == 0)
+        piso__channel_close(c);
+    else
+        piso__fd_close(pair[1]); /* taken on success only */
+    for (int i = 0; i < GREETING_FDS; i++)
+        piso__fd_close(fds[i]);
+    piso__fd_close(pair[0]);
+    piso__fd_close(original_fd);
+    piso__channel_close(original);
+    return r;
+}
+
+static void wrong_greetings_are_refused(void **state) {
+    (void)state;
+    const forgery honest = {GREETING_SIZE, GREETING_FDS, GREETING_SIZE, -1, -1};
+    assert_int_equal(attach_forged(honest), 0);
+    forgery f = honest;
+    for (f.change_at = 0; f.change_at < GREETING_SIZE; f.change_at++)
+        assert_int_equal(attach_forged(f), PISO_EPROTO);
+    f = honest;
+    f.size--;
+    assert_int_equal(attach_forged(f), PISO_EPROTO);
+    f = honest;
+    f.size++;
+    assert_int_equal(attach_forged(f), PISO_EPROTO);
+    f = honest;
+    for (f.fd_count = 0; f.fd_count < GREETING_FDS; f.fd_count++)
+        assert_int_equal(attach_forged(f), PISO_EPROTO);
+}
+
+static int unsealed(uint64_t size) {
+    int fd = memfd_create("piso-unsealed", MFD_CLOEXEC);
+    assert_int_equal(ftruncate(fd, (off_t)size), 0);
+    return fd;
+}
+
+static void memory_that_could_shrink_is_refused(void **state) {
+    (void)state;
+    const uint64_t sizes[3] = {2 * sizeof(piso__ring_shared), SMALL, SMALL};
+    for (int i = 0; i < 3; i++) {
+        forgery f = {GREETING_SIZE, GREETING_FDS, GREETING_SIZE, i, unsealed(sizes[i])};
+        assert_int_equal(attach_forged(f), PISO_EPROTO);
+        f.replacement = piso__memfd_create("piso-short", sizes[i] / 2);
+        assert_int_equal(attach_forged(f), PISO_EPROTO);
+        f.replacement = open("/dev/zero", O_RDWR | O_CLOEXEC);
+        assert_int_equal(attach_forged(f), PISO_EPROTO);
+    }
+}
+
+static void absent_host_is_noticed(void **state) {
+    (void)state;
+    int pair[2];
+    piso__channel *c = NULL;
+    assert_int_equal(piso__socketpair(pair), 0);
+    piso__fd_close(pair[0]);
+    assert_int_equal(piso__channel_attach(pair[1], &c), PISO_EDIED);
+    assert_null(c);
+    piso__fd_close(pair[1]);
+}
+
+static void host_gone_after_greeting_is_noticed(void **state) {
+    (void)state;
+    piso__channel *host, *c = NULL;
+    int child_fd;
+    assert_int_equal(piso__channel_create("test", SMALL, &host, &child_fd), 0);
+    piso__channel_close(host);
+    assert_int_equal(piso__channel_attach(child_fd, &c), PISO_EDIED);
+    piso__fd_close(child_fd);
+}
+
+/* ---- fork ---- */
+
+/* in_forked: what a forked process sees: 0 if the mapping is not there, and closing leaves alone what lies at
+ * its address now. */
+static int in_forked(piso__channel *c) {
+    unsigned char resident;
+    void *at = c->arena_bases[0];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (mincore(at, page, &resident) == 0)
+        return 1;
+    char *ours = mmap(at, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (ours != at)
+        return 2;
+    *ours = 'x';
+    piso__channel_close(c);
+    return mincore(at, page, &resident) == 0 && *ours == 'x' ? 0 : 3;
+}
+
+static void mappings_stay_out_of_forked_processes(void **state) {
+    (void)state;
+    ends e = connect_ends();
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(in_forked(e.host));
+    int status = -1;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    send_text(e.host, "still here");
+    expect_text(e.child, "still here");
+    close_ends(&e);
+}
+
+static void nothing_is_closed_for_null(void **state) {
+    (void)state;
+    assert_null(piso__channel_close(NULL));
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, remember_fds, check_nothing_left)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(messages_go_both_ways),
+        TEST(buffers_are_seen_by_the_other_side),
+        TEST(bells_ring_on_the_other_side),
+        TEST(descriptors_are_close_on_exec),
+        TEST(memory_cannot_change_size),
+        TEST(closed_end_hangs_up),
+        TEST(sizes_are_rounded_up),
+        TEST(default_fits_file_limit),
+#ifndef SANITIZED
+        TEST(default_fits_address_space),
+#endif
+        TEST(answer_is_awaited),
+        TEST(wrong_answers_are_refused),
+        TEST(wrong_greetings_are_refused),
+        TEST(memory_that_could_shrink_is_refused),
+        TEST(absent_host_is_noticed),
+        TEST(host_gone_after_greeting_is_noticed),
+        TEST(mappings_stay_out_of_forked_processes),
+        TEST(nothing_is_closed_for_null),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
