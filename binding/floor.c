@@ -12,10 +12,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LINE_SIZE 64
-#define STOP UINT64_MAX
-#define PATIENCE_NS INT64_C(10000000000) /* covers the start of the other process */
-#define POLLS_PER_CLOCK 4096             /* the clock is read this rarely, so as not to disturb the polling */
+#define LINE_SIZE       64
+#define STOP            UINT64_MAX
+#define PATIENCE_NS     INT64_C(10000000000) /* covers the start of the other process */
+#define POLLS_PER_CLOCK 4096                 /* the clock is read this rarely, so as not to disturb the polling */
 
 typedef _Atomic uint64_t cache_line;
 
@@ -95,10 +95,8 @@ static PyObject *poll_echo(PyObject *Py_UNUSED(module), PyObject *arg) {
     cache_line *line = fd < 0 ? NULL : map_line(fd);
     if (!line)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    r = echo(line);
-    Py_END_ALLOW_THREADS
-    munmap((void *)line, LINE_SIZE);
+    Py_BEGIN_ALLOW_THREADS r = echo(line);
+    Py_END_ALLOW_THREADS munmap((void *)line, LINE_SIZE);
     return r < 0 ? timed_out() : Py_NewRef(Py_None);
 }
 
@@ -127,10 +125,8 @@ static PyObject *poll_rounds(PyObject *Py_UNUSED(module), PyObject *args) {
     PyObject *result = NULL;
     cache_line *line = map_line(fd);
     if (line) {
-        Py_BEGIN_ALLOW_THREADS
-        r = ask_batches(line, count, batch, batch_ns);
-        Py_END_ALLOW_THREADS
-        munmap((void *)line, LINE_SIZE);
+        Py_BEGIN_ALLOW_THREADS r = ask_batches(line, count, batch, batch_ns);
+        Py_END_ALLOW_THREADS munmap((void *)line, LINE_SIZE);
         result = r < 0 ? timed_out() : per_round(batch_ns, count, batch);
     }
     PyMem_Free(batch_ns);

@@ -125,3 +125,9 @@ class Session:
 
 def current_session() -> Session | None:
     """The session whose request is being handled in this context, or None."""
+
+def _poll_echo(fd: int, /) -> None:
+    """Answer `_poll_rounds` in another process, on the same file, until it is done. For benchmarks."""
+
+def _poll_rounds(fd: int, count: int, batch: int, /) -> list[float]:
+    """Nanoseconds of one round trip, averaged over each of `count` batches of `batch` round trips."""
