@@ -1,0 +1,158 @@
+"""Measures what a call between host and extension costs. README.md in this folder says how and what."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rpcbench import machine, yardsticks
+from rpcbench.cases import CASES, TENSOR, Case, tensor_rows
+from rpcbench.fleet import Fleet, supports_share_torch
+from rpcbench.harness import BenchmarkRunner, Status
+from rpcbench.report import Report, render
+
+FULL, QUICK = (5, 1000), (2, 100)  # runs of warm-up, runs that count
+CALL_TIMEOUT = 30.0
+MODES = {"both": ["standard", "shared"], "standard": ["standard"], "shared": ["shared"]}
+NO_TENSORS = "tensors are not supported by this version"
+NO_SHARING = "This version does not support share_torch: rows ran with share_torch=False (_standard)."
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Measures what a call between host and extension costs.")
+    parser.add_argument(
+        "--quick", action="store_true", help="2 warm-up and 100 benchmark runs, not 5 and 1000"
+    )
+    parser.add_argument("--no-torch", action="store_true", help="leave out the tensor benchmarks")
+    parser.add_argument("--no-gpu", action="store_true", help="leave out the GPU benchmarks")
+    parser.add_argument(
+        "--torch-mode", choices=MODES, default="shared", help="configurations to test (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-seconds",
+        type=_positive,
+        default=60.0,
+        metavar="S",
+        help="seconds after which a row, or its baseline, stops early (default: %(default)g)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return value
+
+
+def configurations(mode: str, venv_root: Path) -> tuple[list[str], list[str]]:
+    """The configurations to run, and what to tell the reader about them."""
+    asked = MODES[mode]
+    if "shared" not in asked or supports_share_torch(venv_root):
+        return asked, []
+    return ["standard"], [NO_SHARING]
+
+
+async def run_configuration(
+    name: str, runner: BenchmarkRunner, venv_root: Path, progress: Progress, cases: Sequence[Case] = CASES
+) -> None:
+    """All cases with one configuration. A row that fails costs its extensions; the next one gets new ones."""
+    task = progress.add_task(name, total=len(cases))
+    fleet = Fleet(venv_root / name, share_torch=name == "shared", timeout=runner.timeout)
+    stopped = await _attempt_start(fleet)
+    try:
+        for case in cases:
+            row = f"{case.name}_{name}"
+            progress.update(task, description=f"{row} (at most {runner.max_seconds:g} s)", refresh=True)
+            if stopped:
+                runner.skip(row, case.category, stopped)
+            else:
+                result = await runner.run(row, case.category, partial(case.prepare, fleet), calls=case.calls)
+                if result.status is Status.FAILED:
+                    stopped = await _attempt_start(fleet)
+            progress.advance(task)
+    finally:
+        await fleet.stop()
+
+
+async def _attempt_start(fleet: Fleet) -> str:
+    """Start the fleet afresh; returns why rows that follow cannot run, or nothing."""
+    try:
+        await asyncio.wait_for(fleet.replace(), 10 * fleet.timeout)
+    except Exception as error:
+        first_line = str(error).strip().split("\n")[0]
+        return f"extension was stopped: {type(error).__name__}: {first_line}"[:100]
+    return ""
+
+
+async def run(options: argparse.Namespace) -> Report:
+    """The whole suite."""
+    warmup, runs = QUICK if options.quick else FULL
+    runner = BenchmarkRunner(warmup=warmup, runs=runs, max_seconds=options.max_seconds, timeout=CALL_TIMEOUT)
+    report = Report(
+        machine=machine.describe(),
+        versions=machine.versions(),
+        date=machine.now(),
+        options={key: value for key, value in vars(options).items() if key != "json"},
+        results=runner.results,
+        floor_ns=yardsticks.floor(runs),
+        clock_ns=yardsticks.clock(),
+        pipe_ns=yardsticks.pipe(runs),
+    )
+    if report.floor_ns is None:
+        report.notes.append("The floor was not measured: it needs two processors.")
+    with tempfile.TemporaryDirectory(prefix="pyisolate-bench-") as folder, progress_bar() as progress:
+        names, notes = configurations(options.torch_mode, Path(folder))
+        report.notes += notes
+        for name in names:
+            await run_configuration(name, runner, Path(folder), progress)
+    if not options.no_torch:
+        for name in MODES[options.torch_mode]:
+            for row in tensor_rows(gpu=not options.no_gpu):
+                runner.skip(f"{row}_{name}", TENSOR, NO_TENSORS)
+    return report
+
+
+def progress_bar() -> Progress:
+    """A bar on a terminal's stderr, redrawn between rows only: a thread that draws would disturb the runs."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the suite, print the report; 1 when a row failed."""
+    options = parse(arguments)
+    warmup, runs = QUICK if options.quick else FULL
+    limits = f"at most {options.max_seconds:g} s a row and {CALL_TIMEOUT:g} s a call"
+    print(f"{warmup} warm-up and {runs} benchmark runs a row; {limits}.", flush=True)
+    report = asyncio.run(run(options))
+    about = report.machine
+    print(f"{about['processor']}, {about['processors']} CPUs, {about['system']}, load {about['load']:.1f}")
+    print(", ".join(f"{package} {version}" for package, version in report.versions.items()), end="\n\n")
+    print(render(report))
+    if options.json:
+        options.json.write_text(json.dumps(report.as_json()))
+    return 1 if report.having(Status.FAILED) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

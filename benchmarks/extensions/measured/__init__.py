@@ -1,0 +1,9 @@
+"""The extension that is measured. Its operations are in rpcbench/service.py; this tells of its process."""
+
+import os
+import platform
+
+
+def describe() -> dict[str, object]:
+    """Which process this is."""
+    return {"pid": os.getpid(), "python": platform.python_version()}

@@ -1,0 +1,59 @@
+"""Starts extensions, leaves them alone, and shows the processor time that they and the host use meanwhile."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from rpcbench.fleet import Fleet
+from rpcbench.report import grid
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--extensions", type=int, default=20, help="how many (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long (default: %(default)g)")
+    return parser.parse_args()
+
+
+def used(pid: int) -> tuple[float, int]:
+    """Processor time in milliseconds, in steps of a clock tick, and how often its threads went to sleep."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = int(fields[11]) + int(fields[12])  # utime and stime, counted from the state, which is field 3
+    sleeps = 0
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        sleeps += int(re.findall(r"^voluntary_ctxt_switches:\s*(\d+)", status.read_text(), re.MULTILINE)[0])
+    return ticks * 1000 / os.sysconf("SC_CLK_TCK"), sleeps
+
+
+async def main() -> None:
+    """Measure, then print."""
+    options = parse()
+    with tempfile.TemporaryDirectory(prefix="pyisolate-bench-") as folder:
+        fleet = Fleet(Path(folder), [f"idle-{number}" for number in range(options.extensions)])
+        try:
+            await fleet.start()
+            await asyncio.sleep(1)  # what follows a start is not idleness
+            pids = {"host": [os.getpid()], "extensions": list(fleet.pids.values())}
+            before = {name: [used(pid) for pid in group] for name, group in pids.items()}
+            await asyncio.sleep(options.seconds)
+            after = {name: [used(pid) for pid in group] for name, group in pids.items()}
+        finally:
+            await fleet.stop()
+    rows = []
+    for name in pids:
+        changes = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(before[name], after[name], strict=True)]
+        time, sleeps = (sum(column) for column in zip(*changes, strict=True))
+        share = time / 10 / options.seconds
+        rows.append([name, str(len(changes)), f"{time:.0f}", f"{share:.2f}", str(sleeps)])
+    print(f"{options.seconds:g} s without a call:")
+    print(grid(["", "Processes", "CPU time (ms)", "CPU (%)", "Wake-ups"], rows))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,69 @@
+"""Makes many calls and shows what the memory of both processes does meanwhile: it should stay as it is."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from rpcbench import machine
+from rpcbench.cases import ARRAY_BYTES
+from rpcbench.fleet import MAIN, Fleet
+from rpcbench.report import grid
+
+WARMUP = 0.02  # of the calls: buffers and caches get their size
+POINTS = 5
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=10_000_000, help="small calls (default: %(default)s)")
+    parser.add_argument("--large", type=int, default=10_000, help="calls with 8 MB (default: %(default)s)")
+    return parser.parse_args()
+
+
+async def watch(fleet: Fleet, what: str, value: object, calls: int) -> list[list[str]]:
+    """Rows of the table: memory after the warm-up, and how much more it is at points on the way."""
+    pids = {"host": os.getpid(), "extension": fleet.pids[MAIN]}
+    rows: list[list[str]] = []
+    start: dict[str, dict[str, int]] = {}
+    done = 0
+    for part in (WARMUP, *[(point + 1) / POINTS for point in range(POINTS)]):
+        target = max(1, round(part * calls))
+        for _ in range(target - done):
+            await fleet.main.echo(value)
+        done = max(done, target)
+        gc.collect()
+        await fleet.main.collect()
+        sizes = machine.memory(pids)
+        start = start or sizes
+        for process, size in sizes.items():
+            cells = [f"{size[kind] / 1e6:.2f}" for kind in ("rss", "uss")]
+            cells += [f"{(size[kind] - start[process][kind]) / 1e6:+.2f}" for kind in ("rss", "uss")]
+            rows.append([what, process, str(done), *cells])
+    return rows
+
+
+async def main() -> None:
+    """Run both series, then print."""
+    options = parse()
+    with tempfile.TemporaryDirectory(prefix="pyisolate-bench-") as folder:
+        fleet = Fleet(Path(folder), [MAIN])
+        await fleet.start()
+        try:
+            rows = await watch(fleet, "small integer", 42, options.calls)
+            array = np.zeros(ARRAY_BYTES // 8)
+            rows += await watch(fleet, "8 MB array", array, options.large)
+        finally:
+            await fleet.stop()
+    headers = ["Calls with", "Process", "Calls", "RSS (MB)", "USS (MB)", "RSS growth", "USS growth"]
+    print(grid(headers, rows, text_columns=2))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,83 @@
+"""The extensions of a benchmark: started before it measures, replaced after a failure, stopped at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pyisolate import ConfigurationError, ExtensionManager, SandboxMode
+from rpcbench.service import BenchmarkExtension, BenchmarkHost
+
+MODULE = Path(__file__).parent.parent / "extensions/measured"
+MAIN, OTHER = "main", "other"
+
+
+class Fleet:
+    """Extensions of one configuration, and the host's object that they call."""
+
+    def __init__(
+        self,
+        venv_root: Path,
+        names: Sequence[str] = (MAIN, OTHER),
+        *,
+        share_torch: bool = False,
+        timeout: float = 30.0,
+    ) -> None:
+        self.names = names
+        self.manager = ExtensionManager(BenchmarkExtension, {"venv_root_path": str(venv_root)})
+        self.share_torch = share_torch
+        self.timeout = timeout
+        self.host = BenchmarkHost()
+        self.pids: dict[str, int] = {}
+        self._loaded: list[str] = []
+
+    @property
+    def main(self) -> Any:
+        return self.host.extensions[MAIN]
+
+    async def start(self) -> None:
+        """Start the processes; each has answered a call when this returns."""
+        for name in self.names:
+            extension = self._load(name)
+            await extension
+            self.host.extensions[name] = extension
+            self.pids[name] = (await extension.describe())["pid"]
+
+    def _load(self, name: str) -> Any:
+        extension = self.manager.load_extension(
+            {
+                "name": name,
+                "module_path": str(MODULE),
+                "isolated": True,
+                "dependencies": [],
+                "apis": [BenchmarkHost],
+                "share_torch": self.share_torch,
+                "share_cuda_ipc": False,
+                "sandbox_mode": SandboxMode.DISABLED,
+                "call_timeout": self.timeout,
+            }
+        )
+        self._loaded.append(name)
+        return extension
+
+    async def replace(self) -> None:
+        """Stop all, whatever state they are in, and start new ones."""
+        await self.stop()
+        await self.start()
+
+    async def stop(self) -> None:
+        """Stop what runs."""
+        self.host.extensions.clear()
+        while self._loaded:
+            await self.manager.stop_extension(self._loaded.pop())
+
+
+def supports_share_torch(venv_root: Path) -> bool:
+    """Whether the package takes the configuration with shared tensors. Starts nothing."""
+    fleet = Fleet(venv_root, share_torch=True)
+    try:
+        fleet._load(MAIN)
+    except ConfigurationError:
+        return False
+    return True

@@ -1,0 +1,60 @@
+"""What a reader needs to know of the machine to judge figures, and the memory of processes."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+
+import pyisolate
+
+PACKAGES = ("numpy", "torch", "psutil", "tabulate", "rich")
+
+
+def describe() -> dict[str, Any]:
+    """Processor, kernel, memory and load."""
+    return {
+        "processor": _processor(),
+        "processors": len(os.sched_getaffinity(0)),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": f"{platform.system()} {platform.release()}",
+        "architecture": platform.machine(),
+        "load": os.getloadavg()[0],
+    }
+
+
+def versions() -> dict[str, str]:
+    """Python's version and those of the packages that matter, as far as they are installed."""
+    found = {"python": platform.python_version(), "pyisolate": pyisolate.__version__}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def now() -> str:
+    """Date and time, ISO 8601."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def memory(pids: dict[str, int]) -> dict[str, dict[str, int]]:
+    """Resident (rss) and private (uss) bytes of processes, by the names given."""
+    sizes = {}
+    for name, pid in pids.items():
+        info = psutil.Process(pid).memory_full_info()
+        sizes[name] = {"rss": info.rss, "uss": info.uss}
+    return sizes
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith(("model name", "CPU part")):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown"

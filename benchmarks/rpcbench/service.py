@@ -1,0 +1,105 @@
+"""Both ends of the calls that are measured.
+
+`BenchmarkExtension` lives in the extensions' processes, `BenchmarkHost` in the host's. Methods marked with
+`local_execution` do the same as their namesakes without leaving the calling process: they are the baselines.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Awaitable, Callable
+from time import perf_counter_ns
+from types import ModuleType
+from typing import Any
+
+from pyisolate import ExtensionBase, ProxiedSingleton, local_execution
+
+
+class BenchmarkHost(ProxiedSingleton):
+    """The host's object that extensions call, and through it each other."""
+
+    def __init__(self) -> None:
+        self.extensions: dict[str, Any] = {}
+        """Proxies of the extensions that run, by name; filled by the host."""
+
+    async def echo(self, value: Any) -> Any:
+        """What was sent."""
+        return value
+
+    async def descend(self, name: str, depth: int) -> int:
+        """How many calls this one leads to, in a recursion between the host and an extension."""
+        return 0 if depth == 0 else 1 + int(await self.extensions[name].descend(name, depth))
+
+    async def relay(self, name: str, value: Any) -> Any:
+        """What extension `name` answers."""
+        return await self.extensions[name].echo(value)
+
+    @local_execution
+    async def local_echo(self, value: Any) -> Any:
+        """`echo`, here."""
+        return value
+
+    @local_execution
+    async def local_descend(self, depth: int) -> int:
+        """`descend`, with as many calls, all of them here."""
+        return 0 if depth == 0 else 1 + await self.local_descend(depth - 1)
+
+    @local_execution
+    async def local_relay(self, value: Any, hops: int) -> Any:
+        """`relay`: the value passes through as many calls, all of them here."""
+        return value if hops == 1 else await self.local_relay(value, hops - 1)
+
+    @local_execution
+    def local_echo_sync(self, value: Any) -> Any:
+        """`echo` of an extension as a plain call, here."""
+        return value
+
+
+class BenchmarkExtension(ExtensionBase):
+    """The operations of an extension."""
+
+    _module: ModuleType
+
+    async def on_module_loaded(self, module: ModuleType) -> None:
+        """Keeps the extension's module, which knows its process."""
+        self._module = module
+
+    async def describe(self) -> dict[str, Any]:
+        """Process id and version of Python."""
+        return dict(self._module.describe())
+
+    async def collect(self) -> None:
+        """Collect garbage, so that no collection that is due anyway falls into a measurement."""
+        gc.collect()
+
+    async def echo(self, value: Any) -> Any:
+        """What was sent."""
+        return value
+
+    async def descend(self, name: str, depth: int) -> int:
+        """See `BenchmarkHost.descend`."""
+        return 1 + await BenchmarkHost().descend(name, depth - 1)
+
+    async def chain(self, name: str, value: Any) -> Any:
+        """What extension `name` answers; asked through the host."""
+        return await BenchmarkHost().relay(name, value)
+
+    async def sample_host(self, value: Any, runs: int) -> list[int]:
+        """Nanoseconds of each of `runs` calls of the host's `echo`, measured in this process."""
+        host = BenchmarkHost()
+        return await self._sample(lambda: host.echo(value), value, runs)
+
+    async def sample_local(self, value: Any, runs: int) -> list[int]:
+        """The same without leaving this process."""
+        host = BenchmarkHost()
+        return await self._sample(lambda: host.local_echo(value), value, runs)
+
+    async def _sample(self, call: Callable[[], Awaitable[Any]], expected: Any, runs: int) -> list[int]:
+        samples, result = [], expected
+        for _ in range(runs):
+            start = perf_counter_ns()
+            result = await call()
+            samples.append(perf_counter_ns() - start)
+        if result != expected:
+            raise ValueError(f"the host answered {result!r}")
+        return samples

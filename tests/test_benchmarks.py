@@ -1,0 +1,362 @@
+"""The benchmarks measure what they say and survive what they measure; no test looks at a time.
+
+`BenchmarkRunner` is the class that runs the rows (benchmarks/rpcbench/harness.py); `sampler`, `operation` and
+`table` are what the tests of a new row need. ``pytest tests/test_benchmarks.py -v -s`` shows the tables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+import benchmark  # noqa: E402
+from rpcbench import yardsticks  # noqa: E402
+from rpcbench.cases import CASES, SMALL, Case, small_int, tensor_rows  # noqa: E402
+from rpcbench.fleet import MAIN, Fleet  # noqa: E402
+from rpcbench.harness import (  # noqa: E402
+    BenchmarkRunner,
+    Operation,
+    Result,
+    Sampler,
+    Status,
+    percentile,
+    timed,
+)
+from rpcbench.report import Report, render, significant  # noqa: E402
+
+from pyisolate._floor import measure_floor  # noqa: E402
+
+SECTION = re.compile(r"^(Successful Benchmarks|Failed Tests|Skipped Tests):\n((?:[+|].*\n)+)", re.MULTILINE)
+
+
+# ---- utilities ----
+
+
+def sampler(call: Any, expected: Any) -> Sampler:
+    """A sampler of an async function without arguments."""
+    return timed(call, lambda result: bool(result == expected))
+
+
+async def one() -> int:
+    """Something to measure."""
+    return 1
+
+
+def operation(call: Any = one, expected: Any = 1) -> Operation:
+    """An operation that stays in this process."""
+    return Operation(sample=sampler(call, expected), sample_local=sampler(one, 1))
+
+
+def table(text: str, section: str) -> dict[str, list[str]]:
+    """The rows of a section of the report: the first cell, and the others."""
+    sections = dict(SECTION.findall(text + "\n"))
+    lines = [line for line in sections.get(section, "").splitlines() if line.startswith("|")][1:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {first: others for first, *others in cells}
+
+
+def report_of(results: list[Result]) -> Report:
+    """A report about nothing but these rows."""
+    return Report({}, {}, "", {}, results, [100.0, 200.0], [50], [40_000])
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    fleet = Fleet(tmp_path)
+    asyncio.run(fleet.start())
+    yield fleet
+    asyncio.run(fleet.stop())
+
+
+# ---- the runner ----
+
+
+def test_a_row_has_the_runs_that_were_asked_for() -> None:
+    runner = BenchmarkRunner(warmup=3, runs=20)
+    calls = 0
+
+    async def counted() -> int:
+        nonlocal calls
+        calls += 1
+        return 1
+
+    result = asyncio.run(runner.run("row", SMALL, lambda: operation(counted)))
+    assert (result.status, len(result.samples_ns), len(result.local_ns)) == (Status.SUCCESSFUL, 20, 20)
+    assert calls == 23
+    assert runner.results == [result]
+
+
+def test_a_row_over_its_budget_stops_early_and_says_so() -> None:
+    async def slow() -> int:
+        await asyncio.sleep(0.01)
+        return 1
+
+    runner = BenchmarkRunner(warmup=1, runs=100_000, max_seconds=0.05)
+    result = asyncio.run(runner.run("row", SMALL, lambda: operation(slow)))
+    assert 1 <= len(result.samples_ns) < 100_000
+    text = render(report_of([result]))
+    assert f"{len(result.samples_ns)} of 100000" in text
+
+
+def test_rows_after_a_failure_still_run() -> None:
+    async def fail() -> int:
+        raise ValueError("no reason\nsecond line")
+
+    def unprepared() -> Operation:
+        raise MemoryError("too large")
+
+    runner = BenchmarkRunner(warmup=1, runs=2)
+
+    async def main() -> None:
+        await runner.run("fails", SMALL, lambda: operation(fail))
+        await runner.run("lies", SMALL, lambda: operation(expected=2))
+        await runner.run("starts badly", SMALL, unprepared)
+        await runner.run("works", SMALL, operation)
+        runner.skip("skipped", SMALL, "no need")
+
+    asyncio.run(main())
+    text = render(report_of(runner.results))
+    assert table(text, "Failed Tests") == {
+        "fails": ["ValueError: no reason"],
+        "lies": ["WrongResult: wrong result: 1"],
+        "starts badly": ["MemoryError: too large"],
+    }
+    assert list(table(text, "Successful Benchmarks")) == ["works"]
+    assert table(text, "Skipped Tests") == {"skipped": ["no need"]}
+    assert text.endswith("Summary: 1 successful, 3 failed, 1 skipped (Total: 5)")
+
+
+def test_a_row_that_hangs_is_given_up() -> None:
+    async def hang() -> int:
+        await asyncio.Event().wait()
+        return 1
+
+    runner = BenchmarkRunner(warmup=1, runs=2, max_seconds=0.01, timeout=0.01)
+    result = asyncio.run(runner.run("row", SMALL, lambda: operation(hang)))
+    assert (result.status, result.reason) == (Status.FAILED, "Timeout")
+
+
+@pytest.mark.parametrize(
+    ("count", "percent", "expected"), [(1, 99, 1), (100, 99, 99), (200, 99, 198), (3, 50, 2)]
+)
+def test_percentile(count: int, percent: int, expected: int) -> None:
+    assert percentile(list(range(count, 0, -1)), percent) == expected
+
+
+# ---- the report ----
+
+
+def test_tables_look_as_specified() -> None:
+    rows = [
+        Result("small_int_shared", SMALL, Status.SUCCESSFUL, samples_ns=[600, 612, 640], local_ns=[100]),
+        Result("large_bytes_shared", SMALL, Status.SUCCESSFUL, samples_ns=[12_000_000], local_ns=[100]),
+    ]
+    text = render(report_of(rows))
+    expected = """\
+============================================================
+RPC BENCHMARK RESULTS
+============================================================
+
+Successful Benchmarks:
++--------------------+-------------+----------------+------------+------------+
+| Test               |   Mean (ms) |   Std Dev (ms) |   Min (ms) |   Max (ms) |
++====================+=============+================+============+============+
+| small_int_shared   |   0.0006173 |     0.00002053 |  0.0006000 |  0.0006400 |
++--------------------+-------------+----------------+------------+------------+
+"""
+    assert text[: len(expected)] == expected
+    assert table(text, "Successful Benchmarks") == {
+        "small_int_shared": ["0.0006173", "0.00002053", "0.0006000", "0.0006400"],
+        "large_bytes_shared": ["12.00", "0", "12.00", "12.00"],
+    }
+    assert "\nFastest result: 0.0006173ms\n" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.00061234, "0.0006123"),
+        (12.3456, "12.35"),
+        (1122.4, "1122"),
+        (654321.0, "654300"),
+        (0, "0"),
+        (-1.5, "-1.500"),
+        (9.99999, "10.00"),
+    ],
+)
+def test_significant(value: float, text: str) -> None:
+    assert significant(value) == text
+
+
+# ---- what is measured ----
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_every_case_gives_right_results(case: Case, fleet: Fleet) -> None:
+    runner = BenchmarkRunner(warmup=1, runs=3)
+    result = asyncio.run(runner.run(case.name, case.category, lambda: case.prepare(fleet), calls=case.calls))
+    assert (result.status, result.reason) == (Status.SUCCESSFUL, "")
+    assert len(result.samples_ns) == len(result.local_ns) == 3
+    if case.name.startswith("large"):
+        assert set(result.memory) == {"before", "warm", "after"}
+        assert all(size > 0 for process in result.memory["after"].values() for size in process.values())
+    print("\n" + render(report_of([result])))
+
+
+def test_calls_cross_as_often_as_the_rows_say(fleet: Fleet) -> None:
+    host = fleet.host
+    counts = {"descend": 0, "relay": 0}
+
+    async def measured() -> None:
+        for case in CASES:
+            if case.name in ("recursion_depth_5", "extension_chain"):
+                await case.prepare(fleet).sample(1)
+
+    async def descend(name: str, depth: int) -> int:
+        counts["descend"] += 1
+        return await type(host).descend(host, name, depth)
+
+    async def relay(name: str, value: Any) -> Any:
+        counts["relay"] += 1
+        return await type(host).relay(host, name, value)
+
+    host.descend, host.relay = descend, relay  # type: ignore[method-assign]
+    try:
+        asyncio.run(measured())
+    finally:
+        del host.descend, host.relay
+    assert counts == {"descend": 5, "relay": 1}  # and as many again to extensions: 10; 1 + 1 + 1
+
+
+def test_a_failed_extension_is_replaced(tmp_path: Path) -> None:
+    pids = []
+
+    def dies(fleet: Fleet) -> Operation:
+        pids.append(fleet.pids[MAIN])
+        os.kill(fleet.pids[MAIN], signal.SIGKILL)
+        return small_int(fleet)
+
+    def hangs(fleet: Fleet) -> Operation:
+        pids.append(fleet.pids[MAIN])
+        return Operation(sampler(lambda: fleet.main.sample_host(1, 10**9), []), sampler(one, 1))
+
+    def works(fleet: Fleet) -> Operation:
+        pids.append(fleet.pids[MAIN])
+        return small_int(fleet)
+
+    cases = [Case("dies", SMALL, dies), Case("hangs", SMALL, hangs), Case("works", SMALL, works)]
+    runner = BenchmarkRunner(warmup=1, runs=2, timeout=1.0)
+    progress = benchmark.progress_bar()
+    asyncio.run(benchmark.run_configuration("standard", runner, tmp_path, progress, cases))
+    died, hung, worked = runner.results
+    assert (died.status, died.reason.split(":")[0]) == (Status.FAILED, "ExtensionDied")
+    assert (hung.status, hung.reason) == (Status.FAILED, "Timeout")
+    assert (worked.status, worked.name) == (Status.SUCCESSFUL, "works_standard")
+    assert len(set(pids)) == 3
+    for pid in pids:
+        assert not Path(f"/proc/{pid}").exists()
+
+
+def test_rows_are_skipped_when_no_extension_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(self: Fleet) -> None:
+        raise OSError("no processes left")
+
+    monkeypatch.setattr(Fleet, "start", fail)
+    runner = BenchmarkRunner(warmup=1, runs=2)
+    asyncio.run(benchmark.run_configuration("standard", runner, tmp_path, benchmark.progress_bar()))
+    assert {result.status for result in runner.results} == {Status.SKIPPED}
+    assert {result.reason for result in runner.results} == {
+        "extension was stopped: OSError: no processes left"
+    }
+    assert len(runner.results) == len(CASES)
+
+
+# ---- the yardsticks ----
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="the floor needs two processors")
+def test_floor() -> None:
+    samples = measure_floor(samples=5, batch=10)
+    assert len(samples) == 5
+    assert min(samples) > 0
+
+
+def test_pipe_and_clock() -> None:
+    assert len(yardsticks.pipe(5)) == 5
+    assert min(yardsticks.pipe(5)) > 0
+    assert len(yardsticks.clock(5)) == 5
+
+
+# ---- the program ----
+
+
+def run_benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHMARKS / "benchmark.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=110)
+
+
+def test_benchmark(tmp_path: Path) -> None:
+    file = tmp_path / "samples.json"
+    done = run_benchmark("--quick", "--no-gpu", "--max-seconds", "0.2", "--json", str(file))
+    print("\n" + done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = table(done.stdout, "Successful Benchmarks")
+    assert [re.sub("_(standard|shared)$", "", row) for row in rows] == [case.name for case in CASES]
+    assert all(float(cell) >= 0 for cells in rows.values() for cell in cells)
+    skipped = table(done.stdout, "Skipped Tests")
+    assert list(skipped) == [f"{name}_shared" for name in tensor_rows(gpu=False)]
+    found = json.loads(file.read_text())
+    assert {"machine", "versions", "date", "options", "results", "floor_ns"} <= set(found)
+    samples = {result["name"]: result["samples_ns"] for result in found["results"]}
+    assert all(0 < len(samples[row]) <= 100 for row in rows)
+    total = len(rows) + len(skipped)
+    assert (
+        f"Summary: {len(rows)} successful, 0 failed, {len(skipped)} skipped (Total: {total})" in done.stdout
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], {"quick": False, "no_torch": False, "no_gpu": False, "torch_mode": "shared"}),
+        (["--quick", "--no-torch", "--no-gpu"], {"quick": True, "no_torch": True, "no_gpu": True}),
+        (["--torch-mode", "both"], {"torch_mode": "both"}),
+    ],
+)
+def test_options(arguments: list[str], expected: dict[str, Any]) -> None:
+    assert vars(benchmark.parse(arguments)).items() >= expected.items()
+
+
+@pytest.mark.parametrize("arguments", [["--torch-mode", "other"], ["--max-seconds", "0"]])
+def test_wrong_options_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        benchmark.parse(arguments)
+    assert stopped.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "rows"),
+    [
+        ("memory_flat.py", ["--calls", "100", "--large", "5"], ["small integer", "8 MB array"]),
+        ("idle.py", ["--extensions", "2", "--seconds", "0.1"], ["host", "extensions"]),
+    ],
+)
+def test_checks_run(script: str, arguments: list[str], rows: list[str]) -> None:
+    command = [sys.executable, str(BENCHMARKS / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    assert all(f"| {row} " in done.stdout for row in rows)
