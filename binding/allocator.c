@@ -5,8 +5,12 @@
 
 #include <malloc.h>
 #include <stdbool.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define KEEP_BYTES (128 << 20) /* of free memory at the top of the heap */
+#define HUGE_BYTES (4u << 20)  /* blocks from here on are worth the system call */
 
 static bool tuned;
 
@@ -17,4 +21,12 @@ void core_tune_allocator(void) {
 void core_allocator_trim(void) {
     if (tuned)
         malloc_trim(0);
+}
+
+void core_prefer_huge_pages(void *data, size_t size) {
+    if (size < HUGE_BYTES)
+        return;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t start = ((uintptr_t)data + page - 1) & ~(page - 1), end = ((uintptr_t)data + size) & ~(page - 1);
+    madvise((void *)start, end - start, MADV_HUGEPAGE);
 }

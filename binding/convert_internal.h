@@ -51,7 +51,8 @@ typedef struct core_encoder {
 } core_encoder;
 
 int core_encode(core_encoder *e, PyObject *value, const core_path *path);
-/* core_encode_data: bytes where bytes stand: inline, or in a shared buffer from PISO_BUFFER_THRESHOLD on. */
+/* core_encode_data: bytes where bytes stand: in a shared buffer from PISO_BUFFER_THRESHOLD on while the message has
+ * one left, else inline. */
 int core_encode_data(core_encoder *e, const void *data, size_t size);
 /* core_encode_error: -1 with the TypeError "<path>: <problem>". */
 int core_encode_error(const core_path *path, PyObject *value, const char *remedy);

@@ -2,6 +2,7 @@
  * checked, nothing is allocated for a count that the bytes cannot hold, no name is imported. */
 #include <string.h>
 
+#include "allocator.h"
 #include "convert_internal.h"
 #include "lease.h"
 
@@ -61,8 +62,9 @@ const void *core_take_span(core_decoder *d, const piso_item *ext, piso_span *ret
     return data ? data : core_malformed(d, "a buffer that is not in the message, or was used twice");
 }
 
-/* copy_span: a span's bytes to private memory; the span is given back. */
+/* copy_span: a span's bytes to private memory that is new; the span is given back. */
 static void copy_span(core_decoder *d, void *to, const void *data, const piso_span *span) {
+    core_prefer_huge_pages(to, (size_t)span->length);
     if (span->length >= COPY_WITHOUT_GIL) {
         Py_BEGIN_ALLOW_THREADS
         memcpy(to, data, span->length);

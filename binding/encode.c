@@ -164,7 +164,8 @@ static int encode_buffer(core_encoder *e, const void *data, size_t size) {
 }
 
 int core_encode_data(core_encoder *e, const void *data, size_t size) {
-    if (size >= PISO_BUFFER_THRESHOLD && e->codec->session)
+    /* A message has a limited number of buffers, one of which its own body may need; what comes later is inline. */
+    if (size >= PISO_BUFFER_THRESHOLD && e->codec->session && e->w->nspans < PISO_MAX_SPANS - 1)
         return encode_buffer(e, data, size);
     piso_write_bin(e->w, data, size);
     return 0;
