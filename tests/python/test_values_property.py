@@ -1,0 +1,100 @@
+"""Properties of the codec: what goes in comes out, and nothing that comes in breaks it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from typing import Any
+
+import msgpack
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyisolate import _core
+
+from conversion import decode, round_trip, same
+
+TEXT = st.text(st.characters(exclude_categories=[]))
+"""Any text, lone surrogates included."""
+PLAIN_TEXT = st.text()
+
+# Without nan: it is not equal to itself, so that it cannot be looked up as a key.
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.complex_numbers()
+    | TEXT
+    | st.binary()
+    | st.datetimes(timezones=st.sampled_from([None, datetime.timezone.utc]))
+    | st.dates()
+    | st.times()
+    | st.timedeltas()
+    | st.decimals(allow_nan=False)
+    | st.uuids()
+)
+HASHABLE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT | st.binary(),
+    lambda inner: st.lists(inner, max_size=3).map(tuple) | st.frozensets(inner, max_size=3),
+    max_leaves=5,
+)
+VALUES = st.recursive(
+    SCALARS | st.binary().map(bytearray),
+    lambda inner: (
+        st.lists(inner, max_size=5)
+        | st.lists(inner, max_size=5).map(tuple)
+        | st.dictionaries(HASHABLE, inner, max_size=5)
+        | st.sets(HASHABLE, max_size=5)
+        | st.frozensets(HASHABLE, max_size=5)
+    ),
+    max_leaves=30,
+)
+
+# What plain MessagePack can hold, in both directions.
+COMMON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | PLAIN_TEXT | st.binary(),
+    lambda inner: (
+        st.lists(inner, max_size=5) | st.dictionaries(PLAIN_TEXT | st.integers(0, 9), inner, max_size=5)
+    ),
+    max_leaves=30,
+)
+
+
+@given(VALUES)
+def test_values_cross_unchanged(value: Any) -> None:
+    assert same(round_trip(value), value)
+
+
+@given(COMMON)
+def test_another_implementation_reads_what_is_written(value: Any) -> None:
+    body = _core._encode(value, _core.Registry())
+    assert same(msgpack.unpackb(body, strict_map_key=False), value)
+
+
+@given(COMMON)
+def test_what_another_implementation_writes_is_read(value: Any) -> None:
+    assert same(decode(msgpack.packb(value)), value)
+
+
+@given(COMMON)
+def test_numbers_have_their_shortest_form(value: Any) -> None:
+    assert _core._encode(value, _core.Registry()) == msgpack.packb(value)
+
+
+@given(st.binary())
+def test_any_bytes_are_a_value_or_a_protocol_error(body: bytes) -> None:
+    with contextlib.suppress(_core.ProtocolError):
+        decode(body)
+
+
+@settings(max_examples=300)
+@given(st.data(), VALUES)
+def test_damaged_bodies(data: st.DataObject, value: Any) -> None:
+    """Bytes changed in what was a value: again a value or a ProtocolError."""
+    body = bytearray(_core._encode(value, _core.Registry()))
+    for _ in range(data.draw(st.integers(1, 4))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    # a registered class that is not there, or a zone that this system does not have, is an error of its own
+    with contextlib.suppress(_core.ProtocolError, TypeError, LookupError, ImportError):
+        decode(bytes(body))
