@@ -341,43 +341,51 @@ static void link_closed(core_link *link) {
     Py_DECREF(link);
 }
 
-core_link *core_link_for_loop(core_session *s, PyObject *loop) {
-    for (core_link *link = s->links; link; link = link->next)
-        if (link->loop == loop)
-            return link;
-    core_async_state *a = s->state->async;
-    core_link *link = link_new(s, loop);
-    if (!link)
-        return NULL;
-    bool is_service = loop == a->service_loop;
-    PyObject *running = core_running_loop(s->state);
-    PyObject *started = NULL;
-    link->alive = true;
-    if (running == loop) {
-        started = link_start((PyObject *)link, NULL);
-    } else if (!PyErr_Occurred()) {
-        PyObject *callback = PyObject_GetAttrString((PyObject *)link, "start");
-        if (callback)
-            schedule(link, a->call_soon_threadsafe, callback);
-        started = callback;
-    }
-    Py_XDECREF(running);
-    if (!started) {
-        link->alive = false;
-        Py_DECREF(link);
-        return NULL;
-    }
-    Py_DECREF(started);
-    /* an application's own loop takes over from the service loop; a further loop queues behind the home */
-    core_link *service = s->links && s->links->loop == a->service_loop ? s->links : NULL;
+/* enlist: gives the link to its session's list, behind the home; an application's own loop takes over from the
+ * service loop, which is returned for detaching. */
+static core_link *enlist(core_session *s, core_link *link) {
+    PyObject *service_loop = s->state->async->service_loop;
+    core_link *service = s->links && s->links->loop == service_loop ? s->links : NULL;
     core_link **at = &s->links;
     while (!service && *at)
         at = &(*at)->next;
     link->next = *at;
     *at = link;
-    if (service && !is_service)
+    return service;
+}
+
+/* start: has link_start run on the loop's thread. 0 or -1. */
+static int start(core_session *s, core_link *link) {
+    PyObject *running = core_running_loop(s->state), *result = NULL;
+    if (running == link->loop) {
+        result = link_start((PyObject *)link, NULL);
+    } else if (!PyErr_Occurred()) {
+        result = PyObject_GetAttrString((PyObject *)link, "start");
+        if (result)
+            schedule(link, s->state->async->call_soon_threadsafe, result);
+    }
+    Py_XDECREF(running);
+    Py_XDECREF(result);
+    return result ? 0 : -1;
+}
+
+core_link *core_link_for_loop(core_session *s, PyObject *loop) {
+    for (core_link *link = s->links; link; link = link->next)
+        if (link->loop == loop)
+            return link;
+    core_link *link = link_new(s, loop);
+    if (!link)
+        return NULL;
+    /* listed first: starting it runs Python code, which may ask for the same link again */
+    link->alive = true;
+    core_link *service = enlist(s, link);
+    if (service)
         detach(service);
-    return link;
+    if (start(s, link) == 0)
+        return link;
+    link->alive = false;
+    unlist(link);
+    return NULL;
 }
 
 core_link *core_link_here(core_session *s) {
