@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,8 +94,10 @@ class IsolatedRuntime(Runtime):
 
     def learn(self, references: list[Reference], /) -> None:
         """Tell the process about new classes. Messages keep their order: later calls can use them."""
-        if self._connection is not None:
-            self._connection.session.method(CONTROL, "adopt")(references).close()
+        connection = self._connection
+        if connection is not None:
+            with suppress(ExtensionDied, ExtensionStopped):  # a process that has ended needs no classes
+                connection.session.method(CONTROL, "adopt")(references).close()
 
     # ---- the start ----
 

@@ -1,0 +1,81 @@
+"""Fixtures of the Python tests: managers that stop what they loaded, and wheels made on the spot."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyisolate import Extension, ExtensionBase, ExtensionManager, SandboxMode, singleton_scope
+
+HERE = Path(__file__).parent
+EXTENSIONS = HERE / "extensions"
+# For peers.py, and for host_side.py, which extensions find on the host's path.
+sys.path += [str(HERE), str(EXTENSIONS)]
+
+
+@pytest.fixture(autouse=True)
+def fresh_singletons() -> Iterator[None]:
+    with singleton_scope():
+        yield
+
+
+@pytest.fixture
+def venvs(tmp_path: Path) -> Path:
+    return tmp_path / "venvs"
+
+
+@pytest.fixture
+def load(venvs: Path) -> Iterator[Callable[..., Extension]]:
+    """load(folder in extensions/, extension type, **configuration): the proxy."""
+    managers = []
+
+    def load(folder: str = "echo", extension_type: type[Any] = ExtensionBase, **config: Any) -> Extension:
+        manager = ExtensionManager(extension_type, {"venv_root_path": str(venvs)})
+        managers.append(manager)
+        return manager.load_extension(
+            {
+                "name": folder,
+                "module_path": str(EXTENSIONS / folder),
+                "sandbox_mode": SandboxMode.DISABLED,
+                **config,
+            }
+        )
+
+    yield load
+    for manager in managers:
+        manager.stop_all_extensions()
+
+
+@pytest.fixture
+def make_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """make_wheel(version): a wheel of rivet, a module that says its version, where pip and uv look for it."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+
+    def make(version: str) -> Path:
+        name = "rivet"
+        info = f"{name}-{version}.dist-info"
+        wheel = folder / f"{name}-{version}-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr(f"{name}.py", f"VERSION = {version!r}\n")
+            archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+            archive.writestr(
+                f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            )
+            archive.writestr(
+                f"{info}/RECORD", f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n"
+            )
+        return wheel
+
+    return make

@@ -1,0 +1,146 @@
+"""What hosts of the tests share with their extensions: extension types, singletons, classes that travel."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import enum
+import os
+import threading
+from types import ModuleType
+from typing import Any
+
+from pyisolate import ExtensionBase, ProxiedSingleton, local_execution
+
+
+class Hooked(ExtensionBase):
+    """Writes down which hooks have run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order = ["init"]
+
+    async def before_module_loaded(self) -> None:
+        self.order.append("before")
+
+    async def on_module_loaded(self, module: ModuleType) -> None:
+        self.module = module
+        self.order.append(module.__name__)
+
+    def hooks(self) -> list[str]:
+        return self.order
+
+    def version(self, name: str = "rivet") -> str:
+        return str(__import__(name).VERSION)
+
+    def file(self, name: str) -> str:
+        return str(__import__(name).__file__)
+
+
+class PlainHooks(ExtensionBase):
+    """Hooks that are not coroutines."""
+
+    def before_module_loaded(self) -> None:  # type: ignore[override]
+        self.order = ["before"]
+
+    def on_module_loaded(self, module: ModuleType) -> None:  # type: ignore[override]
+        self.order.append("loaded")
+
+    def stop(self) -> None:  # type: ignore[override]
+        self.emit_event("stopping", self.order)
+
+    def hooks(self) -> list[str]:
+        return self.order
+
+
+class SlowStop(ExtensionBase):
+    async def stop(self) -> None:
+        await asyncio.sleep(600)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+class Counter(ProxiedSingleton):
+    """A plain and an async method, state, and one that runs in the caller's process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+        self.seen: list[Any] = []
+
+    def add(self, number: int) -> int:
+        self.count += number
+        return self.count
+
+    async def add_later(self, number: int) -> int:
+        await asyncio.sleep(0.01)
+        return self.add(number)
+
+    async def call_back(self, number: int) -> Any:
+        """Calls the extension that calls this, from the host."""
+        return await self.seen[0].double(number)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def thread(self) -> str:
+        return threading.current_thread().name
+
+    def _secret(self) -> str:
+        return "secret"
+
+    @local_execution
+    def here(self) -> int:
+        return os.getpid()
+
+    @local_execution
+    def increment(self) -> int:
+        self.count += 1
+        return self.count
+
+
+class Part(ProxiedSingleton):
+    def name(self) -> str:
+        return f"part of {os.getpid()}"
+
+
+class Whole(ProxiedSingleton):
+    part: Part
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = Part()
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+class Unoffered(ProxiedSingleton):
+    def pid(self) -> int:
+        return os.getpid()
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Late(enum.Enum):
+    NEVER = 1
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    colour: Colour
+
+
+class BadImage(Exception):
+    pass
+
+
+class Board:
+    """Registered with register_callee."""
+
+    def write(self, text: str) -> str:
+        return f"{os.getpid()}: {text}"
