@@ -20,9 +20,8 @@ static void *watch_main(void *argument) {
     do
         ready = piso__poll_in(fds, 2, -1);
     while (ready <= 0);
-    bool host_lives = w.host_fd >= 0 && (ready & 1) == 0;
-    if (host_lives)
-        piso__poll_in(&w.host_fd, 1, GRACE_NS);
+    if (w.host_fd >= 0)
+        piso__poll_in(&w.host_fd, 1, GRACE_NS); /* at once if the host has gone */
     piso__kill_own_group();
     return NULL;
 }

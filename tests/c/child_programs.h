@@ -5,6 +5,7 @@
 #define PISO_TESTS_CHILD_PROGRAMS_H
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -136,6 +137,16 @@ static int print_lines(int count) {
     return 0;
 }
 
+/* flood: as much as a pipe can hold, far more than the monitor takes at a time, and then a sudden end. */
+static int flood_main(void) {
+    static char text[1 << 20];
+    memset(text, '.', sizeof text);
+    memcpy(text + sizeof text - 6, "\nlast\n", 6);
+    if (fcntl(STDERR_FILENO, F_SETPIPE_SZ, sizeof text) < 0)
+        return 1;
+    return write(STDERR_FILENO, text, sizeof text) < 0 || raise(SIGKILL);
+}
+
 /* child_main: the exit status of the child program `argv[1]`, with its argument. */
 static int child_main(char **argv) {
     const char *name = argv[1];
@@ -148,6 +159,8 @@ static int child_main(char **argv) {
         return raise(argument);
     if (strcmp(name, "print") == 0)
         return print_lines(argument);
+    if (strcmp(name, "flood") == 0)
+        return flood_main();
     if (strcmp(name, "orphan") == 0)
         with_grandchild(), sleep_ms(50);
     else if (strcmp(name, "sleep") == 0)

@@ -307,6 +307,16 @@ static void last_words_are_kept(void **state) {
     release(&r);
 }
 
+static void last_words_are_complete(void **state) {
+    (void)state;
+    char text[8];
+    running r = run("flood", NULL);
+    expect_exit(r.process, -1, SIGKILL);
+    assert_int_equal(piso_process_stderr(r.process, text, 5), 5);
+    assert_memory_equal(text, "last\n", 5);
+    release(&r);
+}
+
 /* expect_hang_up: everybody who held the other end is gone. */
 static void expect_hang_up(int fd, int64_t timeout) {
     char byte;
@@ -561,6 +571,7 @@ int main(int argc, char **argv) {
         TEST(exit_status_is_told),
         TEST(waiting_takes_its_time),
         TEST(last_words_are_kept),
+        TEST(last_words_are_complete),
         TEST(grandchildren_end_too),
         TEST(somebody_else_may_reap),
         TEST(many_at_once),
