@@ -4,6 +4,7 @@
 #include "session.h"
 
 #include "debug.h"
+#include "floor.h"
 #include "lease.h"
 #include "registry.h"
 
@@ -33,7 +34,8 @@ static int module_exec(PyObject *module) {
     core_state *state = core_module_state(module);
     if (core_errors_init(module, state) < 0 || core_registry_init(module, state) < 0 ||
         core_lease_init(module, state) < 0 || core_convert_init(module, state) < 0 ||
-        core_debug_init(module, state) < 0 || core_aio_init(module, state) < 0 ||
+        core_debug_init(module, state) < 0 || core_floor_init(module, state) < 0 ||
+        core_aio_init(module, state) < 0 ||
         core_session_init(module, state) < 0 || core_method_init(module, state) < 0 ||
         core_call_init(module, state) < 0 || core_link_init(module, state) < 0 ||
         core_handler_init(module, state) < 0)

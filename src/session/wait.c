@@ -157,8 +157,8 @@ void piso_session_sleep_end(piso_session *s) {
         piso__ring_disarm(&s->channel->rx);
     else if (atomic_load(&s->state) != 0)
         piso__event_signal(s->channel->rx_bell); /* the next one hears of the failure */
-    else if (atomic_load(&s->pollers) == 0)
-        arm(s); /* what is there already is for the caller, who is awake */
+    else if (atomic_load(&s->pollers) == 0 && arm(s))
+        piso__event_signal(s->channel->rx_bell); /* what is there already may be theirs, and they slept through it */
     if (!is_ready(s))
         look_at_socket(s);
     piso__session_unlock(s);

@@ -1,0 +1,502 @@
+/* test_session_end.c - how sessions end: closed, by a peer that breaks the protocol, by a process that dies. What the
+ * children of these tests run: this program again, with an argument. */
+#include "session_tools.h"
+
+#include <signal.h>
+#include <stdio.h>
+
+extern char **environ;
+
+static ends pair;
+
+static int open_ends(void **state) {
+    (void)state;
+    pair = open_pair();
+    return 0;
+}
+
+static int close_ends(void **state) {
+    (void)state;
+    close_pair(&pair);
+    return 0;
+}
+
+/* ---- closing ---- */
+
+static void close_ends_pending_calls_on_both_sides(void **state) {
+    (void)state;
+    piso_call ours[3], theirs[2];
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(send_call(pair.host, &ours[i], i, PISO_NO_DEADLINE), 0);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(send_call(pair.child, &theirs[i], i, PISO_NO_DEADLINE), 0);
+    uint64_t request = take_request(pair.host, 0);
+    piso_session_forget(pair.host, &ours[1], false);
+    assert_int_equal(send_reply(pair.host, request, 5), 0);
+    piso_session_close(pair.host);
+    piso_session_close(pair.host);
+    assert_int_equal(piso_session_state(pair.host), PISO_ECLOSED);
+    take_failure(pair.host, &ours[2], PISO_ECLOSED);
+    take_failure(pair.host, &ours[0], PISO_ECLOSED);
+    expect_end(pair.host, PISO_ECLOSED);
+    for (int i = 0; i < 3; i++)
+        take_request(pair.child, i);
+    take_result(pair.child, &theirs[0], 5); /* what was sent before still arrives */
+    take_failure(pair.child, &theirs[1], PISO_EDIED);
+    expect_end(pair.child, PISO_EDIED);
+}
+
+static void closed_session_refuses_and_takes_nothing(void **state) {
+    (void)state;
+    piso_call call;
+    piso_writer w;
+    uint32_t number;
+    assert_int_equal(send_call(pair.child, &call, 1, PISO_NO_DEADLINE), 0);
+    uint64_t request = take_request(pair.host, 1);
+    piso_writer_init(&w);
+    piso_write_nil(&w);
+    add_buffer(pair.host, &w, 5000, 1);
+    piso_session_close(pair.host);
+    assert_int_equal(piso_session_call(pair.host, &call, 0, 0, 0, PISO_NO_DEADLINE, &w), PISO_ECLOSED);
+    assert_int_equal(piso_session_reply(pair.host, request, false, &w), PISO_ECLOSED);
+    assert_int_equal(piso_session_intern(pair.host, "name", 4, &number), PISO_ECLOSED);
+    assert_int_equal(w.nspans, 1);
+    piso_session_discard_spans(pair.host, &w);
+    assert_int_equal(stats_of(pair.host).arena_live, 0);
+    piso_writer_fini(&w);
+}
+
+static void farewell_waits_for_room_in_the_ring(void **state) {
+    (void)state;
+    const unsigned count = 3 * PISO__RING_SLOTS;
+    piso_event event;
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(send_call(pair.host, NULL, i, PISO_NO_DEADLINE), 0);
+    piso_session_close(pair.host);
+    for (unsigned i = 0; i < count; i++) {
+        assert_int_equal(piso_session_next(pair.host, &event), PISO_ECLOSED);
+        take(pair.child, PISO_EVENT_REQUEST, &event);
+        assert_int_equal(integer_in(&event), i);
+        piso_event_fini(&event);
+    }
+    assert_int_equal(piso_session_next(pair.host, &event), PISO_ECLOSED);
+    expect_end(pair.child, PISO_EDIED);
+}
+
+static void peer_that_goes_without_farewell_is_noticed(void **state) {
+    (void)state;
+    piso_event event;
+    int received = 0, r;
+    for (unsigned i = 0; i < 3 * PISO__RING_SLOTS; i++)
+        assert_int_equal(send_call(pair.host, NULL, i, PISO_NO_DEADLINE), 0);
+    pair.host = piso_session_unref(pair.host); /* with the ring full */
+    while ((r = await(pair.child, &event)) == 1)
+        assert_int_equal(integer_in(&event), received++);
+    assert_int_equal(r, PISO_EDIED);
+    assert_int_equal(received, PISO__RING_SLOTS);
+}
+
+static void sessions_leave_no_descriptor(void **state) {
+    (void)state;
+    int before = count_fds();
+    for (int i = 0; i < 100; i++) {
+        ends e = open_pair();
+        close_pair(&e);
+    }
+    assert_int_equal(count_fds(), before);
+    assert_null(piso_session_unref(NULL));
+}
+
+/* ---- a peer that breaks the protocol ---- */
+
+/* A message as the child would not send it: header, one span if the header has any, bytes. */
+typedef struct forgery {
+    const char *what;
+    piso__frame frame;
+    piso_span span;
+    size_t size;
+    const char *bytes;
+} forgery;
+
+#define SPAN(seg, at, n) .span = {.segment = seg, .generation = 1, .offset = at, .length = n}
+#define CALL             .type = PISO__FRAME_CALL
+#define REPLY            .type = PISO__FRAME_REPLY
+
+/* At this time the host waits for call 1, and the child for its request 1. */
+static const forgery forgeries[] = {
+    {.what = "no type", .frame = {.type = 0}},
+    {.what = "unknown type", .frame = {.type = PISO__FRAME_GOODBYE + 1}},
+    {.what = "unknown flag", .frame = {CALL, .id = 2, .flags = 8}},
+    {.what = "call without id", .frame = {CALL}},
+    {.what = "call that wants no reply with an id", .frame = {CALL, .id = 2, .flags = PISO_CALL_NO_REPLY}},
+    {.what = "id of an open request", .frame = {CALL, .id = 1}},
+    {.what = "id of an open request, of another generation", .frame = {CALL, .id = (uint64_t)1 << 32 | 1}},
+    {.what = "id over the limit", .frame = {CALL, .id = PISO__MAX_OPEN_REQUESTS + 1}},
+    {.what = "id without index", .frame = {CALL, .id = (uint64_t)1 << 32}},
+    {.what = "reply to no call", .frame = {REPLY, .id = 2}},
+    {.what = "reply without id", .frame = {REPLY}},
+    {.what = "reply to a call of another generation", .frame = {REPLY, .id = (uint64_t)1 << 32 | 1}},
+    {.what = "error for no call", .frame = {.type = PISO__FRAME_ERROR, .id = 2}},
+    {.what = "reply with a method", .frame = {REPLY, .id = 1, .method = 1}},
+    {.what = "span beyond the arena", .frame = {REPLY, .id = 1, .nspans = 1}, SPAN(0, SMALL_ARENA, 1)},
+    {.what = "span that ends beyond the arena", .frame = {REPLY, .id = 1, .nspans = 1}, SPAN(0, SMALL_ARENA - 64, 65)},
+    {.what = "span whose end overflows", .frame = {REPLY, .id = 1, .nspans = 1}, SPAN(0, 64, UINT64_MAX)},
+    {.what = "span at an odd place", .frame = {CALL, .id = 2, .nspans = 1}, SPAN(0, 1, 1)},
+    {.what = "empty span", .frame = {CALL, .id = 2, .nspans = 1}, SPAN(0, 0, 0)},
+    {.what = "span of an unknown segment", .frame = {CALL, .id = 2, .nspans = 1}, SPAN(1, 0, 1)},
+    {.what = "fewer spans than announced", .frame = {CALL, .id = 2, .nspans = 2}, SPAN(0, 0, 1)},
+    {.what = "too many spans", .frame = {CALL, .id = 2, .nspans = PISO_MAX_SPANS + 1}, SPAN(0, 0, 1)},
+    {.what = "body in no span", .frame = {CALL, .id = 2, .flags = PISO__FRAME_BODY_SPAN}},
+    {.what = "body in a span and inline",
+     .frame = {CALL, .id = 2, .flags = PISO__FRAME_BODY_SPAN, .nspans = 1},
+     SPAN(0, 0, 1),
+     .size = 1,
+     .bytes = "x"},
+    {.what = "body beyond the arena",
+     .frame = {CALL, .id = 2, .flags = PISO__FRAME_BODY_SPAN, .nspans = 1},
+     SPAN(0, SMALL_ARENA, 1)},
+    {.what = "name out of order", .frame = {.type = PISO__FRAME_DEFINE, .method = 1}, .size = 1, .bytes = "x"},
+    {.what = "empty name", .frame = {.type = PISO__FRAME_DEFINE}},
+    {.what = "name with a zero", .frame = {.type = PISO__FRAME_DEFINE}, .size = 3, .bytes = "a\0b"},
+    {.what = "empty release", .frame = {.type = PISO__FRAME_RELEASE}},
+    {.what = "half a release", .frame = {.type = PISO__FRAME_RELEASE}, .size = 8, .bytes = "\0\0\0\0\0\0\0"},
+    {.what = "release with more in it",
+     .frame = {.type = PISO__FRAME_RELEASE},
+     .size = 16,
+     .bytes = "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1"},
+    {.what = "cancellation with a body", .frame = {.type = PISO__FRAME_CANCEL, .id = 1}, .size = 1, .bytes = "x"},
+    {.what = "farewell with an id", .frame = {.type = PISO__FRAME_GOODBYE, .id = 1}},
+};
+
+static void inject(piso_session *from, const void *data, size_t size) {
+    piso__ring_part part = {data, size};
+    assert_int_equal(piso__ring_send(&from->channel->tx, &part, 1), 0);
+}
+
+static void forge(const forgery *f) {
+    uint8_t message[128];
+    size_t size = PISO__FRAME_SIZE;
+    piso__frame_encode(&f->frame, message);
+    if (f->frame.nspans) {
+        piso__span_encode(&f->span, message + size);
+        size += PISO__SPAN_SIZE;
+    }
+    if (f->size)
+        memcpy(message + size, f->bytes, f->size);
+    inject(pair.child, message, size + f->size);
+}
+
+/* check_broken: the host has dropped the session, its call failed, and the child is told. */
+static void check_broken(const piso_call *ours, const piso_call *theirs) {
+    take_failure(pair.host, ours, PISO_EPROTO);
+    expect_end(pair.host, PISO_EPROTO);
+    take_request(pair.child, 1);
+    take_failure(pair.child, theirs, PISO_EDIED);
+    expect_end(pair.child, PISO_EDIED);
+}
+
+static void malformed_messages_end_the_session(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof forgeries / sizeof *forgeries; i++) {
+        pair = open_pair();
+        piso_call ours, theirs;
+        print_message("           %s\n", forgeries[i].what);
+        assert_int_equal(send_call(pair.host, &ours, 1, PISO_NO_DEADLINE), 0);
+        assert_int_equal(send_call(pair.child, &theirs, 2, PISO_NO_DEADLINE), 0);
+        assert_int_equal(take_request(pair.host, 2), 1);
+        forge(&forgeries[i]);
+        check_broken(&ours, &theirs);
+        close_pair(&pair);
+    }
+}
+
+static void garbage_in_the_ring_ends_the_session(void **state) {
+    (void)state;
+    piso_call ours, theirs;
+    assert_int_equal(send_call(pair.host, &ours, 1, PISO_NO_DEADLINE), 0);
+    assert_int_equal(send_call(pair.child, &theirs, 2, PISO_NO_DEADLINE), 0);
+    assert_int_equal(take_request(pair.host, 2), 1);
+    piso__ring_producer *tx = &pair.child->channel->tx;
+    atomic_store(&tx->shared->slots[tx->position].word, UINT64_MAX);
+    check_broken(&ours, &theirs);
+}
+
+static void impossible_cursor_ends_the_session(void **state) {
+    (void)state;
+    piso_call call;
+    int r = 0;
+    assert_int_equal(send_call(pair.host, &call, 1, PISO_NO_DEADLINE), 0);
+    atomic_store(&pair.child->channel->rx.shared->consumed, 1 << 20);
+    for (unsigned i = 0; i <= PISO__RING_SLOTS && r == 0; i++)
+        r = send_call(pair.host, NULL, 1, PISO_NO_DEADLINE);
+    assert_int_equal(r, PISO_EPROTO);
+    take_failure(pair.host, &call, PISO_EPROTO);
+    expect_end(pair.host, PISO_EPROTO);
+}
+
+static uint64_t next_random(uint64_t *state) {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    return *state ^= *state << 17;
+}
+
+/* A message with random fields, most of them small: many are right. */
+static void inject_random(uint64_t *random) {
+    uint8_t message[PISO__FRAME_SIZE + 3 * PISO__SPAN_SIZE + 64];
+    uint64_t r = next_random(random);
+    piso__frame frame = {.type = (uint8_t)(r % 8),
+                         .flags = (uint8_t)(r >> 8 & r >> 16 & 7),
+                         .id = r >> 24 & 3,
+                         .method = (uint32_t)(r >> 32 & r >> 34 & 3),
+                         .nspans = (uint16_t)(r >> 40 & r >> 42 & 3)};
+    for (size_t i = 0; i < sizeof message; i++)
+        message[i] = (uint8_t)(next_random(random) % 64 ? 0 : next_random(random));
+    piso__frame_encode(&frame, message);
+    for (uint64_t i = 0; i < 3; i++) {
+        piso_span span = {.offset = next_random(random) % 4 * 64, .length = next_random(random) % 1000};
+        piso__span_encode(&span, message + PISO__FRAME_SIZE + i * PISO__SPAN_SIZE);
+    }
+    inject(pair.child, message, PISO__FRAME_SIZE + frame.nspans * PISO__SPAN_SIZE + next_random(random) % 4 * 16);
+}
+
+static void random_messages_do_no_harm(void **state) {
+    (void)state;
+    uint64_t random = 88172645463325252u;
+    int understood = 0;
+    for (int round = 0; round < 2000; round++) {
+        pair = open_pair();
+        piso_call calls[2];
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(send_call(pair.host, &calls[i], i, PISO_NO_DEADLINE), 0);
+        int r = 0, ended = 0;
+        for (int i = 0; i < 20 && r >= 0; i++) {
+            inject_random(&random);
+            piso_event event;
+            while ((r = piso_session_next(pair.host, &event)) == 1) {
+                understood++;
+                ended += event.call != NULL && event.type >= PISO_EVENT_REPLY;
+                piso_event_fini(&event);
+            }
+        }
+        assert_true(r == 0 || (r == PISO_EPROTO && ended == 2) || (r == PISO_EDIED && ended == 2));
+        close_pair(&pair);
+    }
+    assert_true(understood > 2000);
+}
+
+/* ---- processes ---- */
+
+/* What a child does: answers each request with its integer, until its time has come. */
+static int answer_main(int limit) {
+    piso_session *s;
+    if (piso_session_attach(atoi(getenv("PISO_FD")), &s) < 0)
+        return 90;
+    piso_event event;
+    int r;
+    while ((r = await(s, &event)) == 1) {
+        if (event.type == PISO_EVENT_REQUEST) {
+            if (limit-- == 0)
+                raise(SIGKILL);
+            send_reply(s, event.id, integer_in(&event));
+        }
+        piso_event_fini(&event);
+    }
+    piso_session_unref(s);
+    return r == PISO_EDIED ? 7 : 91;
+}
+
+static int child_main(char **argv) {
+    if (strcmp(argv[1], "answer") == 0)
+        return answer_main(atoi(argv[2]));
+    if (strcmp(argv[1], "garbage") == 0 && write(atoi(getenv("PISO_FD")), "hello", 5) != 5)
+        return 92;
+    if (strcmp(argv[1], "exit") != 0)
+        for (;;)
+            pause();
+    return 3;
+}
+
+static piso_session *spawn(const char *what, const char *argument) {
+    const char *argv[] = {"/proc/self/exe", what, argument, NULL};
+    piso_spawn options = {.argv = argv,
+                          .envp = (const char *const *)environ,
+                          .name = "test",
+                          .arena_size = SMALL_ARENA,
+                          .echo_stderr = true};
+    piso_session *s = NULL;
+    assert_int_equal(piso_session_spawn(&options, &s), 0);
+    return s;
+}
+
+static int fds_expected;
+
+/* The thread that watches processes keeps a descriptor, from the first one on. */
+static int start_monitor(void **state) {
+    (void)state;
+    fds_expected = count_fds() + 1;
+    piso_session_unref(spawn("exit", NULL));
+    return 0;
+}
+
+static int check_fds(void **state) {
+    (void)state;
+    for (int i = 0; i < 3000 && count_fds() != fds_expected; i++)
+        usleep(1000); /* the monitor lets go a moment after it has told */
+    assert_int_equal(count_fds(), fds_expected);
+    return 0;
+}
+
+static void end_child(piso_session *s, int code, int signal) {
+    piso_exit status;
+    assert_int_equal(piso_process_wait(piso_session_process(s), LONG_ENOUGH, &status), 1);
+    assert_true(status.known);
+    assert_int_equal(status.code, code);
+    assert_int_equal(status.signal, signal);
+    assert_null(piso_session_unref(s));
+}
+
+static void child_answers_until_the_host_closes(void **state) {
+    (void)state;
+    piso_session *s = spawn("answer", "-1");
+    piso_call early, call;
+    piso_event event;
+    assert_int_equal(send_call(s, &early, 1, PISO_NO_DEADLINE), 0); /* before the child is there */
+    assert_int_equal(piso_session_handshake(s, LONG_ENOUGH), 0);
+    assert_int_equal(piso_session_handshake(s, 0), 0);
+    assert_int_equal(send_call(s, &call, 2, PISO_NO_DEADLINE), 0);
+    for (int i = 1; i <= 2; i++) {
+        assert_int_equal(await(s, &event), 1);
+        assert_int_equal(integer_in(&event), i);
+        piso_event_fini(&event);
+    }
+    piso_session_close(s);
+    expect_end(s, PISO_ECLOSED);
+    end_child(s, 7, 0);
+}
+
+static void answers_from_before_the_death_arrive(void **state) {
+    (void)state;
+    piso_session *s = spawn("answer", "2");
+    piso_call calls[4];
+    piso_exit status;
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(send_call(s, &calls[i], i, PISO_NO_DEADLINE), 0);
+    assert_int_equal(piso_process_wait(piso_session_process(s), LONG_ENOUGH, &status), 1);
+    assert_true(is_readable(s));
+    assert_true(piso_session_ready(s));
+    for (int i = 0; i < 2; i++)
+        take_result(s, &calls[i], i);
+    take_failure(s, &calls[3], PISO_EDIED);
+    take_failure(s, &calls[2], PISO_EDIED);
+    expect_end(s, PISO_EDIED);
+    assert_false(is_readable(s));
+    assert_int_equal(send_call(s, &calls[0], 1, PISO_NO_DEADLINE), PISO_EDIED);
+    end_child(s, -1, SIGKILL);
+}
+
+/* exchange: keeps `count` calls in flight until `until_ns`, then kills the child; each call ends once. */
+static void exchange_and_kill(piso_session *s, int64_t until_ns) {
+    enum { COUNT = 20 };
+    piso_call calls[COUNT];
+    piso_event event;
+    int pending = 0, r;
+    for (; pending < COUNT; pending++)
+        assert_int_equal(send_call(s, &calls[pending], pending, PISO_NO_DEADLINE), 0);
+    while (piso_now_ns() < until_ns) {
+        assert_int_equal(await(s, &event), 1);
+        assert_int_equal(event.type, PISO_EVENT_REPLY);
+        assert_int_equal(send_call(s, event.call, event.call - calls, PISO_NO_DEADLINE), 0);
+        piso_event_fini(&event);
+    }
+    assert_int_equal(piso_process_kill(piso_session_process(s), SIGKILL), 0);
+    while ((r = await(s, &event)) == 1) {
+        assert_int_equal(event.call->id, 0);
+        event.call->id = 77; /* told once */
+        pending--;
+        piso_event_fini(&event);
+    }
+    assert_int_equal(r, PISO_EDIED);
+    assert_int_equal(pending, 0);
+}
+
+static void every_call_ends_when_the_child_is_killed(void **state) {
+    (void)state;
+    uint64_t random = 362436069;
+    for (int i = 0; i < 50; i++) {
+        piso_session *s = spawn("answer", "-1");
+        if (i % 2)
+            assert_int_equal(piso_session_handshake(s, LONG_ENOUGH), 0);
+        exchange_and_kill(s, piso_now_ns() + (int64_t)(next_random(&random) % 3000000));
+        end_child(s, -1, SIGKILL);
+    }
+}
+
+static void child_that_ends_early_fails_the_handshake(void **state) {
+    (void)state;
+    piso_session *s = spawn("exit", NULL);
+    piso_call call;
+    assert_int_equal(send_call(s, &call, 1, PISO_NO_DEADLINE), 0);
+    assert_int_equal(piso_session_handshake(s, LONG_ENOUGH), PISO_EDIED);
+    assert_int_equal(piso_session_handshake(s, LONG_ENOUGH), PISO_EDIED);
+    take_failure(s, &call, PISO_EDIED);
+    expect_end(s, PISO_EDIED);
+    end_child(s, 3, 0);
+}
+
+static void child_that_says_nothing_is_waited_for_in_vain(void **state) {
+    (void)state;
+    piso_session *s = spawn("pause", NULL);
+    assert_int_equal(piso_session_handshake(s, 20000000), -ETIMEDOUT);
+    assert_int_equal(piso_session_state(s), 0);
+    assert_int_equal(piso_process_kill(piso_session_process(s), SIGKILL), 0);
+    assert_int_equal(piso_session_handshake(s, -1), PISO_EDIED);
+    end_child(s, -1, SIGKILL);
+}
+
+static void child_that_says_nonsense_is_refused(void **state) {
+    (void)state;
+    piso_session *s = spawn("garbage", NULL);
+    assert_int_equal(piso_session_handshake(s, LONG_ENOUGH), PISO_EPROTO);
+    expect_end(s, PISO_EPROTO);
+    assert_int_equal(piso_process_kill(piso_session_process(s), SIGKILL), 0);
+    end_child(s, -1, SIGKILL);
+}
+
+static void what_cannot_start_is_told_at_once(void **state) {
+    (void)state;
+    const char *argv[] = {"/no/such/program", NULL};
+    piso_spawn options = {.argv = argv, .envp = (const char *const *)environ, .name = "test"};
+    piso_session *s = NULL;
+    assert_int_equal(piso_session_spawn(&options, &s), -ENOENT);
+    options.argv = NULL;
+    assert_int_equal(piso_session_spawn(&options, &s), -EINVAL);
+    assert_true(piso_session_attach(-1, &s) < 0);
+    assert_null(s);
+}
+
+#define WITH_PAIR(test)  cmocka_unit_test_setup_teardown(test, open_ends, close_ends)
+#define WITH_CHILD(test) cmocka_unit_test_teardown(test, check_fds)
+
+int main(int argc, char **argv) {
+    if (argc > 1)
+        return child_main(argv);
+    const struct CMUnitTest tests[] = {
+        WITH_PAIR(close_ends_pending_calls_on_both_sides),
+        WITH_PAIR(closed_session_refuses_and_takes_nothing),
+        WITH_PAIR(farewell_waits_for_room_in_the_ring),
+        WITH_PAIR(peer_that_goes_without_farewell_is_noticed),
+        cmocka_unit_test(sessions_leave_no_descriptor),
+        cmocka_unit_test(malformed_messages_end_the_session),
+        WITH_PAIR(garbage_in_the_ring_ends_the_session),
+        WITH_PAIR(impossible_cursor_ends_the_session),
+        cmocka_unit_test(random_messages_do_no_harm),
+        WITH_CHILD(child_answers_until_the_host_closes),
+        WITH_CHILD(answers_from_before_the_death_arrive),
+        WITH_CHILD(every_call_ends_when_the_child_is_killed),
+        WITH_CHILD(child_that_ends_early_fails_the_handshake),
+        WITH_CHILD(child_that_says_nothing_is_waited_for_in_vain),
+        WITH_CHILD(child_that_says_nonsense_is_refused),
+        WITH_CHILD(what_cannot_start_is_told_at_once),
+    };
+    return cmocka_run_group_tests(tests, start_monitor, NULL);
+}

@@ -1,0 +1,226 @@
+/* test_session_wait.c - polling, sleeping and the doorbell: rung when somebody sleeps and nobody polls, then only. */
+#include "session_tools.h"
+
+#include <pthread.h>
+
+static ends pair;
+
+static int open_ends(void **state) {
+    (void)state;
+    pair = open_pair();
+    return 0;
+}
+
+static int close_ends(void **state) {
+    (void)state;
+    close_pair(&pair);
+    return 0;
+}
+
+/* notify: a message for the host. */
+static void notify_host(void) {
+    assert_int_equal(send_call(pair.child, NULL, 0, PISO_NO_DEADLINE), 0);
+}
+
+static void drain(piso_session *s) {
+    piso_event event;
+    while (piso_session_next(s, &event) == 1)
+        piso_event_fini(&event);
+}
+
+static void wait_tells_what_came(void **state) {
+    (void)state;
+    piso__autoclose int extra = piso__event_create();
+    assert_int_equal(piso_session_wait(pair.host, extra, 0), 0);
+    assert_int_equal(piso_session_wait(pair.host, -1, 1000), 0);
+    piso__event_signal(extra);
+    assert_int_equal(piso_session_wait(pair.host, extra, -1), 2);
+    notify_host();
+    assert_int_equal(piso_session_wait(pair.host, extra, -1), 1);
+    drain(pair.host);
+    assert_int_equal(piso_session_wait(pair.host, extra, -1), 2);
+}
+
+static void spin_sees_a_message_and_ends_without_one(void **state) {
+    (void)state;
+    assert_false(piso_session_ready(pair.host));
+    assert_int_equal(piso_session_spin(pair.host), 0);
+    notify_host();
+    assert_true(piso_session_ready(pair.host));
+    assert_int_equal(piso_session_spin(pair.host), 1);
+    drain(pair.host);
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(piso_session_spin(pair.host), 0);
+}
+
+static void nobody_rings_for_who_is_awake(void **state) {
+    (void)state;
+    piso_session_poll_begin(pair.host);
+    for (int i = 0; i < 100; i++)
+        notify_host();
+    assert_int_equal(piso_session_poll_end(pair.host), 1);
+    drain(pair.host);
+    assert_int_equal(stats_of(pair.child).doorbells_rung, 0);
+    assert_false(is_readable(pair.host));
+}
+
+static void sleeper_is_rung_for_once(void **state) {
+    (void)state;
+    assert_int_equal(piso_session_sleep_begin(pair.host), 0);
+    for (int i = 0; i < 100; i++)
+        notify_host();
+    assert_true(is_readable(pair.host));
+    piso_session_sleep_end(pair.host);
+    assert_false(is_readable(pair.host));
+    drain(pair.host);
+    assert_int_equal(stats_of(pair.child).doorbells_rung, 1);
+    notify_host();
+    assert_false(is_readable(pair.host));
+    assert_int_equal(stats_of(pair.child).doorbells_rung, 1);
+    assert_int_equal(piso_session_sleep_begin(pair.host), 1); /* it came before */
+    piso_session_sleep_end(pair.host);
+}
+
+static void poller_spares_the_doorbell_of_a_sleeper(void **state) {
+    (void)state;
+    assert_int_equal(piso_session_sleep_begin(pair.host), 0);
+    piso_session_poll_begin(pair.host);
+    piso_session_poll_begin(pair.host);
+    notify_host();
+    assert_int_equal(stats_of(pair.child).doorbells_rung, 0);
+    assert_int_equal(piso_session_poll_end(pair.host), 1);
+    drain(pair.host);
+    assert_int_equal(piso_session_poll_end(pair.host), 0);
+    notify_host(); /* nobody polls any more */
+    assert_true(is_readable(pair.host));
+    piso_session_sleep_end(pair.host);
+}
+
+static void who_wakes_leaves_the_others_armed(void **state) {
+    (void)state;
+    assert_int_equal(piso_session_sleep_begin(pair.host), 0);
+    assert_int_equal(piso_session_sleep_begin(pair.host), 0);
+    notify_host();
+    assert_true(is_readable(pair.host));
+    piso_session_sleep_end(pair.host);
+    drain(pair.host);
+    assert_false(is_readable(pair.host));
+    notify_host();
+    assert_true(is_readable(pair.host));
+    piso_session_sleep_end(pair.host);
+    drain(pair.host);
+    assert_int_equal(stats_of(pair.child).doorbells_rung, 2);
+}
+
+/* What waits in memory because the ring is full goes out when the peer has made room, and the peer rings for it. */
+static void room_in_the_ring_wakes_the_sender(void **state) {
+    (void)state;
+    for (unsigned i = 0; i < 3 * PISO__RING_SLOTS; i++)
+        notify_host();
+    assert_int_equal(piso_session_sleep_begin(pair.child), 0);
+    assert_false(is_readable(pair.child));
+    drain(pair.host);
+    assert_true(is_readable(pair.child));
+    assert_true(piso_session_ready(pair.child));
+    piso_session_sleep_end(pair.child);
+    uint64_t queued = stats_of(pair.child).queued;
+    assert_true(queued > 0);
+    drain(pair.child);
+    assert_true(stats_of(pair.child).queued < queued);
+    assert_true(piso_session_ready(pair.host));
+}
+
+static void *answer_one(void *argument) {
+    piso_session *s = argument;
+    piso_event event;
+    assert_int_equal(await(s, &event), 1);
+    uint64_t request = event.id;
+    piso_event_fini(&event);
+    assert_int_equal(send_reply(s, request, 2), 0);
+    return NULL;
+}
+
+static void answer_wakes_the_caller(void **state) {
+    (void)state;
+    for (int i = 0; i < 50; i++) {
+        pthread_t thread;
+        piso_call call;
+        piso_event event;
+        assert_int_equal(pthread_create(&thread, NULL, answer_one, pair.child), 0);
+        assert_int_equal(send_call(pair.host, &call, 1, PISO_NO_DEADLINE), 0);
+        assert_int_equal(await(pair.host, &event), 1);
+        assert_ptr_equal(event.call, &call);
+        piso_event_fini(&event);
+        pthread_join(thread, NULL);
+    }
+}
+
+/* ---- failures ---- */
+
+static void *sleep_until_the_end(void *argument) {
+    piso_event event;
+    return (void *)(intptr_t)await(argument, &event);
+}
+
+static void check_all_sleepers_hear(int expected, void (*cause)(void)) {
+    enum { THREADS = 4 };
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, sleep_until_the_end, pair.host), 0);
+    while (atomic_load(&pair.host->sleepers) < THREADS)
+        usleep(100);
+    cause();
+    for (int i = 0; i < THREADS; i++) {
+        void *result;
+        pthread_join(threads[i], &result);
+        assert_int_equal((intptr_t)result, expected);
+    }
+    assert_false(is_readable(pair.host)); /* else a loop that waits for it would turn for ever */
+}
+
+static void close_peer(void) {
+    piso_session_close(pair.child);
+}
+
+static void lose_peer(void) {
+    atomic_store(&pair.child->state, PISO_EPROTO); /* says nothing */
+    pair.child = piso_session_unref(pair.child);
+}
+
+static void close_own(void) {
+    piso_session_close(pair.host);
+}
+
+static void every_sleeper_hears_of_the_end(void **state) {
+    (void)state;
+    check_all_sleepers_hear(PISO_EDIED, close_peer);
+}
+
+static void every_sleeper_hears_of_a_hang_up(void **state) {
+    (void)state;
+    check_all_sleepers_hear(PISO_EDIED, lose_peer);
+}
+
+static void every_sleeper_hears_of_close(void **state) {
+    (void)state;
+    check_all_sleepers_hear(PISO_ECLOSED, close_own);
+}
+
+#define WITH_PAIR(test) cmocka_unit_test_setup_teardown(test, open_ends, close_ends)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        WITH_PAIR(wait_tells_what_came),
+        WITH_PAIR(spin_sees_a_message_and_ends_without_one),
+        WITH_PAIR(nobody_rings_for_who_is_awake),
+        WITH_PAIR(sleeper_is_rung_for_once),
+        WITH_PAIR(poller_spares_the_doorbell_of_a_sleeper),
+        WITH_PAIR(who_wakes_leaves_the_others_armed),
+        WITH_PAIR(room_in_the_ring_wakes_the_sender),
+        WITH_PAIR(answer_wakes_the_caller),
+        WITH_PAIR(every_sleeper_hears_of_the_end),
+        WITH_PAIR(every_sleeper_hears_of_a_hang_up),
+        WITH_PAIR(every_sleeper_hears_of_close),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
