@@ -40,8 +40,13 @@ typedef struct rule {
 } rule;
 
 static const rule rules[] = {
-    [PISO__FRAME_CALL] = {.flags = PISO_CALL_KWARGS | PISO_CALL_NO_REPLY | PISO__FRAME_BODY_SPAN, .id = true,
-                          .target = true, .timeout = true, .spans = true, .body = true, .number = true},
+    [PISO__FRAME_CALL] = {.flags = PISO_CALL_KWARGS | PISO_CALL_NO_REPLY | PISO__FRAME_BODY_SPAN,
+                          .id = true,
+                          .target = true,
+                          .timeout = true,
+                          .spans = true,
+                          .body = true,
+                          .number = true},
     [PISO__FRAME_REPLY] = {.flags = PISO__FRAME_BODY_SPAN, .id = true, .spans = true, .body = true},
     [PISO__FRAME_ERROR] = {.flags = PISO__FRAME_BODY_SPAN, .id = true, .spans = true, .body = true},
     [PISO__FRAME_CANCEL] = {.id = true},

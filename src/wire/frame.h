@@ -8,21 +8,20 @@
 #include "base/base.h"
 
 typedef enum piso__frame_type {
-    PISO__FRAME_CALL = 1,  /* id (0 with NO_REPLY), object, method, timeout_ms; body: arguments */
-    PISO__FRAME_REPLY,     /* id of the call; body: the result */
-    PISO__FRAME_ERROR,     /* id of the call; body: an exception */
-    PISO__FRAME_CANCEL,    /* id of the call whose caller no longer waits */
-    PISO__FRAME_RELEASE,   /* body: 1.. records of (offset u64, generation u32, 0 u32) */
-    PISO__FRAME_DEFINE,    /* method: the number; body: the name, UTF-8, 1..255 bytes */
-    PISO__FRAME_GOODBYE,   /* the sender has closed the session */
+    PISO__FRAME_CALL = 1, /* id (0 with NO_REPLY), object, method, timeout_ms; body: arguments */
+    PISO__FRAME_REPLY,    /* id of the call; body: the result */
+    PISO__FRAME_ERROR,    /* id of the call; body: an exception */
+    PISO__FRAME_CANCEL,   /* id of the call whose caller no longer waits */
+    PISO__FRAME_RELEASE,  /* body: 1.. records of (offset u64, generation u32, 0 u32) */
+    PISO__FRAME_DEFINE,   /* method: the number; body: the name, UTF-8, 1..255 bytes */
+    PISO__FRAME_GOODBYE,  /* the sender has closed the session */
 } piso__frame_type;
 
-enum { /* flags; the two low ones are PISO_CALL_KWARGS and PISO_CALL_NO_REPLY */
-    PISO__FRAME_BODY_SPAN = 4,
-};
+/* Flags; the two low ones are PISO_CALL_KWARGS and PISO_CALL_NO_REPLY. */
+enum { PISO__FRAME_BODY_SPAN = 4 };
 
-#define PISO__FRAME_SIZE 24
-#define PISO__SPAN_SIZE 24
+#define PISO__FRAME_SIZE   24
+#define PISO__SPAN_SIZE    24
 #define PISO__RELEASE_SIZE 16
 
 typedef struct piso__frame {

@@ -53,10 +53,10 @@ static int read_count(piso_reader *r, piso_kind kind, uint64_t count, piso_item 
 
 static int read_ext(piso_reader *r, uint64_t size, piso_item *ret_item) {
     uint64_t type;
-    if (!get_number(r, 1, &type))
+    if (!get_number(r, 1, &type) || read_bytes(r, PISO_EXT, size, ret_item) < 0)
         return PISO_EPROTO;
-    ret_item->ext_type = (int8_t)type;
-    return read_bytes(r, PISO_EXT, size, ret_item);
+    ret_item->ext_type = (int8_t)type; /* last: a failed read leaves the item alone */
+    return 1;
 }
 
 static int read_float(piso_reader *r, size_t bytes, piso_item *ret_item) {

@@ -17,9 +17,9 @@ typedef struct sample {
 } sample;
 
 static const sample samples[] = {
-    {{.type = PISO__FRAME_CALL, .id = 1}, 3},    {{.type = PISO__FRAME_REPLY, .id = 1}, 3},
-    {{.type = PISO__FRAME_ERROR, .id = 1}, 3},   {{.type = PISO__FRAME_CANCEL, .id = 1}, 0},
-    {{.type = PISO__FRAME_RELEASE}, 16},         {{.type = PISO__FRAME_DEFINE, .method = 1}, 3},
+    {{.type = PISO__FRAME_CALL, .id = 1}, 3},  {{.type = PISO__FRAME_REPLY, .id = 1}, 3},
+    {{.type = PISO__FRAME_ERROR, .id = 1}, 3}, {{.type = PISO__FRAME_CANCEL, .id = 1}, 0},
+    {{.type = PISO__FRAME_RELEASE}, 16},       {{.type = PISO__FRAME_DEFINE, .method = 1}, 3},
     {{.type = PISO__FRAME_GOODBYE}, 0},
 };
 #define SAMPLES (sizeof samples / sizeof *samples)
@@ -64,8 +64,13 @@ static void header_is_little_endian(void **state) {
     static const uint8_t expected[PISO__FRAME_SIZE] = {
         1, 2, 4, 3, 8, 7, 6, 5, 16, 15, 14, 13, 12, 11, 10, 9, 20, 19, 18, 17, 24, 23, 22, 21,
     };
-    piso__frame frame = {.type = 1, .flags = 2, .nspans = 0x0304, .timeout_ms = 0x05060708,
-                         .id = 0x090a0b0c0d0e0f10, .object = 0x11121314, .method = 0x15161718};
+    piso__frame frame = {.type = 1,
+                         .flags = 2,
+                         .nspans = 0x0304,
+                         .timeout_ms = 0x05060708,
+                         .id = 0x090a0b0c0d0e0f10,
+                         .object = 0x11121314,
+                         .method = 0x15161718};
     uint8_t bytes[PISO__FRAME_SIZE];
     piso__frame_encode(&frame, bytes);
     assert_memory_equal(bytes, expected, sizeof expected);
@@ -116,8 +121,13 @@ static void release_with_padding_is_refused(void **state) {
 
 static void message_is_split(void **state) {
     (void)state;
-    piso__frame frame = {.type = PISO__FRAME_CALL, .flags = PISO_CALL_KWARGS, .nspans = 2, .timeout_ms = 5, .id = 6,
-                         .object = 7, .method = 8};
+    piso__frame frame = {.type = PISO__FRAME_CALL,
+                         .flags = PISO_CALL_KWARGS,
+                         .nspans = 2,
+                         .timeout_ms = 5,
+                         .id = 6,
+                         .object = 7,
+                         .method = 8};
     split s = decode(&frame, 9);
     assert_int_equal(s.result, 0);
     assert_memory_equal(&s.frame, &frame, sizeof frame);
@@ -210,8 +220,8 @@ static void body_in_a_span_is_the_only_body(void **state) {
 
 static void body_has_a_size_for_its_type(void **state) {
     (void)state;
-    static const size_t sizes[] = {0, 1, 15, 16, 17, 32, 255, 256, PISO_INLINE_BODY, PISO_INLINE_BODY + 1,
-                                   PISO_INLINE_BODY + PISO__RELEASE_SIZE};
+    static const size_t sizes[] = {
+        0, 1, 15, 16, 17, 32, 255, 256, PISO_INLINE_BODY, PISO_INLINE_BODY + 1, PISO_INLINE_BODY + PISO__RELEASE_SIZE};
     for (size_t i = 0; i < SAMPLES; i++)
         for (size_t j = 0; j < sizeof sizes / sizeof *sizes; j++) {
             size_t size = sizes[j];
