@@ -38,6 +38,7 @@ typedef struct piso__ring_shared {
     alignas(PISO__CACHE_LINE) _Atomic uint64_t consumed;   /* position; written by the consumer */
     alignas(PISO__CACHE_LINE) _Atomic uint32_t want_space; /* set by the producer, cleared by the consumer */
     alignas(PISO__CACHE_LINE) _Atomic uint32_t sleeping;   /* set by the consumer, cleared by the producer */
+    _Atomic uint32_t bell_cpu; /* 1 + the processor that the producer rang from; a hint, 0: unknown */
 } piso__ring_shared;
 
 typedef struct piso__ring_producer {

@@ -97,3 +97,18 @@ int piso__cpu_count(void) {
     count = cgroup_limit(count > 0 ? count : 1);
     return count > 0 ? count : 1;
 }
+
+int piso__cpu_current(void) {
+    return sched_getcpu();
+}
+
+void piso__cpu_leave(void) {
+    cpu_set_t allowed, others;
+    int cpu = sched_getcpu();
+    if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof allowed, &allowed) < 0)
+        return;
+    others = allowed;
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0)
+        sched_setaffinity(0, sizeof allowed, &allowed);
+}

@@ -88,6 +88,12 @@ pid_t piso__socket_creator(int fd);
  * up, at least 1. Reads files: call it seldom. */
 int piso__cpu_count(void);
 
+/* piso__cpu_current: the processor this thread runs on, or -1. No system call. */
+int piso__cpu_current(void);
+/* piso__cpu_leave: moves this thread to another of the processors that it may use, if there is one. Its affinity is
+ * the same afterwards. */
+void piso__cpu_leave(void);
+
 /* ---- processes ---- */
 
 /* piso__fork_generation: a number that differs in a process forked from this one, and in its children. Reads

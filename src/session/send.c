@@ -7,6 +7,8 @@
 static void wake_peer(piso_session *s) {
     if (piso__ring_must_wake(&s->channel->tx)) {
         s->stats.doorbells_rung++;
+        atomic_store_explicit(&s->channel->tx.shared->bell_cpu, (uint32_t)(piso__cpu_current() + 1),
+                              memory_order_relaxed);
         piso__event_signal(s->channel->tx_bell);
     }
 }

@@ -137,6 +137,7 @@ int piso_session_attach(int channel_fd, piso_session **ret_session) {
     int r = piso__channel_attach(channel_fd, &s->channel);
     if (r < 0)
         return r;
+    s->may_move = true;
     r = watch(s);
     if (r == 0)
         r = piso__watch_host(s->channel->socket_fd);

@@ -21,6 +21,9 @@
 #define EAGER_POLLS     64  /* without a pause between them */
 #define POLLS_PER_CLOCK 16
 #define CPU_CHECK_NS    1000000000
+#define SHORT_SLEEP_NS  100000
+#define MAX_MEETINGS    8
+#define MOVE_EVERY_NS   2000000
 
 /* probe: a consumer to look at the ring with, without the lock. One that is behind sees a message where there was one:
  * it looks once too often. */
@@ -120,6 +123,22 @@ static void check_cpus(piso_session *s) {
     atomic_store_explicit(&s->spin_allowed, piso__cpu_count() > 1, memory_order_relaxed);
 }
 
+/* part_from_peer: the kernel likes to wake a process on the processor of the one that rang. Two that call each other
+ * all the time then take turns on one processor, where polling cannot help, while another one idles. After some
+ * short sleeps in a row that ended like this, the child moves away. */
+static void part_from_peer(piso_session *s) {
+    int64_t now = piso_now_ns();
+    uint32_t bell_cpu = atomic_load_explicit(&s->channel->rx.shared->bell_cpu, memory_order_relaxed);
+    bool met = now - s->slept_ns < SHORT_SLEEP_NS && bell_cpu == (uint32_t)(piso__cpu_current() + 1);
+    s->cpu_meetings = met ? s->cpu_meetings + 1 : 0;
+    if (s->cpu_meetings < MAX_MEETINGS || now - s->moved_ns < MOVE_EVERY_NS)
+        return;
+    s->cpu_meetings = 0;
+    s->moved_ns = now;
+    piso__cpu_leave();
+    atomic_store_explicit(&s->spin_budget_ns, MAX_BUDGET_NS, memory_order_relaxed);
+}
+
 /* ---- sleeping ---- */
 
 int piso_session_sleep_begin(piso_session *s) {
@@ -135,6 +154,8 @@ int piso_session_sleep_begin(piso_session *s) {
     }
     atomic_fetch_add(&s->sleepers, 1);
     bool ready = arm(s);
+    if (s->may_move && !ready)
+        s->slept_ns = piso_now_ns();
     piso__session_unlock(s);
     return ready;
 }
@@ -161,6 +182,8 @@ void piso_session_sleep_end(piso_session *s) {
         piso__event_signal(s->channel->rx_bell); /* what is there already may be theirs, and they slept through it */
     if (!is_ready(s))
         look_at_socket(s);
+    if (s->may_move && !others && atomic_load_explicit(&s->spin_allowed, memory_order_relaxed))
+        part_from_peer(s);
     piso__session_unlock(s);
 }
 
