@@ -10,13 +10,27 @@ static int intern(PyObject **field, const char *text) {
 }
 
 static int intern_names(core_async_state *a) {
-    struct { PyObject **field; const char *text; } names[] = {
-        {&a->call_soon, "call_soon"}, {&a->call_soon_threadsafe, "call_soon_threadsafe"},
-        {&a->call_later, "call_later"}, {&a->create_future, "create_future"}, {&a->set_result, "set_result"},
-        {&a->done, "done"}, {&a->cancel, "cancel"}, {&a->add_reader, "add_reader"},
-        {&a->remove_reader, "remove_reader"}, {&a->future_blocking, "_asyncio_future_blocking"},
-        {&a->must_cancel, "_must_cancel"}, {&a->log_destroy_pending, "_log_destroy_pending"}, {&a->loop, "loop"},
-        {&a->throw, "throw"}, {&a->close, "close"}, {&a->context, "context"}, {&a->is_running, "is_running"},
+    struct {
+        PyObject **field;
+        const char *text;
+    } names[] = {
+        {&a->call_soon, "call_soon"},
+        {&a->call_soon_threadsafe, "call_soon_threadsafe"},
+        {&a->call_later, "call_later"},
+        {&a->create_future, "create_future"},
+        {&a->set_result, "set_result"},
+        {&a->done, "done"},
+        {&a->cancel, "cancel"},
+        {&a->add_reader, "add_reader"},
+        {&a->remove_reader, "remove_reader"},
+        {&a->future_blocking, "_asyncio_future_blocking"},
+        {&a->must_cancel, "_must_cancel"},
+        {&a->log_destroy_pending, "_log_destroy_pending"},
+        {&a->loop, "loop"},
+        {&a->throw, "throw"},
+        {&a->close, "close"},
+        {&a->context, "context"},
+        {&a->is_running, "is_running"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (intern(names[i].field, names[i].text) < 0)
@@ -60,12 +74,35 @@ void core_aio_clear(core_state *state) {
     if (!a)
         return;
     PyObject **fields[] = {
-        &a->get_running_loop, &a->current_tasks, &a->swap_task, &a->register_task, &a->unregister_task,
-        &a->task_type, &a->cancelled_error, &a->service_loop, &a->session_variable,
-        &a->call_soon, &a->call_soon_threadsafe, &a->call_later, &a->create_future, &a->set_result, &a->done,
-        &a->cancel, &a->add_reader, &a->remove_reader, &a->future_blocking, &a->must_cancel,
-        &a->log_destroy_pending, &a->loop, &a->throw, &a->close, &a->context, &a->is_running,
-        (PyObject **)&a->link_type, (PyObject **)&a->reader_type, (PyObject **)&a->handler_type,
+        &a->get_running_loop,
+        &a->current_tasks,
+        &a->swap_task,
+        &a->register_task,
+        &a->unregister_task,
+        &a->task_type,
+        &a->cancelled_error,
+        &a->service_loop,
+        &a->session_variable,
+        &a->call_soon,
+        &a->call_soon_threadsafe,
+        &a->call_later,
+        &a->create_future,
+        &a->set_result,
+        &a->done,
+        &a->cancel,
+        &a->add_reader,
+        &a->remove_reader,
+        &a->future_blocking,
+        &a->must_cancel,
+        &a->log_destroy_pending,
+        &a->loop,
+        &a->throw,
+        &a->close,
+        &a->context,
+        &a->is_running,
+        (PyObject **)&a->link_type,
+        (PyObject **)&a->reader_type,
+        (PyObject **)&a->handler_type,
         (PyObject **)&a->parker_type,
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
@@ -166,8 +203,9 @@ static int start_thread(PyObject *loop) {
     PyObject *target = threading ? PyObject_GetAttrString(loop, "run_forever") : NULL;
     PyObject *type = target ? PyObject_GetAttrString(threading, "Thread") : NULL;
     PyObject *arguments = type ? PyTuple_New(0) : NULL;
-    PyObject *options = arguments ? Py_BuildValue("{s:O,s:s,s:O}", "target", target, "name", "pyisolate-service",
-                                                  "daemon", Py_True) : NULL;
+    PyObject *options =
+        arguments ? Py_BuildValue("{s:O,s:s,s:O}", "target", target, "name", "pyisolate-service", "daemon", Py_True)
+                  : NULL;
     PyObject *thread = options ? PyObject_Call(type, arguments, options) : NULL;
     PyObject *started = thread ? PyObject_CallMethod(thread, "start", NULL) : NULL;
     int r = started ? 0 : -1;

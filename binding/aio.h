@@ -7,21 +7,21 @@
 
 struct core_async_state {
     bool loaded;
-    PyObject *get_running_loop;  /* asyncio._get_running_loop */
-    PyObject *current_tasks;     /* dict: loop -> task, until 3.13; or NULL, and then: */
-    PyObject *swap_task;         /* asyncio.tasks._swap_current_task */
+    PyObject *get_running_loop; /* asyncio._get_running_loop */
+    PyObject *current_tasks;    /* dict: loop -> task, until 3.13; or NULL, and then: */
+    PyObject *swap_task;        /* asyncio.tasks._swap_current_task */
     PyObject *register_task, *unregister_task;
     PyObject *task_type, *cancelled_error;
-    PyObject *service_loop;      /* event loop of the service thread, or NULL */
-    int service_pid;             /* process that started it */
-    PyObject *session_variable;  /* ContextVar behind current_session() */
+    PyObject *service_loop;     /* event loop of the service thread, or NULL */
+    int service_pid;            /* process that started it */
+    PyObject *session_variable; /* ContextVar behind current_session() */
     PyTypeObject *link_type, *reader_type, *handler_type, *parker_type;
-    PyObject *free_calls[64];    /* dead Call objects, to be used again */
+    PyObject *free_calls[64]; /* dead Call objects, to be used again */
     int free_call_count;
     /* interned names */
-    PyObject *call_soon, *call_soon_threadsafe, *call_later, *create_future, *set_result, *done, *cancel,
-        *add_reader, *remove_reader, *future_blocking, *must_cancel, *log_destroy_pending, *loop, *throw, *close,
-        *context, *is_running;
+    PyObject *call_soon, *call_soon_threadsafe, *call_later, *create_future, *set_result, *done, *cancel, *add_reader,
+        *remove_reader, *future_blocking, *must_cancel, *log_destroy_pending, *loop, *throw, *close, *context,
+        *is_running;
 };
 
 int core_aio_init(PyObject *module, core_state *state);

@@ -28,8 +28,8 @@ static int numpy_load(core_state *state, bool import) {
     core_convert_state *c = state->convert;
     if (c->dtype)
         return 1;
-    PyObject *module = import ? PyImport_ImportModule("numpy")
-                              : Py_XNewRef(PyDict_GetItemString(PyImport_GetModuleDict(), "numpy"));
+    PyObject *module =
+        import ? PyImport_ImportModule("numpy") : Py_XNewRef(PyDict_GetItemString(PyImport_GetModuleDict(), "numpy"));
     if (!module)
         return import ? -1 : 0;
     if (!c->ndarray)
@@ -60,7 +60,7 @@ static int numpy_needed(core_decoder *d) {
     if (PyErr_ExceptionMatches(PyExc_ImportError)) {
         PyErr_Clear(); /* replaced by one that says why it is needed */
         PyErr_SetString(PyExc_ImportError, "the other side sent a NumPy array, but numpy is not installed here; add it "
-                        "to the dependencies");
+                                           "to the dependencies");
     }
     return -1;
 }
@@ -175,7 +175,8 @@ int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path) {
     }
     PyObject *spec = dtype ? core_dtype_spec(e->codec->state, dtype) : NULL;
     if (!spec && dtype && !PyErr_Occurred())
-        core_encode_error(path, value, "its dtype holds Python objects or is not one of NumPy's own; convert it to numbers, "
+        core_encode_error(path, value,
+                          "its dtype holds Python objects or is not one of NumPy's own; convert it to numbers, "
                           "text or bytes");
     Py_XDECREF(dtype);
     if (!spec)

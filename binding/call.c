@@ -13,9 +13,9 @@
 
 #include "aio.h"
 
-#define MAX_NESTING 32       /* deeper, requests wait until the loop serves them, so the C stack is bounded */
-#define POLL_LIMIT 64        /* events handled before looking at our own reply again */
-#define MAX_POLLS 4096       /* turns before the event loop gets its own */
+#define MAX_NESTING 32   /* deeper, requests wait until the loop serves them, so the C stack is bounded */
+#define POLL_LIMIT  64   /* events handled before looking at our own reply again */
+#define MAX_POLLS   4096 /* turns before the event loop gets its own */
 
 /* coarse_now: milliseconds are enough for deadlines, at a fifth of the price. */
 static int64_t coarse_now(void) {

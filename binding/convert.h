@@ -37,10 +37,10 @@ void core_codec_abandon(core_codec *c, piso_writer *w);
  * (PY_VECTORCALL_ARGUMENTS_OFFSET). */
 #define CORE_ARGUMENTS_INLINE 8
 typedef struct core_arguments {
-    PyObject **args;     /* args[-1] is free for the callee */
+    PyObject **args; /* args[-1] is free for the callee */
     Py_ssize_t nargs;
-    PyObject *kwnames;   /* tuple or NULL */
-    Py_ssize_t total;    /* nargs + keyword values */
+    PyObject *kwnames; /* tuple or NULL */
+    Py_ssize_t total;  /* nargs + keyword values */
     PyObject *inline_args[CORE_ARGUMENTS_INLINE + 1];
 } core_arguments;
 

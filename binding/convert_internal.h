@@ -10,22 +10,29 @@
 /* ---- classes looked up when first met ---- */
 
 typedef enum core_known {
-    CORE_UNKNOWN = 0, CORE_DATETIME, CORE_DATE, CORE_TIME, CORE_TIMEDELTA, CORE_DECIMAL, CORE_UUID, CORE_PATH,
+    CORE_UNKNOWN = 0,
+    CORE_DATETIME,
+    CORE_DATE,
+    CORE_TIME,
+    CORE_TIMEDELTA,
+    CORE_DECIMAL,
+    CORE_UUID,
+    CORE_PATH,
 } core_known;
 
 struct core_convert_state {
     bool loaded;
-    PyObject *known;           /* type -> int (core_known) */
-    PyObject *decimal, *uuid;  /* classes */
-    PyObject *paths;           /* name -> class of pathlib */
+    PyObject *known;          /* type -> int (core_known) */
+    PyObject *decimal, *uuid; /* classes */
+    PyObject *paths;          /* name -> class of pathlib */
     PyObject *timezone, *zone_info, *timedelta;
-    PyObject *remote_classes;  /* type name -> subclass of RemoteError made for it */
-    PyObject *remote_files;    /* list: files of tracebacks that were put into linecache */
-    Py_ssize_t remote_lines;   /* their lines together */
+    PyObject *remote_classes; /* type name -> subclass of RemoteError made for it */
+    PyObject *remote_files;   /* list: files of tracebacks that were put into linecache */
+    Py_ssize_t remote_lines;  /* their lines together */
     /* NumPy, once it has been met */
     PyObject *numpy, *ndarray, *generic, *dtype;
-    PyObject *dtype_specs;     /* dtype -> bytes: its encoded description */
-    PyObject *spec_dtypes;     /* bytes -> dtype */
+    PyObject *dtype_specs; /* dtype -> bytes: its encoded description */
+    PyObject *spec_dtypes; /* bytes -> dtype */
 };
 
 /* core_convert_load: imports the modules of the known classes. 0 or -1. */
@@ -36,9 +43,9 @@ int core_convert_load(core_state *state);
 /* core_path: where in the arguments a value stands; a list on the C stack, outermost last. */
 typedef struct core_path {
     const struct core_path *parent;
-    const char *root;   /* the outermost: "result"; else NULL */
-    PyObject *key;      /* of a dict, or a name; borrowed */
-    Py_ssize_t index;   /* where key is NULL */
+    const char *root; /* the outermost: "result"; else NULL */
+    PyObject *key;    /* of a dict, or a name; borrowed */
+    Py_ssize_t index; /* where key is NULL */
     enum { CORE_AT_ROOT, CORE_AT_ARGUMENT, CORE_AT_INDEX, CORE_AT_KEY, CORE_AT_FIELD, CORE_IN_SET } kind;
 } core_path;
 
@@ -96,8 +103,8 @@ PyObject *core_decode_known(core_decoder *d, const piso_item *ext);      /* valu
 PyObject *core_decode_registered(core_decoder *d, const piso_item *ext); /* values.c */
 PyObject *core_decode_memoryview(core_decoder *d, const piso_item *ext); /* values.c */
 int core_encode_memoryview(core_encoder *e, PyObject *value, const core_path *path);
-PyObject *core_decode_array(core_decoder *d, const piso_item *ext);      /* arrays.c */
-PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext);     /* arrays.c */
+PyObject *core_decode_array(core_decoder *d, const piso_item *ext);           /* arrays.c */
+PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext);          /* arrays.c */
 PyObject *core_decode_exception_value(core_decoder *d, const piso_item *ext); /* exceptions.c */
 
 void core_arrays_clear(core_convert_state *c);

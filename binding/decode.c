@@ -66,8 +66,7 @@ const void *core_take_span(core_decoder *d, const piso_item *ext, piso_span *ret
 static void copy_span(core_decoder *d, void *to, const void *data, const piso_span *span) {
     core_prefer_huge_pages(to, (size_t)span->length);
     if (span->length >= COPY_WITHOUT_GIL) {
-        Py_BEGIN_ALLOW_THREADS
-        memcpy(to, data, span->length);
+        Py_BEGIN_ALLOW_THREADS memcpy(to, data, span->length);
         Py_END_ALLOW_THREADS
     } else {
         memcpy(to, data, span->length);
@@ -190,9 +189,9 @@ static PyObject *decode_sequence(core_decoder *d, const piso_item *ext) {
     piso_item array;
     if (core_read(d, &r, PISO_ARRAY, &array) < 0)
         return NULL;
-    PyObject *value = ext->ext_type == PISO_EXT_TUPLE ? decode_tuple(d, &r, array.as.count)
-                                                      : decode_set(d, &r, array.as.count,
-                                                                   ext->ext_type == PISO_EXT_FROZENSET);
+    PyObject *value = ext->ext_type == PISO_EXT_TUPLE
+                          ? decode_tuple(d, &r, array.as.count)
+                          : decode_set(d, &r, array.as.count, ext->ext_type == PISO_EXT_FROZENSET);
     if (value && r.cursor != r.end) {
         Py_DECREF(value);
         return core_malformed(d, "bytes after the end of a container");
@@ -204,8 +203,9 @@ static PyObject *decode_sequence(core_decoder *d, const piso_item *ext) {
 
 static PyObject *decode_big(const piso_item *ext) {
     PyObject *method = PyObject_GetAttrString((PyObject *)&PyLong_Type, "from_bytes");
-    PyObject *args = method ? Py_BuildValue("(y#s)", (const char *)ext->as.bytes.data, (Py_ssize_t)ext->as.bytes.size,
-                                            "little") : NULL;
+    PyObject *args =
+        method ? Py_BuildValue("(y#s)", (const char *)ext->as.bytes.data, (Py_ssize_t)ext->as.bytes.size, "little")
+               : NULL;
     PyObject *options = args ? Py_BuildValue("{s:O}", "signed", Py_True) : NULL;
     PyObject *value = options ? PyObject_Call(method, args, options) : NULL;
     Py_XDECREF(method);

@@ -52,8 +52,10 @@ static PyObject *find(core_session *s, const piso_event *event, PyObject **ret_n
     }
     PyObject *object = core_session_object(s, event->object);
     if (!object)
-        PyErr_Format(PyExc_LookupError, "no object with number %u is offered here: it was taken back or never "
-                     "registered", (unsigned)event->object);
+        PyErr_Format(PyExc_LookupError,
+                     "no object with number %u is offered here: it was taken back or never "
+                     "registered",
+                     (unsigned)event->object);
     return object;
 }
 

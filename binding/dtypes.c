@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define CACHE_LIMIT 256
-#define MAX_KEY 4096 /* a peer's description is not kept when it is longer */
+#define MAX_KEY     4096 /* a peer's description is not kept when it is longer */
 
 /* remember: a bounded cache; an application that makes up dtypes without end starts it over. */
 static void remember(PyObject *cache, PyObject *key, PyObject *value) {
@@ -238,9 +238,10 @@ static PyObject *build_structure(core_decoder *d, PyObject *description) {
         r |= !(lists[i] = PyList_New(0));
     for (Py_ssize_t i = 0; r == 0 && i < PyList_GET_SIZE(fields); i++)
         r = add_field(d, PyList_GET_ITEM(fields, i), lists);
-    PyObject *layout = r == 0 ? Py_BuildValue("{s:O,s:O,s:O,s:O,s:O}", "names", lists[0], "formats", lists[1], "offsets",
-                                              lists[2], "titles", lists[3], "itemsize", PyList_GET_ITEM(description, 1))
-                              : NULL;
+    PyObject *layout = r == 0
+                           ? Py_BuildValue("{s:O,s:O,s:O,s:O,s:O}", "names", lists[0], "formats", lists[1], "offsets",
+                                           lists[2], "titles", lists[3], "itemsize", PyList_GET_ITEM(description, 1))
+                           : NULL;
     if (layout)
         dtype = PyObject_CallFunctionObjArgs(d->codec->state->convert->dtype, layout, PyList_GET_ITEM(description, 2),
                                              NULL);

@@ -13,8 +13,7 @@ static PyObject *path_text(const core_path *p) {
     if (p->kind == CORE_AT_ROOT)
         return PyUnicode_FromString(p->root);
     if (p->kind == CORE_AT_ARGUMENT)
-        return p->key ? PyUnicode_FromFormat("argument %R", p->key)
-                      : PyUnicode_FromFormat("argument %zd", p->index);
+        return p->key ? PyUnicode_FromFormat("argument %R", p->key) : PyUnicode_FromFormat("argument %zd", p->index);
     PyObject *parent = path_text(p->parent), *text = NULL;
     if (!parent)
         return NULL;
@@ -151,8 +150,7 @@ static int encode_buffer(core_encoder *e, const void *data, size_t size) {
         return writer_error(e);
     }
     if (size >= COPY_WITHOUT_GIL) {
-        Py_BEGIN_ALLOW_THREADS
-        memcpy(to, data, size);
+        Py_BEGIN_ALLOW_THREADS memcpy(to, data, size);
         Py_END_ALLOW_THREADS
     } else {
         memcpy(to, data, size);

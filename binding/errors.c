@@ -124,8 +124,8 @@ static PyObject *signal_name(int number) {
 
 /* describe: how it ended, in words. */
 static PyObject *describe(const char *name, int pid, const piso_exit *status, PyObject *signal) {
-    PyObject *who = pid ? PyUnicode_FromFormat("extension '%s' (process %d)", name, pid)
-                        : PyUnicode_FromFormat("'%s'", name);
+    PyObject *who =
+        pid ? PyUnicode_FromFormat("extension '%s' (process %d)", name, pid) : PyUnicode_FromFormat("'%s'", name);
     PyObject *text = NULL;
     if (!who)
         return NULL;

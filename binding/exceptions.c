@@ -9,9 +9,9 @@
 
 #include <string.h>
 
-#define MAX_CHAIN 16          /* causes and contexts, one behind the other */
-#define MAX_LINKED 64         /* the same in the whole message: with both, each exception has two */
-#define MAX_NAME 1024         /* bytes of a class's name */
+#define MAX_CHAIN          16   /* causes and contexts, one behind the other */
+#define MAX_LINKED         64   /* the same in the whole message: with both, each exception has two */
+#define MAX_NAME           1024 /* bytes of a class's name */
 #define MAX_REMOTE_CLASSES 256
 
 /* ---- out ---- */
@@ -209,11 +209,18 @@ int core_encode_exception(core_codec *c, piso_writer *w, PyObject *exception) {
 /* ---- in: the class ---- */
 
 /* Exceptions of the standard library that are not builtins and that callers are likely to catch. */
-static const struct { const char *module, *name; } standard[] = {
-    {"asyncio.exceptions", "CancelledError"}, {"asyncio.exceptions", "TimeoutError"},
-    {"asyncio.exceptions", "InvalidStateError"}, {"asyncio.exceptions", "QueueFull"},
-    {"concurrent.futures._base", "CancelledError"}, {"concurrent.futures._base", "TimeoutError"},
-    {"json.decoder", "JSONDecodeError"}, {"subprocess", "CalledProcessError"}, {"subprocess", "TimeoutExpired"},
+static const struct {
+    const char *module, *name;
+} standard[] = {
+    {"asyncio.exceptions", "CancelledError"},
+    {"asyncio.exceptions", "TimeoutError"},
+    {"asyncio.exceptions", "InvalidStateError"},
+    {"asyncio.exceptions", "QueueFull"},
+    {"concurrent.futures._base", "CancelledError"},
+    {"concurrent.futures._base", "TimeoutError"},
+    {"json.decoder", "JSONDecodeError"},
+    {"subprocess", "CalledProcessError"},
+    {"subprocess", "TimeoutExpired"},
 };
 
 /* attribute_class: module.name, if it is an exception class. */
@@ -226,8 +233,8 @@ static PyObject *attribute_class(PyObject *module, const char *name) {
 
 /* own_class: one of this package's errors, as when an extension tells that its own extension died. */
 static PyObject *own_class(core_state *s, const char *name) {
-    PyObject *classes[] = {s->error, s->extension_died, s->extension_stopped, s->protocol_error, s->forked_error,
-                           s->call_timeout};
+    PyObject *classes[] = {s->error,          s->extension_died, s->extension_stopped,
+                           s->protocol_error, s->forked_error,   s->call_timeout};
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
         if (strcmp(_PyType_Name((PyTypeObject *)classes[i]), name) == 0)
             return Py_NewRef(classes[i]);
@@ -266,8 +273,9 @@ static PyObject *remote_class(core_state *state, PyObject *name) {
     PyObject *qualname = module ? PyUnicode_Substring(name, colon < 0 ? 0 : colon + 1, PY_SSIZE_T_MAX) : NULL;
     PyObject *dotted = qualname && PyUnicode_GET_LENGTH(module) ? PyUnicode_FromFormat("%U.%U", module, qualname)
                                                                 : Py_XNewRef(qualname);
-    PyObject *space = dotted ? Py_BuildValue("{s:O,s:O,s:O}", "__module__", module, "__qualname__", qualname, "type_name",
-                                             dotted) : NULL;
+    PyObject *space =
+        dotted ? Py_BuildValue("{s:O,s:O,s:O}", "__module__", module, "__qualname__", qualname, "type_name", dotted)
+               : NULL;
     if (space)
         cls = PyObject_CallFunction((PyObject *)&PyType_Type, "O(O)O", qualname, state->remote_error, space);
     if (cls && PyDict_GET_SIZE(classes) >= MAX_REMOTE_CLASSES)
@@ -369,7 +377,7 @@ static PyObject *build(core_decoder *d, PyObject *map) {
     if (args)
         error = instantiate(cls, args);
     if (!error && args) { /* a class that cannot be made like this: tell at least what it was */
-        PyErr_Clear(); /* replaced by the RemoteError */
+        PyErr_Clear();    /* replaced by the RemoteError */
         Py_SETREF(cls, remote_class(d->codec->state, name));
         error = cls ? PyObject_Call(cls, args, NULL) : NULL;
     }

@@ -22,17 +22,16 @@
 typedef enum stage { FRESH, PARKED, OWNED, OVER } stage;
 
 struct core_handler {
-    PyObject_HEAD
-    uint8_t stage;
+    PyObject_HEAD uint8_t stage;
     core_link *link;       /* strong; NULL for a spare (the link owns it) */
     core_session *session; /* strong while OWNED or scheduled elsewhere */
     core_handler *next_spare;
-    PyObject *task;        /* strong until it drives us or ends; then NULL */
+    PyObject *task; /* strong until it drives us or ends; then NULL */
     core_parker *parker;
-    PyObject *awaiter;     /* the request's coroutine or iterator */
+    PyObject *awaiter; /* the request's coroutine or iterator */
     PyObject *context;
-    PyObject *yielded;     /* by the first step, still to be handed to the task */
-    PyObject *result;      /* of a coroutine that finished in the first step of a kept task */
+    PyObject *yielded; /* by the first step, still to be handed to the task */
+    PyObject *result;  /* of a coroutine that finished in the first step of a kept task */
     uint64_t request;
 };
 
@@ -415,8 +414,7 @@ static PyObject *handler_start(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     Py_RETURN_NONE;
 }
 
-int core_handler_elsewhere(core_session *s, core_link *link, uint64_t request, PyObject *awaitable,
-                           PyObject *context) {
+int core_handler_elsewhere(core_session *s, core_link *link, uint64_t request, PyObject *awaitable, PyObject *context) {
     core_async_state *a = s->state->async;
     core_handler *h = handler_new(a);
     if (!h)

@@ -3,8 +3,7 @@
 #include "lease.h"
 
 typedef struct lease_object {
-    PyObject_HEAD
-    piso_session *session;
+    PyObject_HEAD piso_session *session;
     piso_span span;
     void *data;
 } lease_object;

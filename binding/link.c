@@ -12,13 +12,12 @@
 #include "aio.h"
 #include "allocator.h"
 
-#define PUMP_LIMIT 256
-#define SLICE_NS 1000000   /* how long one callback may serve requests before the loop gets its turn */
+#define PUMP_LIMIT   256
+#define SLICE_NS     1000000 /* how long one callback may serve requests before the loop gets its turn */
 #define TRIM_SECONDS 1.0
 
 typedef struct reader_object {
-    PyObject_HEAD
-    core_link *link;
+    PyObject_HEAD core_link *link;
 } reader_object;
 
 static core_async_state *async_of(const core_link *link) {
@@ -129,8 +128,8 @@ static int call_later(core_link *link, double seconds, const char *method) {
     PyObject *handle = NULL;
     if (delay) {
         PyObject *args[4] = {NULL, link->loop, delay, callback};
-        handle = PyObject_VectorcallMethod(async_of(link)->call_later, args + 1,
-                                           3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        handle =
+            PyObject_VectorcallMethod(async_of(link)->call_later, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     }
     int r = handle ? 0 : -1;
     if (r < 0)
@@ -392,8 +391,10 @@ core_link *core_link_here(core_session *s) {
     PyObject *loop = core_running_loop(s->state);
     if (!loop) {
         if (!PyErr_Occurred())
-            PyErr_Format(PyExc_RuntimeError, "awaiting a call of %R needs a running asyncio event loop; "
-                         "without one use extension.sync.method(...)", s->name);
+            PyErr_Format(PyExc_RuntimeError,
+                         "awaiting a call of %R needs a running asyncio event loop; "
+                         "without one use extension.sync.method(...)",
+                         s->name);
         return NULL;
     }
     core_link *link = core_link_for_loop(s, loop);

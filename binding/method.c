@@ -8,8 +8,7 @@
 #define NOT_INTERNED UINT32_MAX
 
 typedef struct core_method {
-    PyObject_HEAD
-    vectorcallfunc vectorcall;
+    PyObject_HEAD vectorcallfunc vectorcall;
     core_session *session;
     PyObject *name;
     PyObject *timeout;  /* float or None, as given */
@@ -23,8 +22,8 @@ static int intern(core_method *m) {
     const char *text = PyUnicode_AsUTF8AndSize(m->name, &size);
     if (!text)
         return -1;
-    int r = size > 0 && size <= 255 ? piso_session_intern(m->session->session, text, (size_t)size, &m->number)
-                                    : -EINVAL;
+    int r =
+        size > 0 && size <= 255 ? piso_session_intern(m->session->session, text, (size_t)size, &m->number) : -EINVAL;
     if (r == -EINVAL) {
         PyErr_Format(PyExc_AttributeError, "%R is not a method name: 1 to 255 bytes are allowed", m->name);
         return -1;
@@ -114,8 +113,7 @@ static PyType_Slot method_slots[] = {
 static PyType_Spec method_spec = {
     .name = "pyisolate._core.Method",
     .basicsize = sizeof(core_method),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL |
-             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = method_slots,
 };
 

@@ -34,11 +34,9 @@ static int module_exec(PyObject *module) {
     core_state *state = core_module_state(module);
     if (core_errors_init(module, state) < 0 || core_registry_init(module, state) < 0 ||
         core_lease_init(module, state) < 0 || core_convert_init(module, state) < 0 ||
-        core_debug_init(module, state) < 0 || core_floor_init(module, state) < 0 ||
-        core_aio_init(module, state) < 0 ||
+        core_debug_init(module, state) < 0 || core_floor_init(module, state) < 0 || core_aio_init(module, state) < 0 ||
         core_session_init(module, state) < 0 || core_method_init(module, state) < 0 ||
-        core_call_init(module, state) < 0 || core_link_init(module, state) < 0 ||
-        core_handler_init(module, state) < 0)
+        core_call_init(module, state) < 0 || core_link_init(module, state) < 0 || core_handler_init(module, state) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "__version__", piso_version());
 }

@@ -5,8 +5,7 @@
 #include "state.h"
 
 typedef struct core_parker {
-    PyObject_HEAD
-    PyObject *loop;
+    PyObject_HEAD PyObject *loop;
     PyObject *wakeup, *wakeup_context; /* the waiting task's callback */
     char blocking, cancelled;          /* cancelled: somebody cancelled the task while it waited */
 } core_parker;

@@ -2,9 +2,8 @@
 #include "registry.h"
 
 typedef struct registry_object {
-    PyObject_HEAD
-    PyObject *names;   /* class -> name */
-    PyObject *classes; /* name -> class */
+    PyObject_HEAD PyObject *names; /* class -> name */
+    PyObject *classes;             /* name -> class */
 } registry_object;
 
 /* is_subclass_of: of a class in a module that this process has imported; without it there are no subclasses. */

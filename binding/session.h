@@ -27,17 +27,16 @@ typedef enum core_outcome { CORE_PENDING, CORE_RESULT, CORE_EXCEPTION, CORE_TAKE
 
 typedef struct core_pending {
     piso_call call;
-    uint8_t outcome;   /* core_outcome */
-    bool is_sync;      /* a core_wait (sync.c), else a core_call */
-    PyObject *value;   /* result or exception instance; owned */
-    PyObject *name;    /* the method, for messages; owned by whoever embeds this */
+    uint8_t outcome;    /* core_outcome */
+    bool is_sync;       /* a core_wait (sync.c), else a core_call */
+    PyObject *value;    /* result or exception instance; owned */
+    PyObject *name;     /* the method, for messages; owned by whoever embeds this */
     int64_t timeout_ns; /* as configured, for messages; 0: none */
 } core_pending;
 
 struct core_call {
-    PyObject_HEAD
-    core_pending pending;
-    core_session *session;  /* strong; NULL once the call has ended */
+    PyObject_HEAD core_pending pending;
+    core_session *session; /* strong; NULL once the call has ended */
     bool awaited, closed;
     /* while parked: the future that the awaiting task waits for, and a reference to itself, because nobody
      * else holds a task that waits for a reply */
@@ -49,26 +48,25 @@ struct core_call {
 /* ---- one event loop's interest in a session ---- */
 
 struct core_link {
-    PyObject_HEAD
-    core_session *session;   /* borrowed; NULL once detached */
-    piso_session *handle;    /* own reference: the descriptor must outlive the loop's reader */
-    core_link *next;         /* session->links, which owns a reference */
-    PyObject *loop;          /* strong until the loop closes */
-    unsigned long thread;    /* that runs the loop */
-    bool alive;              /* the reader is registered */
-    bool asleep;             /* piso_session_sleep_begin has been called for this loop */
-    bool rearm_scheduled;    /* a call_soon(rearm) is on its way */
-    bool serving;            /* the child's main loop: poll before sleeping */
-    bool spun;               /* polling was in vain since the loop last ran: do not poll again */
+    PyObject_HEAD core_session *session; /* borrowed; NULL once detached */
+    piso_session *handle;                /* own reference: the descriptor must outlive the loop's reader */
+    core_link *next;                     /* session->links, which owns a reference */
+    PyObject *loop;                      /* strong until the loop closes */
+    unsigned long thread;                /* that runs the loop */
+    bool alive;                          /* the reader is registered */
+    bool asleep;                         /* piso_session_sleep_begin has been called for this loop */
+    bool rearm_scheduled;                /* a call_soon(rearm) is on its way */
+    bool serving;                        /* the child's main loop: poll before sleeping */
+    bool spun;                           /* polling was in vain since the loop last ran: do not poll again */
     bool trim_scheduled;
-    uint64_t trim_seen;      /* session's buffer_uses when the trim timer was set */
-    unsigned blocked;        /* synchronous waits that this loop's thread is in */
-    int64_t timer_ns;        /* when the expiry timer fires, PISO_NO_DEADLINE: not set */
+    uint64_t trim_seen; /* session's buffer_uses when the trim timer was set */
+    unsigned blocked;   /* synchronous waits that this loop's thread is in */
+    int64_t timer_ns;   /* when the expiry timer fires, PISO_NO_DEADLINE: not set */
     core_call *parked;
-    core_handler *spares;    /* idle handler tasks, linked by next_spare */
+    core_handler *spares; /* idle handler tasks, linked by next_spare */
     unsigned spare_count;
-    unsigned suspended;      /* handlers that wait for something */
-    PyObject *rearm;         /* bound method, made once */
+    unsigned suspended; /* handlers that wait for something */
+    PyObject *rearm;    /* bound method, made once */
 };
 
 /* ---- the session ---- */
@@ -76,21 +74,20 @@ struct core_link {
 #define CORE_OBJECTS_INLINE 16
 
 struct core_session {
-    PyObject_HEAD
-    core_state *state;
+    PyObject_HEAD core_state *state;
     piso_session *session;
     core_codec codec;
-    PyObject *name;             /* str */
-    PyObject *context;          /* base of every request's context; current_session() is set in it */
+    PyObject *name;                         /* str */
+    PyObject *context;                      /* base of every request's context; current_session() is set in it */
     PyObject *objects[CORE_OBJECTS_INLINE]; /* id -> object */
-    PyObject *more_objects;     /* dict for the other ids */
-    PyObject *names;            /* list: keeps the interned method names alive that the core's cells hold */
-    PyObject *suspended;        /* dict: request id -> core_handler, for cancellation */
-    PyObject *finished;         /* future of serve(), or NULL */
-    core_link *links;           /* the first is the home: where requests are served */
-    uint64_t buffer_uses;       /* messages sent with shared buffers */
-    unsigned depth;             /* nested pumps on this session */
-    unsigned sync_sleepers;     /* threads that sleep in a synchronous wait */
+    PyObject *more_objects;                 /* dict for the other ids */
+    PyObject *names;                        /* list: keeps the interned method names alive that the core's cells hold */
+    PyObject *suspended;                    /* dict: request id -> core_handler, for cancellation */
+    PyObject *finished;                     /* future of serve(), or NULL */
+    core_link *links;                       /* the first is the home: where requests are served */
+    uint64_t buffer_uses;                   /* messages sent with shared buffers */
+    unsigned depth;                         /* nested pumps on this session */
+    unsigned sync_sleepers;                 /* threads that sleep in a synchronous wait */
     bool closed;
     PyObject *weakrefs;
 };
@@ -101,9 +98,9 @@ struct core_session {
  * *completed when a parked call of `link` was completed. */
 typedef struct core_pump_context {
     core_link *link;
-    bool in_task;     /* a task may be current: hide it from handlers */
-    bool sync;        /* asynchronous handlers must run elsewhere */
-    bool completed;   /* out: a parked call was completed */
+    bool in_task;   /* a task may be current: hide it from handlers */
+    bool sync;      /* asynchronous handlers must run elsewhere */
+    bool completed; /* out: a parked call was completed */
 } core_pump_context;
 int core_pump(core_session *s, core_pump_context *context, int limit);
 
@@ -178,8 +175,7 @@ void core_reply(core_session *s, uint64_t request, PyObject *result);
 void core_handler_run(core_session *s, core_link *link, uint64_t request, PyObject *awaitable, PyObject *context,
                       bool in_task);
 /* core_handler_elsewhere: has it run on `link`'s loop, in another thread. 0 or -1. */
-int core_handler_elsewhere(core_session *s, core_link *link, uint64_t request, PyObject *awaitable,
-                           PyObject *context);
+int core_handler_elsewhere(core_session *s, core_link *link, uint64_t request, PyObject *awaitable, PyObject *context);
 void core_handler_drop_spares(core_link *link);
 
 #endif

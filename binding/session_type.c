@@ -7,8 +7,8 @@
 #include <errno.h>
 #include <structmember.h>
 
-#define SLICE_NS 250000000   /* waits come back this often to look for signals */
-#define TAIL_SIZE 4096       /* of stderr, in an error's message */
+#define SLICE_NS  250000000 /* waits come back this often to look for signals */
+#define TAIL_SIZE 4096      /* of stderr, in an error's message */
 
 /* ---- making and unmaking ---- */
 
@@ -92,8 +92,8 @@ PyObject *core_session_error(core_session *s, int error, const core_pending *pen
     if (error == -ETIMEDOUT && pending) {
         PyObject *seconds = PyFloat_FromDouble((double)(pending->timeout_ns - 1) / 1e9);
         if (seconds)
-            PyErr_Format(s->state->call_timeout, "the call of %R of %R did not finish within %S seconds",
-                         pending->name, s->name, seconds);
+            PyErr_Format(s->state->call_timeout, "the call of %R of %R did not finish within %S seconds", pending->name,
+                         s->name, seconds);
         Py_XDECREF(seconds);
         return NULL;
     }
@@ -110,8 +110,8 @@ PyObject *core_session_error(core_session *s, int error, const core_pending *pen
     size_t size = 0;
     int pid = 0;
     if (process) {
-        Py_BEGIN_ALLOW_THREADS
-        piso_process_wait(process, 50000000, &status); /* a child that said goodbye may still be ending */
+        Py_BEGIN_ALLOW_THREADS piso_process_wait(process, 50000000,
+                                                 &status); /* a child that said goodbye may still be ending */
         size = piso_process_stderr(process, tail, sizeof tail);
         pid = piso_process_pid(process);
         Py_END_ALLOW_THREADS
@@ -178,18 +178,18 @@ static int spawn(core_session *s, PyObject *argv, PyObject *env, const char *cwd
         PyErr_SetString(PyExc_ValueError, "argv must name a program");
     } else if (c_envp) {
         piso_spawn options = {
-            .argv = c_argv, .envp = c_envp, .cwd = cwd, .name = PyUnicode_AsUTF8(s->name),
-            .arena_size = (size_t)arena_size, .echo_stderr = echo_stderr != 0,
+            .argv = c_argv,
+            .envp = c_envp,
+            .cwd = cwd,
+            .name = PyUnicode_AsUTF8(s->name),
+            .arena_size = (size_t)arena_size,
+            .echo_stderr = echo_stderr != 0,
         };
         piso_session *session = NULL;
         if (options.name) {
-            Py_BEGIN_ALLOW_THREADS
-            r = piso_session_spawn(&options, &session);
-            Py_END_ALLOW_THREADS
-            if (r < 0)
-                core_raise(s->state, r, c_argv[0]);
-            else
-                give(s, session);
+            Py_BEGIN_ALLOW_THREADS r = piso_session_spawn(&options, &session);
+            Py_END_ALLOW_THREADS if (r < 0) core_raise(s->state, r, c_argv[0]);
+            else give(s, session);
         }
     }
     PyMem_Free(c_argv);
@@ -206,8 +206,8 @@ static PyObject *session_spawn(PyObject *type, PyObject *args, PyObject *kwargs)
     const char *cwd = NULL;
     unsigned long long arena_size = 0;
     int echo_stderr = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$UO!zKp:spawn", names, &argv, &env, &name,
-                                     state->registry_type, &registry, &cwd, &arena_size, &echo_stderr))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$UO!zKp:spawn", names, &argv, &env, &name, state->registry_type,
+                                     &registry, &cwd, &arena_size, &echo_stderr))
         return NULL;
     if (!name || !registry) {
         PyErr_SetString(PyExc_TypeError, "spawn() needs the arguments name and registry");
@@ -231,10 +231,8 @@ static PyObject *session_attach(PyObject *type, PyObject *args) {
     if (!s)
         return NULL;
     piso_session *session = NULL;
-    Py_BEGIN_ALLOW_THREADS
-    r = piso_session_attach(fd, &session);
-    Py_END_ALLOW_THREADS
-    if (r < 0) {
+    Py_BEGIN_ALLOW_THREADS r = piso_session_attach(fd, &session);
+    Py_END_ALLOW_THREADS if (r < 0) {
         Py_DECREF(s);
         return core_raise(state, r, "attaching to the host");
     }
@@ -302,11 +300,8 @@ static PyObject *session_handshake(PyObject *self, PyObject *args, PyObject *kwa
     for (;;) {
         bool more = next_slice(end, &slice);
         int r;
-        Py_BEGIN_ALLOW_THREADS
-        r = piso_session_handshake(s->session, slice);
-        Py_END_ALLOW_THREADS
-        if (r == 0)
-            Py_RETURN_NONE;
+        Py_BEGIN_ALLOW_THREADS r = piso_session_handshake(s->session, slice);
+        Py_END_ALLOW_THREADS if (r == 0) Py_RETURN_NONE;
         if (r != -ETIMEDOUT && r != -EINTR)
             return core_session_error(s, r, NULL);
         if (PyErr_CheckSignals() < 0)
@@ -415,11 +410,8 @@ static PyObject *session_wait(PyObject *self, PyObject *args, PyObject *kwargs) 
         bool more = next_slice(end, &slice);
         piso_exit status;
         int r;
-        Py_BEGIN_ALLOW_THREADS
-        r = piso_process_wait(process, slice, &status);
-        Py_END_ALLOW_THREADS
-        if (r < 0 && r != -EINTR)
-            return core_session_error(s, r, NULL);
+        Py_BEGIN_ALLOW_THREADS r = piso_process_wait(process, slice, &status);
+        Py_END_ALLOW_THREADS if (r < 0 && r != -EINTR) return core_session_error(s, r, NULL);
         if (r > 0)
             return PyLong_FromLong(status.signal ? -status.signal : status.code);
         if (PyErr_CheckSignals() < 0)

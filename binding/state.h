@@ -16,13 +16,13 @@ typedef struct core_async_state core_async_state;     /* calls, dispatch, loops 
 
 typedef struct core_state {
     /* exception classes (errors.c) */
-    PyObject *error;            /* PyIsolateError(Exception) */
-    PyObject *remote_error;     /* RemoteError(PyIsolateError) */
-    PyObject *extension_died;   /* ExtensionDied(PyIsolateError, ConnectionError) */
-    PyObject *extension_stopped;/* ExtensionStopped(PyIsolateError) */
-    PyObject *protocol_error;   /* ProtocolError(PyIsolateError) */
-    PyObject *forked_error;     /* ForkedProcessError(PyIsolateError, RuntimeError) */
-    PyObject *call_timeout;     /* CallTimeout(PyIsolateError, TimeoutError; on 3.10 also asyncio.TimeoutError) */
+    PyObject *error;             /* PyIsolateError(Exception) */
+    PyObject *remote_error;      /* RemoteError(PyIsolateError) */
+    PyObject *extension_died;    /* ExtensionDied(PyIsolateError, ConnectionError) */
+    PyObject *extension_stopped; /* ExtensionStopped(PyIsolateError) */
+    PyObject *protocol_error;    /* ProtocolError(PyIsolateError) */
+    PyObject *forked_error;      /* ForkedProcessError(PyIsolateError, RuntimeError) */
+    PyObject *call_timeout;      /* CallTimeout(PyIsolateError, TimeoutError; on 3.10 also asyncio.TimeoutError) */
     /* types */
     PyTypeObject *registry_type; /* Registry (registry.c) */
     PyTypeObject *lease_type;    /* Lease (lease.c) */

@@ -95,10 +95,8 @@ static int wait_once(core_session *s, core_wait *w) {
     }
     int r;
     s->sync_sleepers++;
-    Py_BEGIN_ALLOW_THREADS
-    r = piso_session_wait(s->session, w->wake_fd, timeout);
-    Py_END_ALLOW_THREADS
-    s->sync_sleepers--;
+    Py_BEGIN_ALLOW_THREADS r = piso_session_wait(s->session, w->wake_fd, timeout);
+    Py_END_ALLOW_THREADS s->sync_sleepers--;
     if (deadline != PISO_NO_DEADLINE && piso_now_ns() >= deadline)
         piso_session_expire(s->session);
     if (r < 0 && r != -EINTR) {
@@ -118,8 +116,8 @@ static int wait_for(core_session *s, core_wait *w) {
         if (w->wake_fd < 0 && (w->wake_fd = thread_event_fd()) < 0)
             return -1;
         /* with no loop of the application's, requests that come while nobody waits go to the service loop */
-        if (!s->links && !s->closed && (!core_service_loop(s->state) ||
-                                        !core_link_for_loop(s, s->state->async->service_loop)))
+        if (!s->links && !s->closed &&
+            (!core_service_loop(s->state) || !core_link_for_loop(s, s->state->async->service_loop)))
             return -1;
         if (wait_once(s, w) < 0)
             return -1;

@@ -7,14 +7,14 @@
 #include <frameobject.h>
 
 #define MAX_FRAMES 64
-#define MAX_LINE 100000
+#define MAX_LINE   100000
 /* Of all peers together, in linecache; the lists are as long as the highest line, so lines are what costs. */
 #define MAX_CACHED_FILES 256
 #define MAX_CACHED_LINES 200000
-#define MAX_SOURCE 300 /* characters of a line */
+#define MAX_SOURCE       300 /* characters of a line */
 /* In angle brackets, so that the printer that is written in C, which knows nothing of linecache, does not look for
  * a file of that name and show a line of one of ours. */
-#define FILE_MARK "<remote "
+#define FILE_MARK     "<remote "
 #define FILE_MARK_END ">"
 
 /* ---- out ---- */
@@ -55,7 +55,8 @@ static int write_frame(core_encoder *e, PyObject *traceback) {
     int r = source && PyLong_CheckExact(line) && core_encode(e, code->co_filename, &at) == 0 &&
                     core_encode(e, line, &at) == 0 && core_encode(e, code->co_name, &at) == 0 &&
                     core_encode(e, source, &at) == 0
-                ? 0 : -1;
+                ? 0
+                : -1;
     Py_XDECREF(frame);
     Py_XDECREF(line);
     Py_XDECREF(code);

@@ -45,7 +45,8 @@ static int load_datetime(core_convert_state *c) {
                    know(c, (PyObject *)PyDateTimeAPI->DateType, CORE_DATE) == 0 &&
                    know(c, (PyObject *)PyDateTimeAPI->TimeType, CORE_TIME) == 0 &&
                    know(c, c->timedelta, CORE_TIMEDELTA) == 0
-               ? 0 : -1;
+               ? 0
+               : -1;
 }
 
 int core_convert_load(core_state *state) {
@@ -104,8 +105,8 @@ void core_convert_clear(core_state *state) {
     core_convert_state *c = state->convert;
     if (!c)
         return;
-    PyObject **fields[] = {&c->known, &c->paths, &c->decimal, &c->uuid, &c->timezone, &c->zone_info, &c->timedelta,
-                           &c->remote_classes, &c->remote_files};
+    PyObject **fields[] = {&c->known,     &c->paths,     &c->decimal,        &c->uuid,        &c->timezone,
+                           &c->zone_info, &c->timedelta, &c->remote_classes, &c->remote_files};
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         Py_CLEAR(*fields[i]);
     core_arrays_clear(c);
@@ -153,9 +154,14 @@ static int encode_zone(core_encoder *e, PyObject *zone, PyObject *value, const c
 }
 
 static int encode_datetime(core_encoder *e, PyObject *v, const core_path *path) {
-    int fields[] = {PyDateTime_GET_YEAR(v), PyDateTime_GET_MONTH(v), PyDateTime_GET_DAY(v),
-                    PyDateTime_DATE_GET_HOUR(v), PyDateTime_DATE_GET_MINUTE(v), PyDateTime_DATE_GET_SECOND(v),
-                    PyDateTime_DATE_GET_MICROSECOND(v), PyDateTime_DATE_GET_FOLD(v)};
+    int fields[] = {PyDateTime_GET_YEAR(v),
+                    PyDateTime_GET_MONTH(v),
+                    PyDateTime_GET_DAY(v),
+                    PyDateTime_DATE_GET_HOUR(v),
+                    PyDateTime_DATE_GET_MINUTE(v),
+                    PyDateTime_DATE_GET_SECOND(v),
+                    PyDateTime_DATE_GET_MICROSECOND(v),
+                    PyDateTime_DATE_GET_FOLD(v)};
     piso_write_array(e->w, 9);
     for (int i = 0; i < 8; i++)
         piso_write_int(e->w, fields[i]);
@@ -194,8 +200,9 @@ static PyObject *make_timezone(core_decoder *d, int64_t microseconds, PyObject *
     PyObject *delta = PyDelta_FromDSU((int)days, (int)(rest / 1000000), (int)(rest % 1000000));
     PyObject *zone = NULL;
     if (delta)
-        zone = name ? PyObject_CallFunctionObjArgs(c->timezone, delta, name, NULL)
-                    : microseconds == 0 ? Py_NewRef(PyDateTime_TimeZone_UTC) : PyObject_CallOneArg(c->timezone, delta);
+        zone = name                ? PyObject_CallFunctionObjArgs(c->timezone, delta, name, NULL)
+               : microseconds == 0 ? Py_NewRef(PyDateTime_TimeZone_UTC)
+                                   : PyObject_CallOneArg(c->timezone, delta);
     Py_XDECREF(delta);
     return zone;
 }
@@ -245,8 +252,7 @@ static PyObject *decode_time(core_decoder *d, const piso_item *ext) {
     PyObject *zone = decode_zone(d, &r);
     if (!zone)
         return NULL;
-    PyObject *value = PyDateTimeAPI->Time_FromTimeAndFold(f[0], f[1], f[2], f[3], zone, f[4],
-                                                          PyDateTimeAPI->TimeType);
+    PyObject *value = PyDateTimeAPI->Time_FromTimeAndFold(f[0], f[1], f[2], f[3], zone, f[4], PyDateTimeAPI->TimeType);
     Py_DECREF(zone);
     return value;
 }
@@ -263,7 +269,7 @@ static int write_attribute(core_encoder *e, PyObject *value, const char *name, c
 
 int core_encode_known(core_encoder *e, core_known kind, PyObject *value, const core_path *path) {
     static const int8_t types[] = {
-        [CORE_DATETIME] = PISO_EXT_DATETIME, [CORE_DATE] = PISO_EXT_DATE, [CORE_TIME] = PISO_EXT_TIME,
+        [CORE_DATETIME] = PISO_EXT_DATETIME,   [CORE_DATE] = PISO_EXT_DATE,       [CORE_TIME] = PISO_EXT_TIME,
         [CORE_TIMEDELTA] = PISO_EXT_TIMEDELTA, [CORE_DECIMAL] = PISO_EXT_DECIMAL, [CORE_UUID] = PISO_EXT_UUID,
         [CORE_PATH] = PISO_EXT_PATH,
     };
@@ -349,11 +355,11 @@ PyObject *core_decode_known(core_decoder *d, const piso_item *ext) {
     case PISO_EXT_TIME:
         return decode_time(d, ext);
     case PISO_EXT_DATE:
-        return core_read_array(d, ext, 3, &r) < 0 || read_ints(d, &r, f, 3) < 0
-                   ? NULL : PyDate_FromDate(f[0], f[1], f[2]);
+        return core_read_array(d, ext, 3, &r) < 0 || read_ints(d, &r, f, 3) < 0 ? NULL
+                                                                                : PyDate_FromDate(f[0], f[1], f[2]);
     case PISO_EXT_TIMEDELTA:
-        return core_read_array(d, ext, 3, &r) < 0 || read_ints(d, &r, f, 3) < 0
-                   ? NULL : PyDelta_FromDSU(f[0], f[1], f[2]);
+        return core_read_array(d, ext, 3, &r) < 0 || read_ints(d, &r, f, 3) < 0 ? NULL
+                                                                                : PyDelta_FromDSU(f[0], f[1], f[2]);
     case PISO_EXT_DECIMAL:
         return call_with(d, ext, PISO_STR, c->decimal, NULL);
     case PISO_EXT_UUID:
@@ -370,9 +376,10 @@ static int encode_member(core_encoder *e, PyObject *value, const core_path *path
     PyObject *name = PyObject_GetAttrString(value, "_name_");
     if (!name)
         return -1;
-    int r = PyUnicode_CheckExact(name) && !PyUnicode_READY(name) && PyUnicode_FindChar(name, '|', 0, PY_SSIZE_T_MAX, 1) < 0
-                ? core_encode(e, name, path)
-                : write_attribute(e, value, "_value_", path);
+    int r =
+        PyUnicode_CheckExact(name) && !PyUnicode_READY(name) && PyUnicode_FindChar(name, '|', 0, PY_SSIZE_T_MAX, 1) < 0
+            ? core_encode(e, name, path)
+            : write_attribute(e, value, "_value_", path);
     Py_DECREF(name);
     return r;
 }
@@ -460,8 +467,10 @@ PyObject *core_decode_registered(core_decoder *d, const piso_item *ext) {
         core_class_kind kind = 0;
         PyObject *cls = core_registry_class(d->codec->registry, name, &kind);
         if (!cls && !PyErr_Occurred())
-            PyErr_Format(PyExc_TypeError, "the other side sent an instance of %U, which is not registered here; "
-                         "register it with pyisolate.register_type on the host", name);
+            PyErr_Format(PyExc_TypeError,
+                         "the other side sent an instance of %U, which is not registered here; "
+                         "register it with pyisolate.register_type on the host",
+                         name);
         else if (cls && ext->ext_type == PISO_EXT_ENUM && kind == CORE_ENUM)
             value = find_member(cls, content);
         else if (cls && ext->ext_type == PISO_EXT_RECORD && kind == CORE_DATACLASS)

@@ -48,8 +48,8 @@ class Registry:
     def register(self, cls: type, name: str | None = None, /) -> str:
         """Allow `cls` under `name` (default: ``module:qualname``); returns the name.
 
-        Raises TypeError when `cls` is none of Enum, dataclass, exception, and ValueError when the name is taken
-        by another class.
+        Raises TypeError when `cls` is none of Enum, dataclass, exception, and ValueError when the name is
+        taken by another class.
         """
     def names(self) -> list[str]: ...
 
@@ -92,7 +92,7 @@ class Session:
         arena_size: int = 0,
         echo_stderr: bool = True,
     ) -> Session:
-        """Start a process with a channel to it (environment variable PISO_FD is added). OSError if it cannot run."""
+        """Start a process with a channel to it, whose descriptor PISO_FD names. OSError if it cannot run."""
     @staticmethod
     def attach(fd: int, registry: Registry) -> Session:
         """The child's end, from the descriptor in PISO_FD."""
@@ -102,7 +102,7 @@ class Session:
     def handshake(self, timeout: float | None = None) -> None:
         """Wait (without the GIL) until the child has attached: TimeoutError, ExtensionDied."""
     def register(self, object_id: int, obj: object) -> None:
-        """Answer the peer's calls to `object_id` with methods of `obj` whose names do not start with ``_``."""
+        """Answer the peer's calls to `object_id` with the methods of `obj` that do not start with ``_``."""
     def unregister(self, object_id: int) -> None: ...
     def method(
         self, object_id: int, name: str, *, sync: bool = False, timeout: float | None = None

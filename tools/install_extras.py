@@ -1,4 +1,4 @@
-"""Installs optional dependencies of pyproject.toml into the running environment, without building the package.
+"""Installs optional dependencies of pyproject.toml into the running environment; does not build the package.
 
 Building needs some of them (meson, ninja), so `pip install .[dev]` would come too early.
 """

@@ -15,18 +15,24 @@
 
 #include "piso/piso.h"
 
-#define PISO__LIKELY(x) __builtin_expect(!!(x), 1)
+#define PISO__LIKELY(x)   __builtin_expect(!!(x), 1)
 #define PISO__UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define PISO__CACHE_LINE 64
+#define PISO__CACHE_LINE  64
 
-#define piso__container_of(pointer, type, member) ((type *)((char *)(pointer) - offsetof(type, member)))
-#define piso__align_up(value, to) (((value) + (to) - 1) & ~((to) - 1)) /* `to` is a power of two */
+#define piso__container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+#define piso__align_up(value, to)                 (((value) + (to)-1) & ~((to)-1)) /* `to` is a power of two */
 
 /* piso__cleanup(f): calls f(&variable) when the variable leaves its scope. */
 #define piso__cleanup(f) __attribute__((cleanup(f)))
 
 /* piso__steal_pointer: the value, leaving NULL behind; hands ownership on past a cleanup. */
-#define piso__steal_pointer(p) ({ __typeof__(*(p)) *p_ = (p); __typeof__(*(p)) v_ = *p_; *p_ = NULL; v_; })
+#define piso__steal_pointer(p)                                                                                         \
+    ({                                                                                                                 \
+        __typeof__(*(p)) *p_ = (p);                                                                                    \
+        __typeof__(*(p)) v_ = *p_;                                                                                     \
+        *p_ = NULL;                                                                                                    \
+        v_;                                                                                                            \
+    })
 
 static inline void piso__free_pointer(void *p) {
     free(*(void **)p);

@@ -8,9 +8,9 @@
 #include "base/base.h"
 
 typedef struct piso__slot {
-    void *pointer;       /* NULL: free */
+    void *pointer; /* NULL: free */
     uint32_t generation;
-    uint32_t next_free;  /* index of the next free slot, or UINT32_MAX */
+    uint32_t next_free; /* index of the next free slot, or UINT32_MAX */
 } piso__slot;
 
 typedef struct piso__slots {

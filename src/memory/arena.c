@@ -12,18 +12,18 @@
 #include "os/os.h"
 
 #define BLOCK_SHIFT 12
-#define MAX_ORDERS 48
-#define NO_ORDER (-1)
+#define MAX_ORDERS  48
+#define NO_ORDER    (-1)
 
 static_assert(1u << BLOCK_SHIFT == PISO__ARENA_BLOCK, "order 0 is one block");
 
 typedef struct node {
-    struct node *children;   /* two, or NULL for a leaf */
-    uint64_t watermark;      /* of a leaf: bytes backed by memory */
-    uint64_t size;           /* of a used leaf: bytes it keeps backed; 0: free */
-    uint32_t generation;     /* of a used leaf */
+    struct node *children; /* two, or NULL for a leaf */
+    uint64_t watermark;    /* of a leaf: bytes backed by memory */
+    uint64_t size;         /* of a used leaf: bytes it keeps backed; 0: free */
+    uint32_t generation;   /* of a used leaf */
     int8_t order;
-    int8_t largest;          /* order of the largest free block in here, or NO_ORDER */
+    int8_t largest; /* order of the largest free block in here, or NO_ORDER */
 } node;
 
 struct piso__arena {

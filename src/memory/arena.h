@@ -13,8 +13,8 @@
 #include "base/base.h"
 
 #define PISO__ARENA_DEFAULT_SIZE ((uint64_t)64 << 30)
-#define PISO__ARENA_MIN_SIZE ((uint64_t)1 << 20)
-#define PISO__ARENA_BLOCK 4096u
+#define PISO__ARENA_MIN_SIZE     ((uint64_t)1 << 20)
+#define PISO__ARENA_BLOCK        4096u
 
 typedef struct piso__arena piso__arena;
 

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#define MASK (PISO__RING_SLOTS - 1)
+#define MASK          (PISO__RING_SLOTS - 1)
 #define PUBLISH_EVERY (PISO__RING_SLOTS / 4)
 
 static_assert((PISO__RING_SLOTS & MASK) == 0, "positions are masked");

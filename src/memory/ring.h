@@ -23,8 +23,8 @@
 
 #include "base/base.h"
 
-#define PISO__RING_SLOTS 1024u
-#define PISO__RING_CHUNK 56u
+#define PISO__RING_SLOTS       1024u
+#define PISO__RING_CHUNK       56u
 #define PISO__RING_MESSAGE_MAX (640u * PISO__RING_CHUNK)
 
 typedef struct piso__ring_slot {

@@ -51,8 +51,8 @@ int piso__punch(int fd, uint64_t offset, uint64_t size);
 /* ---- doorbells (eventfd, non-blocking) ---- */
 
 int piso__event_create(void);
-void piso__event_signal(int fd);   /* never blocks, never fails visibly */
-void piso__event_clear(int fd);    /* resets to not readable */
+void piso__event_signal(int fd); /* never blocks, never fails visibly */
+void piso__event_clear(int fd);  /* resets to not readable */
 
 /* ---- epoll ---- */
 

@@ -65,7 +65,10 @@ int piso__receive_fds(int fd, void *data, size_t size, int *ret_fds, int count, 
     struct iovec part = {data, size};
     control_buffer control;
     struct msghdr message = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes,
+        .msg_iov = &part,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof control.bytes,
     };
     ssize_t n;
     do

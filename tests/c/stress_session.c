@@ -1,11 +1,13 @@
 /* stress_session.c - several threads at each end of a session, all doing everything at once, as a binding would. Runs
  * plainly and under thread sanitizer. Whoever waits takes events for all; a wait that nothing ends fails the run.
  *
- *     ping-pong  one call in flight, with pauses of random length: nothing sent later makes up for a lost wake-up
- *     storm      nested calls both ways, buffers, large bodies, cancellations, deadlines, floods beyond the ring
+ *     passing by  one call in flight, to an end where one thread sleeps and another comes and goes: nothing that is
+ *                 sent later makes up for a lost wake-up
+ *     storm       nested calls both ways, buffers, large bodies, cancellations, deadlines, floods beyond the ring
  *
  * usage: stress_session [operations of each thread in the storm] */
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -20,10 +22,10 @@
 #endif
 
 #ifdef SANITIZED
-#define PING_PONGS         5000
+#define ROUNDS             5000
 #define DEFAULT_OPERATIONS 1000
 #else
-#define PING_PONGS         20000
+#define ROUNDS             20000
 #define DEFAULT_OPERATIONS 10000
 #endif
 #define WATCHDOG_NS ((int64_t)20 * 1000000000)
@@ -328,7 +330,7 @@ static void *storm_main(void *argument) {
     return NULL;
 }
 
-/* ---- the two runs ---- */
+/* ---- ends ---- */
 
 static void make_worker(worker *w, end *e, uint64_t seed) {
     *w = (worker){.end = e, .bell = piso__event_create(), .random = seed * 0x9E3779B97F4A7C15u};
@@ -383,6 +385,8 @@ static void close_ends(void) {
     atomic_store(&forgotten, NULL);
 }
 
+/* ---- the storm ---- */
+
 static void storm(void) {
     pthread_t threads[2 * THREADS];
     puts("storm");
@@ -397,7 +401,16 @@ static void storm(void) {
     close_ends();
 }
 
-/* serve_main: one of two threads that answer; they sleep at the same time, and either may be the one that is woken. */
+/* ---- passing by ---- */
+
+static _Atomic int round_started, round_passed;
+
+static void dawdle(worker *me) {
+    uint64_t random = next_random(&me->random);
+    for (uint64_t polls = random % 4 ? random >> 8 & 255 : random >> 8 & 4095; polls; polls--)
+        piso__relax();
+}
+
 static void *serve_main(void *argument) {
     worker *me = argument;
     while (!atomic_load(&finished))
@@ -406,23 +419,44 @@ static void *serve_main(void *argument) {
     return NULL;
 }
 
-static void ping_pong(void) {
+/* pass_by_main: once in each round polls, or lies down for a moment, and goes. What was armed before is armed after. */
+static void *pass_by_main(void *argument) {
+    worker *me = argument;
+    piso_session *s = me->end->session;
+    for (int round = 1; round <= ROUNDS; round++) {
+        while (atomic_load(&round_started) < round)
+            sched_yield();
+        dawdle(me);
+        if (round % 2) {
+            piso_session_poll_begin(s);
+            dawdle(me);
+            if (piso_session_poll_end(s))
+                pump(me);
+        } else {
+            CHECK(piso_session_wait(s, -1, (int64_t)(next_random(&me->random) % 20000)) >= 0);
+            pump(me);
+        }
+        atomic_store(&round_passed, round);
+    }
+    return NULL;
+}
+
+static void passing_by(void) {
     pthread_t threads[2];
-    worker *me = &workers[0][0];
-    puts("ping-pong");
+    worker *me = &workers[1][0];
+    puts("passing by");
     open_ends();
-    atomic_store(&finished, 0);
-    for (int i = 0; i < 2; i++)
-        CHECK(pthread_create(&threads[i], NULL, serve_main, &workers[1][i]) == 0);
-    for (int i = 0; i < PING_PONGS; i++) {
-        uint64_t random = next_random(&me->random);
-        for (uint64_t polls = random % 4 ? 0 : (random >> 8) % 5000; polls; polls--)
-            piso__relax();
-        call(me, ECHO, i % 100);
+    CHECK(pthread_create(&threads[0], NULL, serve_main, &workers[0][0]) == 0);
+    CHECK(pthread_create(&threads[1], NULL, pass_by_main, &workers[0][1]) == 0);
+    for (int round = 1; round <= ROUNDS; round++) {
+        atomic_store(&round_started, round);
+        dawdle(me);
+        call(me, ECHO, round % 100);
+        while (atomic_load(&round_passed) < round)
+            sched_yield();
     }
     atomic_store(&finished, 1);
-    for (int i = 0; i < 2; i++)
-        piso__event_signal(workers[1][i].bell);
+    piso__event_signal(workers[0][0].bell);
     for (int i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);
     close_ends();
@@ -432,7 +466,7 @@ int main(int argc, char **argv) {
     if (argc > 1)
         operations = atoi(argv[1]);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    ping_pong();
+    passing_by();
     storm();
     return 0;
 }

@@ -100,26 +100,28 @@ static void integers_take_the_shortest_form(void **state) {
         int64_t value;
         size_t size;
         const char *bytes;
-    } cases[] = {{0, 1, "\x00"},
-                 {127, 1, "\x7f"},
-                 {128, 2, "\xcc\x80"},
-                 {255, 2, "\xcc\xff"},
-                 {256, 3, "\xcd\x01\x00"},
-                 {65535, 3, "\xcd\xff\xff"},
-                 {65536, 5, "\xce\x00\x01\x00\x00"},
-                 {UINT32_MAX, 5, "\xce\xff\xff\xff\xff"},
-                 {UINT32_MAX + 1LL, 9, "\xcf\0\0\0\x01\0\0\0\0"},
-                 {INT64_MAX, 9, "\xcf\x7f\xff\xff\xff\xff\xff\xff\xff"},
-                 {-1, 1, "\xff"},
-                 {-32, 1, "\xe0"},
-                 {-33, 2, "\xd0\xdf"},
-                 {-128, 2, "\xd0\x80"},
-                 {-129, 3, "\xd1\xff\x7f"},
-                 {-32768, 3, "\xd1\x80\x00"},
-                 {-32769, 5, "\xd2\xff\xff\x7f\xff"},
-                 {INT32_MIN, 5, "\xd2\x80\x00\x00\x00"},
-                 {INT32_MIN - 1LL, 9, "\xd3\xff\xff\xff\xff\x7f\xff\xff\xff"},
-                 {INT64_MIN, 9, "\xd3\x80\0\0\0\0\0\0\0"}};
+    } cases[] = {
+        {0, 1, "\x00"},
+        {127, 1, "\x7f"},
+        {128, 2, "\xcc\x80"},
+        {255, 2, "\xcc\xff"},
+        {256, 3, "\xcd\x01\x00"},
+        {65535, 3, "\xcd\xff\xff"},
+        {65536, 5, "\xce\x00\x01\x00\x00"},
+        {UINT32_MAX, 5, "\xce\xff\xff\xff\xff"},
+        {UINT32_MAX + 1LL, 9, "\xcf\0\0\0\x01\0\0\0\0"},
+        {INT64_MAX, 9, "\xcf\x7f\xff\xff\xff\xff\xff\xff\xff"},
+        {-1, 1, "\xff"},
+        {-32, 1, "\xe0"},
+        {-33, 2, "\xd0\xdf"},
+        {-128, 2, "\xd0\x80"},
+        {-129, 3, "\xd1\xff\x7f"},
+        {-32768, 3, "\xd1\x80\x00"},
+        {-32769, 5, "\xd2\xff\xff\x7f\xff"},
+        {INT32_MIN, 5, "\xd2\x80\x00\x00\x00"},
+        {INT32_MIN - 1LL, 9, "\xd3\xff\xff\xff\xff\x7f\xff\xff\xff"},
+        {INT64_MIN, 9, "\xd3\x80\0\0\0\0\0\0\0"},
+    };
     piso_writer *w = *state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         piso_writer_reset(w);
@@ -212,14 +214,16 @@ static char *payload(size_t size) {
 }
 
 static void strings_have_four_headers(void **state) {
-    static const header cases[] = {{0, 1, "\xa0"},
-                                   {1, 1, "\xa1"},
-                                   {31, 1, "\xbf"},
-                                   {32, 2, "\xd9\x20"},
-                                   {255, 2, "\xd9\xff"},
-                                   {256, 3, "\xda\x01\x00"},
-                                   {65535, 3, "\xda\xff\xff"},
-                                   {65536, 5, "\xdb\x00\x01\x00\x00"}};
+    static const header cases[] = {
+        {0, 1, "\xa0"},
+        {1, 1, "\xa1"},
+        {31, 1, "\xbf"},
+        {32, 2, "\xd9\x20"},
+        {255, 2, "\xd9\xff"},
+        {256, 3, "\xda\x01\x00"},
+        {65535, 3, "\xda\xff\xff"},
+        {65536, 5, "\xdb\x00\x01\x00\x00"},
+    };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *data = payload(cases[i].length);
         piso_writer_reset(*state);
@@ -230,11 +234,13 @@ static void strings_have_four_headers(void **state) {
 }
 
 static void bytes_have_three_headers(void **state) {
-    static const header cases[] = {{0, 2, "\xc4\x00"},
-                                   {255, 2, "\xc4\xff"},
-                                   {256, 3, "\xc5\x01\x00"},
-                                   {65535, 3, "\xc5\xff\xff"},
-                                   {65536, 5, "\xc6\x00\x01\x00\x00"}};
+    static const header cases[] = {
+        {0, 2, "\xc4\x00"},
+        {255, 2, "\xc4\xff"},
+        {256, 3, "\xc5\x01\x00"},
+        {65535, 3, "\xc5\xff\xff"},
+        {65536, 5, "\xc6\x00\x01\x00\x00"},
+    };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *data = payload(cases[i].length);
         piso_writer_reset(*state);
@@ -245,19 +251,21 @@ static void bytes_have_three_headers(void **state) {
 }
 
 static void extensions_have_eight_headers(void **state) {
-    static const header cases[] = {{0, 3, "\xc7\x00\xfb"},
-                                   {1, 2, "\xd4\xfb"},
-                                   {2, 2, "\xd5\xfb"},
-                                   {3, 3, "\xc7\x03\xfb"},
-                                   {4, 2, "\xd6\xfb"},
-                                   {8, 2, "\xd7\xfb"},
-                                   {16, 2, "\xd8\xfb"},
-                                   {17, 3, "\xc7\x11\xfb"},
-                                   {32, 3, "\xc7\x20\xfb"},
-                                   {255, 3, "\xc7\xff\xfb"},
-                                   {256, 4, "\xc8\x01\x00\xfb"},
-                                   {65535, 4, "\xc8\xff\xff\xfb"},
-                                   {65536, 6, "\xc9\x00\x01\x00\x00\xfb"}};
+    static const header cases[] = {
+        {0, 3, "\xc7\x00\xfb"},
+        {1, 2, "\xd4\xfb"},
+        {2, 2, "\xd5\xfb"},
+        {3, 3, "\xc7\x03\xfb"},
+        {4, 2, "\xd6\xfb"},
+        {8, 2, "\xd7\xfb"},
+        {16, 2, "\xd8\xfb"},
+        {17, 3, "\xc7\x11\xfb"},
+        {32, 3, "\xc7\x20\xfb"},
+        {255, 3, "\xc7\xff\xfb"},
+        {256, 4, "\xc8\x01\x00\xfb"},
+        {65535, 4, "\xc8\xff\xff\xfb"},
+        {65536, 6, "\xc9\x00\x01\x00\x00\xfb"},
+    };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *data = payload(cases[i].length);
         piso_writer *w = *state;
@@ -285,11 +293,13 @@ static void assert_count(piso_writer *w, const header *h, piso_kind kind) {
 }
 
 static void arrays_have_three_headers(void **state) {
-    static const header cases[] = {{0, 1, "\x90"},
-                                   {15, 1, "\x9f"},
-                                   {16, 3, "\xdc\x00\x10"},
-                                   {65535, 3, "\xdc\xff\xff"},
-                                   {65536, 5, "\xdd\x00\x01\x00\x00"}};
+    static const header cases[] = {
+        {0, 1, "\x90"},
+        {15, 1, "\x9f"},
+        {16, 3, "\xdc\x00\x10"},
+        {65535, 3, "\xdc\xff\xff"},
+        {65536, 5, "\xdd\x00\x01\x00\x00"},
+    };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         piso_writer_reset(*state);
         piso_write_array(*state, cases[i].length);
@@ -298,11 +308,13 @@ static void arrays_have_three_headers(void **state) {
 }
 
 static void maps_have_three_headers(void **state) {
-    static const header cases[] = {{0, 1, "\x80"},
-                                   {15, 1, "\x8f"},
-                                   {16, 3, "\xde\x00\x10"},
-                                   {65535, 3, "\xde\xff\xff"},
-                                   {65536, 5, "\xdf\x00\x01\x00\x00"}};
+    static const header cases[] = {
+        {0, 1, "\x80"},
+        {15, 1, "\x8f"},
+        {16, 3, "\xde\x00\x10"},
+        {65535, 3, "\xde\xff\xff"},
+        {65536, 5, "\xdf\x00\x01\x00\x00"},
+    };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         piso_writer_reset(*state);
         piso_write_map(*state, cases[i].length);
@@ -481,37 +493,39 @@ static void truncated_items_are_refused(void **state) {
     static const struct {
         size_t size;
         const char *bytes;
-    } items[] = {{2, "\xcc\x01"},
-                 {3, "\xcd\0\x01"},
-                 {5, "\xce\0\0\0\x01"},
-                 {9, "\xcf\0\0\0\0\0\0\0\x01"},
-                 {2, "\xd0\x01"},
-                 {3, "\xd1\0\x01"},
-                 {5, "\xd2\0\0\0\x01"},
-                 {9, "\xd3\0\0\0\0\0\0\0\x01"},
-                 {5, "\xca\0\0\0\0"},
-                 {9, "\xcb\0\0\0\0\0\0\0\0"},
-                 {3, "\xa2xx"},
-                 {4, "\xd9\x02xx"},
-                 {5, "\xda\0\x02xx"},
-                 {7, "\xdb\0\0\0\x02xx"},
-                 {4, "\xc4\x02xx"},
-                 {5, "\xc5\0\x02xx"},
-                 {7, "\xc6\0\0\0\x02xx"},
-                 {3, "\xd4\x05x"},
-                 {4, "\xd5\x05xx"},
-                 {6, "\xd6\x05xxxx"},
-                 {10, "\xd7\x05xxxxxxxx"},
-                 {18, "\xd8\x05xxxxxxxxxxxxxxxx"},
-                 {5, "\xc7\x02\x05xx"},
-                 {6, "\xc8\0\x02\x05xx"},
-                 {8, "\xc9\0\0\0\x02\x05xx"},
-                 {3, "\x92\x01\x02"},
-                 {5, "\xdc\0\x02\x01\x02"},
-                 {7, "\xdd\0\0\0\x02\x01\x02"},
-                 {5, "\x82\x01\x02\x03\x04"},
-                 {7, "\xde\0\x02\x01\x02\x03\x04"},
-                 {9, "\xdf\0\0\0\x02\x01\x02\x03\x04"}};
+    } items[] = {
+        {2, "\xcc\x01"},
+        {3, "\xcd\0\x01"},
+        {5, "\xce\0\0\0\x01"},
+        {9, "\xcf\0\0\0\0\0\0\0\x01"},
+        {2, "\xd0\x01"},
+        {3, "\xd1\0\x01"},
+        {5, "\xd2\0\0\0\x01"},
+        {9, "\xd3\0\0\0\0\0\0\0\x01"},
+        {5, "\xca\0\0\0\0"},
+        {9, "\xcb\0\0\0\0\0\0\0\0"},
+        {3, "\xa2xx"},
+        {4, "\xd9\x02xx"},
+        {5, "\xda\0\x02xx"},
+        {7, "\xdb\0\0\0\x02xx"},
+        {4, "\xc4\x02xx"},
+        {5, "\xc5\0\x02xx"},
+        {7, "\xc6\0\0\0\x02xx"},
+        {3, "\xd4\x05x"},
+        {4, "\xd5\x05xx"},
+        {6, "\xd6\x05xxxx"},
+        {10, "\xd7\x05xxxxxxxx"},
+        {18, "\xd8\x05xxxxxxxxxxxxxxxx"},
+        {5, "\xc7\x02\x05xx"},
+        {6, "\xc8\0\x02\x05xx"},
+        {8, "\xc9\0\0\0\x02\x05xx"},
+        {3, "\x92\x01\x02"},
+        {5, "\xdc\0\x02\x01\x02"},
+        {7, "\xdd\0\0\0\x02\x01\x02"},
+        {5, "\x82\x01\x02\x03\x04"},
+        {7, "\xde\0\x02\x01\x02\x03\x04"},
+        {9, "\xdf\0\0\0\x02\x01\x02\x03\x04"},
+    };
     for (size_t i = 0; i < sizeof items / sizeof *items; i++) {
         piso_reader r = {(const uint8_t *)items[i].bytes, (const uint8_t *)items[i].bytes + items[i].size};
         piso_item item;

@@ -20,7 +20,7 @@ def name(path: Path) -> str:
 
 
 def without_comments(text: str, *, strings: bool = False) -> str:
-    """C text with comments blanked, and the contents of literals unless `strings`; lines keep their numbers."""
+    """C text without comments, and without the contents of literals unless `strings`; same lines."""
 
     def blank(match: re.Match[str]) -> str:
         token = match[0]
@@ -33,7 +33,9 @@ def without_comments(text: str, *, strings: bool = False) -> str:
 
 def includes(text: str) -> list[tuple[bool, str]]:
     """(in angle brackets, file name) of each #include."""
-    return [(bracket == "<", file) for bracket, file in _INCLUDE.findall(without_comments(text, strings=True))]
+    return [
+        (bracket == "<", file) for bracket, file in _INCLUDE.findall(without_comments(text, strings=True))
+    ]
 
 
 def functions(text: str) -> list[tuple[str, int, int]]:

@@ -25,12 +25,18 @@ def test_nothing_unpickles() -> None:
     """The child is not trusted: no format that can run code is ever read."""
     assert {name(path): bad for path in PACKAGE if (bad := imported(path.read_text()) & UNSAFE)} == {}
     pattern = re.compile(r'"(?:_?pickle|marshal|cloudpickle|dill)"|\bPyMarshal_')
-    binding = [name(path) for path in c_files("binding") if pattern.search(without_comments(path.read_text(), strings=True))]
+    binding = [
+        name(path)
+        for path in c_files("binding")
+        if pattern.search(without_comments(path.read_text(), strings=True))
+    ]
     assert not binding
 
 
 def test_only_the_package_imports_core() -> None:
-    pattern = re.compile(r"^\s*(?:from pyisolate\._core|import pyisolate\._core|from pyisolate import .*\b_core\b)", re.M)
+    pattern = re.compile(
+        r"^\s*(?:from pyisolate\._core|import pyisolate\._core|from pyisolate import .*\b_core\b)", re.M
+    )
     files = [path for folder in ("examples", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
     assert [name(path) for path in files if pattern.search(path.read_text())] == []
 
@@ -51,8 +57,12 @@ def test_types_are_heap_types() -> None:
     faults = [
         f"{name(path)}: {match[0]}"
         for path in c_files("binding")
-        if (match := re.search(r"\bstatic\s+PyTypeObject\s+\w+\s*=|\bPyType_Ready\b|\bPyModule_Create\b",
-                               without_comments(path.read_text())))
+        if (
+            match := re.search(
+                r"\bstatic\s+PyTypeObject\s+\w+\s*=|\bPyType_Ready\b|\bPyModule_Create\b",
+                without_comments(path.read_text()),
+            )
+        )
     ]
     assert not faults
     assert "PyModuleDef_Init" in (ROOT / "binding/module.c").read_text()

@@ -8,7 +8,11 @@ FOLDERS = ("include", "src", "binding", "tests", "benchmarks")
 
 
 def python_files() -> list[Path]:
-    return sorted(path for folder in ("pyisolate", "tests", "benchmarks", "tools") for path in (ROOT / folder).rglob("*.py"))
+    return sorted(
+        path
+        for folder in ("pyisolate", "tests", "benchmarks", "tools")
+        for path in (ROOT / folder).rglob("*.py")
+    )
 
 
 def test_files_are_short() -> None:
@@ -17,7 +21,9 @@ def test_files_are_short() -> None:
 
 
 def test_functions_are_found() -> None:
-    text = 'int x = 1;\n\nstatic int\nadd(int a,\n    int b) {\n    return a; /* } */\n}\nstruct s {\n    int a;\n};\n'
+    text = (
+        "int x;\n\nstatic int\nadd(int a,\n    int b) {\n    return a; /* } */\n}\nstruct s {\n    int a;\n};"
+    )
     assert functions(text) == [("add", 3, 5)]
 
 

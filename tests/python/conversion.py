@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import msgpack
+
 from pyisolate import _core
 
 EXT = {

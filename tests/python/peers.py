@@ -25,7 +25,9 @@ asyncio.run(main())
 
 
 @contextmanager
-def peer(source: str, host_object: object = None, *, executable: str | None = None) -> Iterator[_core.Session]:
+def peer(
+    source: str, host_object: object = None, *, executable: str | None = None
+) -> Iterator[_core.Session]:
     """A session whose child offers an instance of the class ``Peer`` in `source` as object 1.
 
     `source` may call the host's object with ``host("name")(...)``.

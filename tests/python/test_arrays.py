@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyisolate import _core
-
 from conversion import decode, ext, round_trip
+
+from pyisolate import _core
 
 np = pytest.importorskip("numpy")
 

@@ -80,7 +80,9 @@ class Peer:
 
     async def to_thread(self):
         variable.set("carried")
-        return await asyncio.to_thread(lambda: (variable.get(), threading.current_thread() is threading.main_thread()))
+        def look():
+            return variable.get(), threading.current_thread() is threading.main_thread()
+        return await asyncio.to_thread(look)
 
     async def executor(self):
         return await asyncio.get_running_loop().run_in_executor(None, sum, [1, 2, 3])
@@ -169,7 +171,9 @@ def ask(*names_and_args: tuple[str, tuple[object, ...]]) -> list[object]:
     with peer(SOURCE, Host()) as session:
 
         async def main() -> list[object]:
-            return [await asyncio.wait_for(session.method(1, name)(*args), 20) for name, args in names_and_args]
+            return [
+                await asyncio.wait_for(session.method(1, name)(*args), 20) for name, args in names_and_args
+            ]
 
         return asyncio.run(main())
 
@@ -205,7 +209,10 @@ def test_structured_concurrency(name: str, expected: object) -> None:
 
 
 def test_context_variables_are_those_of_one_call() -> None:
-    assert ask(("set_variable", ("a",)), ("set_variable", ("b",))) == [["default", "a", "a"], ["default", "b", "b"]]
+    assert ask(("set_variable", ("a",)), ("set_variable", ("b",))) == [
+        ["default", "a", "a"],
+        ["default", "b", "b"],
+    ]
     assert ask(("set_variable_sync", ("a",)), ("set_variable_sync", ("b",))) == ["default", "default"]
 
 

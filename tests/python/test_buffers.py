@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from pyisolate import _core
-
 from peers import ECHO, peer
+
+from pyisolate import _core
 
 THRESHOLD = 2048
 SIZES = [THRESHOLD - 1, THRESHOLD, THRESHOLD + 1, 100_000, 3_000_000]

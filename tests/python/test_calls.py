@@ -12,6 +12,7 @@ import warnings
 
 import pytest
 from peers import ECHO, peer
+
 from pyisolate import _core
 
 
@@ -34,7 +35,7 @@ def test_sync_calls_without_a_loop() -> None:
         echo = session.method(1, "echo", sync=True)
         assert [echo(i) for i in range(100)] == list(range(100))
         assert session.method(1, "later", sync=True)("slow", 0.05) == "slow"
-        with pytest.raises(ValueError, match="^boom$"):
+        with pytest.raises(ValueError, match=r"^boom$"):
             session.method(1, "fail", sync=True)("boom")
 
 
@@ -182,7 +183,7 @@ def test_deadline() -> None:
 
         async def main() -> None:
             started = time.monotonic()
-            with pytest.raises(TimeoutError, match="'later' of 'peer' did not finish within 0.05"):
+            with pytest.raises(TimeoutError, match=r"'later' of 'peer' did not finish within 0\.05"):
                 await slow(1, 5)
             assert time.monotonic() - started < 3
             assert await session.method(1, "echo", timeout=5)(1) == 1

@@ -15,9 +15,9 @@ import traceback
 from typing import Any
 
 import pytest
-from pyisolate import _core
-
 from conversion import decode, ext, throw
+
+from pyisolate import _core
 
 
 def raised(error: BaseException) -> BaseException:

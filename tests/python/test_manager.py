@@ -6,11 +6,7 @@ import asyncio
 import gc
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +14,7 @@ from typing import Any
 
 import host_side
 import pytest
+from processes import gone
 
 import pyisolate.manager
 from pyisolate import (
@@ -36,22 +33,6 @@ from pyisolate import (
 
 Load = Callable[..., Extension]
 EXTENSIONS = Path(__file__).parent / "extensions"
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def gone(pid: int) -> bool:
-    """Whether the process ends, within seconds."""
-    deadline = time.monotonic() + 10
-    while is_running(pid) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return not is_running(pid)
 
 
 # ---- loading and starting ----
@@ -521,95 +502,3 @@ def test_unconfined_warning_comes_once(load: Load, monkeypatch: pytest.MonkeyPat
         load(name="one", sandbox_mode=SandboxMode.REQUIRED)
         load(name="two", sandbox_mode=SandboxMode.REQUIRED)
     assert [warning.category for warning in caught] == [UnconfinedExtensionWarning]
-
-
-# ---- whole programs ----
-
-PROGRAM = """
-import asyncio, enum, os, sys
-from pyisolate import ExtensionBase, ExtensionManager, ProxiedSingleton, SandboxMode, register_type
-
-@register_type
-class Size(enum.Enum):
-    BIG = 1
-
-class Api(ProxiedSingleton):
-    def pid(self):
-        return os.getpid()
-
-class Mine(ExtensionBase):
-    async def ask(self):
-        return await Api().pid()
-    def size(self):
-        return Size.BIG
-
-def load():
-    manager = ExtensionManager(Mine, {{"venv_root_path": "venvs"}})
-    return manager.load_extension({{"name": "ext", "module_path": {echo!r}, "apis": [Api],
-                                   "sandbox_mode": SandboxMode.DISABLED}})
-"""
-
-
-def run_program(tmp_path: Path, rest: str, *, module: bool = False) -> subprocess.CompletedProcess[str]:
-    source = PROGRAM.format(echo=str(EXTENSIONS / "echo")) + textwrap.dedent(rest)
-    (tmp_path / "program.py").write_text(source)
-    command = [sys.executable, *(["-m", "program"] if module else ["program.py"])]
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-    return subprocess.run(
-        command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=False
-    )
-
-
-@pytest.mark.parametrize("module", [False, True])
-def test_classes_of_the_main_program(tmp_path: Path, module: bool) -> None:
-    ended = run_program(
-        tmp_path,
-        """
-        if __name__ == "__main__":
-            extension = load()
-            assert extension.sync.ask() == os.getpid()
-            assert extension.sync.size() is Size.BIG
-            extension.stop()
-            print("fine")
-        """,
-        module=module,
-    )
-    assert (ended.stdout, ended.returncode) == ("fine\n", 0), ended.stderr
-
-
-def test_a_main_program_without_guard_is_told(tmp_path: Path) -> None:
-    ended = run_program(tmp_path, "load().sync.ask()")
-    assert ended.returncode == 1
-    assert 'if __name__ == "__main__"' in ended.stderr
-
-
-def test_the_end_of_the_program_ends_extensions_at_once(tmp_path: Path) -> None:
-    ended = run_program(
-        tmp_path,
-        """
-        class Mine(Mine):
-            async def stop(self):
-                await asyncio.sleep(60)
-            def pid(self):
-                return os.getpid()
-        if __name__ == "__main__":
-            print(load().sync.pid())
-        """,
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert gone(int(ended.stdout))
-
-
-def test_a_killed_program_takes_its_extensions_with_it(tmp_path: Path) -> None:
-    ended = run_program(
-        tmp_path,
-        """
-        if __name__ == "__main__":
-            extension = load()
-            extension.ensure_process_started()
-            print(extension._runtime._session.pid, flush=True)
-            os.kill(os.getpid(), 9)
-        """,
-    )
-    assert ended.returncode == -signal.SIGKILL
-    assert gone(int(ended.stdout))

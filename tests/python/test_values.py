@@ -18,9 +18,9 @@ import zoneinfo
 from typing import Any, ClassVar
 
 import pytest
-from pyisolate import _core
-
 from conversion import decode, ext, round_trip, same
+
+from pyisolate import _core
 
 UTC = datetime.timezone.utc
 MAX_DEPTH = 128

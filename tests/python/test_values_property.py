@@ -7,11 +7,11 @@ import datetime
 from typing import Any
 
 import msgpack
+from conversion import decode, round_trip, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyisolate import _core
 
-from conversion import decode, round_trip, same
+from pyisolate import _core
 
 TEXT = st.text(st.characters(exclude_categories=[]))
 """Any text, lone surrogates included."""
