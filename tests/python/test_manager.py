@@ -14,7 +14,7 @@ from typing import Any
 
 import host_side
 import pytest
-from processes import gone
+from processes import gone, is_running
 
 import pyisolate.manager
 from pyisolate import (
