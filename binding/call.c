@@ -9,20 +9,11 @@
  * unread result. */
 #include "session.h"
 
-#include <time.h>
-
 #include "aio.h"
 
 #define MAX_NESTING 32   /* deeper, requests wait until the loop serves them, so the C stack is bounded */
 #define POLL_LIMIT  64   /* events handled before looking at our own reply again */
 #define MAX_POLLS   4096 /* turns before the event loop gets its own */
-
-/* coarse_now: milliseconds are enough for deadlines, at a fifth of the price. */
-static int64_t coarse_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t number, PyObject *const *args,
               Py_ssize_t nargs, PyObject *kwnames) {
@@ -31,7 +22,7 @@ int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t 
     int flags = core_encode_call(&s->codec, &w, args, nargs, kwnames);
     int r = -1;
     if (flags >= 0) {
-        int64_t deadline = pending->timeout_ns ? coarse_now() + pending->timeout_ns : PISO_NO_DEADLINE;
+        int64_t deadline = pending->timeout_ns ? piso_now_coarse_ns() + pending->timeout_ns : PISO_NO_DEADLINE;
         bool buffers = w.nspans > 0 || w.size > PISO_INLINE_BODY;
         r = piso_session_call(s->session, &pending->call, object, number, (unsigned)flags, deadline, &w);
         if (r < 0)

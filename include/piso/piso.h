@@ -40,9 +40,9 @@ PISO_API const char *piso_version(void);
 
 /* ---- values: writing ---------------------------------------------------------------------------- */
 
-#define PISO_MAX_DEPTH 128        /* nesting of containers */
-#define PISO_MAX_SPANS 1024       /* shared buffers in one message */
-#define PISO_INLINE_BODY 4096     /* bodies above this travel in the arena, by themselves */
+#define PISO_MAX_DEPTH        128  /* nesting of containers */
+#define PISO_MAX_SPANS        1024 /* shared buffers in one message */
+#define PISO_INLINE_BODY      4096 /* bodies above this travel in the arena, by themselves */
 #define PISO_BUFFER_THRESHOLD 2048 /* a binding puts byte payloads of at least this size into spans */
 
 /* piso_span: a shared buffer as it is named on the wire. It always lies in the sender's arena unless
@@ -103,7 +103,16 @@ typedef struct piso_reader {
 } piso_reader;
 
 typedef enum piso_kind {
-    PISO_NIL = 1, PISO_BOOL, PISO_INT, PISO_UINT, PISO_DOUBLE, PISO_STR, PISO_BIN, PISO_ARRAY, PISO_MAP, PISO_EXT,
+    PISO_NIL = 1,
+    PISO_BOOL,
+    PISO_INT,
+    PISO_UINT,
+    PISO_DOUBLE,
+    PISO_STR,
+    PISO_BIN,
+    PISO_ARRAY,
+    PISO_MAP,
+    PISO_EXT,
 } piso_kind;
 
 /* piso_item: one decoded item. PISO_UINT only for values above INT64_MAX; everything else is PISO_INT. */
@@ -115,8 +124,11 @@ typedef struct piso_item {
         int64_t integer;
         uint64_t uinteger;
         double real;
-        size_t count;                              /* PISO_ARRAY: items; PISO_MAP: pairs */
-        struct { const uint8_t *data; size_t size; } bytes; /* PISO_STR (not checked as UTF-8), _BIN, _EXT */
+        size_t count; /* PISO_ARRAY: items; PISO_MAP: pairs */
+        struct {
+            const uint8_t *data;
+            size_t size;
+        } bytes; /* PISO_STR (not checked as UTF-8), _BIN, _EXT */
     } as;
 } piso_item;
 
@@ -138,12 +150,19 @@ enum {
     PISO_EXT_BUFFER = 9,     /* a span of this message: its index; stands where bytes stand */
     PISO_EXT_ARRAY = 10,     /* [dtype, shape, strides or order, flags, data] */
     PISO_EXT_SCALAR = 11,    /* [dtype, data] */
-    PISO_EXT_DATETIME = 12, PISO_EXT_DATE = 13, PISO_EXT_TIME = 14, PISO_EXT_TIMEDELTA = 15,
-    PISO_EXT_DECIMAL = 16, PISO_EXT_UUID = 17, PISO_EXT_PATH = 18,
+    PISO_EXT_DATETIME = 12,
+    PISO_EXT_DATE = 13,
+    PISO_EXT_TIME = 14,
+    PISO_EXT_TIMEDELTA = 15,
+    PISO_EXT_DECIMAL = 16,
+    PISO_EXT_UUID = 17,
+    PISO_EXT_PATH = 18,
     PISO_EXT_ENUM = 19,      /* [registered name, member name] */
     PISO_EXT_RECORD = 20,    /* [registered name, field values] (dataclass) */
     PISO_EXT_EXCEPTION = 21, /* see docs/wire-format.md */
-    PISO_EXT_TENSOR = 22, PISO_EXT_REFERENCE = 23, PISO_EXT_STREAM = 24, /* reserved */
+    PISO_EXT_TENSOR = 22,
+    PISO_EXT_REFERENCE = 23,
+    PISO_EXT_STREAM = 24, /* reserved */
 };
 
 /* ---- processes ---------------------------------------------------------------------------------- */
@@ -153,19 +172,19 @@ typedef struct piso_session piso_session;
 
 /* piso_process_status: how a process ended. */
 typedef struct piso_exit {
-    bool known;   /* false: somebody else reaped it */
-    int code;     /* exit status, or -1 */
-    int signal;   /* number of the signal that killed it, or 0 */
+    bool known; /* false: somebody else reaped it */
+    int code;   /* exit status, or -1 */
+    int signal; /* number of the signal that killed it, or 0 */
 } piso_exit;
 
 /* piso_spawn: what to run. All pointers are only read during piso_session_spawn. */
 typedef struct piso_spawn {
-    const char *const *argv;  /* argv[0] is the path of the program */
-    const char *const *envp;  /* the whole environment. PISO_FD=<n> is added: the channel's descriptor */
-    const char *cwd;          /* or NULL */
-    const char *name;         /* for messages and memfd names */
-    size_t arena_size;        /* virtual bytes of each direction's arena; 0: the default (64 GiB) */
-    bool echo_stderr;         /* pass the child's stderr on to this process's own */
+    const char *const *argv; /* argv[0] is the path of the program */
+    const char *const *envp; /* the whole environment. PISO_FD=<n> is added: the channel's descriptor */
+    const char *cwd;         /* or NULL */
+    const char *name;        /* for messages and memfd names */
+    size_t arena_size;       /* virtual bytes of each direction's arena; 0: the default (64 GiB) */
+    bool echo_stderr;        /* pass the child's stderr on to this process's own */
 } piso_spawn;
 
 /* ---- sessions ----------------------------------------------------------------------------------- */
@@ -223,8 +242,8 @@ PISO_API const char *piso_session_name(piso_session *s, uint32_t number, size_t 
  * piso_session_call until the event that ends it (PISO_EVENT_REPLY, _ERROR or _FAILED) or until
  * piso_session_forget. Fields are private. */
 typedef struct piso_call {
-    uint64_t id;          /* 0: not pending */
-    int64_t deadline_ns;  /* CLOCK_MONOTONIC, INT64_MAX: none */
+    uint64_t id;         /* 0: not pending */
+    int64_t deadline_ns; /* CLOCK_MONOTONIC, INT64_MAX: none */
 } piso_call;
 
 #define PISO_NO_DEADLINE INT64_MAX
@@ -232,8 +251,8 @@ typedef struct piso_call {
 /* piso_session_call: sends a call. Body: the positional arguments as an array and, with
  * PISO_CALL_KWARGS, then a map. Takes the writer's spans, leaves its memory. If the ring is full the message
  * waits in private memory. On failure nothing was sent and the spans are still the writer's. */
-PISO_API int piso_session_call(piso_session *s, piso_call *call, uint32_t object, uint32_t method,
-                               unsigned flags, int64_t deadline_ns, piso_writer *w);
+PISO_API int piso_session_call(piso_session *s, piso_call *call, uint32_t object, uint32_t method, unsigned flags,
+                               int64_t deadline_ns, piso_writer *w);
 enum { PISO_CALL_KWARGS = 1, PISO_CALL_NO_REPLY = 2 /* call may be NULL */ };
 
 /* piso_session_reply: answers a request; is_error: the body is an exception. A request is answered once. */
@@ -341,6 +360,8 @@ PISO_API int piso_session_wait(piso_session *s, int extra_fd, int64_t timeout_ns
 
 /* piso_now_ns: CLOCK_MONOTONIC. */
 PISO_API int64_t piso_now_ns(void);
+/* piso_now_coarse_ns: the same clock as of the last tick, a few milliseconds ago, at a fifth of the price. */
+PISO_API int64_t piso_now_coarse_ns(void);
 
 #ifdef __cplusplus
 }

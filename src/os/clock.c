@@ -3,8 +3,16 @@
 
 #include "os/os.h"
 
-int64_t piso_now_ns(void) {
+static int64_t now(clockid_t clock) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+int64_t piso_now_ns(void) {
+    return now(CLOCK_MONOTONIC);
+}
+
+int64_t piso_now_coarse_ns(void) {
+    return now(CLOCK_MONOTONIC_COARSE);
 }

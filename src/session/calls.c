@@ -68,7 +68,7 @@ static int end(piso_session *s, const piso__frame *frame, piso_writer *w, int se
 
 /* milliseconds_left: rounded up, so that the peer does not give up before we do; at least 1. */
 static uint32_t milliseconds_left(int64_t deadline_ns) {
-    int64_t now = piso_now_ns();
+    int64_t now = piso_now_coarse_ns(); /* a tick late: the peer's idea of the limit is that much longer */
     int64_t left = deadline_ns > now ? (deadline_ns - now - 1) / 1000000 + 1 : 1;
     return left < UINT32_MAX ? (uint32_t)left : UINT32_MAX;
 }

@@ -67,8 +67,8 @@ struct piso_session {
     _Atomic uint32_t spin_budget_ns, spin_misses;
     _Atomic bool spin_allowed;
     _Atomic int64_t cpu_checked_ns;
-    bool may_move;       /* the thread may be moved to another processor: the child, whose process is ours */
-    int64_t slept_ns;    /* when the last sleep began */
+    bool may_move;    /* the thread may be moved to another processor: the child, whose process is ours */
+    int64_t slept_ns; /* when the last sleep began */
     int64_t moved_ns;
     uint32_t cpu_meetings; /* short sleeps in a row that ended on the peer's processor */
 

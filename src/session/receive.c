@@ -134,7 +134,7 @@ static int receive_call(piso_session *s, message *m, piso_event *event) {
     event->flags = m->frame.flags & (PISO_CALL_KWARGS | PISO_CALL_NO_REPLY);
     event->deadline_ns = PISO_NO_DEADLINE;
     if (m->frame.timeout_ms)
-        event->deadline_ns = piso_now_ns() + (int64_t)m->frame.timeout_ms * 1000000;
+        event->deadline_ns = piso_now_coarse_ns() + (int64_t)m->frame.timeout_ms * 1000000;
     s->stats.calls_received++;
     return 1;
 }

@@ -407,7 +407,7 @@ static _Atomic int round_started, round_passed;
 
 static void dawdle(worker *me) {
     uint64_t random = next_random(&me->random);
-    for (uint64_t polls = random % 4 ? random >> 8 & 255 : random >> 8 & 4095; polls; polls--)
+    for (uint64_t polls = random % 16 ? random >> 8 & 31 : random >> 8 & 1023; polls; polls--)
         piso__relax();
 }
 
@@ -419,23 +419,25 @@ static void *serve_main(void *argument) {
     return NULL;
 }
 
-/* pass_by_main: once in each round polls, or lies down for a moment, and goes. What was armed before is armed after. */
+/* pass_by_main: between two calls, polls or lies down for a moment, again and again until the server has lain down in
+ * the middle of it. What it breaks it does not mend: the next call finds out. */
 static void *pass_by_main(void *argument) {
     worker *me = argument;
     piso_session *s = me->end->session;
     for (int round = 1; round <= ROUNDS; round++) {
         while (atomic_load(&round_started) < round)
             sched_yield();
-        dawdle(me);
-        if (round % 2) {
-            piso_session_poll_begin(s);
+        do {
             dawdle(me);
-            if (piso_session_poll_end(s))
-                pump(me);
-        } else {
-            CHECK(piso_session_wait(s, -1, (int64_t)(next_random(&me->random) % 20000)) >= 0);
+            if (round % 2) {
+                piso_session_poll_begin(s);
+                dawdle(me);
+                piso_session_poll_end(s);
+            } else {
+                CHECK(piso_session_wait(s, -1, 0) >= 0);
+            }
             pump(me);
-        }
+        } while (atomic_load(&s->sleepers) == 0);
         atomic_store(&round_passed, round);
     }
     return NULL;
@@ -449,9 +451,8 @@ static void passing_by(void) {
     CHECK(pthread_create(&threads[0], NULL, serve_main, &workers[0][0]) == 0);
     CHECK(pthread_create(&threads[1], NULL, pass_by_main, &workers[0][1]) == 0);
     for (int round = 1; round <= ROUNDS; round++) {
-        atomic_store(&round_started, round);
-        dawdle(me);
         call(me, ECHO, round % 100);
+        atomic_store(&round_started, round);
         while (atomic_load(&round_passed) < round)
             sched_yield();
     }

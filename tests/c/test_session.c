@@ -208,6 +208,30 @@ static void flood_without_a_receiver_waits_in_memory(void **state) {
     free(calls);
 }
 
+static void small_messages_do_not_overtake_large_ones(void **state) {
+    (void)state;
+    enum { COUNT = 2000 };
+    for (int sent = 0, received = 0; received < COUNT;) {
+        if (sent < COUNT) {
+            piso_writer w;
+            piso_writer_init(&w);
+            piso_write_int(&w, sent);
+            write_body(&w, sent % 5 ? 8 : 4000);
+            sent++;
+            assert_int_equal(piso_session_call(pair.host, NULL, 0, 0, PISO_CALL_NO_REPLY, PISO_NO_DEADLINE, &w), 0);
+            piso_writer_fini(&w);
+            if (sent % 3)
+                continue;
+        }
+        piso_session_flush(pair.host);
+        piso_event event;
+        take(pair.child, PISO_EVENT_REQUEST, &event);
+        assert_int_equal(integer_in(&event), received++);
+        piso_event_fini(&event);
+    }
+    assert_int_equal(stats_of(pair.host).queued, 0);
+}
+
 /* The receiver has a limit, so the sender has the same. */
 static void calls_in_flight_are_limited(void **state) {
     (void)state;
@@ -523,6 +547,7 @@ int main(void) {
         WITH_PAIR(wrong_arguments_are_refused),
         WITH_PAIR(bodies_of_all_sizes_arrive_in_order),
         WITH_PAIR(flood_without_a_receiver_waits_in_memory),
+        WITH_PAIR(small_messages_do_not_overtake_large_ones),
         WITH_PAIR(calls_in_flight_are_limited),
         WITH_PAIR(forgotten_call_is_heard_of_no_more),
         WITH_PAIR(cancellation_reaches_the_handler),

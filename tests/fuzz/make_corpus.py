@@ -1,0 +1,90 @@
+"""Writes the seeds of the fuzzers to corpus/, from the tables of docs/wire-format.md and from nothing else.
+
+The files are checked in; run this again after a change of the format: ``python tests/fuzz/make_corpus.py``.
+"""
+
+import struct
+from pathlib import Path
+
+CORPUS = Path(__file__).parent / "corpus"
+
+CALL, REPLY, ERROR, CANCEL, RELEASE, DEFINE, GOODBYE = range(1, 8)
+KWARGS, NO_REPLY, BODY_SPAN = 1, 2, 4
+
+
+def frame(
+    kind: int,
+    body: bytes = b"",
+    *,
+    flags: int = 0,
+    spans: int = 0,
+    timeout_ms: int = 0,
+    call: int = 0,
+    target: int = 0,
+    method: int = 0,
+) -> bytes:
+    """A message: header, spans one behind the other in segment 0, body."""
+    header = struct.pack("<BBHIQII", kind, flags, spans, timeout_ms, call, target, method)
+    return header + b"".join(struct.pack("<IIQQ", 0, 1, 4096 * i, 4096) for i in range(spans)) + body
+
+
+def ext(kind: int, payload: bytes) -> bytes:
+    """An extension in the 8-bit form."""
+    return struct.pack(">BBb", 0xC7, len(payload), kind) + payload
+
+
+FRAMES = {
+    "call": frame(CALL, b"\x92\x01\xa1x", call=1, method=2),
+    "call_keywords": frame(
+        CALL, b"\x91\x01\x81\xa3key\xc3", flags=KWARGS, timeout_ms=250, call=1, target=3, method=2
+    ),
+    "call_no_reply": frame(CALL, b"\x90", flags=NO_REPLY),
+    "call_buffers": frame(CALL, b"\x92" + ext(9, b"\x00") + ext(9, b"\x01"), spans=2, call=(7 << 32) + 1),
+    "reply": frame(REPLY, b"\xcb\x3f\xf8\0\0\0\0\0\0", call=1),
+    "reply_body_in_span": frame(REPLY, flags=BODY_SPAN, spans=2, call=1),
+    "error": frame(ERROR, ext(21, b"\x81\xa4type\xb3builtins:ValueError"), call=1),
+    "cancel": frame(CANCEL, call=1),
+    "release": frame(RELEASE, struct.pack("<QIIQII", 4096, 1, 0, 8192, 2, 0)),
+    "release_padding": frame(RELEASE, struct.pack("<QII", 4096, 1, 1)),
+    "define": frame(DEFINE, b"method", method=4),
+    "goodbye": frame(GOODBYE),
+    "truncated": frame(CALL, call=1)[:-1],
+    "unknown_type": frame(GOODBYE + 1),
+}
+
+VALUES = {
+    "integers": b"\x00\x7f\xcc\x80\xcd\x01\0\xce\0\x01\0\0\xcf\0\0\0\x01\0\0\0\0"
+    b"\xff\xe0\xd0\xdf\xd1\xff\x7f\xd2\x80\0\0\0"
+    b"\xd3\x80\0\0\0\0\0\0\0\xcf\x80\0\0\0\0\0\0\0",
+    "integers_long_forms": b"\xcc\x05\xcd\0\x05\xce\0\0\0\x05\xcf\0\0\0\0\0\0\0\x05"
+    b"\xd0\x05\xd1\xff\xfb\xd2\0\0\0\x05",
+    "constants": b"\xc0\xc2\xc3",
+    "floats": b"\xcb\x3f\xf8\0\0\0\0\0\0\xca\xbf\xc0\0\0\xca\x7f\xa0\0\x01\xcb\x7f\xf8\xde\xad\0\0\xbe\xef",
+    "text": b"\xa0\xa2hi\xd9\x02hi\xda\0\x02hi\xdb\0\0\0\x02hi",
+    "bytes": b"\xc4\x02hi\xc5\0\x02hi\xc6\0\0\0\x02hi",
+    "arrays": b"\x90\x93\x01\x92\x02\x03\x90\xdc\0\x01\xc0\xdd\0\0\0\x01\xc0",
+    "maps": b"\x80\x82\xa1a\x01\xa1b\x81\x02\xc0\xde\0\x01\x01\x02\xdf\0\0\0\x01\x01\x02",
+    "extensions": b"\xd4\x09\x00\xd5\x01\0\x01\xd6\x08hihi\xd7\x05hihihihi\xd8\x05hihihihihihihihi"
+    b"\xc8\0\x01\x01x"
+    b"\xc9\0\0\0\x01\xffx",
+    "tuple_of_sets": ext(2, b"\x92" + ext(3, b"\x91\x01") + ext(4, b"\x90")),
+    "tuple_with_rest": ext(2, b"\x90\xc0"),
+    "deep_arrays": b"\x91" * 128 + b"\xc0",
+    "too_deep": b"\x91" * 140 + b"\xc0",
+    "huge_count": b"\xdd\xff\xff\xff\xff\xc0\xc0",
+    "huge_map": b"\xdf\x80\0\0\0\xc0\xc0",
+    "reserved": b"\x01\xc1",
+    "truncated": b"\x93\x01\xda\0\x05hi",
+}
+
+
+def main() -> None:
+    for target, seeds in (("fuzz_frame", FRAMES), ("fuzz_value", VALUES)):
+        folder = CORPUS / target
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in seeds.items():
+            (folder / name).write_bytes(content)
+
+
+if __name__ == "__main__":
+    main()
