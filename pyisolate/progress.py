@@ -17,27 +17,20 @@ Report = Callable[[str], None]
 
 def installing(name: str) -> AbstractContextManager[Report]:
     """While an environment is built; yields a function that takes the installer's latest line."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        try:
-            return _on_terminal(name)
-        except ImportError:  # rich is optional
-            pass
-    return _in_log(name)
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    return _on_terminal(name) if on_terminal else _in_log(name)
 
 
-def _on_terminal(name: str) -> AbstractContextManager[Report]:
-    from rich.console import Console
+@contextmanager
+def _on_terminal(name: str) -> Iterator[Report]:
+    from rich.console import Console  # not at import: most processes never install anything
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    @contextmanager
-    def live() -> Iterator[Report]:
-        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            title = f"installing the dependencies of {name}"
-            task = progress.add_task(title)
-            yield lambda line: progress.update(task, description=f"{title}: {line}")
-
-    return live()
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        title = f"installing the dependencies of {name}"
+        task = progress.add_task(title)
+        yield lambda line: progress.update(task, description=f"{title}: {line}")
 
 
 @contextmanager
