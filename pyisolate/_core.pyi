@@ -122,7 +122,7 @@ class Session:
     def trim(self) -> None:
         """Give free shared memory back to the system now."""
     def share(self, *, torch: bool = False) -> None:
-        """What is shared with the peer instead of copied: tensors. Until then nothing that is shared is taken."""
+        """What is shared with the peer instead of copied; before this is called nothing shared is taken."""
     def stats(self) -> dict[str, int]: ...
 
 def shared_storage(size: int, /) -> Any:

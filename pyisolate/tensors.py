@@ -1,8 +1,8 @@
 """Tensors that are in shared memory from the start, so that the first send of them copies nothing either.
 
-Any tensor of the CPU can be sent to an extension with `share_torch`: the first time it is sent its storage moves
-into shared memory, as `Tensor.share_memory_` would move it. For a large one that is a copy, and for a moment twice
-the memory.
+Any tensor of the CPU can be sent to an extension with `share_torch`: the first time it is sent its storage
+moves into shared memory, as `Tensor.share_memory_` would move it, and like after that it cannot be enlarged
+any more. For a large one that is a copy, and for a moment twice the memory.
 """
 
 from __future__ import annotations
