@@ -54,7 +54,7 @@ void core_arrays_clear(core_convert_state *c) {
     Py_CLEAR(c->spec_dtypes);
 }
 
-static int numpy_needed(core_decoder *d) {
+int core_numpy_needed(core_decoder *d) {
     if (numpy_load(d->codec->state, true) > 0)
         return 0;
     if (PyErr_ExceptionMatches(PyExc_ImportError)) {
@@ -182,9 +182,10 @@ int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path) {
     if (!spec)
         return -1;
     int readonly = is_array ? is_readonly(value) : 0;
-    if (readonly < 0)
+    int shared = is_array && readonly >= 0 ? core_encode_shared_array(e, value, spec, readonly ? READONLY : 0) : 0;
+    if (readonly < 0 || shared < 0)
         r = -1;
-    else
+    else if (!shared)
         r = is_array ? encode_array(e, value, spec, readonly ? READONLY : 0) : encode_scalar(e, value, spec);
     Py_DECREF(spec);
     return r < 0 ? -1 : 1;
@@ -255,7 +256,7 @@ PyObject *core_decode_array(core_decoder *d, const piso_item *ext) {
     piso_reader r;
     piso_item flags;
     size_t size;
-    if (core_read_array(d, ext, 4, &r) < 0 || numpy_needed(d) < 0)
+    if (core_read_array(d, ext, 4, &r) < 0 || core_numpy_needed(d) < 0)
         return NULL;
     int64_t items;
     PyObject *dtype = core_dtype_from_spec(d, &r), *shape = dtype ? read_shape(d, &r, &items) : NULL;
@@ -286,7 +287,7 @@ static PyObject *scalar_from_bytes(core_decoder *d, PyObject *dtype, PyObject *b
 
 PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext) {
     piso_reader r;
-    if (core_read_array(d, ext, 2, &r) < 0 || numpy_needed(d) < 0)
+    if (core_read_array(d, ext, 2, &r) < 0 || core_numpy_needed(d) < 0)
         return NULL;
     PyObject *dtype = core_dtype_from_spec(d, &r), *data = dtype ? core_decode(d, &r) : NULL, *scalar = NULL;
     PyObject *kind = data ? PyObject_GetAttrString(dtype, "kind") : NULL;

@@ -15,7 +15,8 @@ typedef struct core_codec {
     piso_session *session; /* buffers are allocated and leased here; NULL (tests): everything inline */
     PyObject *registry;    /* a Registry */
     bool share_torch;      /* tensors are shared, not copied */
-    PyObject *seen;        /* dict: segment -> dict: description -> tensor; NULL: none (tensors_in.c) */
+    bool share_numpy;      /* and arrays that lie in shared memory */
+    PyObject *seen;        /* dict: segment -> dict of what is kept over it; NULL: none (tensors_in.c) */
 } core_codec;
 
 int core_convert_init(PyObject *module, core_state *state);

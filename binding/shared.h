@@ -24,5 +24,9 @@ int core_shared_init(PyObject *module, core_state *state);
 core_shared *core_shared_new(core_state *state, piso_segment *segment, PyObject *owner, void *data);
 /* core_shared_find: that of a segment, borrowed, or NULL. */
 core_shared *core_shared_find(piso_segment *segment);
+/* core_shared_map: one with a mapping of its own, which has the buffer protocol. New reference. */
+core_shared *core_shared_map(core_state *state, piso_segment *segment);
+/* core_shared_segment: new shared memory, or NULL with an exception. */
+piso_segment *core_shared_segment(core_state *state, size_t size);
 
 #endif

@@ -170,8 +170,7 @@ static PyObject *open(core_decoder *d, const head *h, piso_segment *segment) {
     return tensor;
 }
 
-/* seen_of: the tensors that are kept of a segment, a dictionary; borrowed. NULL with an exception. */
-static PyObject *seen_of(core_codec *c, PyObject *key) {
+PyObject *core_seen_of(core_codec *c, PyObject *key) {
     if (!c->seen && !(c->seen = PyDict_New()))
         return NULL;
     PyObject *shapes = PyDict_GetItemWithError(c->seen, key);
@@ -203,7 +202,7 @@ static int keep(PyObject *shapes, PyObject *description, PyObject *tensor) {
  * before the data, so a tensor that is found has been checked. */
 static PyObject *open_again(core_decoder *d, const head *h, piso_segment *segment, PyObject *description) {
     core_torch_state *t = d->codec->state->torch;
-    PyObject *key = PyLong_FromVoidPtr(segment), *shapes = key ? seen_of(d->codec, key) : NULL;
+    PyObject *key = PyLong_FromVoidPtr(segment), *shapes = key ? core_seen_of(d->codec, key) : NULL;
     PyObject *tensor = shapes ? Py_XNewRef(PyDict_GetItemWithError(shapes, description)) : NULL;
     if (shapes && !tensor && !PyErr_Occurred()) {
         Py_INCREF(shapes);
@@ -218,9 +217,7 @@ static PyObject *open_again(core_decoder *d, const head *h, piso_segment *segmen
     return tensor;
 }
 
-/* take_segment: the segment that the data item names, a reference; NULL without an exception when it is something else.
- */
-static piso_segment *take_segment(core_decoder *d, const piso_item *data, bool *ret_ours) {
+piso_segment *core_take_segment(core_decoder *d, const piso_item *data, bool *ret_ours) {
     piso_reader r = {data->as.bytes.data, data->as.bytes.data + data->as.bytes.size};
     piso_item index;
     piso_span span;
@@ -234,7 +231,7 @@ static PyObject *from_data(core_decoder *d, piso_reader *r, const head *h, const
     piso_reader data = *r;
     piso_item item;
     bool ours;
-    piso_segment *segment = piso_read(&data, &item) == 1 ? take_segment(d, &item, &ours) : NULL;
+    piso_segment *segment = piso_read(&data, &item) == 1 ? core_take_segment(d, &item, &ours) : NULL;
     if (!segment)
         return from_bytes(d, r, h);
     PyObject *tensor = NULL;
