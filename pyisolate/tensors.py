@@ -60,8 +60,9 @@ def empty_array(shape: int | tuple[int, ...], dtype: Any = float, order: Any = "
     lengths = (shape,) if isinstance(shape, int) else tuple(shape)
     size = math.prod(lengths) * kind.itemsize
     if size <= 0:
-        return numpy.empty(lengths, kind, order)
-    return numpy.ndarray(lengths, kind, shared_buffer(size), order=order)
+        return numpy.empty(lengths, kind, order)  # or what it says of a negative length
+    array: ndarray[Any, Any] = numpy.ndarray(lengths, kind, shared_buffer(size), order=order)
+    return array
 
 
 def _make(pattern: Tensor, requires_grad: bool) -> Tensor:
