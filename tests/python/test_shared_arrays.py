@@ -41,9 +41,7 @@ def test_views_are_shared_with_their_strides(extension: Any) -> None:
         assert back.dtype == view.dtype
         if view.size:
             assert back.strides == view.strides
-            assert np.shares_memory(back, view) == (
-                back.__array_interface__["data"] == view.__array_interface__["data"]
-            )
+            assert back.__array_interface__["data"] == view.__array_interface__["data"]
     extension.hold(a[:, 3])
     extension.fill_held(-1)
     assert (a[:, 3] == -1).all()
