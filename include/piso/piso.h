@@ -46,7 +46,8 @@ PISO_API const char *piso_version(void);
 #define PISO_BUFFER_THRESHOLD 2048 /* a binding puts byte payloads of at least this size into spans */
 
 /* piso_span: a shared buffer as it is named on the wire. It always lies in the sender's arena unless
- * segment is not 0 (a segment passed by descriptor; none exist yet). */
+ * segment is not 0 (a segment passed by descriptor; none exist yet, or PISO_SPAN_RETURNED). */
+#define PISO_SPAN_RETURNED 0x80000000u /* segment: the buffer lies in the receiver's arena and comes back to it */
 typedef struct piso_span {
     uint32_t segment;
     uint32_t generation; /* of the slot; guards against a stale release */
@@ -269,6 +270,11 @@ PISO_API void piso_session_forget(piso_session *s, piso_call *call, bool cancel)
 PISO_API int piso_session_alloc(piso_session *s, size_t size, piso_span *ret_span, void **ret_data);
 /* piso_session_discard_spans: gives back the spans of a writer that was not sent. */
 PISO_API void piso_session_discard_spans(piso_session *s, piso_writer *w);
+/* piso_session_return_span: adds a span that was taken from an event of this session to a message, instead of
+ * releasing it: its buffer goes to the peer as it is, without a copy; `length` of its bytes matter. Returns the
+ * span's index or a negative code. The caller no longer owns the span, and must make sure that nobody here looks at
+ * the buffer any more. piso_session_discard_spans releases it. */
+PISO_API int piso_session_return_span(piso_session *s, piso_writer *w, const piso_span *span, size_t length);
 /* piso_session_release: the receiver of a span has finished with it; batched, sent with the next message or
  * by piso_session_flush. */
 PISO_API void piso_session_release(piso_session *s, const piso_span *span);

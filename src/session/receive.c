@@ -19,12 +19,13 @@ typedef struct message {
 } message;
 
 /* load_spans: copies the spans and checks them. */
-static int load_spans(const piso_session *s, const message *m, piso_span *spans) {
+static int load_spans(piso_session *s, const message *m, piso_span *spans) {
     for (uint32_t i = 0; i < m->frame.nspans; i++) {
         piso_span span;
         piso__span_decode(m->spans + i * PISO__SPAN_SIZE, &span);
-        if (!piso__arena_check(&s->channel->peer, &span))
-            return PISO_EPROTO;
+        int r = piso__session_check_span(s, &span);
+        if (r < 0)
+            return r;
         spans[i] = span;
     }
     return 0;
@@ -89,7 +90,10 @@ static int drop(piso_session *s, const message *m) {
     for (uint32_t i = 0; i < m->frame.nspans; i++) {
         piso_span span;
         piso__span_decode(m->spans + i * PISO__SPAN_SIZE, &span);
-        piso__session_queue_release(s, &span);
+        int r = piso__session_check_span(s, &span);
+        if (r < 0)
+            return r;
+        piso__session_give_back(s, &span);
     }
     return 0;
 }
@@ -175,7 +179,8 @@ static int receive_releases(piso_session *s, const message *m) {
         uint32_t generation;
         if (piso__release_decode(m->body + at, &offset, &generation) < 0)
             return PISO_EPROTO;
-        piso__arena_release(s->channel->arena, offset, generation); /* stale ones are refused there */
+        if (piso__arena_take_back(s->channel->arena, offset, generation, 0) == 0) /* stale ones are refused */
+            piso__arena_release(s->channel->arena, offset, generation);
     }
     return 0;
 }
@@ -309,7 +314,7 @@ static void release_rest(piso_event *event) {
     for (uint32_t i = 0; i < event->nspans; i++)
         if (event->spans[i].segment != TAKEN) {
             s->stats.spans_held--;
-            piso__session_queue_release(s, &event->spans[i]);
+            piso__session_give_back(s, &event->spans[i]);
         }
     piso__session_unlock(s);
 }
@@ -327,5 +332,7 @@ void *piso_event_take_span(piso_event *event, uint32_t index, piso_span *ret_spa
         return NULL;
     *ret_span = event->spans[index];
     event->spans[index].segment = TAKEN;
+    if (ret_span->segment == PISO_SPAN_RETURNED)
+        return piso__arena_at(event->session->channel->arena, ret_span->offset);
     return event->session->channel->peer.base + ret_span->offset;
 }
