@@ -92,8 +92,22 @@ static int is_readonly(PyObject *array) {
     return r;
 }
 
-/* write_array: [dtype, shape, flags, data] of contiguous memory. */
-static int write_array(core_encoder *e, PyObject *spec, const array_interface *a, int flags) {
+/* owner_of: the object that the array's memory lies in, borrowed, if this message is the last to see the memory: the
+ * array has no other reference, nor has any array between it and the owner, nor the owner. Else NULL, never an error.*/
+static PyObject *owner_of(core_encoder *e, PyObject *array) {
+    if (!e->references || !core_is_last(array, e->references))
+        return NULL;
+    PyObject *owner = PyObject_GetAttrString(array, "base");
+    while (owner && (PyObject *)Py_TYPE(owner) == e->codec->state->convert->ndarray && core_is_last(owner, 2))
+        Py_SETREF(owner, PyObject_GetAttrString(owner, "base"));
+    PyErr_Clear(); /* an array without base has no owner */
+    bool last = owner && core_is_last(owner, 2);
+    Py_XDECREF(owner);
+    return last ? owner : NULL;
+}
+
+/* write_array: [dtype, shape, flags, data] of contiguous memory in `owner`. */
+static int write_array(core_encoder *e, PyObject *spec, PyObject *owner, const array_interface *a, int flags) {
     size_t size = (size_t)a->itemsize;
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_ARRAY);
     piso_write_array(e->w, 4);
@@ -104,20 +118,21 @@ static int write_array(core_encoder *e, PyObject *spec, const array_interface *a
         size *= (size_t)a->shape[i];
     }
     piso_write_int(e->w, flags);
-    int r = core_encode_data(e, a->data, size);
+    int r = core_encode_owned(e, owner, a->data, size);
     piso_write_ext_end(e->w, mark);
     return r;
 }
 
 /* encode_array: `flags` are those of the array that this one may be a copy of. */
 static int encode_array(core_encoder *e, PyObject *array, PyObject *spec, int flags) {
+    PyObject *owner = owner_of(e, array); /* asked before the capsule refers to the array too */
     PyObject *capsule = PyObject_GetAttrString(array, "__array_struct__");
     const array_interface *a = capsule ? PyCapsule_GetPointer(capsule, NULL) : NULL;
     int r = -1;
     if (a && is_contiguous(a, false)) {
-        r = write_array(e, spec, a, flags);
+        r = write_array(e, spec, owner, a, flags);
     } else if (a && is_contiguous(a, true)) {
-        r = write_array(e, spec, a, flags | FORTRAN);
+        r = write_array(e, spec, owner, a, flags | FORTRAN);
     } else if (a) { /* strides of any other kind: a C-ordered copy */
         PyObject *copy = PyObject_CallMethod(array, "copy", "s", "C");
         r = copy ? encode_array(e, copy, spec, flags) : -1;

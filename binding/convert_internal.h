@@ -55,12 +55,21 @@ typedef struct core_encoder {
     int depth;
     bool exceptions; /* exceptions may stand where values stand: in the arguments of an exception */
     int linked;      /* causes and contexts written so far */
+    int references;  /* to the value in hand, that are ours or its container's; 0: others may look at it later */
 } core_encoder;
 
 int core_encode(core_encoder *e, PyObject *value, const core_path *path);
 /* core_encode_data: bytes where bytes stand: in a shared buffer from PISO_BUFFER_THRESHOLD on while the message has
  * one left, else inline. */
 int core_encode_data(core_encoder *e, const void *data, size_t size);
+/* core_is_last: whether nobody but this message will see the value again: `references` are all that it has. */
+static inline bool core_is_last(PyObject *value, int references) {
+    Py_ssize_t weak = Py_TYPE(value)->tp_weaklistoffset;
+    return Py_REFCNT(value) == references && !(weak > 0 && *(PyObject **)((char *)value + weak));
+}
+/* core_encode_owned: the same for bytes that lie in `owner`, which nobody else can see: a received buffer that goes
+ * back to where it came from does so without a copy. `owner` may be NULL. */
+int core_encode_owned(core_encoder *e, PyObject *owner, const void *data, size_t size);
 /* core_encode_error: -1 with the TypeError "<path>: <problem>". */
 int core_encode_error(const core_path *path, PyObject *value, const char *remedy);
 

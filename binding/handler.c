@@ -108,7 +108,10 @@ static PySendResult finish(core_handler *h, PySendResult r, PyObject **value) {
     release(h);
     unlist(h);
     bool cancelled = r == PYGEN_ERROR && PyErr_ExceptionMatches(async_of((PyObject *)h)->cancelled_error);
-    core_reply(s, h->request, r == PYGEN_RETURN ? *value : NULL);
+    PyObject *task_result =
+        r == PYGEN_RETURN ? Py_NewRef(*value) : NULL; /* a second reference: not the reply's alone */
+    core_reply(s, h->request, task_result);
+    Py_XDECREF(task_result);
     Py_CLEAR(h->task);
     h->session = NULL;
     Py_CLEAR(h->link);
@@ -299,8 +302,9 @@ static void retire(core_handler *h) {
     Py_DECREF(h);
 }
 
-static void spare_give_back(core_link *link, core_handler *h, PyObject *result) {
-    if (!link->alive || link->spare_count >= MAX_SPARES || !is_pristine(h)) {
+/* spare_give_back: `result`, for those who kept the task, or NULL. */
+static void spare_give_back(core_link *link, core_handler *h, bool pristine, PyObject *result) {
+    if (!link->alive || link->spare_count >= MAX_SPARES || !pristine) {
         h->result = Py_XNewRef(result);
         retire(h);
         return;
@@ -383,8 +387,12 @@ void core_handler_run(core_session *s, core_link *link, uint64_t request, PyObje
             PyErr_SetString(PyExc_RuntimeError, "the event loop was closed while a call was being answered");
         }
         release(h);
+        bool pristine = link->alive && is_pristine(h);
+        PyObject *kept = pristine ? NULL : value; /* a second reference: not the reply's alone */
+        Py_XINCREF(kept);
         core_reply(s, request, value);
-        spare_give_back(link, h, value);
+        spare_give_back(link, h, pristine, kept);
+        Py_XDECREF(kept);
         Py_XDECREF(value);
     }
     Py_DECREF(link);
