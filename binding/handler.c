@@ -303,8 +303,8 @@ static void retire(core_handler *h) {
 }
 
 /* spare_give_back: `result`, for those who kept the task, or NULL. */
-static void spare_give_back(core_link *link, core_handler *h, bool pristine, PyObject *result) {
-    if (!link->alive || link->spare_count >= MAX_SPARES || !pristine) {
+static void spare_give_back(core_link *link, core_handler *h, PyObject *result) {
+    if (!link->alive || link->spare_count >= MAX_SPARES || result || !is_pristine(h)) {
         h->result = Py_XNewRef(result);
         retire(h);
         return;
@@ -387,11 +387,10 @@ void core_handler_run(core_session *s, core_link *link, uint64_t request, PyObje
             PyErr_SetString(PyExc_RuntimeError, "the event loop was closed while a call was being answered");
         }
         release(h);
-        bool pristine = link->alive && is_pristine(h);
-        PyObject *kept = pristine ? NULL : value; /* a second reference: not the reply's alone */
-        Py_XINCREF(kept);
+        /* who kept the task sees the result too: a second reference says that it is not the reply's alone */
+        PyObject *kept = value && !(link->alive && is_pristine(h)) ? Py_NewRef(value) : NULL;
         core_reply(s, request, value);
-        spare_give_back(link, h, pristine, kept);
+        spare_give_back(link, h, kept);
         Py_XDECREF(kept);
         Py_XDECREF(value);
     }
