@@ -19,6 +19,7 @@ core_shared *core_shared_new(core_state *state, piso_segment *segment, PyObject 
     shared->owner = weak;
     shared->data = data;
     shared->mapped = false;
+    shared->recent = NULL;
     *piso_segment_cell(segment) = shared;
     return shared;
 }
@@ -53,6 +54,7 @@ static void shared_dealloc(PyObject *self) {
         munmap(shared->data, (size_t)piso_segment_size(shared->segment));
     piso_segment_unref(shared->segment);
     Py_XDECREF(shared->owner);
+    Py_XDECREF(shared->recent);
     type->tp_free(self);
     Py_DECREF(type);
 }

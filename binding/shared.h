@@ -17,6 +17,7 @@ typedef struct core_shared {
     PyObject *owner;       /* weak reference to the storage, or NULL */
     void *data;            /* where it is mapped */
     bool mapped;           /* by this object, which unmaps it */
+    PyObject *recent;      /* weak reference to the tensor that was sent last, or NULL */
 } core_shared;
 
 int core_shared_init(PyObject *module, core_state *state);
