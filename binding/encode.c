@@ -274,8 +274,10 @@ static int cannot_cross(PyObject *value, const core_path *path) {
 
 static int encode_other(core_encoder *e, PyObject *value, int references, const core_path *path) {
     core_state *state = e->codec->state;
+    e->references = references;
     if (core_torch_is_tensor(state->torch, value))
         return core_encode_tensor(e, value, path);
+    e->references = 0;
     if (core_convert_load(state) < 0)
         return -1;
     PyObject *kind = PyDict_GetItemWithError(state->convert->known, (PyObject *)Py_TYPE(value));
@@ -288,9 +290,9 @@ static int encode_other(core_encoder *e, PyObject *value, int references, const 
         return -1;
     if (e->exceptions && PyExceptionInstance_Check(value))
         return core_encode_exception_value(e, value, 0);
+    e->references = references;
     if (!state->torch && core_torch_load(state, false) > 0 && core_torch_is_tensor(state->torch, value))
         return core_encode_tensor(e, value, path);
-    e->references = references;
     int r = core_encode_numpy(e, value, path);
     return r < 0 ? -1 : r > 0 ? 0 : cannot_cross(value, path);
 }

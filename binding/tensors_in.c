@@ -136,6 +136,8 @@ static PyObject *over_buffer(core_torch_state *t, const head *h, PyObject *owner
     storage = flat ? PyObject_CallMethodNoArgs(flat, t->untyped_storage) : NULL;
     if (storage)
         tensor = core_torch_over(t, storage, h->dtype, h->offset, h->shape, h->strides);
+    if (tensor && PyObject_SetAttr(storage, t->lease_attribute, owner) < 0)
+        Py_CLEAR(tensor);
     Py_XDECREF(function);
     Py_XDECREF(args);
     Py_XDECREF(options);

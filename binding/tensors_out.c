@@ -145,13 +145,40 @@ static int write_shared(core_encoder *e, PyObject *tensor, PyObject *spec, const
 }
 /* ---- copied ---- */
 
+/* is_alone: whether the storage belongs to one tensor, and to `storage`, its only other face. */
+static bool is_alone(core_torch_state *t, PyObject *storage) {
+    PyObject *address = t->use_count ? PyObject_GetAttrString(storage, "_cdata") : NULL;
+    PyObject *count = address ? PyObject_CallOneArg(t->use_count, address) : NULL;
+    bool alone = count && PyLong_AsLong(count) == 2 && Py_REFCNT(storage) == t->storage_references;
+    Py_XDECREF(address);
+    Py_XDECREF(count);
+    return alone;
+}
+
+/* owner_of: the Lease that the tensor's memory lies in, borrowed, if this message is the last to see that memory. Else
+ * NULL, never an error. */
+static PyObject *owner_of(core_encoder *e, PyObject *tensor) {
+    core_torch_state *t = e->codec->state->torch;
+    if (!e->references || !core_is_last(tensor, e->references))
+        return NULL;
+    PyObject *storage = PyObject_CallMethodNoArgs(tensor, t->untyped_storage);
+    PyObject *lease = storage ? PyObject_GetAttr(storage, t->lease_attribute) : NULL;
+    /* three references: the storage's attribute, torch's, which keeps the buffer, and this one */
+    bool last = lease && core_is_last(lease, 3) && is_alone(t, storage);
+    PyErr_Clear(); /* a storage that did not come in a message has no such attribute */
+    Py_XDECREF(storage);
+    Py_XDECREF(lease);
+    return last ? lease : NULL;
+}
+
 static int write_bytes(core_encoder *e, PyObject *tensor, PyObject *spec, const core_tensor_layout *l, int flags) {
+    PyObject *owner = owner_of(e, tensor);
     const void *data = l->count ? core_torch_data(e->codec->state->torch, tensor) : NULL;
     if (PyErr_Occurred())
         return -1;
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_TENSOR);
     write_head(e->w, spec, l, 0, flags);
-    int r = core_encode_data(e, data, (size_t)l->extent * (size_t)l->itemsize);
+    int r = core_encode_owned(e, owner, data, (size_t)l->extent * (size_t)l->itemsize);
     piso_write_ext_end(e->w, mark);
     return r;
 }

@@ -29,6 +29,7 @@ typedef struct named {
 static int intern_all(core_torch_state *t) {
     const named names[] = {
         {&t->shares_attribute, "_pyisolate_shared"},
+        {&t->lease_attribute, "_pyisolate_lease"},
         {&t->untyped_storage, "untyped_storage"},
         {&t->data_ptr, "data_ptr"},
         {&t->dtype, "dtype"},
@@ -107,6 +108,17 @@ static int look_up(core_torch_state *t) {
         if (!*classes[i].field && !(*classes[i].field = PyObject_GetAttrString(t->module, classes[i].name)))
             return -1;
     find_exchange(t);
+    PyObject *probe = PyObject_CallMethod(t->module, "empty", "i", 0);
+    PyObject *storage = probe ? PyObject_CallMethodNoArgs(probe, t->untyped_storage) : NULL;
+    if (!storage)
+        return -1;
+    t->storage_references = Py_REFCNT(storage); /* torch itself has one in some versions */
+    Py_DECREF(storage);
+    Py_DECREF(probe);
+    PyObject *internals = PyObject_GetAttrString(t->module, "_C");
+    Py_XSETREF(t->use_count, internals ? PyObject_GetAttrString(internals, "_storage_Use_Count") : NULL);
+    Py_XDECREF(internals);
+    PyErr_Clear(); /* before 2.1: received tensors are always copied back */
     return 0;
 }
 

@@ -13,12 +13,15 @@ struct core_torch_state {
     const core_dlpack_exchange *exchange; /* of torch.Tensor, or NULL: not in this version */
     core_dlpack_dtype dlpack[CORE_TORCH_DTYPES];
     PyObject *by_dlpack[CORE_TORCH_DTYPES]; /* the dtypes that belong to them; borrowed from `specs` */
+    Py_ssize_t storage_references;          /* that a storage which one tensor has shows to who asked for it */
     /* from here on references */
     PyObject *module, *tensor, *parameter, *storage, *strided; /* module, classes, the layout */
     PyObject *specs;                                           /* dtype -> bytes: its encoded name */
     PyObject *dtypes;                                          /* name -> dtype */
     PyObject *blanks;                                          /* dtype -> empty tensor, to make others of */
+    PyObject *use_count;                                       /* of a storage's address; or NULL */
     PyObject *shares_attribute;                                /* of a storage: its Shared */
+    PyObject *lease_attribute;                                 /* of a storage over a received buffer: its Lease */
     /* interned names */
     PyObject *untyped_storage, *data_ptr, *dtype, *shape, *stride, *storage_offset, *requires_grad, *requires_grad_set,
         *is_conj, *is_neg, *is_cpu, *is_leaf, *layout, *detach, *set, *nbytes, *conj, *neg_view;

@@ -203,6 +203,26 @@ def test_a_copy_is_a_copy(copying: Any) -> None:
     assert not t.is_shared()
 
 
+def test_a_result_that_nobody_keeps_goes_back_without_a_copy(
+    copying: Any, running: dict[str, Extension]
+) -> None:
+    """The buffer that the host has sent is the one that comes back; what the extension kept is left alone."""
+    session = running["standard"]._runtime._session  # type: ignore[attr-defined]
+    t = torch.arange(100_000.0)
+    copying.echo(t)
+    gc.collect()
+    before = session.stats()["arena_live"]
+    back = copying.echo(t)
+    assert torch.equal(back, t)
+    assert session.stats()["arena_live"] > before
+    copying.hold(t)
+    kept = copying.held_again(0)
+    kept.fill_(0)
+    assert torch.equal(copying.held_again(0), t)
+    half = copying.half(t)
+    assert torch.equal(half, t[:50_000])
+
+
 def test_a_received_copy_can_be_used_like_any_tensor(copying: Any) -> None:
     t = copying.make(100, 100)
     t += 1
