@@ -31,8 +31,9 @@ typedef struct core_state {
     PyTypeObject *session_type, *call_type, *method_type;
     core_convert_state *convert;
     core_async_state *async;
-    core_torch_state *torch;       /* NULL: nobody has imported it */
-    struct core_session *sessions; /* all that there are */
+    PyObject *framework_export, *framework_restore; /* functions for arrays of other packages, or NULL */
+    core_torch_state *torch;                        /* NULL: nobody has imported it */
+    struct core_session *sessions;                  /* all that there are */
 } core_state;
 
 extern struct PyModuleDef core_module;

@@ -128,6 +128,9 @@ class Session:
 def shared_storage(size: int, /) -> Any:
     """A torch.UntypedStorage of `size` bytes of zeros that other processes can share. MemoryError."""
 
+def set_framework_hooks(export: Any, restore: Any, /) -> None:
+    """Functions for arrays of other packages: value -> (framework, dtype, NumPy array) or None, and back."""
+
 def shared_buffer(size: int, /) -> Any:
     """An object with the buffer protocol over `size` bytes of zeros that can be shared. MemoryError."""
 
