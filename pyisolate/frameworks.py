@@ -1,7 +1,7 @@
 """Arrays of JAX and CuPy: they cross as the memory that DLPack shows of them, and arrive as what they were.
 
-Only frameworks of the table below are ever asked for, and only on the side that has such an array, or gets one.
-An array of a GPU crosses through the memory of the CPU.
+Only frameworks of the table below are ever asked for, and only on the side that has such an array, or gets
+one. An array of a GPU crosses through the memory of the CPU.
 """
 
 from __future__ import annotations
