@@ -400,6 +400,7 @@ static void link_closed(core_link *link) {
     unlist(link);
     Py_CLEAR(link->rearm);
     Py_CLEAR(link->loop);
+    Py_CLEAR(link->holder);
     Py_DECREF(link);
 }
 
@@ -451,6 +452,10 @@ core_link *core_link_for_loop(core_session *s, PyObject *loop) {
 }
 
 core_link *core_link_here(core_session *s) {
+    PyObject *holder = core_running_holder(s->state);
+    for (core_link *link = s->links; holder && link; link = link->next)
+        if (link->holder == holder)
+            return link;
     PyObject *loop = core_running_loop(s->state);
     if (!loop) {
         if (!PyErr_Occurred())
@@ -461,6 +466,8 @@ core_link *core_link_here(core_session *s) {
         return NULL;
     }
     core_link *link = core_link_for_loop(s, loop);
+    if (link && link->alive)
+        Py_XSETREF(link->holder, Py_XNewRef(core_running_holder(s->state)));
     Py_DECREF(loop);
     return link;
 }
@@ -478,6 +485,7 @@ static int link_traverse(PyObject *self, visitproc visit, void *arg) {
     core_link *link = (core_link *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(link->loop);
+    Py_VISIT(link->holder);
     Py_VISIT(link->rearm);
     Py_VISIT(link->due);
     return 0;
@@ -486,6 +494,7 @@ static int link_traverse(PyObject *self, visitproc visit, void *arg) {
 static int link_clear(PyObject *self) {
     core_link *link = (core_link *)self;
     Py_CLEAR(link->loop);
+    Py_CLEAR(link->holder);
     Py_CLEAR(link->rearm);
     Py_CLEAR(link->due);
     return 0;

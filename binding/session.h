@@ -53,6 +53,7 @@ struct core_link {
     piso_session *handle;                /* own reference: the descriptor must outlive the loop's reader */
     core_link *next;                     /* session->links, which owns a reference */
     PyObject *loop;                      /* strong until the loop closes */
+    PyObject *holder;                    /* core_running_holder() when it was last seen running, or NULL */
     unsigned long thread;                /* that runs the loop */
     bool alive;                          /* the reader is registered */
     bool asleep;                         /* piso_session_sleep_begin has been called for this loop */
