@@ -9,6 +9,8 @@
  * in one turn of the loop are run by one callback of the loop. */
 #include "session.h"
 
+#include <frameobject.h> /* until 3.10 Python.h does not declare PyFrame_GetBack */
+
 #include "aio.h"
 
 /* ---- being one ---- */
