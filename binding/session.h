@@ -53,6 +53,7 @@ struct core_link {
     piso_session *handle;                /* own reference: the descriptor must outlive the loop's reader */
     core_link *next;                     /* session->links, which owns a reference */
     PyObject *loop;                      /* strong until the loop closes */
+    PyObject *holder;                    /* core_running_holder() when it was last seen running, or NULL */
     unsigned long thread;                /* that runs the loop */
     bool alive;                          /* the reader is registered */
     bool asleep;                         /* piso_session_sleep_begin has been called for this loop */
@@ -64,8 +65,8 @@ struct core_link {
     unsigned blocked;   /* synchronous waits that this loop's thread is in */
     int64_t timer_ns;   /* when the expiry timer fires, PISO_NO_DEADLINE: not set */
     core_call *parked;
-    unsigned gathered; /* parked calls with callbacks */
-    PyObject *due; /* list: call, its callbacks, call, its callbacks, ...: completed, the loop has yet to run them */
+    unsigned gathered;    /* parked calls with callbacks */
+    PyObject *due;        /* list: loop, callbacks, their call, callbacks, their call, ...: to be run by the loop */
     core_handler *spares; /* idle handler tasks, linked by next_spare */
     unsigned spare_count;
     unsigned suspended; /* handlers that wait for something */
@@ -157,9 +158,9 @@ PyObject *core_future_cancelled(PyObject *self, PyObject *ignored);
 PyObject *core_future_make_cancelled_error(PyObject *self, PyObject *ignored);
 PyObject *core_future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *core_future_remove_done_callback(PyObject *self, PyObject *callback);
-/* core_future_run_callbacks: empties a list like link->due, but in reverse order. 0; -1 with an exception that has to
- * end the loop: the list holds what is left. */
-int core_future_run_callbacks(PyObject *loop, PyObject *due);
+/* core_future_run_callbacks: those in a list like link->due, from index *done on, which moves on with them. 0; -1 with
+ * an exception that has to end the loop. */
+int core_future_run_callbacks(PyObject *loop, PyObject *due, Py_ssize_t *done);
 
 /* ---- links (link.c) ---- */
 
