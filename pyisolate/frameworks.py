@@ -87,7 +87,7 @@ def restore(name: str, dtype: str, array: Any) -> Any:
 
 
 def _extra_dtype(name: str) -> Any:
-    import ml_dtypes  # comes with JAX
+    import ml_dtypes  # type: ignore[import-not-found,unused-ignore]  # comes with JAX
     import numpy
 
     dtype = getattr(ml_dtypes, name, None) if name.startswith(("bfloat", "float", "int", "uint")) else None
