@@ -38,7 +38,7 @@ def echo() -> Iterator[Callable[[Any], Any]]:
     wait = child.method(1, "nothing", sync=True, timeout=60)
 
     def serve() -> None:  # a thread that waits for an answer serves calls meanwhile
-        with suppress(ExtensionDied, ExtensionStopped):
+        with suppress(ExtensionDied, ExtensionStopped, LookupError):
             wait()
 
     thread = threading.Thread(target=serve, daemon=True)
