@@ -41,7 +41,7 @@ help:
 	$(PYTHON) -m venv .venv
 	touch $@
 
-.venv/.tools: .venv/.made pyproject.toml
+.venv/.tools: .venv/.made pyproject.toml tools/install_extras.py
 	$(BIN)/python tools/install_extras.py dev test
 	touch $@
 
@@ -50,7 +50,7 @@ help:
 	    -Cbuild-dir=build/wheel $(if $(STRICT),-Csetup-args=$(STRICT)) .
 	touch $@
 
-.venv/.bench: .venv/.made pyproject.toml
+.venv/.bench: .venv/.tools
 	$(BIN)/python tools/install_extras.py bench
 	touch $@
 
