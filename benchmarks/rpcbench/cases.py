@@ -33,6 +33,8 @@ class Case:
     prepare: Callable[[Fleet], Operation]
     calls: int = 1
     """Calls that cross between processes in one run."""
+    obstacle: Callable[[Fleet], Awaitable[str]] | None = None
+    """Why the row cannot run now; empty if it can."""
 
 
 def _echo(fleet: Fleet, value: Any, correct: Callable[[Any], bool], *, memory: bool = False) -> Operation:
@@ -132,10 +134,3 @@ CASES = [
     Case("in_flight_1000", PATTERN, in_flight, calls=IN_FLIGHT),
     Case("sync_call", PATTERN, sync_call),
 ]
-
-TENSORS = ["tiny_tensor", "small_tensor", "medium_tensor", "large_tensor", "image_8k", "model_6gb"]
-
-
-def tensor_rows(*, gpu: bool) -> list[str]:
-    """The names of the tensor rows, without the suffix of a configuration."""
-    return [f"{name}_{device}" for device in (("cpu", "gpu") if gpu else ("cpu",)) for name in TENSORS]

@@ -53,7 +53,6 @@ class Fleet:
                 "dependencies": [],
                 "apis": [BenchmarkHost],
                 "share_torch": self.share_torch,
-                "share_cuda_ipc": False,
                 "sandbox_mode": SandboxMode.DISABLED,
                 "call_timeout": self.timeout,
             }
@@ -73,11 +72,11 @@ class Fleet:
             await self.manager.stop_extension(self._loaded.pop())
 
 
-def supports_share_torch(venv_root: Path) -> bool:
-    """Whether the package takes the configuration with shared tensors. Starts nothing."""
+def sharing_obstacle(venv_root: Path) -> str:
+    """Why no extension can be configured to share tensors; empty if one can. Starts nothing."""
     fleet = Fleet(venv_root, share_torch=True)
     try:
         fleet._load(MAIN)
-    except ConfigurationError:
-        return False
-    return True
+    except ConfigurationError as error:
+        return str(error)
+    return ""

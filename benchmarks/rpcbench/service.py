@@ -76,6 +76,10 @@ class BenchmarkExtension(ExtensionBase):
         """What was sent."""
         return value
 
+    async def receive(self, value: Any) -> bool:
+        """Takes something and lets go of it."""
+        return True
+
     async def descend(self, name: str, depth: int) -> int:
         """See `BenchmarkHost.descend`."""
         return 1 + await BenchmarkHost().descend(name, depth - 1)
