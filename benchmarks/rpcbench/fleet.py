@@ -39,10 +39,15 @@ class Fleet:
     async def start(self) -> None:
         """Start the processes; each has answered a call when this returns."""
         for name in self.names:
-            extension = self._load(name)
-            await extension
-            self.host.extensions[name] = extension
-            self.pids[name] = (await extension.describe())["pid"]
+            await self.start_one(name)
+
+    async def start_one(self, name: str) -> Any:
+        """Start one process more; it has answered a call when this returns its proxy."""
+        extension = self._load(name)
+        await extension
+        self.host.extensions[name] = extension
+        self.pids[name] = (await extension.describe())["pid"]
+        return extension
 
     def _load(self, name: str) -> Any:
         extension = self.manager.load_extension(
@@ -68,6 +73,7 @@ class Fleet:
     async def stop(self) -> None:
         """Stop what runs."""
         self.host.extensions.clear()
+        self.pids.clear()
         while self._loaded:
             await self.manager.stop_extension(self._loaded.pop())
 
