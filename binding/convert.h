@@ -14,6 +14,8 @@ typedef struct core_codec {
     core_state *state;
     piso_session *session; /* buffers are allocated and leased here; NULL (tests): everything inline */
     PyObject *registry;    /* a Registry */
+    bool share_torch;      /* tensors are shared, not copied */
+    PyObject *seen;        /* dict: segment -> dict: description -> tensor; NULL: none (tensors_in.c) */
 } core_codec;
 
 int core_convert_init(PyObject *module, core_state *state);
@@ -30,6 +32,8 @@ int core_encode_value(core_codec *c, piso_writer *w, PyObject *value, const char
  * Never fails for lack of convertible parts (args that cannot cross are sent as their repr); -1 only when out
  * of memory. */
 int core_encode_exception(core_codec *c, piso_writer *w, PyObject *exception);
+/* core_tensors_retired: the peer has let go of a segment. */
+void core_tensors_retired(core_codec *c, piso_segment *segment);
 /* core_codec_abandon: gives back the spans of a writer that will not be sent, and resets it. */
 void core_codec_abandon(core_codec *c, piso_writer *w);
 

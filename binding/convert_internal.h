@@ -68,6 +68,7 @@ int core_encode_known(core_encoder *e, core_known kind, PyObject *value, const c
 int core_encode_registered(core_encoder *e, PyObject *name, PyObject *value, const core_path *path);
 /* arrays.c: 1 when it was NumPy's, 0 when not, -1. */
 int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path);
+int core_encode_tensor(core_encoder *e, PyObject *tensor, const core_path *path); /* tensors_out.c */
 int core_encode_exception_value(core_encoder *e, PyObject *exception, int chain); /* exceptions.c */
 
 /* ---- decoding ---- */
@@ -104,6 +105,7 @@ PyObject *core_decode_registered(core_decoder *d, const piso_item *ext); /* valu
 PyObject *core_decode_memoryview(core_decoder *d, const piso_item *ext); /* values.c */
 int core_encode_memoryview(core_encoder *e, PyObject *value, const core_path *path);
 PyObject *core_decode_array(core_decoder *d, const piso_item *ext);           /* arrays.c */
+PyObject *core_decode_tensor(core_decoder *d, const piso_item *ext);          /* tensors_in.c */
 PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext);          /* arrays.c */
 PyObject *core_decode_exception_value(core_decoder *d, const piso_item *ext); /* exceptions.c */
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "convert_internal.h"
+#include "torch.h"
 
 #define COPY_WITHOUT_GIL (256u << 10)
 
@@ -258,6 +259,8 @@ static int cannot_cross(PyObject *value, const core_path *path) {
 
 static int encode_other(core_encoder *e, PyObject *value, const core_path *path) {
     core_state *state = e->codec->state;
+    if (core_torch_is_tensor(state->torch, value))
+        return core_encode_tensor(e, value, path);
     if (core_convert_load(state) < 0)
         return -1;
     PyObject *kind = PyDict_GetItemWithError(state->convert->known, (PyObject *)Py_TYPE(value));
@@ -270,6 +273,8 @@ static int encode_other(core_encoder *e, PyObject *value, const core_path *path)
         return -1;
     if (e->exceptions && PyExceptionInstance_Check(value))
         return core_encode_exception_value(e, value, 0);
+    if (!state->torch && core_torch_load(state, false) > 0 && core_torch_is_tensor(state->torch, value))
+        return core_encode_tensor(e, value, path);
     int r = core_encode_numpy(e, value, path);
     return r < 0 ? -1 : r > 0 ? 0 : cannot_cross(value, path);
 }

@@ -7,6 +7,7 @@
 #include "floor.h"
 #include "lease.h"
 #include "registry.h"
+#include "torch.h"
 
 core_state *core_type_state(PyTypeObject *type) {
 #if PY_VERSION_HEX >= 0x030b0000
@@ -24,7 +25,17 @@ static PyObject *current_session(PyObject *module, PyObject *Py_UNUSED(ignored))
     return value;
 }
 
+static PyObject *shared_storage(PyObject *module, PyObject *size) {
+    core_state *state = core_module_state(module);
+    size_t bytes = PyLong_AsSize_t(size);
+    if (PyErr_Occurred() || core_torch_load(state, true) < 0)
+        return NULL;
+    return core_storage_new(state, bytes);
+}
+
 static PyMethodDef module_methods[] = {
+    {"shared_storage", shared_storage, METH_O,
+     "shared_storage(size) -> torch.UntypedStorage\n\nZeros in memory that can be shared with other processes."},
     {"current_session", current_session, METH_NOARGS,
      "current_session() -> Session | None\n\nThe session whose request is being handled in this context."},
     {NULL, NULL, 0, NULL},
@@ -33,8 +44,9 @@ static PyMethodDef module_methods[] = {
 static int module_exec(PyObject *module) {
     core_state *state = core_module_state(module);
     if (core_errors_init(module, state) < 0 || core_registry_init(module, state) < 0 ||
-        core_lease_init(module, state) < 0 || core_convert_init(module, state) < 0 ||
-        core_debug_init(module, state) < 0 || core_floor_init(module, state) < 0 || core_aio_init(module, state) < 0 ||
+        core_lease_init(module, state) < 0 || core_shared_init(module, state) < 0 ||
+        core_convert_init(module, state) < 0 || core_debug_init(module, state) < 0 ||
+        core_floor_init(module, state) < 0 || core_aio_init(module, state) < 0 ||
         core_session_init(module, state) < 0 || core_method_init(module, state) < 0 ||
         core_call_init(module, state) < 0 || core_link_init(module, state) < 0 || core_handler_init(module, state) < 0)
         return -1;
@@ -45,12 +57,15 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     core_state *state = core_module_state(module);
     Py_VISIT(state->registry_type);
     Py_VISIT(state->lease_type);
+    Py_VISIT(state->shared_type);
     Py_VISIT(state->session_type);
     Py_VISIT(state->call_type);
     Py_VISIT(state->method_type);
     int r = core_errors_visit(state, visit, arg);
     if (r == 0)
         r = core_convert_visit(state, visit, arg);
+    if (r == 0)
+        r = core_torch_visit(state->torch, visit, arg);
     return r ? r : core_aio_visit(state, visit, arg);
 }
 
@@ -59,9 +74,11 @@ static int module_clear(PyObject *module) {
     core_call_freelist_clear(state);
     core_aio_clear(state);
     core_convert_clear(state);
+    core_torch_clear(state->torch);
     core_errors_clear(state);
     Py_CLEAR(state->registry_type);
     Py_CLEAR(state->lease_type);
+    Py_CLEAR(state->shared_type);
     Py_CLEAR(state->session_type);
     Py_CLEAR(state->call_type);
     Py_CLEAR(state->method_type);
@@ -73,6 +90,8 @@ static void module_free(void *module) {
     module_clear(module);
     PyMem_Free(state->async);
     state->async = NULL;
+    PyMem_Free(state->torch);
+    state->torch = NULL;
     PyMem_Free(state->convert);
     state->convert = NULL;
 }

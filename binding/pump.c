@@ -54,6 +54,7 @@ static void ended(core_session *s) {
     if (s->closed)
         return;
     s->closed = true;
+    Py_CLEAR(s->codec.seen);
     core_dispatch_cancel_all(s);
     PyObject *finished = s->finished;
     s->finished = NULL;
@@ -79,6 +80,10 @@ int core_pump(core_session *s, core_pump_context *context, int limit) {
             break;
         case PISO_EVENT_CANCEL:
             core_dispatch_cancel(s, event.id);
+            piso_event_fini(&event);
+            break;
+        case PISO_EVENT_RETIRED:
+            core_tensors_retired(&s->codec, event.segment);
             piso_event_fini(&event);
             break;
         case PISO_EVENT_REPLY:

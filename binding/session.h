@@ -89,6 +89,7 @@ struct core_session {
     unsigned depth;                         /* nested pumps on this session */
     unsigned sync_sleepers;                 /* threads that sleep in a synchronous wait */
     bool closed;
+    core_session *next_session, **previous_session; /* state->sessions */
     PyObject *weakrefs;
 };
 

@@ -40,12 +40,26 @@ failed:
 static void give(core_session *s, piso_session *session) {
     s->session = session;
     s->codec.session = session;
+    s->next_session = s->state->sessions;
+    s->previous_session = &s->state->sessions;
+    if (s->next_session)
+        s->next_session->previous_session = &s->next_session;
+    s->state->sessions = s;
+}
+
+static void leave(core_session *s) {
+    if (!s->previous_session)
+        return; /* it has no session */
+    *s->previous_session = s->next_session;
+    if (s->next_session)
+        s->next_session->previous_session = s->previous_session;
 }
 
 static int session_traverse(PyObject *self, visitproc visit, void *arg) {
     core_session *s = (core_session *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(s->codec.registry);
+    Py_VISIT(s->codec.seen);
     Py_VISIT(s->context);
     for (int i = 0; i < CORE_OBJECTS_INLINE; i++)
         Py_VISIT(s->objects[i]);
@@ -65,6 +79,7 @@ static int session_clear(PyObject *self) {
         Py_CLEAR(s->objects[i]);
     Py_CLEAR(s->more_objects);
     Py_CLEAR(s->finished);
+    Py_CLEAR(s->codec.seen);
     return 0;
 }
 
@@ -75,6 +90,7 @@ static void session_dealloc(PyObject *self) {
     if (s->weakrefs)
         PyObject_ClearWeakRefs(self);
     session_clear(self);
+    leave(s);
     Py_CLEAR(s->suspended);
     Py_CLEAR(s->codec.registry);
     Py_CLEAR(s->name);
@@ -435,14 +451,25 @@ static PyObject *session_trim(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     Py_RETURN_NONE;
 }
 
+static PyObject *session_share(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"torch", NULL};
+    core_session *s = (core_session *)self;
+    int torch = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$p:share", names, &torch))
+        return NULL;
+    s->codec.share_torch = torch;
+    piso_session_share(s->session, torch);
+    Py_RETURN_NONE;
+}
+
 static PyObject *session_stats(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_session *s = (core_session *)self;
     piso_stats t;
     piso_session_stats(s->session, &t);
-    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "calls_sent", t.calls_sent, "calls_received",
+    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "calls_sent", t.calls_sent, "calls_received",
                          t.calls_received, "replies_sent", t.replies_sent, "replies_received", t.replies_received,
                          "doorbells_rung", t.doorbells_rung, "arena_live", t.arena_live, "arena_committed",
-                         t.arena_committed, "spans_held", t.spans_held, "queued", t.queued);
+                         t.arena_committed, "spans_held", t.spans_held, "queued", t.queued, "segments", t.segments);
 }
 
 static PyObject *session_repr(PyObject *self) {
@@ -475,6 +502,7 @@ static PyMethodDef session_methods[] = {
     {"wait", KEYWORDS(session_wait), "The child's exit status, or None when the time was over first."},
     {"stderr", session_stderr, METH_NOARGS, "The last lines the child wrote to stderr."},
     {"trim", session_trim, METH_NOARGS, "Give free shared memory back to the system now."},
+    {"share", KEYWORDS(session_share), "What is shared with the peer instead of copied."},
     {"stats", session_stats, METH_NOARGS, "Counters and sizes, by name."},
     {NULL, NULL, 0, NULL},
 };

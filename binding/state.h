@@ -13,6 +13,7 @@
 
 typedef struct core_convert_state core_convert_state; /* encode.c, decode.c and their kin */
 typedef struct core_async_state core_async_state;     /* calls, dispatch, loops */
+typedef struct core_torch_state core_torch_state;     /* torch.c */
 
 typedef struct core_state {
     /* exception classes (errors.c) */
@@ -26,9 +27,12 @@ typedef struct core_state {
     /* types */
     PyTypeObject *registry_type; /* Registry (registry.c) */
     PyTypeObject *lease_type;    /* Lease (lease.c) */
+    PyTypeObject *shared_type;   /* Shared (shared.c) */
     PyTypeObject *session_type, *call_type, *method_type;
     core_convert_state *convert;
     core_async_state *async;
+    core_torch_state *torch;       /* NULL: nobody has imported it */
+    struct core_session *sessions; /* all that there are */
 } core_state;
 
 extern struct PyModuleDef core_module;

@@ -25,6 +25,7 @@ from .manager import ExtensionManager
 from .registry import register_type
 from .shared import ExtensionBase, ExtensionLocal
 from .singletons import ProxiedSingleton, SingletonMetaclass, local_execution, singleton_scope
+from .tensors import empty, empty_like
 
 __all__ = [
     "CUDAWheelConfig",
@@ -50,6 +51,8 @@ __all__ = [
     "SingletonMetaclass",
     "UnconfinedExtensionWarning",
     "__version__",
+    "empty",
+    "empty_like",
     "local_execution",
     "register_type",
     "singleton_scope",

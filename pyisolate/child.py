@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 from pathlib import Path
 from typing import TypedDict
@@ -26,6 +27,8 @@ class LoadRequest(TypedDict):
     offered: dict[str, int]
     """Names and numbers of the host's objects."""
     types: list[Reference]
+    share_torch: str | None
+    """The file of the host's torch, if tensors are shared."""
 
 
 class ChildControl(Control):
@@ -38,6 +41,9 @@ class ChildControl(Control):
     async def load(self, request: LoadRequest) -> None:
         """Load the extension; returns when its `on_module_loaded` has finished."""
         adopt(request["types"])
+        if request["share_torch"] is not None:
+            check_torch(request["share_torch"])
+            self._connection.session.share(torch=True)
         self._connection.learn(request["offered"])
         loader = Loader(
             resolve(request["extension_type"]),
@@ -56,6 +62,18 @@ class ChildControl(Control):
         stop = getattr(self._extension, "stop", None)
         if stop is not None:
             await settle(stop())
+
+
+def check_torch(host_file: str) -> None:
+    """Raise ImportError when this process would import another torch than the host's."""
+    spec = importlib.util.find_spec("torch")
+    here = spec.origin if spec else None
+    if here is None or not os.path.samefile(here, host_file):
+        raise ImportError(
+            f"share_torch: the extension would import torch from {here}, but the host has it in {host_file}; "
+            "remove torch from the extension's environment, or set share_torch to False",
+            name="torch",
+        )
 
 
 async def _serve() -> None:

@@ -78,9 +78,11 @@ class ExtensionConfig(_RequiredKeys, total=False):
     sandbox: SandboxConfig
     sandbox_mode: SandboxMode
     share_torch: bool
-    """True is not supported yet."""
+    """Default False: the extension has a PyTorch of its own, and tensors are copied. True: it uses the host's, and
+    tensors of the CPU are shared: their storage moves into shared memory when they are first sent, and both sides
+    see what either writes. torch is then left out of what its dependencies need."""
     share_cuda_ipc: bool
-    """True is not supported yet."""
+    """Whether tensors of a GPU are shared, too. Default: as `share_torch`, which it needs."""
     package_manager: str
     """``"uv"``; others are not supported yet."""
     execution_model: str

@@ -56,17 +56,26 @@ class EnvironmentBuilder:
     """The environments of one extension under one root."""
 
     def __init__(
-        self, root: Path, name: str, dependencies: Sequence[str], extra_index_urls: Sequence[str] = ()
+        self,
+        root: Path,
+        name: str,
+        dependencies: Sequence[str],
+        extra_index_urls: Sequence[str] = (),
+        excluded: Sequence[str] = (),
     ) -> None:
+        """`excluded`: packages that are not installed although something depends on them: the host has them."""
         self._root = root
         self._name = name
         self._dependencies = list(dependencies)
         self._extra_index_urls = list(extra_index_urls)
+        self._excluded = list(excluded)
         self._content = {
             "format": FORMAT_VERSION,
             "python": [sys.implementation.cache_tag, sys.version, os.path.realpath(sys.executable)],
             "dependencies": self._dependencies,
         }
+        if excluded:
+            self._content["excluded"] = self._excluded
         # An index's URL can hold a password: it is in the key, but not written down.
         key = hashlib.sha256(json.dumps([self._content, self._extra_index_urls]).encode()).hexdigest()[:12]
         self.path = root / f"{name}-{key}"
@@ -131,6 +140,8 @@ class EnvironmentBuilder:
                 requirements = [part for text in self._dependencies for part in _arguments(text)]
                 python = str(building / "bin" / "python")
                 options = [*uv_options(os.environ), "--no-progress", "--python", python]
+                if self._excluded:
+                    options += ["--override", str(_exclusion(building, self._excluded))]
                 self._run_uv(["pip", "install", *options, *requirements], report)
             (building / MARKER).write_text(json.dumps(self._content, indent=1))
             if self.path.exists():
@@ -225,6 +236,13 @@ def _lock_marker(environment: Path, operation: int) -> int | None:
         pass
     os.close(descriptor)
     return None
+
+
+def _exclusion(folder: Path, packages: Sequence[str]) -> Path:
+    """A file of overrides for uv that replaces requirements by ones that never apply."""
+    path = folder / "pyisolate-excluded.txt"
+    path.write_text("".join(f'{package} ; python_version < "0"\n' for package in packages))
+    return path
 
 
 def _arguments(requirement: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -155,6 +156,7 @@ class IsolatedRuntime(Runtime):
         session = process.session
         connection = Connection(session)
         session.register(CONTROL, HostControl(connection, self.events))
+        session.share(torch=self._settings.share_torch)
         with self._lock:
             offered = {**{name: singleton() for name, singleton in self._singletons.items()}, **self._callees}
             for object_id, instance in offered.items():
@@ -166,6 +168,7 @@ class IsolatedRuntime(Runtime):
             apis=self._apis,
             offered=connection.numbers(),
             types=follow(self),
+            share_torch=_host_torch() if self._settings.share_torch else None,
         )
         return session, request
 
@@ -203,6 +206,12 @@ class IsolatedRuntime(Runtime):
 
     def _stopped_error(self) -> ExtensionStopped:
         return ExtensionStopped(f"{self._settings.name!r} has been stopped; load it again to call it")
+
+
+def _host_torch() -> str | None:
+    """The file of the host's torch."""
+    spec = importlib.util.find_spec("torch")
+    return spec.origin if spec else None
 
 
 def _by_remote_id(settings: Settings) -> dict[str, type[ProxiedSingleton]]:

@@ -67,7 +67,11 @@ class ExtensionProcess:
         python, environ = sys.executable, {**os.environ}
         if settings.dependencies:
             builder = EnvironmentBuilder(
-                self._root, settings.name, settings.dependencies, settings.extra_index_urls
+                self._root,
+                settings.name,
+                settings.dependencies,
+                settings.extra_index_urls,
+                excluded=["torch"] if settings.share_torch else [],
             )
             environment = builder.provide()
             with self._lock:

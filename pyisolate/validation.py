@@ -6,6 +6,7 @@ Each fault is a ConfigurationError that names the key and says what to do.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -35,6 +36,8 @@ class Settings:
     call_timeout: float | None
     start_timeout: float | None
     sandbox_mode: SandboxMode
+    share_torch: bool
+    share_cuda_ipc: bool
 
 
 class _Fault(Exception):
@@ -71,6 +74,13 @@ def check_extension(config: ExtensionConfig) -> Settings:
             values[key] = _CHECKS[key](value)
         except _Fault as fault:
             raise ConfigurationError(f"{where}: {key!r} {fault}") from None
+    share_torch = values.get("share_torch", False)
+    if values.get("share_cuda_ipc") and not share_torch:
+        raise ConfigurationError(f"{where}: 'share_cuda_ipc' needs 'share_torch': True beside it")
+    if share_torch and importlib.util.find_spec("torch") is None:
+        raise ConfigurationError(
+            f"{where}: 'share_torch' needs PyTorch in the host, where it is not installed: pip install torch"
+        )
     return Settings(
         name=values["name"],
         module_path=values["module_path"],
@@ -82,6 +92,8 @@ def check_extension(config: ExtensionConfig) -> Settings:
         call_timeout=values.get("call_timeout"),
         start_timeout=values.get("start_timeout"),
         sandbox_mode=values.get("sandbox_mode", SandboxMode.REQUIRED),
+        share_torch=share_torch,
+        share_cuda_ipc=values.get("share_cuda_ipc", share_torch),
     )
 
 
@@ -299,8 +311,8 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "start_timeout": _seconds,
     "sandbox": _sandbox,
     "sandbox_mode": _sandbox_mode,
-    "share_torch": _not_supported(_boolean),
-    "share_cuda_ipc": _not_supported(_boolean),
+    "share_torch": _boolean,
+    "share_cuda_ipc": _boolean,
     "package_manager": _not_supported(_string, unless=["uv"]),
     "execution_model": _not_supported(_string, unless=["host-coupled"]),
     "sealed_host_ro_paths": _not_supported(_strings),

@@ -45,11 +45,13 @@ PISO_API const char *piso_version(void);
 #define PISO_INLINE_BODY      4096 /* bodies above this travel in the arena, by themselves */
 #define PISO_BUFFER_THRESHOLD 2048 /* a binding puts byte payloads of at least this size into spans */
 
-/* piso_span: a shared buffer as it is named on the wire. It always lies in the sender's arena unless
- * segment is not 0 (a segment passed by descriptor; none exist yet). */
+typedef struct piso_segment piso_segment;
+
+/* piso_span: a shared buffer as it is named on the wire: in the sender's arena, or, where segment is not 0, in
+ * memory that both sides share (see "shared segments"). */
 typedef struct piso_span {
     uint32_t segment;
-    uint32_t generation; /* of the slot; guards against a stale release */
+    uint32_t generation; /* of the slot; guards against a stale release. 0 in a segment */
     uint64_t offset;     /* bytes from the start of the segment, a multiple of 64 */
     uint64_t length;     /* bytes */
 } piso_span;
@@ -65,6 +67,8 @@ typedef struct piso_writer {
     int error;
     uint32_t nspans, span_capacity;
     piso_span *spans;
+    uint32_t nsegments, segment_capacity;
+    piso_segment **segments; /* a reference each */
     uint8_t inline_data[PISO_WRITER_INLINE];
 } piso_writer;
 
@@ -94,6 +98,9 @@ PISO_API void piso_write_raw(piso_writer *w, const void *data, size_t size);
 /* piso_writer_add_span: appends a span to the message; returns its index or a negative code (also kept in
  * w->error). The value that refers to it is written by the caller. */
 PISO_API int piso_writer_add_span(piso_writer *w, const piso_span *span);
+/* piso_writer_add_segment: a span of a shared segment. The writer keeps the segment until it is reset. The bytes
+ * are shared, not sent: both sides see what either writes. -EINVAL when the range is not inside. */
+PISO_API int piso_writer_add_segment(piso_writer *w, piso_segment *segment, uint64_t offset, uint64_t length);
 
 /* ---- values: reading ---------------------------------------------------------------------------- */
 
@@ -276,12 +283,40 @@ PISO_API void piso_session_flush(piso_session *s);
 /* piso_session_trim: gives free arena memory above keep_bytes back to the system. */
 PISO_API void piso_session_trim(piso_session *s, size_t keep_bytes);
 
+/* ---- shared segments ------------------------------------------------------------------------------ */
+
+/* A segment is memory that lives as long as any process uses it, whoever made it, and that can be sent on to any
+ * number of peers without a copy. It is a sealed memfd: the descriptor crosses once for each session, in front of
+ * the first message that uses it; after that a span of it is 24 bytes. Each side maps it as it likes.
+ *
+ * Who made the number known (the sender of the descriptor) takes it back with piso_session_retire when nobody on its
+ * side uses the segment any more. The peer hears of it by PISO_EVENT_RETIRED, lets go of what it keeps for the next
+ * time, and keeps what its own users hold; the number is free again once it has answered. */
+
+/* piso_segment_create: `size` bytes of zeros, backed by memory now (no SIGBUS later). -ENOMEM. One reference. */
+PISO_API int piso_segment_create(uint64_t size, piso_segment **ret_segment);
+PISO_API piso_segment *piso_segment_ref(piso_segment *segment);
+PISO_API piso_segment *piso_segment_unref(piso_segment *segment);
+/* piso_segment_fd: its descriptor, borrowed, to be mapped or duplicated. */
+PISO_API int piso_segment_fd(const piso_segment *segment);
+PISO_API uint64_t piso_segment_size(const piso_segment *segment);
+/* piso_segment_cell: a pointer kept for the caller, NULL at first; the caller's own lock guards it. A process has
+ * one piso_segment for one memory, by whatever way it came. */
+PISO_API void **piso_segment_cell(piso_segment *segment);
+
+/* piso_session_share: whether this side takes descriptors from its peer; at first it does not, and one that comes is
+ * PISO_EPROTO. Sending is always possible. */
+PISO_API void piso_session_share(piso_session *s, bool allowed);
+/* piso_session_retire: nobody here uses the segment any more: the peer is told, if it got the segment from here. */
+PISO_API void piso_session_retire(piso_session *s, piso_segment *segment);
+
 typedef struct piso_stats {
     uint64_t calls_sent, calls_received, replies_sent, replies_received;
     uint64_t doorbells_rung;              /* system calls made to wake the peer */
     uint64_t arena_live, arena_committed; /* bytes of this side's arena in use; backed by memory */
     uint64_t spans_held;                  /* received and not yet released */
     uint64_t queued;                      /* messages waiting because the ring is full */
+    uint64_t segments;                    /* that this session knows, from either side */
 } piso_stats;
 PISO_API void piso_session_stats(piso_session *s, piso_stats *ret_stats);
 
@@ -293,6 +328,7 @@ typedef enum piso_event_type {
     PISO_EVENT_REPLY,       /* `call` has its result in body */
     PISO_EVENT_ERROR,       /* `call` has an exception in body */
     PISO_EVENT_FAILED,      /* `call` ends with `error`: -ETIMEDOUT, PISO_EDIED, PISO_ECLOSED, PISO_EPROTO */
+    PISO_EVENT_RETIRED,     /* the peer has taken back its number for `segment` (borrowed until the event's end) */
 } piso_event_type;
 
 #define PISO_EVENT_INLINE 512
@@ -310,9 +346,11 @@ typedef struct piso_event {
     const uint8_t *body;
     size_t body_size;
     uint32_t nspans;
-    piso_span *spans;      /* checked against the peer's arena */
-    piso_session *session; /* borrowed */
-    void *heap;            /* private */
+    piso_span *spans;        /* checked against the peer's arena, or the size of their segment */
+    piso_segment **segments; /* of each span, NULL where it lies in the arena; NULL if there are no spans */
+    piso_segment *segment;   /* PISO_EVENT_RETIRED */
+    piso_session *session;   /* borrowed */
+    void *heap;              /* private */
     uint8_t inline_body[PISO_EVENT_INLINE];
 } piso_event;
 
@@ -324,6 +362,9 @@ PISO_API void piso_event_fini(piso_event *event);
  * piso_session_release. The peer can still write there: read each byte once. NULL if index is out of range
  * or taken. */
 PISO_API void *piso_event_take_span(piso_event *event, uint32_t index, piso_span *ret_span);
+/* piso_event_take_segment: the segment that span `index` lies in, a reference for the caller; *ret_ours: whether the
+ * number was made known by this side. NULL if it is no such span, out of range, or taken. */
+PISO_API piso_segment *piso_event_take_segment(piso_event *event, uint32_t index, piso_span *ret_span, bool *ret_ours);
 
 /* piso_session_expire: turns calls whose deadline has passed into PISO_EVENT_FAILED (-ETIMEDOUT; the peer is
  * told to cancel). Returns the earliest deadline that is left, or PISO_NO_DEADLINE. */

@@ -5,6 +5,8 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -26,6 +28,22 @@ int piso__fd_dup(int fd) {
 
 int piso__fd_cloexec(int fd) {
     return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0;
+}
+
+int piso__fd_inode(int fd, uint64_t *ret_inode) {
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    *ret_inode = st.st_ino;
+    return 0;
+}
+
+void piso__fd_make_room(int fd) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || (rlim_t)fd < limit.rlim_cur / 2 || limit.rlim_cur >= limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_cur > limit.rlim_max / 2 ? limit.rlim_max : limit.rlim_cur * 2;
+    setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 int piso__event_create(void) {
@@ -50,9 +68,17 @@ int piso__epoll_create(void) {
     return fd < 0 ? -errno : fd;
 }
 
-int piso__epoll_add(int epoll_fd, int fd, uint64_t data) {
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = data};
+static int epoll_add(int epoll_fd, int fd, uint32_t events, uint64_t data) {
+    struct epoll_event event = {.events = events, .data.u64 = data};
     return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+int piso__epoll_add(int epoll_fd, int fd, uint64_t data) {
+    return epoll_add(epoll_fd, fd, EPOLLIN, data);
+}
+
+int piso__epoll_add_hangup(int epoll_fd, int fd, uint64_t data) {
+    return epoll_add(epoll_fd, fd, EPOLLRDHUP, data); /* EPOLLHUP always counts */
 }
 
 int piso__epoll_remove(int epoll_fd, int fd) {
@@ -69,11 +95,8 @@ int piso__epoll_wait(int epoll_fd, uint64_t *ret_data, int count) {
     return n;
 }
 
-int piso__poll_in(const int *fds, int count, int64_t timeout_ns) {
-    struct pollfd polled[4];
-    assert(count <= 4);
-    for (int i = 0; i < count; i++)
-        polled[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
+/* poll_any: bit mask of those with events, 0 on timeout, -errno. */
+static int poll_any(struct pollfd *polled, int count, int64_t timeout_ns) {
     struct timespec timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};
     int n = ppoll(polled, (nfds_t)count, timeout_ns < 0 ? NULL : &timeout, NULL);
     if (n < 0)
@@ -83,6 +106,19 @@ int piso__poll_in(const int *fds, int count, int64_t timeout_ns) {
         if (polled[i].revents)
             mask |= 1 << i;
     return mask;
+}
+
+int piso__poll_in(const int *fds, int count, int64_t timeout_ns) {
+    struct pollfd polled[4];
+    assert(count <= 4);
+    for (int i = 0; i < count; i++)
+        polled[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
+    return poll_any(polled, count, timeout_ns);
+}
+
+int piso__wait_end(int process_fd, int socket_fd, int64_t timeout_ns) {
+    struct pollfd polled[2] = {{.fd = process_fd, .events = POLLIN}, {.fd = socket_fd, .events = POLLRDHUP}};
+    return poll_any(polled, 2, timeout_ns);
 }
 
 int piso__random(void *data, size_t size) {

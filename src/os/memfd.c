@@ -1,9 +1,11 @@
 /* memfd.c - anonymous shared memory: sealed so that it cannot shrink under a mapping, sparse until used. */
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "os/os.h"
@@ -15,6 +17,7 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
+#define LARGE ((uint64_t)16 << 20) /* requests from here on are checked: it costs as much as a few pages */
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 int piso__memfd_create(const char *name, uint64_t size) {
@@ -55,10 +58,40 @@ void piso__unmap(void *base, uint64_t size) {
         munmap(base, size);
 }
 
-int piso__populate(int fd, void *base, uint64_t offset, uint64_t size) {
+/* memory_available: bytes that can be had without anything being killed: the kernel's own estimate, or where /proc is
+ * not there what is free now. */
+static uint64_t memory_available(void) {
+    static const char name[] = "MemAvailable:";
+    char text[512];
+    piso__autoclose int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    text[n < 0 ? 0 : n] = '\0';
+    const char *line = strstr(text, name);
+    if (line)
+        return strtoull(line + sizeof name - 1, NULL, 10) << 10;
+    struct sysinfo info;
+    return sysinfo(&info) < 0 ? UINT64_MAX : (info.freeram + info.bufferram) * (uint64_t)info.mem_unit;
+}
+
+/* allocate: the kernel does not refuse what it cannot give: it begins, and kills processes when memory runs out. Large
+ * requests are therefore compared with what there is first. */
+static int allocate(int fd, uint64_t offset, uint64_t size) {
+    if (size >= LARGE && size > memory_available())
+        return -ENOMEM;
     while (fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) < 0)
         if (errno != EINTR)
             return -errno;
+    return 0;
+}
+
+int piso__allocate(int fd, uint64_t size) {
+    return allocate(fd, 0, size);
+}
+
+int piso__populate(int fd, void *base, uint64_t offset, uint64_t size) {
+    int r = allocate(fd, offset, size);
+    if (r < 0)
+        return r;
     /* The pages are there now; entering them in the page table is only a matter of speed. */
     madvise((uint8_t *)base + offset, size, MADV_POPULATE_WRITE);
     return 0;

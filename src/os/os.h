@@ -29,6 +29,12 @@ int piso__fd_dup(int fd);
 /* piso__fd_cloexec: makes an inherited descriptor close-on-exec. */
 int piso__fd_cloexec(int fd);
 
+/* piso__fd_inode: the number of the file behind it, unique among files of its kind. 0 or -errno. */
+int piso__fd_inode(int fd, uint64_t *ret_inode);
+/* piso__fd_make_room: raises this process's soft limit on descriptors towards the hard one when `fd`, the newest, is
+ * past half of it. */
+void piso__fd_make_room(int fd);
+
 /* ---- shared memory ---- */
 
 /* piso__memfd_create: anonymous memory of `size` bytes (sparse: no page is there yet), sealed against
@@ -45,6 +51,8 @@ void piso__unmap(void *base, uint64_t size);
  * SIGBUS: -ENOMEM or -ENOSPC when there are none. `base` is the writable mapping, to enter them in the page
  * table in the same pass (MADV_POPULATE_WRITE where the kernel has it). */
 int piso__populate(int fd, void *base, uint64_t offset, uint64_t size);
+/* piso__allocate: backs all of a memfd with pages, unmapped. 0, -ENOMEM or -ENOSPC. */
+int piso__allocate(int fd, uint64_t size);
 /* piso__punch: gives the pages of the range back to the system; it reads as zeros afterwards. */
 int piso__punch(int fd, uint64_t offset, uint64_t size);
 
@@ -65,6 +73,12 @@ int piso__epoll_wait(int epoll_fd, uint64_t *ret_data, int count);
 /* piso__poll_in: waits until one of up to 4 descriptors (-1: ignored) is readable or hung up, timeout_ns
  * (-1: none; rounded up to the nanosecond, ppoll). Bit mask of the ready ones, 0 on timeout, -EINTR, -errno. */
 int piso__poll_in(const int *fds, int count, int64_t timeout_ns);
+
+/* piso__wait_end: until process_fd (a pidfd, or -1) is readable or the other end of socket_fd has hung up: bit mask
+ * of these, 0 on timeout, -errno. Packets in the socket do not count. */
+int piso__wait_end(int process_fd, int socket_fd, int64_t timeout_ns);
+/* piso__epoll_add_hangup: readable when the other end of the socket has hung up; packets do not count. */
+int piso__epoll_add_hangup(int epoll_fd, int fd, uint64_t data);
 
 /* ---- sockets ---- */
 

@@ -24,9 +24,11 @@ void piso_session_discard_spans(piso_session *s, piso_writer *w) {
     if (!piso__session_forked(s)) {
         piso__session_lock(s);
         for (uint32_t i = 0; i < w->nspans; i++)
-            piso__arena_release(s->channel->arena, w->spans[i].offset, w->spans[i].generation);
+            if (w->spans[i].segment == 0)
+                piso__arena_release(s->channel->arena, w->spans[i].offset, w->spans[i].generation);
         piso__session_unlock(s);
     }
+    piso__writer_drop_segments(w);
     w->nspans = 0;
 }
 

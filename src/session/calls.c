@@ -5,6 +5,7 @@
 #include "session/internal.h"
 
 #define EXPIRED_ID UINT64_MAX /* id of a call in the list of expired ones */
+#define FEW_SPANS  8
 
 piso_call piso__forgotten = {.deadline_ns = PISO_NO_DEADLINE};
 
@@ -43,12 +44,23 @@ static int begin(piso_session *s, piso__frame *frame, piso_writer *w) {
     return 0;
 }
 
+/* send_with_segments: some of the writer's spans lie in segments, which have other names on the wire. */
+static int send_with_segments(piso_session *s, const piso__frame *frame, const piso_writer *w, size_t size) {
+    piso_span few[FEW_SPANS], *spans = w->nspans <= FEW_SPANS ? few : reallocarray(NULL, w->nspans, sizeof *spans);
+    int r = spans ? piso__session_name_spans(s, w, spans) : -ENOMEM;
+    if (r == 0)
+        r = piso__session_send(s, frame, spans, w->data, size);
+    if (spans != few)
+        free(spans);
+    return r;
+}
+
 /* send_body: the frame with the writer's body and spans. */
 static int send_body(piso_session *s, const piso__frame *frame, const piso_writer *w) {
     if (s->release_count)
         piso__session_flush_releases(s);
-    bool spilled = frame->flags & PISO__FRAME_BODY_SPAN;
-    return piso__session_send(s, frame, w->spans, w->data, spilled ? 0 : w->size);
+    size_t size = frame->flags & PISO__FRAME_BODY_SPAN ? 0 : w->size;
+    return w->nsegments ? send_with_segments(s, frame, w, size) : piso__session_send(s, frame, w->spans, w->data, size);
 }
 
 /* end: unlocks what begin locked. When the message has been sent the spans are the peer's; else the writer becomes
@@ -56,6 +68,7 @@ static int send_body(piso_session *s, const piso__frame *frame, const piso_write
 static int end(piso_session *s, const piso__frame *frame, piso_writer *w, int sent) {
     if (sent == 0) {
         w->nspans = 0;
+        piso__writer_drop_segments(w);
     } else if (frame->flags & PISO__FRAME_BODY_SPAN) {
         const piso_span *span = &w->spans[--w->nspans];
         piso__arena_release(s->channel->arena, span->offset, span->generation);

@@ -10,6 +10,7 @@
 
 #include "base/slots.h"
 #include "channel/channel.h"
+#include "memory/segment.h"
 #include "os/os.h"
 #include "supervisor/process.h"
 #include "wire/frame.h"
@@ -17,10 +18,13 @@
 #define PISO__MAX_NAMES         65536u
 #define PISO__MAX_OPEN_REQUESTS (1u << 20)
 #define PISO__RELEASE_BATCH     64
+#define PISO__ATTACH_CREDIT     64u /* descriptors in the socket at once */
 
 /* A message that found the ring full; they leave in order. */
 typedef struct piso__queued {
     struct piso__queued *next;
+    piso_segment *segment; /* its descriptor goes into the socket first; NULL: none, or it has */
+    uint32_t number;
     size_t size;
     uint8_t data[];
 } piso__queued;
@@ -30,6 +34,17 @@ typedef struct piso__name {
     size_t size;
     void *cell; /* the binding's */
 } piso__name;
+
+/* What a number that we gave stands for. */
+typedef struct piso__given {
+    piso_segment *segment; /* a reference; NULL: the number is free */
+    bool attached, retired;
+} piso__given;
+
+/* The numbers of one segment, ours and the peer's; 0: none. */
+typedef struct piso__numbers {
+    uint32_t given, taken;
+} piso__numbers;
 
 struct piso_session {
     _Atomic uint32_t references;
@@ -43,7 +58,7 @@ struct piso_session {
 
     /* sending */
     piso__queued *queue_head, **queue_tail;
-    _Atomic bool has_queue; /* queue_head, for a look without the lock */
+    _Atomic bool has_queue; /* something in it that only lacks room in the ring; for a look without the lock */
     uint8_t releases[PISO__RELEASE_BATCH * PISO__RELEASE_SIZE];
     uint32_t release_count;
 
@@ -59,6 +74,13 @@ struct piso_session {
     piso__name *names, **peer_names; /* the peer's stay where they are: their cells are lent */
     uint32_t name_count, peer_name_count, peer_name_capacity;
     uint32_t *name_buckets, bucket_count; /* number + 1, 0: empty */
+
+    /* shared segments (segments.c) */
+    piso__given *given;     /* by our number */
+    piso_segment **taken;   /* by the peer's number, a reference each */
+    piso__numbers *numbers; /* by index of the segment */
+    uint32_t given_capacity, taken_capacity, number_capacity, lowest_free, attach_credit;
+    bool may_share;
 
     /* waiting (wait.c) */
     _Atomic uint64_t poll_position; /* copy of the consumer's position */
@@ -126,5 +148,23 @@ void piso__session_queue_release(piso_session *s, const piso_span *span);
 /* piso__session_define: the peer named a number. */
 int piso__session_define(piso_session *s, uint32_t number, const uint8_t *text, size_t size);
 void piso__session_free_names(piso_session *s);
+
+/* piso__session_send_attach: announces a segment: its descriptor, then the frame, or both behind what waits. */
+int piso__session_send_attach(piso_session *s, piso_segment *segment, uint32_t number);
+/* piso__session_send_descriptor: -EAGAIN when as many are under way as may be. */
+int piso__session_send_descriptor(piso_session *s, const piso_segment *segment, uint32_t number);
+/* piso__session_name_spans: the writer's spans as they go on the wire. */
+int piso__session_name_spans(piso_session *s, const piso_writer *w, piso_span *ret_spans);
+/* piso__session_find_segment: what a span of the peer's lies in, checked; a new reference, or NULL. */
+piso_segment *piso__session_find_segment(piso_session *s, const piso_span *span, bool *ret_ours);
+/* The peer's frames about segments. */
+int piso__session_attached_by_peer(piso_session *s, uint32_t number);
+int piso__session_attach_done(piso_session *s, uint32_t number);
+int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment **ret_segment);
+int piso__session_retire_done(piso_session *s, uint32_t number);
+/* piso__session_drop_segments: the session has ended: its references go. */
+void piso__session_drop_segments(piso_session *s);
+/* piso__writer_drop_segments: needs no lock. */
+void piso__writer_drop_segments(piso_writer *w);
 
 #endif

@@ -18,23 +18,45 @@ typedef struct message {
     piso_span shared_body; /* length 0: none */
 } message;
 
-/* load_spans: copies the spans and checks them. */
-static int load_spans(const piso_session *s, const message *m, piso_span *spans) {
-    for (uint32_t i = 0; i < m->frame.nspans; i++) {
-        piso_span span;
-        piso__span_decode(m->spans + i * PISO__SPAN_SIZE, &span);
-        if (!piso__arena_check(&s->channel->peer, &span))
+/* load_span: copies a span and checks it. */
+static int load_span(piso_session *s, const uint8_t *bytes, piso_span *ret_span, piso_segment **ret_segment) {
+    piso_span span;
+    piso_segment *segment = NULL;
+    piso__span_decode(bytes, &span);
+    if (span.segment) {
+        bool ours;
+        segment = piso__session_find_segment(s, &span, &ours);
+        if (!segment)
             return PISO_EPROTO;
-        spans[i] = span;
+        span.generation = ours;
+    } else if (!piso__arena_check(&s->channel->peer, &span)) {
+        return PISO_EPROTO;
+    } else {
+        s->stats.spans_held++;
+    }
+    *ret_span = span;
+    *ret_segment = segment;
+    return 0;
+}
+
+static int load_spans(piso_session *s, const message *m, piso_event *event) {
+    for (uint32_t i = 0; i < m->frame.nspans; i++) {
+        int r = load_span(s, m->spans + i * PISO__SPAN_SIZE, &event->spans[i], &event->segments[i]);
+        if (r < 0) {
+            while (i > 0)
+                piso_segment_unref(event->segments[--i]);
+            return r;
+        }
     }
     return 0;
 }
 
 /* place: room for spans and body: in the event where the body is small, else in one heap block. */
 static int place(const message *m, piso_event *event, uint8_t **ret_body) {
-    size_t spans_size = m->frame.nspans * sizeof(piso_span);
+    size_t spans_size = m->frame.nspans * (sizeof(piso_span) + sizeof(piso_segment *));
     event->heap = NULL;
     event->spans = NULL;
+    event->segments = NULL;
     *ret_body = event->inline_body;
     if (spans_size == 0 && m->body_size <= PISO_EVENT_INLINE)
         return 0;
@@ -43,6 +65,7 @@ static int place(const message *m, piso_event *event, uint8_t **ret_body) {
         return -ENOMEM;
     event->heap = heap;
     event->spans = (piso_span *)(void *)heap;
+    event->segments = (piso_segment **)(void *)(heap + m->frame.nspans * sizeof(piso_span));
     *ret_body = heap + spans_size;
     return 0;
 }
@@ -59,7 +82,7 @@ static int load(piso_session *s, message *m, piso_event *event) {
     uint8_t *body;
     int r = place(m, event, &body);
     if (r == 0 && m->frame.nspans)
-        r = load_spans(s, m, event->spans);
+        r = load_spans(s, m, event);
     if (r < 0) {
         free(event->heap);
         return r;
@@ -68,7 +91,6 @@ static int load(piso_session *s, message *m, piso_event *event) {
         m->shared_body = shared;
     else
         memcpy(body, m->body, m->body_size);
-    s->stats.spans_held += m->frame.nspans;
     event->nspans = m->frame.nspans;
     event->body = body;
     event->body_size = m->body_size;
@@ -89,7 +111,8 @@ static int drop(piso_session *s, const message *m) {
     for (uint32_t i = 0; i < m->frame.nspans; i++) {
         piso_span span;
         piso__span_decode(m->spans + i * PISO__SPAN_SIZE, &span);
-        piso__session_queue_release(s, &span);
+        if (span.segment == 0)
+            piso__session_queue_release(s, &span);
     }
     return 0;
 }
@@ -180,6 +203,19 @@ static int receive_releases(piso_session *s, const message *m) {
     return 0;
 }
 
+static int receive_retire(piso_session *s, const message *m, piso_event *event) {
+    piso_segment *segment;
+    int r = piso__session_retired_by_peer(s, m->frame.method, &segment);
+    if (r < 0)
+        return r;
+    event->type = PISO_EVENT_RETIRED;
+    event->segment = segment;
+    event->nspans = 0;
+    event->heap = NULL;
+    event->session = s;
+    return 1;
+}
+
 static int receive(piso_session *s, size_t size, message *m, piso_event *event) {
     int r = piso__frame_decode(s->scratch, size, &m->frame, &m->spans, &m->body, &m->body_size);
     if (r < 0)
@@ -196,6 +232,14 @@ static int receive(piso_session *s, size_t size, message *m, piso_event *event) 
         return receive_releases(s, m);
     case PISO__FRAME_DEFINE:
         return piso__session_define(s, m->frame.method, m->body, m->body_size);
+    case PISO__FRAME_ATTACH:
+        return piso__session_attached_by_peer(s, m->frame.method);
+    case PISO__FRAME_ATTACHED:
+        return piso__session_attach_done(s, m->frame.method);
+    case PISO__FRAME_RETIRE:
+        return receive_retire(s, m, event);
+    case PISO__FRAME_RETIRED:
+        return piso__session_retire_done(s, m->frame.method);
     default: /* PISO__FRAME_GOODBYE */
         s->peer_gone = true;
         return 0;
@@ -261,6 +305,7 @@ static void fall_silent(piso_session *s) {
     if (s->quiet)
         return;
     s->quiet = true;
+    piso__session_drop_segments(s);
     piso__epoll_remove(s->epoll_fd, piso__session_end_fd(s));
     if (atomic_load(&s->sleepers) == 0)
         piso__event_clear(s->channel->rx_bell);
@@ -307,23 +352,27 @@ static void release_rest(piso_event *event) {
     piso_session *s = event->session;
     piso__session_lock(s);
     for (uint32_t i = 0; i < event->nspans; i++)
-        if (event->spans[i].segment != TAKEN) {
+        if (event->spans[i].segment == 0) {
             s->stats.spans_held--;
             piso__session_queue_release(s, &event->spans[i]);
         }
     piso__session_unlock(s);
+    for (uint32_t i = 0; i < event->nspans; i++)
+        piso_segment_unref(event->segments[i]);
 }
 
 void piso_event_fini(piso_event *event) {
     if (event->nspans && !piso__session_forked(event->session))
         release_rest(event);
+    if (event->type == PISO_EVENT_RETIRED)
+        event->segment = piso_segment_unref(event->segment);
     event->nspans = 0;
     free(event->heap);
     event->heap = NULL;
 }
 
 void *piso_event_take_span(piso_event *event, uint32_t index, piso_span *ret_span) {
-    if (index >= event->nspans || event->spans[index].segment == TAKEN || piso__session_forked(event->session))
+    if (index >= event->nspans || event->spans[index].segment != 0 || piso__session_forked(event->session))
         return NULL;
     *ret_span = event->spans[index];
     event->spans[index].segment = TAKEN;

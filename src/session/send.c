@@ -13,8 +13,8 @@ static void wake_peer(piso_session *s) {
     }
 }
 
-/* enqueue: keeps a message for later. */
-static int enqueue(piso_session *s, const piso__ring_part *parts, int count) {
+/* enqueue: keeps a message for later, with a segment whose descriptor goes first, or NULL. */
+static int enqueue(piso_session *s, const piso__ring_part *parts, int count, piso_segment *segment, uint32_t number) {
     size_t size = 0;
     for (int i = 0; i < count; i++)
         size += parts[i].size;
@@ -22,6 +22,8 @@ static int enqueue(piso_session *s, const piso__ring_part *parts, int count) {
     if (!message)
         return -ENOMEM;
     message->next = NULL;
+    message->segment = segment ? piso_segment_ref(segment) : NULL;
+    message->number = number;
     message->size = size;
     uint8_t *to = message->data;
     for (int i = 0; i < count; i++) {
@@ -31,18 +33,30 @@ static int enqueue(piso_session *s, const piso__ring_part *parts, int count) {
     }
     *s->queue_tail = message;
     s->queue_tail = &message->next;
-    atomic_store_explicit(&s->has_queue, true, memory_order_relaxed);
+    atomic_store_explicit(&s->has_queue, s->attach_credit > 0, memory_order_relaxed);
     s->stats.queued++;
     return 0;
 }
 
+/* send_queued: 0, -EAGAIN when there is no room, or what ends the session. */
+static int send_queued(piso_session *s, piso__queued *message) {
+    if (message->segment) {
+        int r = piso__session_send_descriptor(s, message->segment, message->number);
+        if (r < 0)
+            return r;
+        message->segment = piso_segment_unref(message->segment);
+    }
+    piso__ring_part part = {message->data, message->size};
+    return piso__ring_send(&s->channel->tx, &part, 1);
+}
+
 void piso__session_flush_queue(piso_session *s) {
-    bool sent = false;
+    bool sent = false, waits_for_peer = false;
     while (s->queue_head) {
         piso__queued *message = s->queue_head;
-        piso__ring_part part = {message->data, message->size};
-        int r = piso__ring_send(&s->channel->tx, &part, 1);
-        if (r == PISO_EPROTO)
+        int r = send_queued(s, message);
+        waits_for_peer = r == -EAGAIN && message->segment;
+        if (r < 0 && r != -EAGAIN)
             piso__session_fail(s, r);
         if (r < 0)
             break;
@@ -53,7 +67,8 @@ void piso__session_flush_queue(piso_session *s) {
         s->stats.queued--;
         free(message);
     }
-    atomic_store_explicit(&s->has_queue, s->queue_head != NULL, memory_order_relaxed);
+    /* for a descriptor it is the peer's acknowledgement that makes room, and that comes as a message */
+    atomic_store_explicit(&s->has_queue, s->queue_head && !waits_for_peer, memory_order_relaxed);
     if (sent)
         wake_peer(s);
 }
@@ -72,10 +87,23 @@ int piso__session_send(piso_session *s, const piso__frame *frame, const piso_spa
         piso__session_flush_queue(s);
     int r = s->queue_head ? -EAGAIN : piso__ring_send(&s->channel->tx, parts, count);
     if (r == -EAGAIN)
-        return enqueue(s, parts, count);
+        return enqueue(s, parts, count, NULL, 0);
     if (r == PISO_EPROTO)
         piso__session_fail(s, r);
     if (r == 0)
         wake_peer(s);
     return r;
+}
+
+int piso__session_send_attach(piso_session *s, piso_segment *segment, uint32_t number) {
+    piso__frame frame = {.type = PISO__FRAME_ATTACH, .method = number};
+    uint8_t header[PISO__FRAME_SIZE];
+    piso__frame_encode(&frame, header);
+    piso__ring_part part = {header, sizeof header};
+    if (PISO__UNLIKELY(s->queue_head != NULL))
+        piso__session_flush_queue(s);
+    int r = s->queue_head ? -EAGAIN : piso__session_send_descriptor(s, segment, number);
+    if (r == -EAGAIN)
+        return enqueue(s, &part, 1, segment, number);
+    return r < 0 ? r : piso__session_send(s, &frame, NULL, NULL, 0);
 }

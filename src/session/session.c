@@ -17,6 +17,7 @@ static piso_session *session_new(void) {
     s->earliest_deadline = PISO_NO_DEADLINE;
     s->spin_budget_ns = FIRST_SPIN_BUDGET_NS;
     s->spin_allowed = true;
+    s->attach_credit = PISO__ATTACH_CREDIT;
     pthread_mutex_init(&s->lock, NULL);
     piso__slots_init(&s->calls);
     return s;
@@ -26,9 +27,11 @@ static void session_free(piso_session *s) {
     piso__channel_close(s->channel);
     piso__process_unref(s->process);
     piso__fd_close(s->epoll_fd);
+    piso__session_drop_segments(s);
     while (s->queue_head) {
         piso__queued *message = s->queue_head;
         s->queue_head = message->next;
+        piso_segment_unref(message->segment);
         free(message);
     }
     piso__slots_fini(&s->calls);
@@ -67,7 +70,8 @@ static int watch(piso_session *s) {
         return s->epoll_fd;
     int r = piso__epoll_add(s->epoll_fd, s->channel->rx_bell, 0);
     if (r == 0)
-        r = piso__epoll_add(s->epoll_fd, piso__session_end_fd(s), 0);
+        r = s->process ? piso__epoll_add(s->epoll_fd, piso__session_end_fd(s), 0)
+                       : piso__epoll_add_hangup(s->epoll_fd, piso__session_end_fd(s), 0);
     atomic_store(&s->spin_allowed, piso__cpu_count() > 1);
     s->cpu_checked_ns = piso_now_ns();
     return r;
@@ -138,6 +142,7 @@ int piso_session_attach(int channel_fd, piso_session **ret_session) {
     if (r < 0)
         return r;
     s->may_move = true;
+    s->may_share = true; /* the host is trusted */
     r = watch(s);
     if (r == 0)
         r = piso__watch_host(s->channel->socket_fd);
@@ -165,6 +170,7 @@ int piso_session_pair(size_t arena_size, piso_session **ret_host, piso_session *
         r = watch(child);
     if (r < 0)
         return r;
+    child->may_share = true;
     *ret_host = piso__steal_pointer(&host);
     *ret_child = piso__steal_pointer(&child);
     return 0;

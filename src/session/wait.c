@@ -162,7 +162,7 @@ int piso_session_sleep_begin(piso_session *s) {
 
 /* look_at_socket: woken for no other reason: the peer may have hung up. A process of ours tells by itself. */
 static void look_at_socket(piso_session *s) {
-    if (!s->process && piso__poll_in(&s->channel->socket_fd, 1, 0) > 0) {
+    if (!s->process && piso__wait_end(-1, s->channel->socket_fd, 0) > 0) {
         s->peer_gone = true;
         atomic_store_explicit(&s->attention, true, memory_order_release);
     }

@@ -16,9 +16,9 @@ typedef struct watch {
 static void *watch_main(void *argument) {
     watch w = *(watch *)argument;
     free(argument);
-    int fds[2] = {w.host_fd, w.socket_fd}, ready;
+    int ready;
     do
-        ready = piso__poll_in(fds, 2, -1);
+        ready = piso__wait_end(w.host_fd, w.socket_fd, -1);
     while (ready <= 0);
     if (w.host_fd >= 0)
         piso__poll_in(&w.host_fd, 1, GRACE_NS); /* at once if the host has gone */

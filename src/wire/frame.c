@@ -53,6 +53,10 @@ static const rule rules[] = {
     [PISO__FRAME_RELEASE] = {.body = true},
     [PISO__FRAME_DEFINE] = {.body = true, .number = true},
     [PISO__FRAME_GOODBYE] = {0},
+    [PISO__FRAME_ATTACH] = {.number = true},
+    [PISO__FRAME_ATTACHED] = {.number = true},
+    [PISO__FRAME_RETIRE] = {.number = true},
+    [PISO__FRAME_RETIRED] = {.number = true},
 };
 
 /* check_header: the fields against the rule of their type. */

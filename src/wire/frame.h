@@ -15,10 +15,17 @@ typedef enum piso__frame_type {
     PISO__FRAME_RELEASE,  /* body: 1.. records of (offset u64, generation u32, 0 u32) */
     PISO__FRAME_DEFINE,   /* method: the number; body: the name, UTF-8, 1..255 bytes */
     PISO__FRAME_GOODBYE,  /* the sender has closed the session */
+    PISO__FRAME_ATTACH,   /* method: a new number for the segment whose descriptor is next in the socket */
+    PISO__FRAME_ATTACHED, /* method: that number: the descriptor has been taken out of the socket */
+    PISO__FRAME_RETIRE,   /* method: the sender's number that it will not use again */
+    PISO__FRAME_RETIRED,  /* method: that number: the peer will not use it again either */
 } piso__frame_type;
 
 /* Flags; the two low ones are PISO_CALL_KWARGS and PISO_CALL_NO_REPLY. */
 enum { PISO__FRAME_BODY_SPAN = 4 };
+
+/* The segment field of a span: 0 for the arena, else a number, with this bit where the span's receiver gave it. */
+#define PISO__SEGMENT_YOURS 0x40000000u
 
 #define PISO__FRAME_SIZE   24
 #define PISO__SPAN_SIZE    24

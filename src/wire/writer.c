@@ -10,14 +10,16 @@ void piso_writer_init(piso_writer *w) {
     w->size = 0;
     w->capacity = PISO_WRITER_INLINE;
     w->error = 0;
-    w->nspans = w->span_capacity = 0;
+    w->nspans = w->span_capacity = w->nsegments = w->segment_capacity = 0;
     w->spans = NULL;
+    w->segments = NULL;
 }
 
 void piso_writer_fini(piso_writer *w) {
     if (w->data != w->inline_data)
         free(w->data);
     free(w->spans);
+    free(w->segments);
     piso_writer_init(w);
 }
 

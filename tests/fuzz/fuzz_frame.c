@@ -23,6 +23,11 @@ static bool is_right(const piso__frame *f, size_t body) {
         return bare && f->id == 0 && f->object == 0 && f->timeout_ms == 0 && body >= 1 && body <= 255;
     case 7: /* GOODBYE */
         return bare && f->id == 0 && no_target && body == 0;
+    case 8:  /* ATTACH */
+    case 9:  /* ATTACHED */
+    case 10: /* RETIRE */
+    case 11: /* RETIRED */
+        return bare && f->id == 0 && f->object == 0 && f->timeout_ms == 0 && body == 0;
     default:
         return false;
     }

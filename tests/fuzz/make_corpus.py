@@ -8,7 +8,7 @@ from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
 
-CALL, REPLY, ERROR, CANCEL, RELEASE, DEFINE, GOODBYE = range(1, 8)
+CALL, REPLY, ERROR, CANCEL, RELEASE, DEFINE, GOODBYE, ATTACH, ATTACHED, RETIRE, RETIRED = range(1, 12)
 KWARGS, NO_REPLY, BODY_SPAN = 1, 2, 4
 
 
@@ -49,7 +49,11 @@ FRAMES = {
     "define": frame(DEFINE, b"method", method=4),
     "goodbye": frame(GOODBYE),
     "truncated": frame(CALL, call=1)[:-1],
-    "unknown_type": frame(GOODBYE + 1),
+    "attach": frame(ATTACH, method=1),
+    "attached": frame(ATTACHED, method=1),
+    "retire": frame(RETIRE, method=1),
+    "retired": frame(RETIRED, method=1),
+    "unknown_type": frame(RETIRED + 1),
 }
 
 VALUES = {

@@ -1,0 +1,128 @@
+/* storages.c - storages of PyTorch in shared memory.
+ *
+ * A storage moves by exchanging its memory with that of a new one over a segment: every tensor that views it follows,
+ * and it can still be resized, since it keeps its allocator. Versions without `_swap_data_ptr_` have no way to do that
+ * from Python; there only the tensor that is sent moves, and its views elsewhere stay behind.
+ *
+ * The new storage is made by `_new_shared_fd_cpu`, as torch.multiprocessing does: torch then knows that it is shared,
+ * and can send it in its own way too. */
+#include "torch.h"
+
+/* attach: makes `shared` (stolen) the property of the storage. 0 or -1. */
+static int attach(core_torch_state *t, PyObject *storage, core_shared *shared) {
+    int r = shared ? PyObject_SetAttr(storage, t->shares_attribute, (PyObject *)shared) : -1;
+    Py_XDECREF(shared);
+    return r;
+}
+
+/* map: a storage over a segment. */
+static PyObject *map(core_torch_state *t, piso_segment *segment) {
+    return PyObject_CallMethod(t->storage, "_new_shared_fd_cpu", "iK", piso_segment_fd(segment),
+                               (unsigned long long)piso_segment_size(segment));
+}
+
+static piso_segment *new_segment(core_state *state, size_t size) {
+    piso_segment *segment = NULL;
+    int r;
+    Py_BEGIN_ALLOW_THREADS r = piso_segment_create(size, &segment);
+    Py_END_ALLOW_THREADS if (r == 0) return segment;
+    if (r == -ENOMEM)
+        PyErr_Format(PyExc_MemoryError, "there is no memory for %zu bytes that are to be shared", size);
+    else
+        core_raise(state, r, "allocating shared memory");
+    return NULL;
+}
+
+PyObject *core_storage_open(core_state *state, piso_segment *segment) {
+    core_shared *known = core_shared_find(segment);
+    PyObject *there = known && known->owner ? PyObject_CallNoArgs(known->owner) : NULL;
+    if (there && there != Py_None)
+        return there;
+    Py_XDECREF(there);
+    PyObject *storage = map(state->torch, segment);
+    void *data = storage ? core_torch_data(state->torch, storage) : NULL;
+    if (!data)
+        Py_CLEAR(storage);
+    if (storage && attach(state->torch, storage, core_shared_new(state, piso_segment_ref(segment), storage, data)) < 0)
+        Py_CLEAR(storage);
+    return storage;
+}
+
+PyObject *core_storage_new(core_state *state, size_t size) {
+    piso_segment *segment = new_segment(state, size);
+    PyObject *storage = segment ? core_storage_open(state, segment) : NULL;
+    piso_segment_unref(segment);
+    return storage;
+}
+
+/* follow: makes the tensor one over `storage`; its other views stay where they are. */
+static int follow(core_torch_state *t, PyObject *tensor, PyObject *storage) {
+    PyObject *dtype = PyObject_GetAttr(tensor, t->dtype), *shape = PyObject_GetAttr(tensor, t->shape);
+    PyObject *strides = PyObject_CallMethodNoArgs(tensor, t->stride);
+    PyObject *offset = PyObject_CallMethodNoArgs(tensor, t->storage_offset), *view = NULL;
+    if (dtype && shape && strides && offset)
+        view = core_torch_over(t, storage, dtype, offset, shape, strides);
+    int r = view ? PyObject_SetAttrString(tensor, "data", view) : -1;
+    Py_XDECREF(dtype);
+    Py_XDECREF(shape);
+    Py_XDECREF(strides);
+    Py_XDECREF(offset);
+    Py_XDECREF(view);
+    return r;
+}
+
+/* move: the storage's bytes into a new segment. The storage that has them afterwards, a new reference: the same one, or
+ * where torch cannot exchange memory the one that the tensor views now. */
+static PyObject *move(core_state *state, PyObject *tensor, PyObject *storage, size_t size) {
+    core_torch_state *t = state->torch;
+    piso_segment *segment = new_segment(state, size);
+    PyObject *fresh = segment ? map(t, segment) : NULL;
+    PyObject *copied = fresh ? PyObject_CallMethod(fresh, "copy_", "O", storage) : NULL, *result = NULL;
+    bool can_swap = copied && PyObject_HasAttrString(storage, "_swap_data_ptr_");
+    if (can_swap) {
+        PyObject *swapped = PyObject_CallMethod(storage, "_swap_data_ptr_", "O", fresh);
+        result = swapped ? Py_NewRef(storage) : NULL;
+        Py_XDECREF(swapped);
+    } else if (copied && follow(t, tensor, fresh) == 0) {
+        result = Py_NewRef(fresh);
+    }
+    void *data = result ? core_torch_data(t, result) : NULL;
+    if (result && (!data || attach(t, result, core_shared_new(state, piso_segment_ref(segment), result, data)) < 0))
+        Py_CLEAR(result);
+    piso_segment_unref(segment);
+    Py_XDECREF(fresh);
+    Py_XDECREF(copied);
+    return result;
+}
+
+/* shared_of: the Shared of a storage, borrowed from it; NULL without an exception when it has none, or has moved
+ * since, because it was resized. */
+static core_shared *shared_of(core_state *state, PyObject *storage) {
+    PyObject *found = PyObject_GetAttr(storage, state->torch->shares_attribute);
+    if (!found) {
+        if (PyErr_ExceptionMatches(PyExc_AttributeError))
+            PyErr_Clear(); /* it has not been sent yet */
+        return NULL;
+    }
+    Py_DECREF(found);
+    if (Py_TYPE(found) != state->shared_type)
+        return NULL;
+    core_shared *shared = (core_shared *)found;
+    return core_torch_data(state->torch, storage) == shared->data ? shared : NULL;
+}
+
+core_shared *core_storage_share(core_state *state, PyObject *tensor, PyObject *storage) {
+    core_shared *shared = shared_of(state, storage);
+    if (shared || PyErr_Occurred())
+        return (core_shared *)Py_XNewRef((PyObject *)shared);
+    PyObject *number = PyObject_CallMethodNoArgs(storage, state->torch->nbytes);
+    size_t size = number ? PyLong_AsSize_t(number) : 0;
+    Py_XDECREF(number);
+    PyObject *moved = PyErr_Occurred() ? NULL : move(state, tensor, storage, size);
+    shared = moved ? shared_of(state, moved) : NULL;
+    Py_XINCREF(shared);
+    Py_XDECREF(moved);
+    if (!shared && !PyErr_Occurred())
+        PyErr_SetString(PyExc_RuntimeError, "a tensor could not be moved into shared memory");
+    return shared;
+}

@@ -1,0 +1,277 @@
+/* tensors_in.c - tensors of PyTorch from a message. The numbers are the peer's: nothing is made of them before it is
+ * known that they stay inside of the memory that came.
+ *
+ * What the peer shares is kept mapped for as long as the peer has it, with a tensor for each shape that was seen
+ * (`seen` of the codec): when it comes again, that costs one `detach`. The peer says when it has let go
+ * (PISO_EVENT_RETIRED). What this side has shared itself is only known weakly: its end is this side's to notice. */
+#include <string.h>
+
+#include "lease.h"
+#include "tensors.h"
+
+#define SEEN_LIMIT 64 /* shapes that are kept of one storage */
+
+typedef struct head {
+    core_tensor_layout layout;
+    PyObject *dtype, *shape, *strides, *offset; /* references, but for dtype */
+    int flags;
+} head;
+
+static void head_clear(head *h) {
+    Py_CLEAR(h->shape);
+    Py_CLEAR(h->strides);
+    Py_CLEAR(h->offset);
+}
+
+/* read_numbers: an array of at most CORE_TENSOR_DIMS integers, also as a tuple. */
+static PyObject *read_numbers(core_decoder *d, piso_reader *r, int64_t *ret_numbers, Py_ssize_t *ret_count) {
+    piso_item array, number;
+    if (core_read(d, r, PISO_ARRAY, &array) < 0)
+        return NULL;
+    if (array.as.count > CORE_TENSOR_DIMS)
+        return core_malformed(d, "a tensor of too many dimensions");
+    PyObject *tuple = PyTuple_New((Py_ssize_t)array.as.count);
+    for (size_t i = 0; tuple && i < array.as.count; i++) {
+        PyObject *item = core_read(d, r, PISO_INT, &number) == 0 ? PyLong_FromLongLong(number.as.integer) : NULL;
+        if (!item) {
+            Py_CLEAR(tuple);
+            break;
+        }
+        ret_numbers[i] = number.as.integer;
+        PyTuple_SET_ITEM(tuple, (Py_ssize_t)i, item);
+    }
+    *ret_count = (Py_ssize_t)array.as.count;
+    return tuple;
+}
+
+static PyObject *read_dtype(core_decoder *d, piso_reader *r) {
+    piso_item name;
+    if (core_read(d, r, PISO_STR, &name) < 0)
+        return NULL;
+    PyObject *text = PyUnicode_DecodeUTF8((const char *)name.as.bytes.data, (Py_ssize_t)name.as.bytes.size, "replace");
+    PyObject *dtype = text ? core_torch_dtype(d->codec->state->torch, text) : NULL;
+    if (text && !dtype && !PyErr_Occurred())
+        PyErr_Format(PyExc_TypeError, "the other side sent a tensor of dtype %R, which torch does not have here", text);
+    Py_XDECREF(text);
+    return dtype;
+}
+
+/* read_layout: shape, strides, offset, flags: numbers that fit each other. */
+static int read_layout(core_decoder *d, piso_reader *r, head *h) {
+    piso_item offset, flags;
+    Py_ssize_t dims;
+    core_tensor_layout *l = &h->layout;
+    if (!(h->shape = read_numbers(d, r, l->shape, &l->ndim)) || !(h->strides = read_numbers(d, r, l->strides, &dims)) ||
+        core_read(d, r, PISO_INT, &offset) < 0 || core_read(d, r, PISO_INT, &flags) < 0)
+        return -1;
+    if (dims != l->ndim || offset.as.integer < 0 || flags.as.integer < 0 || flags.as.integer > 15 ||
+        !core_layout_measure(l)) {
+        core_malformed(d, "a tensor of an impossible shape");
+        return -1;
+    }
+    l->offset = (Py_ssize_t)offset.as.integer;
+    h->flags = (int)flags.as.integer;
+    h->offset = PyLong_FromLongLong(offset.as.integer);
+    return h->offset ? 0 : -1;
+}
+
+static int read_head(core_decoder *d, piso_reader *r, head *h) {
+    piso_item framework;
+    if (core_read(d, r, PISO_INT, &framework) < 0)
+        return -1;
+    if (framework.as.integer != CORE_FRAMEWORK_TORCH) {
+        core_malformed(d, "a tensor of an unknown framework");
+        return -1;
+    }
+    h->dtype = read_dtype(d, r);
+    if (!h->dtype || (h->layout.itemsize = core_torch_itemsize(h->dtype)) < 0)
+        return -1;
+    return read_layout(d, r, h);
+}
+
+/* fits: whether all elements lie in `size` bytes. */
+static bool fits(const core_tensor_layout *l, uint64_t size) {
+    int64_t end;
+    return !__builtin_add_overflow(l->extent, l->offset, &end) && !__builtin_mul_overflow(end, l->itemsize, &end) &&
+           (uint64_t)end <= size;
+}
+
+/* finish: the bits that are not in memory. Takes `tensor`. */
+static PyObject *finish(core_torch_state *t, PyObject *tensor, int flags) {
+    if (tensor && flags & CORE_TENSOR_CONJ)
+        Py_SETREF(tensor, PyObject_CallMethodNoArgs(tensor, t->conj));
+    if (tensor && flags & CORE_TENSOR_NEG)
+        Py_SETREF(tensor, PyObject_CallMethodOneArg(t->module, t->neg_view, tensor));
+    PyObject *grad = flags & CORE_TENSOR_GRAD ? Py_True : Py_False;
+    if (tensor && flags & CORE_TENSOR_PARAMETER)
+        Py_SETREF(tensor, PyObject_CallFunctionObjArgs(t->parameter, tensor, grad, NULL));
+    else if (tensor && grad == Py_True)
+        Py_SETREF(tensor, PyObject_CallMethodOneArg(tensor, t->requires_grad_set, Py_True));
+    return tensor;
+}
+
+/* ---- copied ---- */
+
+static PyObject *empty(core_torch_state *t, const head *h) {
+    PyObject *function = PyObject_GetAttrString(t->module, "empty_strided"), *tensor = NULL;
+    PyObject *args = function ? PyTuple_Pack(2, h->shape, h->strides) : NULL;
+    PyObject *options = args ? Py_BuildValue("{s:O,s:s}", "dtype", h->dtype, "device", "cpu") : NULL;
+    if (options)
+        tensor = PyObject_Call(function, args, options);
+    Py_XDECREF(function);
+    Py_XDECREF(args);
+    Py_XDECREF(options);
+    return tensor;
+}
+
+/* over_buffer: a tensor over memory that `owner` keeps. */
+static PyObject *over_buffer(core_torch_state *t, const head *h, PyObject *owner) {
+    PyObject *bytes = PyDict_GetItemString(t->dtypes, "uint8"), *function = NULL, *args = NULL, *options = NULL;
+    PyObject *flat = NULL, *storage = NULL, *tensor = NULL;
+    function = PyObject_GetAttrString(t->module, "frombuffer");
+    args = function ? PyTuple_Pack(1, owner) : NULL;
+    options = args ? Py_BuildValue("{s:O}", "dtype", bytes) : NULL;
+    if (options)
+        flat = PyObject_Call(function, args, options);
+    storage = flat ? PyObject_CallMethodNoArgs(flat, t->untyped_storage) : NULL;
+    if (storage)
+        tensor = core_torch_over(t, storage, h->dtype, h->offset, h->shape, h->strides);
+    Py_XDECREF(function);
+    Py_XDECREF(args);
+    Py_XDECREF(options);
+    Py_XDECREF(flat);
+    Py_XDECREF(storage);
+    return tensor;
+}
+
+static PyObject *from_bytes(core_decoder *d, piso_reader *r, const head *h) {
+    core_torch_state *t = d->codec->state->torch;
+    size_t size;
+    PyObject *owner = core_decode_data(d, r, &size), *tensor = NULL;
+    if (owner && !fits(&h->layout, size))
+        core_malformed(d, "a tensor that is larger than its bytes");
+    else if (owner)
+        tensor = h->layout.count ? over_buffer(t, h, owner) : empty(t, h);
+    Py_XDECREF(owner);
+    return tensor;
+}
+
+/* ---- shared ---- */
+
+/* open: a tensor over a segment. */
+static PyObject *open(core_decoder *d, const head *h, piso_segment *segment) {
+    core_state *state = d->codec->state;
+    if (!fits(&h->layout, piso_segment_size(segment)))
+        return core_malformed(d, "a tensor that is larger than its memory");
+    PyObject *storage = core_storage_open(state, segment), *tensor = NULL;
+    if (storage)
+        tensor = core_torch_over(state->torch, storage, h->dtype, h->offset, h->shape, h->strides);
+    Py_XDECREF(storage);
+    return tensor;
+}
+
+/* seen_of: the tensors that are kept of a segment, a dictionary; borrowed. NULL with an exception. */
+static PyObject *seen_of(core_codec *c, PyObject *key) {
+    if (!c->seen && !(c->seen = PyDict_New()))
+        return NULL;
+    PyObject *shapes = PyDict_GetItemWithError(c->seen, key);
+    if (shapes || PyErr_Occurred())
+        return shapes;
+    shapes = PyDict_New();
+    int r = shapes ? PyDict_SetItem(c->seen, key, shapes) : -1;
+    Py_XDECREF(shapes); /* the dictionary has it */
+    return r == 0 ? shapes : NULL;
+}
+
+/* keep: remembers a tensor under its description. 0 or -1. */
+static int keep(PyObject *shapes, PyObject *description, PyObject *tensor) {
+    if (PyDict_GET_SIZE(shapes) >= SEEN_LIMIT) {
+        Py_ssize_t position = 0;
+        PyObject *first, *value;
+        if (PyDict_Next(shapes, &position, &first, &value)) {
+            Py_INCREF(first);
+            int r = PyDict_DelItem(shapes, first); /* the others keep the storage */
+            Py_DECREF(first);
+            if (r < 0)
+                return -1;
+        }
+    }
+    return PyDict_SetItem(shapes, description, tensor);
+}
+
+/* open_again: as the peer's segment was seen before under this description, or new. The description is all that is
+ * before the data, so a tensor that is found has been checked. */
+static PyObject *open_again(core_decoder *d, const head *h, piso_segment *segment, PyObject *description) {
+    core_torch_state *t = d->codec->state->torch;
+    PyObject *key = PyLong_FromVoidPtr(segment), *shapes = key ? seen_of(d->codec, key) : NULL;
+    PyObject *tensor = shapes ? Py_XNewRef(PyDict_GetItemWithError(shapes, description)) : NULL;
+    if (shapes && !tensor && !PyErr_Occurred()) {
+        Py_INCREF(shapes);
+        tensor = open(d, h, segment);
+        if (tensor && keep(shapes, description, tensor) < 0)
+            Py_CLEAR(tensor);
+        Py_DECREF(shapes);
+    }
+    Py_XDECREF(key);
+    if (tensor)
+        Py_SETREF(tensor, PyObject_CallMethodNoArgs(tensor, t->detach));
+    return tensor;
+}
+
+/* take_segment: the segment that the data item names, a reference; NULL without an exception when it is something else.
+ */
+static piso_segment *take_segment(core_decoder *d, const piso_item *data, bool *ret_ours) {
+    piso_reader r = {data->as.bytes.data, data->as.bytes.data + data->as.bytes.size};
+    piso_item index;
+    piso_span span;
+    if (data->kind != PISO_EXT || data->ext_type != PISO_EXT_BUFFER || !d->event || piso_read(&r, &index) != 1 ||
+        index.kind != PISO_INT || index.as.integer < 0 || index.as.integer >= d->event->nspans)
+        return NULL;
+    return piso_event_take_segment(d->event, (uint32_t)index.as.integer, &span, ret_ours);
+}
+
+static PyObject *from_data(core_decoder *d, piso_reader *r, const head *h, const uint8_t *start) {
+    piso_reader data = *r;
+    piso_item item;
+    bool ours;
+    piso_segment *segment = piso_read(&data, &item) == 1 ? take_segment(d, &item, &ours) : NULL;
+    if (!segment)
+        return from_bytes(d, r, h);
+    PyObject *tensor = NULL;
+    if (ours) {
+        tensor = open(d, h, segment);
+    } else {
+        PyObject *description = PyBytes_FromStringAndSize((const char *)start, r->cursor - start);
+        tensor = description ? open_again(d, h, segment, description) : NULL;
+        Py_XDECREF(description);
+    }
+    piso_segment_unref(segment);
+    return tensor;
+}
+
+PyObject *core_decode_tensor(core_decoder *d, const piso_item *ext) {
+    piso_reader r;
+    head h = {.dtype = NULL};
+    if (core_read_array(d, ext, 7, &r) < 0)
+        return NULL;
+    if (core_torch_load(d->codec->state, true) < 0) {
+        if (PyErr_ExceptionMatches(PyExc_ImportError)) {
+            PyErr_Clear(); /* replaced by one that says why it is needed */
+            PyErr_SetString(PyExc_ImportError, "the other side sent a tensor, but torch is not installed here; add it "
+                                               "to the dependencies, or set share_torch");
+        }
+        return NULL;
+    }
+    const uint8_t *start = r.cursor;
+    PyObject *tensor = read_head(d, &r, &h) == 0 ? from_data(d, &r, &h, start) : NULL;
+    head_clear(&h);
+    return finish(d->codec->state->torch, tensor, h.flags);
+}
+
+void core_tensors_retired(core_codec *c, piso_segment *segment) {
+    PyObject *key = c->seen ? PyLong_FromVoidPtr(segment) : NULL;
+    if (key && PyDict_Contains(c->seen, key) > 0)
+        PyDict_DelItem(c->seen, key);
+    Py_XDECREF(key);
+    PyErr_Clear(); /* out of memory: it is kept until the session ends */
+}

@@ -1,0 +1,234 @@
+/* tensors_out.c - tensors of PyTorch to a message: shared, or copied as they lie in memory. */
+#include <string.h>
+
+#include "tensors.h"
+
+/* A tensor with gaps between its elements, such as a column of a matrix, keeps its strides if the copy needs no more
+ * than so many times its own size, or no more than these bytes. Beyond that it arrives contiguous. */
+#define GAPS_FACTOR 4
+#define GAPS_BYTES  (64 << 10)
+
+bool core_layout_measure(core_tensor_layout *l) {
+    int64_t count = 1, last = 0, step;
+    for (Py_ssize_t i = 0; i < l->ndim; i++) {
+        if (l->shape[i] < 0 || l->strides[i] < 0 || __builtin_mul_overflow(count, l->shape[i], &count))
+            return false;
+        if (l->shape[i] > 0 && (__builtin_mul_overflow(l->shape[i] - 1, l->strides[i], &step) ||
+                                __builtin_add_overflow(last, step, &last)))
+            return false;
+    }
+    if (__builtin_add_overflow(last, 1, &last))
+        return false;
+    l->count = count;
+    l->extent = count ? last : 0;
+    /* dense: the strides, from the smallest on, are the products of the lengths before. Repeated elements (stride 0)
+     * take no room. */
+    bool used[CORE_TENSOR_DIMS] = {false}, dense = true;
+    for (int64_t expected = 1; dense;) {
+        Py_ssize_t next = -1;
+        for (Py_ssize_t i = 0; i < l->ndim; i++)
+            if (!used[i] && l->shape[i] > 1 && l->strides[i] && (next < 0 || l->strides[i] < l->strides[next]))
+                next = i;
+        if (next < 0)
+            break;
+        used[next] = true;
+        dense = l->strides[next] == expected;
+        expected *= l->shape[next]; /* a divisor of count */
+    }
+    l->dense = dense;
+    return true;
+}
+
+static int take_numbers(PyObject *tuple, int64_t *ret_numbers) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); i++)
+        ret_numbers[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(tuple, i));
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* look: the layout of a tensor. 0, or -1: with an exception, or without one if it has none that can be sent. */
+static int look(core_torch_state *t, PyObject *tensor, PyObject *dtype, core_tensor_layout *ret_layout) {
+    PyObject *shape = PyObject_GetAttr(tensor, t->shape), *strides = NULL, *offset = NULL;
+    if (shape)
+        strides = PyObject_CallMethodNoArgs(tensor, t->stride);
+    if (strides)
+        offset = PyObject_CallMethodNoArgs(tensor, t->storage_offset);
+    int r = -1;
+    if (offset && PyTuple_Check(shape) && PyTuple_Check(strides) && PyTuple_GET_SIZE(shape) <= CORE_TENSOR_DIMS &&
+        PyTuple_GET_SIZE(strides) == PyTuple_GET_SIZE(shape)) {
+        ret_layout->ndim = PyTuple_GET_SIZE(shape);
+        ret_layout->offset = PyLong_AsSsize_t(offset);
+        ret_layout->itemsize = core_torch_itemsize(dtype);
+        r = take_numbers(shape, ret_layout->shape) < 0 || take_numbers(strides, ret_layout->strides) < 0 ? -1 : 0;
+        if (r == 0 && !core_layout_measure(ret_layout))
+            r = -1;
+    }
+    Py_XDECREF(shape);
+    Py_XDECREF(strides);
+    Py_XDECREF(offset);
+    return r;
+}
+
+/* write_head: all but the data. */
+static void write_head(piso_writer *w, PyObject *spec, const core_tensor_layout *l, Py_ssize_t offset, int flags) {
+    piso_write_array(w, 7);
+    piso_write_int(w, CORE_FRAMEWORK_TORCH);
+    piso_write_raw(w, PyBytes_AS_STRING(spec), (size_t)PyBytes_GET_SIZE(spec));
+    piso_write_array(w, (size_t)l->ndim);
+    for (Py_ssize_t i = 0; i < l->ndim; i++)
+        piso_write_int(w, l->shape[i]);
+    piso_write_array(w, (size_t)l->ndim);
+    for (Py_ssize_t i = 0; i < l->ndim; i++)
+        piso_write_int(w, l->strides[i]);
+    piso_write_int(w, offset);
+    piso_write_int(w, flags);
+}
+
+/* flag: asks the tensor; -1 on failure. */
+static int flag(PyObject *tensor, PyObject *name, bool is_method, int value) {
+    PyObject *answer = is_method ? PyObject_CallMethodNoArgs(tensor, name) : PyObject_GetAttr(tensor, name);
+    if (!answer)
+        return -1;
+    Py_DECREF(answer); /* a bool: they live for ever */
+    return answer == Py_True ? value : 0;
+}
+
+static int flags_of(core_torch_state *t, PyObject *tensor) {
+    int grad = flag(tensor, t->requires_grad, false, CORE_TENSOR_GRAD);
+    int conj = flag(tensor, t->is_conj, true, CORE_TENSOR_CONJ), neg = flag(tensor, t->is_neg, true, CORE_TENSOR_NEG);
+    if (grad < 0 || conj < 0 || neg < 0)
+        return -1;
+    return grad | conj | neg | ((PyObject *)Py_TYPE(tensor) == t->parameter ? CORE_TENSOR_PARAMETER : 0);
+}
+
+/* ---- shared ---- */
+
+static int write_shared(core_encoder *e, PyObject *tensor, PyObject *spec, const core_tensor_layout *l, int flags) {
+    core_torch_state *t = e->codec->state->torch;
+    PyObject *storage = PyObject_CallMethodNoArgs(tensor, t->untyped_storage);
+    core_shared *shared = storage ? core_storage_share(e->codec->state, tensor, storage) : NULL;
+    Py_XDECREF(storage);
+    if (!shared)
+        return -1;
+    int index = piso_writer_add_segment(e->w, shared->segment, 0, piso_segment_size(shared->segment));
+    Py_DECREF(shared);
+    if (index < 0) {
+        core_raise(e->codec->state, index, "sending a shared tensor");
+        return -1;
+    }
+    size_t mark = piso_write_ext_begin(e->w, PISO_EXT_TENSOR);
+    write_head(e->w, spec, l, l->offset, flags);
+    size_t inner = piso_write_ext_begin(e->w, PISO_EXT_BUFFER);
+    piso_write_int(e->w, index);
+    piso_write_ext_end(e->w, inner);
+    piso_write_ext_end(e->w, mark);
+    return 0;
+}
+
+/* ---- copied ---- */
+
+static int write_bytes(core_encoder *e, PyObject *tensor, PyObject *spec, const core_tensor_layout *l, int flags) {
+    const void *data = l->count ? core_torch_data(e->codec->state->torch, tensor) : NULL;
+    if (PyErr_Occurred())
+        return -1;
+    size_t mark = piso_write_ext_begin(e->w, PISO_EXT_TENSOR);
+    write_head(e->w, spec, l, 0, flags);
+    int r = core_encode_data(e, data, (size_t)l->extent * (size_t)l->itemsize);
+    piso_write_ext_end(e->w, mark);
+    return r;
+}
+
+/* plain: the same memory without gradient, conjugate and negative bits. New reference. */
+static PyObject *plain(core_torch_state *t, PyObject *tensor, int flags) {
+    PyObject *raw = PyObject_CallMethodNoArgs(tensor, t->detach);
+    if (raw && flags & CORE_TENSOR_CONJ)
+        Py_SETREF(raw, PyObject_CallMethodNoArgs(raw, t->conj));
+    if (raw && flags & CORE_TENSOR_NEG)
+        Py_SETREF(raw, PyObject_CallMethodOneArg(t->module, t->neg_view, raw));
+    return raw;
+}
+
+/* with_strides: the elements at the same places of new memory that is zero elsewhere. */
+static PyObject *with_strides(core_torch_state *t, PyObject *raw, const core_tensor_layout *l) {
+    PyObject *memory = PyObject_CallMethod(raw, "new_zeros", "(L)", (long long)l->extent);
+    PyObject *shape = PyObject_GetAttr(raw, t->shape), *strides = PyObject_CallMethodNoArgs(raw, t->stride);
+    PyObject *view = NULL;
+    if (memory && shape && strides)
+        view = PyObject_CallMethod(memory, "as_strided", "OO", shape, strides);
+    PyObject *copied = view ? PyObject_CallMethod(view, "copy_", "O", raw) : NULL;
+    if (!copied)
+        Py_CLEAR(view);
+    Py_XDECREF(memory);
+    Py_XDECREF(shape);
+    Py_XDECREF(strides);
+    Py_XDECREF(copied);
+    return view;
+}
+
+/* write_with_gaps: without what lies between the elements, which is not the receiver's to see. */
+static int write_with_gaps(core_encoder *e, PyObject *tensor, PyObject *dtype, PyObject *spec, core_tensor_layout *l,
+                           int flags) {
+    core_torch_state *t = e->codec->state->torch;
+    PyObject *raw = plain(t, tensor, flags), *copy = NULL;
+    bool keeps_strides = l->extent / GAPS_FACTOR <= l->count || l->extent <= (int64_t)GAPS_BYTES / (int64_t)l->itemsize;
+    if (raw)
+        copy = keeps_strides ? with_strides(t, raw, l) : PyObject_CallMethod(raw, "contiguous", NULL);
+    int r = copy && look(t, copy, dtype, l) == 0 ? write_bytes(e, copy, spec, l, flags) : -1;
+    Py_XDECREF(raw);
+    Py_XDECREF(copy);
+    return r;
+}
+
+/* ---- what cannot cross ---- */
+
+/* refuse: why; -1 with the TypeError, or 0 when nothing speaks against the tensor. */
+static int refuse(core_encoder *e, PyObject *tensor, const core_path *path, int flags) {
+    core_torch_state *t = e->codec->state->torch;
+    PyObject *layout = PyObject_GetAttr(tensor, t->layout), *cpu = NULL;
+    const char *problem = NULL;
+    if (!layout)
+        return -1;
+    if (layout != t->strided)
+        problem = "it is sparse; send its indices and values, or to_dense()";
+    else if (flags & CORE_TENSOR_GRAD && flag(tensor, t->is_leaf, false, 1) != 1)
+        problem = "it is the result of a computation that autograd records, which does not reach into other processes; "
+                  "send tensor.detach()";
+    else if (!(cpu = PyObject_GetAttr(tensor, t->is_cpu)))
+        problem = NULL;
+    else if (cpu != Py_True)
+        problem = "it is not in the memory of the CPU; send tensor.cpu()";
+    Py_DECREF(layout);
+    Py_XDECREF(cpu);
+    if (PyErr_Occurred())
+        return -1;
+    return problem ? core_encode_error(path, tensor, problem) : 0;
+}
+
+static int refuse_dtype(PyObject *tensor, const core_path *path) {
+    return core_encode_error(path, tensor, "its elements are quantised or of an unknown dtype; send dequantize()");
+}
+
+int core_encode_tensor(core_encoder *e, PyObject *tensor, const core_path *path) {
+    core_torch_state *t = e->codec->state->torch;
+    PyObject *dtype = PyObject_GetAttr(tensor, t->dtype);
+    PyObject *spec = dtype ? core_torch_spec(t, dtype) : NULL;
+    int r = -1;
+    if (dtype && !spec && !PyErr_Occurred())
+        r = refuse_dtype(tensor, path);
+    core_tensor_layout l;
+    int flags = spec ? flags_of(t, tensor) : -1;
+    if (flags >= 0 && refuse(e, tensor, path, flags) == 0) {
+        if (look(t, tensor, dtype, &l) < 0)
+            r = PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_RuntimeError)
+                    ? -1
+                    : (PyErr_Clear(), /* of nested tensors, which have no shape */
+                       core_encode_error(path, tensor, "it is nested; send the tensors it is made of"));
+        else if (e->codec->share_torch && l.count && e->codec->session)
+            r = write_shared(e, tensor, spec, &l, flags);
+        else if (l.dense)
+            r = write_bytes(e, tensor, spec, &l, flags);
+        else
+            r = write_with_gaps(e, tensor, dtype, spec, &l, flags);
+    }
+    Py_XDECREF(dtype);
+    return r;
+}

@@ -1,0 +1,52 @@
+/* torch.h - what the binding uses of PyTorch, looked up when torch is first met. Nothing is built against it: all of it
+ * goes through Python objects, so any version that has untyped storages (2.0 and later) will do. */
+#ifndef BINDING_TORCH_H
+#define BINDING_TORCH_H
+
+#include "convert_internal.h"
+#include "shared.h"
+
+struct core_torch_state {
+    PyObject *module, *tensor, *parameter, *storage, *strided; /* module, classes, the layout */
+    PyObject *specs;                                           /* dtype -> bytes: its encoded name */
+    PyObject *dtypes;                                          /* name -> dtype */
+    PyObject *blanks;                                          /* dtype -> empty tensor, to make others of */
+    PyObject *shares_attribute;                                /* of a storage: its Shared */
+    /* interned names */
+    PyObject *untyped_storage, *data_ptr, *dtype, *shape, *stride, *storage_offset, *requires_grad, *requires_grad_set,
+        *is_conj, *is_neg, *is_cpu, *is_leaf, *layout, *detach, *set, *nbytes, *conj, *neg_view;
+};
+
+/* core_torch_load: 1; 0 when nobody has imported torch and `import` is false; -1. */
+int core_torch_load(core_state *state, bool import);
+int core_torch_visit(core_torch_state *t, visitproc visit, void *arg);
+void core_torch_clear(core_torch_state *t);
+
+static inline bool core_torch_is_tensor(const core_torch_state *t, PyObject *value) {
+    PyObject *type = (PyObject *)Py_TYPE(value);
+    return t && (type == t->tensor || type == t->parameter);
+}
+
+/* core_torch_dtype: the dtype of this name, if it is one that crosses; borrowed, or NULL without an exception. */
+PyObject *core_torch_dtype(core_torch_state *t, PyObject *name);
+/* core_torch_spec: the encoded name of a dtype; borrowed, or NULL without an exception when it does not cross. */
+PyObject *core_torch_spec(core_torch_state *t, PyObject *dtype);
+/* core_torch_itemsize: bytes of an element, or -1. */
+Py_ssize_t core_torch_itemsize(PyObject *dtype);
+/* core_torch_over: a tensor over a storage; offset and strides in elements. New reference. */
+PyObject *core_torch_over(core_torch_state *t, PyObject *storage, PyObject *dtype, PyObject *offset, PyObject *shape,
+                          PyObject *strides);
+/* core_torch_data: where the memory of a tensor or a storage begins. NULL may be right: see PyErr_Occurred. */
+void *core_torch_data(core_torch_state *t, PyObject *object);
+
+/* storages.c */
+
+/* core_storage_share: the Shared of a tensor's storage, which is moved into shared memory if it is not there yet, with
+ * all tensors that view it. New reference. */
+core_shared *core_storage_share(core_state *state, PyObject *tensor, PyObject *storage);
+/* core_storage_open: a storage over a segment: the one that is there, or a new one. New reference. */
+PyObject *core_storage_open(core_state *state, piso_segment *segment);
+/* core_storage_new: a storage in new shared memory. New reference. */
+PyObject *core_storage_new(core_state *state, size_t size);
+
+#endif

@@ -1,0 +1,23 @@
+/* segment.h - memory shared by descriptor, one object for each in a process (piso.h: shared segments).
+ *
+ * The table knows all segments of the process, so that memory which comes back by another way is recognised by its
+ * inode. Each has a small index, unique among those that live, for arrays kept beside the table. Thread-safe. In a
+ * process forked from the one that made them, objects are left alone. */
+#ifndef PISO_MEMORY_SEGMENT_H
+#define PISO_MEMORY_SEGMENT_H
+
+#include "base/base.h"
+
+struct piso_segment {
+    _Atomic uint32_t references;
+    uint32_t index, fork_generation;
+    int fd;
+    uint64_t size, inode;
+    void *cell; /* the caller's */
+};
+
+/* piso__segment_adopt: the segment behind a descriptor that came from elsewhere, which is taken (closed also on
+ * failure): the one that is known already, or a new one. PISO_EPROTO when it is no sealed memory of that size. */
+int piso__segment_adopt(int fd, uint64_t size, piso_segment **ret_segment);
+
+#endif

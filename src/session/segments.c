@@ -1,0 +1,270 @@
+/* segments.c - shared segments in a session: which numbers stand for them, and when a number is free again.
+ *
+ * Each side gives numbers to the segments that it is the first to send, and announces them (ATTACH, with the
+ * descriptor in the socket, whose order is that of the frames). A number lives until both have said that they will
+ * not use it again: RETIRE from who gave it, RETIRED from the other one. Messages keep their order, so what is on its
+ * way when a number is retired still finds it.
+ *
+ * The socket holds some hundred packets. No more than PISO__ATTACH_CREDIT are under way: the peer acknowledges each
+ * that it has taken out, and until then what comes after waits in the queue of send.c. */
+#include <errno.h>
+#include <string.h>
+
+#include "session/internal.h"
+
+#define MAX_SEGMENTS (1u << 16)
+
+/* The packet that carries a descriptor. */
+typedef struct attachment {
+    uint32_t number, zero;
+    uint64_t size;
+} attachment;
+
+/* ---- tables ---- */
+
+/* grow: room for `index` in an array whose new part is zeroed. 0 or -ENOMEM. */
+static int grow(void **array, uint32_t *capacity, uint32_t index, size_t item_size) {
+    if (index < *capacity)
+        return 0;
+    uint32_t needed = *capacity ? *capacity : 16;
+    while (needed <= index)
+        needed *= 2;
+    uint8_t *items = reallocarray(*array, needed, item_size);
+    if (!items)
+        return -ENOMEM;
+    memset(items + *capacity * item_size, 0, (needed - *capacity) * item_size);
+    *array = items;
+    *capacity = needed;
+    return 0;
+}
+
+/* numbers_of: the entry for a segment, or NULL when memory is exhausted. */
+static piso__numbers *numbers_of(piso_session *s, const piso_segment *segment) {
+    void *array = s->numbers;
+    int r = grow(&array, &s->number_capacity, segment->index, sizeof *s->numbers);
+    s->numbers = array;
+    return r == 0 ? &s->numbers[segment->index] : NULL;
+}
+
+/* free_number: the lowest number that we have not given. 0: none left, or no memory. */
+static uint32_t free_number(piso_session *s) {
+    uint32_t number = s->lowest_free ? s->lowest_free : 1;
+    while (number < s->given_capacity && s->given[number].segment)
+        number++;
+    void *array = s->given;
+    int r = number > MAX_SEGMENTS ? -ENOSPC : grow(&array, &s->given_capacity, number, sizeof *s->given);
+    s->given = array;
+    s->lowest_free = number;
+    return r == 0 ? number : 0;
+}
+
+/* ---- out ---- */
+
+int piso__session_send_descriptor(piso_session *s, const piso_segment *segment, uint32_t number) {
+    if (s->attach_credit == 0)
+        return -EAGAIN;
+    attachment packet = {.number = number, .size = segment->size};
+    int r = piso__send_fds(s->channel->socket_fd, &packet, sizeof packet, &segment->fd, 1);
+    if (r == -ETOOMANYREFS && s->attach_credit < PISO__ATTACH_CREDIT)
+        r = -EAGAIN; /* until the peer has taken out what is there */
+    if (r == 0)
+        s->attach_credit--;
+    return r;
+}
+
+/* give_number: makes a segment known to the peer. The number, or a negative code. */
+static int give_number(piso_session *s, piso_segment *segment, piso__numbers *numbers) {
+    uint32_t number = free_number(s);
+    if (!number)
+        return -ENOBUFS;
+    int r = piso__session_send_attach(s, segment, number);
+    if (r < 0)
+        return r;
+    s->given[number] = (piso__given){.segment = piso_segment_ref(segment)};
+    s->lowest_free = number + 1;
+    s->stats.segments++;
+    numbers->given = number;
+    return (int)number;
+}
+
+/* name_segment: what stands for a segment on the wire; the peer gets to know it first where it does not. */
+static int name_segment(piso_session *s, piso_segment *segment, uint32_t *ret_name) {
+    piso__numbers *numbers = numbers_of(s, segment);
+    if (!numbers)
+        return -ENOMEM;
+    if (numbers->taken) {
+        *ret_name = numbers->taken | PISO__SEGMENT_YOURS;
+        return 0;
+    }
+    int r = numbers->given ? (int)numbers->given : give_number(s, segment, numbers);
+    if (r < 0)
+        return r;
+    *ret_name = (uint32_t)r;
+    return 0;
+}
+
+int piso__session_name_spans(piso_session *s, const piso_writer *w, piso_span *ret_spans) {
+    for (uint32_t i = 0; i < w->nspans; i++) {
+        ret_spans[i] = w->spans[i];
+        uint32_t segment = w->spans[i].segment;
+        int r = segment ? name_segment(s, w->segments[segment - 1], &ret_spans[i].segment) : 0;
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int piso_writer_add_segment(piso_writer *w, piso_segment *segment, uint64_t offset, uint64_t length) {
+    if (offset > segment->size || length > segment->size - offset || length == 0)
+        return -EINVAL;
+    if (w->error)
+        return w->error;
+    if (w->nsegments == w->segment_capacity) {
+        uint32_t capacity = w->segment_capacity ? w->segment_capacity * 2 : 4;
+        piso_segment **segments = reallocarray(w->segments, capacity, sizeof(piso_segment *));
+        if (!segments)
+            return w->error = -ENOMEM;
+        w->segments = segments;
+        w->segment_capacity = capacity;
+    }
+    piso_span span = {.segment = w->nsegments + 1, .offset = offset, .length = length};
+    int index = piso_writer_add_span(w, &span);
+    if (index >= 0)
+        w->segments[w->nsegments++] = piso_segment_ref(segment);
+    return index;
+}
+
+void piso__writer_drop_segments(piso_writer *w) {
+    while (w->nsegments)
+        piso_segment_unref(w->segments[--w->nsegments]);
+}
+
+void piso_session_retire(piso_session *s, piso_segment *segment) {
+    if (piso__session_check(s) != 0)
+        return;
+    piso__session_lock(s);
+    uint32_t number = segment->index < s->number_capacity ? s->numbers[segment->index].given : 0;
+    if (number) {
+        s->numbers[segment->index].given = 0;
+        s->given[number].retired = true;
+        piso__frame frame = {.type = PISO__FRAME_RETIRE, .method = number};
+        piso__session_send(s, &frame, NULL, NULL, 0);
+    }
+    piso__session_unlock(s);
+}
+
+void piso_session_share(piso_session *s, bool allowed) {
+    piso__session_lock(s);
+    s->may_share = allowed;
+    piso__session_unlock(s);
+}
+
+/* ---- in ---- */
+
+int piso__session_attached_by_peer(piso_session *s, uint32_t number) {
+    attachment packet;
+    int fd;
+    if (!s->may_share || number == 0 || number > MAX_SEGMENTS)
+        return PISO_EPROTO;
+    /* it was put into the socket before the frame into the ring */
+    int r = piso__receive_fds(s->channel->socket_fd, &packet, sizeof packet, &fd, 1, true);
+    if (r < 0)
+        return r == -ENOMEM ? r : PISO_EPROTO;
+    piso_segment *segment;
+    void *array = s->taken;
+    if (packet.number != number || packet.zero || (number < s->taken_capacity && s->taken[number])) {
+        piso__fd_close(fd);
+        return PISO_EPROTO;
+    }
+    r = grow(&array, &s->taken_capacity, number, sizeof *s->taken);
+    s->taken = array;
+    if (r < 0)
+        piso__fd_close(fd);
+    else
+        r = piso__segment_adopt(fd, packet.size, &segment);
+    if (r < 0)
+        return r;
+    s->taken[number] = segment;
+    s->stats.segments++;
+    piso__numbers *numbers = numbers_of(s, segment);
+    if (!numbers)
+        return -ENOMEM;
+    numbers->taken = number;
+    piso__frame frame = {.type = PISO__FRAME_ATTACHED, .method = number};
+    return piso__session_send(s, &frame, NULL, NULL, 0);
+}
+
+int piso__session_attach_done(piso_session *s, uint32_t number) {
+    if (number >= s->given_capacity || !s->given[number].segment || s->given[number].attached ||
+        s->attach_credit == PISO__ATTACH_CREDIT)
+        return PISO_EPROTO;
+    s->given[number].attached = true;
+    s->attach_credit++;
+    piso__session_flush_queue(s);
+    return 0;
+}
+
+int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment **ret_segment) {
+    piso_segment *segment = number < s->taken_capacity ? s->taken[number] : NULL;
+    if (!segment)
+        return PISO_EPROTO;
+    s->taken[number] = NULL;
+    s->stats.segments--;
+    if (s->numbers[segment->index].taken == number) /* the same memory may have come under two */
+        s->numbers[segment->index].taken = 0;
+    piso__frame frame = {.type = PISO__FRAME_RETIRED, .method = number};
+    int r = piso__session_send(s, &frame, NULL, NULL, 0);
+    *ret_segment = segment;
+    return r;
+}
+
+int piso__session_retire_done(piso_session *s, uint32_t number) {
+    if (number >= s->given_capacity || !s->given[number].retired)
+        return PISO_EPROTO;
+    piso_segment_unref(s->given[number].segment);
+    s->given[number] = (piso__given){.segment = NULL};
+    s->stats.segments--;
+    if (number < s->lowest_free)
+        s->lowest_free = number;
+    return 0;
+}
+
+piso_segment *piso__session_find_segment(piso_session *s, const piso_span *span, bool *ret_ours) {
+    bool ours = span->segment & PISO__SEGMENT_YOURS; /* said by the peer */
+    uint32_t number = span->segment & ~PISO__SEGMENT_YOURS;
+    piso_segment *segment = NULL;
+    if (ours)
+        segment = number < s->given_capacity ? s->given[number].segment : NULL;
+    else
+        segment = number < s->taken_capacity ? s->taken[number] : NULL;
+    if (!segment || span->generation || span->length == 0 || span->offset > segment->size ||
+        span->length > segment->size - span->offset)
+        return NULL;
+    *ret_ours = ours;
+    return piso_segment_ref(segment);
+}
+
+piso_segment *piso_event_take_segment(piso_event *event, uint32_t index, piso_span *ret_span, bool *ret_ours) {
+    if (index >= event->nspans || !event->segments[index])
+        return NULL;
+    piso_segment *segment = event->segments[index];
+    event->segments[index] = NULL;
+    *ret_span = event->spans[index];
+    *ret_ours = ret_span->generation != 0;
+    return segment;
+}
+
+void piso__session_drop_segments(piso_session *s) {
+    for (uint32_t i = 0; i < s->given_capacity; i++)
+        piso_segment_unref(s->given[i].segment);
+    for (uint32_t i = 0; i < s->taken_capacity; i++)
+        piso_segment_unref(s->taken[i]);
+    free(s->given);
+    free(s->taken);
+    free(s->numbers);
+    s->given = NULL;
+    s->taken = NULL;
+    s->numbers = NULL;
+    s->given_capacity = s->taken_capacity = s->number_capacity = s->lowest_free = 0;
+    s->stats.segments = 0;
+}

@@ -1,0 +1,340 @@
+/* test_session_segments.c - memory that is shared by descriptor: it crosses once, is recognised when it comes back, and
+ * its numbers live until both sides have let go; a peer that lies about it loses the session. */
+#include "session_tools.h"
+
+static ends open_sharing_pair(void) {
+    ends e = open_pair();
+    piso_session_share(e.host, true);
+    return e;
+}
+
+static piso_segment *new_segment(uint64_t size) {
+    piso_segment *segment;
+    assert_int_equal(piso_segment_create(size, &segment), 0);
+    return segment;
+}
+
+/* send_segment: a message with one span of the segment. */
+static void send_segment(piso_session *s, piso_segment *segment, uint64_t offset, uint64_t length) {
+    piso_writer w;
+    piso_writer_init(&w);
+    piso_write_nil(&w);
+    assert_int_equal(piso_writer_add_segment(&w, segment, offset, length), 0);
+    assert_int_equal(piso_session_call(s, NULL, 0, 0, PISO_CALL_NO_REPLY, PISO_NO_DEADLINE, &w), 0);
+    assert_int_equal(w.nsegments, 0);
+    piso_writer_fini(&w);
+}
+
+/* take_segment: the segment of the next request. */
+static piso_segment *take_segment(piso_session *s, piso_span *ret_span, bool *ret_ours) {
+    piso_event event;
+    take(s, PISO_EVENT_REQUEST, &event);
+    assert_int_equal(event.nspans, 1);
+    piso_span span;
+    assert_null(piso_event_take_span(&event, 0, &span)); /* it is not in the arena */
+    piso_segment *segment = piso_event_take_segment(&event, 0, ret_span, ret_ours);
+    assert_non_null(segment);
+    assert_null(piso_event_take_segment(&event, 0, &span, ret_ours));
+    piso_event_fini(&event);
+    return segment;
+}
+
+static void settle(ends *e) {
+    expect_nothing(e->host);
+    expect_nothing(e->child);
+    expect_nothing(e->host);
+}
+
+static void it_crosses_once_and_comes_back(void **state) {
+    (void)state;
+    ends e = open_sharing_pair();
+    piso_segment *segment = new_segment(8192);
+    piso_span span;
+    bool ours;
+    for (int i = 0; i < 3; i++) {
+        send_segment(e.host, segment, 64, 100);
+        piso_segment *there = take_segment(e.child, &span, &ours);
+        assert_false(ours);
+        assert_int_equal(span.offset, 64);
+        assert_int_equal(span.length, 100);
+        assert_int_equal(piso_segment_size(there), 8192);
+        send_segment(e.child, there, 0, 8192);
+        piso_segment_unref(there);
+        piso_segment *back = take_segment(e.host, &span, &ours);
+        assert_true(ours);
+        assert_ptr_equal(back, segment);
+        piso_segment_unref(back);
+    }
+    assert_int_equal(stats_of(e.host).segments, 1);
+    assert_int_equal(stats_of(e.child).segments, 1);
+    piso_segment_unref(segment);
+    close_pair(&e);
+}
+
+static void a_retired_number_is_free_again(void **state) {
+    (void)state;
+    ends e = open_sharing_pair();
+    int fds = count_fds();
+    piso_span span;
+    bool ours;
+    for (int i = 0; i < 1000; i++) {
+        piso_segment *segment = new_segment(1);
+        send_segment(e.host, segment, 0, 1);
+        piso_segment_unref(take_segment(e.child, &span, &ours));
+        piso_session_retire(e.host, segment);
+        piso_segment_unref(segment);
+        piso_event event;
+        take(e.child, PISO_EVENT_RETIRED, &event);
+        assert_non_null(event.segment);
+        piso_event_fini(&event);
+        settle(&e);
+    }
+    assert_true(e.host->given_capacity <= 16);
+    assert_int_equal(stats_of(e.host).segments, 0);
+    assert_int_equal(stats_of(e.child).segments, 0);
+    assert_int_equal(count_fds(), fds);
+    close_pair(&e);
+}
+
+/* What the child sent before it heard of the end still names the segment. */
+static void a_number_outlives_what_is_under_way(void **state) {
+    (void)state;
+    ends e = open_sharing_pair();
+    piso_segment *segment = new_segment(100), *first = segment;
+    piso_span span;
+    bool ours;
+    send_segment(e.host, segment, 0, 100);
+    piso_segment *there = take_segment(e.child, &span, &ours);
+    piso_session_retire(e.host, segment);
+    segment = piso_segment_unref(segment);
+    send_segment(e.child, there, 0, 100); /* the retirement has not been read */
+    piso_segment *back = take_segment(e.host, &span, &ours);
+    assert_ptr_equal(back, first);
+    send_segment(e.host, back, 1, 2); /* under a new number */
+    piso_event event;
+    take(e.child, PISO_EVENT_RETIRED, &event);
+    piso_event_fini(&event);
+    piso_segment *again = take_segment(e.child, &span, &ours);
+    assert_ptr_equal(again, there);
+    assert_int_equal(span.offset, 1);
+    settle(&e);
+    assert_int_equal(stats_of(e.host).segments, 1);
+    piso_segment_unref(there);
+    piso_segment_unref(again);
+    piso_segment_unref(back);
+    close_pair(&e);
+}
+
+/* More descriptors than a socket holds, with nobody reading: they wait, in order. */
+static void a_flood_waits_in_order(void **state) {
+    (void)state;
+    enum { COUNT = 1000 };
+    ends e = open_sharing_pair();
+    piso_span span;
+    bool ours;
+    for (int i = 0; i < COUNT; i++) {
+        piso_segment *segment = new_segment((uint64_t)i + 1);
+        send_segment(e.host, segment, (uint64_t)i, 1);
+        piso_segment_unref(segment);
+    }
+    assert_false(piso_session_ready(e.host)); /* nothing to do before the peer has answered */
+    for (int i = 0; i < COUNT; i++) {
+        while (!piso_session_ready(e.child))
+            expect_nothing(e.host);
+        piso_event event;
+        if (piso_session_next(e.child, &event) == 0) {
+            i--;
+            expect_nothing(e.host);
+            continue;
+        }
+        piso_segment *there = piso_event_take_segment(&event, 0, &span, &ours);
+        assert_int_equal(span.offset, i);
+        assert_int_equal(piso_segment_size(there), i + 1);
+        piso_segment_unref(there);
+        piso_event_fini(&event);
+    }
+    close_pair(&e);
+}
+
+static void both_sides_share_with_each_other(void **state) {
+    (void)state;
+    ends e = open_sharing_pair();
+    piso_segment *a = new_segment(10), *b = new_segment(20);
+    piso_span span;
+    bool ours;
+    send_segment(e.host, a, 0, 10);
+    send_segment(e.child, b, 0, 20);
+    piso_segment *a2 = take_segment(e.child, &span, &ours), *b2 = take_segment(e.host, &span, &ours);
+    assert_false(ours);
+    assert_ptr_equal(a2, a);
+    assert_ptr_equal(b2, b);
+    piso_session_retire(e.child, a2); /* not the child's to retire: nothing happens */
+    settle(&e);
+    assert_int_equal(stats_of(e.host).segments, 2);
+    piso_segment_unref(a2);
+    piso_segment_unref(b2);
+    piso_segment_unref(a);
+    piso_segment_unref(b);
+    close_pair(&e);
+}
+
+static void a_failed_call_keeps_nothing(void **state) {
+    (void)state;
+    ends e = open_sharing_pair();
+    int fds = count_fds();
+    piso_segment *segment = new_segment(10);
+    piso_writer w;
+    piso_writer_init(&w);
+    assert_int_equal(piso_writer_add_segment(&w, segment, 5, 6), -EINVAL);
+    assert_int_equal(piso_writer_add_segment(&w, segment, 11, 1), -EINVAL);
+    assert_int_equal(piso_writer_add_segment(&w, segment, 0, 10), 0);
+    piso_session_close(e.host);
+    assert_int_equal(piso_session_call(e.host, NULL, 0, 0, PISO_CALL_NO_REPLY, PISO_NO_DEADLINE, &w), PISO_ECLOSED);
+    piso_session_discard_spans(e.host, &w);
+    piso_writer_fini(&w);
+    piso_segment_unref(segment);
+    assert_int_equal(count_fds(), fds);
+    close_pair(&e);
+}
+
+static void an_ended_session_lets_go(void **state) {
+    (void)state;
+    int fds = count_fds();
+    ends e = open_sharing_pair();
+    for (int i = 0; i < 100; i++) {
+        piso_segment *segment = new_segment(10);
+        send_segment(i & 1 ? e.host : e.child, segment, 0, 10);
+        piso_segment_unref(segment);
+    }
+    close_pair(&e);
+    assert_int_equal(count_fds(), fds);
+}
+
+/* ---- lies ---- */
+
+static void send_frame(piso_session *s, piso__frame_type type, uint32_t number) {
+    piso__frame frame = {.type = type, .method = number};
+    piso__session_lock(s);
+    assert_int_equal(piso__session_send(s, &frame, NULL, NULL, 0), 0);
+    piso__session_unlock(s);
+}
+
+static void unasked_descriptors_end_the_session(void **state) {
+    (void)state;
+    ends e = open_pair();
+    piso_segment *segment = new_segment(10);
+    send_segment(e.child, segment, 0, 10);
+    expect_end(e.host, PISO_EPROTO);
+    piso_segment_unref(segment);
+    close_pair(&e);
+}
+
+static void frames_out_of_turn_end_the_session(void **state) {
+    (void)state;
+    static const struct {
+        piso__frame_type type;
+        uint32_t number;
+    } lies[] = {
+        {PISO__FRAME_ATTACH, 1},   {PISO__FRAME_ATTACH, 0},   {PISO__FRAME_ATTACH, UINT32_MAX},
+        {PISO__FRAME_ATTACHED, 0}, {PISO__FRAME_ATTACHED, 1}, {PISO__FRAME_ATTACHED, UINT32_MAX},
+        {PISO__FRAME_RETIRE, 0},   {PISO__FRAME_RETIRE, 1},   {PISO__FRAME_RETIRE, UINT32_MAX},
+        {PISO__FRAME_RETIRED, 0},  {PISO__FRAME_RETIRED, 1},  {PISO__FRAME_RETIRED, UINT32_MAX},
+    };
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        ends e = open_sharing_pair();
+        send_frame(e.child, lies[i].type, lies[i].number);
+        expect_end(e.host, PISO_EPROTO);
+        close_pair(&e);
+    }
+}
+
+static void a_second_acknowledgement_ends_the_session(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        ends e = open_sharing_pair();
+        piso_segment *segment = new_segment(10);
+        send_segment(e.host, segment, 0, 10);
+        piso_span span;
+        bool ours;
+        piso_segment_unref(take_segment(e.child, &span, &ours));
+        expect_nothing(e.host);
+        send_frame(e.child, i ? PISO__FRAME_ATTACHED : PISO__FRAME_RETIRED, 1);
+        expect_end(e.host, PISO_EPROTO);
+        piso_segment_unref(segment);
+        close_pair(&e);
+    }
+}
+
+/* send_span: a call whose span is as given, whatever it is. */
+static void send_span(piso_session *s, piso_span span) {
+    piso__frame frame = {.type = PISO__FRAME_CALL, .flags = PISO_CALL_NO_REPLY, .nspans = 1};
+    piso__session_lock(s);
+    assert_int_equal(piso__session_send(s, &frame, &span, "\xc0", 1), 0);
+    piso__session_unlock(s);
+}
+
+static void spans_outside_of_a_segment_end_the_session(void **state) {
+    (void)state;
+    const piso_span lies[] = {
+        {.segment = 2, .length = 1},
+        {.segment = 1, .length = 0},
+        {.segment = 1, .length = 101},
+        {.segment = 1, .offset = 100, .length = 1},
+        {.segment = 1, .offset = UINT64_MAX, .length = 2},
+        {.segment = 1, .offset = 1, .length = UINT64_MAX},
+        {.segment = 1, .generation = 1, .length = 1},
+        {.segment = 1 | PISO__SEGMENT_YOURS, .length = 1},
+        {.segment = PISO__SEGMENT_YOURS, .length = 1},
+        {.segment = UINT32_MAX, .length = 1},
+    };
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        ends e = open_sharing_pair();
+        piso_segment *segment = new_segment(100);
+        send_segment(e.child, segment, 0, 100);
+        piso_span span;
+        bool ours;
+        piso_segment_unref(take_segment(e.host, &span, &ours));
+        send_span(e.child, lies[i]);
+        expect_end(e.host, PISO_EPROTO);
+        piso_segment_unref(segment);
+        close_pair(&e);
+    }
+}
+
+static void packets_that_are_no_attachments_end_the_session(void **state) {
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        ends e = open_sharing_pair();
+        int fds = count_fds();
+        struct {
+            uint32_t number, zero;
+            uint64_t size;
+        } packet = {i == 0 ? 2 : 1, i == 1, i == 2 ? 11 : 10};
+        piso_segment *segment = new_segment(10);
+        int fd = i == 3 ? e.child->channel->socket_fd : piso_segment_fd(segment);
+        assert_int_equal(piso__send_fds(e.child->channel->socket_fd, &packet, sizeof packet, &fd, 1), 0);
+        send_frame(e.child, PISO__FRAME_ATTACH, 1);
+        expect_end(e.host, PISO_EPROTO);
+        piso_segment_unref(segment);
+        assert_int_equal(count_fds(), fds);
+        close_pair(&e);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(it_crosses_once_and_comes_back),
+        cmocka_unit_test(a_retired_number_is_free_again),
+        cmocka_unit_test(a_number_outlives_what_is_under_way),
+        cmocka_unit_test(a_flood_waits_in_order),
+        cmocka_unit_test(both_sides_share_with_each_other),
+        cmocka_unit_test(a_failed_call_keeps_nothing),
+        cmocka_unit_test(an_ended_session_lets_go),
+        cmocka_unit_test(unasked_descriptors_end_the_session),
+        cmocka_unit_test(frames_out_of_turn_end_the_session),
+        cmocka_unit_test(a_second_acknowledgement_ends_the_session),
+        cmocka_unit_test(spans_outside_of_a_segment_end_the_session),
+        cmocka_unit_test(packets_that_are_no_attachments_end_the_session),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
