@@ -39,7 +39,7 @@ class Operation:
     """What a row measures, and the same without leaving the process."""
 
     sample: Sampler
-    sample_local: Sampler
+    sample_local: Sampler | None = None
     collect: Callable[[], Awaitable[Any]] | None = None
     """Collects garbage on the other side."""
     memory: Callable[[], dict[str, Any]] | None = None
@@ -193,7 +193,8 @@ class BenchmarkRunner:
                 gc.collect()
                 result.memory[moment] = operation.memory()
 
-        result.local_ns = await self._sample(operation.sample_local, self.max_seconds)
+        if operation.sample_local:
+            result.local_ns = await self._sample(operation.sample_local, self.max_seconds)
         gc.collect()
         if operation.collect:
             await operation.collect()

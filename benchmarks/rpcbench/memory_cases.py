@@ -101,11 +101,8 @@ class MemorySuite:
 
     def check(self, configuration: Configuration, sharing_obstacle: str) -> None:
         """Raise if the configuration cannot run at all."""
-        torch = tensors.installed_torch() if configuration.device else None
-        if configuration.device and torch is None:
-            raise Obstacle("torch is not installed")
-        if configuration.device == "gpu" and not torch.cuda.is_available():
-            raise Obstacle(f"no CUDA device is available to torch {torch.__version__}")
+        if configuration.device and (missing := tensors.missing(configuration.device)):
+            raise Obstacle(missing)
         if configuration.share_torch and sharing_obstacle:
             raise Obstacle(sharing_obstacle)
 

@@ -68,6 +68,16 @@ def installed_torch() -> Any:
     return torch
 
 
+def missing(device: str) -> str:
+    """What is needed for tensors of the device and not there; empty if all is there."""
+    torch = installed_torch()
+    if torch is None:
+        return "torch is not installed"
+    if device == "gpu" and not torch.cuda.is_available():
+        return f"no CUDA device is available to torch {torch.__version__}"
+    return ""
+
+
 def bytes_of(shape: tuple[int, ...]) -> int:
     """The size of a float32 tensor."""
     return math.prod(shape) * ITEM_BYTES
@@ -85,15 +95,12 @@ def memory_needed(shape: tuple[int, ...], device: str, *, shared: bool) -> int:
 
 async def _obstacle(shape: tuple[int, ...], device: str, max_bytes: float, fleet: Fleet) -> str:
     """Why the row cannot run now; empty if it can, or if trying will tell better."""
-    torch = installed_torch()
-    if torch is None:
-        return "torch is not installed"
-    if device == "gpu" and not torch.cuda.is_available():
-        return f"no CUDA device is available to torch {torch.__version__}"
+    if obstacle := missing(device):
+        return obstacle
     if bytes_of(shape) > max_bytes:
         return f"larger than --max-tensor-mb {max_bytes / 1e6:g}"
     try:
-        await fleet.main.echo(torch.zeros(1, device=DEVICES[device]))
+        await fleet.main.echo(installed_torch().zeros(1, device=DEVICES[device]))
     except TypeError:
         return "this version cannot send tensors"
     except Exception:
