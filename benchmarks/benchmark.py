@@ -21,7 +21,7 @@ from rpcbench.harness import BenchmarkRunner, Status, reason
 from rpcbench.report import Report, render
 
 FULL, QUICK = (5, 1000), (2, 100)  # runs of warm-up, runs that count
-CALL_TIMEOUT = 30.0
+CALL_TIMEOUT, START_TIMEOUT = 30.0, 300.0
 MODES = {"both": ["standard", "shared"], "standard": ["standard"], "shared": ["shared"]}
 NO_SHARING = "share_torch=True is refused, so rows ran with share_torch=False (_standard) only:\n  "
 
@@ -94,7 +94,7 @@ async def run_configuration(
 async def _attempt_start(fleet: Fleet) -> str:
     """Start the fleet afresh; returns why rows that follow cannot run, or nothing."""
     try:
-        await asyncio.wait_for(fleet.replace(), 10 * fleet.timeout)
+        await asyncio.wait_for(fleet.replace(), START_TIMEOUT)
     except Exception as error:
         return f"extension was stopped: {reason(error)}"
     return ""

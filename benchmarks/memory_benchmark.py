@@ -18,7 +18,16 @@ from typing import Any
 from rpcbench import machine, memory_report, tensors
 from rpcbench.fleet import sharing_obstacle
 from rpcbench.harness import reason
-from rpcbench.memory_cases import BARE, CONFIGURATIONS, MB, Configuration, Found, MemorySuite, Obstacle
+from rpcbench.memory_cases import (
+    BARE,
+    CONFIGURATIONS,
+    MB,
+    TIME_LIMIT,
+    Configuration,
+    Found,
+    MemorySuite,
+    Obstacle,
+)
 
 COUNTS = [1, 5, 10, 25, 50, 100]
 LARGE_EXTENSIONS = 5
@@ -108,7 +117,7 @@ async def _attempt(found: Found, name: str, measure: Callable[..., Awaitable[Any
     """What it measures, or None when it did not; why is then in `found`."""
     print(name, file=sys.stderr, flush=True)
     try:
-        return await measure(*arguments)
+        return await asyncio.wait_for(measure(*arguments), TIME_LIMIT)
     except Obstacle as obstacle:
         found.skipped.append((name, str(obstacle)))
     except Exception as error:

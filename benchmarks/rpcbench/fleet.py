@@ -22,7 +22,7 @@ class Fleet:
         names: Sequence[str] = (MAIN, OTHER),
         *,
         share_torch: bool = False,
-        timeout: float = 30.0,
+        timeout: float | None = 30.0,
     ) -> None:
         self.names = names
         self.manager = ExtensionManager(BenchmarkExtension, {"venv_root_path": str(venv_root)})
