@@ -24,6 +24,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import benchmark  # noqa: E402
+import simple_benchmark  # noqa: E402
 from rpcbench import machine, tensors, yardsticks  # noqa: E402
 from rpcbench.cases import CASES, SMALL, TENSOR, Case, small_int  # noqa: E402
 from rpcbench.fleet import MAIN, Fleet, sharing_obstacle  # noqa: E402
@@ -509,6 +510,34 @@ def test_wrong_options_are_refused(arguments: list[str], capsys: pytest.CaptureF
         benchmark.parse(arguments)
     assert stopped.value.code == 2
     assert arguments[0] in capsys.readouterr().err
+
+
+def test_quick_benchmark_on_the_examples(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the example whose environment has to be installed."""
+    without = [each for each in simple_benchmark.examples() if "dependencies" not in each.configuration]
+    missing = simple_benchmark.Example("no/such", [simple_benchmark.examples()[0].rows[0]], {})
+    monkeypatch.setattr(simple_benchmark, "examples", lambda: [*without, missing])
+    monkeypatch.setattr(simple_benchmark, "RUNS", 3)
+    assert simple_benchmark.main([]) == 0
+    text = capsys.readouterr().out
+    print("\n" + text)
+    rows = table("Successful Benchmarks:\n" + text, "Successful Benchmarks")
+    assert {"small_int", "small_string", "text_4kb", "text_4kb_sync", "singleton"} <= set(rows)
+    assert {cells[-1] for cells in rows.values()} == {"3"}
+    skipped = table(text, "Skipped Tests")
+    assert skipped.pop("small_int")[0].startswith("such does not start: ")
+    sizes = [
+        name for name in tensors.row_names(gpu=True) if not name.startswith(simple_benchmark.LARGE_TENSORS)
+    ]
+    found = {re.sub("_(standard|shared)$", "", row) for row in [*rows, *skipped] if "_tensor_" in row}
+    assert found == sizes
+
+
+def test_quick_benchmark_has_large_tensors_on_request() -> None:
+    names = [row.name for row in simple_benchmark.tensor_example(shared=True, large=True).rows]
+    assert names == [f"{name}_shared" for name in tensors.row_names(gpu=True)]
 
 
 @pytest.mark.parametrize(

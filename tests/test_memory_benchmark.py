@@ -135,16 +135,21 @@ def test_tensors(configuration: Configuration, tmp_path: Path) -> None:
     if obstacle := sharing_obstacle(tmp_path) if configuration.share_torch else "":
         pytest.skip(obstacle)
     suite = MemorySuite(tmp_path)
-    row = asyncio.run(suite.scale(configuration, 2))
-    if row.obstacle:
-        pytest.skip(row.obstacle)
-    assert row.shared == ("Yes" if configuration.share_torch else "No")
-    large = asyncio.run(suite.large(configuration, 2, 32 * MB))
-    assert large.shared == row.shared
+    row = asyncio.run(suite.large(configuration, 2, 32 * MB))
     if configuration.share_torch:
-        assert large.sent.pss < 16 * MB
+        assert row.shared == "Yes"
+        assert row.sent.pss < 16 * MB
     else:
-        assert large.sent.pss >= 60 * MB
+        assert row.shared == "No"
+        assert row.sent.pss >= 60 * MB
+
+
+@needs_torch
+def test_a_small_tensor_to_each_extension(tmp_path: Path) -> None:
+    row = asyncio.run(MemorySuite(tmp_path).scale(NO_SHARE, 1))
+    assert (row.shared, row.obstacle, row.vram) == ("No", "", 0)
+    assert row.tensor
+    assert row.tensor.pss >= MB // 2
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,18 +196,20 @@ def test_tables_look_as_specified() -> None:
 # ---- the program ----
 
 
-def test_program(tmp_path: Path) -> None:
+def test_program_without_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("matplotlib")
+    monkeypatch.setattr(tensors, "installed_torch", lambda: None)
     file, drawing = tmp_path / "memory.json", tmp_path / "memory.svg"
-    command = [sys.executable, str(BENCHMARKS / "memory_benchmark.py"), "--counts", "1,2", "--small-only"]
-    command += ["--json", str(file), "--plot", str(drawing)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
-    print("\n" + done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "BARE Results:" in done.stdout
+    arguments = ["--counts", "1,2", "--json", str(file), "--plot", str(drawing)]
+    assert memory_benchmark.main(arguments) == 0
+    text = capsys.readouterr().out
+    assert "\nBARE Results:\n" in text
     found = json.loads(file.read_text())
     assert [row["extensions"] for row in found["scaling"]["BARE"]] == [1, 2]
-    assert found["large"] == []
+    assert found["skipped"] == [[each.title, "torch is not installed"] for each in CONFIGURATIONS[1:]]
+    assert found["large"] == found["failed"] == []
     assert "<svg" in drawing.read_text()
 
 
