@@ -60,6 +60,8 @@ int core_aio_visit(core_state *state, visitproc visit, void *arg) {
     Py_VISIT(a->unregister_task);
     Py_VISIT(a->task_type);
     Py_VISIT(a->cancelled_error);
+    Py_VISIT(a->invalid_state_error);
+    Py_VISIT(a->gather_code);
     Py_VISIT(a->service_loop);
     Py_VISIT(a->session_variable);
     Py_VISIT(a->link_type);
@@ -81,6 +83,8 @@ void core_aio_clear(core_state *state) {
         &a->unregister_task,
         &a->task_type,
         &a->cancelled_error,
+        &a->invalid_state_error,
+        &a->gather_code,
         &a->service_loop,
         &a->session_variable,
         &a->call_soon,
@@ -124,6 +128,17 @@ static int load_current_task(core_async_state *a, PyObject *tasks) {
 #endif
 }
 
+/* load_gather: the code of asyncio.gather, unless somebody has put something else in its place. */
+static int load_gather(core_async_state *a, PyObject *tasks) {
+    PyObject *gather;
+    if (attribute(tasks, "gather", &gather) < 0)
+        return -1;
+    if (PyFunction_Check(gather))
+        a->gather_code = Py_NewRef(PyFunction_GET_CODE(gather));
+    Py_DECREF(gather);
+    return 0;
+}
+
 int core_aio_load(core_state *state) {
     core_async_state *a = state->async;
     if (a->loaded)
@@ -136,8 +151,9 @@ int core_aio_load(core_state *state) {
         load_current_task(a, tasks) == 0 && attribute(tasks, "_register_task", &a->register_task) == 0 &&
         attribute(tasks, "_unregister_task", &a->unregister_task) == 0 &&
         attribute(tasks, "Task", &a->task_type) == 0 &&
-        attribute(exceptions, "CancelledError", &a->cancelled_error) == 0)
-        r = 0;
+        attribute(exceptions, "CancelledError", &a->cancelled_error) == 0 &&
+        attribute(exceptions, "InvalidStateError", &a->invalid_state_error) == 0)
+        r = load_gather(a, tasks);
     a->loaded = r == 0;
     Py_XDECREF(tasks);
     Py_XDECREF(events);

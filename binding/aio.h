@@ -11,7 +11,8 @@ struct core_async_state {
     PyObject *current_tasks;    /* dict: loop -> task, until 3.13; or NULL, and then: */
     PyObject *swap_task;        /* asyncio.tasks._swap_current_task */
     PyObject *register_task, *unregister_task;
-    PyObject *task_type, *cancelled_error;
+    PyObject *task_type, *cancelled_error, *invalid_state_error;
+    PyObject *gather_code;      /* of asyncio.gather; NULL: something else stands there */
     PyObject *service_loop;     /* event loop of the service thread, or NULL */
     int service_pid;            /* process that started it */
     PyObject *session_variable; /* ContextVar behind current_session() */

@@ -54,7 +54,7 @@ void core_arrays_clear(core_convert_state *c) {
     Py_CLEAR(c->spec_dtypes);
 }
 
-static int numpy_needed(core_decoder *d) {
+int core_numpy_needed(core_decoder *d) {
     if (numpy_load(d->codec->state, true) > 0)
         return 0;
     if (PyErr_ExceptionMatches(PyExc_ImportError)) {
@@ -92,8 +92,22 @@ static int is_readonly(PyObject *array) {
     return r;
 }
 
-/* write_array: [dtype, shape, flags, data] of contiguous memory. */
-static int write_array(core_encoder *e, PyObject *spec, const array_interface *a, int flags) {
+/* owner_of: the object that the array's memory lies in, borrowed, if this message is the last to see the memory: the
+ * array has no other reference, nor has any array between it and the owner, nor the owner. Else NULL, never an error.*/
+static PyObject *owner_of(core_encoder *e, PyObject *array) {
+    if (!e->references || !core_is_last(array, e->references))
+        return NULL;
+    PyObject *owner = PyObject_GetAttrString(array, "base");
+    while (owner && (PyObject *)Py_TYPE(owner) == e->codec->state->convert->ndarray && core_is_last(owner, 2))
+        Py_SETREF(owner, PyObject_GetAttrString(owner, "base"));
+    PyErr_Clear(); /* an array without base has no owner */
+    bool last = owner && core_is_last(owner, 2);
+    Py_XDECREF(owner);
+    return last ? owner : NULL;
+}
+
+/* write_array: [dtype, shape, flags, data] of contiguous memory in `owner`. */
+static int write_array(core_encoder *e, PyObject *spec, PyObject *owner, const array_interface *a, int flags) {
     size_t size = (size_t)a->itemsize;
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_ARRAY);
     piso_write_array(e->w, 4);
@@ -104,20 +118,21 @@ static int write_array(core_encoder *e, PyObject *spec, const array_interface *a
         size *= (size_t)a->shape[i];
     }
     piso_write_int(e->w, flags);
-    int r = core_encode_data(e, a->data, size);
+    int r = core_encode_owned(e, owner, a->data, size);
     piso_write_ext_end(e->w, mark);
     return r;
 }
 
 /* encode_array: `flags` are those of the array that this one may be a copy of. */
 static int encode_array(core_encoder *e, PyObject *array, PyObject *spec, int flags) {
+    PyObject *owner = owner_of(e, array); /* asked before the capsule refers to the array too */
     PyObject *capsule = PyObject_GetAttrString(array, "__array_struct__");
     const array_interface *a = capsule ? PyCapsule_GetPointer(capsule, NULL) : NULL;
     int r = -1;
     if (a && is_contiguous(a, false)) {
-        r = write_array(e, spec, a, flags);
+        r = write_array(e, spec, owner, a, flags);
     } else if (a && is_contiguous(a, true)) {
-        r = write_array(e, spec, a, flags | FORTRAN);
+        r = write_array(e, spec, owner, a, flags | FORTRAN);
     } else if (a) { /* strides of any other kind: a C-ordered copy */
         PyObject *copy = PyObject_CallMethod(array, "copy", "s", "C");
         r = copy ? encode_array(e, copy, spec, flags) : -1;
@@ -182,9 +197,10 @@ int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path) {
     if (!spec)
         return -1;
     int readonly = is_array ? is_readonly(value) : 0;
-    if (readonly < 0)
+    int shared = is_array && readonly >= 0 ? core_encode_shared_array(e, value, spec, readonly ? READONLY : 0) : 0;
+    if (readonly < 0 || shared < 0)
         r = -1;
-    else
+    else if (!shared)
         r = is_array ? encode_array(e, value, spec, readonly ? READONLY : 0) : encode_scalar(e, value, spec);
     Py_DECREF(spec);
     return r < 0 ? -1 : 1;
@@ -255,7 +271,7 @@ PyObject *core_decode_array(core_decoder *d, const piso_item *ext) {
     piso_reader r;
     piso_item flags;
     size_t size;
-    if (core_read_array(d, ext, 4, &r) < 0 || numpy_needed(d) < 0)
+    if (core_read_array(d, ext, 4, &r) < 0 || core_numpy_needed(d) < 0)
         return NULL;
     int64_t items;
     PyObject *dtype = core_dtype_from_spec(d, &r), *shape = dtype ? read_shape(d, &r, &items) : NULL;
@@ -286,7 +302,7 @@ static PyObject *scalar_from_bytes(core_decoder *d, PyObject *dtype, PyObject *b
 
 PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext) {
     piso_reader r;
-    if (core_read_array(d, ext, 2, &r) < 0 || numpy_needed(d) < 0)
+    if (core_read_array(d, ext, 2, &r) < 0 || core_numpy_needed(d) < 0)
         return NULL;
     PyObject *dtype = core_dtype_from_spec(d, &r), *data = dtype ? core_decode(d, &r) : NULL, *scalar = NULL;
     PyObject *kind = data ? PyObject_GetAttrString(dtype, "kind") : NULL;

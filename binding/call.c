@@ -79,7 +79,7 @@ PyObject *core_call_new(core_session *s, uint32_t object, uint32_t number, PyObj
     call->pending = (core_pending){.name = Py_NewRef(name), .timeout_ns = timeout_ns};
     call->session = (core_session *)Py_NewRef((PyObject *)s);
     call->awaited = call->closed = false;
-    call->future = NULL;
+    call->future = call->callbacks = NULL;
     call->link = NULL;
     if (core_send(s, &call->pending, object, number, args, nargs, kwnames) < 0) {
         call->pending.value = fetch_exception();
@@ -96,30 +96,52 @@ void core_call_freelist_clear(core_state *state) {
 
 /* ---- parking ---- */
 
-void core_call_unpark(core_call *call) {
-    if (!call->future)
+void core_call_park(core_call *call, core_link *link) {
+    if (call->link)
         return;
+    call->link = link;
+    call->next = link->parked;
+    call->previous_next = &link->parked;
+    if (call->next)
+        call->next->previous_next = &call->next;
+    link->parked = call;
+    link->gathered += call->callbacks != NULL;
+    Py_INCREF(call);
+    if (call->pending.call.deadline_ns != PISO_NO_DEADLINE)
+        core_link_watch_deadline(link, call->pending.call.deadline_ns);
+}
+
+void core_call_unpark(core_call *call) {
+    if (!call->link)
+        return;
+    call->link->gathered -= call->callbacks != NULL;
     *call->previous_next = call->next;
     if (call->next)
         call->next->previous_next = call->previous_next;
     call->next = NULL;
     call->link = NULL;
     Py_CLEAR(call->future);
+    Py_CLEAR(call->callbacks);
     Py_DECREF(call); /* the reference to itself */
 }
 
 void core_call_completed(core_call *call, core_pump_context *context) {
-    if (!call->future)
-        return;
     core_link *link = call->link;
-    PyObject *future = Py_NewRef(call->future);
+    if (!link)
+        return;
+    PyObject *future = Py_XNewRef(call->future), *callbacks = Py_XNewRef(call->callbacks);
     if (link == context->link)
         context->completed = true;
     Py_INCREF(link);
+    Py_INCREF(call);
     core_call_unpark(call);
-    core_link_wake_future(link, future);
+    if (callbacks)
+        core_link_call_back(link, call, callbacks);
+    if (future)
+        core_link_wake_future(link, future);
+    Py_DECREF(call);
     Py_DECREF(link);
-    Py_DECREF(future);
+    Py_XDECREF(future);
 }
 
 static bool finished(const core_call *call) {
@@ -147,15 +169,7 @@ static PySendResult park(core_call *call, PyObject **ret_value) {
         return PYGEN_ERROR;
     }
     call->future = future;
-    call->link = link;
-    call->next = link->parked;
-    call->previous_next = &link->parked;
-    if (call->next)
-        call->next->previous_next = &call->next;
-    link->parked = call;
-    Py_INCREF(call);
-    if (call->pending.call.deadline_ns != PISO_NO_DEADLINE)
-        core_link_watch_deadline(link, call->pending.call.deadline_ns);
+    core_call_park(call, link);
     if (finished(call)) { /* by another thread, while asyncio's code ran */
         core_call_unpark(call);
         return take(call, ret_value);
@@ -203,7 +217,7 @@ static PySendResult call_send_step(PyObject *self, PyObject *Py_UNUSED(value), P
     call->awaited = true;
     if (finished(call) || call->closed)
         return take(call, ret_value);
-    if (call->future) {
+    if (call->link) {
         PyErr_Format(PyExc_RuntimeError, "the call of %R is already being awaited", call->pending.name);
         return PYGEN_ERROR;
     }
@@ -279,14 +293,19 @@ static PyObject *call_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     Py_RETURN_NONE;
 }
 
-static PyObject *call_cancel(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+static PyObject *call_cancel(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"msg", NULL};
     core_call *call = (core_call *)self;
+    PyObject *message = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:cancel", names, &message))
+        return NULL;
     if (finished(call) || call->closed)
         Py_RETURN_FALSE;
     core_state *state = call->session->state;
     if (core_aio_load(state) < 0)
         return NULL;
-    PyObject *error = PyObject_CallNoArgs(state->async->cancelled_error);
+    PyObject *error_type = state->async->cancelled_error;
+    PyObject *error = message == Py_None ? PyObject_CallNoArgs(error_type) : PyObject_CallOneArg(error_type, message);
     if (!error)
         return NULL;
     piso_session_forget(call->session->session, &call->pending.call, true);
@@ -325,6 +344,7 @@ static void call_dealloc(PyObject *self) {
     Py_XDECREF(call->session);
     Py_XDECREF(call->pending.name);
     Py_XDECREF(call->pending.value);
+    Py_XDECREF(call->callbacks); /* they were not accepted */
     if (a->free_call_count < (int)(sizeof a->free_calls / sizeof *a->free_calls))
         a->free_calls[a->free_call_count++] = self;
     else
@@ -336,11 +356,25 @@ static PyMethodDef call_methods[] = {
     {"send", call_send, METH_O, "Take the next step, as coroutine.send does."},
     {"throw", call_throw, METH_VARARGS, "Give up waiting, ask for cancellation, raise."},
     {"close", call_close, METH_NOARGS, "Give up waiting and ask for cancellation."},
-    {"cancel", call_cancel, METH_NOARGS,
-     "cancel() -> bool\n\nAsk the other side to cancel the handler; a later await raises CancelledError."},
+    {"cancel", (PyCFunction)(void (*)(void))call_cancel, METH_VARARGS | METH_KEYWORDS,
+     "cancel(msg=None) -> bool\n\nAsk the other side to cancel the handler; a later await raises CancelledError."},
     {"done", call_done, METH_NOARGS, "done() -> bool\n\nWhether an await would return at once."},
+    {"get_loop", core_future_get_loop, METH_NOARGS, "The event loop that the call is awaited on."},
+    {"result", core_future_result, METH_NOARGS, "The result of a call that is done; raises its exception."},
+    {"exception", core_future_exception, METH_NOARGS, "The exception of a call that is done, or None."},
+    {"cancelled", core_future_cancelled, METH_NOARGS, "Whether it ended by cancellation."},
+    {"add_done_callback", (PyCFunction)(void (*)(void))core_future_add_done_callback, METH_FASTCALL | METH_KEYWORDS,
+     "Have the event loop call a function with this call once it is done."},
+    {"remove_done_callback", core_future_remove_done_callback, METH_O, "Take a callback back; returns how many."},
+    {"_make_cancelled_error", core_future_make_cancelled_error, METH_NOARGS, NULL},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "For type annotations."},
     {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef call_attributes[] = {
+    {"_asyncio_future_blocking", core_future_get_blocking, NULL, NULL, NULL},
+    {"_cancel_message", core_future_get_cancel_message, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot call_slots[] = {
@@ -351,6 +385,7 @@ static PyType_Slot call_slots[] = {
     {Py_tp_iternext, call_iternext},
     {Py_tp_repr, call_repr},
     {Py_tp_methods, call_methods},
+    {Py_tp_getset, call_attributes},
     {Py_tp_dealloc, call_dealloc},
     {0, NULL},
 };

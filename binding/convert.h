@@ -15,7 +15,8 @@ typedef struct core_codec {
     piso_session *session; /* buffers are allocated and leased here; NULL (tests): everything inline */
     PyObject *registry;    /* a Registry */
     bool share_torch;      /* tensors are shared, not copied */
-    PyObject *seen;        /* dict: segment -> dict: description -> tensor; NULL: none (tensors_in.c) */
+    bool share_numpy;      /* and arrays that lie in shared memory */
+    PyObject *seen;        /* dict: segment -> dict of what is kept over it; NULL: none (tensors_in.c) */
 } core_codec;
 
 int core_convert_init(PyObject *module, core_state *state);
@@ -26,7 +27,8 @@ void core_convert_clear(core_state *state);
  * the flags for piso_session_call (0 or PISO_CALL_KWARGS), or -1 with an exception. The vectorcall layout:
  * args[0..nargs) positional, then one value for each name. */
 int core_encode_call(core_codec *c, piso_writer *w, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
-/* core_encode_value: one value (a result). 0 or -1; `where` starts the path in the message ("result"). */
+/* core_encode_value: one value (a result). 0 or -1; `where` starts the path in the message ("result"). Received
+ * buffers in it that have no reference but the caller's one go back without a copy, and must not be looked at again. */
 int core_encode_value(core_codec *c, piso_writer *w, PyObject *value, const char *where);
 /* core_encode_exception: an exception with type name, args, notes, cause, context and formatted traceback.
  * Never fails for lack of convertible parts (args that cannot cross are sent as their repr); -1 only when out

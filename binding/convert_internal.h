@@ -55,12 +55,21 @@ typedef struct core_encoder {
     int depth;
     bool exceptions; /* exceptions may stand where values stand: in the arguments of an exception */
     int linked;      /* causes and contexts written so far */
+    int references;  /* to the value in hand, that are ours or its container's; 0: others may look at it later */
 } core_encoder;
 
 int core_encode(core_encoder *e, PyObject *value, const core_path *path);
 /* core_encode_data: bytes where bytes stand: in a shared buffer from PISO_BUFFER_THRESHOLD on while the message has
  * one left, else inline. */
 int core_encode_data(core_encoder *e, const void *data, size_t size);
+/* core_is_last: whether nobody but this message will see the value again: `references` are all that it has. */
+static inline bool core_is_last(PyObject *value, int references) {
+    Py_ssize_t weak = Py_TYPE(value)->tp_weaklistoffset;
+    return Py_REFCNT(value) == references && !(weak > 0 && *(PyObject **)((char *)value + weak));
+}
+/* core_encode_owned: the same for bytes that lie in `owner`, which nobody else can see: a received buffer that goes
+ * back to where it came from does so without a copy. `owner` may be NULL. */
+int core_encode_owned(core_encoder *e, PyObject *owner, const void *data, size_t size);
 /* core_encode_error: -1 with the TypeError "<path>: <problem>". */
 int core_encode_error(const core_path *path, PyObject *value, const char *remedy);
 
@@ -68,6 +77,8 @@ int core_encode_known(core_encoder *e, core_known kind, PyObject *value, const c
 int core_encode_registered(core_encoder *e, PyObject *name, PyObject *value, const core_path *path);
 /* arrays.c: 1 when it was NumPy's, 0 when not, -1. */
 int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path);
+/* shared_arrays.c: 1 when it was written, 0 when it is not in shared memory, -1. `flags` as for arrays. */
+int core_encode_shared_array(core_encoder *e, PyObject *array, PyObject *spec, int flags);
 int core_encode_tensor(core_encoder *e, PyObject *tensor, const core_path *path); /* tensors_out.c */
 int core_encode_exception_value(core_encoder *e, PyObject *exception, int chain); /* exceptions.c */
 
@@ -104,7 +115,15 @@ PyObject *core_decode_known(core_decoder *d, const piso_item *ext);      /* valu
 PyObject *core_decode_registered(core_decoder *d, const piso_item *ext); /* values.c */
 PyObject *core_decode_memoryview(core_decoder *d, const piso_item *ext); /* values.c */
 int core_encode_memoryview(core_encoder *e, PyObject *value, const core_path *path);
-PyObject *core_decode_array(core_decoder *d, const piso_item *ext);           /* arrays.c */
+PyObject *core_decode_array(core_decoder *d, const piso_item *ext);        /* arrays.c */
+PyObject *core_decode_shared_array(core_decoder *d, const piso_item *ext); /* shared_arrays.c */
+/* core_numpy_needed: imports NumPy, or raises an ImportError that says why. arrays.c */
+int core_numpy_needed(core_decoder *d);
+/* core_take_segment: the segment behind EXT_BUFFER, a reference; NULL without an exception when it lies elsewhere. */
+piso_segment *core_take_segment(core_decoder *d, const piso_item *data, bool *ret_ours);
+/* core_seen_of: what is kept over one of the peer's segments, a dictionary, borrowed: tensors by their descriptions,
+ * and under None a mapping for arrays. `key` is the segment's address. NULL with an exception. */
+PyObject *core_seen_of(core_codec *c, PyObject *key);
 PyObject *core_decode_tensor(core_decoder *d, const piso_item *ext);          /* tensors_in.c */
 PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext);          /* arrays.c */
 PyObject *core_decode_exception_value(core_decoder *d, const piso_item *ext); /* exceptions.c */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "convert_internal.h"
+#include "lease.h"
 #include "torch.h"
 
 #define COPY_WITHOUT_GIL (256u << 10)
@@ -133,6 +134,14 @@ static int encode_complex(core_encoder *e, PyObject *value) {
 
 /* ---- bytes ---- */
 
+/* write_buffer: the reference to a span of this message. */
+static int write_buffer(core_encoder *e, int index) {
+    size_t mark = piso_write_ext_begin(e->w, PISO_EXT_BUFFER);
+    piso_write_int(e->w, index);
+    piso_write_ext_end(e->w, mark);
+    return 0;
+}
+
 static int encode_buffer(core_encoder *e, const void *data, size_t size) {
     piso_span span;
     void *to;
@@ -156,10 +165,7 @@ static int encode_buffer(core_encoder *e, const void *data, size_t size) {
     } else {
         memcpy(to, data, size);
     }
-    size_t mark = piso_write_ext_begin(e->w, PISO_EXT_BUFFER);
-    piso_write_int(e->w, index);
-    piso_write_ext_end(e->w, mark);
-    return 0;
+    return write_buffer(e, index);
 }
 
 int core_encode_data(core_encoder *e, const void *data, size_t size) {
@@ -168,6 +174,15 @@ int core_encode_data(core_encoder *e, const void *data, size_t size) {
         return encode_buffer(e, data, size);
     piso_write_bin(e->w, data, size);
     return 0;
+}
+
+int core_encode_owned(core_encoder *e, PyObject *owner, const void *data, size_t size) {
+    if (owner && size >= PISO_BUFFER_THRESHOLD && e->w->nspans < PISO_MAX_SPANS - 1) {
+        int index = core_lease_return(e->codec->state, owner, e->codec->session, e->w, data, size);
+        if (index >= 0)
+            return write_buffer(e, index);
+    }
+    return core_encode_data(e, data, size);
 }
 
 static int encode_bytearray(core_encoder *e, PyObject *value) {
@@ -257,10 +272,12 @@ static int cannot_cross(PyObject *value, const core_path *path) {
                              "send numbers, text, bytes, containers of them, NumPy arrays or registered classes");
 }
 
-static int encode_other(core_encoder *e, PyObject *value, const core_path *path) {
+static int encode_other(core_encoder *e, PyObject *value, int references, const core_path *path) {
     core_state *state = e->codec->state;
+    e->references = references;
     if (core_torch_is_tensor(state->torch, value))
         return core_encode_tensor(e, value, path);
+    e->references = 0;
     if (core_convert_load(state) < 0)
         return -1;
     PyObject *kind = PyDict_GetItemWithError(state->convert->known, (PyObject *)Py_TYPE(value));
@@ -273,6 +290,7 @@ static int encode_other(core_encoder *e, PyObject *value, const core_path *path)
         return -1;
     if (e->exceptions && PyExceptionInstance_Check(value))
         return core_encode_exception_value(e, value, 0);
+    e->references = references;
     if (!state->torch && core_torch_load(state, false) > 0 && core_torch_is_tensor(state->torch, value))
         return core_encode_tensor(e, value, path);
     int r = core_encode_numpy(e, value, path);
@@ -284,20 +302,26 @@ static int encode_container(core_encoder *e, PyObject *value, const core_path *p
     if (e->depth >= PISO_MAX_DEPTH)
         return too_deep(path);
     e->depth++;
-    int r;
-    if (type == &PyTuple_Type)
+    int r, references = e->references, last = references && core_is_last(value, references);
+    e->references = 0;
+    if (type == &PyTuple_Type) {
+        e->references = last;
         r = encode_tuple(e, value, path);
-    else if (type == &PyList_Type)
+    } else if (type == &PyList_Type) {
+        e->references = 2 * last; /* the list's and that of the loop */
         r = encode_list(e, value, path);
-    else if (type == &PyDict_Type)
+    } else if (type == &PyDict_Type) {
+        e->references = 2 * last;
         r = encode_dict(e, value, path);
-    else if (type == &PySet_Type)
+    } else if (type == &PySet_Type) {
         r = encode_set(e, value, PISO_EXT_SET, path);
-    else if (type == &PyFrozenSet_Type)
+    } else if (type == &PyFrozenSet_Type) {
         r = encode_set(e, value, PISO_EXT_FROZENSET, path);
-    else
-        r = encode_other(e, value, path);
+    } else {
+        r = encode_other(e, value, last ? references : 0, path);
+    }
     e->depth--;
+    e->references = references;
     return r;
 }
 
@@ -356,6 +380,7 @@ int core_encode_call(core_codec *c, piso_writer *w, PyObject *const *args, Py_ss
 int core_encode_value(core_codec *c, piso_writer *w, PyObject *value, const char *where) {
     core_encoder e = {.codec = c, .w = w};
     core_path at = {.kind = CORE_AT_ROOT, .root = where};
+    e.references = 1;
     if (core_encode(&e, value, &at) < 0)
         return -1;
     return w->error ? writer_error(&e) : 0;

@@ -108,7 +108,10 @@ static PySendResult finish(core_handler *h, PySendResult r, PyObject **value) {
     release(h);
     unlist(h);
     bool cancelled = r == PYGEN_ERROR && PyErr_ExceptionMatches(async_of((PyObject *)h)->cancelled_error);
-    core_reply(s, h->request, r == PYGEN_RETURN ? *value : NULL);
+    PyObject *task_result =
+        r == PYGEN_RETURN ? Py_NewRef(*value) : NULL; /* a second reference: not the reply's alone */
+    core_reply(s, h->request, task_result);
+    Py_XDECREF(task_result);
     Py_CLEAR(h->task);
     h->session = NULL;
     Py_CLEAR(h->link);
@@ -299,8 +302,9 @@ static void retire(core_handler *h) {
     Py_DECREF(h);
 }
 
+/* spare_give_back: `result`, for those who kept the task, or NULL. */
 static void spare_give_back(core_link *link, core_handler *h, PyObject *result) {
-    if (!link->alive || link->spare_count >= MAX_SPARES || !is_pristine(h)) {
+    if (!link->alive || link->spare_count >= MAX_SPARES || result || !is_pristine(h)) {
         h->result = Py_XNewRef(result);
         retire(h);
         return;
@@ -383,8 +387,11 @@ void core_handler_run(core_session *s, core_link *link, uint64_t request, PyObje
             PyErr_SetString(PyExc_RuntimeError, "the event loop was closed while a call was being answered");
         }
         release(h);
+        /* who kept the task sees the result too: a second reference says that it is not the reply's alone */
+        PyObject *kept = value && !(link->alive && is_pristine(h)) ? Py_NewRef(value) : NULL;
         core_reply(s, request, value);
-        spare_give_back(link, h, value);
+        spare_give_back(link, h, kept);
+        Py_XDECREF(kept);
         Py_XDECREF(value);
     }
     Py_DECREF(link);

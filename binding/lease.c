@@ -6,6 +6,7 @@ typedef struct lease_object {
     PyObject_HEAD piso_session *session;
     piso_span span;
     void *data;
+    bool returned; /* the buffer is the peer's again; whoever still finds this object finds memory that is mapped */
 } lease_object;
 
 PyObject *core_lease_new(core_state *state, piso_session *session, const piso_span *span, void *data) {
@@ -17,7 +18,22 @@ PyObject *core_lease_new(core_state *state, piso_session *session, const piso_sp
     lease->session = piso_session_ref(session);
     lease->span = *span;
     lease->data = data;
+    lease->returned = false;
     return (PyObject *)lease;
+}
+
+int core_lease_return(core_state *state, PyObject *object, piso_session *session, piso_writer *w, const void *data,
+                      size_t size) {
+    lease_object *lease = (lease_object *)object;
+    if (Py_TYPE(object) != state->lease_type || lease->session != session || lease->data != data || lease->returned)
+        return -1;
+    int index = piso_session_return_span(session, w, &lease->span, size);
+    if (index < 0) {
+        w->error = 0; /* it is copied instead, or the copy tells what is wrong */
+        return -1;
+    }
+    lease->returned = true;
+    return index;
 }
 
 static int lease_getbuffer(PyObject *self, Py_buffer *view, int flags) {
@@ -28,7 +44,8 @@ static int lease_getbuffer(PyObject *self, Py_buffer *view, int flags) {
 static void lease_dealloc(PyObject *self) {
     lease_object *lease = (lease_object *)self;
     PyTypeObject *type = Py_TYPE(self);
-    piso_session_release(lease->session, &lease->span);
+    if (!lease->returned)
+        piso_session_release(lease->session, &lease->span);
     piso_session_unref(lease->session);
     type->tp_free(self);
     Py_DECREF(type);

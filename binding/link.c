@@ -89,7 +89,7 @@ static void link_run(core_link *link) {
             schedule_rearm(link);
             break;
         }
-        if ((handled || link->serving) && spin(link))
+        if ((handled || link->serving || link->gathered) && spin(link))
             continue;
         int r = piso_session_sleep_begin(link->handle);
         link->asleep = true;
@@ -227,6 +227,55 @@ void core_link_wake_future(core_link *link, PyObject *future) {
     Py_XDECREF(result);
 }
 
+/* ---- callbacks of completed calls ---- */
+
+static void schedule_callbacks(core_link *link) {
+    bool here = link->thread == PyThread_get_thread_ident();
+    PyObject *callback = link->alive ? PyObject_GetAttrString((PyObject *)link, "call_back") : NULL;
+    if (callback)
+        schedule(link, here ? async_of(link)->call_soon : async_of(link)->call_soon_threadsafe, callback);
+    else
+        PyErr_Clear(); /* the loop is closed, or memory: nobody is called */
+    Py_XDECREF(callback);
+}
+
+void core_link_call_back(core_link *link, core_call *call, PyObject *callbacks) {
+    bool first = !link->due;
+    if (first)
+        link->due = PyList_New(0);
+    if (!link->due || PyList_Append(link->due, (PyObject *)call) < 0)
+        PyErr_Clear(); /* out of memory: whoever waits is not told */
+    else if (PyList_Append(link->due, callbacks) < 0)
+        PyErr_Clear();
+    Py_DECREF(callbacks);
+    if (first && link->due)
+        schedule_callbacks(link);
+}
+
+/* link_call_back(): the loop's turn to run what is due. */
+static PyObject *link_call_back(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_link *link = (core_link *)self;
+    PyObject *due = link->due, *loop = Py_XNewRef(link->loop);
+    link->due = NULL;
+    int r = due && loop ? PyList_Reverse(due) : 0;
+    if (r == 0 && due && loop)
+        r = core_future_run_callbacks(loop, due);
+    Py_XDECREF(loop);
+    if (r == 0) {
+        Py_XDECREF(due);
+        Py_RETURN_NONE;
+    }
+    /* an exception ends the loop; when it runs again it goes on with the rest */
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (PyList_Reverse(due) < 0 || (link->due && PyList_SetSlice(due, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, link->due) < 0))
+        PyErr_Clear(); /* out of memory: who waits for the others is not told */
+    Py_XSETREF(link->due, due);
+    schedule_callbacks(link);
+    PyErr_Restore(type, value, traceback);
+    return NULL;
+}
+
 /* ---- registering with a loop ---- */
 
 /* link_start(): on the loop's thread: registers the reader and takes the first turn. */
@@ -337,6 +386,7 @@ static void link_closed(core_link *link) {
     unlist(link);
     Py_CLEAR(link->rearm);
     Py_CLEAR(link->loop);
+    Py_CLEAR(link->due);
     Py_DECREF(link);
 }
 
@@ -416,6 +466,7 @@ static int link_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(link->loop);
     Py_VISIT(link->rearm);
+    Py_VISIT(link->due);
     return 0;
 }
 
@@ -423,6 +474,7 @@ static int link_clear(PyObject *self) {
     core_link *link = (core_link *)self;
     Py_CLEAR(link->loop);
     Py_CLEAR(link->rearm);
+    Py_CLEAR(link->due);
     return 0;
 }
 
@@ -445,6 +497,7 @@ static PyMethodDef link_methods[] = {
     {"trim_later", link_trim_later, METH_NOARGS, "Start the timer for trim."},
     {"start", link_start, METH_NOARGS, "Register with the loop."},
     {"stop", link_stop, METH_NOARGS, "Unregister from the loop."},
+    {"call_back", link_call_back, METH_NOARGS, "Run the callbacks of calls that have completed."},
     {"wake_future", wake_future, METH_O, "Set a future's result to None unless it is done."},
     {NULL, NULL, 0, NULL},
 };

@@ -12,7 +12,8 @@ static bool can_cast(const Py_buffer *view) {
     return format[0] && !format[1] && strchr(formats, format[0]);
 }
 
-static int encode_view(core_encoder *e, const Py_buffer *view, const core_path *path, PyObject *value) {
+static int encode_view(core_encoder *e, const Py_buffer *view, PyObject *owner, const core_path *path,
+                       PyObject *value) {
     bool empty_grid = view->ndim > 1 && view->len == 0;
     if (!can_cast(view) || empty_grid)
         return core_encode_error(path, value, "its items must be native numbers; convert it to bytes or to an array");
@@ -26,7 +27,7 @@ static int encode_view(core_encoder *e, const Py_buffer *view, const core_path *
     piso_write_bool(e->w, view->readonly);
     int r;
     if (PyBuffer_IsContiguous(view, 'C')) {
-        r = core_encode_data(e, view->buf, (size_t)view->len);
+        r = core_encode_owned(e, owner, view->buf, (size_t)view->len);
     } else {
         PyObject *copy = PyBytes_FromStringAndSize(NULL, view->len);
         r = copy ? PyBuffer_ToContiguous(PyBytes_AS_STRING(copy), (Py_buffer *)view, view->len, 'C') : -1;
@@ -38,11 +39,21 @@ static int encode_view(core_encoder *e, const Py_buffer *view, const core_path *
     return r;
 }
 
+/* owner_of: the object that a memoryview looks into, borrowed, if this message is the last to see it; else NULL. */
+static PyObject *owner_of(core_encoder *e, PyObject *value) {
+    PyMemoryViewObject *view = (PyMemoryViewObject *)value;
+    PyObject *owner = view->view.obj;
+    bool last = e->references && core_is_last(value, e->references) && view->mbuf &&
+                Py_REFCNT((PyObject *)view->mbuf) == 1 && owner && core_is_last(owner, 1);
+    return last ? owner : NULL;
+}
+
 int core_encode_memoryview(core_encoder *e, PyObject *value, const core_path *path) {
+    PyObject *owner = owner_of(e, value);
     Py_buffer view;
     if (PyObject_GetBuffer(value, &view, PyBUF_FULL_RO) < 0)
         return -1;
-    int r = encode_view(e, &view, path, value);
+    int r = encode_view(e, &view, owner, path, value);
     PyBuffer_Release(&view);
     return r;
 }

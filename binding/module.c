@@ -33,7 +33,18 @@ static PyObject *shared_storage(PyObject *module, PyObject *size) {
     return core_storage_new(state, bytes);
 }
 
+static PyObject *shared_buffer(PyObject *module, PyObject *size) {
+    core_state *state = core_module_state(module);
+    size_t bytes = PyLong_AsSize_t(size);
+    piso_segment *segment = PyErr_Occurred() ? NULL : core_shared_segment(state, bytes);
+    PyObject *shared = segment ? (PyObject *)core_shared_map(state, segment) : NULL;
+    piso_segment_unref(segment);
+    return shared;
+}
+
 static PyMethodDef module_methods[] = {
+    {"shared_buffer", shared_buffer, METH_O,
+     "shared_buffer(size)\n\nAn object with the buffer protocol over zeros that can be shared with other processes."},
     {"shared_storage", shared_storage, METH_O,
      "shared_storage(size) -> torch.UntypedStorage\n\nZeros in memory that can be shared with other processes."},
     {"current_session", current_session, METH_NOARGS,

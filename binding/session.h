@@ -38,10 +38,11 @@ struct core_call {
     PyObject_HEAD core_pending pending;
     core_session *session; /* strong; NULL once the call has ended */
     bool awaited, closed;
-    /* while parked: the future that the awaiting task waits for, and a reference to itself, because nobody
-     * else holds a task that waits for a reply */
+    /* while parked: the future that the awaiting task waits for, or callbacks, and a reference to itself, because
+     * nobody else holds a task that waits for a reply */
     PyObject *future;
-    core_link *link;
+    PyObject *callbacks;              /* list: callback, context, callback, context, ... */
+    core_link *link;                  /* NULL: not parked */
     core_call *next, **previous_next; /* link->parked */
 };
 
@@ -63,6 +64,8 @@ struct core_link {
     unsigned blocked;   /* synchronous waits that this loop's thread is in */
     int64_t timer_ns;   /* when the expiry timer fires, PISO_NO_DEADLINE: not set */
     core_call *parked;
+    unsigned gathered; /* parked calls with callbacks */
+    PyObject *due; /* list: call, its callbacks, call, its callbacks, ...: completed, the loop has yet to run them */
     core_handler *spares; /* idle handler tasks, linked by next_spare */
     unsigned spare_count;
     unsigned suspended; /* handlers that wait for something */
@@ -125,7 +128,9 @@ PyObject *core_call_new(core_session *s, uint32_t object, uint32_t number, PyObj
                         PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 /* core_call_completed: pending.outcome has been set; wakes whoever waits. */
 void core_call_completed(core_call *call, core_pump_context *context);
-/* core_call_unpark: forgets future and link. */
+/* core_call_park: the call, which has a future or callbacks, waits on this link. */
+void core_call_park(core_call *call, core_link *link);
+/* core_call_unpark: forgets future, callbacks and link. */
 void core_call_unpark(core_call *call);
 PyObject *core_method_new(core_session *s, uint32_t object, PyObject *name, bool sync, PyObject *timeout);
 void core_call_freelist_clear(core_state *state);
@@ -140,6 +145,21 @@ int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t 
               Py_ssize_t nargs, PyObject *kwnames);
 /* core_pending_take: the result (new reference) or NULL with the exception raised; outcome becomes TAKEN. */
 PyObject *core_pending_take(core_pending *pending);
+
+/* ---- calls as futures (future.c): methods and attributes of Call ---- */
+
+PyObject *core_future_get_blocking(PyObject *self, void *closure);
+PyObject *core_future_get_cancel_message(PyObject *self, void *closure);
+PyObject *core_future_get_loop(PyObject *self, PyObject *ignored);
+PyObject *core_future_result(PyObject *self, PyObject *ignored);
+PyObject *core_future_exception(PyObject *self, PyObject *ignored);
+PyObject *core_future_cancelled(PyObject *self, PyObject *ignored);
+PyObject *core_future_make_cancelled_error(PyObject *self, PyObject *ignored);
+PyObject *core_future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *core_future_remove_done_callback(PyObject *self, PyObject *callback);
+/* core_future_run_callbacks: empties a list like link->due, but in reverse order. 0; -1 with an exception that has to
+ * end the loop: the list holds what is left. */
+int core_future_run_callbacks(PyObject *loop, PyObject *due);
 
 /* ---- links (link.c) ---- */
 
@@ -158,6 +178,8 @@ int core_link_serve(core_link *link);
 /* core_links_trim_later: a message with shared buffers was sent: give free ones back once the session has been
  * idle for a second. */
 void core_links_trim_later(core_session *s);
+/* core_link_call_back: has the loop run the callbacks (a list, stolen) of a call that has completed. */
+void core_link_call_back(core_link *link, core_call *call, PyObject *callbacks);
 /* core_link_wake_future: sets the result of a parked call's future, on the loop's thread or from another. */
 void core_link_wake_future(core_link *link, PyObject *future);
 

@@ -452,13 +452,14 @@ static PyObject *session_trim(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 }
 
 static PyObject *session_share(PyObject *self, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"torch", NULL};
+    static char *names[] = {"torch", "numpy", NULL};
     core_session *s = (core_session *)self;
-    int torch = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$p:share", names, &torch))
+    int torch = 0, numpy = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$pp:share", names, &torch, &numpy))
         return NULL;
     s->codec.share_torch = torch;
-    piso_session_share(s->session, torch);
+    s->codec.share_numpy = numpy;
+    piso_session_share(s->session, torch || numpy);
     Py_RETURN_NONE;
 }
 

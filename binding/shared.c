@@ -1,6 +1,7 @@
 /* shared.c - see shared.h. */
 #include "shared.h"
 
+#include <errno.h>
 #include <sys/mman.h>
 
 #include "session.h"
@@ -18,12 +19,25 @@ core_shared *core_shared_new(core_state *state, piso_segment *segment, PyObject 
     shared->owner = weak;
     shared->data = data;
     shared->mapped = false;
+    shared->recent = NULL;
     *piso_segment_cell(segment) = shared;
     return shared;
 }
 
 core_shared *core_shared_find(piso_segment *segment) {
     return *piso_segment_cell(segment);
+}
+
+piso_segment *core_shared_segment(core_state *state, size_t size) {
+    piso_segment *segment = NULL;
+    int r;
+    Py_BEGIN_ALLOW_THREADS r = piso_segment_create(size, &segment);
+    Py_END_ALLOW_THREADS if (r == 0) return segment;
+    if (r == -ENOMEM)
+        PyErr_Format(PyExc_MemoryError, "there is no memory for %zu bytes that are to be shared", size);
+    else
+        core_raise(state, r, "allocating shared memory");
+    return NULL;
 }
 
 /* shared_dealloc: nobody here uses the memory any more. The peers that got it from here let go of what they keep for
@@ -40,6 +54,7 @@ static void shared_dealloc(PyObject *self) {
         munmap(shared->data, (size_t)piso_segment_size(shared->segment));
     piso_segment_unref(shared->segment);
     Py_XDECREF(shared->owner);
+    Py_XDECREF(shared->recent);
     type->tp_free(self);
     Py_DECREF(type);
 }

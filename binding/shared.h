@@ -17,6 +17,7 @@ typedef struct core_shared {
     PyObject *owner;       /* weak reference to the storage, or NULL */
     void *data;            /* where it is mapped */
     bool mapped;           /* by this object, which unmaps it */
+    PyObject *recent;      /* weak reference to the tensor that was sent last, or NULL */
 } core_shared;
 
 int core_shared_init(PyObject *module, core_state *state);
@@ -24,5 +25,9 @@ int core_shared_init(PyObject *module, core_state *state);
 core_shared *core_shared_new(core_state *state, piso_segment *segment, PyObject *owner, void *data);
 /* core_shared_find: that of a segment, borrowed, or NULL. */
 core_shared *core_shared_find(piso_segment *segment);
+/* core_shared_map: one with a mapping of its own, which has the buffer protocol. New reference. */
+core_shared *core_shared_map(core_state *state, piso_segment *segment);
+/* core_shared_segment: new shared memory, or NULL with an exception. */
+piso_segment *core_shared_segment(core_state *state, size_t size);
 
 #endif

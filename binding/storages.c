@@ -21,18 +21,6 @@ static PyObject *map(core_torch_state *t, piso_segment *segment) {
                                (unsigned long long)piso_segment_size(segment));
 }
 
-static piso_segment *new_segment(core_state *state, size_t size) {
-    piso_segment *segment = NULL;
-    int r;
-    Py_BEGIN_ALLOW_THREADS r = piso_segment_create(size, &segment);
-    Py_END_ALLOW_THREADS if (r == 0) return segment;
-    if (r == -ENOMEM)
-        PyErr_Format(PyExc_MemoryError, "there is no memory for %zu bytes that are to be shared", size);
-    else
-        core_raise(state, r, "allocating shared memory");
-    return NULL;
-}
-
 PyObject *core_storage_open(core_state *state, piso_segment *segment) {
     core_shared *known = core_shared_find(segment);
     PyObject *there = known && known->owner ? PyObject_CallNoArgs(known->owner) : NULL;
@@ -49,7 +37,7 @@ PyObject *core_storage_open(core_state *state, piso_segment *segment) {
 }
 
 PyObject *core_storage_new(core_state *state, size_t size) {
-    piso_segment *segment = new_segment(state, size);
+    piso_segment *segment = core_shared_segment(state, size);
     PyObject *storage = segment ? core_storage_open(state, segment) : NULL;
     piso_segment_unref(segment);
     return storage;
@@ -75,7 +63,7 @@ static int follow(core_torch_state *t, PyObject *tensor, PyObject *storage) {
  * where torch cannot exchange memory the one that the tensor views now. */
 static PyObject *move(core_state *state, PyObject *tensor, PyObject *storage, size_t size) {
     core_torch_state *t = state->torch;
-    piso_segment *segment = new_segment(state, size);
+    piso_segment *segment = core_shared_segment(state, size);
     PyObject *fresh = segment ? map(t, segment) : NULL;
     PyObject *copied = fresh ? PyObject_CallMethod(fresh, "copy_", "O", storage) : NULL, *result = NULL;
     bool can_swap = copied && PyObject_HasAttrString(storage, "_swap_data_ptr_");

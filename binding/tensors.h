@@ -29,4 +29,7 @@ typedef struct core_tensor_layout {
 /* core_layout_measure: fills in count, extent and dense. False where numbers overflow or are negative. */
 bool core_layout_measure(core_tensor_layout *l);
 
+/* core_tensor_bits: CORE_TENSOR_CONJ and _NEG as a tensor has them; -1 on failure. */
+int core_tensor_bits(core_torch_state *t, PyObject *tensor);
+
 #endif

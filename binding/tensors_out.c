@@ -92,15 +92,44 @@ static int flag(PyObject *tensor, PyObject *name, bool is_method, int value) {
     return answer == Py_True ? value : 0;
 }
 
-static int flags_of(core_torch_state *t, PyObject *tensor) {
-    int grad = flag(tensor, t->requires_grad, false, CORE_TENSOR_GRAD);
+int core_tensor_bits(core_torch_state *t, PyObject *tensor) {
     int conj = flag(tensor, t->is_conj, true, CORE_TENSOR_CONJ), neg = flag(tensor, t->is_neg, true, CORE_TENSOR_NEG);
-    if (grad < 0 || conj < 0 || neg < 0)
+    return conj < 0 || neg < 0 ? -1 : conj | neg;
+}
+
+static int flags_of(core_torch_state *t, PyObject *tensor) {
+    int grad = flag(tensor, t->requires_grad, false, CORE_TENSOR_GRAD), bits = core_tensor_bits(t, tensor);
+    if (grad < 0 || bits < 0)
         return -1;
-    return grad | conj | neg | ((PyObject *)Py_TYPE(tensor) == t->parameter ? CORE_TENSOR_PARAMETER : 0);
+    return grad | bits | ((PyObject *)Py_TYPE(tensor) == t->parameter ? CORE_TENSOR_PARAMETER : 0);
 }
 
 /* ---- shared ---- */
+
+/* remember: that it is likely to come back. */
+static void remember(core_shared *shared, PyObject *tensor) {
+    PyObject *weak = PyWeakref_NewRef(tensor, NULL);
+    Py_XSETREF(shared->recent, weak);
+    if (!weak)
+        PyErr_Clear(); /* out of memory: it takes the long way back */
+}
+
+/* write_span: a tensor over shared memory; the offset in elements. */
+static int write_span(core_encoder *e, core_shared *shared, PyObject *spec, const core_tensor_layout *l,
+                      Py_ssize_t offset, int flags) {
+    int index = piso_writer_add_segment(e->w, shared->segment, 0, piso_segment_size(shared->segment));
+    if (index < 0) {
+        core_raise(e->codec->state, index, "sending a shared tensor");
+        return -1;
+    }
+    size_t mark = piso_write_ext_begin(e->w, PISO_EXT_TENSOR);
+    write_head(e->w, spec, l, offset, flags);
+    size_t inner = piso_write_ext_begin(e->w, PISO_EXT_BUFFER);
+    piso_write_int(e->w, index);
+    piso_write_ext_end(e->w, inner);
+    piso_write_ext_end(e->w, mark);
+    return 0;
+}
 
 static int write_shared(core_encoder *e, PyObject *tensor, PyObject *spec, const core_tensor_layout *l, int flags) {
     core_torch_state *t = e->codec->state->torch;
@@ -109,30 +138,47 @@ static int write_shared(core_encoder *e, PyObject *tensor, PyObject *spec, const
     Py_XDECREF(storage);
     if (!shared)
         return -1;
-    int index = piso_writer_add_segment(e->w, shared->segment, 0, piso_segment_size(shared->segment));
+    remember(shared, tensor);
+    int r = write_span(e, shared, spec, l, l->offset, flags);
     Py_DECREF(shared);
-    if (index < 0) {
-        core_raise(e->codec->state, index, "sending a shared tensor");
-        return -1;
-    }
-    size_t mark = piso_write_ext_begin(e->w, PISO_EXT_TENSOR);
-    write_head(e->w, spec, l, l->offset, flags);
-    size_t inner = piso_write_ext_begin(e->w, PISO_EXT_BUFFER);
-    piso_write_int(e->w, index);
-    piso_write_ext_end(e->w, inner);
-    piso_write_ext_end(e->w, mark);
-    return 0;
+    return r;
 }
-
 /* ---- copied ---- */
 
+/* is_alone: whether the storage belongs to one tensor, and to `storage`, its only other face. */
+static bool is_alone(core_torch_state *t, PyObject *storage) {
+    PyObject *address = t->use_count ? PyObject_GetAttrString(storage, "_cdata") : NULL;
+    PyObject *count = address ? PyObject_CallOneArg(t->use_count, address) : NULL;
+    bool alone = count && PyLong_AsLong(count) == 2 && Py_REFCNT(storage) == t->storage_references;
+    Py_XDECREF(address);
+    Py_XDECREF(count);
+    return alone;
+}
+
+/* owner_of: the Lease that the tensor's memory lies in, borrowed, if this message is the last to see that memory. Else
+ * NULL, never an error. */
+static PyObject *owner_of(core_encoder *e, PyObject *tensor) {
+    core_torch_state *t = e->codec->state->torch;
+    if (!e->references || !core_is_last(tensor, e->references))
+        return NULL;
+    PyObject *storage = PyObject_CallMethodNoArgs(tensor, t->untyped_storage);
+    PyObject *lease = storage ? PyObject_GetAttr(storage, t->lease_attribute) : NULL;
+    /* three references: the storage's attribute, torch's, which keeps the buffer, and this one */
+    bool last = lease && core_is_last(lease, 3) && is_alone(t, storage);
+    PyErr_Clear(); /* a storage that did not come in a message has no such attribute */
+    Py_XDECREF(storage);
+    Py_XDECREF(lease);
+    return last ? lease : NULL;
+}
+
 static int write_bytes(core_encoder *e, PyObject *tensor, PyObject *spec, const core_tensor_layout *l, int flags) {
+    PyObject *owner = owner_of(e, tensor);
     const void *data = l->count ? core_torch_data(e->codec->state->torch, tensor) : NULL;
     if (PyErr_Occurred())
         return -1;
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_TENSOR);
     write_head(e->w, spec, l, 0, flags);
-    int r = core_encode_data(e, data, (size_t)l->extent * (size_t)l->itemsize);
+    int r = core_encode_owned(e, owner, data, (size_t)l->extent * (size_t)l->itemsize);
     piso_write_ext_end(e->w, mark);
     return r;
 }
@@ -207,8 +253,58 @@ static int refuse_dtype(PyObject *tensor, const core_path *path) {
     return core_encode_error(path, tensor, "its elements are quantised or of an unknown dtype; send dequantize()");
 }
 
+/* ---- the short way ---- */
+
+/* shared_before: the Shared of a tensor whose storage has been sent before, borrowed, or NULL. A storage that is shared
+ * does not move, so the address tells. */
+static core_shared *shared_before(core_encoder *e, PyObject *tensor, const core_dlpack_tensor *view) {
+    core_torch_state *t = e->codec->state->torch;
+    PyObject *storage = PyObject_CallMethodNoArgs(tensor, t->untyped_storage);
+    PyObject *found = storage ? PyObject_GetAttr(storage, t->shares_attribute) : NULL;
+    Py_XDECREF(storage);
+    if (!found) {
+        PyErr_Clear(); /* it has not been sent yet */
+        return NULL;
+    }
+    Py_DECREF(found); /* the storage has it, and the tensor the storage */
+    if (Py_TYPE(found) != e->codec->state->shared_type)
+        return NULL;
+    core_shared *shared = (core_shared *)found;
+    uintptr_t offset = (uintptr_t)view->data - (uintptr_t)shared->data;
+    return offset < piso_segment_size(shared->segment) ? shared : NULL;
+}
+
+/* encode_again: a tensor whose storage is shared already. 1; 0 where that is not so; -1. */
+static int encode_again(core_encoder *e, PyObject *tensor) {
+    core_torch_state *t = e->codec->state->torch;
+    core_dlpack_tensor view;
+    PyObject *dtype;
+    if (!core_torch_look(t, tensor, &view, &dtype) || view.ndim > CORE_TENSOR_DIMS)
+        return 0;
+    core_shared *shared = shared_before(e, tensor, &view);
+    int flags = shared ? flags_of(t, tensor) : -1;
+    PyObject *spec = flags >= 0 ? core_torch_spec(t, dtype) : NULL;
+    if (!spec || (flags & CORE_TENSOR_GRAD && flag(tensor, t->is_leaf, false, 1) != 1))
+        return PyErr_Occurred() ? -1 : 0;
+    core_tensor_layout l = {.ndim = view.ndim};
+    for (int i = 0; i < view.ndim; i++) {
+        l.shape[i] = view.shape[i];
+        l.strides[i] = view.strides[i];
+        if (l.shape[i] == 0)
+            return 0;
+    }
+    remember(shared, tensor);
+    Py_ssize_t bytes = (char *)view.data - (char *)shared->data;
+    return write_span(e, shared, spec, &l, bytes / (view.dtype.bits / 8), flags) < 0 ? -1 : 1;
+}
+
 int core_encode_tensor(core_encoder *e, PyObject *tensor, const core_path *path) {
     core_torch_state *t = e->codec->state->torch;
+    if (e->codec->share_torch && e->codec->session) {
+        int again = encode_again(e, tensor);
+        if (again != 0)
+            return again < 0 ? -1 : 0;
+    }
     PyObject *dtype = PyObject_GetAttr(tensor, t->dtype);
     PyObject *spec = dtype ? core_torch_spec(t, dtype) : NULL;
     int r = -1;

@@ -4,18 +4,21 @@
 #include <string.h>
 
 /* Those that are plain bytes. Quantised ones carry a scale besides. */
-static const char *const dtype_names[] = {
-    "float32",        "float64",
-    "float16",        "bfloat16",
-    "uint8",          "int8",
-    "int16",          "int32",
-    "int64",          "bool",
-    "complex32",      "complex64",
-    "complex128",     "uint16",
-    "uint32",         "uint64",
-    "float8_e4m3fn",  "float8_e4m3fnuz",
-    "float8_e5m2",    "float8_e5m2fnuz",
-    "float8_e8m0fnu", "float4_e2m1fn_x2",
+static const struct {
+    const char *name;
+    core_dlpack_dtype dlpack; /* no bits: not used */
+} dtypes[CORE_TORCH_DTYPES] = {
+    {"float32", {2, 32, 1}},        {"float64", {2, 64, 1}},
+    {"float16", {2, 16, 1}},        {"bfloat16", {4, 16, 1}},
+    {"uint8", {1, 8, 1}},           {"int8", {0, 8, 1}},
+    {"int16", {0, 16, 1}},          {"int32", {0, 32, 1}},
+    {"int64", {0, 64, 1}},          {"bool", {6, 8, 1}},
+    {"complex32", {5, 32, 1}},      {"complex64", {5, 64, 1}},
+    {"complex128", {5, 128, 1}},    {"uint16", {1, 16, 1}},
+    {"uint32", {1, 32, 1}},         {"uint64", {1, 64, 1}},
+    {"float8_e4m3fn", {10, 8, 1}},  {"float8_e4m3fnuz", {11, 8, 1}},
+    {"float8_e5m2", {12, 8, 1}},    {"float8_e5m2fnuz", {13, 8, 1}},
+    {"float8_e8m0fnu", {14, 8, 1}}, {"float4_e2m1fn_x2", {0, 0, 1}},
 };
 
 typedef struct named {
@@ -26,6 +29,7 @@ typedef struct named {
 static int intern_all(core_torch_state *t) {
     const named names[] = {
         {&t->shares_attribute, "_pyisolate_shared"},
+        {&t->lease_attribute, "_pyisolate_lease"},
         {&t->untyped_storage, "untyped_storage"},
         {&t->data_ptr, "data_ptr"},
         {&t->dtype, "dtype"},
@@ -52,7 +56,8 @@ static int intern_all(core_torch_state *t) {
 }
 
 /* add_dtype: one that this version has. */
-static int add_dtype(core_torch_state *t, const char *name) {
+static int add_dtype(core_torch_state *t, int index) {
+    const char *name = dtypes[index].name;
     PyObject *dtype = PyObject_GetAttrString(t->module, name);
     if (!dtype) {
         PyErr_Clear(); /* not in this version */
@@ -66,9 +71,21 @@ static int add_dtype(core_torch_state *t, const char *name) {
     int r = spec ? PyDict_SetItem(t->specs, dtype, spec) : -1;
     if (r == 0)
         r = PyDict_SetItemString(t->dtypes, name, dtype);
+    t->dlpack[index] = dtypes[index].dlpack;
+    t->by_dlpack[index] = dtype;
     Py_XDECREF(spec);
     Py_DECREF(dtype);
     return r;
+}
+
+/* find_exchange: the functions in C that torch.Tensor offers, where it does. */
+static void find_exchange(core_torch_state *t) {
+    PyObject *capsule = PyObject_GetAttrString(t->tensor, "__dlpack_c_exchange_api__");
+    const core_dlpack_exchange *exchange = capsule ? PyCapsule_GetPointer(capsule, "dlpack_exchange_api") : NULL;
+    if (exchange && exchange->major == CORE_DLPACK_MAJOR && exchange->tensor_from_object)
+        t->exchange = exchange; /* it belongs to the class, which lives as long as the module */
+    Py_XDECREF(capsule);
+    PyErr_Clear(); /* versions before 2.10 have none */
 }
 
 static int look_up(core_torch_state *t) {
@@ -79,8 +96,8 @@ static int look_up(core_torch_state *t) {
     for (size_t i = 0; i < sizeof dicts / sizeof *dicts; i++)
         if (!*dicts[i] && !(*dicts[i] = PyDict_New()))
             return -1;
-    for (size_t i = 0; i < sizeof dtype_names / sizeof *dtype_names; i++)
-        if (add_dtype(t, dtype_names[i]) < 0)
+    for (int i = 0; i < CORE_TORCH_DTYPES; i++)
+        if (add_dtype(t, i) < 0)
             return -1;
     PyObject *nn = PyObject_GetAttrString(t->module, "nn");
     Py_XSETREF(t->parameter, nn ? PyObject_GetAttrString(nn, "Parameter") : NULL);
@@ -90,6 +107,18 @@ static int look_up(core_torch_state *t) {
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
         if (!*classes[i].field && !(*classes[i].field = PyObject_GetAttrString(t->module, classes[i].name)))
             return -1;
+    find_exchange(t);
+    PyObject *probe = PyObject_CallMethod(t->module, "empty", "i", 0);
+    PyObject *storage = probe ? PyObject_CallMethodNoArgs(probe, t->untyped_storage) : NULL;
+    if (!storage)
+        return -1;
+    t->storage_references = Py_REFCNT(storage); /* torch itself has one in some versions */
+    Py_DECREF(storage);
+    Py_DECREF(probe);
+    PyObject *internals = PyObject_GetAttrString(t->module, "_C");
+    Py_XSETREF(t->use_count, internals ? PyObject_GetAttrString(internals, "_storage_Use_Count") : NULL);
+    Py_XDECREF(internals);
+    PyErr_Clear(); /* before 2.1: received tensors are always copied back */
     return 0;
 }
 
@@ -128,10 +157,10 @@ int core_torch_visit(core_torch_state *t, visitproc visit, void *arg) {
 }
 
 void core_torch_clear(core_torch_state *t) {
-    /* all fields are references */
-    PyObject **fields = (PyObject **)t;
-    for (size_t i = 0; t && i < sizeof *t / sizeof(PyObject *); i++)
-        Py_CLEAR(fields[i]);
+    if (!t)
+        return;
+    for (PyObject **field = &t->module; field != (PyObject **)(t + 1); field++)
+        Py_CLEAR(*field);
 }
 
 PyObject *core_torch_dtype(core_torch_state *t, PyObject *name) {
@@ -195,4 +224,21 @@ void *core_torch_data(core_torch_state *t, PyObject *object) {
     void *data = number ? PyLong_AsVoidPtr(number) : NULL;
     Py_XDECREF(number);
     return data;
+}
+
+bool core_torch_look(core_torch_state *t, PyObject *tensor, core_dlpack_tensor *ret_view, PyObject **ret_dtype) {
+    if (!t->exchange)
+        return false;
+    if (t->exchange->tensor_from_object(tensor, ret_view) != 0) {
+        PyErr_Clear(); /* it has no plain memory; the long way says why */
+        return false;
+    }
+    if (ret_view->device.type != CORE_DLPACK_CPU || ret_view->byte_offset || ret_view->dtype.lanes != 1)
+        return false;
+    for (int i = 0; i < CORE_TORCH_DTYPES; i++)
+        if (t->dlpack[i].code == ret_view->dtype.code && t->dlpack[i].bits == ret_view->dtype.bits) {
+            *ret_dtype = t->by_dlpack[i];
+            return *ret_dtype != NULL;
+        }
+    return false;
 }

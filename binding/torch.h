@@ -4,14 +4,24 @@
 #define BINDING_TORCH_H
 
 #include "convert_internal.h"
+#include "dlpack.h"
 #include "shared.h"
 
+#define CORE_TORCH_DTYPES 22
+
 struct core_torch_state {
+    const core_dlpack_exchange *exchange; /* of torch.Tensor, or NULL: not in this version */
+    core_dlpack_dtype dlpack[CORE_TORCH_DTYPES];
+    PyObject *by_dlpack[CORE_TORCH_DTYPES]; /* the dtypes that belong to them; borrowed from `specs` */
+    Py_ssize_t storage_references;          /* that a storage which one tensor has shows to who asked for it */
+    /* from here on references */
     PyObject *module, *tensor, *parameter, *storage, *strided; /* module, classes, the layout */
     PyObject *specs;                                           /* dtype -> bytes: its encoded name */
     PyObject *dtypes;                                          /* name -> dtype */
     PyObject *blanks;                                          /* dtype -> empty tensor, to make others of */
+    PyObject *use_count;                                       /* of a storage's address; or NULL */
     PyObject *shares_attribute;                                /* of a storage: its Shared */
+    PyObject *lease_attribute;                                 /* of a storage over a received buffer: its Lease */
     /* interned names */
     PyObject *untyped_storage, *data_ptr, *dtype, *shape, *stride, *storage_offset, *requires_grad, *requires_grad_set,
         *is_conj, *is_neg, *is_cpu, *is_leaf, *layout, *detach, *set, *nbytes, *conj, *neg_view;
@@ -38,6 +48,10 @@ PyObject *core_torch_over(core_torch_state *t, PyObject *storage, PyObject *dtyp
                           PyObject *strides);
 /* core_torch_data: where the memory of a tensor or a storage begins. NULL may be right: see PyErr_Occurred. */
 void *core_torch_data(core_torch_state *t, PyObject *object);
+
+/* core_torch_look: a tensor of the CPU as DLPack has it, and its dtype, borrowed: false where this version, or the
+ * tensor, has no such thing. Cheap: no Python object is made. */
+bool core_torch_look(core_torch_state *t, PyObject *tensor, core_dlpack_tensor *ret_view, PyObject **ret_dtype);
 
 /* storages.c */
 

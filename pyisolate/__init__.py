@@ -25,7 +25,7 @@ from .manager import ExtensionManager
 from .registry import register_type
 from .shared import ExtensionBase, ExtensionLocal
 from .singletons import ProxiedSingleton, SingletonMetaclass, local_execution, singleton_scope
-from .tensors import empty, empty_like
+from .tensors import empty, empty_array, empty_like
 
 __all__ = [
     "CUDAWheelConfig",
@@ -52,6 +52,7 @@ __all__ = [
     "UnconfinedExtensionWarning",
     "__version__",
     "empty",
+    "empty_array",
     "empty_like",
     "local_execution",
     "register_type",

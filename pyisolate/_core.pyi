@@ -121,12 +121,15 @@ class Session:
         """The last lines the child wrote to stderr."""
     def trim(self) -> None:
         """Give free shared memory back to the system now."""
-    def share(self, *, torch: bool = False) -> None:
-        """What is shared with the peer instead of copied: tensors. Until then nothing that is shared is taken."""
+    def share(self, *, torch: bool = False, numpy: bool = False) -> None:
+        """What is shared with the peer instead of copied; before this is called nothing shared is taken."""
     def stats(self) -> dict[str, int]: ...
 
 def shared_storage(size: int, /) -> Any:
     """A torch.UntypedStorage of `size` bytes of zeros that other processes can share. MemoryError."""
+
+def shared_buffer(size: int, /) -> Any:
+    """An object with the buffer protocol over `size` bytes of zeros that can be shared. MemoryError."""
 
 def current_session() -> Session | None:
     """The session whose request is being handled in this context, or None."""

@@ -27,6 +27,7 @@ class LoadRequest(TypedDict):
     offered: dict[str, int]
     """Names and numbers of the host's objects."""
     types: list[Reference]
+    share_numpy: bool
     share_torch: str | None
     """The file of the host's torch, if tensors are shared."""
 
@@ -41,9 +42,10 @@ class ChildControl(Control):
     async def load(self, request: LoadRequest) -> None:
         """Load the extension; returns when its `on_module_loaded` has finished."""
         adopt(request["types"])
-        if request["share_torch"] is not None:
-            check_torch(request["share_torch"])
-            self._connection.session.share(torch=True)
+        host_torch = request["share_torch"]
+        if host_torch is not None:
+            check_torch(host_torch)
+        self._connection.session.share(torch=host_torch is not None, numpy=request["share_numpy"])
         self._connection.learn(request["offered"])
         loader = Loader(
             resolve(request["extension_type"]),

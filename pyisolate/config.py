@@ -78,9 +78,12 @@ class ExtensionConfig(_RequiredKeys, total=False):
     sandbox: SandboxConfig
     sandbox_mode: SandboxMode
     share_torch: bool
-    """Default False: the extension has a PyTorch of its own, and tensors are copied. True: it uses the host's, and
-    tensors of the CPU are shared: their storage moves into shared memory when they are first sent, and both sides
-    see what either writes. torch is then left out of what its dependencies need."""
+    """Default False: the extension has a PyTorch of its own, and tensors are copied. True: it uses the
+    host's, and tensors of the CPU are shared: their storage moves into shared memory when they are first
+    sent, and both sides see what either writes. torch is then left out of what its dependencies need."""
+    share_numpy: bool
+    """Default False: NumPy arrays are copied. True: those that `pyisolate.empty_array` has made, and views of
+    them, are shared; others are still copied, because NumPy cannot move an array to other memory."""
     share_cuda_ipc: bool
     """Whether tensors of a GPU are shared, too. Default: as `share_torch`, which it needs."""
     package_manager: str

@@ -63,7 +63,7 @@ class EnvironmentBuilder:
         extra_index_urls: Sequence[str] = (),
         excluded: Sequence[str] = (),
     ) -> None:
-        """`excluded`: packages that are not installed although something depends on them: the host has them."""
+        """`excluded`: packages of the host's, not installed although something may depend on them."""
         self._root = root
         self._name = name
         self._dependencies = list(dependencies)

@@ -156,7 +156,7 @@ class IsolatedRuntime(Runtime):
         session = process.session
         connection = Connection(session)
         session.register(CONTROL, HostControl(connection, self.events))
-        session.share(torch=self._settings.share_torch)
+        session.share(torch=self._settings.share_torch, numpy=self._settings.share_numpy)
         with self._lock:
             offered = {**{name: singleton() for name, singleton in self._singletons.items()}, **self._callees}
             for object_id, instance in offered.items():
@@ -168,6 +168,7 @@ class IsolatedRuntime(Runtime):
             apis=self._apis,
             offered=connection.numbers(),
             types=follow(self),
+            share_numpy=self._settings.share_numpy,
             share_torch=_host_torch() if self._settings.share_torch else None,
         )
         return session, request

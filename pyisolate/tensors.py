@@ -1,20 +1,22 @@
-"""Tensors that are in shared memory from the start, so that the first send of them copies nothing either.
+"""Tensors and arrays that are in shared memory from the start, so that not even the first send copies.
 
-Any tensor of the CPU can be sent to an extension with `share_torch`: the first time it is sent its storage moves
-into shared memory, as `Tensor.share_memory_` would move it. For a large one that is a copy, and for a moment twice
-the memory.
+Any tensor of the CPU can be sent to an extension with `share_torch`: the first time it is sent its storage
+moves into shared memory, as `Tensor.share_memory_` would move it, and like after that it cannot be enlarged
+any more. For a large one that is a copy, and for a moment twice the memory.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from ._core import shared_storage
+from ._core import shared_buffer, shared_storage
 
 if TYPE_CHECKING:
+    from numpy import ndarray
     from torch import Tensor, dtype
 
-__all__ = ["empty", "empty_like"]
+__all__ = ["empty", "empty_array", "empty_like"]
 
 
 def empty(*size: Any, dtype: dtype | None = None, requires_grad: bool = False) -> Tensor:
@@ -40,6 +42,27 @@ def empty_like(tensor: Tensor, *, dtype: dtype | None = None, requires_grad: boo
 
     pattern = torch.empty_like(tensor, dtype=dtype, device="meta")
     return _make(pattern, requires_grad)
+
+
+def empty_array(shape: int | tuple[int, ...], dtype: Any = float, order: Any = "C") -> ndarray[Any, Any]:
+    """A NumPy array of zeros in memory that can be shared with extensions that have `share_numpy`.
+
+    `shape`, `dtype` and `order` are those of `numpy.empty`; the dtype must not hold objects. Views of it are
+    shared, too; results of arithmetic are ordinary arrays.
+
+    Raises ImportError without numpy, TypeError for a dtype that holds objects, and MemoryError.
+    """
+    import numpy
+
+    kind = numpy.dtype(dtype)
+    if kind.hasobject:
+        raise TypeError(f"an array of dtype {kind} holds Python objects, which cannot be shared")
+    lengths = (shape,) if isinstance(shape, int) else tuple(shape)
+    size = math.prod(lengths) * kind.itemsize
+    if size <= 0:
+        return numpy.empty(lengths, kind, order)  # or what it says of a negative length
+    array: ndarray[Any, Any] = numpy.ndarray(lengths, kind, shared_buffer(size), order=order)
+    return array
 
 
 def _make(pattern: Tensor, requires_grad: bool) -> Tensor:

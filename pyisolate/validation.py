@@ -38,6 +38,7 @@ class Settings:
     sandbox_mode: SandboxMode
     share_torch: bool
     share_cuda_ipc: bool
+    share_numpy: bool
 
 
 class _Fault(Exception):
@@ -94,6 +95,7 @@ def check_extension(config: ExtensionConfig) -> Settings:
         sandbox_mode=values.get("sandbox_mode", SandboxMode.REQUIRED),
         share_torch=share_torch,
         share_cuda_ipc=values.get("share_cuda_ipc", share_torch),
+        share_numpy=values.get("share_numpy", False),
     )
 
 
@@ -313,6 +315,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "sandbox_mode": _sandbox_mode,
     "share_torch": _boolean,
     "share_cuda_ipc": _boolean,
+    "share_numpy": _boolean,
     "package_manager": _not_supported(_string, unless=["uv"]),
     "execution_model": _not_supported(_string, unless=["host-coupled"]),
     "sealed_host_ro_paths": _not_supported(_strings),

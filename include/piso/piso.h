@@ -48,7 +48,8 @@ PISO_API const char *piso_version(void);
 typedef struct piso_segment piso_segment;
 
 /* piso_span: a shared buffer as it is named on the wire: in the sender's arena, or, where segment is not 0, in
- * memory that both sides share (see "shared segments"). */
+ * the receiver's, or in memory that both sides share (see "shared segments"). */
+#define PISO_SPAN_RETURNED 0x80000000u /* segment: the buffer lies in the receiver's arena and comes back to it */
 typedef struct piso_span {
     uint32_t segment;
     uint32_t generation; /* of the slot; guards against a stale release. 0 in a segment */
@@ -169,7 +170,8 @@ enum {
     PISO_EXT_EXCEPTION = 21, /* see docs/wire-format.md */
     PISO_EXT_TENSOR = 22,
     PISO_EXT_REFERENCE = 23,
-    PISO_EXT_STREAM = 24, /* reserved */
+    PISO_EXT_STREAM = 24,       /* reserved */
+    PISO_EXT_SHARED_ARRAY = 25, /* [dtype, shape, strides, offset, flags, a span of a segment] */
 };
 
 /* ---- processes ---------------------------------------------------------------------------------- */
@@ -276,6 +278,11 @@ PISO_API void piso_session_forget(piso_session *s, piso_call *call, bool cancel)
 PISO_API int piso_session_alloc(piso_session *s, size_t size, piso_span *ret_span, void **ret_data);
 /* piso_session_discard_spans: gives back the spans of a writer that was not sent. */
 PISO_API void piso_session_discard_spans(piso_session *s, piso_writer *w);
+/* piso_session_return_span: adds a span that was taken from an event of this session to a message, instead of
+ * releasing it: its buffer goes to the peer as it is, without a copy; `length` of its bytes matter. Returns the
+ * span's index or a negative code. The caller no longer owns the span, and must make sure that nobody here looks at
+ * the buffer any more. piso_session_discard_spans releases it. */
+PISO_API int piso_session_return_span(piso_session *s, piso_writer *w, const piso_span *span, size_t length);
 /* piso_session_release: the receiver of a span has finished with it; batched, sent with the next message or
  * by piso_session_flush. */
 PISO_API void piso_session_release(piso_session *s, const piso_span *span);

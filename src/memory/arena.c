@@ -22,6 +22,7 @@ typedef struct node {
     uint64_t watermark;    /* of a leaf: bytes backed by memory */
     uint64_t size;         /* of a used leaf: bytes it keeps backed; 0: free */
     uint32_t generation;   /* of a used leaf */
+    bool lent;             /* of a used leaf: the receiver has it */
     int8_t order;
     int8_t largest; /* order of the largest free block in here, or NO_ORDER */
 } node;
@@ -177,6 +178,7 @@ int piso__arena_alloc(piso__arena *a, uint64_t size, piso_span *ret_span, void *
         a->generation = 1;
     leaf->size = backed;
     leaf->generation = a->generation;
+    leaf->lent = false;
     leaf->largest = NO_ORDER;
     a->live += backed;
     update_path(path, length);
@@ -185,10 +187,11 @@ int piso__arena_alloc(piso__arena *a, uint64_t size, piso_span *ret_span, void *
     return 0;
 }
 
-int piso__arena_release(piso__arena *a, uint64_t offset, uint32_t generation) {
+/* find_block: the used leaf of this span, or NULL; `path` gets the nodes above it. */
+static node *find_block(piso__arena *a, uint64_t offset, uint32_t generation, node **path, int *ret_length) {
     if (offset >= block_size(a->root.order))
-        return -ESTALE;
-    node *path[MAX_ORDERS], *n = &a->root;
+        return NULL;
+    node *n = &a->root;
     uint64_t start = 0;
     int length = 0;
     while (n->children) {
@@ -198,13 +201,45 @@ int piso__arena_release(piso__arena *a, uint64_t offset, uint32_t generation) {
         n = &n->children[right];
         start += right ? half : 0;
     }
-    if (n->size == 0 || start != offset || n->generation != generation)
+    *ret_length = length;
+    return n->size > 0 && start == offset && n->generation == generation ? n : NULL;
+}
+
+int piso__arena_release(piso__arena *a, uint64_t offset, uint32_t generation) {
+    node *path[MAX_ORDERS];
+    int length;
+    node *n = find_block(a, offset, generation, path, &length);
+    if (!n)
         return -ESTALE;
     a->live -= n->size;
     n->size = 0;
     n->largest = n->order;
     update_path(path, length);
     return 0;
+}
+
+int piso__arena_lend(piso__arena *a, uint64_t offset, uint32_t generation) {
+    node *path[MAX_ORDERS];
+    int length;
+    node *n = find_block(a, offset, generation, path, &length);
+    if (!n || n->lent)
+        return -ESTALE;
+    n->lent = true;
+    return 0;
+}
+
+int piso__arena_take_back(piso__arena *a, uint64_t offset, uint32_t generation, uint64_t size) {
+    node *path[MAX_ORDERS];
+    int length;
+    node *n = find_block(a, offset, generation, path, &length);
+    if (!n || !n->lent || size > n->size)
+        return -ESTALE;
+    n->lent = false;
+    return 0;
+}
+
+void *piso__arena_at(const piso__arena *a, uint64_t offset) {
+    return a->base + offset;
 }
 
 /* trim: gives back the memory of free leaves, highest first, until `excess` bytes are gone. */

@@ -6,7 +6,8 @@
  * later) and stay committed while the arena is in use, until trim.
  *
  * A block is one allocation = one span. Freeing is by (offset, generation): the generation of a block moves
- * on with every allocation, so a stale or repeated release is refused. Not thread-safe: the owner's lock. */
+ * on with every allocation, so a stale or repeated release is refused. What has been sent is lent: only such a
+ * block can the receiver release, or send back with contents. Not thread-safe: the owner's lock. */
 #ifndef PISO_MEMORY_ARENA_H
 #define PISO_MEMORY_ARENA_H
 
@@ -28,6 +29,14 @@ int piso__arena_alloc(piso__arena *a, uint64_t size, piso_span *ret_span, void *
 /* piso__arena_release: frees the block of this span: offset and generation must match a live one, else
  * -ESTALE and nothing changes (any input is safe; length and segment are not looked at). */
 int piso__arena_release(piso__arena *a, uint64_t offset, uint32_t generation);
+/* piso__arena_lend: the receiver has this block from now on. 0, or -ESTALE when it is not live or lent already. */
+int piso__arena_lend(piso__arena *a, uint64_t offset, uint32_t generation);
+/* piso__arena_take_back: the receiver says that it has no more use for a block, of which `size` bytes matter: it is
+ * the sender's again, still allocated. -ESTALE and no change unless the block is live, lent and that large (any
+ * input is safe). */
+int piso__arena_take_back(piso__arena *a, uint64_t offset, uint32_t generation, uint64_t size);
+/* piso__arena_at: the bytes of a block that is known to be live. */
+void *piso__arena_at(const piso__arena *a, uint64_t offset);
 /* piso__arena_trim: gives free committed memory above keep_bytes back to the system, highest first. */
 void piso__arena_trim(piso__arena *a, uint64_t keep_bytes);
 uint64_t piso__arena_live(const piso__arena *a);      /* bytes in live blocks */

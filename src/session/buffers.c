@@ -20,16 +20,65 @@ int piso_session_alloc(piso_session *s, size_t size, piso_span *ret_span, void *
     return 0;
 }
 
+/* turned: the same buffer seen from the other side. In a message a returned span lies in the receiver's arena, in an
+ * event in ours. */
+static piso_span turned(const piso_span *span) {
+    piso_span other = *span;
+    if ((span->segment & ~PISO_SPAN_RETURNED) == 0)
+        other.segment ^= PISO_SPAN_RETURNED;
+    return other;
+}
+
+int piso_session_return_span(piso_session *s, piso_writer *w, const piso_span *span, size_t length) {
+    if (length == 0 || length > span->length || (span->segment & ~PISO_SPAN_RETURNED) != 0)
+        return -EINVAL;
+    int r = piso__session_check(s);
+    if (r < 0)
+        return r;
+    piso_span mine = turned(span);
+    mine.length = length;
+    r = piso_writer_add_span(w, &mine);
+    if (r < 0)
+        return r;
+    piso__session_lock(s);
+    s->stats.spans_held--;
+    piso__session_unlock(s);
+    return r;
+}
+
 void piso_session_discard_spans(piso_session *s, piso_writer *w) {
     if (!piso__session_forked(s)) {
         piso__session_lock(s);
-        for (uint32_t i = 0; i < w->nspans; i++)
-            if (w->spans[i].segment == 0)
-                piso__arena_release(s->channel->arena, w->spans[i].offset, w->spans[i].generation);
+        for (uint32_t i = 0; i < w->nspans; i++) {
+            piso_span span = turned(&w->spans[i]);
+            if (!piso__span_in_segment(&span))
+                piso__session_give_back(s, &span);
+        }
         piso__session_unlock(s);
     }
     piso__writer_drop_segments(w);
     w->nspans = 0;
+}
+
+void piso__session_lend_spans(piso_session *s, const piso_writer *w) {
+    for (uint32_t i = 0; i < w->nspans; i++)
+        if (w->spans[i].segment == 0)
+            piso__arena_lend(s->channel->arena, w->spans[i].offset, w->spans[i].generation);
+}
+
+int piso__session_check_span(piso_session *s, const piso_span *span) {
+    if (span->segment != PISO_SPAN_RETURNED)
+        return piso__arena_check(&s->channel->peer, span) ? 0 : PISO_EPROTO;
+    bool good =
+        span->length > 0 && piso__arena_take_back(s->channel->arena, span->offset, span->generation, span->length) == 0;
+    return good ? 0 : PISO_EPROTO;
+}
+
+void piso__session_give_back(piso_session *s, const piso_span *span) {
+    if (span->segment == PISO_SPAN_RETURNED)
+        piso__arena_release(s->channel->arena, span->offset, span->generation);
+    else
+        piso__session_queue_release(s, span);
 }
 
 void piso__session_flush_releases(piso_session *s) {
@@ -54,7 +103,7 @@ void piso_session_release(piso_session *s, const piso_span *span) {
         return;
     piso__session_lock(s);
     s->stats.spans_held--;
-    piso__session_queue_release(s, span);
+    piso__session_give_back(s, span);
     piso__session_unlock(s);
 }
 

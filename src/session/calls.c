@@ -67,6 +67,8 @@ static int send_body(piso_session *s, const piso__frame *frame, const piso_write
  * what it was. */
 static int end(piso_session *s, const piso__frame *frame, piso_writer *w, int sent) {
     if (sent == 0) {
+        if (w->nspans)
+            piso__session_lend_spans(s, w);
         w->nspans = 0;
         piso__writer_drop_segments(w);
     } else if (frame->flags & PISO__FRAME_BODY_SPAN) {

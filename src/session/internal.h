@@ -121,6 +121,11 @@ static inline void piso__session_unlock(piso_session *s) {
     pthread_mutex_unlock(&s->lock);
 }
 
+/* piso__span_in_segment: whether it names a shared segment, and no arena. */
+static inline bool piso__span_in_segment(const piso_span *span) {
+    return (span->segment & ~PISO_SPAN_RETURNED) != 0;
+}
+
 /* piso__session_is_open: whether the peer waits for an answer to its request. Needs the lock. */
 static inline bool piso__session_is_open(const piso_session *s, uint64_t request) {
     uint32_t index = (uint32_t)request - 1; /* 0 becomes a huge index */
@@ -145,6 +150,13 @@ void piso__session_flush_releases(piso_session *s);
 void piso__session_fail(piso_session *s, int error);
 /* piso__session_queue_release: notes that a span of the peer's is no longer used. */
 void piso__session_queue_release(piso_session *s, const piso_span *span);
+/* piso__session_give_back: the same for a span of an event, which may lie in our own arena. */
+void piso__session_give_back(piso_session *s, const piso_span *span);
+/* piso__session_check_span: 0 or PISO_EPROTO: a span that came with a message lies in the peer's arena; or it is one
+ * that the peer had from us, and is ours again. */
+int piso__session_check_span(piso_session *s, const piso_span *span);
+/* piso__session_lend_spans: the message of this writer has been sent: its buffers are the peer's. */
+void piso__session_lend_spans(piso_session *s, const piso_writer *w);
 /* piso__session_define: the peer named a number. */
 int piso__session_define(piso_session *s, uint32_t number, const uint8_t *text, size_t size);
 void piso__session_free_names(piso_session *s);

@@ -23,13 +23,13 @@ static int load_span(piso_session *s, const uint8_t *bytes, piso_span *ret_span,
     piso_span span;
     piso_segment *segment = NULL;
     piso__span_decode(bytes, &span);
-    if (span.segment) {
+    if (piso__span_in_segment(&span)) {
         bool ours;
         segment = piso__session_find_segment(s, &span, &ours);
         if (!segment)
             return PISO_EPROTO;
         span.generation = ours;
-    } else if (!piso__arena_check(&s->channel->peer, &span)) {
+    } else if (piso__session_check_span(s, &span) < 0) {
         return PISO_EPROTO;
     } else {
         s->stats.spans_held++;
@@ -111,8 +111,12 @@ static int drop(piso_session *s, const message *m) {
     for (uint32_t i = 0; i < m->frame.nspans; i++) {
         piso_span span;
         piso__span_decode(m->spans + i * PISO__SPAN_SIZE, &span);
-        if (span.segment == 0)
-            piso__session_queue_release(s, &span);
+        if (piso__span_in_segment(&span))
+            continue;
+        int r = piso__session_check_span(s, &span);
+        if (r < 0)
+            return r;
+        piso__session_give_back(s, &span);
     }
     return 0;
 }
@@ -198,7 +202,8 @@ static int receive_releases(piso_session *s, const message *m) {
         uint32_t generation;
         if (piso__release_decode(m->body + at, &offset, &generation) < 0)
             return PISO_EPROTO;
-        piso__arena_release(s->channel->arena, offset, generation); /* stale ones are refused there */
+        if (piso__arena_take_back(s->channel->arena, offset, generation, 0) == 0) /* stale ones are refused */
+            piso__arena_release(s->channel->arena, offset, generation);
     }
     return 0;
 }
@@ -352,9 +357,9 @@ static void release_rest(piso_event *event) {
     piso_session *s = event->session;
     piso__session_lock(s);
     for (uint32_t i = 0; i < event->nspans; i++)
-        if (event->spans[i].segment == 0) {
+        if (event->spans[i].segment != TAKEN && !piso__span_in_segment(&event->spans[i])) {
             s->stats.spans_held--;
-            piso__session_queue_release(s, &event->spans[i]);
+            piso__session_give_back(s, &event->spans[i]);
         }
     piso__session_unlock(s);
     for (uint32_t i = 0; i < event->nspans; i++)
@@ -372,9 +377,11 @@ void piso_event_fini(piso_event *event) {
 }
 
 void *piso_event_take_span(piso_event *event, uint32_t index, piso_span *ret_span) {
-    if (index >= event->nspans || event->spans[index].segment != 0 || piso__session_forked(event->session))
+    if (index >= event->nspans || piso__span_in_segment(&event->spans[index]) || piso__session_forked(event->session))
         return NULL;
     *ret_span = event->spans[index];
     event->spans[index].segment = TAKEN;
+    if (ret_span->segment == PISO_SPAN_RETURNED)
+        return piso__arena_at(event->session->channel->arena, ret_span->offset);
     return event->session->channel->peer.base + ret_span->offset;
 }

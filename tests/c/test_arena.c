@@ -170,6 +170,26 @@ static void refuses_stale_and_invented_names(void **state) {
     release(f, new);
 }
 
+static void only_what_is_lent_comes_back(void **state) {
+    fixture *f = *state;
+    piso_span span = alloc(f, 5000);
+    assert_int_equal(piso__arena_take_back(f->arena, span.offset, span.generation, 5000), -ESTALE);
+    assert_int_equal(piso__arena_lend(f->arena, span.offset, span.generation + 1), -ESTALE);
+    assert_int_equal(piso__arena_lend(f->arena, span.offset, span.generation), 0);
+    assert_int_equal(piso__arena_lend(f->arena, span.offset, span.generation), -ESTALE);
+    assert_int_equal(piso__arena_take_back(f->arena, span.offset, span.generation, 2 * PAGE + 1), -ESTALE);
+    assert_int_equal(piso__arena_take_back(f->arena, span.offset + PAGE, span.generation, 1), -ESTALE);
+    assert_int_equal(piso__arena_take_back(f->arena, SIZE, span.generation, 1), -ESTALE);
+    assert_int_equal(piso__arena_take_back(f->arena, span.offset, span.generation, 2 * PAGE), 0);
+    assert_int_equal(piso__arena_take_back(f->arena, span.offset, span.generation, 0), -ESTALE);
+    assert_int_equal(piso__arena_lend(f->arena, span.offset, span.generation), 0);
+    release(f, span); /* the owner may always */
+    assert_int_equal(piso__arena_take_back(f->arena, span.offset, span.generation, 0), -ESTALE);
+    piso_span next = alloc(f, 5000);
+    assert_int_equal(next.offset, span.offset);
+    assert_int_equal(piso__arena_take_back(f->arena, next.offset, next.generation, 0), -ESTALE);
+}
+
 static void checks_spans_of_the_peer(void **state) {
     (void)state;
     const piso__arena_view view = {.size = SIZE};
@@ -341,6 +361,7 @@ int main(void) {
         CASE(merges_neighbours),
         CASE(agrees_with_a_list),
         CASE(refuses_stale_and_invented_names),
+        CASE(only_what_is_lent_comes_back),
         cmocka_unit_test(checks_spans_of_the_peer),
         CASE(commits_what_is_asked_for),
         CASE(recycles_without_system_calls),

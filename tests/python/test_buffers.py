@@ -35,6 +35,47 @@ PEER = (
         raise ValueError(value)
     def unconvertible(self, size):
         return [b"x" * size, b"y" * size, object()]
+    def refuse(self, array):
+        return [array, object()]
+    async def aecho_later(self, value):
+        await asyncio.sleep(0)
+        return value
+    async def aecho_and_keep_task(self, value):
+        self.task = asyncio.current_task()
+        return value
+    async def task_total(self):
+        return int((await self.task).sum())
+    def inside(self, array):
+        return {"list": [array], "tuple": (1, array.shape)}
+    def part(self, array):
+        return array[:1000].reshape(10, 100)
+    def hidden(self, array):
+        import weakref
+        self.weak = weakref.ref(array)
+        return array
+    def keep_and_return(self, array):
+        self.kept = array
+        return array
+    def keep_a_view(self, array):
+        self.kept = array[5:]
+        return array
+    def keep_a_memoryview(self, array):
+        self.kept = memoryview(array)
+        return array
+    def keep_an_export(self, view):
+        self.kept = view[1:]
+        return view
+    def tail(self, array):
+        return array[1000:]
+    def twice(self, array):
+        return [array, array]
+    def another_thread_keeps(self, array):
+        import threading
+        self.event = threading.Event()
+        threading.Thread(target=lambda kept=array: self.event.wait(30) and kept).start()
+        return array
+    def let_go(self):
+        self.event.set()
 """
 )
 
@@ -220,3 +261,102 @@ def test_arrays_from_many_threads(call: Any, session: _core.Session) -> None:
         thread.join()
     assert not wrong
     assert settle(session)["spans_held"] == 0
+
+
+# ---- arrays that go back to where they came from
+
+
+def buffers_here(session: _core.Session) -> tuple[int, int]:
+    """Buffers that are held here and lie in this side's memory, and all that are held."""
+    stats = settle(session)
+    return bool(stats["arena_live"]), stats["spans_held"]
+
+
+@pytest.mark.parametrize(
+    ("method", "take"),
+    [
+        ("echo", lambda got: got),
+        ("aecho", lambda got: got),
+        ("part", lambda got: got),
+        ("inside", lambda got: got["list"][0]),
+    ],
+)
+def test_array_that_only_the_result_holds_is_not_copied(
+    call: Any, session: _core.Session, method: str, take: Any
+) -> None:
+    sent = np.arange(100_000.0)
+    got = take(call(method, sent))
+    assert np.array_equal(got.ravel(), sent[: got.size])
+    assert buffers_here(session) == (True, 1), "it came back in the memory that it was sent in"
+    got[...] = -1
+    assert sent[1] == 1
+    del got
+    assert buffers_here(session) == (False, 0)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "aecho_later",
+        "aecho_and_keep_task",
+        "hidden",
+        "keep_and_return",
+        "keep_a_view",
+        "keep_a_memoryview",
+        "tail",
+        "twice",
+        "another_thread_keeps",
+    ],
+)
+def test_array_that_somebody_can_still_see_is_copied(call: Any, session: _core.Session, method: str) -> None:
+    sent = np.arange(100_000.0)
+    got = call(method, sent)
+    first = got[0] if method == "twice" else got
+    assert np.array_equal(first, sent[100_000 - first.size :])
+    first[...] = 7
+    if method == "aecho_and_keep_task":
+        assert call("task_total") == int(sent.sum())
+    elif method == "keep_and_return":
+        assert call("kept_total") == int(sent.sum())
+    elif method == "twice":
+        assert np.array_equal(got[1], sent)
+    if method == "another_thread_keeps":
+        call("let_go")
+
+
+def test_memoryview_goes_back(call: Any, session: _core.Session) -> None:
+    sent = np.arange(100_000.0)
+    got = call("echo", memoryview(sent))
+    assert np.array_equal(np.asarray(got), sent)
+    assert buffers_here(session) == (True, 1)
+    del got
+    assert buffers_here(session) == (False, 0)
+    got = call("keep_an_export", memoryview(sent))
+    assert np.array_equal(np.asarray(got), sent)
+    call("keep", None)
+    assert buffers_here(session) == (False, 1), "a copy, in the peer's memory"
+
+
+def test_array_in_a_result_that_cannot_cross_is_released(call: Any, session: _core.Session) -> None:
+    for _ in range(20):
+        with pytest.raises(TypeError, match=r"^result\[1\]: .*cannot cross"):
+            call("refuse", np.zeros(100_000))
+    assert buffers_here(session) == (False, 0)
+
+
+def test_array_that_came_back_outlives_its_session() -> None:
+    with peer(PEER) as session:
+        got = session.method(1, "echo", sync=True)(np.full(100_000, 3.0))
+    del session
+    gc.collect()
+    assert got.sum() == 300_000
+    got[0] = 1
+
+
+def test_array_goes_to_and_fro(call: Any, session: _core.Session) -> None:
+    array = np.zeros(100_000)
+    for i in range(200):
+        array = call("fill", array, i)
+        assert array[0] == array[-1] == i
+    del array
+    assert buffers_here(session) == (False, 0)

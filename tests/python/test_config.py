@@ -84,7 +84,7 @@ def test_everything_an_application_may_pass() -> None:
         ({"sandbox": {"netwrok": True}}, ["'sandbox'", "did you mean 'network'?"]),
         ({"sandbox": {"network": "no"}}, ["'sandbox'", "'network'"]),
         ({"sandbox_mode": "maybe"}, ["'sandbox_mode'", "SandboxMode.REQUIRED"]),
-        ({"share_torch": True}, ["'share_torch'", "not supported yet"]),
+        ({"share_cuda_ipc": True}, ["'share_cuda_ipc'", "'share_torch'"]),
         ({"share_torch": "yes"}, ["'share_torch'", "True or False"]),
         ({"package_manager": "conda"}, ["'package_manager'", "not supported yet", "'uv'"]),
         ({"execution_model": "sealed_worker"}, ["'execution_model'", "not supported yet"]),

@@ -1,0 +1,107 @@
+"""An extension that holds, changes, describes and makes tensors."""
+
+import gc
+import io
+import os
+
+from pyisolate import ExtensionBase
+
+
+class Tensors(ExtensionBase):
+    def __init__(self):
+        super().__init__()
+        self.held = []
+
+    def echo(self, value):
+        return value
+
+    def half(self, t):
+        return t[: len(t) // 2]
+
+    def describe(self, t):
+        """What this side sees of a tensor, in plain values."""
+        import torch
+
+        kind = "Parameter" if isinstance(t, torch.nn.Parameter) else type(t).__name__
+        return (
+            kind,
+            str(t.dtype),
+            tuple(t.shape),
+            t.stride(),
+            t.requires_grad,
+            t.is_leaf,
+            t.is_conj(),
+            t.is_neg(),
+        )
+
+    def total(self, t):
+        return float(t.detach().double().sum())
+
+    def fill(self, t, value):
+        t.detach().fill_(value)
+
+    def hold(self, value):
+        self.held.append(value)
+
+    def held_total(self):
+        return float(sum(t.double().sum() for t in self.held))
+
+    def fill_held(self, value):
+        for t in self.held:
+            t.fill_(value)
+
+    def held_again(self, index):
+        return self.held[index]
+
+    def release(self):
+        self.held.clear()
+        gc.collect()
+
+    def make(self, *shape, value=1.0):
+        import torch
+
+        return torch.full(shape, value)
+
+    def make_and_hold(self, *shape):
+        self.held.append(self.make(*shape))
+        return self.held[-1]
+
+    def same_storage(self, a, b):
+        return a.untyped_storage()._cdata == b.untyped_storage()._cdata
+
+    def backward(self, t):
+        (t * 3).sum().backward()
+        return t.grad
+
+    def saved(self, t):
+        import torch
+
+        file = io.BytesIO()
+        torch.save(t, file)
+        file.seek(0)
+        return float(torch.load(file).sum())
+
+    def grow(self, count):
+        """A tensor of this side, shared and then resized."""
+        import torch
+
+        t = torch.ones(2)
+        self.held.append(t)
+        return t
+
+    def torch_file(self):
+        import torch
+
+        return torch.__file__
+
+    def descriptors(self):
+        return len(os.listdir("/proc/self/fd"))
+
+    def inference(self, t):
+        import torch
+
+        with torch.inference_mode():
+            return t * 2
+
+    def exit(self):
+        os._exit(3)
