@@ -40,9 +40,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--max-seconds",
         type=_positive,
-        default=60.0,
         metavar="S",
-        help="seconds after which a row, or its baseline, stops early (default: %(default)g)",
+        help="seconds after which a row, or its baseline, stops early (default: 60, with --quick 10)",
     )
     parser.add_argument(
         "--max-tensor-mb",
@@ -51,7 +50,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="leave out larger tensors",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.max_seconds = options.max_seconds or (10.0 if options.quick else 60.0)
+    return options
 
 
 def _positive(text: str) -> float:

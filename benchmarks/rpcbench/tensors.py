@@ -36,6 +36,8 @@ COPY_LIMIT = 2**30
 """Tensors up to so many bytes are also copied, to compare; beyond, the memory is better used otherwise."""
 MEMORY_FROM = 2**20
 """Memory of both processes is shown for rows with so many bytes and more."""
+SETTLING = 3
+"""Small calls before each first send."""
 PATIENCE = 3.0
 """Seconds that memory of the row before may take to come back."""
 
@@ -194,13 +196,18 @@ def _copying(held: dict[str, Any]) -> Sampler:
 def _first_sends(
     receive: Callable[[Any], Awaitable[Any]], held: dict[str, Any], make: Callable[[], Any]
 ) -> Sampler:
-    """Each run sends a new tensor. The one of the other series is given up, for its memory."""
+    """Each run sends a new tensor. The one of the other series is given up, for its memory.
+
+    Small calls before each let the other side do what the end of the last tensor has left to do, and wake it.
+    """
 
     async def sample(runs: int) -> list[int]:
         held.clear()
         samples = []
         for _ in range(runs):
             tensor = make()
+            for _ in range(SETTLING):
+                await receive(None)
             start = perf_counter_ns()
             await receive(tensor)
             samples.append(perf_counter_ns() - start)
