@@ -20,13 +20,14 @@ FUZZERS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c)))
 SANITIZE := -Dpython=false -Dlibrary=false -Dbenchmarks=false -Dtests=enabled -Db_lto=false \
     -Db_lundef=false $(STRICT)
 
-.PHONY: help build bench native-bench test test-c test-asan test-tsan test-python test-fuzz test-model lint \
+.PHONY: help build bench bench-all native-bench test test-c test-asan test-tsan test-python test-fuzz test-model lint \
     fuzz format clean
 
 help:
 	@echo 'make build         .venv with the package and its extension'
 	@echo 'make test          everything: C tests under sanitizers, pytest, fuzzers, model, lints'
 	@echo 'make bench         build, then the quick benchmark'
+	@echo 'make bench-all     all benchmarks, into one file in results/'
 	@echo 'make native-bench  the benchmark of the C core alone'
 	@echo 'make fuzz          every fuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) in total'
 	@echo 'make format        clang-format and ruff, in place'
@@ -41,7 +42,7 @@ help:
 	$(PYTHON) -m venv .venv
 	touch $@
 
-.venv/.tools: .venv/.made pyproject.toml
+.venv/.tools: .venv/.made pyproject.toml tools/install_extras.py
 	$(BIN)/python tools/install_extras.py dev test
 	touch $@
 
@@ -50,7 +51,7 @@ help:
 	    --config-settings=build-dir=build/wheel $(if $(STRICT),--config-settings=setup-args=$(STRICT)) .
 	touch $@
 
-.venv/.bench: .venv/.made pyproject.toml
+.venv/.bench: .venv/.tools
 	$(BIN)/python tools/install_extras.py bench
 	touch $@
 
@@ -58,6 +59,9 @@ build: .venv/.installed
 
 bench: build .venv/.bench
 	$(BIN)/python benchmarks/benchmark.py --quick
+
+bench-all: build .venv/.bench
+	PYTHON=$(BIN)/python benchmarks/run_benchmarks.sh
 
 # ---- C -------------------------------------------------------------------------------------------
 

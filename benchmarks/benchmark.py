@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -13,17 +14,16 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rpcbench import machine, yardsticks
-from rpcbench.cases import CASES, TENSOR, Case, tensor_rows
-from rpcbench.fleet import Fleet, supports_share_torch
-from rpcbench.harness import BenchmarkRunner, Status
+from rpcbench import machine, tensors, yardsticks
+from rpcbench.cases import CASES, TENSOR, Case
+from rpcbench.fleet import Fleet, sharing_obstacle
+from rpcbench.harness import BenchmarkRunner, Status, reason
 from rpcbench.report import Report, render
 
 FULL, QUICK = (5, 1000), (2, 100)  # runs of warm-up, runs that count
-CALL_TIMEOUT = 30.0
+CALL_TIMEOUT, START_TIMEOUT = 30.0, 300.0
 MODES = {"both": ["standard", "shared"], "standard": ["standard"], "shared": ["shared"]}
-NO_TENSORS = "tensors are not supported by this version"
-NO_SHARING = "This version does not support share_torch: rows ran with share_torch=False (_standard)."
+NO_SHARING = "share_torch=True is refused, so rows ran with share_torch=False (_standard) only:\n  "
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -40,12 +40,19 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--max-seconds",
         type=_positive,
-        default=60.0,
         metavar="S",
-        help="seconds after which a row, or its baseline, stops early (default: %(default)g)",
+        help="seconds after which a row, or its baseline, stops early (default: 60, with --quick 10)",
+    )
+    parser.add_argument(
+        "--max-tensor-mb",
+        type=_positive,
+        metavar="MB",
+        help="leave out larger tensors",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.max_seconds = options.max_seconds or (10.0 if options.quick else 60.0)
+    return options
 
 
 def _positive(text: str) -> float:
@@ -55,12 +62,11 @@ def _positive(text: str) -> float:
     return value
 
 
-def configurations(mode: str, venv_root: Path) -> tuple[list[str], list[str]]:
-    """The configurations to run, and what to tell the reader about them."""
+def configurations(mode: str, venv_root: Path) -> tuple[list[str], str]:
+    """The configurations to run, and why not all that were asked for, if so."""
     asked = MODES[mode]
-    if "shared" not in asked or supports_share_torch(venv_root):
-        return asked, []
-    return ["standard"], [NO_SHARING]
+    obstacle = sharing_obstacle(venv_root) if "shared" in asked else ""
+    return ["standard"] if obstacle else asked, obstacle
 
 
 async def run_configuration(
@@ -74,8 +80,9 @@ async def run_configuration(
         for case in cases:
             row = f"{case.name}_{name}"
             progress.update(task, description=f"{row} (at most {runner.max_seconds:g} s)", refresh=True)
-            if stopped:
-                runner.skip(row, case.category, stopped)
+            obstacle = stopped or (await case.obstacle(fleet) if case.obstacle else "")
+            if obstacle:
+                runner.skip(row, case.category, obstacle)
             else:
                 result = await runner.run(
                     row, case.category, partial(case.prepare, fleet), calls=case.calls, payload=case.payload
@@ -90,10 +97,9 @@ async def run_configuration(
 async def _attempt_start(fleet: Fleet) -> str:
     """Start the fleet afresh; returns why rows that follow cannot run, or nothing."""
     try:
-        await asyncio.wait_for(fleet.replace(), 10 * fleet.timeout)
+        await asyncio.wait_for(fleet.replace(), START_TIMEOUT)
     except Exception as error:
-        first_line = str(error).strip().split("\n")[0]
-        return f"extension was stopped: {type(error).__name__}: {first_line}"[:100]
+        return f"extension was stopped: {reason(error)}"
     return ""
 
 
@@ -115,14 +121,18 @@ async def run(options: argparse.Namespace) -> Report:
     if report.floor_ns is None:
         report.notes.append("The floor was not measured: it needs two processors.")
     with tempfile.TemporaryDirectory(prefix="pyisolate-bench-") as folder, progress_bar() as progress:
-        names, notes = configurations(options.torch_mode, Path(folder))
-        report.notes += notes
+        asked = MODES[options.torch_mode]
+        names, refused = configurations(options.torch_mode, Path(folder))
+        if refused:
+            report.notes.append(NO_SHARING + refused)
+        gpu = not options.no_gpu
+        max_bytes = (options.max_tensor_mb or math.inf) * 1e6
+        rows = [] if options.no_torch else tensors.cases(gpu=gpu, max_bytes=max_bytes)
         for name in names:
-            await run_configuration(name, runner, Path(folder), progress)
-    if not options.no_torch:
-        for name in MODES[options.torch_mode]:
-            for row in tensor_rows(gpu=not options.no_gpu):
-                runner.skip(f"{row}_{name}", TENSOR, NO_TENSORS)
+            cases = [*CASES, *rows] if name in asked else CASES
+            await run_configuration(name, runner, Path(folder), progress, cases)
+    for row in rows if refused else []:
+        runner.skip(f"{row.name}_shared", TENSOR, "share_torch=True is refused")
     return report
 
 

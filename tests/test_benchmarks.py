@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import json
 import os
 import re
@@ -23,9 +24,10 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import benchmark  # noqa: E402
-from rpcbench import yardsticks  # noqa: E402
-from rpcbench.cases import CASES, SMALL, Case, small_int, tensor_rows  # noqa: E402
-from rpcbench.fleet import MAIN, Fleet  # noqa: E402
+import simple_benchmark  # noqa: E402
+from rpcbench import machine, tensors, yardsticks  # noqa: E402
+from rpcbench.cases import CASES, SMALL, TENSOR, Case, small_int  # noqa: E402
+from rpcbench.fleet import MAIN, Fleet, sharing_obstacle  # noqa: E402
 from rpcbench.harness import (  # noqa: E402
     BenchmarkRunner,
     Operation,
@@ -270,6 +272,16 @@ def test_a_failed_extension_is_replaced(tmp_path: Path) -> None:
         assert not Path(f"/proc/{pid}").exists()
 
 
+def test_a_row_with_an_obstacle_is_skipped(tmp_path: Path) -> None:
+    async def obstacle(fleet: Fleet) -> str:
+        return f"{fleet.names[0]} is busy"
+
+    runner = BenchmarkRunner(warmup=1, runs=2)
+    cases = [Case("row", SMALL, small_int, obstacle=obstacle)]
+    asyncio.run(benchmark.run_configuration("standard", runner, tmp_path, benchmark.progress_bar(), cases))
+    assert [(result.status, result.reason) for result in runner.results] == [(Status.SKIPPED, "main is busy")]
+
+
 def test_rows_are_skipped_when_no_extension_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(self: Fleet) -> None:
         raise OSError("no processes left")
@@ -282,6 +294,155 @@ def test_rows_are_skipped_when_no_extension_starts(tmp_path: Path, monkeypatch: 
         "extension was stopped: OSError: no processes left"
     }
     assert len(runner.results) == len(CASES)
+
+
+# ---- tensors ----
+
+
+needs_torch = pytest.mark.skipif(tensors.installed_torch() is None, reason="torch is not installed")
+
+
+class Loopback:
+    """A fleet of one extension, which is this process: for rows whose sending is tested elsewhere."""
+
+    def __init__(self, *, share_torch: bool, error: Exception | None = None) -> None:
+        self.share_torch = share_torch
+        self.main = self.host = self
+        self.pids = {MAIN: os.getpid()}
+        self.error = error
+        self.received: list[int] = []
+        """Where the data of tensors was, in the order of their coming."""
+
+    async def echo(self, value: Any) -> Any:
+        if self.error:
+            raise self.error
+        return value
+
+    async def receive(self, value: Any) -> bool:
+        self.received.append(value.data_ptr())
+        return True
+
+    async def collect(self) -> None: ...
+
+    async def local_echo(self, value: Any) -> Any:
+        return value
+
+
+def tensor_case(name: str, **options: Any) -> Case:
+    """The row of that name."""
+    return next(case for case in tensors.cases(gpu=True, **options) if case.name == name)
+
+
+def run_case(case: Case, fleet: Any) -> Result:
+    """What becomes of the row."""
+    runner = BenchmarkRunner(warmup=1, runs=3)
+    return asyncio.run(runner.run(case.name, case.category, lambda: case.prepare(fleet)))
+
+
+def test_sizes_are_those_of_the_specification() -> None:
+    sizes = [tensors.bytes_of(shape) for shape in tensors.SHAPES.values()]
+    assert sizes == [400, 40_000, 1_048_576, 4_194_304, 805_306_368, 6_442_309_696]
+    assert tensors.row_names(gpu=False) == [f"{name}_cpu" for name in tensors.SHAPES]
+    rows = tensors.cases(gpu=True)
+    assert [case.name for case in rows] == tensors.row_names(gpu=True)
+    assert {case.category for case in rows} == {TENSOR}
+    assert {"medium_tensor_gpu", "model_6gb_gpu"} <= set(tensors.row_names(gpu=True))
+
+
+@needs_torch
+@pytest.mark.parametrize("shared", [False, True], ids=["standard", "shared"])
+@pytest.mark.parametrize("name", ["tiny_tensor_cpu", "small_tensor_cpu", "medium_tensor_cpu"])
+def test_a_tensor_row_has_all_its_series(name: str, shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch, allocated = tensors.installed_torch(), []
+
+    def empty(*shape: int, dtype: Any) -> Any:
+        allocated.append(torch.empty(shape, dtype=dtype))
+        return allocated[-1]
+
+    monkeypatch.setattr("pyisolate.empty", empty, raising=False)
+    result = run_case(tensor_case(name), Loopback(share_torch=shared))
+    assert (result.status, result.reason) == (Status.SUCCESSFUL, "")
+    first = [tensors.FIRST, tensors.FIRST_EMPTY] if shared else []
+    assert list(result.series_ns) == [tensors.ONE_WAY, tensors.WARM_COPY, *first]
+    assert {len(samples) for samples in result.series_ns.values()} == {3}
+    assert len(allocated) == (4 if shared else 0)  # with one for the warm-up
+    text = render(report_of([result]))
+    assert "Tensors one way, medians:" in text
+    print("\n" + text)
+
+
+@needs_torch
+def test_what_is_sent_again_is_one_tensor() -> None:
+    fleet: Any = Loopback(share_torch=True)
+    operation = tensor_case("tiny_tensor_cpu").prepare(fleet)
+    asyncio.run(operation.series[tensors.ONE_WAY](3))
+    assert len(fleet.received) == 3
+    assert len(set(fleet.received)) == 1
+
+
+@needs_torch
+def test_a_tensor_that_is_not_the_one_that_was_sent_is_a_failure() -> None:
+    class Forgetful(Loopback):
+        async def echo(self, value: Any) -> Any:
+            return value.clone().zero_()
+
+    result = run_case(tensor_case("small_tensor_cpu"), Forgetful(share_torch=False))
+    assert (result.status, result.reason.split(":")[0]) == (Status.FAILED, "WrongResult")
+
+
+@needs_torch
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        ("OutOfMemoryError", "CUDA OOM: CUDA out of memory. Tried to allocate 6.00 GiB."),
+        ("RuntimeError", "CUDA OOM: CUDA out of memory. Tried to allocate 6.00 GiB."),
+        ("TimeoutError", "Timeout"),
+    ],
+)
+def test_running_out_of_memory_is_a_failure_with_that_reason(raised: str, expected: str) -> None:
+    kind = getattr(tensors.installed_torch(), raised, None) or getattr(builtins, raised)
+    error = kind("CUDA out of memory. Tried to allocate 6.00 GiB.\nMore lines")
+    result = run_case(tensor_case("tiny_tensor_cpu"), Loopback(share_torch=True, error=error))
+    assert (result.status, result.reason) == (Status.FAILED, expected)
+
+
+@needs_torch
+def test_rows_that_cannot_run_are_skipped_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def obstacle(name: str, fleet: Any = None, **options: Any) -> str:
+        case = tensor_case(name, **options)
+        assert case.obstacle
+        return asyncio.run(case.obstacle(fleet or Loopback(share_torch=False)))
+
+    monkeypatch.setattr(tensors, "PATIENCE", 0.0)
+    monkeypatch.setattr(machine, "available_memory", lambda: 10 * 10**9)
+    assert obstacle("tiny_tensor_cpu") == ""
+    assert obstacle("large_tensor_cpu", max_bytes=4e6) == "larger than --max-tensor-mb 4"
+    refuses = Loopback(share_torch=False, error=TypeError("cannot cross"))
+    assert obstacle("tiny_tensor_cpu", refuses) == "this version cannot send tensors"
+    assert obstacle("model_6gb_cpu") == "needs 19.3 GB of memory; 10.0 GB are available"
+    shared: Any = Loopback(share_torch=True)
+    assert obstacle("model_6gb_cpu", shared) == "needs 12.9 GB of memory; 10.0 GB are available"
+    monkeypatch.setattr(tensors.installed_torch().cuda, "is_available", lambda: False)
+    assert obstacle("tiny_tensor_gpu").startswith("no CUDA device")
+    monkeypatch.setattr(tensors, "installed_torch", lambda: None)
+    assert obstacle("tiny_tensor_cpu") == "torch is not installed"
+
+
+@needs_torch
+@pytest.mark.parametrize("mode", ["standard", "shared"])
+def test_tensors_cross(mode: str, tmp_path: Path) -> None:
+    if obstacle := sharing_obstacle(tmp_path) if mode == "shared" else "":
+        pytest.skip(obstacle)
+    runner = BenchmarkRunner(warmup=1, runs=3)
+    rows = tensors.cases(gpu=False, max_bytes=5e6)
+    asyncio.run(benchmark.run_configuration(mode, runner, tmp_path, benchmark.progress_bar(), rows))
+    reasons = {result.reason for result in runner.results[:4]}
+    if reasons == {"this version cannot send tensors"}:
+        pytest.skip(*reasons)
+    assert reasons == {""}
+    assert [result.name for result in runner.results] == [f"{row.name}_{mode}" for row in rows]
+    assert {result.status for result in runner.results[4:]} == {Status.SKIPPED}
+    print("\n" + render(report_of(runner.results)))
 
 
 # ---- the yardsticks ----
@@ -310,14 +471,17 @@ def run_benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_benchmark(tmp_path: Path) -> None:
     file = tmp_path / "samples.json"
-    done = run_benchmark("--quick", "--no-gpu", "--max-seconds", "0.2", "--json", str(file))
+    limits = ["--max-seconds", "0.2", "--max-tensor-mb", "5"]
+    done = run_benchmark("--quick", "--no-gpu", *limits, "--json", str(file))
     print("\n" + done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = table(done.stdout, "Successful Benchmarks")
-    assert [re.sub("_(standard|shared)$", "", row) for row in rows] == [case.name for case in CASES]
-    assert all(float(cell) >= 0 for cells in rows.values() for cell in cells)
     skipped = table(done.stdout, "Skipped Tests")
-    assert list(skipped) == [f"{name}_shared" for name in tensor_rows(gpu=False)]
+    plain = {re.sub("_(standard|shared)$", "", row): row for row in (*rows, *skipped)}
+    assert list(plain) == [case.name for case in CASES] + tensors.row_names(gpu=False)
+    assert all(plain[case.name] in rows for case in CASES)
+    assert {"image_8k_cpu_shared", "model_6gb_cpu_shared"} <= set(skipped)
+    assert all(float(cell) >= 0 for cells in rows.values() for cell in cells)
     found = json.loads(file.read_text())
     assert {"machine", "versions", "date", "options", "results", "floor_ns"} <= set(found)
     samples = {result["name"]: result["samples_ns"] for result in found["results"]}
@@ -346,6 +510,34 @@ def test_wrong_options_are_refused(arguments: list[str], capsys: pytest.CaptureF
         benchmark.parse(arguments)
     assert stopped.value.code == 2
     assert arguments[0] in capsys.readouterr().err
+
+
+def test_quick_benchmark_on_the_examples(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the example whose environment has to be installed."""
+    without = [each for each in simple_benchmark.examples() if "dependencies" not in each.configuration]
+    missing = simple_benchmark.Example("no/such", [simple_benchmark.examples()[0].rows[0]], {})
+    monkeypatch.setattr(simple_benchmark, "examples", lambda: [*without, missing])
+    monkeypatch.setattr(simple_benchmark, "RUNS", 3)
+    assert simple_benchmark.main([]) == 0
+    text = capsys.readouterr().out
+    print("\n" + text)
+    rows = table("Successful Benchmarks:\n" + text, "Successful Benchmarks")
+    assert {"small_int", "small_string", "text_4kb", "text_4kb_sync", "singleton"} <= set(rows)
+    assert {cells[-1] for cells in rows.values()} == {"3"}
+    skipped = table(text, "Skipped Tests")
+    assert skipped.pop("small_int")[0].startswith("such does not start: ")
+    sizes = [
+        name for name in tensors.row_names(gpu=True) if not name.startswith(simple_benchmark.LARGE_TENSORS)
+    ]
+    found = {re.sub("_(standard|shared)$", "", row) for row in [*rows, *skipped] if "_tensor_" in row}
+    assert found == sizes
+
+
+def test_quick_benchmark_has_large_tensors_on_request() -> None:
+    names = [row.name for row in simple_benchmark.tensor_example(shared=True, large=True).rows]
+    assert names == [f"{name}_shared" for name in tensors.row_names(gpu=True)]
 
 
 @pytest.mark.parametrize(

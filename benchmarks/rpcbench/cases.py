@@ -35,6 +35,8 @@ class Case:
     """Calls that cross between processes in one run."""
     payload: int = 0
     """Bytes of a large value; the row is held against one copy of as many."""
+    obstacle: Callable[[Fleet], Awaitable[str]] | None = None
+    """Why the row cannot run now; empty if it can."""
 
 
 def _echo(fleet: Fleet, value: Any, correct: Callable[[Any], bool], *, memory: bool = False) -> Operation:
@@ -70,10 +72,12 @@ def large_bytes(fleet: Fleet) -> Operation:
 def _one_way(fleet: Fleet, value: Any, size: int) -> Operation:
     """There; what comes back is the number of bytes."""
     extension, host = fleet.main, fleet.host
+    pids = {"host": os.getpid(), "extension": fleet.pids[MAIN]}
     return Operation(
         sample=timed(lambda: extension.size(value), lambda answer: answer == size),
         sample_local=timed(lambda: host.local_size(value), lambda answer: answer == size),
         collect=extension.collect,
+        memory=lambda: machine.memory(pids),
     )
 
 
@@ -154,10 +158,3 @@ CASES = [
     Case("in_flight_1000", PATTERN, in_flight, calls=IN_FLIGHT),
     Case("sync_call", PATTERN, sync_call),
 ]
-
-TENSORS = ["tiny_tensor", "small_tensor", "medium_tensor", "large_tensor", "image_8k", "model_6gb"]
-
-
-def tensor_rows(*, gpu: bool) -> list[str]:
-    """The names of the tensor rows, without the suffix of a configuration."""
-    return [f"{name}_{device}" for device in (("cpu", "gpu") if gpu else ("cpu",)) for name in TENSORS]

@@ -22,7 +22,7 @@ class Fleet:
         names: Sequence[str] = (MAIN, OTHER),
         *,
         share_torch: bool = False,
-        timeout: float = 30.0,
+        timeout: float | None = 30.0,
     ) -> None:
         self.names = names
         self.manager = ExtensionManager(BenchmarkExtension, {"venv_root_path": str(venv_root)})
@@ -39,10 +39,15 @@ class Fleet:
     async def start(self) -> None:
         """Start the processes; each has answered a call when this returns."""
         for name in self.names:
-            extension = self._load(name)
-            await extension
-            self.host.extensions[name] = extension
-            self.pids[name] = (await extension.describe())["pid"]
+            await self.start_one(name)
+
+    async def start_one(self, name: str) -> Any:
+        """Start one process more; it has answered a call when this returns its proxy."""
+        extension = self._load(name)
+        await extension
+        self.host.extensions[name] = extension
+        self.pids[name] = (await extension.describe())["pid"]
+        return extension
 
     def _load(self, name: str) -> Any:
         extension = self.manager.load_extension(
@@ -53,7 +58,6 @@ class Fleet:
                 "dependencies": [],
                 "apis": [BenchmarkHost],
                 "share_torch": self.share_torch,
-                "share_cuda_ipc": False,
                 "sandbox_mode": SandboxMode.DISABLED,
                 "call_timeout": self.timeout,
             }
@@ -69,15 +73,16 @@ class Fleet:
     async def stop(self) -> None:
         """Stop what runs."""
         self.host.extensions.clear()
+        self.pids.clear()
         while self._loaded:
             await self.manager.stop_extension(self._loaded.pop())
 
 
-def supports_share_torch(venv_root: Path) -> bool:
-    """Whether the package takes the configuration with shared tensors. Starts nothing."""
+def sharing_obstacle(venv_root: Path) -> str:
+    """Why no extension can be configured to share tensors; empty if one can. Starts nothing."""
     fleet = Fleet(venv_root, share_torch=True)
     try:
         fleet._load(MAIN)
-    except ConfigurationError:
-        return False
-    return True
+    except ConfigurationError as error:
+        return str(error)
+    return ""

@@ -39,11 +39,17 @@ class Operation:
     """What a row measures, and the same without leaving the process."""
 
     sample: Sampler
-    sample_local: Sampler
+    sample_local: Sampler | None = None
     collect: Callable[[], Awaitable[Any]] | None = None
     """Collects garbage on the other side."""
     memory: Callable[[], dict[str, Any]] | None = None
     """Memory of the processes; asked before, after the warm-up, and at the end."""
+    series: dict[str, Sampler] = field(default_factory=dict)
+    """Further figures, by name; made in this order after the others, with a quarter of the time."""
+    size: int = 0
+    """Bytes of what is sent, where that matters."""
+    timeout_reason: str = "Timeout"
+    """What it is called when a run takes too long."""
 
 
 @dataclass
@@ -63,6 +69,9 @@ class Result:
     asked_runs: int = 0
     warmup: int = 0
     memory: dict[str, dict[str, Any]] = field(default_factory=dict)
+    series_ns: dict[str, list[int]] = field(default_factory=dict)
+    size: int = 0
+    """Bytes of what is sent, where that matters."""
 
     @property
     def mean_ms(self) -> float:
@@ -124,6 +133,16 @@ def timed_sync(call: Callable[[], Any], correct: Callable[[Any], bool]) -> Sampl
     return sample
 
 
+def reason(error: Exception, timeout: str = "Timeout") -> str:
+    """Why a row failed, in one line; `timeout` is what to call the end of a call's time."""
+    if isinstance(error, (TimeoutError, asyncio.TimeoutError)):  # two classes before Python 3.11
+        return timeout
+    kind, text = type(error).__name__, str(error).strip().split("\n")[0]
+    if "OutOfMemoryError" in kind or "out of memory" in text.lower():
+        kind = "CUDA OOM" if "cuda" in f"{kind} {text}".lower() else "Out of memory"
+    return f"{kind}: {text}"[:100]
+
+
 def _check(result: Any, correct: Callable[[Any], bool]) -> None:
     if not correct(result):
         raise WrongResult(f"wrong result: {str(result)[:60]}")
@@ -155,15 +174,15 @@ class BenchmarkRunner:
     ) -> Result:
         """Measure a row. Never raises for what goes wrong in it: the result has the reason."""
         result = Result(name, category, Status.FAILED, calls=calls, payload=payload, asked_runs=self.runs)
+        timeout_reason = "Timeout"
         try:
-            limit = 2 * (self.max_seconds + 2 * self.timeout)
-            await asyncio.wait_for(self._measure(result, prepare()), limit)
+            operation = prepare()
+            timeout_reason, result.size = operation.timeout_reason, operation.size
+            limit = (2 + len(operation.series)) * 2 * (self.max_seconds + self.timeout)
+            await asyncio.wait_for(self._measure(result, operation), limit)
             result.status = Status.SUCCESSFUL
-        except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
-            result.reason = "Timeout"
         except Exception as error:
-            text = str(error).strip().split("\n")[0]
-            result.reason = f"{type(error).__name__}: {text}"[:100]
+            result.reason = reason(error, timeout_reason)
         return self._keep(result)
 
     def _keep(self, result: Result) -> Result:
@@ -176,24 +195,35 @@ class BenchmarkRunner:
                 gc.collect()
                 result.memory[moment] = operation.memory()
 
-        result.local_ns = await self._sample(operation.sample_local)
+        if operation.sample_local:
+            result.local_ns = await self._sample(operation.sample_local, self.max_seconds)
         gc.collect()
         if operation.collect:
             await operation.collect()
         remember("before")
-        result.samples_ns = await self._sample(operation.sample, lambda: remember("warm"))
+        result.samples_ns = await self._sample(operation.sample, self.max_seconds, lambda: remember("warm"))
         result.warmup = self.warmup
         if operation.collect and operation.memory:
             await operation.collect()
         remember("after")
+        for name, sample in operation.series.items():
+            result.series_ns[name] = await self._sample(sample, self.max_seconds / 4)
 
-    async def _sample(self, sample: Sampler, warm: Callable[[], None] = lambda: None) -> list[int]:
-        """Warm up, then make the runs in chunks until they are all done or the time is over."""
-        end = time.monotonic() + self.max_seconds
+    async def _sample(
+        self, sample: Sampler, seconds: float, warm: Callable[[], None] = lambda: None
+    ) -> list[int]:
+        """Warm up, then make the runs in chunks until they are all done or the time is over.
+
+        The warm-up has as much time again; there is at least one run of each.
+        """
+        end = time.monotonic() + seconds
         typical = 1
         for _ in range(self.warmup):
-            typical = max(typical, *await sample(1))
+            typical = max(1, *await sample(1))  # the last one tells best what follows
+            if time.monotonic() > end:
+                break
         warm()
+        end = time.monotonic() + seconds
         samples: list[int] = []
         while len(samples) < self.runs and (not samples or time.monotonic() < end):
             chunk = max(1, int(CHUNK_SECONDS * 1e9 / typical))

@@ -13,7 +13,10 @@ import psutil  # type: ignore[import-untyped]
 
 import pyisolate
 
-PACKAGES = ("numpy", "torch", "psutil", "tabulate", "rich")
+PACKAGES = ("numpy", "torch", "psutil", "tabulate", "rich", "nvidia-ml-py")
+CGROUP = Path("/sys/fs/cgroup")
+RESERVE = 256 * 2**20
+"""Memory that is left to others."""
 
 
 def describe() -> dict[str, Any]:
@@ -51,6 +54,27 @@ def memory(pids: dict[str, int]) -> dict[str, dict[str, int]]:
         info = psutil.Process(pid).memory_full_info()
         sizes[name] = {"rss": info.rss, "uss": info.uss}
     return sizes
+
+
+def available_memory() -> int:
+    """Bytes that can be used without swapping, within the limit of a container."""
+    available: int = psutil.virtual_memory().available
+    try:
+        limit = int((CGROUP / "memory.max").read_text())
+        used = int((CGROUP / "memory.current").read_text())
+        counters = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        reclaimable = int(counters["inactive_file"]) + int(counters["active_file"])
+    except (OSError, ValueError, KeyError):  # no control group, or "max"
+        return available
+    return min(available, limit - used + reclaimable)
+
+
+def shortage(need: int) -> str:
+    """That so many bytes are not available, in words; empty if they are."""
+    available = available_memory()
+    if need + RESERVE <= available:
+        return ""
+    return f"needs {need / 1e9:.1f} GB of memory; {available / 1e9:.1f} GB are available"
 
 
 def _processor() -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tabulate import tabulate  # type: ignore[import-untyped]
 
+from rpcbench import tensors
 from rpcbench.harness import Result, Status
 
 RULE = "=" * 60
@@ -74,6 +75,8 @@ def render(report: Report) -> str:
             "Per call, and against the same without leaving the process:\n" + _details(report, successful),
             _yardsticks(report),
         ]
+        if sent := [result for result in successful if result.series_ns]:
+            parts.append("Tensors one way, medians:\n" + _tensors(sent))
         if watched := [result for result in successful if result.memory]:
             parts.append("Memory (MB) of large data, before and after its runs:\n" + _memory(watched))
     if failed := report.having(Status.FAILED):
@@ -144,6 +147,21 @@ def _details(report: Report, results: list[Result]) -> str:
         "Runs",
     ]
     return grid(headers, rows)
+
+
+def _tensors(results: list[Result]) -> str:
+    """Sent again and again, copied within a process, and sent once, allocated by torch or by pyisolate."""
+    rows = []
+    for result in results:
+        medians = {name: statistics.median(samples) for name, samples in result.series_ns.items() if samples}
+        again, copy = medians.get(tensors.ONE_WAY), medians.get(tensors.WARM_COPY)
+        first, first_empty = medians.get(tensors.FIRST), medians.get(tensors.FIRST_EMPTY)
+        cells = ["" if median is None else _us(median) for median in (again, copy, first, first_empty)]
+        cells.insert(2, significant(again / copy, 3) if again and copy else "")
+        runs = "/".join(str(len(samples)) for samples in result.series_ns.values())
+        rows.append([result.name, f"{result.size / 1e6:.4g}", *cells, runs])
+    headers = ["Again (µs)", "Warm copy (µs)", "x copy", "First send (µs)", "First, by empty (µs)", "Runs"]
+    return grid(["Test", "Size (MB)", *headers], rows)
 
 
 def _yardsticks(report: Report) -> str:

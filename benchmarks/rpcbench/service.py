@@ -64,6 +64,7 @@ class BenchmarkExtension(ExtensionBase):
     """The operations of an extension."""
 
     _module: ModuleType
+    _kept: Any = None
 
     async def on_module_loaded(self, module: ModuleType) -> None:
         """Keeps the extension's module, which knows its process."""
@@ -84,6 +85,37 @@ class BenchmarkExtension(ExtensionBase):
     async def size(self, value: Any) -> int:
         """How many bytes were sent."""
         return memoryview(value).nbytes
+
+    async def receive(self, value: Any) -> bool:
+        """Takes something and lets go of it."""
+        return True
+
+    async def use_torch(self) -> None:
+        """Import PyTorch and compute something with it."""
+        import torch
+
+        torch.ones(8, 8).sum()
+
+    async def keep(self, value: Any) -> None:
+        """Hold on to a tensor until `forget`."""
+        self._kept = value
+
+    async def forget(self) -> None:
+        """Let go of it."""
+        self._kept = None
+        gc.collect()
+
+    async def look(self, index: int) -> float:
+        """What an element of it is."""
+        return float(self._kept.reshape(-1)[index])
+
+    async def write(self, index: int, value: float) -> None:
+        """Change an element of it."""
+        self._kept.reshape(-1)[index] = value
+
+    async def total(self) -> float:
+        """The sum of its elements: reads all of it."""
+        return float(self._kept.sum())
 
     async def descend(self, name: str, depth: int) -> int:
         """See `BenchmarkHost.descend`."""

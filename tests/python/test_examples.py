@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import pyisolate
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -56,6 +58,16 @@ def test_numpy_versions() -> None:
         "Product of all, by legacy: 13824.0",
         "Counts of values, by modern: {0: 3, 1: 3, 2: 3, 3: 3}",
         "From legacy through the host to modern: 205061801.0",
+    ]
+
+
+def test_tensors() -> None:
+    pytest.importorskip("torch")
+    if not hasattr(pyisolate, "empty"):
+        pytest.skip("this version cannot share tensors")
+    assert output_of("tensors") == [
+        "The extension sees brightness 0.5",
+        "The host sees brightness 0.25",
     ]
 
 

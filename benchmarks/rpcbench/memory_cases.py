@@ -1,0 +1,193 @@
+"""What the memory benchmark measures: extensions by number, and a large tensor that goes to several."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rpcbench import machine, memory, tensors
+from rpcbench.fleet import Fleet
+from rpcbench.memory import Gpus, Usage
+
+SMALL_SHAPE = (512, 512)
+TIME_LIMIT = 600.0
+"""Seconds that one measurement may take. Calls have no limit of their own."""
+MB = 2**20
+
+
+class Obstacle(Exception):
+    """Why something cannot be measured here."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """How extensions run, and where the tensor is that they get; no device: extensions without torch."""
+
+    title: str
+    share_torch: bool = False
+    device: str = ""
+
+
+BARE = Configuration("BARE")
+CONFIGURATIONS = [
+    BARE,
+    Configuration("CPU NO SHARE", False, "cpu"),
+    Configuration("CPU SHARE", True, "cpu"),
+    Configuration("GPU NO SHARE", False, "gpu"),
+    Configuration("GPU SHARE", True, "gpu"),
+]
+
+
+@dataclass
+class ScalingRow:
+    """So many extensions of one configuration; bytes, over the baseline where nothing else is said."""
+
+    extensions: int
+    idle: Usage
+    """All processes, before the tensor is sent."""
+    private: list[int]
+    """USS of each extension's process then; absolute."""
+    start_seconds: list[float]
+    """From `load_extension` to the first answer."""
+    tensor: Usage | None = None
+    """What sending the tensor to all has added."""
+    vram: int = 0
+    """All processes, while they have the tensor."""
+    shared: str = "-"
+    """Whether host and extensions see one memory."""
+    obstacle: str = ""
+    """Why no tensor was sent."""
+
+
+@dataclass
+class LargeRow:
+    """The large tensor in one configuration; bytes that distributing it has added."""
+
+    configuration: Configuration
+    extensions: int
+    size: int
+    sent: Usage
+    read: Usage
+    """The same after every extension has read all of it, so that it is resident in each."""
+    shared: str
+
+
+@dataclass
+class Found:
+    """Everything that a run has found out."""
+
+    baseline: Usage = field(default_factory=Usage)
+    scaling: dict[str, list[ScalingRow]] = field(default_factory=dict)
+    large: list[LargeRow] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+
+class MemorySuite:
+    """Starts fleets below `folder` and measures them. Raises Obstacle for what cannot be measured."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.gpus = Gpus()
+
+    def usage(self) -> Usage:
+        gc.collect()
+        return memory.usage(self.gpus)
+
+    def check(self, configuration: Configuration, sharing_obstacle: str) -> None:
+        """Raise if the configuration cannot run at all."""
+        if configuration.device and (missing := tensors.missing(configuration.device)):
+            raise Obstacle(missing)
+        if configuration.share_torch and sharing_obstacle:
+            raise Obstacle(sharing_obstacle)
+
+    async def scale(self, configuration: Configuration, count: int) -> ScalingRow:
+        """Start `count` extensions, measure, give all of them one small tensor, measure again."""
+        baseline = self.usage()
+        async with self._fleet(configuration, count, baseline) as (fleet, seconds):
+            row = ScalingRow(count, self.usage() - baseline, memory.private(fleet.pids.values()), seconds)
+            if configuration.device:
+                tensor = tensors.allocate(SMALL_SHAPE, configuration.device)
+                before = self.usage()
+                try:
+                    await self._distribute(fleet, tensor)
+                except Obstacle as obstacle:
+                    row.obstacle = str(obstacle)
+                    return row
+                during = self.usage()
+                row.tensor, row.vram = during - before, (during - baseline).vram
+                row.shared = await self._is_shared(fleet, tensor)
+        return row
+
+    async def large(self, configuration: Configuration, extensions: int, size: int) -> LargeRow:
+        """Give one large tensor to several extensions; `size` in bytes."""
+        copies = 2 if configuration.share_torch else 1 + extensions
+        if configuration.device == "cpu" and (shortage := machine.shortage(copies * size)):
+            raise Obstacle(shortage)
+        baseline = self.usage()
+        async with self._fleet(configuration, extensions, baseline) as (fleet, _):
+            tensor = tensors.allocate((size // tensors.ITEM_BYTES,), configuration.device)
+            before = self.usage()
+            await self._distribute(fleet, tensor)
+            sent = self.usage() - before
+            for extension in fleet.host.extensions.values():
+                await extension.total()
+            read = self.usage() - before
+            shared = await self._is_shared(fleet, tensor)
+        return LargeRow(configuration, extensions, size, sent, read, shared)
+
+    @asynccontextmanager
+    async def _fleet(
+        self, configuration: Configuration, count: int, baseline: Usage
+    ) -> AsyncIterator[tuple[Fleet, list[float]]]:
+        """`count` extensions that run and have used torch, and how long each took to start."""
+        folder = self.folder / configuration.title.replace(" ", "-")
+        fleet = Fleet(folder, [], share_torch=configuration.share_torch, timeout=None)
+        seconds = []
+        try:
+            for number in range(count):
+                start = time.perf_counter()
+                extension = await fleet.start_one(f"extension-{number}")
+                seconds.append(time.perf_counter() - start)
+                if configuration.device:
+                    await extension.use_torch()
+                if number == 0:
+                    each = (self.usage() - baseline).pss
+                if shortage := machine.shortage(max(0, each) * (count - number - 1)):
+                    raise Obstacle(f"the other {count - number - 1}: {shortage}")
+            yield fleet, seconds
+        finally:
+            await fleet.stop()
+
+    async def _distribute(self, fleet: Fleet, tensor: Any) -> None:
+        for extension in fleet.host.extensions.values():
+            try:
+                await extension.keep(tensor)
+            except TypeError:
+                raise Obstacle("this version cannot send tensors") from None
+
+    async def _is_shared(self, fleet: Fleet, tensor: Any) -> str:
+        """Write on each side, look on the other: Yes, No, or for how many."""
+        flat, seen = tensor.reshape(-1), 0
+        for number, extension in enumerate(fleet.host.extensions.values(), 2):
+            flat[0] = number
+            float(flat[0])  # a GPU has done it when this returns
+            try:
+                await extension.write(1, number)
+            except (ValueError, RuntimeError):  # a copy that cannot be written
+                continue
+            seen += await extension.look(0) == number and float(flat[1]) == number
+        if seen == len(fleet.host.extensions):
+            return "Yes"
+        return f"{seen} of {len(fleet.host.extensions)}" if seen else "No"
+
+
+def mean_start(row: ScalingRow) -> float:
+    """Seconds from `load_extension` to the first answer, mean."""
+    return statistics.fmean(row.start_seconds)

@@ -1,0 +1,71 @@
+#!/bin/bash
+# run_benchmarks.sh [--quick]: runs all suites and writes one file, results/pyisolate-benchmark-<host>-<date>.txt,
+# with the machine and the versions, to be sent in. A suite that fails does not stop the others; the exit status
+# is then 1. PYTHON names the interpreter; without it .venv's, else python3.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+quick=()
+case "${1:-}" in
+"") ;;
+--quick) quick=(--quick) ;;
+*) echo "usage: $0 [--quick]" >&2; exit 2 ;;
+esac
+
+python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
+if ! "$python" -c 'import pyisolate, numpy, psutil, tabulate, rich' 2>/dev/null; then
+    echo "$python lacks pyisolate or what the suites need; run: make bench, or pip install -e '.[bench]'" >&2
+    exit 1
+fi
+
+host=$(uname -n | tr -c 'A-Za-z0-9.\n' '-')
+file=results/pyisolate-benchmark-$host-$(date +%Y-%m-%d).txt
+mkdir -p results
+
+section() { printf '\n######## %s\n\n' "$1"; }
+
+# suite TITLE SCRIPT ARGUMENT…: runs it; says so if it fails.
+failed=0
+suite() {
+    section "$1: $2 ${*:3}"
+    local status=0
+    "$python" "benchmarks/$2" "${@:3}" || status=$?
+    [ $status -eq 0 ] || { echo "$2: exit status $status"; failed=1; }
+}
+
+machine() {
+    section Machine
+    date -u '+%Y-%m-%d %H:%M UTC'
+    uname -srm
+    sed -n 's/^PRETTY_NAME=//p' /etc/os-release 2>/dev/null
+    lscpu 2>/dev/null | grep -E '^(Model name|CPU\(s\)|Thread|Core|Socket|L[123]|NUMA node\(s\))'
+    free -m 2>/dev/null
+    cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor /sys/kernel/mm/transparent_hugepage/shmem_enabled \
+        2>/dev/null
+    nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv 2>/dev/null || echo "no NVIDIA GPU"
+    section Versions
+    git describe --always --dirty 2>/dev/null
+    "$python" --version
+    "$python" -m pip list 2>/dev/null | grep -iE '^(pyisolate|numpy|torch|cupy|jax|psutil|nvidia-ml-py|uv) '
+}
+
+run() {
+    machine
+    suite "Calls" benchmark.py --torch-mode both "${quick[@]}"
+    suite "Examples" simple_benchmark.py
+    if [ ${#quick[@]} -gt 0 ]; then
+        suite "Memory" memory_benchmark.py --counts 1,5,10
+        suite "Memory over many calls" memory_flat.py --calls 100000 --large 100
+    else
+        suite "Memory" memory_benchmark.py
+        suite "Memory over many calls" memory_flat.py
+    fi
+    suite "Idleness" idle.py
+    return $failed
+}
+
+run 2>&1 | tee "$file"
+status=$?
+echo
+echo "Written to $file"
+exit $status
