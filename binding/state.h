@@ -27,6 +27,7 @@ typedef struct core_state {
     PyTypeObject *registry_type; /* Registry (registry.c) */
     PyTypeObject *lease_type;    /* Lease (lease.c) */
     PyTypeObject *session_type, *call_type, *method_type;
+    PyTypeObject *zygote_type; /* Zygote (zygote.c) */
     core_convert_state *convert;
     core_async_state *async;
 } core_state;

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
+import sys
+import threading
+import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
@@ -14,7 +19,7 @@ from .references import Reference, resolve
 from .registry import REGISTRY, adopt
 from .shared import ExtensionLocal
 
-__all__ = ["LoadRequest", "main"]
+__all__ = ["LoadRequest", "main", "rehearse"]
 
 
 class LoadRequest(TypedDict):
@@ -58,6 +63,18 @@ class ChildControl(Control):
             await settle(stop())
 
 
+async def rehearse() -> None:
+    """Use what `main` uses, in a process that will be forked, with two ends of a session in it."""
+    host, session = Session.pair(REGISTRY)
+    session.register(CONTROL, ChildControl(Connection(session)))
+    served = session.serve()
+    with suppress(LookupError):
+        await host.method(CONTROL, "resolve")("nothing")
+    await host.method(CONTROL, "shut_down")()
+    host.close()
+    await served
+
+
 async def _serve() -> None:
     session = Session.attach(int(os.environ.pop("PISO_FD")), REGISTRY)
     session.register(CONTROL, ChildControl(Connection(session)))
@@ -65,5 +82,27 @@ async def _serve() -> None:
 
 
 def main() -> None:
-    """Answer the host's calls until it ends the session."""
-    asyncio.run(_serve())
+    """Answer the host's calls until it ends the session. Does not return: it ends the process."""
+    status = 1
+    try:
+        asyncio.run(_serve())
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        leave(status)
+
+
+def leave(status: int) -> None:
+    """End the process as the interpreter does, except that its objects are not taken apart one by one.
+
+    That would take longer than most extensions take to start, and in a forked process copy what it shares.
+    """
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    finally:
+        os._exit(status)

@@ -48,7 +48,7 @@ class ExtensionManager(Generic[_T]):
 
         Raises ConfigurationError, and ValueError when an extension of that name is already loaded.
         """
-        settings = check_extension(config)
+        settings = check_extension(config, self.config.get("start_method", "auto"))
         with self._lock:
             if settings.name in self.extensions:
                 raise ValueError(f"extension {settings.name!r} is already loaded")

@@ -1,0 +1,131 @@
+"""A zygote's process: it loads what extensions share, and becomes an extension's process by forking.
+
+A forked process has to be what a started one is. Started with ``-S``, the zygote has the standard library alone on its
+path; after the fork the child enters its environment as an interpreter does at start: `site` reads the extension's
+site-packages and runs its ``.pth`` files there, never here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import json
+import os
+import random
+import site
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from . import child
+from ._core import serve_forks, site_loaded
+
+__all__ = ["serve"]
+
+
+def serve(packages: Sequence[str], path: Iterable[str]) -> dict[str, Any] | None:
+    """Load the packages from the host's path and fork as the host asks.
+
+    Returns in each child, with the arguments of its program, and in the zygote when the host has gone: None.
+    """
+    _load(packages, path)
+    _rehearse()
+    report = json.dumps({"modules": _foreign_modules()}).encode()
+    gc.disable()  # a collection would write to every object, in every child anew
+    gc.freeze()
+    request = serve_forks(int(os.environ["PISO_FD"]), report)
+    if request is None:
+        return None
+    gc.enable()
+    return _become(*request)
+
+
+# ---- before the fork ----
+
+
+def _load(packages: Sequence[str], path: Iterable[str]) -> None:
+    own = list(sys.path)
+    sys.path += [entry for entry in path if entry not in own]
+    try:
+        for package in packages:
+            importlib.import_module(package)
+    finally:
+        sys.path[:] = own
+        sys.path_importer_cache.clear()
+
+
+def _rehearse() -> None:
+    """Do once what every child does, so that what it fills in on first use is there, and shared."""
+    asyncio.run(child.rehearse())
+    # Libraries with threads stop them before a fork: those of OpenBLAS are gone after this one, for good.
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    gc.collect()
+
+
+def _foreign_modules() -> dict[str, str]:
+    """Files of the top-level modules that are neither the standard library's nor ours."""
+    files: dict[str, str] = {}
+    for name in {module.partition(".")[0] for module in sys.modules}:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file and name not in sys.stdlib_module_names and name not in (__package__, "__main__"):
+            files[name] = os.path.abspath(file)
+    return files
+
+
+# ---- after it ----
+
+
+def _become(argv: list[str], environment: list[str]) -> dict[str, Any]:
+    """Be the process that `argv` would have started in this environment; returns its last argument."""
+    _set_environment(environment)
+    sys.orig_argv[:] = argv
+    sys.argv[:] = ["-c"]
+    sys.executable = argv[0]
+    _enter(argv[0])
+    _seed()
+    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+        terminal = number == 2 or os.isatty(number)
+        if stream is not None and stream.line_buffering != terminal:
+            stream.reconfigure(line_buffering=terminal)
+    arguments: dict[str, Any] = json.loads(argv[-1])
+    return arguments
+
+
+def _set_environment(environment: Iterable[str]) -> None:
+    new = dict(variable.partition("=")[::2] for variable in environment)
+    zone = os.environ.get("TZ")
+    for name in [name for name in os.environ if name not in new]:
+        del os.environ[name]
+    for name, value in new.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+    if os.environ.get("TZ") != zone:
+        time.tzset()
+
+
+def _enter(python: str) -> None:
+    """Have `site` do what it does when this interpreter starts."""
+    prefix = os.path.dirname(os.path.dirname(os.path.abspath(python)))
+    if os.path.exists(os.path.join(prefix, "pyvenv.cfg")):
+        sys.prefix = sys.exec_prefix = prefix
+    sys.path[:0] = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    site.PREFIXES[:] = [sys.prefix, sys.exec_prefix]
+    site.main()
+    site_loaded()
+
+
+def _seed() -> None:
+    """New seeds for generators that have been seeded in the zygote; `random` does it itself at a fork."""
+    random.seed()
+    loaded = sys.modules.get
+    if numpy_random := loaded("numpy.random"):
+        numpy_random.seed()
+    if torch := loaded("torch"):
+        torch.default_generator.manual_seed(int.from_bytes(os.urandom(8), "little") >> 1)
+    if process := loaded("multiprocessing.process"):
+        process.current_process().authkey = os.urandom(32)
