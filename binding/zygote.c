@@ -1,6 +1,7 @@
 /* zygote.c - the Zygote type, for the host, and the functions of a zygote's process. What CPython needs done around a
  * fork is exactly what os.fork does. */
 #include "zygote.h"
+#include "allocator.h"
 #include "session.h"
 
 #include <errno.h>
@@ -210,9 +211,15 @@ static PyObject *site_loaded(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ig
     Py_RETURN_NONE;
 }
 
+static PyObject *fill_heap(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    core_allocator_fill();
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
     {"zygote_guard", guard, METH_O, "From now on this process dies with its host."},
     {"serve_forks", serve, METH_VARARGS, "Fork as the host asks; (argv, environment) in each child, None at the end."},
+    {"fill_heap", fill_heap, METH_NOARGS, "Take the gaps of the heap, so that children allocate elsewhere."},
     {"site_loaded", site_loaded, METH_NOARGS, "Let sys.flags say that site has been loaded."},
     {NULL, NULL, 0, NULL},
 };

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import random
+import re
 import site
 import sys
 import time
@@ -20,9 +22,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from . import child
-from ._core import serve_forks, site_loaded
+from ._core import fill_heap, serve_forks, site_loaded
 
 __all__ = ["serve"]
+
+
+_filling: list[object] = []
+"""Never freed."""
 
 
 def serve(packages: Sequence[str], path: Iterable[str]) -> dict[str, Any] | None:
@@ -34,6 +40,7 @@ def serve(packages: Sequence[str], path: Iterable[str]) -> dict[str, Any] | None
     _rehearse()
     report = json.dumps({"modules": _foreign_modules()}).encode()
     gc.disable()  # a collection would write to every object, in every child anew
+    _filling.append(_fill_gaps())
     gc.freeze()
     request = serve_forks(int(os.environ["PISO_FD"]), report)
     if request is None:
@@ -53,18 +60,53 @@ def _load(packages: Sequence[str], path: Iterable[str]) -> None:
             importlib.import_module(package)
     finally:
         sys.path[:] = own
-        sys.path_importer_cache.clear()
+        for entry in set(sys.path_importer_cache).difference(own):
+            del sys.path_importer_cache[entry]
 
 
 def _rehearse() -> None:
     """Do once what every child does, so that what it fills in on first use is there, and shared."""
     asyncio.run(child.rehearse())
+    importlib.util.find_spec("pyisolate_looks_through_the_path")
+    site.setquit()
+    site.setcopyright()
+    site.sethelper()
     # Libraries with threads stop them before a fork: those of OpenBLAS are gone after this one, for good.
     pid = os.fork()
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
     gc.collect()
+
+
+def _fill_gaps() -> list[object]:
+    """What keeps the free blocks of pages that hold something already.
+
+    Each page that a child writes to is copied for it: what it allocates is to lie together on new ones.
+    """
+    fill_heap()
+    filling: list[object] = []
+    for size, free in _free_blocks():
+        if size < sys.getsizeof(b""):
+            filling.append([object() if size <= 16 else float(n) for n in range(free)])
+        else:
+            filling.append([bytes(size - sys.getsizeof(b"")) for _ in range(free)])
+    return filling
+
+
+def _free_blocks() -> list[tuple[int, int]]:
+    """(size, count) of the free blocks of the interpreter's allocator; it tells stderr only."""
+    stderr = os.dup(2)
+    with open(os.memfd_create("debugmallocstats"), "r+b") as file:
+        try:
+            os.dup2(file.fileno(), 2)
+            sys._debugmallocstats()
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+        file.seek(0)
+        table = re.findall(rb"^ +\d+ +(\d+) +\d+ +\d+ +(\d+)$", file.read(), re.MULTILINE)
+    return [(int(size), int(free)) for size, free in table]
 
 
 def _foreign_modules() -> dict[str, str]:
@@ -97,14 +139,16 @@ def _become(argv: list[str], environment: list[str]) -> dict[str, Any]:
 
 
 def _set_environment(environment: Iterable[str]) -> None:
-    new = dict(variable.partition("=")[::2] for variable in environment)
-    zone = os.environ.get("TZ")
-    for name in [name for name in os.environ if name not in new]:
+    new = dict(variable.split("=", 1) for variable in environment)
+    old = dict(os.environ)
+    if old == new:
+        return
+    for name in old.keys() - new.keys():
         del os.environ[name]
     for name, value in new.items():
-        if os.environ.get(name) != value:
+        if old.get(name) != value:
             os.environ[name] = value
-    if os.environ.get("TZ") != zone:
+    if old.get("TZ") != new.get("TZ"):
         time.tzset()
 
 

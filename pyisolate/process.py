@@ -29,6 +29,7 @@ EXIT_TIMEOUT = 2.0
 
 _log = logging.getLogger("pyisolate")
 
+
 class ExtensionProcess:
     """A process that has been started, or is being started; `end` or `kill` ends it in either case."""
 

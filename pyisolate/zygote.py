@@ -34,8 +34,33 @@ _T = TypeVar("_T")
 # What is read once, when an interpreter or a library starts. PYTHONPATH is not among them: it is read after the fork.
 _READ_AT_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "LC_", "LANG", "ASAN_", "UBSAN_", "TSAN_", "LSAN_")
 _READ_BY_LIBRARIES = (
-    *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_", "BLAS_", "ATEN_", "NPY_", "NUMPY_", "TBB_"),
-    *("TORCH", "PYTORCH_", "CUDA_", "CUDNN_", "CUBLAS_", "NVIDIA_", "NCCL_", "HIP_", "ROCR_", "DNNL_", "ONEDNN_"),
+    *(
+        "OMP_",
+        "GOMP_",
+        "KMP_",
+        "MKL_",
+        "OPENBLAS_",
+        "GOTO_",
+        "BLIS_",
+        "BLAS_",
+        "ATEN_",
+        "NPY_",
+        "NUMPY_",
+        "TBB_",
+    ),
+    *(
+        "TORCH",
+        "PYTORCH_",
+        "CUDA_",
+        "CUDNN_",
+        "CUBLAS_",
+        "NVIDIA_",
+        "NCCL_",
+        "HIP_",
+        "ROCR_",
+        "DNNL_",
+        "ONEDNN_",
+    ),
 )
 
 
@@ -141,12 +166,16 @@ class _Base:
         name = "-".join(["zygote", *self.packages])
         try:
             zygote = Zygote.spawn(
-                command(_base_python(), ["-S"], preload=self.packages), {**environ, "PYISOLATE_CHILD": "1"}, name
+                command(_base_python(), ["-S"], preload=self.packages),
+                {**environ, "PYISOLATE_CHILD": "1"},
+                name,
             )
             self.modules = json.loads(zygote.ready(START_TIMEOUT))["modules"]
         except (OSError, ExtensionDied, CallTimeout) as error:
             # It does not get better by being tried for every extension.
-            self.fault = f"a process that has loaded {', '.join(self.packages) or 'PyIsolate'} failed: {error}"
+            self.fault = (
+                f"a process that has loaded {', '.join(self.packages) or 'PyIsolate'} failed: {error}"
+            )
             raise CannotFork(self.fault) from error
         return zygote
 
@@ -210,7 +239,6 @@ class Zygotes:
             bases, self._bases = self._bases, {}
         for base in bases.values():
             base.close()
-
 
     def forget(self) -> None:
         """In a process forked from the host: the zygotes are the host's, and the lock may be held for ever."""
