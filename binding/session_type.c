@@ -379,6 +379,12 @@ static PyObject *session_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     piso_session_close(s->session);
     while (core_pump(s, &context, 256) > 0)
         ;
+    /* The context knows the session. Without it, neither waits for the garbage collector, and the descriptors with
+     * them. */
+    PyObject *empty = PyContext_New();
+    if (!empty)
+        return NULL;
+    Py_XSETREF(s->context, empty);
     Py_RETURN_NONE;
 }
 

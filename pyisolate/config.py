@@ -33,11 +33,11 @@ class SandboxMode(Enum):
 StartMethod = Literal["auto", "fork", "exec"]
 """How an extension's process comes to be.
 
-``"fork"``: from a warm process that has loaded the interpreter and what extensions share, in milliseconds and
-with little memory of its own. ``"exec"``: as a program of its own, for hosts that embed an interpreter, or if the
-extension is not to share the layout of its memory with others. ``"auto"``: fork, or exec what cannot be forked:
-another interpreter, variables in `env` that must be set before one starts. With ``"fork"`` an extension that
-cannot be forked fails to start and says why.
+``"fork"``: from a warm process that has loaded the interpreter and what extensions share, in milliseconds
+and with little memory of its own. ``"exec"``: as a program of its own, for hosts that embed an interpreter,
+or if the extension is not to share the layout of its memory with others. ``"auto"``: fork, or exec what
+cannot be forked: another interpreter, variables in `env` that must be set before one starts. With ``"fork"``
+an extension that cannot be forked fails to start and says why.
 """
 
 

@@ -40,11 +40,11 @@ class Preload:
         self._starts = starts
 
     def wait(self, timeout: float | None = None) -> list[Extension]:
-        """Block until all have started. Raises TimeoutError after `timeout` seconds; they start all the same."""
-        done, pending = wait(self._starts, timeout)
+        """Block until all have started. Raises TimeoutError after `timeout` seconds; they go on starting."""
+        pending = wait(self._starts, timeout).not_done
         if pending:
             raise TimeoutError(
-                f"{len(pending)} of {len(self._starts)} extensions have not started in {timeout} s"
+                f"{len(pending)} of {len(self._starts)} extensions did not start in {timeout} s"
             )
         return self._result()
 

@@ -1,8 +1,8 @@
 """A zygote's process: it loads what extensions share, and becomes an extension's process by forking.
 
-A forked process has to be what a started one is. Started with ``-S``, the zygote has the standard library alone on its
-path; after the fork the child enters its environment as an interpreter does at start: `site` reads the extension's
-site-packages and runs its ``.pth`` files there, never here.
+A forked process has to be what a started one is. Started with ``-S``, the zygote has the standard library
+alone on its path; after the fork the child enters its environment as an interpreter does at start: `site`
+reads the extension's site-packages and runs its ``.pth`` files there, never here.
 """
 
 from __future__ import annotations
@@ -130,10 +130,9 @@ def _become(argv: list[str], environment: list[str]) -> dict[str, Any]:
     sys.executable = argv[0]
     _enter(argv[0])
     _seed()
-    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
-        terminal = number == 2 or os.isatty(number)
-        if stream is not None and stream.line_buffering != terminal:
-            stream.reconfigure(line_buffering=terminal)
+    stdout: Any = sys.stdout
+    if stdout is not None and stdout.line_buffering != os.isatty(1):
+        stdout.reconfigure(line_buffering=os.isatty(1))
     arguments: dict[str, Any] = json.loads(argv[-1])
     return arguments
 

@@ -77,8 +77,8 @@ class ExtensionManager(Generic[_T]):
         loaded. Their starts have begun when this returns: in a coroutine ``await manager.preload(...)``, else
         ``manager.preload(...).wait()``, returns the extensions when all have started.
 
-        Raises ConfigurationError and, for the name of one that is not loaded, ValueError. Waiting raises what the
-        first call of an extension raises; one whose start has failed stays loaded, and its next call tries again.
+        Raises ConfigurationError and, for the name of one that is not loaded, ValueError. Waiting raises what
+        the first call of an extension raises; if its start has failed, its next call tries again.
         """
         chosen = [self._find_or_load(item) for item in extensions]
         try:

@@ -1,7 +1,7 @@
 """The host's zygotes: warm processes that fork extensions.
 
-There is one for each base: the packages that it has loaded, and the variables that these and the interpreter read at
-start. An extension is forked from a base only if it would load the same files itself.
+There is one for each base: the packages that it has loaded, and the variables that these and the interpreter
+read at start. An extension is forked from a base only if it would load the same files itself.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ATTEMPTS = 2
 _log = logging.getLogger("pyisolate")
 _T = TypeVar("_T")
 
-# What is read once, when an interpreter or a library starts. PYTHONPATH is not among them: it is read after the fork.
+# What is read once, when an interpreter or a library starts. PYTHONPATH is read after the fork.
 _READ_AT_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "LC_", "LANG", "ASAN_", "UBSAN_", "TSAN_", "LSAN_")
 _READ_BY_LIBRARIES = (
     *(
@@ -143,7 +143,7 @@ def _base_python() -> str:
 
 
 class _Base:
-    """One kind of zygote: the running one, if there is one, and whether it is worth while to start another."""
+    """One kind of zygote: the running one, if there is one, and whether to start another."""
 
     def __init__(self, packages: tuple[str, ...]) -> None:
         self.packages = packages
@@ -155,28 +155,30 @@ class _Base:
     def get(self) -> Zygote:
         """The zygote, ready, started if need be. Raises CannotFork."""
         with self.lock:
-            if self.fault:
-                raise CannotFork(self.fault)
-            if self.zygote is None or not self.zygote.running():
+            for _ in range(ATTEMPTS):
+                if self.fault:
+                    raise CannotFork(self.fault)
+                if self.zygote is not None and self.zygote.running():
+                    return self.zygote
                 self.zygote = self._start()
+            if self.zygote is None:
+                raise CannotFork(self.fault or "its zygote was killed while it started")
             return self.zygote
 
-    def _start(self) -> Zygote:
-        environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        name = "-".join(["zygote", *self.packages])
+    def _start(self) -> Zygote | None:
+        """A new one; None if it was killed. Another failure is kept: no zygote of this kind gets further."""
+        environ = {**os.environ, "PYISOLATE_CHILD": "1"}
+        environ.pop("PYTHONPATH", None)
+        arguments = command(_base_python(), ["-S"], preload=self.packages)
         try:
-            zygote = Zygote.spawn(
-                command(_base_python(), ["-S"], preload=self.packages),
-                {**environ, "PYISOLATE_CHILD": "1"},
-                name,
-            )
+            zygote = Zygote.spawn(arguments, environ, "-".join(["zygote", *self.packages]))
             self.modules = json.loads(zygote.ready(START_TIMEOUT))["modules"]
         except (OSError, ExtensionDied, CallTimeout) as error:
-            # It does not get better by being tried for every extension.
-            self.fault = (
-                f"a process that has loaded {', '.join(self.packages) or 'PyIsolate'} failed: {error}"
-            )
-            raise CannotFork(self.fault) from error
+            if isinstance(error, ExtensionDied) and (error.returncode or 0) < 0:
+                return None
+            loaded = ", ".join(self.packages) or "PyIsolate"
+            self.fault = f"a process that has loaded {loaded} failed: {error}"
+            return None
         return zygote
 
     def discard(self, zygote: Zygote, fault: str | None) -> None:
@@ -200,7 +202,7 @@ class Zygotes:
         self._bases: dict[object, _Base] = {}
 
     def fork(self, plan: ForkPlan, start: Callable[[Zygote], _T]) -> _T:
-        """What `start` returns with a zygote that suits. Raises CannotFork, and what `start` raises otherwise."""
+        """What `start` returns with a zygote that suits. Raises CannotFork, and what `start` raises."""
         reasons = []
         for packages in plan.bases():
             try:
@@ -241,7 +243,7 @@ class Zygotes:
             base.close()
 
     def forget(self) -> None:
-        """In a process forked from the host: the zygotes are the host's, and the lock may be held for ever."""
+        """In a process forked from the host: the zygotes are the host's, the lock may be held for ever."""
         self._lock = threading.Lock()
         self._bases = {}
 
