@@ -216,10 +216,20 @@ static PyObject *fill_heap(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(igno
     Py_RETURN_NONE;
 }
 
+static PyObject *share_memory(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    return PyBool_FromLong(piso_zygote_share() == 0);
+}
+
+static PyObject *settle_memory(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    return PyLong_FromLong(piso_fork_settle());
+}
+
 static PyMethodDef functions[] = {
     {"zygote_guard", guard, METH_O, "From now on this process dies with its host."},
     {"serve_forks", serve, METH_VARARGS, "Fork as the host asks; (argv, environment) in each child, None at the end."},
     {"fill_heap", fill_heap, METH_NOARGS, "Take the gaps of the heap, so that children allocate elsewhere."},
+    {"share_memory", share_memory, METH_NOARGS, "Let children give back what they did not change."},
+    {"settle_memory", settle_memory, METH_NOARGS, "Give back what was not changed since the fork."},
     {"site_loaded", site_loaded, METH_NOARGS, "Let sys.flags say that site has been loaded."},
     {NULL, NULL, 0, NULL},
 };

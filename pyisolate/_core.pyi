@@ -165,3 +165,9 @@ def site_loaded() -> None:
 
 def fill_heap() -> None:
     """Take the gaps between the blocks of the heap, for good, so that forked children allocate elsewhere."""
+
+def share_memory() -> bool:
+    """Let forked children give back what they touched but did not change. False where that cannot be."""
+
+def settle_memory() -> int:
+    """Give back what was not changed since the fork; once, when the process is idle. Returns pages."""

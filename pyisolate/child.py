@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
-from ._core import Session
+from ._core import Session, settle_memory
 from .connection import CONTROL, Connection, Control
 from .loading import Loader, settle
 from .references import Reference, resolve
@@ -20,6 +20,10 @@ from .registry import REGISTRY, adopt
 from .shared import ExtensionLocal
 
 __all__ = ["LoadRequest", "main", "rehearse"]
+
+
+SETTLE_AFTER = 0.2
+"""Seconds after the extension was loaded; its first calls are then over, mostly."""
 
 
 class LoadRequest(TypedDict):
@@ -51,6 +55,7 @@ class ChildControl(Control):
             self._connection,
         )
         self._extension = await loader.load()
+        asyncio.get_running_loop().call_later(SETTLE_AFTER, settle_memory)
 
     def adopt(self, types: list[Reference]) -> None:
         """Register classes of the host."""

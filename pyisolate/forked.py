@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from . import child
-from ._core import fill_heap, serve_forks, site_loaded
+from ._core import fill_heap, serve_forks, share_memory, site_loaded
 
 __all__ = ["serve"]
 
@@ -42,6 +42,7 @@ def serve(packages: Sequence[str], path: Iterable[str]) -> dict[str, Any] | None
     gc.disable()  # a collection would write to every object, in every child anew
     _filling.append(_fill_gaps())
     gc.freeze()
+    share_memory()
     request = serve_forks(int(os.environ["PISO_FD"]), report)
     if request is None:
         return None

@@ -278,6 +278,13 @@ PISO_API int piso_zygote_report(int socket_fd, const void *report, size_t size);
  * other errors in the zygote. A zygote that has more than one thread refuses to fork, which the host sees as -EBUSY
  * of piso_session_spawn. */
 PISO_API int piso_zygote_serve(int socket_fd, const piso_fork_hooks *hooks, piso_fork *ret_fork);
+/* piso_zygote_share: in the zygote, when everything is loaded: lets its children give back what they touched but did not
+ * change, with piso_fork_settle. Moves all private memory of the process. 0 or -errno: they will need more memory. */
+PISO_API int piso_zygote_share(void);
+/* piso_fork_settle: in a child, once, when it has become idle: gives back to the zygote the pages that hold what they
+ * held before the fork. Takes a millisecond or two. Does nothing if there are threads besides the caller and the one
+ * that piso_session_attach starts. Returns how many pages, of 4 KiB. */
+PISO_API int piso_fork_settle(void);
 /* piso_process_title: what tools that list processes show for this one. As far as there is room. */
 PISO_API void piso_process_title(const char *title);
 

@@ -127,6 +127,12 @@ int piso__thread_count(void);
 int piso__kill_on_hangup(int socket_fd, bool on);
 /* piso__process_title: the name of this process and of its only thread, in the memory of its arguments. */
 void piso__process_title(const char *title);
+/* piso__memory_share: moves this process's memory to where forked processes can give it back. It must have one
+ * thread. 0 or -errno, which only means that they cannot. */
+int piso__memory_share(void);
+/* piso__memory_settle: gives the pages back that hold what they held before the fork. Once; does nothing while the
+ * process has more than `own_threads` threads, of which all but the caller only wait. Returns how many pages. */
+int piso__memory_settle(int own_threads);
 /* piso__directory_open: the current directory, also when it has been removed. */
 int piso__directory_open(void);
 /* piso__directory_enter: makes `path`, or else the directory behind `fd`, the current one. 0 or -errno. */

@@ -156,6 +156,15 @@ int piso_zygote_serve(int socket_fd, const piso_fork_hooks *hooks, piso_fork *re
     return r == -ECONNRESET || r == -EPIPE ? 0 : r;
 }
 
+int piso_zygote_share(void) {
+    int threads = piso__thread_count();
+    return threads < 0 ? threads : threads > 1 ? -EBUSY : piso__memory_share();
+}
+
+int piso_fork_settle(void) {
+    return piso__memory_settle(2); /* the other one waits for the host's end */
+}
+
 void piso_process_title(const char *title) {
     piso__process_title(title);
 }
