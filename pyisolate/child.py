@@ -92,13 +92,23 @@ def main() -> None:
     try:
         asyncio.run(_serve())
         status = 0
+    except SystemExit as end:
+        status = _status(end.code)
     except BaseException:
         traceback.print_exc()
     finally:
-        leave(status)
+        _leave(status)
 
 
-def leave(status: int) -> None:
+def _status(code: object) -> int:
+    """What a program that raises SystemExit(code) returns."""
+    if code is None or isinstance(code, int):
+        return int(code or 0) & 0xFF
+    print(code, file=sys.stderr)
+    return 1
+
+
+def _leave(status: int) -> None:
     """End the process as the interpreter does, except that its objects are not taken apart one by one.
 
     That would take longer than most extensions take to start, and in a forked process copy what it shares.
