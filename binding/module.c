@@ -8,6 +8,7 @@
 #include "lease.h"
 #include "registry.h"
 #include "torch.h"
+#include "zygote.h"
 
 core_state *core_type_state(PyTypeObject *type) {
 #if PY_VERSION_HEX >= 0x030b0000
@@ -71,7 +72,8 @@ static int module_exec(PyObject *module) {
         core_convert_init(module, state) < 0 || core_debug_init(module, state) < 0 ||
         core_floor_init(module, state) < 0 || core_aio_init(module, state) < 0 ||
         core_session_init(module, state) < 0 || core_method_init(module, state) < 0 ||
-        core_call_init(module, state) < 0 || core_link_init(module, state) < 0 || core_handler_init(module, state) < 0)
+        core_call_init(module, state) < 0 || core_link_init(module, state) < 0 ||
+        core_handler_init(module, state) < 0 || core_zygote_init(module, state) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "__version__", piso_version());
 }
@@ -86,6 +88,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->session_type);
     Py_VISIT(state->call_type);
     Py_VISIT(state->method_type);
+    Py_VISIT(state->zygote_type);
     int r = core_errors_visit(state, visit, arg);
     if (r == 0)
         r = core_convert_visit(state, visit, arg);
@@ -109,6 +112,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->session_type);
     Py_CLEAR(state->call_type);
     Py_CLEAR(state->method_type);
+    Py_CLEAR(state->zygote_type);
     return 0;
 }
 

@@ -29,6 +29,7 @@ typedef struct core_state {
     PyTypeObject *lease_type;    /* Lease (lease.c) */
     PyTypeObject *shared_type;   /* Shared (shared.c) */
     PyTypeObject *session_type, *call_type, *method_type;
+    PyTypeObject *zygote_type; /* Zygote (zygote.c) */
     core_convert_state *convert;
     core_async_state *async;
     PyObject *framework_export, *framework_restore; /* functions for arrays of other packages, or NULL */
