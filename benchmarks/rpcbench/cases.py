@@ -70,10 +70,12 @@ def large_bytes(fleet: Fleet) -> Operation:
 def _one_way(fleet: Fleet, value: Any, size: int) -> Operation:
     """There; what comes back is the number of bytes."""
     extension, host = fleet.main, fleet.host
+    pids = {"host": os.getpid(), "extension": fleet.pids[MAIN]}
     return Operation(
         sample=timed(lambda: extension.size(value), lambda answer: answer == size),
         sample_local=timed(lambda: host.local_size(value), lambda answer: answer == size),
         collect=extension.collect,
+        memory=lambda: machine.memory(pids),
     )
 
 
