@@ -102,14 +102,14 @@ uint32_t piso__fork_generation(void);
 
 int piso__pidfd_open(pid_t pid);
 
-/* piso__spawn: starts argv[0] in a process group of its own with descriptor 0 = stdin_fd, 1 as here, 2 =
- * stderr_fd, PISO__SPAWN_FD = channel_fd, and no other; signals as a fresh program expects them. Memory is not
- * copied. The pid and its pidfd, or -errno, also that of a failed chdir or exec. */
+/* piso__spawn: starts argv[0] in a process group of its own with descriptor 0 = stdin_fd, 1 = stdout_fd (-1: as
+ * here), 2 = stderr_fd, PISO__SPAWN_FD = channel_fd, and no other; signals as a fresh program expects them. Memory
+ * is not copied. The pid and its pidfd, or -errno, also that of a failed chdir or exec. */
 #define PISO__SPAWN_FD 3
 typedef struct piso__spawn_options {
     const char *const *argv, *const *envp;
     const char *cwd; /* or NULL */
-    int stdin_fd, stderr_fd, channel_fd;
+    int stdin_fd, stdout_fd, stderr_fd, channel_fd;
 } piso__spawn_options;
 pid_t piso__spawn(const piso__spawn_options *options, int *ret_pidfd);
 
