@@ -89,6 +89,8 @@ struct core_session {
     unsigned depth;                         /* nested pumps on this session */
     unsigned sync_sleepers;                 /* threads that sleep in a synchronous wait */
     bool closed;
+    PyObject *end_note; /* str: what an error of its end says besides; or NULL */
+    bool hung;          /* it was ended because it did not answer */
     PyObject *weakrefs;
 };
 
@@ -114,6 +116,13 @@ PyObject *core_session_error(core_session *s, int error, const core_pending *pen
 /* core_session_object: the registered object, borrowed, or NULL (no exception). */
 PyObject *core_session_object(core_session *s, uint32_t id);
 int core_session_init(PyObject *module, core_state *state);
+
+/* Methods of Session that watch over the process (supervise.c). */
+PyObject *core_session_notify(PyObject *self, PyObject *args);
+PyObject *core_session_progress(PyObject *self, PyObject *ignored);
+PyObject *core_session_explain(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *core_session_output_fd(PyObject *self, PyObject *ignored);
+PyObject *core_session_read_output(PyObject *self, PyObject *stream);
 
 /* ---- calls (call.c, method.c, sync.c) ---- */
 

@@ -217,6 +217,9 @@ PISO_API void piso_session_close(piso_session *s);
 /* piso_session_state: 0 while it works, else the PISO_E code it failed with. Cheap; reads memory only. */
 PISO_API int piso_session_state(const piso_session *s);
 
+/* piso_session_fault: after PISO_EPROTO, what the peer did wrong, as static text; else NULL. */
+PISO_API const char *piso_session_fault(const piso_session *s);
+
 /* piso_session_process: the child's process, borrowed; NULL on the child's side and for pairs. */
 PISO_API piso_process *piso_session_process(piso_session *s);
 PISO_API int piso_process_pid(const piso_process *p);
@@ -298,6 +301,11 @@ typedef struct piso_stats {
     uint64_t queued;                      /* messages waiting because the ring is full */
 } piso_stats;
 PISO_API void piso_session_stats(piso_session *s, piso_stats *ret_stats);
+
+/* piso_session_progress: slots of the ring that this side has filled since the start, and how many of them the peer says
+ * that it has taken: it says so late, but always before it sleeps. A peer that takes nothing of what is there is stuck.
+ * No event is taken and nothing is sent. */
+PISO_API void piso_session_progress(piso_session *s, uint64_t *ret_sent, uint64_t *ret_taken);
 
 /* ---- events ------------------------------------------------------------------------------------- */
 
