@@ -7,12 +7,20 @@ await greeter.stop()
 """
 
 from ._core import Call, __version__
-from .config import CUDAWheelConfig, ExtensionConfig, ExtensionManagerConfig, SandboxConfig, SandboxMode
+from .config import (
+    CUDAWheelConfig,
+    ExtensionConfig,
+    ExtensionManagerConfig,
+    RestartConfig,
+    SandboxConfig,
+    SandboxMode,
+)
 from .errors import (
     CallTimeout,
     ConfigurationError,
     EnvironmentBuildError,
     ExtensionDied,
+    ExtensionHung,
     ExtensionStopped,
     ForkedProcessError,
     ProtocolError,
@@ -36,6 +44,7 @@ __all__ = [
     "ExtensionBase",
     "ExtensionConfig",
     "ExtensionDied",
+    "ExtensionHung",
     "ExtensionLocal",
     "ExtensionManager",
     "ExtensionManagerConfig",
@@ -45,6 +54,7 @@ __all__ = [
     "ProxiedSingleton",
     "PyIsolateError",
     "RemoteError",
+    "RestartConfig",
     "SandboxConfig",
     "SandboxMode",
     "SingletonMetaclass",

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import logging
 import os
+import sys
 from pathlib import Path
 from typing import TypedDict
 
 from ._core import Session
 from .connection import CONTROL, Connection, Control
 from .loading import Loader, settle
+from .logs import HostHandler
 from .references import Reference, resolve
 from .registry import REGISTRY, adopt
 from .shared import ExtensionLocal
@@ -26,6 +30,8 @@ class LoadRequest(TypedDict):
     offered: dict[str, int]
     """Names and numbers of the host's objects."""
     types: list[Reference]
+    log_level: int
+    """Records below it would not be shown."""
 
 
 class ChildControl(Control):
@@ -37,6 +43,7 @@ class ChildControl(Control):
 
     async def load(self, request: LoadRequest) -> None:
         """Load the extension; returns when its `on_module_loaded` has finished."""
+        logging.getLogger().setLevel(request["log_level"])
         adopt(request["types"])
         self._connection.learn(request["offered"])
         loader = Loader(
@@ -51,6 +58,9 @@ class ChildControl(Control):
         """Register classes of the host."""
         adopt(types)
 
+    def ping(self) -> None:
+        """Called to see that it can be."""
+
     async def shut_down(self) -> None:
         """Let the extension clean up."""
         stop = getattr(self._extension, "stop", None)
@@ -61,9 +71,12 @@ class ChildControl(Control):
 async def _serve() -> None:
     session = Session.attach(int(os.environ.pop("PISO_FD")), REGISTRY)
     session.register(CONTROL, ChildControl(Connection(session)))
+    logging.getLogger().addHandler(HostHandler(session, CONTROL))
     await session.serve()
 
 
 def main() -> None:
     """Answer the host's calls until it ends the session."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe, of which the host wants each line at once
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     asyncio.run(_serve())
