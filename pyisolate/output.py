@@ -119,14 +119,14 @@ class Output:
         session = self._session
         if session is None:
             return
-        ended = session.wait(0) is not None  # asked first: what is read after that is all there is
-        more = False
-        for stream in LEVELS:
-            more |= self._read_stream(session, stream, None if ended else CHUNKS)
-        if ended:
+        more = [self._read_stream(session, stream, CHUNKS) for stream in LEVELS]
+        # asked after reading, which makes the descriptor forget: an end that comes later makes it readable again
+        if session.wait(0) is not None:
+            for stream in LEVELS:
+                self._read_stream(session, stream, None)
             self._finish(session)
             return
-        if more or self._tokens < 1:
+        if any(more) or self._tokens < 1:
             fd = session.output_fd()
             watcher().remove_reader(fd)
             watcher().after(PAUSE if self._tokens < 1 else 0, self._resume)
@@ -143,7 +143,7 @@ class Output:
         while limit is None or count < limit:
             data, dropped = session.read_output(stream)
             self._feed(stream, data)
-            self._bytes_lost[stream] += dropped
+            self._bytes_lost[stream] += dropped if self._is_wanted(stream) else 0
             if not data:
                 return False
             count += 1
@@ -159,11 +159,14 @@ class Output:
         for line in lines:
             self._log_line(stream, line)
 
+    def _is_wanted(self, stream: int) -> bool:
+        return not self.echo[stream] or is_shown(self._logger, LEVELS[stream])
+
     def _log_line(self, stream: int, line: bytes) -> None:
+        if not self._is_wanted(stream):
+            return
         if not self._take():
             self._lines_lost += 1
-            return
-        if not self._logger.isEnabledFor(LEVELS[stream]):
             return
         # of a progress bar, which goes back to the line's start again and again, the last state
         text = line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace")

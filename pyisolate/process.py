@@ -42,7 +42,7 @@ _LOADER = (
 class ExtensionProcess:
     """A process that has been started, or is being started; `end` or `kill` ends it in either case.
 
-    `on_end` is called when it has ended, in the watcher's thread.
+    `on_end` is called when it has ended by itself, in the watcher's thread.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class ExtensionProcess:
         self.release()
 
     def _has_ended(self) -> None:
-        if self._on_end is not None:
+        if self._on_end is not None and not self._ended:
             self._on_end(self)
 
     def _take(self) -> Session | None:

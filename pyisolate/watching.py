@@ -81,10 +81,10 @@ class Watcher:
             for fd, _ in self._epoll.poll(timeout):
                 if fd == self._wake:
                     os.eventfd_read(fd)
-                elif (reader := self._readers.get(fd)) is not None:
-                    _call(reader)
-            for timer in self._due():
-                _call(timer)
+                else:
+                    _call(self._readers.get(fd))
+            for _ in range(len(self._timers)):
+                _call(self._due())
 
     def _time_left(self) -> float | None:
         """Until the next timer (-1: there is none); None when the thread is to end."""
@@ -95,17 +95,18 @@ class Watcher:
             times = [timer[0] for timer in self._timers[:1]] + ([] if self._end is None else [self._end])
             return max(min(times) - now, 0.0) if times else -1
 
-    def _due(self) -> list[Callable[[], None]]:
-        due = []
+    def _due(self) -> Callable[[], None] | None:
         with self._lock:
-            while self._timers and self._timers[0][0] <= time.monotonic():
-                due.append(heapq.heappop(self._timers)[2])
-        return due
+            if self._timers and self._timers[0][0] <= time.monotonic():
+                return heapq.heappop(self._timers)[2]
+            return None
 
 
-def _call(callback: Callable[[], None]) -> None:
+def _call(callback: Callable[[], None] | None) -> None:
+    """The caller keeps no reference while it waits for the next one."""
     try:
-        callback()
+        if callback is not None:
+            callback()
     except Exception:
         _log.exception("a callback of the watcher failed")
 
