@@ -89,8 +89,9 @@ struct core_session {
     unsigned depth;                         /* nested pumps on this session */
     unsigned sync_sleepers;                 /* threads that sleep in a synchronous wait */
     bool closed;
-    PyObject *end_note; /* str: what an error of its end says besides; or NULL */
-    bool hung;          /* it was ended because it did not answer */
+    PyObject *end_note;         /* str: what an error of its end says besides; or NULL */
+    unsigned unanswered_errors; /* that were reported */
+    bool hung;                  /* it was ended because it did not answer */
     PyObject *weakrefs;
 };
 

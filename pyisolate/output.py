@@ -120,7 +120,7 @@ class Output:
         if session is None:
             return
         more = [self._read_stream(session, stream, CHUNKS) for stream in LEVELS]
-        # asked after reading, which makes the descriptor forget: an end that comes later makes it readable again
+        # asked after reading, which makes the descriptor forget: a later end makes it readable again
         if session.wait(0) is not None:
             for stream in LEVELS:
                 self._read_stream(session, stream, None)

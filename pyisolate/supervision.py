@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from weakref import ref
 
 from ._core import PyIsolateError, Session
 from .watching import watcher
@@ -29,7 +30,7 @@ class Watchdog:
     """
 
     def __init__(self, session: Session, target: int, seconds: float) -> None:
-        self._session = session
+        self._session = ref(session)  # it is not kept from being collected
         self._target = target
         self._seconds = seconds
         self._mark: int | None = None
@@ -38,18 +39,19 @@ class Watchdog:
         watcher().after(seconds / LOOKS, self._look)
 
     def _look(self) -> None:
+        session = self._session()
         try:
-            if self._session.closed() or self._session.wait(0) is not None or self._is_stuck():
+            if session is None or session.closed() or session.wait(0) is not None or self._is_stuck(session):
                 return
         except PyIsolateError:
             return  # it has ended
         watcher().after(self._seconds / LOOKS, self._look)
 
-    def _is_stuck(self) -> bool:
-        _, taken = self._session.progress()
+    def _is_stuck(self, session: Session) -> bool:
+        _, taken = session.progress()
         if self._mark is None or taken >= self._mark:
-            self._session.notify(self._target, "ping", (), MAX_WAITING)
-            self._mark, self._missed = self._session.progress()[0], 0
+            session.notify(self._target, "ping", (), MAX_WAITING)
+            self._mark, self._missed = session.progress()[0], 0
         elif taken != self._taken:
             self._missed = 0
         else:
@@ -57,8 +59,8 @@ class Watchdog:
         self._taken = taken
         if self._missed <= LOOKS:
             return False
-        self._session.explain(f"its watchdog allows {self._seconds:g} seconds", hung=True)
-        self._session.kill()
+        session.explain(f"its watchdog allows {self._seconds:g} seconds", hung=True)
+        session.kill()
         return True
 
 

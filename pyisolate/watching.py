@@ -14,6 +14,8 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from weakref import WeakMethod
 
 __all__ = ["Watcher", "watcher"]
 
@@ -24,19 +26,23 @@ class Watcher:
     """Calls back when a descriptor is readable or a time has come. All methods work in any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a collection of garbage, and so `_forget`, may come at any time
         self._thread: threading.Thread | None = None
         self._epoll: select.epoll | None = None
         self._wake = -1
-        self._readers: dict[int, Callable[[], None]] = {}
+        self._readers: dict[int, WeakMethod[Callable[[], None]]] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._end: float | None = None
 
     def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
-        """Call `callback` while `fd` is readable, until `remove_reader`; `fd` must stay open so long."""
+        """Call `callback`, a method, while `fd` is readable, until `remove_reader`.
+
+        The method's object is not kept alive, but has to keep `fd` open.
+        """
+        reader = WeakMethod(callback, lambda reader: self._forget(fd, reader))
         with self._lock:
-            self._readers[fd] = callback
+            self._readers[fd] = reader
             self._started().register(fd, select.EPOLLIN)
 
     def remove_reader(self, fd: int) -> None:
@@ -44,6 +50,12 @@ class Watcher:
         with self._lock:
             if self._readers.pop(fd, None) is not None and self._epoll is not None:
                 self._epoll.unregister(fd)
+
+    def _forget(self, fd: int, reader: WeakMethod[Callable[[], None]]) -> None:
+        with self._lock:
+            if self._readers.get(fd) is reader:
+                with suppress(OSError):  # closed already
+                    self.remove_reader(fd)
 
     def after(self, seconds: float, callback: Callable[[], None]) -> None:
         """Call `callback` once, that many seconds from now."""
@@ -82,7 +94,8 @@ class Watcher:
                 if fd == self._wake:
                     os.eventfd_read(fd)
                 else:
-                    _call(self._readers.get(fd))
+                    reader = self._readers.get(fd)
+                    _call(reader() if reader is not None else None)
             for _ in range(len(self._timers)):
                 _call(self._due())
 
