@@ -110,3 +110,30 @@ def test_a_peer_that_takes_no_answers() -> None:
     with peer(source, Large()) as session:
         assert session.method(1, "ask", sync=True)(20_000) is None  # honest: they are taken in the end
         assert session.method(1, "echo", sync=True)(1) == 1
+
+
+def test_shared_memory_that_is_full_is_told_and_empties_again() -> None:
+    source = (
+        ECHO
+        + """
+    def make(self, size):
+        return bytes(size)
+    def keep(self, view):
+        self.kept = getattr(self, "kept", []) + [view]
+    def drop(self):
+        self.kept = []
+"""
+    )
+    with peer(source, arena_size=1 << 20) as session:
+        call = {name: session.method(1, name, sync=True) for name in ("echo", "make", "keep", "drop")}
+        for _ in range(3):
+            with pytest.raises(MemoryError, match="shared memory"):
+                call["echo"](bytes(2 << 20))
+            with pytest.raises(MemoryError, match="shared memory"):  # the same, on the way back
+                call["make"](2 << 20)
+            with pytest.raises(MemoryError):
+                for _ in range(100):  # until it is full, because the other side keeps what it got
+                    call["keep"](memoryview(bytearray(100_000)))
+            assert call["echo"](7) == 7
+            call["drop"]()
+            assert call["echo"](bytes(300_000)) == bytes(300_000)
