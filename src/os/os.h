@@ -37,6 +37,8 @@ int piso__memfd_create(const char *name, uint64_t size);
 /* piso__memfd_check: 0 when fd is such a sealed memfd of exactly `size` bytes, else -EPROTO. For descriptors
  * that come from somewhere else: mapping one that can shrink risks SIGBUS. */
 int piso__memfd_check(int fd, uint64_t size);
+/* piso__memfd_backed: how many bytes of it are there; 0 when that cannot be told. */
+uint64_t piso__memfd_backed(int fd);
 /* piso__map: maps all of it, shared, MAP_NORESERVE, not dumped in core files, not inherited by fork
  * (MADV_DONTFORK where `dontfork`). */
 int piso__map(int fd, uint64_t size, bool writable, bool dontfork, void **ret_base);

@@ -6,9 +6,9 @@
 #include "session/internal.h"
 
 #define TAKEN      UINT32_MAX /* segment of a span that the caller has taken */
-#define MAX_SILENT 1024       /* messages that tell nothing, between two looks of the caller at the clock */
+#define LARGE_SPAN (1u << 20)
+#define MAX_SILENT 1024 /* messages that tell nothing, between two looks of the caller at the clock */
 
-#define SPAN_OUTSIDE "a buffer lies outside of the shared memory"
 #define RING_DAMAGED "it wrote into the middle of the ring"
 
 /* ---- spans and bodies ---- */
@@ -22,13 +22,24 @@ typedef struct message {
     piso_span shared_body; /* length 0: none */
 } message;
 
+/* check_span: whether a span that came from the peer lies in its arena and, where it is large, there is that much memory in
+ * it at all: to read what was never written takes new pages, and to copy it, room. */
+static int check_span(piso_session *s, const piso_span *span) {
+    if (!piso__arena_check(&s->channel->peer, span))
+        return piso__session_wrong(s, "a buffer lies outside of the shared memory");
+    if (span->length > LARGE_SPAN && span->length > piso__memfd_backed(s->channel->peer_fd))
+        return piso__session_wrong(s, "a buffer is larger than all the memory behind it");
+    return 0;
+}
+
 /* load_spans: copies the spans and checks them. */
 static int load_spans(piso_session *s, const message *m, piso_span *spans) {
     for (uint32_t i = 0; i < m->frame.nspans; i++) {
         piso_span span;
         piso__span_decode(m->spans + i * PISO__SPAN_SIZE, &span);
-        if (!piso__arena_check(&s->channel->peer, &span))
-            return piso__session_wrong(s, SPAN_OUTSIDE);
+        int r = check_span(s, &span);
+        if (r < 0)
+            return r;
         spans[i] = span;
     }
     return 0;
@@ -56,8 +67,9 @@ static int load(piso_session *s, message *m, piso_event *event) {
     piso_span shared = {.length = 0};
     if (m->frame.flags & PISO__FRAME_BODY_SPAN) {
         piso__span_decode(m->spans + --m->frame.nspans * PISO__SPAN_SIZE, &shared);
-        if (!piso__arena_check(&s->channel->peer, &shared))
-            return piso__session_wrong(s, SPAN_OUTSIDE);
+        int r = check_span(s, &shared);
+        if (r < 0)
+            return r;
         m->body_size = shared.length;
     }
     uint8_t *body;

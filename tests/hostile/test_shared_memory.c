@@ -190,6 +190,22 @@ static void a_scribbling_child_is_dropped_with_a_reason(void **state) {
     end(&v);
 }
 
+/* A message of half the arena, of which nothing was ever written: to copy it would take that much memory here. */
+static void memory_that_is_not_there_is_not_a_message(void **state) {
+    (void)state;
+    ends e = open_pair();
+    uint8_t data[PISO__FRAME_SIZE + PISO__SPAN_SIZE];
+    piso__frame frame = {.type = PISO__FRAME_CALL, .flags = PISO_CALL_NO_REPLY | PISO__FRAME_BODY_SPAN, .nspans = 1};
+    piso_span span = {.generation = 1, .length = SMALL_ARENA / 2};
+    piso__frame_encode(&frame, data);
+    piso__span_encode(&span, data + PISO__FRAME_SIZE);
+    piso__ring_part part = {data, sizeof data};
+    assert_int_equal(piso__ring_send(&e.child->channel->tx, &part, 1), 0);
+    expect_end(e.host, PISO_EPROTO);
+    assert_non_null(strstr(piso_session_fault(e.host), "larger than all the memory"));
+    close_pair(&e);
+}
+
 int main(int argc, char **argv) {
     if (argc > 1)
         return child_main(argv[1]);
@@ -198,6 +214,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(holes_read_as_zeros),
         cmocka_unit_test(filled_memory_disturbs_nobody),
         cmocka_unit_test(a_scribbling_child_is_dropped_with_a_reason),
+        cmocka_unit_test(memory_that_is_not_there_is_not_a_message),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

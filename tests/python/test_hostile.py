@@ -112,6 +112,12 @@ def test_a_peer_that_takes_no_answers() -> None:
         assert session.method(1, "echo", sync=True)(1) == 1
 
 
+def fill(keep: Any) -> None:
+    """Send buffers that the other side keeps."""
+    for _ in range(100):
+        keep(memoryview(bytearray(100_000)))
+
+
 def test_shared_memory_that_is_full_is_told_and_empties_again() -> None:
     source = (
         ECHO
@@ -132,8 +138,7 @@ def test_shared_memory_that_is_full_is_told_and_empties_again() -> None:
             with pytest.raises(MemoryError, match="shared memory"):  # the same, on the way back
                 call["make"](2 << 20)
             with pytest.raises(MemoryError):
-                for _ in range(100):  # until it is full, because the other side keeps what it got
-                    call["keep"](memoryview(bytearray(100_000)))
+                fill(call["keep"])
             assert call["echo"](7) == 7
             call["drop"]()
             assert call["echo"](bytes(300_000)) == bytes(300_000)
