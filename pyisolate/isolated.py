@@ -85,6 +85,8 @@ class IsolatedRuntime(Runtime):
             return method()
 
         def method() -> Callable[..., Any]:
+            if self._connection is None and self.generation > 0:
+                raise self._ended_error("it is just being started again")
             return self._connected().session.method(EXTENSION, name, sync=sync, timeout=timeout)
 
         return deferred(name, sync, reach, reach_sync), False
@@ -176,7 +178,7 @@ class IsolatedRuntime(Runtime):
             if self._stopped:
                 raise self._stopped_error()
             if self._given_up is not None:
-                raise self._given_up_error(self._given_up)
+                raise self._ended_error(self._given_up)
             self._process = process
         return process
 
@@ -246,8 +248,8 @@ class IsolatedRuntime(Runtime):
                 )
                 session.explain(self._given_up)
                 return
+            self._once = Once()  # first: who finds no session asks it for another start
             self._session = self._connection = self._process = None
-            self._once = Once()
             for proxy, names in self._kept.items():
                 for name in names:
                     proxy.__dict__.pop(name, None)
@@ -279,7 +281,7 @@ class IsolatedRuntime(Runtime):
         attempt = f"{self._restarts.count} of {self._restarts.policy.limit}"
         _log.warning("extension %r: %s; starting it in %g s (%s)", self._settings.name, what, delay, attempt)
 
-    def _given_up_error(self, why: str) -> ExtensionDied:
+    def _ended_error(self, why: str) -> ExtensionDied:
         error = ExtensionDied(f"extension {self._settings.name!r} has ended; {why}")
         error.name, error.pid, error.returncode, error.stderr = self._settings.name, None, None, ""
         return error
