@@ -46,6 +46,7 @@ def test_scribbling_over_everything_is_told() -> None:
         with pytest.raises(ProtocolError):
             session.method(1, "echo", sync=True)(1)
         assert other.method(1, "echo", sync=True)(1) == 1
+        session.kill()
 
 
 @pytest.fixture
