@@ -313,9 +313,7 @@ async def run_crashes(options: argparse.Namespace, folder: str) -> bool:
     await crashing
     await fleet.stop()
     ratio = percentile(beside, 0.99) / percentile(alone, 0.99)
-    print(
-        print(f"{len(alone) + len(beside)} calls beside {crasher.generation} generations of one that crashes")
-    )
+    print(f"{len(alone) + len(beside)} calls beside {crasher.generation} generations of one that crashes")
     print(f"{len(failures)} failed {failures[:3]}")
     print(
         f"p99 alone {percentile(alone, 0.99) * 1e6:.0f} us, "
