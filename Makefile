@@ -6,6 +6,9 @@
 PYTHON ?= python3
 WERROR ?= 0
 FUZZ_SECONDS ?= 600
+HOSTILE_ACTS ?= 10000000
+SOAK_SECONDS ?= 3600
+KILLS ?= 10000
 
 BIN := $(CURDIR)/.venv/bin
 # meson finds ninja and python in the environment.
@@ -21,7 +24,7 @@ SANITIZE := -Dpython=false -Dlibrary=false -Dbenchmarks=false -Dtests=enabled -D
     -Db_lundef=false $(STRICT)
 
 .PHONY: help build bench bench-all native-bench test test-c test-asan test-tsan test-python test-fuzz test-model lint \
-    fuzz format clean
+    fuzz fuzz-coverage soak format clean
 
 help:
 	@echo 'make build         .venv with the package and its extension'
@@ -29,7 +32,9 @@ help:
 	@echo 'make bench         build, then the quick benchmark'
 	@echo 'make bench-all     all benchmarks, into one file in results/'
 	@echo 'make native-bench  the benchmark of the C core alone'
-	@echo 'make fuzz          every fuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) in total'
+	@echo 'make fuzz          every fuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) in total, then a hostile peer, HOSTILE_ACTS=$(HOSTILE_ACTS)'
+	@echo 'make fuzz-coverage lines of the decoders that the corpus reaches'
+	@echo 'make soak          mixed load, SOAK_SECONDS=$(SOAK_SECONDS); then KILLS=$(KILLS), then a crash loop'
 	@echo 'make format        clang-format and ruff, in place'
 	@echo 'make clean         removes build/ and .venv'
 
@@ -102,8 +107,36 @@ endef
 test-fuzz: build/fuzz/build.ninja
 	$(call fuzz_all,60)
 
-fuzz: build/fuzz/build.ninja
+fuzz: build/fuzz/build.ninja build/asan/build.ninja
 	$(call fuzz_all,$(FUZZ_SECONDS))
+	meson compile -C build/asan
+	build/asan/tests/hostile/hostile_peer $(HOSTILE_ACTS) 1
+	build/asan/tests/hostile/hostile_peer $(HOSTILE_ACTS) 2 threads
+
+COVERAGE := -fprofile-instr-generate -fcoverage-mapping
+
+build/coverage/build.ninja: .venv/.tools
+	CC=clang meson setup --reconfigure build/coverage $(SANITIZE) -Dtests=disabled -Dfuzzers=true \
+	    -Dc_args='$(COVERAGE)' -Dc_link_args='$(COVERAGE)'
+
+# The corpus in the tree and what `make fuzz` has found besides. Needs llvm-cov and llvm-profdata (Debian: llvm).
+fuzz-coverage: build/coverage/build.ninja
+	meson compile -C build/coverage
+	set -e; for name in $(FUZZERS); do \
+	    mkdir -p build/corpus/$$name; \
+	    cp -n tests/fuzz/corpus/$$name/* build/corpus/$$name/; \
+	    LLVM_PROFILE_FILE=build/coverage/$$name.profraw \
+	        build/coverage/tests/fuzz/replay_$$name build/corpus/$$name; \
+	done
+	llvm-profdata merge -o build/coverage/all.profdata $(FUZZERS:%=build/coverage/%.profraw)
+	llvm-cov report build/coverage/tests/fuzz/replay_$(firstword $(FUZZERS)) \
+	    $(FUZZERS:%=-object build/coverage/tests/fuzz/replay_%) \
+	    -instr-profile build/coverage/all.profdata src/wire/frame.c src/wire/reader.c src/wire/writer.c
+
+soak: build .venv/.bench
+	$(BIN)/python tests/soak/soak.py load --seconds $(SOAK_SECONDS)
+	$(BIN)/python tests/soak/soak.py kills --count $(KILLS)
+	$(BIN)/python tests/soak/soak.py crashes
 
 # The doorbell handshake of the ring, over all interleavings.
 test-model:

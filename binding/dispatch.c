@@ -7,6 +7,8 @@
 
 #include "aio.h"
 
+#define MAX_UNANSWERED_ERRORS 10 /* of calls without a reply that are reported, for each session */
+
 PyObject *core_session_object(core_session *s, uint32_t id) {
     if (id < CORE_OBJECTS_INLINE)
         return s->objects[id];
@@ -90,7 +92,8 @@ void core_reply(core_session *s, uint64_t request, PyObject *result) {
         else if (buffers)
             core_links_trim_later(s);
         PyErr_Clear(); /* out of memory while encoding an error: there is nobody to tell */
-    } else if (failed) {
+    } else if (failed && s->unanswered_errors < MAX_UNANSWERED_ERRORS) { /* or the peer could flood stderr */
+        s->unanswered_errors++;
         PyErr_Restore(Py_NewRef(type), Py_NewRef(value), Py_XNewRef(traceback));
         PyErr_WriteUnraisable(s->name);
     }

@@ -45,6 +45,9 @@ int core_errors_init(PyObject *module, core_state *s) {
                    "number; None: unknown), signal (its name or None), stderr (the last lines).",
                    PyTuple_Pack(2, s->error, PyExc_ConnectionError), &s->extension_died) < 0)
         return -1;
+    if (make_class(module, "ExtensionHung", "The process did not answer its watchdog in time and was ended.",
+                   PyTuple_Pack(1, s->extension_died), &s->extension_hung) < 0)
+        return -1;
     if (make_class(module, "ExtensionStopped", "The extension was stopped on this side.", PyTuple_Pack(1, s->error),
                    &s->extension_stopped) < 0)
         return -1;
@@ -62,6 +65,7 @@ int core_errors_visit(core_state *s, visitproc visit, void *arg) {
     Py_VISIT(s->error);
     Py_VISIT(s->remote_error);
     Py_VISIT(s->extension_died);
+    Py_VISIT(s->extension_hung);
     Py_VISIT(s->extension_stopped);
     Py_VISIT(s->protocol_error);
     Py_VISIT(s->forked_error);
@@ -73,6 +77,7 @@ void core_errors_clear(core_state *s) {
     Py_CLEAR(s->error);
     Py_CLEAR(s->remote_error);
     Py_CLEAR(s->extension_died);
+    Py_CLEAR(s->extension_hung);
     Py_CLEAR(s->extension_stopped);
     Py_CLEAR(s->protocol_error);
     Py_CLEAR(s->forked_error);
@@ -94,7 +99,7 @@ PyObject *core_raise(core_state *s, int error, const char *what) {
         return PyErr_Format(s->protocol_error, "%s: the other side sent something malformed, so it was disconnected",
                             what);
     case PISO_EDIED:
-        return core_raise_died(s, what, 0, NULL, "", 0);
+        return core_raise_died(s, &(core_death){.name = what, .tail = ""});
     case PISO_ECLOSED:
         return PyErr_Format(s->extension_stopped, "%s has been stopped; load it again to use it", what);
     case PISO_EFORKED:
@@ -123,19 +128,23 @@ static PyObject *signal_name(int number) {
 }
 
 /* describe: how it ended, in words. */
-static PyObject *describe(const char *name, int pid, const piso_exit *status, PyObject *signal) {
-    PyObject *who =
-        pid ? PyUnicode_FromFormat("extension '%s' (process %d)", name, pid) : PyUnicode_FromFormat("'%s'", name);
+static PyObject *describe(const core_death *d, PyObject *signal) {
+    PyObject *who = d->pid ? PyUnicode_FromFormat("extension '%s' (process %d)", d->name, d->pid)
+                           : PyUnicode_FromFormat("'%s'", d->name);
     PyObject *text = NULL;
     if (!who)
         return NULL;
-    if (!status || !status->known)
+    if (d->hung)
+        text = PyUnicode_FromFormat("%U did not answer and was ended", who);
+    else if (!d->status || !d->status->known)
         text = PyUnicode_FromFormat("%U has ended", who);
     else if (signal)
         text = PyUnicode_FromFormat("%U was killed by %U", who, signal);
     else
-        text = PyUnicode_FromFormat("%U exited with status %d", who, status->code);
+        text = PyUnicode_FromFormat("%U exited with status %d", who, d->status->code);
     Py_DECREF(who);
+    if (text && d->note)
+        Py_SETREF(text, PyUnicode_FromFormat("%U; %U", text, d->note));
     return text;
 }
 
@@ -146,25 +155,34 @@ static int set(PyObject *error, const char *name, PyObject *value) {
     return r;
 }
 
-PyObject *core_raise_died(core_state *s, const char *name, int pid, const piso_exit *status, const char *tail,
-                          size_t size) {
-    PyObject *signal = status && status->signal ? signal_name(status->signal) : NULL;
-    PyObject *text = describe(name, pid, status, signal);
-    PyObject *words = PyUnicode_DecodeUTF8(tail, (Py_ssize_t)size, "replace");
+/* fill: the attributes of the error. */
+static int fill(PyObject *error, const core_death *d, PyObject *signal, PyObject *words) {
+    bool known = d->status && d->status->known;
+    PyObject *code =
+        known ? PyLong_FromLong(d->status->signal ? -d->status->signal : d->status->code) : Py_NewRef(Py_None);
+    if (set(error, "returncode", code) < 0 || set(error, "name", PyUnicode_FromString(d->name)) < 0)
+        return -1;
+    if (set(error, "pid", none_or(d->pid ? PyLong_FromLong(d->pid) : NULL)) < 0)
+        return -1;
+    if (set(error, "signal", none_or(Py_XNewRef(signal))) < 0)
+        return -1;
+    return set(error, "stderr", Py_NewRef(words));
+}
+
+PyObject *core_raise_died(core_state *s, const core_death *d) {
+    PyObject *class = d->hung ? s->extension_hung : s->extension_died;
+    PyObject *signal = d->status && d->status->signal ? signal_name(d->status->signal) : NULL;
+    PyObject *text = describe(d, signal);
+    PyObject *words = PyUnicode_DecodeUTF8(d->tail, (Py_ssize_t)d->tail_size, "replace");
     PyObject *message = NULL, *error = NULL;
-    if (text && words && size)
+    if (text && words && d->tail_size)
         message = PyUnicode_FromFormat("%U; the last it wrote to stderr:\n%U", text, words);
     else if (text && words)
         message = Py_NewRef(text);
     if (message)
-        error = PyObject_CallOneArg(s->extension_died, message);
-    bool known = status && status->known;
-    if (error && set(error, "name", PyUnicode_FromString(name)) == 0 &&
-        set(error, "pid", none_or(pid ? PyLong_FromLong(pid) : NULL)) == 0 &&
-        set(error, "returncode",
-            none_or(known ? PyLong_FromLong(status->signal ? -status->signal : status->code) : NULL)) == 0 &&
-        set(error, "signal", none_or(Py_XNewRef(signal))) == 0 && set(error, "stderr", Py_NewRef(words)) == 0)
-        PyErr_SetObject(s->extension_died, error);
+        error = PyObject_CallOneArg(class, message);
+    if (error && fill(error, d, signal, words) == 0)
+        PyErr_SetObject(class, error);
     Py_XDECREF(signal);
     Py_XDECREF(text);
     Py_XDECREF(words);

@@ -12,9 +12,19 @@ void core_errors_clear(core_state *state);
  * ("calling extension 'a'"). PISO_EDIED here gives an ExtensionDied without details: callers that have a
  * process use core_raise_died. */
 PyObject *core_raise(core_state *state, int error, const char *what);
-/* core_raise_died: ExtensionDied with name, pid, returncode (negative: signal, as subprocess has it; None:
- * unknown), signal name and the last lines of its stderr, in the message and as attributes. */
-PyObject *core_raise_died(core_state *state, const char *name, int pid, const piso_exit *status,
-                          const char *stderr_tail, size_t stderr_size);
+/* core_death: what is known of the end of an extension's process. */
+typedef struct core_death {
+    const char *name;
+    int pid;                 /* 0: unknown */
+    const piso_exit *status; /* NULL: unknown */
+    const char *tail;        /* the last that it wrote to stderr */
+    size_t tail_size;
+    PyObject *note; /* str for the message, or NULL */
+    bool hung;      /* we ended it because it did not answer */
+} core_death;
+
+/* core_raise_died: ExtensionDied, or ExtensionHung, with name, pid, returncode (negative: signal, as subprocess has it;
+ * None: unknown), signal name and the last lines of its stderr, in the message and as attributes. */
+PyObject *core_raise_died(core_state *state, const core_death *death);
 
 #endif

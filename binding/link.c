@@ -80,12 +80,13 @@ static void link_run(core_link *link) {
     Py_INCREF(link);
     int64_t slice_end = piso_now_ns() + SLICE_NS;
     core_pump_context context = {.link = link};
+    int rounds = 0;
     for (;;) {
         int handled = core_pump(s, &context, PUMP_LIMIT);
         if (!link->alive || !link->session || s->closed)
             break;
         /* tasks that can go on come first; a busy peer must not starve the loop */
-        if (context.completed || (handled && piso_now_ns() > slice_end)) {
+        if (context.completed || (rounds++ + handled > 0 && piso_now_ns() > slice_end)) {
             schedule_rearm(link);
             break;
         }

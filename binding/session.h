@@ -94,6 +94,9 @@ struct core_session {
     unsigned sync_sleepers;                 /* threads that sleep in a synchronous wait */
     bool closed;
     core_session *next_session, **previous_session; /* state->sessions */
+    PyObject *end_note;                             /* str: what an error of its end says besides; or NULL */
+    unsigned unanswered_errors;                     /* that were reported */
+    bool hung;                                      /* it was ended because it did not answer */
     PyObject *weakrefs;
 };
 
@@ -132,6 +135,12 @@ PyObject *core_environment_list(PyObject *mapping);
 int core_timeout_from(PyObject *seconds, int64_t *ret_ns);
 /* core_next_slice: how long to wait before looking for signals; false when the time is over. */
 bool core_next_slice(int64_t end_ns, int64_t *ret_ns);
+/* Methods of Session that watch over the process (supervise.c). */
+PyObject *core_session_notify(PyObject *self, PyObject *args);
+PyObject *core_session_progress(PyObject *self, PyObject *ignored);
+PyObject *core_session_explain(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *core_session_output_fd(PyObject *self, PyObject *ignored);
+PyObject *core_session_read_output(PyObject *self, PyObject *stream);
 
 /* ---- calls (call.c, method.c, sync.c) ---- */
 

@@ -95,6 +95,7 @@ static void session_dealloc(PyObject *self) {
     Py_CLEAR(s->suspended);
     Py_CLEAR(s->codec.registry);
     Py_CLEAR(s->name);
+    Py_CLEAR(s->end_note);
     if (s->session)
         piso_session_close(s->session);
     piso_session_unref(s->session);
@@ -120,6 +121,9 @@ PyObject *core_session_error(core_session *s, int error, const core_pending *pen
     const char *name = PyUnicode_AsUTF8(s->name);
     if (!name)
         return NULL;
+    const char *fault = error == PISO_EPROTO ? piso_session_fault(s->session) : NULL;
+    if (fault)
+        return PyErr_Format(s->state->protocol_error, "%s: the other side was disconnected: %s", name, fault);
     if (error != PISO_EDIED)
         return core_raise(s->state, error, name);
     piso_exit status = {.known = false, .code = -1};
@@ -133,7 +137,16 @@ PyObject *core_session_error(core_session *s, int error, const core_pending *pen
         pid = piso_process_pid(process);
         Py_END_ALLOW_THREADS
     }
-    return core_raise_died(s->state, name, pid, &status, tail, size);
+    core_death death = {
+        .name = name,
+        .pid = pid,
+        .status = &status,
+        .tail = tail,
+        .tail_size = size,
+        .note = s->end_note,
+        .hung = s->hung,
+    };
+    return core_raise_died(s->state, &death);
 }
 
 /* ---- the two ends ---- */
@@ -183,7 +196,7 @@ PyObject *core_environment_list(PyObject *mapping) {
 }
 
 static int spawn(core_session *s, PyObject *argv, PyObject *env, const char *cwd, unsigned long long arena_size,
-                 int echo_stderr, piso_zygote *zygote) {
+                 int echo_stdout, int echo_stderr, piso_zygote *zygote) {
     PyObject *arguments = core_encode_list(argv), *environment = arguments ? core_environment_list(env) : NULL;
     const char **c_argv = environment ? core_string_array(arguments) : NULL;
     const char **c_envp = c_argv ? core_string_array(environment) : NULL;
@@ -197,6 +210,7 @@ static int spawn(core_session *s, PyObject *argv, PyObject *env, const char *cwd
             .cwd = cwd,
             .name = PyUnicode_AsUTF8(s->name),
             .arena_size = (size_t)arena_size,
+            .echo_stdout = echo_stdout != 0,
             .echo_stderr = echo_stderr != 0,
             .zygote = zygote,
         };
@@ -215,15 +229,17 @@ static int spawn(core_session *s, PyObject *argv, PyObject *env, const char *cwd
 }
 
 static PyObject *session_spawn(PyObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"argv", "env", "name", "registry", "cwd", "arena_size", "echo_stderr", "zygote", NULL};
+    static char *names[] = {"argv",       "env",         "name",        "registry", "cwd",
+                            "arena_size", "echo_stdout", "echo_stderr", "zygote",   NULL};
     core_state *state = core_type_state((PyTypeObject *)type);
     PyObject *argv, *env, *name = NULL, *registry = NULL;
     const char *cwd = NULL;
     unsigned long long arena_size = 0;
-    int echo_stderr = 1;
+    int echo_stdout = 1, echo_stderr = 1;
     PyObject *zygote = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$UO!zKpO:spawn", names, &argv, &env, &name, state->registry_type,
-                                     &registry, &cwd, &arena_size, &echo_stderr, &zygote))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$UO!zKppO:spawn", names, &argv, &env, &name,
+                                     state->registry_type, &registry, &cwd, &arena_size, &echo_stdout, &echo_stderr,
+                                     &zygote))
         return NULL;
     if (zygote != Py_None && !Py_IS_TYPE(zygote, state->zygote_type)) {
         PyErr_SetString(PyExc_TypeError, "zygote must be a Zygote or None");
@@ -234,7 +250,7 @@ static PyObject *session_spawn(PyObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     PyObject *s = session_new(state, name, registry);
-    if (s && spawn((core_session *)s, argv, env, cwd, arena_size, echo_stderr,
+    if (s && spawn((core_session *)s, argv, env, cwd, arena_size, echo_stdout, echo_stderr,
                    zygote == Py_None ? NULL : core_zygote_handle(zygote)) < 0)
         Py_CLEAR(s);
     return s;
@@ -512,6 +528,11 @@ static PyMethodDef session_methods[] = {
     {"kill", KEYWORDS(session_kill), "Signal the child's process group."},
     {"wait", KEYWORDS(session_wait), "The child's exit status, or None when the time was over first."},
     {"stderr", session_stderr, METH_NOARGS, "The last lines the child wrote to stderr."},
+    {"output_fd", core_session_output_fd, METH_NOARGS, "Readable when there is output to read; -1 in the child."},
+    {"read_output", core_session_read_output, METH_O, "Output of the child, and how many bytes after it were lost."},
+    {"notify", core_session_notify, METH_VARARGS, "A call that is not answered, unless too many wait."},
+    {"progress", core_session_progress, METH_NOARGS, "Slots sent, and slots the other side has taken."},
+    {"explain", KEYWORDS(core_session_explain), "What errors say when the child has ended."},
     {"trim", session_trim, METH_NOARGS, "Give free shared memory back to the system now."},
     {"share", KEYWORDS(session_share), "What is shared with the peer instead of copied."},
     {"stats", session_stats, METH_NOARGS, "Counters and sizes, by name."},

@@ -20,6 +20,7 @@ typedef struct core_state {
     PyObject *error;             /* PyIsolateError(Exception) */
     PyObject *remote_error;      /* RemoteError(PyIsolateError) */
     PyObject *extension_died;    /* ExtensionDied(PyIsolateError, ConnectionError) */
+    PyObject *extension_hung;    /* ExtensionHung(ExtensionDied) */
     PyObject *extension_stopped; /* ExtensionStopped(PyIsolateError) */
     PyObject *protocol_error;    /* ProtocolError(PyIsolateError) */
     PyObject *forked_error;      /* ForkedProcessError(PyIsolateError, RuntimeError) */

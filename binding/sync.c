@@ -16,6 +16,7 @@
 
 /* A signal that arrives between the check and the wait is seen after this time at the latest. */
 #define SIGNAL_CHECK_NS 250000000
+#define MAX_POLLS       64
 
 typedef struct core_wait {
     core_pending pending;
@@ -77,7 +78,7 @@ static bool waiting(const core_wait *w) {
 }
 
 static void poll_briefly(core_session *s, core_wait *w, core_pump_context *context) {
-    while (waiting(w)) {
+    for (int i = 0; i < MAX_POLLS && waiting(w); i++) { /* then the deadline and signals get a look */
         piso_session_poll_begin(s->session);
         int ready = piso_session_spin(s->session);
         ready |= piso_session_poll_end(s->session);

@@ -73,7 +73,14 @@ static PyObject *raise_ended(core_state *state, core_zygote *z) {
     Py_BEGIN_ALLOW_THREADS piso_process_wait(process, 50000000, &status);
     size = piso_process_stderr(process, tail, sizeof tail);
     Py_END_ALLOW_THREADS const char *name = PyUnicode_AsUTF8(z->name);
-    return name ? core_raise_died(state, name, piso_process_pid(process), &status, tail, size) : NULL;
+    core_death death = {
+        .name = name,
+        .pid = piso_process_pid(process),
+        .status = &status,
+        .tail = tail,
+        .tail_size = size,
+    };
+    return name ? core_raise_died(state, &death) : NULL;
 }
 
 static PyObject *zygote_ready(PyObject *self, PyObject *args, PyObject *kwargs) {

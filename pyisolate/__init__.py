@@ -8,12 +8,20 @@ await greeter.stop()
 
 from . import frameworks as _frameworks
 from ._core import Call, __version__
-from .config import CUDAWheelConfig, ExtensionConfig, ExtensionManagerConfig, SandboxConfig, SandboxMode
+from .config import (
+    CUDAWheelConfig,
+    ExtensionConfig,
+    ExtensionManagerConfig,
+    RestartConfig,
+    SandboxConfig,
+    SandboxMode,
+)
 from .errors import (
     CallTimeout,
     ConfigurationError,
     EnvironmentBuildError,
     ExtensionDied,
+    ExtensionHung,
     ExtensionStopped,
     ForkedProcessError,
     ProtocolError,
@@ -40,6 +48,7 @@ __all__ = [
     "ExtensionBase",
     "ExtensionConfig",
     "ExtensionDied",
+    "ExtensionHung",
     "ExtensionLocal",
     "ExtensionManager",
     "ExtensionManagerConfig",
@@ -49,6 +58,7 @@ __all__ = [
     "ProxiedSingleton",
     "PyIsolateError",
     "RemoteError",
+    "RestartConfig",
     "SandboxConfig",
     "SandboxMode",
     "SingletonMetaclass",

@@ -29,6 +29,9 @@ class ExtensionDied(PyIsolateError, ConnectionError):
     stderr: str
     """The last lines that it wrote to stderr."""
 
+class ExtensionHung(ExtensionDied):
+    """The process did not answer its watchdog in time and was ended."""
+
 class ExtensionStopped(PyIsolateError):
     """The session was closed on this side."""
 
@@ -90,6 +93,7 @@ class Session:
         registry: Registry,
         cwd: str | None = None,
         arena_size: int = 0,
+        echo_stdout: bool = True,
         echo_stderr: bool = True,
         zygote: Zygote | None = None,
     ) -> Session:
@@ -123,6 +127,22 @@ class Session:
         """The child's exit status (minus the signal's number) or None when `timeout` seconds passed first."""
     def stderr(self) -> str:
         """The last lines the child wrote to stderr."""
+    def output_fd(self) -> int:
+        """A descriptor that is readable when the child has written something, or ended; -1 without a
+        child."""
+    def read_output(self, stream: int, /) -> tuple[bytes, int]:
+        """What the child wrote to stdout (1) or stderr (2), at most 16 KiB, and how many bytes after it were
+        lost.
+
+        After `output_fd` was readable read both until nothing comes.
+        """
+    def notify(self, object_id: int, name: str, args: tuple[Any, ...], limit: int, /) -> bool:
+        """A call that is not answered; False, and nothing sent, when more than `limit` messages wait
+        already."""
+    def progress(self) -> tuple[int, int]:
+        """Slots of the ring that were filled, and how many of them the other side says it has taken."""
+    def explain(self, note: str, *, hung: bool = False) -> None:
+        """What errors say besides when the child has ended; `hung`: they are ExtensionHung from now on."""
     def trim(self) -> None:
         """Give free shared memory back to the system now."""
     def share(self, *, torch: bool = False, numpy: bool = False) -> None:

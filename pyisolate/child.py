@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import atexit
 import importlib.util
+import io
+import logging
 import os
 import sys
 import threading
@@ -16,6 +18,7 @@ from typing import TypedDict
 from ._core import Session, settle_memory
 from .connection import CONTROL, Connection, Control
 from .loading import Loader, settle
+from .logs import HostHandler
 from .references import Reference, resolve
 from .registry import REGISTRY, adopt
 from .shared import ExtensionLocal
@@ -39,6 +42,8 @@ class LoadRequest(TypedDict):
     share_numpy: bool
     share_torch: str | None
     """The file of the host's torch, if tensors are shared."""
+    log_level: int
+    """Records below it would not be shown."""
 
 
 class ChildControl(Control):
@@ -50,6 +55,7 @@ class ChildControl(Control):
 
     async def load(self, request: LoadRequest) -> None:
         """Load the extension; returns when its `on_module_loaded` has finished."""
+        logging.getLogger().setLevel(request["log_level"])
         adopt(request["types"])
         host_torch = request["share_torch"]
         if host_torch is not None:
@@ -68,6 +74,9 @@ class ChildControl(Control):
     def adopt(self, types: list[Reference]) -> None:
         """Register classes of the host."""
         adopt(types)
+
+    def ping(self) -> None:
+        """Called to see that it can be."""
 
     async def shut_down(self) -> None:
         """Let the extension clean up."""
@@ -103,11 +112,14 @@ async def rehearse() -> None:
 async def _serve() -> None:
     session = Session.attach(int(os.environ.pop("PISO_FD")), REGISTRY)
     session.register(CONTROL, ChildControl(Connection(session)))
+    logging.getLogger().addHandler(HostHandler(session, CONTROL))
     await session.serve()
 
 
 def main() -> None:
     """Answer the host's calls until it ends the session. Does not return: it ends the process."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe, of which the host wants each line at once
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     status = 1
     try:
         asyncio.run(_serve())

@@ -15,6 +15,7 @@ __all__ = [
     "CUDAWheelConfig",
     "ExtensionConfig",
     "ExtensionManagerConfig",
+    "RestartConfig",
     "SandboxConfig",
     "SandboxMode",
     "StartMethod",
@@ -71,6 +72,17 @@ class CUDAWheelConfig(TypedDict, total=False):
     package_map: dict[str, str]
 
 
+class RestartConfig(TypedDict, total=False):
+    """What happens when an extension's process ends by itself."""
+
+    policy: str
+    """``"on-failure"`` (default): it is started again. ``"never"``."""
+    limit: int
+    """How often, until one has run for a minute; default 5. Then calls raise ExtensionDied."""
+    delay: float
+    """Seconds before the first time; each further one takes twice as long, at most 30. Default 0.1."""
+
+
 class _RequiredKeys(TypedDict):
     name: str
     """Unique in its manager; also names the extension's environment."""
@@ -100,6 +112,18 @@ class ExtensionConfig(_RequiredKeys, total=False):
     not count. Default None: 60 until the process answers, then no limit."""
     start_method: StartMethod
     """Default: the manager's."""
+    watchdog: float | None
+    """Seconds for which the extension's main thread may be kept from taking messages, for example by a long
+    plain function; then the process is ended and calls raise ExtensionHung. Default None: for ever. Not for
+    loading."""
+    restart: str | RestartConfig
+    """``"never"`` (default), ``"on-failure"``, or a dictionary. A process that is started again gets
+    singletons, event handlers and registered objects as before; what was bound to the one before raises
+    ExtensionDied."""
+    echo_output: bool
+    """Whether the output of the process also goes to the host's stdout and stderr, as far as these take it at
+    once. Default: where `logging` does not show it (logger ``pyisolate.extension.<name>``, INFO and
+    WARNING)."""
     sandbox: SandboxConfig
     sandbox_mode: SandboxMode
     share_torch: bool

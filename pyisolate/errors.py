@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ._core import (
     CallTimeout,
     ExtensionDied,
+    ExtensionHung,
     ExtensionStopped,
     ForkedProcessError,
     ProtocolError,
@@ -22,6 +23,7 @@ __all__ = [
     "ConfigurationError",
     "EnvironmentBuildError",
     "ExtensionDied",
+    "ExtensionHung",
     "ExtensionStopped",
     "ForkedProcessError",
     "ProtocolError",

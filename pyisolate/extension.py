@@ -85,6 +85,8 @@ async def _finish(awaitable: Awaitable[object]) -> None:
 class Runtime(Binder):
     """Where an extension runs."""
 
+    generation = 0
+
     def __init__(self) -> None:
         self.events = EventHandlers()
 
@@ -118,8 +120,9 @@ class Extension(Proxy):
     of this class.
 
     Calls raise what the method raises: exceptions of Python and of registered classes as they are, others as
-    RemoteError. They raise CallTimeout, ExtensionDied when the process has ended, and ExtensionStopped.
-    Calls that start the extension also raise EnvironmentBuildError, OSError, and what its module raises.
+    RemoteError. They raise CallTimeout, ExtensionDied when the process has ended (ExtensionHung when the
+    watchdog did it), and ExtensionStopped. Calls that start the extension also raise EnvironmentBuildError,
+    OSError, and what its module raises.
     """
 
     name: str
@@ -138,6 +141,11 @@ class Extension(Proxy):
         self.config = config
         self._runtime = runtime
         self._on_stop = on_stop
+
+    @property
+    def generation(self) -> int:
+        """Which process of the extension this is: 0 before the first has been loaded, 1, and so on."""
+        return self._runtime.generation
 
     def __await__(self) -> Generator[Any, Any, Extension]:
         yield from self._runtime.start().__await__()

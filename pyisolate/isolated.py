@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from ._core import ExtensionDied, ExtensionStopped, Session, current_session
 from .child import LoadRequest
@@ -16,28 +18,35 @@ from .connection import CONTROL, EXTENSION, Connection, Control
 from .errors import ConfigurationError
 from .extension import Completion, EventHandlers, Runtime
 from .once import Once
+from .output import Output, extension_logger
 from .process import ExtensionProcess
-from .proxies import deferred
+from .proxies import Methods, deferred
 from .references import Reference, importing_main, refer
 from .registry import follow
 from .singletons import ProxiedSingleton, reachable
+from .supervision import Restarts, Watchdog
 from .validation import Settings
 
 __all__ = ["IsolatedRuntime"]
 
 _T = TypeVar("_T")
+_log = logging.getLogger("pyisolate")
 
 
 class HostControl(Control):
     """Object 0 of the host's side. The extension, which is not trusted, calls it."""
 
-    def __init__(self, connection: Connection, events: EventHandlers) -> None:
+    def __init__(self, connection: Connection, events: EventHandlers, output: Output) -> None:
         super().__init__(connection)
         self.emit = events.emit
+        self.log = output.log
 
 
 class IsolatedRuntime(Runtime):
     """Starts the process when it is needed, and ends it.
+
+    Where the configuration says so it starts the process again when that has ended by itself. Each process is
+    a generation: what was bound to an earlier one fails, and what the proxies kept of it is forgotten.
 
     Raises ConfigurationError when the extension's process could not import the classes.
     """
@@ -56,12 +65,17 @@ class IsolatedRuntime(Runtime):
         self._connection: Connection | None = None
         self._session: Session | None = None  # once the extension has been loaded
         self._stopped = False
+        self._stopping = threading.Event()
+        self._restarts = Restarts(settings.restart) if settings.restart is not None else None
+        self._kept: WeakKeyDictionary[Methods, set[str]] = WeakKeyDictionary()
+        self._given_up: str | None = None
 
     # ---- calls ----
 
     def bind(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
-        if self._session is not None:
-            return self._session.method(EXTENSION, name, sync=sync, timeout=timeout), True
+        session = self._session
+        if session is not None:
+            return session.method(EXTENSION, name, sync=sync, timeout=timeout), True
 
         async def reach() -> Callable[..., Any]:
             await self.start()
@@ -72,9 +86,20 @@ class IsolatedRuntime(Runtime):
             return method()
 
         def method() -> Callable[..., Any]:
+            if self._connection is None and self.generation > 0:
+                raise self._ended_error("it is just being started again")
             return self._connected().session.method(EXTENSION, name, sync=sync, timeout=timeout)
 
         return deferred(name, sync, reach, reach_sync), False
+
+    def kept(self, proxy: Methods, name: str, method: Callable[..., Any]) -> None:
+        if self._restarts is None:
+            return
+        with self._lock:
+            if getattr(method, "session", None) is self._session:
+                self._kept.setdefault(proxy, set()).add(name)
+            else:  # the process has ended meanwhile
+                proxy.__dict__.pop(name, None)
 
     def _connected(self) -> Connection:
         if self._connection is None:
@@ -116,6 +141,8 @@ class IsolatedRuntime(Runtime):
         return session is not None and self._connection is not None and session is self._connection.session
 
     async def _start(self) -> None:
+        if self._restarts is not None:
+            await asyncio.sleep(self._restarts.time_left())
         process = self._new_process()
         try:
             await asyncio.to_thread(process.start)
@@ -124,9 +151,11 @@ class IsolatedRuntime(Runtime):
         except BaseException as error:
             self._failed(process, error)
             raise
-        self._loaded(session)
+        self._loaded(process, session)
 
     def _start_sync(self) -> None:
+        if self._restarts is not None:
+            self._stopping.wait(self._restarts.time_left())
         process = self._new_process()
         try:
             process.start()
@@ -135,7 +164,7 @@ class IsolatedRuntime(Runtime):
         except BaseException as error:
             self._failed(process, error)
             raise
-        self._loaded(session)
+        self._loaded(process, session)
 
     def _new_process(self) -> ExtensionProcess:
         if importing_main():
@@ -145,17 +174,19 @@ class IsolatedRuntime(Runtime):
             )
         for singleton in self._singletons.values():
             singleton()  # here, not in a thread that waits for the process
-        process = ExtensionProcess(self._settings, self._root)
+        process = ExtensionProcess(self._settings, self._root, self._has_ended)
         with self._lock:
             if self._stopped:
                 raise self._stopped_error()
+            if self._given_up is not None:
+                raise self._ended_error(self._given_up)
             self._process = process
         return process
 
     def _connect(self, process: ExtensionProcess) -> tuple[Session, LoadRequest]:
         session = process.session
         connection = Connection(session)
-        session.register(CONTROL, HostControl(connection, self.events))
+        session.register(CONTROL, HostControl(connection, self.events, process.output))
         session.share(torch=self._settings.share_torch, numpy=self._settings.share_numpy)
         with self._lock:
             offered = {**{name: singleton() for name, singleton in self._singletons.items()}, **self._callees}
@@ -170,14 +201,26 @@ class IsolatedRuntime(Runtime):
             types=follow(self),
             share_numpy=self._settings.share_numpy,
             share_torch=_host_torch() if self._settings.share_torch else None,
+            log_level=extension_logger(self._settings.name).getEffectiveLevel(),
         )
         return session, request
 
-    def _loaded(self, session: Session) -> None:
+    def _loaded(self, process: ExtensionProcess, session: Session) -> None:
         with self._lock:
             if self._stopped:
                 raise self._stopped_error()
             self._session = session
+            self.generation += 1
+        if self._restarts is not None:
+            self._restarts.loaded()
+            session.explain(
+                f"this was generation {self.generation} of it, and what was bound to that stays ended: "
+                "get the method from the extension again"
+            )
+            if session.wait(0) is not None:  # it has ended before it was ours
+                self._has_ended(process)
+        if self._settings.watchdog is not None:
+            Watchdog(session, CONTROL, self._settings.watchdog)
 
     def _failed(self, process: ExtensionProcess, error: BaseException) -> None:
         """The start failed: nothing is left of it. Raises ExtensionStopped if `stop` was the reason."""
@@ -192,11 +235,67 @@ class IsolatedRuntime(Runtime):
                 f"while extension {self._settings.name!r} was started from {self._settings.module_path}"
             )
 
+    # ---- another process ----
+
+    def _has_ended(self, process: ExtensionProcess) -> None:
+        """The process has ended. Whoever starts it deals with the end of one that has not been loaded."""
+        if self._restarts is None:
+            return
+        with self._lock:
+            session = self._session
+            if self._stopped or process is not self._process or session is None:
+                return
+            delay = self._restarts.failed()
+            if delay is None:
+                self._given_up = (
+                    f"it has been started again {self._restarts.count} times, and is not any more"
+                )
+                session.explain(self._given_up)
+                return
+            self._once = Once()  # first: who finds no session asks it for another start
+            self._session = self._connection = self._process = None
+            for proxy, names in self._kept.items():
+                for name in names:
+                    proxy.__dict__.pop(name, None)
+            self._kept.clear()
+        process.release()
+        self._tell(f"process {session.pid} has ended", delay)
+        threading.Thread(target=self._restart, name=f"restart {self._settings.name}", daemon=True).start()
+
+    def _restart(self) -> None:
+        assert self._restarts is not None
+        while True:
+            try:
+                self.start_sync()
+                return
+            except ExtensionStopped:
+                return
+            except Exception as error:
+                with self._lock:
+                    delay = self._restarts.failed()
+                    if delay is None:
+                        self._given_up = f"it could not be started again: {error}"
+                if delay is None:
+                    _log.exception("extension %r could not be started again", self._settings.name)
+                    return
+                self._tell(f"could not be started again: {error}", delay)
+
+    def _tell(self, what: str, delay: float) -> None:
+        assert self._restarts is not None
+        attempt = f"{self._restarts.count} of {self._restarts.policy.limit}"
+        _log.warning("extension %r: %s; starting it in %g s (%s)", self._settings.name, what, delay, attempt)
+
+    def _ended_error(self, why: str) -> ExtensionDied:
+        error = ExtensionDied(f"extension {self._settings.name!r} has ended; {why}")
+        error.name, error.pid, error.returncode, error.stderr = self._settings.name, None, None, ""
+        return error
+
     # ---- the end ----
 
     def stop(self) -> Completion:
         with self._lock:
             self._stopped = True
+            self._stopping.set()
             process, self._process = self._process, None
             connection = self._connection
             loaded = self._session is not None

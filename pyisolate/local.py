@@ -142,6 +142,7 @@ class LocalRuntime(Runtime):
             await self._loader.load()
         finally:
             _loading.reset(token)
+        self.generation = 1
 
     def stop(self) -> Completion:
         already, self._stopped = self._stopped, True

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from weakref import WeakSet
 
@@ -16,9 +17,11 @@ from ._core import CallTimeout, ExtensionStopped, Session, Zygote
 from .connection import CONTROL
 from .environment import Environment, EnvironmentBuilder
 from .errors import PyIsolateError
+from .output import Output
 from .program import command
 from .registry import REGISTRY
 from .validation import Settings
+from .watching import watcher
 from .zygote import CannotFork, ForkPlan, zygotes
 
 __all__ = ["ExtensionProcess"]
@@ -26,14 +29,20 @@ __all__ = ["ExtensionProcess"]
 HANDSHAKE_TIMEOUT = 60.0
 STOP_TIMEOUT = 5.0
 EXIT_TIMEOUT = 2.0
+LAST_WORDS_TIMEOUT = 1.0
 
 _log = logging.getLogger("pyisolate")
 
 
 class ExtensionProcess:
-    """A process that has been started, or is being started; `end` or `kill` ends it in either case."""
+    """A process that has been started, or is being started; `end` or `kill` ends it in either case.
 
-    def __init__(self, settings: Settings, root: Path) -> None:
+    `on_end` is called when it has ended by itself, in the watcher's thread.
+    """
+
+    def __init__(
+        self, settings: Settings, root: Path, on_end: Callable[[ExtensionProcess], None] | None = None
+    ) -> None:
         self._settings = settings
         self._root = root
         self._lock = threading.Lock()
@@ -42,6 +51,8 @@ class ExtensionProcess:
         self._session: Session | None = None
         self._pid = os.getpid()
         self._spawned = 0.0
+        self._on_end = on_end
+        self.output = Output(settings.name, settings.echo_output, self._has_ended)
 
     @property
     def session(self) -> Session:
@@ -76,11 +87,12 @@ class ExtensionProcess:
         environ.update(settings.env, PYISOLATE_CHILD="1")
         self._spawned = time.monotonic()
         session = self._open(python, environ)
+        self.output.follow(session)
         with self._lock:
             self._session = session
             if not self._ended:
                 _processes.add(self)
-        if self._ended:
+        if self._ended or _is_over:
             self.kill()
         session.handshake(self.time_left() or HANDSHAKE_TIMEOUT)
 
@@ -89,8 +101,18 @@ class ExtensionProcess:
         name, method = self._settings.name, self._settings.start_method
         arguments = command(python)
 
+        echo_stdout, echo_stderr = self.output.echo.values()
+
         def start(zygote: Zygote | None) -> Session:
-            return Session.spawn(arguments, environ, name=name, registry=REGISTRY, zygote=zygote)
+            return Session.spawn(
+                arguments,
+                environ,
+                name=name,
+                registry=REGISTRY,
+                echo_stdout=echo_stdout,
+                echo_stderr=echo_stderr,
+                zygote=zygote,
+            )
 
         if method == "exec":
             return start(None)
@@ -129,7 +151,8 @@ class ExtensionProcess:
             if session.wait(EXIT_TIMEOUT) is None:
                 session.kill()
                 session.wait(EXIT_TIMEOUT)
-            self._release()
+            self.output.ended.wait(LAST_WORDS_TIMEOUT)
+            self.release()
 
     def kill(self) -> None:
         """End the process now. Does not wait for it."""
@@ -137,14 +160,19 @@ class ExtensionProcess:
         if session is not None and self._pid == os.getpid():
             session.kill()
             session.close()
-        self._release()
+        self.release()
+
+    def _has_ended(self) -> None:
+        if self._on_end is not None and not self._ended:
+            self._on_end(self)
 
     def _take(self) -> Session | None:
         with self._lock:
             self._ended = True
             return self._session
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Let go of what belonged to it: it has ended."""
         with self._lock:
             _processes.discard(self)
             environment, self._environment = self._environment, None
@@ -162,10 +190,14 @@ def _activate(environ: dict[str, str], path: Path) -> None:
 
 
 _processes: WeakSet[ExtensionProcess] = WeakSet()
+_is_over = False
 
 
 @atexit.register
 def _kill_all() -> None:
     """The host ends: its extensions end at once, so that it is not held up."""
+    global _is_over
+    _is_over = True
     for process in list(_processes):
         process.kill()
+    watcher().close(LAST_WORDS_TIMEOUT)

@@ -23,6 +23,9 @@ class Binder(ABC):
         `sync`: it waits and returns the result; else it returns an awaitable. `timeout` in seconds.
         """
 
+    def kept(self, proxy: Methods, name: str, method: Callable[..., Any]) -> None:  # noqa: B027
+        """`proxy` keeps `method` under this name in its dictionary."""
+
 
 class Methods:
     """Attributes are methods of the object that `binder` knows; names that start with ``_`` are not."""
@@ -40,6 +43,7 @@ class Methods:
         method, keep = self._binder.bind(name, self._sync, self._timeout)
         if keep:
             self.__dict__[name] = method
+            self._binder.kept(self, name, method)
         return method
 
 

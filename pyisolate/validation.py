@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import math
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -17,6 +18,7 @@ from typing import Any, cast
 from .config import ExtensionConfig, ExtensionManagerConfig, SandboxConfig, SandboxMode, StartMethod
 from .errors import ConfigurationError
 from .singletons import ProxiedSingleton
+from .supervision import RestartPolicy
 
 MAX_NAME_BYTES = 100
 RESERVED_VARIABLES = ("PISO_FD", "PYISOLATE_CHILD")
@@ -35,6 +37,9 @@ class Settings:
     env: dict[str, str]
     call_timeout: float | None
     start_timeout: float | None
+    watchdog: float | None
+    restart: RestartPolicy | None
+    echo_output: bool | None
     sandbox_mode: SandboxMode
     share_torch: bool
     share_cuda_ipc: bool
@@ -96,6 +101,9 @@ def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto")
         env=values.get("env", {}),
         call_timeout=values.get("call_timeout"),
         start_timeout=values.get("start_timeout"),
+        watchdog=values.get("watchdog"),
+        restart=values.get("restart"),
+        echo_output=values.get("echo_output"),
         sandbox_mode=values.get("sandbox_mode", SandboxMode.REQUIRED),
         share_torch=share_torch,
         share_cuda_ipc=values.get("share_cuda_ipc", share_torch),
@@ -267,6 +275,42 @@ def _env(value: object) -> dict[str, str]:
     return dict(value)
 
 
+def _policy(value: object) -> str:
+    if value not in ("never", "on-failure"):
+        raise _Fault(f"must be 'never' or 'on-failure', not {value!r}")
+    return str(value)
+
+
+def _limit(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise _Fault(f"must be a number of times, not {value!r}")
+    return value
+
+
+def _delay(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise _Fault(f"must be a number of seconds, not {value!r}")
+    return float(value)
+
+
+_RESTART_CHECKS: dict[str, Callable[[object], Any]] = {"policy": _policy, "limit": _limit, "delay": _delay}
+
+
+def _restart(value: object) -> RestartPolicy | None:
+    items = value if isinstance(value, Mapping) else {"policy": value}
+    checked: dict[str, Any] = {"policy": "on-failure", "limit": 5, "delay": 0.1}
+    for key, item in items.items():
+        if key not in _RESTART_CHECKS:
+            raise _Fault(_unknown_key(key, _RESTART_CHECKS))
+        try:
+            checked[key] = _RESTART_CHECKS[key](item)
+        except _Fault as fault:
+            raise _Fault(f"is wrong: {key!r} {fault}" if items is value else str(fault)) from None
+    if checked.pop("policy") == "never":
+        return None
+    return RestartPolicy(**checked)
+
+
 def _sandbox(value: object) -> SandboxConfig:
     if not isinstance(value, Mapping):
         raise _Fault(f"must be a dictionary, not {_kind(value)}")
@@ -322,6 +366,9 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "env": _env,
     "call_timeout": _seconds,
     "start_timeout": _seconds,
+    "watchdog": _seconds,
+    "restart": _restart,
+    "echo_output": _boolean,
     "sandbox": _sandbox,
     "sandbox_mode": _sandbox_mode,
     "start_method": _start_method,

@@ -195,14 +195,16 @@ typedef struct piso_spawn {
     const char *cwd;         /* or NULL */
     const char *name;        /* for messages and memfd names */
     size_t arena_size;       /* virtual bytes of each direction's arena; 0: the default (64 GiB) */
-    bool echo_stderr;        /* pass the child's stderr on to this process's own */
+    bool echo_stdout;        /* pass the child's stdout on to this process's own, as far as that takes it at once */
+    bool echo_stderr;        /* the same for stderr */
+    bool inherit_stdout;     /* do not capture stdout: the child's is this process's own */
     piso_zygote *zygote;     /* or NULL: forks the child instead of running argv[0]; only borrowed */
 } piso_spawn;
 
 /* ---- sessions ----------------------------------------------------------------------------------- */
 
 /* piso_session_spawn: creates the channel, starts the process with it (its own process group, no other
- * descriptor inherited, stdin from /dev/null, stderr captured), and returns the host's end. Does not wait
+ * descriptor inherited, stdin from /dev/null, output captured), and returns the host's end. Does not wait
  * for the child's handshake: that happens in piso_session_handshake. */
 PISO_API int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session);
 
@@ -227,6 +229,9 @@ PISO_API void piso_session_close(piso_session *s);
 /* piso_session_state: 0 while it works, else the PISO_E code it failed with. Cheap; reads memory only. */
 PISO_API int piso_session_state(const piso_session *s);
 
+/* piso_session_fault: after PISO_EPROTO, what the peer did wrong, as static text; else NULL. */
+PISO_API const char *piso_session_fault(const piso_session *s);
+
 /* piso_session_process: the child's process, borrowed; NULL on the child's side and for pairs. */
 PISO_API piso_process *piso_session_process(piso_session *s);
 PISO_API int piso_process_pid(const piso_process *p);
@@ -238,6 +243,18 @@ PISO_API int piso_process_kill(piso_process *p, int signal);
 /* piso_process_stderr: copies the last bytes of its stderr (whole lines where possible) to buffer, returns
  * how many. After piso_process_wait has returned 1 it is complete. */
 PISO_API size_t piso_process_stderr(piso_process *p, char *buffer, size_t size);
+
+/* What a child writes is taken from its pipes at once, so that it never waits for a reader. PISO_OUTPUT_BUFFER bytes of
+ * each output wait to be read; what comes while they are full is dropped and counted. */
+#define PISO_OUTPUT_BUFFER 65536
+enum { PISO_STDOUT = 1, PISO_STDERR = 2 };
+/* piso_process_output_fd: a descriptor that is readable when something was written since the last
+ * piso_process_read_output, or the process has ended since: then read both outputs until nothing comes. Borrowed. */
+PISO_API int piso_process_output_fd(const piso_process *p);
+/* piso_process_read_output: takes the next bytes that the child wrote to PISO_STDOUT or PISO_STDERR; returns how many, 0
+ * for none now. *ret_dropped: how many were lost between these and the next. After piso_process_wait has returned 1
+ * nothing is added any more. */
+PISO_API size_t piso_process_read_output(piso_process *p, int stream, char *buffer, size_t size, uint64_t *ret_dropped);
 
 /* ---- zygotes ------------------------------------------------------------------------------------ */
 
@@ -388,6 +405,11 @@ typedef struct piso_stats {
     uint64_t segments;                    /* that this session knows, from either side */
 } piso_stats;
 PISO_API void piso_session_stats(piso_session *s, piso_stats *ret_stats);
+
+/* piso_session_progress: slots of the ring that this side has filled since the start, and how many of them the peer says
+ * that it has taken: it says so late, but always before it sleeps. A peer that takes nothing of what is there is stuck.
+ * No event is taken and nothing is sent. */
+PISO_API void piso_session_progress(piso_session *s, uint64_t *ret_sent, uint64_t *ret_taken);
 
 /* ---- events ------------------------------------------------------------------------------------- */
 

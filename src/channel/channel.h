@@ -25,6 +25,7 @@ typedef struct piso__channel {
     piso__ring_consumer rx;
     piso__arena *arena;    /* buffers this side sends */
     piso__arena_view peer; /* buffers the peer sends */
+    int peer_fd;           /* the memfd of these; borrowed from arena_fds */
     int tx_bell, rx_bell;  /* eventfds: ring the peer's; ours */
     int socket_fd;         /* hang-up: the peer's process (or everything holding it) is gone */
     /* private */

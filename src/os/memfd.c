@@ -47,6 +47,11 @@ int64_t piso__memfd_size(int fd) {
     return fstat(fd, &st) < 0 ? -errno : st.st_size;
 }
 
+uint64_t piso__memfd_backed(int fd) {
+    struct stat st;
+    return fstat(fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
+}
+
 int piso__map(int fd, uint64_t size, bool writable, bool dontfork, void **ret_base) {
     void *base = mmap(NULL, size, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (base == MAP_FAILED)

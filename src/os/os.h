@@ -47,6 +47,8 @@ int piso__memfd_create(const char *name, uint64_t size);
 int piso__memfd_check(int fd, uint64_t size);
 /* piso__memfd_size: in bytes, or -errno. */
 int64_t piso__memfd_size(int fd);
+/* piso__memfd_backed: how many bytes of it are there; 0 when that cannot be told. */
+uint64_t piso__memfd_backed(int fd);
 /* piso__map: maps all of it, shared, MAP_NORESERVE, not dumped in core files, not inherited by fork
  * (MADV_DONTFORK where `dontfork`). */
 int piso__map(int fd, uint64_t size, bool writable, bool dontfork, void **ret_base);
@@ -120,14 +122,14 @@ uint32_t piso__fork_generation(void);
 
 int piso__pidfd_open(pid_t pid);
 
-/* piso__spawn: starts argv[0] in a process group of its own with descriptor 0 = stdin_fd, 1 as here, 2 =
- * stderr_fd, PISO__SPAWN_FD = channel_fd, and no other; signals as a fresh program expects them. Memory is not
- * copied. The pid and its pidfd, or -errno, also that of a failed chdir or exec. */
+/* piso__spawn: starts argv[0] in a process group of its own with descriptor 0 = stdin_fd, 1 = stdout_fd (-1: as
+ * here), 2 = stderr_fd, PISO__SPAWN_FD = channel_fd, and no other; signals as a fresh program expects them. Memory
+ * is not copied. The pid and its pidfd, or -errno, also that of a failed chdir or exec. */
 #define PISO__SPAWN_FD 3
 typedef struct piso__spawn_options {
     const char *const *argv, *const *envp;
     const char *cwd; /* or NULL */
-    int stdin_fd, stderr_fd, channel_fd;
+    int stdin_fd, stdout_fd, stderr_fd, channel_fd;
 } piso__spawn_options;
 pid_t piso__spawn(const piso__spawn_options *options, int *ret_pidfd);
 

@@ -83,17 +83,16 @@ IN_CHILD static bool close_from(int first) {
 }
 
 /* place_fds: puts the descriptors where they belong, by way of high numbers, since any of them may sit on the
- * place of another. A host without stdout shares /dev/null. */
+ * place of another. Where stdout is to be that of a host that has none, it is /dev/null. */
 IN_CHILD static bool place_fds(const piso__spawn_options *o) {
-    const int from[3] = {o->stdin_fd, o->stderr_fd, o->channel_fd}, to[3] = {0, 2, PISO__SPAWN_FD};
-    int moved[3];
-    for (int i = 0; i < 3; i++)
+    bool no_stdout = syscall(SYS_fcntl, 1, F_GETFD) & FD_CLOEXEC; /* also true of the -1 of an error */
+    int out = o->stdout_fd >= 0 ? o->stdout_fd : no_stdout ? o->stdin_fd : 1;
+    const int from[4] = {o->stdin_fd, out, o->stderr_fd, o->channel_fd}, to[4] = {0, 1, 2, PISO__SPAWN_FD};
+    int moved[4];
+    for (int i = 0; i < 4; i++)
         if ((moved[i] = (int)syscall(SYS_fcntl, from[i], F_DUPFD, SCRATCH_FD)) < 0)
             return false;
-    bool no_stdout = syscall(SYS_fcntl, 1, F_GETFD) & FD_CLOEXEC; /* also true of the -1 of an error */
-    if (no_stdout && syscall(SYS_dup3, moved[0], 1, 0) < 0)
-        return false;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         if (syscall(SYS_dup3, moved[i], to[i], 0) < 0)
             return false;
     return true;

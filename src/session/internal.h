@@ -18,7 +18,8 @@
 #define PISO__MAX_NAMES         65536u
 #define PISO__MAX_OPEN_REQUESTS (1u << 20)
 #define PISO__RELEASE_BATCH     64
-#define PISO__ATTACH_CREDIT     64u /* descriptors in the socket at once */
+#define PISO__ATTACH_CREDIT     64u                 /* descriptors in the socket at once */
+#define PISO__MAX_ANSWERS       ((size_t)256 << 20) /* bytes of answers that a peer may leave in our memory */
 
 /* A message that found the ring full; they leave in order. */
 typedef struct piso__queued {
@@ -26,6 +27,7 @@ typedef struct piso__queued {
     piso_segment *segment; /* its descriptor goes into the socket first; NULL: none, or it has */
     uint32_t number;
     size_t size;
+    bool is_answer;
     uint8_t data[];
 } piso__queued;
 
@@ -55,10 +57,12 @@ struct piso_session {
     int epoll_fd;
     bool handshaken, peer_gone, quiet;
     _Atomic int state;
+    const char *_Atomic fault; /* what the peer did wrong */
 
     /* sending */
     piso__queued *queue_head, **queue_tail;
     _Atomic bool has_queue; /* something in it that only lacks room in the ring; for a look without the lock */
+    size_t queued_answers;  /* bytes of answers in the queue */
     uint8_t releases[PISO__RELEASE_BATCH * PISO__RELEASE_SIZE];
     uint32_t release_count;
 
@@ -145,6 +149,8 @@ int piso__session_send(piso_session *s, const piso__frame *frame, const piso_spa
 void piso__session_flush_queue(piso_session *s);
 /* piso__session_flush_releases: sends the batch, if there is one. */
 void piso__session_flush_releases(piso_session *s);
+/* piso__session_wrong: PISO_EPROTO, with what the peer did wrong (static text; the first one stays). */
+int piso__session_wrong(piso_session *s, const char *fault);
 /* piso__session_fail: the session ends with this code; the first one stays. The peer and all who sleep here are
  * told. */
 void piso__session_fail(piso_session *s, int error);

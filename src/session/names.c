@@ -78,7 +78,7 @@ int piso_session_intern(piso_session *s, const char *name, size_t size, uint32_t
 
 int piso__session_define(piso_session *s, uint32_t number, const uint8_t *text, size_t size) {
     if (number != s->peer_name_count || number >= PISO__MAX_NAMES || memchr(text, '\0', size))
-        return PISO_EPROTO;
+        return piso__session_wrong(s, "it names methods out of order, wrongly, or too many");
     if (number == s->peer_name_capacity) {
         uint32_t capacity = s->peer_name_capacity ? s->peer_name_capacity * 2 : 16;
         piso__name **names = reallocarray(s->peer_names, capacity, sizeof *names);

@@ -5,7 +5,11 @@
 
 #include "session/internal.h"
 
-#define TAKEN UINT32_MAX /* segment of a span that the caller has taken */
+#define TAKEN      UINT32_MAX /* segment of a span that the caller has taken */
+#define LARGE_SPAN (1u << 20)
+#define MAX_SILENT 1024 /* messages that tell nothing, between two looks of the caller at the clock */
+
+#define RING_DAMAGED "it wrote into the middle of the ring"
 
 /* ---- spans and bodies ---- */
 
@@ -18,6 +22,16 @@ typedef struct message {
     piso_span shared_body; /* length 0: none */
 } message;
 
+/* check_span: whether a span that came from the peer lies in an arena and, where it is large, there is that much memory
+ * in it at all: to read what was never written takes new pages, and to copy it, room. */
+static int check_span(piso_session *s, const piso_span *span) {
+    if (piso__session_check_span(s, span) < 0)
+        return piso__session_wrong(s, "a buffer lies outside of the shared memory");
+    if (span->length > LARGE_SPAN && span->segment == 0 && span->length > piso__memfd_backed(s->channel->peer_fd))
+        return piso__session_wrong(s, "a buffer is larger than all the memory behind it");
+    return 0;
+}
+
 /* load_span: copies a span and checks it. */
 static int load_span(piso_session *s, const uint8_t *bytes, piso_span *ret_span, piso_segment **ret_segment) {
     piso_span span;
@@ -27,11 +41,12 @@ static int load_span(piso_session *s, const uint8_t *bytes, piso_span *ret_span,
         bool ours;
         segment = piso__session_find_segment(s, &span, &ours);
         if (!segment)
-            return PISO_EPROTO;
+            return piso__session_wrong(s, "a buffer lies outside of the shared memory");
         span.generation = ours;
-    } else if (piso__session_check_span(s, &span) < 0) {
-        return PISO_EPROTO;
     } else {
+        int r = check_span(s, &span);
+        if (r < 0)
+            return r;
         s->stats.spans_held++;
     }
     *ret_span = span;
@@ -75,8 +90,9 @@ static int load(piso_session *s, message *m, piso_event *event) {
     piso_span shared = {.length = 0};
     if (m->frame.flags & PISO__FRAME_BODY_SPAN) {
         piso__span_decode(m->spans + --m->frame.nspans * PISO__SPAN_SIZE, &shared);
-        if (!piso__arena_check(&s->channel->peer, &shared))
-            return PISO_EPROTO;
+        int r = shared.segment ? piso__session_wrong(s, "a body lies outside of its arena") : check_span(s, &shared);
+        if (r < 0)
+            return r;
         m->body_size = shared.length;
     }
     uint8_t *body;
@@ -113,7 +129,7 @@ static int drop(piso_session *s, const message *m) {
         piso__span_decode(m->spans + i * PISO__SPAN_SIZE, &span);
         if (piso__span_in_segment(&span))
             continue;
-        int r = piso__session_check_span(s, &span);
+        int r = check_span(s, &span);
         if (r < 0)
             return r;
         piso__session_give_back(s, &span);
@@ -129,7 +145,7 @@ static int drop(piso_session *s, const message *m) {
 static int open_request(piso_session *s, uint64_t id) {
     uint32_t index = (uint32_t)id - 1;
     if (index >= PISO__MAX_OPEN_REQUESTS)
-        return PISO_EPROTO;
+        return piso__session_wrong(s, "a call has an impossible number, or there are too many at once");
     if (index >= s->open_capacity) {
         uint32_t capacity = s->open_capacity ? s->open_capacity : 64;
         while (capacity <= index)
@@ -142,7 +158,7 @@ static int open_request(piso_session *s, uint64_t id) {
         s->open_capacity = capacity;
     }
     if (s->open_requests[index])
-        return PISO_EPROTO;
+        return piso__session_wrong(s, "two calls have the same number");
     s->open_requests[index] = id;
     return 0;
 }
@@ -169,7 +185,7 @@ static int receive_call(piso_session *s, message *m, piso_event *event) {
 static int receive_reply(piso_session *s, message *m, piso_event *event) {
     piso_call *call = piso__slots_get(&s->calls, m->frame.id);
     if (!call)
-        return PISO_EPROTO;
+        return piso__session_wrong(s, "it answers a call that was not made");
     if (call == &piso__forgotten) {
         piso__slots_remove(&s->calls, m->frame.id);
         return drop(s, m);
@@ -201,7 +217,7 @@ static int receive_releases(piso_session *s, const message *m) {
         uint64_t offset;
         uint32_t generation;
         if (piso__release_decode(m->body + at, &offset, &generation) < 0)
-            return PISO_EPROTO;
+            return piso__session_wrong(s, "it releases a buffer in a wrong form");
         if (piso__arena_take_back(s->channel->arena, offset, generation, 0) == 0) /* stale ones are refused */
             piso__arena_release(s->channel->arena, offset, generation);
     }
@@ -224,7 +240,7 @@ static int receive_retire(piso_session *s, const message *m, piso_event *event) 
 static int receive(piso_session *s, size_t size, message *m, piso_event *event) {
     int r = piso__frame_decode(s->scratch, size, &m->frame, &m->spans, &m->body, &m->body_size);
     if (r < 0)
-        return r;
+        return piso__session_wrong(s, "a message is malformed");
     switch (m->frame.type) {
     case PISO__FRAME_CALL:
         return receive_call(s, m, event);
@@ -258,11 +274,11 @@ static int64_t take_message(piso_session *s) {
     piso__ring_consumer *rx = &s->channel->rx;
     int64_t size = piso__ring_peek(rx);
     if (size <= 0)
-        return size;
+        return size < 0 ? piso__session_wrong(s, RING_DAMAGED) : 0;
     bool wake;
     int r = piso__ring_take(rx, s->scratch, (size_t)size, &wake);
     if (r < 0)
-        return r;
+        return piso__session_wrong(s, RING_DAMAGED);
     atomic_store_explicit(&s->poll_position, rx->position, memory_order_relaxed);
     if (wake) {
         s->stats.doorbells_rung++;
@@ -271,9 +287,10 @@ static int64_t take_message(piso_session *s) {
     return size;
 }
 
-/* next_live: the next event of a working session. */
+/* next_live: the next event of a working session; 0 also when there are still messages, after many that told nothing: a
+ * peer that sends such for ever must not keep the caller. */
 static int next_live(piso_session *s, message *m, piso_event *event) {
-    for (;;) {
+    for (int i = 0; i < MAX_SILENT; i++) {
         /* read before the ring: what the process sent before it ended is there by now */
         bool ended = s->peer_gone || (s->process && piso__process_ended(s->process));
         int64_t size = take_message(s);
@@ -290,6 +307,7 @@ static int next_live(piso_session *s, message *m, piso_event *event) {
             return 0;
         }
     }
+    return 0;
 }
 
 /* fail_event: one more call that ends with `error`. */

@@ -165,16 +165,16 @@ int piso__session_attached_by_peer(piso_session *s, uint32_t number) {
     attachment packet;
     int fd;
     if (!s->may_share || number == 0 || number > MAX_SEGMENTS)
-        return PISO_EPROTO;
+        return piso__session_wrong(s, "it sends a descriptor that was not asked for");
     /* it was put into the socket before the frame into the ring */
     int r = piso__receive_fds(s->channel->socket_fd, &packet, sizeof packet, &fd, 1, true);
     if (r < 0)
-        return r == -ENOMEM ? r : PISO_EPROTO;
+        return r == -ENOMEM ? r : piso__session_wrong(s, "a descriptor that it announced is not there");
     piso_segment *segment;
     void *array = s->taken;
     if (packet.number != number || packet.zero || (number < s->taken_capacity && s->taken[number])) {
         piso__fd_close(fd);
-        return PISO_EPROTO;
+        return piso__session_wrong(s, "a descriptor does not fit its announcement");
     }
     r = grow(&array, &s->taken_capacity, number, sizeof *s->taken);
     s->taken = array;
@@ -183,7 +183,7 @@ int piso__session_attached_by_peer(piso_session *s, uint32_t number) {
     else
         r = piso__segment_adopt(fd, packet.size, &segment);
     if (r < 0)
-        return r;
+        return r == PISO_EPROTO ? piso__session_wrong(s, "a descriptor is no sealed memory of the size it told") : r;
     s->taken[number] = segment;
     s->stats.segments++;
     piso__numbers *numbers = numbers_of(s, segment);
@@ -197,7 +197,7 @@ int piso__session_attached_by_peer(piso_session *s, uint32_t number) {
 int piso__session_attach_done(piso_session *s, uint32_t number) {
     if (number >= s->given_capacity || !s->given[number].segment || s->given[number].attached ||
         s->attach_credit == PISO__ATTACH_CREDIT)
-        return PISO_EPROTO;
+        return piso__session_wrong(s, "it acknowledges a descriptor that was not sent");
     s->given[number].attached = true;
     s->attach_credit++;
     piso__session_flush_queue(s);
@@ -207,7 +207,7 @@ int piso__session_attach_done(piso_session *s, uint32_t number) {
 int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment **ret_segment) {
     piso_segment *segment = number < s->taken_capacity ? s->taken[number] : NULL;
     if (!segment)
-        return PISO_EPROTO;
+        return piso__session_wrong(s, "it takes back a segment that it has not sent");
     s->taken[number] = NULL;
     s->stats.segments--;
     if (s->numbers[segment->index].taken == number) /* the same memory may have come under two */
@@ -220,7 +220,7 @@ int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment
 
 int piso__session_retire_done(piso_session *s, uint32_t number) {
     if (number >= s->given_capacity || !s->given[number].retired)
-        return PISO_EPROTO;
+        return piso__session_wrong(s, "it gives up a segment that was not taken back");
     piso_segment_unref(s->given[number].segment);
     s->given[number] = (piso__given){.segment = NULL};
     s->stats.segments--;

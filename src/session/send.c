@@ -4,6 +4,8 @@
 
 #include "session/internal.h"
 
+#define IMPOSSIBLE_CURSOR "it says that it has read what was never written"
+
 static void wake_peer(piso_session *s) {
     if (piso__ring_must_wake(&s->channel->tx)) {
         s->stats.doorbells_rung++;
@@ -14,7 +16,8 @@ static void wake_peer(piso_session *s) {
 }
 
 /* enqueue: keeps a message for later, with a segment whose descriptor goes first, or NULL. */
-static int enqueue(piso_session *s, const piso__ring_part *parts, int count, piso_segment *segment, uint32_t number) {
+static int enqueue(piso_session *s, const piso__ring_part *parts, int count, piso_segment *segment, uint32_t number,
+                   bool is_answer) {
     size_t size = 0;
     for (int i = 0; i < count; i++)
         size += parts[i].size;
@@ -25,6 +28,9 @@ static int enqueue(piso_session *s, const piso__ring_part *parts, int count, pis
     message->segment = segment ? piso_segment_ref(segment) : NULL;
     message->number = number;
     message->size = size;
+    message->is_answer = is_answer;
+    if (is_answer)
+        s->queued_answers += size;
     uint8_t *to = message->data;
     for (int i = 0; i < count; i++) {
         if (parts[i].size)
@@ -57,10 +63,12 @@ void piso__session_flush_queue(piso_session *s) {
         int r = send_queued(s, message);
         waits_for_peer = r == -EAGAIN && message->segment;
         if (r < 0 && r != -EAGAIN)
-            piso__session_fail(s, r);
+            piso__session_fail(s, r == PISO_EPROTO ? piso__session_wrong(s, IMPOSSIBLE_CURSOR) : r);
         if (r < 0)
             break;
         sent = true;
+        if (message->is_answer)
+            s->queued_answers -= message->size;
         s->queue_head = message->next;
         if (!s->queue_head)
             s->queue_tail = &s->queue_head;
@@ -86,10 +94,14 @@ int piso__session_send(piso_session *s, const piso__frame *frame, const piso_spa
     if (PISO__UNLIKELY(s->queue_head != NULL))
         piso__session_flush_queue(s);
     int r = s->queue_head ? -EAGAIN : piso__ring_send(&s->channel->tx, parts, count);
-    if (r == -EAGAIN)
-        return enqueue(s, parts, count, NULL, 0);
+    if (r == -EAGAIN) {
+        bool is_answer = frame->type == PISO__FRAME_REPLY || frame->type == PISO__FRAME_ERROR;
+        if (is_answer && s->queued_answers > PISO__MAX_ANSWERS)
+            piso__session_fail(s, piso__session_wrong(s, "it asks and asks, and takes no answers"));
+        return enqueue(s, parts, count, NULL, 0, is_answer);
+    }
     if (r == PISO_EPROTO)
-        piso__session_fail(s, r);
+        piso__session_fail(s, piso__session_wrong(s, IMPOSSIBLE_CURSOR));
     if (r == 0)
         wake_peer(s);
     return r;
@@ -104,6 +116,6 @@ int piso__session_send_attach(piso_session *s, piso_segment *segment, uint32_t n
         piso__session_flush_queue(s);
     int r = s->queue_head ? -EAGAIN : piso__session_send_descriptor(s, segment, number);
     if (r == -EAGAIN)
-        return enqueue(s, &part, 1, segment, number);
+        return enqueue(s, &part, 1, segment, number, false);
     return r < 0 ? r : piso__session_send(s, &frame, NULL, NULL, 0);
 }

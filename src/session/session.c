@@ -107,6 +107,8 @@ static int accept_child(piso_session *s) {
     int r = atomic_load(&s->state);
     if (r == 0 && !s->handshaken)
         r = piso__channel_accept(s->channel);
+    if (r == PISO_EPROTO)
+        piso__session_wrong(s, "its handshake is of another version, or none");
     if (r == -EAGAIN && ended)
         r = PISO_EDIED;
     if (r == 0)
@@ -176,6 +178,16 @@ int piso_session_pair(size_t arena_size, piso_session **ret_host, piso_session *
     return 0;
 }
 
+int piso__session_wrong(piso_session *s, const char *fault) {
+    if (!atomic_load(&s->fault))
+        atomic_store(&s->fault, fault);
+    return PISO_EPROTO;
+}
+
+const char *piso_session_fault(const piso_session *s) {
+    return piso__session_check(s) == PISO_EPROTO ? atomic_load(&s->fault) : NULL;
+}
+
 void piso__session_fail(piso_session *s, int error) {
     int working = 0;
     if (!atomic_compare_exchange_strong(&s->state, &working, error))
@@ -203,6 +215,16 @@ int piso_session_state(const piso_session *s) {
 
 piso_process *piso_session_process(piso_session *s) {
     return s->process;
+}
+
+void piso_session_progress(piso_session *s, uint64_t *ret_sent, uint64_t *ret_taken) {
+    *ret_sent = *ret_taken = 0;
+    if (piso__session_forked(s))
+        return;
+    piso__session_lock(s);
+    *ret_sent = s->channel->tx.position;
+    *ret_taken = atomic_load(&s->channel->tx.shared->consumed);
+    piso__session_unlock(s);
 }
 
 void piso_session_stats(piso_session *s, piso_stats *ret_stats) {

@@ -7,22 +7,35 @@
 
 #include "supervisor/process.h"
 
+/* What the child writes to one of its two outputs. Bytes wait in a ring until somebody reads them. Once some had to be
+ * dropped nothing is kept until the reader has emptied the ring and been told how many: so the gap has one place. */
+typedef struct piso__output {
+    int fd;      /* the pipe's reading end; -1 once at its end */
+    int echo_fd; /* where it is passed on to, or -1 */
+    uint32_t start, size;
+    uint64_t dropped;
+    char waiting[PISO_OUTPUT_BUFFER];
+} piso__output;
+
 struct piso_process {
     _Atomic uint32_t references;
     uint32_t fork_generation; /* of the process that spawned it */
     pid_t pid;
     int exit_fd;
-    bool echo;
     piso_zygote *zygote; /* whose child it is, or NULL: ours */
+    int output_fd;       /* eventfd: there is output to read, or it has ended */
     _Atomic bool ended;
     /* The lock guards the rest, and makes reaping exclude kill: a pid that is reaped may belong to another. */
     pthread_mutex_t lock;
-    int pidfd;     /* -1 once reaped */
-    int stderr_fd; /* -1 once at its end */
+    int pidfd; /* -1 once reaped */
     piso_exit status;
-    uint64_t tail_written; /* bytes ever; the tail is a ring */
+    uint64_t tail_written; /* bytes of stderr ever; the tail is a ring */
     char tail[PISO__STDERR_TAIL];
+    piso__output outputs[2]; /* stdout, stderr */
 };
+
+#define PISO__OUT 0
+#define PISO__ERR 1
 
 /* piso__process_unrefp: for piso__cleanup. */
 static inline void piso__process_unrefp(piso_process **p) {
@@ -35,5 +48,9 @@ bool piso__process_reap(piso_process *p);
 /* piso__monitor_watch: takes a reference to `p` and watches it until it has ended. On failure nothing of `p` is
  * watched any more and the caller reaps it. */
 int piso__monitor_watch(piso_process *p);
+
+/* piso__output_drain: takes what is in the pipe, about `limit` bytes at most, and keeps it for readers; of stderr also as
+ * last words. False when the pipe is at its end; the caller closes it. Needs the process's lock. */
+bool piso__output_drain(piso_process *p, int index, size_t limit);
 
 #endif

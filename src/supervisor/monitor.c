@@ -9,8 +9,9 @@
 #include "os/os.h"
 #include "supervisor/internal.h"
 
-/* Says that an event is of the stderr pipe, not of the pidfd. No index of the table gets this far. */
-#define PIPE_BIT   ((uint64_t)1 << 31)
+/* Say that an event is of a pipe, not of the pidfd. No index of the table gets this far. */
+#define OUT_BIT    ((uint64_t)1 << 30)
+#define ERR_BIT    ((uint64_t)1 << 31)
 #define BATCH      16
 #define FAIR_SHARE (64 << 10) /* bytes read from one pipe before others get their turn */
 #define LAST_WORDS (1 << 20)  /* the most that a pipe can hold for an unprivileged process */
@@ -71,23 +72,9 @@ static void stop_watching(int *fd) {
     *fd = piso__fd_close(*fd);
 }
 
-/* drain: takes what is in the pipe, about `limit` bytes at most. Needs the process's lock. */
-static void drain(piso_process *p, size_t limit) {
-    char buffer[4096];
-    for (size_t taken = 0; p->stderr_fd >= 0 && taken < limit;) {
-        ssize_t n = piso__read(p->stderr_fd, buffer, sizeof buffer);
-        if (n == -EAGAIN)
-            return;
-        if (n <= 0) {
-            stop_watching(&p->stderr_fd);
-            return;
-        }
-        for (ssize_t i = 0; i < n; i++)
-            p->tail[p->tail_written++ % PISO__STDERR_TAIL] = buffer[i];
-        if (p->echo)
-            piso__write_if_ready(STDERR_FILENO, buffer, (size_t)n);
-        taken += (size_t)n;
-    }
+static void drain(piso_process *p, int index, size_t limit) {
+    if (p->outputs[index].fd >= 0 && !piso__output_drain(p, index, limit))
+        stop_watching(&p->outputs[index].fd);
 }
 
 /* end: the pidfd is readable: last words, status, then everybody is told. False when it has not ended after all.
@@ -98,25 +85,28 @@ static bool end(piso_process *p) {
     bool ended = piso__process_reap(p);
     if (ended) {
         stop_watching(&p->pidfd);
-        drain(p, LAST_WORDS);
-        stop_watching(&p->stderr_fd);
+        for (int i = 0; i < 2; i++) {
+            drain(p, i, LAST_WORDS);
+            stop_watching(&p->outputs[i].fd);
+        }
     }
     pthread_mutex_unlock(&p->lock);
     if (ended) {
         atomic_store_explicit(&p->ended, true, memory_order_release);
         piso__event_signal(p->exit_fd);
+        piso__event_signal(p->output_fd);
     }
     return ended;
 }
 
 static void handle(uint64_t data) {
-    uint64_t id = data & ~PIPE_BIT;
+    uint64_t id = data & ~(OUT_BIT | ERR_BIT);
     piso__cleanup(piso__process_unrefp) piso_process *p = find(id);
     if (!p)
         return;
-    if (data & PIPE_BIT) {
+    if (id != data) {
         pthread_mutex_lock(&p->lock);
-        drain(p, FAIR_SHARE);
+        drain(p, data & OUT_BIT ? PISO__OUT : PISO__ERR, FAIR_SHARE);
         pthread_mutex_unlock(&p->lock);
     } else if (end(p)) {
         forget(id);
@@ -161,11 +151,13 @@ int piso__monitor_watch(piso_process *p) {
     if (!id)
         return r < 0 ? r : -ENOMEM;
     pthread_mutex_lock(&p->lock);
-    r = piso__epoll_add(monitor.epoll_fd, p->stderr_fd, id | PIPE_BIT);
+    r = piso__epoll_add(monitor.epoll_fd, p->outputs[PISO__ERR].fd, id | ERR_BIT);
+    if (r == 0 && p->outputs[PISO__OUT].fd >= 0)
+        r = piso__epoll_add(monitor.epoll_fd, p->outputs[PISO__OUT].fd, id | OUT_BIT);
     if (r == 0)
         r = piso__epoll_add(monitor.epoll_fd, p->pidfd, id);
-    if (r < 0)
-        stop_watching(&p->stderr_fd);
+    for (int i = 0; r < 0 && i < 2; i++)
+        stop_watching(&p->outputs[i].fd);
     pthread_mutex_unlock(&p->lock);
     if (r < 0)
         forget(id);

@@ -11,14 +11,15 @@ static bool is_foreign(const piso_process *p) {
     return p->fork_generation != piso__fork_generation();
 }
 
-static piso_process *process_new(bool echo) {
+static piso_process *process_new(void) {
     piso_process *p = calloc(1, sizeof *p);
     if (!p)
         return NULL;
     p->references = 1;
     p->fork_generation = piso__fork_generation();
-    p->pidfd = p->stderr_fd = p->exit_fd = -1;
-    p->echo = echo;
+    p->pidfd = p->exit_fd = p->output_fd = -1;
+    for (int i = 0; i < 2; i++)
+        p->outputs[i].fd = p->outputs[i].echo_fd = -1;
     p->status.code = -1;
     pthread_mutex_init(&p->lock, NULL);
     return p;
@@ -35,8 +36,10 @@ piso_process *piso__process_unref(piso_process *p) {
     /* in a forked process the numbers may stand for something else by now, and the lock may be held for ever */
     if (!is_foreign(p)) {
         piso__fd_close(p->pidfd);
-        piso__fd_close(p->stderr_fd);
+        for (int i = 0; i < 2; i++)
+            piso__fd_close(p->outputs[i].fd);
         piso__fd_close(p->exit_fd);
+        piso__fd_close(p->output_fd);
         pthread_mutex_destroy(&p->lock);
     }
     piso_zygote_unref(p->zygote);
@@ -62,30 +65,42 @@ static const char **with_channel(const char *const *envp) {
 }
 
 /* fork_from_zygote: with the descriptors that a spawned child has. A host without stdout shares /dev/null. */
-static pid_t fork_from_zygote(piso_process *p, const piso_spawn *spawn, int null_fd, int stderr_fd, int channel_fd) {
-    piso__autoclose int own_stdout = piso__fd_dup_shared(STDOUT_FILENO);
-    int stdio[3] = {null_fd, own_stdout < 0 ? null_fd : own_stdout, stderr_fd};
+static pid_t fork_from_zygote(piso_process *p, const piso_spawn *spawn, int null_fd, int stdout_fd, int stderr_fd,
+                              int channel_fd) {
+    piso__autoclose int own_stdout = stdout_fd < 0 ? piso__fd_dup_shared(STDOUT_FILENO) : -1;
+    int out = stdout_fd >= 0 ? stdout_fd : own_stdout >= 0 ? own_stdout : null_fd, stdio[3] = {null_fd, out, stderr_fd};
     pid_t pid = piso__zygote_fork(spawn, stdio, channel_fd, &p->pidfd);
     if (pid > 0)
         p->zygote = piso_zygote_ref(spawn->zygote);
     return pid;
 }
 
+/* open_output: a pipe for one of the outputs; *ret_child_fd is the child's end. */
+static int open_output(piso__output *o, int *ret_child_fd) {
+    int pipe_fds[2];
+    int r = piso__pipe(pipe_fds);
+    if (r < 0)
+        return r;
+    o->fd = pipe_fds[0];
+    *ret_child_fd = pipe_fds[1];
+    return 0;
+}
+
 static int start(piso_process *p, const piso_spawn *spawn, int channel_fd) {
     piso__autofree const char **environment = with_channel(spawn->envp);
     if (!environment)
         return -ENOMEM;
-    int pipe_fds[2] = {-1, -1};
-    int r = piso__pipe(pipe_fds);
+    piso__autoclose int child_stdout = -1, child_stderr = -1;
+    int r = spawn->inherit_stdout ? 0 : open_output(&p->outputs[PISO__OUT], &child_stdout);
+    if (r == 0)
+        r = open_output(&p->outputs[PISO__ERR], &child_stderr);
     if (r < 0)
         return r;
-    p->stderr_fd = pipe_fds[0];
-    piso__autoclose int child_stderr = pipe_fds[1];
     piso__autoclose int null_fd = piso__open_null();
     if (null_fd < 0)
         return null_fd;
     if (spawn->zygote) {
-        p->pid = fork_from_zygote(p, spawn, null_fd, child_stderr, channel_fd);
+        p->pid = fork_from_zygote(p, spawn, null_fd, child_stdout, child_stderr, channel_fd);
         return p->pid < 0 ? p->pid : 0;
     }
     piso__spawn_options options = {
@@ -93,6 +108,7 @@ static int start(piso_process *p, const piso_spawn *spawn, int channel_fd) {
         .envp = environment,
         .cwd = spawn->cwd,
         .stdin_fd = null_fd,
+        .stdout_fd = child_stdout,
         .stderr_fd = child_stderr,
         .channel_fd = channel_fd,
     };
@@ -101,11 +117,17 @@ static int start(piso_process *p, const piso_spawn *spawn, int channel_fd) {
 }
 
 int piso__process_spawn(const piso_spawn *spawn, int channel_fd, piso_process **ret_process) {
-    piso__cleanup(piso__process_unrefp) piso_process *p = process_new(spawn->echo_stderr);
+    piso__cleanup(piso__process_unrefp) piso_process *p = process_new();
     if (!p)
         return -ENOMEM;
     if ((p->exit_fd = piso__event_create()) < 0)
         return p->exit_fd;
+    if ((p->output_fd = piso__event_create()) < 0)
+        return p->output_fd;
+    if (spawn->echo_stdout)
+        p->outputs[PISO__OUT].echo_fd = STDOUT_FILENO;
+    if (spawn->echo_stderr)
+        p->outputs[PISO__ERR].echo_fd = STDERR_FILENO;
     int r = start(p, spawn, channel_fd);
     if (r < 0)
         return r;
@@ -165,24 +187,4 @@ int piso_process_kill(piso_process *p, int signal) {
     int r = p->pidfd < 0 ? -ESRCH : piso__kill_group(p->pidfd, p->pid, signal);
     pthread_mutex_unlock(&p->lock);
     return r;
-}
-
-size_t piso_process_stderr(piso_process *p, char *buffer, size_t size) {
-    if (is_foreign(p))
-        return 0;
-    pthread_mutex_lock(&p->lock);
-    size_t n = p->tail_written < PISO__STDERR_TAIL ? (size_t)p->tail_written : PISO__STDERR_TAIL;
-    bool cut = p->tail_written > n || n > size;
-    if (n > size)
-        n = size;
-    for (size_t i = 0; i < n; i++)
-        buffer[i] = p->tail[(p->tail_written - n + i) % PISO__STDERR_TAIL];
-    pthread_mutex_unlock(&p->lock);
-    /* begin with a whole line where there is one */
-    char *newline = cut ? memchr(buffer, '\n', n) : NULL;
-    if (newline && newline + 1 < buffer + n) {
-        n -= (size_t)(newline + 1 - buffer);
-        memmove(buffer, newline + 1, n);
-    }
-    return n;
 }

@@ -1,15 +1,16 @@
 /* process.h - the life of a child process: spawn, watch, reap, last words.
  *
  * Rules:
- *  1. A child is spawned in a process group of its own, with exactly the descriptors 0 (/dev/null), 1
- *     (this process's stdout), 2 (a pipe to us) and PISO_FD (the channel's socket); everything else is closed
- *     (close_range), signal mask and dispositions are reset. An exec that fails is reported by piso__process_spawn
+ *  1. A child is spawned in a process group of its own, with exactly the descriptors 0 (/dev/null), 1 and 2
+ *     (pipes to us) and PISO_FD (the channel's socket); everything else is closed (close_range), signal mask
+ *     and dispositions are reset. An exec that fails is reported by piso__process_spawn
  *     itself (-errno).
  *  2. One monitor thread per host process (started on first spawn, blocked signals) waits in epoll on the
- *     pidfds and stderr pipes of all children. It alone reaps, with waitid(P_PIDFD); a child reaped by somebody
+ *     pidfds and output pipes of all children. It alone reaps, with waitid(P_PIDFD); a child reaped by somebody
  *     else is reported with known = false.
- *  3. When a child has ended, the monitor drains its stderr pipe of what is there now (grandchildren may hold
- *     it open: it is not waited for), then records the status, then makes exit_fd readable, for ever.
+ *  3. When a child has ended, the monitor drains its pipes of what is there now (grandchildren may hold them
+ *     open: that is not waited for), then records the status, then makes exit_fd readable, for ever. The pipes
+ *     are emptied whether or not anybody reads: no child waits for a reader.
  *  4. The group of an ended child is killed (SIGKILL): grandchildren die with it.
  *  5. Objects know their pid: after fork every function returns PISO_EFORKED and the destructors free memory
  *     only. The monitor thread does not exist in a forked child.

@@ -147,6 +147,23 @@ static int flood_main(void) {
     return write(STDERR_FILENO, text, sizeof text) < 0 || raise(SIGKILL);
 }
 
+/* say: a line to each output. */
+static int say_main(void) {
+    return write(STDOUT_FILENO, "to out\n", 7) < 0 || write(STDERR_FILENO, "to err\n", 7) < 0;
+}
+
+/* spill: so many KiB to stdout, all of which must go although nobody reads; then, told over the channel, a line more. */
+static int spill_main(int count) {
+    char text[1024], byte;
+    memset(text, '.', sizeof text);
+    for (int i = 0; i < count; i++)
+        if (write(STDOUT_FILENO, text, sizeof text) != sizeof text)
+            return 1;
+    if (send(CHILD_CHANNEL, "s", 1, 0) != 1 || recv(CHILD_CHANNEL, &byte, 1, 0) != 1)
+        return 2;
+    return write(STDOUT_FILENO, "more\n", 5) != 5;
+}
+
 /* child_main: the exit status of the child program `argv[1]`, with its argument. */
 static int child_main(char **argv) {
     const char *name = argv[1];
@@ -161,6 +178,10 @@ static int child_main(char **argv) {
         return print_lines(argument);
     if (strcmp(name, "flood") == 0)
         return flood_main();
+    if (strcmp(name, "say") == 0)
+        return say_main();
+    if (strcmp(name, "spill") == 0)
+        return spill_main(argument);
     if (strcmp(name, "orphan") == 0)
         with_grandchild(), sleep_ms(50);
     else if (strcmp(name, "sleep") == 0)

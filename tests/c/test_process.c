@@ -89,7 +89,8 @@ static const char *const environment[] = {"A=1", "PISO_FD=77", "B=two", NULL};
 static running run(const char *program, const char *argument) {
     const char *const argv[] = {"/proc/self/exe", program, argument, NULL};
     running r = {0};
-    assert_int_equal(try_run(&(piso_spawn){.argv = argv, .envp = environment, .name = program}, &r), 0);
+    piso_spawn spawn = {.argv = argv, .envp = environment, .name = program, .inherit_stdout = true};
+    assert_int_equal(try_run(&spawn, &r), 0);
     return r;
 }
 

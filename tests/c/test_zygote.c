@@ -88,7 +88,7 @@ static const char *const environment[] = {"A=1", "PISO_FD=77", "B=two", NULL};
 
 static piso_zygote *start_zygote(const char *kind) {
     const char *const argv[] = {"/proc/self/exe", "zygote", kind, NULL};
-    piso_spawn spawn = {.argv = argv, .envp = environment, .name = "zygote"};
+    piso_spawn spawn = {.argv = argv, .envp = environment, .inherit_stdout = true, .name = "zygote"};
     piso_zygote *z = NULL;
     assert_int_equal(piso_zygote_spawn(&spawn, &z), 0);
     return z;
@@ -112,7 +112,8 @@ typedef struct running {
 
 static int try_run(piso_zygote *z, const char *cwd, const char *program, const char *argument, running *ret_running) {
     const char *const argv[] = {"extension", program, argument, NULL};
-    piso_spawn spawn = {.argv = argv, .envp = environment, .name = program, .cwd = cwd, .zygote = z};
+    piso_spawn spawn = {
+        .argv = argv, .envp = environment, .inherit_stdout = true, .name = program, .cwd = cwd, .zygote = z};
     int pair[2];
     assert_int_equal(piso__socketpair(pair), 0);
     running r = {.channel_fd = pair[0]};
@@ -437,7 +438,8 @@ static int start_monitor(void **state) {
     const char *const argv[] = {"/proc/self/exe", "exit", "0", NULL};
     piso_process *process;
     assert_int_equal(
-        piso__process_spawn(&(piso_spawn){.argv = argv, .envp = environment, .name = "first"}, STDIN_FILENO, &process),
+        piso__process_spawn(&(piso_spawn){.argv = argv, .envp = environment, .inherit_stdout = true, .name = "first"},
+                            STDIN_FILENO, &process),
         0);
     expect_exit(process, 0, 0);
     piso__process_unref(process);

@@ -54,6 +54,14 @@ FRAMES = {
     "retire": frame(RETIRE, method=1),
     "retired": frame(RETIRED, method=1),
     "unknown_type": frame(RETIRED + 1),
+    "unknown_flag": frame(CALL, b"\x90", flags=8, call=1),
+    "call_without_number": frame(CALL, b"\x90"),
+    "too_many_spans": frame(REPLY, spans=1025, call=1),
+    "missing_spans": frame(REPLY, spans=2, call=1)[:-30],
+    "large_body": frame(REPLY, b"\xc0" * 4097, call=1),
+    "release_odd": frame(RELEASE, b"\0" * 15),
+    "define_long": frame(DEFINE, b"x" * 256),
+    "goodbye_with_number": frame(GOODBYE, call=1),
 }
 
 VALUES = {
@@ -79,6 +87,13 @@ VALUES = {
     "huge_map": b"\xdf\x80\0\0\0\xc0\xc0",
     "reserved": b"\x01\xc1",
     "truncated": b"\x93\x01\xda\0\x05hi",
+    "truncated_number": b"\xcd\x01",
+    "truncated_double": b"\xcb\x3f\xf8",
+    "truncated_length": b"\xc6\0\0",
+    "truncated_count": b"\xdc\0",
+    "truncated_ext": b"\xc7\x05\x01x",
+    "truncated_ext_head": b"\xc8\0",
+    "truncated_fixed_ext": b"\xd8\x05hi",
 }
 
 

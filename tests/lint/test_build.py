@@ -20,6 +20,7 @@ def listed(build: Path) -> set[str]:
         ("tests/c", "test_*.c", False),
         ("tests/c", "stress_*.c", False),
         ("tests/fuzz", "fuzz_*.c", False),
+        ("tests/hostile", "*.c", True),
         ("benchmarks", "*.c", True),
     ],
 )

@@ -26,7 +26,7 @@ asyncio.run(main())
 
 @contextmanager
 def peer(
-    source: str, host_object: object = None, *, executable: str | None = None
+    source: str, host_object: object = None, *, executable: str | None = None, arena_size: int = 0
 ) -> Iterator[_core.Session]:
     """A session whose child offers an instance of the class ``Peer`` in `source` as object 1.
 
@@ -35,7 +35,11 @@ def peer(
     path = [entry for entry in sys.path if entry]
     code = BOOTSTRAP.format(path=path, source=textwrap.dedent(source))
     session = _core.Session.spawn(
-        [executable or sys.executable, "-c", code], dict(os.environ), name="peer", registry=_core.Registry()
+        [executable or sys.executable, "-c", code],
+        dict(os.environ),
+        name="peer",
+        registry=_core.Registry(),
+        arena_size=arena_size,
     )
     try:
         session.handshake(timeout=30)

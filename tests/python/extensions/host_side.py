@@ -100,6 +100,12 @@ class Counter(ProxiedSingleton):
         return self.count
 
 
+class Slow(ProxiedSingleton):
+    async def wait(self, seconds: float) -> str:
+        await asyncio.sleep(seconds)
+        return "waited"
+
+
 class Part(ProxiedSingleton):
     def name(self) -> str:
         return f"part of {os.getpid()}"

@@ -1,0 +1,78 @@
+/* supervise.c - methods of Session by which the package watches over an extension: its output, whether it still takes
+ * what is sent, messages that nobody waits for, and what an error of its end says. */
+#include "session.h"
+
+#define OUTPUT_CHUNK 16384
+
+/* core_session_notify: notify(object_id, name, args, limit): a call without a reply. False: not sent, because more than
+ * `limit` messages wait already. */
+PyObject *core_session_notify(PyObject *self, PyObject *args) {
+    core_session *s = (core_session *)self;
+    unsigned int object;
+    const char *name;
+    Py_ssize_t size;
+    PyObject *arguments;
+    unsigned long long limit;
+    if (!PyArg_ParseTuple(args, "Is#O!K:notify", &object, &name, &size, &PyTuple_Type, &arguments, &limit))
+        return NULL;
+    piso_stats stats;
+    piso_session_stats(s->session, &stats);
+    if (stats.queued > limit)
+        Py_RETURN_FALSE;
+    uint32_t number;
+    int r = piso_session_intern(s->session, name, (size_t)size, &number);
+    if (r < 0)
+        return core_session_error(s, r, NULL);
+    piso_writer w;
+    piso_writer_init(&w);
+    PyObject *const *items = &PyTuple_GET_ITEM(arguments, 0);
+    int flags = core_encode_call(&s->codec, &w, items, PyTuple_GET_SIZE(arguments), NULL);
+    if (flags >= 0) {
+        flags |= PISO_CALL_NO_REPLY;
+        r = piso_session_call(s->session, NULL, object, number, (unsigned)flags, PISO_NO_DEADLINE, &w);
+        if (r < 0)
+            core_session_error(s, r, NULL);
+    }
+    if (flags < 0 || r < 0)
+        core_codec_abandon(&s->codec, &w);
+    piso_writer_fini(&w);
+    return flags < 0 || r < 0 ? NULL : Py_NewRef(Py_True);
+}
+
+PyObject *core_session_progress(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    uint64_t sent, taken;
+    piso_session_progress(((core_session *)self)->session, &sent, &taken);
+    return Py_BuildValue("(KK)", (unsigned long long)sent, (unsigned long long)taken);
+}
+
+/* core_session_explain: explain(note, hung=False). */
+PyObject *core_session_explain(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"note", "hung", NULL};
+    core_session *s = (core_session *)self;
+    PyObject *note;
+    int hung = s->hung;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|$p:explain", names, &note, &hung))
+        return NULL;
+    Py_XSETREF(s->end_note, Py_NewRef(note));
+    s->hung = hung != 0;
+    Py_RETURN_NONE;
+}
+
+PyObject *core_session_output_fd(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_session *s = (core_session *)self;
+    piso_process *process = piso_session_process(s->session);
+    int fd = process ? piso_process_output_fd(process) : -1;
+    return fd < -1 ? core_session_error(s, fd, NULL) : PyLong_FromLong(fd);
+}
+
+/* core_session_read_output: read_output(stream) -> (bytes, dropped). */
+PyObject *core_session_read_output(PyObject *self, PyObject *stream) {
+    long number = PyLong_AsLong(stream);
+    if (number == -1 && PyErr_Occurred())
+        return NULL;
+    piso_process *process = piso_session_process(((core_session *)self)->session);
+    char buffer[OUTPUT_CHUNK];
+    uint64_t dropped = 0;
+    size_t size = process ? piso_process_read_output(process, (int)number, buffer, sizeof buffer, &dropped) : 0;
+    return Py_BuildValue("(y#K)", buffer, (Py_ssize_t)size, (unsigned long long)dropped);
+}

@@ -1,0 +1,141 @@
+"""One daemon thread that waits for descriptors and times on behalf of all extensions of this process.
+
+Callbacks run in that thread, one at a time, so they are to be short. It is started when it is first needed,
+and ended before the interpreter is.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from weakref import WeakMethod
+
+__all__ = ["Watcher", "watcher"]
+
+_log = logging.getLogger("pyisolate")
+
+
+class Watcher:
+    """Calls back when a descriptor is readable or a time has come. All methods work in any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a collection of garbage, and so `_forget`, may come at any time
+        self._thread: threading.Thread | None = None
+        self._epoll: select.epoll | None = None
+        self._wake = -1
+        self._readers: dict[int, WeakMethod[Callable[[], None]]] = {}
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._end: float | None = None
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call `callback`, a method, while `fd` is readable, until `remove_reader`.
+
+        The method's object is not kept alive, but has to keep `fd` open.
+        """
+        reader = WeakMethod(callback, lambda reader: self._forget(fd, reader))
+        with self._lock:
+            self._readers[fd] = reader
+            self._started().register(fd, select.EPOLLIN)
+
+    def remove_reader(self, fd: int) -> None:
+        """Forget a descriptor. A call of its callback may be on its way."""
+        with self._lock:
+            if self._readers.pop(fd, None) is not None and self._epoll is not None:
+                self._epoll.unregister(fd)
+
+    def _forget(self, fd: int, reader: WeakMethod[Callable[[], None]]) -> None:
+        with self._lock:
+            if self._readers.get(fd) is reader:
+                with suppress(OSError):  # closed already
+                    self.remove_reader(fd)
+
+    def after(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call `callback` once, that many seconds from now."""
+        with self._lock:
+            heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), callback))
+            self._started()
+            self._ring()
+
+    def close(self, seconds: float) -> None:
+        """End the thread when no descriptor is watched any more, at the latest after `seconds`."""
+        with self._lock:
+            thread = self._thread
+            if thread is None or thread is threading.current_thread():
+                return
+            self._end = time.monotonic() + seconds
+            self._ring()
+        thread.join(seconds + 1.0)
+
+    def _started(self) -> select.epoll:
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._epoll.register(self._wake, select.EPOLLIN)
+        if self._thread is None and self._end is None:
+            self._thread = threading.Thread(target=self._run, name="pyisolate-watcher", daemon=True)
+            self._thread.start()
+        return self._epoll
+
+    def _ring(self) -> None:
+        os.eventfd_write(self._wake, 1)
+
+    def _run(self) -> None:
+        assert self._epoll is not None
+        while (timeout := self._time_left()) is not None:
+            for fd, _ in self._epoll.poll(timeout):
+                if fd == self._wake:
+                    os.eventfd_read(fd)
+                else:
+                    reader = self._readers.get(fd)
+                    _call(reader() if reader is not None else None)
+            for _ in range(len(self._timers)):
+                _call(self._due())
+
+    def _time_left(self) -> float | None:
+        """Until the next timer (-1: there is none); None when the thread is to end."""
+        with self._lock:
+            now = time.monotonic()
+            if self._end is not None and (not self._readers or now >= self._end):
+                return None
+            times = [timer[0] for timer in self._timers[:1]] + ([] if self._end is None else [self._end])
+            return max(min(times) - now, 0.0) if times else -1
+
+    def _due(self) -> Callable[[], None] | None:
+        with self._lock:
+            if self._timers and self._timers[0][0] <= time.monotonic():
+                return heapq.heappop(self._timers)[2]
+            return None
+
+
+def _call(callback: Callable[[], None] | None) -> None:
+    """The caller keeps no reference while it waits for the next one."""
+    try:
+        if callback is not None:
+            callback()
+    except Exception:
+        _log.exception("a callback of the watcher failed")
+
+
+_watcher = Watcher()
+
+
+def watcher() -> Watcher:
+    """The watcher of this process."""
+    return _watcher
+
+
+def _start_over() -> None:
+    """In a forked process the thread is not there, and what it watched is not ours."""
+    global _watcher
+    _watcher = Watcher()
+
+
+os.register_at_fork(after_in_child=_start_over)

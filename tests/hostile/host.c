@@ -1,0 +1,253 @@
+/* host.c - what a host does, and what it may expect of its session whatever the peer does. */
+#include <string.h>
+
+#include "hostile.h"
+
+#define LOOKS 64
+
+static uint32_t below(host *h, uint32_t limit) {
+    return hostile_below(&h->random, limit);
+}
+
+/* ---- sending ---- */
+
+static void give_up(host *h, piso_writer *w) {
+    piso_session_discard_spans(h->session, w);
+    piso_writer_fini(w);
+}
+
+static void write_something(host *h, piso_writer *w) {
+    piso_write_nil(w);
+    if (below(h, 8) == 0) {
+        piso_span span;
+        void *data;
+        size_t size = 1 + below(h, 20000);
+        if (piso_session_alloc(h->session, size, &span, &data) == 0) {
+            memset(data, 1, size);
+            piso_writer_add_span(w, &span);
+        }
+    } else if (below(h, 32) == 0) {
+        static const uint8_t text[6000];
+        piso_write_bin(w, text, sizeof text);
+    }
+}
+
+static void call(host *h) {
+    uint32_t i = below(h, HOST_CALLS);
+    if (h->pending[i])
+        return;
+    piso_writer w;
+    piso_writer_init(&w);
+    write_something(h, &w);
+    int64_t deadline = below(h, 4) ? PISO_NO_DEADLINE : piso_now_ns() + below(h, 2000000);
+    bool no_reply = below(h, 16) == 0;
+    int r = piso_session_call(h->session, no_reply ? NULL : &h->calls[i], 1, 1, no_reply ? PISO_CALL_NO_REPLY : 0,
+                              deadline, &w);
+    h->pending[i] = r == 0 && !no_reply;
+    give_up(h, &w);
+}
+
+/* burst: more than the ring holds, so that the peer's word on what it has read counts. */
+static void burst(host *h) {
+    piso_writer w;
+    piso_writer_init(&w);
+    piso_write_nil(&w);
+    for (int i = 0; i < 1100; i++)
+        piso_session_call(h->session, NULL, 1, 1, PISO_CALL_NO_REPLY, PISO_NO_DEADLINE, &w);
+    piso_writer_fini(&w);
+}
+
+static void reply(host *h) {
+    if (h->request_count == 0)
+        return;
+    piso_writer w;
+    piso_writer_init(&w);
+    write_something(h, &w);
+    piso_session_reply(h->session, h->requests[--h->request_count], below(h, 2), &w);
+    give_up(h, &w);
+}
+
+static void forget(host *h) {
+    uint32_t i = below(h, HOST_CALLS);
+    if (h->pending[i])
+        piso_session_forget(h->session, &h->calls[i], below(h, 2));
+    h->pending[i] = false;
+}
+
+/* ---- receiving ---- */
+
+static bool lies_in(const void *data, const void *base, size_t size) {
+    return (const uint8_t *)data >= (const uint8_t *)base && (const uint8_t *)data < (const uint8_t *)base + size;
+}
+
+static void check_body(const host *h, const piso_event *event) {
+    const piso__channel *c = h->session->channel;
+    if (event->body_size == 0)
+        return;
+    check(!lies_in(event->body, c->control, 2 * sizeof(piso__ring_shared)));
+    check(!lies_in(event->body, c->arena_bases[0], c->arena_size));
+    check(!lies_in(event->body, c->arena_bases[1], c->arena_size));
+}
+
+static void read_values(host *h, const piso_event *event) {
+    piso_reader r = {event->body, event->body + event->body_size};
+    piso_item item;
+    while (piso_read(&r, &item) == 1)
+        h->sum += item.kind;
+}
+
+static void take_spans(host *h, piso_event *event) {
+    for (uint32_t i = 0; i < event->nspans; i++) {
+        piso_span span;
+        uint8_t *data = piso_event_take_span(event, i, &span);
+        const piso__channel *c = h->session->channel;
+        check(data && lies_in(data, c->arena_bases[1], c->arena_size));
+        check(span.length > 0 && span.length <= c->arena_size - (uint64_t)(data - (uint8_t *)c->arena_bases[1]));
+        h->sum += data[0] + (uint64_t)data[span.length - 1];
+        if (h->held_count == HOST_CALLS || below(h, 2)) {
+            piso_session_release(h->session, &span);
+        } else {
+            h->held[h->held_count] = span;
+            h->held_data[h->held_count++] = data;
+        }
+    }
+}
+
+/* end_call: the event is of a call that is pending, for the last time. */
+static void end_call(host *h, const piso_event *event) {
+    check(event->call >= h->calls && event->call < h->calls + HOST_CALLS);
+    size_t i = (size_t)(event->call - h->calls);
+    check(h->pending[i] && event->call == &h->calls[i]);
+    h->pending[i] = false;
+}
+
+static void handle(host *h, piso_event *event) {
+    h->served++;
+    switch (event->type) {
+    case PISO_EVENT_REQUEST:
+        check_body(h, event);
+        read_values(h, event);
+        take_spans(h, event);
+        if (!(event->flags & PISO_CALL_NO_REPLY) && h->request_count < HOST_CALLS)
+            h->requests[h->request_count++] = event->id;
+        break;
+    case PISO_EVENT_REPLY:
+    case PISO_EVENT_ERROR:
+        check_body(h, event);
+        read_values(h, event);
+        take_spans(h, event);
+        end_call(h, event);
+        break;
+    case PISO_EVENT_FAILED:
+        check(event->error < 0);
+        end_call(h, event);
+        break;
+    case PISO_EVENT_CANCEL:
+        break;
+    default:
+        check(!"an event of a known type");
+    }
+    piso_event_fini(event);
+}
+
+static void receive(host *h) {
+    piso_event event;
+    for (int i = 0; i < LOOKS && piso_session_next(h->session, &event) == 1; i++)
+        handle(h, &event);
+}
+
+static void release(host *h) {
+    if (h->held_count == 0)
+        return;
+    h->held_count--;
+    h->sum += h->held_data[h->held_count][0];
+    piso_session_release(h->session, &h->held[h->held_count]);
+}
+
+static void wait_a_little(host *h) {
+    piso_session_poll_begin(h->session);
+    if (below(h, 64) == 0)
+        piso_session_spin(h->session);
+    piso_session_poll_end(h->session);
+    piso_session_sleep_begin(h->session);
+    piso_session_sleep_end(h->session);
+    uint64_t sent, taken;
+    piso_session_progress(h->session, &sent, &taken);
+}
+
+static void tidy(host *h) {
+    char name[8];
+    uint32_t number;
+    size_t size;
+    void **cell;
+    snprintf(name, sizeof name, "m%u", below(h, 500));
+    piso_session_intern(h->session, name, strlen(name), &number);
+    const char *text = piso_session_name(h->session, below(h, 100), &size, &cell);
+    check(!text || (strlen(text) == size && size >= 1 && size <= 255));
+    piso_session_flush(h->session);
+    if (below(h, 16) == 0)
+        burst(h);
+    if (below(h, 8) == 0)
+        piso_session_trim(h->session, 0);
+}
+
+void host_meet(host *h, piso_session *session) {
+    uint64_t random = h->random, steps = h->steps, served = h->served;
+    memset(h, 0, sizeof *h);
+    h->session = session;
+    h->random = random;
+    h->steps = steps;
+    h->served = served;
+}
+
+int host_step(host *h) {
+    h->steps++;
+    switch (below(h, 16)) {
+    case 0:
+    case 1:
+    case 2:
+    case 3:
+        call(h);
+        break;
+    case 4:
+        reply(h);
+        break;
+    case 5:
+        forget(h);
+        break;
+    case 6:
+        release(h);
+        break;
+    case 7:
+        wait_a_little(h);
+        break;
+    case 8:
+        tidy(h);
+        break;
+    case 9:
+        piso_session_expire(h->session);
+        break;
+    default:
+        receive(h);
+    }
+    return piso_session_state(h->session);
+}
+
+void host_finish(host *h) {
+    piso_event event;
+    piso_session_close(h->session);
+    int state = piso_session_state(h->session), r;
+    check(state < 0);
+    check(state != PISO_EPROTO || piso_session_fault(h->session));
+    int events = 0;
+    while ((r = piso_session_next(h->session, &event)) == 1) {
+        check(event.type == PISO_EVENT_FAILED && ++events <= HOST_CALLS);
+        handle(h, &event);
+    }
+    check(r == state && piso_session_next(h->session, &event) == state);
+    for (int i = 0; i < HOST_CALLS; i++)
+        check(!h->pending[i]);
+    while (h->held_count)
+        release(h);
+    h->session = piso_session_unref(h->session);
+}

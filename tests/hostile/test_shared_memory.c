@@ -1,0 +1,220 @@
+/* test_shared_memory.c - a child in a process of its own that truncates, punches, fills and scribbles over what it shares.
+ * SIGBUS would end this test program. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include "../c/session_tools.h"
+
+#define BUFFER ((size_t)1 << 20)
+
+extern char **environ;
+
+/* ---- the child ---- */
+
+/* answer_once: a buffer full of sevens for whoever asks. */
+static void answer_once(piso_session *s) {
+    piso_event event;
+    piso_writer w;
+    assert_int_equal(await(s, &event), 1);
+    piso_writer_init(&w);
+    piso_write_nil(&w);
+    add_buffer(s, &w, BUFFER, 7);
+    assert_int_equal(piso_session_reply(s, event.id, false, &w), 0);
+    piso_writer_fini(&w);
+    piso_event_fini(&event);
+}
+
+static void truncate_all(const piso__channel *c) {
+    const int fds[] = {c->control_fd, c->arena_fds[0], c->arena_fds[1]};
+    for (int i = 0; i < 3; i++) {
+        assert_true(ftruncate(fds[i], 0) < 0 && errno == EPERM);
+        assert_true(ftruncate(fds[i], 4096) < 0 && errno == EPERM);
+        assert_true(ftruncate(fds[i], (off_t)1 << 40) < 0 && errno == EPERM);
+        assert_true(fcntl(fds[i], F_ADD_SEALS, F_SEAL_WRITE) < 0 && errno == EPERM);
+    }
+}
+
+static void punch_all(const piso__channel *c) {
+    assert_int_equal(piso__punch(c->control_fd, 0, 2 * sizeof(piso__ring_shared)), 0);
+    assert_int_equal(piso__punch(c->arena_fds[0], 0, c->arena_size), 0);
+    assert_int_equal(piso__punch(c->arena_fds[1], 0, c->arena_size), 0);
+}
+
+/* fill_all: as much as there is, which a limit on this process does not allow to be much. */
+static void fill_all(const piso__channel *c) {
+    for (int i = 0; i < 2; i++)
+        for (uint64_t at = 0; at < c->arena_size; at += BUFFER)
+            if (piso__populate(c->arena_fds[i], c->arena_bases[i], at, BUFFER) < 0)
+                return;
+}
+
+static void scribble(const piso__channel *c) {
+    for (size_t i = 0; i < 2 * sizeof(piso__ring_shared); i++)
+        ((volatile uint8_t *)c->control)[i] = (uint8_t)(i * 41 + 7);
+    piso__event_signal(c->tx_bell);
+}
+
+static int child_main(const char *what) {
+    piso_session *s = NULL;
+    if (piso_session_attach(atoi(getenv("PISO_FD")), &s) != 0)
+        return 90;
+    answer_once(s);
+    piso_event event;
+    assert_int_equal(await(s, &event), 1); /* the host has the buffer: now */
+    const piso__channel *c = s->channel;
+    if (strcmp(what, "truncate") == 0)
+        truncate_all(c);
+    else if (strcmp(what, "punch") == 0)
+        punch_all(c);
+    else if (strcmp(what, "fill") == 0)
+        fill_all(c);
+    else
+        scribble(c);
+    fputs("done\n", stderr);
+    for (;;)
+        pause();
+}
+
+/* ---- the host ---- */
+
+typedef struct victim {
+    piso_session *session;
+    uint8_t *data; /* a buffer of the child's */
+    piso_span span;
+    piso_call second;
+} victim;
+
+static void receive_buffer(victim *v) {
+    piso_call call;
+    piso_event event;
+    assert_int_equal(send_call(v->session, &call, 1, PISO_NO_DEADLINE), 0);
+    assert_int_equal(await(v->session, &event), 1);
+    assert_int_equal(event.type, PISO_EVENT_REPLY);
+    v->data = piso_event_take_span(&event, 0, &v->span);
+    assert_non_null(v->data);
+    assert_int_equal(v->span.length, BUFFER);
+    assert_int_equal(v->data[0] + v->data[BUFFER - 1], 14);
+    piso_event_fini(&event);
+}
+
+/* wait_until_done: the child says so on stderr. */
+static void wait_until_done(const victim *v) {
+    char text[256];
+    piso_process *p = piso_session_process(v->session);
+    for (int i = 0; i < 10000; i++) {
+        size_t n = piso_process_stderr(p, text, sizeof text - 1);
+        text[n] = '\0';
+        if (strstr(text, "done"))
+            return;
+        usleep(1000);
+    }
+    fail_msg("the child did not get that far: %s", text);
+}
+
+static void let_loose(victim *v, const char *what) {
+    const char *argv[] = {"/proc/self/exe", what, NULL};
+    piso_spawn options = {.argv = argv, .envp = (const char *const *)environ, .name = what, .arena_size = SMALL_ARENA};
+    *v = (victim){0};
+    assert_int_equal(piso_session_spawn(&options, &v->session), 0);
+    assert_int_equal(piso_session_handshake(v->session, LONG_ENOUGH), 0);
+    receive_buffer(v);
+    assert_int_equal(send_call(v->session, &v->second, 2, PISO_NO_DEADLINE), 0);
+    wait_until_done(v);
+}
+
+static unsigned sum_of(const victim *v) {
+    unsigned sum = 0;
+    for (size_t i = 0; i < BUFFER; i++)
+        sum += v->data[i];
+    return sum;
+}
+
+static void end(victim *v) {
+    piso_exit status;
+    piso_session_release(v->session, &v->span);
+    piso_session_forget(v->session, &v->second, false);
+    piso_process_kill(piso_session_process(v->session), SIGKILL);
+    assert_int_equal(piso_process_wait(piso_session_process(v->session), LONG_ENOUGH, &status), 1);
+    piso_session_unref(v->session);
+}
+
+static void shared_memory_cannot_be_truncated(void **state) {
+    (void)state;
+    victim v;
+    let_loose(&v, "truncate");
+    assert_int_equal(sum_of(&v), 7 * BUFFER);
+    end(&v);
+}
+
+static void holes_read_as_zeros(void **state) {
+    (void)state;
+    victim v;
+    let_loose(&v, "punch");
+    piso_event event;
+    assert_int_equal(sum_of(&v), 0);
+    int r = piso_session_next(v.session, &event); /* the rings are zeros, too: nothing, or a fault */
+    assert_true(r == 0 || r == 1 || r == PISO_EPROTO);
+    if (r == 1)
+        piso_event_fini(&event);
+    piso_span span;
+    void *data;
+    if (piso_session_alloc(v.session, BUFFER, &span, &data) == 0)
+        memset(data, 1, BUFFER);
+    end(&v);
+}
+
+static void filled_memory_disturbs_nobody(void **state) {
+    (void)state;
+    victim v;
+    let_loose(&v, "fill");
+    piso_span span;
+    void *data;
+    assert_int_equal(sum_of(&v), 7 * BUFFER);
+    assert_int_equal(piso_session_alloc(v.session, BUFFER, &span, &data), 0);
+    memset(data, 1, BUFFER);
+    end(&v);
+}
+
+static void a_scribbling_child_is_dropped_with_a_reason(void **state) {
+    (void)state;
+    victim v;
+    let_loose(&v, "scribble");
+    piso_event event;
+    take_failure(v.session, &v.second, PISO_EPROTO);
+    assert_int_equal(piso_session_next(v.session, &event), PISO_EPROTO);
+    assert_non_null(piso_session_fault(v.session));
+    assert_int_equal(sum_of(&v), 7 * BUFFER); /* what came before is still there */
+    end(&v);
+}
+
+/* A message of half the arena, of which nothing was ever written: to copy it would take that much memory here. */
+static void memory_that_is_not_there_is_not_a_message(void **state) {
+    (void)state;
+    ends e = open_pair();
+    uint8_t data[PISO__FRAME_SIZE + PISO__SPAN_SIZE];
+    piso__frame frame = {.type = PISO__FRAME_CALL, .flags = PISO_CALL_NO_REPLY | PISO__FRAME_BODY_SPAN, .nspans = 1};
+    piso_span span = {.generation = 1, .length = SMALL_ARENA / 2};
+    piso__frame_encode(&frame, data);
+    piso__span_encode(&span, data + PISO__FRAME_SIZE);
+    piso__ring_part part = {data, sizeof data};
+    assert_int_equal(piso__ring_send(&e.child->channel->tx, &part, 1), 0);
+    expect_end(e.host, PISO_EPROTO);
+    assert_non_null(strstr(piso_session_fault(e.host), "larger than all the memory"));
+    close_pair(&e);
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1)
+        return child_main(argv[1]);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shared_memory_cannot_be_truncated),
+        cmocka_unit_test(holes_read_as_zeros),
+        cmocka_unit_test(filled_memory_disturbs_nobody),
+        cmocka_unit_test(a_scribbling_child_is_dropped_with_a_reason),
+        cmocka_unit_test(memory_that_is_not_there_is_not_a_message),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,145 @@
+"""An extension that attacks its host with what the two share: the host drops it, says why, and goes on."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import pytest
+from peers import ECHO, peer
+
+from pyisolate import CallTimeout, ExtensionDied, ProtocolError
+
+# What the attacks share: this process's mapping of the rings, found by name among its descriptors.
+RINGS = """
+import mmap, threading, time
+
+def rings():
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            if "memfd:piso-" in os.readlink(f"/proc/self/fd/{fd}") and os.fstat(fd).st_size < 1 << 20:
+                return mmap.mmap(fd, os.fstat(fd).st_size)
+        except OSError:
+            pass
+
+"""
+
+
+def test_scribbling_over_everything_is_told() -> None:
+    source = (
+        RINGS
+        + ECHO
+        + """
+    def scribble(self):
+        memory = rings()
+        def run():
+            time.sleep(0.05)
+            memory[:] = bytes((i * 41 + 7) & 255 for i in range(len(memory)))
+        threading.Thread(target=run).start()
+        time.sleep(600)
+"""
+    )
+    with peer(source) as session, peer(ECHO) as other:
+        with pytest.raises((ProtocolError, ExtensionDied), match="disconnected: it"):
+            session.method(1, "scribble", sync=True)()
+        with pytest.raises(ProtocolError):
+            session.method(1, "echo", sync=True)(1)
+        assert other.method(1, "echo", sync=True)(1) == 1
+        session.kill()
+
+
+@pytest.fixture
+def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What would be printed about calls that nobody waits for."""
+    seen: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda it: seen.append(str(it.exc_value)))
+    return seen
+
+
+def test_deadlines_hold_in_a_flood(unraisable: list[Any]) -> None:
+    """Calls without a reply, as fast as they go, while the host waits for one that does not come."""
+    source = (
+        ECHO
+        + """
+    def flood(self):
+        while True:
+            try:
+                session.notify(1, "anything", (), 10)
+            except Exception:
+                return
+"""
+    )
+    with peer(source) as session:
+        start = time.monotonic()
+        with pytest.raises(CallTimeout):
+            session.method(1, "flood", sync=True, timeout=0.5)()
+        assert time.monotonic() - start < 60
+        session.kill()
+
+
+def test_junk_calls_do_not_flood_stderr(unraisable: list[Any]) -> None:
+    source = (
+        ECHO
+        + """
+    def junk(self):
+        for _ in range(1000):
+            session.notify(99, "nothing", (), 10_000)
+"""
+    )
+    with peer(source) as session:
+        session.method(1, "junk", sync=True)()
+        assert session.method(1, "echo", sync=True)(1) == 1
+    assert 0 < len(unraisable) <= 10
+    assert "no object with number 99" in unraisable[0]
+
+
+def test_a_peer_that_takes_no_answers() -> None:
+    """It asks and asks; the answers wait in the host's memory, but not without end."""
+    source = (
+        ECHO
+        + """
+    def ask(self, count):
+        return [session.method(1, "large")() for _ in range(count)] and None
+"""
+    )
+
+    class Large:
+        def large(self) -> bytes:
+            return b"x" * 1500
+
+    with peer(source, Large()) as session:
+        assert session.method(1, "ask", sync=True)(20_000) is None  # honest: they are taken in the end
+        assert session.method(1, "echo", sync=True)(1) == 1
+
+
+def fill(keep: Any) -> None:
+    """Send buffers that the other side keeps."""
+    for _ in range(100):
+        keep(memoryview(bytearray(100_000)))
+
+
+def test_shared_memory_that_is_full_is_told_and_empties_again() -> None:
+    source = (
+        ECHO
+        + """
+    def make(self, size):
+        return bytes(size)
+    def keep(self, view):
+        self.kept = getattr(self, "kept", []) + [view]
+    def drop(self):
+        self.kept = []
+"""
+    )
+    with peer(source, arena_size=1 << 20) as session:
+        call = {name: session.method(1, name, sync=True) for name in ("echo", "make", "keep", "drop")}
+        for _ in range(3):
+            with pytest.raises(MemoryError, match="shared memory"):
+                call["echo"](bytes(2 << 20))
+            with pytest.raises(MemoryError, match="shared memory"):  # the same, on the way back
+                call["make"](2 << 20)
+            with pytest.raises(MemoryError):
+                fill(call["keep"])
+            assert call["echo"](7) == 7
+            call["drop"]()
+            assert call["echo"](bytes(300_000)) == bytes(300_000)

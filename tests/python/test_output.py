@@ -1,0 +1,221 @@
+"""What extensions write and log arrives in the logging of the host, bounded, and on its outputs if wanted."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pyisolate import Extension, ExtensionDied
+
+LoadFunction = Callable[..., Extension]
+LOGGER = "pyisolate.extension.talker"
+
+
+@pytest.fixture
+def talker(load: LoadFunction, caplog: pytest.LogCaptureFixture) -> Extension:
+    caplog.set_level(logging.DEBUG, LOGGER)
+    return load("talker")
+
+
+def lines(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name == LOGGER and r.levelno == level]
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 20
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_lines_arrive_with_a_level_for_each_output(
+    talker: Extension, caplog: pytest.LogCaptureFixture
+) -> None:
+    talker.sync.write(out="one\ntwo\n", err="three\n")
+    talker.sync.write(out="no end of line")
+    talker.stop()
+    assert lines(caplog, logging.INFO) == ["one", "two", "no end of line"]
+    assert lines(caplog, logging.WARNING) == ["three"]
+    record = next(record for record in caplog.records if record.name == LOGGER)
+    assert (record.extension, record.stream) == ("talker", "stdout")
+    assert record.process != os.getpid()
+
+
+def test_a_printed_line_arrives_at_once(talker: Extension, caplog: pytest.LogCaptureFixture) -> None:
+    talker.sync.write(out="now\n")
+    assert until(lambda: lines(caplog, logging.INFO) == ["now"])
+
+
+def test_progress_bars_and_terminal_codes(talker: Extension, caplog: pytest.LogCaptureFixture) -> None:
+    talker.sync.write(out="10%\r50%\r100%\n", err="\x1b[31mred\x1b[0m \u00e9\n")
+    talker.stop()
+    assert lines(caplog, logging.INFO) == ["100%"]
+    assert lines(caplog, logging.WARNING) == ["\\x1b[31mred\\x1b[0m \u00e9"]
+
+
+def test_a_flood_holds_nobody_up_and_is_told(talker: Extension, caplog: pytest.LogCaptureFixture) -> None:
+    talker.sync.flood(400_000, 100)
+    assert talker.sync.echo(1) == 1
+    talker.stop()
+    kept = [line for line in lines(caplog, logging.INFO) if line.startswith("x")]
+    assert 0 < len(kept) < 400_000
+    losses = [line for line in lines(caplog, logging.WARNING) if "dropped" in line]
+    assert losses
+    assert all("'talker'" in line for line in losses)
+
+
+def test_very_long_lines_are_cut(talker: Extension, caplog: pytest.LogCaptureFixture) -> None:
+    talker.sync.write(out="y" * 50_000 + "\n")
+    talker.stop()
+    got = lines(caplog, logging.INFO)
+    assert "".join(got) == "y" * 50_000
+    assert max(map(len, got)) <= 16 << 10
+
+
+def test_last_words_are_in_the_error_and_in_the_log(
+    talker: Extension, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ExtensionDied, match="so long") as caught:
+        talker.sync.exit(3)
+    assert caught.value.stderr == "so long\n"
+    assert until(lambda: lines(caplog, logging.WARNING) == ["so long"])
+
+
+# ---- logging ----
+
+
+def child_records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    own = f"{LOGGER}.pyisolate"  # what the package itself says there
+    return [r for r in caplog.records if r.name.startswith(f"{LOGGER}.") and r.name != own]
+
+
+def test_records_keep_level_and_logger(talker: Extension, caplog: pytest.LogCaptureFixture) -> None:
+    talker.sync.log(logging.INFO, "%s and %d", "text", 5)
+    talker.sync.log(logging.CRITICAL, "worse")
+    talker.sync.log_in_thread("elsewhere")
+    assert until(lambda: len(child_records(caplog)) == 3)
+    assert [(r.levelno, r.name, r.getMessage()) for r in child_records(caplog)] == [
+        (logging.INFO, f"{LOGGER}.talker.inner", "text and 5"),
+        (logging.CRITICAL, f"{LOGGER}.talker.inner", "worse"),
+        (logging.WARNING, f"{LOGGER}.talker.inner", "elsewhere"),
+    ]
+    assert logging.getLogger().manager.loggerDict.get(f"{LOGGER}.talker.inner") is None  # none is made
+
+
+def test_the_hosts_level_counts(load: LoadFunction, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, LOGGER)
+    talker = load("talker")
+    talker.sync.log(logging.WARNING, "not wanted")
+    talker.sync.log(logging.ERROR, "wanted")
+    assert until(lambda: bool(child_records(caplog)))
+    assert [record.getMessage() for record in child_records(caplog)] == ["wanted"]
+
+
+def test_tracebacks_come_along(talker: Extension, caplog: pytest.LogCaptureFixture) -> None:
+    talker.sync.log_error()
+    assert until(lambda: bool(child_records(caplog)))
+    assert "ValueError: the reason" in caplog.text
+
+
+def test_logging_while_logging_does_not_recurse(talker: Extension, caplog: pytest.LogCaptureFixture) -> None:
+    talker.sync.log_nested()
+    talker.sync.log_wrongly()
+    talker.sync.log(logging.WARNING, "after")
+    assert until(lambda: len(child_records(caplog)) == 2)
+    assert [record.getMessage() for record in child_records(caplog)] == ["nested", "after"]
+    talker.stop()
+    assert any("1 log records" in line for line in lines(caplog, logging.WARNING))
+    assert any("TypeError" in line for line in lines(caplog, logging.WARNING))  # the wrong one, as usual
+
+
+def test_many_records_are_all_there_or_counted(talker: Extension, caplog: pytest.LogCaptureFixture) -> None:
+    talker.sync.log_many(20_000)
+    assert talker.sync.echo(2) == 2
+    talker.stop()
+    lost = [int(line.split()[0]) for line in lines(caplog, logging.WARNING) if "log records" in line]
+    # the child tells of its losses with the next record that goes through, and here none does after the last
+    assert 1_000 <= len(child_records(caplog)) <= 20_000 - sum(lost)
+
+
+def test_records_are_not_trusted(talker: Extension, caplog: pytest.LogCaptureFixture) -> None:
+    talker.sync.log_junk()
+    assert until(lambda: bool(child_records(caplog)))
+    talker.stop()
+    (record,) = child_records(caplog)
+    assert (record.name, record.getMessage()) == (f"{LOGGER}.\\x1b[31mname", "\\x1b[2Jtext")
+    assert any("4 log records" in line for line in lines(caplog, logging.WARNING))
+
+
+# ---- the host's own outputs ----
+
+PROGRAM = """
+import logging, sys
+from pyisolate import ExtensionBase, ExtensionManager, SandboxMode
+{setup}
+if __name__ == "__main__":
+    manager = ExtensionManager(ExtensionBase, {{"venv_root_path": "venvs"}})
+    talker = manager.load_extension({{"name": "talker", "module_path": {path!r},
+                                      "sandbox_mode": SandboxMode.DISABLED, **{config}}})
+    talker.sync.write(out="to out\\n", err="to err\\n")
+    talker.sync.log(logging.WARNING, "a record")
+    {end}
+"""
+
+
+def run_program(
+    tmp_path: Path, setup: str = "", config: str = "{}", end: str = "talker.stop()"
+) -> tuple[list[str], list[str]]:
+    """Lines of stdout and stderr of a program that loads the talker."""
+    extensions = Path(__file__).parent / "extensions"
+    source = PROGRAM.format(setup=setup, path=str(extensions / "talker"), config=config, end=end)
+    (tmp_path / "program.py").write_text(source)
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines(), done.stderr.splitlines()
+
+
+def test_without_logging_output_is_passed_on(tmp_path: Path) -> None:
+    out, err = run_program(tmp_path)
+    assert out == ["to out"]
+    assert sorted(err) == ["a record", "to err"]
+
+
+def test_with_logging_output_is_logged_alone(tmp_path: Path) -> None:
+    setup = "logging.basicConfig(level=logging.INFO, format='%(levelname)s %(name)s %(message)s')"
+    out, err = run_program(tmp_path, setup)
+    assert out == []
+    assert sorted(err) == [
+        f"INFO {LOGGER} to out",
+        f"WARNING {LOGGER} to err",
+        f"WARNING {LOGGER}.talker.inner a record",
+    ]
+
+
+@pytest.mark.parametrize(("echo", "expected"), [(True, ["to out"]), (False, [])])
+def test_echo_can_be_chosen(tmp_path: Path, echo: bool, expected: list[str]) -> None:
+    out, _ = run_program(tmp_path, config=repr({"echo_output": echo}))
+    assert out == expected
+
+
+@pytest.mark.parametrize("end", ["pass", "sys.exit()", "talker.sync.flood(100000, 10)"])
+def test_the_host_ends_in_order_with_its_extensions_output(tmp_path: Path, end: str) -> None:
+    out, err = run_program(tmp_path, end=end)
+    assert out[0] == "to out"
+    assert sorted(err)[:2] == ["a record", "to err"]
+    assert not any("Traceback" in line or "Fatal" in line for line in err)

@@ -1,0 +1,246 @@
+"""Death, stop and hang are told apart; an extension that ended can be brought back."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import host_side
+import numpy as np
+import pytest
+from processes import gone
+
+from pyisolate import (
+    CallTimeout,
+    ConfigurationError,
+    Extension,
+    ExtensionDied,
+    ExtensionHung,
+    ExtensionStopped,
+)
+
+LoadFunction = Callable[..., Extension]
+QUICKLY = {"delay": 0.01, "limit": 20}
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 30
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+
+
+def die(extension: Extension) -> None:
+    with pytest.raises(ExtensionDied):
+        extension.sync.exit(3)
+
+
+# ---- three kinds of end ----
+
+
+def test_deadline_death_and_stop_are_different(load: LoadFunction) -> None:
+    extension = load("talker")
+    with pytest.raises(CallTimeout):
+        extension.with_timeout(0.05).sync.wait(60)
+    assert extension.sync.echo(1) == 1  # a call that took too long ends alone
+    with pytest.raises(ExtensionDied) as died:
+        extension.sync.exit(3)
+    assert died.type is ExtensionDied
+    assert died.value.returncode == 3
+    other = load("talker", name="other")
+    other.ensure_process_started()
+    other.stop()
+    with pytest.raises(ExtensionStopped):
+        other.sync.echo(1)
+
+
+def test_an_extension_that_hangs_is_ended(load: LoadFunction) -> None:
+    extension = load("talker", watchdog=0.4)
+    pid = extension.sync.pid()
+    with pytest.raises(ExtensionHung, match=r"'talker' .*did not answer.* 0.4 seconds") as caught:
+        extension.sync.block(600)
+    assert caught.value.returncode == -signal.SIGKILL
+    assert gone(pid)
+
+
+def test_a_stopped_process_hangs(load: LoadFunction) -> None:
+    extension = load("talker", watchdog=0.4)
+    extension.ensure_process_started()
+    extension._runtime._session.kill(signal.SIGSTOP)
+    with pytest.raises(ExtensionHung):
+        extension.sync.echo(1)
+
+
+def test_what_waits_does_not_hang(load: LoadFunction) -> None:
+    """Coroutines, idleness, a wait for the host, load, and a host that is busy itself."""
+    extension = load("talker", watchdog=0.4, apis=[host_side.Slow])
+
+    async def main() -> None:
+        await extension.wait(1.0)
+        assert await extension.wait_for_host(1.0) == "waited"
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            assert await extension.echo(3) == 3
+        time.sleep(1)
+        assert await extension.echo(4) == 4
+
+    asyncio.run(main())
+    time.sleep(1)
+    assert extension.sync.echo(5) == 5
+
+
+# ---- restart ----
+
+
+def test_without_a_policy_death_is_final(load: LoadFunction) -> None:
+    extension = load("talker")
+    die(extension)
+    time.sleep(0.3)
+    with pytest.raises(ExtensionDied):
+        extension.sync.echo(1)
+    assert extension.generation == 1
+
+
+def test_a_new_process_has_everything_bound_anew(load: LoadFunction) -> None:
+    told: list[Any] = []
+    extension = load("talker", restart=QUICKLY, apis=[host_side.Counter])
+    extension.register_event_handler("told", told.append)
+    assert extension.generation == 0
+    assert extension.sync.count() == 1
+    extension.sync.tell("first")
+    first = extension.sync.pid()
+    die(extension)
+    assert until(lambda: extension.generation == 2)  # by itself, without a call
+    assert extension.sync.pid() != first
+    assert extension.sync.count() == 2  # of the same singleton
+    extension.sync.tell("second")
+    assert told == ["first", "second"]
+
+
+def test_calls_wait_for_the_new_process(load: LoadFunction) -> None:
+    extension = load("talker", restart={"delay": 0.3})
+
+    async def main() -> None:
+        assert await extension.echo(1) == 1
+        with pytest.raises(ExtensionDied):
+            await extension.exit(3)
+        assert await asyncio.to_thread(until, lambda: extension._runtime._session is None)
+        assert await asyncio.gather(*[extension.echo(number) for number in range(5)]) == [0, 1, 2, 3, 4]
+        assert extension.generation == 2
+
+    asyncio.run(main())
+
+
+def test_old_references_fail_by_name(load: LoadFunction) -> None:
+    extension = load("talker", restart=QUICKLY)
+    extension.sync.offer()
+    method = extension.sync.echo
+    board = extension.create_caller(host_side.Board, "board")
+    assert method(1) == 1
+    die(extension)
+    assert until(lambda: extension.generation == 2)
+    with pytest.raises(ExtensionDied, match=r"'talker' .*generation 1.*from the extension again"):
+        method(1)
+
+    async def use() -> None:
+        await board.write("text")  # type: ignore[misc]
+
+    with pytest.raises(ExtensionDied, match="generation 1"):
+        asyncio.run(use())
+    assert extension.sync.echo(2) == 2
+    assert extension.with_timeout(5).sync.echo(3) == 3
+
+
+def test_views_made_before_go_on(load: LoadFunction) -> None:
+    extension = load("talker", restart=QUICKLY)
+    view = extension.with_timeout(20).sync
+    assert view.echo(1) == 1
+    die(extension)
+    assert until(lambda: extension.generation == 2)
+    assert view.echo(2) == 2
+
+
+def test_a_hang_is_a_failure_too(load: LoadFunction) -> None:
+    extension = load("talker", restart=QUICKLY, watchdog=0.4)
+    with pytest.raises(ExtensionHung):
+        extension.sync.block(600)
+    assert until(lambda: extension.generation == 2)
+    assert extension.sync.echo(1) == 1
+    with pytest.raises(ExtensionHung):  # the new process has a watchdog as well
+        extension.sync.block(600)
+
+
+def test_restarts_have_a_limit(load: LoadFunction) -> None:
+    extension = load("talker", restart={"delay": 0.01, "limit": 2})
+    for generation in (1, 2):
+        extension.ensure_process_started()
+        assert extension.generation == generation
+        die(extension)
+        assert until(lambda: extension.generation == generation + 1)  # noqa: B023
+    die(extension)
+    assert until(lambda: extension._runtime._given_up is not None)
+    with pytest.raises(ExtensionDied, match="2 times"):
+        extension.sync.echo(1)
+    assert extension.generation == 3
+
+
+def test_a_process_that_cannot_be_started_again(load: LoadFunction, tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    extension = load("talker", restart={"delay": 0.01, "limit": 3}, env={"TALKER_FAILS_WITH": str(bad)})
+    extension.ensure_process_started()
+    bad.touch()
+    die(extension)
+    assert until(lambda: extension._runtime._given_up is not None)
+    with pytest.raises(ExtensionDied, match=r"'talker' .*not this time"):
+        extension.sync.echo(1)
+
+
+def test_stop_ends_the_attempts(load: LoadFunction) -> None:
+    extension = load("talker", restart={"delay": 30})
+    extension.ensure_process_started()
+    die(extension)
+    assert until(lambda: extension._runtime._session is None)
+    extension.stop()
+    with pytest.raises(ExtensionStopped):
+        extension.sync.echo(1)
+
+
+def test_grandchildren_end_and_what_was_shared_is_given_back(load: LoadFunction) -> None:
+    extension = load("talker", restart=QUICKLY)
+    grandchild = extension.sync.start_program()
+    array = np.arange(1_000_000)
+    extension.sync.keep(array)
+    returned = extension.sync.echo(array)
+    session = extension._runtime._session
+    assert session.stats()["arena_live"] >= array.nbytes  # the extension keeps it
+    die(extension)
+    assert gone(grandchild)
+    assert until(lambda: extension.generation == 2)
+    assert (returned == array).all()  # what came from the dead process is still there
+    assert extension._runtime._session.stats()["arena_live"] == 0
+    import weakref
+
+    old = weakref.ref(session)
+    del session, returned
+    assert until(lambda: gc.collect() >= 0 and old() is None)  # nothing holds the memory of the old one
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("restart", "sometimes", "'never' or 'on-failure'"),
+        ("restart", {"policy": "on-failure", "limit": 0}, "'limit'"),
+        ("restart", {"delay": -1}, "'delay'"),
+        ("restart", {"retries": 3}, "no key 'retries'"),
+        ("watchdog", 0, "positive number of seconds"),
+        ("echo_output", "yes", "True or False"),
+    ],
+)
+def test_wrong_settings_are_told(load: LoadFunction, key: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load("talker", **{key: value})

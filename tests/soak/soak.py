@@ -1,0 +1,341 @@
+"""Long runs that print what they found; a failed call or something left behind is exit status 1.
+
+soak.py load --seconds 3600    mixed load: failed calls, growth of memory and descriptors
+soak.py kills --count 10000    processes killed at random moments under load: when their calls ended
+soak.py crashes --seconds 60   an extension that crashes in a loop: what the others notice
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import numpy as np  # noqa: E402
+from soak_host import Board, Refused  # noqa: E402
+
+from pyisolate import (  # noqa: E402
+    Extension,
+    ExtensionBase,
+    ExtensionDied,
+    ExtensionManager,
+    SandboxMode,
+)
+
+ARRAY = np.arange(1_000_000)  # 8 MB
+
+
+class Fleet:
+    """Some extensions of one manager."""
+
+    def __init__(self, folder: str, count: int) -> None:
+        self.manager = ExtensionManager(ExtensionBase, {"venv_root_path": folder})
+        self.extensions = [self.load(f"worker{index}") for index in range(count)]
+
+    def load(self, name: str, **config: Any) -> Extension:
+        return self.manager.load_extension(
+            {
+                "name": name,
+                "module_path": str(HERE / "worker"),
+                "apis": [Board],
+                "echo_output": False,
+                "sandbox_mode": SandboxMode.DISABLED,
+                **config,  # type: ignore[typeddict-item]
+            }
+        )
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.manager.stop_all_extensions)
+
+
+class Left:
+    """What a process has of things that may be left behind."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        self.descriptors = len(os.listdir("/proc/self/fd"))
+        self.mappings = Path("/proc/self/maps").read_text().count("memfd:piso-")
+        self.threads = sum(1 for t in threading.enumerate() if not t.name.startswith("asyncio_"))
+        self.children = len(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+    def __str__(self) -> str:
+        return (
+            f"{self.descriptors} descriptors, {self.mappings} shared mappings, {self.threads} threads, "
+            f"{self.children} children"
+        )
+
+    async def settled(self) -> Left:
+        """What is there once it is as before, or after five seconds."""
+        for _ in range(100):
+            now = Left()
+            if now <= self:
+                return now
+            await asyncio.sleep(0.05)
+        return now
+
+    def __le__(self, other: Left) -> bool:
+        return all(
+            mine <= theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)
+        )
+
+
+def rss(pid: int) -> float:
+    """Private memory of a process, in MB."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith(("Private_Dirty:",)):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def percentile(times: list[float], share: float) -> float:
+    return sorted(times)[min(int(len(times) * share), len(times) - 1)] if times else 0.0
+
+
+# ---- mixed load ----
+
+
+async def one_of_everything(extension: Extension) -> int:
+    """Makes about 120 calls of all kinds; how many. Raises AssertionError for a wrong answer."""
+    assert await extension.echo(1) == 1
+    assert await extension.echo({"a": [1.5, "text", None]}) == {"a": [1.5, "text", None]}
+    assert await extension.later(2) == 2
+    assert await extension.ask(3) == 4
+    assert await asyncio.gather(*[extension.echo(number) for number in range(100)]) == list(range(100))
+    assert (await extension.echo(ARRAY))[-1] == ARRAY[-1]
+    assert await extension.echo(b"x" * 100_000) == b"x" * 100_000
+    try:
+        await extension.fail()
+    except Refused:
+        pass
+    else:
+        raise AssertionError("an exception was lost")
+    task = asyncio.ensure_future(extension.later(0, 60))
+    await asyncio.sleep(0)
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        pass
+    else:
+        raise AssertionError("a cancellation was lost")
+    await extension.say("a line")
+    return 112
+
+
+def in_threads(extension: Extension, over: threading.Event, failures: list[str]) -> int:
+    count = 0
+    while not over.is_set():
+        try:
+            assert extension.sync.echo(count) == count
+            assert extension.sync.ask(count) == count + 1
+        except Exception as error:
+            failures.append(repr(error))
+        count += 2
+        time.sleep(0.001)
+    return count
+
+
+async def run_load(options: argparse.Namespace, folder: str) -> bool:
+    fleet = Fleet(folder, 3)
+    for extension in fleet.extensions:
+        await extension
+    pids = [os.getpid(), *[await extension.pid() for extension in fleet.extensions]]
+    failures: list[str] = []
+    over = threading.Event()
+    threads = [asyncio.to_thread(in_threads, fleet.extensions[2], over, failures) for _ in range(2)]
+    background = asyncio.gather(*threads)
+    calls, start, marks = 0, time.monotonic(), []
+    while (passed := time.monotonic() - start) < options.seconds:
+        if passed >= len(marks) * options.seconds / 10:
+            gc.collect()
+            marks.append(([rss(pid) for pid in pids], len(os.listdir("/proc/self/fd"))))
+            print(
+                f"{passed:7.0f} s  {calls:9} calls  {len(failures)} failed  MB {format_sizes(marks[-1][0])}",
+                flush=True,
+            )
+        for result in await asyncio.gather(
+            *[one_of_everything(extension) for extension in fleet.extensions], return_exceptions=True
+        ):
+            if isinstance(result, BaseException):
+                failures.append(repr(result))
+            else:
+                calls += result
+    over.set()
+    calls += sum(await background)
+    # the first tenth is warm-up: buffers and caches get their size
+    growth = [
+        end - begin
+        for begin, end in zip(marks[min(1, len(marks) - 1)][0], [rss(pid) for pid in pids], strict=True)
+    ]
+    descriptors = len(os.listdir("/proc/self/fd")) - marks[min(1, len(marks) - 1)][1]
+    await fleet.stop()
+    print(f"{calls} calls in {options.seconds:g} s, {len(failures)} failed {failures[:3]}")
+    print(f"growth of private memory after the first tenth, MB: host and extensions {format_sizes(growth)}")
+    print(f"growth of descriptors: {descriptors}")
+    return not failures and descriptors <= 0
+
+
+def format_sizes(sizes: list[float]) -> str:
+    return " ".join(f"{size:.1f}" for size in sizes)
+
+
+# ---- kills ----
+
+
+async def pending_calls(extension: Extension, ended: list[float], wrong: list[str]) -> None:
+    """Calls until the process has been killed under them; notes when the last ones ended."""
+
+    async def call(make: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            try:
+                await make()
+            except ExtensionDied:
+                ended.append(time.monotonic())
+                return
+            except BaseException as error:
+                wrong.append(repr(error))
+                return
+
+    kinds: list[Callable[[], Awaitable[object]]] = [
+        lambda: extension.echo(1),
+        lambda: extension.ask(1),
+        lambda: extension.later(1, 30),
+        lambda: extension.echo(ARRAY),
+        lambda: extension.later(1),
+    ]
+    await asyncio.gather(*[call(kind) for kind in kinds])
+
+
+async def kill_again_and_again(
+    fleet: Fleet, name: str, counter: list[int], results: dict[str, list[Any]]
+) -> None:
+    while counter[0] > 0:
+        counter[0] -= 1
+        extension = fleet.load(name)
+        await extension
+        pid = extension._runtime._session.pid  # type: ignore[attr-defined]
+        ended: list[float] = []
+        killed: list[float] = []
+
+        def kill(pid: int = pid, killed: list[float] = killed) -> None:
+            time.sleep(random.random() * 0.03)
+            killed.append(time.monotonic())
+            os.kill(pid, 9)
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        await pending_calls(extension, ended, results["wrong"])
+        thread.join()
+        results["times"] += [moment - killed[0] for moment in ended]
+        await asyncio.to_thread(extension.stop)
+
+
+async def run_kills(options: argparse.Namespace, folder: str) -> bool:
+    fleet = Fleet(folder, 0)
+    results: dict[str, list[Any]] = {"times": [], "wrong": []}
+    await kill_again_and_again(fleet, "first", [1], results)
+    await asyncio.sleep(1)
+    before = Left()
+    counter = [options.count]
+    await asyncio.gather(
+        *[kill_again_and_again(fleet, f"killed{index}", counter, results) for index in range(3)]
+    )
+    after = await before.settled()
+    times = results["times"]
+    late = sum(1 for seconds in times if seconds > 0.1)
+    wrong = results["wrong"]
+    print(f"{options.count} kills, {len(times)} pending calls; {len(wrong)} ended otherwise {wrong[:3]}")
+    print(
+        f"ended after the kill: median {percentile(times, 0.5) * 1e3:.1f} ms, "
+        f"p99 {percentile(times, 0.99) * 1e3:.1f} ms, longest {max(times) * 1e3:.1f} ms; "
+        f"{late} after more than 100 ms"
+    )
+    print(f"before: {before}\nafter:  {after}")
+    return not wrong and after <= before
+
+
+# ---- a crash loop beside ----
+
+
+async def measure(extensions: list[Extension], seconds: float, failures: list[str]) -> list[float]:
+    times: list[float] = []
+
+    async def calls(extension: Extension) -> None:
+        end = time.monotonic() + seconds
+        while (start := time.perf_counter()) and time.monotonic() < end:
+            try:
+                assert await extension.later(5, 0) == 5
+            except Exception as error:
+                failures.append(repr(error))
+            times.append(time.perf_counter() - start)
+            await asyncio.sleep(0.0005)
+
+    await asyncio.gather(*[calls(extension) for extension in extensions])
+    return times
+
+
+async def crash(extension: Extension, over: asyncio.Event) -> int:
+    count = 0
+    while not over.is_set():
+        try:
+            await extension.exit()
+        except ExtensionDied:
+            count += 1
+            await asyncio.sleep(0.05)
+    return count
+
+
+async def run_crashes(options: argparse.Namespace, folder: str) -> bool:
+    fleet = Fleet(folder, 2)
+    for extension in fleet.extensions:
+        await extension
+    failures: list[str] = []
+    await measure(fleet.extensions, 0.5, failures)
+    alone = await measure(fleet.extensions, options.seconds / 2, failures)
+    crasher = fleet.load("crasher", restart={"limit": 1_000_000, "delay": 0})
+    over = asyncio.Event()
+    crashing = asyncio.ensure_future(crash(crasher, over))
+    beside = await measure(fleet.extensions, options.seconds / 2, failures)
+    over.set()
+    await crashing
+    await fleet.stop()
+    ratio = percentile(beside, 0.99) / percentile(alone, 0.99)
+    print(f"{len(alone) + len(beside)} calls beside {crasher.generation} generations of one that crashes")
+    print(f"{len(failures)} failed {failures[:3]}")
+    print(
+        f"p99 alone {percentile(alone, 0.99) * 1e6:.0f} us, "
+        f"beside the crash loop {percentile(beside, 0.99) * 1e6:.0f} us: ratio {ratio:.2f}"
+    )
+    return not failures and crasher.generation > 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("load").add_argument("--seconds", type=float, default=3600.0)
+    commands.add_parser("kills").add_argument("--count", type=int, default=10_000)
+    commands.add_parser("crashes").add_argument("--seconds", type=float, default=60.0)
+    options = parser.parse_args()
+    logging.getLogger("pyisolate").setLevel(logging.CRITICAL)  # what it says is expected here
+    run = {"load": run_load, "kills": run_kills, "crashes": run_crashes}[options.command]
+    with tempfile.TemporaryDirectory(prefix="pyisolate-soak-") as folder:
+        return 0 if asyncio.run(run(options, folder)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
