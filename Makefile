@@ -48,7 +48,7 @@ help:
 
 .venv/.installed: .venv/.tools $(SOURCES)
 	$(BIN)/pip install --quiet --no-build-isolation --force-reinstall --no-deps \
-	    -Cbuild-dir=build/wheel $(if $(STRICT),-Csetup-args=$(STRICT)) .
+	    --config-settings=build-dir=build/wheel $(if $(STRICT),--config-settings=setup-args=$(STRICT)) .
 	touch $@
 
 .venv/.bench: .venv/.tools

@@ -84,7 +84,9 @@ async def run_configuration(
             if obstacle:
                 runner.skip(row, case.category, obstacle)
             else:
-                result = await runner.run(row, case.category, partial(case.prepare, fleet), calls=case.calls)
+                result = await runner.run(
+                    row, case.category, partial(case.prepare, fleet), calls=case.calls, payload=case.payload
+                )
                 if result.status is Status.FAILED:
                     stopped = await _attempt_start(fleet)
             progress.advance(task)
@@ -114,6 +116,7 @@ async def run(options: argparse.Namespace) -> Report:
         floor_ns=yardsticks.floor(runs),
         clock_ns=yardsticks.clock(),
         pipe_ns=yardsticks.pipe(runs),
+        copy_ns={size: yardsticks.copy(size) for size in sorted({case.payload for case in CASES} - {0})},
     )
     if report.floor_ns is None:
         report.notes.append("The floor was not measured: it needs two processors.")

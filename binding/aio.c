@@ -27,6 +27,7 @@ static int intern_names(core_async_state *a) {
         {&a->must_cancel, "_must_cancel"},
         {&a->log_destroy_pending, "_log_destroy_pending"},
         {&a->loop, "loop"},
+        {&a->running_key, "__asyncio_running_event_loop__"},
         {&a->throw, "throw"},
         {&a->close, "close"},
         {&a->context, "context"},
@@ -100,6 +101,7 @@ void core_aio_clear(core_state *state) {
         &a->must_cancel,
         &a->log_destroy_pending,
         &a->loop,
+        &a->running_key,
         &a->throw,
         &a->close,
         &a->context,
@@ -168,6 +170,16 @@ PyObject *core_running_loop(core_state *state) {
     if (loop == Py_None)
         Py_CLEAR(loop);
     return loop;
+}
+
+PyObject *core_running_holder(core_state *state) {
+#if PY_VERSION_HEX < 0x030c0000
+    PyObject *thread = PyThreadState_GetDict();
+    return thread ? PyDict_GetItemWithError(thread, state->async->running_key) : NULL;
+#else
+    (void)state;
+    return NULL;
+#endif
 }
 
 static PyObject *call_two(PyObject *function, PyObject *first, PyObject *second) {

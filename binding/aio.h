@@ -21,8 +21,8 @@ struct core_async_state {
     int free_call_count;
     /* interned names */
     PyObject *call_soon, *call_soon_threadsafe, *call_later, *create_future, *set_result, *done, *cancel, *add_reader,
-        *remove_reader, *future_blocking, *must_cancel, *log_destroy_pending, *loop, *throw, *close, *context,
-        *is_running;
+        *remove_reader, *future_blocking, *must_cancel, *log_destroy_pending, *loop, *running_key, *throw, *close,
+        *context, *is_running;
 };
 
 int core_aio_init(PyObject *module, core_state *state);
@@ -34,6 +34,10 @@ int core_aio_load(core_state *state);
 /* core_running_loop: the loop that runs in this thread (new reference); NULL without an exception when there is
  * none, NULL with one on failure. */
 PyObject *core_running_loop(core_state *state);
+
+/* core_running_holder: what stands for the running loop in this thread, borrowed; the same object as long as the loop
+ * runs. NULL when it cannot be told. Until 3.11 asking asyncio for the running loop takes a system call. */
+PyObject *core_running_holder(core_state *state);
 
 /* core_task_swap: makes `task` (or None) the current task of the loop running in this thread and returns the one
  * it was (new reference, None if there was none), to be swapped back. `in_task`: false if there is surely

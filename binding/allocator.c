@@ -6,11 +6,16 @@
 #include <malloc.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define KEEP_BYTES (128 << 20) /* of free memory at the top of the heap */
 #define HUGE_BYTES (4u << 20)  /* blocks from here on are worth the system call */
+
+#define LARGEST_GAP  (64 << 10)
+#define SMALLEST_GAP 528 /* Python's own allocator has the smaller ones */
+#define HEAP_MAX     ((size_t)1 << 30)
 
 static bool tuned;
 
@@ -21,6 +26,18 @@ void core_tune_allocator(void) {
 void core_allocator_trim(void) {
     if (tuned)
         malloc_trim(0);
+}
+
+void core_allocator_fill(void) {
+    char *top = (char *)sbrk(0) - mallinfo2().keepcost;
+    for (size_t size = LARGEST_GAP; size >= SMALLEST_GAP; size -= size / 16 + 16)
+        for (;;) {
+            char *block = malloc(size);
+            if (!block || block >= top || block + size < top - HEAP_MAX) { /* the gaps of this size are full */
+                free(block);
+                break;
+            }
+        }
 }
 
 void core_prefer_huge_pages(void *data, size_t size) {

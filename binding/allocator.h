@@ -13,4 +13,9 @@ void core_allocator_trim(void);
  * one fault for 2 MiB instead of one for 4 KiB. A hint; small blocks are left alone. */
 void core_prefer_huge_pages(void *data, size_t size);
 
+/* core_allocator_fill: takes the gaps between the blocks of the heap, for good. A process that will be forked does so:
+ * what its children allocate then lies together, on pages that are theirs anyway, instead of here and there on pages
+ * that would be copied for it. */
+void core_allocator_fill(void);
+
 #endif

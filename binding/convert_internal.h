@@ -79,6 +79,8 @@ int core_encode_registered(core_encoder *e, PyObject *name, PyObject *value, con
 int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path);
 /* shared_arrays.c: 1 when it was written, 0 when it is not in shared memory, -1. `flags` as for arrays. */
 int core_encode_shared_array(core_encoder *e, PyObject *array, PyObject *spec, int flags);
+/* frameworks.c: 1 when it was an array of a framework, 0 when not, -1. */
+int core_encode_framework(core_encoder *e, PyObject *value, const core_path *path);
 int core_encode_tensor(core_encoder *e, PyObject *tensor, const core_path *path); /* tensors_out.c */
 int core_encode_exception_value(core_encoder *e, PyObject *exception, int chain); /* exceptions.c */
 
@@ -124,6 +126,7 @@ piso_segment *core_take_segment(core_decoder *d, const piso_item *data, bool *re
 /* core_seen_of: what is kept over one of the peer's segments, a dictionary, borrowed: tensors by their descriptions,
  * and under None a mapping for arrays. `key` is the segment's address. NULL with an exception. */
 PyObject *core_seen_of(core_codec *c, PyObject *key);
+PyObject *core_decode_framework(core_decoder *d, const piso_item *ext);       /* frameworks.c */
 PyObject *core_decode_tensor(core_decoder *d, const piso_item *ext);          /* tensors_in.c */
 PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext);          /* arrays.c */
 PyObject *core_decode_exception_value(core_decoder *d, const piso_item *ext); /* exceptions.c */

@@ -244,6 +244,8 @@ static PyObject *decode_leaf(core_decoder *d, const piso_item *ext) {
         return core_decode_scalar(d, ext);
     case PISO_EXT_SHARED_ARRAY:
         return core_decode_shared_array(d, ext);
+    case PISO_EXT_FOREIGN_ARRAY:
+        return core_decode_framework(d, ext);
     case PISO_EXT_TENSOR:
         return core_decode_tensor(d, ext);
     default:

@@ -9,6 +9,8 @@
  * in one turn of the loop are run by one callback of the loop. */
 #include "session.h"
 
+#include <frameobject.h> /* until 3.10 Python.h does not declare PyFrame_GetBack */
+
 #include "aio.h"
 
 /* ---- being one ---- */
@@ -131,16 +133,33 @@ static PyObject *call_soon(core_state *state, PyObject *call, PyObject *callback
     return handle ? Py_NewRef(Py_None) : NULL;
 }
 
-/* keep: the call waits for its reply, and then for the loop to call this. */
-static PyObject *keep(core_call *call, PyObject *callback, PyObject *context) {
-    core_links_wake(call->session);
-    core_link *link = call->link ? call->link : core_link_here(call->session);
-    if (!link || (!call->callbacks && !(call->callbacks = PyList_New(0))))
-        return NULL;
+/* has_ended: there will be no event that completes it. */
+static bool has_ended(const core_call *call) {
+    return call->pending.outcome != CORE_PENDING || call->closed;
+}
+
+/* keep: the call waits for its reply on this link, and then for the loop to call this. */
+static PyObject *keep(core_call *call, core_link *link, PyObject *callback, PyObject *context) {
+    if (!call->callbacks) {
+        if (!(call->callbacks = PyList_New(0)))
+            return NULL;
+        link->gathered += call->link != NULL; /* else core_call_park counts it */
+    }
     if (PyList_Append(call->callbacks, callback) < 0 || PyList_Append(call->callbacks, context) < 0)
         return NULL;
     core_call_park(call, link);
     Py_RETURN_NONE;
+}
+
+/* link_of: where the call waits or would wait; borrowed. NULL when it has ended, or with an exception. */
+static core_link *link_of(core_call *call) {
+    if (has_ended(call))
+        return NULL;
+    core_session *s = (core_session *)Py_NewRef((PyObject *)call->session);
+    core_links_wake(s);
+    core_link *link = call->link ? call->link : core_link_here(s);
+    Py_DECREF(s);
+    return link && !has_ended(call) ? link : NULL; /* another thread may have got the reply meanwhile */
 }
 
 PyObject *core_future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
@@ -155,9 +174,12 @@ PyObject *core_future_add_done_callback(PyObject *self, PyObject *const *args, P
     if (!context)
         return NULL;
     call->awaited = true;
-    bool ended = call->pending.outcome != CORE_PENDING || call->closed;
-    PyObject *result =
-        ended ? call_soon(core_type_state(Py_TYPE(self)), self, args[0], context) : keep(call, args[0], context);
+    core_link *link = link_of(call);
+    PyObject *result = NULL;
+    if (link)
+        result = keep(call, link, args[0], context);
+    else if (!PyErr_Occurred())
+        result = call_soon(core_type_state(Py_TYPE(self)), self, args[0], context);
     Py_DECREF(context);
     return result;
 }
@@ -208,18 +230,13 @@ static int run_one(PyObject *loop, PyObject *call, PyObject *callback, PyObject 
     return 0;
 }
 
-int core_future_run_callbacks(PyObject *loop, PyObject *due) {
-    while (PyList_GET_SIZE(due)) {
-        Py_ssize_t last = PyList_GET_SIZE(due) - 2; /* the list is in reverse order */
-        PyObject *callbacks = Py_NewRef(PyList_GET_ITEM(due, last));
-        PyObject *call = Py_NewRef(PyList_GET_ITEM(due, last + 1));
-        int r = PyList_SetSlice(due, last, last + 2, NULL);
-        for (Py_ssize_t i = 0; r == 0 && i < PyList_GET_SIZE(callbacks); i += 2)
-            r = run_one(loop, call, PyList_GET_ITEM(callbacks, i), PyList_GET_ITEM(callbacks, i + 1));
-        Py_DECREF(call);
-        Py_DECREF(callbacks);
-        if (r < 0)
-            return -1;
+int core_future_run_callbacks(PyObject *loop, PyObject *due, Py_ssize_t *done) {
+    while (*done + 1 < PyList_GET_SIZE(due)) {
+        PyObject *callbacks = PyList_GET_ITEM(due, *done), *call = PyList_GET_ITEM(due, *done + 1);
+        *done += 2;
+        for (Py_ssize_t i = 0; i + 1 < PyList_GET_SIZE(callbacks); i += 2)
+            if (run_one(loop, call, PyList_GET_ITEM(callbacks, i), PyList_GET_ITEM(callbacks, i + 1)) < 0)
+                return -1;
     }
     return 0;
 }

@@ -229,51 +229,65 @@ void core_link_wake_future(core_link *link, PyObject *future) {
 
 /* ---- callbacks of completed calls ---- */
 
+/* schedule_callbacks: has the loop that link->due begins with call link_call_back, whatever became of the link. */
 static void schedule_callbacks(core_link *link) {
-    bool here = link->thread == PyThread_get_thread_ident();
-    PyObject *callback = link->alive ? PyObject_GetAttrString((PyObject *)link, "call_back") : NULL;
-    if (callback)
-        schedule(link, here ? async_of(link)->call_soon : async_of(link)->call_soon_threadsafe, callback);
-    else
-        PyErr_Clear(); /* the loop is closed, or memory: nobody is called */
+    core_async_state *a = async_of(link);
+    PyObject *callback = PyObject_GetAttrString((PyObject *)link, "call_back"), *handle = NULL;
+    if (callback) {
+        PyObject *args[] = {NULL, PyList_GET_ITEM(link->due, 0), callback};
+        PyObject *method = link->thread == PyThread_get_thread_ident() ? a->call_soon : a->call_soon_threadsafe;
+        handle = PyObject_VectorcallMethod(method, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
+    if (!handle) {
+        PyErr_Clear(); /* the loop is closed: nobody waits there any more */
+        Py_CLEAR(link->due);
+    }
     Py_XDECREF(callback);
+    Py_XDECREF(handle);
 }
 
 void core_link_call_back(core_link *link, core_call *call, PyObject *callbacks) {
     bool first = !link->due;
-    if (first)
-        link->due = PyList_New(0);
-    if (!link->due || PyList_Append(link->due, (PyObject *)call) < 0)
+    if (first && link->loop && (link->due = PyList_New(0)) && PyList_Append(link->due, link->loop) < 0)
+        Py_CLEAR(link->due);
+    if (!link->due || PyList_Append(link->due, callbacks) < 0 || PyList_Append(link->due, (PyObject *)call) < 0)
         PyErr_Clear(); /* out of memory: whoever waits is not told */
-    else if (PyList_Append(link->due, callbacks) < 0)
-        PyErr_Clear();
     Py_DECREF(callbacks);
     if (first && link->due)
         schedule_callbacks(link);
 }
 
+/* put_back: an exception ends the loop; when it runs again it goes on with the rest. */
+static void put_back(core_link *link, PyObject *loop, PyObject *due) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *newer = link->due;
+    Py_ssize_t end = PyList_GET_SIZE(due);
+    if (newer && PyList_SetSlice(due, end, end, newer) == 0)
+        PyList_SetSlice(due, end, end + 1, NULL); /* the loop */
+    if (PyList_Insert(due, 0, loop) == 0) {
+        link->due = Py_NewRef(due);
+        Py_XDECREF(newer);
+        schedule_callbacks(link);
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
 /* link_call_back(): the loop's turn to run what is due. */
 static PyObject *link_call_back(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_link *link = (core_link *)self;
-    PyObject *due = link->due, *loop = Py_XNewRef(link->loop);
-    link->due = NULL;
-    int r = due && loop ? PyList_Reverse(due) : 0;
-    if (r == 0 && due && loop)
-        r = core_future_run_callbacks(loop, due);
-    Py_XDECREF(loop);
-    if (r == 0) {
-        Py_XDECREF(due);
+    PyObject *due = link->due;
+    if (!due)
         Py_RETURN_NONE;
-    }
-    /* an exception ends the loop; when it runs again it goes on with the rest */
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    if (PyList_Reverse(due) < 0 || (link->due && PyList_SetSlice(due, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, link->due) < 0))
-        PyErr_Clear(); /* out of memory: who waits for the others is not told */
-    Py_XSETREF(link->due, due);
-    schedule_callbacks(link);
-    PyErr_Restore(type, value, traceback);
-    return NULL;
+    link->due = NULL;
+    PyObject *loop = Py_NewRef(PyList_GET_ITEM(due, 0));
+    Py_ssize_t done = 1;
+    int r = core_future_run_callbacks(loop, due, &done);
+    if (r < 0 && PyList_SetSlice(due, 0, done, NULL) == 0)
+        put_back(link, loop, due);
+    Py_DECREF(loop);
+    Py_DECREF(due);
+    return r < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* ---- registering with a loop ---- */
@@ -386,7 +400,7 @@ static void link_closed(core_link *link) {
     unlist(link);
     Py_CLEAR(link->rearm);
     Py_CLEAR(link->loop);
-    Py_CLEAR(link->due);
+    Py_CLEAR(link->holder);
     Py_DECREF(link);
 }
 
@@ -438,6 +452,10 @@ core_link *core_link_for_loop(core_session *s, PyObject *loop) {
 }
 
 core_link *core_link_here(core_session *s) {
+    PyObject *holder = core_running_holder(s->state);
+    for (core_link *link = s->links; holder && link; link = link->next)
+        if (link->holder == holder)
+            return link;
     PyObject *loop = core_running_loop(s->state);
     if (!loop) {
         if (!PyErr_Occurred())
@@ -448,6 +466,8 @@ core_link *core_link_here(core_session *s) {
         return NULL;
     }
     core_link *link = core_link_for_loop(s, loop);
+    if (link && link->alive)
+        Py_XSETREF(link->holder, Py_XNewRef(core_running_holder(s->state)));
     Py_DECREF(loop);
     return link;
 }
@@ -465,6 +485,7 @@ static int link_traverse(PyObject *self, visitproc visit, void *arg) {
     core_link *link = (core_link *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(link->loop);
+    Py_VISIT(link->holder);
     Py_VISIT(link->rearm);
     Py_VISIT(link->due);
     return 0;
@@ -473,6 +494,7 @@ static int link_traverse(PyObject *self, visitproc visit, void *arg) {
 static int link_clear(PyObject *self) {
     core_link *link = (core_link *)self;
     Py_CLEAR(link->loop);
+    Py_CLEAR(link->holder);
     Py_CLEAR(link->rearm);
     Py_CLEAR(link->due);
     return 0;

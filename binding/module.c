@@ -8,6 +8,7 @@
 #include "lease.h"
 #include "registry.h"
 #include "torch.h"
+#include "zygote.h"
 
 core_state *core_type_state(PyTypeObject *type) {
 #if PY_VERSION_HEX >= 0x030b0000
@@ -42,7 +43,19 @@ static PyObject *shared_buffer(PyObject *module, PyObject *size) {
     return shared;
 }
 
+static PyObject *set_framework_hooks(PyObject *module, PyObject *args) {
+    core_state *state = core_module_state(module);
+    PyObject *export, *restore;
+    if (!PyArg_ParseTuple(args, "OO:set_framework_hooks", &export, &restore))
+        return NULL;
+    Py_XSETREF(state->framework_export, Py_NewRef(export));
+    Py_XSETREF(state->framework_restore, Py_NewRef(restore));
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef module_methods[] = {
+    {"set_framework_hooks", set_framework_hooks, METH_VARARGS,
+     "set_framework_hooks(export, restore)\n\nFunctions that make NumPy arrays of others, and the other way round."},
     {"shared_buffer", shared_buffer, METH_O,
      "shared_buffer(size)\n\nAn object with the buffer protocol over zeros that can be shared with other processes."},
     {"shared_storage", shared_storage, METH_O,
@@ -59,7 +72,8 @@ static int module_exec(PyObject *module) {
         core_convert_init(module, state) < 0 || core_debug_init(module, state) < 0 ||
         core_floor_init(module, state) < 0 || core_aio_init(module, state) < 0 ||
         core_session_init(module, state) < 0 || core_method_init(module, state) < 0 ||
-        core_call_init(module, state) < 0 || core_link_init(module, state) < 0 || core_handler_init(module, state) < 0)
+        core_call_init(module, state) < 0 || core_link_init(module, state) < 0 ||
+        core_handler_init(module, state) < 0 || core_zygote_init(module, state) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "__version__", piso_version());
 }
@@ -67,11 +81,14 @@ static int module_exec(PyObject *module) {
 static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     core_state *state = core_module_state(module);
     Py_VISIT(state->registry_type);
+    Py_VISIT(state->framework_export);
+    Py_VISIT(state->framework_restore);
     Py_VISIT(state->lease_type);
     Py_VISIT(state->shared_type);
     Py_VISIT(state->session_type);
     Py_VISIT(state->call_type);
     Py_VISIT(state->method_type);
+    Py_VISIT(state->zygote_type);
     int r = core_errors_visit(state, visit, arg);
     if (r == 0)
         r = core_convert_visit(state, visit, arg);
@@ -88,11 +105,14 @@ static int module_clear(PyObject *module) {
     core_torch_clear(state->torch);
     core_errors_clear(state);
     Py_CLEAR(state->registry_type);
+    Py_CLEAR(state->framework_export);
+    Py_CLEAR(state->framework_restore);
     Py_CLEAR(state->lease_type);
     Py_CLEAR(state->shared_type);
     Py_CLEAR(state->session_type);
     Py_CLEAR(state->call_type);
     Py_CLEAR(state->method_type);
+    Py_CLEAR(state->zygote_type);
     return 0;
 }
 

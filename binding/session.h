@@ -53,6 +53,7 @@ struct core_link {
     piso_session *handle;                /* own reference: the descriptor must outlive the loop's reader */
     core_link *next;                     /* session->links, which owns a reference */
     PyObject *loop;                      /* strong until the loop closes */
+    PyObject *holder;                    /* core_running_holder() when it was last seen running, or NULL */
     unsigned long thread;                /* that runs the loop */
     bool alive;                          /* the reader is registered */
     bool asleep;                         /* piso_session_sleep_begin has been called for this loop */
@@ -64,8 +65,8 @@ struct core_link {
     unsigned blocked;   /* synchronous waits that this loop's thread is in */
     int64_t timer_ns;   /* when the expiry timer fires, PISO_NO_DEADLINE: not set */
     core_call *parked;
-    unsigned gathered; /* parked calls with callbacks */
-    PyObject *due; /* list: call, its callbacks, call, its callbacks, ...: completed, the loop has yet to run them */
+    unsigned gathered;    /* parked calls with callbacks */
+    PyObject *due;        /* list: loop, callbacks, their call, callbacks, their call, ...: to be run by the loop */
     core_handler *spares; /* idle handler tasks, linked by next_spare */
     unsigned spare_count;
     unsigned suspended; /* handlers that wait for something */
@@ -119,6 +120,19 @@ PyObject *core_session_error(core_session *s, int error, const core_pending *pen
 PyObject *core_session_object(core_session *s, uint32_t id);
 int core_session_init(PyObject *module, core_state *state);
 
+/* ---- what Session and Zygote share (session_type.c) ---- */
+
+/* core_string_array: C strings of a list of bytes; the strings live as long as the list. Freed with PyMem_Free. */
+const char **core_string_array(PyObject *list);
+/* core_encode_list: a new list of bytes objects in the file system's encoding. */
+PyObject *core_encode_list(PyObject *strings);
+/* core_environment_list: such a list of "NAME=value" for each item of a mapping. */
+PyObject *core_environment_list(PyObject *mapping);
+/* core_timeout_from: seconds or None to nanoseconds (-1: none). 0, or -1 with an exception. */
+int core_timeout_from(PyObject *seconds, int64_t *ret_ns);
+/* core_next_slice: how long to wait before looking for signals; false when the time is over. */
+bool core_next_slice(int64_t end_ns, int64_t *ret_ns);
+
 /* ---- calls (call.c, method.c, sync.c) ---- */
 
 int core_call_init(PyObject *module, core_state *state);
@@ -157,9 +171,9 @@ PyObject *core_future_cancelled(PyObject *self, PyObject *ignored);
 PyObject *core_future_make_cancelled_error(PyObject *self, PyObject *ignored);
 PyObject *core_future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *core_future_remove_done_callback(PyObject *self, PyObject *callback);
-/* core_future_run_callbacks: empties a list like link->due, but in reverse order. 0; -1 with an exception that has to
- * end the loop: the list holds what is left. */
-int core_future_run_callbacks(PyObject *loop, PyObject *due);
+/* core_future_run_callbacks: those in a list like link->due, from index *done on, which moves on with them. 0; -1 with
+ * an exception that has to end the loop. */
+int core_future_run_callbacks(PyObject *loop, PyObject *due, Py_ssize_t *done);
 
 /* ---- links (link.c) ---- */
 

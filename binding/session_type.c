@@ -3,6 +3,7 @@
 #include "aio.h"
 #include "allocator.h"
 #include "session.h"
+#include "zygote.h"
 
 #include <errno.h>
 #include <structmember.h>
@@ -137,8 +138,7 @@ PyObject *core_session_error(core_session *s, int error, const core_pending *pen
 
 /* ---- the two ends ---- */
 
-/* string_array: C strings of a list of str; the strings live as long as the list. Frees with PyMem_Free. */
-static const char **string_array(PyObject *list) {
+const char **core_string_array(PyObject *list) {
     Py_ssize_t n = PyList_GET_SIZE(list);
     const char **strings = PyMem_New(const char *, (size_t)n + 1);
     if (!strings)
@@ -154,8 +154,7 @@ static const char **string_array(PyObject *list) {
     return strings;
 }
 
-/* encode_list: a new list of bytes objects in the file system's encoding. */
-static PyObject *encode_list(PyObject *strings) {
+PyObject *core_encode_list(PyObject *strings) {
     PyObject *items = PySequence_List(strings);
     for (Py_ssize_t i = 0; items && i < PyList_GET_SIZE(items); i++) {
         PyObject *encoded;
@@ -167,8 +166,7 @@ static PyObject *encode_list(PyObject *strings) {
     return items;
 }
 
-/* environment_list: "NAME=value" for each item of a mapping. */
-static PyObject *environment_list(PyObject *mapping) {
+PyObject *core_environment_list(PyObject *mapping) {
     PyObject *items = PyMapping_Items(mapping), *list = items ? PyList_New(0) : NULL;
     for (Py_ssize_t i = 0; list && i < PyList_GET_SIZE(items); i++) {
         PyObject *name, *value, *text = NULL;
@@ -179,16 +177,16 @@ static PyObject *environment_list(PyObject *mapping) {
         Py_XDECREF(text);
     }
     Py_XDECREF(items);
-    PyObject *encoded = list ? encode_list(list) : NULL;
+    PyObject *encoded = list ? core_encode_list(list) : NULL;
     Py_XDECREF(list);
     return encoded;
 }
 
 static int spawn(core_session *s, PyObject *argv, PyObject *env, const char *cwd, unsigned long long arena_size,
-                 int echo_stderr) {
-    PyObject *arguments = encode_list(argv), *environment = arguments ? environment_list(env) : NULL;
-    const char **c_argv = environment ? string_array(arguments) : NULL;
-    const char **c_envp = c_argv ? string_array(environment) : NULL;
+                 int echo_stderr, piso_zygote *zygote) {
+    PyObject *arguments = core_encode_list(argv), *environment = arguments ? core_environment_list(env) : NULL;
+    const char **c_argv = environment ? core_string_array(arguments) : NULL;
+    const char **c_envp = c_argv ? core_string_array(environment) : NULL;
     int r = -1;
     if (c_envp && !c_argv[0]) {
         PyErr_SetString(PyExc_ValueError, "argv must name a program");
@@ -200,6 +198,7 @@ static int spawn(core_session *s, PyObject *argv, PyObject *env, const char *cwd
             .name = PyUnicode_AsUTF8(s->name),
             .arena_size = (size_t)arena_size,
             .echo_stderr = echo_stderr != 0,
+            .zygote = zygote,
         };
         piso_session *session = NULL;
         if (options.name) {
@@ -216,21 +215,27 @@ static int spawn(core_session *s, PyObject *argv, PyObject *env, const char *cwd
 }
 
 static PyObject *session_spawn(PyObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"argv", "env", "name", "registry", "cwd", "arena_size", "echo_stderr", NULL};
+    static char *names[] = {"argv", "env", "name", "registry", "cwd", "arena_size", "echo_stderr", "zygote", NULL};
     core_state *state = core_type_state((PyTypeObject *)type);
     PyObject *argv, *env, *name = NULL, *registry = NULL;
     const char *cwd = NULL;
     unsigned long long arena_size = 0;
     int echo_stderr = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$UO!zKp:spawn", names, &argv, &env, &name, state->registry_type,
-                                     &registry, &cwd, &arena_size, &echo_stderr))
+    PyObject *zygote = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$UO!zKpO:spawn", names, &argv, &env, &name, state->registry_type,
+                                     &registry, &cwd, &arena_size, &echo_stderr, &zygote))
         return NULL;
+    if (zygote != Py_None && !Py_IS_TYPE(zygote, state->zygote_type)) {
+        PyErr_SetString(PyExc_TypeError, "zygote must be a Zygote or None");
+        return NULL;
+    }
     if (!name || !registry) {
         PyErr_SetString(PyExc_TypeError, "spawn() needs the arguments name and registry");
         return NULL;
     }
     PyObject *s = session_new(state, name, registry);
-    if (s && spawn((core_session *)s, argv, env, cwd, arena_size, echo_stderr) < 0)
+    if (s && spawn((core_session *)s, argv, env, cwd, arena_size, echo_stderr,
+                   zygote == Py_None ? NULL : core_zygote_handle(zygote)) < 0)
         Py_CLEAR(s);
     return s;
 }
@@ -282,8 +287,7 @@ static PyObject *session_pair(PyObject *type, PyObject *args) {
     return pair;
 }
 
-/* timeout_from: seconds or None to nanoseconds (-1: none). */
-static int timeout_from(PyObject *seconds, int64_t *ret_ns) {
+int core_timeout_from(PyObject *seconds, int64_t *ret_ns) {
     *ret_ns = -1;
     if (!seconds || seconds == Py_None)
         return 0;
@@ -294,8 +298,7 @@ static int timeout_from(PyObject *seconds, int64_t *ret_ns) {
     return 0;
 }
 
-/* next_slice: how long to wait before looking for signals; false when the time is over. */
-static bool next_slice(int64_t end_ns, int64_t *ret_ns) {
+bool core_next_slice(int64_t end_ns, int64_t *ret_ns) {
     *ret_ns = SLICE_NS;
     if (end_ns < 0)
         return true;
@@ -310,11 +313,12 @@ static PyObject *session_handshake(PyObject *self, PyObject *args, PyObject *kwa
     core_session *s = (core_session *)self;
     PyObject *timeout = NULL;
     int64_t ns, slice;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:handshake", names, &timeout) || timeout_from(timeout, &ns) < 0)
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:handshake", names, &timeout) ||
+        core_timeout_from(timeout, &ns) < 0)
         return NULL;
     int64_t end = ns < 0 ? -1 : piso_now_ns() + ns;
     for (;;) {
-        bool more = next_slice(end, &slice);
+        bool more = core_next_slice(end, &slice);
         int r;
         Py_BEGIN_ALLOW_THREADS r = piso_session_handshake(s->session, slice);
         Py_END_ALLOW_THREADS if (r == 0) Py_RETURN_NONE;
@@ -391,6 +395,12 @@ static PyObject *session_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     piso_session_close(s->session);
     while (core_pump(s, &context, 256) > 0)
         ;
+    /* The context knows the session. Without it, neither waits for the garbage collector, and the descriptors with
+     * them. */
+    PyObject *empty = PyContext_New();
+    if (!empty)
+        return NULL;
+    Py_XSETREF(s->context, empty);
     Py_RETURN_NONE;
 }
 
@@ -416,14 +426,14 @@ static PyObject *session_wait(PyObject *self, PyObject *args, PyObject *kwargs) 
     core_session *s = (core_session *)self;
     PyObject *timeout = NULL;
     int64_t ns, slice;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:wait", names, &timeout) || timeout_from(timeout, &ns) < 0)
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:wait", names, &timeout) || core_timeout_from(timeout, &ns) < 0)
         return NULL;
     piso_process *process = piso_session_process(s->session);
     if (!process)
         Py_RETURN_NONE;
     int64_t end = ns < 0 ? -1 : piso_now_ns() + ns;
     for (;;) {
-        bool more = next_slice(end, &slice);
+        bool more = core_next_slice(end, &slice);
         piso_exit status;
         int r;
         Py_BEGIN_ALLOW_THREADS r = piso_process_wait(process, slice, &status);

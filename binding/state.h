@@ -29,10 +29,12 @@ typedef struct core_state {
     PyTypeObject *lease_type;    /* Lease (lease.c) */
     PyTypeObject *shared_type;   /* Shared (shared.c) */
     PyTypeObject *session_type, *call_type, *method_type;
+    PyTypeObject *zygote_type; /* Zygote (zygote.c) */
     core_convert_state *convert;
     core_async_state *async;
-    core_torch_state *torch;       /* NULL: nobody has imported it */
-    struct core_session *sessions; /* all that there are */
+    PyObject *framework_export, *framework_restore; /* functions for arrays of other packages, or NULL */
+    core_torch_state *torch;                        /* NULL: nobody has imported it */
+    struct core_session *sessions;                  /* all that there are */
 } core_state;
 
 extern struct PyModuleDef core_module;

@@ -6,6 +6,7 @@ print(await greeter.greet("world"))
 await greeter.stop()
 """
 
+from . import frameworks as _frameworks
 from ._core import Call, __version__
 from .config import CUDAWheelConfig, ExtensionConfig, ExtensionManagerConfig, SandboxConfig, SandboxMode
 from .errors import (
@@ -26,6 +27,8 @@ from .registry import register_type
 from .shared import ExtensionBase, ExtensionLocal
 from .singletons import ProxiedSingleton, SingletonMetaclass, local_execution, singleton_scope
 from .tensors import empty, empty_array, empty_like
+
+_frameworks.install()
 
 __all__ = [
     "CUDAWheelConfig",

@@ -91,8 +91,12 @@ class Session:
         cwd: str | None = None,
         arena_size: int = 0,
         echo_stderr: bool = True,
+        zygote: Zygote | None = None,
     ) -> Session:
-        """Start a process with a channel to it, whose descriptor PISO_FD names. OSError if it cannot run."""
+        """Start a process with a channel to it, whose descriptor PISO_FD names. OSError if it cannot run.
+
+        A zygote forks it instead: ExtensionDied if the zygote has ended, OSError (EBUSY) if it has threads.
+        """
     @staticmethod
     def attach(fd: int, registry: Registry) -> Session:
         """The child's end, from the descriptor in PISO_FD."""
@@ -128,6 +132,9 @@ class Session:
 def shared_storage(size: int, /) -> Any:
     """A torch.UntypedStorage of `size` bytes of zeros that other processes can share. MemoryError."""
 
+def set_framework_hooks(export: Any, restore: Any, /) -> None:
+    """Functions for arrays of other packages: value -> (framework, dtype, NumPy array) or None, and back."""
+
 def shared_buffer(size: int, /) -> Any:
     """An object with the buffer protocol over `size` bytes of zeros that can be shared. MemoryError."""
 
@@ -139,3 +146,39 @@ def _poll_echo(fd: int, /) -> None:
 
 def _poll_rounds(fd: int, count: int, batch: int, /) -> list[float]:
     """Nanoseconds of one round trip, averaged over each of `count` batches of `batch` round trips."""
+
+class Zygote:
+    """A warm process that forks extensions."""
+
+    pid: int
+
+    @staticmethod
+    def spawn(argv: Sequence[str], env: Mapping[str, str], name: str) -> Zygote:
+        """Start its program, which is told by PISO_FD. OSError if it cannot run."""
+    def ready(self, timeout: float | None = None) -> bytes:
+        """Wait (without the GIL) until it can fork; what it reported. CallTimeout, ExtensionDied."""
+    def running(self) -> bool:
+        """Whether its process has not ended."""
+    def close(self) -> None:
+        """End it. Its children live on."""
+
+def zygote_guard(fd: int, /) -> None:
+    """From now on this process, a zygote, is killed when its host dies. ExtensionDied if it has already."""
+
+def serve_forks(fd: int, report: bytes, /) -> tuple[list[str], list[str]] | None:
+    """Tell the host what it reports and fork as the host asks: (argv, environment) in each child.
+
+    Returns None in the zygote when the host has gone. OSError (EBUSY) when there is more than one thread.
+    """
+
+def site_loaded() -> None:
+    """Let sys.flags say that site has been loaded, in a process that was started without."""
+
+def fill_heap() -> None:
+    """Take the gaps between the blocks of the heap, for good, so that forked children allocate elsewhere."""
+
+def share_memory() -> bool:
+    """Let forked children give back what they touched but did not change. False where that cannot be."""
+
+def settle_memory() -> int:
+    """Give back what was not changed since the fork; once, when the process is idle. Returns pages."""

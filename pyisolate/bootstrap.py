@@ -38,10 +38,20 @@ def extend_path(entries: "list[str]") -> None:
 
 def run(arguments: "dict[str, Any]") -> None:
     # By file: the extension's environment need not have the package, and might have another version.
-    load("pyisolate._core", arguments["core"])
+    core = load("pyisolate._core", arguments["core"])
+    preload = arguments.get("preload")
+    if preload is not None:
+        core.zygote_guard(int(os.environ["PISO_FD"]))
     load("pyisolate", arguments["package"], arguments["package_path"])
     from pyisolate import child
 
+    if preload is not None:
+        from pyisolate import forked
+
+        own = forked.serve(preload, arguments["path"])
+        if own is None:
+            return
+        arguments = own
     extend_path(arguments["path"])
     child.main()
 

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import importlib.util
 import os
+import sys
+import threading
+import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
-from ._core import Session
+from ._core import Session, settle_memory
 from .connection import CONTROL, Connection, Control
 from .loading import Loader, settle
 from .references import Reference, resolve
 from .registry import REGISTRY, adopt
 from .shared import ExtensionLocal
 
-__all__ = ["LoadRequest", "main"]
+__all__ = ["LoadRequest", "main", "rehearse"]
+
+
+SETTLE_AFTER = 0.2
+"""Seconds after the extension was loaded; its first calls are then over, mostly."""
 
 
 class LoadRequest(TypedDict):
@@ -54,6 +63,7 @@ class ChildControl(Control):
             self._connection,
         )
         self._extension = await loader.load()
+        asyncio.get_running_loop().call_later(SETTLE_AFTER, settle_memory)
 
     def adopt(self, types: list[Reference]) -> None:
         """Register classes of the host."""
@@ -78,6 +88,18 @@ def check_torch(host_file: str) -> None:
         )
 
 
+async def rehearse() -> None:
+    """Use what `main` uses, in a process that will be forked, with two ends of a session in it."""
+    host, session = Session.pair(REGISTRY)
+    session.register(CONTROL, ChildControl(Connection(session)))
+    served = session.serve()
+    with suppress(LookupError):
+        await host.method(CONTROL, "resolve")("nothing")
+    await host.method(CONTROL, "shut_down")()
+    host.close()
+    await served
+
+
 async def _serve() -> None:
     session = Session.attach(int(os.environ.pop("PISO_FD")), REGISTRY)
     session.register(CONTROL, ChildControl(Connection(session)))
@@ -85,5 +107,37 @@ async def _serve() -> None:
 
 
 def main() -> None:
-    """Answer the host's calls until it ends the session."""
-    asyncio.run(_serve())
+    """Answer the host's calls until it ends the session. Does not return: it ends the process."""
+    status = 1
+    try:
+        asyncio.run(_serve())
+        status = 0
+    except SystemExit as end:
+        status = _status(end.code)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        _leave(status)
+
+
+def _status(code: object) -> int:
+    """What a program that raises SystemExit(code) returns."""
+    if code is None or isinstance(code, int):
+        return int(code or 0) & 0xFF
+    print(code, file=sys.stderr)
+    return 1
+
+
+def _leave(status: int) -> None:
+    """End the process as the interpreter does, except that its objects are not taken apart one by one.
+
+    That would take longer than most extensions take to start, and in a forked process copy what it shares.
+    """
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    finally:
+        os._exit(status)

@@ -6,12 +6,19 @@ How they are checked is in validation.py.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     from .singletons import ProxiedSingleton
 
-__all__ = ["CUDAWheelConfig", "ExtensionConfig", "ExtensionManagerConfig", "SandboxConfig", "SandboxMode"]
+__all__ = [
+    "CUDAWheelConfig",
+    "ExtensionConfig",
+    "ExtensionManagerConfig",
+    "SandboxConfig",
+    "SandboxMode",
+    "StartMethod",
+]
 
 
 class SandboxMode(Enum):
@@ -23,11 +30,27 @@ class SandboxMode(Enum):
     """Not confined, and the user knows it: no warning."""
 
 
-class ExtensionManagerConfig(TypedDict):
-    """Configuration of an `ExtensionManager`."""
+StartMethod = Literal["auto", "fork", "exec"]
+"""How an extension's process comes to be.
 
+``"fork"``: from a warm process that has loaded the interpreter and what extensions share, in milliseconds
+and with little memory of its own. ``"exec"``: as a program of its own, for hosts that embed an interpreter,
+or if the extension is not to share the layout of its memory with others. ``"auto"``: fork, or exec what
+cannot be forked: another interpreter, variables in `env` that must be set before one starts. With ``"fork"``
+an extension that cannot be forked fails to start and says why.
+"""
+
+
+class _RequiredManagerKeys(TypedDict):
     venv_root_path: str
     """The folder for the environments of extensions; it is created when the first one is needed."""
+
+
+class ExtensionManagerConfig(_RequiredManagerKeys, total=False):
+    """Configuration of an `ExtensionManager`. Only `venv_root_path` is needed."""
+
+    start_method: StartMethod
+    """For extensions that do not say it themselves. Default ``"auto"``."""
 
 
 class SandboxConfig(TypedDict, total=False):
@@ -75,6 +98,8 @@ class ExtensionConfig(_RequiredKeys, total=False):
     start_timeout: float | None
     """Seconds from the start of the process to the end of `on_module_loaded`; building the environment does
     not count. Default None: 60 until the process answers, then no limit."""
+    start_method: StartMethod
+    """Default: the manager's."""
     sandbox: SandboxConfig
     sandbox_mode: SandboxMode
     share_torch: bool

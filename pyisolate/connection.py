@@ -57,6 +57,11 @@ class Connection:
         """Have the host's handler of the event run, and wait until it has."""
         self.session.method(CONTROL, "emit", sync=True)(name, payload)
 
+    def close(self) -> None:
+        """Offer nothing any more. Without it the session would refer to itself through what it offers."""
+        for number in (CONTROL, *self._offered.values()):
+            self.session.unregister(number)
+
     def numbers(self) -> dict[str, int]:
         """Names and numbers of what is offered here."""
         return dict(self._offered)

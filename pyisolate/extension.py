@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from .config import ExtensionConfig
 from .proxies import Binder, Proxy
 from .validation import Settings
 
-__all__ = ["Completion", "EventHandlers", "Extension", "Runtime"]
+__all__ = ["Completion", "EventHandlers", "Extension", "Preload", "Runtime"]
 
 _T = TypeVar("_T")
 
@@ -26,6 +27,36 @@ class Completion:
     def __await__(self) -> Generator[Any, Any, None]:
         for awaitable in self._remaining:
             yield from awaitable.__await__()
+
+
+class Preload:
+    """Extensions that are being started. Await it, or `wait` for it; both return the extensions, in order.
+
+    Both wait until every start has ended, and raise the first failure; extensions that did start stay.
+    """
+
+    def __init__(self, extensions: list[Extension], starts: Sequence[Future[None]]) -> None:
+        self.extensions = extensions
+        self._starts = starts
+
+    def wait(self, timeout: float | None = None) -> list[Extension]:
+        """Block until all have started. Raises TimeoutError after `timeout` seconds; they go on starting."""
+        pending = wait(self._starts, timeout).not_done
+        if pending:
+            raise TimeoutError(
+                f"{len(pending)} of {len(self._starts)} extensions did not start in {timeout} s"
+            )
+        return self._result()
+
+    def __await__(self) -> Generator[Any, Any, list[Extension]]:
+        waiting = [asyncio.wrap_future(start) for start in self._starts]
+        yield from asyncio.gather(*waiting, return_exceptions=True).__await__()
+        return self._result()
+
+    def _result(self) -> list[Extension]:
+        for start in self._starts:
+            start.result()
+        return self.extensions
 
 
 class EventHandlers:

@@ -198,11 +198,14 @@ class IsolatedRuntime(Runtime):
         with self._lock:
             self._stopped = True
             process, self._process = self._process, None
+            connection = self._connection
             loaded = self._session is not None
         if process is not None and loaded:
             process.end()
         elif process is not None:
             process.kill()
+        if connection is not None:
+            connection.close()
         return Completion()
 
     def _stopped_error(self) -> ExtensionStopped:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import sys
@@ -13,11 +12,14 @@ from pathlib import Path
 from weakref import WeakSet
 
 from . import _core
-from ._core import CallTimeout, ExtensionStopped, Session
+from ._core import CallTimeout, ExtensionStopped, Session, Zygote
 from .connection import CONTROL
 from .environment import Environment, EnvironmentBuilder
+from .errors import PyIsolateError
+from .program import command
 from .registry import REGISTRY
 from .validation import Settings
+from .zygote import CannotFork, ForkPlan, zygotes
 
 __all__ = ["ExtensionProcess"]
 
@@ -26,13 +28,6 @@ STOP_TIMEOUT = 5.0
 EXIT_TIMEOUT = 2.0
 
 _log = logging.getLogger("pyisolate")
-
-# Not run as a script: its folder would come first on sys.path and hide modules of the standard library.
-_LOADER = (
-    "import sys; sys.path[:1] = [] if sys.path[:1] == [''] else sys.path[:1]; "
-    "exec(compile(open(sys.argv[1], encoding='utf-8').read(), sys.argv.pop(1), 'exec'), "
-    "{'__name__': 'bootstrap'})"
-)
 
 
 class ExtensionProcess:
@@ -80,7 +75,7 @@ class ExtensionProcess:
             _activate(environ, environment.path)
         environ.update(settings.env, PYISOLATE_CHILD="1")
         self._spawned = time.monotonic()
-        session = Session.spawn(_command(python), environ, name=settings.name, registry=REGISTRY)
+        session = self._open(python, environ)
         with self._lock:
             self._session = session
             if not self._ended:
@@ -88,6 +83,26 @@ class ExtensionProcess:
         if self._ended:
             self.kill()
         session.handshake(self.time_left() or HANDSHAKE_TIMEOUT)
+
+    def _open(self, python: str, environ: dict[str, str]) -> Session:
+        """A session with a new process: forked if possible and wanted, else executed."""
+        name, method = self._settings.name, self._settings.start_method
+        arguments = command(python)
+
+        def start(zygote: Zygote | None) -> Session:
+            return Session.spawn(arguments, environ, name=name, registry=REGISTRY, zygote=zygote)
+
+        if method == "exec":
+            return start(None)
+        environment = self._environment.path if self._environment else None
+        plan = ForkPlan(python, environ, environment, self._settings.share_torch)
+        try:
+            return zygotes.fork(plan, start)
+        except CannotFork as reason:
+            if method == "fork":
+                raise PyIsolateError(f"extension {name!r} cannot be forked: {reason}") from None
+            _log.debug("extension %r starts by exec: %s", name, reason)
+            return start(None)
 
     def time_left(self) -> float | None:
         """Seconds that are left for the start, or None."""
@@ -144,19 +159,6 @@ def _activate(environ: dict[str, str], path: Path) -> None:
     environ.pop("PYTHONPATH", None)
     environ["VIRTUAL_ENV"] = str(path)
     environ["PATH"] = os.pathsep.join(filter(None, [str(path / "bin"), environ.get("PATH")]))
-
-
-def _command(python: str) -> list[str]:
-    """What starts an extension's process."""
-    folder = os.path.dirname(os.path.abspath(__file__))
-    package = sys.modules[__package__]
-    arguments = {
-        "core": os.path.abspath(_core.__file__),
-        "package": os.path.abspath(package.__file__ or ""),
-        "package_path": [os.path.abspath(path) for path in package.__path__],
-        "path": [os.path.abspath(path) for path in sys.path],
-    }
-    return [python, "-c", _LOADER, os.path.join(folder, "bootstrap.py"), json.dumps(arguments)]
 
 
 _processes: WeakSet[ExtensionProcess] = WeakSet()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from .config import ExtensionConfig, ExtensionManagerConfig, SandboxConfig, SandboxMode
+from .config import ExtensionConfig, ExtensionManagerConfig, SandboxConfig, SandboxMode, StartMethod
 from .errors import ConfigurationError
 from .singletons import ProxiedSingleton
 
@@ -39,6 +39,7 @@ class Settings:
     share_torch: bool
     share_cuda_ipc: bool
     share_numpy: bool
+    start_method: StartMethod
 
 
 class _Fault(Exception):
@@ -51,17 +52,20 @@ def check_manager(config: ExtensionManagerConfig) -> Path:
     Raises ConfigurationError.
     """
     where = "configuration of the manager"
-    _check_keys(
-        where, config, ExtensionManagerConfig.__required_keys__, ExtensionManagerConfig.__required_keys__
-    )
+    required = ExtensionManagerConfig.__required_keys__
+    _check_keys(where, config, required, required | ExtensionManagerConfig.__optional_keys__)
+    key = "venv_root_path"
     try:
-        return Path(os.path.abspath(_path(config["venv_root_path"])))
+        root = Path(os.path.abspath(_path(config["venv_root_path"])))
+        key = "start_method"
+        _start_method(config.get("start_method", "auto"))
     except _Fault as fault:
-        raise ConfigurationError(f"{where}: 'venv_root_path' {fault}") from None
+        raise ConfigurationError(f"{where}: {key!r} {fault}") from None
+    return root
 
 
-def check_extension(config: ExtensionConfig) -> Settings:
-    """The settings of an extension.
+def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto") -> Settings:
+    """The settings of an extension. `start_method`: unless the configuration says it.
 
     Raises ConfigurationError.
     """
@@ -96,6 +100,7 @@ def check_extension(config: ExtensionConfig) -> Settings:
         share_torch=share_torch,
         share_cuda_ipc=values.get("share_cuda_ipc", share_torch),
         share_numpy=values.get("share_numpy", False),
+        start_method=values.get("start_method", start_method),
     )
 
 
@@ -288,6 +293,12 @@ def _sandbox_mode(value: object) -> SandboxMode:
         raise _Fault(f"must be SandboxMode.REQUIRED or SandboxMode.DISABLED, not {value!r}") from None
 
 
+def _start_method(value: object) -> object:
+    if value not in ("auto", "fork", "exec"):
+        raise _Fault(f"must be 'auto', 'fork' or 'exec', not {value!r}")
+    return value
+
+
 def _cuda_wheels(value: object) -> object:
     if not isinstance(value, Mapping):
         raise _Fault(f"must be a dictionary, not {_kind(value)}")
@@ -313,6 +324,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "start_timeout": _seconds,
     "sandbox": _sandbox,
     "sandbox_mode": _sandbox_mode,
+    "start_method": _start_method,
     "share_torch": _boolean,
     "share_cuda_ipc": _boolean,
     "share_numpy": _boolean,

@@ -1,7 +1,7 @@
 """Installs optional dependencies of pyproject.toml into the running environment; does not build the package.
 
-Building needs some of them (meson, ninja), so `pip install .[dev]` would come too early. Of PyTorch only
-the pinned version is installed: what an index offers for `torch>=2.0` may be gigabytes for a GPU that is not
+Building needs some of them (meson, ninja), so `pip install .[dev]` would come too early. Of PyTorch only the
+pinned version is installed: what an index offers for `torch>=2.0` may be gigabytes for a GPU that is not
 there.
 """
 

@@ -33,6 +33,8 @@ class Case:
     prepare: Callable[[Fleet], Operation]
     calls: int = 1
     """Calls that cross between processes in one run."""
+    payload: int = 0
+    """Bytes of a large value; the row is held against one copy of as many."""
     obstacle: Callable[[Fleet], Awaitable[str]] | None = None
     """Why the row cannot run now; empty if it can."""
 
@@ -65,6 +67,26 @@ def large_array(fleet: Fleet) -> Operation:
 def large_bytes(fleet: Fleet) -> Operation:
     data = np.random.default_rng(0).bytes(BYTES)
     return _echo(fleet, data, lambda answer: answer == data, memory=True)
+
+
+def _one_way(fleet: Fleet, value: Any, size: int) -> Operation:
+    """There; what comes back is the number of bytes."""
+    extension, host = fleet.main, fleet.host
+    pids = {"host": os.getpid(), "extension": fleet.pids[MAIN]}
+    return Operation(
+        sample=timed(lambda: extension.size(value), lambda answer: answer == size),
+        sample_local=timed(lambda: host.local_size(value), lambda answer: answer == size),
+        collect=extension.collect,
+        memory=lambda: machine.memory(pids),
+    )
+
+
+def large_array_oneway(fleet: Fleet) -> Operation:
+    return _one_way(fleet, np.arange(ARRAY_BYTES // 8, dtype=np.float64), ARRAY_BYTES)
+
+
+def large_bytes_oneway(fleet: Fleet) -> Operation:
+    return _one_way(fleet, np.random.default_rng(0).bytes(BYTES), BYTES)
 
 
 def recursion(fleet: Fleet) -> Operation:
@@ -126,8 +148,10 @@ def sync_call(fleet: Fleet) -> Operation:
 CASES = [
     Case("small_int", SMALL, small_int),
     Case("small_string", SMALL, small_string),
-    Case("large_array", LARGE, large_array),
-    Case("large_bytes", LARGE, large_bytes),
+    Case("large_array", LARGE, large_array, payload=ARRAY_BYTES),
+    Case("large_array_oneway", LARGE, large_array_oneway, payload=ARRAY_BYTES),
+    Case("large_bytes", LARGE, large_bytes, payload=BYTES),
+    Case("large_bytes_oneway", LARGE, large_bytes_oneway, payload=BYTES),
     Case("recursion_depth_5", PATTERN, recursion, calls=2 * DEPTH),
     Case("singleton_call", PATTERN, singleton_call),
     Case("extension_chain", PATTERN, extension_chain, calls=3),

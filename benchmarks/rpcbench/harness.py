@@ -64,6 +64,8 @@ class Result:
     reason: str = ""
     calls: int = 1
     """Calls that cross between processes in one run."""
+    payload: int = 0
+    """Bytes of the value that is sent, where that matters."""
     samples_ns: list[int] = field(default_factory=list)
     local_ns: list[int] = field(default_factory=list)
     asked_runs: int = 0
@@ -170,10 +172,10 @@ class BenchmarkRunner:
         return self._keep(Result(name, category, Status.SKIPPED, reason))
 
     async def run(
-        self, name: str, category: str, prepare: Callable[[], Operation], *, calls: int = 1
+        self, name: str, category: str, prepare: Callable[[], Operation], *, calls: int = 1, payload: int = 0
     ) -> Result:
         """Measure a row. Never raises for what goes wrong in it: the result has the reason."""
-        result = Result(name, category, Status.FAILED, calls=calls, asked_runs=self.runs)
+        result = Result(name, category, Status.FAILED, calls=calls, payload=payload, asked_runs=self.runs)
         timeout_reason = "Timeout"
         try:
             operation = prepare()

@@ -29,6 +29,8 @@ class Report:
     clock_ns: list[int]
     pipe_ns: list[int]
     notes: list[str] = field(default_factory=list)
+    copy_ns: dict[int, list[int]] = field(default_factory=dict)
+    """By size in bytes: samples of one copy."""
 
     def having(self, status: Status) -> list[Result]:
         return [result for result in self.results if result.status is status]
@@ -113,7 +115,7 @@ def _details(report: Report, results: list[Result]) -> str:
     rows = []
     if report.floor_ns and floor:
         p99 = sorted(report.floor_ns)[-1 - len(report.floor_ns) // 100]
-        cells = [_us(floor), _us(p99), "1", _us(floor), "1.00", "", "", str(len(report.floor_ns))]
+        cells = [_us(floor), _us(p99), "1", _us(floor), "1.00", "", "", "", str(len(report.floor_ns))]
         rows.append(["floor: one cache line", *cells])
     for result in results:
         median, local = result.median_ns, result.local_median_ns
@@ -121,8 +123,16 @@ def _details(report: Report, results: list[Result]) -> str:
         runs = str(len(result.samples_ns))
         if len(result.samples_ns) < result.asked_runs:
             runs += f" of {result.asked_runs}"
+        copy = report.copy_ns.get(result.payload)
+        copies = significant(median / statistics.median(copy), 3) if copy else ""
         cells = [_us(median), _us(result.p99_ns), str(result.calls), _us(per_call)]
-        cells += [significant(per_call / floor, 3) if floor else "", _us(local), _us(median - local), runs]
+        cells += [
+            significant(per_call / floor, 3) if floor else "",
+            copies,
+            _us(local),
+            _us(median - local),
+            runs,
+        ]
         rows.append([result.name, *cells])
     headers = [
         "Test",
@@ -131,6 +141,7 @@ def _details(report: Report, results: list[Result]) -> str:
         "Calls",
         "Per call (µs)",
         "x floor",
+        "x copy",
         "Local (µs)",
         "Overhead (µs)",
         "Runs",
@@ -159,6 +170,8 @@ def _yardsticks(report: Report) -> str:
         f"A small integer through multiprocessing.Pipe and back: {_us(pipe)} µs (median).",
         f"Each sample includes one reading of the clock: {_us(clock)} µs.",
     ]
+    for size, samples in sorted(report.copy_ns.items()):
+        lines.append(f"One copy of {size / 1e6:g} MB in warm memory: {_us(statistics.median(samples))} µs.")
     for result in report.having(Status.SUCCESSFUL):
         if result.category == "call patterns" and result.calls >= 1000:
             rate = result.calls / result.median_ns * 1e9

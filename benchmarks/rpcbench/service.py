@@ -40,6 +40,11 @@ class BenchmarkHost(ProxiedSingleton):
         return value
 
     @local_execution
+    async def local_size(self, value: Any) -> int:
+        """`size` of an extension, here."""
+        return memoryview(value).nbytes
+
+    @local_execution
     async def local_descend(self, depth: int) -> int:
         """`descend`, with as many calls, all of them here."""
         return 0 if depth == 0 else 1 + await self.local_descend(depth - 1)
@@ -76,6 +81,10 @@ class BenchmarkExtension(ExtensionBase):
     async def echo(self, value: Any) -> Any:
         """What was sent."""
         return value
+
+    async def size(self, value: Any) -> int:
+        """How many bytes were sent."""
+        return memoryview(value).nbytes
 
     async def receive(self, value: Any) -> bool:
         """Takes something and lets go of it."""

@@ -27,6 +27,18 @@ def clock(samples: int = 10_000) -> list[int]:
     return found
 
 
+def copy(size: int, samples: int = 30) -> list[int]:
+    """Nanoseconds of one copy of `size` bytes between buffers that are warm."""
+    source, target = memoryview(bytearray(os.urandom(1024) * (size // 1024 + 1)))[:size], bytearray(size)
+    into = memoryview(target)
+    found = []
+    for _ in range(samples + 3):
+        start = perf_counter_ns()
+        into[:] = source
+        found.append(perf_counter_ns() - start)
+    return found[3:]
+
+
 def pipe(samples: int) -> list[int]:
     """Nanoseconds of a small integer's way through `multiprocessing.Pipe` and back; as many warm up first."""
     context = multiprocessing.get_context("spawn")

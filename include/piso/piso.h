@@ -170,14 +170,16 @@ enum {
     PISO_EXT_EXCEPTION = 21, /* see docs/wire-format.md */
     PISO_EXT_TENSOR = 22,
     PISO_EXT_REFERENCE = 23,
-    PISO_EXT_STREAM = 24,       /* reserved */
-    PISO_EXT_SHARED_ARRAY = 25, /* [dtype, shape, strides, offset, flags, a span of a segment] */
+    PISO_EXT_STREAM = 24,        /* reserved */
+    PISO_EXT_SHARED_ARRAY = 25,  /* [dtype, shape, strides, offset, flags, a span of a segment] */
+    PISO_EXT_FOREIGN_ARRAY = 26, /* [framework, dtype, array] */
 };
 
 /* ---- processes ---------------------------------------------------------------------------------- */
 
 typedef struct piso_process piso_process;
 typedef struct piso_session piso_session;
+typedef struct piso_zygote piso_zygote;
 
 /* piso_process_status: how a process ended. */
 typedef struct piso_exit {
@@ -194,6 +196,7 @@ typedef struct piso_spawn {
     const char *name;        /* for messages and memfd names */
     size_t arena_size;       /* virtual bytes of each direction's arena; 0: the default (64 GiB) */
     bool echo_stderr;        /* pass the child's stderr on to this process's own */
+    piso_zygote *zygote;     /* or NULL: forks the child instead of running argv[0]; only borrowed */
 } piso_spawn;
 
 /* ---- sessions ----------------------------------------------------------------------------------- */
@@ -235,6 +238,65 @@ PISO_API int piso_process_kill(piso_process *p, int signal);
 /* piso_process_stderr: copies the last bytes of its stderr (whole lines where possible) to buffer, returns
  * how many. After piso_process_wait has returned 1 it is complete. */
 PISO_API size_t piso_process_stderr(piso_process *p, char *buffer, size_t size);
+
+/* ---- zygotes ------------------------------------------------------------------------------------ */
+
+/* A zygote is a process that has loaded what its children need and forks them on request: they start in
+ * milliseconds and share its memory. For its host, a forked child is like any other: piso_session_spawn with
+ * the field `zygote` set. The host's side is the first block of functions, the zygote's own the second. */
+
+/* piso_zygote_spawn: starts the zygote's program, as piso_session_spawn starts a child's; PISO_FD is the number of
+ * its socket to the host. It dies with the host. Does not wait for it. */
+PISO_API int piso_zygote_spawn(const piso_spawn *spawn, piso_zygote **ret_zygote);
+PISO_API piso_zygote *piso_zygote_ref(piso_zygote *z);
+/* piso_zygote_unref: with the last reference the zygote ends. Its running children hold one each. */
+PISO_API piso_zygote *piso_zygote_unref(piso_zygote *z);
+/* piso_zygote_ready: waits until it can fork and returns what it reported, which is valid as long as the zygote
+ * object. Blocks up to timeout_ns (-1: for ever). 0, -ETIMEDOUT, -EINTR (call again), PISO_EDIED, PISO_EPROTO. */
+PISO_API int piso_zygote_ready(piso_zygote *z, int64_t timeout_ns, const void **ret_report, size_t *ret_size);
+/* piso_zygote_close: ends the zygote's process. Children that it has forked live on; how they end is known only
+ * where the kernel tells (Linux 6.15 and later). */
+PISO_API void piso_zygote_close(piso_zygote *z);
+/* piso_zygote_process: the zygote's own process, borrowed. */
+PISO_API piso_process *piso_zygote_process(piso_zygote *z);
+
+/* piso_fork_hooks: what a runtime has to do around a fork, in this thread; each may be NULL. */
+typedef struct piso_fork_hooks {
+    void (*before)(void);
+    void (*in_parent)(void);
+    void (*in_child)(void);
+} piso_fork_hooks;
+
+/* piso_fork: what a forked child was asked to be, as in the host's piso_spawn; envp includes PISO_FD. Freed by
+ * piso_fork_fini. */
+typedef struct piso_fork {
+    const char *name;
+    const char *const *argv, *const *envp;
+    void *block; /* private */
+    size_t block_size;
+} piso_fork;
+PISO_API void piso_fork_fini(piso_fork *fork);
+
+/* piso_zygote_guard: in the zygote, before it loads anything: from now on it is killed when the host dies. */
+PISO_API int piso_zygote_guard(int socket_fd);
+/* piso_zygote_report: the zygote is ready to fork; `report`, at most 64 KiB, goes to the host. The process must
+ * have a single thread now, else -EBUSY. */
+PISO_API int piso_zygote_report(int socket_fd, const void *report, size_t size);
+/* piso_zygote_serve: forks children as the host asks for them. Returns 1 in each child, which leads a process group
+ * of its own, has the descriptors 0 to 2 and PISO_FD and no others, the host's current working directory (or the
+ * one asked for), and no blocked signals; 0 in the zygote when the host has closed it or died; -EINTR (call again) and
+ * other errors in the zygote. A zygote that has more than one thread refuses to fork, which the host sees as -EBUSY
+ * of piso_session_spawn. */
+PISO_API int piso_zygote_serve(int socket_fd, const piso_fork_hooks *hooks, piso_fork *ret_fork);
+/* piso_zygote_share: in the zygote, when everything is loaded: lets its children give back what they touched but did not
+ * change, with piso_fork_settle. Moves all private memory of the process. 0 or -errno: they will need more memory. */
+PISO_API int piso_zygote_share(void);
+/* piso_fork_settle: in a child, once, when it has become idle: gives back to the zygote the pages that hold what they
+ * held before the fork. Takes a millisecond or two. Does nothing if there are threads besides the caller and the one
+ * that piso_session_attach starts. Returns how many pages, of 4 KiB. */
+PISO_API int piso_fork_settle(void);
+/* piso_process_title: what tools that list processes show for this one. As far as there is room. */
+PISO_API void piso_process_title(const char *title);
 
 /* ---- names -------------------------------------------------------------------------------------- */
 

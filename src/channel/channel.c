@@ -75,6 +75,9 @@ static int connect_ends(piso__channel *c, int sends) {
     piso__ring_producer_init(&c->tx, &rings[sends]);
     piso__ring_consumer_init(&c->rx, &rings[!sends]);
     c->peer = (piso__arena_view){c->arena_bases[!sends], c->arena_size};
+    /* These are mapped, and a host with a hundred extensions is near its limit of descriptors. */
+    c->control_fd = piso__fd_close(c->control_fd);
+    c->arena_fds[!sends] = piso__fd_close(c->arena_fds[!sends]);
     return piso__arena_new(c->arena_fds[sends], c->arena_bases[sends], c->arena_size, &c->arena);
 }
 

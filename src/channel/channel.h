@@ -28,7 +28,7 @@ typedef struct piso__channel {
     int tx_bell, rx_bell;  /* eventfds: ring the peer's; ours */
     int socket_fd;         /* hang-up: the peer's process (or everything holding it) is gone */
     /* private */
-    int control_fd, arena_fds[2]; /* [0]: host sends, [1]: child sends */
+    int control_fd, arena_fds[2]; /* [0]: host sends, [1]: child sends; -1 once mapped, but for what this side sends */
     void *control;
     void *arena_bases[2];
     uint64_t arena_size;

@@ -4,8 +4,9 @@
 
 #include <string.h>
 
-#define MASK          (PISO__RING_SLOTS - 1)
-#define PUBLISH_EVERY (PISO__RING_SLOTS / 4)
+#define MASK           (PISO__RING_SLOTS - 1)
+#define PUBLISH_EVERY  (PISO__RING_SLOTS / 4)
+#define PREFETCH_SLOTS 8
 
 static_assert((PISO__RING_SLOTS & MASK) == 0, "positions are masked");
 
@@ -108,6 +109,9 @@ int piso__ring_send(piso__ring_producer *p, const piso__ring_part *parts, int co
      * must not move before it. */
     atomic_store(&first->word, (uint64_t)size << 32 | sequence_at(p->position));
     p->position += needed;
+    /* The next message is likely to be as long. Its first slot is being polled; the others can be fetched now. */
+    for (uint64_t i = 1; i < needed && i < PREFETCH_SLOTS; i++)
+        __builtin_prefetch(slot_at(p->shared, p->position + i), 1);
     return 0;
 }
 

@@ -26,6 +26,13 @@ int piso__fd_dup(int fd) {
     return copy < 0 ? -errno : copy;
 }
 
+int piso__fd_dup_shared(int fd) {
+    int flags = fcntl(fd, F_GETFD);
+    if (flags < 0)
+        return -errno;
+    return flags & FD_CLOEXEC ? -EBADF : piso__fd_dup(fd);
+}
+
 int piso__fd_cloexec(int fd) {
     return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0;
 }

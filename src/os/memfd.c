@@ -42,6 +42,11 @@ int piso__memfd_check(int fd, uint64_t size) {
     return 0;
 }
 
+int64_t piso__memfd_size(int fd) {
+    struct stat st;
+    return fstat(fd, &st) < 0 ? -errno : st.st_size;
+}
+
 int piso__map(int fd, uint64_t size, bool writable, bool dontfork, void **ret_base) {
     void *base = mmap(NULL, size, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (base == MAP_FAILED)

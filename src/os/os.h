@@ -26,6 +26,8 @@ static inline int piso__fd_steal(int *fd) {
 
 /* piso__fd_dup: another descriptor for the same thing. */
 int piso__fd_dup(int fd);
+/* piso__fd_dup_shared: the same for one that programs inherit; -EBADF for one that they do not. */
+int piso__fd_dup_shared(int fd);
 /* piso__fd_cloexec: makes an inherited descriptor close-on-exec. */
 int piso__fd_cloexec(int fd);
 
@@ -43,6 +45,8 @@ int piso__memfd_create(const char *name, uint64_t size);
 /* piso__memfd_check: 0 when fd is such a sealed memfd of exactly `size` bytes, else -EPROTO. For descriptors
  * that come from somewhere else: mapping one that can shrink risks SIGBUS. */
 int piso__memfd_check(int fd, uint64_t size);
+/* piso__memfd_size: in bytes, or -errno. */
+int64_t piso__memfd_size(int fd);
 /* piso__map: maps all of it, shared, MAP_NORESERVE, not dumped in core files, not inherited by fork
  * (MADV_DONTFORK where `dontfork`). */
 int piso__map(int fd, uint64_t size, bool writable, bool dontfork, void **ret_base);
@@ -82,7 +86,7 @@ int piso__epoll_add_hangup(int epoll_fd, int fd, uint64_t data);
 
 /* ---- sockets ---- */
 
-#define PISO__FDS_MAX 8
+#define PISO__FDS_MAX 16
 /* piso__socketpair: a pair of AF_UNIX SOCK_SEQPACKET sockets. */
 int piso__socketpair(int ret_fds[2]);
 /* piso__send_fds: one packet with descriptors. 0 or -errno (-EPIPE raises no signal). */
@@ -127,9 +131,36 @@ typedef struct piso__spawn_options {
 } piso__spawn_options;
 pid_t piso__spawn(const piso__spawn_options *options, int *ret_pidfd);
 
+/* piso__place_fds: makes descriptors from[0..count) the numbers 0..count-1, not close-on-exec, and closes all others;
+ * for a forked child. 0 or -errno. */
+int piso__place_fds(const int *from, int count);
+/* piso__thread_count: of this process; -errno when /proc does not tell. */
+int piso__thread_count(void);
+/* piso__kill_on_hangup: has the kernel kill this process's group (SIGKILL) when something happens at the other end of
+ * a socket; before there is a thread that could wait for it. Not on: no longer. 0 or -errno. */
+int piso__kill_on_hangup(int socket_fd, bool on);
+/* piso__process_title: the name of this process and of its only thread, in the memory of its arguments. */
+void piso__process_title(const char *title);
+/* piso__memory_share: moves this process's memory to where forked processes can give it back. It must have one
+ * thread. 0 or -errno, which only means that they cannot. */
+int piso__memory_share(void);
+/* piso__memory_settle: gives the pages back that hold what they held before the fork. Once; does nothing while the
+ * process has more than `own_threads` threads, of which all but the caller only wait. Returns how many pages. */
+int piso__memory_settle(int own_threads);
+/* piso__directory_open: the current directory, also when it has been removed. */
+int piso__directory_open(void);
+/* piso__directory_enter: makes `path`, or else the directory behind `fd`, the current one. 0 or -errno. */
+int piso__directory_enter(int fd, const char *path);
+/* piso__fork: forks this process. The child leads a group of its own, which exists when this returns in the parent,
+ * and blocks no signals. 0 in the child, else its pid with its pidfd, or -errno. */
+pid_t piso__fork(int *ret_pidfd);
+
 /* piso__reap: how the process behind a pidfd ended. 1; 0 when it has not ended; -ECHILD when somebody else has
  * reaped it. */
 int piso__reap(int pidfd, piso_exit *ret_exit);
+/* piso__exit_of: the same for a process that is not our child and has been reaped; -ENOTTY and other errors where the
+ * kernel (before 6.15) does not tell. */
+int piso__exit_of(int pidfd, piso_exit *ret_exit);
 /* piso__kill_group: signals the process group that this process leads or led. The pidfd makes sure that it is no
  * other group; kernels before 6.9 go by the number. 0 or -errno. */
 int piso__kill_group(int pidfd, pid_t group, int signal);

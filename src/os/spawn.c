@@ -133,3 +133,17 @@ pid_t piso__spawn(const piso__spawn_options *options, int *ret_pidfd) {
         piso__poll_in(&pidfd, 1, -1);
     return -error;
 }
+
+/* ---- the same for a forked child, which may use libc ---- */
+
+int piso__place_fds(const int *from, int count) {
+    int moved[PISO__FDS_MAX];
+    assert(count <= PISO__FDS_MAX);
+    for (int i = 0; i < count; i++)
+        if ((moved[i] = fcntl(from[i], F_DUPFD, count)) < 0)
+            return -errno;
+    for (int i = 0; i < count; i++)
+        if (dup2(moved[i], i) < 0)
+            return -errno;
+    return close_from(count) ? 0 : -errno;
+}

@@ -13,6 +13,7 @@ struct piso_process {
     pid_t pid;
     int exit_fd;
     bool echo;
+    piso_zygote *zygote; /* whose child it is, or NULL: ours */
     _Atomic bool ended;
     /* The lock guards the rest, and makes reaping exclude kill: a pid that is reaped may belong to another. */
     pthread_mutex_t lock;
@@ -27,6 +28,9 @@ struct piso_process {
 static inline void piso__process_unrefp(piso_process **p) {
     *p = piso__process_unref(*p);
 }
+
+/* piso__process_reap: whether it has ended; then its status, if anybody knows it, is recorded. Needs the lock. */
+bool piso__process_reap(piso_process *p);
 
 /* piso__monitor_watch: takes a reference to `p` and watches it until it has ended. On failure nothing of `p` is
  * watched any more and the caller reaps it. */

@@ -95,7 +95,7 @@ static void drain(piso_process *p, size_t limit) {
 static bool end(piso_process *p) {
     pthread_mutex_lock(&p->lock);
     piso__kill_group(p->pidfd, p->pid, SIGKILL);
-    bool ended = piso__reap(p->pidfd, &p->status) != 0;
+    bool ended = piso__process_reap(p);
     if (ended) {
         stop_watching(&p->pidfd);
         drain(p, LAST_WORDS);

@@ -1,9 +1,11 @@
 /* process.c - see process.h: spawning, and what others may ask of a process. */
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "os/os.h"
 #include "supervisor/internal.h"
+#include "supervisor/zygote.h"
 
 static bool is_foreign(const piso_process *p) {
     return p->fork_generation != piso__fork_generation();
@@ -37,6 +39,7 @@ piso_process *piso__process_unref(piso_process *p) {
         piso__fd_close(p->exit_fd);
         pthread_mutex_destroy(&p->lock);
     }
+    piso_zygote_unref(p->zygote);
     free(p);
     return NULL;
 }
@@ -58,6 +61,16 @@ static const char **with_channel(const char *const *envp) {
     return copy;
 }
 
+/* fork_from_zygote: with the descriptors that a spawned child has. A host without stdout shares /dev/null. */
+static pid_t fork_from_zygote(piso_process *p, const piso_spawn *spawn, int null_fd, int stderr_fd, int channel_fd) {
+    piso__autoclose int own_stdout = piso__fd_dup_shared(STDOUT_FILENO);
+    int stdio[3] = {null_fd, own_stdout < 0 ? null_fd : own_stdout, stderr_fd};
+    pid_t pid = piso__zygote_fork(spawn, stdio, channel_fd, &p->pidfd);
+    if (pid > 0)
+        p->zygote = piso_zygote_ref(spawn->zygote);
+    return pid;
+}
+
 static int start(piso_process *p, const piso_spawn *spawn, int channel_fd) {
     piso__autofree const char **environment = with_channel(spawn->envp);
     if (!environment)
@@ -71,6 +84,10 @@ static int start(piso_process *p, const piso_spawn *spawn, int channel_fd) {
     piso__autoclose int null_fd = piso__open_null();
     if (null_fd < 0)
         return null_fd;
+    if (spawn->zygote) {
+        p->pid = fork_from_zygote(p, spawn, null_fd, child_stderr, channel_fd);
+        return p->pid < 0 ? p->pid : 0;
+    }
     piso__spawn_options options = {
         .argv = spawn->argv,
         .envp = environment,
@@ -95,12 +112,24 @@ int piso__process_spawn(const piso_spawn *spawn, int channel_fd, piso_process **
     r = piso__monitor_watch(p);
     if (r < 0) {
         piso__kill_group(p->pidfd, p->pid, SIGKILL);
-        while (piso__reap(p->pidfd, &p->status) == 0)
+        while (!piso__process_reap(p))
             piso__poll_in(&p->pidfd, 1, -1);
         return r;
     }
     *ret_process = piso__steal_pointer(&p);
     return 0;
+}
+
+bool piso__process_reap(piso_process *p) {
+    int r = piso__reap(p->pidfd, &p->status);
+    if (!p->zygote)
+        return r != 0;
+    /* not our child: only the readable pidfd tells that it has ended */
+    if (piso__poll_in(&p->pidfd, 1, 0) <= 0)
+        return false;
+    if (piso__zygote_reap(p->zygote, p->pid, &p->status) < 0)
+        piso__exit_of(p->pidfd, &p->status); /* without its zygote; where the kernel does not tell, it stays unknown */
+    return true;
 }
 
 int piso__process_exit_fd(const piso_process *p) {

@@ -148,8 +148,13 @@ static void bells_ring_on_the_other_side(void **state) {
 
 static void check_cloexec(const piso__channel *c) {
     const int fds[] = {c->tx_bell, c->rx_bell, c->socket_fd, c->control_fd, c->arena_fds[0], c->arena_fds[1]};
+    int open_fds = 0;
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
-        assert_int_equal(fcntl(fds[i], F_GETFD), FD_CLOEXEC);
+        open_fds += fds[i] >= 0;
+    assert_int_equal(open_fds, 4); /* a host may have many channels: what is mapped needs none */
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+        if (fds[i] >= 0)
+            assert_int_equal(fcntl(fds[i], F_GETFD), FD_CLOEXEC);
 }
 
 static void descriptors_are_close_on_exec(void **state) {
@@ -168,7 +173,7 @@ static void descriptors_are_close_on_exec(void **state) {
 static void memory_cannot_change_size(void **state) {
     (void)state;
     ends e = connect_ends();
-    const int fds[] = {e.child->control_fd, e.child->arena_fds[0], e.child->arena_fds[1]};
+    const int fds[] = {e.host->arena_fds[0], e.child->arena_fds[1]};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
         assert_int_equal(ftruncate(fds[i], 0), -1);
         assert_int_equal(ftruncate(fds[i], 4 * (off_t)SMALL), -1);

@@ -253,7 +253,9 @@ static void inject_random(uint64_t *random) {
         message[i] = (uint8_t)(next_random(random) % 64 ? 0 : next_random(random));
     piso__frame_encode(&frame, message);
     for (uint64_t i = 0; i < 3; i++) {
-        piso_span span = {.offset = next_random(random) % 4 * 64, .length = next_random(random) % 1000};
+        piso_span span = {.segment = next_random(random) % 8 ? 0 : PISO_SPAN_RETURNED,
+                          .offset = next_random(random) % 4 * 64,
+                          .length = next_random(random) % 1000};
         piso__span_encode(&span, message + PISO__FRAME_SIZE + i * PISO__SPAN_SIZE);
     }
     inject(pair.child, message, PISO__FRAME_SIZE + frame.nspans * PISO__SPAN_SIZE + next_random(random) % 4 * 16);
@@ -394,6 +396,17 @@ static void answers_from_before_the_death_arrive(void **state) {
     end_child(s, -1, SIGKILL);
 }
 
+/* count_mappings: of memory that is shared with children. */
+static int count_mappings(void) {
+    FILE *maps = fopen("/proc/self/maps", "r");
+    char line[4096];
+    int n = 0;
+    while (fgets(line, sizeof line, maps))
+        n += strstr(line, "memfd:piso") != NULL;
+    fclose(maps);
+    return n;
+}
+
 /* exchange: keeps `count` calls in flight until `until_ns`, then kills the child; each call ends once. */
 static void exchange_and_kill(piso_session *s, int64_t until_ns) {
     enum { COUNT = 20 };
@@ -422,13 +435,17 @@ static void exchange_and_kill(piso_session *s, int64_t until_ns) {
 static void every_call_ends_when_the_child_is_killed(void **state) {
     (void)state;
     uint64_t random = 362436069;
-    for (int i = 0; i < 50; i++) {
+    int mappings = 0;
+    for (int i = 0; i < 300; i++) {
+        if (i == 10)
+            mappings = count_mappings();
         piso_session *s = spawn("answer", "-1");
         if (i % 2)
             assert_int_equal(piso_session_handshake(s, LONG_ENOUGH), 0);
         exchange_and_kill(s, piso_now_ns() + (int64_t)(next_random(&random) % 3000000));
         end_child(s, -1, SIGKILL);
     }
+    assert_int_equal(count_mappings(), mappings);
 }
 
 static void child_that_ends_early_fails_the_handshake(void **state) {

@@ -30,12 +30,20 @@ def venvs(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def load(venvs: Path) -> Iterator[Callable[..., Extension]]:
+def start_method() -> str:
+    """How `load` starts processes; test_zygote.py runs tests of other files with each method."""
+    return "auto"
+
+
+@pytest.fixture
+def load(venvs: Path, start_method: Any) -> Iterator[Callable[..., Extension]]:
     """load(folder in extensions/, extension type, **configuration): the proxy."""
     managers = []
 
     def load(folder: str = "echo", extension_type: type[Any] = ExtensionBase, **config: Any) -> Extension:
-        manager = ExtensionManager(extension_type, {"venv_root_path": str(venvs)})
+        manager = ExtensionManager(
+            extension_type, {"venv_root_path": str(venvs), "start_method": start_method}
+        )
         managers.append(manager)
         return manager.load_extension(
             {

@@ -1,0 +1,254 @@
+"""The host's zygotes: warm processes that fork extensions.
+
+There is one for each base: the packages that it has loaded, and the variables that these and the interpreter
+read at start. An extension is forked from a base only if it would load the same files itself.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from ._core import CallTimeout, ExtensionDied, Zygote
+from .packages import SearchPath, same_wheel
+from .program import command
+
+__all__ = ["CannotFork", "ForkPlan", "Zygotes", "zygotes"]
+
+START_TIMEOUT = 120.0
+ATTEMPTS = 2
+"""How often a zygote that ends before it has forked is started again for one extension."""
+
+_log = logging.getLogger("pyisolate")
+_T = TypeVar("_T")
+
+# What is read once, when an interpreter or a library starts. PYTHONPATH is read after the fork.
+_READ_AT_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "LC_", "LANG", "ASAN_", "UBSAN_", "TSAN_", "LSAN_")
+_READ_BY_LIBRARIES = (
+    *(
+        "OMP_",
+        "GOMP_",
+        "KMP_",
+        "MKL_",
+        "OPENBLAS_",
+        "GOTO_",
+        "BLIS_",
+        "BLAS_",
+        "ATEN_",
+        "NPY_",
+        "NUMPY_",
+        "TBB_",
+    ),
+    *(
+        "TORCH",
+        "PYTORCH_",
+        "CUDA_",
+        "CUDNN_",
+        "CUBLAS_",
+        "NVIDIA_",
+        "NCCL_",
+        "HIP_",
+        "ROCR_",
+        "DNNL_",
+        "ONEDNN_",
+    ),
+)
+
+
+def _read_at_start(environ: Mapping[str, str], packages: tuple[str, ...]) -> frozenset[tuple[str, str]]:
+    prefixes = _READ_AT_START + (_READ_BY_LIBRARIES if packages else ())
+    return frozenset(
+        (name, value) for name, value in environ.items() if name.startswith(prefixes) and name != "PYTHONPATH"
+    )
+
+
+class CannotFork(Exception):
+    """Why an extension starts by exec."""
+
+
+@dataclass(frozen=True)
+class ForkPlan:
+    """What decides whether and from what an extension can be forked."""
+
+    python: str
+    environ: Mapping[str, str]
+    environment: Path | None
+    """The extension's own environment, if it has one."""
+    share_torch: bool = False
+
+    def bases(self) -> Iterator[tuple[str, ...]]:
+        """Packages that a zygote may have loaded, the best first."""
+        search = self.search_path()
+        host = SearchPath(sys.path)
+        if self.share_torch and _agree("torch", search, host):
+            yield ("torch", "numpy") if _agree("numpy", search, host) else ("torch",)
+        wants_numpy = "numpy" in sys.modules or (self.environment is not None and search.has("numpy"))
+        if wants_numpy and _agree("numpy", search, host):
+            yield ("numpy",)
+        yield ()
+
+    def search_path(self) -> SearchPath:
+        """Where the extension's process finds modules, apart from the standard library."""
+        own = self.environ.get("PYTHONPATH", "").split(os.pathsep)
+        prefix = Path(os.path.abspath(self.python)).parent.parent
+        return SearchPath([*filter(None, own), *SearchPath.of_prefix(prefix), *sys.path])
+
+    def check(self, packages: tuple[str, ...]) -> None:
+        """Raise CannotFork if no zygote can become this process."""
+        base = _base_python()
+        if "PYTHONHOME" in self.environ or "PYTHONHOME" in os.environ:
+            raise CannotFork("PYTHONHOME is set")
+        if not base or os.path.realpath(self.python) != os.path.realpath(base):
+            raise CannotFork(f"it runs {self.python}, which is another interpreter than {base}")
+        differing = _read_at_start(self.environ, packages) ^ _read_at_start(os.environ, packages)
+        if differing:
+            names = ", ".join(sorted({name for name, _ in differing}))
+            raise CannotFork(f"{names} must be set before the interpreter starts")
+
+    def accept(self, modules: Mapping[str, str]) -> None:
+        """Raise CannotFork unless the extension would load these modules from these files, or the same."""
+        search = self.search_path()
+        for name, file in modules.items():
+            folder = search.find(name)
+            if folder is None or not _is_same(name, folder, _folder_of(file)):
+                raise CannotFork(f"it would load another {name} than {file}")
+
+
+def _agree(name: str, one: SearchPath, other: SearchPath) -> bool:
+    first, second = one.find(name), other.find(name)
+    return first is not None and second is not None and _is_same(name, first, second)
+
+
+def _is_same(name: str, one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other) or same_wheel(name, one, other)
+
+
+def _folder_of(file: str) -> str:
+    """Of a top-level module: what is on the path."""
+    folder, name = os.path.split(file)
+    return os.path.dirname(folder) if name.startswith("__init__.") else folder
+
+
+def _base_python() -> str:
+    return getattr(sys, "_base_executable", None) or sys.executable or ""
+
+
+class _Base:
+    """One kind of zygote: the running one, if there is one, and whether to start another."""
+
+    def __init__(self, packages: tuple[str, ...]) -> None:
+        self.packages = packages
+        self.lock = threading.Lock()
+        self.zygote: Zygote | None = None
+        self.modules: dict[str, str] = {}
+        self.fault: str | None = None
+
+    def get(self) -> Zygote:
+        """The zygote, ready, started if need be. Raises CannotFork."""
+        with self.lock:
+            for _ in range(ATTEMPTS):
+                if self.fault:
+                    raise CannotFork(self.fault)
+                if self.zygote is not None and self.zygote.running():
+                    return self.zygote
+                self.zygote = self._start()
+            if self.zygote is None:
+                raise CannotFork(self.fault or "its zygote was killed while it started")
+            return self.zygote
+
+    def _start(self) -> Zygote | None:
+        """A new one; None if it was killed. Another failure is kept: no zygote of this kind gets further."""
+        environ = {**os.environ, "PYISOLATE_CHILD": "1"}
+        environ.pop("PYTHONPATH", None)
+        arguments = command(_base_python(), ["-S"], preload=self.packages)
+        try:
+            zygote = Zygote.spawn(arguments, environ, "-".join(["zygote", *self.packages]))
+            self.modules = json.loads(zygote.ready(START_TIMEOUT))["modules"]
+        except (OSError, ExtensionDied, CallTimeout) as error:
+            if isinstance(error, ExtensionDied) and (error.returncode or 0) < 0:
+                return None
+            loaded = ", ".join(self.packages) or "PyIsolate"
+            self.fault = f"a process that has loaded {loaded} failed: {error}"
+            return None
+        return zygote
+
+    def discard(self, zygote: Zygote, fault: str | None) -> None:
+        """It could not fork."""
+        with self.lock:
+            if self.zygote is zygote:
+                self.zygote = None
+            self.fault = self.fault or fault
+
+    def close(self) -> None:
+        zygote, self.zygote = self.zygote, None
+        if zygote is not None:
+            zygote.close()
+
+
+class Zygotes:
+    """The zygotes of this process, by what they have loaded and read."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bases: dict[object, _Base] = {}
+
+    def fork(self, plan: ForkPlan, start: Callable[[Zygote], _T]) -> _T:
+        """What `start` returns with a zygote that suits. Raises CannotFork, and what `start` raises."""
+        reasons = []
+        for packages in plan.bases():
+            try:
+                plan.check(packages)
+                return self._fork(self._base(packages), plan, start)
+            except CannotFork as reason:
+                reasons.append(str(reason))
+                _log.debug("not forked from %s: %s", packages or "the bare interpreter", reason)
+        raise CannotFork("; ".join(dict.fromkeys(reasons)))
+
+    def _fork(self, base: _Base, plan: ForkPlan, start: Callable[[Zygote], _T]) -> _T:
+        for _ in range(ATTEMPTS):
+            zygote = base.get()
+            plan.accept(base.modules)
+            try:
+                return start(zygote)
+            except ExtensionDied:
+                base.discard(zygote, None)  # it has ended; another one is started
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                base.discard(zygote, "what it has loaded runs threads")
+        raise CannotFork("its zygote ended again and again")
+
+    def _base(self, packages: tuple[str, ...]) -> _Base:
+        key = (packages, _read_at_start(os.environ, packages), tuple(sys.path) if packages else ())
+        with self._lock:
+            base = self._bases.get(key)
+            if base is None:
+                base = self._bases[key] = _Base(packages)
+            return base
+
+    def close(self) -> None:
+        """End them all. Extensions that they have forked go on."""
+        with self._lock:
+            bases, self._bases = self._bases, {}
+        for base in bases.values():
+            base.close()
+
+    def forget(self) -> None:
+        """In a process forked from the host: the zygotes are the host's, the lock may be held for ever."""
+        self._lock = threading.Lock()
+        self._bases = {}
+
+
+zygotes = Zygotes()
+"""Those of this process."""
+os.register_at_fork(after_in_child=zygotes.forget)
+atexit.register(zygotes.close)

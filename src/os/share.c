@@ -1,0 +1,221 @@
+/* share.c - memory that forked processes get back to sharing after they have touched it.
+ *
+ * A page that a forked process writes to is copied, for good: also when the write is undone at once, as that of a
+ * reference count mostly is. About half of the pages that an idle extension has of its own are such: their bytes are
+ * what they were before the fork. Nothing in the kernel finds that out (except KSM, which is off almost everywhere), and
+ * an anonymous page cannot be given back.
+ *
+ * A page of a private mapping of a file can: MADV_DONTNEED drops the copy, and the file's page is there again. So the
+ * process that will be forked moves its writable memory into a memfd and maps that privately, at the same addresses;
+ * and a forked process, once it is idle, drops the copies that equal the memfd. Nobody can write to the memfd any more: it
+ * is sealed, and mapped privately only.
+ *
+ * Both need that nobody else writes meanwhile: no other thread that runs, no signal handler. The kernel itself writes
+ * to the memory of the thread's control block (rseq), which is left alone, like the stack. So is memory with special
+ * properties, for instance what is to be wiped by a fork. */
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "os/os.h"
+
+#define MAX_REGIONS 512
+#define REGION_MAX  ((size_t)1 << 30)
+#define PAGE        ((size_t)4096)
+#define BATCH       ((size_t)512) /* entries of pagemap read at once */
+#define PRESENT     ((uint64_t)1 << 63)
+#define SWAPPED     ((uint64_t)1 << 62)
+#define OF_A_FILE   ((uint64_t)1 << 61)
+#define PLAIN_FLAGS " rd wr mr mw me ac sd nr dd " /* of a mapping in smaps; others say that it is special */
+#define SEALS       (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+typedef struct region {
+    char *start;
+    size_t size, offset; /* in the memfd */
+    bool anonymous;      /* untouched pages are zero */
+} region;
+
+/* Written before anything is copied: it lies in a region itself. */
+static struct {
+    region regions[MAX_REGIONS];
+    int count;
+    size_t size;
+    char *view; /* the memfd, to compare with */
+} shared;
+
+/* ---- which memory ---- */
+
+static bool has_only_plain_flags(const char *flags) {
+    char flag[3], wanted[5];
+    int used;
+    while (sscanf(flags, " %2s%n", flag, &used) == 1) {
+        snprintf(wanted, sizeof wanted, " %s ", flag);
+        if (!strstr(PLAIN_FLAGS, wanted))
+            return false;
+        flags += used;
+    }
+    return true;
+}
+
+static void add_region(const region *found) {
+    const char *own = (const char *)(uintptr_t)pthread_self();
+    bool holds_thread = own >= found->start && own < found->start + found->size;
+    if (shared.count == MAX_REGIONS || found->size > REGION_MAX || holds_thread)
+        return;
+    region *r = &shared.regions[shared.count++];
+    *r = *found;
+    r->offset = shared.size;
+    shared.size += found->size;
+}
+
+/* find_regions: private, writable and plain ones. */
+static int find_regions(void) {
+    FILE *smaps = fopen("/proc/self/smaps", "re");
+    if (!smaps)
+        return -errno;
+    char line[512], permissions[5];
+    region found = {.size = 0};
+    unsigned long start, end, inode;
+    while (fgets(line, sizeof line, smaps)) {
+        int name = 0;
+        if (sscanf(line, "%lx-%lx %4s %*x %*s %lu %n", &start, &end, permissions, &inode, &name) == 4) {
+            bool wanted = strcmp(permissions, "rw-p") == 0 && strncmp(line + name, "[stack", 6) != 0;
+            found = (region){(char *)start, wanted ? end - start : 0, 0, inode == 0};
+        } else if (strncmp(line, "VmFlags:", 8) == 0 && found.size && has_only_plain_flags(line + 8)) {
+            add_region(&found);
+        }
+    }
+    fclose(smaps);
+    return shared.count ? 0 : -ENOENT;
+}
+
+/* ---- before the fork ---- */
+
+static int write_all(int fd, const char *from, size_t size, size_t offset) {
+    while (size) {
+        ssize_t n = pwrite(fd, from, size, (off_t)offset);
+        if (n < 0)
+            return -errno;
+        from += n;
+        offset += (size_t)n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+/* read_entries: of pagemap, for `count` pages from `start` on. */
+static bool read_entries(int pagemap, const char *start, uint64_t *entries, size_t count) {
+    off_t at = (off_t)((uintptr_t)start / PAGE * sizeof *entries);
+    return pread(pagemap, entries, count * sizeof *entries, at) == (ssize_t)(count * sizeof *entries);
+}
+
+static int copy_region(int fd, int pagemap, const region *r) {
+    uint64_t entries[BATCH];
+    if (!r->anonymous)
+        return write_all(fd, r->start, r->size, r->offset);
+    for (size_t at = 0; at < r->size; at += BATCH * PAGE) {
+        size_t count = (r->size - at) / PAGE < BATCH ? (r->size - at) / PAGE : BATCH;
+        if (!read_entries(pagemap, r->start + at, entries, count))
+            return -EIO;
+        for (size_t i = 0; i < count; i++) {
+            size_t page = at + i * PAGE;
+            int e = entries[i] & (PRESENT | SWAPPED) ? write_all(fd, r->start + page, PAGE, r->offset + page) : 0;
+            if (e < 0)
+                return e;
+        }
+    }
+    return 0;
+}
+
+/* move: copies everything, then maps the copies. In between nothing outside of the stack is written. */
+static int move(int fd, int pagemap) {
+    for (int i = 0; i < shared.count; i++) {
+        int r = copy_region(fd, pagemap, &shared.regions[i]);
+        if (r < 0)
+            return r;
+    }
+    if (fcntl(fd, F_ADD_SEALS, SEALS) < 0)
+        return -errno;
+    for (int i = 0; i < shared.count; i++) {
+        region *r = &shared.regions[i];
+        int flags = MAP_PRIVATE | MAP_FIXED;
+        if (mmap(r->start, r->size, PROT_READ | PROT_WRITE, flags, fd, (off_t)r->offset) == MAP_FAILED)
+            r->size = 0; /* it stays as it was */
+    }
+    return 0;
+}
+
+int piso__memory_share(void) {
+    if (shared.view || (size_t)sysconf(_SC_PAGESIZE) != PAGE)
+        return -EINVAL;
+    int r = find_regions();
+    if (r < 0)
+        return r;
+    piso__autoclose int fd = memfd_create("piso-zygote", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    piso__autoclose int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || pagemap < 0 || ftruncate(fd, (off_t)shared.size) < 0)
+        return -errno;
+    void *view = mmap(NULL, shared.size, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+    if (view == MAP_FAILED)
+        return -errno;
+    shared.view = view;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    r = move(fd, pagemap);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (r < 0) {
+        munmap(view, shared.size);
+        shared.view = NULL;
+    }
+    return r;
+}
+
+/* ---- after it ---- */
+
+/* give_back_run: from page `i` of the entries on, the copies that equal the memfd's, as one. Returns how many. */
+static size_t give_back_run(const uint64_t *entries, size_t i, size_t count, char *pages, const char *original) {
+    size_t end = i;
+    while (end < count && (entries[end] & PRESENT) && !(entries[end] & OF_A_FILE) &&
+           memcmp(pages + end * PAGE, original + end * PAGE, PAGE) == 0)
+        end++;
+    if (end > i)
+        madvise(pages + i * PAGE, (end - i) * PAGE, MADV_DONTNEED);
+    return end - i;
+}
+
+static int give_back_region(int pagemap, const region *r) {
+    uint64_t entries[BATCH];
+    int given = 0;
+    for (size_t at = 0; at < r->size; at += BATCH * PAGE) {
+        size_t count = (r->size - at) / PAGE < BATCH ? (r->size - at) / PAGE : BATCH;
+        if (!read_entries(pagemap, r->start + at, entries, count))
+            return given;
+        for (size_t i = 0, run; i < count; i += run ? run : 1) {
+            run = give_back_run(entries, i, count, r->start + at, shared.view + r->offset + at);
+            given += (int)run;
+        }
+    }
+    return given;
+}
+
+int piso__memory_settle(int own_threads) {
+    if (!shared.view)
+        return 0;
+    int given = 0;
+    piso__autoclose int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (pagemap >= 0 && piso__thread_count() <= own_threads)
+        for (int i = 0; i < shared.count; i++)
+            given += give_back_region(pagemap, &shared.regions[i]);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    munmap(shared.view, shared.size);
+    shared.view = NULL;
+    return given;
+}

@@ -1,0 +1,62 @@
+/* zygote.h - a warm process that forks children, from both sides.
+ *
+ * Host and zygote speak over a SOCK_SEQPACKET pair of which the zygote inherits one end:
+ *
+ *     zygote -> host   READY size; then a packet of that many bytes, its report
+ *     host -> zygote   FORK, count of descriptors; then one byte with them:
+ *                      block, directory, stdin, stdout, stderr, channel, and what else the child is to get
+ *     zygote -> host   FORKED pid, or -errno; with a pid, then one byte with its pidfd
+ *     host -> zygote   REAP pid
+ *     zygote -> host   REAPED 1 with the status, or -errno
+ *
+ * Rules:
+ *  1. The host asks, one question at a time (a lock), and waits for the answer. A zygote that does not answer in time,
+ *     or wrongly, is killed: its answers could not be told apart any more.
+ *  2. The zygote has one thread, counted before each fork; a child that would inherit half of a pool is never made.
+ *  3. The zygote reaps a child only when the host says so, after the host has killed the child's group: the number of
+ *     the group is the child's until then, exactly as if the host were its parent.
+ *  4. A child closes the zygote's socket before anything else runs in it, so no extension ever holds it.
+ *  5. The zygote dies with the host: by a signal of the kernel's while it loads, by its own poll of the host's pidfd
+ *     when it serves. Its children watch the host themselves (watch.c). When a zygote dies alone, its children go on.
+ *  6. Objects know their process: after a fork of the host every function returns PISO_EFORKED. */
+#ifndef PISO_SUPERVISOR_ZYGOTE_H
+#define PISO_SUPERVISOR_ZYGOTE_H
+
+#include <sys/types.h>
+
+#include "base/base.h"
+
+#define PISO__ZYGOTE_MAGIC  0x5a534950u /* "PISZ" */
+#define PISO__ZYGOTE_REPORT (64 << 10)
+
+/* What a child gets, in this order; what is sent after these is its descriptors 4, 5, ... until it is set up. */
+enum { PISO__FORK_BLOCK, PISO__FORK_CWD, PISO__FORK_STDIN, PISO__FORK_STDOUT, PISO__FORK_STDERR, PISO__FORK_CHANNEL };
+#define PISO__FORK_FDS 6
+
+typedef enum piso__zygote_kind {
+    PISO__ZYGOTE_READY = 1,
+    PISO__ZYGOTE_FORK,
+    PISO__ZYGOTE_FORKED,
+    PISO__ZYGOTE_REAP,
+    PISO__ZYGOTE_REAPED
+} piso__zygote_kind;
+
+typedef struct piso__zygote_packet {
+    uint32_t magic, kind;
+    int32_t value;
+    int32_t code, signal; /* of REAPED */
+} piso__zygote_packet;
+
+/* piso__zygote_fork: a child of the zygote, with descriptors 0 to 2 and the channel; waits for the zygote to be ready.
+ * `cwd_fd`: its working directory, unless the spawn names one. The pid and its pidfd, or -EBUSY (threads), PISO_EDIED,
+ * another negative code. */
+pid_t piso__zygote_fork(const piso_spawn *spawn, const int stdio[3], int channel_fd, int *ret_pidfd);
+/* piso__zygote_reap: the status of a child that has ended. 0 or a negative code. */
+int piso__zygote_reap(piso_zygote *z, pid_t pid, piso_exit *ret_exit);
+
+/* piso__fork_block_new: name, cwd, argv and envp (with PISO_FD) in a memfd. The fd or -errno. */
+int piso__fork_block_new(const piso_spawn *spawn);
+/* piso__fork_block_read: what such a memfd says. *ret_cwd: a string in it, or NULL. 0, PISO_EPROTO, -errno. */
+int piso__fork_block_read(int fd, piso_fork *ret_fork, const char **ret_cwd);
+
+#endif

@@ -1,0 +1,130 @@
+/* zygote_block.c - what a forked child is to be, as one block of memory: there is no limit to an environment's size,
+ * but there is one to a packet's.
+ *
+ * A header, then strings, each with its NUL: name, cwd (or nothing), arguments, environment. The descriptor is the
+ * host's, whom the zygote trusts; lengths are checked all the same. */
+#include <string.h>
+
+#include "os/os.h"
+#include "supervisor/zygote.h"
+
+typedef struct block_header {
+    uint32_t arguments, variables, has_cwd, reserved;
+} block_header;
+
+static const char channel_variable[] = "PISO_FD=3";
+static_assert(PISO__SPAWN_FD == 3, "the text above says so");
+
+static bool is_channel(const char *variable) {
+    return strncmp(variable, "PISO_FD=", 8) == 0;
+}
+
+/* put: appends a string; only counts when `to` is NULL. */
+static void put(char *to, size_t *size, const char *text) {
+    size_t length = strlen(text) + 1;
+    if (to)
+        memcpy(to + *size, text, length);
+    *size += length;
+}
+
+/* fill: the block's bytes, or only their number. */
+static size_t fill(char *to, const piso_spawn *spawn) {
+    block_header header = {.has_cwd = spawn->cwd != NULL, .variables = 1};
+    size_t size = sizeof header;
+    put(to, &size, spawn->name);
+    if (spawn->cwd)
+        put(to, &size, spawn->cwd);
+    for (; spawn->argv[header.arguments]; header.arguments++)
+        put(to, &size, spawn->argv[header.arguments]);
+    for (const char *const *variable = spawn->envp; *variable; variable++) {
+        if (is_channel(*variable))
+            continue;
+        put(to, &size, *variable);
+        header.variables++;
+    }
+    put(to, &size, channel_variable);
+    if (to)
+        memcpy(to, &header, sizeof header);
+    return size;
+}
+
+int piso__fork_block_new(const piso_spawn *spawn) {
+    size_t size = fill(NULL, spawn);
+    piso__autoclose int fd = piso__memfd_create("piso-fork", size);
+    if (fd < 0)
+        return fd;
+    void *base;
+    int r = piso__map(fd, size, true, true, &base);
+    if (r < 0)
+        return r;
+    r = piso__populate(fd, base, 0, size);
+    if (r == 0)
+        fill(base, spawn);
+    piso__unmap(base, size);
+    return r < 0 ? r : piso__fd_steal(&fd);
+}
+
+/* take: the next string of the block, or NULL. */
+static const char *take(const char **cursor, const char *end) {
+    const char *text = *cursor, *nul = text < end ? memchr(text, 0, (size_t)(end - text)) : NULL;
+    if (nul)
+        *cursor = nul + 1;
+    return nul ? text : NULL;
+}
+
+/* take_strings: `count` of them, as a list that ends with NULL. */
+static bool take_strings(const char **list, uint32_t count, const char **cursor, const char *end) {
+    for (uint32_t i = 0; i < count; i++)
+        if (!(list[i] = take(cursor, end)))
+            return false;
+    list[count] = NULL;
+    return true;
+}
+
+/* parse: `fork` has the block already. The lists are one allocation, at argv. */
+static int parse(piso_fork *fork, const char **ret_cwd) {
+    block_header header;
+    if (fork->block_size < sizeof header)
+        return PISO_EPROTO;
+    memcpy(&header, fork->block, sizeof header);
+    const char *cursor = (char *)fork->block + sizeof header, *end = (char *)fork->block + fork->block_size;
+    if (header.arguments > fork->block_size || header.variables > fork->block_size)
+        return PISO_EPROTO;
+    piso__autofree const char **lists = calloc((size_t)header.arguments + header.variables + 2, sizeof *lists);
+    if (!lists)
+        return -ENOMEM;
+    const char **variables = lists + header.arguments + 1, *cwd = NULL, *name = take(&cursor, end);
+    if (!name || (header.has_cwd && !(cwd = take(&cursor, end))) ||
+        !take_strings(lists, header.arguments, &cursor, end) ||
+        !take_strings(variables, header.variables, &cursor, end))
+        return PISO_EPROTO;
+    fork->name = name;
+    fork->envp = variables;
+    fork->argv = piso__steal_pointer(&lists);
+    *ret_cwd = cwd;
+    return 0;
+}
+
+int piso__fork_block_read(int fd, piso_fork *ret_fork, const char **ret_cwd) {
+    int64_t size = piso__memfd_size(fd);
+    if (size < 0)
+        return (int)size;
+    piso_fork fork = {.block_size = (size_t)size};
+    int r = piso__memfd_check(fd, fork.block_size);
+    if (r == 0)
+        r = piso__map(fd, fork.block_size, false, false, &fork.block);
+    if (r < 0)
+        return r;
+    r = parse(&fork, ret_cwd);
+    if (r < 0)
+        piso__unmap(fork.block, fork.block_size);
+    else
+        *ret_fork = fork;
+    return r;
+}
+
+void piso_fork_fini(piso_fork *fork) {
+    free((void *)fork->argv);
+    piso__unmap(fork->block, fork->block_size);
+    *fork = (piso_fork){0};
+}

@@ -1,0 +1,170 @@
+/* zygote_serve.c - the zygote's own side: it answers its host, and is forked. See zygote.h. */
+#include "os/os.h"
+#include "supervisor/zygote.h"
+
+/* Descriptors of a request; all close when it goes out of scope. */
+typedef struct request {
+    int fds[PISO__FDS_MAX], count;
+} request;
+
+static void close_request(request *q) {
+    for (int i = 0; i < q->count; i++)
+        piso__fd_close(q->fds[i]);
+    q->count = 0;
+}
+
+/* watch_host: the host's pidfd, or -1 when it has no pid here; PISO_EDIED. */
+static int watch_host(int socket_fd) {
+    pid_t host = piso__socket_creator(socket_fd);
+    int fd = host > 0 ? piso__pidfd_open(host) : -1;
+    return fd == -ESRCH ? PISO_EDIED : fd < 0 ? -1 : fd;
+}
+
+int piso_zygote_guard(int socket_fd) {
+    piso__autoclose int host = watch_host(socket_fd);
+    if (host == PISO_EDIED)
+        return host;
+    int r = piso__fd_cloexec(socket_fd);
+    if (r == 0)
+        r = piso__kill_on_hangup(socket_fd, true);
+    /* it may have happened before */
+    return r < 0 ? r : piso__poll_in(&socket_fd, 1, 0) > 0 ? PISO_EDIED : 0;
+}
+
+static int say(int socket_fd, const piso__zygote_packet *packet) {
+    piso__zygote_packet filled = *packet;
+    filled.magic = PISO__ZYGOTE_MAGIC;
+    return piso__send_fds(socket_fd, &filled, sizeof filled, NULL, 0);
+}
+
+int piso_zygote_report(int socket_fd, const void *report, size_t size) {
+    if (size == 0 || size > PISO__ZYGOTE_REPORT)
+        return -EINVAL;
+    int r = piso__thread_count();
+    if (r != 1)
+        return r < 0 ? r : -EBUSY;
+    /* from here on the host speaks, which is no reason to die */
+    r = piso__kill_on_hangup(socket_fd, false);
+    if (r == 0)
+        r = say(socket_fd, &(piso__zygote_packet){.kind = PISO__ZYGOTE_READY, .value = (int32_t)size});
+    return r < 0 ? r : piso__send_fds(socket_fd, report, size, NULL, 0);
+}
+
+static void call(void (*hook)(void)) {
+    if (hook)
+        hook();
+}
+
+/* prepare: what can fail is done before the fork, so that the host is told: the zygote has no use for its own
+ * directory. */
+static int prepare(const request *q, piso_fork *ret_fork) {
+    int threads = piso__thread_count();
+    if (threads != 1)
+        return threads < 0 ? threads : -EBUSY;
+    piso_fork fork;
+    const char *cwd;
+    int r = piso__fork_block_read(q->fds[PISO__FORK_BLOCK], &fork, &cwd);
+    if (r == 0 && (r = piso__directory_enter(q->fds[PISO__FORK_CWD], cwd)) < 0)
+        piso_fork_fini(&fork);
+    if (r == 0)
+        *ret_fork = fork;
+    return r;
+}
+
+/* fork_child: 1 in the child; in the zygote 0 with the answer in *ret_packet. */
+static int fork_child(const request *q, const piso_fork_hooks *hooks, piso__zygote_packet *ret_packet, int *ret_pidfd,
+                      piso_fork *ret_fork) {
+    piso_fork fork = {0};
+    ret_packet->value = prepare(q, &fork);
+    if (ret_packet->value < 0)
+        return 0;
+    call(hooks->before);
+    ret_packet->value = piso__fork(ret_pidfd);
+    if (ret_packet->value != 0) {
+        call(hooks->in_parent);
+        piso_fork_fini(&fork);
+        return 0;
+    }
+    /* the zygote's socket to the host is closed with the rest; without its own descriptors the child is nothing */
+    if (piso__place_fds(q->fds + PISO__FORK_STDIN, q->count - PISO__FORK_STDIN) < 0)
+        piso__kill_own_group();
+    piso__process_title(fork.name);
+    call(hooks->in_child);
+    *ret_fork = fork;
+    return 1;
+}
+
+/* serve_fork: the second packet of a FORK, the fork, the answer. 1 in the child. */
+static int serve_fork(int socket_fd, int count, const piso_fork_hooks *hooks, piso_fork *ret_fork) {
+    piso__cleanup(close_request) request q = {.count = 0};
+    char byte;
+    if (count < PISO__FORK_FDS || count > PISO__FDS_MAX)
+        return PISO_EPROTO;
+    int r = piso__receive_fds(socket_fd, &byte, 1, q.fds, count, false);
+    if (r < 0)
+        return r;
+    q.count = count;
+    piso__autoclose int pidfd = -1;
+    piso__zygote_packet packet = {.kind = PISO__ZYGOTE_FORKED};
+    r = fork_child(&q, hooks, &packet, &pidfd, ret_fork);
+    if (r != 0) {
+        q.count = 0; /* in the child: closed already */
+        return r;
+    }
+    r = say(socket_fd, &packet);
+    return r == 0 && pidfd >= 0 ? piso__send_fds(socket_fd, "", 1, &pidfd, 1) : r;
+}
+
+static int serve_reap(int socket_fd, pid_t pid) {
+    piso_exit status = {.code = -1};
+    piso__autoclose int pidfd = piso__pidfd_open(pid);
+    int r = pidfd < 0 ? pidfd : piso__reap(pidfd, &status);
+    piso__zygote_packet packet = {
+        .kind = PISO__ZYGOTE_REAPED, .value = r, .code = status.code, .signal = status.signal};
+    return say(socket_fd, &packet);
+}
+
+/* answer: one question of the host's. 1 in a child, 0, -ECONNRESET when the host has gone. */
+static int answer(int socket_fd, const piso_fork_hooks *hooks, piso_fork *ret_fork) {
+    piso__zygote_packet packet;
+    int r = piso__receive_fds(socket_fd, &packet, sizeof packet, NULL, 0, false);
+    if (r < 0)
+        return r;
+    if (packet.magic != PISO__ZYGOTE_MAGIC)
+        return PISO_EPROTO;
+    if (packet.kind == PISO__ZYGOTE_FORK)
+        return serve_fork(socket_fd, packet.value, hooks, ret_fork);
+    return packet.kind == PISO__ZYGOTE_REAP ? serve_reap(socket_fd, packet.value) : PISO_EPROTO;
+}
+
+int piso_zygote_serve(int socket_fd, const piso_fork_hooks *hooks, piso_fork *ret_fork) {
+    static const piso_fork_hooks none;
+    int host_fd = watch_host(socket_fd), r = host_fd == PISO_EDIED ? -ECONNRESET : 0;
+    while (r == 0) {
+        int fds[2] = {host_fd, socket_fd};
+        int ready = piso__poll_in(fds, 2, -1);
+        if (ready < 0)
+            r = ready;
+        else if (ready & 1)
+            r = -ECONNRESET;
+        else if (ready & 2)
+            r = answer(socket_fd, hooks ? hooks : &none, ret_fork);
+    }
+    if (r == 1)
+        return 1; /* in the child every descriptor of the zygote's is closed, or stands for another thing */
+    piso__fd_close(host_fd == PISO_EDIED ? -1 : host_fd);
+    return r == -ECONNRESET || r == -EPIPE ? 0 : r;
+}
+
+int piso_zygote_share(void) {
+    int threads = piso__thread_count();
+    return threads < 0 ? threads : threads > 1 ? -EBUSY : piso__memory_share();
+}
+
+int piso_fork_settle(void) {
+    return piso__memory_settle(2); /* the other one waits for the host's end */
+}
+
+void piso_process_title(const char *title) {
+    piso__process_title(title);
+}

@@ -1,0 +1,477 @@
+"""Extensions that are forked from a warm process are like those that are started as programs."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import test_asyncio_in_extension
+import test_manager
+import test_singletons
+from processes import gone, is_running
+
+from pyisolate import (
+    ConfigurationError,
+    Extension,
+    ExtensionBase,
+    ExtensionDied,
+    ExtensionManager,
+    PyIsolateError,
+    SandboxMode,
+)
+from pyisolate.packages import SearchPath, same_wheel
+from pyisolate.zygote import zygotes
+
+Load = Callable[..., Extension]
+EXTENSIONS = Path(__file__).parent / "extensions"
+METHODS = ["fork", "exec"]
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+ROUNDS = 10 if os.environ.get("PISO_LONG") else 2
+
+
+@pytest.fixture(params=METHODS)
+def start_method(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def forked(venvs: Path) -> Iterator[Callable[..., Extension]]:
+    """forked(name=..., **configuration): an extension `probe` that is forked."""
+    manager = ExtensionManager(ExtensionBase, {"venv_root_path": str(venvs), "start_method": "fork"})
+
+    def load(name: str = "probe", **more: Any) -> Extension:
+        return manager.load_extension(config(name, **more))
+
+    yield load
+    manager.stop_all_extensions()
+
+
+def config(name: str = "probe", folder: str = "probe", **more: Any) -> Any:
+    path = str(EXTENSIONS / folder)
+    return {"name": name, "module_path": path, "sandbox_mode": SandboxMode.DISABLED, **more}
+
+
+def zygote_pids() -> list[int]:
+    return [base.zygote.pid for base in zygotes._bases.values() if base.zygote is not None]
+
+
+# ---- the same behaviour, forked and executed ----
+
+for _test in (
+    test_manager.test_await_starts_and_returns_the_proxy,
+    test_manager.test_concurrent_first_calls_start_one_process,
+    test_manager.test_several_loops_one_after_the_other,
+    test_manager.test_the_loop_runs_while_the_extension_starts,
+    *(
+        getattr(module, name)
+        for module in (test_singletons, test_asyncio_in_extension)
+        for name in sorted(vars(module))
+        if name.startswith("test_")
+    ),
+):
+    globals()[_test.__name__] = _test
+
+
+def test_processes_look_the_same(forked: Load) -> None:
+    both = []
+    for method in METHODS:
+        extension = forked(start_method=method, env={"OWN": "1", "TZ": "UTC"})
+        both.append(extension.sync.process())
+        extension.stop()
+    forked, executed = both
+    assert forked == executed
+
+
+def test_threads_and_processes_work_inside(load: Load) -> None:
+    extension = load("probe")
+    pid, parent = extension.sync.ids()
+    assert pid != os.getpid()
+    assert parent in (os.getpid(), *zygote_pids())
+    assert extension.sync.threads() == [0, 1, 4]
+    assert asyncio.run(call(extension.in_thread)) == 49
+    assert extension.sync.subprocess() == "hello\n"
+    assert extension.sync.multiprocessing("fork") == [4, 3, 2, 1]
+    assert extension.sync.multiprocessing("spawn") == [4, 3, 2, 1]
+
+
+async def call(method: Callable[[], Any]) -> Any:
+    return await method()
+
+
+def test_only_its_own_descriptors(load: Load) -> None:
+    extension = load("probe")
+    kinds = sorted(target.partition(":")[0] for target in extension.sync.descriptors().values())
+    other = load("probe", name="other").sync.descriptors()
+    assert len(other) == len(kinds)
+    sockets = [target for target in extension.sync.descriptors().values() if target.startswith("socket")]
+    assert not set(sockets) & set(other.values())
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGSEGV, "SIGSEGV")])
+def test_a_crash_is_told(load: Load, number: int, name: str) -> None:
+    extension = load("probe")
+    with pytest.raises(ExtensionDied) as caught:
+        extension.sync.crash(int(number))
+    assert caught.value.returncode == -number
+    assert name in str(caught.value)
+    assert caught.value.stderr == "last words\n"
+
+
+def test_an_exit_is_told(load: Load) -> None:
+    with pytest.raises(ExtensionDied) as caught:
+        load("echo").sync.exit(3)
+    assert caught.value.returncode == 3
+    assert caught.value.stderr == "so long\n"
+
+
+def test_its_children_die_with_it(load: Load) -> None:
+    extension = load("probe")
+    child = extension.sync.child_that_stays()
+    extension.stop()
+    assert gone(child)
+
+
+# ---- what is its own after the fork ----
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "random",
+        "numpy",
+        pytest.param("torch", marks=pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")),
+    ],
+)
+def test_random_numbers_differ(forked: Load, module: str) -> None:
+    first, second = forked("one").sync.numbers(module), forked("two").sync.numbers(module)
+    assert len({*first, *second}) == 6
+
+
+def test_it_has_a_title(forked: Load) -> None:
+    assert forked("my extension").sync.title() == "my extension"
+
+
+def test_the_current_directory_of_the_host(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load("probe", name="before").ensure_process_started()
+    monkeypatch.chdir(tmp_path)
+    assert load("probe", name="after").sync.process()["cwd"] == str(tmp_path)
+
+
+def test_loaded_modules_are_those_of_the_host(forked: Load) -> None:
+    extension = forked()
+    assert extension.sync.loaded("numpy")  # this process has it too
+    assert extension.sync.file("numpy") == numpy.__file__
+    assert extension.sync.blas(300) == 300.0
+
+
+def test_versions_of_one_package_side_by_side(forked: Load) -> None:
+    try:
+        old = forked("old", dependencies=["numpy==1.26.4"])
+        old.ensure_process_started()
+    except PyIsolateError as error:
+        pytest.skip(f"numpy 1.26.4 cannot be installed: {error}")
+    new = forked("new", dependencies=["numpy>=2"])
+    host = forked("host")
+    assert old.sync.version("numpy") == "1.26.4"
+    assert new.sync.version("numpy").startswith("2.")
+    assert host.sync.version("numpy") == numpy.__version__
+    assert "old-" in old.sync.file("numpy")
+    assert old.sync.blas(10) == new.sync.blas(10) == 10.0
+
+
+def test_an_environment_is_entered_as_by_its_interpreter(
+    forked: Load, make_wheel: Callable[[str], Path]
+) -> None:
+    make_wheel("1.0")
+    both = []
+    for method in METHODS:
+        extension = forked(dependencies=["rivet"], start_method=method)
+        both.append({**extension.sync.process(), "file": extension.sync.file("rivet")})
+        extension.stop()
+    assert both[0] == both[1]
+    assert both[0]["prefix"] != sys.prefix
+
+
+# ---- which cannot be forked ----
+
+
+def test_variables_that_an_interpreter_reads_need_exec(forked: Load) -> None:
+    with pytest.raises(PyIsolateError, match="PYTHONHASHSEED must be set before"):
+        forked(env={"PYTHONHASHSEED": "7"}).ensure_process_started()
+    extension = forked("other", env={"PYTHONHASHSEED": "7"}, start_method="auto")
+    assert extension.sync.ids()[1] == os.getpid()
+    assert extension.sync.process()["environ"]["PYTHONHASHSEED"] == "7"
+
+
+def test_variables_that_a_library_reads_need_a_process_without_it(forked: Load) -> None:
+    extension = forked(env={"OPENBLAS_NUM_THREADS": "1"})
+    assert not extension.sync.loaded("numpy")
+    assert extension.sync.blas(10) == 10.0
+
+
+def test_start_method_is_checked(venvs: Path) -> None:
+    bad: Any = {"venv_root_path": str(venvs), "start_method": "spawn"}
+    with pytest.raises(ConfigurationError, match="'start_method' must be 'auto', 'fork' or 'exec'"):
+        ExtensionManager(ExtensionBase, bad)
+    manager = ExtensionManager(ExtensionBase, {"venv_root_path": str(venvs), "start_method": "exec"})
+    with pytest.raises(ConfigurationError, match="'start_method'"):
+        manager.load_extension(config(start_method=None))
+    assert manager.load_extension(config()).sync.ids()[1] == os.getpid()
+    manager.stop_all_extensions()
+
+
+def test_same_wheels_are_told_by_hash(tmp_path: Path) -> None:
+    def wheel(folder: str, content: str) -> str:
+        info = tmp_path / folder / "nut-1.0.dist-info"
+        (tmp_path / folder / "nut").mkdir(parents=True)
+        info.mkdir()
+        (info / "RECORD").write_text(f"nut/__init__.py,sha256={content},1\nnut/x.pyc,,\nnut-1.0/RECORD,,\n")
+        return str(tmp_path / folder)
+
+    one, same, other = wheel("one", "abc"), wheel("same", "abc"), wheel("other", "xyz")
+    assert same_wheel("nut", one, same)
+    assert not same_wheel("nut", one, other)
+    assert not same_wheel("bolt", one, other)
+    assert SearchPath([str(tmp_path), other, one]).find("nut") == other
+    assert SearchPath([one]).find("nut-1") is None
+
+
+# ---- zygotes come and go ----
+
+
+def test_one_zygote_for_many(forked: Load) -> None:
+    assert len({forked(f"e{n}").sync.ids()[1] for n in range(3)}) == 1
+
+
+def test_a_killed_zygote_is_replaced(forked: Load) -> None:
+    first = forked("first")
+    zygote = first.sync.ids()[1]
+    os.kill(zygote, signal.SIGKILL)
+    assert gone(zygote)
+    second = forked("second")
+    assert second.sync.ids()[1] not in (zygote, os.getpid())
+    assert first.sync.threads() == [0, 1, 4]  # it goes on
+    with pytest.raises(ExtensionDied) as caught:
+        first.sync.crash(int(signal.SIGKILL))
+    assert caught.value.returncode in (-signal.SIGKILL, None)
+    second.stop()
+
+
+def test_a_zygote_killed_while_it_starts_is_replaced(forked: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts anew for a variable that nobody else has."""
+    import pyisolate.zygote
+
+    monkeypatch.setenv("PYTHONZYGOTETEST", "1")
+    killed = []
+
+    class Zygote:
+        @staticmethod
+        def spawn(*args: Any) -> Any:
+            zygote = pyisolate._core.Zygote.spawn(*args)
+            if not killed:
+                killed.append(zygote.pid)
+                os.kill(zygote.pid, signal.SIGKILL)
+            return zygote
+
+    monkeypatch.setattr(pyisolate.zygote, "Zygote", Zygote)
+    extension = forked(env={"PYTHONZYGOTETEST": "1"})
+    assert extension.sync.threads() == [0, 1, 4]
+    assert len(killed) == 1
+    assert extension.sync.ids()[1] != killed[0]
+
+
+def test_a_zygote_that_cannot_load_is_told_and_not_needed(
+    forked: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyisolate.zygote
+
+    monkeypatch.setattr(pyisolate.zygote.ForkPlan, "bases", lambda self: iter([("no_such_module",)]))
+    with pytest.raises(PyIsolateError, match="no_such_module"):
+        forked().ensure_process_started()
+    assert forked("other", start_method="auto").sync.ids()[1] == os.getpid()
+
+
+PROGRAM = """
+import os, sys, time, signal, threading
+from pyisolate import ExtensionBase, ExtensionManager, SandboxMode
+
+def load(name="probe"):
+    manager = ExtensionManager(ExtensionBase, {{"venv_root_path": "venvs", "start_method": "fork"}})
+    return manager.load_extension({{"name": name, "module_path": {probe!r},
+                                   "sandbox_mode": SandboxMode.DISABLED}})
+"""
+
+
+def run_program(tmp_path: Path, rest: str) -> subprocess.CompletedProcess[str]:
+    source = PROGRAM.format(probe=str(EXTENSIONS / "probe")) + textwrap.dedent(rest)
+    (tmp_path / "program.py").write_text(source)
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    return subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "os._exit(0)", "sys.exit(0)"])
+def test_nothing_outlives_the_host(tmp_path: Path, end: str) -> None:
+    ended = run_program(tmp_path, f"print(*load().sync.ids(), flush=True)\n{end}")
+    pids = [int(pid) for pid in ended.stdout.split()]
+    assert len(pids) == 2, ended.stderr
+    assert all(gone(pid) for pid in pids)
+
+
+def test_a_zygote_dies_with_its_host_while_it_loads(tmp_path: Path) -> None:
+    """Also when a process forked from the host holds the host's end of its socket."""
+    ended = run_program(
+        tmp_path,
+        """
+        import pyisolate.zygote, pyisolate._core
+        class Zygote:
+            @staticmethod
+            def spawn(*args):
+                zygote = pyisolate._core.Zygote.spawn(*args)
+                print(zygote.pid, flush=True)
+                os.kill(os.getpid(), 9)
+        pyisolate.zygote.Zygote = Zygote
+        load().ensure_process_started()
+        """,
+    )
+    assert ended.returncode == -signal.SIGKILL
+    assert gone(int(ended.stdout))
+
+
+def test_a_host_that_forks(tmp_path: Path) -> None:
+    """The forked host has a zygote of its own; that of the first goes on, and dies with it alone."""
+    ended = run_program(
+        tmp_path,
+        """
+        first = load("first")
+        pid, zygote = first.sync.ids()
+        child = os.fork()
+        if child == 0:
+            own_pid, own_zygote = load("second").sync.ids()
+            print(own_pid, own_zygote, flush=True)
+            os._exit(0 if own_zygote not in (zygote, os.getpid()) else 1)
+        status = os.waitpid(child, 0)[1]
+        assert first.sync.ids() == (pid, zygote)
+        assert load("third").sync.ids()[1] == zygote
+        print(pid, zygote, status)
+        """,
+    )
+    *pids, status = [int(word) for word in ended.stdout.split()]
+    assert status == 0, ended.stderr
+    assert len(pids) == 4
+    assert all(gone(pid) for pid in pids)
+
+
+# ---- many ----
+
+
+def test_preload_starts_and_returns_them(venvs: Path) -> None:
+    manager = ExtensionManager(ExtensionBase, {"venv_root_path": str(venvs)})
+    named = manager.load_extension(config("named"))
+    extensions = manager.preload(["named", config("one"), config("two")]).wait(30)
+    assert [extension.name for extension in extensions] == ["named", "one", "two"]
+    assert extensions[0] is named
+    assert len({extension.sync.ids()[0] for extension in extensions}) == 3
+    with pytest.raises(ValueError, match="'missing' is not loaded"):
+        manager.preload(["missing"])
+
+    async def main() -> list[Extension]:
+        return await manager.preload(["one", config("three")])
+
+    assert [extension.name for extension in asyncio.run(main())] == ["one", "three"]
+    manager.stop_all_extensions()
+    assert manager.extensions == {}
+
+
+def test_preload_raises_what_a_start_raises(venvs: Path) -> None:
+    manager = ExtensionManager(ExtensionBase, {"venv_root_path": str(venvs)})
+    both = [config("bad", "broken"), config("good")]
+    with pytest.raises(Exception, match=r"."):
+        manager.preload(both).wait()
+    assert manager.extensions["good"].sync.threads() == [0, 1, 4]
+
+    async def main() -> None:
+        await manager.preload(["bad"])
+
+    with pytest.raises(Exception):  # noqa: B017, PT011
+        asyncio.run(main())
+    manager.stop_all_extensions()
+
+
+def resources() -> tuple[int, int]:
+    """(descriptors, children) of this process."""
+    gc.collect()
+    pids = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return len(os.listdir("/proc/self/fd")), len(pids)
+
+
+def shared_memory() -> int:
+    """KiB of shared memory that this process has mapped and touched."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssShmem"):
+            return int(line.split()[1])
+    return 0
+
+
+def settled(read: Callable[[], Any], expected: Any) -> Any:
+    """What `read` returns, once it is what is expected, or after some seconds."""
+    deadline = time.monotonic() + 10
+    while (value := read()) != expected and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return value
+
+
+def test_a_hundred_come_and_go(venvs: Path) -> None:
+    manager = ExtensionManager(ExtensionBase, {"venv_root_path": str(venvs), "start_method": "fork"})
+    manager.preload([config("first")]).wait()
+    manager.stop_all_extensions()
+    before, memory = resources(), shared_memory()
+    for _ in range(ROUNDS):
+        extensions = manager.preload([config(f"e{n}", "echo") for n in range(100)]).wait()
+        pids = [extension.sync.pid() for extension in extensions]
+        assert len(set(pids)) == 100
+        del extensions
+        manager.stop_all_extensions()
+        assert not any(is_running(pid) for pid in pids)
+        assert settled(resources, before) == before
+    assert shared_memory() <= memory + 64
+
+
+def test_nothing_is_done_no_arena_is_there(forked: Load) -> None:
+    extension = forked()
+    extension.ensure_process_started()
+    session = extension._runtime._session  # type: ignore[attr-defined]
+    assert session.stats()["arena_committed"] == 0
+    assert len(extension.sync.process()) > 10
+    assert session.stats()["arena_committed"] == 0
+
+
+# ---- torch ----
+
+
+@pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
+def test_torch_inside(forked: Load) -> None:
+    extension = forked()
+    assert extension.sync.torch_threads() == (2, 400.0)
+    assert extension.sync.torch_loader() == list(range(8))
