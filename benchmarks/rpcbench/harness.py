@@ -46,6 +46,8 @@ class Operation:
     """Memory of the processes; asked before, after the warm-up, and at the end."""
     series: dict[str, Sampler] = field(default_factory=dict)
     """Further figures, by name; made in this order after the others, with a quarter of the time."""
+    series_warmup: bool = True
+    """Whether these are warmed up: not where a run takes many seconds."""
     size: int = 0
     """Bytes of what is sent, where that matters."""
     timeout_reason: str = "Timeout"
@@ -201,16 +203,23 @@ class BenchmarkRunner:
         if operation.collect:
             await operation.collect()
         remember("before")
-        result.samples_ns = await self._sample(operation.sample, self.max_seconds, lambda: remember("warm"))
+        result.samples_ns = await self._sample(
+            operation.sample, self.max_seconds, warm=lambda: remember("warm")
+        )
         result.warmup = self.warmup
         if operation.collect and operation.memory:
             await operation.collect()
         remember("after")
         for name, sample in operation.series.items():
-            result.series_ns[name] = await self._sample(sample, self.max_seconds / 4)
+            warmup = self.warmup if operation.series_warmup else 0
+            result.series_ns[name] = await self._sample(sample, self.max_seconds / 4, warmup)
 
     async def _sample(
-        self, sample: Sampler, seconds: float, warm: Callable[[], None] = lambda: None
+        self,
+        sample: Sampler,
+        seconds: float,
+        warmup: int | None = None,
+        warm: Callable[[], None] = lambda: None,
     ) -> list[int]:
         """Warm up, then make the runs in chunks until they are all done or the time is over.
 
@@ -218,7 +227,7 @@ class BenchmarkRunner:
         """
         end = time.monotonic() + seconds
         typical = 1
-        for _ in range(self.warmup):
+        for _ in range(self.warmup if warmup is None else warmup):
             typical = max(1, *await sample(1))  # the last one tells best what follows
             if time.monotonic() > end:
                 break

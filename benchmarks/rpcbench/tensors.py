@@ -177,6 +177,7 @@ def _prepare(shape: tuple[int, ...], device: str, fleet: Fleet) -> Operation:
         collect=extension.collect,
         memory=(lambda: machine.memory(pids)) if device == "cpu" and size >= MEMORY_FROM else None,
         series=series,
+        series_warmup=size <= COPY_LIMIT,
         size=size,
         timeout_reason="CUDA OOM/Timeout" if device == "gpu" else "Timeout",
     )
