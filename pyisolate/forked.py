@@ -18,6 +18,7 @@ import re
 import site
 import sys
 import time
+import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -77,6 +78,9 @@ def _rehearse() -> None:
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
+    # What packages want finalized at exit is this process's, which is killed; children are not to do it.
+    for finalizer in list(getattr(weakref.finalize, "_registry", ())):
+        finalizer.atexit = False
     gc.collect()
 
 

@@ -467,6 +467,32 @@ def test_nothing_is_done_no_arena_is_there(forked: Load) -> None:
     assert session.stats()["arena_committed"] == 0
 
 
+def own_memory(pid: int) -> int:
+    """KiB that a process shares with no other."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+
+def test_a_forked_process_shares_most_of_its_memory(forked: Load) -> None:
+    extension = forked(env={"PROBE_SETTLE": "1"})
+    other = forked("executed", env={"PROBE_SETTLE": "1"}, start_method="exec")
+    pid, executed = extension.sync.ids()[0], other.sync.ids()[0]
+    assert extension.sync.pages_given_back() > 100  # what it touched but did not change; it works as before
+    assert other.sync.pages_given_back() == 0
+    assert own_memory(pid) * 2 < own_memory(executed)
+    assert {**extension.sync.process(), "environ": 0} == {**other.sync.process(), "environ": 0}
+    assert extension.sync.multiprocessing("fork") == [4, 3, 2, 1]
+    assert extension.sync.blas(300) == 300.0
+
+
+def test_a_process_with_threads_keeps_its_memory(forked: Load) -> None:
+    """Giving back is for a process in which nobody else can write meanwhile."""
+    extension = forked()
+    assert asyncio.run(call(extension.in_thread)) == 49  # its thread stays
+    time.sleep(0.5)
+    assert asyncio.run(call(extension.in_thread)) == 49
+
+
 # ---- torch ----
 
 
