@@ -70,8 +70,8 @@ class ExtensionProcess:
             python = environment.python
             _activate(environ, environment.path)
         environ.update(settings.env, PYISOLATE_CHILD="1")
-        self._spawned = time.monotonic()
         session = self._open(python, environ)
+        self._spawned = time.monotonic()
         with self._lock:
             self._session = session
             if not self._ended:

@@ -32,7 +32,7 @@ from pyisolate import (
     SandboxMode,
 )
 from pyisolate.packages import SearchPath, same_wheel
-from pyisolate.zygote import zygotes
+from pyisolate.zygote import ForkPlan, zygotes
 
 Load = Callable[..., Extension]
 EXTENSIONS = Path(__file__).parent / "extensions"
@@ -497,7 +497,13 @@ def test_a_process_with_threads_keeps_its_memory(forked: Load) -> None:
 
 
 @pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
-def test_torch_inside(forked: Load) -> None:
-    extension = forked()
-    assert extension.sync.torch_threads() == (2, 400.0)
-    assert extension.sync.torch_loader() == list(range(8))
+def test_torch_inside(forked: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forked from a process that has loaded torch."""
+    monkeypatch.setattr(ForkPlan, "bases", lambda self: iter([("torch", "numpy")]))
+    first, second = forked("one"), forked("two")
+    assert first.sync.loaded("torch")
+    assert len({*first.sync.numbers("torch"), *second.sync.numbers("torch")}) == 6
+    assert len({*first.sync.numbers("numpy"), *second.sync.numbers("numpy")}) == 6
+    assert first.sync.torch_threads() == (2, 400.0)
+    assert first.sync.torch_loader() == list(range(8))
+    assert second.sync.blas(300) == 300.0
