@@ -78,7 +78,7 @@ def _rehearse() -> None:
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
-    # What packages want finalized at exit is this process's, which is killed; a child has no part in it.
+    # What packages want finalized at exit is this process's, which is killed; children are not to do it.
     for finalizer in list(getattr(weakref.finalize, "_registry", ())):
         finalizer.atexit = False
     gc.collect()

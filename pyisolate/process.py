@@ -85,8 +85,8 @@ class ExtensionProcess:
             python = environment.python
             _activate(environ, environment.path)
         environ.update(settings.env, PYISOLATE_CHILD="1")
-        self._spawned = time.monotonic()
         session = self._open(python, environ)
+        self._spawned = time.monotonic()
         self.output.follow(session)
         with self._lock:
             self._session = session

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ._core import CallTimeout, ExtensionDied, Zygote
+from ._core import CallTimeout, ExtensionDied, ProtocolError, Zygote
 from .packages import SearchPath, same_wheel
 from .program import command
 
@@ -145,8 +145,9 @@ def _base_python() -> str:
 class _Base:
     """One kind of zygote: the running one, if there is one, and whether to start another."""
 
-    def __init__(self, packages: tuple[str, ...]) -> None:
+    def __init__(self, packages: tuple[str, ...], read: frozenset[tuple[str, str]]) -> None:
         self.packages = packages
+        self.read = read
         self.lock = threading.Lock()
         self.zygote: Zygote | None = None
         self.modules: dict[str, str] = {}
@@ -173,12 +174,15 @@ class _Base:
         try:
             zygote = Zygote.spawn(arguments, environ, "-".join(["zygote", *self.packages]))
             self.modules = json.loads(zygote.ready(START_TIMEOUT))["modules"]
-        except (OSError, ExtensionDied, CallTimeout) as error:
+        except (ExtensionDied, CallTimeout) as error:
             if isinstance(error, ExtensionDied) and (error.returncode or 0) < 0:
                 return None
             loaded = ", ".join(self.packages) or "PyIsolate"
             self.fault = f"a process that has loaded {loaded} failed: {error}"
+            _log.warning("extensions are not forked: %s", self.fault)
             return None
+        except OSError as error:
+            raise CannotFork(f"its zygote did not start: {error}") from error
         return zygote
 
     def discard(self, zygote: Zygote, fault: str | None) -> None:
@@ -199,7 +203,7 @@ class Zygotes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._bases: dict[object, _Base] = {}
+        self._bases: dict[tuple[str, ...], _Base] = {}
 
     def fork(self, plan: ForkPlan, start: Callable[[Zygote], _T]) -> _T:
         """What `start` returns with a zygote that suits. Raises CannotFork, and what `start` raises."""
@@ -219,7 +223,7 @@ class Zygotes:
             plan.accept(base.modules)
             try:
                 return start(zygote)
-            except ExtensionDied:
+            except (ExtensionDied, ProtocolError):
                 base.discard(zygote, None)  # it has ended; another one is started
             except OSError as error:
                 if error.errno != errno.EBUSY:
@@ -228,11 +232,12 @@ class Zygotes:
         raise CannotFork("its zygote ended again and again")
 
     def _base(self, packages: tuple[str, ...]) -> _Base:
-        key = (packages, _read_at_start(os.environ, packages), tuple(sys.path) if packages else ())
+        """The one for packages and this process's variables; it replaces one for other variables."""
+        read = _read_at_start(os.environ, packages)
         with self._lock:
-            base = self._bases.get(key)
-            if base is None:
-                base = self._bases[key] = _Base(packages)
+            base = self._bases.get(packages)
+            if base is None or base.read != read:
+                base = self._bases[packages] = _Base(packages, read)
             return base
 
     def close(self) -> None:

@@ -203,8 +203,8 @@ typedef struct piso_spawn {
 
 /* ---- sessions ----------------------------------------------------------------------------------- */
 
-/* piso_session_spawn: creates the channel, starts the process with it (its own process group, no other
- * descriptor inherited, stdin from /dev/null, output captured), and returns the host's end. Does not wait
+/* piso_session_spawn: creates the channel, starts the process with it, or has a zygote fork it (its own process group, no
+ * other descriptor inherited, stdin from /dev/null, output captured), and returns the host's end. Does not wait
  * for the child's handshake: that happens in piso_session_handshake. */
 PISO_API int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session);
 

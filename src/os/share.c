@@ -131,6 +131,17 @@ static int copy_region(int fd, int pagemap, const region *r) {
     return 0;
 }
 
+/* touch: enters the pages that the memfd has in this process's page table, too: who maps a page alone is said to own
+ * it, which would be the first child. */
+static void touch(int fd, const region *r) {
+    off_t end = (off_t)(r->offset + r->size), at = (off_t)r->offset, hole;
+    while ((at = lseek(fd, at, SEEK_DATA)) >= 0 && at < end) {
+        hole = lseek(fd, at, SEEK_HOLE);
+        for (; at < hole && at < end; at += (off_t)PAGE)
+            (void)*(volatile char *)(r->start + ((size_t)at - r->offset));
+    }
+}
+
 /* move: copies everything, then maps the copies. In between nothing outside of the stack is written. */
 static int move(int fd, int pagemap) {
     for (int i = 0; i < shared.count; i++) {
@@ -145,6 +156,7 @@ static int move(int fd, int pagemap) {
         int flags = MAP_PRIVATE | MAP_FIXED;
         if (mmap(r->start, r->size, PROT_READ | PROT_WRITE, flags, fd, (off_t)r->offset) == MAP_FAILED)
             r->size = 0; /* it stays as it was */
+        touch(fd, r);
     }
     return 0;
 }

@@ -32,7 +32,7 @@ from pyisolate import (
     SandboxMode,
 )
 from pyisolate.packages import SearchPath, same_wheel
-from pyisolate.zygote import zygotes
+from pyisolate.zygote import ForkPlan, zygotes
 
 Load = Callable[..., Extension]
 EXTENSIONS = Path(__file__).parent / "extensions"
@@ -467,11 +467,43 @@ def test_nothing_is_done_no_arena_is_there(forked: Load) -> None:
     assert session.stats()["arena_committed"] == 0
 
 
+def own_memory(pid: int) -> int:
+    """KiB that a process shares with no other."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+
+def test_a_forked_process_shares_most_of_its_memory(forked: Load) -> None:
+    extension = forked(env={"PROBE_SETTLE": "1"})
+    other = forked("executed", env={"PROBE_SETTLE": "1"}, start_method="exec")
+    pid, executed = extension.sync.ids()[0], other.sync.ids()[0]
+    assert extension.sync.pages_given_back() > 100  # what it touched but did not change; it works as before
+    assert other.sync.pages_given_back() == 0
+    assert own_memory(pid) * 2 < own_memory(executed)
+    assert {**extension.sync.process(), "environ": 0} == {**other.sync.process(), "environ": 0}
+    assert extension.sync.multiprocessing("fork") == [4, 3, 2, 1]
+    assert extension.sync.blas(300) == 300.0
+
+
+def test_a_process_with_threads_keeps_its_memory(forked: Load) -> None:
+    """Giving back is for a process in which nobody else can write meanwhile."""
+    extension = forked()
+    assert asyncio.run(call(extension.in_thread)) == 49  # its thread stays
+    time.sleep(0.5)
+    assert asyncio.run(call(extension.in_thread)) == 49
+
+
 # ---- torch ----
 
 
 @pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
-def test_torch_inside(forked: Load) -> None:
-    extension = forked()
-    assert extension.sync.torch_threads() == (2, 400.0)
-    assert extension.sync.torch_loader() == list(range(8))
+def test_torch_inside(forked: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forked from a process that has loaded torch."""
+    monkeypatch.setattr(ForkPlan, "bases", lambda self: iter([("torch", "numpy")]))
+    first, second = forked("one"), forked("two")
+    assert first.sync.loaded("torch")
+    assert len({*first.sync.numbers("torch"), *second.sync.numbers("torch")}) == 6
+    assert len({*first.sync.numbers("numpy"), *second.sync.numbers("numpy")}) == 6
+    assert first.sync.torch_threads() == (2, 400.0)
+    assert first.sync.torch_loader() == list(range(8))
+    assert second.sync.blas(300) == 300.0

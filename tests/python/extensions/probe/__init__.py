@@ -16,6 +16,7 @@ import threading
 import time
 
 from pyisolate import ExtensionBase
+from pyisolate._core import settle_memory
 
 
 def square(number):
@@ -24,6 +25,7 @@ def square(number):
 
 class Probe(ExtensionBase):
     async def on_module_loaded(self, module):
+        self.given_back = settle_memory() if "PROBE_SETTLE" in os.environ else None
         self.main_thread = threading.current_thread() is threading.main_thread()
 
     def process(self):
@@ -60,6 +62,9 @@ class Probe(ExtensionBase):
             "umask": [os.umask(0o22), os.umask(0o22)][0],
             "helpers": [name in dir(__builtins__) or name in __builtins__ for name in ("exit", "help")],
         }
+
+    def pages_given_back(self):
+        return self.given_back
 
     def descriptors(self):
         return {name: os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")[:-1]}
