@@ -110,8 +110,15 @@ typedef struct piso__spawn_options {
     const char *const *argv, *const *envp;
     const char *cwd; /* or NULL */
     int stdin_fd, stderr_fd, channel_fd;
+    int (*confine)(void *argument); /* NULL, or called in the child with this memory; its -errno ends the start */
+    void *confine_argument;
+    bool *ret_confine_failed; /* with confine: whether it was this that failed */
 } piso__spawn_options;
 pid_t piso__spawn(const piso__spawn_options *options, int *ret_pidfd);
+
+/* piso__call_in_child: calls the function in a child process on this memory, as confine above, and waits for its end.
+ * 0 or -errno of starting it. */
+int piso__call_in_child(int (*function)(void *argument), void *argument);
 
 /* piso__reap: how the process behind a pidfd ended. 1; 0 when it has not ended; -ECHILD when somebody else has
  * reaped it. */

@@ -23,7 +23,7 @@
 #define CLONE_PIDFD 0x00001000
 #endif
 
-#define CHILD_STACK     (16 * 1024)
+#define CHILD_STACK     (24 * 1024)
 #define SIGNAL_SET_SIZE ((NSIG - 1) / 8) /* of the kernel's signal set */
 #define SCRATCH_FD      10               /* first number out of the way of those that a program starts with */
 
@@ -47,6 +47,7 @@ int __clone(int (*function)(void *), void *stack, int flags, void *argument, ...
 typedef struct spawn_job {
     const piso__spawn_options *options;
     int error; /* of the child's first failed step, or 0 */
+    bool unconfined;
 } spawn_job;
 
 /* What getdents64 returns. */
@@ -99,6 +100,15 @@ IN_CHILD static bool place_fds(const piso__spawn_options *o) {
     return true;
 }
 
+/* confine: first of all, while the descriptors that it needs are there. */
+IN_CHILD static bool confine(spawn_job *job) {
+    int r = job->options->confine ? job->options->confine(job->options->confine_argument) : 0;
+    job->unconfined = r < 0;
+    if (r < 0)
+        errno = -r;
+    return r == 0;
+}
+
 /* child_main: returns only if something failed, which ends the child. */
 IN_CHILD static int child_main(void *argument) {
     spawn_job *job = argument;
@@ -106,7 +116,7 @@ IN_CHILD static int child_main(void *argument) {
     const unsigned long zeros[8] = {0}; /* the kernel's SIG_DFL without flags, and its empty signal set */
     for (int signal = 1; signal < NSIG; signal++)
         syscall(SYS_rt_sigaction, signal, zeros, NULL, SIGNAL_SET_SIZE);
-    if (syscall(SYS_setpgid, 0, 0) == 0 && place_fds(o) && close_from(PISO__SPAWN_FD + 1) &&
+    if (syscall(SYS_setpgid, 0, 0) == 0 && confine(job) && place_fds(o) && close_from(PISO__SPAWN_FD + 1) &&
         (!o->cwd || syscall(SYS_chdir, o->cwd) == 0) &&
         syscall(SYS_rt_sigprocmask, SIG_SETMASK, zeros, NULL, SIGNAL_SET_SIZE) == 0)
         syscall(SYS_execve, o->argv[0], o->argv, o->envp);
@@ -114,22 +124,45 @@ IN_CHILD static int child_main(void *argument) {
     return 127;
 }
 
-pid_t piso__spawn(const piso__spawn_options *options, int *ret_pidfd) {
+/* start: `function` in a child on this memory; returns when it has exec'd or ended. Its pid, or -errno. */
+static pid_t start(int (*function)(void *), void *argument, int *ret_pidfd) {
     alignas(16) char stack[CHILD_STACK];
-    spawn_job job = {.options = options};
-    piso__autoclose int pidfd = -1;
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid_t pid = clone(child_main, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &job, &pidfd);
-    int error = pid < 0 ? errno : job.error;
+    pid_t pid =
+        clone(function, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, argument, ret_pidfd);
+    int error = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error == 0) {
+    return pid < 0 ? -error : pid;
+}
+
+static void await_end(int pidfd) {
+    piso_exit status;
+    while (piso__reap(pidfd, &status) == 0)
+        piso__poll_in(&pidfd, 1, -1);
+}
+
+pid_t piso__spawn(const piso__spawn_options *options, int *ret_pidfd) {
+    spawn_job job = {.options = options};
+    piso__autoclose int pidfd = -1;
+    pid_t pid = start(child_main, &job, &pidfd);
+    if (options->ret_confine_failed)
+        *options->ret_confine_failed = job.unconfined;
+    if (pid > 0 && job.error == 0) {
         *ret_pidfd = piso__fd_steal(&pidfd);
         return pid;
     }
-    piso_exit status;
-    while (pid > 0 && piso__reap(pidfd, &status) == 0)
-        piso__poll_in(&pidfd, 1, -1);
-    return -error;
+    if (pid > 0)
+        await_end(pidfd);
+    return pid < 0 ? pid : -job.error;
+}
+
+int piso__call_in_child(int (*function)(void *argument), void *argument) {
+    piso__autoclose int pidfd = -1;
+    pid_t pid = start(function, argument, &pidfd);
+    if (pid < 0)
+        return pid;
+    await_end(pidfd);
+    return 0;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "os/os.h"
+#include "sandbox/sandbox.h"
 #include "supervisor/internal.h"
 
 static bool is_foreign(const piso_process *p) {
@@ -58,12 +59,32 @@ static const char **with_channel(const char *const *envp) {
     return copy;
 }
 
+/* run: the program, confined by the sandbox if there is one. */
+static pid_t run(piso__spawn_options *options, piso__sandbox *sandbox, piso_sandbox_report *report, int *ret_pidfd) {
+    bool failed = false;
+    if (sandbox) {
+        options->confine = piso__sandbox_apply;
+        options->confine_argument = sandbox;
+        options->ret_confine_failed = &failed;
+    }
+    pid_t pid = piso__spawn(options, ret_pidfd);
+    if (!failed)
+        return pid;
+    piso__sandbox_blame(sandbox, pid, report);
+    return PISO_ESANDBOX;
+}
+
 static int start(piso_process *p, const piso_spawn *spawn, int channel_fd) {
+    piso__cleanup(piso__sandbox_freep) piso__sandbox *sandbox = NULL;
+    piso_sandbox_report unread, *report = spawn->report ? spawn->report : &unread;
+    int r = spawn->sandbox ? piso__sandbox_prepare(spawn->sandbox, spawn->argv[0], &sandbox, report) : 0;
+    if (r < 0)
+        return r;
     piso__autofree const char **environment = with_channel(spawn->envp);
     if (!environment)
         return -ENOMEM;
     int pipe_fds[2] = {-1, -1};
-    int r = piso__pipe(pipe_fds);
+    r = piso__pipe(pipe_fds);
     if (r < 0)
         return r;
     p->stderr_fd = pipe_fds[0];
@@ -79,7 +100,7 @@ static int start(piso_process *p, const piso_spawn *spawn, int channel_fd) {
         .stderr_fd = child_stderr,
         .channel_fd = channel_fd,
     };
-    p->pid = piso__spawn(&options, &p->pidfd);
+    p->pid = run(&options, sandbox, report, &p->pidfd);
     return p->pid < 0 ? p->pid : 0;
 }
 
