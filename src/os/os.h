@@ -110,8 +110,11 @@ typedef struct piso__spawn_options {
     const char *const *argv, *const *envp;
     const char *cwd; /* or NULL */
     int stdin_fd, stderr_fd, channel_fd;
-    int (*confine)(void *argument); /* NULL, or called in the child with this memory; its -errno ends the start */
+    /* NULL, or called in the child, on this memory, when it has no other descriptors left but confine_fd (or -1) under
+     * another number, which is closed by the exec. Its -errno ends the start. */
+    int (*confine)(void *argument, int fd);
     void *confine_argument;
+    int confine_fd;
     bool *ret_confine_failed; /* with confine: whether it was this that failed */
 } piso__spawn_options;
 pid_t piso__spawn(const piso__spawn_options *options, int *ret_pidfd);

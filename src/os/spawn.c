@@ -25,7 +25,8 @@
 
 #define CHILD_STACK     (24 * 1024)
 #define SIGNAL_SET_SIZE ((NSIG - 1) / 8) /* of the kernel's signal set */
-#define SCRATCH_FD      10               /* first number out of the way of those that a program starts with */
+#define CONFINE_FD      (PISO__SPAWN_FD + 1)
+#define SCRATCH_FD      10 /* first number out of the way of those that a program starts with */
 
 /* Sanitizers would mark the child's frames in the shadow of a stack that is the parent's again after exec. */
 #define IN_CHILD __attribute__((no_sanitize_address, no_sanitize_thread))
@@ -86,23 +87,25 @@ IN_CHILD static bool close_from(int first) {
 /* place_fds: puts the descriptors where they belong, by way of high numbers, since any of them may sit on the
  * place of another. A host without stdout shares /dev/null. */
 IN_CHILD static bool place_fds(const piso__spawn_options *o) {
-    const int from[3] = {o->stdin_fd, o->stderr_fd, o->channel_fd}, to[3] = {0, 2, PISO__SPAWN_FD};
-    int moved[3];
-    for (int i = 0; i < 3; i++)
+    const int from[] = {o->stdin_fd, o->stderr_fd, o->channel_fd, o->confine_fd},
+              to[] = {0, 2, PISO__SPAWN_FD, CONFINE_FD}, count = o->confine && o->confine_fd >= 0 ? 4 : 3;
+    int moved[4];
+    for (int i = 0; i < count; i++)
         if ((moved[i] = (int)syscall(SYS_fcntl, from[i], F_DUPFD, SCRATCH_FD)) < 0)
             return false;
     bool no_stdout = syscall(SYS_fcntl, 1, F_GETFD) & FD_CLOEXEC; /* also true of the -1 of an error */
     if (no_stdout && syscall(SYS_dup3, moved[0], 1, 0) < 0)
         return false;
-    for (int i = 0; i < 3; i++)
-        if (syscall(SYS_dup3, moved[i], to[i], 0) < 0)
+    for (int i = 0; i < count; i++)
+        if (syscall(SYS_dup3, moved[i], to[i], to[i] == CONFINE_FD ? O_CLOEXEC : 0) < 0)
             return false;
     return true;
 }
 
-/* confine: first of all, while the descriptors that it needs are there. */
+/* confine: after which a failure has to be told without descriptors and privileges, as all here. */
 IN_CHILD static bool confine(spawn_job *job) {
-    int r = job->options->confine ? job->options->confine(job->options->confine_argument) : 0;
+    const piso__spawn_options *o = job->options;
+    int r = o->confine ? o->confine(o->confine_argument, o->confine_fd < 0 ? -1 : CONFINE_FD) : 0;
     job->unconfined = r < 0;
     if (r < 0)
         errno = -r;
@@ -116,7 +119,8 @@ IN_CHILD static int child_main(void *argument) {
     const unsigned long zeros[8] = {0}; /* the kernel's SIG_DFL without flags, and its empty signal set */
     for (int signal = 1; signal < NSIG; signal++)
         syscall(SYS_rt_sigaction, signal, zeros, NULL, SIGNAL_SET_SIZE);
-    if (syscall(SYS_setpgid, 0, 0) == 0 && confine(job) && place_fds(o) && close_from(PISO__SPAWN_FD + 1) &&
+    if (syscall(SYS_setpgid, 0, 0) == 0 && place_fds(o) &&
+        close_from(o->confine && o->confine_fd >= 0 ? CONFINE_FD + 1 : CONFINE_FD) && confine(job) &&
         (!o->cwd || syscall(SYS_chdir, o->cwd) == 0) &&
         syscall(SYS_rt_sigprocmask, SIG_SETMASK, zeros, NULL, SIGNAL_SET_SIZE) == 0)
         syscall(SYS_execve, o->argv[0], o->argv, o->envp);

@@ -1,7 +1,8 @@
 /* apply.c - what the child does, before anything of the extension runs: sandbox.h, rule 3.
  *
  * The order matters. Namespaces need what later steps take away; the ruleset needs no_new_privs, or else a right
- * that is about to be dropped; the filter comes last, since it refuses what the other steps are made of. */
+ * that is about to be dropped; limits come when no more descriptors are needed; the filter comes last, since it
+ * refuses what the other steps are made of. */
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
@@ -57,16 +58,15 @@ PISO__IN_CHILD static int add_rule(int ruleset, const char *path, uint64_t allow
 
 /* restrict_files: with the rules that only the child can write: for its entry in /proc, which is not that of the
  * process that prepared this, and for the file systems that it has mounted. */
-PISO__IN_CHILD static int restrict_files(const piso__sandbox *s) {
-    const piso__blob *b = s->blob;
+PISO__IN_CHILD static int restrict_files(const piso__blob *b, int ruleset_fd) {
     int r = 0;
     if (b->read_access)
-        r = add_rule(s->ruleset_fd, "/proc/self", b->read_access);
+        r = add_rule(ruleset_fd, "/proc/self", b->read_access);
     if (r == 0 && b->write_access && has(b, PISO_LAYER_NAMESPACES))
-        r = add_rule(s->ruleset_fd, "/dev/shm", b->write_access);
+        r = add_rule(ruleset_fd, "/dev/shm", b->write_access);
     if (r == 0 && b->write_access && b->temp && b->temp_size)
-        r = add_rule(s->ruleset_fd, piso__blob_at(b, b->temp), b->write_access);
-    return r == 0 ? call(SYS_landlock_restrict_self, s->ruleset_fd, 0) : r;
+        r = add_rule(ruleset_fd, piso__blob_at(b, b->temp), b->write_access);
+    return r == 0 ? call(SYS_landlock_restrict_self, ruleset_fd, 0) : r;
 }
 
 /* drop_capabilities: all of them, and with them the ways to get them back. Bounding set and secure bits can be
@@ -91,24 +91,24 @@ PISO__IN_CHILD static int load_filter(const piso__blob *b) {
     return call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &loaded);
 }
 
-PISO__IN_CHILD int piso__sandbox_apply(void *sandbox) {
+PISO__IN_CHILD int piso__sandbox_apply(void *sandbox, int ruleset_fd) {
     piso__sandbox *s = sandbox;
     const piso__blob *b = s->blob;
     int r = 0;
     s->failed_layer = PISO_LAYER_NAMESPACES;
     if (has(b, PISO_LAYER_NAMESPACES) && (r = piso__namespaces_enter(b)) < 0)
         return r;
-    s->failed_layer = PISO_LAYER_LIMITS;
-    if (has(b, PISO_LAYER_LIMITS) && (r = set_limits(b)) < 0)
-        return r;
     s->failed_layer = PISO_LAYER_PRIVILEGES;
     if ((r = call(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) < 0)
         return r;
     s->failed_layer = PISO_LAYER_FILES;
-    if (s->ruleset_fd >= 0 && (r = restrict_files(s)) < 0)
+    if (ruleset_fd >= 0 && (r = restrict_files(b, ruleset_fd)) < 0)
         return r;
     s->failed_layer = PISO_LAYER_PRIVILEGES;
     if (has(b, PISO_LAYER_PRIVILEGES) && (r = drop_capabilities()) < 0)
+        return r;
+    s->failed_layer = PISO_LAYER_LIMITS;
+    if (has(b, PISO_LAYER_LIMITS) && (r = set_limits(b)) < 0)
         return r;
     s->failed_layer = PISO_LAYER_SYSTEM_CALLS;
     if (b->filter_count && (r = load_filter(b)) < 0)

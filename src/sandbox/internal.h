@@ -52,6 +52,8 @@ typedef struct piso__landlock {
     int version; /* of the kernel's interface, 0: not there; then `error` says why */
     int error;
 } piso__landlock;
+/* piso__landlock_newest: versions above are not used; lowered by tests, for older kernels. */
+extern int piso__landlock_newest;
 /* piso__landlock_probe: what the kernel has. */
 piso__landlock piso__landlock_probe(void);
 /* piso__landlock_ruleset: a ruleset for the spec, with the layers in `layers`; none, and *ret_fd left alone, when

@@ -85,8 +85,12 @@ static uint64_t handled_fs(int version) {
            (version >= 5 ? LANDLOCK_FS_IOCTL_DEV : 0);
 }
 
+int piso__landlock_newest = 7;
+
 piso__landlock piso__landlock_probe(void) {
     long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_VERSION_FLAG);
+    if (version > piso__landlock_newest)
+        version = piso__landlock_newest;
     return version > 0 ? (piso__landlock){.version = (int)version} : (piso__landlock){.error = errno};
 }
 

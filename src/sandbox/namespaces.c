@@ -165,12 +165,14 @@ static int try(void) {
 
 int piso__namespaces_probe(void) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static uint32_t asker;
     static bool known;
     static int result;
     pthread_mutex_lock(&lock);
-    if (!known) {
+    if (!known || asker != piso__fork_generation()) { /* a forked process may have given up rights */
         result = try();
         known = true;
+        asker = piso__fork_generation();
     }
     int r = result;
     pthread_mutex_unlock(&lock);

@@ -253,10 +253,13 @@ void piso__sandbox_blame(const piso__sandbox *s, int error, piso_sandbox_report 
 
 /* ---- to another process ---- */
 
-void piso__sandbox_export(const piso__sandbox *s, const void **ret_data, size_t *ret_size, int *ret_fd) {
-    *ret_data = s->blob;
+int piso__sandbox_fd(const piso__sandbox *s) {
+    return s->ruleset_fd;
+}
+
+const void *piso__sandbox_export(const piso__sandbox *s, size_t *ret_size) {
     *ret_size = s->blob->size;
-    *ret_fd = s->ruleset_fd;
+    return s->blob;
 }
 
 /* is_whole: all that the block refers to is in it. */

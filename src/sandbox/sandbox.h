@@ -26,13 +26,16 @@ static inline void piso__sandbox_freep(piso__sandbox **s) {
     *s = piso__sandbox_free(*s);
 }
 
-/* piso__sandbox_apply: confines the calling thread, which must be the only one of its process. 0 or -errno. */
-int piso__sandbox_apply(void *sandbox);
+/* piso__sandbox_apply: confines the calling thread, which must be the only one of its process, by a prepared sandbox
+ * whose descriptor has the number ruleset_fd in this process. 0 or -errno. */
+int piso__sandbox_apply(void *sandbox, int ruleset_fd);
+/* piso__sandbox_fd: the descriptor of a prepared sandbox (borrowed), -1: none. */
+int piso__sandbox_fd(const piso__sandbox *s);
 /* piso__sandbox_blame: after a failed apply: says in `report` which layer failed, with that error. */
 void piso__sandbox_blame(const piso__sandbox *s, int error, piso_sandbox_report *report);
 
-/* piso__sandbox_export: the bytes (borrowed) and the descriptor (borrowed, -1: none) of a prepared sandbox. */
-void piso__sandbox_export(const piso__sandbox *s, const void **ret_data, size_t *ret_size, int *ret_fd);
+/* piso__sandbox_export: the bytes of a prepared sandbox (borrowed); its descriptor goes with them. */
+const void *piso__sandbox_export(const piso__sandbox *s, size_t *ret_size);
 /* piso__sandbox_import: a prepared sandbox again, in the process that will fork. Takes the descriptor on success.
  * -EPROTO when the bytes are none. */
 int piso__sandbox_import(const void *data, size_t size, int fd, piso__sandbox **ret_sandbox);

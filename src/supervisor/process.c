@@ -65,6 +65,7 @@ static pid_t run(piso__spawn_options *options, piso__sandbox *sandbox, piso_sand
     if (sandbox) {
         options->confine = piso__sandbox_apply;
         options->confine_argument = sandbox;
+        options->confine_fd = piso__sandbox_fd(sandbox);
         options->ret_confine_failed = &failed;
     }
     pid_t pid = piso__spawn(options, ret_pidfd);
