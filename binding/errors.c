@@ -54,6 +54,10 @@ int core_errors_init(PyObject *module, core_state *s) {
     if (make_class(module, "ForkedProcessError", "A session was used in a process forked from the one that owns it.",
                    PyTuple_Pack(2, s->error, PyExc_RuntimeError), &s->forked_error) < 0)
         return -1;
+    if (make_class(module, "SandboxError",
+                   "An extension cannot be confined here as its configuration asks; the message says what is missing.",
+                   PyTuple_Pack(1, s->error), &s->sandbox_error) < 0)
+        return -1;
     return make_class(module, "CallTimeout", "A call did not finish within its time limit.", timeout_bases(s),
                       &s->call_timeout);
 }
@@ -65,6 +69,7 @@ int core_errors_visit(core_state *s, visitproc visit, void *arg) {
     Py_VISIT(s->extension_stopped);
     Py_VISIT(s->protocol_error);
     Py_VISIT(s->forked_error);
+    Py_VISIT(s->sandbox_error);
     Py_VISIT(s->call_timeout);
     return 0;
 }
@@ -76,6 +81,7 @@ void core_errors_clear(core_state *s) {
     Py_CLEAR(s->extension_stopped);
     Py_CLEAR(s->protocol_error);
     Py_CLEAR(s->forked_error);
+    Py_CLEAR(s->sandbox_error);
     Py_CLEAR(s->call_timeout);
 }
 
@@ -100,6 +106,8 @@ PyObject *core_raise(core_state *s, int error, const char *what) {
     case PISO_EFORKED:
         return PyErr_Format(s->forked_error,
                             "%s belongs to the process that forked this one; load extensions after the fork", what);
+    case PISO_ESANDBOX:
+        return PyErr_Format(s->sandbox_error, "%s could not be confined", what);
     case PISO_EDEPTH:
         return PyErr_Format(PyExc_ValueError, "%s: values are nested deeper than %d levels", what, PISO_MAX_DEPTH);
     case -ENOMEM:
@@ -131,6 +139,10 @@ static PyObject *describe(const char *name, int pid, const piso_exit *status, Py
         return NULL;
     if (!status || !status->known)
         text = PyUnicode_FromFormat("%U has ended", who);
+    else if (status->signal == SIGXCPU)
+        text = PyUnicode_FromFormat("%U used up its limit of processor time (SIGXCPU)", who);
+    else if (status->signal == SIGXFSZ)
+        text = PyUnicode_FromFormat("%U reached its limit of the size of a file (SIGXFSZ)", who);
     else if (signal)
         text = PyUnicode_FromFormat("%U was killed by %U", who, signal);
     else

@@ -4,6 +4,8 @@
 #include "allocator.h"
 #include "session.h"
 
+#include "sandbox.h"
+
 #include <errno.h>
 #include <structmember.h>
 
@@ -169,7 +171,7 @@ static PyObject *environment_list(PyObject *mapping) {
 }
 
 static int spawn(core_session *s, PyObject *argv, PyObject *env, const char *cwd, unsigned long long arena_size,
-                 int echo_stderr) {
+                 int echo_stderr, core_sandbox *sandbox) {
     PyObject *arguments = encode_list(argv), *environment = arguments ? environment_list(env) : NULL;
     const char **c_argv = environment ? string_array(arguments) : NULL;
     const char **c_envp = c_argv ? string_array(environment) : NULL;
@@ -184,6 +186,8 @@ static int spawn(core_session *s, PyObject *argv, PyObject *env, const char *cwd
             .name = PyUnicode_AsUTF8(s->name),
             .arena_size = (size_t)arena_size,
             .echo_stderr = echo_stderr != 0,
+            .sandbox = sandbox->keep ? &sandbox->spec : NULL,
+            .report = &sandbox->report,
         };
         piso_session *session = NULL;
         if (options.name) {
@@ -199,22 +203,41 @@ static int spawn(core_session *s, PyObject *argv, PyObject *env, const char *cwd
     return r;
 }
 
+/* spawn_confined: spawn with a sandbox, or None, and a list for its report, or NULL. */
+static int spawn_confined(core_session *s, PyObject *argv, PyObject *env, const char *cwd,
+                          unsigned long long arena_size, int echo_stderr, PyObject *description, PyObject *report) {
+    core_sandbox sandbox = {0};
+    int r = description == Py_None ? 0 : core_sandbox_parse(description, &sandbox);
+    if (r == 0)
+        r = spawn(s, argv, env, cwd, arena_size, echo_stderr, &sandbox);
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (sandbox.keep && report && core_sandbox_report(&sandbox.report, report) < 0)
+        r = -1;
+    if (type)
+        PyErr_Restore(type, value, traceback);
+    core_sandbox_fini(&sandbox);
+    return r;
+}
+
 static PyObject *session_spawn(PyObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"argv", "env", "name", "registry", "cwd", "arena_size", "echo_stderr", NULL};
+    static char *names[] = {"argv",       "env",         "name",    "registry", "cwd",
+                            "arena_size", "echo_stderr", "sandbox", "report",   NULL};
     core_state *state = core_type_state((PyTypeObject *)type);
-    PyObject *argv, *env, *name = NULL, *registry = NULL;
+    PyObject *argv, *env, *name = NULL, *registry = NULL, *sandbox = Py_None, *report = NULL;
     const char *cwd = NULL;
     unsigned long long arena_size = 0;
     int echo_stderr = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$UO!zKp:spawn", names, &argv, &env, &name, state->registry_type,
-                                     &registry, &cwd, &arena_size, &echo_stderr))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$UO!zKpOO!:spawn", names, &argv, &env, &name,
+                                     state->registry_type, &registry, &cwd, &arena_size, &echo_stderr, &sandbox,
+                                     &PyList_Type, &report))
         return NULL;
     if (!name || !registry) {
         PyErr_SetString(PyExc_TypeError, "spawn() needs the arguments name and registry");
         return NULL;
     }
     PyObject *s = session_new(state, name, registry);
-    if (s && spawn((core_session *)s, argv, env, cwd, arena_size, echo_stderr) < 0)
+    if (s && spawn_confined((core_session *)s, argv, env, cwd, arena_size, echo_stderr, sandbox, report) < 0)
         Py_CLEAR(s);
     return s;
 }

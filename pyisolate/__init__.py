@@ -7,7 +7,14 @@ await greeter.stop()
 """
 
 from ._core import Call, __version__
-from .config import CUDAWheelConfig, ExtensionConfig, ExtensionManagerConfig, SandboxConfig, SandboxMode
+from .config import (
+    CUDAWheelConfig,
+    ExtensionConfig,
+    ExtensionManagerConfig,
+    SandboxConfig,
+    SandboxLimits,
+    SandboxMode,
+)
 from .errors import (
     CallTimeout,
     ConfigurationError,
@@ -18,11 +25,13 @@ from .errors import (
     ProtocolError,
     PyIsolateError,
     RemoteError,
+    SandboxError,
     UnconfinedExtensionWarning,
 )
 from .extension import Extension
 from .manager import ExtensionManager
 from .registry import register_type
+from .sandbox import SandboxLayer, SandboxStatus
 from .shared import ExtensionBase, ExtensionLocal
 from .singletons import ProxiedSingleton, SingletonMetaclass, local_execution, singleton_scope
 
@@ -46,7 +55,11 @@ __all__ = [
     "PyIsolateError",
     "RemoteError",
     "SandboxConfig",
+    "SandboxError",
+    "SandboxLayer",
+    "SandboxLimits",
     "SandboxMode",
+    "SandboxStatus",
     "SingletonMetaclass",
     "UnconfinedExtensionWarning",
     "__version__",

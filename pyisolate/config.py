@@ -11,16 +11,23 @@ from typing import TYPE_CHECKING, TypedDict
 if TYPE_CHECKING:
     from .singletons import ProxiedSingleton
 
-__all__ = ["CUDAWheelConfig", "ExtensionConfig", "ExtensionManagerConfig", "SandboxConfig", "SandboxMode"]
+__all__ = [
+    "CUDAWheelConfig",
+    "ExtensionConfig",
+    "ExtensionManagerConfig",
+    "SandboxConfig",
+    "SandboxLimits",
+    "SandboxMode",
+]
 
 
 class SandboxMode(Enum):
     """How much an extension's process is to be confined."""
 
     REQUIRED = "required"
-    """Confined. There is no sandbox yet: a warning says so."""
+    """Confined, or not started: SandboxError says what is missing."""
     DISABLED = "disabled"
-    """Not confined, and the user knows it: no warning."""
+    """Not confined: it runs with the rights of the host's user."""
 
 
 class ExtensionManagerConfig(TypedDict):
@@ -30,13 +37,36 @@ class ExtensionManagerConfig(TypedDict):
     """The folder for the environments of extensions; it is created when the first one is needed."""
 
 
+class SandboxLimits(TypedDict, total=False):
+    """What a confined extension may use. What is left out is not limited."""
+
+    memory: int
+    """Bytes of private memory of each of its processes. Above: MemoryError."""
+    cpu_seconds: int
+    """Processor time of each of its processes, from the start. Above: ExtensionDied, which says so."""
+    processes: int
+    """Processes and threads, with the interpreter's own. Above: BlockingIOError, or RuntimeError of a thread.
+    Cannot be limited when the host runs as root."""
+    open_files: int
+    """Descriptors of each process. Above: OSError EMFILE."""
+    file_size: int
+    """Bytes of one file. Above: OSError EFBIG."""
+    temp_size: int
+    """Bytes in its temporary folder. Above: OSError ENOSPC. Only where the system permits namespaces."""
+
+
 class SandboxConfig(TypedDict, total=False):
-    """What a confined extension may reach. It is checked, but not enforced yet."""
+    """What a confined extension may reach besides its own files; see docs/security-model.md."""
 
     writable_paths: list[str]
+    """Files and folders that exist; with all that is below."""
     readonly_paths: list[str] | dict[str, str]
-    """Paths, or path in the host -> path in the sandbox."""
+    """Paths, or path in the host -> path in the sandbox, which has to be the same."""
     network: bool
+    """Default False: none at all."""
+    devices: list[str]
+    """Device files, for example ``"/dev/video0"``; ``"gpu"`` stands for those of graphics processors."""
+    limits: SandboxLimits
 
 
 class CUDAWheelConfig(TypedDict, total=False):

@@ -15,6 +15,7 @@ from ._core import (
     ProtocolError,
     PyIsolateError,
     RemoteError,
+    SandboxError,
 )
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "ProtocolError",
     "PyIsolateError",
     "RemoteError",
+    "SandboxError",
     "UnconfinedExtensionWarning",
 ]
 
@@ -64,4 +66,4 @@ class EnvironmentBuildError(PyIsolateError):
 
 
 class UnconfinedExtensionWarning(UserWarning):
-    """Isolated extensions run with the rights of the host's user: there is no sandbox yet."""
+    """Kept for code that filters it: extensions are confined, or their configuration says otherwise."""

@@ -17,8 +17,9 @@ from .extension import Completion, EventHandlers, Runtime
 from .once import Once
 from .process import ExtensionProcess
 from .proxies import deferred
-from .references import Reference, importing_main, refer
+from .references import Reference, importing_main, needed_files, refer
 from .registry import follow
+from .sandbox import SandboxStatus
 from .singletons import ProxiedSingleton, reachable
 from .validation import Settings
 
@@ -144,7 +145,7 @@ class IsolatedRuntime(Runtime):
             )
         for singleton in self._singletons.values():
             singleton()  # here, not in a thread that waits for the process
-        process = ExtensionProcess(self._settings, self._root)
+        process = ExtensionProcess(self._settings, self._root, needed_files([self._type, *self._apis]))
         with self._lock:
             if self._stopped:
                 raise self._stopped_error()
@@ -187,6 +188,11 @@ class IsolatedRuntime(Runtime):
             error.add_note(
                 f"while extension {self._settings.name!r} was started from {self._settings.module_path}"
             )
+
+    def sandbox_status(self) -> SandboxStatus:
+        with self._lock:
+            process = self._process
+        return SandboxStatus(self._settings.sandbox_mode) if process is None else process.sandbox_status()
 
     # ---- the end ----
 

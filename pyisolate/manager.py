@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import warnings
 from typing import Any, Generic, TypeVar
 
-from .config import ExtensionConfig, ExtensionManagerConfig, SandboxMode
-from .errors import ConfigurationError, UnconfinedExtensionWarning
+from .config import ExtensionConfig, ExtensionManagerConfig
+from .errors import ConfigurationError
 from .extension import Completion, Extension, Runtime
 from .isolated import IsolatedRuntime
 from .local import LocalRuntime
@@ -19,7 +18,6 @@ __all__ = ["ExtensionManager"]
 
 _T = TypeVar("_T", bound=ExtensionLocal)
 _log = logging.getLogger("pyisolate")
-_has_warned = False
 
 
 class ExtensionManager(Generic[_T]):
@@ -54,8 +52,6 @@ class ExtensionManager(Generic[_T]):
                 raise ValueError(f"extension {settings.name!r} is already loaded")
             extension = Extension(self._runtime(settings), settings, config, self._forget)
             self.extensions[settings.name] = extension
-        if settings.isolated and settings.sandbox_mode is not SandboxMode.DISABLED:
-            _warn_unconfined()
         return extension
 
     def stop_extension(self, name: str) -> Completion:
@@ -85,15 +81,3 @@ class ExtensionManager(Generic[_T]):
         with self._lock:
             if self.extensions.get(extension.name) is extension:
                 del self.extensions[extension.name]
-
-
-def _warn_unconfined() -> None:
-    global _has_warned
-    if not _has_warned:
-        _has_warned = True
-        warnings.warn(
-            "isolated extensions run unconfined: there is no sandbox yet, so they can do whatever the user "
-            "of this process can. 'sandbox_mode': SandboxMode.DISABLED in a configuration accepts that",
-            UnconfinedExtensionWarning,
-            stacklevel=3,
-        )

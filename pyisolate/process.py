@@ -9,14 +9,17 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from weakref import WeakSet
 
 from . import _core
-from ._core import CallTimeout, ExtensionStopped, Session
+from ._core import CallTimeout, ExtensionStopped, SandboxError, Session
+from .config import SandboxMode
 from .connection import CONTROL
 from .environment import Environment, EnvironmentBuilder
 from .registry import REGISTRY
+from .sandbox import Sandbox, SandboxStatus
 from .validation import Settings
 
 __all__ = ["ExtensionProcess"]
@@ -38,13 +41,15 @@ _LOADER = (
 class ExtensionProcess:
     """A process that has been started, or is being started; `end` or `kill` ends it in either case."""
 
-    def __init__(self, settings: Settings, root: Path) -> None:
+    def __init__(self, settings: Settings, root: Path, needed: Iterable[str] = ()) -> None:
         self._settings = settings
         self._root = root
         self._lock = threading.Lock()
         self._ended = False
         self._environment: Environment | None = None
         self._session: Session | None = None
+        self._needed = list(needed)
+        self._sandbox: Sandbox | None = None
         self._pid = os.getpid()
         self._spawned = 0.0
 
@@ -60,11 +65,15 @@ class ExtensionProcess:
     def start(self) -> None:
         """Build the environment, start the process and wait until it answers. Blocks.
 
-        Raises EnvironmentBuildError, OSError, CallTimeout, ExtensionDied, and ExtensionStopped when it has
-        been ended meanwhile.
+        Raises EnvironmentBuildError, SandboxError, OSError, CallTimeout, ExtensionDied, and ExtensionStopped
+        when it has been ended meanwhile.
         """
         settings = self._settings
         python, environ = sys.executable, {**os.environ}
+        if settings.sandbox_mode is not SandboxMode.DISABLED:
+            self._sandbox = Sandbox(settings, self._root, self._needed)
+            environ = self._sandbox.environ(environ)
+        path: Path | None = None
         if settings.dependencies:
             builder = EnvironmentBuilder(
                 self._root, settings.name, settings.dependencies, settings.extra_index_urls
@@ -72,11 +81,11 @@ class ExtensionProcess:
             environment = builder.provide()
             with self._lock:
                 self._environment = environment
-            python = environment.python
-            _activate(environ, environment.path)
+            python, path = environment.python, environment.path
+            _activate(environ, path)
         environ.update(settings.env, PYISOLATE_CHILD="1")
         self._spawned = time.monotonic()
-        session = Session.spawn(_command(python), environ, name=settings.name, registry=REGISTRY)
+        session = self._spawn(python, path, environ)
         with self._lock:
             self._session = session
             if not self._ended:
@@ -84,6 +93,32 @@ class ExtensionProcess:
         if self._ended:
             self.kill()
         session.handshake(self.time_left() or HANDSHAKE_TIMEOUT)
+
+    def _spawn(self, python: str, path: Path | None, environ: dict[str, str]) -> Session:
+        name, sandbox = self._settings.name, self._sandbox
+        if sandbox is None:
+            return Session.spawn(_command(python), environ, name=name, registry=REGISTRY)
+        try:
+            session = Session.spawn(
+                _command(python),
+                environ,
+                name=name,
+                registry=REGISTRY,
+                sandbox=sandbox.description(python, path),
+                report=sandbox.report,
+            )
+        except SandboxError:
+            raise SandboxError(
+                f"extension {name!r} could not be confined, so it was not started: {sandbox.missing()}. "
+                "'sandbox_mode': SandboxMode.DISABLED runs it with all rights of this user"
+            ) from None
+        _log.info("extension %r is confined: %s", name, sandbox.status())
+        return session
+
+    def sandbox_status(self) -> SandboxStatus:
+        """How the process is confined."""
+        sandbox = self._sandbox
+        return SandboxStatus(self._settings.sandbox_mode) if sandbox is None else sandbox.status()
 
     def time_left(self) -> float | None:
         """Seconds that are left for the start, or None."""
@@ -129,6 +164,9 @@ class ExtensionProcess:
         with self._lock:
             _processes.discard(self)
             environment, self._environment = self._environment, None
+            sandbox = self._sandbox
+        if sandbox is not None:
+            sandbox.close()
         if environment is not None:
             environment.release()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pyisolate import Extension, ExtensionBase, ExtensionManager, SandboxMode, singleton_scope
+from pyisolate import Extension, ExtensionBase, ExtensionManager, singleton_scope
 
 HERE = Path(__file__).parent
 EXTENSIONS = HERE / "extensions"
@@ -37,14 +37,7 @@ def load(venvs: Path) -> Iterator[Callable[..., Extension]]:
     def load(folder: str = "echo", extension_type: type[Any] = ExtensionBase, **config: Any) -> Extension:
         manager = ExtensionManager(extension_type, {"venv_root_path": str(venvs)})
         managers.append(manager)
-        return manager.load_extension(
-            {
-                "name": folder,
-                "module_path": str(EXTENSIONS / folder),
-                "sandbox_mode": SandboxMode.DISABLED,
-                **config,
-            }
-        )
+        return manager.load_extension({"name": folder, "module_path": str(EXTENSIONS / folder), **config})
 
     yield load
     for manager in managers:
