@@ -123,6 +123,10 @@ pid_t piso__spawn(const piso__spawn_options *options, int *ret_pidfd);
  * 0 or -errno of starting it. */
 int piso__call_in_child(int (*function)(void *argument), void *argument);
 
+/* piso__pin_own_entry: keeps /proc/self open for ever. A sandbox lets a process read that inode; under memory pressure
+ * the kernel would make another one. */
+void piso__pin_own_entry(void);
+
 /* piso__reap: how the process behind a pidfd ended. 1; 0 when it has not ended; -ECHILD when somebody else has
  * reaped it. */
 int piso__reap(int pidfd, piso_exit *ret_exit);

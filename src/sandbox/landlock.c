@@ -4,6 +4,8 @@
  * not exist yet, is not reached by another name. Rules that the host cannot write, because they are for what only
  * the child has (its own /proc entry, its private mounts), are added by the child. */
 #include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -44,7 +46,6 @@ static const char *const system_paths[] = {
     "/proc/stat",
     "/proc/loadavg",
     "/proc/uptime",
-    "/proc/version",
     "/proc/filesystems",
     "/proc/sys/kernel/osrelease",
     "/proc/sys/kernel/cap_last_cap",
@@ -94,8 +95,36 @@ piso__landlock piso__landlock_probe(void) {
     return version > 0 ? (piso__landlock){.version = (int)version} : (piso__landlock){.error = errno};
 }
 
+/* Under memory pressure the kernel forgets the inodes of /proc and makes new ones, to which no rule belongs. One that
+ * somebody holds open stays, so this process does, for as long as it lives. */
+#define PINS_MAX 32
+static struct {
+    pthread_mutex_t lock;
+    int count;
+    struct {
+        char path[64];
+        int fd;
+    } all[PINS_MAX];
+} pins = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* pin: keeps a path below /proc open. Paths without room are not pinned. */
+static void pin(const char *path) {
+    if (strncmp(path, "/proc/", 6) != 0 || strlen(path) >= sizeof pins.all[0].path)
+        return;
+    pthread_mutex_lock(&pins.lock);
+    int i = 0;
+    while (i < pins.count && strcmp(pins.all[i].path, path) != 0)
+        i++;
+    if (i == pins.count && i < PINS_MAX && (pins.all[i].fd = open(path, O_PATH | O_CLOEXEC)) >= 0) {
+        strcpy(pins.all[i].path, path);
+        pins.count++;
+    }
+    pthread_mutex_unlock(&pins.lock);
+}
+
 /* add: a rule for a path, if it exists. */
 static int add(int ruleset, const char *path, uint64_t allowed) {
+    pin(path);
     piso__autoclose int fd = open(path, O_PATH | O_CLOEXEC);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0)

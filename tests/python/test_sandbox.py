@@ -398,6 +398,17 @@ def test_an_application_folder_shows_its_modules_only(
             extension.sync.lock(str(tmp_path / name))
 
 
+def test_its_entry_in_proc_stays_readable(load: Load) -> None:
+    extension = load("prisoner")
+    paths = ["/proc/self/status", "/proc/cpuinfo", "/proc/meminfo"]
+    assert all(extension.sync.lock(path) for path in paths)
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("2")
+    except OSError:
+        pytest.skip("only root can make the kernel forget inodes")
+    assert all(extension.sync.lock(path) for path in paths)
+
+
 # ---- limits ----
 
 
