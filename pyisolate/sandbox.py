@@ -170,9 +170,10 @@ class _Folder:
 def _remove(path: str) -> None:
     shutil.rmtree(path, ignore_errors=True)
     if os.path.lexists(path):  # folders that their owner may not write to
-        for folder, _, _ in os.walk(path):
-            with suppress(OSError):
-                _make_removable(folder)
+        for folder, below, _ in os.walk(path):
+            for name in below:  # before they are walked
+                with suppress(OSError):
+                    _make_removable(os.path.join(folder, name))
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -119,17 +119,12 @@ ESCAPES: dict[str, tuple[tuple[int, ...], set[str]]] = {
     "attach_shared_memory": ((CALLS, NAMESPACES), DENIED | {"ENOENT"}),
     "open_a_message_queue": ((FILES, CALLS, NAMESPACES), DENIED | {"ENOENT"}),
     "make_a_user_namespace": ((CALLS,), DENIED),
-    "make_a_mount_namespace": ((CALLS, PRIVILEGES), DENIED),
     "clone_into_a_namespace": ((CALLS,), DENIED),
     "clone_by_structure": ((CALLS,), {"ENOSYS"}),
     "join_a_namespace": ((CALLS,), DENIED),
-    "mount_a_file_system": ((*DOMAIN, CALLS, PRIVILEGES), DENIED),
     "unmount": ((CALLS,), DENIED),
     "change_the_root": ((CALLS,), DENIED),
-    "pivot_the_root": ((CALLS, PRIVILEGES), DENIED),
-    "open_a_file_system": ((CALLS, PRIVILEGES), DENIED),
     "clone_a_mount": ((CALLS,), DENIED),
-    "move_a_mount": ((CALLS, PRIVILEGES), DENIED),
     "change_a_mount": ((CALLS,), DENIED),
     "use_io_uring": ((CALLS,), DENIED),
     "enter_io_uring": ((CALLS,), DENIED),
@@ -144,10 +139,15 @@ ESCAPES: dict[str, tuple[tuple[int, ...], set[str]]] = {
     "type_with_a_bit_above": ((CALLS,), DENIED),
     "paste_into_the_terminal": ((CALLS,), DENIED),
     "open_a_terminal": ((FILES,), DENIED),
-    "keep_a_capability": ((PRIVILEGES,), DENIED),
 }
 # The kernel refuses these to all but root, in whatever sandbox.
 ESCAPES_OF_ROOT: dict[str, tuple[tuple[int, ...], set[str]]] = {
+    "make_a_mount_namespace": ((CALLS, PRIVILEGES), DENIED),
+    "mount_a_file_system": ((*DOMAIN, CALLS, PRIVILEGES), DENIED),
+    "pivot_the_root": ((CALLS, PRIVILEGES), DENIED),
+    "open_a_file_system": ((CALLS, PRIVILEGES), DENIED),
+    "move_a_mount": ((CALLS, PRIVILEGES), DENIED),
+    "keep_a_capability": ((PRIVILEGES,), DENIED),
     "make_a_device": ((*DOMAIN, CALLS, NAMESPACES, PRIVILEGES), DENIED),
     "change_the_core_pattern": ((FILES, NAMESPACES), OUT_OF_REACH),
     "change_the_kernel": ((FILES, NAMESPACES), OUT_OF_REACH),
@@ -158,6 +158,10 @@ ESCAPES_OF_ROOT: dict[str, tuple[tuple[int, ...], set[str]]] = {
     "read_the_log_of_the_kernel": ((CALLS, NAMESPACES, PRIVILEGES), DENIED),
     "open_fuse": ((FILES,), DENIED),
     "become_another_user": ((NAMESPACES, PRIVILEGES), {"EPERM", "EINVAL"}),
+}
+OWN_CODE = {
+    "overwrite_the_interpreter": os.path.realpath(os.__file__),
+    "change_own_code": PRISONER / "files.py",
 }
 # The kernel has to have these for the attempt to succeed.
 OPTIONAL = {"open_fuse": "/dev/fuse", "change_the_kernel": "/sys/kernel/mm"}
@@ -265,6 +269,8 @@ def check(
 
 @pytest.mark.parametrize("name", ESCAPES)
 def test_no_way_out(prison: Callable[..., Extension], target: dict[str, Any], name: str) -> None:
+    if name in OWN_CODE and not os.access(OWN_CODE[name], os.W_OK):
+        pytest.skip("this user may not change the file anyway")
     check(prison, target, name, *ESCAPES[name])
 
 
@@ -460,6 +466,7 @@ def test_limit_of_processes(load: Load) -> None:
             limited(load, processes=8).ensure_process_started()
         return
     extension = limited(load, processes=16)
+    extension.ensure_process_started()
     if not extension.sandbox_status().layers["namespaces"].active:
         pytest.skip("without namespaces all processes of the user are counted")
     with pytest.raises(RuntimeError, match="thread"):
