@@ -73,6 +73,8 @@ int core_sandbox_parse(PyObject *description, core_sandbox *s) {
         return -1;
     PyObject *network = PyDict_GetItemString(description, "network");
     s->spec.network = network && PyObject_IsTrue(network) > 0;
+    PyObject *local_sockets = PyDict_GetItemString(description, "local_sockets");
+    s->spec.local_sockets = local_sockets && PyObject_IsTrue(local_sockets) > 0;
     uint64_t omit = 0;
     if (parse_number(description, "omit", &omit) < 0)
         return -1;

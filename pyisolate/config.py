@@ -64,6 +64,9 @@ class SandboxConfig(TypedDict, total=False):
     """Paths, or path in the host -> path in the sandbox, which has to be the same."""
     network: bool
     """Default False: none at all."""
+    local_sockets: bool
+    """Default False. True: Unix sockets can be connected, which multiprocessing's managers and PyTorch's data
+    loaders with workers need; services of this machine that listen on one can then be reached, too."""
     devices: list[str]
     """Device files, for example ``"/dev/video0"``; ``"gpu"`` stands for those of graphics processors."""
     limits: SandboxLimits

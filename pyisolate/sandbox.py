@@ -142,6 +142,7 @@ class Sandbox:
             "devices": _devices(config.get("devices", ())),
             "temp": self._folder.path,
             "network": config.get("network", False),
+            "local_sockets": config.get("local_sockets", False),
             "limits": dict(config.get("limits", {})),
             "omit": _omitted,
         }

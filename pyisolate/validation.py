@@ -313,6 +313,7 @@ _SANDBOX_CHECKS: dict[str, Callable[[object], object]] = {
     "writable_paths": _paths,
     "readonly_paths": _readonly_paths,
     "network": _boolean,
+    "local_sockets": _boolean,
     "devices": _list_of(_device, "paths"),
     "limits": _limits,
 }

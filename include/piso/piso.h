@@ -210,6 +210,7 @@ typedef struct piso_sandbox {
     const char *const *devices;  /* read, write, ioctl */
     const char *temp;            /* a private folder, writable; or NULL */
     bool network;
+    bool local_sockets; /* Unix sockets can be connected: also those of daemons that the user may talk to */
     piso_limits limits;
     unsigned omit; /* bits (1 << PISO_LAYER_...) to leave out: for tests that ask which layer it was */
 } piso_sandbox;

@@ -201,15 +201,16 @@ static int refuse_arguments(scmp_filter_ctx c) {
 
 /* refuse_sockets: Landlock does not know sockets in the file system, such as a container daemon's or a desktop's:
  * nobody may connect to one. So either connect is refused, or sockets that can; unconnected datagram sockets, which
- * need no connect, always. Pairs of connected sockets remain. */
-static int refuse_sockets(scmp_filter_ctx c, bool network) {
+ * need no connect, always. Pairs of connected sockets remain. `local`: the configuration permits all of it. */
+static int refuse_sockets(scmp_filter_ctx c, bool network, bool local) {
     const struct scmp_arg_cmp datagrams[] = {SCMP_A0(SCMP_CMP_MASKED_EQ, INT_MASK, AF_UNIX),
                                              SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, SOCK_DGRAM)};
-    int r = refuse_named(c, "socketpair", 2, datagrams);
+    int r = local ? 0 : refuse_named(c, "socketpair", 2, datagrams);
     if (r == 0)
         r = refuse_named(c, "socket", 1, &SCMP_A0(SCMP_CMP_GE, AF_MAX));
     for (unsigned family = 0; r == 0 && family < AF_MAX; family++) {
-        if (network ? family == AF_INET || family == AF_INET6 || family == AF_NETLINK : family == AF_UNIX)
+        if (family == AF_UNIX ? local || !network
+                              : network && (family == AF_INET || family == AF_INET6 || family == AF_NETLINK))
             continue;
         r = refuse_named(c, "socket", 1, &SCMP_A0(SCMP_CMP_MASKED_EQ, INT_MASK, family));
     }
@@ -217,9 +218,9 @@ static int refuse_sockets(scmp_filter_ctx c, bool network) {
         r = refuse_named(
             c, "socket", 2,
             (const struct scmp_arg_cmp[]){SCMP_A0(SCMP_CMP_MASKED_EQ, INT_MASK, AF_NETLINK), SCMP_A2(SCMP_CMP_NE, 0)});
-    if (r == 0 && !network)
+    if (r == 0 && !network && !local)
         r = refuse_named(c, "socket", 2, datagrams);
-    return r == 0 && !network ? refuse_named(c, "connect", 0, NULL) : r;
+    return r == 0 && !network && !local ? refuse_named(c, "connect", 0, NULL) : r;
 }
 
 /* refuse_signals: the ways to a signal that need no process id; the others are in `head`. A process may not join
@@ -247,7 +248,7 @@ static int fill(scmp_filter_ctx c, piso__filter_options o) {
     if (r == 0)
         r = refuse_arguments(c);
     if (r == 0)
-        r = refuse_sockets(c, o.network);
+        r = refuse_sockets(c, o.network, o.local_sockets);
     if (r == 0 && !o.private_disk)
         r = refuse_all(c, on_names, COUNT(on_names));
     if (r == 0 && !o.private_disk)
@@ -323,11 +324,12 @@ static struct {
     struct {
         struct sock_filter *program;
         int count;
-    } kept[16];
+    } kept[32];
 } cache = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 int piso__filter_build(piso__filter_options o, struct sock_filter **ret_program) {
-    size_t key = (size_t)(o.network | o.private_ipc << 1 | o.private_disk << 2 | o.own_signals << 3);
+    size_t key =
+        (size_t)(o.network | o.private_ipc << 1 | o.private_disk << 2 | o.own_signals << 3 | o.local_sockets << 4);
     pthread_mutex_lock(&cache.lock);
     int r = cache.kept[key].count;
     if (r == 0 && (r = build(o, &cache.kept[key].program)) > 0)

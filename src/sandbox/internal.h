@@ -67,10 +67,11 @@ int piso__landlock_ruleset(const piso_sandbox *spec, const char *program, uint32
 /* ---- system calls: filter.c ---- */
 
 typedef struct piso__filter_options {
-    bool network;      /* the internet's families of sockets */
-    bool private_ipc;  /* an IPC namespace keeps others' objects away */
-    bool private_disk; /* what may not be written is mounted read-only, so that modes and owners are safe */
-    bool own_signals;  /* nothing else stops signals to other processes */
+    bool network;       /* the internet's families of sockets */
+    bool local_sockets; /* and those of the file system */
+    bool private_ipc;   /* an IPC namespace keeps others' objects away */
+    bool private_disk;  /* what may not be written is mounted read-only, so that modes and owners are safe */
+    bool own_signals;   /* nothing else stops signals to other processes */
 } piso__filter_options;
 /* piso__filter_build: the program, to be freed by the caller; the number of its instructions, or -errno, -ENOSYS when
  * this was built without libseccomp. */

@@ -100,6 +100,7 @@ static int plan_filter(job *j) {
     bool namespaces = j->layers & PISO__BIT(PISO_LAYER_NAMESPACES);
     piso__filter_options options = {
         .network = j->spec->network,
+        .local_sockets = j->spec->local_sockets,
         .private_ipc = namespaces,
         .private_disk = namespaces,
         .own_signals = j->layers & PISO__BIT(PISO_LAYER_SIGNALS) && j->landlock.version < PISO__LANDLOCK_SIGNALS,

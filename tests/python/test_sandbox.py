@@ -370,6 +370,13 @@ def test_daemons_stay_out_of_reach_with_network(load: Load, target: dict[str, An
     assert {extension.sync.attempt(name, target) for name in names} <= DENIED
 
 
+def test_local_sockets_of_the_configuration(load: Load, target: dict[str, Any]) -> None:
+    extension = load("prisoner", sandbox={"local_sockets": True})
+    assert extension.sync.attempt("connect_to_a_daemon", target) == "done"
+    others = ["connect_by_tcp", "make_a_netlink_socket", "connect_to_an_abstract_socket"]
+    assert {extension.sync.attempt(name, target) for name in others} <= DENIED | {"ECONNREFUSED"}
+
+
 def test_devices_of_the_configuration(load: Load, target: dict[str, Any]) -> None:
     extension = load("prisoner", sandbox={"devices": ["/dev/ptmx"]})
     assert extension.sync.attempt("open_a_terminal", target) == "done"
