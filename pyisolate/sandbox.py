@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,10 @@ class Sandbox:
     def description(self, python: str, environment: Path | None) -> dict[str, Any]:
         """For `Session.spawn`."""
         config = self._settings.sandbox
-        readable, listed = _imports(sys.path, self._venv_root)
-        readable += [*_interpreter(python), str(self._settings.module_path), os.path.dirname(__file__)]
+        interpreter = _interpreter(python)
+        entries = [entry for entry in sys.path if not _is_below(entry, interpreter)]
+        readable, listed = _imports(entries, self._venv_root)
+        readable += [*interpreter, str(self._settings.module_path), os.path.dirname(__file__)]
         readable += [*self._needed, *_editable(self._settings.dependencies)]
         readable += filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
         if environment is not None:
@@ -210,7 +213,8 @@ def _sweep_once(parent: str) -> None:
             os.close(descriptor)
 
 
-def _interpreter(python: str) -> list[str]:
+@cache
+def _interpreter(python: str) -> tuple[str, ...]:
     """Where an interpreter and its standard library are."""
     paths = {python, os.path.realpath(python), sys.executable, os.path.realpath(sys.executable)}
     for prefix in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix):
@@ -219,7 +223,11 @@ def _interpreter(python: str) -> list[str]:
     paths.update(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
     if sys.pycache_prefix:
         paths.add(sys.pycache_prefix)
-    return sorted(paths)
+    return tuple(sorted(paths))
+
+
+def _is_below(path: str, folders: Iterable[str]) -> bool:
+    return any(path == folder or path.startswith(folder + os.sep) for folder in folders)
 
 
 def _imports(entries: Iterable[str], venv_root: Path) -> tuple[list[str], list[str]]:

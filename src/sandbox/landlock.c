@@ -22,6 +22,8 @@ static const char *const system_paths[] = {
     "/usr/libexec",
     "/usr/bin",
     "/usr/share",
+    "/usr/include",
+    "/usr/local/include",
     "/usr/local/lib",
     "/lib",
     "/lib32",
