@@ -191,11 +191,10 @@ static int refuse_arguments(scmp_filter_ctx c) {
         if (CLONE_ANY_NAMESPACE & (1U << bit))
             r = refuse_named(c, "clone", 1, &SCMP_A0(SCMP_CMP_MASKED_EQ, 1U << bit, 1U << bit));
     for (size_t i = 0; r == 0 && i < COUNT(on_self); i++)
-        r = refuse_named(c, on_self[i].name, 1, &SCMP_CMP((unsigned)on_self[i].argument, SCMP_CMP_NE, 0));
+        r = refuse_named(c, on_self[i].name, 1, &SCMP_CMP((unsigned)on_self[i].argument, SCMP_CMP_NE, 0, 0));
     /* personality: asking is allowed, changing is not: no more executable memory than asked for, no fixed addresses */
     if (r == 0)
-        r = refuse_named(c, "personality", 2,
-                         (const struct scmp_arg_cmp[]){SCMP_A0(SCMP_CMP_NE, INT_MASK), SCMP_A1(SCMP_CMP_GE, 0)});
+        r = refuse_named(c, "personality", 1, &SCMP_A0(SCMP_CMP_NE, INT_MASK, 0));
     return r == 0 ? refuse_ioctls(c, ioctls, COUNT(ioctls)) : r;
 }
 
@@ -207,7 +206,7 @@ static int refuse_sockets(scmp_filter_ctx c, bool network, bool local) {
                                              SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, SOCK_DGRAM)};
     int r = local ? 0 : refuse_named(c, "socketpair", 2, datagrams);
     if (r == 0)
-        r = refuse_named(c, "socket", 1, &SCMP_A0(SCMP_CMP_GE, AF_MAX));
+        r = refuse_named(c, "socket", 1, &SCMP_A0(SCMP_CMP_GE, AF_MAX, 0));
     for (unsigned family = 0; r == 0 && family < AF_MAX; family++) {
         if (family == AF_UNIX ? local || !network
                               : network && (family == AF_INET || family == AF_INET6 || family == AF_NETLINK))
@@ -215,9 +214,9 @@ static int refuse_sockets(scmp_filter_ctx c, bool network, bool local) {
         r = refuse_named(c, "socket", 1, &SCMP_A0(SCMP_CMP_MASKED_EQ, INT_MASK, family));
     }
     if (r == 0 && network) /* looking up names asks for addresses by NETLINK_ROUTE, which is 0 */
-        r = refuse_named(
-            c, "socket", 2,
-            (const struct scmp_arg_cmp[]){SCMP_A0(SCMP_CMP_MASKED_EQ, INT_MASK, AF_NETLINK), SCMP_A2(SCMP_CMP_NE, 0)});
+        r = refuse_named(c, "socket", 2,
+                         (const struct scmp_arg_cmp[]){SCMP_A0(SCMP_CMP_MASKED_EQ, INT_MASK, AF_NETLINK),
+                                                       SCMP_A2(SCMP_CMP_NE, 0, 0)});
     if (r == 0 && !network && !local)
         r = refuse_named(c, "socket", 2, datagrams);
     return r == 0 && !network && !local ? refuse_named(c, "connect", 0, NULL) : r;
@@ -231,7 +230,7 @@ static int refuse_signals(scmp_filter_ctx c) {
     for (size_t i = 0; r == 0 && i < COUNT(owners); i++)
         r = refuse_named(c, "fcntl", 1, &SCMP_A1(SCMP_CMP_MASKED_EQ, INT_MASK, (unsigned)owners[i]));
     if (r == 0)
-        r = refuse_named(c, "setpgid", 1, &SCMP_A1(SCMP_CMP_NE, 0));
+        r = refuse_named(c, "setpgid", 1, &SCMP_A1(SCMP_CMP_NE, 0, 0));
     if (r == 0)
         r = refuse_named(c, "tkill", 0, NULL);
     return r == 0 ? refuse_named(c, "pidfd_send_signal", 0, NULL) : r;

@@ -534,7 +534,7 @@ if __name__ == "__main__":
 """
 FORBID = """
 import ctypes, os, struct, sys
-# As a container does: unshare (its number is the argument) fails with EPERM.
+# As a container does: a system call (its number is the argument) fails with EPERM.
 number = int(sys.argv[1])
 rules = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (6, 0, 0, 0x50001), (6, 0, 0, 0x7FFF0000)]
 program = b"".join(struct.pack("=HBBI", *rule) for rule in rules)
@@ -546,10 +546,10 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-def run_host(tmp_path: Path, target: dict[str, Any], *wrapper: str) -> Any:
+def start_host(tmp_path: Path, target: dict[str, Any], *wrapper: str) -> subprocess.CompletedProcess[str]:
     (tmp_path / "host.py").write_text(HOST)
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
+    return subprocess.run(
         [*wrapper, sys.executable, "host.py", str(PRISONER), json.dumps(target)],
         cwd=tmp_path,
         env=environ,
@@ -558,6 +558,10 @@ def run_host(tmp_path: Path, target: dict[str, Any], *wrapper: str) -> Any:
         timeout=60,
         check=False,
     )
+
+
+def run_host(tmp_path: Path, target: dict[str, Any], *wrapper: str) -> Any:
+    done = start_host(tmp_path, target, *wrapper)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -577,3 +581,13 @@ def test_where_namespaces_are_forbidden(tmp_path: Path, target: dict[str, Any]) 
     assert confined
     assert not namespaces
     assert not [name for name, result in found.items() if result == "done"]
+
+
+def test_what_is_missing_is_told(tmp_path: Path, target: dict[str, Any]) -> None:
+    landlock_create_ruleset = "444"
+    done = start_host(tmp_path, target, sys.executable, "-c", FORBID, landlock_create_ruleset)
+    assert done.returncode != 0
+    assert "SandboxError: extension 'prisoner' could not be confined, so it was not started" in done.stderr
+    assert "files: no Landlock" in done.stderr
+    assert "Linux 5.13 or later" in done.stderr
+    assert "SandboxMode.DISABLED runs it with all rights of this user" in done.stderr
