@@ -29,7 +29,7 @@ __all__ = ["Sandbox", "SandboxLayer", "SandboxStatus"]
 
 _log = logging.getLogger("pyisolate")
 
-_PREFIX = "pyisolate-"
+_PREFIX = "pyisolate-sandbox-"
 _KEPT = {
     *("PATH", "LANG", "LANGUAGE", "TZ", "TERM", "COLORTERM", "NO_COLOR", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
@@ -159,9 +159,10 @@ class _Folder:
     """A private temporary folder. A lock says that it is in use; those that have none are removed."""
 
     def __init__(self) -> None:
-        self.path = tempfile.mkdtemp(prefix=_PREFIX)
-        self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(self._lock, fcntl.LOCK_SH)
+        self._lock = -1
+        while self._lock < 0:  # again, if somebody sweeps it away before it is locked
+            self.path = tempfile.mkdtemp(prefix=_PREFIX)
+            self._lock = _locked(self.path)
         _sweep_once(os.path.dirname(self.path))
 
     def remove(self) -> None:
@@ -169,6 +170,20 @@ class _Folder:
         if lock >= 0:
             os.close(lock)
             _remove(self.path)
+
+
+def _locked(path: str) -> int:
+    """A descriptor of the folder, locked as being in use; -1 when it is there no more."""
+    with suppress(FileNotFoundError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            os.stat(path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+    return -1
 
 
 def _remove(path: str) -> None:
