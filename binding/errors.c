@@ -57,6 +57,10 @@ int core_errors_init(PyObject *module, core_state *s) {
     if (make_class(module, "ForkedProcessError", "A session was used in a process forked from the one that owns it.",
                    PyTuple_Pack(2, s->error, PyExc_RuntimeError), &s->forked_error) < 0)
         return -1;
+    if (make_class(module, "SandboxError",
+                   "An extension cannot be confined here as its configuration asks; the message says what is missing.",
+                   PyTuple_Pack(1, s->error), &s->sandbox_error) < 0)
+        return -1;
     return make_class(module, "CallTimeout", "A call did not finish within its time limit.", timeout_bases(s),
                       &s->call_timeout);
 }
@@ -69,6 +73,7 @@ int core_errors_visit(core_state *s, visitproc visit, void *arg) {
     Py_VISIT(s->extension_stopped);
     Py_VISIT(s->protocol_error);
     Py_VISIT(s->forked_error);
+    Py_VISIT(s->sandbox_error);
     Py_VISIT(s->call_timeout);
     return 0;
 }
@@ -81,6 +86,7 @@ void core_errors_clear(core_state *s) {
     Py_CLEAR(s->extension_stopped);
     Py_CLEAR(s->protocol_error);
     Py_CLEAR(s->forked_error);
+    Py_CLEAR(s->sandbox_error);
     Py_CLEAR(s->call_timeout);
 }
 
@@ -105,6 +111,8 @@ PyObject *core_raise(core_state *s, int error, const char *what) {
     case PISO_EFORKED:
         return PyErr_Format(s->forked_error,
                             "%s belongs to the process that forked this one; load extensions after the fork", what);
+    case PISO_ESANDBOX:
+        return PyErr_Format(s->sandbox_error, "%s could not be confined", what);
     case PISO_EDEPTH:
         return PyErr_Format(PyExc_ValueError, "%s: values are nested deeper than %d levels", what, PISO_MAX_DEPTH);
     case -ENOMEM:
@@ -138,6 +146,10 @@ static PyObject *describe(const core_death *d, PyObject *signal) {
         text = PyUnicode_FromFormat("%U did not answer and was ended", who);
     else if (!d->status || !d->status->known)
         text = PyUnicode_FromFormat("%U has ended", who);
+    else if (d->status->signal == SIGXCPU)
+        text = PyUnicode_FromFormat("%U used up its limit of processor time (SIGXCPU)", who);
+    else if (d->status->signal == SIGXFSZ)
+        text = PyUnicode_FromFormat("%U reached its limit of the size of a file (SIGXFSZ)", who);
     else if (signal)
         text = PyUnicode_FromFormat("%U was killed by %U", who, signal);
     else

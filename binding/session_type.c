@@ -5,6 +5,8 @@
 #include "session.h"
 #include "zygote.h"
 
+#include "sandbox.h"
+
 #include <errno.h>
 #include <structmember.h>
 
@@ -196,7 +198,7 @@ PyObject *core_environment_list(PyObject *mapping) {
 }
 
 static int spawn(core_session *s, PyObject *argv, PyObject *env, const char *cwd, unsigned long long arena_size,
-                 int echo_stdout, int echo_stderr, piso_zygote *zygote) {
+                 int echo_stdout, int echo_stderr, piso_zygote *zygote, core_sandbox *sandbox) {
     PyObject *arguments = core_encode_list(argv), *environment = arguments ? core_environment_list(env) : NULL;
     const char **c_argv = environment ? core_string_array(arguments) : NULL;
     const char **c_envp = c_argv ? core_string_array(environment) : NULL;
@@ -213,6 +215,8 @@ static int spawn(core_session *s, PyObject *argv, PyObject *env, const char *cwd
             .echo_stdout = echo_stdout != 0,
             .echo_stderr = echo_stderr != 0,
             .zygote = zygote,
+            .sandbox = sandbox->keep ? &sandbox->spec : NULL,
+            .report = &sandbox->report,
         };
         piso_session *session = NULL;
         if (options.name) {
@@ -228,18 +232,36 @@ static int spawn(core_session *s, PyObject *argv, PyObject *env, const char *cwd
     return r;
 }
 
+/* spawn_confined: spawn with a sandbox, or None, and a list for its report, or NULL. */
+static int spawn_confined(core_session *s, PyObject *argv, PyObject *env, const char *cwd,
+                          unsigned long long arena_size, int echo_stdout, int echo_stderr, piso_zygote *zygote,
+                          PyObject *description, PyObject *report) {
+    core_sandbox sandbox = {0};
+    int r = description == Py_None ? 0 : core_sandbox_parse(description, &sandbox);
+    if (r == 0)
+        r = spawn(s, argv, env, cwd, arena_size, echo_stdout, echo_stderr, zygote, &sandbox);
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (sandbox.keep && report && core_sandbox_report(&sandbox.report, report) < 0)
+        r = -1;
+    if (type)
+        PyErr_Restore(type, value, traceback);
+    core_sandbox_fini(&sandbox);
+    return r;
+}
+
 static PyObject *session_spawn(PyObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"argv",       "env",         "name",        "registry", "cwd",
-                            "arena_size", "echo_stdout", "echo_stderr", "zygote",   NULL};
+    static char *names[] = {"argv",        "env",         "name",   "registry", "cwd",    "arena_size",
+                            "echo_stdout", "echo_stderr", "zygote", "sandbox",  "report", NULL};
     core_state *state = core_type_state((PyTypeObject *)type);
-    PyObject *argv, *env, *name = NULL, *registry = NULL;
+    PyObject *argv, *env, *name = NULL, *registry = NULL, *sandbox = Py_None, *report = NULL;
     const char *cwd = NULL;
     unsigned long long arena_size = 0;
     int echo_stdout = 1, echo_stderr = 1;
     PyObject *zygote = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$UO!zKppO:spawn", names, &argv, &env, &name,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$UO!zKppOOO!:spawn", names, &argv, &env, &name,
                                      state->registry_type, &registry, &cwd, &arena_size, &echo_stdout, &echo_stderr,
-                                     &zygote))
+                                     &zygote, &sandbox, &PyList_Type, &report))
         return NULL;
     if (zygote != Py_None && !Py_IS_TYPE(zygote, state->zygote_type)) {
         PyErr_SetString(PyExc_TypeError, "zygote must be a Zygote or None");
@@ -250,8 +272,9 @@ static PyObject *session_spawn(PyObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     PyObject *s = session_new(state, name, registry);
-    if (s && spawn((core_session *)s, argv, env, cwd, arena_size, echo_stdout, echo_stderr,
-                   zygote == Py_None ? NULL : core_zygote_handle(zygote)) < 0)
+    piso_zygote *handle = zygote == Py_None ? NULL : core_zygote_handle(zygote);
+    if (s && spawn_confined((core_session *)s, argv, env, cwd, arena_size, echo_stdout, echo_stderr, handle, sandbox,
+                            report) < 0)
         Py_CLEAR(s);
     return s;
 }

@@ -24,6 +24,7 @@ typedef struct core_state {
     PyObject *extension_stopped; /* ExtensionStopped(PyIsolateError) */
     PyObject *protocol_error;    /* ProtocolError(PyIsolateError) */
     PyObject *forked_error;      /* ForkedProcessError(PyIsolateError, RuntimeError) */
+    PyObject *sandbox_error;     /* SandboxError(PyIsolateError) */
     PyObject *call_timeout;      /* CallTimeout(PyIsolateError, TimeoutError; on 3.10 also asyncio.TimeoutError) */
     /* types */
     PyTypeObject *registry_type; /* Registry (registry.c) */

@@ -14,6 +14,7 @@ from .config import (
     ExtensionManagerConfig,
     RestartConfig,
     SandboxConfig,
+    SandboxLimits,
     SandboxMode,
 )
 from .errors import (
@@ -27,11 +28,13 @@ from .errors import (
     ProtocolError,
     PyIsolateError,
     RemoteError,
+    SandboxError,
     UnconfinedExtensionWarning,
 )
 from .extension import Extension
 from .manager import ExtensionManager
 from .registry import register_type
+from .sandbox import SandboxLayer, SandboxStatus
 from .shared import ExtensionBase, ExtensionLocal
 from .singletons import ProxiedSingleton, SingletonMetaclass, local_execution, singleton_scope
 from .tensors import empty, empty_array, empty_like
@@ -60,7 +63,11 @@ __all__ = [
     "RemoteError",
     "RestartConfig",
     "SandboxConfig",
+    "SandboxError",
+    "SandboxLayer",
+    "SandboxLimits",
     "SandboxMode",
+    "SandboxStatus",
     "SingletonMetaclass",
     "UnconfinedExtensionWarning",
     "__version__",

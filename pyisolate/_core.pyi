@@ -41,6 +41,9 @@ class ProtocolError(PyIsolateError):
 class ForkedProcessError(PyIsolateError, RuntimeError):
     """A session was used in a process forked from the one that owns it."""
 
+class SandboxError(PyIsolateError):
+    """An extension cannot be confined here as its configuration asks; the message says what is missing."""
+
 class CallTimeout(PyIsolateError, TimeoutError):
     """A call did not finish within its time limit."""
 
@@ -96,10 +99,14 @@ class Session:
         echo_stdout: bool = True,
         echo_stderr: bool = True,
         zygote: Zygote | None = None,
+        sandbox: dict[str, Any] | None = None,
+        report: list[tuple[str, bool, str]] | None = None,
     ) -> Session:
         """Start a process with a channel to it, whose descriptor PISO_FD names. OSError if it cannot run.
 
         A zygote forks it instead: ExtensionDied if the zygote has ended, OSError (EBUSY) if it has threads.
+        `sandbox` has the fields of piso_sandbox in piso.h; SandboxError if it cannot be kept. (name, active,
+        detail) of each layer are appended to `report`, also then.
         """
     @staticmethod
     def attach(fd: int, registry: Registry) -> Session:

@@ -17,6 +17,7 @@ __all__ = [
     "ExtensionManagerConfig",
     "RestartConfig",
     "SandboxConfig",
+    "SandboxLimits",
     "SandboxMode",
     "StartMethod",
 ]
@@ -26,9 +27,9 @@ class SandboxMode(Enum):
     """How much an extension's process is to be confined."""
 
     REQUIRED = "required"
-    """Confined. There is no sandbox yet: a warning says so."""
+    """Confined, or not started: SandboxError says what is missing."""
     DISABLED = "disabled"
-    """Not confined, and the user knows it: no warning."""
+    """Not confined: it runs with the rights of the host's user."""
 
 
 StartMethod = Literal["auto", "fork", "exec"]
@@ -54,13 +55,39 @@ class ExtensionManagerConfig(_RequiredManagerKeys, total=False):
     """For extensions that do not say it themselves. Default ``"auto"``."""
 
 
+class SandboxLimits(TypedDict, total=False):
+    """What a confined extension may use. What is left out is not limited."""
+
+    memory: int
+    """Bytes of private memory of each of its processes. Above: MemoryError."""
+    cpu_seconds: int
+    """Processor time of each of its processes, from the start. Above: ExtensionDied, which says so."""
+    processes: int
+    """Processes and threads, with the interpreter's own. Above: BlockingIOError, or RuntimeError of a thread.
+    Cannot be limited when the host runs as root."""
+    open_files: int
+    """Descriptors of each process. Above: OSError EMFILE."""
+    file_size: int
+    """Bytes of one file. Above: OSError EFBIG."""
+    temp_size: int
+    """Bytes in its temporary folder. Above: OSError ENOSPC. Only where the system permits namespaces."""
+
+
 class SandboxConfig(TypedDict, total=False):
-    """What a confined extension may reach. It is checked, but not enforced yet."""
+    """What a confined extension may reach besides its own files; see docs/security-model.md."""
 
     writable_paths: list[str]
+    """Files and folders that exist; with all that is below."""
     readonly_paths: list[str] | dict[str, str]
-    """Paths, or path in the host -> path in the sandbox."""
+    """Paths, or path in the host -> path in the sandbox, which has to be the same."""
     network: bool
+    """Default False: none at all."""
+    local_sockets: bool
+    """Default False. True: Unix sockets can be connected, which multiprocessing's managers and PyTorch's data
+    loaders with workers need; services of this machine that listen on one can then be reached, too."""
+    devices: list[str]
+    """Device files, for example ``"/dev/video0"``; ``"gpu"`` stands for those of graphics processors."""
+    limits: SandboxLimits
 
 
 class CUDAWheelConfig(TypedDict, total=False):

@@ -16,6 +16,7 @@ from ._core import (
     ProtocolError,
     PyIsolateError,
     RemoteError,
+    SandboxError,
 )
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "ProtocolError",
     "PyIsolateError",
     "RemoteError",
+    "SandboxError",
     "UnconfinedExtensionWarning",
 ]
 
@@ -66,4 +68,4 @@ class EnvironmentBuildError(PyIsolateError):
 
 
 class UnconfinedExtensionWarning(UserWarning):
-    """Isolated extensions run with the rights of the host's user: there is no sandbox yet."""
+    """Kept for code that filters it: extensions are confined, or their configuration says otherwise."""

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
-from .config import ExtensionConfig
+from .config import ExtensionConfig, SandboxMode
 from .proxies import Binder, Proxy
+from .sandbox import SandboxStatus
 from .validation import Settings
 
 __all__ = ["Completion", "EventHandlers", "Extension", "Preload", "Runtime"]
@@ -102,6 +103,10 @@ class Runtime(Binder):
     def stop(self) -> Completion:
         """Stop it for good; nothing happens the second time."""
 
+    def sandbox_status(self) -> SandboxStatus:
+        """How it is confined: not, unless in a process of its own."""
+        return SandboxStatus(SandboxMode.DISABLED)
+
     @abstractmethod
     def register_callee(self, object_instance: object, object_id: str) -> None:
         """Let the extension call the public methods of `object_instance`."""
@@ -164,6 +169,13 @@ class Extension(Proxy):
         """
         self._on_stop(self)
         return self._runtime.stop()
+
+    def sandbox_status(self) -> SandboxStatus:
+        """How its process is confined: which layers are active, and which are not and why.
+
+        Before the process has been started, and where the configuration says DISABLED, there are no layers.
+        """
+        return self._runtime.sandbox_status()
 
     def register_event_handler(self, name: str, handler: Callable[[Any], Any]) -> None:
         """Have `handler`, plain or async, called with the payload of each event `name` of the extension."""

@@ -21,8 +21,9 @@ from .once import Once
 from .output import Output, extension_logger
 from .process import ExtensionProcess
 from .proxies import Methods, deferred
-from .references import Reference, importing_main, refer
+from .references import Reference, importing_main, needed_files, refer
 from .registry import follow
+from .sandbox import SandboxStatus
 from .singletons import ProxiedSingleton, reachable
 from .supervision import Restarts, Watchdog
 from .validation import Settings
@@ -174,7 +175,8 @@ class IsolatedRuntime(Runtime):
             )
         for singleton in self._singletons.values():
             singleton()  # here, not in a thread that waits for the process
-        process = ExtensionProcess(self._settings, self._root, self._has_ended)
+        needed = needed_files([self._type, *self._apis])
+        process = ExtensionProcess(self._settings, self._root, needed, self._has_ended)
         with self._lock:
             if self._stopped:
                 raise self._stopped_error()
@@ -289,6 +291,11 @@ class IsolatedRuntime(Runtime):
         error = ExtensionDied(f"extension {self._settings.name!r} has ended; {why}")
         error.name, error.pid, error.returncode, error.stderr = self._settings.name, None, None, ""
         return error
+
+    def sandbox_status(self) -> SandboxStatus:
+        with self._lock:
+            process = self._process
+        return SandboxStatus(self._settings.sandbox_mode) if process is None else process.sandbox_status()
 
     # ---- the end ----
 

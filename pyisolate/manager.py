@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import warnings
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
-from .config import ExtensionConfig, ExtensionManagerConfig, SandboxMode
-from .errors import ConfigurationError, UnconfinedExtensionWarning
+from .config import ExtensionConfig, ExtensionManagerConfig
+from .errors import ConfigurationError
 from .extension import Completion, Extension, Preload, Runtime
 from .isolated import IsolatedRuntime
 from .local import LocalRuntime
@@ -22,7 +21,6 @@ __all__ = ["ExtensionManager"]
 
 _T = TypeVar("_T", bound=ExtensionLocal)
 _log = logging.getLogger("pyisolate")
-_has_warned = False
 _STARTS_AT_ONCE = 8
 _STOPS_AT_ONCE = 16
 
@@ -59,8 +57,6 @@ class ExtensionManager(Generic[_T]):
                 raise ValueError(f"extension {settings.name!r} is already loaded")
             extension = Extension(self._runtime(settings), settings, config, self._forget)
             self.extensions[settings.name] = extension
-        if settings.isolated and settings.sandbox_mode is not SandboxMode.DISABLED:
-            _warn_unconfined()
         return extension
 
     def stop_extension(self, name: str) -> Completion:
@@ -151,15 +147,3 @@ def _hand_over(task: asyncio.Task[None], future: Future[None]) -> None:
         future.set_exception(error)
     else:
         future.set_result(None)
-
-
-def _warn_unconfined() -> None:
-    global _has_warned
-    if not _has_warned:
-        _has_warned = True
-        warnings.warn(
-            "isolated extensions run unconfined: there is no sandbox yet, so they can do whatever the user "
-            "of this process can. 'sandbox_mode': SandboxMode.DISABLED in a configuration accepts that",
-            UnconfinedExtensionWarning,
-            stacklevel=3,
-        )

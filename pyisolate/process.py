@@ -8,18 +8,20 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from weakref import WeakSet
 
 from . import _core
-from ._core import CallTimeout, ExtensionStopped, Session, Zygote
+from ._core import CallTimeout, ExtensionStopped, SandboxError, Session, Zygote
+from .config import SandboxMode
 from .connection import CONTROL
 from .environment import Environment, EnvironmentBuilder
 from .errors import PyIsolateError
 from .output import Output
 from .program import command
 from .registry import REGISTRY
+from .sandbox import Sandbox, SandboxStatus
 from .validation import Settings
 from .watching import watcher
 from .zygote import CannotFork, ForkPlan, zygotes
@@ -37,11 +39,16 @@ _log = logging.getLogger("pyisolate")
 class ExtensionProcess:
     """A process that has been started, or is being started; `end` or `kill` ends it in either case.
 
-    `on_end` is called when it has ended by itself, in the watcher's thread.
+    `needed`: files of the host that it imports. `on_end` is called when it has ended by itself, in the
+    watcher's thread.
     """
 
     def __init__(
-        self, settings: Settings, root: Path, on_end: Callable[[ExtensionProcess], None] | None = None
+        self,
+        settings: Settings,
+        root: Path,
+        needed: Iterable[str] = (),
+        on_end: Callable[[ExtensionProcess], None] | None = None,
     ) -> None:
         self._settings = settings
         self._root = root
@@ -49,6 +56,8 @@ class ExtensionProcess:
         self._ended = False
         self._environment: Environment | None = None
         self._session: Session | None = None
+        self._needed = list(needed)
+        self._sandbox: Sandbox | None = None
         self._pid = os.getpid()
         self._spawned = 0.0
         self._on_end = on_end
@@ -66,11 +75,15 @@ class ExtensionProcess:
     def start(self) -> None:
         """Build the environment, start the process and wait until it answers. Blocks.
 
-        Raises EnvironmentBuildError, OSError, CallTimeout, ExtensionDied, and ExtensionStopped when it has
-        been ended meanwhile.
+        Raises EnvironmentBuildError, SandboxError, OSError, CallTimeout, ExtensionDied, and ExtensionStopped
+        when it has been ended meanwhile.
         """
         settings = self._settings
         python, environ = sys.executable, {**os.environ}
+        if settings.sandbox_mode is not SandboxMode.DISABLED:
+            self._sandbox = Sandbox(settings, self._root, self._needed)
+            environ = self._sandbox.environ(environ)
+        path: Path | None = None
         if settings.dependencies:
             builder = EnvironmentBuilder(
                 self._root,
@@ -82,8 +95,8 @@ class ExtensionProcess:
             environment = builder.provide()
             with self._lock:
                 self._environment = environment
-            python = environment.python
-            _activate(environ, environment.path)
+            python, path = environment.python, environment.path
+            _activate(environ, path)
         environ.update(settings.env, PYISOLATE_CHILD="1")
         session = self._open(python, environ)
         self._spawned = time.monotonic()
@@ -99,32 +112,50 @@ class ExtensionProcess:
     def _open(self, python: str, environ: dict[str, str]) -> Session:
         """A session with a new process: forked if possible and wanted, else executed."""
         name, method = self._settings.name, self._settings.start_method
-        arguments = command(python)
+        if method == "exec":
+            return self._spawn(python, environ, None)
+        environment = self._environment.path if self._environment else None
+        plan = ForkPlan(python, environ, environment, self._settings.share_torch)
+        try:
+            return zygotes.fork(plan, lambda zygote: self._spawn(python, environ, zygote))
+        except CannotFork as reason:
+            if method == "fork":
+                raise PyIsolateError(f"extension {name!r} cannot be forked: {reason}") from None
+            _log.debug("extension %r starts by exec: %s", name, reason)
+            return self._spawn(python, environ, None)
 
+    def _spawn(self, python: str, environ: dict[str, str], zygote: Zygote | None) -> Session:
+        name, sandbox = self._settings.name, self._sandbox
         echo_stdout, echo_stderr = self.output.echo.values()
-
-        def start(zygote: Zygote | None) -> Session:
-            return Session.spawn(
-                arguments,
+        environment = self._environment.path if self._environment else None
+        if sandbox is not None:
+            sandbox.report.clear()
+        try:
+            session = Session.spawn(
+                command(python),
                 environ,
                 name=name,
                 registry=REGISTRY,
                 echo_stdout=echo_stdout,
                 echo_stderr=echo_stderr,
                 zygote=zygote,
+                sandbox=sandbox.description(python, environment) if sandbox is not None else None,
+                report=sandbox.report if sandbox is not None else [],
             )
+        except SandboxError:
+            assert sandbox is not None
+            raise SandboxError(
+                f"extension {name!r} could not be confined, so it was not started: {sandbox.missing()}. "
+                "'sandbox_mode': SandboxMode.DISABLED runs it with all rights of this user"
+            ) from None
+        if sandbox is not None:
+            _log.info("extension %r is confined: %s", name, sandbox.status())
+        return session
 
-        if method == "exec":
-            return start(None)
-        environment = self._environment.path if self._environment else None
-        plan = ForkPlan(python, environ, environment, self._settings.share_torch)
-        try:
-            return zygotes.fork(plan, start)
-        except CannotFork as reason:
-            if method == "fork":
-                raise PyIsolateError(f"extension {name!r} cannot be forked: {reason}") from None
-            _log.debug("extension %r starts by exec: %s", name, reason)
-            return start(None)
+    def sandbox_status(self) -> SandboxStatus:
+        """How the process is confined."""
+        sandbox = self._sandbox
+        return SandboxStatus(self._settings.sandbox_mode) if sandbox is None else sandbox.status()
 
     def time_left(self) -> float | None:
         """Seconds that are left for the start, or None."""
@@ -176,6 +207,9 @@ class ExtensionProcess:
         with self._lock:
             _processes.discard(self)
             environment, self._environment = self._environment, None
+            sandbox = self._sandbox
+        if sandbox is not None:
+            sandbox.close()
         if environment is not None:
             environment.release()
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import runpy
 import sys
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, TypedDict
 
 from .errors import ConfigurationError
 
-__all__ = ["Reference", "importing_main", "refer", "resolve"]
+__all__ = ["Reference", "importing_main", "needed_files", "refer", "resolve"]
 
 MAIN = "__main__"
 _MAIN_HERE = "__pyisolate_main__"
@@ -57,6 +59,17 @@ def refer(cls: type) -> Reference:
                 "cannot import; define it in a module"
             )
     return Reference(module=cls.__module__, qualname=cls.__qualname__, file=file, run_as=run_as)
+
+
+def needed_files(references: Iterable[Reference]) -> list[str]:
+    """Files and folders of this process that another one reads to resolve the references."""
+    found: list[str] = []
+    for reference in references:
+        package = sys.modules.get(reference["module"].partition(".")[0])
+        found += map(os.path.abspath, getattr(package, "__path__", ()))
+        if reference["file"]:
+            found.append(os.path.abspath(reference["file"]))
+    return found
 
 
 def resolve(reference: Reference) -> Any:

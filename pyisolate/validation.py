@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from .config import ExtensionConfig, ExtensionManagerConfig, SandboxConfig, SandboxMode, StartMethod
+from .config import (
+    ExtensionConfig,
+    ExtensionManagerConfig,
+    SandboxConfig,
+    SandboxLimits,
+    SandboxMode,
+    StartMethod,
+)
 from .errors import ConfigurationError
 from .singletons import ProxiedSingleton
 from .supervision import RestartPolicy
@@ -45,6 +52,7 @@ class Settings:
     share_cuda_ipc: bool
     share_numpy: bool
     start_method: StartMethod
+    sandbox: SandboxConfig
 
 
 class _Fault(Exception):
@@ -109,6 +117,7 @@ def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto")
         share_cuda_ipc=values.get("share_cuda_ipc", share_torch),
         share_numpy=values.get("share_numpy", False),
         start_method=values.get("start_method", start_method),
+        sandbox=values.get("sandbox", {}),
     )
 
 
@@ -314,20 +323,47 @@ def _restart(value: object) -> RestartPolicy | None:
 def _sandbox(value: object) -> SandboxConfig:
     if not isinstance(value, Mapping):
         raise _Fault(f"must be a dictionary, not {_kind(value)}")
+    checked: dict[str, object] = {}
     for key, item in value.items():
         if key not in _SANDBOX_CHECKS:
             raise _Fault(_unknown_key(key, _SANDBOX_CHECKS))
         try:
-            _SANDBOX_CHECKS[key](item)
+            checked[key] = _SANDBOX_CHECKS[key](item)
         except _Fault as fault:
             raise _Fault(f"is wrong: {key!r} {fault}") from None
-    return cast(SandboxConfig, dict(value))
+    return cast(SandboxConfig, checked)
+
+
+_paths = _list_of(lambda value: os.path.abspath(_path(value)), "paths")
 
 
 def _readonly_paths(value: object) -> object:
     if not isinstance(value, Mapping):
-        return _strings(value)
-    return {_string(source): _string(target) for source, target in value.items()}
+        return _paths(value)
+    for source, target in value.items():
+        if os.path.abspath(_path(source)) != os.path.abspath(_path(target)):
+            raise _Fault(
+                f"maps {source!r} to {target!r}; files keep their names in the sandbox: map it to itself"
+            )
+    return _paths(list(value))
+
+
+def _device(value: object) -> str:
+    device = _string(value)
+    if device != "gpu" and (not device.startswith("/dev/") or ".." in device.split("/")):
+        raise _Fault(f"must be a path below /dev, or 'gpu', not {device!r}")
+    return device
+
+
+def _limits(value: object) -> object:
+    if not isinstance(value, Mapping):
+        raise _Fault(f"must be a dictionary, not {_kind(value)}")
+    for key, number in value.items():
+        if key not in SandboxLimits.__optional_keys__:
+            raise _Fault(_unknown_key(key, SandboxLimits.__optional_keys__))
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 1 << 63:
+            raise _Fault(f"is wrong: {key!r} must be a positive whole number, not {number!r}")
+    return dict(value)
 
 
 def _sandbox_mode(value: object) -> SandboxMode:
@@ -350,9 +386,12 @@ def _cuda_wheels(value: object) -> object:
 
 
 _SANDBOX_CHECKS: dict[str, Callable[[object], object]] = {
-    "writable_paths": _strings,
+    "writable_paths": _paths,
     "readonly_paths": _readonly_paths,
     "network": _boolean,
+    "local_sockets": _boolean,
+    "devices": _list_of(_device, "paths"),
+    "limits": _limits,
 }
 
 _CHECKS: dict[str, Callable[[object], Any]] = {

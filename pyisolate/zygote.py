@@ -21,6 +21,7 @@ from typing import TypeVar
 from ._core import CallTimeout, ExtensionDied, ProtocolError, Zygote
 from .packages import SearchPath, same_wheel
 from .program import command
+from .variables import READ_AT_START, READ_BY_LIBRARIES, without_secrets
 
 __all__ = ["CannotFork", "ForkPlan", "Zygotes", "zygotes"]
 
@@ -31,41 +32,9 @@ ATTEMPTS = 2
 _log = logging.getLogger("pyisolate")
 _T = TypeVar("_T")
 
-# What is read once, when an interpreter or a library starts. PYTHONPATH is read after the fork.
-_READ_AT_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "LC_", "LANG", "ASAN_", "UBSAN_", "TSAN_", "LSAN_")
-_READ_BY_LIBRARIES = (
-    *(
-        "OMP_",
-        "GOMP_",
-        "KMP_",
-        "MKL_",
-        "OPENBLAS_",
-        "GOTO_",
-        "BLIS_",
-        "BLAS_",
-        "ATEN_",
-        "NPY_",
-        "NUMPY_",
-        "TBB_",
-    ),
-    *(
-        "TORCH",
-        "PYTORCH_",
-        "CUDA_",
-        "CUDNN_",
-        "CUBLAS_",
-        "NVIDIA_",
-        "NCCL_",
-        "HIP_",
-        "ROCR_",
-        "DNNL_",
-        "ONEDNN_",
-    ),
-)
-
 
 def _read_at_start(environ: Mapping[str, str], packages: tuple[str, ...]) -> frozenset[tuple[str, str]]:
-    prefixes = _READ_AT_START + (_READ_BY_LIBRARIES if packages else ())
+    prefixes = READ_AT_START + (READ_BY_LIBRARIES if packages else ())
     return frozenset(
         (name, value) for name, value in environ.items() if name.startswith(prefixes) and name != "PYTHONPATH"
     )
@@ -168,7 +137,7 @@ class _Base:
 
     def _start(self) -> Zygote | None:
         """A new one; None if it was killed. Another failure is kept: no zygote of this kind gets further."""
-        environ = {**os.environ, "PYISOLATE_CHILD": "1"}
+        environ = {**without_secrets(os.environ), "PYISOLATE_CHILD": "1"}  # a child can read it in memory
         environ.pop("PYTHONPATH", None)
         arguments = command(_base_python(), ["-S"], preload=self.packages)
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyisolate import ExtensionBase, ExtensionManager, SandboxMode
+from pyisolate import ExtensionBase, ExtensionManager
 
 HERE = Path(__file__).parent
 DEPENDENCIES = {"legacy": "numpy==1.26.*", "modern": "numpy>=2"}
@@ -22,7 +22,6 @@ async def main() -> None:
                 "name": name,
                 "module_path": str(HERE / name),
                 "dependencies": [dependency],
-                "sandbox_mode": SandboxMode.DISABLED,
             }
         )
         for name, dependency in DEPENDENCIES.items()

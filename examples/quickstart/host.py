@@ -4,7 +4,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from pyisolate import ExtensionBase, ExtensionManager, SandboxMode
+from pyisolate import ExtensionBase, ExtensionManager
 
 HERE = Path(__file__).parent
 
@@ -16,7 +16,6 @@ async def main() -> None:
             "name": "greeter",
             "module_path": str(HERE / "greeter"),
             "dependencies": [],  # what it needs in an environment of its own, for example "numpy<2"
-            "sandbox_mode": SandboxMode.DISABLED,  # there is no sandbox yet
         }
     )
     print(await greeter.greet("world"))  # the first call starts the process

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from scoreboard import Scoreboard
 
-from pyisolate import ExtensionBase, ExtensionManager, SandboxMode
+from pyisolate import ExtensionBase, ExtensionManager
 
 HERE = Path(__file__).parent
 WORDS = {"ada": ["engine", "note"], "grace": ["compiler", "nanosecond"]}
@@ -19,7 +19,6 @@ async def main() -> None:
                 "name": name,
                 "module_path": str(HERE / "player"),
                 "apis": [Scoreboard],  # what extensions may call; nothing else of the host can be reached
-                "sandbox_mode": SandboxMode.DISABLED,
             }
         )
         for name in WORDS

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pyisolate import ExtensionBase, ExtensionManager, SandboxMode
+from pyisolate import ExtensionBase, ExtensionManager
 
 HERE = Path(__file__).parent
 LINES = ["to be or not to be", "that is the question", "whether it is nobler in the mind"]
@@ -15,7 +15,6 @@ def main() -> None:
         {
             "name": "wordcount",
             "module_path": str(HERE / "wordcount"),
-            "sandbox_mode": SandboxMode.DISABLED,
         }
     )
     print("One line:", wordcount.sync.count(LINES[0]))

@@ -25,11 +25,12 @@ extern "C" {
 /* ---- errors ------------------------------------------------------------------------------------- */
 
 enum {
-    PISO_EPROTO = -4001,  /* the peer sent something malformed; the session has been dropped */
-    PISO_EDIED = -4002,   /* the peer's process has ended */
-    PISO_ECLOSED = -4003, /* this side closed the session */
-    PISO_EFORKED = -4004, /* the object belongs to the process that forked this one */
-    PISO_EDEPTH = -4005,  /* values nested deeper than PISO_MAX_DEPTH */
+    PISO_EPROTO = -4001,   /* the peer sent something malformed; the session has been dropped */
+    PISO_EDIED = -4002,    /* the peer's process has ended */
+    PISO_ECLOSED = -4003,  /* this side closed the session */
+    PISO_EFORKED = -4004,  /* the object belongs to the process that forked this one */
+    PISO_EDEPTH = -4005,   /* values nested deeper than PISO_MAX_DEPTH */
+    PISO_ESANDBOX = -4006, /* the process could not be confined as asked, and was not started */
 };
 
 /* piso_strerror: a short text for a negative code. Static storage for PISO_E codes, else thread-local. */
@@ -188,24 +189,75 @@ typedef struct piso_exit {
     int signal; /* number of the signal that killed it, or 0 */
 } piso_exit;
 
-/* piso_spawn: what to run. All pointers are only read during piso_session_spawn. */
+/* piso_layer: the parts of a sandbox (docs/security-model.md). */
+typedef enum piso_layer {
+    PISO_LAYER_PRIVILEGES,   /* no_new_privs, no capabilities */
+    PISO_LAYER_FILES,        /* Landlock: which files can be opened, run, made and removed */
+    PISO_LAYER_NETWORK,      /* Landlock: no TCP */
+    PISO_LAYER_SIGNALS,      /* Landlock: no signals and abstract sockets to outside; or a filter instead */
+    PISO_LAYER_SYSTEM_CALLS, /* seccomp */
+    PISO_LAYER_NAMESPACES,   /* user, mount, IPC and network namespaces; the rest of the file system read-only */
+    PISO_LAYER_LIMITS,       /* resource limits */
+    PISO_LAYERS,
+} piso_layer;
+
+/* piso_limits: what a process may use; 0: no limit. */
+typedef struct piso_limits {
+    uint64_t memory;      /* bytes of private memory, each process (RLIMIT_DATA) */
+    uint64_t cpu_seconds; /* processor time, each process */
+    uint64_t processes;   /* processes and threads, all together */
+    uint64_t open_files;  /* descriptors, each process */
+    uint64_t file_size;   /* bytes of one file */
+    uint64_t temp_size;   /* bytes in the temporary folder, which is then a file system of its own */
+} piso_limits;
+
+/* piso_sandbox: what a confined process may reach. What is not listed is refused. The lists end with NULL and may be
+ * NULL themselves; paths that do not exist are passed over. Programs and libraries of the system can always be read
+ * and run, and so can the program that is started. */
+typedef struct piso_sandbox {
+    const char *const *readable; /* files and folders with all that is below: read and run */
+    const char *const *listed;   /* folders: the names of what is below, nothing else */
+    const char *const *writable; /* read, run, write, make, remove */
+    const char *const *devices;  /* read, write, ioctl */
+    const char *temp;            /* a private folder, writable; or NULL */
+    bool network;
+    bool local_sockets; /* Unix sockets can be connected: also those of daemons that the user may talk to */
+    piso_limits limits;
+    unsigned omit; /* bits (1 << PISO_LAYER_...) to leave out: for tests that ask which layer it was */
+} piso_sandbox;
+
+/* piso_sandbox_report: which layers hold, and what there is to know about them: what is missing and why. */
+typedef struct piso_sandbox_report {
+    struct {
+        bool active;
+        char detail[160];
+    } layers[PISO_LAYERS];
+} piso_sandbox_report;
+
+/* piso_layer_name: "files", "system calls"; NULL when there is no such layer. */
+PISO_API const char *piso_layer_name(piso_layer layer);
+
+/* piso_spawn: what to run. All pointers are only read during piso_session_spawn; `report` is filled in it. */
 typedef struct piso_spawn {
-    const char *const *argv; /* argv[0] is the path of the program */
-    const char *const *envp; /* the whole environment. PISO_FD=<n> is added: the channel's descriptor */
-    const char *cwd;         /* or NULL */
-    const char *name;        /* for messages and memfd names */
-    size_t arena_size;       /* virtual bytes of each direction's arena; 0: the default (64 GiB) */
-    bool echo_stdout;        /* pass the child's stdout on to this process's own, as far as that takes it at once */
-    bool echo_stderr;        /* the same for stderr */
-    bool inherit_stdout;     /* do not capture stdout: the child's is this process's own */
-    piso_zygote *zygote;     /* or NULL: forks the child instead of running argv[0]; only borrowed */
+    const char *const *argv;     /* argv[0] is the path of the program */
+    const char *const *envp;     /* the whole environment. PISO_FD=<n> is added: the channel's descriptor */
+    const char *cwd;             /* or NULL */
+    const char *name;            /* for messages and memfd names */
+    size_t arena_size;           /* virtual bytes of each direction's arena; 0: the default (64 GiB) */
+    bool echo_stdout;            /* pass the child's stdout on to this process's own, as far as that takes it at once */
+    bool echo_stderr;            /* the same for stderr */
+    bool inherit_stdout;         /* do not capture stdout: the child's is this process's own */
+    piso_zygote *zygote;         /* or NULL: forks the child instead of running argv[0]; only borrowed */
+    const piso_sandbox *sandbox; /* NULL: the child is not confined */
+    piso_sandbox_report *report; /* NULL, or what became of the sandbox, also when that is PISO_ESANDBOX */
 } piso_spawn;
 
 /* ---- sessions ----------------------------------------------------------------------------------- */
 
 /* piso_session_spawn: creates the channel, starts the process with it, or has a zygote fork it (its own process group, no
  * other descriptor inherited, stdin from /dev/null, output captured), and returns the host's end. Does not wait
- * for the child's handshake: that happens in piso_session_handshake. */
+ * for the child's handshake: that happens in piso_session_handshake. With a sandbox, files and system calls
+ * are confined before the program runs, or it does not run: PISO_ESANDBOX. */
 PISO_API int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session);
 
 /* piso_session_handshake: waits until the child has attached. Blocks up to timeout_ns (-1: for ever).
@@ -289,8 +341,9 @@ typedef struct piso_fork_hooks {
 typedef struct piso_fork {
     const char *name;
     const char *const *argv, *const *envp;
-    void *block; /* private */
-    size_t block_size;
+    void *block; /* private, like the rest */
+    size_t block_size, sandbox_size;
+    const void *sandbox;
 } piso_fork;
 PISO_API void piso_fork_fini(piso_fork *fork);
 

@@ -21,6 +21,8 @@ const char *piso_strerror(int error) {
         return "the session belongs to the process that forked this one";
     case PISO_EDEPTH:
         return "values are nested too deeply";
+    case PISO_ESANDBOX:
+        return "the process could not be confined";
     default:
         return strerror_r(error < 0 && error > INT_MIN ? -error : error, text, sizeof text);
     }

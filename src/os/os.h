@@ -130,8 +130,22 @@ typedef struct piso__spawn_options {
     const char *const *argv, *const *envp;
     const char *cwd; /* or NULL */
     int stdin_fd, stdout_fd, stderr_fd, channel_fd;
+    /* NULL, or called in the child, on this memory, when it has no other descriptors left but confine_fd (or -1) under
+     * another number, which is closed by the exec. Its -errno ends the start. */
+    int (*confine)(void *argument, int fd);
+    void *confine_argument;
+    int confine_fd;
+    bool *ret_confine_failed; /* with confine: whether it was this that failed */
 } piso__spawn_options;
 pid_t piso__spawn(const piso__spawn_options *options, int *ret_pidfd);
+
+/* piso__call_in_child: calls the function in a child process on this memory, as confine above, and waits for its end.
+ * 0 or -errno of starting it. */
+int piso__call_in_child(int (*function)(void *argument), void *argument);
+
+/* piso__pin_own_entry: keeps /proc/self open for ever. A sandbox lets a process read that inode; under memory pressure
+ * the kernel would make another one. */
+void piso__pin_own_entry(void);
 
 /* piso__place_fds: makes descriptors from[0..count) the numbers 0..count-1, not close-on-exec, and closes all others;
  * for a forked child. 0 or -errno. */

@@ -45,6 +45,10 @@ int piso__pidfd_open(pid_t pid) {
     return fd < 0 ? -errno : fd;
 }
 
+void piso__pin_own_entry(void) {
+    (void)!open("/proc/self", O_PATH | O_CLOEXEC);
+}
+
 int piso__reap(int pidfd, piso_exit *ret_exit) {
     siginfo_t info;
     int r;

@@ -23,9 +23,10 @@
 #define CLONE_PIDFD 0x00001000
 #endif
 
-#define CHILD_STACK     (16 * 1024)
+#define CHILD_STACK     (24 * 1024)
 #define SIGNAL_SET_SIZE ((NSIG - 1) / 8) /* of the kernel's signal set */
-#define SCRATCH_FD      10               /* first number out of the way of those that a program starts with */
+#define CONFINE_FD      (PISO__SPAWN_FD + 1)
+#define SCRATCH_FD      10 /* first number out of the way of those that a program starts with */
 
 /* Sanitizers would mark the child's frames in the shadow of a stack that is the parent's again after exec. */
 #define IN_CHILD __attribute__((no_sanitize_address, no_sanitize_thread))
@@ -47,6 +48,7 @@ int __clone(int (*function)(void *), void *stack, int flags, void *argument, ...
 typedef struct spawn_job {
     const piso__spawn_options *options;
     int error; /* of the child's first failed step, or 0 */
+    bool unconfined;
 } spawn_job;
 
 /* What getdents64 returns. */
@@ -87,15 +89,26 @@ IN_CHILD static bool close_from(int first) {
 IN_CHILD static bool place_fds(const piso__spawn_options *o) {
     bool no_stdout = syscall(SYS_fcntl, 1, F_GETFD) & FD_CLOEXEC; /* also true of the -1 of an error */
     int out = o->stdout_fd >= 0 ? o->stdout_fd : no_stdout ? o->stdin_fd : 1;
-    const int from[4] = {o->stdin_fd, out, o->stderr_fd, o->channel_fd}, to[4] = {0, 1, 2, PISO__SPAWN_FD};
-    int moved[4];
-    for (int i = 0; i < 4; i++)
+    const int from[] = {o->stdin_fd, out, o->stderr_fd, o->channel_fd, o->confine_fd},
+              to[] = {0, 1, 2, PISO__SPAWN_FD, CONFINE_FD}, count = o->confine && o->confine_fd >= 0 ? 5 : 4;
+    int moved[5];
+    for (int i = 0; i < count; i++)
         if ((moved[i] = (int)syscall(SYS_fcntl, from[i], F_DUPFD, SCRATCH_FD)) < 0)
             return false;
-    for (int i = 0; i < 4; i++)
-        if (syscall(SYS_dup3, moved[i], to[i], 0) < 0)
+    for (int i = 0; i < count; i++)
+        if (syscall(SYS_dup3, moved[i], to[i], to[i] == CONFINE_FD ? O_CLOEXEC : 0) < 0)
             return false;
     return true;
+}
+
+/* confine: after which a failure has to be told without descriptors and privileges, as all here. */
+IN_CHILD static bool confine(spawn_job *job) {
+    const piso__spawn_options *o = job->options;
+    int r = o->confine ? o->confine(o->confine_argument, o->confine_fd < 0 ? -1 : CONFINE_FD) : 0;
+    job->unconfined = r < 0;
+    if (r < 0)
+        errno = -r;
+    return r == 0;
 }
 
 /* child_main: returns only if something failed, which ends the child. */
@@ -105,7 +118,8 @@ IN_CHILD static int child_main(void *argument) {
     const unsigned long zeros[8] = {0}; /* the kernel's SIG_DFL without flags, and its empty signal set */
     for (int signal = 1; signal < NSIG; signal++)
         syscall(SYS_rt_sigaction, signal, zeros, NULL, SIGNAL_SET_SIZE);
-    if (syscall(SYS_setpgid, 0, 0) == 0 && place_fds(o) && close_from(PISO__SPAWN_FD + 1) &&
+    if (syscall(SYS_setpgid, 0, 0) == 0 && place_fds(o) &&
+        close_from(o->confine && o->confine_fd >= 0 ? CONFINE_FD + 1 : CONFINE_FD) && confine(job) &&
         (!o->cwd || syscall(SYS_chdir, o->cwd) == 0) &&
         syscall(SYS_rt_sigprocmask, SIG_SETMASK, zeros, NULL, SIGNAL_SET_SIZE) == 0)
         syscall(SYS_execve, o->argv[0], o->argv, o->envp);
@@ -113,24 +127,47 @@ IN_CHILD static int child_main(void *argument) {
     return 127;
 }
 
-pid_t piso__spawn(const piso__spawn_options *options, int *ret_pidfd) {
+/* start: `function` in a child on this memory; returns when it has exec'd or ended. Its pid, or -errno. */
+static pid_t start(int (*function)(void *), void *argument, int *ret_pidfd) {
     alignas(16) char stack[CHILD_STACK];
-    spawn_job job = {.options = options};
-    piso__autoclose int pidfd = -1;
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid_t pid = clone(child_main, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &job, &pidfd);
-    int error = pid < 0 ? errno : job.error;
+    pid_t pid =
+        clone(function, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, argument, ret_pidfd);
+    int error = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error == 0) {
+    return pid < 0 ? -error : pid;
+}
+
+static void await_end(int pidfd) {
+    piso_exit status;
+    while (piso__reap(pidfd, &status) == 0)
+        piso__poll_in(&pidfd, 1, -1);
+}
+
+pid_t piso__spawn(const piso__spawn_options *options, int *ret_pidfd) {
+    spawn_job job = {.options = options};
+    piso__autoclose int pidfd = -1;
+    pid_t pid = start(child_main, &job, &pidfd);
+    if (options->ret_confine_failed)
+        *options->ret_confine_failed = job.unconfined;
+    if (pid > 0 && job.error == 0) {
         *ret_pidfd = piso__fd_steal(&pidfd);
         return pid;
     }
-    piso_exit status;
-    while (pid > 0 && piso__reap(pidfd, &status) == 0)
-        piso__poll_in(&pidfd, 1, -1);
-    return -error;
+    if (pid > 0)
+        await_end(pidfd);
+    return pid < 0 ? pid : -job.error;
+}
+
+int piso__call_in_child(int (*function)(void *argument), void *argument) {
+    piso__autoclose int pidfd = -1;
+    pid_t pid = start(function, argument, &pidfd);
+    if (pid < 0)
+        return pid;
+    await_end(pidfd);
+    return 0;
 }
 
 /* ---- the same for a forked child, which may use libc ---- */

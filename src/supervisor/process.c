@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "os/os.h"
+#include "sandbox/sandbox.h"
 #include "supervisor/internal.h"
 #include "supervisor/zygote.h"
 
@@ -66,10 +67,10 @@ static const char **with_channel(const char *const *envp) {
 
 /* fork_from_zygote: with the descriptors that a spawned child has. A host without stdout shares /dev/null. */
 static pid_t fork_from_zygote(piso_process *p, const piso_spawn *spawn, int null_fd, int stdout_fd, int stderr_fd,
-                              int channel_fd) {
+                              int channel_fd, const piso__sandbox *sandbox) {
     piso__autoclose int own_stdout = stdout_fd < 0 ? piso__fd_dup_shared(STDOUT_FILENO) : -1;
     int out = stdout_fd >= 0 ? stdout_fd : own_stdout >= 0 ? own_stdout : null_fd, stdio[3] = {null_fd, out, stderr_fd};
-    pid_t pid = piso__zygote_fork(spawn, stdio, channel_fd, &p->pidfd);
+    pid_t pid = piso__zygote_fork(spawn, stdio, channel_fd, sandbox, &p->pidfd);
     if (pid > 0)
         p->zygote = piso_zygote_ref(spawn->zygote);
     return pid;
@@ -86,12 +87,33 @@ static int open_output(piso__output *o, int *ret_child_fd) {
     return 0;
 }
 
+/* run: the program, confined by the sandbox if there is one. */
+static pid_t run(piso__spawn_options *options, piso__sandbox *sandbox, piso_sandbox_report *report, int *ret_pidfd) {
+    bool failed = false;
+    if (sandbox) {
+        options->confine = piso__sandbox_apply;
+        options->confine_argument = sandbox;
+        options->confine_fd = piso__sandbox_fd(sandbox);
+        options->ret_confine_failed = &failed;
+    }
+    pid_t pid = piso__spawn(options, ret_pidfd);
+    if (!failed)
+        return pid;
+    piso__sandbox_blame(sandbox, pid, report);
+    return PISO_ESANDBOX;
+}
+
 static int start(piso_process *p, const piso_spawn *spawn, int channel_fd) {
+    piso__cleanup(piso__sandbox_freep) piso__sandbox *sandbox = NULL;
+    piso_sandbox_report unread, *report = spawn->report ? spawn->report : &unread;
+    int r = spawn->sandbox ? piso__sandbox_prepare(spawn->sandbox, spawn->argv[0], &sandbox, report) : 0;
+    if (r < 0)
+        return r;
     piso__autofree const char **environment = with_channel(spawn->envp);
     if (!environment)
         return -ENOMEM;
     piso__autoclose int child_stdout = -1, child_stderr = -1;
-    int r = spawn->inherit_stdout ? 0 : open_output(&p->outputs[PISO__OUT], &child_stdout);
+    r = spawn->inherit_stdout ? 0 : open_output(&p->outputs[PISO__OUT], &child_stdout);
     if (r == 0)
         r = open_output(&p->outputs[PISO__ERR], &child_stderr);
     if (r < 0)
@@ -100,7 +122,7 @@ static int start(piso_process *p, const piso_spawn *spawn, int channel_fd) {
     if (null_fd < 0)
         return null_fd;
     if (spawn->zygote) {
-        p->pid = fork_from_zygote(p, spawn, null_fd, child_stdout, child_stderr, channel_fd);
+        p->pid = fork_from_zygote(p, spawn, null_fd, child_stdout, child_stderr, channel_fd, sandbox);
         return p->pid < 0 ? p->pid : 0;
     }
     piso__spawn_options options = {
@@ -112,7 +134,7 @@ static int start(piso_process *p, const piso_spawn *spawn, int channel_fd) {
         .stderr_fd = child_stderr,
         .channel_fd = channel_fd,
     };
-    p->pid = piso__spawn(&options, &p->pidfd);
+    p->pid = run(&options, sandbox, report, &p->pidfd);
     return p->pid < 0 ? p->pid : 0;
 }
 

@@ -27,6 +27,7 @@ static void *watch_main(void *argument) {
 }
 
 int piso__watch_host(int socket_fd) {
+    piso__pin_own_entry();
     pid_t host = piso__socket_creator(socket_fd);
     piso__autoclose int host_fd = host > 0 ? piso__pidfd_open(host) : -1;
     if (host_fd == -ESRCH)

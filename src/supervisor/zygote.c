@@ -199,23 +199,26 @@ static pid_t fork_with(piso_zygote *z, const int *fds, int count, int *ret_pidfd
     return r < 0 ? fail(z, r) : packet.value;
 }
 
-pid_t piso__zygote_fork(const piso_spawn *spawn, const int stdio[3], int channel_fd, int *ret_pidfd) {
+pid_t piso__zygote_fork(const piso_spawn *spawn, const int stdio[3], int channel_fd, const piso__sandbox *sandbox,
+                        int *ret_pidfd) {
     piso_zygote *z = spawn->zygote;
     if (is_foreign(z))
         return PISO_EFORKED;
-    piso__autoclose int block = piso__fork_block_new(spawn), directory = piso__directory_open();
+    piso__autoclose int block = piso__fork_block_new(spawn, sandbox), directory = piso__directory_open();
     if (block < 0 || directory < 0)
         return block < 0 ? block : directory;
-    int fds[PISO__FORK_FDS] = {
+    int rules = sandbox ? piso__sandbox_fd(sandbox) : -1;
+    int fds[PISO__FORK_FDS + 1] = {
         [PISO__FORK_BLOCK] = block,     [PISO__FORK_CWD] = directory,   [PISO__FORK_STDIN] = stdio[0],
         [PISO__FORK_STDOUT] = stdio[1], [PISO__FORK_STDERR] = stdio[2], [PISO__FORK_CHANNEL] = channel_fd,
+        [PISO__FORK_RULES] = rules,
     };
     LOCKED(z);
     int r;
     do
         r = wait_ready(z, READY_TIMEOUT_NS);
     while (r == -EINTR);
-    return r < 0 ? r : fork_with(z, fds, PISO__FORK_FDS, ret_pidfd);
+    return r < 0 ? r : fork_with(z, fds, PISO__FORK_FDS + (rules >= 0), ret_pidfd);
 }
 
 int piso__zygote_reap(piso_zygote *z, pid_t pid, piso_exit *ret_exit) {

@@ -25,13 +25,22 @@
 #include <sys/types.h>
 
 #include "base/base.h"
+#include "sandbox/sandbox.h"
 
 #define PISO__ZYGOTE_MAGIC  0x5a534950u /* "PISZ" */
 #define PISO__ZYGOTE_REPORT (64 << 10)
 
 /* What a child gets, in this order; what is sent after these is its descriptors 4, 5, ... until it is set up. */
-enum { PISO__FORK_BLOCK, PISO__FORK_CWD, PISO__FORK_STDIN, PISO__FORK_STDOUT, PISO__FORK_STDERR, PISO__FORK_CHANNEL };
-#define PISO__FORK_FDS 6
+enum {
+    PISO__FORK_BLOCK,
+    PISO__FORK_CWD,
+    PISO__FORK_STDIN,
+    PISO__FORK_STDOUT,
+    PISO__FORK_STDERR,
+    PISO__FORK_CHANNEL,
+    PISO__FORK_RULES /* of a sandbox, if there are any */
+};
+#define PISO__FORK_FDS 6 /* without the last */
 
 typedef enum piso__zygote_kind {
     PISO__ZYGOTE_READY = 1,
@@ -50,12 +59,14 @@ typedef struct piso__zygote_packet {
 /* piso__zygote_fork: a child of the zygote, with descriptors 0 to 2 and the channel; waits for the zygote to be ready.
  * `cwd_fd`: its working directory, unless the spawn names one. The pid and its pidfd, or -EBUSY (threads), PISO_EDIED,
  * another negative code. */
-pid_t piso__zygote_fork(const piso_spawn *spawn, const int stdio[3], int channel_fd, int *ret_pidfd);
+pid_t piso__zygote_fork(const piso_spawn *spawn, const int stdio[3], int channel_fd, const piso__sandbox *sandbox,
+                        int *ret_pidfd);
 /* piso__zygote_reap: the status of a child that has ended. 0 or a negative code. */
 int piso__zygote_reap(piso_zygote *z, pid_t pid, piso_exit *ret_exit);
 
-/* piso__fork_block_new: name, cwd, argv and envp (with PISO_FD) in a memfd. The fd or -errno. */
-int piso__fork_block_new(const piso_spawn *spawn);
+/* piso__fork_block_new: name, cwd, argv, envp (with PISO_FD) and a prepared sandbox, or NULL, in a memfd. The fd or
+ * -errno. */
+int piso__fork_block_new(const piso_spawn *spawn, const piso__sandbox *sandbox);
 /* piso__fork_block_read: what such a memfd says. *ret_cwd: a string in it, or NULL. 0, PISO_EPROTO, -errno. */
 int piso__fork_block_read(int fd, piso_fork *ret_fork, const char **ret_cwd);
 

@@ -1,15 +1,15 @@
 /* zygote_block.c - what a forked child is to be, as one block of memory: there is no limit to an environment's size,
  * but there is one to a packet's.
  *
- * A header, then strings, each with its NUL: name, cwd (or nothing), arguments, environment. The descriptor is the
- * host's, whom the zygote trusts; lengths are checked all the same. */
+ * A header, the prepared sandbox if there is one, then strings, each with its NUL: name, cwd (or nothing), arguments,
+ * environment. The descriptor is the host's, whom the zygote trusts; lengths are checked all the same. */
 #include <string.h>
 
 #include "os/os.h"
 #include "supervisor/zygote.h"
 
 typedef struct block_header {
-    uint32_t arguments, variables, has_cwd, reserved;
+    uint32_t arguments, variables, has_cwd, sandbox_size;
 } block_header;
 
 static const char channel_variable[] = "PISO_FD=3";
@@ -28,9 +28,11 @@ static void put(char *to, size_t *size, const char *text) {
 }
 
 /* fill: the block's bytes, or only their number. */
-static size_t fill(char *to, const piso_spawn *spawn) {
-    block_header header = {.has_cwd = spawn->cwd != NULL, .variables = 1};
-    size_t size = sizeof header;
+static size_t fill(char *to, const piso_spawn *spawn, const void *sandbox, size_t sandbox_size) {
+    block_header header = {.has_cwd = spawn->cwd != NULL, .variables = 1, .sandbox_size = (uint32_t)sandbox_size};
+    size_t size = sizeof header + sandbox_size;
+    if (to && sandbox_size)
+        memcpy(to + sizeof header, sandbox, sandbox_size);
     put(to, &size, spawn->name);
     if (spawn->cwd)
         put(to, &size, spawn->cwd);
@@ -48,8 +50,10 @@ static size_t fill(char *to, const piso_spawn *spawn) {
     return size;
 }
 
-int piso__fork_block_new(const piso_spawn *spawn) {
-    size_t size = fill(NULL, spawn);
+int piso__fork_block_new(const piso_spawn *spawn, const piso__sandbox *sandbox) {
+    size_t sandbox_size = 0;
+    const void *bytes = sandbox ? piso__sandbox_export(sandbox, &sandbox_size) : NULL;
+    size_t size = fill(NULL, spawn, bytes, sandbox_size);
     piso__autoclose int fd = piso__memfd_create("piso-fork", size);
     if (fd < 0)
         return fd;
@@ -59,7 +63,7 @@ int piso__fork_block_new(const piso_spawn *spawn) {
         return r;
     r = piso__populate(fd, base, 0, size);
     if (r == 0)
-        fill(base, spawn);
+        fill(base, spawn, bytes, sandbox_size);
     piso__unmap(base, size);
     return r < 0 ? r : piso__fd_steal(&fd);
 }
@@ -87,7 +91,12 @@ static int parse(piso_fork *fork, const char **ret_cwd) {
     if (fork->block_size < sizeof header)
         return PISO_EPROTO;
     memcpy(&header, fork->block, sizeof header);
-    const char *cursor = (char *)fork->block + sizeof header, *end = (char *)fork->block + fork->block_size;
+    if (header.sandbox_size > fork->block_size - sizeof header)
+        return PISO_EPROTO;
+    fork->sandbox = (char *)fork->block + sizeof header;
+    fork->sandbox_size = header.sandbox_size;
+    const char *cursor = (char *)fork->block + sizeof header + header.sandbox_size;
+    const char *end = (char *)fork->block + fork->block_size;
     if (header.arguments > fork->block_size || header.variables > fork->block_size)
         return PISO_EPROTO;
     piso__autofree const char **lists = calloc((size_t)header.arguments + header.variables + 2, sizeof *lists);

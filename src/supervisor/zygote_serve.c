@@ -1,5 +1,8 @@
 /* zygote_serve.c - the zygote's own side: it answers its host, and is forked. See zygote.h. */
+#include <string.h>
+
 #include "os/os.h"
+#include "sandbox/sandbox.h"
 #include "supervisor/zygote.h"
 
 /* Descriptors of a request; all close when it goes out of scope. */
@@ -71,6 +74,22 @@ static int prepare(const request *q, piso_fork *ret_fork) {
     return r;
 }
 
+/* confine: applies the sandbox, or ends the child: the host hears of it by its last words. */
+static void confine(const piso_fork *fork, int rules_fd) {
+    piso__cleanup(piso__sandbox_freep) piso__sandbox *sandbox = NULL;
+    int r = piso__sandbox_import(fork->sandbox, fork->sandbox_size, rules_fd, &sandbox);
+    if (r == 0)
+        r = piso__sandbox_apply(sandbox, rules_fd);
+    if (r == 0)
+        return;
+    static const char words[] = "the extension could not be confined, so it was not started: ";
+    const char *reason = piso_strerror(r);
+    piso__write_if_ready(2, words, sizeof words - 1);
+    piso__write_if_ready(2, reason, strlen(reason));
+    piso__write_if_ready(2, "\n", 1);
+    piso__kill_own_group();
+}
+
 /* fork_child: 1 in the child; in the zygote 0 with the answer in *ret_packet. */
 static int fork_child(const request *q, const piso_fork_hooks *hooks, piso__zygote_packet *ret_packet, int *ret_pidfd,
                       piso_fork *ret_fork) {
@@ -88,6 +107,8 @@ static int fork_child(const request *q, const piso_fork_hooks *hooks, piso__zygo
     /* the zygote's socket to the host is closed with the rest; without its own descriptors the child is nothing */
     if (piso__place_fds(q->fds + PISO__FORK_STDIN, q->count - PISO__FORK_STDIN) < 0)
         piso__kill_own_group();
+    if (fork.sandbox_size)
+        confine(&fork, q->count > PISO__FORK_RULES ? PISO__FORK_RULES - PISO__FORK_STDIN : -1);
     piso__process_title(fork.name);
     call(hooks->in_child);
     *ret_fork = fork;

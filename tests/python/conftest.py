@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pyisolate import Extension, ExtensionBase, ExtensionManager, SandboxMode, singleton_scope
+from pyisolate import Extension, ExtensionBase, ExtensionManager, singleton_scope
 
 HERE = Path(__file__).parent
 EXTENSIONS = HERE / "extensions"
@@ -45,14 +45,7 @@ def load(venvs: Path, start_method: Any) -> Iterator[Callable[..., Extension]]:
             extension_type, {"venv_root_path": str(venvs), "start_method": start_method}
         )
         managers.append(manager)
-        return manager.load_extension(
-            {
-                "name": folder,
-                "module_path": str(EXTENSIONS / folder),
-                "sandbox_mode": SandboxMode.DISABLED,
-                **config,
-            }
-        )
+        return manager.load_extension({"name": folder, "module_path": str(EXTENSIONS / folder), **config})
 
     yield load
     for manager in managers:

@@ -7,7 +7,6 @@ import gc
 import os
 import signal
 import threading
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import host_side
 import pytest
 from processes import gone, is_running
 
-import pyisolate.manager
 from pyisolate import (
     CallTimeout,
     ConfigurationError,
@@ -26,8 +24,6 @@ from pyisolate import (
     ExtensionManager,
     ExtensionStopped,
     RemoteError,
-    SandboxMode,
-    UnconfinedExtensionWarning,
     register_type,
 )
 
@@ -43,7 +39,6 @@ def test_names_are_unique(venvs: Path) -> None:
     config: Any = {
         "name": "echo",
         "module_path": str(EXTENSIONS / "echo"),
-        "sandbox_mode": SandboxMode.DISABLED,
     }
     extension = manager.load_extension(config)
     assert manager.extensions == {"echo": extension}
@@ -198,11 +193,12 @@ def test_two_extension_classes_are_refused(load: Load) -> None:
 
 
 def test_environment_variables(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INHERITED", "yes")
+    monkeypatch.setenv("SECRET", "of the host")
+    monkeypatch.setenv("LC_NAME", "C")
     monkeypatch.setenv("OVERRIDDEN", "no")
     extension = load(env={"OVERRIDDEN": "yes"})
-    names = ("INHERITED", "OVERRIDDEN", "PYISOLATE_CHILD", "PISO_FD")
-    assert [extension.sync.environ(name) for name in names] == ["yes", "yes", "1", None]
+    names = ("LC_NAME", "OVERRIDDEN", "PYISOLATE_CHILD", "PISO_FD", "SECRET")
+    assert [extension.sync.environ(name) for name in names] == ["C", "yes", "1", None, None]
     assert "PYISOLATE_CHILD" not in os.environ
 
 
@@ -461,9 +457,7 @@ def test_stop_all(venvs: Path) -> None:
     manager = ExtensionManager(ExtensionBase, {"venv_root_path": str(venvs)})
     pids = []
     for name in ("a", "b"):
-        extension = manager.load_extension(
-            {"name": name, "module_path": str(EXTENSIONS / "echo"), "sandbox_mode": SandboxMode.DISABLED}
-        )
+        extension = manager.load_extension({"name": name, "module_path": str(EXTENSIONS / "echo")})
         pids.append(extension.sync.pid())
     manager.stop_all_extensions()
     assert manager.extensions == {}
@@ -483,22 +477,8 @@ def test_death_is_told_with_the_last_words(load: Load) -> None:
 
 def test_a_forgotten_extension_ends(load: Load, venvs: Path) -> None:
     manager = ExtensionManager(ExtensionBase, {"venv_root_path": str(venvs)})
-    extension = manager.load_extension(
-        {"name": "echo", "module_path": str(EXTENSIONS / "echo"), "sandbox_mode": SandboxMode.DISABLED}
-    )
+    extension = manager.load_extension({"name": "echo", "module_path": str(EXTENSIONS / "echo")})
     pid = extension.sync.pid()
     del manager, extension
     gc.collect()
     assert gone(pid)
-
-
-def test_unconfined_warning_comes_once(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pyisolate.manager, "_has_warned", False)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        load(name="disabled")
-        load(name="in process", isolated=False, sandbox_mode=SandboxMode.REQUIRED)
-        assert caught == []
-        load(name="one", sandbox_mode=SandboxMode.REQUIRED)
-        load(name="two", sandbox_mode=SandboxMode.REQUIRED)
-    assert [warning.category for warning in caught] == [UnconfinedExtensionWarning]

@@ -16,7 +16,7 @@ EXTENSIONS = Path(__file__).parent / "extensions"
 
 PROGRAM = """
 import asyncio, enum, os, sys
-from pyisolate import ExtensionBase, ExtensionManager, ProxiedSingleton, SandboxMode, register_type
+from pyisolate import ExtensionBase, ExtensionManager, ProxiedSingleton, register_type
 
 @register_type
 class Size(enum.Enum):
@@ -34,8 +34,7 @@ class Mine(ExtensionBase):
 
 def load():
     manager = ExtensionManager(Mine, {{"venv_root_path": "venvs"}})
-    return manager.load_extension({{"name": "ext", "module_path": {echo!r}, "apis": [Api],
-                                   "sandbox_mode": SandboxMode.DISABLED}})
+    return manager.load_extension({{"name": "ext", "module_path": {echo!r}, "apis": [Api]}})
 """
 
 

@@ -1,0 +1,282 @@
+"""What an extension's process may reach: from its configuration to what the core confines it with.
+
+The core refuses what is not listed (docs/security-model.md). Here is decided what is: the interpreter, the
+extension's environment and module, what the host imports from, and what the configuration adds. What the
+process writes goes to a folder of its own, and of the host's environment variables it sees a short list.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import logging
+import os
+import shutil
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .config import SandboxMode
+from .validation import Settings
+from .variables import without_secrets
+
+__all__ = ["Sandbox", "SandboxLayer", "SandboxStatus"]
+
+_log = logging.getLogger("pyisolate")
+
+_PREFIX = "pyisolate-sandbox-"
+_HOMES = {
+    "TMPDIR": "",
+    "HOME": "",
+    "XDG_CACHE_HOME": ".cache",
+    "XDG_CONFIG_HOME": ".config",
+    "XDG_DATA_HOME": ".local/share",
+    "XDG_STATE_HOME": ".local/state",
+}
+_GPU = ("/dev/nvidia*", "/dev/nvidia-caps/*", "/dev/dri", "/dev/kfd", "/dev/dxg")
+_SHARED_PREFIXES = ("/", "/usr", "/usr/local")
+_SITES = ("site-packages", "dist-packages")
+
+_omitted = 0
+"""Layers to leave out, as bits. Set by tests only, to show which layer refuses what."""
+
+
+@dataclass(frozen=True)
+class SandboxLayer:
+    """One of the parts of a sandbox."""
+
+    name: str
+    active: bool
+    detail: str
+    """What it does, or why it does not."""
+
+
+@dataclass(frozen=True)
+class SandboxStatus:
+    """How an extension's process is confined."""
+
+    mode: SandboxMode
+    layers: dict[str, SandboxLayer] = field(default_factory=dict)
+    """By name: privileges, files, network, signals, system calls, namespaces, limits. None: it runs open."""
+
+    @property
+    def confined(self) -> bool:
+        """Whether files and system calls are confined."""
+        return all(name in self.layers and self.layers[name].active for name in ("files", "system calls"))
+
+    def __str__(self) -> str:
+        if not self.layers:
+            return "not confined"
+        return "; ".join(
+            f"{layer.name}: {'on' if layer.active else 'off'}"
+            + (f" ({layer.detail})" if layer.detail else "")
+            for layer in self.layers.values()
+        )
+
+
+class Sandbox:
+    """The sandbox of one process, with its temporary folder, which is there from the start to `close`.
+
+    Raises OSError when the folder cannot be made.
+    """
+
+    def __init__(self, settings: Settings, venv_root: Path, needed: Iterable[str]) -> None:
+        self._settings = settings
+        self._venv_root = venv_root
+        self._needed = list(needed)
+        self._report: list[tuple[str, bool, str]] = []
+        self._folder = _Folder()
+
+    @property
+    def report(self) -> list[tuple[str, bool, str]]:
+        """Filled by `Session.spawn`."""
+        return self._report
+
+    def status(self) -> SandboxStatus:
+        """What holds, after the process has been started."""
+        layers = {name: SandboxLayer(name, active, detail) for name, active, detail in self._report}
+        return SandboxStatus(self._settings.sandbox_mode, layers)
+
+    def missing(self) -> str:
+        """What kept the process from being confined, in words."""
+        return "; ".join(
+            f"{name}: {detail}"
+            for name, active, detail in self._report
+            if not active
+            and detail
+            and name in ("files", "system calls", "limits", "privileges", "namespaces")
+        )
+
+    def environ(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """What of the host's variables is no secret, with the folders for what the process writes."""
+        kept = without_secrets(environ)
+        user = f"pyisolate-{os.getuid()}"
+        homes = {name: os.path.join(self._folder.path, below) for name, below in _HOMES.items()}
+        return {**kept, "USER": user, "LOGNAME": user, **homes}
+
+    def description(self, python: str, environment: Path | None) -> dict[str, Any]:
+        """For `Session.spawn`."""
+        config = self._settings.sandbox
+        interpreter = _interpreter(python)
+        entries = [entry for entry in sys.path if not _is_below(entry, interpreter)]
+        readable, listed = _imports(entries, self._venv_root)
+        readable += [*interpreter, str(self._settings.module_path), os.path.dirname(__file__)]
+        readable += [*self._needed, *_editable(self._settings.dependencies)]
+        readable += filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
+        if environment is not None:
+            readable.append(str(environment))
+        return {
+            "readable": [*readable, *map(os.path.abspath, config.get("readonly_paths", ()))],
+            "listed": listed,
+            "writable": list(map(os.path.abspath, config.get("writable_paths", ()))),
+            "devices": _devices(config.get("devices", ())),
+            "temp": self._folder.path,
+            "network": config.get("network", False),
+            "local_sockets": config.get("local_sockets", False),
+            "limits": dict(config.get("limits", {})),
+            "omit": _omitted,
+        }
+
+    def close(self) -> None:
+        """Remove the folder. Can be called twice."""
+        self._folder.remove()
+
+
+class _Folder:
+    """A private temporary folder. A lock says that it is in use; those that have none are removed."""
+
+    def __init__(self) -> None:
+        self._lock = -1
+        while self._lock < 0:  # again, if somebody sweeps it away before it is locked
+            self.path = tempfile.mkdtemp(prefix=_PREFIX)
+            self._lock = _locked(self.path)
+        _sweep_once(os.path.dirname(self.path))
+
+    def remove(self) -> None:
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
+            _remove(self.path)
+
+
+def _locked(path: str) -> int:
+    """A descriptor of the folder, locked as being in use; -1 when it is there no more."""
+    with suppress(FileNotFoundError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            os.stat(path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+    return -1
+
+
+def _remove(path: str) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    if os.path.lexists(path):  # folders that their owner may not write to
+        for folder, below, _ in os.walk(path):
+            for name in below:  # before they are walked
+                with suppress(OSError):
+                    _make_removable(os.path.join(folder, name))
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _make_removable(folder: str) -> None:
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.chmod(f"/proc/self/fd/{descriptor}", 0o700)
+    finally:
+        os.close(descriptor)
+
+
+_swept: set[str] = set()
+
+
+def _sweep_once(parent: str) -> None:
+    """Remove the folders of hosts that died without doing it."""
+    if parent in _swept:
+        return
+    _swept.add(parent)
+    for path in glob.glob(os.path.join(glob.escape(parent), _PREFIX + "*")):
+        try:
+            if os.lstat(path).st_uid != os.getuid():
+                continue
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(path)
+        except OSError:
+            pass  # in use
+        finally:
+            os.close(descriptor)
+
+
+@cache
+def _interpreter(python: str) -> tuple[str, ...]:
+    """Where an interpreter and its standard library are."""
+    paths = {python, os.path.realpath(python), sys.executable, os.path.realpath(sys.executable)}
+    for prefix in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix):
+        if prefix not in _SHARED_PREFIXES:
+            paths.add(prefix)
+    paths.update(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    if sys.pycache_prefix:
+        paths.add(sys.pycache_prefix)
+    return tuple(sorted(paths))
+
+
+def _is_below(path: str, folders: Iterable[str]) -> bool:
+    return any(path == folder or path.startswith(folder + os.sep) for folder in folders)
+
+
+def _imports(entries: Iterable[str], venv_root: Path) -> tuple[list[str], list[str]]:
+    """What the host's import path needs: what can be read, and folders whose names can be listed.
+
+    An application's folder holds more than modules: settings, keys, a repository. Of such a folder its
+    modules and subfolders can be read, but not what else lies in it, nor what is hidden. Of the home folder
+    and those above it, packages only.
+    """
+    readable: list[str] = []
+    listed: list[str] = []
+    home = os.path.realpath(os.path.expanduser("~"))
+    for entry in dict.fromkeys(map(os.path.abspath, entries)):
+        if os.path.basename(entry) in _SITES or os.path.isfile(entry):
+            readable.append(entry)
+            continue
+        real = os.path.realpath(entry)
+        broad = os.path.commonpath([real, home]) == real or real == os.path.realpath(tempfile.gettempdir())
+        listed.append(entry)
+        with suppress(OSError), os.scandir(entry) as items:
+            readable += [item.path for item in items if _is_import(item, broad, venv_root)]
+    return readable, listed
+
+
+def _is_import(item: os.DirEntry[str], broad: bool, venv_root: Path) -> bool:
+    if item.name.startswith(".") or item.path == str(venv_root):
+        return False
+    if not item.is_dir():
+        return item.name.endswith((".py", ".pyc", ".so", ".pth", ".zip", ".egg"))
+    return not broad or os.path.exists(os.path.join(item.path, "__init__.py"))
+
+
+def _editable(dependencies: Iterable[str]) -> list[str]:
+    """The folders of dependencies that are installed where they are."""
+    paths = (text.removeprefix("-e ").split("[")[0] for text in dependencies if text.startswith("-e "))
+    return [path for path in paths if os.path.isabs(path)]
+
+
+def _devices(devices: Iterable[str]) -> list[str]:
+    """The device files; ``gpu`` stands for those of graphics processors that there are."""
+    found: list[str] = []
+    for device in devices:
+        found += [path for pattern in _GPU for path in glob.glob(pattern)] if device == "gpu" else [device]
+    return found

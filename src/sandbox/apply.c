@@ -1,0 +1,117 @@
+/* apply.c - what the child does, before anything of the extension runs: sandbox.h, rule 3.
+ *
+ * The order matters. Namespaces need what later steps take away; the ruleset needs no_new_privs, or else a right
+ * that is about to be dropped; limits come when no more descriptors are needed; the filter comes last, since it
+ * refuses what the other steps are made of. */
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <linux/securebits.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "sandbox/internal.h"
+#include "sandbox/landlock_abi.h"
+
+#define LAST_CAPABILITY 63 /* of those that the kernel's sets have room for */
+#define LOCKED_BITS                                                                                                    \
+    (SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |                  \
+     SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED)
+
+#define call(...)                                                                                                      \
+    ({                                                                                                                 \
+        long r_ = syscall(__VA_ARGS__);                                                                                \
+        (int)(r_ < 0 ? -errno : r_);                                                                                   \
+    })
+
+PISO__IN_CHILD static bool has(const piso__blob *b, piso_layer layer) {
+    return b->layers & PISO__BIT(layer);
+}
+
+PISO__IN_CHILD static int set_limits(const piso__blob *b) {
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < b->nlimits; i++) {
+        struct rlimit wanted = {.rlim_cur = b->limits[i].soft, .rlim_max = b->limits[i].hard}, is;
+        r = call(SYS_prlimit64, 0, b->limits[i].resource, NULL, &is);
+        /* what is lower already stays lower */
+        if (wanted.rlim_max > is.rlim_max)
+            wanted.rlim_max = is.rlim_max;
+        if (wanted.rlim_cur > wanted.rlim_max)
+            wanted.rlim_cur = wanted.rlim_max;
+        if (r == 0)
+            r = call(SYS_prlimit64, 0, b->limits[i].resource, &wanted, NULL);
+    }
+    return r;
+}
+
+PISO__IN_CHILD static int add_rule(int ruleset, const char *path, uint64_t allowed) {
+    int fd = call(SYS_openat, AT_FDCWD, path, O_PATH | O_CLOEXEC);
+    if (fd < 0)
+        return fd == -ENOENT ? 0 : fd;
+    landlock_path_beneath rule = {.allowed = allowed, .parent_fd = fd};
+    int r = call(SYS_landlock_add_rule, ruleset, LANDLOCK_PATH_BENEATH, &rule, 0);
+    syscall(SYS_close, fd);
+    return r;
+}
+
+/* restrict_files: with the rules that only the child can write: for its entry in /proc, which is not that of the
+ * process that prepared this, and for the file systems that it has mounted. */
+PISO__IN_CHILD static int restrict_files(const piso__blob *b, int ruleset_fd) {
+    int r = 0;
+    if (b->read_access)
+        r = add_rule(ruleset_fd, "/proc/self", b->read_access);
+    if (r == 0 && b->write_access && has(b, PISO_LAYER_NAMESPACES))
+        r = add_rule(ruleset_fd, "/dev/shm", b->write_access);
+    if (r == 0 && b->write_access && b->temp && b->temp_size)
+        r = add_rule(ruleset_fd, piso__blob_at(b, b->temp), b->write_access);
+    return r == 0 ? call(SYS_landlock_restrict_self, ruleset_fd, 0) : r;
+}
+
+/* drop_capabilities: all of them, and with them the ways to get them back. Bounding set and secure bits can be
+ * changed only by who has CAP_SETPCAP; who does not has nothing to lose. */
+PISO__IN_CHILD static int drop_capabilities(void) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    const struct __user_cap_data_struct none[2] = {{0}};
+    for (int capability = 0; capability <= LAST_CAPABILITY; capability++)
+        syscall(SYS_prctl, PR_CAPBSET_DROP, capability, 0, 0, 0);
+    syscall(SYS_prctl, PR_SET_SECUREBITS, LOCKED_BITS, 0, 0, 0);
+    syscall(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    return call(SYS_capset, &header, none);
+}
+
+PISO__IN_CHILD static int load_filter(const piso__blob *b) {
+    struct sock_filter *program = piso__blob_at(b, b->filter);
+    uint32_t self = (uint32_t)syscall(SYS_getpid);
+    for (uint32_t i = 0; i < b->filter_count; i++)
+        if (program[i].k == PISO__FILTER_OWN_PID && BPF_CLASS(program[i].code) == BPF_JMP)
+            program[i].k = self;
+    struct sock_fprog loaded = {.len = (unsigned short)b->filter_count, .filter = program};
+    return call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &loaded);
+}
+
+PISO__IN_CHILD int piso__sandbox_apply(void *sandbox, int ruleset_fd) {
+    piso__sandbox *s = sandbox;
+    const piso__blob *b = s->blob;
+    int r = 0;
+    s->failed_layer = PISO_LAYER_NAMESPACES;
+    if (has(b, PISO_LAYER_NAMESPACES) && (r = piso__namespaces_enter(b)) < 0)
+        return r;
+    s->failed_layer = PISO_LAYER_PRIVILEGES;
+    if ((r = call(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) < 0)
+        return r;
+    s->failed_layer = PISO_LAYER_FILES;
+    if (ruleset_fd >= 0 && (r = restrict_files(b, ruleset_fd)) < 0)
+        return r;
+    s->failed_layer = PISO_LAYER_PRIVILEGES;
+    if (has(b, PISO_LAYER_PRIVILEGES) && (r = drop_capabilities()) < 0)
+        return r;
+    s->failed_layer = PISO_LAYER_LIMITS;
+    if (has(b, PISO_LAYER_LIMITS) && (r = set_limits(b)) < 0)
+        return r;
+    s->failed_layer = PISO_LAYER_SYSTEM_CALLS;
+    if (b->filter_count && (r = load_filter(b)) < 0)
+        return r;
+    return 0;
+}

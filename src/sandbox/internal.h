@@ -1,0 +1,89 @@
+/* internal.h - the prepared sandbox, and the parts that prepare it. */
+#ifndef PISO_SANDBOX_INTERNAL_H
+#define PISO_SANDBOX_INTERNAL_H
+
+#include <linux/filter.h>
+#include <sys/resource.h>
+
+#include "sandbox/sandbox.h"
+
+#define PISO__LIMITS_MAX 8
+#define PISO__BIT(layer) (1U << (layer))
+
+/* In the child, which may run on memory that it shares with this process: see os/spawn.c. */
+#define PISO__IN_CHILD __attribute__((no_sanitize_address, no_sanitize_thread))
+
+typedef struct piso__limit {
+    uint32_t resource; /* RLIMIT_... */
+    uint32_t padding;
+    uint64_t soft, hard;
+} piso__limit;
+
+/* piso__blob: what the child does. Offsets are from its start; 0: not there. */
+typedef struct piso__blob {
+    uint64_t magic;
+    uint32_t size;   /* of all, with the strings and the filter that follow */
+    uint32_t layers; /* bits of those to apply */
+    uint32_t namespaces;
+    uint32_t uid, gid;
+    uint32_t filter, filter_count;     /* struct sock_filter[] */
+    uint32_t writable, writable_count; /* strings, one after the other */
+    uint32_t temp;
+    uint32_t nlimits;
+    uint64_t temp_size; /* 0: the folder as it is; else a file system of this size */
+    uint64_t shm_size;
+    uint64_t read_access, write_access; /* Landlock rights for what only the child can name */
+    piso__limit limits[PISO__LIMITS_MAX];
+} piso__blob;
+
+struct piso__sandbox {
+    int ruleset_fd;
+    int failed_layer; /* written by the child */
+    piso__blob *blob;
+};
+
+static inline void *piso__blob_at(const piso__blob *blob, uint32_t offset) {
+    return (char *)blob + offset;
+}
+
+/* ---- files, network, signals: landlock.c ---- */
+
+typedef struct piso__landlock {
+    int version; /* of the kernel's interface, 0: not there; then `error` says why */
+    int error;
+} piso__landlock;
+/* piso__landlock_newest: versions above are not used; lowered by tests, for older kernels. */
+extern int piso__landlock_newest;
+/* piso__landlock_probe: what the kernel has. */
+piso__landlock piso__landlock_probe(void);
+/* piso__landlock_ruleset: a ruleset for the spec, with the layers in `layers`; none, and *ret_fd left alone, when
+ * there is nothing to rule on. The rights for the child's own rules go to the blob. 0 or -errno. */
+int piso__landlock_ruleset(const piso_sandbox *spec, const char *program, uint32_t layers, piso__landlock landlock,
+                           piso__blob *blob, int *ret_fd);
+
+#define PISO__LANDLOCK_NETWORK 4 /* versions that have the layers */
+#define PISO__LANDLOCK_SIGNALS 6
+
+/* ---- system calls: filter.c ---- */
+
+typedef struct piso__filter_options {
+    bool network;       /* the internet's families of sockets */
+    bool local_sockets; /* and those of the file system */
+    bool private_ipc;   /* an IPC namespace keeps others' objects away */
+    bool private_disk;  /* what may not be written is mounted read-only, so that modes and owners are safe */
+    bool own_signals;   /* nothing else stops signals to other processes */
+} piso__filter_options;
+/* piso__filter_build: the program, to be freed by the caller; the number of its instructions, or -errno, -ENOSYS when
+ * this was built without libseccomp. */
+int piso__filter_build(piso__filter_options options, struct sock_filter **ret_program);
+/* Stands in the program for the child's process id, which only the child knows. */
+#define PISO__FILTER_OWN_PID 0x7e57c0deU
+
+/* ---- namespaces: namespaces.c ---- */
+
+/* piso__namespaces_probe: 0 when this process may make the namespaces, else -errno. Looked at once in a process. */
+int piso__namespaces_probe(void);
+/* piso__namespaces_enter: in the child. 0 or -errno. */
+int piso__namespaces_enter(const piso__blob *blob);
+
+#endif

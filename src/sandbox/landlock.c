@@ -1,0 +1,200 @@
+/* landlock.c - which files can be opened, run, made and removed, and the rules on TCP and signals.
+ *
+ * A rule belongs to an inode and holds for all below it. So what is named by a link, or lies in a folder that does
+ * not exist yet, is not reached by another name. Rules that the host cannot write, because they are for what only
+ * the child has (its own /proc entry, its private mounts), are added by the child. */
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "os/os.h"
+#include "sandbox/internal.h"
+#include "sandbox/landlock_abi.h"
+
+/* Programs and libraries, and what they read at the start. No configuration that may hold a secret or a name of a
+ * user; not all of /usr, where applications keep theirs. */
+static const char *const system_paths[] = {
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/libexec",
+    "/usr/bin",
+    "/usr/share",
+    "/usr/include",
+    "/usr/local/include",
+    "/usr/local/lib",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/bin",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/alternatives",
+    "/etc/localtime",
+    "/etc/timezone",
+    "/etc/mime.types",
+    "/etc/fonts",
+    "/etc/nsswitch.conf",
+    "/etc/ssl/openssl.cnf",
+    "/etc/ssl/certs",
+    "/etc/pki/tls/certs",
+    "/etc/pki/ca-trust/extracted",
+    "/etc/ca-certificates",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/loadavg",
+    "/proc/uptime",
+    "/proc/filesystems",
+    "/proc/sys/kernel/osrelease",
+    "/proc/sys/kernel/cap_last_cap",
+    "/proc/sys/kernel/random",
+    "/proc/sys/vm/overcommit_memory",
+    "/sys/devices/system/cpu",
+    "/sys/devices/system/node",
+    "/sys/kernel/mm/transparent_hugepage",
+    "/sys/fs/cgroup",
+    NULL,
+};
+
+static const char *const network_paths[] = {
+    "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/gai.conf", "/etc/services", "/etc/protocols", NULL,
+};
+
+/* What drivers of graphics processors look at. */
+static const char *const device_paths[] = {
+    "/proc/driver/nvidia", "/proc/modules", "/proc/devices", "/sys/module",     "/sys/class", "/sys/bus/pci",
+    "/sys/devices",        "/etc/OpenCL",   "/etc/vulkan",   "/usr/local/cuda", NULL,
+};
+
+static const char *const common_devices[] = {
+    "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", NULL,
+};
+
+typedef struct rights {
+    uint64_t read, list, write, device; /* for the kinds of lists in the spec */
+} rights;
+
+/* Rights that a rule on a file, not a folder, may give. */
+#define ON_FILES                                                                                                       \
+    (LANDLOCK_FS_EXECUTE | LANDLOCK_FS_WRITE_FILE | LANDLOCK_FS_READ_FILE | LANDLOCK_FS_TRUNCATE |                     \
+     LANDLOCK_FS_IOCTL_DEV)
+
+static uint64_t handled_fs(int version) {
+    return LANDLOCK_FS_V1 | (version >= 2 ? LANDLOCK_FS_REFER : 0) | (version >= 3 ? LANDLOCK_FS_TRUNCATE : 0) |
+           (version >= 5 ? LANDLOCK_FS_IOCTL_DEV : 0);
+}
+
+int piso__landlock_newest = 7;
+
+piso__landlock piso__landlock_probe(void) {
+    long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_VERSION_FLAG);
+    if (version > piso__landlock_newest)
+        version = piso__landlock_newest;
+    return version > 0 ? (piso__landlock){.version = (int)version} : (piso__landlock){.error = errno};
+}
+
+/* Under memory pressure the kernel forgets the inodes of /proc and makes new ones, to which no rule belongs. One that
+ * somebody holds open stays, so this process does, for as long as it lives. */
+#define PINS_MAX 32
+static struct {
+    pthread_mutex_t lock;
+    int count;
+    struct {
+        char path[64];
+        int fd;
+    } all[PINS_MAX];
+} pins = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* pin: keeps a path below /proc open. Paths without room are not pinned. */
+static void pin(const char *path) {
+    if (strncmp(path, "/proc/", 6) != 0 || strlen(path) >= sizeof pins.all[0].path)
+        return;
+    pthread_mutex_lock(&pins.lock);
+    int i = 0;
+    while (i < pins.count && strcmp(pins.all[i].path, path) != 0)
+        i++;
+    if (i == pins.count && i < PINS_MAX && (pins.all[i].fd = open(path, O_PATH | O_CLOEXEC)) >= 0) {
+        strcpy(pins.all[i].path, path);
+        pins.count++;
+    }
+    pthread_mutex_unlock(&pins.lock);
+}
+
+/* add: a rule for a path, if it exists. */
+static int add(int ruleset, const char *path, uint64_t allowed) {
+    pin(path);
+    piso__autoclose int fd = open(path, O_PATH | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return errno == ENOENT || errno == EACCES || errno == ENOTDIR || errno == ELOOP ? 0 : -errno;
+    if (!S_ISDIR(st.st_mode))
+        allowed &= ON_FILES;
+    landlock_path_beneath rule = {.allowed = allowed, .parent_fd = fd};
+    if (allowed == 0 || syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_PATH_BENEATH, &rule, 0) == 0)
+        return 0;
+    return errno == EBADFD ? 0 : -errno; /* EBADFD: a file that has no place, such as a pipe; nothing to rule on */
+}
+
+static int add_all(int ruleset, const char *const *paths, uint64_t allowed) {
+    int r = 0;
+    for (; r == 0 && paths && *paths; paths++)
+        r = add(ruleset, *paths, allowed);
+    return r;
+}
+
+static int add_files(int ruleset, const piso_sandbox *spec, const char *program, rights allow) {
+    int r = add_all(ruleset, system_paths, allow.read);
+    if (r == 0 && spec->network)
+        r = add_all(ruleset, network_paths, allow.read);
+    if (r == 0 && spec->devices && spec->devices[0])
+        r = add_all(ruleset, device_paths, allow.read);
+    if (r == 0)
+        r = add(ruleset, program, allow.read);
+    if (r == 0)
+        r = add_all(ruleset, spec->readable, allow.read);
+    if (r == 0)
+        r = add_all(ruleset, spec->listed, allow.list);
+    if (r == 0)
+        r = add_all(ruleset, spec->writable, allow.write);
+    if (r == 0 && spec->temp)
+        r = add(ruleset, spec->temp, allow.write);
+    if (r == 0)
+        r = add_all(ruleset, common_devices, allow.device & ~LANDLOCK_FS_IOCTL_DEV);
+    return r == 0 ? add_all(ruleset, spec->devices, allow.device) : r;
+}
+
+int piso__landlock_ruleset(const piso_sandbox *spec, const char *program, uint32_t layers, piso__landlock landlock,
+                           piso__blob *blob, int *ret_fd) {
+    landlock_ruleset_v6 attributes = {0};
+    if (layers & PISO__BIT(PISO_LAYER_FILES))
+        attributes.handled_fs = handled_fs(landlock.version);
+    if (layers & PISO__BIT(PISO_LAYER_NETWORK) && landlock.version >= PISO__LANDLOCK_NETWORK)
+        attributes.handled_net = LANDLOCK_NET_BOTH;
+    if (layers & PISO__BIT(PISO_LAYER_SIGNALS) && landlock.version >= PISO__LANDLOCK_SIGNALS)
+        attributes.scoped = LANDLOCK_SCOPE_BOTH;
+    if (!attributes.handled_fs && !attributes.handled_net && !attributes.scoped)
+        return 0;
+    size_t size = landlock.version >= PISO__LANDLOCK_SIGNALS   ? sizeof attributes
+                  : landlock.version >= PISO__LANDLOCK_NETWORK ? offsetof(landlock_ruleset_v6, scoped)
+                                                               : offsetof(landlock_ruleset_v6, handled_net);
+    piso__autoclose int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attributes, size, 0);
+    if (ruleset < 0)
+        return -errno;
+    uint64_t all = attributes.handled_fs;
+    rights allow = {
+        .read = all & (LANDLOCK_FS_EXECUTE | LANDLOCK_FS_READ_FILE | LANDLOCK_FS_READ_DIR),
+        .list = all & LANDLOCK_FS_READ_DIR,
+        .write = all & ~(LANDLOCK_FS_MAKE_CHAR | LANDLOCK_FS_MAKE_BLOCK | LANDLOCK_FS_IOCTL_DEV),
+        .device = all & (LANDLOCK_FS_READ_FILE | LANDLOCK_FS_WRITE_FILE | LANDLOCK_FS_READ_DIR | LANDLOCK_FS_IOCTL_DEV),
+    };
+    blob->read_access = allow.read;
+    blob->write_access = allow.write;
+    int r = all ? add_files(ruleset, spec, program, allow) : 0;
+    if (r == 0)
+        *ret_fd = piso__fd_steal(&ruleset);
+    return r;
+}

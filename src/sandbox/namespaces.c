@@ -1,0 +1,180 @@
+/* namespaces.c - a user, mount, IPC and network namespace for the child, by the child.
+ *
+ * There is no PID namespace: its first process would be the extension itself, for which default actions of signals
+ * do not hold (abort, the end of its group) and which would have to reap strangers; or a process of ours in between,
+ * whose memory every extension pays. What a PID namespace hides, Landlock refuses.
+ *
+ * In the mount namespace everything is read-only but the writable paths. Landlock does not rule on modes, owners,
+ * times and attributes of files; this does. /dev/shm is a private one, so that semaphores of multiprocessing work and
+ * others' are not seen. The child keeps its user and group: files are as they were. */
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "os/os.h"
+#include "sandbox/internal.h"
+
+#ifndef SYS_mount_setattr
+#define SYS_mount_setattr 442
+#endif
+#define ATTRIBUTE_READ_ONLY 1
+#define EVERYTHING_BELOW    0x8000 /* AT_RECURSIVE */
+
+typedef struct attributes { /* struct mount_attr of newer headers */
+    uint64_t set, clear, propagation, userns_fd;
+} attributes;
+
+/* call: a system call's result, -errno on failure. */
+#define call(...)                                                                                                      \
+    ({                                                                                                                 \
+        long r_ = syscall(__VA_ARGS__);                                                                                \
+        (int)(r_ < 0 ? -errno : r_);                                                                                   \
+    })
+
+PISO__IN_CHILD static int write_file(const char *path, const char *text, size_t size) {
+    int fd = call(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return fd;
+    int r = call(SYS_write, fd, text, size);
+    syscall(SYS_close, fd);
+    return r < 0 ? r : 0;
+}
+
+PISO__IN_CHILD static size_t put_number(char *to, uint64_t value) {
+    char digits[20];
+    size_t n = 0;
+    do
+        digits[n++] = (char)('0' + value % 10);
+    while (value /= 10);
+    for (size_t i = 0; i < n; i++)
+        to[i] = digits[n - 1 - i];
+    return n;
+}
+
+/* map_id: the user or group stays what it is; all others are nobody. */
+PISO__IN_CHILD static int map_id(const char *path, uint32_t id) {
+    char text[48];
+    size_t n = put_number(text, id);
+    text[n++] = ' ';
+    n += put_number(text + n, id);
+    text[n++] = ' ';
+    text[n++] = '1';
+    return write_file(path, text, n);
+}
+
+PISO__IN_CHILD static int map_ids(const piso__blob *blob) {
+    int r = map_id("/proc/self/uid_map", blob->uid);
+    if (r == 0)
+        r = write_file("/proc/self/setgroups", "deny", 4);
+    return r == 0 ? map_id("/proc/self/gid_map", blob->gid) : r;
+}
+
+/* mount_memory: a file system in memory; size 0: half of the memory, as usual. */
+PISO__IN_CHILD static int mount_memory(const char *path, uint64_t size, const char *mode, size_t mode_size) {
+    char options[64] = "mode=";
+    size_t n = 5;
+    for (size_t i = 0; i < mode_size; i++)
+        options[n++] = mode[i];
+    if (size) {
+        static const char name[] = ",size=";
+        for (size_t i = 0; i < sizeof name - 1; i++)
+            options[n++] = name[i];
+        n += put_number(options + n, size);
+    }
+    options[n] = '\0';
+    return call(SYS_mount, "tmpfs", path, "tmpfs", (unsigned long)(MS_NOSUID | MS_NODEV), options);
+}
+
+PISO__IN_CHILD static int set_attributes(const char *path, bool below, attributes a) {
+    return call(SYS_mount_setattr, AT_FDCWD, path, below ? EVERYTHING_BELOW : 0, &a, sizeof a);
+}
+
+PISO__IN_CHILD static const char *next_string(const char *text) {
+    while (*text)
+        text++;
+    return text + 1;
+}
+
+/* make_read_only: what is to stay writable is mounted on itself first, and made writable again afterwards, except
+ * what was not writable before. */
+PISO__IN_CHILD static int make_read_only(const piso__blob *blob) {
+    const char *path = piso__blob_at(blob, blob->writable);
+    for (uint32_t i = 0; i < blob->writable_count; i++, path = next_string(path)) {
+        int r = call(SYS_mount, path, path, NULL, (unsigned long)(MS_BIND | MS_REC), NULL);
+        if (r < 0 && r != -ENOENT)
+            return r;
+    }
+    int r = set_attributes("/", true, (attributes){.set = ATTRIBUTE_READ_ONLY});
+    path = piso__blob_at(blob, blob->writable);
+    for (uint32_t i = 0; r == 0 && i < blob->writable_count; i++, path = next_string(path))
+        if (set_attributes(path, true, (attributes){.clear = ATTRIBUTE_READ_ONLY}) < 0)
+            set_attributes(path, false, (attributes){.clear = ATTRIBUTE_READ_ONLY});
+    return r;
+}
+
+/* return_to_folder: the working directory again, by its name: it may have been mounted over. A folder whose name is
+ * too long or gone stays as it is, read-only. */
+PISO__IN_CHILD static void return_to_folder(char *buffer, size_t size) {
+    if (syscall(SYS_getcwd, buffer, size) > 0 && buffer[0] == '/')
+        syscall(SYS_chdir, buffer);
+}
+
+PISO__IN_CHILD int piso__namespaces_enter(const piso__blob *blob) {
+    char folder[4096];
+    int r = call(SYS_unshare, (unsigned long)blob->namespaces);
+    if (r == 0)
+        r = map_ids(blob);
+    if (r == 0)
+        r = make_read_only(blob);
+    if (r == 0)
+        r = mount_memory("/dev/shm", blob->shm_size, "1777", 4);
+    if (r == -ENOENT)
+        r = 0; /* a system without it */
+    if (r == 0 && blob->temp && blob->temp_size)
+        r = mount_memory(piso__blob_at(blob, blob->temp), blob->temp_size, "700", 3);
+    if (r == 0)
+        return_to_folder(folder, sizeof folder);
+    return r;
+}
+
+/* ---- probing, in the host ---- */
+
+typedef struct trial {
+    piso__blob blob;
+    int result;
+} trial;
+
+PISO__IN_CHILD static int try_main(void *argument) {
+    trial *t = argument;
+    t->result = piso__namespaces_enter(&t->blob);
+    return 0;
+}
+
+static int try(void) {
+    trial t = {.blob = {.uid = geteuid(), .gid = getegid()}};
+    t.blob.namespaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET;
+    int r = piso__call_in_child(try_main, &t);
+    return r < 0 ? r : t.result;
+}
+
+int piso__namespaces_probe(void) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static uint32_t asker;
+    static bool known;
+    static int result;
+    pthread_mutex_lock(&lock);
+    if (!known || asker != piso__fork_generation()) { /* a forked process may have given up rights */
+        result = try();
+        known = true;
+        asker = piso__fork_generation();
+    }
+    int r = result;
+    pthread_mutex_unlock(&lock);
+    return r;
+}

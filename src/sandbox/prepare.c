@@ -1,0 +1,300 @@
+/* prepare.c - the host's part: what is possible here, what was asked for, and the block of bytes that says so. */
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "os/os.h"
+#include "sandbox/internal.h"
+
+#define MAGIC UINT64_C(0x7069736f73623031)
+
+static const char *const names[PISO_LAYERS] = {
+    [PISO_LAYER_PRIVILEGES] = "privileges",
+    [PISO_LAYER_FILES] = "files",
+    [PISO_LAYER_NETWORK] = "network",
+    [PISO_LAYER_SIGNALS] = "signals",
+    [PISO_LAYER_SYSTEM_CALLS] = "system calls",
+    [PISO_LAYER_NAMESPACES] = "namespaces",
+    [PISO_LAYER_LIMITS] = "limits",
+};
+
+const char *piso_layer_name(piso_layer layer) {
+    return (unsigned)layer < PISO_LAYERS ? names[layer] : NULL;
+}
+
+/* job: one preparation. */
+typedef struct job {
+    const piso_sandbox *spec;
+    piso_sandbox_report *report;
+    uint32_t layers; /* that will be applied */
+    piso__landlock landlock;
+    struct sock_filter *filter;
+    int filter_count;
+    piso__blob head;
+} job;
+
+__attribute__((format(printf, 4, 5))) static void say(job *j, piso_layer layer, bool active, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(j->report->layers[layer].detail, sizeof j->report->layers[layer].detail, format, arguments);
+    va_end(arguments);
+    j->report->layers[layer].active = active;
+    if (active)
+        j->layers |= PISO__BIT(layer);
+}
+
+static bool omitted(job *j, piso_layer layer) {
+    if (j->spec->omit & PISO__BIT(layer))
+        say(j, layer, false, "left out on request");
+    return j->spec->omit & PISO__BIT(layer);
+}
+
+/* ---- layer by layer; each fails only where it has to be there and cannot ---- */
+
+static void plan_namespaces(job *j) {
+    if (omitted(j, PISO_LAYER_NAMESPACES))
+        return;
+    int r = piso__namespaces_probe();
+    if (r < 0) {
+        say(j, PISO_LAYER_NAMESPACES, false,
+            "this system does not let the user make namespaces (%s); the filter refuses more calls instead",
+            piso_strerror(r));
+        return;
+    }
+    j->head.namespaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | (j->spec->network ? 0 : CLONE_NEWNET);
+    say(j, PISO_LAYER_NAMESPACES, true, j->spec->network ? "user, mount, IPC" : "user, mount, IPC, network");
+}
+
+static int plan_landlock(job *j) {
+    piso__landlock l = j->landlock = piso__landlock_probe();
+    if (!omitted(j, PISO_LAYER_FILES)) {
+        say(j, PISO_LAYER_FILES, l.version > 0,
+            l.version ? "Landlock %d"
+                      : "no Landlock (%.0d%s): Linux 5.13 or later with landlock among the 'lsm=' of its "
+                        "command line, in a container that permits it",
+            l.version, l.version ? "" : piso_strerror(-l.error));
+        if (!l.version)
+            return PISO_ESANDBOX;
+    }
+    if (!omitted(j, PISO_LAYER_NETWORK)) {
+        bool active = l.version >= PISO__LANDLOCK_NETWORK && !j->spec->network;
+        say(j, PISO_LAYER_NETWORK, active, "%s",
+            active             ? "Landlock: no TCP"
+            : j->spec->network ? "the configuration permits the network"
+                               : "Landlock rules on TCP since Linux 6.7; the filter refuses sockets");
+    }
+    if (!omitted(j, PISO_LAYER_SIGNALS)) {
+        bool active = l.version >= PISO__LANDLOCK_SIGNALS;
+        say(j, PISO_LAYER_SIGNALS, true, "%s",
+            active ? "Landlock: none to processes outside"
+                   : "Landlock rules on signals since Linux 6.12; the filter permits the process's own only");
+    }
+    return 0;
+}
+
+static int plan_filter(job *j) {
+    if (omitted(j, PISO_LAYER_SYSTEM_CALLS))
+        return 0;
+    bool namespaces = j->layers & PISO__BIT(PISO_LAYER_NAMESPACES);
+    piso__filter_options options = {
+        .network = j->spec->network,
+        .local_sockets = j->spec->local_sockets,
+        .private_ipc = namespaces,
+        .private_disk = namespaces,
+        .own_signals = j->layers & PISO__BIT(PISO_LAYER_SIGNALS) && j->landlock.version < PISO__LANDLOCK_SIGNALS,
+    };
+    int r = piso__filter_build(options, &j->filter);
+    if (r == -ENOSYS) {
+        say(j, PISO_LAYER_SYSTEM_CALLS, false,
+            "this build of PyIsolate has no libseccomp: install libseccomp-dev (libseccomp-devel) and build again");
+        return PISO_ESANDBOX;
+    }
+    if (r < 0)
+        return r;
+    j->filter_count = r;
+    say(j, PISO_LAYER_SYSTEM_CALLS, true, "seccomp");
+    return 0;
+}
+
+static void add_limit(job *j, int resource, uint64_t soft, uint64_t hard) {
+    if (soft)
+        j->head.limits[j->head.nlimits++] =
+            (piso__limit){.resource = (uint32_t)resource, .soft = soft, .hard = hard ? hard : soft};
+}
+
+static int plan_limits(job *j) {
+    const piso_limits *l = &j->spec->limits;
+    if (omitted(j, PISO_LAYER_LIMITS))
+        return 0;
+    if (l->temp_size && !(j->layers & PISO__BIT(PISO_LAYER_NAMESPACES))) {
+        say(j, PISO_LAYER_LIMITS, false, "temporary space can be limited only where namespaces are permitted");
+        return PISO_ESANDBOX;
+    }
+    if (l->processes && geteuid() == 0) {
+        say(j, PISO_LAYER_LIMITS, false, "the kernel does not limit the processes of root: run as another user");
+        return PISO_ESANDBOX;
+    }
+    j->head.limits[j->head.nlimits++] = (piso__limit){.resource = RLIMIT_CORE}; /* a core file is a write to disk */
+    add_limit(j, RLIMIT_DATA, l->memory, 0);
+    add_limit(j, RLIMIT_CPU, l->cpu_seconds, l->cpu_seconds + 1); /* SIGXCPU first, which tells why */
+    add_limit(j, RLIMIT_NPROC, l->processes, 0);
+    add_limit(j, RLIMIT_NOFILE, l->open_files, 0);
+    add_limit(j, RLIMIT_FSIZE, l->file_size, 0);
+    j->head.temp_size = l->temp_size;
+    j->head.shm_size = l->memory;
+    bool namespaces = j->layers & PISO__BIT(PISO_LAYER_NAMESPACES);
+    say(j, PISO_LAYER_LIMITS, true, "%s",
+        l->processes && !namespaces ? "processes are counted together with the others of this user" : "");
+    return 0;
+}
+
+static int plan(job *j) {
+    plan_namespaces(j);
+    int r = plan_landlock(j);
+    if (r == 0)
+        r = plan_filter(j);
+    if (r == 0)
+        r = plan_limits(j);
+    if (r == 0 && !omitted(j, PISO_LAYER_PRIVILEGES))
+        say(j, PISO_LAYER_PRIVILEGES, true, "no_new_privs, no capabilities");
+    return r;
+}
+
+/* ---- the block ---- */
+
+/* put_string: appended to the block; its offset. */
+static uint32_t put_string(piso__blob *b, const char *text) {
+    uint32_t at = b->size;
+    memcpy(piso__blob_at(b, at), text, strlen(text) + 1);
+    b->size += (uint32_t)strlen(text) + 1;
+    return at;
+}
+
+/* own_mount: paths that stay writable by a mount of their own. The root cannot be mounted over. */
+static bool own_mount(const char *path) {
+    return path[0] == '/' && path[1] != '\0' && access(path, F_OK) == 0;
+}
+
+static piso__blob *assemble(job *j) {
+    const piso_sandbox *spec = j->spec;
+    size_t filter_size = (size_t)j->filter_count * sizeof *j->filter, size = sizeof(piso__blob) + filter_size;
+    for (const char *const *path = spec->writable; path && *path; path++)
+        size += strlen(*path) + 1;
+    size += spec->temp ? 2 * (strlen(spec->temp) + 1) : 0;
+    piso__blob *b = size < UINT32_MAX ? calloc(1, size) : NULL;
+    if (!b)
+        return NULL;
+    *b = j->head;
+    b->magic = MAGIC;
+    b->layers = j->layers;
+    b->uid = geteuid();
+    b->gid = getegid();
+    b->filter = sizeof *b;
+    b->filter_count = (uint32_t)j->filter_count;
+    if (filter_size)
+        memcpy(piso__blob_at(b, b->filter), j->filter, filter_size);
+    b->size = (uint32_t)(sizeof *b + filter_size);
+    b->writable = b->size;
+    for (const char *const *path = spec->writable; path && *path; path++)
+        if (own_mount(*path)) {
+            put_string(b, *path);
+            b->writable_count++;
+        }
+    if (spec->temp && !b->temp_size) {
+        put_string(b, spec->temp);
+        b->writable_count++;
+    }
+    if (spec->temp)
+        b->temp = put_string(b, spec->temp);
+    return b;
+}
+
+static void fini(job *j) {
+    free(j->filter);
+}
+
+int piso__sandbox_prepare(const piso_sandbox *spec, const char *program, piso__sandbox **ret_sandbox,
+                          piso_sandbox_report *report) {
+    memset(report, 0, sizeof *report);
+    if (spec->limits.temp_size && !spec->temp)
+        return -EINVAL;
+    piso__cleanup(fini) job j = {.spec = spec, .report = report};
+    piso__cleanup(piso__sandbox_freep) piso__sandbox *s = calloc(1, sizeof *s);
+    if (!s)
+        return -ENOMEM;
+    s->ruleset_fd = -1;
+    int r = plan(&j);
+    if (r == 0)
+        r = piso__landlock_ruleset(spec, program, j.layers, j.landlock, &j.head, &s->ruleset_fd);
+    if (r < 0)
+        return r;
+    if (!(s->blob = assemble(&j)))
+        return -ENOMEM;
+    *ret_sandbox = piso__steal_pointer(&s);
+    return 0;
+}
+
+piso__sandbox *piso__sandbox_free(piso__sandbox *s) {
+    if (s) {
+        piso__fd_close(s->ruleset_fd);
+        free(s->blob);
+        free(s);
+    }
+    return NULL;
+}
+
+void piso__sandbox_blame(const piso__sandbox *s, int error, piso_sandbox_report *report) {
+    for (int layer = 0; layer < PISO_LAYERS; layer++)
+        report->layers[layer].active = false;
+    snprintf(report->layers[s->failed_layer].detail, sizeof report->layers[0].detail, "could not be applied: %s",
+             piso_strerror(error));
+}
+
+/* ---- to another process ---- */
+
+int piso__sandbox_fd(const piso__sandbox *s) {
+    return s->ruleset_fd;
+}
+
+const void *piso__sandbox_export(const piso__sandbox *s, size_t *ret_size) {
+    *ret_size = s->blob->size;
+    return s->blob;
+}
+
+/* is_whole: all that the block refers to is in it. */
+static bool is_whole(const piso__blob *b, size_t size) {
+    if (size < sizeof *b || b->magic != MAGIC || b->size != size || b->nlimits > PISO__LIMITS_MAX)
+        return false;
+    uint64_t filter_end = b->filter + (uint64_t)b->filter_count * sizeof(struct sock_filter);
+    if (b->filter % alignof(struct sock_filter) || filter_end > size || b->filter_count > BPF_MAXINSNS)
+        return false;
+    /* strings: the last byte of all is the end of the last one */
+    const char *last = (const char *)b + size - 1;
+    if (size > filter_end && *last != '\0')
+        return false;
+    const char *path = piso__blob_at(b, b->writable);
+    for (uint32_t i = 0; i < b->writable_count; i++) {
+        if (path < (const char *)b || path > last)
+            return false;
+        path += strlen(path) + 1;
+    }
+    return b->temp < size;
+}
+
+int piso__sandbox_import(const void *data, size_t size, int fd, piso__sandbox **ret_sandbox) {
+    piso__cleanup(piso__sandbox_freep) piso__sandbox *s = calloc(1, sizeof *s);
+    if (!s)
+        return -ENOMEM;
+    s->ruleset_fd = -1;
+    s->blob = malloc(size > sizeof *s->blob ? size : sizeof *s->blob);
+    if (!s->blob)
+        return -ENOMEM;
+    memcpy(s->blob, data, size);
+    if (!is_whole(s->blob, size) || s->blob->writable > size)
+        return -EPROTO;
+    s->ruleset_fd = fd;
+    *ret_sandbox = piso__steal_pointer(&s);
+    return 0;
+}

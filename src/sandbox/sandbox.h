@@ -1,0 +1,43 @@
+/* sandbox.h - confinement of a child process, prepared in the host and applied in the child.
+ *
+ * Rules:
+ *  1. Everything that allocates, reads files or can be refused politely happens in the host, in
+ *     piso__sandbox_prepare. What is left for the child is a list of system calls.
+ *  2. A prepared sandbox is a block of bytes without pointers and one descriptor, so that it can be sent to the
+ *     process that forks the child (piso__sandbox_export, piso__sandbox_import). It is for one child only.
+ *  3. piso__sandbox_apply runs in the child, which may share this process's memory (os/spawn.c): it makes bare
+ *     system calls and writes to nothing but the prepared sandbox. It is all or nothing: a child in which it failed
+ *     must end.
+ *  4. What is confined stays so: nothing here can be undone by the child. */
+#ifndef PISO_SANDBOX_SANDBOX_H
+#define PISO_SANDBOX_SANDBOX_H
+
+#include "base/base.h"
+
+typedef struct piso__sandbox piso__sandbox;
+
+/* piso__sandbox_prepare: the sandbox for one child that will run `program`. Fills `report`, also on failure.
+ * PISO_ESANDBOX when files or system calls cannot be confined here, or a limit cannot be kept; -EINVAL; -errno.
+ * The first time in a process it takes some milliseconds more, to find out what the system permits. */
+int piso__sandbox_prepare(const piso_sandbox *spec, const char *program, piso__sandbox **ret_sandbox,
+                          piso_sandbox_report *report);
+piso__sandbox *piso__sandbox_free(piso__sandbox *s);
+static inline void piso__sandbox_freep(piso__sandbox **s) {
+    *s = piso__sandbox_free(*s);
+}
+
+/* piso__sandbox_apply: confines the calling thread, which must be the only one of its process, by a prepared sandbox
+ * whose descriptor has the number ruleset_fd in this process. 0 or -errno. */
+int piso__sandbox_apply(void *sandbox, int ruleset_fd);
+/* piso__sandbox_fd: the descriptor of a prepared sandbox (borrowed), -1: none. */
+int piso__sandbox_fd(const piso__sandbox *s);
+/* piso__sandbox_blame: after a failed apply: says in `report` which layer failed, with that error. */
+void piso__sandbox_blame(const piso__sandbox *s, int error, piso_sandbox_report *report);
+
+/* piso__sandbox_export: the bytes of a prepared sandbox (borrowed); its descriptor goes with them. */
+const void *piso__sandbox_export(const piso__sandbox *s, size_t *ret_size);
+/* piso__sandbox_import: a prepared sandbox again, in the process that will fork. Takes the descriptor on success.
+ * -EPROTO when the bytes are none. */
+int piso__sandbox_import(const void *data, size_t size, int fd, piso__sandbox **ret_sandbox);
+
+#endif

@@ -1,0 +1,456 @@
+/* test_sandbox.c - a confined child from start to end, under each of the conditions that hosts live in: root, an
+ * ordinary user, no capabilities, no namespaces, older kernels. What the layers refuse in detail is tested from
+ * Python, where escapes are easier to write (tests/python/test_sandbox.py).
+ *
+ * The child is this program again. It answers by its exit status: 0 when it could do what it was told, else errno. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "os/os.h"
+#include "sandbox/internal.h"
+#include "supervisor/process.h"
+
+#define LONG_ENOUGH INT64_C(30000000000)
+#define ALL         ((1U << PISO_LAYERS) - 1)
+#define NOBODY      65534
+
+/* ---- the child ---- */
+
+static int outcome(long result) {
+    return result < 0 ? errno : 0;
+}
+
+static int try_write(const char *path) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    return fd < 0 ? errno : outcome(write(fd, "x", 1));
+}
+
+static int fill_file(const char *path) {
+    static char block[1 << 16];
+    signal(SIGXFSZ, SIG_IGN);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    for (int i = 0; i < 64; i++)
+        if (write(fd, block, sizeof block) < 0)
+            return errno;
+    return 0;
+}
+
+static int try_memory(void) {
+    void *p = mmap(NULL, 512 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return p == MAP_FAILED ? errno : 0;
+}
+
+static int burn(void) {
+    for (volatile unsigned i = 0;; i++)
+        ;
+    return 0;
+}
+
+static int try_fork(void) {
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(0);
+    return outcome(pid);
+}
+
+static int capabilities(void) {
+    char line[256];
+    unsigned long long sum = 0, value;
+    FILE *f = fopen("/proc/self/status", "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "Cap%*[A-Za-z]: %llx", &value) == 1)
+            sum |= value;
+    return !f ? errno : sum ? EPERM : 0;
+}
+
+static int open_many(void) {
+    int fd = 0;
+    for (int i = 0; i < 10 && fd >= 0; i++)
+        fd = dup(0);
+    return outcome(fd);
+}
+
+static int child_main(const char *what, const char *argument) {
+    pid_t host = getppid();
+    if (strcmp(what, "read") == 0)
+        return outcome(open(argument, O_RDONLY | O_CLOEXEC));
+    if (strcmp(what, "write") == 0)
+        return try_write(argument);
+    if (strcmp(what, "chmod") == 0)
+        return outcome(chmod(argument, 0644));
+    if (strcmp(what, "socket") == 0)
+        return outcome(socket(AF_INET, SOCK_STREAM, 0));
+    if (strcmp(what, "signal") == 0)
+        return outcome(kill(host, 0));
+    if (strcmp(what, "signal-self") == 0)
+        return outcome(kill(getpid(), 0)) ?: outcome(kill(0, 0));
+    if (strcmp(what, "join-group") == 0)
+        return outcome(setpgid(0, getpgid(host)));
+    if (strcmp(what, "unshare") == 0)
+        return outcome(unshare(CLONE_NEWUSER));
+    if (strcmp(what, "memory") == 0)
+        return try_memory();
+    if (strcmp(what, "descriptors") == 0)
+        return open_many();
+    if (strcmp(what, "burn") == 0)
+        return burn();
+    if (strcmp(what, "fork") == 0)
+        return try_fork();
+    if (strcmp(what, "fill") == 0)
+        return fill_file(argument);
+    if (strcmp(what, "capabilities") == 0)
+        return capabilities();
+    return strcmp(what, "nothing") == 0 ? 0 : 255;
+}
+
+/* ---- the host ---- */
+
+static char folder[] = "/tmp/piso-test-XXXXXX", temp[64], secret[64];
+static piso_sandbox_report report;
+
+/* start: the child's exit status, minus its signal, or the error of the start if below -4000. */
+static int start(piso_sandbox spec, const char *what, const char *argument) {
+    const char *const argv[] = {"/proc/self/exe", what, argument, NULL};
+    const char *const envp[] = {"ASAN_OPTIONS=detect_leaks=0", NULL};
+    spec.temp = temp;
+    piso_spawn spawn = {
+        .argv = argv, .envp = envp, .name = what, .sandbox = &spec, .report = &report, .echo_stderr = true};
+    piso__autoclose int ours = -1, theirs = -1;
+    int pair[2];
+    piso_process *p;
+    assert_int_equal(piso__socketpair(pair), 0);
+    ours = pair[0], theirs = pair[1];
+    int r = piso__process_spawn(&spawn, theirs, &p);
+    if (r < 0)
+        return r;
+    piso_exit status;
+    assert_int_equal(piso_process_wait(p, LONG_ENOUGH, &status), 1);
+    piso__process_unref(p);
+    return status.signal ? -status.signal : status.code;
+}
+
+static const piso_sandbox strict = {0};
+
+/* expect_confined: what holds under every condition. */
+static void expect_confined(piso_sandbox spec) {
+    char path[96];
+    snprintf(path, sizeof path, "%s/new", temp);
+    assert_int_equal(start(spec, "nothing", NULL), 0);
+    unlink(path); /* another user's, perhaps */
+    assert_int_equal(start(spec, "write", path), 0);
+    assert_int_equal(start(spec, "read", secret), EACCES);
+    assert_int_not_equal(start(spec, "write", secret), 0);
+    assert_int_not_equal(start(spec, "chmod", secret), 0);
+    assert_int_equal(start(spec, "socket", NULL), EPERM);
+    assert_int_equal(start(spec, "unshare", NULL), EPERM);
+    assert_int_equal(start(spec, "signal", NULL), EPERM);
+    assert_int_equal(start(spec, "signal-self", NULL), 0);
+    assert_int_equal(start(spec, "capabilities", NULL), 0);
+    assert_true(report.layers[PISO_LAYER_FILES].active);
+    assert_true(report.layers[PISO_LAYER_SYSTEM_CALLS].active);
+}
+
+/* in_fork: runs a test in a process of its own, which may take away its own rights. */
+static void in_fork(void (*test)(void)) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        test();
+        _exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+static void as_we_are(void **state) {
+    (void)state;
+    expect_confined(strict);
+    assert_int_equal(report.layers[PISO_LAYER_NAMESPACES].active, piso__namespaces_probe() == 0);
+}
+
+static void become_nobody(void) {
+    assert_int_equal(setgroups(0, NULL), 0);
+    assert_int_equal(setresgid(NOBODY, NOBODY, NOBODY), 0);
+    assert_int_equal(setresuid(NOBODY, NOBODY, NOBODY), 0);
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* as after an exec: /proc/self is this user's */
+}
+
+static void ordinary_user_body(void) {
+    assert_int_equal(chown(folder, NOBODY, NOBODY) | chown(temp, NOBODY, NOBODY) | chown(secret, NOBODY, NOBODY), 0);
+    become_nobody();
+    expect_confined(strict);
+}
+
+static void ordinary_user(void **state) {
+    (void)state;
+    if (geteuid() != 0)
+        skip(); /* as_we_are is that */
+    in_fork(ordinary_user_body);
+    assert_int_equal(chown(folder, 0, 0) | chown(temp, 0, 0) | chown(secret, 0, 0), 0);
+}
+
+static void no_capabilities_body(void) {
+    for (int capability = 0; capability < 64; capability++)
+        prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+    struct {
+        uint32_t version;
+        int pid;
+    } header = {0x20080522, 0};
+    uint32_t none[6] = {0};
+    assert_int_equal(syscall(SYS_capset, &header, none), 0);
+    expect_confined(strict);
+}
+
+static void container_without_capabilities(void **state) {
+    (void)state;
+    in_fork(no_capabilities_body);
+}
+
+/* forbid_namespaces: as a container's filter, or a kernel that is set up so. */
+static void forbid_namespaces(void) {
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_unshare, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+    assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+static void no_namespaces_body(void) {
+    forbid_namespaces();
+    expect_confined(strict);
+    assert_false(report.layers[PISO_LAYER_NAMESPACES].active);
+    assert_non_null(strstr(report.layers[PISO_LAYER_NAMESPACES].detail, "not permitted"));
+    piso_sandbox spec = {.limits.temp_size = 1 << 20};
+    assert_int_equal(start(spec, "nothing", NULL), PISO_ESANDBOX);
+    assert_non_null(strstr(report.layers[PISO_LAYER_LIMITS].detail, "temporary space"));
+}
+
+static void namespaces_forbidden(void **state) {
+    (void)state;
+    in_fork(no_namespaces_body);
+}
+
+/* forbid_landlock: as a kernel without it. */
+static void no_landlock_body(void) {
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 444, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EOPNOTSUPP),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+    assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+    assert_int_equal(start(strict, "nothing", NULL), PISO_ESANDBOX);
+    assert_false(report.layers[PISO_LAYER_FILES].active);
+    assert_non_null(strstr(report.layers[PISO_LAYER_FILES].detail, "Linux 5.13"));
+}
+
+static void what_is_missing_is_told(void **state) {
+    (void)state;
+    in_fork(no_landlock_body);
+}
+
+static void failure_body(void) {
+    assert_int_equal(piso__namespaces_probe(), 0);
+    forbid_namespaces();
+    assert_int_equal(start(strict, "nothing", NULL), PISO_ESANDBOX);
+    assert_non_null(strstr(report.layers[PISO_LAYER_NAMESPACES].detail, "could not be applied"));
+    assert_false(report.layers[PISO_LAYER_FILES].active);
+}
+
+/* A step that fails in the child ends the start, with its name. */
+static void failure_in_the_child_is_told(void **state) {
+    (void)state;
+    if (piso__namespaces_probe() < 0)
+        skip(); /* no namespaces here, so their failure cannot be seen */
+    in_fork(failure_body);
+}
+
+/* The layers of Landlock as they came, one after the other. */
+static void old_kernels(void **state) {
+    (void)state;
+    for (int version = 1; version <= 7; version++) {
+        piso__landlock_newest = version;
+        expect_confined(strict);
+        expect_confined((piso_sandbox){.omit = PISO__BIT(PISO_LAYER_NAMESPACES)});
+        if (version < PISO__LANDLOCK_SIGNALS)
+            assert_int_equal(start(strict, "join-group", NULL), EPERM);
+    }
+}
+
+static void nothing_holds_without_its_layer(void **state) {
+    (void)state;
+    const piso_sandbox open_files = {.omit = PISO__BIT(PISO_LAYER_FILES) | PISO__BIT(PISO_LAYER_NAMESPACES) |
+                                             PISO__BIT(PISO_LAYER_SYSTEM_CALLS)};
+    assert_int_equal(start(open_files, "read", secret), 0);
+    assert_int_equal(start(open_files, "chmod", secret), 0);
+    assert_int_equal(start((piso_sandbox){.omit = PISO__BIT(PISO_LAYER_SIGNALS)}, "signal", NULL), 0);
+    assert_int_equal(start((piso_sandbox){.omit = PISO__BIT(PISO_LAYER_SYSTEM_CALLS)}, "socket", NULL), 0);
+    assert_int_equal(start((piso_sandbox){.omit = ALL}, "write", secret), 0);
+    assert_string_equal(report.layers[PISO_LAYER_FILES].detail, "left out on request");
+}
+
+static void lists_are_kept(void **state) {
+    (void)state;
+    const char *const one[] = {secret, "/does/not/exist", NULL};
+    assert_int_equal(start((piso_sandbox){.readable = one}, "read", secret), 0);
+    assert_int_equal(start((piso_sandbox){.readable = one}, "write", secret),
+                     piso__namespaces_probe() ? EACCES : EROFS);
+    assert_int_equal(start((piso_sandbox){.writable = one}, "write", secret), 0);
+    assert_int_equal(start((piso_sandbox){.network = true}, "socket", NULL), 0);
+    assert_int_equal(start(strict, "read", "/dev/ptmx"), EACCES);
+    const char *const device[] = {"/dev/ptmx", NULL};
+    assert_int_equal(start((piso_sandbox){.devices = device}, "read", device[0]), 0);
+}
+
+static void limits_are_kept(void **state) {
+    (void)state;
+    char path[96];
+    snprintf(path, sizeof path, "%s/large", temp);
+    assert_int_equal(start(strict, "memory", NULL), 0);
+#ifndef __SANITIZE_ADDRESS__ /* whose own memory has terabytes */
+    assert_int_equal(start((piso_sandbox){.limits.memory = 256 << 20}, "memory", NULL), ENOMEM);
+#endif
+    assert_int_equal(start((piso_sandbox){.limits.cpu_seconds = 1}, "burn", NULL), -SIGXCPU);
+    assert_int_equal(start(strict, "fill", path), 0);
+    assert_int_equal(start((piso_sandbox){.limits.file_size = 1 << 20}, "fill", path), EFBIG);
+    assert_int_equal(start(strict, "descriptors", NULL), 0);
+    assert_int_equal(start((piso_sandbox){.limits.open_files = 8}, "descriptors", NULL), EMFILE);
+    if (piso__namespaces_probe() == 0)
+        assert_int_equal(start((piso_sandbox){.limits.temp_size = 1 << 20}, "fill", path), ENOSPC);
+    if (geteuid() == 0) {
+        assert_int_equal(start((piso_sandbox){.limits.processes = 1}, "fork", NULL), PISO_ESANDBOX);
+        assert_non_null(strstr(report.layers[PISO_LAYER_LIMITS].detail, "root"));
+    }
+}
+
+static void processes_body(void) {
+    assert_int_equal(chown(folder, NOBODY, NOBODY) | chown(temp, NOBODY, NOBODY), 0);
+    become_nobody();
+    assert_int_equal(start((piso_sandbox){.limits.processes = 1}, "fork", NULL), EAGAIN);
+    assert_int_equal(start((piso_sandbox){.limits.processes = 2}, "fork", NULL), 0);
+}
+
+static void processes_are_counted(void **state) {
+    (void)state;
+    if (geteuid() != 0 || piso__namespaces_probe() < 0)
+        skip(); /* needs another user, whose processes are counted from 0 in a namespace */
+    in_fork(processes_body);
+    assert_int_equal(chown(folder, 0, 0) | chown(temp, 0, 0), 0);
+}
+
+static void prepared_sandbox_can_be_sent(void **state) {
+    (void)state;
+    piso__sandbox *s, *copy = NULL;
+    size_t size;
+    piso_sandbox spec = {.temp = temp};
+    assert_int_equal(piso__sandbox_prepare(&spec, "/proc/self/exe", &s, &report), 0);
+    const void *data = piso__sandbox_export(s, &size);
+    int sent = piso__fd_dup(piso__sandbox_fd(s));
+    assert_true(sent >= 0);
+    for (size_t cut = 0; cut < size; cut += 7)
+        assert_int_equal(piso__sandbox_import(data, cut, sent, &copy), -EPROTO);
+    assert_int_equal(piso__sandbox_import(data, size, sent, &copy), 0);
+    piso__sandbox_free(s);
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (piso__sandbox_apply(copy, piso__sandbox_fd(copy)) < 0)
+            _exit(1);
+        _exit(open(secret, O_RDONLY) < 0 && errno == EACCES && socket(AF_INET, SOCK_STREAM, 0) < 0 ? 0 : 2);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    piso__sandbox_free(copy);
+}
+
+static void build_without_filter_is_told(void **state) {
+    (void)state;
+    assert_int_equal(start(strict, "nothing", NULL), PISO_ESANDBOX);
+    assert_non_null(strstr(report.layers[PISO_LAYER_SYSTEM_CALLS].detail, "libseccomp"));
+    assert_int_equal(start((piso_sandbox){.omit = PISO__BIT(PISO_LAYER_SYSTEM_CALLS)}, "nothing", NULL), 0);
+}
+
+static bool has_filter(void) {
+    struct sock_filter *program = NULL;
+    int r = piso__filter_build((piso__filter_options){0}, &program);
+    free(program);
+    return r > 0;
+}
+
+static void layers_have_names(void **state) {
+    (void)state;
+    assert_string_equal(piso_layer_name(PISO_LAYER_FILES), "files");
+    assert_null(piso_layer_name(PISO_LAYERS));
+}
+
+static int make_folder(void **state) {
+    (void)state;
+    if (!mkdtemp(folder))
+        return -1;
+    snprintf(temp, sizeof temp, "%s/temp", folder);
+    snprintf(secret, sizeof secret, "%s/secret", folder);
+    return mkdir(temp, 0700) < 0 || try_write(secret) ? -1 : 0;
+}
+
+static int remove_folder(void **state) {
+    (void)state;
+    char path[96];
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", temp, i ? "large" : "new");
+        unlink(path);
+    }
+    unlink(secret);
+    rmdir(temp);
+    return rmdir(folder);
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1)
+        return child_main(argv[1], argv[2]);
+    const struct CMUnitTest without[] = {cmocka_unit_test(build_without_filter_is_told)};
+    if (!has_filter())
+        return cmocka_run_group_tests(without, make_folder, remove_folder);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(as_we_are),
+        cmocka_unit_test(ordinary_user),
+        cmocka_unit_test(container_without_capabilities),
+        cmocka_unit_test(namespaces_forbidden),
+        cmocka_unit_test(what_is_missing_is_told),
+        cmocka_unit_test(failure_in_the_child_is_told),
+        cmocka_unit_test(old_kernels),
+        cmocka_unit_test(nothing_holds_without_its_layer),
+        cmocka_unit_test(lists_are_kept),
+        cmocka_unit_test(limits_are_kept),
+        cmocka_unit_test(processes_are_counted),
+        cmocka_unit_test(prepared_sandbox_can_be_sent),
+        cmocka_unit_test(layers_have_names),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}

@@ -1,0 +1,107 @@
+"""An extension that tries to get out. Each attempt returns "done" or the name of the error that stopped it.
+
+An attempt with senseless arguments is done, too, when the kernel looked at them: nothing refused the call.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import subprocess
+import tempfile
+import threading
+
+from pyisolate import ExtensionBase
+
+from . import files, kernel
+from .tools import ATTEMPTS
+
+__all__ = ["Prisoner", "files", "kernel"]
+
+
+class Prisoner(ExtensionBase):
+    def attempts(self):
+        return list(ATTEMPTS)
+
+    def attempt(self, name, target):
+        try:
+            ATTEMPTS[name](target)
+        except OSError as error:
+            return errno.errorcode.get(error.errno, str(error))
+        except Exception as error:  # a fault of the test
+            return repr(error)
+        return "done"
+
+    def descriptors(self):
+        found = {}
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):  # the one of this listing
+                found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        return found
+
+    def environ(self):
+        return dict(os.environ)
+
+    def folder(self):
+        path = tempfile.gettempdir()
+        with open(os.path.join(path, "mine"), "w") as file:
+            file.write("x")
+        os.makedirs(os.path.join(path, "locked", "below"))
+        return path
+
+    def lock_folder(self):
+        os.chmod(os.path.join(tempfile.gettempdir(), "locked"), 0)
+
+    def write(self, path, size=1):
+        with open(path, "wb") as file:
+            for _ in range(max(size >> 16, 1)):
+                file.write(b"\0" * min(size, 1 << 16))
+
+    def fill(self, size):
+        self.write(os.path.join(tempfile.gettempdir(), "large"), size)
+
+    def allocate(self, size):
+        return len(bytearray(size))
+
+    def burn(self):
+        while True:
+            pass
+
+    def open_many(self, count):
+        opened = []
+        try:
+            for _ in range(count):
+                opened.append(os.open("/dev/null", os.O_RDONLY))
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+        return count
+
+    def start_threads(self, count):
+        event = threading.Event()
+        threads = [threading.Thread(target=event.wait) for _ in range(count)]
+        try:
+            for thread in threads:
+                thread.start()
+        finally:
+            event.set()
+        return count
+
+    def use_a_lock_of_multiprocessing(self):
+        import multiprocessing
+
+        with multiprocessing.get_context("fork").Lock():
+            return True
+
+    def run(self, *command):
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    def connect(self, port):
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
+            return True
+
+    def lock(self, path):
+        with open(path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+        return True

@@ -1,0 +1,69 @@
+"""What attempts are made of."""
+
+import ctypes
+import errno
+import os
+import tempfile
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+_libseccomp = ctypes.CDLL("libseccomp.so.2")
+
+ATTEMPTS = {}
+LOOKED_AT = {
+    *(errno.EINVAL, errno.EFAULT, errno.EBADF, errno.ENOTTY, errno.E2BIG, errno.ENOENT, errno.ENODEV),
+    *(errno.ESRCH, errno.ENOKEY),
+}
+
+
+def attempt(function):
+    ATTEMPTS[function.__name__] = function
+    return function
+
+
+def call(name, *arguments):
+    """A bare system call."""
+    number = _libseccomp.seccomp_syscall_resolve_name(name.encode()) if isinstance(name, str) else name
+    result = LIBC.syscall(
+        ctypes.c_long(number), *(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments)
+    )
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def senseless(name, *arguments):
+    """A system call whose arguments are wrong: done when it was looked at."""
+    try:
+        call(name, *arguments)
+    except OSError as error:
+        if error.errno not in LOOKED_AT:
+            raise
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read(1)
+
+
+def open_for_writing(path):
+    os.close(os.open(path, os.O_WRONLY))
+
+
+def temporary(name):
+    return os.path.join(tempfile.gettempdir(), f"{name}-{os.urandom(4).hex()}")
+
+
+def in_a_child(function):
+    pid = os.fork()
+    if pid == 0:
+        code = 0
+        try:
+            function()
+        except OSError as error:
+            code = error.errno
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code:
+        raise OSError(code, os.strerror(code))

@@ -1,0 +1,595 @@
+"""Extensions try to get out, and cannot; with the layer that holds them left out, the same attempt succeeds.
+
+The attempts are in extensions/prisoner. Most layers overlap, so several may have to be left out.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pyisolate.sandbox
+from pyisolate import (
+    Extension,
+    ExtensionBase,
+    ExtensionDied,
+    ExtensionManager,
+    SandboxError,
+    SandboxMode,
+)
+
+Load = Callable[..., Extension]
+HERE = Path(__file__).parent
+PRISONER = HERE / "extensions" / "prisoner"
+
+# The layers, in the order of piso_layer.
+PRIVILEGES, FILES, NETWORK, SIGNALS, CALLS, NAMESPACES, LIMITS = range(7)
+DOMAIN = (FILES, NETWORK, SIGNALS)
+"""While one of these is there, Landlock lets nobody look into a process outside."""
+OTHER = (*DOMAIN, CALLS, NAMESPACES, PRIVILEGES)
+
+DENIED = {"EACCES", "EPERM"}
+OUT_OF_REACH = DENIED | {"EROFS", "EXDEV"}
+
+# attempt: (layers that have to be left out for it to succeed, errors that mean "refused")
+ESCAPES: dict[str, tuple[tuple[int, ...], set[str]]] = {
+    "read_a_file": ((FILES,), DENIED),
+    "read_the_users": ((FILES,), DENIED),
+    "list_a_folder": ((FILES,), DENIED),
+    "list_the_root": ((FILES,), DENIED),
+    "list_the_home": ((FILES,), DENIED),
+    "write_a_file": ((FILES, NAMESPACES), OUT_OF_REACH),
+    "overwrite_the_interpreter": ((FILES, NAMESPACES), OUT_OF_REACH),
+    "change_own_code": ((FILES, NAMESPACES), OUT_OF_REACH),
+    "make_a_file": ((FILES, NAMESPACES), OUT_OF_REACH),
+    "make_a_folder": ((FILES, NAMESPACES), OUT_OF_REACH),
+    "remove_a_file": ((FILES, NAMESPACES), OUT_OF_REACH),
+    "remove_a_folder": ((FILES, NAMESPACES), OUT_OF_REACH),
+    "steal_a_file": ((FILES, NAMESPACES), OUT_OF_REACH),
+    "plant_a_file": ((FILES, NAMESPACES), OUT_OF_REACH),
+    "truncate_a_file": ((FILES, NAMESPACES), OUT_OF_REACH),
+    "read_through_a_link": ((FILES,), DENIED),
+    "list_through_a_link": ((FILES,), DENIED),
+    "read_through_a_hard_link": ((FILES, NAMESPACES), OUT_OF_REACH),
+    "read_through_dots": ((FILES,), DENIED),
+    "read_from_the_root_of_proc": ((FILES,), DENIED),
+    "reopen_a_path": ((FILES,), DENIED),
+    "open_beside_a_path": ((FILES,), DENIED),
+    "read_in_a_child": ((FILES,), DENIED),
+    "run_a_program": ((FILES,), DENIED),
+    "change_a_mode": ((NAMESPACES, CALLS), OUT_OF_REACH),
+    "change_a_mode_by_number": ((NAMESPACES, CALLS), OUT_OF_REACH),
+    "change_an_owner": ((NAMESPACES, CALLS), OUT_OF_REACH),
+    "change_times": ((NAMESPACES, CALLS), OUT_OF_REACH),
+    "change_attributes": ((NAMESPACES, CALLS), OUT_OF_REACH),
+    "make_a_pipe": ((FILES, NAMESPACES, CALLS), OUT_OF_REACH),
+    "watch_a_folder": ((CALLS,), DENIED),
+    "open_by_handle": ((CALLS,), DENIED),
+    "list_shared_memory": ((FILES, NAMESPACES), DENIED | {"ENOENT"}),
+    "read_environment_of_another": (OTHER, DENIED),
+    "read_memory_of_another": (OTHER, DENIED),
+    "read_map_of_another": (OTHER, DENIED),
+    "read_command_of_another": ((FILES,), DENIED),
+    "read_status_of_another": ((FILES,), DENIED),
+    "list_descriptors_of_another": (OTHER, DENIED),
+    "enter_the_root_of_another": (OTHER, DENIED),
+    "list_processes": ((FILES,), DENIED),
+    "sacrifice_another": ((FILES, NAMESPACES), OUT_OF_REACH),
+    "connect_by_tcp": ((CALLS, NETWORK, NAMESPACES), DENIED | {"ENETUNREACH", "ECONNREFUSED"}),
+    "listen_by_tcp": ((CALLS, NETWORK, NAMESPACES), DENIED | {"EADDRNOTAVAIL"}),
+    "send_by_udp": ((CALLS, NAMESPACES), DENIED | {"ENETUNREACH"}),
+    "make_a_socket_of_ipv6": ((CALLS,), DENIED),
+    "make_a_netlink_socket": ((CALLS,), DENIED),
+    "make_a_socket_of_the_hypervisor": ((CALLS,), DENIED),
+    "make_a_socket_of_the_crypto_interface": ((CALLS,), DENIED),
+    "make_a_socket_with_a_bit_above": ((CALLS,), DENIED),
+    "connect_to_a_daemon": ((CALLS,), DENIED),
+    "connect_to_an_abstract_socket": ((CALLS, SIGNALS, NAMESPACES), DENIED | {"ECONNREFUSED"}),
+    "send_to_a_daemon": ((CALLS,), DENIED),
+    "send_to_a_daemon_from_a_pair": ((CALLS,), DENIED),
+    "put_a_socket_into_a_folder": ((FILES, NAMESPACES), OUT_OF_REACH),
+    "signal_another": ((SIGNALS,), DENIED),
+    "signal_the_host": ((SIGNALS,), DENIED),
+    "signal_a_group": ((SIGNALS,), DENIED),
+    "signal_a_thread": ((SIGNALS,), DENIED),
+    "signal_by_descriptor": ((SIGNALS,), DENIED),
+    "queue_a_signal": ((SIGNALS,), DENIED),
+    "trace_another": (OTHER, DENIED),
+    "be_traced": ((CALLS,), DENIED),
+    "read_foreign_memory": ((CALLS,), DENIED),
+    "write_foreign_memory": ((CALLS,), DENIED),
+    "take_a_descriptor": ((CALLS,), DENIED),
+    "compare_with_another": ((CALLS,), DENIED),
+    "limit_another": ((CALLS, NAMESPACES, PRIVILEGES), DENIED),
+    "move_another_to_a_processor": ((CALLS, PRIVILEGES), DENIED),
+    "slow_another_down": ((CALLS, PRIVILEGES), DENIED),
+    "slow_the_user_down": ((CALLS,), DENIED),
+    "move_pages_of_another": (OTHER, DENIED),
+    "attach_shared_memory": ((CALLS, NAMESPACES), DENIED | {"ENOENT"}),
+    "open_a_message_queue": ((FILES, CALLS, NAMESPACES), DENIED | {"ENOENT"}),
+    "make_a_user_namespace": ((CALLS,), DENIED),
+    "clone_into_a_namespace": ((CALLS,), DENIED),
+    "clone_by_structure": ((CALLS,), {"ENOSYS"}),
+    "join_a_namespace": ((CALLS,), DENIED),
+    "unmount": ((CALLS,), DENIED),
+    "change_the_root": ((CALLS,), DENIED),
+    "clone_a_mount": ((CALLS,), DENIED),
+    "change_a_mount": ((CALLS,), DENIED),
+    "use_io_uring": ((CALLS,), DENIED),
+    "enter_io_uring": ((CALLS,), DENIED),
+    "register_with_io_uring": ((CALLS,), DENIED),
+    "load_bpf": ((CALLS,), DENIED),
+    "count_events": ((CALLS,), DENIED),
+    "handle_page_faults": ((CALLS,), DENIED),
+    "add_a_key": ((CALLS,), DENIED),
+    "read_keys": ((CALLS,), DENIED),
+    "change_the_personality": ((CALLS,), DENIED),
+    "type_into_the_terminal": ((CALLS,), DENIED),
+    "type_with_a_bit_above": ((CALLS,), DENIED),
+    "paste_into_the_terminal": ((CALLS,), DENIED),
+    "open_a_terminal": ((FILES,), DENIED),
+}
+# The kernel refuses these to all but root, in whatever sandbox.
+ESCAPES_OF_ROOT: dict[str, tuple[tuple[int, ...], set[str]]] = {
+    "make_a_mount_namespace": ((CALLS, PRIVILEGES), DENIED),
+    "mount_a_file_system": ((*DOMAIN, CALLS, PRIVILEGES), DENIED),
+    "pivot_the_root": ((CALLS, PRIVILEGES), DENIED),
+    "open_a_file_system": ((CALLS, PRIVILEGES), DENIED),
+    "move_a_mount": ((CALLS, PRIVILEGES), DENIED),
+    "keep_a_capability": ((PRIVILEGES,), DENIED),
+    "make_a_device": ((*DOMAIN, CALLS, NAMESPACES, PRIVILEGES), DENIED),
+    "change_the_core_pattern": ((FILES, NAMESPACES), OUT_OF_REACH),
+    "change_the_kernel": ((FILES, NAMESPACES), OUT_OF_REACH),
+    "make_a_raw_socket": ((CALLS, NAMESPACES, PRIVILEGES), DENIED),
+    "make_a_packet_socket": ((CALLS, NAMESPACES, PRIVILEGES), DENIED),
+    "swap_to_a_file": ((CALLS, NAMESPACES, PRIVILEGES), DENIED),
+    "restart_the_machine": ((CALLS, NAMESPACES, PRIVILEGES), DENIED),
+    "read_the_log_of_the_kernel": ((CALLS, NAMESPACES, PRIVILEGES), DENIED),
+    "open_fuse": ((FILES,), DENIED),
+    "become_another_user": ((NAMESPACES, PRIVILEGES), {"EPERM", "EINVAL"}),
+}
+OWN_CODE = {
+    "overwrite_the_interpreter": os.path.realpath(os.__file__),
+    "change_own_code": PRISONER / "files.py",
+}
+# The kernel has to have these for the attempt to succeed.
+OPTIONAL = {"open_fuse": "/dev/fuse", "change_the_kernel": "/sys/kernel/mm"}
+# Linux 6.13 has the call that these stand for.
+NEW = "call_what_is_new"
+
+
+def kernel() -> tuple[int, int]:
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int("".join(c for c in minor if c.isdigit()))
+
+
+@pytest.fixture(scope="module")
+def prison(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Extension]]:
+    """prison(layers): an extension without these layers, the same one each time."""
+    manager = ExtensionManager(ExtensionBase, {"venv_root_path": str(tmp_path_factory.mktemp("venvs"))})
+    started: dict[frozenset[int], Extension] = {}
+
+    def prison(*omitted: int) -> Extension:
+        key = frozenset(omitted)
+        if key not in started:
+            name = "-".join(["without", *map(str, sorted(key))])
+            extension = manager.load_extension({"name": name, "module_path": str(PRISONER)})
+            pyisolate.sandbox._omitted = sum(1 << layer for layer in key)
+            try:
+                extension.ensure_process_started()
+            finally:
+                pyisolate.sandbox._omitted = 0
+            started[key] = extension
+        return started[key]
+
+    yield prison
+    manager.stop_all_extensions()
+
+
+@pytest.fixture(scope="module")
+def outside() -> Iterator[dict[str, Any]]:
+    """What there is to reach: listening sockets, a process, shared memory, a message queue."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    shared_memory = f"/dev/shm/pyisolate-test-{os.getpid()}"
+    queue = f"/pyisolate-test-{os.getpid()}"
+    Path(shared_memory).write_text("secret")
+    libc.mq_open.restype = ctypes.c_int
+    assert libc.mq_open(queue.encode(), os.O_RDWR | os.O_CREAT, 0o600, None) >= 0
+    key = 0x70150000 + os.getpid()
+    segment = libc.shmget(key, 4096, 0o1600)
+    assert segment >= 0
+    victim = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True)
+    tcp, udp = socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
+    abstract = socket.socket(socket.AF_UNIX)
+    with tcp, udp, abstract:
+        for s in (tcp, udp):
+            s.bind(("127.0.0.1", 0))
+        name = f"pyisolate-test-{os.getpid()}"
+        abstract.bind("\0" + name)
+        for s in (tcp, abstract):
+            s.listen(100)
+        yield {
+            "shared_memory": shared_memory,
+            "queue": queue[1:],
+            "shm_key": key,
+            "victim": victim.pid,
+            "host": os.getpid(),
+            "tcp": tcp.getsockname()[1],
+            "udp": udp.getsockname()[1],
+            "abstract": name,
+            "home": os.path.expanduser("~"),
+        }
+    victim.kill()
+    victim.wait()
+    os.unlink(shared_memory)
+    libc.mq_unlink(queue.encode())
+    libc.shmctl(segment, 0, None)
+
+
+@pytest.fixture
+def target(outside: dict[str, Any], tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """The same, with files that an attempt may destroy."""
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    (tmp_path / "empty").mkdir()
+    program = tmp_path / "program"
+    shutil.copy("/bin/true", program)
+    stream, datagrams = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with stream, datagrams:
+        stream.bind(str(tmp_path / "stream"))
+        stream.listen(10)
+        datagrams.bind(str(tmp_path / "datagrams"))
+        yield {
+            **outside,
+            "secret": str(secret),
+            "folder": str(tmp_path),
+            "program": str(program),
+            "socket": str(tmp_path / "stream"),
+            "datagrams": str(tmp_path / "datagrams"),
+        }
+
+
+def check(
+    prison: Callable[..., Extension], target: dict[str, Any], name: str, omitted: Any, refused: Any
+) -> None:
+    assert prison().sync.attempt(name, target) in refused
+    assert prison(*omitted).sync.attempt(name, target) == "done"
+
+
+@pytest.mark.parametrize("name", ESCAPES)
+def test_no_way_out(prison: Callable[..., Extension], target: dict[str, Any], name: str) -> None:
+    if name in OWN_CODE and not os.access(OWN_CODE[name], os.W_OK):
+        pytest.skip("this user may not change the file anyway")
+    check(prison, target, name, *ESCAPES[name])
+
+
+@pytest.mark.parametrize("name", ESCAPES_OF_ROOT)
+def test_no_way_out_for_root(prison: Callable[..., Extension], target: dict[str, Any], name: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root could do this without a sandbox")
+    if name in OPTIONAL and not os.path.exists(OPTIONAL[name]):
+        pytest.skip(f"this system has no {OPTIONAL[name]}")
+    check(prison, target, name, *ESCAPES_OF_ROOT[name])
+
+
+def test_calls_that_nobody_has_looked_at(prison: Callable[..., Extension], target: dict[str, Any]) -> None:
+    if kernel() < (6, 13):
+        pytest.skip("this kernel has no system call that the sandbox does not know")
+    check(prison, target, NEW, (CALLS,), {"ENOSYS"})
+
+
+def test_all_attempts_are_tested(prison: Callable[..., Extension]) -> None:
+    attempts = prison().sync.attempts()
+    assert sorted(attempts) == sorted([*ESCAPES, *ESCAPES_OF_ROOT, NEW])
+    assert len(attempts) >= 60
+
+
+# ---- what it is given ----
+
+
+def test_no_descriptor_but_the_channel(load: Load, tmp_path: Path) -> None:
+    with open(tmp_path / "secret", "w") as file:
+        os.set_inheritable(file.fileno(), True)
+        descriptors = load("prisoner").sync.descriptors()
+    assert not [path for path in descriptors.values() if "secret" in path]
+    assert descriptors[0] == "/dev/null"
+
+
+def test_secrets_of_the_environment_stay(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_TOKEN", "secret")
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    environ = load("prisoner", env={"MINE": "1"}).sync.environ()
+    assert "API_TOKEN" not in environ
+    assert (environ["MINE"], environ["LANG"]) == ("1", "C.UTF-8")
+    assert environ["HOME"] == environ["TMPDIR"] != os.environ.get("HOME")
+
+
+def test_its_folder_is_private_and_goes_with_it(load: Load) -> None:
+    one, two = load("prisoner", name="one"), load("prisoner", name="two")
+    folder = one.sync.folder()
+    assert os.stat(folder).st_mode & 0o777 == 0o700
+    with pytest.raises(PermissionError):
+        two.sync.lock(folder + "/mine")
+    one.sync.lock_folder()
+    one.stop()
+    assert not os.path.exists(folder)
+
+
+def test_folders_of_dead_hosts_are_removed(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    abandoned = tmp_path / "pyisolate-sandbox-abandoned"
+    (abandoned / "below").mkdir(parents=True)
+    folder = load("prisoner", name="one").sync.folder()
+    assert folder.startswith(str(tmp_path))
+    assert not abandoned.exists()
+    (tmp_path / "pyisolate-other").mkdir()  # not one of these
+    monkeypatch.setattr("pyisolate.sandbox._swept", set())
+    load("prisoner", name="two").sync.folder()
+    assert os.path.exists(folder)
+    assert (tmp_path / "pyisolate-other").exists()
+
+
+def test_paths_of_the_configuration(load: Load, tmp_path: Path) -> None:
+    for name in ("in", "out"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("x")
+    sandbox = {"readonly_paths": [str(tmp_path / "in")], "writable_paths": [str(tmp_path / "out")]}
+    extension = load("prisoner", sandbox=sandbox)
+    assert extension.sync.lock(str(tmp_path / "in" / "file"))
+    extension.sync.write(str(tmp_path / "out" / "new"))
+    assert (tmp_path / "out" / "new").exists()
+    with pytest.raises(OSError, match=r"Permission denied|Read-only"):
+        extension.sync.write(str(tmp_path / "in" / "new"))
+
+
+def test_network_of_the_configuration(load: Load) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        port = listener.getsockname()[1]
+        assert load("prisoner", name="on", sandbox={"network": True}).sync.connect(port)
+        with pytest.raises(PermissionError):
+            load("prisoner", name="off").sync.connect(port)
+
+
+def test_daemons_stay_out_of_reach_with_network(load: Load, target: dict[str, Any]) -> None:
+    extension = load("prisoner", sandbox={"network": True})
+    names = ["connect_to_a_daemon", "connect_to_an_abstract_socket", "send_to_a_daemon"]
+    names += ["send_to_a_daemon_from_a_pair", "make_a_packet_socket", "make_a_socket_of_the_crypto_interface"]
+    assert {extension.sync.attempt(name, target) for name in names} <= DENIED
+
+
+def test_local_sockets_of_the_configuration(load: Load, target: dict[str, Any]) -> None:
+    extension = load("prisoner", sandbox={"local_sockets": True})
+    assert extension.sync.attempt("connect_to_a_daemon", target) == "done"
+    others = ["connect_by_tcp", "make_a_netlink_socket", "connect_to_an_abstract_socket"]
+    assert {extension.sync.attempt(name, target) for name in others} <= DENIED | {"ECONNREFUSED"}
+
+
+def test_devices_of_the_configuration(load: Load, target: dict[str, Any]) -> None:
+    extension = load("prisoner", sandbox={"devices": ["/dev/ptmx"]})
+    assert extension.sync.attempt("open_a_terminal", target) == "done"
+
+
+def test_programs_run_and_are_confined(load: Load, target: dict[str, Any]) -> None:
+    extension = load("prisoner")
+    assert extension.sync.run("/bin/echo", "hello") == "hello\n"
+    assert extension.sync.run("/bin/cat", target["secret"]) == ""
+
+
+def test_locks_of_multiprocessing_work(load: Load) -> None:
+    extension = load("prisoner")
+    extension.ensure_process_started()
+    if not extension.sandbox_status().layers["namespaces"].active:
+        pytest.skip("without namespaces there is no private /dev/shm")
+    assert extension.sync.use_a_lock_of_multiprocessing()
+
+
+def test_an_application_folder_shows_its_modules_only(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "package").mkdir()
+    for name in ("module.py", "package/data.txt", "settings.json", ".env"):
+        (tmp_path / name).write_text("x = 1")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    extension = load("prisoner")
+    assert extension.sync.lock(str(tmp_path / "module.py"))
+    assert extension.sync.lock(str(tmp_path / "package" / "data.txt"))
+    for name in ("settings.json", ".env"):
+        with pytest.raises(PermissionError):
+            extension.sync.lock(str(tmp_path / name))
+
+
+def test_its_entry_in_proc_stays_readable(load: Load) -> None:
+    extension = load("prisoner")
+    paths = ["/proc/self/status", "/proc/cpuinfo", "/proc/meminfo"]
+    assert all(extension.sync.lock(path) for path in paths)
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("2")
+    except OSError:
+        pytest.skip("only root can make the kernel forget inodes")
+    assert all(extension.sync.lock(path) for path in paths)
+
+
+# ---- limits ----
+
+
+def limited(load: Load, **limits: int) -> Extension:
+    return load("prisoner", sandbox={"limits": limits})
+
+
+def test_limit_of_memory(load: Load) -> None:
+    extension = limited(load, memory=512 << 20)
+    assert extension.sync.allocate(64 << 20)
+    with pytest.raises(MemoryError):
+        extension.sync.allocate(1 << 30)
+    assert extension.sync.allocate(64 << 20)
+
+
+def test_limit_of_processor_time(load: Load) -> None:
+    with pytest.raises(ExtensionDied, match="limit of processor time"):
+        limited(load, cpu_seconds=1).sync.burn()
+
+
+def test_limit_of_open_files(load: Load) -> None:
+    extension = limited(load, open_files=64)
+    assert extension.sync.open_many(10) == 10
+    with pytest.raises(OSError, match="Too many open files"):
+        extension.sync.open_many(100)
+
+
+def test_limit_of_file_size(load: Load) -> None:
+    extension = limited(load, file_size=1 << 20)
+    extension.sync.fill(1 << 20)
+    with pytest.raises(OSError, match="File too large"):
+        extension.sync.fill(2 << 20)
+
+
+def test_limit_of_temporary_space(load: Load) -> None:
+    extension = limited(load, temp_size=1 << 20)
+    try:
+        extension.sync.fill(1 << 19)
+    except SandboxError as error:
+        assert "namespaces are permitted" in str(error)  # noqa: PT017 - it depends on the system
+        return
+    with pytest.raises(OSError, match="No space left"):
+        extension.sync.fill(2 << 20)
+
+
+def test_limit_of_processes(load: Load) -> None:
+    if os.geteuid() == 0:
+        with pytest.raises(SandboxError, match="limits: the kernel does not limit the processes of root"):
+            limited(load, processes=8).ensure_process_started()
+        return
+    extension = limited(load, processes=16)
+    extension.ensure_process_started()
+    if not extension.sandbox_status().layers["namespaces"].active:
+        pytest.skip("without namespaces all processes of the user are counted")
+    with pytest.raises(RuntimeError, match="thread"):
+        extension.sync.start_threads(50)
+
+
+def test_without_limits_there_are_none(load: Load) -> None:
+    extension = load("prisoner")
+    assert extension.sync.open_many(100) == 100
+    assert extension.sync.start_threads(50) == 50
+    extension.sync.fill(4 << 20)
+
+
+# ---- the report ----
+
+
+def test_status_and_log(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+    extension = load("prisoner")
+    assert not extension.sandbox_status().confined
+    with caplog.at_level(logging.INFO, "pyisolate"):
+        extension.ensure_process_started()
+        extension.sync.descriptors()
+    status = extension.sandbox_status()
+    assert status.confined
+    assert [record.getMessage() for record in caplog.records] == [
+        f"extension 'prisoner' is confined: {status}"
+    ]
+    assert list(status.layers) == [
+        *("privileges", "files", "network", "signals", "system calls", "namespaces", "limits")
+    ]
+
+
+def test_disabled_runs_open(load: Load, target: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_TOKEN", "of the host")
+    extension = load("prisoner", sandbox_mode=SandboxMode.DISABLED)
+    assert extension.sync.attempt("read_a_file", target) == "done"
+    assert extension.sync.environ()["API_TOKEN"] == "of the host"
+    assert str(extension.sandbox_status()) == "not confined"
+
+
+# ---- where it has to work ----
+
+HOST = """
+import json, sys
+from pyisolate import ExtensionBase, ExtensionManager
+
+if __name__ == "__main__":
+    manager = ExtensionManager(ExtensionBase, {"venv_root_path": "venvs"})
+    extension = manager.load_extension({"name": "prisoner", "module_path": sys.argv[1]})
+    target = json.loads(sys.argv[2])
+    names = ["read_a_file", "write_a_file", "change_a_mode", "connect_by_tcp", "connect_to_a_daemon",
+             "signal_another", "read_environment_of_another", "attach_shared_memory", "make_a_user_namespace",
+             "use_io_uring", "keep_a_capability"]
+    found = {name: extension.sync.attempt(name, target) for name in names}
+    status = extension.sandbox_status()
+    print(json.dumps([found, status.layers["namespaces"].active, status.confined]))
+    manager.stop_all_extensions()
+"""
+FORBID = """
+import ctypes, os, struct, sys
+# As a container does: a system call (its number is the argument) fails with EPERM.
+number = int(sys.argv[1])
+rules = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (6, 0, 0, 0x50001), (6, 0, 0, 0x7FFF0000)]
+program = b"".join(struct.pack("=HBBI", *rule) for rule in rules)
+buffer = ctypes.create_string_buffer(program)
+pointer = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 4, ctypes.addressof(buffer)))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(pointer), 0, 0) == 0
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def start_host(tmp_path: Path, target: dict[str, Any], *wrapper: str) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "host.py").write_text(HOST)
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.run(
+        [*wrapper, sys.executable, "host.py", str(PRISONER), json.dumps(target)],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def run_host(tmp_path: Path, target: dict[str, Any], *wrapper: str) -> Any:
+    done = start_host(tmp_path, target, *wrapper)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_without_capabilities(tmp_path: Path, target: dict[str, Any]) -> None:
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        pytest.skip("only root, with setpriv, can give up capabilities")
+    wrapper = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
+    found, _, confined = run_host(tmp_path, target, *wrapper)
+    assert confined
+    assert not [name for name, result in found.items() if result == "done"]
+
+
+def test_where_namespaces_are_forbidden(tmp_path: Path, target: dict[str, Any]) -> None:
+    number = ctypes.CDLL("libseccomp.so.2").seccomp_syscall_resolve_name(b"unshare")
+    found, namespaces, confined = run_host(tmp_path, target, sys.executable, "-c", FORBID, str(number))
+    assert confined
+    assert not namespaces
+    assert not [name for name, result in found.items() if result == "done"]
+
+
+def test_what_is_missing_is_told(tmp_path: Path, target: dict[str, Any]) -> None:
+    landlock_create_ruleset = "444"
+    done = start_host(tmp_path, target, sys.executable, "-c", FORBID, landlock_create_ruleset)
+    assert done.returncode != 0
+    assert "SandboxError: extension 'prisoner' could not be confined, so it was not started" in done.stderr
+    assert "files: no Landlock" in done.stderr
+    assert "Linux 5.13 or later" in done.stderr
+    assert "SandboxMode.DISABLED runs it with all rights of this user" in done.stderr
