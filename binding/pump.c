@@ -20,7 +20,8 @@ static PyObject *exception_instance(void) {
 static void complete(core_session *s, piso_event *event, core_pump_context *context) {
     core_pending *pending = (core_pending *)event->call; /* its first member */
     core_call *call = pending->is_sync ? NULL : (core_call *)((char *)pending - offsetof(core_call, pending));
-    Py_XINCREF(call); /* decoding may run code that drops it */
+    Py_XINCREF(call); /* decoding may run code that drops it, and lets other threads run */
+    s->completing++;
     PyObject *value = NULL;
     uint8_t outcome = CORE_EXCEPTION;
     if (event->type == PISO_EVENT_REPLY) {
@@ -40,6 +41,7 @@ static void complete(core_session *s, piso_event *event, core_pump_context *cont
         pending->value = value;
         pending->outcome = outcome;
     }
+    s->completing--;
     if (!call) {
         core_sync_completed(pending);
         return;
@@ -49,9 +51,10 @@ static void complete(core_session *s, piso_event *event, core_pump_context *cont
     Py_DECREF(call);
 }
 
-/* ended: the session has failed and every pending call has been told. */
+/* ended: the session has failed and every pending call has been told. Where another thread is about to tell one, it
+ * comes back here itself: until then the links have to stay. */
 static void ended(core_session *s) {
-    if (s->closed)
+    if (s->closed || s->completing)
         return;
     s->closed = true;
     Py_CLEAR(s->codec.seen);
@@ -66,7 +69,8 @@ static void ended(core_session *s) {
 
 int core_pump(core_session *s, core_pump_context *context, int limit) {
     int handled = 0;
-    while (handled < limit) {
+    /* once it has failed there is an end to what it has to tell, and that is to be reached */
+    while (handled < limit || piso_session_state(s->session) != 0) {
         piso_event event;
         int r = piso_session_next(s->session, &event);
         if (r < 0)

@@ -92,6 +92,7 @@ struct core_session {
     uint64_t buffer_uses;                   /* messages sent with shared buffers */
     unsigned depth;                         /* nested pumps on this session */
     unsigned sync_sleepers;                 /* threads that sleep in a synchronous wait */
+    unsigned completing;                    /* threads that have taken a call's end and not told the call yet */
     bool closed;
     core_session *next_session, **previous_session; /* state->sessions */
     PyObject *end_note;                             /* str: what an error of its end says besides; or NULL */
