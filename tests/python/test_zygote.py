@@ -473,7 +473,9 @@ def own_memory(pid: int) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
 
 
-def test_a_forked_process_shares_most_of_its_memory(forked: Load) -> None:
+def test_a_forked_process_shares_most_of_its_memory(forked: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Classes that other tests have registered are imported by extensions, with all that these tests import.
+    monkeypatch.setattr("pyisolate.registry._classes", [])
     extension = forked(env={"PROBE_SETTLE": "1"})
     other = forked("executed", env={"PROBE_SETTLE": "1"}, start_method="exec")
     pid, executed = extension.sync.ids()[0], other.sync.ids()[0]
