@@ -487,7 +487,7 @@ def growth():
     gc.collect()
     return sys.getallocatedblocks() - before
 
-print(min(growth() for _ in range(8)))
+print(min(growth() for _ in range(24)))
 """
 
 
