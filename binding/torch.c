@@ -41,6 +41,7 @@ static int intern_all(core_torch_state *t) {
         {&t->is_conj, "is_conj"},
         {&t->is_neg, "is_neg"},
         {&t->is_cpu, "is_cpu"},
+        {&t->is_cuda, "is_cuda"},
         {&t->is_leaf, "is_leaf"},
         {&t->layout, "layout"},
         {&t->detach, "detach"},
@@ -241,4 +242,17 @@ bool core_torch_look(core_torch_state *t, PyObject *tensor, core_dlpack_tensor *
             return *ret_dtype != NULL;
         }
     return false;
+}
+
+PyObject *core_torch_error(core_torch_state *t, const char *name) {
+    if (strcmp(name, "torch:OutOfMemoryError") != 0 && strcmp(name, "torch.cuda:OutOfMemoryError") != 0)
+        return NULL;
+    PyObject *cls = PyObject_GetAttrString(t->module, "OutOfMemoryError"), *cuda = NULL;
+    if (!cls && (PyErr_Clear(), cuda = PyObject_GetAttrString(t->module, "cuda"))) /* before 2.5 it was there */
+        cls = PyObject_GetAttrString(cuda, "OutOfMemoryError");
+    Py_XDECREF(cuda);
+    PyErr_Clear(); /* a version without it */
+    if (cls && !PyExceptionClass_Check(cls))
+        Py_CLEAR(cls);
+    return cls;
 }

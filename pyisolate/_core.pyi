@@ -131,6 +131,9 @@ def shared_storage(size: int, /) -> Any:
 def set_framework_hooks(export: Any, restore: Any, /) -> None:
     """Functions for arrays of other packages: value -> (framework, dtype, NumPy array) or None, and back."""
 
+def set_device_hooks(uuid: Any, device: Any, /) -> None:
+    """Functions for GPUs: number -> 16 bytes of its UUID, and these -> torch.device."""
+
 def shared_buffer(size: int, /) -> Any:
     """An object with the buffer protocol over `size` bytes of zeros that can be shared. MemoryError."""
 

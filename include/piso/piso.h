@@ -173,6 +173,7 @@ enum {
     PISO_EXT_STREAM = 24,        /* reserved */
     PISO_EXT_SHARED_ARRAY = 25,  /* [dtype, shape, strides, offset, flags, a span of a segment] */
     PISO_EXT_FOREIGN_ARRAY = 26, /* [framework, dtype, array] */
+    PISO_EXT_CUDA_TENSOR = 27,   /* [UUID of the device, memory, tensor] */
 };
 
 /* ---- processes ---------------------------------------------------------------------------------- */
