@@ -86,6 +86,9 @@ int core_pump(core_session *s, core_pump_context *context, int limit) {
             core_tensors_retired(&s->codec, event.segment);
             piso_event_fini(&event);
             break;
+        case PISO_EVENT_RELEASED:
+            piso_event_fini(&event);
+            break;
         case PISO_EVENT_REPLY:
         case PISO_EVENT_ERROR:
         case PISO_EVENT_FAILED:

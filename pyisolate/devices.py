@@ -57,9 +57,7 @@ def _all_uuids() -> list[bytes]:
 def _uuid_bytes(properties: Any) -> bytes:
     value = getattr(properties, "uuid", None)
     if value is None:
-        raise RuntimeError(
-            "this torch does not tell the UUIDs of GPUs: use 2.5 or later, or send tensor.cpu()"
-        )
+        raise RuntimeError("torch tells the UUIDs of GPUs from version 2.5 on; here, send tensor.cpu()")
     return uuid.UUID(str(value).removeprefix("GPU-").removeprefix("MIG-")).bytes
 
 

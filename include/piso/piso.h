@@ -46,6 +46,7 @@ PISO_API const char *piso_version(void);
 #define PISO_BUFFER_THRESHOLD 2048 /* a binding puts byte payloads of at least this size into spans */
 
 typedef struct piso_segment piso_segment;
+typedef struct piso_event piso_event;
 
 /* piso_span: a shared buffer as it is named on the wire: in the sender's arena, or, where segment is not 0, in
  * the receiver's, or in memory that both sides share (see "shared segments"). */
@@ -319,6 +320,23 @@ PISO_API void piso_session_share(piso_session *s, bool allowed);
 /* piso_session_retire: nobody here uses the segment any more: the peer is told, if it got the segment from here. */
 PISO_API void piso_session_retire(piso_session *s, piso_segment *segment);
 
+/* ---- leases --------------------------------------------------------------------------------------- */
+
+/* A lease is a promise: its giver keeps something (memory of a GPU, an object) until the peer has ended the lease, or
+ * the session has ended. It goes to the peer as one of the spans of a message, so it ends by itself when the message is
+ * not sent, or not looked at. */
+
+/* piso_session_lease: adds a new lease to a message; the span's index, or a negative code. `cookie` (not NULL) is the
+ * caller's name for what it keeps, and comes back once, by PISO_EVENT_RELEASED; piso_session_unref of the last
+ * reference reports nothing, so whoever needs all cookies takes events until the end first. */
+PISO_API int piso_session_lease(piso_session *s, piso_writer *w, void *cookie);
+/* piso_event_take_lease: the id of the peer's lease that is span `index`, to be ended by the caller; 0 if it is no such
+ * span, out of range, or taken. Others are ended by piso_event_fini. */
+PISO_API uint64_t piso_event_take_lease(piso_event *event, uint32_t index);
+/* piso_session_end_lease: what the lease stands for is no longer needed here. Once for each id; batched like releases:
+ * piso_session_flush sends it at once. */
+PISO_API void piso_session_end_lease(piso_session *s, uint64_t id);
+
 typedef struct piso_stats {
     uint64_t calls_sent, calls_received, replies_sent, replies_received;
     uint64_t doorbells_rung;              /* system calls made to wake the peer */
@@ -326,6 +344,7 @@ typedef struct piso_stats {
     uint64_t spans_held;                  /* received and not yet released */
     uint64_t queued;                      /* messages waiting because the ring is full */
     uint64_t segments;                    /* that this session knows, from either side */
+    uint64_t leases_given, leases_held;   /* of this side, not yet ended; of the peer, likewise */
 } piso_stats;
 PISO_API void piso_session_stats(piso_session *s, piso_stats *ret_stats);
 
@@ -338,13 +357,14 @@ typedef enum piso_event_type {
     PISO_EVENT_ERROR,       /* `call` has an exception in body */
     PISO_EVENT_FAILED,      /* `call` ends with `error`: -ETIMEDOUT, PISO_EDIED, PISO_ECLOSED, PISO_EPROTO */
     PISO_EVENT_RETIRED,     /* the peer has taken back its number for `segment` (borrowed until the event's end) */
+    PISO_EVENT_RELEASED,    /* the lease with this `cookie` has ended: by the peer, unsent, or with the session */
 } piso_event_type;
 
 #define PISO_EVENT_INLINE 512
 
 /* piso_event: one thing that happened. The body is a private copy. Spans that were not taken by
  * piso_event_take_span are released by piso_event_fini. */
-typedef struct piso_event {
+struct piso_event {
     piso_event_type type;
     int error;
     uint64_t id;
@@ -358,10 +378,11 @@ typedef struct piso_event {
     piso_span *spans;        /* checked against the peer's arena, or the size of their segment */
     piso_segment **segments; /* of each span, NULL where it lies in the arena; NULL if there are no spans */
     piso_segment *segment;   /* PISO_EVENT_RETIRED */
+    void *cookie;            /* PISO_EVENT_RELEASED */
     piso_session *session;   /* borrowed */
     void *heap;              /* private */
     uint8_t inline_body[PISO_EVENT_INLINE];
-} piso_event;
+};
 
 /* piso_session_next: takes the next event. 1; 0 when there is none now; a negative code once the session has
  * failed and every pending call has been reported. Frees nothing of an earlier event. */

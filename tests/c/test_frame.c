@@ -28,6 +28,7 @@ static const sample samples[] = {
     {{.type = PISO__FRAME_ATTACHED, .method = 1}, 0},
     {{.type = PISO__FRAME_RETIRE, .method = 1}, 0},
     {{.type = PISO__FRAME_RETIRED, .method = 1}, 0},
+    {{.type = PISO__FRAME_END_LEASES}, 8},
 };
 #define SAMPLES (sizeof samples / sizeof *samples)
 
@@ -152,7 +153,7 @@ static void samples_are_accepted(void **state) {
 static void unknown_types_are_refused(void **state) {
     (void)state;
     for (int type = 0; type <= UINT8_MAX; type++) {
-        bool known = type >= PISO__FRAME_CALL && type <= PISO__FRAME_RETIRED;
+        bool known = type >= PISO__FRAME_CALL && type <= PISO__FRAME_END_LEASES;
         bool accepted = false;
         for (size_t i = 0; i < SAMPLES; i++) {
             piso__frame frame = samples[i].frame;

@@ -11,7 +11,7 @@ UUID = bytes(range(16))
 
 
 def pretend(patch: Any, *, memory: bool = True) -> None:
-    """Make every tensor of this process one of the pretended GPU. `patch(object, name, value)` sets attributes.
+    """Make every tensor of this process one of the pretended GPU. `patch(object, name, value)` sets.
 
     Without `memory` whatever arrives there raises torch.OutOfMemoryError.
     """

@@ -1,4 +1,4 @@
-"""Tensors of a GPU that cross through the memory of the CPU, on a pretended GPU: messages, devices, errors."""
+"""Tensors of a GPU that cross through the memory of the CPU, on a pretended GPU."""
 
 from __future__ import annotations
 
