@@ -337,6 +337,49 @@ PISO_API uint64_t piso_event_take_lease(piso_event *event, uint32_t index);
  * piso_session_flush sends it at once. */
 PISO_API void piso_session_end_lease(piso_session *s, uint64_t id);
 
+/* ---- memory of GPUs ------------------------------------------------------------------------------- */
+
+/* Memory of CUDA, shared between processes by the driver's IPC handles. The driver, libcuda.so.1, is loaded when one of
+ * these is first called; without it they return -ENODEV. Any thread; the current context of the thread stays what it
+ * is. `device` is the driver's number of a device in this process, which depends on CUDA_VISIBLE_DEVICES; between
+ * processes a device goes by its UUID. Errors of the driver are -EIO, exhausted memory of a device -ENOMEM.
+ *
+ * A process never opens what it has exported itself: memory that comes back is found by its handle. Memory that was
+ * opened is exported under its first owner's handle, so it can be passed on without a copy. */
+
+#define PISO_CUDA_UUID   16
+#define PISO_CUDA_HANDLE 64
+
+/* piso_cuda_memory: where a pointer lies. */
+typedef struct piso_cuda_memory {
+    int device;
+    uint8_t handle[PISO_CUDA_HANDLE]; /* of the whole allocation */
+    uint64_t offset, size;            /* of the pointer in the allocation; of that */
+} piso_cuda_memory;
+
+/* piso_cuda_count: how many devices this process has, at most 64. Makes no context. */
+PISO_API int piso_cuda_count(void);
+PISO_API int piso_cuda_uuid(int device, uint8_t ret_uuid[PISO_CUDA_UUID]);
+/* piso_cuda_find: the device with this UUID; -ENOENT. */
+PISO_API int piso_cuda_find(const uint8_t uuid[PISO_CUDA_UUID]);
+/* piso_cuda_export: a handle for the allocation that `data` lies in. -ENOTSUP where the allocator has taken memory that
+ * has none (virtual memory of expandable segments, cudaMallocAsync). The caller keeps the memory allocated for as long
+ * as somebody has it open. */
+PISO_API int piso_cuda_export(int device, const void *data, piso_cuda_memory *ret_memory);
+/* piso_cuda_open: maps the allocation behind a handle, or finds it mapped; *ret_base is where it begins, *ret_size how
+ * large it is. Returns 1 when it is this process's own, which need not be closed; else 0, and piso_cuda_close is to be
+ * called once for it. */
+PISO_API int piso_cuda_open(int device, const uint8_t handle[PISO_CUDA_HANDLE], void **ret_base, uint64_t *ret_size);
+/* piso_cuda_close: the last one unmaps it. What this process has given the device to do with it has been done
+ * (piso_cuda_synchronize): the first owner may use the memory for something else at once. */
+PISO_API void piso_cuda_close(int device, const void *base);
+/* piso_cuda_synchronize: waits until the device has done what this process has given it. */
+PISO_API int piso_cuda_synchronize(int device);
+/* piso_cuda_record: an event after all that the stream (a CUstream, NULL: the default one) has been given. */
+PISO_API int piso_cuda_record(int device, void *stream, uint8_t ret_event[PISO_CUDA_HANDLE]);
+/* piso_cuda_wait: has the stream wait for another process's event. Does not block. */
+PISO_API int piso_cuda_wait(int device, void *stream, const uint8_t event[PISO_CUDA_HANDLE]);
+
 typedef struct piso_stats {
     uint64_t calls_sent, calls_received, replies_sent, replies_received;
     uint64_t doorbells_rung;              /* system calls made to wake the peer */
