@@ -62,7 +62,25 @@ static PyObject *set_device_hooks(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+static PyObject *cuda_devices(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    int count = piso_cuda_count();
+    PyObject *list = PyList_New(0);
+    for (int i = 0; list && i < count; i++) {
+        uint8_t uuid[PISO_CUDA_UUID];
+        PyObject *bytes = NULL;
+        if (piso_cuda_uuid(i, uuid) < 0)
+            continue;
+        bytes = PyBytes_FromStringAndSize((const char *)uuid, sizeof uuid);
+        if (!bytes || PyList_Append(list, bytes) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(bytes);
+    }
+    return list;
+}
+
 static PyMethodDef module_methods[] = {
+    {"cuda_devices", cuda_devices, METH_NOARGS,
+     "cuda_devices() -> list[bytes]\n\nUUIDs of the GPUs that the driver has here; empty without a driver."},
     {"set_device_hooks", set_device_hooks, METH_VARARGS,
      "set_device_hooks(uuid, device)\n\nFunctions from the number of a GPU to its UUID, and from that to its device."},
     {"set_framework_hooks", set_framework_hooks, METH_VARARGS,
@@ -95,6 +113,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->framework_restore);
     Py_VISIT(state->device_uuid);
     Py_VISIT(state->device_of);
+    Py_VISIT(state->cuda_storages);
     Py_VISIT(state->lease_type);
     Py_VISIT(state->shared_type);
     Py_VISIT(state->session_type);
@@ -120,6 +139,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->framework_restore);
     Py_CLEAR(state->device_uuid);
     Py_CLEAR(state->device_of);
+    Py_CLEAR(state->cuda_storages);
     Py_CLEAR(state->lease_type);
     Py_CLEAR(state->shared_type);
     Py_CLEAR(state->session_type);

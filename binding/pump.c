@@ -87,6 +87,7 @@ int core_pump(core_session *s, core_pump_context *context, int limit) {
             piso_event_fini(&event);
             break;
         case PISO_EVENT_RELEASED:
+            core_lent_release(event.cookie);
             piso_event_fini(&event);
             break;
         case PISO_EVENT_REPLY:

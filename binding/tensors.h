@@ -62,6 +62,12 @@ int core_torch_needed(core_decoder *d);
 int core_encode_cuda_tensor(core_encoder *e, PyObject *tensor, PyObject *dtype, PyObject *spec, core_tensor_layout *l,
                             int flags);
 
+/* core_cuda_remember: a storage on a GPU that others may send back: its address finds it as long as it lives. 0 or -1. */
+int core_cuda_remember(core_state *state, PyObject *storage, const void *data);
+/* core_cuda_recall: the storage at this address, of this many bytes. New reference, or NULL, without an exception when
+ * there is none. */
+PyObject *core_cuda_recall(core_state *state, const void *data, uint64_t size);
+
 /* core_tensor_bits: CORE_TENSOR_CONJ and _NEG as a tensor has them; -1 on failure. */
 int core_tensor_bits(core_torch_state *t, PyObject *tensor);
 

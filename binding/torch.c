@@ -256,3 +256,25 @@ PyObject *core_torch_error(core_torch_state *t, const char *name) {
         Py_CLEAR(cls);
     return cls;
 }
+
+void core_torch_raise_out_of_memory(core_torch_state *t, const char *text) {
+    PyObject *cls = core_torch_error(t, "torch:OutOfMemoryError");
+    PyErr_SetString(cls ? cls : PyExc_RuntimeError, text);
+    Py_XDECREF(cls);
+}
+
+int core_torch_stream(core_torch_state *t, int device, void **ret_stream) {
+    if (t->exchange && t->exchange->current_stream &&
+        t->exchange->current_stream(CORE_DLPACK_CUDA, device, ret_stream) == 0)
+        return 0;
+    PyErr_Clear(); /* asked for in Python instead */
+    PyObject *cuda = PyObject_GetAttrString(t->module, "cuda");
+    PyObject *stream = cuda ? PyObject_CallMethod(cuda, "current_stream", "i", device) : NULL;
+    PyObject *number = stream ? PyObject_GetAttrString(stream, "cuda_stream") : NULL;
+    if (number)
+        *ret_stream = PyLong_AsVoidPtr(number);
+    Py_XDECREF(cuda);
+    Py_XDECREF(stream);
+    Py_XDECREF(number);
+    return PyErr_Occurred() ? -1 : 0;
+}

@@ -57,6 +57,11 @@ bool core_torch_look(core_torch_state *t, PyObject *tensor, core_dlpack_tensor *
  * exhausted memory. New reference, or NULL without an exception. */
 PyObject *core_torch_error(core_torch_state *t, const char *name);
 
+/* core_torch_raise_out_of_memory: torch.OutOfMemoryError with this text. */
+void core_torch_raise_out_of_memory(core_torch_state *t, const char *text);
+/* core_torch_stream: the current stream of a GPU. 0 or -1. */
+int core_torch_stream(core_torch_state *t, int device, void **ret_stream);
+
 /* storages.c */
 
 /* core_storage_share: the Shared of a tensor's storage, which is moved into shared memory if it is not there yet, with

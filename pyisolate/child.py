@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TypedDict
 
+from . import devices
 from ._core import Session
 from .connection import CONTROL, Connection, Control
 from .loading import Loader, settle
@@ -30,6 +31,8 @@ class LoadRequest(TypedDict):
     share_numpy: bool
     share_torch: str | None
     """The file of the host's torch, if tensors are shared."""
+    share_cuda: list[bytes] | None
+    """UUIDs of the host's GPUs, if memory of GPUs is shared."""
 
 
 class ChildControl(Control):
@@ -39,13 +42,16 @@ class ChildControl(Control):
         super().__init__(connection)
         self._extension: ExtensionLocal | None = None
 
-    async def load(self, request: LoadRequest) -> None:
-        """Load the extension; returns when its `on_module_loaded` has finished."""
+    async def load(self, request: LoadRequest) -> list[bytes] | None:
+        """Load the extension; returns when its `on_module_loaded` has finished: GPUs that both sides see."""
         adopt(request["types"])
         host_torch = request["share_torch"]
         if host_torch is not None:
             check_torch(host_torch)
-        self._connection.session.share(torch=host_torch is not None, numpy=request["share_numpy"])
+        common = devices.common(request["share_cuda"])
+        self._connection.session.share(
+            torch=host_torch is not None, numpy=request["share_numpy"], cuda=common
+        )
         self._connection.learn(request["offered"])
         loader = Loader(
             resolve(request["extension_type"]),
@@ -54,6 +60,7 @@ class ChildControl(Control):
             self._connection,
         )
         self._extension = await loader.load()
+        return common
 
     def adopt(self, types: list[Reference]) -> None:
         """Register classes of the host."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from typing import Any
 
-from ._core import set_device_hooks
+from ._core import cuda_devices, set_device_hooks
 
-__all__ = ["device_of", "device_uuid", "install"]
+__all__ = ["common", "device_of", "device_uuid", "install", "why_not"]
 
 _uuids: list[bytes] = []
 """Of the devices that torch has here, by number. They do not change while a process runs."""
@@ -43,6 +44,32 @@ def device_of(wanted: bytes) -> Any:
             + (", ".join(f"GPU-{uuid.UUID(bytes=one)}" for one in uuids) or "none")
         )
     return torch.device("cuda", uuids.index(wanted))
+
+
+def common(host: list[bytes] | None) -> list[bytes] | None:
+    """Of the host's GPUs, by UUID, those that the driver has in this process, too. None stays None."""
+    if host is None:
+        return None
+    here = set(cuda_devices())
+    return [one for one in host if one in here]
+
+
+def why_not(host: list[bytes], both: list[bytes]) -> str | None:
+    """Why no memory of GPUs can be shared with an extension; None when some can."""
+    if both:
+        return _unshareable_allocator()
+    if not host:
+        return "this process has no driver of CUDA, or sees no GPU"
+    return "the extension's process sees none of the GPUs that this one sees (CUDA_VISIBLE_DEVICES)"
+
+
+def _unshareable_allocator() -> str | None:
+    settings = os.environ.get("PYTORCH_ALLOC_CONF") or os.environ.get("PYTORCH_CUDA_ALLOC_CONF") or ""
+    compact = settings.replace(" ", "").lower()
+    for setting in ("expandable_segments:true", "backend:cudamallocasync"):
+        if setting in compact:
+            return f"memory that torch allocates with {setting} has no handle for other processes"
+    return None
 
 
 def _all_uuids() -> list[bytes]:

@@ -94,7 +94,7 @@ def check_extension(config: ExtensionConfig) -> Settings:
         start_timeout=values.get("start_timeout"),
         sandbox_mode=values.get("sandbox_mode", SandboxMode.REQUIRED),
         share_torch=share_torch,
-        share_cuda_ipc=values.get("share_cuda_ipc", share_torch),
+        share_cuda_ipc=values.get("share_cuda_ipc", False),
         share_numpy=values.get("share_numpy", False),
     )
 

@@ -147,3 +147,52 @@ def test_out_of_memory_for_a_result(load: Load, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(torch.OutOfMemoryError):
         extension.make(5)
     assert extension.held_total() == 0
+
+
+# ---- sharing, where there is nothing to share ----
+
+
+def test_memory_of_a_gpu_is_not_taken_unasked() -> None:
+    handle = b"\xc4\x40" + bytes(64)
+    data = message(
+        pretended_gpu.UUID, b"\x94" + handle + handle + b"\x00\x08" + _encode(torch.ones(2), Registry())
+    )
+    with pytest.raises(ProtocolError, match="not shared here"):
+        _decode(data, Registry())
+
+
+@pytest.mark.usefixtures("gpu")
+def test_sharing_falls_back_to_copies_with_one_warning(load: Load, recwarn: pytest.WarningsRecorder) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    extension: Any = load("tensors", share_torch=True, share_cuda_ipc=True).sync
+    extension.pretend_gpu(True)
+    for _ in range(3):
+        assert torch.equal(extension.echo(torch.arange(5.0)), torch.arange(5.0))
+    warnings = [str(w.message) for w in recwarn if "share_cuda_ipc" in str(w.message)]
+    assert len(warnings) == 1
+    assert "driver" in warnings[0]
+
+
+def test_no_sharing_unless_asked_for(load: Load, recwarn: pytest.WarningsRecorder) -> None:
+    extension: Any = load("tensors", share_torch=True).sync
+    assert extension.echo(1) == 1
+    assert not [w for w in recwarn if "share_cuda_ipc" in str(w.message)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ("expandable_segments:True", "expandable_segments"),
+        ("max_split_size_mb:64, backend:cudaMallocAsync", "cudamallocasync"),
+        ("expandable_segments:False", None),
+        ("", None),
+    ],
+)
+def test_allocators_without_handles_are_named(
+    monkeypatch: pytest.MonkeyPatch, settings: str, named: str | None
+) -> None:
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", settings)
+    why = devices.why_not([b"a"], [b"a"])
+    assert why is None if named is None else named in (why or "")
