@@ -56,10 +56,10 @@ def common(host: list[bytes] | None) -> list[bytes] | None:
 
 def why_not(host: list[bytes], both: list[bytes]) -> str | None:
     """Why no memory of GPUs can be shared with an extension; None when some can."""
-    if both:
-        return _unshareable_allocator()
     if not host:
         return "this process has no driver of CUDA, or sees no GPU"
+    if both:
+        return _unshareable_allocator()
     return "the extension's process sees none of the GPUs that this one sees (CUDA_VISIBLE_DEVICES)"
 
 

@@ -197,7 +197,7 @@ class IsolatedRuntime(Runtime):
                 RuntimeWarning,
                 stacklevel=2,
             )
-        self._share(session, common)
+        self._share(session, [] if why else common)
 
     def _loaded(self, session: Session) -> None:
         with self._lock:

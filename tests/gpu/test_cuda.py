@@ -19,10 +19,14 @@ from typing import Any
 
 import pytest
 
-from pyisolate import Extension, ExtensionBase, ExtensionManager, SandboxMode
+from pyisolate import Extension, ExtensionBase, ExtensionDied, ExtensionManager, SandboxMode
 
 HERE = Path(__file__).parent
 MIB = 1 << 20
+LARGE = 64 * MIB
+"""Elements of a tensor whose loss shows: 256 MiB of float32."""
+TOLERANCE = 48 * MIB
+"""Bytes: the driver loads kernels when they are first used."""
 
 
 def _why_skip() -> str | None:
@@ -124,16 +128,20 @@ def either(request: pytest.FixtureRequest, running: dict[str, Extension]) -> Any
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After each test the device has the memory that it had before."""
+    """After each test the device has the memory that it had before, but for kernels that were loaded."""
     if "running" not in request.fixturenames or WHY_SKIP is not None:
         yield
         return
     running: dict[str, Extension] = request.getfixturevalue("running")
     before = used()
     yield
-    for extension in running.values():
-        extension.sync.release()
-    assert eventually(lambda: used() <= before + 4 * MIB), f"{(used() - before) / MIB:.1f} MiB are left"
+
+    def settled() -> bool:
+        for extension in running.values():  # what was given back arrives with the calls
+            extension.sync.release()
+        return used() <= before + TOLERANCE
+
+    assert eventually(settled), f"{(used() - before) / MIB:.1f} MiB are left"
 
 
 # ---- values ----
@@ -264,15 +272,15 @@ def test_views_of_one_storage_stay_views_of_one_storage(gpu: Any) -> None:
 
 
 def test_forwarding_copies_nothing(gpu: Any, other: Any) -> None:
-    t = gpu.make(1000, 3)
+    t = gpu.make(LARGE, 3)
     other.hold(t)
-    assert other.held_total() == 3000
+    assert other.held_total() == 3 * LARGE
     other.fill(t, 4)
-    assert gpu.held_total() == 4000
+    assert gpu.held_total() == 4 * LARGE
     del t
     gc.collect()
     gpu.release()
-    assert other.held_total() == 4000
+    assert other.held_total() == 4 * LARGE
 
 
 def test_one_allocation_is_opened_once(gpu: Any) -> None:
@@ -286,41 +294,37 @@ def test_one_allocation_is_opened_once(gpu: Any) -> None:
 
 
 def test_the_producer_frees_first(gpu: Any) -> None:
-    t = torch.full((MIB,), 3.0, device="cuda")
+    t = torch.full((LARGE,), 3.0, device="cuda")
     gpu.hold(t)
     del t
     gc.collect()
     torch.cuda.empty_cache()
     others = [torch.zeros(MIB, device="cuda") for _ in range(20)]
     torch.cuda.synchronize()
-    assert gpu.held_total() == 3 * MIB
+    assert gpu.held_total() == 3 * LARGE
     del others
 
 
 def test_the_extension_frees_first(gpu: Any) -> None:
-    t = gpu.make(MIB, 3)
+    t = gpu.make(LARGE, 3)
     gpu.release()
-    assert t.double().sum() == 3 * MIB
+    assert t.double().sum() == 3 * LARGE
 
 
 def test_a_consumer_that_is_killed_gives_back_what_it_held(tmp_path: Path) -> None:
-    torch.ones(1, device="cuda")
+    torch.ones(1, device="cuda").double().sum()
     before = used()
     manager, extension = load_one(tmp_path, "doomed", share_cuda_ipc=True)
-    t = torch.ones(64 * MIB, device="cuda")
+    t = torch.ones(LARGE, device="cuda")
     extension.sync.hold(t)
-    assert extension.sync.held_total() == 64 * MIB
-    process = next(iter(_children()))
-    os.kill(process, signal.SIGKILL)
-    assert t.sum() == 64 * MIB
+    assert extension.sync.held_total() == LARGE
+    os.kill(extension.sync.pid(), signal.SIGKILL)
+    assert t.sum() == LARGE
     del t
-    assert eventually(lambda: used() <= before + 8 * MIB)
+    with pytest.raises(ExtensionDied):
+        extension.sync.pid()
+    assert eventually(lambda: used() <= before + TOLERANCE)
     manager.stop_all_extensions()
-
-
-def _children() -> list[int]:
-    tasks = Path("/proc/self/task")
-    return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
 
 
 def test_a_producer_that_ends_takes_its_memory_with_it(tmp_path: Path) -> None:
@@ -343,7 +347,7 @@ def test_a_thousand_tensors_do_not_grow_memory(gpu: Any) -> None:
     before = used()
     for _ in range(1000):
         round_trip()
-    assert eventually(lambda: used() <= before + 32 * MIB)
+    assert eventually(lambda: used() <= before + TOLERANCE)
 
 
 # ---- memory that is exhausted ----

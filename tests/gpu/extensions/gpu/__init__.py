@@ -107,5 +107,5 @@ class Gpu(ExtensionBase):
 
         return torch.empty(1 << 50, dtype=torch.uint8, device="cuda")
 
-    def exit(self):
-        os._exit(3)
+    def pid(self):
+        return os.getpid()
