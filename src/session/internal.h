@@ -18,8 +18,7 @@
 #define PISO__MAX_NAMES         65536u
 #define PISO__MAX_OPEN_REQUESTS (1u << 20)
 #define PISO__RELEASE_BATCH     64
-#define PISO__SEGMENT_TAKEN     UINT32_MAX /* segment of a span of an event that the caller has taken */
-#define PISO__ATTACH_CREDIT     64u        /* descriptors in the socket at once */
+#define PISO__ATTACH_CREDIT     64u /* descriptors in the socket at once */
 
 /* A message that found the ring full; they leave in order. */
 typedef struct piso__queued {

@@ -105,14 +105,6 @@ void piso__session_flush_leases(piso_session *s) {
         s->ended_count = 0;
 }
 
-uint64_t piso_event_take_lease(piso_event *event, uint32_t index) {
-    if (index >= event->nspans || event->spans[index].segment != PISO__SEGMENT_LEASE ||
-        piso__session_forked(event->session))
-        return 0;
-    event->spans[index].segment = PISO__SEGMENT_TAKEN;
-    return event->spans[index].offset;
-}
-
 void piso_session_end_lease(piso_session *s, uint64_t id) {
     if (piso__session_forked(s))
         return;

@@ -5,6 +5,8 @@
 
 #include "session/internal.h"
 
+#define TAKEN UINT32_MAX /* segment of a span that the caller has taken */
+
 /* ---- spans and bodies ---- */
 
 /* A message in the scratch buffer, split. Where the body is in shared memory, its copy is made without the lock, when
@@ -374,7 +376,7 @@ static void release_rest(piso_event *event) {
         const piso_span *span = &event->spans[i];
         if (span->segment == PISO__SEGMENT_LEASE) {
             piso__session_queue_lease(s, span->offset);
-        } else if (span->segment != PISO__SEGMENT_TAKEN && !piso__span_in_segment(span)) {
+        } else if (span->segment != TAKEN && !piso__span_in_segment(span)) {
             s->stats.spans_held--;
             piso__session_give_back(s, span);
         }
@@ -398,8 +400,16 @@ void *piso_event_take_span(piso_event *event, uint32_t index, piso_span *ret_spa
     if (index >= event->nspans || piso__span_in_segment(&event->spans[index]) || piso__session_forked(event->session))
         return NULL;
     *ret_span = event->spans[index];
-    event->spans[index].segment = PISO__SEGMENT_TAKEN;
+    event->spans[index].segment = TAKEN;
     if (ret_span->segment == PISO_SPAN_RETURNED)
         return piso__arena_at(event->session->channel->arena, ret_span->offset);
     return event->session->channel->peer.base + ret_span->offset;
+}
+
+uint64_t piso_event_take_lease(piso_event *event, uint32_t index) {
+    if (index >= event->nspans || event->spans[index].segment != PISO__SEGMENT_LEASE ||
+        piso__session_forked(event->session))
+        return 0;
+    event->spans[index].segment = TAKEN;
+    return event->spans[index].offset;
 }
