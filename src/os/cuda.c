@@ -76,6 +76,24 @@ static exported *find_exported(piso__cuda_pointer base) {
     return NULL;
 }
 
+/* find_opened_around: what was opened and has the address in it, or NULL. */
+static opened *find_opened_around(int device, piso__cuda_pointer data) {
+    for (size_t i = 0; i < table.open_count; i++)
+        if (data - table.opens[i].base < table.opens[i].size && table.opens[i].device == device)
+            return &table.opens[i];
+    return NULL;
+}
+
+/* range_of: the allocation around a pointer; that of another process may be known by its attributes only. */
+static int range_of(const piso__cuda_driver *driver, piso__cuda_pointer data, piso__cuda_pointer *ret_start,
+                    size_t *ret_size) {
+    int r = driver->address_range(ret_start, ret_size, data);
+    if (r == PISO__CUDA_OK)
+        return r;
+    r = driver->pointer_attribute(ret_start, PISO__CUDA_RANGE_START, data);
+    return r == PISO__CUDA_OK ? driver->pointer_attribute(ret_size, PISO__CUDA_RANGE_SIZE, data) : r;
+}
+
 /* make_handle: fills in `e`, whose base and size are known. */
 static int make_handle(const piso__cuda_driver *driver, exported *e) {
     int capable = 0; /* the driver writes a byte or four */
@@ -112,16 +130,20 @@ static int export_new(const piso__cuda_driver *driver, exported *e) {
 /* look_up: base, size and handle of the allocation around a pointer. */
 static int look_up(const piso__cuda_driver *driver, int device, piso__cuda_pointer data, exported *ret) {
     exported e = {.device = device};
+    const opened *foreign = find_opened_around(device, data);
+    if (foreign) {
+        ret->base = foreign->base;
+        ret->size = foreign->size;
+        ret->handle = foreign->handle;
+        return 0;
+    }
     size_t size;
     int r = driver->address_range(&e.base, &size, data);
     if (r != PISO__CUDA_OK)
         return -ENOTSUP; /* pieces of virtual memory have no range on some drivers */
     e.size = size;
-    const opened *foreign = find_opened(device, e.base);
     const exported *known = find_exported(e.base);
-    if (foreign)
-        e.handle = foreign->handle;
-    else if (known && is_current(driver, known))
+    if (known && is_current(driver, known))
         e = *known;
     else if ((r = export_new(driver, &e)) < 0)
         return r;
@@ -159,11 +181,12 @@ static int open_new(const piso__cuda_driver *driver, int device, const piso__cud
     r = driver->open_memory_handle(&o.base, *handle, PISO__CUDA_LAZY_PEER_ACCESS);
     if (r != PISO__CUDA_OK)
         return piso__cuda_error(r);
-    if (driver->address_range(&start, &size, o.base) != PISO__CUDA_OK || start != o.base) {
+    /* what a handle stands for may be a part of what the driver maps with it */
+    if (range_of(driver, o.base, &start, &size) != PISO__CUDA_OK || o.base - start >= size) {
         driver->close_memory_handle(o.base);
         return -EIO;
     }
-    o.size = size;
+    o.size = size - (o.base - start);
     table.opens[table.open_count] = o;
     *ret = &table.opens[table.open_count++];
     return 0;

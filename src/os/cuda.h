@@ -13,10 +13,12 @@ enum { /* results */
        PISO__CUDA_NOT_READY = 600,
 };
 
-enum {                                    /* attributes of pointers */
-       PISO__CUDA_BUFFER_ID = 7,          /* unsigned long long */
-       PISO__CUDA_DEVICE_ORDINAL = 9,     /* int */
-       PISO__CUDA_LEGACY_IPC_CAPABLE = 10 /* a bool; written as one byte or as an int, by version */
+enum {                                     /* attributes of pointers */
+       PISO__CUDA_BUFFER_ID = 7,           /* unsigned long long */
+       PISO__CUDA_DEVICE_ORDINAL = 9,      /* int */
+       PISO__CUDA_LEGACY_IPC_CAPABLE = 10, /* a bool; written as one byte or as an int, by version */
+       PISO__CUDA_RANGE_START = 11,        /* a pointer */
+       PISO__CUDA_RANGE_SIZE = 12,         /* a size_t */
 };
 
 enum {

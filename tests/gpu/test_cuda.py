@@ -445,6 +445,7 @@ def test_an_extension_that_sees_no_gpu(tmp_path: Path) -> None:
         manager, extension = load_one(
             tmp_path, "blind", share_cuda_ipc=True, env={"CUDA_VISIBLE_DEVICES": ""}
         )
+        assert extension.sync.echo(torch.ones(3)).sum() == 3  # an extension starts with its first call
     assert sum("share_cuda_ipc" in str(w.message) for w in caught) == 1
     with pytest.raises(RuntimeError, match="GPU-"):
         extension.sync.echo(torch.ones(3, device="cuda"))
