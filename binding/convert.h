@@ -12,11 +12,14 @@
 /* core_codec: how one session converts. Embedded in the Session object, which owns the references. */
 typedef struct core_codec {
     core_state *state;
-    piso_session *session; /* buffers are allocated and leased here; NULL (tests): everything inline */
-    PyObject *registry;    /* a Registry */
-    bool share_torch;      /* tensors are shared, not copied */
-    bool share_numpy;      /* and arrays that lie in shared memory */
-    PyObject *seen;        /* dict: segment -> dict of what is kept over it; NULL: none (tensors_in.c) */
+    piso_session *session;  /* buffers are allocated and leased here; NULL (tests): everything inline */
+    PyObject *registry;     /* a Registry */
+    bool share_torch;       /* tensors are shared, not copied */
+    bool share_numpy;       /* and arrays that lie in shared memory */
+    PyObject *cuda;         /* frozenset: UUIDs of GPUs whose memory is shared; NULL: none, also not from the peer */
+    bool cuda_warned;       /* that some is not shared although it should be */
+    struct core_lent *lent; /* what the peer holds leases on (cuda_out.c) */
+    PyObject *seen;         /* dict: segment -> dict of what is kept over it; NULL: none (tensors_in.c) */
 } core_codec;
 
 int core_convert_init(PyObject *module, core_state *state);
@@ -36,6 +39,10 @@ int core_encode_value(core_codec *c, piso_writer *w, PyObject *value, const char
 int core_encode_exception(core_codec *c, piso_writer *w, PyObject *exception);
 /* core_tensors_retired: the peer has let go of a segment. */
 void core_tensors_retired(core_codec *c, piso_segment *segment);
+/* core_lent_release: a lease of this codec has ended. The cookie is that of piso_session_lease. */
+void core_lent_release(void *cookie);
+/* core_lent_clear: all that are left; the session reports no more. */
+void core_lent_clear(core_codec *c);
 /* core_codec_abandon: gives back the spans of a writer that will not be sent, and resets it. */
 void core_codec_abandon(core_codec *c, piso_writer *w);
 

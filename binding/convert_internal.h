@@ -128,6 +128,7 @@ piso_segment *core_take_segment(core_decoder *d, const piso_item *data, bool *re
 PyObject *core_seen_of(core_codec *c, PyObject *key);
 PyObject *core_decode_framework(core_decoder *d, const piso_item *ext);       /* frameworks.c */
 PyObject *core_decode_tensor(core_decoder *d, const piso_item *ext);          /* tensors_in.c */
+PyObject *core_decode_cuda_tensor(core_decoder *d, const piso_item *ext);     /* cuda_in.c */
 PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext);          /* arrays.c */
 PyObject *core_decode_exception_value(core_decoder *d, const piso_item *ext); /* exceptions.c */
 

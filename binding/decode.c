@@ -248,6 +248,8 @@ static PyObject *decode_leaf(core_decoder *d, const piso_item *ext) {
         return core_decode_framework(d, ext);
     case PISO_EXT_TENSOR:
         return core_decode_tensor(d, ext);
+    case PISO_EXT_CUDA_TENSOR:
+        return core_decode_cuda_tensor(d, ext);
     default:
         if (ext->ext_type >= PISO_EXT_DATETIME && ext->ext_type <= PISO_EXT_PATH)
             return core_decode_known(d, ext);

@@ -22,6 +22,13 @@ typedef struct core_dlpack_tensor {
     uint64_t byte_offset;
 } core_dlpack_tensor;
 
+/* core_dlpack_managed: a tensor with an owner, as a capsule named "dltensor" holds it. */
+typedef struct core_dlpack_managed {
+    core_dlpack_tensor tensor;
+    void *context;
+    void (*deleter)(struct core_dlpack_managed *self);
+} core_dlpack_managed;
+
 /* core_dlpack_exchange: what a tensor class offers to C as __dlpack_c_exchange_api__ (from version 1.3 on). */
 typedef struct core_dlpack_exchange {
     uint32_t major, minor;

@@ -3,11 +3,13 @@
  * The payload is a map: "type" (module:qualname), "args", "notes", "cause", "context" (true: the same as the
  * cause, as after `raise ... from` in an except clause), "suppress", "traceback"
  * ([file, line, function, source]...), "attributes". The receiver makes an instance of a builtin exception, of one
- * of asyncio's or concurrent.futures', or of a registered class; for any other name, of a subclass of RemoteError
+ * of asyncio's or concurrent.futures', of torch.OutOfMemoryError, or of a registered class; for any other name, of a subclass of RemoteError
  * made for that name. Nothing is imported. */
 #include "exceptions.h"
 
 #include <string.h>
+
+#include "torch.h"
 
 #define MAX_CHAIN          16   /* causes and contexts, one behind the other */
 #define MAX_LINKED         64   /* the same in the whole message: with both, each exception has two */
@@ -248,6 +250,8 @@ static PyObject *standard_class(core_state *state, const char *text) {
     }
     if (strncmp(text, "pyisolate:", 10) == 0)
         return own_class(state, text + 10);
+    if (strncmp(text, "torch", 5) == 0 && core_torch_load(state, false) > 0)
+        return core_torch_error(state->torch, text);
     for (size_t i = 0; i < sizeof standard / sizeof *standard; i++) {
         size_t length = strlen(standard[i].module);
         if (strncmp(text, standard[i].module, length) == 0 && text[length] == ':' &&

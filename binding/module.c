@@ -53,7 +53,37 @@ static PyObject *set_framework_hooks(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+static PyObject *set_device_hooks(PyObject *module, PyObject *args) {
+    core_state *state = core_module_state(module);
+    PyObject *uuid, *device;
+    if (!PyArg_ParseTuple(args, "OO:set_device_hooks", &uuid, &device))
+        return NULL;
+    Py_XSETREF(state->device_uuid, Py_NewRef(uuid));
+    Py_XSETREF(state->device_of, Py_NewRef(device));
+    Py_RETURN_NONE;
+}
+
+static PyObject *cuda_devices(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    int count = piso_cuda_count();
+    PyObject *list = PyList_New(0);
+    for (int i = 0; list && i < count; i++) {
+        uint8_t uuid[PISO_CUDA_UUID];
+        PyObject *bytes = NULL;
+        if (piso_cuda_uuid(i, uuid) < 0)
+            continue;
+        bytes = PyBytes_FromStringAndSize((const char *)uuid, sizeof uuid);
+        if (!bytes || PyList_Append(list, bytes) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(bytes);
+    }
+    return list;
+}
+
 static PyMethodDef module_methods[] = {
+    {"cuda_devices", cuda_devices, METH_NOARGS,
+     "cuda_devices() -> list[bytes]\n\nUUIDs of the GPUs that the driver has here; empty without a driver."},
+    {"set_device_hooks", set_device_hooks, METH_VARARGS,
+     "set_device_hooks(uuid, device)\n\nFunctions from the number of a GPU to its UUID, and from that to its device."},
     {"set_framework_hooks", set_framework_hooks, METH_VARARGS,
      "set_framework_hooks(export, restore)\n\nFunctions that make NumPy arrays of others, and the other way round."},
     {"shared_buffer", shared_buffer, METH_O,
@@ -83,6 +113,9 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->registry_type);
     Py_VISIT(state->framework_export);
     Py_VISIT(state->framework_restore);
+    Py_VISIT(state->device_uuid);
+    Py_VISIT(state->device_of);
+    Py_VISIT(state->cuda_storages);
     Py_VISIT(state->lease_type);
     Py_VISIT(state->shared_type);
     Py_VISIT(state->session_type);
@@ -107,6 +140,9 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->registry_type);
     Py_CLEAR(state->framework_export);
     Py_CLEAR(state->framework_restore);
+    Py_CLEAR(state->device_uuid);
+    Py_CLEAR(state->device_of);
+    Py_CLEAR(state->cuda_storages);
     Py_CLEAR(state->lease_type);
     Py_CLEAR(state->shared_type);
     Py_CLEAR(state->session_type);

@@ -90,6 +90,10 @@ int core_pump(core_session *s, core_pump_context *context, int limit) {
             core_tensors_retired(&s->codec, event.segment);
             piso_event_fini(&event);
             break;
+        case PISO_EVENT_RELEASED:
+            core_lent_release(event.cookie);
+            piso_event_fini(&event);
+            break;
         case PISO_EVENT_REPLY:
         case PISO_EVENT_ERROR:
         case PISO_EVENT_FAILED:

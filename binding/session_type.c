@@ -101,6 +101,8 @@ static void session_dealloc(PyObject *self) {
     if (s->session)
         piso_session_close(s->session);
     piso_session_unref(s->session);
+    core_lent_clear(&s->codec);
+    Py_CLEAR(s->codec.cuda);
     Py_CLEAR(s->names); /* after the core, whose cells point into it */
     type->tp_free(self);
     Py_DECREF(type);
@@ -501,11 +503,14 @@ static PyObject *session_trim(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 }
 
 static PyObject *session_share(PyObject *self, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"torch", "numpy", NULL};
+    static char *names[] = {"torch", "numpy", "cuda", NULL};
     core_session *s = (core_session *)self;
     int torch = 0, numpy = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$pp:share", names, &torch, &numpy))
+    PyObject *cuda = Py_None, *devices = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$ppO:share", names, &torch, &numpy, &cuda) ||
+        (cuda != Py_None && !(devices = PyFrozenSet_New(cuda))))
         return NULL;
+    Py_XSETREF(s->codec.cuda, devices);
     s->codec.share_torch = torch;
     s->codec.share_numpy = numpy;
     piso_session_share(s->session, torch || numpy);
@@ -516,10 +521,11 @@ static PyObject *session_stats(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_session *s = (core_session *)self;
     piso_stats t;
     piso_session_stats(s->session, &t);
-    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "calls_sent", t.calls_sent, "calls_received",
-                         t.calls_received, "replies_sent", t.replies_sent, "replies_received", t.replies_received,
-                         "doorbells_rung", t.doorbells_rung, "arena_live", t.arena_live, "arena_committed",
-                         t.arena_committed, "spans_held", t.spans_held, "queued", t.queued, "segments", t.segments);
+    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "calls_sent", t.calls_sent,
+                         "calls_received", t.calls_received, "replies_sent", t.replies_sent, "replies_received",
+                         t.replies_received, "doorbells_rung", t.doorbells_rung, "arena_live", t.arena_live,
+                         "arena_committed", t.arena_committed, "spans_held", t.spans_held, "queued", t.queued,
+                         "segments", t.segments, "leases_given", t.leases_given, "leases_held", t.leases_held);
 }
 
 static PyObject *session_repr(PyObject *self) {

@@ -35,6 +35,8 @@ typedef struct core_state {
     core_convert_state *convert;
     core_async_state *async;
     PyObject *framework_export, *framework_restore; /* functions for arrays of other packages, or NULL */
+    PyObject *device_uuid, *device_of;              /* functions for GPUs (pyisolate/devices.py), or NULL */
+    PyObject *cuda_storages;                        /* dict: address -> weak reference to the storage there */
     core_torch_state *torch;                        /* NULL: nobody has imported it */
     struct core_session *sessions;                  /* all that there are */
 } core_state;

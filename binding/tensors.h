@@ -9,6 +9,8 @@
 
 enum { CORE_FRAMEWORK_TORCH = 1 };
 
+#define CORE_UUID_SIZE 16 /* of a device */
+
 enum {
     CORE_TENSOR_GRAD = 1,
     CORE_TENSOR_PARAMETER = 2,
@@ -28,6 +30,43 @@ typedef struct core_tensor_layout {
 
 /* core_layout_measure: fills in count, extent and dense. False where numbers overflow or are negative. */
 bool core_layout_measure(core_tensor_layout *l);
+
+/* core_tensor_look: the layout of a tensor. 0, or -1: with an exception, or without one if it has none that can be
+ * sent. */
+int core_tensor_look(core_torch_state *t, PyObject *tensor, PyObject *dtype, core_tensor_layout *ret_layout);
+/* core_tensor_write_head: all but the data. */
+void core_tensor_write_head(piso_writer *w, PyObject *spec, const core_tensor_layout *l, Py_ssize_t offset, int flags);
+/* core_tensor_plain: the same memory without gradient, conjugate and negative bits. New reference. */
+PyObject *core_tensor_plain(core_torch_state *t, PyObject *tensor, int flags);
+/* core_tensor_compact: a plain copy without what lies between the elements, and its layout: with zeros there, or, where
+ * these would be most of it, contiguous. New reference, on the same device. */
+PyObject *core_tensor_compact(core_torch_state *t, PyObject *tensor, PyObject *dtype, core_tensor_layout *l, int flags);
+
+/* core_tensor_head: a tensor as it is described before its data. */
+typedef struct core_tensor_head {
+    core_tensor_layout layout;
+    PyObject *dtype, *shape, *strides, *offset; /* references, but for dtype */
+    int flags;
+} core_tensor_head;
+/* core_tensor_read_head: numbers that fit each other. 0 or -1; to be cleared in any case. */
+int core_tensor_read_head(core_decoder *d, piso_reader *r, core_tensor_head *h);
+void core_tensor_head_clear(core_tensor_head *h);
+/* core_tensor_fits: whether all elements lie in `size` bytes. */
+bool core_tensor_fits(const core_tensor_layout *l, uint64_t size);
+/* core_tensor_finish: adds what is not in memory: bits, gradient, class. Takes `tensor`, which may be NULL. */
+PyObject *core_tensor_finish(core_torch_state *t, PyObject *tensor, int flags);
+/* core_torch_needed: imports torch, or -1 with an ImportError that says why. */
+int core_torch_needed(core_decoder *d);
+
+/* core_encode_cuda_tensor: a tensor of a GPU (cuda_out.c). 0 or -1. */
+int core_encode_cuda_tensor(core_encoder *e, PyObject *tensor, PyObject *dtype, PyObject *spec, core_tensor_layout *l,
+                            int flags);
+
+/* core_cuda_remember: a storage on a GPU that others may send back: its address finds it as long as it lives. 0 or -1. */
+int core_cuda_remember(core_state *state, PyObject *storage, const void *data);
+/* core_cuda_recall: the storage at this address, of this many bytes. New reference, or NULL, without an exception when
+ * there is none. */
+PyObject *core_cuda_recall(core_state *state, const void *data, uint64_t size);
 
 /* core_tensor_bits: CORE_TENSOR_CONJ and _NEG as a tensor has them; -1 on failure. */
 int core_tensor_bits(core_torch_state *t, PyObject *tensor);

@@ -11,13 +11,7 @@
 
 #define SEEN_LIMIT 64 /* shapes that are kept of one storage */
 
-typedef struct head {
-    core_tensor_layout layout;
-    PyObject *dtype, *shape, *strides, *offset; /* references, but for dtype */
-    int flags;
-} head;
-
-static void head_clear(head *h) {
+void core_tensor_head_clear(core_tensor_head *h) {
     Py_CLEAR(h->shape);
     Py_CLEAR(h->strides);
     Py_CLEAR(h->offset);
@@ -57,7 +51,7 @@ static PyObject *read_dtype(core_decoder *d, piso_reader *r) {
 }
 
 /* read_layout: shape, strides, offset, flags: numbers that fit each other. */
-static int read_layout(core_decoder *d, piso_reader *r, head *h) {
+static int read_layout(core_decoder *d, piso_reader *r, core_tensor_head *h) {
     piso_item offset, flags;
     Py_ssize_t dims;
     core_tensor_layout *l = &h->layout;
@@ -75,7 +69,7 @@ static int read_layout(core_decoder *d, piso_reader *r, head *h) {
     return h->offset ? 0 : -1;
 }
 
-static int read_head(core_decoder *d, piso_reader *r, head *h) {
+int core_tensor_read_head(core_decoder *d, piso_reader *r, core_tensor_head *h) {
     piso_item framework;
     if (core_read(d, r, PISO_INT, &framework) < 0)
         return -1;
@@ -89,15 +83,13 @@ static int read_head(core_decoder *d, piso_reader *r, head *h) {
     return read_layout(d, r, h);
 }
 
-/* fits: whether all elements lie in `size` bytes. */
-static bool fits(const core_tensor_layout *l, uint64_t size) {
+bool core_tensor_fits(const core_tensor_layout *l, uint64_t size) {
     int64_t end;
     return !__builtin_add_overflow(l->extent, l->offset, &end) && !__builtin_mul_overflow(end, l->itemsize, &end) &&
            (uint64_t)end <= size;
 }
 
-/* finish: the bits that are not in memory. Takes `tensor`. */
-static PyObject *finish(core_torch_state *t, PyObject *tensor, int flags) {
+PyObject *core_tensor_finish(core_torch_state *t, PyObject *tensor, int flags) {
     if (tensor && flags & CORE_TENSOR_CONJ)
         Py_SETREF(tensor, PyObject_CallMethodNoArgs(tensor, t->conj));
     if (tensor && flags & CORE_TENSOR_NEG)
@@ -112,7 +104,7 @@ static PyObject *finish(core_torch_state *t, PyObject *tensor, int flags) {
 
 /* ---- copied ---- */
 
-static PyObject *empty(core_torch_state *t, const head *h) {
+static PyObject *empty(core_torch_state *t, const core_tensor_head *h) {
     PyObject *function = PyObject_GetAttrString(t->module, "empty_strided"), *tensor = NULL;
     PyObject *args = function ? PyTuple_Pack(2, h->shape, h->strides) : NULL;
     PyObject *options = args ? Py_BuildValue("{s:O,s:s}", "dtype", h->dtype, "device", "cpu") : NULL;
@@ -125,7 +117,7 @@ static PyObject *empty(core_torch_state *t, const head *h) {
 }
 
 /* over_buffer: a tensor over memory that `owner` keeps. */
-static PyObject *over_buffer(core_torch_state *t, const head *h, PyObject *owner) {
+static PyObject *over_buffer(core_torch_state *t, const core_tensor_head *h, PyObject *owner) {
     PyObject *bytes = PyDict_GetItemString(t->dtypes, "uint8"), *function = NULL, *args = NULL, *options = NULL;
     PyObject *flat = NULL, *storage = NULL, *tensor = NULL;
     function = PyObject_GetAttrString(t->module, "frombuffer");
@@ -146,11 +138,11 @@ static PyObject *over_buffer(core_torch_state *t, const head *h, PyObject *owner
     return tensor;
 }
 
-static PyObject *from_bytes(core_decoder *d, piso_reader *r, const head *h) {
+static PyObject *from_bytes(core_decoder *d, piso_reader *r, const core_tensor_head *h) {
     core_torch_state *t = d->codec->state->torch;
     size_t size;
     PyObject *owner = core_decode_data(d, r, &size), *tensor = NULL;
-    if (owner && !fits(&h->layout, size))
+    if (owner && !core_tensor_fits(&h->layout, size))
         core_malformed(d, "a tensor that is larger than its bytes");
     else if (owner)
         tensor = h->layout.count ? over_buffer(t, h, owner) : empty(t, h);
@@ -161,9 +153,9 @@ static PyObject *from_bytes(core_decoder *d, piso_reader *r, const head *h) {
 /* ---- shared ---- */
 
 /* open: a tensor over a segment. */
-static PyObject *open(core_decoder *d, const head *h, piso_segment *segment) {
+static PyObject *open(core_decoder *d, const core_tensor_head *h, piso_segment *segment) {
     core_state *state = d->codec->state;
-    if (!fits(&h->layout, piso_segment_size(segment)))
+    if (!core_tensor_fits(&h->layout, piso_segment_size(segment)))
         return core_malformed(d, "a tensor that is larger than its memory");
     PyObject *storage = core_storage_open(state, segment), *tensor = NULL;
     if (storage)
@@ -202,7 +194,7 @@ static int keep(PyObject *shapes, PyObject *description, PyObject *tensor) {
 
 /* open_again: as the peer's segment was seen before under this description, or new. The description is all that is
  * before the data, so a tensor that is found has been checked. */
-static PyObject *open_again(core_decoder *d, const head *h, piso_segment *segment, PyObject *description) {
+static PyObject *open_again(core_decoder *d, const core_tensor_head *h, piso_segment *segment, PyObject *description) {
     core_torch_state *t = d->codec->state->torch;
     PyObject *key = PyLong_FromVoidPtr(segment), *shapes = key ? core_seen_of(d->codec, key) : NULL;
     PyObject *tensor = shapes ? Py_XNewRef(PyDict_GetItemWithError(shapes, description)) : NULL;
@@ -230,7 +222,7 @@ piso_segment *core_take_segment(core_decoder *d, const piso_item *data, bool *re
 }
 
 /* looks_like: whether a tensor of this process has the same elements, and the same bits, as one that came. 1, 0, -1. */
-static int looks_like(core_torch_state *t, PyObject *tensor, const head *h, const core_shared *shared) {
+static int looks_like(core_torch_state *t, PyObject *tensor, const core_tensor_head *h, const core_shared *shared) {
     core_dlpack_tensor view;
     PyObject *dtype;
     const core_tensor_layout *l = &h->layout;
@@ -246,7 +238,7 @@ static int looks_like(core_torch_state *t, PyObject *tensor, const head *h, cons
 
 /* sent_before: what came is what was sent last, which is still there: a new tensor over the same elements costs no more
  * than a `detach`. NULL without an exception where it is not so. */
-static PyObject *sent_before(core_torch_state *t, head *h, const core_shared *shared) {
+static PyObject *sent_before(core_torch_state *t, core_tensor_head *h, const core_shared *shared) {
     PyObject *sent = shared && shared->recent ? PyObject_CallNoArgs(shared->recent) : NULL, *tensor = NULL;
     if (sent && sent != Py_None && looks_like(t, sent, h, shared) == 1) {
         tensor = PyObject_CallMethodNoArgs(sent, t->detach);
@@ -256,7 +248,7 @@ static PyObject *sent_before(core_torch_state *t, head *h, const core_shared *sh
     return tensor;
 }
 
-static PyObject *from_data(core_decoder *d, piso_reader *r, head *h, const uint8_t *start) {
+static PyObject *from_data(core_decoder *d, piso_reader *r, core_tensor_head *h, const uint8_t *start) {
     piso_reader data = *r;
     piso_item item;
     bool ours;
@@ -277,23 +269,28 @@ static PyObject *from_data(core_decoder *d, piso_reader *r, head *h, const uint8
     return tensor;
 }
 
+int core_torch_needed(core_decoder *d) {
+    if (core_torch_load(d->codec->state, true) >= 0)
+        return 0;
+    if (PyErr_ExceptionMatches(PyExc_ImportError)) {
+        PyErr_Clear(); /* replaced by one that says why it is needed */
+        PyErr_SetString(PyExc_ImportError, "the other side sent a tensor, but torch is not installed here; add it "
+                                           "to the dependencies, or set share_torch");
+    }
+    return -1;
+}
+
 PyObject *core_decode_tensor(core_decoder *d, const piso_item *ext) {
     piso_reader r;
-    head h = {.dtype = NULL};
+    core_tensor_head h = {.dtype = NULL};
     if (core_read_array(d, ext, 7, &r) < 0)
         return NULL;
-    if (core_torch_load(d->codec->state, true) < 0) {
-        if (PyErr_ExceptionMatches(PyExc_ImportError)) {
-            PyErr_Clear(); /* replaced by one that says why it is needed */
-            PyErr_SetString(PyExc_ImportError, "the other side sent a tensor, but torch is not installed here; add it "
-                                               "to the dependencies, or set share_torch");
-        }
+    if (core_torch_needed(d) < 0)
         return NULL;
-    }
     const uint8_t *start = r.cursor;
-    PyObject *tensor = read_head(d, &r, &h) == 0 ? from_data(d, &r, &h, start) : NULL;
-    head_clear(&h);
-    return finish(d->codec->state->torch, tensor, h.flags);
+    PyObject *tensor = core_tensor_read_head(d, &r, &h) == 0 ? from_data(d, &r, &h, start) : NULL;
+    core_tensor_head_clear(&h);
+    return core_tensor_finish(d->codec->state->torch, tensor, h.flags);
 }
 
 void core_tensors_retired(core_codec *c, piso_segment *segment) {

@@ -45,8 +45,7 @@ static int take_numbers(PyObject *tuple, int64_t *ret_numbers) {
     return PyErr_Occurred() ? -1 : 0;
 }
 
-/* look: the layout of a tensor. 0, or -1: with an exception, or without one if it has none that can be sent. */
-static int look(core_torch_state *t, PyObject *tensor, PyObject *dtype, core_tensor_layout *ret_layout) {
+int core_tensor_look(core_torch_state *t, PyObject *tensor, PyObject *dtype, core_tensor_layout *ret_layout) {
     PyObject *shape = PyObject_GetAttr(tensor, t->shape), *strides = NULL, *offset = NULL;
     if (shape)
         strides = PyObject_CallMethodNoArgs(tensor, t->stride);
@@ -68,8 +67,7 @@ static int look(core_torch_state *t, PyObject *tensor, PyObject *dtype, core_ten
     return r;
 }
 
-/* write_head: all but the data. */
-static void write_head(piso_writer *w, PyObject *spec, const core_tensor_layout *l, Py_ssize_t offset, int flags) {
+void core_tensor_write_head(piso_writer *w, PyObject *spec, const core_tensor_layout *l, Py_ssize_t offset, int flags) {
     piso_write_array(w, 7);
     piso_write_int(w, CORE_FRAMEWORK_TORCH);
     piso_write_raw(w, PyBytes_AS_STRING(spec), (size_t)PyBytes_GET_SIZE(spec));
@@ -123,7 +121,7 @@ static int write_span(core_encoder *e, core_shared *shared, PyObject *spec, cons
         return -1;
     }
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_TENSOR);
-    write_head(e->w, spec, l, offset, flags);
+    core_tensor_write_head(e->w, spec, l, offset, flags);
     size_t inner = piso_write_ext_begin(e->w, PISO_EXT_BUFFER);
     piso_write_int(e->w, index);
     piso_write_ext_end(e->w, inner);
@@ -177,14 +175,13 @@ static int write_bytes(core_encoder *e, PyObject *tensor, PyObject *spec, const 
     if (PyErr_Occurred())
         return -1;
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_TENSOR);
-    write_head(e->w, spec, l, 0, flags);
+    core_tensor_write_head(e->w, spec, l, 0, flags);
     int r = core_encode_owned(e, owner, data, (size_t)l->extent * (size_t)l->itemsize);
     piso_write_ext_end(e->w, mark);
     return r;
 }
 
-/* plain: the same memory without gradient, conjugate and negative bits. New reference. */
-static PyObject *plain(core_torch_state *t, PyObject *tensor, int flags) {
+PyObject *core_tensor_plain(core_torch_state *t, PyObject *tensor, int flags) {
     PyObject *raw = PyObject_CallMethodNoArgs(tensor, t->detach);
     if (raw && flags & CORE_TENSOR_CONJ)
         Py_SETREF(raw, PyObject_CallMethodNoArgs(raw, t->conj));
@@ -210,26 +207,34 @@ static PyObject *with_strides(core_torch_state *t, PyObject *raw, const core_ten
     return view;
 }
 
-/* write_with_gaps: without what lies between the elements, which is not the receiver's to see. */
-static int write_with_gaps(core_encoder *e, PyObject *tensor, PyObject *dtype, PyObject *spec, core_tensor_layout *l,
-                           int flags) {
-    core_torch_state *t = e->codec->state->torch;
-    PyObject *raw = plain(t, tensor, flags), *copy = NULL;
+PyObject *core_tensor_compact(core_torch_state *t, PyObject *tensor, PyObject *dtype, core_tensor_layout *l,
+                              int flags) {
+    PyObject *raw = core_tensor_plain(t, tensor, flags), *copy = NULL;
     bool keeps_strides = l->extent / GAPS_FACTOR <= l->count || l->extent <= (int64_t)GAPS_BYTES / (int64_t)l->itemsize;
     if (raw)
         copy = keeps_strides ? with_strides(t, raw, l) : PyObject_CallMethod(raw, "contiguous", NULL);
-    int r = copy && look(t, copy, dtype, l) == 0 ? write_bytes(e, copy, spec, l, flags) : -1;
+    if (copy && core_tensor_look(t, copy, dtype, l) < 0)
+        Py_CLEAR(copy);
     Py_XDECREF(raw);
+    return copy;
+}
+
+/* write_with_gaps: without what lies between the elements, which is not the receiver's to see. */
+static int write_with_gaps(core_encoder *e, PyObject *tensor, PyObject *dtype, PyObject *spec, core_tensor_layout *l,
+                           int flags) {
+    PyObject *copy = core_tensor_compact(e->codec->state->torch, tensor, dtype, l, flags);
+    int r = copy ? write_bytes(e, copy, spec, l, flags) : -1;
     Py_XDECREF(copy);
     return r;
 }
 
 /* ---- what cannot cross ---- */
 
-/* refuse: why; -1 with the TypeError, or 0 when nothing speaks against the tensor. */
-static int refuse(core_encoder *e, PyObject *tensor, const core_path *path, int flags) {
+/* refuse: why; -1 with the TypeError, or 0 when nothing speaks against the tensor, and whether it lies on a GPU. */
+static int refuse(core_encoder *e, PyObject *tensor, const core_path *path, int flags, bool *ret_cuda) {
     core_torch_state *t = e->codec->state->torch;
     PyObject *layout = PyObject_GetAttr(tensor, t->layout), *cpu = NULL;
+    bool cuda = false;
     const char *problem = NULL;
     if (!layout)
         return -1;
@@ -240,12 +245,13 @@ static int refuse(core_encoder *e, PyObject *tensor, const core_path *path, int 
                   "send tensor.detach()";
     else if (!(cpu = PyObject_GetAttr(tensor, t->is_cpu)))
         problem = NULL;
-    else if (cpu != Py_True)
-        problem = "it is not in the memory of the CPU; send tensor.cpu()";
+    else if (cpu != Py_True && !(cuda = flag(tensor, t->is_cuda, false, 1) == 1) && !PyErr_Occurred())
+        problem = "it is neither in the memory of the CPU nor in that of a GPU of CUDA; send tensor.cpu()";
     Py_DECREF(layout);
     Py_XDECREF(cpu);
     if (PyErr_Occurred())
         return -1;
+    *ret_cuda = cuda;
     return problem ? core_encode_error(path, tensor, problem) : 0;
 }
 
@@ -311,13 +317,16 @@ int core_encode_tensor(core_encoder *e, PyObject *tensor, const core_path *path)
     if (dtype && !spec && !PyErr_Occurred())
         r = refuse_dtype(tensor, path);
     core_tensor_layout l;
+    bool cuda;
     int flags = spec ? flags_of(t, tensor) : -1;
-    if (flags >= 0 && refuse(e, tensor, path, flags) == 0) {
-        if (look(t, tensor, dtype, &l) < 0)
+    if (flags >= 0 && refuse(e, tensor, path, flags, &cuda) == 0) {
+        if (core_tensor_look(t, tensor, dtype, &l) < 0)
             r = PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_RuntimeError)
                     ? -1
                     : (PyErr_Clear(), /* of nested tensors, which have no shape */
                        core_encode_error(path, tensor, "it is nested; send the tensors it is made of"));
+        else if (cuda)
+            r = core_encode_cuda_tensor(e, tensor, dtype, spec, &l, flags);
         else if (e->codec->share_torch && l.count && e->codec->session)
             r = write_shared(e, tensor, spec, &l, flags);
         else if (l.dense)

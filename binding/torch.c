@@ -41,6 +41,7 @@ static int intern_all(core_torch_state *t) {
         {&t->is_conj, "is_conj"},
         {&t->is_neg, "is_neg"},
         {&t->is_cpu, "is_cpu"},
+        {&t->is_cuda, "is_cuda"},
         {&t->is_leaf, "is_leaf"},
         {&t->layout, "layout"},
         {&t->detach, "detach"},
@@ -241,4 +242,39 @@ bool core_torch_look(core_torch_state *t, PyObject *tensor, core_dlpack_tensor *
             return *ret_dtype != NULL;
         }
     return false;
+}
+
+PyObject *core_torch_error(core_torch_state *t, const char *name) {
+    if (strcmp(name, "torch:OutOfMemoryError") != 0 && strcmp(name, "torch.cuda:OutOfMemoryError") != 0)
+        return NULL;
+    PyObject *cls = PyObject_GetAttrString(t->module, "OutOfMemoryError"), *cuda = NULL;
+    if (!cls && (PyErr_Clear(), cuda = PyObject_GetAttrString(t->module, "cuda"))) /* before 2.5 it was there */
+        cls = PyObject_GetAttrString(cuda, "OutOfMemoryError");
+    Py_XDECREF(cuda);
+    PyErr_Clear(); /* a version without it */
+    if (cls && !PyExceptionClass_Check(cls))
+        Py_CLEAR(cls);
+    return cls;
+}
+
+void core_torch_raise_out_of_memory(core_torch_state *t, const char *text) {
+    PyObject *cls = core_torch_error(t, "torch:OutOfMemoryError");
+    PyErr_SetString(cls ? cls : PyExc_RuntimeError, text);
+    Py_XDECREF(cls);
+}
+
+int core_torch_stream(core_torch_state *t, int device, void **ret_stream) {
+    if (t->exchange && t->exchange->current_stream &&
+        t->exchange->current_stream(CORE_DLPACK_CUDA, device, ret_stream) == 0)
+        return 0;
+    PyErr_Clear(); /* asked for in Python instead */
+    PyObject *cuda = PyObject_GetAttrString(t->module, "cuda");
+    PyObject *stream = cuda ? PyObject_CallMethod(cuda, "current_stream", "i", device) : NULL;
+    PyObject *number = stream ? PyObject_GetAttrString(stream, "cuda_stream") : NULL;
+    if (number)
+        *ret_stream = PyLong_AsVoidPtr(number);
+    Py_XDECREF(cuda);
+    Py_XDECREF(stream);
+    Py_XDECREF(number);
+    return PyErr_Occurred() ? -1 : 0;
 }

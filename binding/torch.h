@@ -24,7 +24,7 @@ struct core_torch_state {
     PyObject *lease_attribute;                                 /* of a storage over a received buffer: its Lease */
     /* interned names */
     PyObject *untyped_storage, *data_ptr, *dtype, *shape, *stride, *storage_offset, *requires_grad, *requires_grad_set,
-        *is_conj, *is_neg, *is_cpu, *is_leaf, *layout, *detach, *set, *nbytes, *conj, *neg_view;
+        *is_conj, *is_neg, *is_cpu, *is_cuda, *is_leaf, *layout, *detach, *set, *nbytes, *conj, *neg_view;
 };
 
 /* core_torch_load: 1; 0 when nobody has imported torch and `import` is false; -1. */
@@ -52,6 +52,15 @@ void *core_torch_data(core_torch_state *t, PyObject *object);
 /* core_torch_look: a tensor of the CPU as DLPack has it, and its dtype, borrowed: false where this version, or the
  * tensor, has no such thing. Cheap: no Python object is made. */
 bool core_torch_look(core_torch_state *t, PyObject *tensor, core_dlpack_tensor *ret_view, PyObject **ret_dtype);
+
+/* core_torch_error: the class of torch that an exception of this name ("module:qualname") arrives as: that of an
+ * exhausted memory. New reference, or NULL without an exception. */
+PyObject *core_torch_error(core_torch_state *t, const char *name);
+
+/* core_torch_raise_out_of_memory: torch.OutOfMemoryError with this text. */
+void core_torch_raise_out_of_memory(core_torch_state *t, const char *text);
+/* core_torch_stream: the current stream of a GPU. 0 or -1. */
+int core_torch_stream(core_torch_state *t, int device, void **ret_stream);
 
 /* storages.c */
 

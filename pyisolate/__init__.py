@@ -6,6 +6,7 @@ print(await greeter.greet("world"))
 await greeter.stop()
 """
 
+from . import devices as _devices
 from . import frameworks as _frameworks
 from ._core import Call, __version__
 from .config import (
@@ -39,6 +40,7 @@ from .shared import ExtensionBase, ExtensionLocal
 from .singletons import ProxiedSingleton, SingletonMetaclass, local_execution, singleton_scope
 from .tensors import empty, empty_array, empty_like
 
+_devices.install()
 _frameworks.install()
 
 __all__ = [

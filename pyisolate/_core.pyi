@@ -1,6 +1,6 @@
 """The C extension: sessions between two processes, calls over them, and the conversion of values."""
 
-from collections.abc import Awaitable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Coroutine, Generator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 _T = TypeVar("_T")
@@ -152,8 +152,13 @@ class Session:
         """What errors say besides when the child has ended; `hung`: they are ExtensionHung from now on."""
     def trim(self) -> None:
         """Give free shared memory back to the system now."""
-    def share(self, *, torch: bool = False, numpy: bool = False) -> None:
-        """What is shared with the peer instead of copied; before this is called nothing shared is taken."""
+    def share(
+        self, *, torch: bool = False, numpy: bool = False, cuda: Collection[bytes] | None = None
+    ) -> None:
+        """What is shared with the peer instead of copied; before this is called nothing shared is taken.
+
+        `cuda`: UUIDs of the GPUs whose memory is shared. With None, memory of GPUs is not taken either.
+        """
     def stats(self) -> dict[str, int]: ...
 
 def shared_storage(size: int, /) -> Any:
@@ -161,6 +166,12 @@ def shared_storage(size: int, /) -> Any:
 
 def set_framework_hooks(export: Any, restore: Any, /) -> None:
     """Functions for arrays of other packages: value -> (framework, dtype, NumPy array) or None, and back."""
+
+def set_device_hooks(uuid: Any, device: Any, /) -> None:
+    """Functions for GPUs: number -> 16 bytes of its UUID, and these -> torch.device."""
+
+def cuda_devices() -> list[bytes]:
+    """UUIDs of the GPUs that CUDA's driver has here, by number; empty without a driver. Makes no context."""
 
 def shared_buffer(size: int, /) -> Any:
     """An object with the buffer protocol over `size` bytes of zeros that can be shared. MemoryError."""

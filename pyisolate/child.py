@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
+from . import devices
 from ._core import Session, settle_memory
 from .connection import CONTROL, Connection, Control
 from .loading import Loader, settle
@@ -44,6 +45,8 @@ class LoadRequest(TypedDict):
     """The file of the host's torch, if tensors are shared."""
     log_level: int
     """Records below it would not be shown."""
+    share_cuda: list[bytes] | None
+    """UUIDs of the host's GPUs, if memory of GPUs is shared."""
 
 
 class ChildControl(Control):
@@ -53,14 +56,17 @@ class ChildControl(Control):
         super().__init__(connection)
         self._extension: ExtensionLocal | None = None
 
-    async def load(self, request: LoadRequest) -> None:
-        """Load the extension; returns when its `on_module_loaded` has finished."""
+    async def load(self, request: LoadRequest) -> list[bytes] | None:
+        """Load the extension; returns when its `on_module_loaded` has finished: GPUs that both sides see."""
         logging.getLogger().setLevel(request["log_level"])
         adopt(request["types"])
         host_torch = request["share_torch"]
         if host_torch is not None:
             check_torch(host_torch)
-        self._connection.session.share(torch=host_torch is not None, numpy=request["share_numpy"])
+        common = devices.common(request["share_cuda"])
+        self._connection.session.share(
+            torch=host_torch is not None, numpy=request["share_numpy"], cuda=common
+        )
         self._connection.learn(request["offered"])
         loader = Loader(
             resolve(request["extension_type"]),
@@ -70,6 +76,7 @@ class ChildControl(Control):
         )
         self._extension = await loader.load()
         asyncio.get_running_loop().call_later(SETTLE_AFTER, settle_memory)
+        return common
 
     def adopt(self, types: list[Reference]) -> None:
         """Register classes of the host."""

@@ -161,7 +161,9 @@ class ExtensionConfig(_RequiredKeys, total=False):
     """Default False: NumPy arrays are copied. True: those that `pyisolate.empty_array` has made, and views of
     them, are shared; others are still copied, because NumPy cannot move an array to other memory."""
     share_cuda_ipc: bool
-    """Whether tensors of a GPU are shared, too. Default: as `share_torch`, which it needs."""
+    """Default False: tensors of a GPU are copied through the memory of the CPU, to the GPU of the same UUID.
+    True, with `share_torch`: their memory is shared, where the driver can; where it cannot they are copied,
+    with one warning. Not the default, because it has not been run on a GPU yet."""
     package_manager: str
     """``"uv"``; others are not supported yet."""
     execution_model: str

@@ -6,13 +6,15 @@ import asyncio
 import importlib.util
 import logging
 import threading
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from ._core import ExtensionDied, ExtensionStopped, Session, current_session
+from . import devices
+from ._core import ExtensionDied, ExtensionStopped, Session, cuda_devices, current_session
 from .child import LoadRequest
 from .connection import CONTROL, EXTENSION, Connection, Control
 from .errors import ConfigurationError
@@ -148,10 +150,11 @@ class IsolatedRuntime(Runtime):
         try:
             await asyncio.to_thread(process.start)
             session, request = self._connect(process)
-            await session.method(CONTROL, "load", timeout=process.time_left())(request)
+            common = await session.method(CONTROL, "load", timeout=process.time_left())(request)
         except BaseException as error:
             self._failed(process, error)
             raise
+        self._share_devices(session, common or [])
         self._loaded(process, session)
 
     def _start_sync(self) -> None:
@@ -161,10 +164,11 @@ class IsolatedRuntime(Runtime):
         try:
             process.start()
             session, request = self._connect(process)
-            session.method(CONTROL, "load", sync=True, timeout=process.time_left())(request)
+            common = session.method(CONTROL, "load", sync=True, timeout=process.time_left())(request)
         except BaseException as error:
             self._failed(process, error)
             raise
+        self._share_devices(session, common or [])
         self._loaded(process, session)
 
     def _new_process(self) -> ExtensionProcess:
@@ -189,7 +193,7 @@ class IsolatedRuntime(Runtime):
         session = process.session
         connection = Connection(session)
         session.register(CONTROL, HostControl(connection, self.events, process.output))
-        session.share(torch=self._settings.share_torch, numpy=self._settings.share_numpy)
+        self._share(session, [])
         with self._lock:
             offered = {**{name: singleton() for name, singleton in self._singletons.items()}, **self._callees}
             for object_id, instance in offered.items():
@@ -204,8 +208,30 @@ class IsolatedRuntime(Runtime):
             share_numpy=self._settings.share_numpy,
             share_torch=_host_torch() if self._settings.share_torch else None,
             log_level=extension_logger(self._settings.name).getEffectiveLevel(),
+            share_cuda=cuda_devices() if self._settings.share_cuda_ipc else None,
         )
         return session, request
+
+    def _share(self, session: Session, common: list[bytes]) -> None:
+        """Share what the configuration says; of GPUs, send memory of those that both sides see."""
+        session.share(
+            torch=self._settings.share_torch,
+            numpy=self._settings.share_numpy,
+            cuda=common if self._settings.share_cuda_ipc else None,
+        )
+
+    def _share_devices(self, session: Session, common: list[bytes]) -> None:
+        if not self._settings.share_cuda_ipc:
+            return
+        why = devices.why_not(cuda_devices(), common)
+        if why:
+            warnings.warn(
+                f"share_cuda_ipc of extension {self._settings.name!r}: {why}; tensors of GPUs are copied "
+                "through the memory of the CPU",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        self._share(session, [] if why else common)
 
     def _loaded(self, process: ExtensionProcess, session: Session) -> None:
         with self._lock:

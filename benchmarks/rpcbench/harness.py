@@ -226,16 +226,17 @@ class BenchmarkRunner:
         The warm-up has as much time again; there is at least one run of each.
         """
         end = time.monotonic() + seconds
-        typical = 1
         for _ in range(self.warmup if warmup is None else warmup):
-            typical = max(1, *await sample(1))  # the last one tells best what follows
+            await sample(1)
             if time.monotonic() > end:
                 break
         warm()
         end = time.monotonic() + seconds
         samples: list[int] = []
+        chunk = 1
         while len(samples) < self.runs and (not samples or time.monotonic() < end):
-            chunk = max(1, int(CHUNK_SECONDS * 1e9 / typical))
+            start = time.monotonic()
             samples += await sample(min(chunk, self.runs - len(samples)))
-            typical = max(1, int(statistics.fmean(samples)))
+            # of the whole run: what is measured may be a small part of it
+            chunk = max(1, int(chunk * CHUNK_SECONDS / max(time.monotonic() - start, 1e-6)))
         return samples

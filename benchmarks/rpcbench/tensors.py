@@ -152,7 +152,9 @@ def _prepare(shape: tuple[int, ...], device: str, fleet: Fleet) -> Operation:
     """There and back again. The same tensor each time: what a first send costs is a series of its own."""
     torch, extension, host = installed_torch(), fleet.main, fleet.host
     size = bytes_of(shape)
-    held = {"tensor": allocate(shape, device)}
+    empty = getattr(pyisolate, "empty", None) if device == "cpu" and fleet.share_torch else None
+    # Several GB that are new twice take minutes in a virtual machine: these are allocated to be shared.
+    held = {"tensor": allocate(shape, device, empty if size > COPY_LIMIT else None)}
     correct = partial(is_like, shape, device)
     pids = {"host": os.getpid(), "extension": fleet.pids[MAIN]}
 
@@ -165,12 +167,10 @@ def _prepare(shape: tuple[int, ...], device: str, fleet: Fleet) -> Operation:
     series = {ONE_WAY: timed(lambda: extension.receive(held["tensor"]), bool)}
     if device == "cpu" and size <= COPY_LIMIT:
         series[WARM_COPY] = _copying(held)
-    if device == "cpu" and fleet.share_torch:
+    if device == "cpu" and fleet.share_torch and size <= COPY_LIMIT:
         series[FIRST] = _first_sends(extension.receive, held, partial(allocate, shape, device))
-        if empty := getattr(pyisolate, "empty", None):
-            series[FIRST_EMPTY] = _first_sends(
-                extension.receive, held, partial(allocate, shape, device, empty)
-            )
+    if empty:
+        series[FIRST_EMPTY] = _first_sends(extension.receive, held, partial(allocate, shape, device, empty))
     return Operation(
         sample=timed(synchronized if copied else lambda: extension.echo(held["tensor"]), correct),
         sample_local=timed(lambda: host.local_echo(held["tensor"]), correct),

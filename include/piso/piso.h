@@ -47,6 +47,7 @@ PISO_API const char *piso_version(void);
 #define PISO_BUFFER_THRESHOLD 2048 /* a binding puts byte payloads of at least this size into spans */
 
 typedef struct piso_segment piso_segment;
+typedef struct piso_event piso_event;
 
 /* piso_span: a shared buffer as it is named on the wire: in the sender's arena, or, where segment is not 0, in
  * the receiver's, or in memory that both sides share (see "shared segments"). */
@@ -174,6 +175,7 @@ enum {
     PISO_EXT_STREAM = 24,        /* reserved */
     PISO_EXT_SHARED_ARRAY = 25,  /* [dtype, shape, strides, offset, flags, a span of a segment] */
     PISO_EXT_FOREIGN_ARRAY = 26, /* [framework, dtype, array] */
+    PISO_EXT_CUDA_TENSOR = 27,   /* [UUID of the device, memory, tensor] */
 };
 
 /* ---- processes ---------------------------------------------------------------------------------- */
@@ -449,6 +451,66 @@ PISO_API void piso_session_share(piso_session *s, bool allowed);
 /* piso_session_retire: nobody here uses the segment any more: the peer is told, if it got the segment from here. */
 PISO_API void piso_session_retire(piso_session *s, piso_segment *segment);
 
+/* ---- leases --------------------------------------------------------------------------------------- */
+
+/* A lease is a promise: its giver keeps something (memory of a GPU, an object) until the peer has ended the lease, or
+ * the session has ended. It goes to the peer as one of the spans of a message, so it ends by itself when the message is
+ * not sent, or not looked at. */
+
+/* piso_session_lease: adds a new lease to a message; the span's index, or a negative code. `cookie` (not NULL) is the
+ * caller's name for what it keeps, and comes back once, by PISO_EVENT_RELEASED; piso_session_unref of the last
+ * reference reports nothing, so whoever needs all cookies takes events until the end first. */
+PISO_API int piso_session_lease(piso_session *s, piso_writer *w, void *cookie);
+/* piso_event_take_lease: the id of the peer's lease that is span `index`, to be ended by the caller; 0 if it is no such
+ * span, out of range, or taken. Others are ended by piso_event_fini. */
+PISO_API uint64_t piso_event_take_lease(piso_event *event, uint32_t index);
+/* piso_session_end_lease: what the lease stands for is no longer needed here. Once for each id; batched like releases:
+ * piso_session_flush sends it at once. */
+PISO_API void piso_session_end_lease(piso_session *s, uint64_t id);
+
+/* ---- memory of GPUs ------------------------------------------------------------------------------- */
+
+/* Memory of CUDA, shared between processes by the driver's IPC handles. The driver, libcuda.so.1, is loaded when one of
+ * these is first called; without it they return -ENODEV. Any thread; the current context of the thread stays what it
+ * is. `device` is the driver's number of a device in this process, which depends on CUDA_VISIBLE_DEVICES; between
+ * processes a device goes by its UUID. Errors of the driver are -EIO, exhausted memory of a device -ENOMEM.
+ *
+ * A process never opens what it has exported itself: memory that comes back is found by its handle. Memory that was
+ * opened is exported under its first owner's handle, so it can be passed on without a copy. */
+
+#define PISO_CUDA_UUID   16
+#define PISO_CUDA_HANDLE 64
+
+/* piso_cuda_memory: where a pointer lies. */
+typedef struct piso_cuda_memory {
+    int device;
+    uint8_t handle[PISO_CUDA_HANDLE]; /* of the whole allocation */
+    uint64_t offset, size;            /* of the pointer in the allocation; of that */
+} piso_cuda_memory;
+
+/* piso_cuda_count: how many devices this process has, at most 64. Makes no context. */
+PISO_API int piso_cuda_count(void);
+PISO_API int piso_cuda_uuid(int device, uint8_t ret_uuid[PISO_CUDA_UUID]);
+/* piso_cuda_find: the device with this UUID; -ENOENT. */
+PISO_API int piso_cuda_find(const uint8_t uuid[PISO_CUDA_UUID]);
+/* piso_cuda_export: a handle for the allocation that `data` lies in. -ENOTSUP where the allocator has taken memory that
+ * has none (virtual memory of expandable segments, cudaMallocAsync). The caller keeps the memory allocated for as long
+ * as somebody has it open. */
+PISO_API int piso_cuda_export(int device, const void *data, piso_cuda_memory *ret_memory);
+/* piso_cuda_open: maps the allocation behind a handle, or finds it mapped; *ret_base is where it begins, *ret_size how
+ * large it is. Returns 1 when it is this process's own, which need not be closed; else 0, and piso_cuda_close is to be
+ * called once for it. */
+PISO_API int piso_cuda_open(int device, const uint8_t handle[PISO_CUDA_HANDLE], void **ret_base, uint64_t *ret_size);
+/* piso_cuda_close: the last one unmaps it. What this process has given the device to do with it has been done
+ * (piso_cuda_synchronize): the first owner may use the memory for something else at once. */
+PISO_API void piso_cuda_close(int device, const void *base);
+/* piso_cuda_synchronize: waits until the device has done what this process has given it. */
+PISO_API int piso_cuda_synchronize(int device);
+/* piso_cuda_record: an event after all that the stream (a CUstream, NULL: the default one) has been given. */
+PISO_API int piso_cuda_record(int device, void *stream, uint8_t ret_event[PISO_CUDA_HANDLE]);
+/* piso_cuda_wait: has the stream wait for another process's event. Does not block. */
+PISO_API int piso_cuda_wait(int device, void *stream, const uint8_t event[PISO_CUDA_HANDLE]);
+
 typedef struct piso_stats {
     uint64_t calls_sent, calls_received, replies_sent, replies_received;
     uint64_t doorbells_rung;              /* system calls made to wake the peer */
@@ -456,6 +518,7 @@ typedef struct piso_stats {
     uint64_t spans_held;                  /* received and not yet released */
     uint64_t queued;                      /* messages waiting because the ring is full */
     uint64_t segments;                    /* that this session knows, from either side */
+    uint64_t leases_given, leases_held;   /* of this side, not yet ended; of the peer, likewise */
 } piso_stats;
 PISO_API void piso_session_stats(piso_session *s, piso_stats *ret_stats);
 
@@ -473,13 +536,14 @@ typedef enum piso_event_type {
     PISO_EVENT_ERROR,       /* `call` has an exception in body */
     PISO_EVENT_FAILED,      /* `call` ends with `error`: -ETIMEDOUT, PISO_EDIED, PISO_ECLOSED, PISO_EPROTO */
     PISO_EVENT_RETIRED,     /* the peer has taken back its number for `segment` (borrowed until the event's end) */
+    PISO_EVENT_RELEASED,    /* the lease with this `cookie` has ended: by the peer, unsent, or with the session */
 } piso_event_type;
 
 #define PISO_EVENT_INLINE 512
 
 /* piso_event: one thing that happened. The body is a private copy. Spans that were not taken by
  * piso_event_take_span are released by piso_event_fini. */
-typedef struct piso_event {
+struct piso_event {
     piso_event_type type;
     int error;
     uint64_t id;
@@ -493,10 +557,11 @@ typedef struct piso_event {
     piso_span *spans;        /* checked against the peer's arena, or the size of their segment */
     piso_segment **segments; /* of each span, NULL where it lies in the arena; NULL if there are no spans */
     piso_segment *segment;   /* PISO_EVENT_RETIRED */
+    void *cookie;            /* PISO_EVENT_RELEASED */
     piso_session *session;   /* borrowed */
     void *heap;              /* private */
     uint8_t inline_body[PISO_EVENT_INLINE];
-} piso_event;
+};
 
 /* piso_session_next: takes the next event. 1; 0 when there is none now; a negative code once the session has
  * failed and every pending call has been reported. Frees nothing of an earlier event. */

@@ -54,6 +54,7 @@ void piso_session_discard_spans(piso_session *s, piso_writer *w) {
             if (!piso__span_in_segment(&span))
                 piso__session_give_back(s, &span);
         }
+        piso__session_discard_leases(s, w);
         piso__session_unlock(s);
     }
     piso__writer_drop_segments(w);
@@ -82,7 +83,10 @@ void piso__session_give_back(piso_session *s, const piso_span *span) {
 }
 
 void piso__session_flush_releases(piso_session *s) {
-    if (s->release_count == 0 || atomic_load(&s->state) != 0)
+    if (atomic_load(&s->state) != 0)
+        return;
+    piso__session_flush_leases(s);
+    if (s->release_count == 0)
         return;
     piso__frame frame = {.type = PISO__FRAME_RELEASE};
     if (piso__session_send(s, &frame, NULL, s->releases, s->release_count * PISO__RELEASE_SIZE) == -ENOMEM)

@@ -57,7 +57,7 @@ static int send_with_segments(piso_session *s, const piso__frame *frame, const p
 
 /* send_body: the frame with the writer's body and spans. */
 static int send_body(piso_session *s, const piso__frame *frame, const piso_writer *w) {
-    if (s->release_count)
+    if (s->release_count | s->ended_count)
         piso__session_flush_releases(s);
     size_t size = frame->flags & PISO__FRAME_BODY_SPAN ? 0 : w->size;
     return w->nsegments ? send_with_segments(s, frame, w, size) : piso__session_send(s, frame, w->spans, w->data, size);

@@ -66,6 +66,13 @@ struct piso_session {
     uint8_t releases[PISO__RELEASE_BATCH * PISO__RELEASE_SIZE];
     uint32_t release_count;
 
+    /* leases (leases.c): ours by id, and the cookies of those that have ended; ids of the peer's to be ended */
+    piso__slots leases;
+    void **released;
+    size_t released_count, released_capacity;
+    uint64_t ended[PISO__RELEASE_BATCH];
+    uint32_t ended_count;
+
     /* our calls and the peer's */
     piso__slots calls;
     int64_t earliest_deadline; /* of our calls, or earlier */
@@ -163,6 +170,19 @@ void piso__session_give_back(piso_session *s, const piso_span *span);
 int piso__session_check_span(piso_session *s, const piso_span *span);
 /* piso__session_lend_spans: the message of this writer has been sent: its buffers are the peer's. */
 void piso__session_lend_spans(piso_session *s, const piso_writer *w);
+/* piso__session_release_lease: the cookie waits for piso_session_next. False when the id is not known (any more). */
+bool piso__session_release_lease(piso_session *s, uint64_t id);
+/* piso__session_discard_leases: those of a writer that is not sent. */
+void piso__session_discard_leases(piso_session *s, const piso_writer *w);
+/* piso__session_leases_ended: the peer's frame. */
+int piso__session_leases_ended(piso_session *s, const uint8_t *ids, size_t size);
+/* piso__session_next_released, _next_lease: the event for a lease that has ended; for one that ends with the session.
+ * 1, or 0 when there is none. */
+int piso__session_next_released(piso_session *s, piso_event *event);
+int piso__session_next_lease(piso_session *s, piso_event *event);
+/* piso__session_queue_lease: notes that a lease of the peer's is no longer needed. */
+void piso__session_queue_lease(piso_session *s, uint64_t id);
+void piso__session_flush_leases(piso_session *s);
 /* piso__session_define: the peer named a number. */
 int piso__session_define(piso_session *s, uint32_t number, const uint8_t *text, size_t size);
 void piso__session_free_names(piso_session *s);

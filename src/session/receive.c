@@ -37,7 +37,11 @@ static int load_span(piso_session *s, const uint8_t *bytes, piso_span *ret_span,
     piso_span span;
     piso_segment *segment = NULL;
     piso__span_decode(bytes, &span);
-    if (piso__span_in_segment(&span)) {
+    if (span.segment == PISO__SEGMENT_LEASE) {
+        if (span.offset == 0 || span.length || span.generation)
+            return piso__session_wrong(s, "a lease is malformed");
+        s->stats.leases_held++;
+    } else if (piso__span_in_segment(&span)) {
         bool ours;
         segment = piso__session_find_segment(s, &span, &ours);
         if (!segment)
@@ -127,6 +131,10 @@ static int drop(piso_session *s, const message *m) {
     for (uint32_t i = 0; i < m->frame.nspans; i++) {
         piso_span span;
         piso__span_decode(m->spans + i * PISO__SPAN_SIZE, &span);
+        if (span.segment == PISO__SEGMENT_LEASE) {
+            s->stats.leases_held++;
+            piso__session_queue_lease(s, span.offset);
+        }
         if (piso__span_in_segment(&span))
             continue;
         int r = check_span(s, &span);
@@ -261,6 +269,9 @@ static int receive(piso_session *s, size_t size, message *m, piso_event *event) 
         return receive_retire(s, m, event);
     case PISO__FRAME_RETIRED:
         return piso__session_retire_done(s, m->frame.method);
+    case PISO__FRAME_END_LEASES:
+        piso__session_leases_ended(s, m->body, m->body_size);
+        return piso__session_next_released(s, event);
     default: /* PISO__FRAME_GOODBYE */
         s->peer_gone = true;
         return 0;
@@ -342,6 +353,8 @@ static int next_failed(piso_session *s, piso_event *event) {
         ;
     if (call)
         return fail_event(s, call, state, event);
+    if (piso__session_next_lease(s, event) > 0)
+        return 1;
     fall_silent(s);
     return state;
 }
@@ -358,12 +371,15 @@ int piso_session_next(piso_session *s, piso_event *ret_event) {
         piso__session_flush_queue(s);
     if (s->expired_count)
         r = fail_event(s, s->expired[--s->expired_count], -ETIMEDOUT, ret_event);
+    else if (s->released_count)
+        r = piso__session_next_released(s, ret_event);
     else if (atomic_load(&s->state) == 0)
         r = next_live(s, &m, ret_event);
     bool failed = atomic_load(&s->state) != 0;
     if (r == 0 && failed)
         r = next_failed(s, ret_event);
-    atomic_store_explicit(&s->attention, failed || s->expired_count > 0 || s->peer_gone, memory_order_release);
+    atomic_store_explicit(&s->attention, failed || s->expired_count > 0 || s->released_count > 0 || s->peer_gone,
+                          memory_order_release);
     piso__session_unlock(s);
     if (m.shared_body.length)
         copy_shared_body(s, &m, ret_event);
@@ -374,11 +390,15 @@ int piso_session_next(piso_session *s, piso_event *ret_event) {
 static void release_rest(piso_event *event) {
     piso_session *s = event->session;
     piso__session_lock(s);
-    for (uint32_t i = 0; i < event->nspans; i++)
-        if (event->spans[i].segment != TAKEN && !piso__span_in_segment(&event->spans[i])) {
+    for (uint32_t i = 0; i < event->nspans; i++) {
+        const piso_span *span = &event->spans[i];
+        if (span->segment == PISO__SEGMENT_LEASE) {
+            piso__session_queue_lease(s, span->offset);
+        } else if (span->segment != TAKEN && !piso__span_in_segment(span)) {
             s->stats.spans_held--;
-            piso__session_give_back(s, &event->spans[i]);
+            piso__session_give_back(s, span);
         }
+    }
     piso__session_unlock(s);
     for (uint32_t i = 0; i < event->nspans; i++)
         piso_segment_unref(event->segments[i]);
@@ -402,4 +422,12 @@ void *piso_event_take_span(piso_event *event, uint32_t index, piso_span *ret_spa
     if (ret_span->segment == PISO_SPAN_RETURNED)
         return piso__arena_at(event->session->channel->arena, ret_span->offset);
     return event->session->channel->peer.base + ret_span->offset;
+}
+
+uint64_t piso_event_take_lease(piso_event *event, uint32_t index) {
+    if (index >= event->nspans || event->spans[index].segment != PISO__SEGMENT_LEASE ||
+        piso__session_forked(event->session))
+        return 0;
+    event->spans[index].segment = TAKEN;
+    return event->spans[index].offset;
 }

@@ -107,7 +107,8 @@ int piso__session_name_spans(piso_session *s, const piso_writer *w, piso_span *r
     for (uint32_t i = 0; i < w->nspans; i++) {
         ret_spans[i] = w->spans[i];
         uint32_t segment = w->spans[i].segment;
-        int r = segment ? name_segment(s, w->segments[segment - 1], &ret_spans[i].segment) : 0;
+        bool named = segment && segment != PISO__SEGMENT_LEASE;
+        int r = named ? name_segment(s, w->segments[segment - 1], &ret_spans[i].segment) : 0;
         if (r < 0)
             return r;
     }

@@ -95,7 +95,8 @@ int piso__session_send(piso_session *s, const piso__frame *frame, const piso_spa
         piso__session_flush_queue(s);
     int r = s->queue_head ? -EAGAIN : piso__ring_send(&s->channel->tx, parts, count);
     if (r == -EAGAIN) {
-        bool is_answer = frame->type == PISO__FRAME_REPLY || frame->type == PISO__FRAME_ERROR;
+        bool is_answer = frame->type == PISO__FRAME_REPLY || frame->type == PISO__FRAME_ERROR ||
+                         frame->type == PISO__FRAME_END_LEASES; /* what a peer can provoke */
         if (is_answer && s->queued_answers > PISO__MAX_ANSWERS)
             piso__session_fail(s, piso__session_wrong(s, "it asks and asks, and takes no answers"));
         return enqueue(s, parts, count, NULL, 0, is_answer);

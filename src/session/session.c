@@ -20,6 +20,7 @@ static piso_session *session_new(void) {
     s->attach_credit = PISO__ATTACH_CREDIT;
     pthread_mutex_init(&s->lock, NULL);
     piso__slots_init(&s->calls);
+    piso__slots_init(&s->leases);
     return s;
 }
 
@@ -35,6 +36,8 @@ static void session_free(piso_session *s) {
         free(message);
     }
     piso__slots_fini(&s->calls);
+    piso__slots_fini(&s->leases);
+    free(s->released);
     free(s->expired);
     free(s->open_requests);
     piso__session_free_names(s);
@@ -234,6 +237,7 @@ void piso_session_stats(piso_session *s, piso_stats *ret_stats) {
     }
     piso__session_lock(s);
     *ret_stats = s->stats;
+    ret_stats->leases_given = s->leases.live;
     ret_stats->arena_live = piso__arena_live(s->channel->arena);
     ret_stats->arena_committed = piso__arena_committed(s->channel->arena);
     piso__session_unlock(s);

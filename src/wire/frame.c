@@ -57,6 +57,7 @@ static const rule rules[] = {
     [PISO__FRAME_ATTACHED] = {.number = true},
     [PISO__FRAME_RETIRE] = {.number = true},
     [PISO__FRAME_RETIRED] = {.number = true},
+    [PISO__FRAME_END_LEASES] = {.body = true},
 };
 
 /* check_header: the fields against the rule of their type. */
@@ -79,6 +80,8 @@ static bool check_body(const piso__frame *f, size_t size) {
     switch (f->type) {
     case PISO__FRAME_RELEASE:
         return size > 0 && size % PISO__RELEASE_SIZE == 0 && size <= PISO_INLINE_BODY;
+    case PISO__FRAME_END_LEASES:
+        return size > 0 && size % PISO__LEASE_SIZE == 0 && size <= PISO_INLINE_BODY;
     case PISO__FRAME_DEFINE:
         return size >= 1 && size <= 255;
     default:

@@ -8,17 +8,18 @@
 #include "base/base.h"
 
 typedef enum piso__frame_type {
-    PISO__FRAME_CALL = 1, /* id (0 with NO_REPLY), object, method, timeout_ms; body: arguments */
-    PISO__FRAME_REPLY,    /* id of the call; body: the result */
-    PISO__FRAME_ERROR,    /* id of the call; body: an exception */
-    PISO__FRAME_CANCEL,   /* id of the call whose caller no longer waits */
-    PISO__FRAME_RELEASE,  /* body: 1.. records of (offset u64, generation u32, 0 u32) */
-    PISO__FRAME_DEFINE,   /* method: the number; body: the name, UTF-8, 1..255 bytes */
-    PISO__FRAME_GOODBYE,  /* the sender has closed the session */
-    PISO__FRAME_ATTACH,   /* method: a new number for the segment whose descriptor is next in the socket */
-    PISO__FRAME_ATTACHED, /* method: that number: the descriptor has been taken out of the socket */
-    PISO__FRAME_RETIRE,   /* method: the sender's number that it will not use again */
-    PISO__FRAME_RETIRED,  /* method: that number: the peer will not use it again either */
+    PISO__FRAME_CALL = 1,   /* id (0 with NO_REPLY), object, method, timeout_ms; body: arguments */
+    PISO__FRAME_REPLY,      /* id of the call; body: the result */
+    PISO__FRAME_ERROR,      /* id of the call; body: an exception */
+    PISO__FRAME_CANCEL,     /* id of the call whose caller no longer waits */
+    PISO__FRAME_RELEASE,    /* body: 1.. records of (offset u64, generation u32, 0 u32) */
+    PISO__FRAME_DEFINE,     /* method: the number; body: the name, UTF-8, 1..255 bytes */
+    PISO__FRAME_GOODBYE,    /* the sender has closed the session */
+    PISO__FRAME_ATTACH,     /* method: a new number for the segment whose descriptor is next in the socket */
+    PISO__FRAME_ATTACHED,   /* method: that number: the descriptor has been taken out of the socket */
+    PISO__FRAME_RETIRE,     /* method: the sender's number that it will not use again */
+    PISO__FRAME_RETIRED,    /* method: that number: the peer will not use it again either */
+    PISO__FRAME_END_LEASES, /* body: 1.. ids (u64) of leases that the receiver has given */
 } piso__frame_type;
 
 /* Flags; the two low ones are PISO_CALL_KWARGS and PISO_CALL_NO_REPLY. */
@@ -27,9 +28,13 @@ enum { PISO__FRAME_BODY_SPAN = 4 };
 /* The segment field of a span: 0 for the arena, else a number, with this bit where the span's receiver gave it. */
 #define PISO__SEGMENT_YOURS 0x40000000u
 
+/* A span that is a lease: the id stands in `offset`, all else is 0. */
+#define PISO__SEGMENT_LEASE 0x20000000u
+
 #define PISO__FRAME_SIZE   24
 #define PISO__SPAN_SIZE    24
 #define PISO__RELEASE_SIZE 16
+#define PISO__LEASE_SIZE   8
 
 typedef struct piso__frame {
     uint8_t type, flags;

@@ -28,6 +28,7 @@ static const sample samples[] = {
     {{.type = PISO__FRAME_ATTACHED, .method = 1}, 0},
     {{.type = PISO__FRAME_RETIRE, .method = 1}, 0},
     {{.type = PISO__FRAME_RETIRED, .method = 1}, 0},
+    {{.type = PISO__FRAME_END_LEASES}, 8},
 };
 #define SAMPLES (sizeof samples / sizeof *samples)
 
@@ -152,7 +153,7 @@ static void samples_are_accepted(void **state) {
 static void unknown_types_are_refused(void **state) {
     (void)state;
     for (int type = 0; type <= UINT8_MAX; type++) {
-        bool known = type >= PISO__FRAME_CALL && type <= PISO__FRAME_RETIRED;
+        bool known = type >= PISO__FRAME_CALL && type <= PISO__FRAME_END_LEASES;
         bool accepted = false;
         for (size_t i = 0; i < SAMPLES; i++) {
             piso__frame frame = samples[i].frame;
@@ -174,7 +175,8 @@ static void fields_belong_to_their_types(void **state) {
         assert_int_equal(accepts(&f, body), call);
         f = samples[i].frame;
         f.method = UINT32_MAX;
-        assert_int_equal(accepts(&f, body), call || type == PISO__FRAME_DEFINE || type >= PISO__FRAME_ATTACH);
+        bool numbered = type >= PISO__FRAME_ATTACH && type <= PISO__FRAME_RETIRED;
+        assert_int_equal(accepts(&f, body), call || type == PISO__FRAME_DEFINE || numbered);
         f = samples[i].frame;
         f.timeout_ms = UINT32_MAX;
         assert_int_equal(accepts(&f, body), call);
@@ -234,7 +236,7 @@ static void body_has_a_size_for_its_type(void **state) {
             size_t size = sizes[j];
             piso__frame_type type = samples[i].frame.type;
             bool fits = size <= PISO_INLINE_BODY;
-            if (type == PISO__FRAME_RELEASE)
+            if (type == PISO__FRAME_RELEASE || type == PISO__FRAME_END_LEASES)
                 fits = size == 16 || size == 32 || size == 256 || size == PISO_INLINE_BODY;
             else if (type == PISO__FRAME_DEFINE)
                 fits = size >= 1 && size <= 255;

@@ -28,6 +28,8 @@ static bool is_right(const piso__frame *f, size_t body) {
     case 10: /* RETIRE */
     case 11: /* RETIRED */
         return bare && f->id == 0 && f->object == 0 && f->timeout_ms == 0 && body == 0;
+    case 12: /* END_LEASES */
+        return bare && f->id == 0 && no_target && body > 0 && body <= 4096 && body % 8 == 0;
     default:
         return false;
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 CORPUS = Path(__file__).parent / "corpus"
 
 CALL, REPLY, ERROR, CANCEL, RELEASE, DEFINE, GOODBYE, ATTACH, ATTACHED, RETIRE, RETIRED = range(1, 12)
+END_LEASES = 12
 KWARGS, NO_REPLY, BODY_SPAN = 1, 2, 4
 
 
@@ -53,7 +54,8 @@ FRAMES = {
     "attached": frame(ATTACHED, method=1),
     "retire": frame(RETIRE, method=1),
     "retired": frame(RETIRED, method=1),
-    "unknown_type": frame(RETIRED + 1),
+    "end_leases": frame(END_LEASES, struct.pack("<QQ", 1, (7 << 32) + 2)),
+    "unknown_type": frame(END_LEASES + 1),
     "unknown_flag": frame(CALL, b"\x90", flags=8, call=1),
     "call_without_number": frame(CALL, b"\x90"),
     "too_many_spans": frame(REPLY, spans=1025, call=1),

@@ -103,5 +103,27 @@ class Tensors(ExtensionBase):
         with torch.inference_mode():
             return t * 2
 
+    def pretend_gpu(self, memory):
+        import pretended_gpu
+
+        pretended_gpu.pretend(setattr, memory=memory)
+
+    def pretend_sharing(self):
+        import pretended_gpu
+
+        pretended_gpu.pretend_sharing(setattr)
+
+    def make_pretended(self, count, value):
+        import pretended_gpu
+
+        self.held.append(pretended_gpu.make(count, value))
+        return self.held[-1]
+
+    def mock_counts(self):
+        import pretended_gpu
+
+        mock = pretended_gpu.mock()
+        return {name: getattr(mock, name) for name in ("opens", "closes", "waits", "event_opens", "handles")}
+
     def exit(self):
         os._exit(3)

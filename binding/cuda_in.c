@@ -1,0 +1,313 @@
+/* cuda_in.c - tensors of a GPU from a message (cuda_out.c): onto the device of this process that has the UUID, or over
+ * the sender's own memory there. That is opened once for all storages in it, and given back with the last tensor of a
+ * storage, after what this process had the device do with it. */
+#include <errno.h>
+#include <string.h>
+
+#include "tensors.h"
+
+/* device_of: the torch.device with a UUID, or NULL with an error that says what is missing. */
+static PyObject *device_of(core_decoder *d, const piso_item *uuid) {
+    PyObject *hook = d->codec->state->device_of;
+    PyObject *bytes = PyBytes_FromStringAndSize((const char *)uuid->as.bytes.data, CORE_UUID_SIZE);
+    PyObject *device = bytes && hook ? PyObject_CallOneArg(hook, bytes) : NULL;
+    Py_XDECREF(bytes);
+    if (!device && !PyErr_Occurred())
+        PyErr_SetString(PyExc_RuntimeError, "devices are not known here");
+    return device;
+}
+
+/* call_on: torch.<name>(*args, dtype=..., device=...); takes args. */
+static PyObject *call_on(core_torch_state *t, const char *name, PyObject *args, PyObject *dtype, PyObject *device) {
+    PyObject *function = args ? PyObject_GetAttrString(t->module, name) : NULL, *tensor = NULL;
+    PyObject *options = function ? Py_BuildValue("{s:O,s:O}", "dtype", dtype, "device", device) : NULL;
+    if (options)
+        tensor = PyObject_Call(function, args, options);
+    Py_XDECREF(args);
+    Py_XDECREF(function);
+    Py_XDECREF(options);
+    return tensor;
+}
+
+/* over: a tensor over a storage on a device. */
+static PyObject *over(core_torch_state *t, PyObject *storage, const core_tensor_head *h, PyObject *device) {
+    PyObject *tensor = call_on(t, "empty", Py_BuildValue("(i)", 0), h->dtype, device);
+    if (!tensor)
+        return NULL;
+    PyObject *args[] = {tensor, storage, h->offset, h->shape, h->strides};
+    PyObject *result = PyObject_VectorcallMethod(t->set, args, 5 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (!result)
+        Py_CLEAR(tensor);
+    Py_XDECREF(result);
+    return tensor;
+}
+
+/* upload: the bytes of `owner`, which has a buffer, as a storage on the device. */
+static PyObject *upload(core_torch_state *t, PyObject *owner, PyObject *device) {
+    PyObject *function = PyObject_GetAttrString(t->module, "frombuffer"), *flat = NULL, *storage = NULL;
+    PyObject *args = function ? PyTuple_Pack(1, owner) : NULL;
+    PyObject *options = args ? Py_BuildValue("{s:O}", "dtype", PyDict_GetItemString(t->dtypes, "uint8")) : NULL;
+    if (options)
+        flat = PyObject_Call(function, args, options);
+    if (flat)
+        Py_SETREF(flat, PyObject_CallMethod(flat, "to", "O", device));
+    if (flat)
+        storage = PyObject_CallMethodNoArgs(flat, t->untyped_storage);
+    Py_XDECREF(function);
+    Py_XDECREF(args);
+    Py_XDECREF(options);
+    Py_XDECREF(flat);
+    return storage;
+}
+
+static PyObject *from_copy(core_decoder *d, piso_reader *r, const core_tensor_head *h, PyObject *device) {
+    core_torch_state *t = d->codec->state->torch;
+    size_t size;
+    PyObject *owner = core_decode_data(d, r, &size), *tensor = NULL;
+    if (owner && !core_tensor_fits(&h->layout, size)) {
+        core_malformed(d, "a tensor that is larger than its bytes");
+    } else if (owner && h->layout.count == 0) {
+        tensor = call_on(t, "empty_strided", PyTuple_Pack(2, h->shape, h->strides), h->dtype, device);
+    } else if (owner) {
+        PyObject *storage = upload(t, owner, device);
+        tensor = storage ? over(t, storage, h, device) : NULL;
+        Py_XDECREF(storage);
+    }
+    Py_XDECREF(owner);
+    return tensor;
+}
+
+/* ---- shared ---- */
+
+/* held: memory of the peer's that a storage of this process lies in. Given back by whoever frees the storage, in any
+ * thread, with or without the GIL. */
+typedef struct held {
+    core_dlpack_managed managed; /* first: what the storage knows */
+    int64_t length;
+    piso_session *session;
+    uint64_t lease;
+    int device;
+    void *base; /* of the allocation, to be closed; NULL: none */
+} held;
+
+static void held_free(held *h) {
+    if (h->base) {
+        piso_cuda_synchronize(h->device); /* the peer may use the memory for something else at once */
+        piso_cuda_close(h->device, h->base);
+    }
+    piso_session_end_lease(h->session, h->lease);
+    piso_session_flush(h->session);
+    piso_session_unref(h->session);
+    PyMem_RawFree(h);
+}
+
+static void held_deleter(core_dlpack_managed *managed) {
+    held_free((held *)(void *)managed);
+}
+
+/* capsule_dealloc: nobody has taken the tensor out of it. */
+static void capsule_dealloc(PyObject *capsule) {
+    if (PyCapsule_IsValid(capsule, "dltensor"))
+        held_deleter(PyCapsule_GetPointer(capsule, "dltensor"));
+}
+
+/* take_lease: what stands for the data. NULL with an exception. */
+static held *take_lease(core_decoder *d, piso_reader *r) {
+    piso_item data, index;
+    piso_reader inner;
+    if (core_read(d, r, PISO_EXT, &data) < 0)
+        return NULL;
+    inner = (piso_reader){data.as.bytes.data, data.as.bytes.data + data.as.bytes.size};
+    if (core_read(d, &inner, PISO_INT, &index) < 0)
+        return NULL;
+    bool named = data.ext_type == PISO_EXT_BUFFER && d->event && d->codec->session && index.as.integer >= 0 &&
+                 index.as.integer < d->event->nspans;
+    uint64_t lease = named ? piso_event_take_lease(d->event, (uint32_t)index.as.integer) : 0;
+    if (!lease)
+        return core_malformed(d, "memory of a GPU that nobody keeps");
+    held *h = PyMem_RawCalloc(1, sizeof *h);
+    if (!h) {
+        piso_session_end_lease(d->codec->session, lease);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    h->session = piso_session_ref(d->codec->session);
+    h->lease = lease;
+    return h;
+}
+
+/* The part of a message that tells where the memory is. */
+typedef struct place {
+    int device;
+    uint8_t handle[PISO_CUDA_HANDLE], event[PISO_CUDA_HANDLE];
+    uint64_t offset, size;
+} place;
+
+static int read_handle(core_decoder *d, piso_reader *r, uint8_t ret_handle[PISO_CUDA_HANDLE]) {
+    piso_item item;
+    if (core_read(d, r, PISO_BIN, &item) < 0)
+        return -1;
+    if (item.as.bytes.size != PISO_CUDA_HANDLE) {
+        core_malformed(d, "a handle of another size");
+        return -1;
+    }
+    memcpy(ret_handle, item.as.bytes.data, PISO_CUDA_HANDLE);
+    return 0;
+}
+
+static int read_place(core_decoder *d, piso_reader *r, place *ret) {
+    piso_item offset, size;
+    if (read_handle(d, r, ret->handle) < 0 || read_handle(d, r, ret->event) < 0 ||
+        core_read(d, r, PISO_INT, &offset) < 0 || core_read(d, r, PISO_INT, &size) < 0)
+        return -1;
+    if (offset.as.integer < 0 || size.as.integer <= 0) {
+        core_malformed(d, "memory of a GPU of an impossible size");
+        return -1;
+    }
+    ret->offset = (uint64_t)offset.as.integer;
+    ret->size = (uint64_t)size.as.integer;
+    return 0;
+}
+
+/* wrap: a storage over memory that `h` holds, which is taken. */
+static PyObject *wrap(core_state *state, held *h, void *data, uint64_t size) {
+    h->length = (int64_t)size;
+    h->managed = (core_dlpack_managed){
+        .tensor = {.data = data,
+                   .device = {.type = CORE_DLPACK_CUDA, .id = h->device},
+                   .ndim = 1,
+                   .dtype = {.code = 1, .bits = 8, .lanes = 1},
+                   .shape = &h->length},
+        .deleter = held_deleter,
+    };
+    PyObject *capsule = PyCapsule_New(&h->managed, "dltensor", capsule_dealloc), *flat = NULL, *storage = NULL;
+    if (!capsule) {
+        held_free(h);
+        return NULL;
+    }
+    PyObject *utils = PyImport_ImportModule("torch.utils.dlpack");
+    if (utils)
+        flat = PyObject_CallMethod(utils, "from_dlpack", "O", capsule);
+    if (flat)
+        storage = PyObject_CallMethodNoArgs(flat, state->torch->untyped_storage);
+    Py_XDECREF(utils);
+    Py_XDECREF(flat);
+    Py_DECREF(capsule);
+    if (storage && core_cuda_remember(state, storage, data) < 0)
+        Py_CLEAR(storage);
+    return storage;
+}
+
+/* raise: what a code of piso_cuda_... means for a call. */
+static void raise(core_state *state, int error) {
+    if (error == -ENOMEM)
+        core_torch_raise_out_of_memory(state->torch, "the GPU has no memory left to open that of another process");
+    else
+        PyErr_Format(PyExc_RuntimeError,
+                     "the memory of a tensor of a GPU could not be opened: %s; set share_cuda_ipc to "
+                     "False to have such tensors copied",
+                     piso_strerror(error));
+}
+
+/* wait_for: has the current stream wait until the sender's has written what was sent. 0 or -1. */
+static int wait_for(core_state *state, const place *p) {
+    PyObject *cuda = PyObject_GetAttrString(state->torch->module, "cuda");
+    PyObject *ready = cuda ? PyObject_CallMethod(cuda, "init", NULL) : NULL; /* if this is the first tensor here */
+    void *stream;
+    int r = ready ? core_torch_stream(state->torch, p->device, &stream) : -1;
+    Py_XDECREF(cuda);
+    Py_XDECREF(ready);
+    if (r == 0 && (r = piso_cuda_wait(p->device, stream, p->event)) < 0) {
+        raise(state, r);
+        r = -1;
+    }
+    return r;
+}
+
+/* storage_at: the storage that came, with the lease in `h`, which is taken. */
+static PyObject *storage_at(core_decoder *d, const place *p, held *h, const core_tensor_layout *l) {
+    core_state *state = d->codec->state;
+    uint64_t size;
+    void *base;
+    PyObject *storage = NULL;
+    h->device = p->device;
+    int own = wait_for(state, p) < 0 ? -1 : piso_cuda_open(p->device, p->handle, &base, &size);
+    if (own == 0)
+        h->base = base;
+    if (own < 0) {
+        if (!PyErr_Occurred())
+            raise(state, own);
+    } else if (p->offset > size || p->size > size - p->offset || !core_tensor_fits(l, p->size)) {
+        core_malformed(d, "a tensor that is larger than its memory");
+    } else {
+        void *data = (char *)base + p->offset;
+        storage = core_cuda_recall(state, data, p->size);
+        if (!storage && !PyErr_Occurred() && own == 0)
+            return wrap(state, h, data, p->size);
+        if (!storage && !PyErr_Occurred())
+            core_malformed(d, "memory of a GPU that was not sent from here");
+    }
+    if (storage && h->base) { /* it is held already, so there is nothing to wait for */
+        piso_cuda_close(h->device, h->base);
+        h->base = NULL;
+    }
+    held_free(h);
+    return storage;
+}
+
+static PyObject *from_memory(core_decoder *d, piso_reader *r, const core_tensor_head *head, place *p) {
+    held *h = take_lease(d, r);
+    PyObject *storage = h ? storage_at(d, p, h, &head->layout) : NULL;
+    PyObject *device =
+        storage ? PyObject_CallMethod(d->codec->state->torch->module, "device", "si", "cuda", p->device) : NULL;
+    PyObject *tensor = device ? over(d->codec->state->torch, storage, head, device) : NULL;
+    Py_XDECREF(storage);
+    Py_XDECREF(device);
+    return tensor;
+}
+
+/* ---- both ---- */
+
+/* from_parts: `inner` is the tensor. */
+static PyObject *from_parts(core_decoder *d, const piso_item *uuid, place *place, const piso_item *inner) {
+    piso_reader r;
+    core_tensor_head h = {.dtype = NULL};
+    PyObject *device = NULL, *tensor = NULL;
+    if (core_read_array(d, inner, 7, &r) == 0 && (place || (device = device_of(d, uuid))) &&
+        core_tensor_read_head(d, &r, &h) == 0)
+        tensor = place ? from_memory(d, &r, &h, place) : from_copy(d, &r, &h, device);
+    core_tensor_head_clear(&h);
+    Py_XDECREF(device);
+    return core_tensor_finish(d->codec->state->torch, tensor, h.flags);
+}
+
+/* find_device: for memory that is shared. 0 or -1. */
+static int find_device(core_decoder *d, const piso_item *uuid, place *p) {
+    if (!d->codec->cuda) {
+        core_malformed(d, "memory of a GPU, which is not shared here");
+        return -1;
+    }
+    p->device = piso_cuda_find(uuid->as.bytes.data);
+    if (p->device < 0)
+        raise(d->codec->state, p->device);
+    return p->device < 0 ? -1 : 0;
+}
+
+PyObject *core_decode_cuda_tensor(core_decoder *d, const piso_item *ext) {
+    piso_reader r;
+    piso_item uuid, memory, inner;
+    place place;
+    if (core_read_array(d, ext, 3, &r) < 0 || core_read(d, &r, PISO_BIN, &uuid) < 0)
+        return NULL;
+    if (uuid.as.bytes.size != CORE_UUID_SIZE || piso_read(&r, &memory) != 1 ||
+        (memory.kind != PISO_NIL && (memory.kind != PISO_ARRAY || memory.as.count != 4)))
+        return core_malformed(d, "a tensor of an impossible device");
+    bool shared = memory.kind == PISO_ARRAY;
+    if ((shared && read_place(d, &r, &place) < 0) || core_read(d, &r, PISO_EXT, &inner) < 0)
+        return NULL;
+    if (inner.ext_type != PISO_EXT_TENSOR)
+        return core_malformed(d, "a tensor of a GPU that is none");
+    if (core_torch_needed(d) < 0 || (shared && find_device(d, &uuid, &place) < 0))
+        return NULL;
+    return from_parts(d, &uuid, shared ? &place : NULL, &inner);
+}

@@ -1,0 +1,245 @@
+/* cuda.c - allocations of CUDA as other processes know them: what this process has exported, and what it has opened.
+ *
+ * A handle is asked for once for each allocation. Whether the allocation at an address is still the one that was asked
+ * about is told by its buffer id, which the driver never gives twice. */
+#include "os/cuda.h"
+
+#include <string.h>
+
+/* What this process has given a handle of. */
+typedef struct exported {
+    piso__cuda_pointer base;
+    uint64_t size;
+    unsigned long long buffer_id;
+    int device;
+    piso__cuda_handle handle;
+} exported;
+
+/* What it has opened. */
+typedef struct opened {
+    piso__cuda_pointer base;
+    uint64_t size;
+    uint64_t references;
+    int device;
+    piso__cuda_handle handle;
+} opened;
+
+static struct {
+    exported *exports;
+    size_t export_count, export_capacity;
+    opened *opens;
+    size_t open_count, open_capacity;
+} table; /* under the lock of piso__cuda_enter */
+
+static int grow(void **array, size_t *capacity, size_t count, size_t item_size) {
+    if (count < *capacity)
+        return 0;
+    size_t more = *capacity ? *capacity * 2 : 16;
+    void *items = reallocarray(*array, more, item_size);
+    if (!items)
+        return -ENOMEM;
+    *array = items;
+    *capacity = more;
+    return 0;
+}
+
+static bool same_handle(const piso__cuda_handle *a, const piso__cuda_handle *b) {
+    return memcmp(a, b, sizeof *a) == 0;
+}
+
+/* is_current: whether what was exported is still allocated. */
+static bool is_current(const piso__cuda_driver *driver, const exported *e) {
+    unsigned long long id = 0;
+    return driver->pointer_attribute(&id, PISO__CUDA_BUFFER_ID, e->base) == PISO__CUDA_OK && id == e->buffer_id;
+}
+
+/* forget_stale: drops exports of memory that has been freed. */
+static void forget_stale(const piso__cuda_driver *driver) {
+    size_t kept = 0;
+    for (size_t i = 0; i < table.export_count; i++)
+        if (is_current(driver, &table.exports[i]))
+            table.exports[kept++] = table.exports[i];
+    table.export_count = kept;
+}
+
+static opened *find_opened(int device, piso__cuda_pointer base) {
+    for (size_t i = 0; i < table.open_count; i++)
+        if (table.opens[i].base == base && table.opens[i].device == device)
+            return &table.opens[i];
+    return NULL;
+}
+
+static exported *find_exported(piso__cuda_pointer base) {
+    for (size_t i = 0; i < table.export_count; i++)
+        if (table.exports[i].base == base)
+            return &table.exports[i];
+    return NULL;
+}
+
+/* find_opened_around: what was opened and has the address in it, or NULL. */
+static opened *find_opened_around(int device, piso__cuda_pointer data) {
+    for (size_t i = 0; i < table.open_count; i++)
+        if (data - table.opens[i].base < table.opens[i].size && table.opens[i].device == device)
+            return &table.opens[i];
+    return NULL;
+}
+
+/* range_of: the allocation around a pointer; that of another process may be known by its attributes only. */
+static int range_of(const piso__cuda_driver *driver, piso__cuda_pointer data, piso__cuda_pointer *ret_start,
+                    size_t *ret_size) {
+    int r = driver->address_range(ret_start, ret_size, data);
+    if (r == PISO__CUDA_OK)
+        return r;
+    r = driver->pointer_attribute(ret_start, PISO__CUDA_RANGE_START, data);
+    return r == PISO__CUDA_OK ? driver->pointer_attribute(ret_size, PISO__CUDA_RANGE_SIZE, data) : r;
+}
+
+/* make_handle: fills in `e`, whose base and size are known. */
+static int make_handle(const piso__cuda_driver *driver, exported *e) {
+    int capable = 0; /* the driver writes a byte or four */
+    int r = driver->pointer_attribute(&capable, PISO__CUDA_LEGACY_IPC_CAPABLE, e->base);
+    if (r == PISO__CUDA_OK && !(capable & 0xFF))
+        return -ENOTSUP;
+    if (r == PISO__CUDA_OK)
+        r = driver->pointer_attribute(&e->buffer_id, PISO__CUDA_BUFFER_ID, e->base);
+    if (r == PISO__CUDA_OK)
+        r = driver->get_memory_handle(&e->handle, e->base);
+    return r == PISO__CUDA_OK ? 0 : r == PISO__CUDA_NO_MEMORY ? -ENOMEM : -ENOTSUP;
+}
+
+/* export_new: the entry for an allocation that has none, or has an outdated one. */
+static int export_new(const piso__cuda_driver *driver, exported *e) {
+    exported *old = find_exported(e->base);
+    int r = make_handle(driver, e);
+    if (r < 0)
+        return r;
+    if (old) {
+        *old = *e;
+        return 0;
+    }
+    if (table.export_count == table.export_capacity)
+        forget_stale(driver);
+    void *array = table.exports;
+    r = grow(&array, &table.export_capacity, table.export_count, sizeof *table.exports);
+    table.exports = array;
+    if (r == 0)
+        table.exports[table.export_count++] = *e;
+    return r;
+}
+
+/* look_up: base, size and handle of the allocation around a pointer. */
+static int look_up(const piso__cuda_driver *driver, int device, piso__cuda_pointer data, exported *ret) {
+    exported e = {.device = device};
+    const opened *foreign = find_opened_around(device, data);
+    if (foreign) {
+        ret->base = foreign->base;
+        ret->size = foreign->size;
+        ret->handle = foreign->handle;
+        return 0;
+    }
+    size_t size;
+    int r = driver->address_range(&e.base, &size, data);
+    if (r != PISO__CUDA_OK)
+        return -ENOTSUP; /* pieces of virtual memory have no range on some drivers */
+    e.size = size;
+    const exported *known = find_exported(e.base);
+    if (known && is_current(driver, known))
+        e = *known;
+    else if ((r = export_new(driver, &e)) < 0)
+        return r;
+    *ret = e;
+    return 0;
+}
+
+int piso_cuda_export(int device, const void *data, piso_cuda_memory *ret_memory) {
+    int r;
+    const piso__cuda_driver *driver = piso__cuda_enter(device, &r);
+    if (!driver)
+        return r;
+    exported e;
+    r = look_up(driver, device, (piso__cuda_pointer)data, &e);
+    piso__cuda_leave(driver);
+    if (r < 0)
+        return r;
+    ret_memory->device = device;
+    memcpy(ret_memory->handle, e.handle.bytes, PISO_CUDA_HANDLE);
+    ret_memory->offset = (piso__cuda_pointer)data - e.base;
+    ret_memory->size = e.size;
+    return 0;
+}
+
+/* open_new: maps what is not mapped yet. */
+static int open_new(const piso__cuda_driver *driver, int device, const piso__cuda_handle *handle, opened **ret) {
+    void *array = table.opens;
+    int r = grow(&array, &table.open_capacity, table.open_count, sizeof *table.opens);
+    table.opens = array;
+    if (r < 0)
+        return r;
+    opened o = {.device = device, .handle = *handle};
+    piso__cuda_pointer start;
+    size_t size;
+    r = driver->open_memory_handle(&o.base, *handle, PISO__CUDA_LAZY_PEER_ACCESS);
+    if (r != PISO__CUDA_OK)
+        return piso__cuda_error(r);
+    /* what a handle stands for may be a part of what the driver maps with it */
+    if (range_of(driver, o.base, &start, &size) != PISO__CUDA_OK || o.base - start >= size) {
+        driver->close_memory_handle(o.base);
+        return -EIO;
+    }
+    o.size = size - (o.base - start);
+    table.opens[table.open_count] = o;
+    *ret = &table.opens[table.open_count++];
+    return 0;
+}
+
+/* open: as piso_cuda_open, in the context of the device. */
+static int open(const piso__cuda_driver *driver, int device, const piso__cuda_handle *handle,
+                piso__cuda_pointer *ret_base, uint64_t *ret_size) {
+    for (size_t i = 0; i < table.export_count; i++) {
+        const exported *own = &table.exports[i];
+        if (own->device == device && same_handle(&own->handle, handle) && is_current(driver, own)) {
+            *ret_base = own->base;
+            *ret_size = own->size;
+            return 1;
+        }
+    }
+    opened *o = NULL;
+    for (size_t i = 0; !o && i < table.open_count; i++)
+        if (table.opens[i].device == device && same_handle(&table.opens[i].handle, handle))
+            o = &table.opens[i];
+    int r = o ? 0 : open_new(driver, device, handle, &o);
+    if (r < 0)
+        return r;
+    o->references++;
+    *ret_base = o->base;
+    *ret_size = o->size;
+    return 0;
+}
+
+int piso_cuda_open(int device, const uint8_t handle[PISO_CUDA_HANDLE], void **ret_base, uint64_t *ret_size) {
+    int r;
+    const piso__cuda_driver *driver = piso__cuda_enter(device, &r);
+    if (!driver)
+        return r;
+    piso__cuda_handle h;
+    piso__cuda_pointer base;
+    memcpy(h.bytes, handle, sizeof h.bytes);
+    r = open(driver, device, &h, &base, ret_size);
+    piso__cuda_leave(driver);
+    if (r >= 0)
+        *ret_base = (void *)base;
+    return r;
+}
+
+void piso_cuda_close(int device, const void *base) {
+    int r;
+    const piso__cuda_driver *driver = piso__cuda_enter(device, &r);
+    if (!driver)
+        return;
+    opened *o = find_opened(device, (piso__cuda_pointer)base);
+    if (o && --o->references == 0) {
+        driver->close_memory_handle(o->base);
+        *o = table.opens[--table.open_count];
+    }
+    piso__cuda_leave(driver);
+}

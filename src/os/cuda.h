@@ -1,0 +1,74 @@
+/* cuda.h - the functions of CUDA's driver that are used, found at run time: nothing is built against CUDA. The
+ * declarations follow cuda.h of CUDA 12 and 13, whose binary interface is stable. */
+#ifndef PISO_OS_CUDA_H
+#define PISO_OS_CUDA_H
+
+#include "base/base.h"
+
+#define PISO__CUDA_DEVICES 64
+
+enum { /* results */
+       PISO__CUDA_OK = 0,
+       PISO__CUDA_NO_MEMORY = 2,
+       PISO__CUDA_NOT_READY = 600,
+};
+
+enum {                                     /* attributes of pointers */
+       PISO__CUDA_BUFFER_ID = 7,           /* unsigned long long */
+       PISO__CUDA_DEVICE_ORDINAL = 9,      /* int */
+       PISO__CUDA_LEGACY_IPC_CAPABLE = 10, /* a bool; written as one byte or as an int, by version */
+       PISO__CUDA_RANGE_START = 11,        /* a pointer */
+       PISO__CUDA_RANGE_SIZE = 12,         /* a size_t */
+};
+
+enum {
+    PISO__CUDA_EVENT_FLAGS = 0x2 | 0x4, /* without timing, for other processes */
+    PISO__CUDA_LAZY_PEER_ACCESS = 1,
+};
+
+typedef struct piso__cuda_handle {
+    uint8_t bytes[PISO_CUDA_HANDLE];
+} piso__cuda_handle; /* CUipcMemHandle and CUipcEventHandle, which are passed by value */
+
+typedef struct piso__cuda_uuid {
+    uint8_t bytes[PISO_CUDA_UUID];
+} piso__cuda_uuid;
+
+typedef uintptr_t piso__cuda_pointer; /* CUdeviceptr on 64-bit systems */
+
+typedef struct piso__cuda_driver {
+    int (*init)(unsigned flags);
+    int (*device_count)(int *ret);
+    int (*device_uuid)(piso__cuda_uuid *ret, int device);
+    int (*context_retain)(void **ret, int device);
+    int (*context_push)(void *context);
+    int (*context_pop)(void **ret);
+    int (*synchronize)(void);
+    int (*address_range)(piso__cuda_pointer *ret_base, size_t *ret_size, piso__cuda_pointer pointer);
+    int (*pointer_attribute)(void *ret, int attribute, piso__cuda_pointer pointer);
+    int (*get_memory_handle)(piso__cuda_handle *ret, piso__cuda_pointer pointer);
+    int (*open_memory_handle)(piso__cuda_pointer *ret, piso__cuda_handle handle, unsigned flags);
+    int (*close_memory_handle)(piso__cuda_pointer pointer);
+    int (*get_event_handle)(piso__cuda_handle *ret, void *event);
+    int (*open_event_handle)(void **ret, piso__cuda_handle handle);
+    int (*event_create)(void **ret, unsigned flags);
+    int (*event_record)(void *event, void *stream);
+    int (*event_query)(void *event);
+    int (*event_synchronize)(void *event);
+    int (*event_destroy)(void *event);
+    int (*stream_wait_event)(void *stream, void *event, unsigned flags);
+} piso__cuda_driver;
+
+/* piso__cuda_library: another file than libcuda.so.1, for tests; before anything else is called. */
+void piso__cuda_library(const char *path);
+/* piso__cuda_driver_get: the driver, loaded and initialised once, or NULL. */
+const piso__cuda_driver *piso__cuda_driver_get(void);
+/* piso__cuda_error: 0 or a negative code for a result. */
+int piso__cuda_error(int result);
+
+/* piso__cuda_enter: makes the device's primary context that of this thread until piso__cuda_leave, and takes the lock
+ * of all tables. The driver, or NULL with *ret_error. The context stays retained for the life of the process. */
+const piso__cuda_driver *piso__cuda_enter(int device, int *ret_error);
+void piso__cuda_leave(const piso__cuda_driver *driver);
+
+#endif

@@ -1,0 +1,111 @@
+/* cuda_events.c - what one process's stream has done, as another one's stream can wait for it.
+ *
+ * Ours are used again and again: each process that got one keeps it open. An event is recorded again only when it has
+ * happened: a process that still wants to wait for the earlier time then waits for too much, never for too little. */
+#include "os/cuda.h"
+
+#include <string.h>
+
+#define OWN_EVENTS    32  /* of a device */
+#define OPENED_EVENTS 256 /* those of some peers; the one opened first makes room */
+
+typedef struct shared_event {
+    void *event;
+    piso__cuda_handle handle;
+} shared_event;
+
+typedef struct own_events {
+    shared_event events[OWN_EVENTS];
+    unsigned count, next;
+} own_events;
+
+static own_events owned[PISO__CUDA_DEVICES]; /* all under the lock of piso__cuda_enter */
+static struct {
+    shared_event events[OPENED_EVENTS];
+    int devices[OPENED_EVENTS];
+    unsigned count, next;
+} opened;
+
+/* add: one more event. */
+static int add(const piso__cuda_driver *driver, own_events *own, shared_event **ret) {
+    shared_event e;
+    int r = driver->event_create(&e.event, PISO__CUDA_EVENT_FLAGS);
+    if (r != PISO__CUDA_OK)
+        return r;
+    r = driver->get_event_handle(&e.handle, e.event);
+    if (r != PISO__CUDA_OK) {
+        driver->event_destroy(e.event);
+        return r;
+    }
+    own->events[own->count] = e;
+    *ret = &own->events[own->count++];
+    return PISO__CUDA_OK;
+}
+
+/* choose: an event that may be recorded: the least recently used if it has happened, else a new one. */
+static int choose(const piso__cuda_driver *driver, own_events *own, shared_event **ret) {
+    shared_event *oldest = own->count ? &own->events[own->next % own->count] : NULL;
+    if (!oldest || (own->count < OWN_EVENTS && driver->event_query(oldest->event) != PISO__CUDA_OK))
+        return add(driver, own, ret);
+    own->next = (own->next + 1) % own->count;
+    *ret = oldest;
+    return own->count < OWN_EVENTS ? PISO__CUDA_OK : driver->event_synchronize(oldest->event);
+}
+
+int piso_cuda_record(int device, void *stream, uint8_t ret_event[PISO_CUDA_HANDLE]) {
+    int r;
+    const piso__cuda_driver *driver = piso__cuda_enter(device, &r);
+    if (!driver)
+        return r;
+    shared_event *e;
+    r = choose(driver, &owned[device], &e);
+    if (r == PISO__CUDA_OK)
+        r = driver->event_record(e->event, stream);
+    if (r == PISO__CUDA_OK)
+        memcpy(ret_event, e->handle.bytes, PISO_CUDA_HANDLE);
+    piso__cuda_leave(driver);
+    return piso__cuda_error(r);
+}
+
+/* find: the event behind a handle, opened if need be: another process's, or our own. */
+static int find(const piso__cuda_driver *driver, int device, const piso__cuda_handle *handle, void **ret) {
+    for (unsigned i = 0; i < owned[device].count; i++)
+        if (memcmp(&owned[device].events[i].handle, handle, sizeof *handle) == 0) {
+            *ret = owned[device].events[i].event;
+            return PISO__CUDA_OK;
+        }
+    for (unsigned i = 0; i < opened.count; i++)
+        if (opened.devices[i] == device && memcmp(&opened.events[i].handle, handle, sizeof *handle) == 0) {
+            *ret = opened.events[i].event;
+            return PISO__CUDA_OK;
+        }
+    shared_event e = {.handle = *handle};
+    int r = driver->open_event_handle(&e.event, *handle);
+    if (r != PISO__CUDA_OK)
+        return r;
+    unsigned at = opened.next;
+    if (opened.count == OPENED_EVENTS)
+        driver->event_destroy(opened.events[at].event); /* what waits for it already goes on waiting */
+    else
+        opened.count++;
+    opened.events[at] = e;
+    opened.devices[at] = device;
+    opened.next = (at + 1) % OPENED_EVENTS;
+    *ret = e.event;
+    return PISO__CUDA_OK;
+}
+
+int piso_cuda_wait(int device, void *stream, const uint8_t event[PISO_CUDA_HANDLE]) {
+    int r;
+    const piso__cuda_driver *driver = piso__cuda_enter(device, &r);
+    if (!driver)
+        return r;
+    piso__cuda_handle handle;
+    void *found;
+    memcpy(handle.bytes, event, sizeof handle.bytes);
+    r = find(driver, device, &handle, &found);
+    if (r == PISO__CUDA_OK)
+        r = driver->stream_wait_event(stream, found, 0);
+    piso__cuda_leave(driver);
+    return piso__cuda_error(r);
+}

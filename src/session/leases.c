@@ -1,0 +1,114 @@
+/* leases.c - what a side keeps for its peer: nothing here knows what that is.
+ *
+ * A lease travels as a span of a message, so that it is given back by whoever drops the message: a writer that is not
+ * sent, a reply that nobody waits for, an event that is not looked at. The peer ends it by its id. Ids that are not
+ * known, or not any more, are ignored: a peer can only name what it has been given, and an id is good for once. */
+#include <errno.h>
+#include <string.h>
+
+#include "session/internal.h"
+
+#define MAX_LEASES (1u << 20)
+
+/* make_room: for the cookies of all leases, so that the end of one needs no memory. */
+static int make_room(piso_session *s) {
+    size_t needed = (size_t)s->leases.live + s->released_count + 1;
+    if (needed <= s->released_capacity)
+        return 0;
+    size_t capacity = s->released_capacity ? s->released_capacity * 2 : 16;
+    void **released = reallocarray(s->released, capacity, sizeof *released);
+    if (!released)
+        return -ENOMEM;
+    s->released = released;
+    s->released_capacity = capacity;
+    return 0;
+}
+
+int piso_session_lease(piso_session *s, piso_writer *w, void *cookie) {
+    int r = piso__session_check(s);
+    if (r < 0 || !cookie || w->error)
+        return r < 0 ? r : cookie ? w->error : -EINVAL;
+    piso_span span = {.segment = PISO__SEGMENT_LEASE};
+    piso__session_lock(s);
+    r = atomic_load(&s->state); /* another thread may have closed it */
+    if (r == 0 && s->leases.live == MAX_LEASES)
+        r = -ENOBUFS;
+    if (r == 0)
+        r = make_room(s);
+    if (r == 0 && !(span.offset = piso__slots_add(&s->leases, cookie)))
+        r = -ENOMEM;
+    if (r == 0 && (r = piso_writer_add_span(w, &span)) < 0)
+        piso__slots_remove(&s->leases, span.offset); /* the cookie is still the caller's */
+    piso__session_unlock(s);
+    return r;
+}
+
+bool piso__session_release_lease(piso_session *s, uint64_t id) {
+    void *cookie = piso__slots_remove(&s->leases, id);
+    if (cookie)
+        s->released[s->released_count++] = cookie;
+    return cookie != NULL;
+}
+
+void piso__session_discard_leases(piso_session *s, const piso_writer *w) {
+    bool some = false;
+    for (uint32_t i = 0; i < w->nspans; i++)
+        if (w->spans[i].segment == PISO__SEGMENT_LEASE)
+            some |= piso__session_release_lease(s, w->spans[i].offset);
+    if (some) {
+        atomic_store_explicit(&s->attention, true, memory_order_release);
+        piso__event_signal(s->channel->rx_bell); /* somebody has to fetch the cookies */
+    }
+}
+
+int piso__session_leases_ended(piso_session *s, const uint8_t *ids, size_t size) {
+    for (size_t at = 0; at < size; at += PISO__LEASE_SIZE) {
+        uint64_t id;
+        memcpy(&id, ids + at, sizeof id);
+        piso__session_release_lease(s, id);
+    }
+    return 0;
+}
+
+/* released: the event that hands a cookie back. */
+static int released(piso_session *s, void *cookie, piso_event *event) {
+    event->type = PISO_EVENT_RELEASED;
+    event->cookie = cookie;
+    event->nspans = 0;
+    event->heap = NULL;
+    event->session = s;
+    return 1;
+}
+
+int piso__session_next_released(piso_session *s, piso_event *event) {
+    return s->released_count ? released(s, s->released[--s->released_count], event) : 0;
+}
+
+int piso__session_next_lease(piso_session *s, piso_event *event) {
+    void *cookie = piso__slots_take_any(&s->leases);
+    return cookie ? released(s, cookie, event) : 0;
+}
+
+/* ---- the peer's ---- */
+
+void piso__session_queue_lease(piso_session *s, uint64_t id) {
+    s->stats.leases_held--;
+    if (s->ended_count == PISO__RELEASE_BATCH)
+        piso__session_flush_releases(s);
+    if (s->ended_count < PISO__RELEASE_BATCH) /* else the session has failed, or memory is exhausted */
+        s->ended[s->ended_count++] = id;
+}
+
+void piso__session_flush_leases(piso_session *s) {
+    piso__frame frame = {.type = PISO__FRAME_END_LEASES};
+    if (s->ended_count && piso__session_send(s, &frame, NULL, s->ended, s->ended_count * sizeof *s->ended) != -ENOMEM)
+        s->ended_count = 0;
+}
+
+void piso_session_end_lease(piso_session *s, uint64_t id) {
+    if (piso__session_forked(s))
+        return;
+    piso__session_lock(s);
+    piso__session_queue_lease(s, id);
+    piso__session_unlock(s);
+}

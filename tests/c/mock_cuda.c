@@ -1,0 +1,242 @@
+/* mock_cuda.c - stands in for libcuda.so.1: device memory is a memfd, which another process opens by its handle, the
+ * process and the descriptor. It keeps to the rules of the driver that matter here: contexts are to be current, a process
+ * cannot open its own handles, handles are only for what is exportable. */
+#include "mock_cuda.h"
+
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define EXPORT __attribute__((visibility("default")))
+#define LIMIT  256
+
+enum { OK = 0, INVALID = 1, NO_MEMORY = 2, NO_CONTEXT = 201, NOT_READY = 600 };
+
+typedef struct place {
+    int pid, fd;
+    size_t size;
+} place;
+
+typedef struct handle {
+    char bytes[64]; /* begins with a place */
+} handle;
+
+typedef struct block {
+    void *base;
+    size_t size;
+    int fd;
+    unsigned long long id;
+    bool exportable, foreign;
+} block;
+
+typedef struct event {
+    block memory;
+    _Atomic unsigned *recorded;
+} event;
+
+static block blocks[LIMIT];
+static unsigned long long last_id;
+
+static void *take(block b) {
+    for (int i = 0; i < LIMIT; i++)
+        if (!blocks[i].base) {
+            b.id = ++last_id;
+            blocks[i] = b;
+            return b.base;
+        }
+    return NULL;
+}
+
+static block *find(uintptr_t pointer) {
+    for (int i = 0; i < LIMIT; i++)
+        if (pointer - (uintptr_t)blocks[i].base < blocks[i].size)
+            return &blocks[i];
+    return NULL;
+}
+
+static void drop(block *b) {
+    munmap(b->base, b->size);
+    close(b->fd);
+    *b = (block){.base = NULL};
+}
+
+static void *map(int fd, size_t size) {
+    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    return base == MAP_FAILED ? NULL : base;
+}
+
+static void *mock_allocate(size_t size, bool exportable) {
+    int fd = memfd_create("mock-cuda", 0);
+    if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
+        return NULL;
+    return take((block){.base = map(fd, size), .size = size, .fd = fd, .exportable = exportable});
+}
+
+static void mock_free(void *memory) {
+    drop(find((uintptr_t)memory));
+}
+
+EXPORT mock_cuda mock = {.allocate = mock_allocate, .free = mock_free, .devices = 2};
+
+static int open_handle(const handle *h, block *ret) {
+    char path[64];
+    place where;
+    memcpy(&where, h->bytes, sizeof where);
+    if (where.pid == getpid())
+        return INVALID;
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", where.pid, where.fd);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return INVALID;
+    *ret = (block){.base = map(fd, where.size), .size = where.size, .fd = fd, .foreign = true};
+    return OK;
+}
+
+static handle handle_of(const block *b) {
+    handle h = {.bytes = {0}};
+    place where = {.pid = getpid(), .fd = b->fd, .size = b->size};
+    memcpy(h.bytes, &where, sizeof where);
+    return h;
+}
+
+/* ---- the driver ---- */
+
+EXPORT int cuInit(unsigned flags) {
+    return flags ? INVALID : OK;
+}
+EXPORT int cuDeviceGetCount(int *ret) {
+    *ret = mock.devices;
+    return OK;
+}
+EXPORT int cuDeviceGetUuid_v2(char ret[16], int device) {
+    if (device >= mock.devices)
+        return INVALID;
+    memset(ret, 0xA0 + device, 16);
+    return OK;
+}
+EXPORT int cuDevicePrimaryCtxRetain(void **ret, int device) {
+    static int contexts[16];
+    if (device >= mock.devices)
+        return INVALID;
+    if (mock.no_memory)
+        return NO_MEMORY;
+    *ret = &contexts[device];
+    return OK;
+}
+EXPORT int cuCtxPushCurrent_v2(void *context) {
+    mock.context_depth++;
+    return context ? OK : INVALID;
+}
+EXPORT int cuCtxPopCurrent_v2(void **ret) {
+    mock.context_depth--;
+    *ret = NULL;
+    return OK;
+}
+EXPORT int cuCtxSynchronize(void) {
+    mock.synchronisations++;
+    return mock.context_depth ? OK : NO_CONTEXT;
+}
+EXPORT int cuMemGetAddressRange_v2(uintptr_t *ret_base, size_t *ret_size, uintptr_t pointer) {
+    const block *b = find(pointer);
+    if (!b || !mock.context_depth)
+        return INVALID;
+    *ret_base = (uintptr_t)b->base;
+    *ret_size = b->size;
+    return OK;
+}
+EXPORT int cuPointerGetAttribute(void *ret, int attribute, uintptr_t pointer) {
+    const block *b = find(pointer);
+    if (!b)
+        return INVALID;
+    if (attribute == 7)
+        memcpy(ret, &b->id, sizeof b->id);
+    else if (attribute == 10)
+        memset(ret, b->exportable, 1);
+    else
+        return INVALID;
+    return OK;
+}
+EXPORT int cuIpcGetMemHandle(handle *ret, uintptr_t pointer) {
+    const block *b = find(pointer);
+    if (!b || !b->exportable || b->foreign || !mock.context_depth)
+        return INVALID;
+    mock.handles++;
+    *ret = handle_of(b);
+    return OK;
+}
+EXPORT int cuIpcOpenMemHandle_v2(uintptr_t *ret, handle h, unsigned flags) {
+    block b;
+    if (flags != 1 || !mock.context_depth)
+        return INVALID;
+    if (mock.no_memory)
+        return NO_MEMORY;
+    int r = open_handle(&h, &b);
+    if (r != OK)
+        return r;
+    mock.opens++;
+    *ret = (uintptr_t)take(b);
+    return OK;
+}
+EXPORT int cuIpcCloseMemHandle(uintptr_t pointer) {
+    block *b = find(pointer);
+    if (!b || !b->foreign || !mock.context_depth)
+        return INVALID;
+    mock.closes++;
+    drop(b);
+    return OK;
+}
+EXPORT int cuEventCreate(void **ret, unsigned flags) {
+    static event events[LIMIT];
+    if (flags != 6 || !mock.context_depth || mock.events == LIMIT)
+        return INVALID;
+    if (mock.no_memory)
+        return NO_MEMORY;
+    event *e = &events[mock.events++];
+    e->memory = *find((uintptr_t)mock_allocate(4096, true));
+    e->recorded = e->memory.base;
+    *ret = e;
+    return OK;
+}
+EXPORT int cuIpcGetEventHandle(handle *ret, void *p) {
+    *ret = handle_of(&((event *)p)->memory);
+    return OK;
+}
+EXPORT int cuIpcOpenEventHandle(void **ret, handle h) {
+    static event events[2 * LIMIT];
+    event *e = &events[mock.event_opens];
+    int r = open_handle(&h, &e->memory);
+    if (r != OK)
+        return r;
+    mock.event_opens++;
+    e->recorded = e->memory.base;
+    *ret = e;
+    return OK;
+}
+EXPORT int cuEventRecord(void *p, void *stream) {
+    ++*((event *)p)->recorded;
+    mock.last_stream = stream;
+    return mock.context_depth ? OK : NO_CONTEXT;
+}
+EXPORT int cuEventQuery(void *p) {
+    return p && mock.events_pending ? NOT_READY : OK;
+}
+EXPORT int cuEventSynchronize(void *p) {
+    mock.synchronisations++;
+    return p ? OK : INVALID;
+}
+EXPORT int cuEventDestroy_v2(void *p) {
+    event *e = p;
+    munmap(e->memory.base, e->memory.size);
+    close(e->memory.fd);
+    mock.event_destroys++;
+    return OK;
+}
+EXPORT int cuStreamWaitEvent(void *stream, void *p, unsigned flags) {
+    mock.waits++;
+    mock.last_stream = stream;
+    mock.last_recorded = *((event *)p)->recorded;
+    return flags || !mock.context_depth ? INVALID : OK;
+}

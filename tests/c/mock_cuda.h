@@ -1,0 +1,22 @@
+/* mock_cuda.h - what a test can tell the mock of CUDA's driver, and ask it. */
+#ifndef PISO_TESTS_MOCK_CUDA_H
+#define PISO_TESTS_MOCK_CUDA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct mock_cuda {
+    void *(*allocate)(size_t size, bool exportable);
+    void (*free)(void *memory);
+    /* settings */
+    int devices;
+    bool no_memory;      /* everything that takes memory fails */
+    bool events_pending; /* recorded events have not happened */
+    /* counts */
+    int handles, opens, closes, events, event_opens, event_destroys, synchronisations, waits;
+    int context_depth; /* pushed and not popped */
+    void *last_stream;
+    unsigned last_recorded; /* how often the event had been recorded that a stream waited for last */
+} mock_cuda;
+
+#endif

@@ -1,0 +1,268 @@
+/* test_cuda.c - memory and events of a GPU between processes, against a mock of the driver: what is opened once, what is
+ * never opened, what is noticed. On a real GPU this is tested by tests/gpu. */
+#include "session_tools.h"
+
+#include <dlfcn.h>
+#include <sys/wait.h>
+
+#include "mock_cuda.h"
+#include "os/cuda.h"
+
+/* use_mock: loads it as the driver. Each test is a process of its own, so this one has not loaded anything. */
+static mock_cuda *use_mock(void) {
+    piso__cuda_library(MOCK_CUDA);
+    void *file = dlopen(MOCK_CUDA, RTLD_NOW);
+    assert_non_null(file);
+    return dlsym(file, "mock");
+}
+
+/* What one process tells another of a tensor. */
+typedef struct letter {
+    piso_cuda_memory memory;
+    uint8_t event[PISO_CUDA_HANDLE];
+} letter;
+
+static letter write_letter(const void *data, void *stream) {
+    letter l;
+    assert_int_equal(piso_cuda_export(0, data, &l.memory), 0);
+    assert_int_equal(piso_cuda_record(0, stream, l.event), 0);
+    return l;
+}
+
+/* in_other_process: runs `receive` in a process that has not used CUDA, with the letters that `send` writes in this
+ * one, which gets its answer in `ret_answer`. */
+typedef letter receiver(mock_cuda *mock, const letter *letters);
+typedef void sender(mock_cuda *mock, letter *ret_letters);
+static letter in_other_process(sender *send, receiver *receive, mock_cuda **ret_mock) {
+    int there[2], back[2];
+    letter letters[2], answer;
+    assert_int_equal(pipe(there), 0);
+    assert_int_equal(pipe(back), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(there[1]); /* so that it ends with this one */
+        if (read(there[0], letters, sizeof letters) != sizeof letters)
+            _exit(2);
+        answer = receive(use_mock(), letters);
+        _exit(write(back[1], &answer, sizeof answer) == sizeof answer ? 0 : 3);
+    }
+    close(back[1]);
+    *ret_mock = use_mock();
+    send(*ret_mock, letters);
+    assert_int_equal(write(there[1], letters, sizeof letters), sizeof letters);
+    assert_int_equal(read(back[0], &answer, sizeof answer), sizeof answer);
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    close(there[0]);
+    close(there[1]);
+    close(back[0]);
+    return answer;
+}
+
+static uint8_t *sent;
+
+static void send_two_of_one_block(mock_cuda *mock, letter *ret_letters) {
+    sent = mock->allocate(8192, true);
+    sent[100] = 1;
+    ret_letters[0] = write_letter(sent + 100, (void *)16);
+    ret_letters[1] = write_letter(sent + 4000, (void *)16);
+    assert_int_equal(mock->handles, 1);
+    assert_int_equal(mock->events, 1); /* used again: it has happened */
+    assert_ptr_equal(mock->last_stream, (void *)16);
+}
+
+static letter open_twice(mock_cuda *mock, const letter *letters) {
+    void *first, *second;
+    uint64_t size;
+    assert_int_equal(piso_cuda_open(0, letters[0].memory.handle, &first, &size), 0);
+    assert_int_equal(piso_cuda_open(0, letters[1].memory.handle, &second, &size), 0);
+    assert_ptr_equal(first, second);
+    assert_int_equal(size, 8192);
+    assert_int_equal(mock->opens, 1);
+    assert_int_equal(piso_cuda_wait(0, (void *)32, letters[0].event), 0);
+    assert_int_equal(piso_cuda_wait(0, (void *)32, letters[1].event), 0);
+    assert_int_equal(mock->event_opens, 1);
+    assert_int_equal(mock->waits, 2);
+    assert_int_equal(mock->last_recorded, 2);
+    assert_ptr_equal(mock->last_stream, (void *)32);
+    uint8_t *data = (uint8_t *)first + letters[0].memory.offset;
+    assert_int_equal(*data, 1);
+    *data = 2;
+    letter answer = write_letter(data, NULL); /* sent on, under the handle it came with */
+    assert_memory_equal(answer.memory.handle, letters[0].memory.handle, PISO_CUDA_HANDLE);
+    assert_int_equal(answer.memory.offset, 100);
+    piso_cuda_close(0, first);
+    assert_int_equal(mock->closes, 0);
+    piso_cuda_close(0, second);
+    assert_int_equal(mock->closes, 1);
+    piso_cuda_close(0, second); /* not open */
+    assert_int_equal(mock->closes, 1);
+    assert_int_equal(mock->context_depth, 0);
+    return answer;
+}
+
+static void memory_is_opened_once_and_found_when_it_comes_back(void **state) {
+    (void)state;
+    mock_cuda *mock;
+    letter answer = in_other_process(send_two_of_one_block, open_twice, &mock);
+    assert_int_equal(sent[100], 2);
+    void *base;
+    uint64_t size;
+    assert_int_equal(piso_cuda_open(0, answer.memory.handle, &base, &size), 1);
+    assert_ptr_equal(base, sent);
+    assert_int_equal(mock->opens, 0);
+    assert_int_equal(mock->context_depth, 0);
+    /* once freed it is no longer ours, even if the address is used again */
+    mock->free(sent);
+    assert_int_equal(piso_cuda_open(0, answer.memory.handle, &base, &size), -EIO);
+}
+
+static void devices_go_by_uuid(void **state) {
+    (void)state;
+    use_mock();
+    uint8_t uuid[PISO_CUDA_UUID];
+    assert_int_equal(piso_cuda_count(), 2);
+    assert_int_equal(piso_cuda_uuid(1, uuid), 0);
+    assert_int_equal(piso_cuda_find(uuid), 1);
+    uuid[3]++;
+    assert_int_equal(piso_cuda_find(uuid), -ENOENT);
+    assert_int_equal(piso_cuda_uuid(2, uuid), -EIO);
+    piso_cuda_memory memory;
+    assert_int_equal(piso_cuda_export(-1, uuid, &memory), -EINVAL);
+    assert_int_equal(piso_cuda_export(64, uuid, &memory), -EINVAL);
+}
+
+static void what_cannot_be_exported_is_refused(void **state) {
+    (void)state;
+    mock_cuda *mock = use_mock();
+    piso_cuda_memory memory;
+    void *expandable = mock->allocate(4096, false);
+    assert_int_equal(piso_cuda_export(0, expandable, &memory), -ENOTSUP);
+    assert_int_equal(piso_cuda_export(0, &memory, &memory), -ENOTSUP); /* of the CPU */
+    assert_int_equal(mock->handles, 0);
+    assert_int_equal(mock->context_depth, 0);
+}
+
+static void an_address_that_is_used_again_gets_another_handle(void **state) {
+    (void)state;
+    mock_cuda *mock = use_mock();
+    piso_cuda_memory first, second;
+    void *a = mock->allocate(4096, true);
+    assert_int_equal(piso_cuda_export(0, a, &first), 0);
+    mock->free(a);
+    void *b = mock->allocate(4096, true);
+    assert_ptr_equal(a, b);
+    assert_int_equal(piso_cuda_export(0, b, &second), 0);
+    assert_int_equal(mock->handles, 2);
+    assert_int_equal(piso_cuda_export(0, b, &second), 0);
+    assert_int_equal(mock->handles, 2);
+}
+
+static void freed_memory_leaves_no_entries(void **state) {
+    (void)state;
+    mock_cuda *mock = use_mock();
+    void *kept = mock->allocate(4096, true);
+    piso_cuda_memory memory, again;
+    assert_int_equal(piso_cuda_export(0, kept, &memory), 0);
+    for (int i = 0; i < 200; i++) {
+        void *passing = mock->allocate((size_t)4096 * (size_t)(1 + i % 7), true);
+        assert_int_equal(piso_cuda_export(0, passing, &again), 0);
+        mock->free(passing);
+    }
+    void *base;
+    uint64_t size;
+    assert_int_equal(piso_cuda_open(0, memory.handle, &base, &size), 1);
+    assert_ptr_equal(base, kept);
+}
+
+static void events_that_have_not_happened_are_not_recorded_again(void **state) {
+    (void)state;
+    mock_cuda *mock = use_mock();
+    uint8_t first[PISO_CUDA_HANDLE], event[PISO_CUDA_HANDLE];
+    mock->events_pending = true;
+    assert_int_equal(piso_cuda_record(0, NULL, first), 0);
+    assert_int_equal(piso_cuda_record(0, NULL, event), 0);
+    assert_memory_not_equal(first, event, sizeof event);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(piso_cuda_record(0, NULL, event), 0);
+    assert_int_equal(mock->events, 32); /* no more than that: then it is waited for the oldest */
+    assert_true(mock->synchronisations > 0);
+    assert_int_equal(piso_cuda_wait(0, NULL, first), 0); /* of this process: not opened */
+    assert_int_equal(mock->event_opens, 0);
+}
+
+static void exhausted_memory_is_told(void **state) {
+    (void)state;
+    mock_cuda *mock = use_mock();
+    uint8_t handle[PISO_CUDA_HANDLE];
+    void *base;
+    uint64_t size;
+    assert_int_equal(piso_cuda_record(0, NULL, handle), 0);
+    mock->no_memory = true;
+    assert_int_equal(piso_cuda_open(0, handle, &base, &size), -ENOMEM);
+    assert_int_equal(piso_cuda_record(1, NULL, handle), -ENOMEM); /* its first context */
+    mock->no_memory = false;
+    memset(handle, 0xFF, sizeof handle);
+    assert_int_equal(piso_cuda_open(0, handle, &base, &size), -EIO);
+    assert_int_equal(piso_cuda_wait(0, NULL, handle), -EIO);
+    assert_int_equal(mock->context_depth, 0);
+}
+
+static void without_a_driver_nothing_works(void **state) {
+    (void)state;
+    piso__cuda_library("/nonexistent/libcuda.so.1");
+    uint8_t bytes[PISO_CUDA_HANDLE] = {0};
+    void *base;
+    uint64_t size;
+    piso_cuda_memory memory;
+    assert_int_equal(piso_cuda_count(), -ENODEV);
+    assert_int_equal(piso_cuda_find(bytes), -ENODEV);
+    assert_int_equal(piso_cuda_export(0, bytes, &memory), -ENODEV);
+    assert_int_equal(piso_cuda_open(0, bytes, &base, &size), -ENODEV);
+    assert_int_equal(piso_cuda_record(0, NULL, bytes), -ENODEV);
+    assert_int_equal(piso_cuda_synchronize(0), -ENODEV);
+    piso_cuda_close(0, bytes);
+}
+
+static void a_forked_process_does_not_use_it(void **state) {
+    (void)state;
+    use_mock();
+    assert_int_equal(piso_cuda_count(), 2);
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(piso_cuda_count() == -ENODEV ? 0 : 1);
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+typedef struct named {
+    const char *name;
+    void (*run)(void **state);
+} named;
+
+static const named tests[] = {
+    {"memory_is_opened_once_and_found_when_it_comes_back", memory_is_opened_once_and_found_when_it_comes_back},
+    {"devices_go_by_uuid", devices_go_by_uuid},
+    {"what_cannot_be_exported_is_refused", what_cannot_be_exported_is_refused},
+    {"an_address_that_is_used_again_gets_another_handle", an_address_that_is_used_again_gets_another_handle},
+    {"freed_memory_leaves_no_entries", freed_memory_leaves_no_entries},
+    {"events_that_have_not_happened_are_not_recorded_again", events_that_have_not_happened_are_not_recorded_again},
+    {"exhausted_memory_is_told", exhausted_memory_is_told},
+    {"without_a_driver_nothing_works", without_a_driver_nothing_works},
+    {"a_forked_process_does_not_use_it", a_forked_process_does_not_use_it},
+};
+
+int main(void) {
+    int failed = 0;
+    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
+        const struct CMUnitTest test[] = {{tests[i].name, tests[i].run, NULL, NULL, NULL}};
+        pid_t pid = fork();
+        if (pid == 0)
+            exit(cmocka_run_group_tests_name(tests[i].name, test, NULL, NULL));
+        int status;
+        failed |= waitpid(pid, &status, 0) != pid || status != 0;
+    }
+    return failed;
+}

@@ -1,0 +1,91 @@
+"""A GPU for machines without one: tensors of the CPU say that they lie on it, and it takes them as they are.
+
+It shows that messages are written and read right; what a real GPU does is tested by tests/gpu.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from types import SimpleNamespace
+from typing import Any
+
+UUID = bytes(range(16))
+
+
+def pretend(patch: Any, *, memory: bool = True) -> None:
+    """Make every tensor of this process one of the pretended GPU. `patch(object, name, value)` sets.
+
+    Without `memory` whatever arrives there raises torch.OutOfMemoryError.
+    """
+    import torch
+
+    from pyisolate._core import set_device_hooks
+
+    def device(uuid: bytes) -> Any:
+        assert uuid == UUID
+        if not memory:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return torch.device("cpu")
+
+    patch(torch.Tensor, "is_cpu", property(lambda self: False))
+    patch(torch.Tensor, "is_cuda", property(lambda self: True))
+    patch(torch.Tensor, "get_device", lambda self: 0)
+    set_device_hooks(lambda index: UUID, device)
+
+
+def pretend_sharing(patch: Any) -> None:
+    """Have this process take memory of the mock of CUDA's driver (tests/c/mock_cuda.c) for that of a GPU.
+
+    That memory is the CPU's, so all but the kind of device that DLPack names is as with a real one.
+    """
+    import torch
+    import torch.utils.dlpack as dlpack
+
+    pretend(patch)
+    real_empty, real_import = torch.empty, dlpack.from_dlpack
+
+    def empty(*args: Any, device: Any = None, **options: Any) -> Any:
+        return real_empty(*args, **options)
+
+    def from_dlpack(capsule: Any) -> Any:
+        pointer = ctypes.pythonapi.PyCapsule_GetPointer
+        pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+        kind = ctypes.cast(pointer(capsule, b"dltensor") + 8, ctypes.POINTER(ctypes.c_int32))
+        assert kind[0] == 2
+        kind[0] = 1
+        return real_import(capsule)
+
+    patch(torch, "empty", empty)
+    patch(dlpack, "from_dlpack", from_dlpack)
+    patch(torch.cuda, "init", lambda: None)
+    patch(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=64))
+
+
+class Mock(ctypes.Structure):
+    """mock_cuda.h"""
+
+    _fields_ = (
+        ("allocate", ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_bool)),
+        ("free", ctypes.CFUNCTYPE(None, ctypes.c_void_p)),
+        ("devices", ctypes.c_int),
+        ("no_memory", ctypes.c_bool),
+        ("events_pending", ctypes.c_bool),
+        *((name, ctypes.c_int) for name in ("handles", "opens", "closes", "events", "event_opens")),
+        *((name, ctypes.c_int) for name in ("event_destroys", "synchronisations", "waits", "context_depth")),
+        ("last_stream", ctypes.c_void_p),
+        ("last_recorded", ctypes.c_uint),
+    )
+
+
+def mock() -> Mock:
+    """The mock that this process has loaded as the driver."""
+    return Mock.in_dll(ctypes.CDLL("libcuda.so.1"), "mock")
+
+
+def make(count: int, value: float, *, exportable: bool = True) -> Any:
+    """A tensor of float32 in memory of the mock, in a storage of its own. The memory stays."""
+    import torch
+
+    address = mock().allocate(4 * count, exportable)
+    t = torch.frombuffer((ctypes.c_float * count).from_address(address), dtype=torch.float32)
+    return t.fill_(value)
