@@ -346,15 +346,15 @@ static void open_ends(void) {
     }
 }
 
-/* settle: what is still on its way after the threads have ended. */
+/* settle: what is still on its way after the threads have ended. Releases are no events: those that the last round has
+ * sent are taken in one more. */
 static void settle(void) {
-    for (bool busy = true; busy;) {
-        busy = false;
+    for (int quiet = 0; quiet < 2; quiet++)
         for (int i = 0; i < 2; i++) {
             piso_session_flush(ends[i].session);
-            busy |= pump(&workers[i][0]);
+            if (pump(&workers[i][0]))
+                quiet = 0;
         }
-    }
 }
 
 static void check_nothing_left(end *e) {
