@@ -112,18 +112,11 @@ typedef struct piso_reader {
     const uint8_t *cursor, *end;
 } piso_reader;
 
-typedef enum piso_kind {
-    PISO_NIL = 1,
-    PISO_BOOL,
-    PISO_INT,
-    PISO_UINT,
-    PISO_DOUBLE,
-    PISO_STR,
-    PISO_BIN,
-    PISO_ARRAY,
-    PISO_MAP,
-    PISO_EXT,
+/* clang-format off */
+typedef enum piso_kind { /* of an item */
+    PISO_NIL = 1, PISO_BOOL, PISO_INT, PISO_UINT, PISO_DOUBLE, PISO_STR, PISO_BIN, PISO_ARRAY, PISO_MAP, PISO_EXT
 } piso_kind;
+/* clang-format on */
 
 /* piso_item: one decoded item. PISO_UINT only for values above INT64_MAX; everything else is PISO_INT. */
 typedef struct piso_item {
@@ -149,24 +142,20 @@ PISO_API int piso_read(piso_reader *r, piso_item *ret_item);
 /* ---- extension types (docs/wire-format.md) ------------------------------------------------------- */
 
 enum {
-    PISO_EXT_BIGINT = 1,     /* two's complement, little endian */
-    PISO_EXT_TUPLE = 2,      /* array */
-    PISO_EXT_SET = 3,        /* array */
-    PISO_EXT_FROZENSET = 4,  /* array */
-    PISO_EXT_COMPLEX = 5,    /* two doubles, little endian */
-    PISO_EXT_BYTEARRAY = 6,  /* the bytes */
+    PISO_EXT_BIGINT = 1, /* two's complement, little endian */
+    /* clang-format off */
+    PISO_EXT_TUPLE = 2, PISO_EXT_SET = 3, PISO_EXT_FROZENSET = 4, /* array */
+    PISO_EXT_COMPLEX = 5, PISO_EXT_BYTEARRAY = 6, /* two doubles, little endian; the bytes */
+    /* clang-format on */
     PISO_EXT_MEMORYVIEW = 7, /* [format, shape, readonly, data] */
     PISO_EXT_STR = 8,        /* a string with lone surrogates, in generalised UTF-8 */
     PISO_EXT_BUFFER = 9,     /* a span of this message: its index; stands where bytes stand */
     PISO_EXT_ARRAY = 10,     /* [dtype, shape, strides or order, flags, data] */
     PISO_EXT_SCALAR = 11,    /* [dtype, data] */
-    PISO_EXT_DATETIME = 12,
-    PISO_EXT_DATE = 13,
-    PISO_EXT_TIME = 14,
-    PISO_EXT_TIMEDELTA = 15,
-    PISO_EXT_DECIMAL = 16,
-    PISO_EXT_UUID = 17,
-    PISO_EXT_PATH = 18,
+    /* clang-format off */
+    PISO_EXT_DATETIME = 12, PISO_EXT_DATE = 13, PISO_EXT_TIME = 14, PISO_EXT_TIMEDELTA = 15,
+    PISO_EXT_DECIMAL = 16, PISO_EXT_UUID = 17, PISO_EXT_PATH = 18,
+    /* clang-format on */
     PISO_EXT_ENUM = 19,      /* [registered name, member name] */
     PISO_EXT_RECORD = 20,    /* [registered name, field values] (dataclass) */
     PISO_EXT_EXCEPTION = 21, /* see docs/wire-format.md */
@@ -202,7 +191,6 @@ typedef enum piso_layer {
     PISO_LAYER_LIMITS,       /* resource limits */
     PISO_LAYERS,
 } piso_layer;
-
 /* piso_limits: what a process may use; 0: no limit. */
 typedef struct piso_limits {
     uint64_t memory;      /* bytes of private memory, each process (RLIMIT_DATA) */
@@ -212,7 +200,6 @@ typedef struct piso_limits {
     uint64_t file_size;   /* bytes of one file */
     uint64_t temp_size;   /* bytes in the temporary folder, which is then a file system of its own */
 } piso_limits;
-
 /* piso_sandbox: what a confined process may reach. What is not listed is refused. The lists end with NULL and may be
  * NULL themselves; paths that do not exist are passed over. Programs and libraries of the system can always be read
  * and run, and so can the program that is started. */
@@ -227,7 +214,6 @@ typedef struct piso_sandbox {
     piso_limits limits;
     unsigned omit; /* bits (1 << PISO_LAYER_...) to leave out: for tests that ask which layer it was */
 } piso_sandbox;
-
 /* piso_sandbox_report: which layers hold, and what there is to know about them: what is missing and why. */
 typedef struct piso_sandbox_report {
     struct {
@@ -235,7 +221,6 @@ typedef struct piso_sandbox_report {
         char detail[160];
     } layers[PISO_LAYERS];
 } piso_sandbox_report;
-
 /* piso_layer_name: "files", "system calls"; NULL when there is no such layer. */
 PISO_API const char *piso_layer_name(piso_layer layer);
 
@@ -320,7 +305,7 @@ PISO_API size_t piso_process_read_output(piso_process *p, int stream, char *buff
  * its socket to the host. It dies with the host. Does not wait for it. */
 PISO_API int piso_zygote_spawn(const piso_spawn *spawn, piso_zygote **ret_zygote);
 PISO_API piso_zygote *piso_zygote_ref(piso_zygote *z);
-/* piso_zygote_unref: with the last reference the zygote ends. Its running children hold one each. */
+/* piso_zygote_unref: with the last one the zygote ends. Its running children hold one each. */
 PISO_API piso_zygote *piso_zygote_unref(piso_zygote *z);
 /* piso_zygote_ready: waits until it can fork and returns what it reported, which is valid as long as the zygote
  * object. Blocks up to timeout_ns (-1: for ever). 0, -ETIMEDOUT, -EINTR (call again), PISO_EDIED, PISO_EPROTO. */
@@ -330,14 +315,12 @@ PISO_API int piso_zygote_ready(piso_zygote *z, int64_t timeout_ns, const void **
 PISO_API void piso_zygote_close(piso_zygote *z);
 /* piso_zygote_process: the zygote's own process, borrowed. */
 PISO_API piso_process *piso_zygote_process(piso_zygote *z);
-
 /* piso_fork_hooks: what a runtime has to do around a fork, in this thread; each may be NULL. */
 typedef struct piso_fork_hooks {
     void (*before)(void);
     void (*in_parent)(void);
     void (*in_child)(void);
 } piso_fork_hooks;
-
 /* piso_fork: what a forked child was asked to be, as in the host's piso_spawn; envp includes PISO_FD. Freed by
  * piso_fork_fini. */
 typedef struct piso_fork {
@@ -348,7 +331,6 @@ typedef struct piso_fork {
     const void *sandbox;
 } piso_fork;
 PISO_API void piso_fork_fini(piso_fork *fork);
-
 /* piso_zygote_guard: in the zygote, before it loads anything: from now on it is killed when the host dies. */
 PISO_API int piso_zygote_guard(int socket_fd);
 /* piso_zygote_report: the zygote is ready to fork; `report`, at most 64 KiB, goes to the host. The process must
@@ -438,7 +420,7 @@ PISO_API void piso_session_trim(piso_session *s, size_t keep_bytes);
 PISO_API int piso_segment_create(uint64_t size, piso_segment **ret_segment);
 PISO_API piso_segment *piso_segment_ref(piso_segment *segment);
 PISO_API piso_segment *piso_segment_unref(piso_segment *segment);
-/* piso_segment_fd: its descriptor, borrowed, to be mapped or duplicated. */
+/* piso_segment_fd: its descriptor, borrowed, to be mapped or duplicated; piso_segment_size: in bytes. */
 PISO_API int piso_segment_fd(const piso_segment *segment);
 PISO_API uint64_t piso_segment_size(const piso_segment *segment);
 /* piso_segment_cell: a pointer kept for the caller, NULL at first; the caller's own lock guards it. A process has
@@ -448,7 +430,7 @@ PISO_API void **piso_segment_cell(piso_segment *segment);
 /* piso_session_share: whether this side takes descriptors from its peer; at first it does not, and one that comes is
  * PISO_EPROTO. Sending is always possible. */
 PISO_API void piso_session_share(piso_session *s, bool allowed);
-/* piso_session_retire: nobody here uses the segment any more: the peer is told, if it got the segment from here. */
+/* piso_session_retire: nobody here uses it any more: the peer is told, if it got the segment from here. */
 PISO_API void piso_session_retire(piso_session *s, piso_segment *segment);
 
 /* ---- leases --------------------------------------------------------------------------------------- */
@@ -493,16 +475,13 @@ PISO_API int piso_cuda_count(void);
 PISO_API int piso_cuda_uuid(int device, uint8_t ret_uuid[PISO_CUDA_UUID]);
 /* piso_cuda_find: the device with this UUID; -ENOENT. */
 PISO_API int piso_cuda_find(const uint8_t uuid[PISO_CUDA_UUID]);
-/* piso_cuda_export: a handle for the allocation that `data` lies in. -ENOTSUP where the allocator has taken memory that
- * has none (virtual memory of expandable segments, cudaMallocAsync). The caller keeps the memory allocated for as long
- * as somebody has it open. */
+/* piso_cuda_export: a handle for the allocation that `data` lies in, which the caller keeps while somebody has it open.
+ * -ENOTSUP for memory that has none (virtual memory of expandable segments, cudaMallocAsync). */
 PISO_API int piso_cuda_export(int device, const void *data, piso_cuda_memory *ret_memory);
-/* piso_cuda_open: maps the allocation behind a handle, or finds it mapped; *ret_base is where it begins, *ret_size how
- * large it is. Returns 1 when it is this process's own, which need not be closed; else 0, and piso_cuda_close is to be
- * called once for it. */
+/* piso_cuda_open: maps the allocation behind a handle, or finds it mapped: where it begins, how large it is. 1: it is
+ * this process's own and need not be closed; 0: piso_cuda_close is to be called once for it. */
 PISO_API int piso_cuda_open(int device, const uint8_t handle[PISO_CUDA_HANDLE], void **ret_base, uint64_t *ret_size);
-/* piso_cuda_close: the last one unmaps it. What this process has given the device to do with it has been done
- * (piso_cuda_synchronize): the first owner may use the memory for something else at once. */
+/* piso_cuda_close: the last one unmaps it. The device must have done what it was given (piso_cuda_synchronize). */
 PISO_API void piso_cuda_close(int device, const void *base);
 /* piso_cuda_synchronize: waits until the device has done what this process has given it. */
 PISO_API int piso_cuda_synchronize(int device);
