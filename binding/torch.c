@@ -72,7 +72,6 @@ static int add_dtype(core_torch_state *t, int index) {
     int r = spec ? PyDict_SetItem(t->specs, dtype, spec) : -1;
     if (r == 0)
         r = PyDict_SetItemString(t->dtypes, name, dtype);
-    t->dlpack[index] = dtypes[index].dlpack;
     t->by_dlpack[index] = dtype;
     Py_XDECREF(spec);
     Py_DECREF(dtype);
@@ -237,7 +236,7 @@ bool core_torch_look(core_torch_state *t, PyObject *tensor, core_dlpack_tensor *
     if (ret_view->device.type != CORE_DLPACK_CPU || ret_view->byte_offset || ret_view->dtype.lanes != 1)
         return false;
     for (int i = 0; i < CORE_TORCH_DTYPES; i++)
-        if (t->dlpack[i].code == ret_view->dtype.code && t->dlpack[i].bits == ret_view->dtype.bits) {
+        if (dtypes[i].dlpack.code == ret_view->dtype.code && dtypes[i].dlpack.bits == ret_view->dtype.bits) {
             *ret_dtype = t->by_dlpack[i];
             return *ret_dtype != NULL;
         }

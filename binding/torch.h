@@ -11,9 +11,9 @@
 
 struct core_torch_state {
     const core_dlpack_exchange *exchange; /* of torch.Tensor, or NULL: not in this version */
-    core_dlpack_dtype dlpack[CORE_TORCH_DTYPES];
-    PyObject *by_dlpack[CORE_TORCH_DTYPES]; /* the dtypes that belong to them; borrowed from `specs` */
-    Py_ssize_t storage_references;          /* that a storage which one tensor has shows to who asked for it */
+    PyObject *by_dlpack
+        [CORE_TORCH_DTYPES]; /* by index in the table of dtypes (torch.c), NULL: not in this version; borrowed from `specs` */
+    Py_ssize_t storage_references; /* that a storage which one tensor has shows to who asked for it */
     /* from here on references */
     PyObject *module, *tensor, *parameter, *storage, *strided; /* module, classes, the layout */
     PyObject *specs;                                           /* dtype -> bytes: its encoded name */

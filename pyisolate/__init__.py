@@ -30,7 +30,6 @@ from .errors import (
     PyIsolateError,
     RemoteError,
     SandboxError,
-    UnconfinedExtensionWarning,
 )
 from .extension import Extension
 from .manager import ExtensionManager
@@ -71,7 +70,6 @@ __all__ = [
     "SandboxMode",
     "SandboxStatus",
     "SingletonMetaclass",
-    "UnconfinedExtensionWarning",
     "__version__",
     "empty",
     "empty_array",

@@ -31,7 +31,6 @@ __all__ = [
     "PyIsolateError",
     "RemoteError",
     "SandboxError",
-    "UnconfinedExtensionWarning",
 ]
 
 
@@ -65,7 +64,3 @@ class EnvironmentBuildError(PyIsolateError):
         self.command = list(command)
         self.returncode = returncode
         self.stderr = stderr
-
-
-class UnconfinedExtensionWarning(UserWarning):
-    """Kept for code that filters it: extensions are confined, or their configuration says otherwise."""
