@@ -3,6 +3,9 @@
 soak.py load --seconds 3600    mixed load: failed calls, growth of memory and descriptors
 soak.py kills --count 10000    processes killed at random moments under load: when their calls ended
 soak.py crashes --seconds 60   an extension that crashes in a loop: what the others notice
+
+Extensions are confined, as by default; --sandbox disabled runs them open. Where PyTorch is installed, one of
+the mixed load shares tensors.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ sys.path.insert(0, str(HERE))
 import numpy as np  # noqa: E402
 from soak_host import Board, Refused  # noqa: E402
 
+import pyisolate  # noqa: E402
 from pyisolate import (  # noqa: E402
     Extension,
     ExtensionBase,
@@ -35,15 +39,21 @@ from pyisolate import (  # noqa: E402
     SandboxMode,
 )
 
+try:
+    import torch
+except ImportError:
+    torch = None  # type: ignore[assignment]
+
 ARRAY = np.arange(1_000_000)  # 8 MB
+GROWTH = 4.0  # MB that a process may gain in a run; in an hour, a leak of one byte in each call is more
 
 
 class Fleet:
     """Some extensions of one manager."""
 
-    def __init__(self, folder: str, count: int) -> None:
+    def __init__(self, folder: str, mode: SandboxMode) -> None:
         self.manager = ExtensionManager(ExtensionBase, {"venv_root_path": folder})
-        self.extensions = [self.load(f"worker{index}") for index in range(count)]
+        self.mode = mode
 
     def load(self, name: str, **config: Any) -> Extension:
         return self.manager.load_extension(
@@ -52,7 +62,7 @@ class Fleet:
                 "module_path": str(HERE / "worker"),
                 "apis": [Board],
                 "echo_output": False,
-                "sandbox_mode": SandboxMode.DISABLED,
+                "sandbox_mode": self.mode,
                 **config,  # type: ignore[typeddict-item]
             }
         )
@@ -92,12 +102,11 @@ class Left:
         )
 
 
-def rss(pid: int) -> float:
-    """Private memory of a process, in MB."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith(("Private_Dirty:",)):
-            return int(line.split()[1]) / 1024
-    return 0.0
+def memory(pid: int) -> float:
+    """What a process has of memory that belongs to no file, in MB; of what it shares, its part."""
+    kinds = ("Pss_Anon:", "Pss_Shmem:")
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(kinds)) / 1024
 
 
 def percentile(times: list[float], share: float) -> float:
@@ -135,6 +144,35 @@ async def one_of_everything(extension: Extension) -> int:
     return 112
 
 
+async def tensors_of_all_kinds(extension: Extension, shared: Any, number: int) -> int:
+    """Calls of one that shares tensors: the same again, new ones, a view, its own. How many."""
+    shared[0] = number
+    await extension.add_one(shared)
+    assert int(shared[0]) == number + 1, "what the other side wrote was not seen"
+    moved = torch.full((1000,), float(number))
+    assert await extension.total(moved) == 1000.0 * number
+    made = pyisolate.empty(100_000)
+    made[:] = 1.0
+    assert await extension.total(made[10:]) == 99_990.0
+    back = await extension.echo(made)
+    assert back.data_ptr() == made.data_ptr(), "a tensor came back in another memory"
+    theirs = await extension.ones(number + 1)
+    assert float(theirs.sum()) == number + 1
+    return 5
+
+
+async def come_and_go(fleet: Fleet, over: asyncio.Event) -> int:
+    """An extension at a time is loaded, called and stopped. How many were."""
+    count = 0
+    while not over.is_set():
+        extension = fleet.load("guest")
+        assert await extension.echo(count) == count
+        await asyncio.to_thread(extension.stop)
+        count += 1
+        await asyncio.sleep(0.2)
+    return count
+
+
 def in_threads(extension: Extension, over: threading.Event, failures: list[str]) -> int:
     count = 0
     while not over.is_set():
@@ -148,44 +186,53 @@ def in_threads(extension: Extension, over: threading.Event, failures: list[str])
     return count
 
 
-async def run_load(options: argparse.Namespace, folder: str) -> bool:
-    fleet = Fleet(folder, 3)
-    for extension in fleet.extensions:
-        await extension
-    pids = [os.getpid(), *[await extension.pid() for extension in fleet.extensions]]
+async def run_load(options: argparse.Namespace, fleet: Fleet) -> bool:
+    extensions = [fleet.load("forked"), fleet.load("executed", start_method="exec"), fleet.load("threads")]
+    sharing = fleet.load("sharing", share_torch=True) if torch else None
+    everybody = [*extensions, sharing] if sharing else extensions
+    pids = [os.getpid(), *[await extension.pid() for extension in everybody]]
+    shared = pyisolate.empty(1_000_000) if torch else None
     failures: list[str] = []
-    over = threading.Event()
-    threads = [asyncio.to_thread(in_threads, fleet.extensions[2], over, failures) for _ in range(2)]
-    background = asyncio.gather(*threads)
+    over, told = threading.Event(), asyncio.Event()
+    threads = [asyncio.to_thread(in_threads, extensions[2], over, failures) for _ in range(2)]
+    background = asyncio.gather(*threads, come_and_go(fleet, told), return_exceptions=True)
     calls, start, marks = 0, time.monotonic(), []
     while (passed := time.monotonic() - start) < options.seconds:
         if passed >= len(marks) * options.seconds / 10:
             gc.collect()
-            marks.append(([rss(pid) for pid in pids], len(os.listdir("/proc/self/fd"))))
+            marks.append(([memory(pid) for pid in pids], len(os.listdir("/proc/self/fd"))))
             print(
                 f"{passed:7.0f} s  {calls:9} calls  {len(failures)} failed  MB {format_sizes(marks[-1][0])}",
                 flush=True,
             )
-        for result in await asyncio.gather(
-            *[one_of_everything(extension) for extension in fleet.extensions], return_exceptions=True
-        ):
+        jobs = [one_of_everything(extension) for extension in everybody]
+        if sharing:
+            jobs.append(tensors_of_all_kinds(sharing, shared, calls % 1000))
+        for result in await asyncio.gather(*jobs, return_exceptions=True):
             if isinstance(result, BaseException):
                 failures.append(repr(result))
             else:
                 calls += result
     over.set()
-    calls += sum(await background)
+    told.set()
+    *counts, guests = await background
+    for result in (*counts, guests):
+        if isinstance(result, BaseException):
+            failures.append(repr(result))
+    calls += sum(count for count in counts if isinstance(count, int))
     # the first tenth is warm-up: buffers and caches get their size
     growth = [
         end - begin
-        for begin, end in zip(marks[min(1, len(marks) - 1)][0], [rss(pid) for pid in pids], strict=True)
+        for begin, end in zip(marks[min(1, len(marks) - 1)][0], [memory(pid) for pid in pids], strict=True)
     ]
-    descriptors = len(os.listdir("/proc/self/fd")) - marks[min(1, len(marks) - 1)][1]
+    descriptors = (await Left().settled()).descriptors - marks[min(1, len(marks) - 1)][1]
+    status = extensions[0].sandbox_status()
     await fleet.stop()
     print(f"{calls} calls in {options.seconds:g} s, {len(failures)} failed {failures[:3]}")
-    print(f"growth of private memory after the first tenth, MB: host and extensions {format_sizes(growth)}")
+    print(f"{guests} extensions came and went; confined: {status.confined}")
+    print(f"growth of memory after the first tenth, MB: host and extensions {format_sizes(growth)}")
     print(f"growth of descriptors: {descriptors}")
-    return not failures and descriptors <= 0
+    return not failures and descriptors <= 0 and (max(growth) <= GROWTH or options.seconds < 60)
 
 
 def format_sizes(sizes: list[float]) -> str:
@@ -243,8 +290,7 @@ async def kill_again_and_again(
         await asyncio.to_thread(extension.stop)
 
 
-async def run_kills(options: argparse.Namespace, folder: str) -> bool:
-    fleet = Fleet(folder, 0)
+async def run_kills(options: argparse.Namespace, fleet: Fleet) -> bool:
     results: dict[str, list[Any]] = {"times": [], "wrong": []}
     await kill_again_and_again(fleet, "first", [1], results)
     await asyncio.sleep(1)
@@ -298,17 +344,17 @@ async def crash(extension: Extension, over: asyncio.Event) -> int:
     return count
 
 
-async def run_crashes(options: argparse.Namespace, folder: str) -> bool:
-    fleet = Fleet(folder, 2)
-    for extension in fleet.extensions:
+async def run_crashes(options: argparse.Namespace, fleet: Fleet) -> bool:
+    healthy = [fleet.load("first"), fleet.load("second")]
+    for extension in healthy:
         await extension
     failures: list[str] = []
-    await measure(fleet.extensions, 0.5, failures)
-    alone = await measure(fleet.extensions, options.seconds / 2, failures)
+    await measure(healthy, 0.5, failures)
+    alone = await measure(healthy, options.seconds / 2, failures)
     crasher = fleet.load("crasher", restart={"limit": 1_000_000, "delay": 0})
     over = asyncio.Event()
     crashing = asyncio.ensure_future(crash(crasher, over))
-    beside = await measure(fleet.extensions, options.seconds / 2, failures)
+    beside = await measure(healthy, options.seconds / 2, failures)
     over.set()
     await crashing
     await fleet.stop()
@@ -326,6 +372,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--sandbox", choices=[mode.value for mode in SandboxMode], default="required")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("load").add_argument("--seconds", type=float, default=3600.0)
     commands.add_parser("kills").add_argument("--count", type=int, default=10_000)
@@ -334,7 +381,7 @@ def main() -> int:
     logging.getLogger("pyisolate").setLevel(logging.CRITICAL)  # what it says is expected here
     run = {"load": run_load, "kills": run_kills, "crashes": run_crashes}[options.command]
     with tempfile.TemporaryDirectory(prefix="pyisolate-soak-") as folder:
-        return 0 if asyncio.run(run(options, folder)) else 1
+        return 0 if asyncio.run(run(options, Fleet(folder, SandboxMode(options.sandbox)))) else 1
 
 
 if __name__ == "__main__":
