@@ -157,8 +157,7 @@ static PySendResult take(core_call *call, PyObject **ret_value) {
     return *ret_value ? PYGEN_RETURN : PYGEN_ERROR;
 }
 
-static PySendResult park(core_call *call, PyObject **ret_value) {
-    core_session *s = call->session;
+static PySendResult park(core_session *s, core_call *call, PyObject **ret_value) {
     core_link *link = core_link_here(s);
     if (!link)
         return PYGEN_ERROR;
@@ -185,13 +184,11 @@ static bool home_has_spun(const core_session *s) {
     return s->links && s->links->spun && s->links->thread == PyThread_get_thread_ident();
 }
 
-static void poll_briefly(core_call *call) {
-    core_session *s = call->session;
+static void poll_briefly(core_session *s, core_call *call) {
     core_pump_context context = {.in_task = true};
     if (s->depth >= MAX_NESTING)
         return;
     s->depth++;
-    Py_INCREF(s); /* the call lets go of its session when it ends */
     for (int i = 0; i < MAX_POLLS && !finished(call); i++) {
         int ready;
         if (home_has_spun(s)) {
@@ -208,7 +205,17 @@ static void poll_briefly(core_call *call) {
     }
     core_pump_leftovers(s, &context);
     s->depth--;
-    Py_DECREF(s);
+}
+
+/* wait_here: polls, and if that was not enough leaves the call to the running loop. */
+static PySendResult wait_here(core_session *s, core_call *call, PyObject **ret_value) {
+    if (s->links)
+        core_links_wake(s);
+    else if (!core_link_here(s))
+        return PYGEN_ERROR;
+    if (!finished(call)) /* asyncio's code has run: another thread may have got the reply meanwhile */
+        poll_briefly(s, call);
+    return finished(call) ? take(call, ret_value) : park(s, call, ret_value);
 }
 
 static PySendResult call_send_step(PyObject *self, PyObject *Py_UNUSED(value), PyObject **ret_value) {
@@ -221,15 +228,11 @@ static PySendResult call_send_step(PyObject *self, PyObject *Py_UNUSED(value), P
         PyErr_Format(PyExc_RuntimeError, "the call of %R is already being awaited", call->pending.name);
         return PYGEN_ERROR;
     }
-    core_session *s = call->session;
-    if (s->links)
-        core_links_wake(s);
-    else if (!core_link_here(s))
-        return PYGEN_ERROR;
+    core_session *s = (core_session *)Py_NewRef(call->session); /* the call lets go of it when it ends */
     Py_INCREF(call);
-    poll_briefly(call);
-    PySendResult r = finished(call) ? take(call, ret_value) : park(call, ret_value);
+    PySendResult r = wait_here(s, call, ret_value);
     Py_DECREF(call);
+    Py_DECREF(s);
     return r;
 }
 
@@ -308,6 +311,10 @@ static PyObject *call_cancel(PyObject *self, PyObject *args, PyObject *kwargs) {
     PyObject *error = message == Py_None ? PyObject_CallNoArgs(error_type) : PyObject_CallOneArg(error_type, message);
     if (!error)
         return NULL;
+    if (finished(call) || call->closed) { /* by another thread, while Python's code ran */
+        Py_DECREF(error);
+        Py_RETURN_FALSE;
+    }
     piso_session_forget(call->session->session, &call->pending.call, true);
     call->pending.value = error;
     call->pending.outcome = CORE_EXCEPTION;
@@ -331,6 +338,9 @@ static PyObject *call_repr(PyObject *self) {
 static void call_dealloc(PyObject *self) {
     core_call *call = (core_call *)self;
     PyTypeObject *type = Py_TYPE(self);
+    /* before any of Python's code, in which another thread could still bring the reply */
+    if (call->session && !finished(call) && !call->closed)
+        piso_session_forget(call->session->session, &call->pending.call, false);
     if (!call->awaited && call->pending.name) {
         PyObject *t, *v, *tb;
         PyErr_Fetch(&t, &v, &tb);
@@ -338,8 +348,6 @@ static void call_dealloc(PyObject *self) {
             PyErr_WriteUnraisable(self);
         PyErr_Restore(t, v, tb);
     }
-    if (call->session && !finished(call) && !call->closed)
-        piso_session_forget(call->session->session, &call->pending.call, false);
     core_async_state *a = core_type_state(type)->async;
     Py_XDECREF(call->session);
     Py_XDECREF(call->pending.name);

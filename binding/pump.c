@@ -22,6 +22,7 @@ static void complete(core_session *s, piso_event *event, core_pump_context *cont
     core_call *call = pending->is_sync ? NULL : (core_call *)((char *)pending - offsetof(core_call, pending));
     Py_XINCREF(call); /* decoding may run code that drops it, and lets other threads run */
     s->completing++;
+    pending->arriving = true;
     PyObject *value = NULL;
     uint8_t outcome = CORE_EXCEPTION;
     if (event->type == PISO_EVENT_REPLY) {
@@ -35,12 +36,13 @@ static void complete(core_session *s, piso_event *event, core_pump_context *cont
     piso_event_fini(event);
     if (!value)
         value = exception_instance();
-    if (call && call->closed) { /* given up while it was decoded */
+    if (call && (call->closed || pending->outcome != CORE_PENDING)) { /* given up while it was decoded */
         Py_DECREF(value);
     } else {
         pending->value = value;
         pending->outcome = outcome;
     }
+    pending->arriving = false;
     s->completing--;
     if (!call) {
         core_sync_completed(pending);

@@ -29,6 +29,7 @@ typedef struct core_pending {
     piso_call call;
     uint8_t outcome;    /* core_outcome */
     bool is_sync;       /* a core_wait (sync.c), else a core_call */
+    bool arriving;      /* its end is being decoded, perhaps in another thread: it has to stay */
     PyObject *value;    /* result or exception instance; owned */
     PyObject *name;     /* the method, for messages; owned by whoever embeds this */
     int64_t timeout_ns; /* as configured, for messages; 0: none */

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "aio.h"
@@ -17,6 +18,7 @@
 /* A signal that arrives between the check and the wait is seen after this time at the latest. */
 #define SIGNAL_CHECK_NS 250000000
 #define MAX_POLLS       64
+#define ARRIVAL_NS      50000
 
 typedef struct core_wait {
     core_pending pending;
@@ -159,6 +161,11 @@ PyObject *core_sync_call(core_session *s, uint32_t object, uint32_t number, PyOb
         result = core_pending_take(&w.pending);
     else
         piso_session_forget(s->session, &w.pending.call, true);
+    while (w.pending.arriving) { /* in another thread, which writes to `w` at the end */
+        struct timespec moment = {.tv_nsec = ARRIVAL_NS};
+        Py_BEGIN_ALLOW_THREADS nanosleep(&moment, NULL);
+        Py_END_ALLOW_THREADS
+    }
     Py_CLEAR(w.pending.value); /* a reply that came together with the signal */
     Py_DECREF(s);
     return result;

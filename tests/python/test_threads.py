@@ -1,0 +1,131 @@
+"""One session used by a loop and by threads that wait, where the interpreter changes threads all the time."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+from peers import ECHO, peer
+
+from pyisolate import _core
+
+SECONDS = 2.0
+
+
+@pytest.fixture(autouse=True)
+def _restless() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@contextmanager
+def others_calling(session: _core.Session, count: int) -> Iterator[list[BaseException]]:
+    """Threads that call all the time; what they ran into."""
+    over, wrong = threading.Event(), []
+
+    def call() -> None:
+        echo, number = session.method(1, "echo", sync=True), 0
+        while not over.is_set():
+            try:
+                assert echo(number) == number
+            except BaseException as error:
+                wrong.append(error)
+                return
+            number += 1
+
+    threads = [threading.Thread(target=call) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield wrong
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_replies_that_another_thread_takes_just_before_the_loop_waits() -> None:
+    async def main(session: _core.Session, end: float) -> None:
+        echo, aecho, later = (session.method(1, name) for name in ("echo", "aecho", "later"))
+        while time.monotonic() < end:
+            assert await asyncio.gather(*[echo(number) for number in range(20)]) == list(range(20))
+            assert await aecho(1) == 1
+            tasks = [asyncio.ensure_future(later(2, 0)) for _ in range(5)]
+            await asyncio.sleep(0)
+            for task in tasks[1:]:
+                task.cancel()
+            assert await tasks[0] == 2
+            assert all(
+                result == 2 or isinstance(result, asyncio.CancelledError)
+                for result in await asyncio.gather(*tasks[1:], return_exceptions=True)
+            )
+
+    with peer(ECHO) as session, others_calling(session, 2) as wrong:
+        asyncio.run(main(session, time.monotonic() + SECONDS))
+    assert not wrong
+
+
+@pytest.mark.filterwarnings("ignore:call of")
+def test_calls_that_are_cancelled_or_forgotten_while_another_thread_decodes_their_reply() -> None:
+    paths = [pathlib.PurePosixPath("a/b")] * 50  # made by code in Python
+
+    async def main(session: _core.Session, end: float) -> None:
+        echo = session.method(1, "echo")
+        while time.monotonic() < end:
+            calls = [echo(paths) for _ in range(10)]
+            await asyncio.sleep(0)
+            for call in calls[::3]:
+                call.cancel()
+            del calls[1::3]
+            for call in calls[1::2]:
+                assert await call == paths
+            for call in calls[::2]:
+                with suppress(asyncio.CancelledError):
+                    assert await call == paths
+
+    with peer(ECHO) as session, others_calling(session, 2) as wrong:
+        asyncio.run(main(session, time.monotonic() + SECONDS))
+        assert session.method(1, "echo", sync=True)(1) == 1
+    assert not wrong
+
+
+class Alarm(Exception):
+    pass
+
+
+def test_a_signal_ends_a_wait_while_another_thread_decodes_its_reply() -> None:
+    paths = [pathlib.PurePosixPath("a/b")] * 200
+    ended = 0
+
+    def ring(*_: object) -> None:
+        raise Alarm
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with peer(ECHO) as session, others_calling(session, 2) as wrong:
+            echo, end = session.method(1, "echo", sync=True), time.monotonic() + SECONDS
+            while time.monotonic() < end:
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 0.0002 + ended % 50 * 0.0001)
+                    try:
+                        for _ in range(100):
+                            assert echo(paths) == paths
+                    finally:
+                        signal.setitimer(signal.ITIMER_REAL, 0)
+                except Alarm:
+                    ended += 1
+            assert echo(1) == 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not wrong
+    assert ended > 10
