@@ -1,8 +1,10 @@
 #ifndef PISO_BINDING_COLLISIONS_H
 #define PISO_BINDING_COLLISIONS_H
 
+#define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Counts the keys of one container by their hashes. */
 typedef struct core_collisions {

@@ -295,7 +295,7 @@ class IsolatedRuntime(Runtime):
 
     def _restart(self, ended: ExtensionProcess) -> None:
         assert self._restarts is not None
-        ended.release()  # here: the watcher's thread, which serves all, cannot wait for what it has left behind
+        ended.release()  # what it left can be much: not in the watcher's thread, which serves all
         while True:
             try:
                 self.start_sync()

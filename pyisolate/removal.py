@@ -1,4 +1,4 @@
-"""Removes folders that an extension has filled, and may still be changing: as it likes, but not outside of them."""
+"""Removes folders that an extension has filled, and may still be changing."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SECONDS = 20.0  # what is not gone by then stays, for the next host that starts
 def remove_tree(path: str, seconds: float = SECONDS) -> bool:
     """Remove a folder with all that is in it. False when something is left. Raises nothing.
 
-    Nothing is opened by a path of more than one part, no link is followed, folders without permissions are given
-    some, and neither time, stack nor descriptors grow with the depth: a folder in a folder is moved up first.
+    Nothing outside is touched: no path has more than one part, no link is followed. Folders without permissions
+    are given some. Neither stack nor descriptors grow with the depth: a folder in a folder is moved up first.
     """
     end = time.monotonic() + seconds
     with suppress(OSError):
