@@ -11,7 +11,7 @@ from itertools import islice
 __all__ = ["remove_tree"]
 
 MAX_ENTRIES = 10_000  # looked at before some are removed
-SECONDS = 20.0  # what is not gone by then stays, for the next host that starts
+SECONDS = 10.0  # what is not gone by then stays, for the next host that starts
 
 
 def remove_tree(path: str, seconds: float = SECONDS) -> bool:

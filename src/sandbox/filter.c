@@ -241,6 +241,12 @@ static int refuse_sockets(scmp_filter_ctx c, bool network, bool local) {
                                                        SCMP_A2(SCMP_CMP_NE, 0, 0)});
     if (r == 0 && !network && !local)
         r = refuse_named(c, "socket", 2, datagrams);
+    /* SO_LINGER seems to work and does nothing: whoever closes a socket that lingers waits for as long as it says, and
+     * that can be the host, when the socket has been sent to it. */
+    const struct scmp_arg_cmp linger[] = {SCMP_A1(SCMP_CMP_MASKED_EQ, INT_MASK, SOL_SOCKET),
+                                          SCMP_A2(SCMP_CMP_MASKED_EQ, INT_MASK, SO_LINGER)};
+    if (r == 0)
+        r = refuse(c, 0, seccomp_syscall_resolve_name("setsockopt"), 2, linger);
     return r == 0 && !network && !local ? refuse_named(c, "connect", 0, NULL) : r;
 }
 
