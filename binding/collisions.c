@@ -48,7 +48,8 @@ bool core_collisions_add(core_collisions *c, PyObject *key) {
         PyErr_Clear(); /* the container raises it again */
         return true;
     }
-    uint64_t mixed = (uint64_t)hash * c->factor, wanted = mixed & ~COUNT_MASK, mask = (UINT64_C(1) << (64 - c->shift)) - 1;
+    uint64_t mixed = (uint64_t)hash * c->factor, wanted = mixed & ~COUNT_MASK,
+             mask = (UINT64_C(1) << (64 - c->shift)) - 1;
     uint64_t at = mixed >> c->shift;
     while (c->entries[at] && (c->entries[at] & ~COUNT_MASK) != wanted)
         at = (at + 1) & mask;

@@ -233,7 +233,7 @@ def _lock_marker(environment: Path, operation: int) -> int | None:
     except OSError:
         return None
     try:
-        # Only who removes it holds an exclusive lock, for a moment; but extensions can read the marker, and so lock it.
+        # Who removes it holds an exclusive lock, for a moment. An extension can read the marker, and so lock it.
         _flock(descriptor, operation, PATIENCE)
         if os.path.samestat(os.fstat(descriptor), os.stat(path)):
             return descriptor

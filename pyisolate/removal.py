@@ -11,14 +11,15 @@ from itertools import islice
 __all__ = ["remove_tree"]
 
 MAX_ENTRIES = 10_000  # looked at before some are removed
-SECONDS = 10.0  # what is not gone by then stays, for the next host that starts
+SECONDS = 20.0  # what is not gone by then stays, for the next host that starts
 
 
 def remove_tree(path: str, seconds: float = SECONDS) -> bool:
     """Remove a folder with all that is in it. False when something is left. Raises nothing.
 
-    Nothing outside is touched: no path has more than one part, no link is followed. Folders without permissions
-    are given some. Neither stack nor descriptors grow with the depth: a folder in a folder is moved up first.
+    Nothing outside is touched: no path has more than one part, no link is followed. Folders without
+    permissions are given some. Neither stack nor descriptors grow with the depth: a folder in a folder is
+    moved up first.
     """
     end = time.monotonic() + seconds
     with suppress(OSError):

@@ -29,7 +29,7 @@ typedef struct piso__channel {
     int bell;              /* rings the peer; readable when the peer has rung */
     int own_bell;          /* an eventfd: this side rings itself */
     bool own_rung;
-    int socket_fd;         /* hang-up: the peer's process (or everything holding it) is gone */
+    int socket_fd; /* hang-up: the peer's process (or everything holding it) is gone */
     /* private */
     int control_fd, arena_fds[2]; /* [0]: host sends, [1]: child sends; -1 once mapped, but for what this side sends */
     void *control;

@@ -156,8 +156,9 @@ static const int fcntls[] = {F_SETLEASE, F_NOTIFY};
 
 /* Without a file system that is read-only: attributes of files that are open for reading. Other requests with these
  * letters write, too, to what a file system keeps about a file, among them fs-verity's, which makes it unchangeable. */
-#define WRITES_ATTRIBUTES(letter) ((unsigned long)_IOC_WRITE << _IOC_DIRSHIFT | (unsigned long)(letter) << _IOC_TYPESHIFT)
-#define ATTRIBUTES_MASK           WRITES_ATTRIBUTES(0xff)
+#define WRITES_ATTRIBUTES(letter)                                                                                      \
+    ((unsigned long)_IOC_WRITE << _IOC_DIRSHIFT | (unsigned long)(letter) << _IOC_TYPESHIFT)
+#define ATTRIBUTES_MASK WRITES_ATTRIBUTES(0xff)
 static const unsigned long attribute_ioctls[] = {
     WRITES_ATTRIBUTES('f'),  /* FS_IOC_SETFLAGS, FS_IOC_ENABLE_VERITY, ... */
     WRITES_ATTRIBUTES('v'),  /* FS_IOC_SETVERSION */
