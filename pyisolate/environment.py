@@ -233,7 +233,7 @@ def _lock_marker(environment: Path, operation: int) -> int | None:
     except OSError:
         return None
     try:
-        # Who removes it holds an exclusive lock, for a moment. An extension can read the marker, and so lock it.
+        # Who removes it holds an exclusive lock for a moment only; but an extension can lock it, too.
         _flock(descriptor, operation, PATIENCE)
         if os.path.samestat(os.fstat(descriptor), os.stat(path)):
             return descriptor
