@@ -184,6 +184,20 @@ def test_a_peer_that_takes_no_answers() -> None:
         assert session.method(1, "echo", sync=True)(1) == 1
 
 
+def test_names_of_methods_control_no_terminal(unraisable: list[Any]) -> None:
+    source = (
+        ECHO
+        + """
+    def call(self):
+        session.notify(1, "x\\x1b[2J", (), 10)
+"""
+    )
+    with peer(source, object()) as session:
+        session.method(1, "call", sync=True)()
+        assert session.method(1, "echo", sync=True)(1) == 1
+    assert unraisable == ["'x\\x1b[2J' cannot be the name of a method"]
+
+
 def fill(keep: Any) -> None:
     """Send buffers that the other side keeps."""
     for _ in range(100):
