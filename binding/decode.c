@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "allocator.h"
+#include "collisions.h"
 #include "convert_internal.h"
 #include "lease.h"
 
@@ -142,11 +143,19 @@ static PyObject *decode_list(core_decoder *d, piso_reader *r, size_t count) {
     return list;
 }
 
+#define SAME_HASH "keys that all have the same hash"
+
 static PyObject *decode_dict(core_decoder *d, piso_reader *r, size_t count) {
     PyObject *dict = take_items(d, count) ? PyDict_New() : NULL;
+    core_collisions collisions = {0};
+    if (dict && core_collisions_init(&collisions, count) < 0)
+        Py_CLEAR(dict);
     for (size_t i = 0; dict && i < count; i++) {
         PyObject *key = core_decode(d, r), *value = key ? core_decode(d, r) : NULL;
-        if (!value || PyDict_SetItem(dict, key, value) < 0) {
+        if (value && !core_collisions_add(&collisions, key)) {
+            core_malformed(d, SAME_HASH);
+            Py_CLEAR(dict);
+        } else if (!value || PyDict_SetItem(dict, key, value) < 0) {
             if (value)
                 core_refused(d); /* a key without a hash */
             Py_CLEAR(dict);
@@ -154,6 +163,7 @@ static PyObject *decode_dict(core_decoder *d, piso_reader *r, size_t count) {
         Py_XDECREF(key);
         Py_XDECREF(value);
     }
+    core_collisions_fini(&collisions);
     return dict;
 }
 
@@ -171,15 +181,22 @@ static PyObject *decode_tuple(core_decoder *d, piso_reader *r, size_t count) {
 
 static PyObject *decode_set(core_decoder *d, piso_reader *r, size_t count, bool frozen) {
     PyObject *set = frozen ? PyFrozenSet_New(NULL) : PySet_New(NULL);
+    core_collisions collisions = {0};
+    if (set && core_collisions_init(&collisions, count) < 0)
+        Py_CLEAR(set);
     for (size_t i = 0; set && i < count; i++) {
         PyObject *item = core_decode(d, r);
-        if (!item || PySet_Add(set, item) < 0) {
+        if (item && !core_collisions_add(&collisions, item)) {
+            core_malformed(d, SAME_HASH);
+            Py_CLEAR(set);
+        } else if (!item || PySet_Add(set, item) < 0) {
             if (item)
                 core_refused(d); /* no hash */
             Py_CLEAR(set);
         }
         Py_XDECREF(item);
     }
+    core_collisions_fini(&collisions);
     return set;
 }
 

@@ -33,6 +33,12 @@ static PyObject *method_name(core_session *s, uint32_t number) {
     PyObject *name = PyUnicode_DecodeUTF8(text, (Py_ssize_t)size, "replace");
     if (!name)
         return NULL;
+    /* whatever else it may be gets into error messages as it is, which are printed */
+    if (PyUnicode_GET_LENGTH(name) && PyUnicode_READ_CHAR(name, 0) != '_' && !PyUnicode_IsIdentifier(name)) {
+        PyErr_Format(PyExc_AttributeError, "%R cannot be the name of a method", name);
+        Py_DECREF(name);
+        return NULL;
+    }
     PyUnicode_InternInPlace(&name);
     int r = PyList_Append(s->names, name);
     Py_DECREF(name);

@@ -15,6 +15,7 @@
 #define MAX_LINKED         64   /* the same in the whole message: with both, each exception has two */
 #define MAX_NAME           1024 /* bytes of a class's name */
 #define MAX_REMOTE_CLASSES 256
+#define MAX_COLUMN         10000
 
 /* ---- out ---- */
 
@@ -293,6 +294,17 @@ static PyObject *remote_class(core_state *state, PyObject *name) {
     return cls;
 }
 
+/* would_end: a class that ends a program, or a generator, when it is raised: no extension may do that to its host. */
+static bool would_end(core_decoder *d, PyObject *cls) {
+    if (!d->codec->session || !piso_session_process(d->codec->session))
+        return false;
+    PyObject *const classes[] = {PyExc_SystemExit, PyExc_KeyboardInterrupt, PyExc_GeneratorExit, PyExc_BaseException};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (cls == classes[i])
+            return true;
+    return false;
+}
+
 static PyObject *find_class(core_decoder *d, PyObject *name) {
     core_class_kind kind = 0;
     PyObject *cls = core_registry_class(d->codec->registry, name, &kind);
@@ -307,6 +319,8 @@ static PyObject *find_class(core_decoder *d, PyObject *name) {
     if (size > MAX_NAME || strlen(text) != (size_t)size)
         return core_malformed(d, "an exception whose class has an impossible name");
     cls = standard_class(d->codec->state, text);
+    if (cls && would_end(d, cls))
+        Py_CLEAR(cls);
     return cls || PyErr_Occurred() ? cls : remote_class(d->codec->state, name);
 }
 
@@ -347,13 +361,44 @@ static PyObject *item(PyObject *map, const char *key) {
     return PyDict_GetItemString(map, key);
 }
 
+/* is_settable: not what would replace a method of the class; nor what makes Python 3.12 and later import the module
+ * that an ImportError names, when it is printed, to look for names like the one that is missing. */
+static bool is_settable(PyObject *error, PyObject *name) {
+    PyObject *there = _PyType_Lookup(Py_TYPE(error), name);
+    return PyUnicode_READ_CHAR(name, 0) != '_' && !(there && PyCallable_Check(there)) &&
+           PyUnicode_CompareWithASCIIString(name, "name_from") != 0;
+}
+
+/* tame_syntax_error: who prints one marks columns in its line: as many as it says, and of whatever type. */
+static int tame_syntax_error(PyObject *error) {
+    static const char *const numbers[] = {"lineno", "offset", "end_lineno", "end_offset"};
+    static const char *const texts[] = {"text", "filename"};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < sizeof numbers / sizeof *numbers; i++) {
+        PyObject *value = attribute(error, numbers[i]);
+        int overflow = 0;
+        long number = value && PyLong_CheckExact(value) ? PyLong_AsLongAndOverflow(value, &overflow) : -1;
+        if (value && value != Py_None && (overflow || number < 0 || number > MAX_COLUMN))
+            r = PyObject_SetAttrString(error, numbers[i], Py_None);
+        Py_XDECREF(value);
+    }
+    for (size_t i = 0; r == 0 && i < sizeof texts / sizeof *texts; i++) {
+        PyObject *value = attribute(error, texts[i]);
+        if (value && value != Py_None && (!PyUnicode_CheckExact(value) || PyUnicode_GET_LENGTH(value) > MAX_COLUMN))
+            r = PyObject_SetAttrString(error, texts[i], Py_None);
+        Py_XDECREF(value);
+    }
+    return r;
+}
+
 static int set_attributes(PyObject *error, PyObject *map) {
     PyObject *attributes = item(map, "attributes"), *notes = item(map, "notes"), *name, *value;
     Py_ssize_t position = 0;
     while (attributes && PyDict_CheckExact(attributes) && PyDict_Next(attributes, &position, &name, &value))
-        if (PyUnicode_CheckExact(name) && PyUnicode_READ_CHAR(name, 0) != '_' &&
-            PyObject_GenericSetAttr(error, name, value) < 0)
+        if (PyUnicode_CheckExact(name) && is_settable(error, name) && PyObject_GenericSetAttr(error, name, value) < 0)
             PyErr_Clear(); /* an attribute that this class does not let be set */
+    if (PyErr_GivenExceptionMatches(error, PyExc_SyntaxError) && tame_syntax_error(error) < 0)
+        return -1;
     if (notes && PyList_CheckExact(notes) && PyList_GET_SIZE(notes) > 0)
         return PyObject_SetAttrString(error, "__notes__", notes);
     return 0;

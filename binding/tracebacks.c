@@ -91,8 +91,8 @@ static bool read_frame(PyObject *item, remote_frame *ret_frame) {
     PyObject *line = PyList_GET_ITEM(item, 1);
     remote_frame f = {PyList_GET_ITEM(item, 0), PyList_GET_ITEM(item, 2), PyList_GET_ITEM(item, 3), 0};
     if (!PyUnicode_CheckExact(f.file) || !PyUnicode_CheckExact(f.function) || !PyUnicode_CheckExact(f.source) ||
-        !PyLong_CheckExact(line))
-        return false;
+        !PyLong_CheckExact(line) || PyUnicode_FindChar(f.file, 0, 0, PY_SSIZE_T_MAX, 1) >= 0)
+        return false; /* a NUL would cut off the mark at the end */
     int overflow;
     long number = PyLong_AsLongAndOverflow(line, &overflow);
     f.line = !overflow && number > 0 && number < MAX_LINE ? (int)number : 1;

@@ -20,6 +20,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,12 +30,15 @@ from typing import Any
 from .errors import ConfigurationError, EnvironmentBuildError
 from .pip_settings import uv_environment, uv_options
 from .progress import Report, installing
+from .removal import remove_tree
 
 __all__ = ["Environment", "EnvironmentBuilder"]
 
 FORMAT_VERSION = 1
 MARKER = "pyisolate.json"
 _TAIL_LINES = 40
+REMOVAL_SECONDS = 600.0
+PATIENCE = 1.0  # seconds until a marker that is locked counts as one that goes away
 
 
 class Environment:
@@ -148,7 +152,7 @@ class EnvironmentBuilder:
                 os.rename(self.path, self._temporary())
             os.rename(building, self.path)
         except BaseException:
-            shutil.rmtree(building, ignore_errors=True)
+            remove_tree(str(building), REMOVAL_SECONDS)
             raise
         finally:
             self._remove_leftovers()
@@ -202,7 +206,7 @@ class EnvironmentBuilder:
     def _remove_leftovers(self) -> None:
         """Remove what builders of this extension left when they died: this process is the only one now."""
         for path in self._matching(rf"\.{re.escape(self._name)}\.\d+\.[0-9a-f]{{8}}\.tmp"):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(str(path), REMOVAL_SECONDS)
 
     def _remove_unused(self) -> None:
         """Remove environments for other dependencies of this extension that no process uses."""
@@ -229,13 +233,26 @@ def _lock_marker(environment: Path, operation: int) -> int | None:
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, operation)
+        # Who removes it holds an exclusive lock for a moment only; but an extension can lock it, too.
+        _flock(descriptor, operation, PATIENCE)
         if os.path.samestat(os.fstat(descriptor), os.stat(path)):
             return descriptor
     except OSError:
         pass
     os.close(descriptor)
     return None
+
+
+def _flock(descriptor: int, operation: int, seconds: float) -> None:
+    """Lock the descriptor. Raises BlockingIOError when that is not possible for so long."""
+    end = time.monotonic() + (0.0 if operation & fcntl.LOCK_NB else seconds)
+    while True:
+        try:
+            return fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(0.01)
 
 
 def _exclusion(folder: Path, packages: Sequence[str]) -> Path:

@@ -124,10 +124,11 @@ class Extension(Proxy):
     extension`` does only that, and returns it. Names that start with ``_`` are not forwarded, nor are those
     of this class.
 
-    Calls raise what the method raises: exceptions of Python and of registered classes as they are, others as
-    RemoteError. They raise CallTimeout, ExtensionDied when the process has ended (ExtensionHung when the
-    watchdog did it), and ExtensionStopped. Calls that start the extension also raise EnvironmentBuildError,
-    OSError, and what its module raises.
+    Calls raise what the method raises: exceptions of Python and of registered classes as they are; others,
+    and SystemExit, KeyboardInterrupt and GeneratorExit, which would end the host, as RemoteError. They raise
+    CallTimeout, ExtensionDied when the process has ended (ExtensionHung when the watchdog did it), and
+    ExtensionStopped. Calls that start the extension also raise EnvironmentBuildError, OSError, and what its
+    module raises.
     """
 
     name: str

@@ -151,10 +151,10 @@ class IsolatedRuntime(Runtime):
             await asyncio.to_thread(process.start)
             session, request = self._connect(process)
             common = await session.method(CONTROL, "load", timeout=process.time_left())(request)
+            self._share_devices(session, common)
         except BaseException as error:
             self._failed(process, error)
             raise
-        self._share_devices(session, common or [])
         self._loaded(process, session)
 
     def _start_sync(self) -> None:
@@ -165,10 +165,10 @@ class IsolatedRuntime(Runtime):
             process.start()
             session, request = self._connect(process)
             common = session.method(CONTROL, "load", sync=True, timeout=process.time_left())(request)
+            self._share_devices(session, common)
         except BaseException as error:
             self._failed(process, error)
             raise
-        self._share_devices(session, common or [])
         self._loaded(process, session)
 
     def _new_process(self) -> ExtensionProcess:
@@ -220,9 +220,12 @@ class IsolatedRuntime(Runtime):
             cuda=common if self._settings.share_cuda_ipc else None,
         )
 
-    def _share_devices(self, session: Session, common: list[bytes]) -> None:
+    def _share_devices(self, session: Session, common: object) -> None:
+        """`common`: the GPUs that the extension sees, too, as it says."""
         if not self._settings.share_cuda_ipc:
             return
+        if not (isinstance(common, list) and all(isinstance(uuid, bytes) for uuid in common)):
+            common = []
         why = devices.why_not(cuda_devices(), common)
         if why:
             warnings.warn(
@@ -286,12 +289,13 @@ class IsolatedRuntime(Runtime):
                 for name in names:
                     proxy.__dict__.pop(name, None)
             self._kept.clear()
-        process.release()
         self._tell(f"process {session.pid} has ended", delay)
-        threading.Thread(target=self._restart, name=f"restart {self._settings.name}", daemon=True).start()
+        name = f"restart {self._settings.name}"
+        threading.Thread(target=self._restart, args=(process,), name=name, daemon=True).start()
 
-    def _restart(self) -> None:
+    def _restart(self, ended: ExtensionProcess) -> None:
         assert self._restarts is not None
+        ended.release()  # what it left can be much: not in the watcher's thread, which serves all
         while True:
             try:
                 self.start_sync()

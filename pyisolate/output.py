@@ -33,7 +33,8 @@ CHUNKS = 8  # read at a time, of 16 KiB each
 TELL_EVERY = 1.0  # seconds between messages about what was dropped
 PAUSE = 0.05  # seconds without reading, when there were too many lines
 
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# With what ends a line, or turns the direction of text around so that it shows something else than it says.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def extension_logger(name: str) -> logging.Logger:
@@ -107,9 +108,9 @@ class Output:
             if not self._take():
                 self._records_lost += 1
             elif self._logger.isEnabledFor(level):
-                record = self._record(level, _printable(text))
+                record = self._record(level, _printable(text, keep="\t\n"))
                 record.name = f"{self._logger.name}.{_printable(name)}"
-                record.exc_text = trace and _printable(trace, keep="\n")
+                record.exc_text = trace and "    " + _printable(trace, keep="\t\n")
                 self._handle(record, fallback=True)
         self._tell_losses()
 
@@ -171,7 +172,7 @@ class Output:
         # of a progress bar, which goes back to the line's start again and again, the last state
         text = line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace")
         for start in range(0, max(len(text), 1), MAX_LINE):
-            record = self._record(LEVELS[stream], _printable(text[start : start + MAX_LINE]))
+            record = self._record(LEVELS[stream], _printable(text[start : start + MAX_LINE], keep="\t"))
             record.stream = STREAMS[stream]
             self._handle(record, fallback=not self.echo[stream])
 
@@ -243,5 +244,7 @@ class Output:
 
 
 def _printable(text: str, keep: str = "") -> str:
-    """The text without what would control a terminal."""
-    return _CONTROLS.sub(lambda match: match[0] if match[0] in keep else repr(match[0])[1:-1], text)
+    """The text without what would control a terminal. Lines after the first are indented: none looks like
+    another record."""
+    clean = _CONTROLS.sub(lambda match: match[0] if match[0] in keep else repr(match[0])[1:-1], text)
+    return clean.replace("\n", "\n    ")

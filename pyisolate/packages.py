@@ -85,7 +85,7 @@ def _hashes(name: str, folder: str) -> frozenset[tuple[str, str]] | None:
             if entry.endswith(".dist-info") and _normalized(entry.split("-")[0]) == wanted:
                 record = Path(folder, entry, "RECORD")
                 return _read_record(name, str(record), record.stat().st_mtime_ns)
-    except OSError:
+    except (OSError, ValueError, csv.Error):
         pass
     return None
 

@@ -11,7 +11,6 @@ import fcntl
 import glob
 import logging
 import os
-import shutil
 import sys
 import sysconfig
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import SandboxMode
+from .removal import remove_tree
 from .validation import Settings
 from .variables import without_secrets
 
@@ -31,6 +31,7 @@ __all__ = ["Sandbox", "SandboxLayer", "SandboxStatus"]
 _log = logging.getLogger("pyisolate")
 
 _PREFIX = "pyisolate-sandbox-"
+SWEEP_SECONDS = 5.0  # for each folder that another host has left
 _HOMES = {
     "TMPDIR": "",
     "HOME": "",
@@ -162,7 +163,7 @@ class _Folder:
         lock, self._lock = self._lock, -1
         if lock >= 0:
             os.close(lock)
-            _remove(self.path)
+            remove_tree(self.path)
 
 
 def _locked(path: str) -> int:
@@ -177,24 +178,6 @@ def _locked(path: str) -> int:
             raise
         return descriptor
     return -1
-
-
-def _remove(path: str) -> None:
-    shutil.rmtree(path, ignore_errors=True)
-    if os.path.lexists(path):  # folders that their owner may not write to
-        for folder, below, _ in os.walk(path):
-            for name in below:  # before they are walked
-                with suppress(OSError):
-                    _make_removable(os.path.join(folder, name))
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _make_removable(folder: str) -> None:
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.chmod(f"/proc/self/fd/{descriptor}", 0o700)
-    finally:
-        os.close(descriptor)
 
 
 _swept: set[str] = set()
@@ -214,7 +197,7 @@ def _sweep_once(parent: str) -> None:
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(path)
+            remove_tree(path, SWEEP_SECONDS)
         except OSError:
             pass  # in use
         finally:

@@ -8,7 +8,7 @@
 
 #define CONTROL_SIZE     (2 * sizeof(piso__ring_shared))
 #define SMALLEST_DEFAULT ((uint64_t)1 << 30)
-#define FD_COUNT         5
+#define FD_COUNT         4
 
 /* The packet that both sides send once. The host's carries the descriptors, in the order of fd_list. */
 typedef struct hello {
@@ -32,7 +32,7 @@ static piso__channel *channel_new(void) {
     piso__channel *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
-    c->tx_bell = c->rx_bell = c->socket_fd = c->control_fd = c->arena_fds[0] = c->arena_fds[1] = -1;
+    c->bell = c->own_bell = c->socket_fd = c->control_fd = c->arena_fds[0] = c->arena_fds[1] = -1;
     c->fork_generation = piso__fork_generation();
     return c;
 }
@@ -50,8 +50,8 @@ piso__channel *piso__channel_close(piso__channel *c) {
         piso__fd_close(c->arena_fds[i]);
     }
     piso__fd_close(c->control_fd);
-    piso__fd_close(c->tx_bell);
-    piso__fd_close(c->rx_bell);
+    piso__fd_close(c->bell);
+    piso__fd_close(c->own_bell);
     piso__fd_close(c->socket_fd);
     free(c);
     return NULL;
@@ -93,10 +93,27 @@ static int make_memory(piso__channel *c, const char *name, uint64_t arena_size) 
     return map_all(c);
 }
 
-static int make_bells(piso__channel *c) {
-    if ((c->tx_bell = piso__event_create()) < 0)
-        return c->tx_bell;
-    return (c->rx_bell = piso__event_create()) < 0 ? c->rx_bell : 0;
+/* make_bells: `ret_peer` is the other side's end. */
+static int make_bells(piso__channel *c, int *ret_peer) {
+    int pair[2];
+    int r = piso__bell_pair(pair);
+    if (r < 0)
+        return r;
+    c->bell = pair[0];
+    *ret_peer = pair[1];
+    return (c->own_bell = piso__event_create()) < 0 ? c->own_bell : 0;
+}
+
+void piso__channel_ring_self(piso__channel *c) {
+    c->own_rung = true;
+    piso__event_signal(c->own_bell);
+}
+
+bool piso__channel_silence(piso__channel *c) {
+    if (c->own_rung)
+        piso__event_clear(c->own_bell);
+    c->own_rung = false;
+    return piso__bell_clear(c->bell);
 }
 
 /* try_create: one attempt with a given size of arena. */
@@ -105,8 +122,9 @@ static int try_create(const char *name, uint64_t arena_size, piso__channel **ret
     if (!c)
         return -ENOMEM;
     int r = make_memory(c, name, arena_size);
+    piso__autoclose int peer_bell = -1;
     if (r == 0)
-        r = make_bells(c);
+        r = make_bells(c, &peer_bell);
     int sockets[2] = {-1, -1};
     if (r == 0)
         r = piso__socketpair(sockets);
@@ -115,7 +133,7 @@ static int try_create(const char *name, uint64_t arena_size, piso__channel **ret
     c->socket_fd = sockets[0];
     piso__autoclose int child_fd = sockets[1];
     hello greeting = make_hello(arena_size);
-    int fds[FD_COUNT] = {c->control_fd, c->arena_fds[0], c->arena_fds[1], c->tx_bell, c->rx_bell};
+    int fds[FD_COUNT] = {c->control_fd, c->arena_fds[0], c->arena_fds[1], peer_bell};
     r = piso__send_fds(c->socket_fd, &greeting, sizeof greeting, fds, FD_COUNT);
     if (r == 0)
         r = connect_ends(c, 0);
@@ -174,12 +192,13 @@ int piso__channel_attach(int socket_fd, piso__channel **ret_channel) {
     c->control_fd = fds[0];
     c->arena_fds[0] = fds[1];
     c->arena_fds[1] = fds[2];
-    c->rx_bell = fds[3]; /* what the host rings */
-    c->tx_bell = fds[4];
+    c->bell = fds[3];
     c->arena_size = greeting.arena_size;
     hello expected = make_hello(greeting.arena_size);
     if (memcmp(&greeting, &expected, sizeof greeting) != 0 || !memory_fits(c))
         return PISO_EPROTO;
+    if ((c->own_bell = piso__event_create()) < 0)
+        return c->own_bell;
     r = map_all(c);
     if (r == 0)
         r = connect_ends(c, 1);

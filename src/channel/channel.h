@@ -1,7 +1,7 @@
 /* channel.h - what joins two processes: two rings, two arenas, two doorbells, one socket.
  *
  * The host creates everything: a sealed control memfd with both rings, one sealed sparse memfd for each
- * direction's arena, an eventfd for each direction, and a SOCK_SEQPACKET pair. The child inherits one end of
+ * direction's arena, a pair of doorbells, and a SOCK_SEQPACKET pair. The child inherits one end of
  * the socket only; it receives the rest over it with a HELLO that carries magic, protocol version and sizes,
  * and answers with the same HELLO when it has mapped them. A received array is writable and its
  * own, so both arenas are mapped writable in both processes; only the sender allocates. The socket is afterwards used for nothing but its hang-up.
@@ -26,8 +26,10 @@ typedef struct piso__channel {
     piso__arena *arena;    /* buffers this side sends */
     piso__arena_view peer; /* buffers the peer sends */
     int peer_fd;           /* the memfd of these; borrowed from arena_fds */
-    int tx_bell, rx_bell;  /* eventfds: ring the peer's; ours */
-    int socket_fd;         /* hang-up: the peer's process (or everything holding it) is gone */
+    int bell;              /* rings the peer; readable when the peer has rung */
+    int own_bell;          /* an eventfd: this side rings itself */
+    bool own_rung;
+    int socket_fd; /* hang-up: the peer's process (or everything holding it) is gone */
     /* private */
     int control_fd, arena_fds[2]; /* [0]: host sends, [1]: child sends; -1 once mapped, but for what this side sends */
     void *control;
@@ -45,6 +47,10 @@ int piso__channel_create(const char *name, uint64_t arena_size, piso__channel **
 int piso__channel_accept(piso__channel *c);
 /* piso__channel_attach: the child's end; takes socket_fd on success. Blocks for the HELLO. */
 int piso__channel_attach(int socket_fd, piso__channel **ret_channel);
+/* piso__channel_ring_self: wakes who sleeps on this side; silence: forgets rings, of the peer and of this side, and
+ * says false once the peer has closed its end of the bell. Neither blocks; both need the same lock. */
+void piso__channel_ring_self(piso__channel *c);
+bool piso__channel_silence(piso__channel *c);
 /* piso__channel_close: in a process forked from the one that opened it, mappings are not there: they are left
  * alone, whatever lies at their addresses now. */
 piso__channel *piso__channel_close(piso__channel *c);

@@ -1,11 +1,13 @@
 /* memfd.c - anonymous shared memory: sealed so that it cannot shrink under a mapping, sparse until used. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "os/os.h"
@@ -37,9 +39,11 @@ int piso__memfd_create(const char *name, uint64_t size) {
 int piso__memfd_check(int fd, uint64_t size) {
     int seals = fcntl(fd, F_GET_SEALS); /* fails for anything but a memfd */
     struct stat st;
+    struct statfs fs;
     if (seals < 0 || (seals & SEALS) != SEALS || fstat(fd, &st) < 0 || (uint64_t)st.st_size != size)
         return -EPROTO;
-    return 0;
+    /* A memfd of huge pages has seals, too; where there are none left, touching it is a SIGBUS. */
+    return fstatfs(fd, &fs) < 0 || fs.f_type != TMPFS_MAGIC ? -EPROTO : 0;
 }
 
 int64_t piso__memfd_size(int fd) {

@@ -36,6 +36,8 @@ int piso__fd_inode(int fd, uint64_t *ret_inode);
 /* piso__fd_make_room: raises this process's soft limit on descriptors towards the hard one when `fd`, the newest, is
  * past half of it. */
 void piso__fd_make_room(int fd);
+/* piso__fd_raise_limit: raises the soft limit to the hard one. False when it is there already. */
+bool piso__fd_raise_limit(void);
 
 /* ---- shared memory ---- */
 
@@ -62,8 +64,15 @@ int piso__allocate(int fd, uint64_t size);
 /* piso__punch: gives the pages of the range back to the system; it reads as zeros afterwards. */
 int piso__punch(int fd, uint64_t offset, uint64_t size);
 
-/* ---- doorbells (eventfd, non-blocking) ---- */
+/* ---- doorbells ---- */
 
+/* Between two processes: a pair of sockets, one for each. Whether a call on an eventfd waits is decided by a flag that
+ * all who have it can change, so a peer could make this side wait for ever; for a socket each call says it itself. */
+int piso__bell_pair(int ret_fds[2]);
+void piso__bell_ring(int fd);  /* makes the other end readable; never blocks, never fails visibly */
+bool piso__bell_clear(int fd); /* takes rings that came here, never blocks; false once the other end is closed */
+
+/* Within a process: an eventfd, non-blocking. */
 int piso__event_create(void);
 void piso__event_signal(int fd); /* never blocks, never fails visibly */
 void piso__event_clear(int fd);  /* resets to not readable */
@@ -91,7 +100,9 @@ int piso__epoll_add_hangup(int epoll_fd, int fd, uint64_t data);
 #define PISO__FDS_MAX 16
 /* piso__socketpair: a pair of AF_UNIX SOCK_SEQPACKET sockets. */
 int piso__socketpair(int ret_fds[2]);
-/* piso__send_fds: one packet with descriptors. 0 or -errno (-EPIPE raises no signal). */
+/* piso__send_fds: one packet with descriptors. 0 or -errno: -EPIPE, which raises no signal; -EAGAIN when so much waits
+ * there that there is no room: it never waits for the peer. What all processes of a user have under way counts against
+ * the soft limit of descriptors of the one that sends: it is raised if need be. */
 int piso__send_fds(int fd, const void *data, size_t size, const int *fds, int count);
 /* piso__receive_fds: one packet of exactly `size` bytes with exactly `count` descriptors (close-on-exec), else
  * -EPROTO and all received descriptors closed. -ECONNRESET when the peer has gone, -EAGAIN when nonblocking

@@ -26,6 +26,30 @@ pid_t piso__socket_creator(int fd) {
     return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &creator, &size) < 0 ? 0 : creator.pid;
 }
 
+int piso__bell_pair(int ret_fds[2]) {
+    int fds[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+        return -errno;
+    ret_fds[0] = fds[0];
+    ret_fds[1] = fds[1];
+    return 0;
+}
+
+void piso__bell_ring(int fd) {
+    /* EAGAIN: there are so many unheard already that it is readable; EPIPE: nobody listens any more */
+    while (send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == EINTR)
+        ;
+}
+
+bool piso__bell_clear(int fd) {
+    char rings[256];
+    ssize_t n;
+    do
+        n = recv(fd, rings, sizeof rings, MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    return n > 0 || (n < 0 && errno == EAGAIN);
+}
+
 int piso__send_fds(int fd, const void *data, size_t size, const int *fds, int count) {
     assert(count <= PISO__FDS_MAX);
     struct iovec part = {(void *)data, size};
@@ -42,9 +66,10 @@ int piso__send_fds(int fd, const void *data, size_t size, const int *fds, int co
         memcpy(CMSG_DATA(header), fds, sizeof(int) * (size_t)count);
     }
     ssize_t n;
+    bool raised = false;
     do
-        n = sendmsg(fd, &message, MSG_NOSIGNAL);
-    while (n < 0 && errno == EINTR);
+        n = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (n < 0 && (errno == EINTR || (errno == ETOOMANYREFS && !raised && (raised = piso__fd_raise_limit()))));
     return n < 0 ? -errno : (size_t)n == size ? 0 : -EPROTO;
 }
 

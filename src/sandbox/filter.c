@@ -73,6 +73,8 @@ static const char *const never[] = {
     "keyctl",
     "fanotify_init",
     "fanotify_mark",
+    "inotify_init", /* instances are counted for each user: an extension could use up the host's */
+    "inotify_init1",
     "inotify_add_watch",
     "open_by_handle_at",
     "name_to_handle_at",
@@ -148,6 +150,22 @@ static const unsigned long ioctls[] = {
 };
 static const unsigned long signal_ioctls[] = {FIOSETOWN, SIOCSPGRP};
 
+/* Whoever opens a file that another process has a lease on waits for it, 45 seconds by default, and a lease needs no
+ * more than that the file can be read: the host's modules can. F_NOTIFY is inotify by another name. */
+static const int fcntls[] = {F_SETLEASE, F_NOTIFY};
+
+/* Without a file system that is read-only: attributes of files that are open for reading. Other requests with these
+ * letters write, too, to what a file system keeps about a file, among them fs-verity's, which makes it unchangeable. */
+#define WRITES_ATTRIBUTES(letter)                                                                                      \
+    ((unsigned long)_IOC_WRITE << _IOC_DIRSHIFT | (unsigned long)(letter) << _IOC_TYPESHIFT)
+#define ATTRIBUTES_MASK WRITES_ATTRIBUTES(0xff)
+static const unsigned long attribute_ioctls[] = {
+    WRITES_ATTRIBUTES('f'),  /* FS_IOC_SETFLAGS, FS_IOC_ENABLE_VERITY, ... */
+    WRITES_ATTRIBUTES('v'),  /* FS_IOC_SETVERSION */
+    WRITES_ATTRIBUTES('X'),  /* FS_IOC_FSSETXATTR, those of XFS */
+    WRITES_ATTRIBUTES(0x94), /* btrfs: subvolumes, snapshots; also FICLONE, for which copies do without */
+};
+
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 /* refuse: what this machine has no number for is passed over. */
@@ -190,6 +208,11 @@ static int refuse_arguments(scmp_filter_ctx c) {
     for (int bit = 0; r == 0 && bit < 32; bit++)
         if (CLONE_ANY_NAMESPACE & (1U << bit))
             r = refuse_named(c, "clone", 1, &SCMP_A0(SCMP_CMP_MASKED_EQ, 1U << bit, 1U << bit));
+    /* a child of our parent's: the host would have to reap it and does not know of it */
+    if (r == 0)
+        r = refuse_named(c, "clone", 1, &SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_PARENT, CLONE_PARENT));
+    for (size_t i = 0; r == 0 && i < COUNT(fcntls); i++)
+        r = refuse_named(c, "fcntl", 1, &SCMP_A1(SCMP_CMP_MASKED_EQ, INT_MASK, (unsigned)fcntls[i]));
     for (size_t i = 0; r == 0 && i < COUNT(on_self); i++)
         r = refuse_named(c, on_self[i].name, 1, &SCMP_CMP((unsigned)on_self[i].argument, SCMP_CMP_NE, 0, 0));
     /* personality: asking is allowed, changing is not: no more executable memory than asked for, no fixed addresses */
@@ -219,6 +242,12 @@ static int refuse_sockets(scmp_filter_ctx c, bool network, bool local) {
                                                        SCMP_A2(SCMP_CMP_NE, 0, 0)});
     if (r == 0 && !network && !local)
         r = refuse_named(c, "socket", 2, datagrams);
+    /* SO_LINGER seems to work and does nothing: whoever closes a socket that lingers waits for as long as it says, and
+     * that can be the host, when the socket has been sent to it. */
+    const struct scmp_arg_cmp linger[] = {SCMP_A1(SCMP_CMP_MASKED_EQ, INT_MASK, SOL_SOCKET),
+                                          SCMP_A2(SCMP_CMP_MASKED_EQ, INT_MASK, SO_LINGER)};
+    if (r == 0)
+        r = refuse(c, 0, seccomp_syscall_resolve_name("setsockopt"), 2, linger);
     return r == 0 && !network && !local ? refuse_named(c, "connect", 0, NULL) : r;
 }
 
@@ -252,6 +281,8 @@ static int fill(scmp_filter_ctx c, piso__filter_options o) {
         r = refuse_all(c, on_names, COUNT(on_names));
     if (r == 0 && !o.private_disk)
         r = refuse_numbers(c, on_names_newer, COUNT(on_names_newer));
+    for (size_t i = 0; r == 0 && !o.private_disk && i < COUNT(attribute_ioctls); i++)
+        r = refuse_named(c, "ioctl", 1, &SCMP_A1(SCMP_CMP_MASKED_EQ, ATTRIBUTES_MASK, attribute_ioctls[i]));
     if (r == 0 && !o.private_ipc)
         r = refuse_all(c, ipc, COUNT(ipc));
     return r == 0 && o.own_signals ? refuse_signals(c) : r;

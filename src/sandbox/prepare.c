@@ -124,6 +124,18 @@ static void add_limit(job *j, int resource, uint64_t soft, uint64_t hard) {
             (piso__limit){.resource = (uint32_t)resource, .soft = soft, .hard = hard ? hard : soft};
 }
 
+/* limit_files: half of what this process may have at most. Descriptors that are on their way through sockets count for
+ * the user, against the limit of the one who sends: extensions must not be able to use up what the host needs. */
+static void limit_files(job *j, uint64_t wanted) {
+    struct rlimit ours;
+    if (getrlimit(RLIMIT_NOFILE, &ours) < 0 || ours.rlim_max < 2)
+        return add_limit(j, RLIMIT_NOFILE, wanted, 0);
+    uint64_t hard = ours.rlim_max / 2, soft = wanted ? wanted : ours.rlim_cur;
+    if (wanted && wanted < hard)
+        hard = wanted;
+    add_limit(j, RLIMIT_NOFILE, soft < hard ? soft : hard, hard);
+}
+
 static int plan_limits(job *j) {
     const piso_limits *l = &j->spec->limits;
     if (omitted(j, PISO_LAYER_LIMITS))
@@ -140,7 +152,7 @@ static int plan_limits(job *j) {
     add_limit(j, RLIMIT_DATA, l->memory, 0);
     add_limit(j, RLIMIT_CPU, l->cpu_seconds, l->cpu_seconds + 1); /* SIGXCPU first, which tells why */
     add_limit(j, RLIMIT_NPROC, l->processes, 0);
-    add_limit(j, RLIMIT_NOFILE, l->open_files, 0);
+    limit_files(j, l->open_files);
     add_limit(j, RLIMIT_FSIZE, l->file_size, 0);
     j->head.temp_size = l->temp_size;
     j->head.shm_size = l->memory;

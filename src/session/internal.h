@@ -152,6 +152,8 @@ extern piso_call piso__forgotten;
 /* piso__session_send: one message, through the ring or behind what waits for it. 0, -ENOMEM, PISO_EPROTO. */
 int piso__session_send(piso_session *s, const piso__frame *frame, const piso_span *spans, const void *body,
                        size_t size);
+/* piso__session_silence: forgets rings of the doorbells. Needs the lock. */
+void piso__session_silence(piso_session *s);
 /* piso__session_flush_queue: sends what waits, as far as there is room. */
 void piso__session_flush_queue(piso_session *s);
 /* piso__session_flush_releases: sends the batch, if there is one. */

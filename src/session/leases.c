@@ -57,7 +57,7 @@ void piso__session_discard_leases(piso_session *s, const piso_writer *w) {
             some |= piso__session_release_lease(s, w->spans[i].offset);
     if (some) {
         atomic_store_explicit(&s->attention, true, memory_order_release);
-        piso__event_signal(s->channel->rx_bell); /* somebody has to fetch the cookies */
+        piso__channel_ring_self(s->channel); /* somebody has to fetch the cookies */
     }
 }
 

@@ -293,7 +293,7 @@ static int64_t take_message(piso_session *s) {
     atomic_store_explicit(&s->poll_position, rx->position, memory_order_relaxed);
     if (wake) {
         s->stats.doorbells_rung++;
-        piso__event_signal(s->channel->tx_bell);
+        piso__bell_ring(s->channel->bell);
     }
     return size;
 }
@@ -342,7 +342,7 @@ static void fall_silent(piso_session *s) {
     piso__session_drop_segments(s);
     piso__epoll_remove(s->epoll_fd, piso__session_end_fd(s));
     if (atomic_load(&s->sleepers) == 0)
-        piso__event_clear(s->channel->rx_bell);
+        piso__session_silence(s);
 }
 
 /* next_failed: the next call that ends with a session that has failed, then the reason. */

@@ -11,7 +11,7 @@ static void wake_peer(piso_session *s) {
         s->stats.doorbells_rung++;
         atomic_store_explicit(&s->channel->tx.shared->bell_cpu, (uint32_t)(piso__cpu_current() + 1),
                               memory_order_relaxed);
-        piso__event_signal(s->channel->tx_bell);
+        piso__bell_ring(s->channel->bell);
     }
 }
 

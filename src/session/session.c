@@ -71,7 +71,9 @@ static void unref_session(piso_session **s) {
 static int watch(piso_session *s) {
     if ((s->epoll_fd = piso__epoll_create()) < 0)
         return s->epoll_fd;
-    int r = piso__epoll_add(s->epoll_fd, s->channel->rx_bell, 0);
+    int r = piso__epoll_add(s->epoll_fd, s->channel->bell, 0);
+    if (r == 0)
+        r = piso__epoll_add(s->epoll_fd, s->channel->own_bell, 0);
     if (r == 0)
         r = s->process ? piso__epoll_add(s->epoll_fd, piso__session_end_fd(s), 0)
                        : piso__epoll_add_hangup(s->epoll_fd, piso__session_end_fd(s), 0);
@@ -196,7 +198,7 @@ void piso__session_fail(piso_session *s, int error) {
     if (!atomic_compare_exchange_strong(&s->state, &working, error))
         return;
     atomic_store_explicit(&s->attention, true, memory_order_release);
-    piso__event_signal(s->channel->rx_bell);
+    piso__channel_ring_self(s->channel);
     if (error != PISO_EDIED) {
         piso__frame frame = {.type = PISO__FRAME_GOODBYE};
         piso__session_send(s, &frame, NULL, NULL, 0);

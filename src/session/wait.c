@@ -150,7 +150,7 @@ int piso_session_sleep_begin(piso_session *s) {
     piso__session_flush_queue(s);
     if (piso__ring_publish(&s->channel->rx)) {
         s->stats.doorbells_rung++;
-        piso__event_signal(s->channel->tx_bell);
+        piso__bell_ring(s->channel->bell);
     }
     atomic_fetch_add(&s->sleepers, 1);
     bool ready = arm(s);
@@ -158,6 +158,11 @@ int piso_session_sleep_begin(piso_session *s) {
         s->slept_ns = piso_now_ns();
     piso__session_unlock(s);
     return ready;
+}
+
+void piso__session_silence(piso_session *s) {
+    if (!piso__channel_silence(s->channel)) /* or it would wake everybody for ever */
+        piso__epoll_remove(s->epoll_fd, s->channel->bell);
 }
 
 /* look_at_socket: woken for no other reason: the peer may have hung up. A process of ours tells by itself. */
@@ -173,13 +178,13 @@ void piso_session_sleep_end(piso_session *s) {
         return;
     piso__session_lock(s);
     bool others = atomic_fetch_sub(&s->sleepers, 1) > 1;
-    piso__event_clear(s->channel->rx_bell);
+    piso__session_silence(s);
     if (!others)
         piso__ring_disarm(&s->channel->rx);
     else if (atomic_load(&s->state) != 0)
-        piso__event_signal(s->channel->rx_bell); /* the next one hears of the failure */
+        piso__channel_ring_self(s->channel); /* the next one hears of the failure */
     else if (atomic_load(&s->pollers) == 0 && arm(s))
-        piso__event_signal(s->channel->rx_bell); /* what is there already may be theirs, and they slept through it */
+        piso__channel_ring_self(s->channel); /* what is there already may be theirs, and they slept through it */
     if (!is_ready(s))
         look_at_socket(s);
     if (s->may_move && !others && atomic_load_explicit(&s->spin_allowed, memory_order_relaxed))

@@ -101,6 +101,17 @@ static void memfd_that_could_change_is_refused(void **state) {
     assert_int_equal(piso__memfd_check(-1, SIZE), -EPROTO);
 }
 
+/* Where no huge pages are left, touching such memory is a SIGBUS. */
+static void memory_of_huge_pages_is_refused(void **state) {
+    (void)state;
+    const off_t size = (off_t)1 << 30; /* of whatever size a page is */
+    piso__autoclose int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
+    if (fd < 0 || ftruncate(fd, size) < 0)
+        skip(); /* this kernel has none */
+    assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), 0);
+    assert_int_equal(piso__memfd_check(fd, (uint64_t)size), -EPROTO);
+}
+
 static void mappings_share_memory(void **state) {
     (void)state;
     piso__autoclose int fd = piso__memfd_create("test", SIZE);
@@ -205,6 +216,37 @@ static void bell_never_blocks(void **state) {
     assert_true(readable(bell));
     piso__event_clear(bell);
     assert_false(readable(bell));
+}
+
+/* Whatever flags the other side sets, and however many rings wait. */
+static void bells_between_processes_never_block(void **state) {
+    (void)state;
+    int bells[2];
+    assert_int_equal(piso__bell_pair(bells), 0);
+    assert_cloexec(bells[0]);
+    assert_cloexec(bells[1]);
+    assert_int_equal(fcntl(bells[0], F_SETFL, 0) | fcntl(bells[1], F_SETFL, 0), 0);
+    assert_true(piso__bell_clear(bells[0])); /* no ring there */
+    for (int i = 0; i < 10000; i++)
+        piso__bell_ring(bells[0]);
+    while (readable(bells[1]))
+        assert_true(piso__bell_clear(bells[1]));
+    piso__fd_close(bells[0]);
+    assert_false(piso__bell_clear(bells[1]));
+    piso__bell_ring(bells[1]); /* no SIGPIPE */
+    piso__fd_close(bells[1]);
+}
+
+static void packets_that_nobody_takes_hold_nobody_up(void **state) {
+    (void)state;
+    int sockets[2], r, sent = 0;
+    assert_int_equal(piso__socketpair(sockets), 0);
+    while ((r = piso__send_fds(sockets[0], "x", 1, sockets, 1)) == 0)
+        sent++;
+    assert_true(sent > 0);
+    assert_true(r == -EAGAIN || r == -ETOOMANYREFS);
+    piso__fd_close(sockets[0]);
+    piso__fd_close(sockets[1]);
 }
 
 static void on_alarm(int signal) {
@@ -495,12 +537,15 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         CASE(memfd_keeps_its_size),
         CASE(memfd_that_could_change_is_refused),
+        CASE(memory_of_huge_pages_is_refused),
         CASE(mappings_share_memory),
         CASE(pages_come_and_go),
         CASE(mappings_stay_out_of_forked_processes),
         CASE(descriptors_are_owned),
         CASE(bell_rings_until_it_is_cleared),
         CASE(bell_never_blocks),
+        CASE(bells_between_processes_never_block),
+        CASE(packets_that_nobody_takes_hold_nobody_up),
         CASE(poll_tells_which),
         CASE(poll_is_interrupted_by_signals),
         CASE(epoll_gives_the_data),

@@ -120,7 +120,7 @@ static bool send_bytes(mutator *m, const void *data, size_t size) {
     if (r == PISO_EPROTO) /* we have damaged our own cursor */
         store(&c->tx.shared->consumed, c->tx.position, 8);
     if (r == 0 && piso__ring_must_wake(&c->tx))
-        piso__event_signal(c->tx_bell);
+        piso__bell_ring(c->bell);
     return r == 0;
 }
 
@@ -133,7 +133,7 @@ static uint64_t take_call(mutator *m) {
     if (size <= 0 || piso__ring_take(rx, buffer, (size_t)size, &wake) < 0)
         return 0;
     if (wake)
-        piso__event_signal(m->session->channel->tx_bell);
+        piso__bell_ring(m->session->channel->bell);
     piso__frame frame;
     const uint8_t *spans, *body;
     size_t body_size;
@@ -234,9 +234,9 @@ static void flood(mutator *m) {
 
 static void ring_bells(mutator *m) {
     for (uint32_t i = below(m, 8); i > 0; i--) {
-        piso__event_signal(below(m, 2) ? m->session->channel->tx_bell : m->session->channel->rx_bell);
+        piso__bell_ring(m->session->channel->bell);
         if (below(m, 4) == 0)
-            piso__event_clear(m->session->channel->tx_bell);
+            piso__bell_clear(m->session->channel->bell);
     }
 }
 

@@ -54,7 +54,7 @@ static void fill_all(const piso__channel *c) {
 static void scribble(const piso__channel *c) {
     for (size_t i = 0; i < 2 * sizeof(piso__ring_shared); i++)
         ((volatile uint8_t *)c->control)[i] = (uint8_t)(i * 41 + 7);
-    piso__event_signal(c->tx_bell);
+    piso__bell_ring(c->bell);
 }
 
 static int child_main(const char *what) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -152,6 +153,16 @@ def test_an_environment_in_use_is_kept(tmp_path: Path, make_wheel: MakeWheel) ->
     used.release()
     third = build(root, "rivet>=0.9")
     assert folders(root) == [third.name]
+
+
+def test_who_locks_the_marker_does_not_hold_up_the_host(tmp_path: Path, make_wheel: MakeWheel) -> None:
+    """An extension can read it: what is left of one could lock it for ever."""
+    make_wheel("1.0")
+    path = build(tmp_path / "venvs", "rivet")
+    with open(path / "pyisolate.json") as marker:
+        fcntl.flock(marker, fcntl.LOCK_EX)
+        assert build(tmp_path / "venvs", "rivet") == path
+        assert not os.path.samestat(os.fstat(marker.fileno()), os.stat(path / "pyisolate.json"))
 
 
 def test_a_running_extension_keeps_its_environment(load: Load, make_wheel: MakeWheel, venvs: Path) -> None:

@@ -220,6 +220,33 @@ def test_groups() -> None:
     assert type(base.exceptions[0]) is KeyboardInterrupt
 
 
+def exception(name: str, **fields: Any) -> Any:
+    """An exception as a hostile peer may write it."""
+    return decode(ext("exception", {"type": f"builtins:{name}", **fields}))
+
+
+def test_attributes_do_not_replace_methods() -> None:
+    got = exception("ValueError", attributes={"with_traceback": 1, "add_note": 2, "mine": 3})
+    assert vars(got) == {"mine": 3}
+    assert got.with_traceback(None) is got
+
+
+def test_printing_imports_nothing() -> None:
+    """Python 3.12 imports the module that an ImportError names, to suggest a name like the missing one."""
+    got = exception("ImportError", args=["x"], attributes={"name": "this", "name_from": "zenn"})
+    assert getattr(got, "name_from", None) is None
+    assert "ImportError: x" in "".join(traceback.format_exception(got))
+    assert "this" not in sys.modules
+
+
+@pytest.mark.parametrize("attributes", [{}, {"end_offset": 1 << 40, "text": "x"}, {"text": 5, "lineno": "x"}])
+def test_printing_a_syntax_error_takes_no_memory(attributes: Any) -> None:
+    got = exception("SyntaxError", args=["x", ["f", 1, 1, "x", 1, 1 << 34]], attributes=attributes)
+    assert len("".join(traceback.format_exception(got))) < 1000
+    text = ["x", ["f", 1, 1, "x" * 1000, 1, 1 << 34]]
+    assert len("".join(traceback.format_exception(exception("SyntaxError", args=text)))) < 5000
+
+
 # ---- tracebacks
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from peers import ECHO, peer
 
-from pyisolate import CallTimeout, ExtensionDied, ProtocolError
+from pyisolate import CallTimeout, ExtensionDied, ProtocolError, RemoteError, _core
 
 # What the attacks share: this process's mapping of the rings, found by name among its descriptors.
 RINGS = """
@@ -94,6 +94,77 @@ def test_junk_calls_do_not_flood_stderr(unraisable: list[Any]) -> None:
     assert "no object with number 99" in unraisable[0]
 
 
+# Doorbells and all else that the sides share are made to block, and are full.
+BLOCKING = (
+    ECHO
+    + """
+    def block(self):
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            try:
+                fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_NONBLOCK)
+                if "eventfd" in os.readlink(f"/proc/self/fd/{fd}"):
+                    os.set_blocking(fd, False)
+                    os.write(fd, (2**64 - 2).to_bytes(8, "little"))
+                    os.set_blocking(fd, True)
+            except OSError:
+                pass
+    def sleep(self, seconds):
+        self.block()
+        time.sleep(seconds)
+"""
+)
+
+
+def test_descriptors_that_are_made_to_block() -> None:
+    """Whether a call on an eventfd waits is up to everybody who has it."""
+    with peer("import fcntl, time\n" + BLOCKING) as session:
+        for _ in range(3):
+            with pytest.raises(CallTimeout):
+                session.method(1, "sleep", sync=True, timeout=0.1)(0.3)
+        for _ in range(20):  # the peer sleeps each time, and has to be woken
+            time.sleep(0.001)
+            assert session.method(1, "echo", sync=True, timeout=30)(1) == 1
+        session.kill()
+
+
+@pytest.mark.parametrize("name", ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "BaseException"])
+def test_no_exception_ends_the_host(name: str) -> None:
+    with peer(f"{ECHO}\n    def leave(self):\n        raise {name}(3)\n") as session:
+        with pytest.raises(RemoteError, match="3") as caught:
+            session.method(1, "leave", sync=True)()
+        assert caught.value.type_name == f"builtins.{name}"
+        assert session.method(1, "echo", sync=True)(1) == 1
+
+
+MERSENNE = (1 << 61) - 1
+
+
+@pytest.mark.parametrize("code", [0x80, 3, 4], ids=["dict", "set", "frozenset"])
+def test_keys_that_all_have_the_same_hash(code: int) -> None:
+    """A hundred thousand of them would take the interpreter minutes, whatever the deadline."""
+    count = 200_000
+    values = [b"\xc7\x10\x01" + (n * MERSENNE).to_bytes(16, "little") for n in range(8, count + 8)]
+    assert len({hash(n * MERSENNE) for n in range(8, 20)}) == 1
+    if code == 0x80:
+        body = b"\xdf" + count.to_bytes(4, "big") + b"\xc0".join(values) + b"\xc0"
+    else:
+        items = b"\xdd" + count.to_bytes(4, "big") + b"".join(values)
+        body = b"\xc9" + len(items).to_bytes(4, "big") + bytes([code]) + items
+    with pytest.raises(ProtocolError, match="same hash"):
+        _core._decode(body, _core.Registry())
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [range(2000), map(float, range(2000)), ((n, n) for n in range(2000)), (1 << n for n in range(900))],
+    ids=["int", "float", "tuple", "powers"],
+)
+def test_honest_keys(keys: Any) -> None:
+    value = dict.fromkeys(keys)
+    registry = _core.Registry()
+    assert _core._decode(_core._encode(value, registry), registry) == value
+
+
 def test_a_peer_that_takes_no_answers() -> None:
     """It asks and asks; the answers wait in the host's memory, but not without end."""
     source = (
@@ -111,6 +182,20 @@ def test_a_peer_that_takes_no_answers() -> None:
     with peer(source, Large()) as session:
         assert session.method(1, "ask", sync=True)(20_000) is None  # honest: they are taken in the end
         assert session.method(1, "echo", sync=True)(1) == 1
+
+
+def test_names_of_methods_control_no_terminal(unraisable: list[Any]) -> None:
+    source = (
+        ECHO
+        + """
+    def call(self):
+        session.notify(1, "x\\x1b[2J", (), 10)
+"""
+    )
+    with peer(source, object()) as session:
+        session.method(1, "call", sync=True)()
+        assert session.method(1, "echo", sync=True)(1) == 1
+    assert unraisable == ["'x\\x1b[2J' cannot be the name of a method"]
 
 
 def fill(keep: Any) -> None:

@@ -88,6 +88,13 @@ def test_last_words_are_in_the_error_and_in_the_log(
     assert until(lambda: lines(caplog, logging.WARNING) == ["so long"])
 
 
+def test_last_words_control_no_terminal(talker: Extension) -> None:
+    with pytest.raises(ExtensionDied) as caught:
+        talker.sync.exit(3, "\x1b]0;title\x07\x9b1m\rso long\n")
+    assert str(caught.value).endswith("\\x1b]0;title\\x07\\x9b1m\\x0dso long\n")
+    assert caught.value.stderr == "\x1b]0;title\x07\x9b1m\rso long\n"
+
+
 # ---- logging ----
 
 
@@ -116,6 +123,14 @@ def test_the_hosts_level_counts(load: LoadFunction, caplog: pytest.LogCaptureFix
     talker.sync.log(logging.ERROR, "wanted")
     assert until(lambda: bool(child_records(caplog)))
     assert [record.getMessage() for record in child_records(caplog)] == ["wanted"]
+
+
+def test_no_record_looks_like_another(talker: Extension, caplog: pytest.LogCaptureFixture) -> None:
+    talker.sync.log_as("a\nERROR b", "first\nERROR host: forged\u202e\x1b[2J\u2028x")
+    assert until(lambda: bool(child_records(caplog)))
+    (record,) = child_records(caplog)
+    assert record.name == f"{LOGGER}.a\\nERROR b"
+    assert record.getMessage() == "first\n    ERROR host: forged\\u202e\\x1b[2J\\u2028x"
 
 
 def test_tracebacks_come_along(talker: Extension, caplog: pytest.LogCaptureFixture) -> None:

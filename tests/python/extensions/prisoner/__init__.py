@@ -7,6 +7,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 import socket
 import subprocess
 import tempfile
@@ -50,6 +51,12 @@ class Prisoner(ExtensionBase):
         os.makedirs(os.path.join(path, "locked", "below"))
         return path
 
+    def dig(self, depth):
+        os.chdir(tempfile.gettempdir())
+        for _ in range(depth):
+            os.mkdir("deeper")
+            os.chdir("deeper")
+
     def lock_folder(self):
         os.chmod(os.path.join(tempfile.gettempdir(), "locked"), 0)
 
@@ -76,6 +83,21 @@ class Prisoner(ExtensionBase):
         finally:
             for descriptor in opened:
                 os.close(descriptor)
+        return count
+
+    def fill_sockets(self):
+        """As many descriptors on their way as there can be, in sockets that stay open."""
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        self.sockets, count = [], 0
+        with contextlib.suppress(OSError):
+            while True:
+                self.sockets += socket.socketpair()
+                self.sockets[-1].setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        socket.send_fds(self.sockets[-1], [b"x"], [0] * 200)
+                        count += 200
         return count
 
     def start_threads(self, count):

@@ -2,11 +2,15 @@
 
 import ctypes
 import errno
+import fcntl
 import os
+import resource
 import signal
 import socket
+import struct
+import tempfile
 
-from .tools import attempt, call, in_a_child, senseless, temporary
+from .tools import LOOKED_AT, attempt, call, in_a_child, senseless, temporary
 
 # ---- sockets ----
 
@@ -367,6 +371,66 @@ def terminal(request):
 @attempt
 def call_what_is_new(target):
     senseless(463, -1, 0, 0xFFFF, 0, 0, 0)
+
+
+# ---- what a process does to those who share files and counters with it ----
+
+
+@attempt
+def make_others_wait_for_a_file(target):
+    lease(fcntl.F_SETLEASE, fcntl.F_WRLCK)
+
+
+@attempt
+def watch_a_folder_by_signals(target):
+    descriptor = os.open(tempfile.gettempdir(), os.O_RDONLY)
+    fcntl.fcntl(descriptor, fcntl.F_NOTIFY, 0)
+
+
+def lease(request, kind):
+    path = temporary("leased")
+    open(path, "x").close()
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.fcntl(descriptor, request, kind)
+    except OSError as error:
+        if error.errno not in LOOKED_AT:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@attempt
+def use_up_the_instances_of_inotify(target):
+    os.close(call("inotify_init1", 0))
+
+
+@attempt
+def give_the_host_a_child(target):
+    senseless("clone", 0x8000 | 0x800, 0, 0, 0, 0)  # CLONE_PARENT; CLONE_SIGHAND alone is senseless
+
+
+@attempt
+def change_flags_of_a_file(target):
+    flags = ctypes.c_long()
+    descriptor = os.open(__file__, os.O_RDONLY)
+    call("ioctl", descriptor, 0x80086601, ctypes.byref(flags))
+    call("ioctl", descriptor, 0x40086602, ctypes.byref(flags))  # those that it has
+
+
+@attempt
+def make_a_closing_host_wait(target):
+    a, b = socket.socketpair()
+    with a, b:
+        a.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+        if not struct.unpack("ii", a.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))[0]:
+            raise OSError(errno.EPERM, "it does nothing")
+
+
+@attempt
+def fill_the_sockets_of_the_user(target):
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] <= target["descriptors"] // 2:
+        raise OSError(errno.EPERM, "half of the host's descriptors")
 
 
 # ---- devices ----

@@ -11,7 +11,7 @@ _libseccomp = ctypes.CDLL("libseccomp.so.2")
 ATTEMPTS = {}
 LOOKED_AT = {
     *(errno.EINVAL, errno.EFAULT, errno.EBADF, errno.ENOTTY, errno.E2BIG, errno.ENOENT, errno.ENODEV),
-    *(errno.ESRCH, errno.ENOKEY),
+    *(errno.ESRCH, errno.ENOKEY, errno.EAGAIN),
 }
 
 

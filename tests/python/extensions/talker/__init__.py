@@ -83,9 +83,12 @@ class Talker(ExtensionBase):
     async def wait(self, seconds):
         await asyncio.sleep(seconds)
 
-    def exit(self, status):
-        print("so long", file=sys.stderr)
+    def exit(self, status, words="so long\n"):
+        print(words, end="", file=sys.stderr, flush=True)
         os._exit(status)
+
+    def log_as(self, name, text):
+        logging.getLogger(name).warning(text)
 
     def start_program(self):
         return subprocess.Popen(["sleep", "600"]).pid
