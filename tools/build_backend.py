@@ -1,10 +1,10 @@
 """The build backend: meson-python's, with another editable install.
 
-meson-python's rebuilds the package whenever it is imported, with the tools of the environment that it was built in.
-pip and uv remove that environment when they have finished, so the next import would fail; and each process of an
-extension would import the package by a finder that it does not have. Here the extension module is put beside the
-sources instead, and a ``.pth`` file names the checkout: the package is one folder, as when it is installed. Who
-changes C code installs again.
+meson-python's rebuilds the package whenever it is imported, with the tools of the environment that it was
+built in. pip and uv remove that environment when they have finished, so the next import would fail; and the
+processes of extensions would look for the package in a folder that there is not. Here the extension module is
+put beside the sources, and a ``.pth`` file names the checkout: the package is one folder, as when it is
+installed. Who changes C code installs again.
 """
 
 import base64
@@ -39,7 +39,9 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def build_editable(
-    wheel_directory: str, config_settings: "dict[str, Any] | None" = None, metadata_directory: "str | None" = None
+    wheel_directory: str,
+    config_settings: "dict[str, Any] | None" = None,
+    metadata_directory: "str | None" = None,
 ) -> str:
     """Make a wheel that leads to the checkout; name of its file."""
     settings = dict(config_settings or {})
