@@ -262,6 +262,8 @@ class IsolatedRuntime(Runtime):
             error.add_note(
                 f"while extension {self._settings.name!r} was started from {self._settings.module_path}"
             )
+            if isinstance(error, ModuleNotFoundError):
+                error.add_note("what it imports has to be in its 'dependencies', or installed for the host")
 
     # ---- another process ----
 

@@ -187,7 +187,7 @@ def make_a_device(target):
 
 @attempt
 def watch_a_folder(target):
-    # Not one of a user's few instances (fs.inotify.max_user_instances), which other programs may have used up.
+    # Makes none of a user's few instances (fs.inotify.max_user_instances): others may have used them up.
     senseless("inotify_add_watch", -1, target["folder"].encode(), 0xFFF)
 
 
