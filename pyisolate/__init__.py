@@ -1,7 +1,7 @@
 """Python extensions in processes of their own, called as if they were in yours.
 
 manager = ExtensionManager(ExtensionBase, {"venv_root_path": "./venvs"})
-greeter = manager.load_extension({"name": "greeter", "module_path": "./greeter", "dependencies": ["numpy>=2"]})
+greeter = manager.load_extension({"name": "greeter", "module_path": "./greeter", "dependencies": ["numpy"]})
 print(await greeter.greet("world"))
 await greeter.stop()
 """
