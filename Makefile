@@ -15,7 +15,7 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 STRICT := $(if $(filter 1,$(WERROR)),-Dwerror=true)
 
-SOURCES := meson.build meson_options.txt pyproject.toml README.md \
+SOURCES := meson.build meson_options.txt pyproject.toml README.md tools/build_backend.py \
     $(shell find include src binding pyisolate -name '*.[ch]' -o -name '*.py' -o -name '*.pyi' -o -name meson.build)
 C_FILES := $(shell find include src binding tests benchmarks -name '*.[ch]')
 TESTS := $(shell find tests benchmarks -name '*.[ch]' -o -name meson.build)
@@ -171,4 +171,4 @@ test: packages
 	$(MAKE) test-model test-fuzz
 
 clean:
-	rm -rf build .venv
+	rm -rf build .venv pyisolate/_core.*.so

@@ -1,7 +1,8 @@
 #!/bin/bash
-# run_benchmarks.sh [--quick]: runs all suites and writes one file, results/pyisolate-benchmark-<host>-<date>.txt,
-# with the machine and the versions, to be sent in. A suite that fails does not stop the others; the exit status
-# is then 1. PYTHON names the interpreter; without it .venv's, else python3.
+# run_benchmarks.sh [--quick]: runs all suites and writes one file, results/pyisolate-benchmark-<date>-<time>.txt,
+# with the machine and the versions, to be sent in: it names neither the user, the host nor their folders. A suite
+# that fails does not stop the others; the end of the file names it, and the exit status is 1. PYTHON names the
+# interpreter; without it .venv's, else python3.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,19 +19,33 @@ if ! "$python" -c 'import pyisolate, numpy, psutil, tabulate, rich' 2>/dev/null;
     exit 1
 fi
 
-host=$(uname -n | tr -c 'A-Za-z0-9.\n' '-')
-file=results/pyisolate-benchmark-$host-$(date +%Y-%m-%d).txt
+file=results/pyisolate-benchmark-$(date -u +%Y-%m-%d-%H%M%S).txt
 mkdir -p results
 
 section() { printf '\n######## %s\n\n' "$1"; }
 
 # suite TITLE SCRIPT ARGUMENT…: runs it; says so if it fails.
-failed=0
+failed=()
 suite() {
     section "$1: $2 ${*:3}"
     local status=0
     "$python" "benchmarks/$2" "${@:3}" || status=$?
-    [ $status -eq 0 ] || { echo "$2: exit status $status"; failed=1; }
+    [ $status -eq 0 ] || { echo "$2: exit status $status"; failed+=("$2"); }
+}
+
+# setting NAME FILE: what the system says, if it does.
+setting() { [ ! -r "$2" ] || echo "$1: $(cat "$2")"; }
+
+# versions: by their metadata, since an environment that uv made has no pip.
+versions() {
+    "$python" - pyisolate numpy torch cupy jax psutil nvidia-ml-py uv uvloop <<'END'
+import importlib.metadata, sys
+for name in sys.argv[1:]:
+    try:
+        print(name, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        pass
+END
 }
 
 machine() {
@@ -38,15 +53,15 @@ machine() {
     date -u '+%Y-%m-%d %H:%M UTC'
     uname -srm
     sed -n 's/^PRETTY_NAME=//p' /etc/os-release 2>/dev/null
-    lscpu 2>/dev/null | grep -E '^(Model name|CPU\(s\)|Thread|Core|Socket|L[123]|NUMA node\(s\))'
+    lscpu 2>/dev/null | grep -E '^(Model name|Hypervisor|CPU\(s\)|Thread|Core|Socket|L[123]|NUMA node\(s\))'
     free -m 2>/dev/null
-    cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor /sys/kernel/mm/transparent_hugepage/shmem_enabled \
-        2>/dev/null
+    setting "Frequency governor" /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor
+    setting "Huge pages of shared memory" /sys/kernel/mm/transparent_hugepage/shmem_enabled
     nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv 2>/dev/null || echo "no NVIDIA GPU"
     section Versions
     git describe --always --dirty 2>/dev/null
     "$python" --version
-    "$python" -m pip list 2>/dev/null | grep -iE '^(pyisolate|numpy|torch|cupy|jax|psutil|nvidia-ml-py|uv) '
+    versions
 }
 
 run() {
@@ -61,10 +76,24 @@ run() {
         suite "Memory over many calls" memory_flat.py
     fi
     suite "Idleness" idle.py
-    return $failed
+    section Result
+    if [ ${#failed[@]} -gt 0 ]; then
+        echo "Failed: ${failed[*]}"
+        return 1
+    fi
+    echo "All suites have run to their end."
 }
 
-run 2>&1 | tee "$file"
+# anonymous: without the folders of this user, which are in tracebacks.
+anonymous() {
+    local folder script=
+    for folder in "$PWD" "${HOME:-}"; do
+        [ ${#folder} -lt 2 ] || script+="s|$(printf %s "$folder" | sed 's/[][\\.*^$|]/\\&/g')|…|g;"
+    done
+    sed -u "$script"
+}
+
+run 2>&1 | anonymous | tee "$file"
 status=$?
 echo
 echo "Written to $file"

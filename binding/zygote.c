@@ -155,10 +155,10 @@ static PyType_Spec zygote_spec = {
 /* ---- in the zygote's process ---- */
 
 static PyObject *guard(PyObject *module, PyObject *fd_object) {
-    int fd = _PyLong_AsInt(fd_object);
+    long fd = PyLong_AsLong(fd_object);
     if (fd == -1 && PyErr_Occurred())
         return NULL;
-    int r = piso_zygote_guard(fd);
+    int r = fd < 0 || fd > INT_MAX ? -EBADF : piso_zygote_guard((int)fd);
     return r < 0 ? core_raise(core_module_state(module), r, "zygote") : Py_NewRef(Py_None);
 }
 

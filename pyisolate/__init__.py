@@ -1,14 +1,23 @@
 """Python extensions in processes of their own, called as if they were in yours.
 
 manager = ExtensionManager(ExtensionBase, {"venv_root_path": "./venvs"})
-greeter = manager.load_extension({"name": "greeter", "module_path": "./greeter", "dependencies": ["numpy<2"]})
+greeter = manager.load_extension({"name": "greeter", "module_path": "./greeter", "dependencies": ["numpy"]})
 print(await greeter.greet("world"))
 await greeter.stop()
 """
 
+try:
+    from ._core import Call, __version__
+except ModuleNotFoundError as _error:
+    if _error.name != f"{__name__}._core":
+        raise
+    raise ImportError(
+        f"{__path__[0]} holds sources of PyIsolate that are not built for this Python. If it is installed as "
+        "well, start Python in another folder, else run in this one: pip install -e ."
+    ) from None
+
 from . import devices as _devices
 from . import frameworks as _frameworks
-from ._core import Call, __version__
 from .config import (
     CUDAWheelConfig,
     ExtensionConfig,

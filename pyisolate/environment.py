@@ -190,8 +190,8 @@ class EnvironmentBuilder:
         return EnvironmentBuildError(
             f"the environment of extension {self._name!r} could not be built: uv exited with status "
             f"{returncode}. It said:\n{words}\n"
-            "Correct 'dependencies' in the extension's configuration, or the package index in pip's or uv's "
-            "configuration, and load it again",
+            "Correct 'dependencies' in the extension's configuration, the package index in pip's or uv's "
+            "configuration, or the network, and load it again",
             name=self._name,
             command=command,
             returncode=returncode,

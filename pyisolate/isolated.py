@@ -262,9 +262,10 @@ class IsolatedRuntime(Runtime):
         if stopped and isinstance(error, (ExtensionDied, ExtensionStopped)):
             raise self._stopped_error() from None
         if hasattr(error, "add_note"):
-            error.add_note(
-                f"while extension {self._settings.name!r} was started from {self._settings.module_path}"
-            )
+            name, path = self._settings.name, self._settings.module_path
+            missing = "; what it imports has to be in its 'dependencies' or installed for the host"
+            hint = missing if type(error) is ModuleNotFoundError else ""
+            error.add_note(f"while extension {name!r} was started from {path}{hint}")
 
     # ---- another process ----
 

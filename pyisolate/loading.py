@@ -69,7 +69,13 @@ class Loader:
             self._link.use_remote(api)
 
     def _import(self) -> ModuleType:
-        return load_file(module_name(self._path), os.path.join(self._path, "__init__.py"), [str(self._path)])
+        file = os.path.join(self._path, "__init__.py")
+        try:
+            return load_file(module_name(self._path), file, [str(self._path)])
+        except SystemExit as end:  # it would end the host, without a word
+            raise ImportError(
+                f"{file} called sys.exit({end.code!r}) when it was imported", path=file
+            ) from end
 
 
 def _class_of(module: ModuleType) -> type[Any]:

@@ -15,7 +15,7 @@ async def main() -> None:
         {
             "name": "greeter",
             "module_path": str(HERE / "greeter"),
-            "dependencies": [],  # what it needs in an environment of its own, for example "numpy<2"
+            "dependencies": [],  # what it needs in an environment of its own, for example "numpy>=2"
         }
     )
     print(await greeter.greet("world"))  # the first call starts the process

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -190,6 +191,30 @@ def test_module_is_found_under_the_folders_name(load: Load) -> None:
 def test_two_extension_classes_are_refused(load: Load) -> None:
     with pytest.raises(ImportError, match="One, Two"):
         load("two_classes").ensure_process_started()
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+@pytest.mark.parametrize(
+    ("code", "error", "words"),
+    [
+        ("import sys; sys.exit(3)", ImportError, r"broken/__init__\.py called sys\.exit\(3\)"),
+        ("import there_is_no_such_module", ModuleNotFoundError, "there_is_no_such_module"),
+        ("raise RuntimeError('no licence')", RuntimeError, "no licence"),
+    ],
+)
+def test_a_module_that_cannot_be_imported(
+    load: Load, tmp_path: Path, isolated: bool, code: str, error: type[Exception], words: str
+) -> None:
+    """Whatever it does, the host gets an exception that it can handle, and that names the extension."""
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "__init__.py").write_text(code)
+    extension = load("echo", module_path=str(tmp_path / "broken"), isolated=isolated)
+    with pytest.raises(error, match=words) as caught:
+        extension.ensure_process_started()
+    if isolated and sys.version_info >= (3, 11):
+        note = caught.value.__notes__[-1]
+        assert "extension 'echo' was started from" in note
+        assert ("'dependencies'" in note) == (error is ModuleNotFoundError)
 
 
 def test_environment_variables(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,7 +186,7 @@ def move_another_to_a_processor(target):
 
 @attempt
 def slow_another_down(target):
-    os.setpriority(os.PRIO_PROCESS, target["victim"], 0)
+    os.setpriority(os.PRIO_PROCESS, target["victim"], 19)
 
 
 @attempt
