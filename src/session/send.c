@@ -6,7 +6,14 @@
 
 #define IMPOSSIBLE_CURSOR "it says that it has read what was never written"
 
+void piso__session_announce(piso_session *s, bool coming) {
+    s->announced = coming;
+    atomic_store_explicit(&s->channel->tx.shared->coming, coming, memory_order_relaxed);
+}
+
 static void wake_peer(piso_session *s) {
+    if (PISO__UNLIKELY(s->announced))
+        piso__session_announce(s, false);
     if (piso__ring_must_wake(&s->channel->tx)) {
         s->stats.doorbells_rung++;
         atomic_store_explicit(&s->channel->tx.shared->bell_cpu, (uint32_t)(piso__cpu_current() + 1),
