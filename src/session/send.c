@@ -8,7 +8,8 @@
 
 void piso__session_announce(piso_session *s, bool coming) {
     s->announced = coming;
-    atomic_store_explicit(&s->channel->tx.shared->coming, coming, memory_order_relaxed);
+    uint32_t cpu = coming ? (uint32_t)(piso__cpu_current() + 1) : 0;
+    atomic_store_explicit(&s->channel->tx.shared->coming, cpu, memory_order_relaxed);
 }
 
 static void wake_peer(piso_session *s) {

@@ -92,9 +92,10 @@ static void note_miss(piso_session *s) {
 }
 
 /* be_patient: whether the peer is writing a long message, so that the end of polling is put off: to sleep and be woken
- * takes a good part of the time that it takes. Not where polling has been in vain. */
+ * takes a good part of the time that it takes. Not where polling has been in vain, or keeps the peer from its work. */
 static bool be_patient(const piso_session *s, int64_t *end) {
-    if (!atomic_load_explicit(&s->channel->rx.shared->coming, memory_order_relaxed) ||
+    uint32_t cpu = atomic_load_explicit(&s->channel->rx.shared->coming, memory_order_relaxed);
+    if (!cpu || cpu == (uint32_t)(piso__cpu_current() + 1) ||
         atomic_load_explicit(&s->spin_budget_ns, memory_order_relaxed) < MAX_BUDGET_NS)
         return false;
     *end += PATIENCE_NS;
