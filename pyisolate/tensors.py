@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ._core import shared_buffer, shared_storage
+from ._core import send_ahead, shared_buffer, shared_storage
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -62,6 +62,7 @@ def empty_array(shape: int | tuple[int, ...], dtype: Any = float, order: Any = "
     if size <= 0:
         return numpy.empty(lengths, kind, order)  # or what it says of a negative length
     array: ndarray[Any, Any] = numpy.ndarray(lengths, kind, shared_buffer(size), order=order)
+    send_ahead(array)
     return array
 
 
@@ -71,8 +72,10 @@ def _make(pattern: Tensor, requires_grad: bool) -> Tensor:
     tensor = torch.empty(0, dtype=pattern.dtype, device="cpu")
     if pattern.numel() == 0:
         tensor = torch.empty_strided(pattern.shape, pattern.stride(), dtype=pattern.dtype, device="cpu")
-    else:
-        storage = shared_storage(pattern.numel() * pattern.element_size())
-        with torch.no_grad():
-            tensor.set_(storage, 0, pattern.shape, pattern.stride())
-    return tensor.requires_grad_(requires_grad)
+        return tensor.requires_grad_(requires_grad)
+    storage = shared_storage(pattern.numel() * pattern.element_size())
+    with torch.no_grad():
+        tensor.set_(storage, 0, pattern.shape, pattern.stride())
+    tensor.requires_grad_(requires_grad)
+    send_ahead(tensor)
+    return tensor
