@@ -41,12 +41,12 @@ static int likely_sessions(core_state *state, bool tensor, core_session **ret_se
     return count;
 }
 
-/* tell: nothing that goes wrong matters: the send, if there is one, will find it out again. */
+/* tell: sends it ahead to one session, if nothing that really has to go waits already. */
 static void tell(core_session *s, PyObject *value) {
     piso_stats stats;
     piso_session_stats(s->session, &stats);
     if (stats.queued)
-        return; /* what really has to go waits already */
+        return;
     unsigned unsent = s->codec.unsent;
     uint64_t shared_at = s->codec.shared_at;
     piso_writer w;
@@ -61,7 +61,7 @@ static void tell(core_session *s, PyObject *value) {
     if (r < 0)
         core_codec_abandon(&s->codec, &w);
     piso_writer_fini(&w);
-    PyErr_Clear();
+    PyErr_Clear(); /* whatever it is, the send itself will find it out again */
 }
 
 void core_send_ahead(core_state *state, PyObject *value) {

@@ -26,8 +26,9 @@ def empty(*size: Any, dtype: dtype | None = None, requires_grad: bool = False) -
     """A contiguous tensor of zeros in memory that can be shared with extensions.
 
     `size` is given as to `torch.empty`: ``empty(3, 4)`` or ``empty((3, 4))``, in elements. `dtype`: default
-    `torch.get_default_dtype()`. The memory, ``prod(size)`` elements, is there when this returns. Sending it for
-    the first time, to an extension that was sent shared memory before, costs about as much as sending it again.
+    `torch.get_default_dtype()`. The memory, ``prod(size)`` elements, is there when this returns. Sending it
+    for the first time, to an extension that was sent shared memory before, costs about as much as sending it
+    again.
 
     Raises ImportError without torch, MemoryError, and what `torch.empty` raises for a wrong size or dtype.
     """
