@@ -19,6 +19,8 @@ typedef struct core_codec {
     PyObject *cuda;         /* frozenset: UUIDs of GPUs whose memory is shared; NULL: none, also not from the peer */
     bool cuda_warned;       /* that some is not shared although it should be */
     struct core_lent *lent; /* what the peer holds leases on (cuda_out.c) */
+    uint64_t shared_at;     /* when shared memory was last sent, by a count of such sends; 0: never */
+    unsigned unsent;        /* how much was sent ahead since then (ahead.c) */
     PyObject *seen;         /* dict: segment -> dict of what is kept over it; NULL: none (tensors_in.c) */
 } core_codec;
 

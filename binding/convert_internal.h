@@ -70,6 +70,11 @@ static inline bool core_is_last(PyObject *value, int references) {
 /* core_encode_owned: the same for bytes that lie in `owner`, which nobody else can see: a received buffer that goes
  * back to where it came from does so without a copy. `owner` may be NULL. */
 int core_encode_owned(core_encoder *e, PyObject *owner, const void *data, size_t size);
+/* core_note_shared: shared memory is being sent. */
+static inline void core_note_shared(core_codec *c) {
+    c->shared_at = ++c->state->shared_sends;
+    c->unsent = 0;
+}
 /* core_encode_error: -1 with the TypeError "<path>: <problem>". */
 int core_encode_error(const core_path *path, PyObject *value, const char *remedy);
 

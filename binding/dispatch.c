@@ -170,6 +170,10 @@ failed:
 
 void core_dispatch(core_session *s, piso_event *event, core_pump_context *context) {
     uint64_t request = event->flags & PISO_CALL_NO_REPLY ? 0 : event->id;
+    if (event->object == CORE_OBJECT_NONE && !request) {
+        core_take_ahead(s, event);
+        return;
+    }
     PyObject *name, *result = NULL, *request_context = NULL;
     core_arguments a;
     PyObject *object = find(s, event, &name);

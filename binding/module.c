@@ -43,6 +43,11 @@ static PyObject *shared_buffer(PyObject *module, PyObject *size) {
     return shared;
 }
 
+static PyObject *send_ahead(PyObject *module, PyObject *value) {
+    core_send_ahead(core_module_state(module), value);
+    Py_RETURN_NONE;
+}
+
 static PyObject *set_framework_hooks(PyObject *module, PyObject *args) {
     core_state *state = core_module_state(module);
     PyObject *export, *restore;
@@ -90,6 +95,8 @@ static PyMethodDef module_methods[] = {
      "shared_buffer(size)\n\nAn object with the buffer protocol over zeros that can be shared with other processes."},
     {"shared_storage", shared_storage, METH_O,
      "shared_storage(size) -> torch.UntypedStorage\n\nZeros in memory that can be shared with other processes."},
+    {"send_ahead", send_ahead, METH_O,
+     "send_ahead(value)\n\nLets peers open a new shared tensor or array before it is first sent."},
     {"current_session", current_session, METH_NOARGS,
      "current_session() -> Session | None\n\nThe session whose request is being handled in this context."},
     {NULL, NULL, 0, NULL},

@@ -208,6 +208,15 @@ void core_link_call_back(core_link *link, core_call *call, PyObject *callbacks);
 /* core_link_wake_future: sets the result of a parked call's future, on the loop's thread or from another. */
 void core_link_wake_future(core_link *link, PyObject *future);
 
+/* ---- what is sent ahead (ahead.c) ---- */
+
+#define CORE_OBJECT_NONE UINT32_MAX /* a call of it is for its arguments only; no object has this number */
+/* core_send_ahead: lets the sessions that are likely to be sent this tensor or array, which lies in new shared memory,
+ * open it now. Never fails: it is a hint. */
+void core_send_ahead(core_state *state, PyObject *value);
+/* core_take_ahead: opens what the peer may send later. Calls nothing; ends the event. */
+void core_take_ahead(core_session *s, piso_event *event);
+
 /* ---- handlers (dispatch.c, handler.c) ---- */
 
 int core_handler_init(PyObject *module, core_state *state);

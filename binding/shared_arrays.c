@@ -46,6 +46,7 @@ static int write_shared(core_encoder *e, PyObject *array, PyObject *spec, core_s
     if (first && index < 0)
         core_raise(e->codec->state, index, "sending a shared array");
     if (index >= 0) {
+        core_note_shared(e->codec);
         size_t mark = piso_write_ext_begin(e->w, PISO_EXT_SHARED_ARRAY);
         piso_write_array(e->w, 6);
         piso_write_raw(e->w, PyBytes_AS_STRING(spec), (size_t)PyBytes_GET_SIZE(spec));

@@ -39,6 +39,7 @@ typedef struct core_state {
     PyObject *cuda_storages;                        /* dict: address -> weak reference to the storage there */
     core_torch_state *torch;                        /* NULL: nobody has imported it */
     struct core_session *sessions;                  /* all that there are */
+    uint64_t shared_sends;                          /* of all sessions */
 } core_state;
 
 extern struct PyModuleDef core_module;

@@ -120,6 +120,7 @@ static int write_span(core_encoder *e, core_shared *shared, PyObject *spec, cons
         core_raise(e->codec->state, index, "sending a shared tensor");
         return -1;
     }
+    core_note_shared(e->codec);
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_TENSOR);
     core_tensor_write_head(e->w, spec, l, offset, flags);
     size_t inner = piso_write_ext_begin(e->w, PISO_EXT_BUFFER);

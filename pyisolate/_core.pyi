@@ -176,6 +176,9 @@ def cuda_devices() -> list[bytes]:
 def shared_buffer(size: int, /) -> Any:
     """An object with the buffer protocol over `size` bytes of zeros that can be shared. MemoryError."""
 
+def send_ahead(value: Any, /) -> None:
+    """Let peers that are likely to be sent a new shared tensor or array open it now. Never raises."""
+
 def current_session() -> Session | None:
     """The session whose request is being handled in this context, or None."""
 

@@ -104,11 +104,15 @@ def percentile(samples: list[int], percent: int) -> int:
 
 
 def timed(call: Callable[[], Awaitable[Any]], correct: Callable[[Any], bool]) -> Sampler:
-    """A sampler of an awaited call. Every first and last result is checked, outside the measured time."""
+    """A sampler of an awaited call. Every first and last result is checked, outside the measured time.
+
+    A result is let go of before the next run: else a second buffer is in use, and in the processor's cache.
+    """
 
     async def sample(runs: int) -> list[int]:
         samples: list[int] = []
         for run in range(runs):
+            result = None
             start = perf_counter_ns()
             result = await call()
             samples.append(perf_counter_ns() - start)

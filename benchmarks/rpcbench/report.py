@@ -156,11 +156,13 @@ def _tensors(results: list[Result]) -> str:
         medians = {name: statistics.median(samples) for name, samples in result.series_ns.items() if samples}
         again, copy = medians.get(tensors.ONE_WAY), medians.get(tensors.WARM_COPY)
         first, first_empty = medians.get(tensors.FIRST), medians.get(tensors.FIRST_EMPTY)
-        cells = ["" if median is None else _us(median) for median in (again, copy, first, first_empty)]
+        columns = (again, copy, first, first_empty, medians.get(tensors.AGAIN_LATER))
+        cells = ["" if median is None else _us(median) for median in columns]
         cells.insert(2, significant(again / copy, 3) if again and copy else "")
         runs = "/".join(str(len(samples)) for samples in result.series_ns.values())
         rows.append([result.name, f"{result.size / 1e6:.4g}", *cells, runs])
-    headers = ["Again (µs)", "Warm copy (µs)", "x copy", "First send (µs)", "First, by empty (µs)", "Runs"]
+    headers = ["Again (µs)", "Warm copy (µs)", "x copy", "First send (µs)", "First, by empty (µs)"]
+    headers += ["Again, later (µs)", "Runs"]
     return grid(["Test", "Size (MB)", *headers], rows)
 
 

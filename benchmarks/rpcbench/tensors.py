@@ -43,6 +43,7 @@ PATIENCE = 3.0
 
 ONE_WAY, WARM_COPY = "one way", "warm copy"
 FIRST, FIRST_EMPTY = "first send", "first send, pyisolate.empty"
+AGAIN_LATER = "one way, after a new tensor was made"
 
 
 def row_names(*, gpu: bool) -> list[str]:
@@ -170,7 +171,10 @@ def _prepare(shape: tuple[int, ...], device: str, fleet: Fleet) -> Operation:
     if device == "cpu" and fleet.share_torch and size <= COPY_LIMIT:
         series[FIRST] = _first_sends(extension.receive, held, partial(allocate, shape, device))
     if empty:
-        series[FIRST_EMPTY] = _first_sends(extension.receive, held, partial(allocate, shape, device, empty))
+        make = partial(allocate, shape, device, empty)
+        series[FIRST_EMPTY] = _first_sends(extension.receive, held, make)
+        if size <= COPY_LIMIT:
+            series[AGAIN_LATER] = _first_sends(extension.receive, held, make, again=True)
     return Operation(
         sample=timed(synchronized if copied else lambda: extension.echo(held["tensor"]), correct),
         sample_local=timed(lambda: host.local_echo(held["tensor"]), correct),
@@ -184,29 +188,43 @@ def _prepare(shape: tuple[int, ...], device: str, fleet: Fleet) -> Operation:
 
 
 def _copying(held: dict[str, Any]) -> Sampler:
-    """A copy in this process, on one thread, into memory that was written before."""
+    """A copy in this process, on one thread, into memory that was copied to just before."""
 
     async def sample(runs: int) -> list[int]:
         source = held["tensor"].numpy()
-        target = np.full_like(source, 0)
+        if "copy" not in held:  # new memory is slow for longer than its first touch: it stays the same
+            held["copy"] = np.full_like(source, 0)
+        target = held["copy"]
+        np.copyto(target, source)
         return await timed_sync(lambda: np.copyto(target, source), lambda _: True)(runs)
 
     return sample
 
 
 def _first_sends(
-    receive: Callable[[Any], Awaitable[Any]], held: dict[str, Any], make: Callable[[], Any]
+    receive: Callable[[Any], Awaitable[Any]],
+    held: dict[str, Any],
+    make: Callable[[], Any],
+    *,
+    again: bool = False,
 ) -> Sampler:
     """Each run sends a new tensor. The one of the other series is given up, for its memory.
 
     Small calls before each let the other side do what the end of the last tensor has left to do, and wake it.
+    With `again` a new one is made just the same, for what that does to caches, but an old one is sent.
     """
 
     async def sample(runs: int) -> list[int]:
+        old = held.get("old")
         held.clear()
         samples = []
+        if again:
+            held["old"] = old = make() if old is None else old
+            await receive(old)
         for _ in range(runs):
             tensor = make()
+            if again:
+                tensor = old
             for _ in range(SETTLING):
                 await receive(None)
             start = perf_counter_ns()

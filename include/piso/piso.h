@@ -390,7 +390,8 @@ PISO_API void piso_session_forget(piso_session *s, piso_call *call, bool cancel)
 /* ---- shared buffers ----------------------------------------------------------------------------- */
 
 /* piso_session_alloc: a buffer of `size` bytes in this side's arena, 64-byte aligned, its pages there (no
- * SIGBUS later), contents undefined. -ENOMEM when arena or system memory is exhausted. */
+ * SIGBUS later), contents undefined. -ENOMEM when arena or system memory is exhausted. While a large one is filled
+ * the peer may poll longer than otherwise: fill and send it at once. */
 PISO_API int piso_session_alloc(piso_session *s, size_t size, piso_span *ret_span, void **ret_data);
 /* piso_session_discard_spans: gives back the spans of a writer that was not sent. */
 PISO_API void piso_session_discard_spans(piso_session *s, piso_writer *w);
@@ -576,7 +577,8 @@ PISO_API bool piso_session_ready(const piso_session *s); /* is an event there? r
 PISO_API void piso_session_poll_begin(piso_session *s);
 PISO_API int piso_session_poll_end(piso_session *s);
 /* piso_session_spin: polls for an event within a budget that adapts to how long the peer has been taking;
- * the budget is 0 with one CPU. 1: an event is there; 0: not within the budget. At most 50 us. */
+ * the budget is 0 with one CPU. 1: an event is there; 0: not within the budget. At most 50 us, 500 while the peer
+ * fills a large buffer. */
 PISO_API int piso_session_spin(piso_session *s);
 PISO_API int piso_session_sleep_begin(piso_session *s);
 PISO_API void piso_session_sleep_end(piso_session *s);

@@ -4,6 +4,8 @@
 
 #include "session/internal.h"
 
+#define LONG_TO_FILL ((size_t)1 << 20)
+
 int piso_session_alloc(piso_session *s, size_t size, piso_span *ret_span, void **ret_data) {
     int r = piso__session_check(s);
     if (r < 0)
@@ -11,6 +13,8 @@ int piso_session_alloc(piso_session *s, size_t size, piso_span *ret_span, void *
     piso_span span;
     void *data;
     piso__session_lock(s);
+    if (size >= LONG_TO_FILL) /* before pages are made for it */
+        piso__session_announce(s, true);
     r = piso__arena_alloc(s->channel->arena, size, &span, &data);
     piso__session_unlock(s);
     if (r < 0)
@@ -55,6 +59,8 @@ void piso_session_discard_spans(piso_session *s, piso_writer *w) {
                 piso__session_give_back(s, &span);
         }
         piso__session_discard_leases(s, w);
+        if (s->announced)
+            piso__session_announce(s, false);
         piso__session_unlock(s);
     }
     piso__writer_drop_segments(w);

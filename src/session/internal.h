@@ -65,6 +65,7 @@ struct piso_session {
     size_t queued_answers;  /* bytes of answers in the queue */
     uint8_t releases[PISO__RELEASE_BATCH * PISO__RELEASE_SIZE];
     uint32_t release_count;
+    bool announced; /* a message that is long to write, and has not been sent yet */
 
     /* leases (leases.c): ours by id, and the cookies of those that have ended; ids of the peer's to be ended */
     piso__slots leases;
@@ -158,6 +159,8 @@ void piso__session_silence(piso_session *s);
 void piso__session_flush_queue(piso_session *s);
 /* piso__session_flush_releases: sends the batch, if there is one. */
 void piso__session_flush_releases(piso_session *s);
+/* piso__session_announce: tells a peer that polls whether a message is coming that takes long to write. */
+void piso__session_announce(piso_session *s, bool coming);
 /* piso__session_wrong: PISO_EPROTO, with what the peer did wrong (static text; the first one stays). */
 int piso__session_wrong(piso_session *s, const char *fault);
 /* piso__session_fail: the session ends with this code; the first one stays. The peer and all who sleep here are

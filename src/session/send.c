@@ -6,7 +6,15 @@
 
 #define IMPOSSIBLE_CURSOR "it says that it has read what was never written"
 
+void piso__session_announce(piso_session *s, bool coming) {
+    s->announced = coming;
+    uint32_t cpu = coming ? (uint32_t)(piso__cpu_current() + 1) : 0;
+    atomic_store_explicit(&s->channel->tx.shared->coming, cpu, memory_order_relaxed);
+}
+
 static void wake_peer(piso_session *s) {
+    if (PISO__UNLIKELY(s->announced))
+        piso__session_announce(s, false);
     if (piso__ring_must_wake(&s->channel->tx)) {
         s->stats.doorbells_rung++;
         atomic_store_explicit(&s->channel->tx.shared->bell_cpu, (uint32_t)(piso__cpu_current() + 1),

@@ -24,6 +24,7 @@
 #define SHORT_SLEEP_NS  100000
 #define MAX_MEETINGS    8
 #define MOVE_EVERY_NS   2000000
+#define PATIENCE_NS     450000 /* besides the budget, for what the peer is writing: some megabytes */
 
 /* probe: a consumer to look at the ring with, without the lock. One that is behind sees a message where there was one:
  * it looks once too often. */
@@ -90,6 +91,17 @@ static void note_miss(piso_session *s) {
     atomic_store_explicit(&s->spin_budget_ns, budget, memory_order_relaxed);
 }
 
+/* be_patient: whether the peer is writing a long message, so that the end of polling is put off: to sleep and be woken
+ * takes a good part of the time that it takes. Not where polling has been in vain, or keeps the peer from its work. */
+static bool be_patient(const piso_session *s, int64_t *end) {
+    uint32_t cpu = atomic_load_explicit(&s->channel->rx.shared->coming, memory_order_relaxed);
+    if (!cpu || cpu == (uint32_t)(piso__cpu_current() + 1) ||
+        atomic_load_explicit(&s->spin_budget_ns, memory_order_relaxed) < MAX_BUDGET_NS)
+        return false;
+    *end += PATIENCE_NS;
+    return true;
+}
+
 int piso_session_spin(piso_session *s) {
     if (piso__session_forked(s))
         return 1;
@@ -101,6 +113,7 @@ int piso_session_spin(piso_session *s) {
     if (!atomic_load_explicit(&s->spin_allowed, memory_order_relaxed))
         return 0;
     int64_t end = piso_now_ns() + atomic_load_explicit(&s->spin_budget_ns, memory_order_relaxed);
+    bool patient = false;
     do {
         for (int i = 0; i < POLLS_PER_CLOCK; i++) {
             if (is_ready(s)) {
@@ -109,7 +122,7 @@ int piso_session_spin(piso_session *s) {
             }
             piso__relax();
         }
-    } while (piso_now_ns() < end);
+    } while (piso_now_ns() < end || (!patient && (patient = be_patient(s, &end))));
     note_miss(s);
     return 0;
 }

@@ -126,6 +126,44 @@ static void a_number_outlives_what_is_under_way(void **state) {
 }
 
 /* More descriptors than a socket holds, with nobody reading: they wait, in order. */
+/* What is sent ahead may be dropped before the peer looks: it finds both in order, and nothing stays. */
+static void a_segment_may_be_dropped_before_the_peer_looks(void **state) {
+    (void)state;
+    ends e = open_sharing_pair();
+    int fds = count_fds();
+    for (int i = 0; i < 16; i++) {
+        piso_segment *segment = new_segment(100);
+        send_segment(e.host, segment, 0, 100);
+        piso_session_retire(e.host, segment);
+        piso_segment_unref(segment);
+    }
+    for (int i = 0; i < 16; i++) {
+        piso_span span;
+        bool ours;
+        piso_segment_unref(take_segment(e.child, &span, &ours));
+        piso_event event;
+        take(e.child, PISO_EVENT_RETIRED, &event);
+        piso_event_fini(&event);
+    }
+    settle(&e);
+    assert_int_equal(stats_of(e.host).segments, 0);
+    assert_int_equal(stats_of(e.child).segments, 0);
+    assert_int_equal(count_fds(), fds);
+    close_pair(&e);
+}
+
+/* A peer that ends without having looked leaves nothing: not even what lies in the socket. */
+static void a_segment_that_nobody_looks_at_goes_with_the_session(void **state) {
+    (void)state;
+    int fds = count_fds();
+    ends e = open_sharing_pair();
+    piso_segment *segment = new_segment(100);
+    send_segment(e.host, segment, 0, 100);
+    piso_segment_unref(segment);
+    close_pair(&e);
+    assert_int_equal(count_fds(), fds);
+}
+
 static void a_flood_waits_in_order(void **state) {
     (void)state;
     enum { COUNT = 1000 };
@@ -326,6 +364,8 @@ int main(void) {
         cmocka_unit_test(it_crosses_once_and_comes_back),
         cmocka_unit_test(a_retired_number_is_free_again),
         cmocka_unit_test(a_number_outlives_what_is_under_way),
+        cmocka_unit_test(a_segment_may_be_dropped_before_the_peer_looks),
+        cmocka_unit_test(a_segment_that_nobody_looks_at_goes_with_the_session),
         cmocka_unit_test(a_flood_waits_in_order),
         cmocka_unit_test(both_sides_share_with_each_other),
         cmocka_unit_test(a_failed_call_keeps_nothing),

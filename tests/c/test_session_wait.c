@@ -53,6 +53,37 @@ static void spin_sees_a_message_and_ends_without_one(void **state) {
         assert_int_equal(piso_session_spin(pair.host), 0);
 }
 
+static bool is_announced(void) {
+    return atomic_load(&pair.child->channel->tx.shared->coming) != 0;
+}
+
+static void a_long_message_is_announced_until_it_is_sent(void **state) {
+    (void)state;
+    piso_writer w;
+    piso_writer_init(&w);
+    add_buffer(pair.child, &w, 4096, 1);
+    assert_false(is_announced());
+    add_buffer(pair.child, &w, 2 << 20, 1);
+    assert_true(is_announced());
+    piso_session_discard_spans(pair.child, &w);
+    assert_false(is_announced());
+    add_buffer(pair.child, &w, 2 << 20, 1);
+    assert_true(is_announced());
+    assert_int_equal(piso_session_call(pair.child, NULL, 0, 0, PISO_CALL_NO_REPLY, PISO_NO_DEADLINE, &w), 0);
+    piso_writer_fini(&w);
+    assert_false(is_announced());
+    assert_int_equal(piso_session_spin(pair.host), 1);
+}
+
+static void who_announces_and_sends_nothing_is_not_waited_for_ever(void **state) {
+    (void)state;
+    atomic_store(&pair.child->channel->tx.shared->coming, UINT32_MAX);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(piso_session_spin(pair.host), 0);
+    notify_host();
+    assert_int_equal(piso_session_spin(pair.host), 1);
+}
+
 static void nobody_rings_for_who_is_awake(void **state) {
     (void)state;
     piso_session_poll_begin(pair.host);
@@ -213,6 +244,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_PAIR(wait_tells_what_came),
         WITH_PAIR(spin_sees_a_message_and_ends_without_one),
+        WITH_PAIR(a_long_message_is_announced_until_it_is_sent),
+        WITH_PAIR(who_announces_and_sends_nothing_is_not_waited_for_ever),
         WITH_PAIR(nobody_rings_for_who_is_awake),
         WITH_PAIR(sleeper_is_rung_for_once),
         WITH_PAIR(poller_spares_the_doorbell_of_a_sleeper),

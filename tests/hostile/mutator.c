@@ -86,6 +86,7 @@ static void poke_flags(mutator *m) {
         break;
     default:
         store(&r->bell_cpu, interesting(m), 4);
+        store(&r->coming, interesting(m), 4);
     }
 }
 

@@ -30,6 +30,14 @@ class Arrays(ExtensionBase):
         self.held.append(a)
         return a
 
+    def mapped(self):
+        """How many segments this process has mapped."""
+        with open("/proc/self/maps") as maps:
+            return sum("memfd:piso-segment" in line for line in maps)
+
+    def total(self, a):
+        return float(a.sum())
+
     def release(self):
         self.held.clear()
         gc.collect()

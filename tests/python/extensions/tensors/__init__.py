@@ -4,6 +4,7 @@ import gc
 import io
 import os
 
+import pyisolate
 from pyisolate import ExtensionBase
 
 
@@ -88,6 +89,15 @@ class Tensors(ExtensionBase):
         t = torch.ones(2)
         self.held.append(t)
         return t
+
+    def mapped(self):
+        """How many segments this process has mapped."""
+        with open("/proc/self/maps") as maps:
+            return sum("memfd:piso-segment" in line for line in maps)
+
+    def make_empty(self, count):
+        self.held.append(pyisolate.empty(count))
+        return self.held[-1]
 
     def torch_file(self):
         import torch
