@@ -1,6 +1,6 @@
 /* apply.c - what the child does, before anything of the extension runs: sandbox.h, rule 3.
  *
- * The order matters. Namespaces need what later steps take away; the ruleset needs no_new_privs, or else a right
+ * The order matters. Control groups cannot be written to in the namespaces; these need what later steps take away; the ruleset needs no_new_privs, or else a right
  * that is about to be dropped; limits come when no more descriptors are needed; the filter comes last, since it
  * refuses what the other steps are made of. */
 #include <fcntl.h>
@@ -44,6 +44,16 @@ PISO__IN_CHILD static int set_limits(const piso__blob *b) {
             r = call(SYS_prlimit64, 0, b->limits[i].resource, &wanted, NULL);
     }
     return r;
+}
+
+/* join: the control group whose file this is. */
+PISO__IN_CHILD static int join(const char *path) {
+    int fd = call(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return fd;
+    int r = call(SYS_write, fd, "0", 1);
+    syscall(SYS_close, fd);
+    return r < 0 ? r : 0;
 }
 
 PISO__IN_CHILD static int add_rule(int ruleset, const char *path, uint64_t allowed) {
@@ -95,6 +105,9 @@ PISO__IN_CHILD int piso__sandbox_apply(void *sandbox, int ruleset_fd) {
     piso__sandbox *s = sandbox;
     const piso__blob *b = s->blob;
     int r = 0;
+    s->failed_layer = PISO_LAYER_LIMITS;
+    if (b->group && (r = join(piso__blob_at(b, b->group))) < 0)
+        return r;
     s->failed_layer = PISO_LAYER_NAMESPACES;
     if (has(b, PISO_LAYER_NAMESPACES) && (r = piso__namespaces_enter(b)) < 0)
         return r;
