@@ -7,6 +7,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -88,6 +89,30 @@ class Prisoner(ExtensionBase):
             event.set()
         return count
 
+    def fork_bomb(self, most, leave):
+        """Processes that start processes, until that is refused, at most most * most: the first ones.
+
+        `leave`: each in a session of its own.
+        """
+        pids = []
+        with contextlib.suppress(BlockingIOError):
+            while len(pids) < most:
+                pid = os.fork()
+                if pid == 0:
+                    _explode(most, leave)
+                pids.append(pid)
+        return pids
+
+    def start_program(self, leave):
+        return subprocess.Popen(["/bin/sleep", "600"], start_new_session=leave).pid
+
+    def exit(self):
+        os._exit(3)
+
+    def enter_group(self, folder):
+        with open(os.path.join(folder, "cgroup.procs"), "w") as file:
+            file.write("0")
+
     def use_a_lock_of_multiprocessing(self):
         import multiprocessing
 
@@ -105,3 +130,15 @@ class Prisoner(ExtensionBase):
         with open(path) as file:
             fcntl.flock(file, fcntl.LOCK_SH)
         return True
+
+
+def _explode(most, leave):
+    try:
+        if leave:
+            os.setsid()
+        for _ in range(most):
+            if os.fork() == 0:
+                break
+    finally:
+        while True:
+            signal.pause()
