@@ -183,7 +183,7 @@ def run_host(folder: Path, method: str, *wrapper: str) -> Any:
 def test_an_ordinary_user(start_method: str) -> None:
     if os.geteuid() != 0 or not shutil.which("setpriv"):
         pytest.skip("only root, with setpriv, can become another user; the other tests are run by one")
-    wrapper = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    wrapper = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "env"]
     readable = [*wrapper, sys.executable, "-c", f"import pyisolate; open({str(PRISONER / '__init__.py')!r})"]
     if subprocess.run(readable, cwd="/", check=False).returncode:
         pytest.skip("this interpreter, or its packages, cannot be read by others")
