@@ -148,7 +148,7 @@ class ExtensionProcess:
                 f"extension {name!r} could not be confined, so it was not started: {sandbox.missing()}. "
                 "'sandbox_mode': SandboxMode.DISABLED runs it with all rights of this user"
             ) from None
-        if sandbox is not None:
+        if sandbox is not None and _log.isEnabledFor(logging.INFO):
             _log.info("extension %r is confined: %s", name, sandbox.status())
         return session
 

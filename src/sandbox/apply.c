@@ -85,7 +85,8 @@ PISO__IN_CHILD static int drop_capabilities(void) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     const struct __user_cap_data_struct none[2] = {{0}};
     for (int capability = 0; capability <= LAST_CAPABILITY; capability++)
-        syscall(SYS_prctl, PR_CAPBSET_DROP, capability, 0, 0, 0);
+        if (syscall(SYS_prctl, PR_CAPBSET_DROP, capability, 0, 0, 0) < 0)
+            break; /* above the kernel's last, or not permitted at all */
     syscall(SYS_prctl, PR_SET_SECUREBITS, LOCKED_BITS, 0, 0, 0);
     syscall(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     return call(SYS_capset, &header, none);
