@@ -103,6 +103,18 @@ class Prisoner(ExtensionBase):
                 pids.append(pid)
         return pids
 
+    def use_device(self, path):
+        """Read, write, and a command that the device does not know."""
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            os.write(descriptor, os.read(descriptor, 1))
+            fcntl.ioctl(descriptor, 0x4600)
+        except OSError as error:
+            return errno.errorcode[error.errno]
+        finally:
+            os.close(descriptor)
+        return "done"
+
     def start_program(self, leave):
         return subprocess.Popen(["/bin/sleep", "600"], start_new_session=leave).pid
 
