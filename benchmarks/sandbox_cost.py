@@ -7,6 +7,7 @@ import asyncio
 import statistics
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 from rpcbench import confinement
@@ -34,23 +35,39 @@ def load(manager: ExtensionManager[Any], name: str, mode: str) -> Any:
     )
 
 
-async def starts(manager: ExtensionManager[Any], count: int) -> dict[str, list[int]]:
-    """Nanoseconds from `load_extension` to the first answer; the first start of each kind is not counted."""
-    found: dict[str, list[int]] = {mode: [] for mode in confinement.MODES}
+Samples = dict[str, list[int]]
+
+
+async def starts(manager: ExtensionManager[Any], count: int) -> tuple[Samples, Samples]:
+    """Nanoseconds from `load_extension` to the first answer, by the clock and of processors in both processes.
+
+    The first start of each kind is not counted.
+    """
+    passed: Samples = {mode: [] for mode in confinement.MODES}
+    used: Samples = {mode: [] for mode in confinement.MODES}
     for number in range(count + 1):
-        for mode in (*found,) if number % 2 else reversed((*found,)):
-            begin = time.perf_counter_ns()
+        for mode in (*passed,) if number % 2 else reversed((*passed,)):
+            begin, cpu = time.perf_counter_ns(), time.process_time_ns()
             extension = load(manager, f"{mode}-{number}", mode)
             await extension.echo(42)
-            found[mode] += [time.perf_counter_ns() - begin] if number else []
+            end, cpu = time.perf_counter_ns(), time.process_time_ns() - cpu
+            cpu += processor_time((await extension.describe())["pid"])
+            passed[mode] += [end - begin] if number else []
+            used[mode] += [cpu] if number else []
             await manager.stop_extension(f"{mode}-{number}")
-    return found
+    return passed, used
 
 
-async def calls(manager: ExtensionManager[Any], count: int) -> dict[str, list[int]]:
+def processor_time(pid: int) -> int:
+    """Of a process that runs, in nanoseconds."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[0]) for thread in threads)
+
+
+async def calls(manager: ExtensionManager[Any], count: int) -> Samples:
     """Nanoseconds of a call with an integer; the first ones of each kind are not counted."""
     extensions = {mode: load(manager, mode, mode) for mode in confinement.MODES}
-    found: dict[str, list[int]] = {mode: [] for mode in extensions}
+    found: Samples = {mode: [] for mode in extensions}
     batch = min(count, BATCH)
     for number in range(-(-count // batch) + 1):
         for mode, extension in extensions.items():
@@ -63,7 +80,7 @@ async def calls(manager: ExtensionManager[Any], count: int) -> dict[str, list[in
     return found
 
 
-def row(name: str, found: dict[str, list[int]], unit: float) -> list[str]:
+def row(name: str, found: Samples, unit: float) -> list[str]:
     """Of the table: fastest and median, without and with; what the latter are more."""
     figures = [(min(found[mode]), statistics.median(found[mode])) for mode in ("disabled", "required")]
     (fastest, median), (confined_fastest, confined_median) = figures
@@ -80,7 +97,9 @@ async def main() -> None:
     with tempfile.TemporaryDirectory(prefix="pyisolate-bench-") as folder:
         for method in METHODS:
             manager = ExtensionManager(BenchmarkExtension, {"venv_root_path": folder, "start_method": method})  # type: ignore[typeddict-item]
-            rows.append(row(f"start, {method} (ms)", await starts(manager, options.starts), 1e6))
+            passed, used = await starts(manager, options.starts)
+            rows.append(row(f"start, {method} (ms)", passed, 1e6))
+            rows.append(row(f"start, {method}, processor (ms)", used, 1e6))
             rows.append(row(f"call, {method} (us)", await calls(manager, options.calls), 1e3))
     headers = ["", "Open: fastest", "Median", "Confined: fastest", "Median"]
     headers += ["Fastest more", "Median more", "Median more (%)"]

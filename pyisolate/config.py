@@ -29,7 +29,7 @@ class SandboxMode(Enum):
     REQUIRED = "required"
     """Confined, or not started: SandboxError says what is missing."""
     DISABLED = "disabled"
-    """Not confined: it runs with the rights of the host's user."""
+    """Not confined: it runs with the rights of the host's user. Limits do not hold; the log says so."""
 
 
 StartMethod = Literal["auto", "fork", "exec"]

@@ -83,6 +83,12 @@ class ExtensionProcess:
         if settings.sandbox_mode is not SandboxMode.DISABLED:
             self._sandbox = Sandbox(settings, self._root, self._needed)
             environ = self._sandbox.environ(environ)
+        elif limits := settings.sandbox.get("limits"):
+            _log.warning(
+                "extension %r runs without a sandbox, so its limits do not hold: %s",
+                settings.name,
+                ", ".join(sorted(limits)),
+            )
         path: Path | None = None
         if settings.dependencies:
             builder = EnvironmentBuilder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 import pyisolate.sandbox
-from pyisolate import Extension, ExtensionDied, SandboxError
+from pyisolate import Extension, ExtensionDied, SandboxError, SandboxMode
 
 Load = Callable[..., Extension]
 PRISONER = Path(__file__).parent / "extensions" / "prisoner"
@@ -142,6 +143,18 @@ def test_each_start_has_a_group_of_its_own(load: Load) -> None:
         extension.sync.exit()
     assert until(lambda: extension.generation == 2)
     assert 1 <= len(extension.sync.fork_bomb(LIMIT, False)) < LIMIT
+
+
+def test_without_a_sandbox_there_is_no_limit_and_that_is_told(
+    load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = {"processes": LIMIT, "open_files": 100}
+    extension = load("prisoner", sandbox={"limits": limits}, sandbox_mode=SandboxMode.DISABLED)
+    with caplog.at_level(logging.WARNING, "pyisolate"):
+        extension.ensure_process_started()
+    assert [record.getMessage() for record in caplog.records] == [
+        "extension 'prisoner' runs without a sandbox, so its limits do not hold: open_files, processes"
+    ]
 
 
 # ---- other users, other systems ----
