@@ -39,7 +39,7 @@ Samples = dict[str, list[int]]
 
 
 async def starts(manager: ExtensionManager[Any], count: int) -> tuple[Samples, Samples]:
-    """Nanoseconds from `load_extension` to the first answer, by the clock and of processors in both processes.
+    """Nanoseconds from `load_extension` to the first answer, by the clock and of processors (both processes).
 
     The first start of each kind is not counted.
     """
