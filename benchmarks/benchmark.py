@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rpcbench import machine, tensors, yardsticks
+from rpcbench import confinement, machine, tensors, yardsticks
 from rpcbench.cases import CASES, TENSOR, Case
 from rpcbench.fleet import Fleet, sharing_obstacle
 from rpcbench.harness import BenchmarkRunner, Status, reason
@@ -49,6 +49,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="MB",
         help="leave out larger tensors",
     )
+    confinement.add_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")
     options = parser.parse_args(arguments)
     options.max_seconds = options.max_seconds or (10.0 if options.quick else 60.0)
@@ -70,11 +71,16 @@ def configurations(mode: str, venv_root: Path) -> tuple[list[str], str]:
 
 
 async def run_configuration(
-    name: str, runner: BenchmarkRunner, venv_root: Path, progress: Progress, cases: Sequence[Case] = CASES
+    name: str,
+    runner: BenchmarkRunner,
+    venv_root: Path,
+    progress: Progress,
+    cases: Sequence[Case] = CASES,
+    sandbox: str = "required",
 ) -> None:
     """All cases with one configuration. A row that fails costs its extensions; the next one gets new ones."""
     task = progress.add_task(name, total=len(cases))
-    fleet = Fleet(venv_root / name, share_torch=name == "shared", timeout=runner.timeout)
+    fleet = Fleet(venv_root / name, share_torch=name == "shared", timeout=runner.timeout, sandbox=sandbox)
     stopped = await _attempt_start(fleet)
     try:
         for case in cases:
@@ -130,7 +136,7 @@ async def run(options: argparse.Namespace) -> Report:
         rows = [] if options.no_torch else tensors.cases(gpu=gpu, max_bytes=max_bytes)
         for name in names:
             cases = [*CASES, *rows] if name in asked else CASES
-            await run_configuration(name, runner, Path(folder), progress, cases)
+            await run_configuration(name, runner, Path(folder), progress, cases, options.sandbox)
     for row in rows if refused else []:
         runner.skip(f"{row.name}_shared", TENSOR, "share_torch=True is refused")
     return report
@@ -154,13 +160,15 @@ def progress_bar() -> Progress:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the suite, print the report; 1 when a row failed."""
     options = parse(arguments)
+    confinement.check(options.sandbox)
     warmup, runs = QUICK if options.quick else FULL
     limits = f"at most {options.max_seconds:g} s a row and {CALL_TIMEOUT:g} s a call"
     print(f"{warmup} warm-up and {runs} benchmark runs a row; {limits}.", flush=True)
     report = asyncio.run(run(options))
     about = report.machine
     print(f"{about['processor']}, {about['processors']} CPUs, {about['system']}, load {about['load']:.1f}")
-    print(", ".join(f"{package} {version}" for package, version in report.versions.items()), end="\n\n")
+    print(", ".join(f"{package} {version}" for package, version in report.versions.items()))
+    print(confinement.heading(options.sandbox), end="\n\n")
     print(render(report))
     if options.json:
         options.json.write_text(json.dumps(report.as_json()))

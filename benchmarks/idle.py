@@ -9,6 +9,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from rpcbench import confinement
 from rpcbench.fleet import Fleet
 from rpcbench.report import grid
 
@@ -18,6 +19,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--extensions", type=int, default=20, help="how many (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long (default: %(default)g)")
+    confinement.add_option(parser)
     return parser.parse_args()
 
 
@@ -34,8 +36,10 @@ def used(pid: int) -> tuple[float, int]:
 async def main() -> None:
     """Measure, then print."""
     options = parse()
+    confinement.check(options.sandbox)
     with tempfile.TemporaryDirectory(prefix="pyisolate-bench-") as folder:
-        fleet = Fleet(Path(folder), [f"idle-{number}" for number in range(options.extensions)])
+        names = [f"idle-{number}" for number in range(options.extensions)]
+        fleet = Fleet(Path(folder), names, sandbox=options.sandbox)
         try:
             await fleet.start()
             await asyncio.sleep(1)  # what follows a start is not idleness
@@ -52,6 +56,7 @@ async def main() -> None:
         time, sleeps = (sum(column) for column in zip(*changes, strict=True))
         share = time / 10 / options.seconds
         rows.append([name, str(len(changes)), f"{time:.0f}", f"{share:.2f}", str(sleeps)])
+    print(confinement.heading(options.sandbox))
     print(f"{options.seconds:g} s without a call:")
     print(grid(["", "Processes", "CPU time (ms)", "CPU (%)", "Wake-ups"], rows))
 

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rpcbench import machine, memory_report, tensors
+from rpcbench import confinement, machine, memory_report, tensors
 from rpcbench.fleet import sharing_obstacle
 from rpcbench.harness import reason
 from rpcbench.memory_cases import (
@@ -46,6 +46,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--tensor-mb", type=_positive, default=2048, metavar="MB", help="the large tensor (default: 2048)"
     )
+    confinement.add_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, in bytes")
     parser.add_argument("--plot", type=_drawing, metavar="FILE", help="draw them: .svg or .png")
     options = parser.parse_args(arguments)
@@ -82,7 +83,7 @@ async def run(options: argparse.Namespace, folder: Path) -> Found:
     """The whole suite. What cannot be measured is skipped, what goes wrong is kept with its reason."""
     if torch := tensors.installed_torch():
         torch.ones(8, 8).sum()  # belongs to the baseline
-    suite, found, refused = MemorySuite(folder), Found(), sharing_obstacle(folder)
+    suite, found, refused = MemorySuite(folder, options.sandbox), Found(), sharing_obstacle(folder)
     found.baseline = suite.usage()
     usable = []
     for configuration in CONFIGURATIONS:
@@ -128,12 +129,13 @@ async def _attempt(found: Found, name: str, measure: Callable[..., Awaitable[Any
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the suite, print the report; 1 when something failed."""
     options = parse(arguments)
+    confinement.check(options.sandbox)
     with tempfile.TemporaryDirectory(prefix="pyisolate-bench-") as folder:
         found = asyncio.run(run(options, Path(folder)))
-    print(memory_report.render(found))
+    print(f"{confinement.heading(options.sandbox)}\n\n{memory_report.render(found)}")
     if options.json:
         about = {"machine": machine.describe(), "versions": machine.versions(), "date": machine.now()}
-        options.json.write_text(json.dumps({**about, **asdict(found)}))
+        options.json.write_text(json.dumps({**about, "sandbox": options.sandbox, **asdict(found)}))
     if options.plot:
         memory_report.plot(found, options.plot)
     return 1 if found.failed else 0

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from rpcbench import machine
+from rpcbench import confinement, machine
 from rpcbench.cases import ARRAY_BYTES
 from rpcbench.fleet import MAIN, Fleet
 from rpcbench.report import grid
@@ -24,6 +24,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=10_000_000, help="small calls (default: %(default)s)")
     parser.add_argument("--large", type=int, default=10_000, help="calls with 8 MB (default: %(default)s)")
+    confinement.add_option(parser)
     return parser.parse_args()
 
 
@@ -52,8 +53,9 @@ async def watch(fleet: Fleet, what: str, value: object, calls: int) -> list[list
 async def main() -> None:
     """Run both series, then print."""
     options = parse()
+    confinement.check(options.sandbox)
     with tempfile.TemporaryDirectory(prefix="pyisolate-bench-") as folder:
-        fleet = Fleet(Path(folder), [MAIN])
+        fleet = Fleet(Path(folder), [MAIN], sandbox=options.sandbox)
         await fleet.start()
         try:
             rows = await watch(fleet, "small integer", 42, options.calls)
@@ -62,6 +64,7 @@ async def main() -> None:
         finally:
             await fleet.stop()
     headers = ["Calls with", "Process", "Calls", "RSS (MB)", "USS (MB)", "RSS growth", "USS growth"]
+    print(confinement.heading(options.sandbox))
     print(grid(headers, rows, text_columns=2))
 
 

@@ -1,17 +1,21 @@
 #!/bin/bash
-# run_benchmarks.sh [--quick]: runs all suites and writes one file, results/pyisolate-benchmark-<date>-<time>.txt,
-# with the machine and the versions, to be sent in: it names neither the user, the host nor their folders. A suite
-# that fails does not stop the others; the end of the file names it, and the exit status is 1. PYTHON names the
-# interpreter; without it .venv's, else python3.
+# run_benchmarks.sh [--quick] [--sandbox required|disabled]: runs all suites and writes one file,
+# results/pyisolate-benchmark-<date>-<time>.txt, with the machine and the versions, to be sent in: it names neither the
+# user, the host nor their folders. A suite that fails does not stop the others; the end of the file names it, and the
+# exit status is 1. PYTHON names the interpreter; without it .venv's, else python3.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 quick=()
-case "${1:-}" in
-"") ;;
---quick) quick=(--quick) ;;
-*) echo "usage: $0 [--quick]" >&2; exit 2 ;;
-esac
+sandbox=required
+while [ $# -gt 0 ]; do
+    case "$1" in
+    --quick) quick=(--quick) ;;
+    --sandbox) sandbox=${2:-}; [ $# -gt 1 ] && shift ;;
+    *) echo "usage: $0 [--quick] [--sandbox required|disabled]" >&2; exit 2 ;;
+    esac
+    shift
+done
 
 python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
 if ! "$python" -c 'import pyisolate, numpy, psutil, tabulate, rich' 2>/dev/null; then
@@ -29,7 +33,7 @@ failed=()
 suite() {
     section "$1: $2 ${*:3}"
     local status=0
-    "$python" "benchmarks/$2" "${@:3}" || status=$?
+    "$python" "benchmarks/$2" --sandbox "$sandbox" "${@:3}" || status=$?
     [ $status -eq 0 ] || { echo "$2: exit status $status"; failed+=("$2"); }
 }
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rpcbench import machine, tensors
+from rpcbench import confinement, machine, tensors
 from rpcbench.cases import LARGE, PATTERN, SMALL, TENSOR
 from rpcbench.fleet import sharing_obstacle
 from rpcbench.harness import BenchmarkRunner, Operation, Status, reason, timed, timed_sync
 from rpcbench.report import grid, significant
 
-from pyisolate import ExtensionBase, ExtensionManager, SandboxMode
+from pyisolate import ExtensionBase, ExtensionManager
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES / "singletons"))  # as when its host.py runs; extensions see it too
@@ -128,13 +128,15 @@ def _tensor_obstacle(shape: tuple[int, ...], device: str, shared: bool) -> str:
     return machine.shortage(tensors.memory_needed(shape, device, shared=shared))
 
 
-async def measure(runner: BenchmarkRunner, example: Example, manager: ExtensionManager[Any]) -> None:
+async def measure(
+    runner: BenchmarkRunner, example: Example, manager: ExtensionManager[Any], sandbox: str
+) -> None:
     """All rows of an example. After one that fails its extension is replaced."""
     extension, stopped = None, ""
     for each in example.rows:
         obstacle = stopped or each.obstacle()
         if not obstacle and extension is None:
-            extension, obstacle = await _start(example, manager)
+            extension, obstacle = await _start(example, manager, sandbox)
             stopped = obstacle
         if obstacle:
             runner.skip(each.name, each.category, obstacle)
@@ -146,7 +148,7 @@ async def measure(runner: BenchmarkRunner, example: Example, manager: ExtensionM
     await manager.stop_all_extensions()
 
 
-async def _start(example: Example, manager: ExtensionManager[Any]) -> tuple[Any, str]:
+async def _start(example: Example, manager: ExtensionManager[Any], sandbox: str) -> tuple[Any, str]:
     """The extension, or why there is none."""
     module = EXAMPLES / example.folder
     try:
@@ -154,7 +156,8 @@ async def _start(example: Example, manager: ExtensionManager[Any]) -> tuple[Any,
             {
                 "name": module.name,
                 "module_path": str(module),
-                "sandbox_mode": SandboxMode.DISABLED,
+                "sandbox_mode": confinement.MODES[sandbox],
+                "sandbox": confinement.SANDBOX,
                 "call_timeout": CALL_TIMEOUT,
                 **example.configuration,  # type: ignore[typeddict-item]
             }
@@ -170,7 +173,7 @@ async def _started(extension: Any) -> None:
     await extension
 
 
-async def run(large: bool) -> BenchmarkRunner:
+async def run(large: bool, sandbox: str) -> BenchmarkRunner:
     """Every example."""
     runner = BenchmarkRunner(warmup=WARMUP, runs=RUNS, max_seconds=SECONDS, timeout=CALL_TIMEOUT)
     with tempfile.TemporaryDirectory(prefix="pyisolate-bench-") as folder:
@@ -178,7 +181,7 @@ async def run(large: bool) -> BenchmarkRunner:
         for example in [*examples(), tensor_example(shared=shared, large=large)]:
             print(f"examples/{example.folder} …", file=sys.stderr, flush=True)
             manager = ExtensionManager(ExtensionBase, {"venv_root_path": folder})
-            await measure(runner, example, manager)
+            await measure(runner, example, manager, sandbox)
     return runner
 
 
@@ -209,9 +212,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--large-tensors", action="store_true", help="also tensors of 800 MB and 6 GB (much memory)"
     )
+    confinement.add_option(parser)
     options = parser.parse_args(arguments)
-    runner = asyncio.run(run(options.large_tensors))
-    print(render(runner))
+    confinement.check(options.sandbox)
+    runner = asyncio.run(run(options.large_tensors, options.sandbox))
+    print(f"{confinement.heading(options.sandbox)}\n\n{render(runner)}")
     return 1 if any(result.status is Status.FAILED for result in runner.results) else 0
 
 

@@ -29,7 +29,7 @@ class SandboxMode(Enum):
     REQUIRED = "required"
     """Confined, or not started: SandboxError says what is missing."""
     DISABLED = "disabled"
-    """Not confined: it runs with the rights of the host's user."""
+    """Not confined: it runs with the rights of the host's user. Limits do not hold; the log says so."""
 
 
 StartMethod = Literal["auto", "fork", "exec"]
@@ -64,7 +64,7 @@ class SandboxLimits(TypedDict, total=False):
     """Processor time of each of its processes, from the start. Above: ExtensionDied, which says so."""
     processes: int
     """Processes and threads, with the interpreter's own. Above: BlockingIOError, or RuntimeError of a thread.
-    Cannot be limited when the host runs as root."""
+    Of root only where a control group can be made; else SandboxError at the start."""
     open_files: int
     """Descriptors of each process. Above: OSError EMFILE."""
     file_size: int

@@ -83,6 +83,12 @@ class ExtensionProcess:
         if settings.sandbox_mode is not SandboxMode.DISABLED:
             self._sandbox = Sandbox(settings, self._root, self._needed)
             environ = self._sandbox.environ(environ)
+        elif limits := settings.sandbox.get("limits"):
+            _log.warning(
+                "extension %r runs without a sandbox, so its limits do not hold: %s",
+                settings.name,
+                ", ".join(sorted(limits)),
+            )
         path: Path | None = None
         if settings.dependencies:
             builder = EnvironmentBuilder(
@@ -148,7 +154,7 @@ class ExtensionProcess:
                 f"extension {name!r} could not be confined, so it was not started: {sandbox.missing()}. "
                 "'sandbox_mode': SandboxMode.DISABLED runs it with all rights of this user"
             ) from None
-        if sandbox is not None:
+        if sandbox is not None and _log.isEnabledFor(logging.INFO):
             _log.info("extension %r is confined: %s", name, sandbox.status())
         return session
 

@@ -40,7 +40,8 @@ _HOMES = {
     "XDG_DATA_HOME": ".local/share",
     "XDG_STATE_HOME": ".local/state",
 }
-_GPU = ("/dev/nvidia*", "/dev/nvidia-caps/*", "/dev/dri", "/dev/kfd", "/dev/dxg")
+_DEV = "/dev"
+_GPU = ("nvidia*", "nvidia-caps/*", "dri", "kfd", "dxg")
 _SHARED_PREFIXES = ("/", "/usr", "/usr/local")
 _SITES = ("site-packages", "dist-packages")
 
@@ -261,5 +262,8 @@ def _devices(devices: Iterable[str]) -> list[str]:
     """The device files; ``gpu`` stands for those of graphics processors that there are."""
     found: list[str] = []
     for device in devices:
-        found += [path for pattern in _GPU for path in glob.glob(pattern)] if device == "gpu" else [device]
+        if device == "gpu":
+            found += [path for name in _GPU for path in sorted(glob.glob(os.path.join(_DEV, name)))]
+        else:
+            found.append(device)
     return found

@@ -25,7 +25,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import benchmark  # noqa: E402
 import simple_benchmark  # noqa: E402
-from rpcbench import machine, tensors, yardsticks  # noqa: E402
+from rpcbench import confinement, machine, tensors, yardsticks  # noqa: E402
 from rpcbench.cases import CASES, SMALL, TENSOR, Case, small_int  # noqa: E402
 from rpcbench.fleet import MAIN, Fleet, sharing_obstacle  # noqa: E402
 from rpcbench.harness import (  # noqa: E402
@@ -216,6 +216,39 @@ def test_every_case_gives_right_results(case: Case, fleet: Fleet) -> None:
         assert set(result.memory) == {"before", "warm", "after"}
         assert all(size > 0 for process in result.memory["after"].values() for size in process.values())
     print("\n" + render(report_of([result])))
+
+
+@pytest.mark.parametrize("mode", confinement.MODES)
+def test_extensions_are_confined_unless_it_is_said(mode: str, tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, [MAIN], **({} if mode == "required" else {"sandbox": mode}))
+
+    async def confined() -> bool:
+        await fleet.start()
+        try:
+            return bool(fleet.main.sandbox_status().confined)
+        finally:
+            await fleet.stop()
+
+    assert asyncio.run(confined()) == (mode == "required")
+    assert confinement.why_not(mode) == ""
+
+
+def test_where_extensions_cannot_be_confined_nothing_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(mode: str) -> str:
+        return "extension 'confined' could not be confined: files: no Landlock" if mode == "required" else ""
+
+    monkeypatch.setattr(confinement, "why_not", refuse)
+    for main in (benchmark.main, simple_benchmark.main):
+        with pytest.raises(SystemExit) as stopped:
+            main([])
+        assert stopped.value.code == 1
+        told = capsys.readouterr()
+        assert "files: no Landlock" in told.err
+        assert "--sandbox disabled" in told.err
+        assert told.out == ""
+    confinement.check("disabled")
 
 
 def test_calls_cross_as_often_as_the_rows_say(fleet: Fleet) -> None:
@@ -484,7 +517,9 @@ def test_benchmark(tmp_path: Path) -> None:
     assert all(plain[case.name] in rows for case in CASES)
     assert {"image_8k_cpu_shared", "model_6gb_cpu_shared"} <= set(skipped)
     assert all(float(cell) >= 0 for cells in rows.values() for cell in cells)
+    assert "\nSandbox: required (extensions are confined)\n" in done.stdout
     found = json.loads(file.read_text())
+    assert found["options"]["sandbox"] == "required"
     assert {"machine", "versions", "date", "options", "results", "floor_ns"} <= set(found)
     samples = {result["name"]: result["samples_ns"] for result in found["results"]}
     assert all(0 < len(samples[row]) <= 100 for row in rows)
@@ -499,14 +534,17 @@ def test_benchmark(tmp_path: Path) -> None:
     [
         ([], {"quick": False, "no_torch": False, "no_gpu": False, "torch_mode": "shared"}),
         (["--quick", "--no-torch", "--no-gpu"], {"quick": True, "no_torch": True, "no_gpu": True}),
-        (["--torch-mode", "both"], {"torch_mode": "both"}),
+        (["--torch-mode", "both"], {"torch_mode": "both", "sandbox": "required"}),
+        (["--sandbox", "disabled"], {"sandbox": "disabled"}),
     ],
 )
 def test_options(arguments: list[str], expected: dict[str, Any]) -> None:
     assert vars(benchmark.parse(arguments)).items() >= expected.items()
 
 
-@pytest.mark.parametrize("arguments", [["--torch-mode", "other"], ["--max-seconds", "0"]])
+@pytest.mark.parametrize(
+    "arguments", [["--torch-mode", "other"], ["--max-seconds", "0"], ["--sandbox", "perhaps"]]
+)
 def test_wrong_options_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         benchmark.parse(arguments)
@@ -524,8 +562,9 @@ def test_quick_benchmark_on_the_examples(
     monkeypatch.setattr(simple_benchmark, "RUNS", 3)
     assert simple_benchmark.main([]) == 0
     text = capsys.readouterr().out
+    assert text.startswith("Sandbox: required (extensions are confined)\n")
     print("\n" + text)
-    rows = table("Successful Benchmarks:\n" + text, "Successful Benchmarks")
+    rows = table("Successful Benchmarks:\n" + text.partition("\n\n")[2], "Successful Benchmarks")
     assert {"small_int", "small_string", "text_4kb", "text_4kb_sync", "singleton"} <= set(rows)
     assert {cells[-1] for cells in rows.values()} == {"3"}
     skipped = table(text, "Skipped Tests")
@@ -547,6 +586,7 @@ def test_quick_benchmark_has_large_tensors_on_request() -> None:
     [
         ("memory_flat.py", ["--calls", "100", "--large", "5"], ["small integer", "8 MB array"]),
         ("idle.py", ["--extensions", "2", "--seconds", "0.1"], ["host", "extensions"]),
+        ("sandbox_cost.py", ["--starts", "2", "--calls", "10"], ["start, fork (ms)", "call, exec (us)"]),
     ],
 )
 def test_checks_run(script: str, arguments: list[str], rows: list[str]) -> None:

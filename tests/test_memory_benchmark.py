@@ -206,7 +206,9 @@ def test_program_without_torch(
     assert memory_benchmark.main(arguments) == 0
     text = capsys.readouterr().out
     assert "\nBARE Results:\n" in text
+    assert text.startswith("Sandbox: required (extensions are confined)\n")
     found = json.loads(file.read_text())
+    assert found["sandbox"] == "required"
     assert [row["extensions"] for row in found["scaling"]["BARE"]] == [1, 2]
     assert found["skipped"] == [[each.title, "torch is not installed"] for each in CONFIGURATIONS[1:]]
     assert found["large"] == found["failed"] == []

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pyisolate import ConfigurationError, ExtensionManager, SandboxMode
+from pyisolate import ConfigurationError, ExtensionManager
+from rpcbench.confinement import MODES, MODULE, SANDBOX
 from rpcbench.service import BenchmarkExtension, BenchmarkHost
 
-MODULE = Path(__file__).parent.parent / "extensions/measured"
 MAIN, OTHER = "main", "other"
 
 
@@ -23,11 +23,13 @@ class Fleet:
         *,
         share_torch: bool = False,
         timeout: float | None = 30.0,
+        sandbox: str = "required",
     ) -> None:
         self.names = names
         self.manager = ExtensionManager(BenchmarkExtension, {"venv_root_path": str(venv_root)})
         self.share_torch = share_torch
         self.timeout = timeout
+        self.sandbox = sandbox
         self.host = BenchmarkHost()
         self.pids: dict[str, int] = {}
         self._loaded: list[str] = []
@@ -58,7 +60,8 @@ class Fleet:
                 "dependencies": [],
                 "apis": [BenchmarkHost],
                 "share_torch": self.share_torch,
-                "sandbox_mode": SandboxMode.DISABLED,
+                "sandbox_mode": MODES[self.sandbox],
+                "sandbox": SANDBOX,
                 "call_timeout": self.timeout,
             }
         )

@@ -92,8 +92,9 @@ class Found:
 class MemorySuite:
     """Starts fleets below `folder` and measures them. Raises Obstacle for what cannot be measured."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sandbox: str = "required") -> None:
         self.folder = folder
+        self.sandbox = sandbox
         self.gpus = Gpus()
 
     def usage(self) -> Usage:
@@ -148,7 +149,7 @@ class MemorySuite:
     ) -> AsyncIterator[tuple[Fleet, list[float]]]:
         """`count` extensions that run and have used torch, and how long each took to start."""
         folder = self.folder / configuration.title.replace(" ", "-")
-        fleet = Fleet(folder, [], share_torch=configuration.share_torch, timeout=None)
+        fleet = Fleet(folder, [], share_torch=configuration.share_torch, timeout=None, sandbox=self.sandbox)
         seconds = []
         try:
             for number in range(count):

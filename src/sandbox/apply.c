@@ -1,6 +1,6 @@
 /* apply.c - what the child does, before anything of the extension runs: sandbox.h, rule 3.
  *
- * The order matters. Namespaces need what later steps take away; the ruleset needs no_new_privs, or else a right
+ * The order matters. Control groups cannot be written to in the namespaces; these need what later steps take away; the ruleset needs no_new_privs, or else a right
  * that is about to be dropped; limits come when no more descriptors are needed; the filter comes last, since it
  * refuses what the other steps are made of. */
 #include <fcntl.h>
@@ -46,6 +46,16 @@ PISO__IN_CHILD static int set_limits(const piso__blob *b) {
     return r;
 }
 
+/* join: the control group whose file this is. */
+PISO__IN_CHILD static int join(const char *path) {
+    int fd = call(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return fd;
+    int r = call(SYS_write, fd, "0", 1);
+    syscall(SYS_close, fd);
+    return r < 0 ? r : 0;
+}
+
 PISO__IN_CHILD static int add_rule(int ruleset, const char *path, uint64_t allowed) {
     int fd = call(SYS_openat, AT_FDCWD, path, O_PATH | O_CLOEXEC);
     if (fd < 0)
@@ -75,7 +85,8 @@ PISO__IN_CHILD static int drop_capabilities(void) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     const struct __user_cap_data_struct none[2] = {{0}};
     for (int capability = 0; capability <= LAST_CAPABILITY; capability++)
-        syscall(SYS_prctl, PR_CAPBSET_DROP, capability, 0, 0, 0);
+        if (syscall(SYS_prctl, PR_CAPBSET_DROP, capability, 0, 0, 0) < 0)
+            break; /* above the kernel's last, or not permitted at all */
     syscall(SYS_prctl, PR_SET_SECUREBITS, LOCKED_BITS, 0, 0, 0);
     syscall(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     return call(SYS_capset, &header, none);
@@ -95,6 +106,9 @@ PISO__IN_CHILD int piso__sandbox_apply(void *sandbox, int ruleset_fd) {
     piso__sandbox *s = sandbox;
     const piso__blob *b = s->blob;
     int r = 0;
+    s->failed_layer = PISO_LAYER_LIMITS;
+    if (b->group && (r = join(piso__blob_at(b, b->group))) < 0)
+        return r;
     s->failed_layer = PISO_LAYER_NAMESPACES;
     if (has(b, PISO_LAYER_NAMESPACES) && (r = piso__namespaces_enter(b)) < 0)
         return r;

@@ -5,6 +5,7 @@
 #include <linux/filter.h>
 #include <sys/resource.h>
 
+#include "sandbox/group.h"
 #include "sandbox/sandbox.h"
 
 #define PISO__LIMITS_MAX 8
@@ -29,6 +30,7 @@ typedef struct piso__blob {
     uint32_t filter, filter_count;     /* struct sock_filter[] */
     uint32_t writable, writable_count; /* strings, one after the other */
     uint32_t temp;
+    uint32_t group; /* the file to write to, to be in the control group */
     uint32_t nlimits;
     uint64_t temp_size; /* 0: the folder as it is; else a file system of this size */
     uint64_t shm_size;
@@ -40,6 +42,7 @@ struct piso__sandbox {
     int ruleset_fd;
     int failed_layer; /* written by the child */
     piso__blob *blob;
+    piso__group *group; /* in the host, until it is taken */
 };
 
 static inline void *piso__blob_at(const piso__blob *blob, uint32_t offset) {
@@ -78,6 +81,11 @@ typedef struct piso__filter_options {
 int piso__filter_build(piso__filter_options options, struct sock_filter **ret_program);
 /* Stands in the program for the child's process id, which only the child knows. */
 #define PISO__FILTER_OWN_PID 0x7e57c0deU
+
+/* ---- processes: processes.c ---- */
+
+/* piso__kernel_counts_processes: whether RLIMIT_NPROC holds for a child of this process. Tried once in a process. */
+bool piso__kernel_counts_processes(void);
 
 /* ---- namespaces: namespaces.c ---- */
 

@@ -8,7 +8,8 @@
 #include "os/os.h"
 #include "sandbox/internal.h"
 
-#define MAGIC UINT64_C(0x7069736f73623031)
+#define MAGIC   UINT64_C(0x7069736f73623031)
+#define MEMBERS "/cgroup.procs"
 
 static const char *const names[PISO_LAYERS] = {
     [PISO_LAYER_PRIVILEGES] = "privileges",
@@ -32,6 +33,7 @@ typedef struct job {
     piso__landlock landlock;
     struct sock_filter *filter;
     int filter_count;
+    piso__group *group;
     piso__blob head;
 } job;
 
@@ -136,6 +138,18 @@ static void limit_files(job *j, uint64_t wanted) {
     add_limit(j, RLIMIT_NOFILE, soft < hard ? soft : hard, hard);
 }
 
+/* plan_processes: by a control group where one can be made. */
+static int plan_processes(job *j, uint64_t most) {
+    int r = piso__group_new(most, &j->group);
+    if (r == 0 || piso__kernel_counts_processes())
+        return 0;
+    say(j, PISO_LAYER_LIMITS, false,
+        "'processes' of root are limited only by a control group, and none can be made (%s): run as another user or "
+        "make /sys/fs/cgroup writable",
+        r == -ENOENT ? "no pids controller" : piso_strerror(r));
+    return PISO_ESANDBOX;
+}
+
 static int plan_limits(job *j) {
     const piso_limits *l = &j->spec->limits;
     if (omitted(j, PISO_LAYER_LIMITS))
@@ -144,21 +158,22 @@ static int plan_limits(job *j) {
         say(j, PISO_LAYER_LIMITS, false, "temporary space can be limited only where namespaces are permitted");
         return PISO_ESANDBOX;
     }
-    if (l->processes && geteuid() == 0) {
-        say(j, PISO_LAYER_LIMITS, false, "the kernel does not limit the processes of root: run as another user");
-        return PISO_ESANDBOX;
-    }
+    int r = l->processes ? plan_processes(j, l->processes) : 0;
+    if (r < 0)
+        return r;
     j->head.limits[j->head.nlimits++] = (piso__limit){.resource = RLIMIT_CORE}; /* a core file is a write to disk */
     add_limit(j, RLIMIT_DATA, l->memory, 0);
     add_limit(j, RLIMIT_CPU, l->cpu_seconds, l->cpu_seconds + 1); /* SIGXCPU first, which tells why */
-    add_limit(j, RLIMIT_NPROC, l->processes, 0);
+    add_limit(j, RLIMIT_NPROC, j->group ? 0 : l->processes, 0);
     limit_files(j, l->open_files);
     add_limit(j, RLIMIT_FSIZE, l->file_size, 0);
     j->head.temp_size = l->temp_size;
     j->head.shm_size = l->memory;
     bool namespaces = j->layers & PISO__BIT(PISO_LAYER_NAMESPACES);
     say(j, PISO_LAYER_LIMITS, true, "%s",
-        l->processes && !namespaces ? "processes are counted together with the others of this user" : "");
+        j->group                      ? "processes are counted by a control group"
+        : l->processes && !namespaces ? "processes are counted together with the others of this user"
+                                      : "");
     return 0;
 }
 
@@ -195,6 +210,7 @@ static piso__blob *assemble(job *j) {
     for (const char *const *path = spec->writable; path && *path; path++)
         size += strlen(*path) + 1;
     size += spec->temp ? 2 * (strlen(spec->temp) + 1) : 0;
+    size += j->group ? strlen(piso__group_path(j->group)) + sizeof MEMBERS : 0;
     piso__blob *b = size < UINT32_MAX ? calloc(1, size) : NULL;
     if (!b)
         return NULL;
@@ -220,11 +236,17 @@ static piso__blob *assemble(job *j) {
     }
     if (spec->temp)
         b->temp = put_string(b, spec->temp);
+    if (j->group) {
+        b->group = put_string(b, piso__group_path(j->group));
+        b->size--; /* over its end */
+        put_string(b, MEMBERS);
+    }
     return b;
 }
 
 static void fini(job *j) {
     free(j->filter);
+    piso__group_end(j->group);
 }
 
 int piso__sandbox_prepare(const piso_sandbox *spec, const char *program, piso__sandbox **ret_sandbox,
@@ -244,6 +266,7 @@ int piso__sandbox_prepare(const piso_sandbox *spec, const char *program, piso__s
         return r;
     if (!(s->blob = assemble(&j)))
         return -ENOMEM;
+    s->group = piso__steal_pointer(&j.group);
     *ret_sandbox = piso__steal_pointer(&s);
     return 0;
 }
@@ -252,6 +275,7 @@ piso__sandbox *piso__sandbox_free(piso__sandbox *s) {
     if (s) {
         piso__fd_close(s->ruleset_fd);
         free(s->blob);
+        piso__group_end(s->group);
         free(s);
     }
     return NULL;
@@ -262,6 +286,10 @@ void piso__sandbox_blame(const piso__sandbox *s, int error, piso_sandbox_report 
         report->layers[layer].active = false;
     snprintf(report->layers[s->failed_layer].detail, sizeof report->layers[0].detail, "could not be applied: %s",
              piso_strerror(error));
+}
+
+piso__group *piso__sandbox_take_group(piso__sandbox *s) {
+    return piso__steal_pointer(&s->group);
 }
 
 /* ---- to another process ---- */
@@ -292,7 +320,7 @@ static bool is_whole(const piso__blob *b, size_t size) {
             return false;
         path += strlen(path) + 1;
     }
-    return b->temp < size;
+    return b->temp < size && b->group < size;
 }
 
 int piso__sandbox_import(const void *data, size_t size, int fd, piso__sandbox **ret_sandbox) {

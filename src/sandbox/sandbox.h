@@ -13,6 +13,7 @@
 #define PISO_SANDBOX_SANDBOX_H
 
 #include "base/base.h"
+#include "sandbox/group.h"
 
 typedef struct piso__sandbox piso__sandbox;
 
@@ -33,6 +34,10 @@ int piso__sandbox_apply(void *sandbox, int ruleset_fd);
 int piso__sandbox_fd(const piso__sandbox *s);
 /* piso__sandbox_blame: after a failed apply: says in `report` which layer failed, with that error. */
 void piso__sandbox_blame(const piso__sandbox *s, int error, piso_sandbox_report *report);
+
+/* piso__sandbox_take_group: the control group that was made for the child, or NULL: the caller ends it when the child
+ * has ended. */
+piso__group *piso__sandbox_take_group(piso__sandbox *s);
 
 /* piso__sandbox_export: the bytes of a prepared sandbox (borrowed); its descriptor goes with them. */
 const void *piso__sandbox_export(const piso__sandbox *s, size_t *ret_size);

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sys/types.h>
 
+#include "sandbox/group.h"
 #include "supervisor/process.h"
 
 /* What the child writes to one of its two outputs. Bytes wait in a ring until somebody reads them. Once some had to be
@@ -24,6 +25,7 @@ struct piso_process {
     int exit_fd;
     piso_zygote *zygote; /* whose child it is, or NULL: ours */
     int output_fd;       /* eventfd: there is output to read, or it has ended */
+    piso__group *group;  /* control group that it is in, or NULL; the monitor's from when it is watched */
     _Atomic bool ended;
     /* The lock guards the rest, and makes reaping exclude kill: a pid that is reaped may belong to another. */
     pthread_mutex_t lock;

@@ -92,6 +92,7 @@ static bool end(piso_process *p) {
     }
     pthread_mutex_unlock(&p->lock);
     if (ended) {
+        p->group = piso__group_end(p->group); /* whatever has left the process group */
         atomic_store_explicit(&p->ended, true, memory_order_release);
         piso__event_signal(p->exit_fd);
         piso__event_signal(p->output_fd);

@@ -43,6 +43,7 @@ piso_process *piso__process_unref(piso_process *p) {
         piso__fd_close(p->output_fd);
         pthread_mutex_destroy(&p->lock);
     }
+    piso__group_end(p->group);
     piso_zygote_unref(p->zygote);
     free(p);
     return NULL;
@@ -103,6 +104,13 @@ static pid_t run(piso__spawn_options *options, piso__sandbox *sandbox, piso_sand
     return PISO_ESANDBOX;
 }
 
+/* started: 0 or the error; from here on the child's group lives as long as the child. */
+static int started(piso_process *p, piso__sandbox *sandbox) {
+    if (p->pid >= 0 && sandbox)
+        p->group = piso__sandbox_take_group(sandbox);
+    return p->pid < 0 ? p->pid : 0;
+}
+
 static int start(piso_process *p, const piso_spawn *spawn, int channel_fd) {
     piso__cleanup(piso__sandbox_freep) piso__sandbox *sandbox = NULL;
     piso_sandbox_report unread, *report = spawn->report ? spawn->report : &unread;
@@ -123,7 +131,7 @@ static int start(piso_process *p, const piso_spawn *spawn, int channel_fd) {
         return null_fd;
     if (spawn->zygote) {
         p->pid = fork_from_zygote(p, spawn, null_fd, child_stdout, child_stderr, channel_fd, sandbox);
-        return p->pid < 0 ? p->pid : 0;
+        return started(p, sandbox);
     }
     piso__spawn_options options = {
         .argv = spawn->argv,
@@ -135,7 +143,7 @@ static int start(piso_process *p, const piso_spawn *spawn, int channel_fd) {
         .channel_fd = channel_fd,
     };
     p->pid = run(&options, sandbox, report, &p->pidfd);
-    return p->pid < 0 ? p->pid : 0;
+    return started(p, sandbox);
 }
 
 int piso__process_spawn(const piso_spawn *spawn, int channel_fd, piso_process **ret_process) {

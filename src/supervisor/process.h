@@ -11,7 +11,8 @@
  *  3. When a child has ended, the monitor drains its pipes of what is there now (grandchildren may hold them
  *     open: that is not waited for), then records the status, then makes exit_fd readable, for ever. The pipes
  *     are emptied whether or not anybody reads: no child waits for a reader.
- *  4. The group of an ended child is killed (SIGKILL): grandchildren die with it.
+ *  4. The group of an ended child is killed (SIGKILL): grandchildren die with it. So does all that is in its control
+ *     group, if it has one (sandbox/group.h), also what has left the process group.
  *  5. Objects know their pid: after fork every function returns PISO_EFORKED and the destructors free memory
  *     only. The monitor thread does not exist in a forked child.
  *  6. Objects are reference-counted; the last unref of a running process leaves it to the monitor, which reaps

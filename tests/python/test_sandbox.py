@@ -467,19 +467,6 @@ def test_limit_of_temporary_space(load: Load) -> None:
         extension.sync.fill(2 << 20)
 
 
-def test_limit_of_processes(load: Load) -> None:
-    if os.geteuid() == 0:
-        with pytest.raises(SandboxError, match="limits: the kernel does not limit the processes of root"):
-            limited(load, processes=8).ensure_process_started()
-        return
-    extension = limited(load, processes=16)
-    extension.ensure_process_started()
-    if not extension.sandbox_status().layers["namespaces"].active:
-        pytest.skip("without namespaces all processes of the user are counted")
-    with pytest.raises(RuntimeError, match="thread"):
-        extension.sync.start_threads(50)
-
-
 def test_without_limits_there_are_none(load: Load) -> None:
     extension = load("prisoner")
     assert extension.sync.open_many(100) == 100

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import resource
+import signal
 import socket
 import subprocess
 import tempfile
@@ -110,6 +111,42 @@ class Prisoner(ExtensionBase):
             event.set()
         return count
 
+    def fork_bomb(self, most, leave):
+        """Processes that start processes, until that is refused, at most most * most: the first ones.
+
+        `leave`: each in a session of its own.
+        """
+        pids = []
+        with contextlib.suppress(BlockingIOError):
+            while len(pids) < most:
+                pid = os.fork()
+                if pid == 0:
+                    _explode(most, leave)
+                pids.append(pid)
+        return pids
+
+    def use_device(self, path):
+        """Read, write, and a command that the device does not know."""
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            os.write(descriptor, os.read(descriptor, 1))
+            fcntl.ioctl(descriptor, 0x4600)
+        except OSError as error:
+            return errno.errorcode[error.errno]
+        finally:
+            os.close(descriptor)
+        return "done"
+
+    def start_program(self, leave):
+        return subprocess.Popen(["/bin/sleep", "600"], start_new_session=leave).pid
+
+    def exit(self):
+        os._exit(3)
+
+    def enter_group(self, folder):
+        with open(os.path.join(folder, "cgroup.procs"), "w") as file:
+            file.write("0")
+
     def use_a_lock_of_multiprocessing(self):
         import multiprocessing
 
@@ -127,3 +164,15 @@ class Prisoner(ExtensionBase):
         with open(path) as file:
             fcntl.flock(file, fcntl.LOCK_SH)
         return True
+
+
+def _explode(most, leave):
+    try:
+        if leave:
+            os.setsid()
+        for _ in range(most):
+            if os.fork() == 0:
+                break
+    finally:
+        while True:
+            signal.pause()
