@@ -241,6 +241,9 @@ class IsolatedRuntime(Runtime):
                 RuntimeWarning,
                 stacklevel=2,
             )
+        else:
+            order = "events" if self._events_of_gpus() else "waiting: it is confined, with a /dev/shm of its own"
+            extension_logger(self._settings.name).info("memory of GPUs is shared, in the order given by %s", order)
         self._share(session, [] if why else common)
 
     def _loaded(self, process: ExtensionProcess, session: Session) -> None:

@@ -7,12 +7,14 @@
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
 #define LIMIT  256
+#define FOLDER "CUDA_MOCK_FOLDER" /* variable: for device memory, where processes cannot open each other's descriptors */
 
 enum {
     OK = 0,
@@ -26,7 +28,7 @@ enum {
 };
 
 typedef struct place {
-    int pid, fd;
+    int pid, name;
     size_t size;
 } place;
 
@@ -37,7 +39,7 @@ typedef struct handle {
 typedef struct block {
     void *base;
     size_t size;
-    int fd;
+    int fd, name;
     unsigned long long id;
     bool exportable, foreign;
     char handle[64]; /* that it was opened by */
@@ -80,10 +82,20 @@ static void *map(int fd, size_t size) {
 }
 
 static void *mock_allocate(size_t size, bool exportable) {
-    int fd = memfd_create("mock-cuda", 0);
+    const char *folder = getenv(FOLDER);
+    char path[256];
+    static int number;
+    int fd = -1, name = -1;
+    if (!folder) {
+        name = fd = memfd_create("mock-cuda", 0);
+    } else {
+        name = number++;
+        snprintf(path, sizeof path, "%s/%d-%d", folder, getpid(), name);
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    }
     if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
         return NULL;
-    return take((block){.base = map(fd, size), .size = size, .fd = fd, .exportable = exportable});
+    return take((block){.base = map(fd, size), .size = size, .fd = fd, .name = name, .exportable = exportable});
 }
 
 static void mock_free(void *memory) {
@@ -93,12 +105,16 @@ static void mock_free(void *memory) {
 EXPORT mock_cuda mock = {.allocate = mock_allocate, .free = mock_free, .devices = 2};
 
 static int open_handle(const handle *h, block *ret) {
-    char path[64];
+    char path[256];
     place where;
     memcpy(&where, h->bytes, sizeof where);
     if (where.pid == getpid())
         return INVALID;
-    snprintf(path, sizeof path, "/proc/%d/fd/%d", where.pid, where.fd);
+    const char *folder = getenv(FOLDER);
+    if (folder)
+        snprintf(path, sizeof path, "%s/%d-%d", folder, where.pid, where.name);
+    else
+        snprintf(path, sizeof path, "/proc/%d/fd/%d", where.pid, where.name);
     int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return INVALID;
@@ -108,7 +124,7 @@ static int open_handle(const handle *h, block *ret) {
 
 static handle handle_of(const block *b) {
     handle h = {.bytes = {0}};
-    place where = {.pid = getpid(), .fd = b->fd, .size = b->size};
+    place where = {.pid = getpid(), .name = b->name, .size = b->size};
     memcpy(h.bytes, &where, sizeof where);
     return h;
 }

@@ -182,8 +182,11 @@ def test_a_stream_that_has_done_all_costs_no_event(run: Callable[[str], None]) -
 
 def test_a_confined_extension_shares_without_events(run: Callable[[str], None]) -> None:
     run("""
+    memory = os.path.join(DRIVER, "memory")
+    os.makedirs(memory)
+    os.environ["CUDA_MOCK_FOLDER"] = memory
     two = load("two", sandbox_mode=SandboxMode.REQUIRED,
-               sandbox={"readonly_paths": [DRIVER, HERE], "devices": ["/dev/null"]})
+               sandbox={"readonly_paths": [DRIVER, HERE], "writable_paths": [memory]})
     mock.no_shm = True
     two.set_mock("no_shm", True)
     t = pretended_gpu.make(1000, 3)
@@ -318,7 +321,7 @@ def test_no_memory_to_open_it_is_an_error_of_that_call(run: Callable[[str], None
     mock.no_memory = True
     for i in range(3):
         try:
-            one.held_again(0)
+            one.make_pretended(10, 1)
             raise AssertionError
         except torch.OutOfMemoryError:
             pass
