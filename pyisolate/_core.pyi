@@ -169,11 +169,11 @@ def set_framework_hooks(export: Any, restore: Any, /) -> None:
 
 def set_device_hooks(uuid: Any, device: Any, lend: Any, /) -> None:
     """Functions for GPUs: number -> 16 bytes of its UUID, these -> torch.device, and one that is called with
-    (session, a dict of that session for its use, storage, address, handle of the memory) when a storage is sent
-    whose address is not in the dict."""
+    (session, a dict of that session for its use, storage, address, handle of the memory) when a storage is
+    sent whose address is not in the dict."""
 
 def cuda_failure() -> str:
-    """The call of CUDA's driver that failed last in this thread with its result, or why there is no driver."""
+    """The call of CUDA's driver that failed last in this thread, and how, or why there is no driver."""
 
 def cuda_release(session: Session, handle: bytes, /) -> None:
     """Do not keep memory mapped that came by this session; it is closed when its last tensor is no more.
@@ -182,7 +182,7 @@ def cuda_release(session: Session, handle: bytes, /) -> None:
     """
 
 def cuda_events(session: Session, allowed: bool, /) -> None:
-    """Whether the other side can wait for events of this process. At first not: a busy stream is waited for."""
+    """Whether the other side can wait for events of this process; at first not: this one waits itself."""
 
 def cuda_devices() -> list[bytes]:
     """UUIDs of the GPUs that CUDA's driver has here, by number; empty without a driver. Makes no context."""

@@ -81,7 +81,7 @@ def to_send(report: Report) -> list[bytes] | None:
 
 
 def read(report: object) -> tuple[list[bytes], str]:
-    """What is in a report that came from an extension, which is not trusted: GPUs of both, and the problem."""
+    """What is in a report of an extension, which is not trusted: GPUs of both, and the problem."""
     if not isinstance(report, dict):
         return [], ""
     common, problem = report.get("common"), report.get("problem")

@@ -236,14 +236,15 @@ class IsolatedRuntime(Runtime):
         if why or problem:
             copied = "tensors of GPUs are copied" if why else "what it sends of GPUs is copied"
             warnings.warn(
-                f"share_cuda_ipc of extension {self._settings.name!r}: {why or problem}; {copied} through the "
-                "memory of the CPU",
+                f"share_cuda_ipc of extension {self._settings.name!r}: {why or problem}; {copied} through "
+                "the memory of the CPU",
                 RuntimeWarning,
                 stacklevel=2,
             )
         else:
-            order = "events" if self._events_of_gpus() else "waiting: it is confined, with a /dev/shm of its own"
-            extension_logger(self._settings.name).info("memory of GPUs is shared, in the order given by %s", order)
+            order = "events" if self._events_of_gpus() else "waiting, since it has a /dev/shm of its own"
+            log = extension_logger(self._settings.name)
+            log.info("memory of GPUs is shared; order is kept by %s", order)
         self._share(session, [] if why else common)
 
     def _loaded(self, process: ExtensionProcess, session: Session) -> None:

@@ -405,7 +405,9 @@ def test_sharing_memory_of_gpus_permits_their_devices(
     monkeypatch.setattr(warnings, "warn", lambda *args, **options: None)  # of no GPU
     extension = load("prisoner", share_torch=True, share_cuda_ipc=True)
     assert extension.sync.attempt("open_a_terminal", target) == "done"
-    assert load("prisoner", name="without", share_torch=True).sync.attempt("open_a_terminal", target) in DENIED
+    assert (
+        load("prisoner", name="without", share_torch=True).sync.attempt("open_a_terminal", target) in DENIED
+    )
 
 
 def test_programs_run_and_are_confined(load: Load, target: dict[str, Any]) -> None:

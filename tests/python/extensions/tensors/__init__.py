@@ -123,7 +123,17 @@ class Tensors(ExtensionBase):
         import pretended_gpu
 
         mock = pretended_gpu.mock()
-        names = ("opens", "closes", "waits", "events", "event_opens", "handles", "drains", "synchronisations", "forbidden")
+        names = (
+            "opens",
+            "closes",
+            "waits",
+            "events",
+            "event_opens",
+            "handles",
+            "drains",
+            "synchronisations",
+            "forbidden",
+        )
         return {name: getattr(mock, name) for name in names}
 
     def set_mock(self, name, value):
