@@ -14,7 +14,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #define LIMIT  256
-#define FOLDER "CUDA_MOCK_FOLDER" /* variable: for device memory, where processes cannot open each other's descriptors */
+#define FOLDER "CUDA_MOCK_FOLDER" /* variable: for device memory, where /proc of others cannot be used */
 
 enum {
     OK = 0,

@@ -13,7 +13,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -383,31 +382,6 @@ def test_local_sockets_of_the_configuration(load: Load, target: dict[str, Any]) 
 def test_devices_of_the_configuration(load: Load, target: dict[str, Any]) -> None:
     extension = load("prisoner", sandbox={"devices": ["/dev/ptmx"]})
     assert extension.sync.attempt("open_a_terminal", target) == "done"
-
-
-@pytest.mark.parametrize("omitted", [0, 1 << NAMESPACES], ids=["all layers", "no namespaces"])
-def test_threads_can_be_named_where_there_are_devices(
-    load: Load, monkeypatch: pytest.MonkeyPatch, omitted: int
-) -> None:
-    """CUDA's driver does not start if it cannot name its threads by files below /proc/self/task."""
-    monkeypatch.setattr(pyisolate.sandbox, "_omitted", omitted)
-    extension = load("prisoner", sandbox={"devices": ["/dev/null"]})
-    assert extension.sync.name_a_thread() == "cuda-named"
-    assert "devices" in extension.sandbox_status().layers["files"].detail
-    assert load("prisoner", name="without").sync.name_a_thread() in OUT_OF_REACH
-
-
-def test_sharing_memory_of_gpus_permits_their_devices(
-    load: Load, monkeypatch: pytest.MonkeyPatch, target: dict[str, Any]
-) -> None:
-    pytest.importorskip("torch", reason="PyTorch is not installed")
-    monkeypatch.setattr(pyisolate.sandbox, "_GPU", ("/dev/ptmx",))
-    monkeypatch.setattr(warnings, "warn", lambda *args, **options: None)  # of no GPU
-    extension = load("prisoner", share_torch=True, share_cuda_ipc=True)
-    assert extension.sync.attempt("open_a_terminal", target) == "done"
-    assert (
-        load("prisoner", name="without", share_torch=True).sync.attempt("open_a_terminal", target) in DENIED
-    )
 
 
 def test_programs_run_and_are_confined(load: Load, target: dict[str, Any]) -> None:
