@@ -32,9 +32,28 @@ static PyObject *call_on(core_torch_state *t, const char *name, PyObject *args, 
     return tensor;
 }
 
+/* blank: an empty tensor on a device. The first is kept, to make others of; not one of torch.inference_mode, which is
+ * of no use outside of that. */
+static PyObject *blank(core_torch_state *t, PyObject *dtype, PyObject *device) {
+    PyObject *key = PyTuple_Pack(2, dtype, device), *inference = NULL;
+    PyObject *kept = key ? PyDict_GetItemWithError(t->blanks, key) : NULL, *tensor = NULL;
+    if (kept)
+        tensor = PyObject_CallMethodNoArgs(kept, t->detach);
+    else if (key && !PyErr_Occurred())
+        tensor = call_on(t, "empty", Py_BuildValue("(i)", 0), dtype, device);
+    if (tensor && !kept && (inference = PyObject_CallMethod(tensor, "is_inference", NULL)) == Py_False &&
+        PyDict_SetItem(t->blanks, key, tensor) == 0)
+        Py_SETREF(tensor, PyObject_CallMethodNoArgs(tensor, t->detach));
+    if (PyErr_Occurred())
+        Py_CLEAR(tensor);
+    Py_XDECREF(inference);
+    Py_XDECREF(key);
+    return tensor;
+}
+
 /* over: a tensor over a storage on a device. */
 static PyObject *over(core_torch_state *t, PyObject *storage, const core_tensor_head *h, PyObject *device) {
-    PyObject *tensor = call_on(t, "empty", Py_BuildValue("(i)", 0), h->dtype, device);
+    PyObject *tensor = blank(t, h->dtype, device);
     if (!tensor)
         return NULL;
     PyObject *args[] = {tensor, storage, h->offset, h->shape, h->strides};
@@ -250,11 +269,14 @@ static PyObject *wrap(core_state *state, held *h, void *data, uint64_t size) {
         held_free(h);
         return NULL;
     }
-    PyObject *utils = PyImport_ImportModule("torch.utils.dlpack");
+    core_torch_state *t = state->torch;
+    PyObject *utils = t->from_dlpack ? NULL : PyImport_ImportModule("torch.utils.dlpack");
     if (utils)
-        flat = PyObject_CallMethod(utils, "from_dlpack", "O", capsule);
+        t->from_dlpack = PyObject_GetAttrString(utils, "from_dlpack");
+    if (t->from_dlpack)
+        flat = PyObject_CallOneArg(t->from_dlpack, capsule);
     if (flat)
-        storage = PyObject_CallMethodNoArgs(flat, state->torch->untyped_storage);
+        storage = PyObject_CallMethodNoArgs(flat, t->untyped_storage);
     Py_XDECREF(utils);
     Py_XDECREF(flat);
     Py_DECREF(capsule);
@@ -286,12 +308,14 @@ void core_cuda_raise(core_state *state, int error, const char *what) {
 
 /* wait_for: has the current stream wait until the sender's has written what was sent. 0 or -1. */
 static int wait_for(core_state *state, const place *p) {
-    PyObject *cuda = PyObject_GetAttrString(state->torch->module, "cuda");
+    core_torch_state *t = state->torch;
+    PyObject *cuda = t->cuda_ready ? NULL : PyObject_GetAttrString(t->module, "cuda");
     PyObject *ready = cuda ? PyObject_CallMethod(cuda, "init", NULL) : NULL; /* if this is the first tensor here */
     void *stream;
-    int r = ready ? core_torch_stream(state->torch, p->device, &stream) : -1;
+    t->cuda_ready |= ready != NULL;
     Py_XDECREF(cuda);
     Py_XDECREF(ready);
+    int r = !t->cuda_ready ? -1 : p->has_event ? core_torch_stream(t, p->device, &stream) : 0;
     if (r == 0 && p->has_event && (r = piso_cuda_wait(p->device, stream, p->event)) < 0) {
         core_cuda_raise(state, r, "an event of the sender of a tensor of a GPU could not be waited for");
         r = -1;

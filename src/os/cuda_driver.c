@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "os/cuda.h"
 #include "os/os.h"
@@ -23,6 +24,8 @@ static struct {
     int capture_mode; /* of the thread that is inside, from before */
     piso__cuda_driver driver;
     void *contexts[PISO__CUDA_DEVICES];
+    piso__cuda_uuid uuids[PISO__CUDA_DEVICES]; /* of those that it had at the start; they stay */
+    int device_count;
 } cuda = {.once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER};
 
 typedef struct symbol {
@@ -70,6 +73,17 @@ static void set(piso__cuda_driver *driver, size_t offset, void *function) {
     *(void **)(void *)((char *)driver + offset) = function;
 }
 
+/* find_devices: those that the driver has. One without a UUID, which no other process could name, ends the list. */
+static void find_devices(piso__cuda_driver *driver) {
+    int count = 0;
+    piso__cuda_noted(driver->device_count(&count), "cuDeviceGetCount");
+    for (int i = 0; i < count && i < PISO__CUDA_DEVICES; i++) {
+        if (piso__cuda_noted(driver->device_uuid(&cuda.uuids[i], i), "cuDeviceGetUuid") != PISO__CUDA_OK)
+            break;
+        cuda.device_count = i + 1;
+    }
+}
+
 static void load(void) {
     void *file = dlopen(library, RTLD_NOW | RTLD_LOCAL);
     cuda.missing = library;
@@ -95,6 +109,8 @@ static void load(void) {
     cuda.missing = NULL;
     cuda.init_result = driver->init(0);
     cuda.works = cuda.init_result == PISO__CUDA_OK;
+    if (cuda.works)
+        find_devices(driver);
 }
 
 void piso__cuda_library(const char *path) {
@@ -189,37 +205,23 @@ int piso__cuda_captured(const piso__cuda_driver *driver, void *stream) {
 }
 
 int piso_cuda_count(void) {
-    const piso__cuda_driver *driver = piso__cuda_driver_get();
-    int count;
-    if (!driver)
-        return -ENODEV;
-    int r = piso__cuda_error(piso__cuda_noted(driver->device_count(&count), "cuDeviceGetCount"));
-    if (r < 0)
-        return r;
-    return count < PISO__CUDA_DEVICES ? count : PISO__CUDA_DEVICES;
+    return piso__cuda_driver_get() ? cuda.device_count : -ENODEV;
 }
 
 int piso_cuda_uuid(int device, uint8_t ret_uuid[PISO_CUDA_UUID]) {
-    const piso__cuda_driver *driver = piso__cuda_driver_get();
-    piso__cuda_uuid uuid;
-    if (!driver)
+    if (!piso__cuda_driver_get())
         return -ENODEV;
-    int r = piso__cuda_error(piso__cuda_noted(driver->device_uuid(&uuid, device), "cuDeviceGetUuid"));
-    for (int i = 0; r == 0 && i < PISO_CUDA_UUID; i++)
-        ret_uuid[i] = uuid.bytes[i];
-    return r;
+    if (device < 0 || device >= cuda.device_count)
+        return -EINVAL;
+    memcpy(ret_uuid, cuda.uuids[device].bytes, PISO_CUDA_UUID);
+    return 0;
 }
 
 int piso_cuda_find(const uint8_t uuid[PISO_CUDA_UUID]) {
     int count = piso_cuda_count();
-    for (int device = 0; device < count; device++) {
-        uint8_t found[PISO_CUDA_UUID];
-        bool same = piso_cuda_uuid(device, found) == 0;
-        for (int i = 0; same && i < PISO_CUDA_UUID; i++)
-            same = found[i] == uuid[i];
-        if (same)
+    for (int device = 0; device < count; device++)
+        if (memcmp(cuda.uuids[device].bytes, uuid, PISO_CUDA_UUID) == 0)
             return device;
-    }
     return count < 0 ? count : -ENOENT;
 }
 

@@ -131,7 +131,7 @@ static void devices_go_by_uuid(void **state) {
     assert_int_equal(piso_cuda_find(uuid), 1);
     uuid[3]++;
     assert_int_equal(piso_cuda_find(uuid), -ENOENT);
-    assert_int_equal(piso_cuda_uuid(2, uuid), -EIO);
+    assert_int_equal(piso_cuda_uuid(2, uuid), -EINVAL);
     piso_cuda_memory memory;
     assert_int_equal(piso_cuda_export(-1, uuid, &memory), -EINVAL);
     assert_int_equal(piso_cuda_export(64, uuid, &memory), -EINVAL);
