@@ -346,6 +346,8 @@ static PyObject *storage_at(core_decoder *d, const place *p, held *h, const core
         if (!storage && !PyErr_Occurred())
             core_malformed(d, "memory of a GPU that was not sent from here");
     }
+    if (storage)
+        d->codec->cuda_recalled |= UINT64_C(1) << p->device;
     if (storage && h->base) { /* it is held already, so there is nothing to wait for */
         piso_cuda_close(h->device, h->base);
         h->base = NULL;

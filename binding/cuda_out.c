@@ -206,6 +206,20 @@ static int prepare(core_encoder *e, PyObject *tensor, PyObject *storage, shared_
     return core_cuda_remember(e->codec->state, storage, data) < 0 ? -1 : 1;
 }
 
+void core_cuda_settle(core_codec *c) {
+    for (int device = 0; device < 64; device++) {
+        void *stream;
+        if (!(c->cuda_recalled >> device & 1))
+            continue;
+        if (core_torch_stream(c->state->torch, device, &stream) < 0)
+            PyErr_Clear(); /* torch has no GPU any more: there is nothing to wait for */
+        else if (piso_cuda_record(device, stream, false, NULL) == -EINPROGRESS) {
+            Py_BEGIN_ALLOW_THREADS piso_cuda_drain(device, stream);
+            Py_END_ALLOW_THREADS
+        }
+    }
+}
+
 static int write_storage(core_encoder *e, PyObject *storage, const shared_storage *s, PyObject *spec,
                          const core_tensor_layout *l, int flags) {
     core_lent *lent = lend(e->codec, storage);
@@ -217,6 +231,7 @@ static int write_storage(core_encoder *e, PyObject *storage, const shared_storag
         }
         return -1;
     }
+    e->codec->cuda_sends++;
     piso_write_bin(e->w, s->uuid, sizeof s->uuid);
     piso_write_array(e->w, 4);
     piso_write_bin(e->w, s->memory.handle, sizeof s->memory.handle);

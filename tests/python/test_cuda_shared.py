@@ -180,6 +180,24 @@ def test_a_stream_that_has_done_all_costs_no_event(run: Callable[[str], None]) -
     """)
 
 
+def test_a_call_is_answered_when_what_it_wrote_is_there(run: Callable[[str], None]) -> None:
+    """Also when the extension holds the tensor, so that nothing is given back with the call."""
+    run("""
+    t = pretended_gpu.make(1000, 3)
+    one.fill(t, 4)
+    assert one.mock_counts()["synchronisations"] == 1  # it was dropped
+    one.hold(t)
+    assert one.mock_counts()["drains"] == 0
+    one.fill(t, 5)
+    assert one.mock_counts()["drains"] == 1
+    assert one.half(t).sum() == 2500
+    one.set_mock("idle", True)
+    before = one.mock_counts()["drains"]
+    one.fill(t, 6)
+    assert one.mock_counts()["drains"] == before
+    """)
+
+
 def test_a_confined_extension_shares_without_events(run: Callable[[str], None]) -> None:
     run("""
     memory = os.path.join(DRIVER, "memory")
