@@ -18,6 +18,10 @@ typedef struct core_codec {
     bool share_numpy;       /* and arrays that lie in shared memory */
     PyObject *cuda;         /* frozenset: UUIDs of GPUs whose memory is shared; NULL: none, also not from the peer */
     bool cuda_warned;       /* that some is not shared although it should be */
+    uint64_t cuda_recalled; /* bits of the GPUs with memory that came again while it was held here */
+    uint64_t cuda_sends;    /* how often memory of GPUs was sent */
+    bool cuda_events;       /* the peer can wait for events of this process */
+    PyObject *cuda_lent;    /* dict: what the peer may keep mapped, for pyisolate/devices.py; NULL: nothing */
     struct core_lent *lent; /* what the peer holds leases on (cuda_out.c) */
     uint64_t shared_at;     /* when shared memory was last sent, by a count of such sends; 0: never */
     unsigned unsent;        /* how much was sent ahead since then (ahead.c) */
@@ -45,6 +49,11 @@ void core_tensors_retired(core_codec *c, piso_segment *segment);
 void core_lent_release(void *cookie);
 /* core_lent_clear: all that are left; the session reports no more. */
 void core_lent_clear(core_codec *c);
+/* core_cuda_settle: before an answer without memory of GPUs: waits until the device has written to that which the peer
+ * has sent here again. What came once has been waited for when it was dropped, or is held on purpose. */
+void core_cuda_settle(core_codec *c);
+/* core_cuda_ended: the session has: memory of GPUs that came by it is no longer kept mapped. */
+void core_cuda_ended(core_codec *c);
 /* core_codec_abandon: gives back the spans of a writer that will not be sent, and resets it. */
 void core_codec_abandon(core_codec *c, piso_writer *w);
 

@@ -1,7 +1,10 @@
 /* cuda_in.c - tensors of a GPU from a message (cuda_out.c): onto the device of this process that has the UUID, or over
  * the sender's own memory there. That is opened once for all storages in it, and given back with the last tensor of a
- * storage, after what this process had the device do with it. */
+ * storage, after what this process had the device do with it.
+ *
+ * To wait for the device would end a capture into a graph. What is dropped during one is given back after it. */
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "tensors.h"
@@ -29,9 +32,28 @@ static PyObject *call_on(core_torch_state *t, const char *name, PyObject *args, 
     return tensor;
 }
 
+/* blank: an empty tensor on a device. The first is kept, to make others of; not one of torch.inference_mode, which is
+ * of no use outside of that. */
+static PyObject *blank(core_torch_state *t, PyObject *dtype, PyObject *device) {
+    PyObject *key = PyTuple_Pack(2, dtype, device), *inference = NULL;
+    PyObject *kept = key ? PyDict_GetItemWithError(t->blanks, key) : NULL, *tensor = NULL;
+    if (kept)
+        tensor = PyObject_CallMethodNoArgs(kept, t->detach);
+    else if (key && !PyErr_Occurred())
+        tensor = call_on(t, "empty", Py_BuildValue("(i)", 0), dtype, device);
+    if (tensor && !kept && (inference = PyObject_CallMethod(tensor, "is_inference", NULL)) == Py_False &&
+        PyDict_SetItem(t->blanks, key, tensor) == 0)
+        Py_SETREF(tensor, PyObject_CallMethodNoArgs(tensor, t->detach));
+    if (PyErr_Occurred())
+        Py_CLEAR(tensor);
+    Py_XDECREF(inference);
+    Py_XDECREF(key);
+    return tensor;
+}
+
 /* over: a tensor over a storage on a device. */
 static PyObject *over(core_torch_state *t, PyObject *storage, const core_tensor_head *h, PyObject *device) {
-    PyObject *tensor = call_on(t, "empty", Py_BuildValue("(i)", 0), h->dtype, device);
+    PyObject *tensor = blank(t, h->dtype, device);
     if (!tensor)
         return NULL;
     PyObject *args[] = {tensor, storage, h->offset, h->shape, h->strides};
@@ -84,13 +106,21 @@ static PyObject *from_copy(core_decoder *d, piso_reader *r, const core_tensor_he
 typedef struct held {
     core_dlpack_managed managed; /* first: what the storage knows */
     int64_t length;
+    core_torch_state *torch;
     piso_session *session;
     uint64_t lease;
     int device;
     void *base; /* of the allocation, to be closed; NULL: none */
+    struct held *next;
 } held;
 
-static void held_free(held *h) {
+static struct {
+    pthread_mutex_t lock;
+    held *first; /* dropped while a graph was captured */
+} delayed = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* give_back: the end of it. */
+static void give_back(held *h) {
     if (h->base) {
         piso_cuda_synchronize(h->device); /* the peer may use the memory for something else at once */
         piso_cuda_close(h->device, h->base);
@@ -99,6 +129,55 @@ static void held_free(held *h) {
     piso_session_flush(h->session);
     piso_session_unref(h->session);
     PyMem_RawFree(h);
+}
+
+/* is_finalizing: whether the interpreter ends; torch may be gone then. */
+static bool is_finalizing(void) {
+#if PY_VERSION_HEX >= 0x030D0000
+    return Py_IsFinalizing();
+#else
+    return _Py_IsFinalizing();
+#endif
+}
+
+/* is_captured: whether the stream that this thread uses is being captured. Asking torch needs the GIL, which some
+ * threads do not have: those of autograd, which are not captured while they drop things. */
+static bool is_captured(core_torch_state *t, int device) {
+    void *stream;
+    bool captured = false;
+    if (!Py_IsInitialized() || is_finalizing() || !PyGILState_Check())
+        return false;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (core_torch_stream(t, device, &stream) == 0)
+        captured = piso_cuda_captured(device, stream) == 1;
+    PyErr_Clear(); /* torch is at its end: then nothing is captured */
+    PyErr_Restore(type, value, traceback);
+    return captured;
+}
+
+/* give_back_delayed: what was dropped during a capture that is over. */
+static void give_back_delayed(void) {
+    pthread_mutex_lock(&delayed.lock);
+    held *h = delayed.first, *next;
+    delayed.first = NULL;
+    pthread_mutex_unlock(&delayed.lock);
+    for (; h; h = next) {
+        next = h->next;
+        give_back(h);
+    }
+}
+
+static void held_free(held *h) {
+    if (h->base && is_captured(h->torch, h->device)) {
+        pthread_mutex_lock(&delayed.lock);
+        h->next = delayed.first;
+        delayed.first = h;
+        pthread_mutex_unlock(&delayed.lock);
+        return;
+    }
+    give_back_delayed();
+    give_back(h);
 }
 
 static void held_deleter(core_dlpack_managed *managed) {
@@ -131,6 +210,7 @@ static held *take_lease(core_decoder *d, piso_reader *r) {
         PyErr_NoMemory();
         return NULL;
     }
+    h->torch = d->codec->state->torch;
     h->session = piso_session_ref(d->codec->session);
     h->lease = lease;
     return h;
@@ -140,27 +220,31 @@ static held *take_lease(core_decoder *d, piso_reader *r) {
 typedef struct place {
     int device;
     uint8_t handle[PISO_CUDA_HANDLE], event[PISO_CUDA_HANDLE];
+    bool has_event;
     uint64_t offset, size;
 } place;
 
+/* read_handle: 1; 0: it is nil; -1. */
 static int read_handle(core_decoder *d, piso_reader *r, uint8_t ret_handle[PISO_CUDA_HANDLE]) {
     piso_item item;
-    if (core_read(d, r, PISO_BIN, &item) < 0)
-        return -1;
-    if (item.as.bytes.size != PISO_CUDA_HANDLE) {
+    int read = piso_read(r, &item);
+    if (read == 1 && item.kind == PISO_NIL)
+        return 0;
+    if (read != 1 || item.kind != PISO_BIN || item.as.bytes.size != PISO_CUDA_HANDLE) {
         core_malformed(d, "a handle of another size");
         return -1;
     }
     memcpy(ret_handle, item.as.bytes.data, PISO_CUDA_HANDLE);
-    return 0;
+    return 1;
 }
 
 static int read_place(core_decoder *d, piso_reader *r, place *ret) {
     piso_item offset, size;
-    if (read_handle(d, r, ret->handle) < 0 || read_handle(d, r, ret->event) < 0 ||
-        core_read(d, r, PISO_INT, &offset) < 0 || core_read(d, r, PISO_INT, &size) < 0)
+    int handle = read_handle(d, r, ret->handle), event = handle < 0 ? -1 : read_handle(d, r, ret->event);
+    if (event < 0 || core_read(d, r, PISO_INT, &offset) < 0 || core_read(d, r, PISO_INT, &size) < 0)
         return -1;
-    if (offset.as.integer < 0 || size.as.integer <= 0) {
+    ret->has_event = event;
+    if (handle == 0 || offset.as.integer < 0 || size.as.integer <= 0) {
         core_malformed(d, "memory of a GPU of an impossible size");
         return -1;
     }
@@ -185,11 +269,14 @@ static PyObject *wrap(core_state *state, held *h, void *data, uint64_t size) {
         held_free(h);
         return NULL;
     }
-    PyObject *utils = PyImport_ImportModule("torch.utils.dlpack");
+    core_torch_state *t = state->torch;
+    PyObject *utils = t->from_dlpack ? NULL : PyImport_ImportModule("torch.utils.dlpack");
     if (utils)
-        flat = PyObject_CallMethod(utils, "from_dlpack", "O", capsule);
+        t->from_dlpack = PyObject_GetAttrString(utils, "from_dlpack");
+    if (t->from_dlpack)
+        flat = PyObject_CallOneArg(t->from_dlpack, capsule);
     if (flat)
-        storage = PyObject_CallMethodNoArgs(flat, state->torch->untyped_storage);
+        storage = PyObject_CallMethodNoArgs(flat, t->untyped_storage);
     Py_XDECREF(utils);
     Py_XDECREF(flat);
     Py_DECREF(capsule);
@@ -198,27 +285,39 @@ static PyObject *wrap(core_state *state, held *h, void *data, uint64_t size) {
     return storage;
 }
 
-/* raise: what a code of piso_cuda_... means for a call. */
-static void raise(core_state *state, int error) {
+void core_cuda_raise(core_state *state, int error, const char *what) {
     if (error == -ENOMEM)
         core_torch_raise_out_of_memory(state->torch, "the GPU has no memory left to open that of another process");
+    else if (error == -ENOTRECOVERABLE)
+        PyErr_Format(
+            PyExc_RuntimeError,
+            "%s: a fault on the GPU (%s) has made it unusable for this process, which has to be started again; "
+            "an extension: stop it and load it again",
+            what, piso_cuda_failure());
+    else if (error == -EAGAIN)
+        PyErr_Format(PyExc_RuntimeError, "%s: its stream is being captured into a graph; send before or after that",
+                     what);
+    else if (error == -ENOENT)
+        PyErr_Format(PyExc_RuntimeError, "%s: this process does not see the device that it lies on", what);
     else
-        PyErr_Format(PyExc_RuntimeError,
-                     "the memory of a tensor of a GPU could not be opened: %s; set share_cuda_ipc to "
-                     "False to have such tensors copied",
-                     piso_strerror(error));
+        PyErr_Format(PyExc_RuntimeError, "%s: %s (%s); set share_cuda_ipc to False to have such tensors copied", what,
+                     piso_strerror(error), piso_cuda_failure());
 }
+
+#define NOT_OPENED "the memory of a tensor of a GPU could not be opened"
 
 /* wait_for: has the current stream wait until the sender's has written what was sent. 0 or -1. */
 static int wait_for(core_state *state, const place *p) {
-    PyObject *cuda = PyObject_GetAttrString(state->torch->module, "cuda");
+    core_torch_state *t = state->torch;
+    PyObject *cuda = t->cuda_ready ? NULL : PyObject_GetAttrString(t->module, "cuda");
     PyObject *ready = cuda ? PyObject_CallMethod(cuda, "init", NULL) : NULL; /* if this is the first tensor here */
     void *stream;
-    int r = ready ? core_torch_stream(state->torch, p->device, &stream) : -1;
+    t->cuda_ready |= ready != NULL;
     Py_XDECREF(cuda);
     Py_XDECREF(ready);
-    if (r == 0 && (r = piso_cuda_wait(p->device, stream, p->event)) < 0) {
-        raise(state, r);
+    int r = !t->cuda_ready ? -1 : p->has_event ? core_torch_stream(t, p->device, &stream) : 0;
+    if (r == 0 && p->has_event && (r = piso_cuda_wait(p->device, stream, p->event)) < 0) {
+        core_cuda_raise(state, r, "an event of the sender of a tensor of a GPU could not be waited for");
         r = -1;
     }
     return r;
@@ -231,12 +330,12 @@ static PyObject *storage_at(core_decoder *d, const place *p, held *h, const core
     void *base;
     PyObject *storage = NULL;
     h->device = p->device;
-    int own = wait_for(state, p) < 0 ? -1 : piso_cuda_open(p->device, p->handle, &base, &size);
+    int own = wait_for(state, p) < 0 ? -1 : piso_cuda_open(p->device, p->handle, d->codec->session, &base, &size);
     if (own == 0)
         h->base = base;
     if (own < 0) {
         if (!PyErr_Occurred())
-            raise(state, own);
+            core_cuda_raise(state, own, NOT_OPENED);
     } else if (p->offset > size || p->size > size - p->offset || !core_tensor_fits(l, p->size)) {
         core_malformed(d, "a tensor that is larger than its memory");
     } else {
@@ -247,6 +346,8 @@ static PyObject *storage_at(core_decoder *d, const place *p, held *h, const core
         if (!storage && !PyErr_Occurred())
             core_malformed(d, "memory of a GPU that was not sent from here");
     }
+    if (storage)
+        d->codec->cuda_recalled |= UINT64_C(1) << p->device;
     if (storage && h->base) { /* it is held already, so there is nothing to wait for */
         piso_cuda_close(h->device, h->base);
         h->base = NULL;
@@ -289,7 +390,7 @@ static int find_device(core_decoder *d, const piso_item *uuid, place *p) {
     }
     p->device = piso_cuda_find(uuid->as.bytes.data);
     if (p->device < 0)
-        raise(d->codec->state, p->device);
+        core_cuda_raise(d->codec->state, p->device, NOT_OPENED);
     return p->device < 0 ? -1 : 0;
 }
 

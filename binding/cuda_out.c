@@ -2,10 +2,15 @@
  *
  * Devices go by their UUID, since the same one may have another number on the other side. Where the memory can be
  * shared, `memory` is [handle, event, offset, size]: the storage in the allocation behind the handle; the receiver's
- * stream waits for the event. The tensor's data is then a lease, for which the storage is kept here until the receiver
- * has let go. Else `memory` is nil and the tensor follows as a copy in the memory of the CPU. */
+ * stream waits for the event, which is nil when the device has written all. The tensor's data is then a lease, for which
+ * the storage is kept here until the receiver has let go. Else `memory` is nil and the tensor follows as a copy in the
+ * memory of the CPU.
+ *
+ * The receiver may keep the allocation mapped after that, for the next send, as long as a storage lives here that it was
+ * sent from it. The first time that a storage is sent, pyisolate/devices.py is asked to notice its end. */
 #include <errno.h>
 
+#include "session.h"
 #include "tensors.h"
 
 /* ---- what the peer holds ---- */
@@ -41,6 +46,32 @@ void core_lent_release(void *cookie) {
 void core_lent_clear(core_codec *c) {
     while (c->lent)
         core_lent_release(c->lent);
+    core_cuda_ended(c);
+}
+
+void core_cuda_ended(core_codec *c) {
+    if (c->cuda_lent)
+        PyDict_Clear(c->cuda_lent); /* what notices the end of storages refers to it */
+    Py_CLEAR(c->cuda_lent);
+    piso_cuda_release(c->session, NULL);
+}
+
+/* note_lent: the peer may keep the memory mapped from now on. 0 or -1. */
+static int note_lent(core_codec *c, PyObject *storage, const void *data, const uint8_t handle[PISO_CUDA_HANDLE]) {
+    PyObject *hook = c->state->device_lend;
+    if (!hook || (!c->cuda_lent && !(c->cuda_lent = PyDict_New())))
+        return hook ? -1 : 0;
+    PyObject *address = PyLong_FromVoidPtr((void *)data);
+    int known = address ? PyDict_Contains(c->cuda_lent, address) : -1;
+    if (known == 0) {
+        PyObject *session = (PyObject *)((char *)c - offsetof(core_session, codec)); /* codecs with a session are its */
+        PyObject *done = PyObject_CallFunction(hook, "OOOOy#", session, c->cuda_lent, storage, address,
+                                               (const char *)handle, (Py_ssize_t)PISO_CUDA_HANDLE);
+        known = done ? 0 : -1;
+        Py_XDECREF(done);
+    }
+    Py_XDECREF(address);
+    return known < 0 ? -1 : 0;
 }
 
 /* ---- storages by address ---- */
@@ -105,7 +136,7 @@ static int warn(core_codec *c, int error) {
     const char *why = error == -ENOTSUP
                           ? "its allocator takes memory that has no IPC handle (expandable_segments or cudaMallocAsync "
                             "in PYTORCH_CUDA_ALLOC_CONF)"
-                          : piso_strerror(error);
+                          : piso_cuda_failure();
     return PyErr_WarnFormat(
         PyExc_RuntimeWarning, 1,
         "share_cuda_ipc: the memory of a tensor of a GPU cannot be shared: %s; such tensors are copied "
@@ -117,8 +148,24 @@ static int warn(core_codec *c, int error) {
 typedef struct shared_storage {
     piso_cuda_memory memory;
     uint8_t uuid[PISO_CUDA_UUID], event[PISO_CUDA_HANDLE];
+    bool has_event;
     uint64_t size;
 } shared_storage;
+
+/* order: what the receiver has to wait for; waits itself where it cannot. 0, or a negative code; -1 with an exception
+ * is told apart by PyErr_Occurred. */
+static int order(core_codec *c, int device, shared_storage *ret) {
+    void *stream;
+    if (core_torch_stream(c->state->torch, device, &stream) < 0)
+        return -1;
+    int r = piso_cuda_record(device, stream, c->cuda_events, ret->event);
+    if (r == -EINPROGRESS) {
+        Py_BEGIN_ALLOW_THREADS r = piso_cuda_drain(device, stream);
+        Py_END_ALLOW_THREADS
+    }
+    ret->has_event = r > 0;
+    return r < 0 ? r : 0;
+}
 
 /* agreed: whether both sides see the device. 1, 0, -1. */
 static int agreed(core_codec *c, int device, uint8_t ret_uuid[PISO_CUDA_UUID]) {
@@ -148,14 +195,29 @@ static int prepare(core_encoder *e, PyObject *tensor, PyObject *storage, shared_
     r = piso_cuda_export(device, data, &ret->memory);
     if (r == 0 && (ret->memory.offset > ret->memory.size || ret->size > ret->memory.size - ret->memory.offset))
         r = -ENOTSUP;
-    void *stream;
-    if (r == 0 && core_torch_stream(t, device, &stream) < 0)
-        return -1;
     if (r == 0)
-        r = piso_cuda_record(device, stream, ret->event);
+        r = order(e->codec, device, ret);
+    if (r == -EAGAIN || r == -ENOTRECOVERABLE)
+        core_cuda_raise(e->codec->state, r, "a tensor of a GPU could not be sent");
     if (r < 0)
-        return warn(e->codec, r);
+        return PyErr_Occurred() ? -1 : warn(e->codec, r);
+    if (note_lent(e->codec, storage, data, ret->memory.handle) < 0)
+        return -1;
     return core_cuda_remember(e->codec->state, storage, data) < 0 ? -1 : 1;
+}
+
+void core_cuda_settle(core_codec *c) {
+    for (int device = 0; device < 64; device++) {
+        void *stream;
+        if (!(c->cuda_recalled >> device & 1))
+            continue;
+        if (core_torch_stream(c->state->torch, device, &stream) < 0)
+            PyErr_Clear(); /* torch has no GPU any more: there is nothing to wait for */
+        else if (piso_cuda_record(device, stream, false, NULL) == -EINPROGRESS) {
+            Py_BEGIN_ALLOW_THREADS piso_cuda_drain(device, stream);
+            Py_END_ALLOW_THREADS
+        }
+    }
 }
 
 static int write_storage(core_encoder *e, PyObject *storage, const shared_storage *s, PyObject *spec,
@@ -169,10 +231,14 @@ static int write_storage(core_encoder *e, PyObject *storage, const shared_storag
         }
         return -1;
     }
+    e->codec->cuda_sends++;
     piso_write_bin(e->w, s->uuid, sizeof s->uuid);
     piso_write_array(e->w, 4);
     piso_write_bin(e->w, s->memory.handle, sizeof s->memory.handle);
-    piso_write_bin(e->w, s->event, sizeof s->event);
+    if (s->has_event)
+        piso_write_bin(e->w, s->event, sizeof s->event);
+    else
+        piso_write_nil(e->w);
     piso_write_uint(e->w, s->memory.offset);
     piso_write_uint(e->w, s->size);
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_TENSOR);

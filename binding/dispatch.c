@@ -78,6 +78,7 @@ void core_reply(core_session *s, uint64_t request, PyObject *result) {
     }
     piso_writer w;
     piso_writer_init(&w);
+    uint64_t sends = s->codec.cuda_sends;
     if (!failed && request && core_encode_value(&s->codec, &w, result, "result") < 0) {
         core_codec_abandon(&s->codec, &w);
         PyErr_Fetch(&type, &value, &traceback);
@@ -87,6 +88,8 @@ void core_reply(core_session *s, uint64_t request, PyObject *result) {
     int r = 0;
     if (request) {
         bool buffers = false;
+        if (s->codec.cuda_recalled && s->codec.cuda_sends == sends)
+            core_cuda_settle(&s->codec);
         if (failed)
             r = core_encode_exception(&s->codec, &w, value);
         if (r == 0) {

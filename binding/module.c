@@ -60,11 +60,12 @@ static PyObject *set_framework_hooks(PyObject *module, PyObject *args) {
 
 static PyObject *set_device_hooks(PyObject *module, PyObject *args) {
     core_state *state = core_module_state(module);
-    PyObject *uuid, *device;
-    if (!PyArg_ParseTuple(args, "OO:set_device_hooks", &uuid, &device))
+    PyObject *uuid, *device, *lend;
+    if (!PyArg_ParseTuple(args, "OOO:set_device_hooks", &uuid, &device, &lend))
         return NULL;
     Py_XSETREF(state->device_uuid, Py_NewRef(uuid));
     Py_XSETREF(state->device_of, Py_NewRef(device));
+    Py_XSETREF(state->device_lend, Py_NewRef(lend));
     Py_RETURN_NONE;
 }
 
@@ -84,11 +85,47 @@ static PyObject *cuda_devices(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(i
     return list;
 }
 
+static PyObject *cuda_failure(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    return PyUnicode_FromString(piso_cuda_failure());
+}
+
+/* cuda_release: cuda_release(session, handle). */
+static PyObject *cuda_release(PyObject *module, PyObject *args) {
+    core_session *s;
+    const char *handle;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "O!y#:cuda_release", core_module_state(module)->session_type, &s, &handle, &size))
+        return NULL;
+    if (size != PISO_CUDA_HANDLE) {
+        PyErr_SetString(PyExc_ValueError, "a handle has 64 bytes");
+        return NULL;
+    }
+    piso_cuda_release(s->session, (const uint8_t *)handle);
+    Py_RETURN_NONE;
+}
+
+/* cuda_events: cuda_events(session, allowed). */
+static PyObject *cuda_events(PyObject *module, PyObject *args) {
+    core_session *s;
+    int allowed;
+    if (!PyArg_ParseTuple(args, "O!p:cuda_events", core_module_state(module)->session_type, &s, &allowed))
+        return NULL;
+    s->codec.cuda_events = allowed;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef module_methods[] = {
     {"cuda_devices", cuda_devices, METH_NOARGS,
      "cuda_devices() -> list[bytes]\n\nUUIDs of the GPUs that the driver has here; empty without a driver."},
+    {"cuda_failure", cuda_failure, METH_NOARGS,
+     "cuda_failure() -> str\n\nThe call of CUDA's driver that failed last in this thread, or why there is no driver."},
+    {"cuda_release", cuda_release, METH_VARARGS,
+     "cuda_release(session, handle)\n\nThe other side has freed this memory of a GPU: do not keep it mapped."},
+    {"cuda_events", cuda_events, METH_VARARGS,
+     "cuda_events(session, allowed)\n\nWhether the other side can wait for this side's events; at first it cannot."},
     {"set_device_hooks", set_device_hooks, METH_VARARGS,
-     "set_device_hooks(uuid, device)\n\nFunctions from the number of a GPU to its UUID, and from that to its device."},
+     "set_device_hooks(uuid, device, lend)\n\nFunctions from the number of a GPU to its UUID, from that to its device, "
+     "and for the first send of a storage."},
     {"set_framework_hooks", set_framework_hooks, METH_VARARGS,
      "set_framework_hooks(export, restore)\n\nFunctions that make NumPy arrays of others, and the other way round."},
     {"shared_buffer", shared_buffer, METH_O,
@@ -122,6 +159,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->framework_restore);
     Py_VISIT(state->device_uuid);
     Py_VISIT(state->device_of);
+    Py_VISIT(state->device_lend);
     Py_VISIT(state->cuda_storages);
     Py_VISIT(state->lease_type);
     Py_VISIT(state->shared_type);
@@ -149,6 +187,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->framework_restore);
     Py_CLEAR(state->device_uuid);
     Py_CLEAR(state->device_of);
+    Py_CLEAR(state->device_lend);
     Py_CLEAR(state->cuda_storages);
     Py_CLEAR(state->lease_type);
     Py_CLEAR(state->shared_type);

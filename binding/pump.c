@@ -60,6 +60,7 @@ static void ended(core_session *s) {
         return;
     s->closed = true;
     Py_CLEAR(s->codec.seen);
+    core_cuda_ended(&s->codec);
     core_dispatch_cancel_all(s);
     PyObject *finished = s->finished;
     s->finished = NULL;

@@ -62,6 +62,8 @@ int core_torch_needed(core_decoder *d);
 int core_encode_cuda_tensor(core_encoder *e, PyObject *tensor, PyObject *dtype, PyObject *spec, core_tensor_layout *l,
                             int flags);
 
+/* core_cuda_raise: raises what a code of piso_cuda_... means; `what` could not be done. */
+void core_cuda_raise(core_state *state, int error, const char *what);
 /* core_cuda_remember: a storage on a GPU that others may send back: its address finds it as long as it lives. 0 or -1. */
 int core_cuda_remember(core_state *state, PyObject *storage, const void *data);
 /* core_cuda_recall: the storage at this address, of this many bytes. New reference, or NULL, without an exception when

@@ -13,6 +13,7 @@ struct core_torch_state {
     const core_dlpack_exchange *exchange; /* of torch.Tensor, or NULL: not in this version */
     PyObject *by_dlpack
         [CORE_TORCH_DTYPES]; /* by index in the table of dtypes (torch.c), NULL: not in this version; borrowed from `specs` */
+    bool cuda_ready;         /* torch.cuda has been initialised */
     Py_ssize_t storage_references; /* that a storage which one tensor has shows to who asked for it */
     /* from here on references */
     PyObject *module, *tensor, *parameter, *storage, *strided; /* module, classes, the layout */
@@ -20,6 +21,7 @@ struct core_torch_state {
     PyObject *dtypes;                                          /* name -> dtype */
     PyObject *blanks;                                          /* dtype -> empty tensor, to make others of */
     PyObject *use_count;                                       /* of a storage's address; or NULL */
+    PyObject *from_dlpack;                                     /* NULL until memory of a GPU comes */
     PyObject *shares_attribute;                                /* of a storage: its Shared */
     PyObject *lease_attribute;                                 /* of a storage over a received buffer: its Lease */
     /* interned names */

@@ -167,8 +167,22 @@ def shared_storage(size: int, /) -> Any:
 def set_framework_hooks(export: Any, restore: Any, /) -> None:
     """Functions for arrays of other packages: value -> (framework, dtype, NumPy array) or None, and back."""
 
-def set_device_hooks(uuid: Any, device: Any, /) -> None:
-    """Functions for GPUs: number -> 16 bytes of its UUID, and these -> torch.device."""
+def set_device_hooks(uuid: Any, device: Any, lend: Any, /) -> None:
+    """Functions for GPUs: number -> 16 bytes of its UUID, these -> torch.device, and one that is called with
+    (session, a dict of that session for its use, storage, address, handle of the memory) when a storage is
+    sent whose address is not in the dict."""
+
+def cuda_failure() -> str:
+    """The call of CUDA's driver that failed last in this thread, and how, or why there is no driver."""
+
+def cuda_release(session: Session, handle: bytes, /) -> None:
+    """Do not keep memory mapped that came by this session; it is closed when its last tensor is no more.
+
+    Raises ValueError when the handle has not 64 bytes.
+    """
+
+def cuda_events(session: Session, allowed: bool, /) -> None:
+    """Whether the other side can wait for events of this process; at first not: this one waits itself."""
 
 def cuda_devices() -> list[bytes]:
     """UUIDs of the GPUs that CUDA's driver has here, by number; empty without a driver. Makes no context."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from . import devices
-from ._core import Session, settle_memory
+from ._core import Session, cuda_events, settle_memory
 from .connection import CONTROL, Connection, Control
 from .loading import Loader, settle
 from .logs import HostHandler
@@ -47,6 +47,8 @@ class LoadRequest(TypedDict):
     """Records below it would not be shown."""
     share_cuda: list[bytes] | None
     """UUIDs of the host's GPUs, if memory of GPUs is shared."""
+    cuda_events: bool
+    """Whether events of GPUs can be shared, too."""
 
 
 class ChildControl(Control):
@@ -56,17 +58,18 @@ class ChildControl(Control):
         super().__init__(connection)
         self._extension: ExtensionLocal | None = None
 
-    async def load(self, request: LoadRequest) -> list[bytes] | None:
-        """Load the extension; returns when its `on_module_loaded` has finished: GPUs that both sides see."""
+    async def load(self, request: LoadRequest) -> devices.Report:
+        """Load the extension; returns when its `on_module_loaded` has finished, with what it has of GPUs."""
         logging.getLogger().setLevel(request["log_level"])
         adopt(request["types"])
         host_torch = request["share_torch"]
         if host_torch is not None:
             check_torch(host_torch)
-        common = devices.common(request["share_cuda"])
+        report = devices.report(request["share_cuda"])
         self._connection.session.share(
-            torch=host_torch is not None, numpy=request["share_numpy"], cuda=common
+            torch=host_torch is not None, numpy=request["share_numpy"], cuda=devices.to_send(report)
         )
+        cuda_events(self._connection.session, request["cuda_events"])
         self._connection.learn(request["offered"])
         loader = Loader(
             resolve(request["extension_type"]),
@@ -76,7 +79,7 @@ class ChildControl(Control):
         )
         self._extension = await loader.load()
         asyncio.get_running_loop().call_later(SETTLE_AFTER, settle_memory)
-        return common
+        return report
 
     def adopt(self, types: list[Reference]) -> None:
         """Register classes of the host."""

@@ -86,7 +86,8 @@ class SandboxConfig(TypedDict, total=False):
     """Default False. True: Unix sockets can be connected, which multiprocessing's managers and PyTorch's data
     loaders with workers need; services of this machine that listen on one can then be reached, too."""
     devices: list[str]
-    """Device files, for example ``"/dev/video0"``; ``"gpu"`` stands for those of graphics processors."""
+    """Device files, for example ``"/dev/video0"``; ``"gpu"`` stands for those of graphics processors, which
+    `share_cuda_ipc` permits, too."""
     limits: SandboxLimits
 
 
@@ -163,7 +164,8 @@ class ExtensionConfig(_RequiredKeys, total=False):
     share_cuda_ipc: bool
     """Default False: tensors of a GPU are copied through the memory of the CPU, to the GPU of the same UUID.
     True, with `share_torch`: their memory is shared, where the driver can; where it cannot they are copied,
-    with one warning. Not the default, because it has not been run on a GPU yet."""
+    with one warning. A confined extension may then use the devices. Not the default, because it has not been
+    run on a GPU yet."""
     package_manager: str
     """``"uv"``; others are not supported yet."""
     execution_model: str

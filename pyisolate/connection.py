@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
-from ._core import Session
+from ._core import Session, cuda_release
 from .proxies import Binder, Methods, Proxy, deferred
 from .singletons import ProxiedSingleton, is_local
 
@@ -91,6 +91,10 @@ class Control:
     def resolve(self, object_id: str) -> int:
         """The number of an object that is offered here. Raises LookupError."""
         return self._connection.offered(object_id)
+
+    def release_memory(self, handle: bytes) -> None:
+        """The other side has freed memory of a GPU that it had sent: it is not kept mapped here any more."""
+        cuda_release(self._connection.session, handle)
 
 
 class RemoteObject(Methods):

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
-from typing import Any
+import weakref
+from contextlib import suppress
+from typing import Any, TypedDict
 
-from ._core import cuda_devices, set_device_hooks
+from ._core import Session, cuda_devices, cuda_failure, set_device_hooks
 
-__all__ = ["common", "device_of", "device_uuid", "install", "why_not"]
+__all__ = ["Report", "device_of", "device_uuid", "install", "read", "report", "to_send", "why_not"]
+
+_log = logging.getLogger("pyisolate")
+
+_CONTROL = 0  # connection.CONTROL, which is above this module
+_NO_LIMIT = 1 << 63
 
 _uuids: list[bytes] = []
 """Of the devices that torch has here, by number. They do not change while a process runs."""
@@ -46,20 +54,52 @@ def device_of(wanted: bytes) -> Any:
     return torch.device("cuda", uuids.index(wanted))
 
 
-def common(host: list[bytes] | None) -> list[bytes] | None:
-    """Of the host's GPUs, by UUID, those that the driver has in this process, too. None stays None."""
+class Report(TypedDict):
+    """What an extension's process says of its GPUs."""
+
+    common: list[bytes] | None
+    """UUIDs of those that it has and the host has. None: it was not asked."""
+    problem: str
+    """What keeps it from using any, or its allocator from sharing; or empty."""
+
+
+def report(host: list[bytes] | None) -> Report:
+    """Of the host's GPUs, by UUID, those that the driver has in this process, too."""
     if host is None:
-        return None
-    here = set(cuda_devices())
-    return [one for one in host if one in here]
+        return Report(common=None, problem="")
+    here = cuda_devices()
+    problem = _unshareable_allocator() or "" if here else cuda_failure()
+    return Report(common=[one for one in host if one in here], problem=problem)
 
 
-def why_not(host: list[bytes], both: list[bytes]) -> str | None:
-    """Why no memory of GPUs can be shared with an extension; None when some can."""
+def to_send(report: Report) -> list[bytes] | None:
+    """GPUs whose memory the extension's process shares. None: it does not take any either."""
+    if report["common"] and report["problem"]:
+        _log.info("share_cuda_ipc: %s; tensors of GPUs are copied from here", report["problem"])
+        return []
+    return report["common"]
+
+
+def read(report: object) -> tuple[list[bytes], str]:
+    """What is in a report of an extension, which is not trusted: GPUs of both, and the problem."""
+    if not isinstance(report, dict):
+        return [], ""
+    common, problem = report.get("common"), report.get("problem")
+    gpus = [one for one in common if isinstance(one, bytes)] if isinstance(common, list) else []
+    return gpus, problem[:200] if isinstance(problem, str) else ""
+
+
+def why_not(host: list[bytes], both: list[bytes], problem: str = "") -> str | None:
+    """Why this process cannot share memory of GPUs with an extension; None when it can.
+
+    `problem` is the extension's own.
+    """
     if not host:
-        return "this process has no driver of CUDA, or sees no GPU"
+        return f"this process has no driver of CUDA, or sees no GPU ({cuda_failure()})"
     if both:
         return _unshareable_allocator()
+    if problem:
+        return f"the extension's process cannot use a GPU ({problem})"
     return "the extension's process sees none of the GPUs that this one sees (CUDA_VISIBLE_DEVICES)"
 
 
@@ -88,6 +128,30 @@ def _uuid_bytes(properties: Any) -> bytes:
     return uuid.UUID(str(value).removeprefix("GPU-").removeprefix("MIG-")).bytes
 
 
+def lend(session: Session, lent: dict[Any, Any], storage: object, address: int, handle: bytes) -> None:
+    """Tell the other side, which may keep memory of ours mapped, when the last storage in it is no more.
+
+    `lent` is the session's: what it was sent by address, and how many storages there are by handle. A
+    mapping that is closed too early costs time, not more: it is opened again.
+    """
+    session_reference = weakref.ref(session)
+
+    def ended(_: object) -> None:
+        if lent.pop(address, None) is None:
+            return  # the session has ended
+        lent[handle] -= 1
+        if lent[handle]:
+            return
+        del lent[handle]
+        living = session_reference()
+        if living is not None:
+            with suppress(Exception):  # it has ended
+                living.notify(_CONTROL, "release_memory", (handle,), _NO_LIMIT)
+
+    lent[address] = weakref.ref(storage, ended)
+    lent[handle] = lent.get(handle, 0) + 1
+
+
 def install() -> None:
     """Have the conversion of values use these functions."""
-    set_device_hooks(device_uuid, device_of)
+    set_device_hooks(device_uuid, device_of, lend)

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from . import devices
-from ._core import ExtensionDied, ExtensionStopped, Session, cuda_devices, current_session
+from ._core import ExtensionDied, ExtensionStopped, Session, cuda_devices, cuda_events, current_session
 from .child import LoadRequest
+from .config import SandboxMode
 from .connection import CONTROL, EXTENSION, Connection, Control
 from .errors import ConfigurationError
 from .extension import Completion, EventHandlers, Runtime
@@ -150,8 +151,8 @@ class IsolatedRuntime(Runtime):
         try:
             await asyncio.to_thread(process.start)
             session, request = self._connect(process)
-            common = await session.method(CONTROL, "load", timeout=process.time_left())(request)
-            self._share_devices(session, common)
+            report = await session.method(CONTROL, "load", timeout=process.time_left())(request)
+            self._share_devices(session, report)
         except BaseException as error:
             self._failed(process, error)
             raise
@@ -164,8 +165,8 @@ class IsolatedRuntime(Runtime):
         try:
             process.start()
             session, request = self._connect(process)
-            common = session.method(CONTROL, "load", sync=True, timeout=process.time_left())(request)
-            self._share_devices(session, common)
+            report = session.method(CONTROL, "load", sync=True, timeout=process.time_left())(request)
+            self._share_devices(session, report)
         except BaseException as error:
             self._failed(process, error)
             raise
@@ -209,6 +210,7 @@ class IsolatedRuntime(Runtime):
             share_torch=_host_torch() if self._settings.share_torch else None,
             log_level=extension_logger(self._settings.name).getEffectiveLevel(),
             share_cuda=cuda_devices() if self._settings.share_cuda_ipc else None,
+            cuda_events=self._events_of_gpus(),
         )
         return session, request
 
@@ -219,21 +221,30 @@ class IsolatedRuntime(Runtime):
             numpy=self._settings.share_numpy,
             cuda=common if self._settings.share_cuda_ipc else None,
         )
+        cuda_events(session, self._events_of_gpus())
 
-    def _share_devices(self, session: Session, common: object) -> None:
-        """`common`: the GPUs that the extension sees, too, as it says."""
+    def _events_of_gpus(self) -> bool:
+        """Whether a side can wait for the other's events: the driver keeps them in /dev/shm, and a sandbox
+        has its own."""
+        return self._settings.sandbox_mode is SandboxMode.DISABLED
+
+    def _share_devices(self, session: Session, report: object) -> None:
         if not self._settings.share_cuda_ipc:
             return
-        if not (isinstance(common, list) and all(isinstance(uuid, bytes) for uuid in common)):
-            common = []
-        why = devices.why_not(cuda_devices(), common)
-        if why:
+        common, problem = devices.read(report)
+        why = devices.why_not(cuda_devices(), common, problem)
+        if why or problem:
+            copied = "tensors of GPUs are copied" if why else "what it sends of GPUs is copied"
             warnings.warn(
-                f"share_cuda_ipc of extension {self._settings.name!r}: {why}; tensors of GPUs are copied "
-                "through the memory of the CPU",
+                f"share_cuda_ipc of extension {self._settings.name!r}: {why or problem}; {copied} through "
+                "the memory of the CPU",
                 RuntimeWarning,
                 stacklevel=2,
             )
+        else:
+            order = "events" if self._events_of_gpus() else "waiting, since it has a /dev/shm of its own"
+            log = extension_logger(self._settings.name)
+            log.info("memory of GPUs is shared; order is kept by %s", order)
         self._share(session, [] if why else common)
 
     def _loaded(self, process: ExtensionProcess, session: Session) -> None:

@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ._core import cuda_devices
 from .config import SandboxMode
 from .removal import remove_tree
 from .validation import Settings
@@ -137,13 +138,20 @@ class Sandbox:
             "readable": [*readable, *map(os.path.abspath, config.get("readonly_paths", ()))],
             "listed": listed,
             "writable": list(map(os.path.abspath, config.get("writable_paths", ()))),
-            "devices": _devices(config.get("devices", ())),
+            "devices": _devices([*config.get("devices", ()), *self._shared_devices()]),
             "temp": self._folder.path,
             "network": config.get("network", False),
             "local_sockets": config.get("local_sockets", False),
             "limits": dict(config.get("limits", {})),
             "omit": _omitted,
         }
+
+    def _shared_devices(self) -> list[str]:
+        """Those without which the configuration cannot hold."""
+        if not self._settings.share_cuda_ipc:
+            return []
+        cuda_devices()  # the files of the devices may not be there before somebody has used them
+        return ["gpu"]
 
     def close(self) -> None:
         """Remove the folder. Can be called twice."""

@@ -1,9 +1,13 @@
 /* cuda.c - allocations of CUDA as other processes know them: what this process has exported, and what it has opened.
  *
  * A handle is asked for once for each allocation. Whether the allocation at an address is still the one that was asked
- * about is told by its buffer id, which the driver never gives twice. */
+ * about is told by its buffer id, which the driver never gives twice.
+ *
+ * To open a handle takes longer than most calls. So what nobody uses any more stays open for a keeper (a session), until
+ * that says that its peer has freed the memory, or ends. Until then the peer's process has it anyway. */
 #include "os/cuda.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 /* What this process has given a handle of. */
@@ -18,18 +22,25 @@ typedef struct exported {
 /* What it has opened. */
 typedef struct opened {
     piso__cuda_pointer base;
-    uint64_t size;
-    uint64_t references;
+    uint64_t size; /* SIZE_UNKNOWN: the driver does not tell */
+    uint64_t references, idle_since;
+    const void *keeper; /* for whom it stays open without references; NULL: it does not */
     int device;
     piso__cuda_handle handle;
 } opened;
+
+#define SIZE_UNKNOWN ((uint64_t)1 << 62)
+#define IDLE_MAX     64 /* mappings without a user; the one that has been idle longest makes room */
 
 static struct {
     exported *exports;
     size_t export_count, export_capacity;
     opened *opens;
     size_t open_count, open_capacity;
-} table; /* under the lock of piso__cuda_enter */
+    uint64_t closes; /* of last references: the clock of idle_since */
+} table;             /* under the lock of piso__cuda_enter */
+
+static _Atomic uint64_t used_devices; /* bits of those that something has been opened on */
 
 static int grow(void **array, size_t *capacity, size_t count, size_t item_size) {
     if (count < *capacity)
@@ -97,14 +108,16 @@ static int range_of(const piso__cuda_driver *driver, piso__cuda_pointer data, pi
 /* make_handle: fills in `e`, whose base and size are known. */
 static int make_handle(const piso__cuda_driver *driver, exported *e) {
     int capable = 0; /* the driver writes a byte or four */
+    const char *call = "cuPointerGetAttribute";
     int r = driver->pointer_attribute(&capable, PISO__CUDA_LEGACY_IPC_CAPABLE, e->base);
     if (r == PISO__CUDA_OK && !(capable & 0xFF))
         return -ENOTSUP;
     if (r == PISO__CUDA_OK)
         r = driver->pointer_attribute(&e->buffer_id, PISO__CUDA_BUFFER_ID, e->base);
     if (r == PISO__CUDA_OK)
-        r = driver->get_memory_handle(&e->handle, e->base);
-    return r == PISO__CUDA_OK ? 0 : r == PISO__CUDA_NO_MEMORY ? -ENOMEM : -ENOTSUP;
+        r = driver->get_memory_handle(&e->handle, e->base), call = "cuIpcGetMemHandle";
+    r = piso__cuda_error(piso__cuda_noted(r, call));
+    return r == -EIO ? -ENOTSUP : r;
 }
 
 /* export_new: the entry for an allocation that has none, or has an outdated one. */
@@ -138,9 +151,11 @@ static int look_up(const piso__cuda_driver *driver, int device, piso__cuda_point
         return 0;
     }
     size_t size;
-    int r = driver->address_range(&e.base, &size, data);
+    int r = piso__cuda_noted(driver->address_range(&e.base, &size, data), "cuMemGetAddressRange");
     if (r != PISO__CUDA_OK)
-        return -ENOTSUP; /* pieces of virtual memory have no range on some drivers */
+        return piso__cuda_error(r) == -EIO
+                   ? -ENOTSUP
+                   : piso__cuda_error(r); /* pieces of virtual memory have no range on some drivers */
     e.size = size;
     const exported *known = find_exported(e.base);
     if (known && is_current(driver, known))
@@ -168,32 +183,77 @@ int piso_cuda_export(int device, const void *data, piso_cuda_memory *ret_memory)
     return 0;
 }
 
+static void close_at(const piso__cuda_driver *driver, size_t index) {
+    piso__cuda_noted(driver->close_memory_handle(table.opens[index].base), "cuIpcCloseMemHandle");
+    table.opens[index] = table.opens[--table.open_count];
+}
+
+/* close_idle: what nobody uses: of this keeper (NULL: of any), with this handle (NULL: with any). How many. */
+static int close_idle(const piso__cuda_driver *driver, int device, const void *keeper,
+                      const piso__cuda_handle *handle) {
+    int closed = 0;
+    for (size_t i = table.open_count; i-- > 0;) {
+        opened *o = &table.opens[i];
+        if (o->device != device || (keeper && o->keeper != keeper) || (handle && !same_handle(&o->handle, handle)))
+            continue;
+        if (keeper)
+            o->keeper = NULL;
+        if (o->references == 0) {
+            close_at(driver, i);
+            closed++;
+        }
+    }
+    return closed;
+}
+
+/* limit_idle: closes what has been idle longest, if there is too much of it. */
+static void limit_idle(const piso__cuda_driver *driver, int device) {
+    size_t idle = 0, oldest = 0;
+    for (size_t i = 0; i < table.open_count; i++) {
+        const opened *o = &table.opens[i];
+        if (o->references || o->device != device)
+            continue;
+        if (idle++ == 0 || o->idle_since < table.opens[oldest].idle_since)
+            oldest = i;
+    }
+    if (idle > IDLE_MAX)
+        close_at(driver, oldest);
+}
+
+/* map: opens a handle. Room may lack because of what is kept open: memory, or, as when the peer has freed what it had
+ * there, the place. */
+static int map(const piso__cuda_driver *driver, int device, const piso__cuda_handle *handle,
+               piso__cuda_pointer *ret_base) {
+    int r = driver->open_memory_handle(ret_base, *handle, PISO__CUDA_LAZY_PEER_ACCESS);
+    if ((r == PISO__CUDA_NO_MEMORY || r == PISO__CUDA_ALREADY_MAPPED) && close_idle(driver, device, NULL, NULL))
+        r = driver->open_memory_handle(ret_base, *handle, PISO__CUDA_LAZY_PEER_ACCESS);
+    return piso__cuda_noted(r, "cuIpcOpenMemHandle");
+}
+
 /* open_new: maps what is not mapped yet. */
 static int open_new(const piso__cuda_driver *driver, int device, const piso__cuda_handle *handle, opened **ret) {
+    opened o = {.device = device, .handle = *handle, .size = SIZE_UNKNOWN};
+    piso__cuda_pointer start;
+    size_t size;
     void *array = table.opens;
     int r = grow(&array, &table.open_capacity, table.open_count, sizeof *table.opens);
     table.opens = array;
     if (r < 0)
         return r;
-    opened o = {.device = device, .handle = *handle};
-    piso__cuda_pointer start;
-    size_t size;
-    r = driver->open_memory_handle(&o.base, *handle, PISO__CUDA_LAZY_PEER_ACCESS);
+    r = map(driver, device, handle, &o.base);
     if (r != PISO__CUDA_OK)
         return piso__cuda_error(r);
     /* what a handle stands for may be a part of what the driver maps with it */
-    if (range_of(driver, o.base, &start, &size) != PISO__CUDA_OK || o.base - start >= size) {
-        driver->close_memory_handle(o.base);
-        return -EIO;
-    }
-    o.size = size - (o.base - start);
+    if (range_of(driver, o.base, &start, &size) == PISO__CUDA_OK && o.base - start < size)
+        o.size = size - (o.base - start);
+    atomic_fetch_or(&used_devices, UINT64_C(1) << device);
     table.opens[table.open_count] = o;
     *ret = &table.opens[table.open_count++];
     return 0;
 }
 
 /* open: as piso_cuda_open, in the context of the device. */
-static int open(const piso__cuda_driver *driver, int device, const piso__cuda_handle *handle,
+static int open(const piso__cuda_driver *driver, int device, const piso__cuda_handle *handle, const void *keeper,
                 piso__cuda_pointer *ret_base, uint64_t *ret_size) {
     for (size_t i = 0; i < table.export_count; i++) {
         const exported *own = &table.exports[i];
@@ -211,12 +271,15 @@ static int open(const piso__cuda_driver *driver, int device, const piso__cuda_ha
     if (r < 0)
         return r;
     o->references++;
+    if (keeper)
+        o->keeper = keeper;
     *ret_base = o->base;
     *ret_size = o->size;
     return 0;
 }
 
-int piso_cuda_open(int device, const uint8_t handle[PISO_CUDA_HANDLE], void **ret_base, uint64_t *ret_size) {
+int piso_cuda_open(int device, const uint8_t handle[PISO_CUDA_HANDLE], const void *keeper, void **ret_base,
+                   uint64_t *ret_size) {
     int r;
     const piso__cuda_driver *driver = piso__cuda_enter(device, &r);
     if (!driver)
@@ -224,7 +287,7 @@ int piso_cuda_open(int device, const uint8_t handle[PISO_CUDA_HANDLE], void **re
     piso__cuda_handle h;
     piso__cuda_pointer base;
     memcpy(h.bytes, handle, sizeof h.bytes);
-    r = open(driver, device, &h, &base, ret_size);
+    r = open(driver, device, &h, keeper, &base, ret_size);
     piso__cuda_leave(driver);
     if (r >= 0)
         *ret_base = (void *)base;
@@ -237,9 +300,28 @@ void piso_cuda_close(int device, const void *base) {
     if (!driver)
         return;
     opened *o = find_opened(device, (piso__cuda_pointer)base);
-    if (o && --o->references == 0) {
-        driver->close_memory_handle(o->base);
-        *o = table.opens[--table.open_count];
+    if (o && o->references && --o->references == 0) {
+        o->idle_since = ++table.closes;
+        if (o->keeper)
+            limit_idle(driver, device);
+        else
+            close_at(driver, (size_t)(o - table.opens));
     }
     piso__cuda_leave(driver);
+}
+
+void piso_cuda_release(const void *keeper, const uint8_t *handle) {
+    int r;
+    piso__cuda_handle h;
+    if (handle)
+        memcpy(h.bytes, handle, sizeof h.bytes);
+    for (int device = 0; keeper && device < PISO__CUDA_DEVICES; device++) {
+        if (!(atomic_load(&used_devices) >> device & 1))
+            continue; /* and no context is made on it */
+        const piso__cuda_driver *driver = piso__cuda_enter(device, &r);
+        if (!driver)
+            return;
+        close_idle(driver, device, keeper, handle ? &h : NULL);
+        piso__cuda_leave(driver);
+    }
 }

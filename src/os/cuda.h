@@ -10,7 +10,18 @@
 enum { /* results */
        PISO__CUDA_OK = 0,
        PISO__CUDA_NO_MEMORY = 2,
+       PISO__CUDA_UNAVAILABLE = 46, /* another process has it for itself (compute mode) */
+       PISO__CUDA_ALREADY_MAPPED = 208,
+       PISO__CUDA_UNCORRECTABLE = 214,
        PISO__CUDA_NOT_READY = 600,
+       PISO__CUDA_ILLEGAL_ADDRESS = 700,
+       PISO__CUDA_TIMED_OUT = 702,
+       PISO__CUDA_DESTROYED = 709,
+       PISO__CUDA_ASSERTED = 710,
+       PISO__CUDA_STACK_ERROR = 714, /* to LAUNCH_FAILED: faults of a kernel */
+       PISO__CUDA_LAUNCH_FAILED = 719,
+       PISO__CUDA_CAPTURE_FIRST = 900, /* the call is not allowed while a stream is captured */
+       PISO__CUDA_CAPTURE_LAST = 908,
 };
 
 enum {                                     /* attributes of pointers */
@@ -24,6 +35,7 @@ enum {                                     /* attributes of pointers */
 enum {
     PISO__CUDA_EVENT_FLAGS = 0x2 | 0x4, /* without timing, for other processes */
     PISO__CUDA_LAZY_PEER_ACCESS = 1,
+    PISO__CUDA_CAPTURE_RELAXED = 2,
 };
 
 typedef struct piso__cuda_handle {
@@ -57,6 +69,11 @@ typedef struct piso__cuda_driver {
     int (*event_synchronize)(void *event);
     int (*event_destroy)(void *event);
     int (*stream_wait_event)(void *stream, void *event, unsigned flags);
+    int (*stream_query)(void *stream);
+    int (*stream_synchronize)(void *stream);
+    int (*stream_is_capturing)(void *stream, int *ret_status);
+    int (*exchange_capture_mode)(int *mode); /* of this thread */
+    int (*error_name)(int result, const char **ret_name);
 } piso__cuda_driver;
 
 /* piso__cuda_library: another file than libcuda.so.1, for tests; before anything else is called. */
@@ -65,10 +82,15 @@ void piso__cuda_library(const char *path);
 const piso__cuda_driver *piso__cuda_driver_get(void);
 /* piso__cuda_error: 0 or a negative code for a result. */
 int piso__cuda_error(int result);
+/* piso__cuda_noted: the result again; if it is a failure, piso_cuda_failure tells of it. `call` is static. */
+int piso__cuda_noted(int result, const char *call);
 
 /* piso__cuda_enter: makes the device's primary context that of this thread until piso__cuda_leave, and takes the lock
- * of all tables. The driver, or NULL with *ret_error. The context stays retained for the life of the process. */
+ * of all tables. Calls that are unsafe while some stream is captured into a graph do not end that capture, in between.
+ * The driver, or NULL with *ret_error. The context stays retained for the life of the process. */
 const piso__cuda_driver *piso__cuda_enter(int device, int *ret_error);
 void piso__cuda_leave(const piso__cuda_driver *driver);
+/* piso__cuda_captured: whether a stream is being captured into a graph (1), 0, or -errno. Inside of enter and leave. */
+int piso__cuda_captured(const piso__cuda_driver *driver, void *stream);
 
 #endif

@@ -1,8 +1,13 @@
 /* cuda_driver.c - finds the driver of CUDA when it is first needed, and the contexts of its devices.
  *
- * A process forked from one that has used CUDA cannot use it: the driver itself refuses. It is not asked, then. */
+ * A process forked from one that has used CUDA cannot use it: the driver itself refuses. It is not asked, then.
+ *
+ * The context of a device is its primary one, which CUDA's runtime and so PyTorch use: handles and streams of another
+ * context would be of no use to them. */
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "os/cuda.h"
 #include "os/os.h"
@@ -13,9 +18,14 @@ static struct {
     pthread_once_t once;
     pthread_mutex_t lock; /* of contexts, and of the tables of cuda.c and cuda_events.c */
     bool works;
+    const char *missing; /* a file or a function, without which it does not */
+    int init_result;
     uint32_t fork_generation;
+    int capture_mode; /* of the thread that is inside, from before */
     piso__cuda_driver driver;
     void *contexts[PISO__CUDA_DEVICES];
+    piso__cuda_uuid uuids[PISO__CUDA_DEVICES]; /* of those that it had at the start; they stay */
+    int device_count;
 } cuda = {.once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER};
 
 typedef struct symbol {
@@ -46,31 +56,61 @@ static const symbol symbols[] = {
     SYMBOL(event_synchronize, "cuEventSynchronize"),
     SYMBOL(event_destroy, "cuEventDestroy_v2"),
     SYMBOL(stream_wait_event, "cuStreamWaitEvent"),
+    SYMBOL(stream_query, "cuStreamQuery"),
+    SYMBOL(stream_synchronize, "cuStreamSynchronize"),
+    SYMBOL(stream_is_capturing, "cuStreamIsCapturing"),
+    SYMBOL(exchange_capture_mode, "cuThreadExchangeStreamCaptureMode"),
+    SYMBOL(error_name, "cuGetErrorName"),
 };
+
+static _Thread_local struct {
+    const char *call;
+    int result;
+} failure;
 
 /* set: stores a function's address; POSIX has it that this works. */
 static void set(piso__cuda_driver *driver, size_t offset, void *function) {
     *(void **)(void *)((char *)driver + offset) = function;
 }
 
+/* find_devices: those that the driver has. One without a UUID, which no other process could name, ends the list. */
+static void find_devices(piso__cuda_driver *driver) {
+    int count = 0;
+    piso__cuda_noted(driver->device_count(&count), "cuDeviceGetCount");
+    for (int i = 0; i < count && i < PISO__CUDA_DEVICES; i++) {
+        if (piso__cuda_noted(driver->device_uuid(&cuda.uuids[i], i), "cuDeviceGetUuid") != PISO__CUDA_OK)
+            break;
+        cuda.device_count = i + 1;
+    }
+}
+
 static void load(void) {
     void *file = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    cuda.missing = library;
     if (!file)
         return;
     piso__cuda_driver *driver = &cuda.driver;
     for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
         void *function = dlsym(file, symbols[i].name);
+        cuda.missing = symbols[i].name;
         if (!function)
             return; /* an older driver than this can work with; what is loaded stays */
         set(driver, symbols[i].offset, function);
     }
     /* the second version tells the parts of a divided device apart */
+    cuda.missing = "cuDeviceGetUuid";
     void *uuid = dlsym(file, "cuDeviceGetUuid_v2");
     if (!uuid)
         uuid = dlsym(file, "cuDeviceGetUuid");
     set(driver, offsetof(piso__cuda_driver, device_uuid), uuid);
     cuda.fork_generation = piso__fork_generation();
-    cuda.works = uuid && driver->init(0) == PISO__CUDA_OK;
+    if (!uuid)
+        return;
+    cuda.missing = NULL;
+    cuda.init_result = driver->init(0);
+    cuda.works = cuda.init_result == PISO__CUDA_OK;
+    if (cuda.works)
+        find_devices(driver);
 }
 
 void piso__cuda_library(const char *path) {
@@ -83,7 +123,49 @@ const piso__cuda_driver *piso__cuda_driver_get(void) {
 }
 
 int piso__cuda_error(int result) {
-    return result == PISO__CUDA_OK ? 0 : result == PISO__CUDA_NO_MEMORY ? -ENOMEM : -EIO;
+    switch (result) {
+    case PISO__CUDA_OK:
+        return 0;
+    case PISO__CUDA_NO_MEMORY:
+        return -ENOMEM;
+    case PISO__CUDA_UNAVAILABLE:
+        return -EBUSY;
+    case PISO__CUDA_UNCORRECTABLE:
+    case PISO__CUDA_ILLEGAL_ADDRESS:
+    case PISO__CUDA_TIMED_OUT:
+    case PISO__CUDA_DESTROYED:
+    case PISO__CUDA_ASSERTED:
+        return -ENOTRECOVERABLE;
+    default:
+        if (result >= PISO__CUDA_CAPTURE_FIRST && result <= PISO__CUDA_CAPTURE_LAST)
+            return -EAGAIN;
+        return result >= PISO__CUDA_STACK_ERROR && result <= PISO__CUDA_LAUNCH_FAILED ? -ENOTRECOVERABLE : -EIO;
+    }
+}
+
+int piso__cuda_noted(int result, const char *call) {
+    if (result != PISO__CUDA_OK) {
+        failure.call = call;
+        failure.result = result;
+    }
+    return result;
+}
+
+const char *piso_cuda_failure(void) {
+    static _Thread_local char text[128];
+    const char *name = NULL;
+    const piso__cuda_driver *driver = piso__cuda_driver_get();
+    const char *call = failure.call ? failure.call : cuda.init_result ? "cuInit" : NULL;
+    int result = failure.call ? failure.result : cuda.init_result;
+    if (!driver && cuda.missing)
+        snprintf(text, sizeof text, "%s is missing", cuda.missing);
+    else if (!call)
+        return driver ? "no call has failed" : "the process was forked from one that had used CUDA";
+    else {
+        cuda.driver.error_name(result, &name);
+        snprintf(text, sizeof text, "%s: %d %s", call, result, name ? name : "unknown to the driver");
+    }
+    return text;
 }
 
 const piso__cuda_driver *piso__cuda_enter(int device, int *ret_error) {
@@ -93,13 +175,16 @@ const piso__cuda_driver *piso__cuda_enter(int device, int *ret_error) {
         return NULL;
     }
     pthread_mutex_lock(&cuda.lock);
+    cuda.capture_mode = PISO__CUDA_CAPTURE_RELAXED;
+    driver->exchange_capture_mode(&cuda.capture_mode);
     int r = PISO__CUDA_OK;
     if (!cuda.contexts[device])
-        r = driver->context_retain(&cuda.contexts[device], device);
+        r = piso__cuda_noted(driver->context_retain(&cuda.contexts[device], device), "cuDevicePrimaryCtxRetain");
     if (r == PISO__CUDA_OK)
-        r = driver->context_push(cuda.contexts[device]);
+        r = piso__cuda_noted(driver->context_push(cuda.contexts[device]), "cuCtxPushCurrent");
     if (r == PISO__CUDA_OK)
         return driver;
+    driver->exchange_capture_mode(&cuda.capture_mode);
     pthread_mutex_unlock(&cuda.lock);
     *ret_error = piso__cuda_error(r);
     return NULL;
@@ -108,57 +193,78 @@ const piso__cuda_driver *piso__cuda_enter(int device, int *ret_error) {
 void piso__cuda_leave(const piso__cuda_driver *driver) {
     void *context;
     driver->context_pop(&context);
+    driver->exchange_capture_mode(&cuda.capture_mode);
     pthread_mutex_unlock(&cuda.lock);
 }
 
+int piso__cuda_captured(const piso__cuda_driver *driver, void *stream) {
+    int status = 0;
+    int r = piso__cuda_noted(driver->stream_is_capturing(stream, &status), "cuStreamIsCapturing");
+    r = piso__cuda_error(r); /* -EAGAIN: it is the default stream, which may not be used while another is captured */
+    return r == -EAGAIN ? 1 : r < 0 ? r : status != 0;
+}
+
 int piso_cuda_count(void) {
-    const piso__cuda_driver *driver = piso__cuda_driver_get();
-    int count;
-    if (!driver)
-        return -ENODEV;
-    int r = piso__cuda_error(driver->device_count(&count));
-    if (r < 0)
-        return r;
-    return count < PISO__CUDA_DEVICES ? count : PISO__CUDA_DEVICES;
+    return piso__cuda_driver_get() ? cuda.device_count : -ENODEV;
 }
 
 int piso_cuda_uuid(int device, uint8_t ret_uuid[PISO_CUDA_UUID]) {
-    const piso__cuda_driver *driver = piso__cuda_driver_get();
-    piso__cuda_uuid uuid;
-    if (!driver)
+    if (!piso__cuda_driver_get())
         return -ENODEV;
-    int r = piso__cuda_error(driver->device_uuid(&uuid, device));
-    for (int i = 0; r == 0 && i < PISO_CUDA_UUID; i++)
-        ret_uuid[i] = uuid.bytes[i];
-    return r;
+    if (device < 0 || device >= cuda.device_count)
+        return -EINVAL;
+    memcpy(ret_uuid, cuda.uuids[device].bytes, PISO_CUDA_UUID);
+    return 0;
 }
 
 int piso_cuda_find(const uint8_t uuid[PISO_CUDA_UUID]) {
     int count = piso_cuda_count();
-    for (int device = 0; device < count; device++) {
-        uint8_t found[PISO_CUDA_UUID];
-        bool same = piso_cuda_uuid(device, found) == 0;
-        for (int i = 0; same && i < PISO_CUDA_UUID; i++)
-            same = found[i] == uuid[i];
-        if (same)
+    for (int device = 0; device < count; device++)
+        if (memcmp(cuda.uuids[device].bytes, uuid, PISO_CUDA_UUID) == 0)
             return device;
-    }
     return count < 0 ? count : -ENOENT;
 }
 
-int piso_cuda_synchronize(int device) {
+int piso_cuda_captured(int device, void *stream) {
     int r;
-    const piso__cuda_driver *driver = piso__cuda_driver_get();
-    void *context, *ignored;
-    /* not under the lock: it may take long */
-    if (!(driver = piso__cuda_enter(device, &r)))
+    const piso__cuda_driver *driver = piso__cuda_enter(device, &r);
+    if (!driver)
         return r;
-    context = cuda.contexts[device];
+    r = piso__cuda_captured(driver, stream);
     piso__cuda_leave(driver);
-    r = driver->context_push(context);
-    if (r == PISO__CUDA_OK) {
-        r = driver->synchronize();
-        driver->context_pop(&ignored);
-    }
+    return r;
+}
+
+/* What to wait for: all of the device's work, or one stream's. */
+typedef struct waiting {
+    bool whole;
+    void *stream;
+} waiting;
+
+/* wait: not under the lock: it may take long. */
+static int wait(int device, waiting what) {
+    int r;
+    void *ignored;
+    const piso__cuda_driver *driver = piso__cuda_enter(device, &r);
+    if (!driver)
+        return r;
+    void *context = cuda.contexts[device];
+    piso__cuda_leave(driver);
+    r = piso__cuda_noted(driver->context_push(context), "cuCtxPushCurrent");
+    if (r != PISO__CUDA_OK)
+        return piso__cuda_error(r);
+    if (what.whole)
+        r = piso__cuda_noted(driver->synchronize(), "cuCtxSynchronize");
+    else
+        r = piso__cuda_noted(driver->stream_synchronize(what.stream), "cuStreamSynchronize");
+    driver->context_pop(&ignored);
     return piso__cuda_error(r);
+}
+
+int piso_cuda_synchronize(int device) {
+    return wait(device, (waiting){.whole = true});
+}
+
+int piso_cuda_drain(int device, void *stream) {
+    return wait(device, (waiting){.stream = stream});
 }

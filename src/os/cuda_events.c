@@ -1,5 +1,9 @@
 /* cuda_events.c - what one process's stream has done, as another one's stream can wait for it.
  *
+ * Events are the exception. A stream that has nothing to do needs none, and the driver keeps the state of those that
+ * processes share in files of /dev/shm, which a confined process does not have in common with others: there the sender
+ * waits for its stream (piso_cuda_drain).
+ *
  * Ours are used again and again: each process that got one keeps it open. An event is recorded again only when it has
  * happened: a process that still wants to wait for the earlier time then waits for too much, never for too little. */
 #include "os/cuda.h"
@@ -29,10 +33,10 @@ static struct {
 /* add: one more event. */
 static int add(const piso__cuda_driver *driver, own_events *own, shared_event **ret) {
     shared_event e;
-    int r = driver->event_create(&e.event, PISO__CUDA_EVENT_FLAGS);
+    int r = piso__cuda_noted(driver->event_create(&e.event, PISO__CUDA_EVENT_FLAGS), "cuEventCreate");
     if (r != PISO__CUDA_OK)
         return r;
-    r = driver->get_event_handle(&e.handle, e.event);
+    r = piso__cuda_noted(driver->get_event_handle(&e.handle, e.event), "cuIpcGetEventHandle");
     if (r != PISO__CUDA_OK) {
         driver->event_destroy(e.event);
         return r;
@@ -42,29 +46,43 @@ static int add(const piso__cuda_driver *driver, own_events *own, shared_event **
     return PISO__CUDA_OK;
 }
 
-/* choose: an event that may be recorded: the least recently used if it has happened, else a new one. */
+/* choose: an event that may be recorded: the least recently used if it has happened, else a new one. NOT_READY when none
+ * has happened and there are as many as may be. */
 static int choose(const piso__cuda_driver *driver, own_events *own, shared_event **ret) {
     shared_event *oldest = own->count ? &own->events[own->next % own->count] : NULL;
-    if (!oldest || (own->count < OWN_EVENTS && driver->event_query(oldest->event) != PISO__CUDA_OK))
+    int r = oldest ? driver->event_query(oldest->event) : PISO__CUDA_NOT_READY;
+    if (r == PISO__CUDA_NOT_READY && own->count < OWN_EVENTS)
         return add(driver, own, ret);
+    if (r != PISO__CUDA_OK)
+        return r == PISO__CUDA_NOT_READY ? r : piso__cuda_noted(r, "cuEventQuery");
     own->next = (own->next + 1) % own->count;
     *ret = oldest;
-    return own->count < OWN_EVENTS ? PISO__CUDA_OK : driver->event_synchronize(oldest->event);
+    return r;
 }
 
-int piso_cuda_record(int device, void *stream, uint8_t ret_event[PISO_CUDA_HANDLE]) {
+/* record: as piso_cuda_record, in the context of the device. A result of the driver, NOT_READY: without an event. */
+static int record(const piso__cuda_driver *driver, int device, void *stream, bool events, shared_event **ret) {
+    int r = driver->stream_query(stream);
+    if (r != PISO__CUDA_NOT_READY || !events)
+        return r == PISO__CUDA_NOT_READY ? r : piso__cuda_noted(r, "cuStreamQuery");
+    if ((r = choose(driver, &owned[device], ret)) == PISO__CUDA_OK)
+        r = piso__cuda_noted(driver->event_record((*ret)->event, stream), "cuEventRecord");
+    return r;
+}
+
+int piso_cuda_record(int device, void *stream, bool events, uint8_t ret_event[PISO_CUDA_HANDLE]) {
     int r;
     const piso__cuda_driver *driver = piso__cuda_enter(device, &r);
     if (!driver)
         return r;
-    shared_event *e;
-    r = choose(driver, &owned[device], &e);
-    if (r == PISO__CUDA_OK)
-        r = driver->event_record(e->event, stream);
-    if (r == PISO__CUDA_OK)
+    shared_event *e = NULL;
+    int captured = piso__cuda_captured(driver, stream);
+    if (captured == 0 && (r = record(driver, device, stream, events, &e)) == PISO__CUDA_OK && e)
         memcpy(ret_event, e->handle.bytes, PISO_CUDA_HANDLE);
     piso__cuda_leave(driver);
-    return piso__cuda_error(r);
+    if (captured)
+        return captured < 0 ? captured : -EAGAIN;
+    return r == PISO__CUDA_NOT_READY ? -EINPROGRESS : r == PISO__CUDA_OK ? e != NULL : piso__cuda_error(r);
 }
 
 /* find: the event behind a handle, opened if need be: another process's, or our own. */
@@ -80,7 +98,7 @@ static int find(const piso__cuda_driver *driver, int device, const piso__cuda_ha
             return PISO__CUDA_OK;
         }
     shared_event e = {.handle = *handle};
-    int r = driver->open_event_handle(&e.event, *handle);
+    int r = piso__cuda_noted(driver->open_event_handle(&e.event, *handle), "cuIpcOpenEventHandle");
     if (r != PISO__CUDA_OK)
         return r;
     unsigned at = opened.next;
@@ -101,11 +119,19 @@ int piso_cuda_wait(int device, void *stream, const uint8_t event[PISO_CUDA_HANDL
     if (!driver)
         return r;
     piso__cuda_handle handle;
-    void *found;
+    void *found = NULL;
     memcpy(handle.bytes, event, sizeof handle.bytes);
+    int captured = piso__cuda_captured(driver, stream);
     r = find(driver, device, &handle, &found);
-    if (r == PISO__CUDA_OK)
-        r = driver->stream_wait_event(stream, found, 0);
+    if (r == PISO__CUDA_OK && (r = driver->event_query(found)) == PISO__CUDA_NOT_READY) {
+        /* a wait for another process cannot be part of a graph */
+        if (captured)
+            r = piso__cuda_noted(driver->event_synchronize(found), "cuEventSynchronize");
+        else
+            r = piso__cuda_noted(driver->stream_wait_event(stream, found, 0), "cuStreamWaitEvent");
+    } else if (r != PISO__CUDA_OK && found) {
+        piso__cuda_noted(r, "cuEventQuery");
+    }
     piso__cuda_leave(driver);
     return piso__cuda_error(r);
 }

@@ -72,6 +72,8 @@ PISO__IN_CHILD static int restrict_files(const piso__blob *b, int ruleset_fd) {
     int r = 0;
     if (b->read_access)
         r = add_rule(ruleset_fd, "/proc/self", b->read_access);
+    if (r == 0 && b->thread_access)
+        r = add_rule(ruleset_fd, PISO__THREADS, b->thread_access);
     if (r == 0 && b->write_access && has(b, PISO_LAYER_NAMESPACES))
         r = add_rule(ruleset_fd, "/dev/shm", b->write_access);
     if (r == 0 && b->write_access && b->temp && b->temp_size)

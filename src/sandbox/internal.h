@@ -10,6 +10,7 @@
 
 #define PISO__LIMITS_MAX 8
 #define PISO__BIT(layer) (1U << (layer))
+#define PISO__THREADS    "/proc/self/task"
 
 /* In the child, which may run on memory that it shares with this process: see os/spawn.c. */
 #define PISO__IN_CHILD __attribute__((no_sanitize_address, no_sanitize_thread))
@@ -35,6 +36,7 @@ typedef struct piso__blob {
     uint64_t temp_size; /* 0: the folder as it is; else a file system of this size */
     uint64_t shm_size;
     uint64_t read_access, write_access; /* Landlock rights for what only the child can name */
+    uint64_t thread_access;             /* and for what /proc has of its threads; 0: as for the rest of /proc */
     piso__limit limits[PISO__LIMITS_MAX];
 } piso__blob;
 

@@ -66,8 +66,19 @@ static const char *const network_paths[] = {
 
 /* What drivers of graphics processors look at. */
 static const char *const device_paths[] = {
-    "/proc/driver/nvidia", "/proc/modules", "/proc/devices", "/sys/module",     "/sys/class", "/sys/bus/pci",
-    "/sys/devices",        "/etc/OpenCL",   "/etc/vulkan",   "/usr/local/cuda", NULL,
+    "/proc/driver/nvidia",
+    "/proc/driver/nvidia-uvm",
+    "/proc/modules",
+    "/proc/devices",
+    "/sys/module",
+    "/sys/class",
+    "/sys/bus/pci",
+    "/sys/devices",
+    "/etc/OpenCL",
+    "/etc/vulkan",
+    "/usr/local/cuda",
+    "/usr/local/nvidia",
+    NULL,
 };
 
 static const char *const common_devices[] = {
@@ -193,6 +204,9 @@ int piso__landlock_ruleset(const piso_sandbox *spec, const char *program, uint32
     };
     blob->read_access = allow.read;
     blob->write_access = allow.write;
+    /* CUDA's driver gives its threads names, by files below /proc/self/task, and does not start if it cannot */
+    if (spec->devices && spec->devices[0])
+        blob->thread_access = all & (LANDLOCK_FS_WRITE_FILE | LANDLOCK_FS_TRUNCATE);
     int r = all ? add_files(ruleset, spec, program, allow) : 0;
     if (r == 0)
         *ret_fd = piso__fd_steal(&ruleset);

@@ -110,7 +110,11 @@ PISO__IN_CHILD static int make_read_only(const piso__blob *blob) {
         if (r < 0 && r != -ENOENT)
             return r;
     }
+    if (blob->thread_access) /* where it fails, names of threads cannot be set */
+        syscall(SYS_mount, PISO__THREADS, PISO__THREADS, NULL, (unsigned long)MS_BIND, NULL);
     int r = set_attributes("/", true, (attributes){.set = ATTRIBUTE_READ_ONLY});
+    if (blob->thread_access)
+        set_attributes(PISO__THREADS, false, (attributes){.clear = ATTRIBUTE_READ_ONLY});
     path = piso__blob_at(blob, blob->writable);
     for (uint32_t i = 0; r == 0 && i < blob->writable_count; i++, path = next_string(path))
         if (set_attributes(path, true, (attributes){.clear = ATTRIBUTE_READ_ONLY}) < 0)

@@ -73,7 +73,7 @@ static int plan_landlock(job *j) {
     piso__landlock l = j->landlock = piso__landlock_probe();
     if (!omitted(j, PISO_LAYER_FILES)) {
         say(j, PISO_LAYER_FILES, l.version > 0,
-            l.version ? "Landlock %d"
+            l.version ? j->spec->devices && j->spec->devices[0] ? "Landlock %d, with devices" : "Landlock %d"
                       : "no Landlock (%.0d%s): Linux 5.13 or later with landlock among the 'lsm=' of its "
                         "command line, in a container that permits it",
             l.version, l.version ? "" : piso_strerror(-l.error));

@@ -1,22 +1,34 @@
 /* mock_cuda.c - stands in for libcuda.so.1: device memory is a memfd, which another process opens by its handle, the
  * process and the descriptor. It keeps to the rules of the driver that matter here: contexts are to be current, a process
- * cannot open its own handles, handles are only for what is exportable. */
+ * cannot open its own handles, nor one twice as older drivers do not let it, handles are only for what is exportable, and
+ * some calls end a capture into a graph. */
 #include "mock_cuda.h"
 
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
 #define LIMIT  256
+#define FOLDER "CUDA_MOCK_FOLDER" /* variable: for device memory, where /proc of others cannot be used */
 
-enum { OK = 0, INVALID = 1, NO_MEMORY = 2, NO_CONTEXT = 201, NOT_READY = 600 };
+enum {
+    OK = 0,
+    INVALID = 1,
+    NO_MEMORY = 2,
+    NO_CONTEXT = 201,
+    ALREADY_MAPPED = 208,
+    OPERATING_SYSTEM = 304,
+    NOT_READY = 600,
+    CAPTURED = 900,
+};
 
 typedef struct place {
-    int pid, fd;
+    int pid, name;
     size_t size;
 } place;
 
@@ -27,9 +39,10 @@ typedef struct handle {
 typedef struct block {
     void *base;
     size_t size;
-    int fd;
+    int fd, name;
     unsigned long long id;
     bool exportable, foreign;
+    char handle[64]; /* that it was opened by */
 } block;
 
 typedef struct event {
@@ -69,10 +82,20 @@ static void *map(int fd, size_t size) {
 }
 
 static void *mock_allocate(size_t size, bool exportable) {
-    int fd = memfd_create("mock-cuda", 0);
+    const char *folder = getenv(FOLDER);
+    char path[256];
+    static int number;
+    int fd = -1, name = -1;
+    if (!folder) {
+        name = fd = memfd_create("mock-cuda", 0);
+    } else {
+        name = number++;
+        snprintf(path, sizeof path, "%s/%d-%d", folder, getpid(), name);
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    }
     if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
         return NULL;
-    return take((block){.base = map(fd, size), .size = size, .fd = fd, .exportable = exportable});
+    return take((block){.base = map(fd, size), .size = size, .fd = fd, .name = name, .exportable = exportable});
 }
 
 static void mock_free(void *memory) {
@@ -82,12 +105,16 @@ static void mock_free(void *memory) {
 EXPORT mock_cuda mock = {.allocate = mock_allocate, .free = mock_free, .devices = 2};
 
 static int open_handle(const handle *h, block *ret) {
-    char path[64];
+    char path[256];
     place where;
     memcpy(&where, h->bytes, sizeof where);
     if (where.pid == getpid())
         return INVALID;
-    snprintf(path, sizeof path, "/proc/%d/fd/%d", where.pid, where.fd);
+    const char *folder = getenv(FOLDER);
+    if (folder)
+        snprintf(path, sizeof path, "%s/%d-%d", folder, where.pid, where.name);
+    else
+        snprintf(path, sizeof path, "/proc/%d/fd/%d", where.pid, where.name);
     int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return INVALID;
@@ -97,7 +124,7 @@ static int open_handle(const handle *h, block *ret) {
 
 static handle handle_of(const block *b) {
     handle h = {.bytes = {0}};
-    place where = {.pid = getpid(), .fd = b->fd, .size = b->size};
+    place where = {.pid = getpid(), .name = b->name, .size = b->size};
     memcpy(h.bytes, &where, sizeof where);
     return h;
 }
@@ -135,13 +162,44 @@ EXPORT int cuCtxPopCurrent_v2(void **ret) {
     *ret = NULL;
     return OK;
 }
+/* forbidden: what a call does that may not be made during a capture. */
+static int forbidden(void) {
+    if (mock.capturing)
+        mock.forbidden++;
+    return mock.capturing ? CAPTURED : mock.fault;
+}
 EXPORT int cuCtxSynchronize(void) {
     mock.synchronisations++;
+    return mock.context_depth ? forbidden() : NO_CONTEXT;
+}
+EXPORT int cuStreamSynchronize(void *stream) {
+    mock.drains++;
+    mock.last_stream = stream;
+    return mock.context_depth ? forbidden() : NO_CONTEXT;
+}
+EXPORT int cuStreamQuery(void *stream) {
+    (void)stream;
+    int r = mock.context_depth ? forbidden() : NO_CONTEXT;
+    return r != OK ? r : mock.idle ? OK : NOT_READY;
+}
+EXPORT int cuStreamIsCapturing(void *stream, int *ret) {
+    (void)stream;
+    *ret = mock.capturing;
     return mock.context_depth ? OK : NO_CONTEXT;
+}
+EXPORT int cuThreadExchangeStreamCaptureMode(int *mode) {
+    int before = mock.capture_mode;
+    mock.capture_mode = *mode;
+    *mode = before;
+    return OK;
+}
+EXPORT int cuGetErrorName(int result, const char **ret) {
+    *ret = result == NO_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : result == INVALID ? "CUDA_ERROR_INVALID_VALUE" : NULL;
+    return *ret ? OK : INVALID;
 }
 EXPORT int cuMemGetAddressRange_v2(uintptr_t *ret_base, size_t *ret_size, uintptr_t pointer) {
     const block *b = find(pointer);
-    if (!b || !mock.context_depth)
+    if (!b || !mock.context_depth || (mock.no_ranges && b->foreign))
         return INVALID;
     *ret_base = (uintptr_t)b->base;
     *ret_size = b->size;
@@ -176,6 +234,13 @@ EXPORT int cuIpcOpenMemHandle_v2(uintptr_t *ret, handle h, unsigned flags) {
     int r = open_handle(&h, &b);
     if (r != OK)
         return r;
+    for (int i = 0; i < LIMIT; i++)
+        if (blocks[i].foreign && memcmp(blocks[i].handle, h.bytes, sizeof h.bytes) == 0) {
+            munmap(b.base, b.size);
+            close(b.fd);
+            return ALREADY_MAPPED;
+        }
+    memcpy(b.handle, h.bytes, sizeof b.handle);
     mock.opens++;
     *ret = (uintptr_t)take(b);
     return OK;
@@ -201,12 +266,16 @@ EXPORT int cuEventCreate(void **ret, unsigned flags) {
     return OK;
 }
 EXPORT int cuIpcGetEventHandle(handle *ret, void *p) {
+    if (mock.no_shm)
+        return OPERATING_SYSTEM;
     *ret = handle_of(&((event *)p)->memory);
     return OK;
 }
 EXPORT int cuIpcOpenEventHandle(void **ret, handle h) {
     static event events[2 * LIMIT];
     event *e = &events[mock.event_opens];
+    if (mock.no_shm)
+        return OPERATING_SYSTEM;
     int r = open_handle(&h, &e->memory);
     if (r != OK)
         return r;
@@ -216,6 +285,8 @@ EXPORT int cuIpcOpenEventHandle(void **ret, handle h) {
     return OK;
 }
 EXPORT int cuEventRecord(void *p, void *stream) {
+    if (mock.fault)
+        return mock.fault;
     ++*((event *)p)->recorded;
     mock.last_stream = stream;
     return mock.context_depth ? OK : NO_CONTEXT;

@@ -12,8 +12,16 @@ typedef struct mock_cuda {
     int devices;
     bool no_memory;      /* everything that takes memory fails */
     bool events_pending; /* recorded events have not happened */
+    bool idle;           /* streams have done all that they were given */
+    bool capturing;      /* every stream is being captured into a graph */
+    bool no_ranges;      /* what has been opened has no range */
+    bool no_shm;         /* the files of events are not there */
+    int fault;           /* result of each call that makes the device do something; 0: none */
     /* counts */
     int handles, opens, closes, events, event_opens, event_destroys, synchronisations, waits;
+    int drains;        /* of streams */
+    int forbidden;     /* calls that ended a capture */
+    int capture_mode;  /* of the thread */
     int context_depth; /* pushed and not popped */
     void *last_stream;
     unsigned last_recorded; /* how often the event had been recorded that a stream waited for last */

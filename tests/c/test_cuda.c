@@ -25,7 +25,7 @@ typedef struct letter {
 static letter write_letter(const void *data, void *stream) {
     letter l;
     assert_int_equal(piso_cuda_export(0, data, &l.memory), 0);
-    assert_int_equal(piso_cuda_record(0, stream, l.event), 0);
+    assert_int_equal(piso_cuda_record(0, stream, true, l.event), 1);
     return l;
 }
 
@@ -75,8 +75,9 @@ static void send_two_of_one_block(mock_cuda *mock, letter *ret_letters) {
 static letter open_twice(mock_cuda *mock, const letter *letters) {
     void *first, *second;
     uint64_t size;
-    assert_int_equal(piso_cuda_open(0, letters[0].memory.handle, &first, &size), 0);
-    assert_int_equal(piso_cuda_open(0, letters[1].memory.handle, &second, &size), 0);
+    mock->events_pending = true;
+    assert_int_equal(piso_cuda_open(0, letters[0].memory.handle, NULL, &first, &size), 0);
+    assert_int_equal(piso_cuda_open(0, letters[1].memory.handle, NULL, &second, &size), 0);
     assert_ptr_equal(first, second);
     assert_int_equal(size, 8192);
     assert_int_equal(mock->opens, 1);
@@ -86,6 +87,9 @@ static letter open_twice(mock_cuda *mock, const letter *letters) {
     assert_int_equal(mock->waits, 2);
     assert_int_equal(mock->last_recorded, 2);
     assert_ptr_equal(mock->last_stream, (void *)32);
+    mock->events_pending = false; /* there is nothing to wait for any more */
+    assert_int_equal(piso_cuda_wait(0, (void *)32, letters[1].event), 0);
+    assert_int_equal(mock->waits, 2);
     uint8_t *data = (uint8_t *)first + letters[0].memory.offset;
     assert_int_equal(*data, 1);
     *data = 2;
@@ -109,13 +113,13 @@ static void memory_is_opened_once_and_found_when_it_comes_back(void **state) {
     assert_int_equal(sent[100], 2);
     void *base;
     uint64_t size;
-    assert_int_equal(piso_cuda_open(0, answer.memory.handle, &base, &size), 1);
+    assert_int_equal(piso_cuda_open(0, answer.memory.handle, NULL, &base, &size), 1);
     assert_ptr_equal(base, sent);
     assert_int_equal(mock->opens, 0);
     assert_int_equal(mock->context_depth, 0);
     /* once freed it is no longer ours, even if the address is used again */
     mock->free(sent);
-    assert_int_equal(piso_cuda_open(0, answer.memory.handle, &base, &size), -EIO);
+    assert_int_equal(piso_cuda_open(0, answer.memory.handle, NULL, &base, &size), -EIO);
 }
 
 static void devices_go_by_uuid(void **state) {
@@ -127,7 +131,7 @@ static void devices_go_by_uuid(void **state) {
     assert_int_equal(piso_cuda_find(uuid), 1);
     uuid[3]++;
     assert_int_equal(piso_cuda_find(uuid), -ENOENT);
-    assert_int_equal(piso_cuda_uuid(2, uuid), -EIO);
+    assert_int_equal(piso_cuda_uuid(2, uuid), -EINVAL);
     piso_cuda_memory memory;
     assert_int_equal(piso_cuda_export(-1, uuid, &memory), -EINVAL);
     assert_int_equal(piso_cuda_export(64, uuid, &memory), -EINVAL);
@@ -172,7 +176,7 @@ static void freed_memory_leaves_no_entries(void **state) {
     }
     void *base;
     uint64_t size;
-    assert_int_equal(piso_cuda_open(0, memory.handle, &base, &size), 1);
+    assert_int_equal(piso_cuda_open(0, memory.handle, NULL, &base, &size), 1);
     assert_ptr_equal(base, kept);
 }
 
@@ -181,13 +185,16 @@ static void events_that_have_not_happened_are_not_recorded_again(void **state) {
     mock_cuda *mock = use_mock();
     uint8_t first[PISO_CUDA_HANDLE], event[PISO_CUDA_HANDLE];
     mock->events_pending = true;
-    assert_int_equal(piso_cuda_record(0, NULL, first), 0);
-    assert_int_equal(piso_cuda_record(0, NULL, event), 0);
+    assert_int_equal(piso_cuda_record(0, NULL, true, first), 1);
+    assert_int_equal(piso_cuda_record(0, NULL, true, event), 1);
     assert_memory_not_equal(first, event, sizeof event);
-    for (int i = 0; i < 100; i++)
-        assert_int_equal(piso_cuda_record(0, NULL, event), 0);
-    assert_int_equal(mock->events, 32); /* no more than that: then it is waited for the oldest */
-    assert_true(mock->synchronisations > 0);
+    for (int i = 0; i < 30; i++)
+        assert_int_equal(piso_cuda_record(0, NULL, true, event), 1);
+    assert_int_equal(piso_cuda_record(0, NULL, true, event), -EINPROGRESS); /* no more than that */
+    assert_int_equal(mock->events, 32);
+    mock->events_pending = false;
+    assert_int_equal(piso_cuda_record(0, NULL, true, event), 1);
+    assert_int_equal(mock->events, 32);
     assert_int_equal(piso_cuda_wait(0, NULL, first), 0); /* of this process: not opened */
     assert_int_equal(mock->event_opens, 0);
 }
@@ -198,15 +205,130 @@ static void exhausted_memory_is_told(void **state) {
     uint8_t handle[PISO_CUDA_HANDLE];
     void *base;
     uint64_t size;
-    assert_int_equal(piso_cuda_record(0, NULL, handle), 0);
+    assert_int_equal(piso_cuda_record(0, NULL, true, handle), 1);
     mock->no_memory = true;
-    assert_int_equal(piso_cuda_open(0, handle, &base, &size), -ENOMEM);
-    assert_int_equal(piso_cuda_record(1, NULL, handle), -ENOMEM); /* its first context */
+    assert_int_equal(piso_cuda_open(0, handle, NULL, &base, &size), -ENOMEM);
+    assert_int_equal(piso_cuda_record(1, NULL, true, handle), -ENOMEM); /* its first context */
     mock->no_memory = false;
     memset(handle, 0xFF, sizeof handle);
-    assert_int_equal(piso_cuda_open(0, handle, &base, &size), -EIO);
+    assert_int_equal(piso_cuda_open(0, handle, NULL, &base, &size), -EIO);
     assert_int_equal(piso_cuda_wait(0, NULL, handle), -EIO);
     assert_int_equal(mock->context_depth, 0);
+}
+
+static void streams_that_have_done_all_need_no_event(void **state) {
+    (void)state;
+    mock_cuda *mock = use_mock();
+    uint8_t event[PISO_CUDA_HANDLE];
+    mock->idle = true;
+    assert_int_equal(piso_cuda_record(0, (void *)16, true, event), 0);
+    assert_int_equal(mock->events, 0);
+    mock->idle = false;
+    assert_int_equal(piso_cuda_record(0, (void *)16, false, event), -EINPROGRESS); /* none are allowed */
+    assert_int_equal(mock->events, 0);
+    assert_int_equal(piso_cuda_drain(0, (void *)16), 0);
+    assert_int_equal(mock->drains, 1);
+    assert_ptr_equal(mock->last_stream, (void *)16);
+    assert_int_equal(mock->context_depth, 0);
+}
+
+static void a_capture_into_a_graph_goes_on(void **state) {
+    (void)state;
+    mock_cuda *mock = use_mock();
+    uint8_t event[PISO_CUDA_HANDLE];
+    assert_int_equal(piso_cuda_record(0, NULL, true, event), 1);
+    assert_int_equal(piso_cuda_captured(0, NULL), 0);
+    mock->capturing = mock->events_pending = true;
+    mock->capture_mode = 1;
+    assert_int_equal(piso_cuda_captured(0, NULL), 1);
+    assert_int_equal(piso_cuda_record(0, NULL, true, event), -EAGAIN);
+    assert_int_equal(piso_cuda_wait(0, NULL, event), 0); /* by this thread, not by the graph */
+    assert_int_equal(mock->waits, 0);
+    assert_int_equal(mock->synchronisations, 1);
+    assert_int_equal(mock->forbidden, 0);
+    assert_int_equal(mock->capture_mode, 1); /* as it was */
+}
+
+static void send_two(mock_cuda *mock, letter *ret_letters) {
+    ret_letters[0] = write_letter(mock->allocate(4096, true), NULL);
+    ret_letters[1] = write_letter(mock->allocate(4096, true), NULL);
+}
+
+static int reopen(const letter *l, const void *keeper) {
+    void *base;
+    uint64_t size;
+    int r = piso_cuda_open(0, l->memory.handle, keeper, &base, &size);
+    if (r == 0)
+        piso_cuda_close(0, base);
+    return r;
+}
+
+static letter keep_open(mock_cuda *mock, const letter *letters) {
+    int one, other;
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(reopen(&letters[0], &one), 0);
+    assert_int_equal(reopen(&letters[1], &other), 0);
+    assert_int_equal(mock->opens, 2);
+    assert_int_equal(mock->closes, 0);
+    piso_cuda_release(&other, letters[0].memory.handle); /* not its */
+    piso_cuda_release(&one, letters[1].memory.handle);
+    assert_int_equal(mock->closes, 0);
+    piso_cuda_release(&one, letters[0].memory.handle);
+    assert_int_equal(mock->closes, 1);
+    /* what is in use is closed with its last user */
+    void *base;
+    uint64_t size;
+    assert_int_equal(piso_cuda_open(0, letters[1].memory.handle, &other, &base, &size), 0);
+    piso_cuda_release(&other, NULL);
+    assert_int_equal(mock->closes, 1);
+    piso_cuda_close(0, base);
+    assert_int_equal(mock->closes, 2);
+    /* when there is no room, what is idle goes */
+    assert_int_equal(reopen(&letters[0], &one), 0);
+    mock->no_memory = true;
+    assert_int_equal(reopen(&letters[1], &one), -ENOMEM);
+    assert_int_equal(mock->closes, 3);
+    mock->no_memory = false;
+    /* a driver that does not tell how large it is */
+    mock->no_ranges = true;
+    assert_int_equal(piso_cuda_open(0, letters[0].memory.handle, NULL, &base, &size), 0);
+    assert_true(size > UINT64_C(1) << 60);
+    piso_cuda_close(0, base);
+    assert_int_equal(mock->closes, 4);
+    assert_int_equal(mock->context_depth, 0);
+    return letters[0];
+}
+
+static void what_was_opened_stays_open_for_its_keeper(void **state) {
+    (void)state;
+    mock_cuda *mock;
+    in_other_process(send_two, keep_open, &mock);
+}
+
+static void faults_and_failures_are_told(void **state) {
+    (void)state;
+    mock_cuda *mock = use_mock();
+    uint8_t handle[PISO_CUDA_HANDLE] = {0};
+    void *base;
+    uint64_t size;
+    assert_int_equal(piso_cuda_synchronize(0), 0);
+    assert_string_equal(piso_cuda_failure(), "no call has failed");
+    mock->no_memory = true;
+    assert_int_equal(piso_cuda_open(0, handle, NULL, &base, &size), -ENOMEM);
+    assert_string_equal(piso_cuda_failure(), "cuIpcOpenMemHandle: 2 CUDA_ERROR_OUT_OF_MEMORY");
+    mock->no_memory = false;
+    mock->fault = 719;
+    assert_int_equal(piso_cuda_record(0, NULL, true, handle), -ENOTRECOVERABLE);
+    assert_int_equal(piso_cuda_synchronize(0), -ENOTRECOVERABLE);
+    assert_string_equal(piso_cuda_failure(), "cuCtxSynchronize: 719 unknown to the driver");
+    mock->fault = 700;
+    assert_int_equal(piso_cuda_drain(0, NULL), -ENOTRECOVERABLE);
+    mock->fault = 46;
+    assert_int_equal(piso_cuda_drain(0, NULL), -EBUSY);
+    mock->fault = 0;
+    mock->no_shm = true;
+    assert_int_equal(piso_cuda_record(0, NULL, true, handle), -EIO);
+    assert_string_equal(piso_cuda_failure(), "cuIpcGetEventHandle: 304 unknown to the driver");
 }
 
 static void without_a_driver_nothing_works(void **state) {
@@ -219,9 +341,10 @@ static void without_a_driver_nothing_works(void **state) {
     assert_int_equal(piso_cuda_count(), -ENODEV);
     assert_int_equal(piso_cuda_find(bytes), -ENODEV);
     assert_int_equal(piso_cuda_export(0, bytes, &memory), -ENODEV);
-    assert_int_equal(piso_cuda_open(0, bytes, &base, &size), -ENODEV);
-    assert_int_equal(piso_cuda_record(0, NULL, bytes), -ENODEV);
+    assert_int_equal(piso_cuda_open(0, bytes, NULL, &base, &size), -ENODEV);
+    assert_int_equal(piso_cuda_record(0, NULL, true, bytes), -ENODEV);
     assert_int_equal(piso_cuda_synchronize(0), -ENODEV);
+    assert_string_equal(piso_cuda_failure(), "/nonexistent/libcuda.so.1 is missing");
     piso_cuda_close(0, bytes);
 }
 
@@ -249,6 +372,10 @@ static const named tests[] = {
     {"an_address_that_is_used_again_gets_another_handle", an_address_that_is_used_again_gets_another_handle},
     {"freed_memory_leaves_no_entries", freed_memory_leaves_no_entries},
     {"events_that_have_not_happened_are_not_recorded_again", events_that_have_not_happened_are_not_recorded_again},
+    {"streams_that_have_done_all_need_no_event", streams_that_have_done_all_need_no_event},
+    {"a_capture_into_a_graph_goes_on", a_capture_into_a_graph_goes_on},
+    {"what_was_opened_stays_open_for_its_keeper", what_was_opened_stays_open_for_its_keeper},
+    {"faults_and_failures_are_told", faults_and_failures_are_told},
     {"exhausted_memory_is_told", exhausted_memory_is_told},
     {"without_a_driver_nothing_works", without_a_driver_nothing_works},
     {"a_forked_process_does_not_use_it", a_forked_process_does_not_use_it},

@@ -244,8 +244,9 @@ def test_many_sends_on_many_streams(gpu: Any) -> None:
 def test_both_sides_see_each_others_writes(gpu: Any) -> None:
     t = torch.zeros(1000, device="cuda")
     gpu.hold(t)
-    gpu.fill(t, 7)
-    assert t.sum() == 7000
+    for value in range(1, 8):
+        gpu.fill_slowly(t, value)  # answered when it is written, although the extension holds it
+        assert t.sum() == 1000 * value
     t.fill_(2)
     torch.cuda.synchronize()
     assert gpu.held_total() == 2000
@@ -261,6 +262,23 @@ def test_a_tensor_that_comes_back_is_the_same_memory(gpu: Any) -> None:
     t = torch.zeros(1000, device="cuda")
     assert gpu.echo(t).data_ptr() == t.data_ptr()
     assert gpu.echo(t[10:20]).data_ptr() == t[10:20].data_ptr()
+
+
+def test_a_capture_goes_on_beside_tensors_that_come_and_go(gpu: Any) -> None:
+    t, kept = gpu.make(1000, 2), torch.zeros(1000, device="cuda")
+    graph = torch.cuda.CUDAGraph()
+    kept.add_(1)
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph):
+        kept.add_(1)
+        with pytest.raises(RuntimeError, match="captured into a graph"):
+            gpu.total(kept)
+        del t
+        kept.add_(1)
+    graph.replay()
+    assert kept.sum() == 3000
+    assert gpu.total(kept) == 3000
+    gpu.release()
 
 
 def test_views_of_one_storage_stay_views_of_one_storage(gpu: Any) -> None:

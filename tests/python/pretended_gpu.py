@@ -20,6 +20,7 @@ def pretend(patch: Any, *, memory: bool = True) -> None:
     import torch
 
     from pyisolate._core import set_device_hooks
+    from pyisolate.devices import lend
 
     def device(uuid: bytes) -> Any:
         assert uuid == UUID
@@ -30,7 +31,7 @@ def pretend(patch: Any, *, memory: bool = True) -> None:
     patch(torch.Tensor, "is_cpu", property(lambda self: False))
     patch(torch.Tensor, "is_cuda", property(lambda self: True))
     patch(torch.Tensor, "get_device", lambda self: 0)
-    set_device_hooks(lambda index: UUID, device)
+    set_device_hooks(lambda index: UUID, device, lend)
 
 
 def pretend_sharing(patch: Any) -> None:
@@ -69,9 +70,11 @@ class Mock(ctypes.Structure):
         ("free", ctypes.CFUNCTYPE(None, ctypes.c_void_p)),
         ("devices", ctypes.c_int),
         ("no_memory", ctypes.c_bool),
-        ("events_pending", ctypes.c_bool),
+        *((name, ctypes.c_bool) for name in ("events_pending", "idle", "capturing", "no_ranges", "no_shm")),
+        ("fault", ctypes.c_int),
         *((name, ctypes.c_int) for name in ("handles", "opens", "closes", "events", "event_opens")),
-        *((name, ctypes.c_int) for name in ("event_destroys", "synchronisations", "waits", "context_depth")),
+        *((name, ctypes.c_int) for name in ("event_destroys", "synchronisations", "waits", "drains")),
+        *((name, ctypes.c_int) for name in ("forbidden", "capture_mode", "context_depth")),
         ("last_stream", ctypes.c_void_p),
         ("last_recorded", ctypes.c_uint),
     )

@@ -28,6 +28,8 @@ sys.path.insert(0, {str(HERE)!r})
 import torch
 import pretended_gpu
 from pyisolate import *
+import os
+HERE, DRIVER = {str(HERE)!r}, os.environ["LD_LIBRARY_PATH"]
 
 pretended_gpu.pretend_sharing(setattr)
 manager = ExtensionManager(ExtensionBase, {{"venv_root_path": sys.argv[1]}})
@@ -100,9 +102,153 @@ def test_both_sides_have_one_memory(run: Callable[[str], None]) -> None:
     assert back.data_ptr() == t[5:].data_ptr()
     assert mock.opens == 0 and mock.handles == 1
     counts = one.mock_counts()
-    assert counts["event_opens"] == 1 and counts["waits"] > 3
-    assert counts["opens"] == counts["closes"] > 0
+    assert counts["event_opens"] == 1
+    assert counts["opens"] == 1 and counts["closes"] == 0
     assert mock.context_depth == 0
+    """)
+
+
+def test_what_is_sent_again_is_not_opened_again(run: Callable[[str], None]) -> None:
+    run("""
+    t = pretended_gpu.make(1000, 3)
+    for i in range(20):
+        assert one.total(t[i:]) == 3 * (1000 - i)
+    u = one.make_pretended(1000, 2)
+    for i in range(20):
+        del u
+        gc.collect()
+        u = one.held_again(0)
+    assert u.sum() == 2000
+    counts = one.mock_counts()
+    assert (counts["opens"], counts["closes"], counts["handles"]) == (1, 0, 1), counts
+    assert (mock.opens, mock.closes, mock.handles) == (1, 0, 1)
+    """)
+
+
+def test_what_its_owner_frees_is_closed(run: Callable[[str], None]) -> None:
+    run("""
+    t = pretended_gpu.make(1000, 3)
+    view = t[10:]
+    assert one.total(t) == 3000
+    del t
+    gc.collect()
+    assert one.total(view) == 2970
+    assert one.mock_counts()["closes"] == 0
+    del view
+    eventually(lambda: (gc.collect(), one.mock_counts()["closes"] == 1)[-1])
+    u = one.make_pretended(1000, 2)
+    assert u.sum() == 2000
+    one.release()  # not while it is held here
+    assert u.sum() == 2000 and mock.closes == 0
+    del u
+    eventually(lambda: (gc.collect(), one.echo(0), mock.closes == 1)[-1])
+    """)
+
+
+def test_what_came_from_an_extension_that_ended_is_closed(run: Callable[[str], None]) -> None:
+    run("""
+    two = load("two")
+    t, u = two.make_pretended(1000, 2), two.make_pretended(1000, 3)
+    del t
+    gc.collect()
+    assert (mock.opens, mock.closes) == (2, 0)
+    try:
+        two.exit()
+    except ExtensionDied:
+        pass
+    eventually(lambda: mock.closes == 1)
+    del u
+    eventually(lambda: (gc.collect(), mock.closes == 2)[-1])
+    """)
+
+
+def test_a_stream_that_has_done_all_costs_no_event(run: Callable[[str], None]) -> None:
+    run("""
+    t = pretended_gpu.make(1000, 3)
+    mock.idle = True
+    one.set_mock("idle", True)
+    assert one.total(t) == 3000
+    assert one.echo(t).sum() == 3000
+    assert mock.events == mock.waits == mock.drains == 0
+    counts = one.mock_counts()
+    assert counts["events"] == counts["event_opens"] == counts["waits"] == counts["drains"] == 0
+    mock.idle = False
+    one.set_mock("events_pending", True)
+    assert one.total(t) == 3000
+    counts = one.mock_counts()
+    assert mock.events == 1 and counts["waits"] == 1
+    """)
+
+
+def test_a_call_is_answered_when_what_it_wrote_is_there(run: Callable[[str], None]) -> None:
+    """Also when the extension holds the tensor, so that nothing is given back with the call."""
+    run("""
+    t = pretended_gpu.make(1000, 3)
+    one.fill(t, 4)
+    assert one.mock_counts()["synchronisations"] == 1  # it was dropped
+    one.hold(t)
+    assert one.mock_counts()["drains"] == 0
+    one.fill(t, 5)
+    assert one.mock_counts()["drains"] == 1
+    assert one.half(t).sum() == 2500
+    one.set_mock("idle", True)
+    before = one.mock_counts()["drains"]
+    one.fill(t, 6)
+    assert one.mock_counts()["drains"] == before
+    """)
+
+
+def test_a_confined_extension_shares_without_events(run: Callable[[str], None]) -> None:
+    run("""
+    memory = os.path.join(DRIVER, "memory")
+    os.makedirs(memory)
+    os.environ["CUDA_MOCK_FOLDER"] = memory
+    two = load("two", sandbox_mode=SandboxMode.REQUIRED,
+               sandbox={"readonly_paths": [DRIVER, HERE], "writable_paths": [memory]})
+    mock.no_shm = True
+    two.set_mock("no_shm", True)
+    t = pretended_gpu.make(1000, 3)
+    assert two.describe(t)[1] == "torch.float32"
+    assert mock.events == 0 and mock.drains == 1  # what the device has not written is waited for here
+    back = two.echo(t)
+    assert back.data_ptr() == t.data_ptr()
+    assert two.mock_counts()["events"] == 0
+    assert two.mock_counts()["drains"] == 1
+    """)
+
+
+def test_a_capture_into_a_graph_goes_on(run: Callable[[str], None]) -> None:
+    run("""
+    t = pretended_gpu.make(1000, 3)
+    u = one.make_pretended(1000, 2)
+    before = mock.synchronisations
+    mock.capturing = True
+    try:
+        one.total(t)
+        raise AssertionError
+    except RuntimeError as error:
+        assert "captured into a graph" in str(error)
+    del u  # given back later: the device cannot be waited for now
+    gc.collect()
+    assert mock.synchronisations == before and mock.forbidden == 0
+    assert one.held_total() == 2000
+    mock.capturing = False
+    assert one.held_again(0).sum() == 2000
+    gc.collect()
+    assert mock.synchronisations > before
+    assert mock.forbidden == 0
+    """)
+
+
+def test_a_broken_gpu_is_told(run: Callable[[str], None]) -> None:
+    run("""
+    t = pretended_gpu.make(1000, 3)
+    mock.fault = 700
+    try:
+        one.total(t)
+        raise AssertionError
+    except RuntimeError as error:
+        assert "started again" in str(error) and "700" in str(error), error
     """)
 
 
@@ -117,7 +263,7 @@ def test_it_is_kept_until_the_other_side_lets_go(run: Callable[[str], None]) -> 
     one.release()
     eventually(lambda: not alive(weak))
     assert one.mock_counts()["opens"] == 1
-    assert one.mock_counts()["closes"] == 1
+    eventually(lambda: one.mock_counts()["closes"] == 1)
     """)
 
 
@@ -193,7 +339,7 @@ def test_no_memory_to_open_it_is_an_error_of_that_call(run: Callable[[str], None
     mock.no_memory = True
     for i in range(3):
         try:
-            one.held_again(0)
+            one.make_pretended(10, 1)
             raise AssertionError
         except torch.OutOfMemoryError:
             pass

@@ -11,6 +11,15 @@ class Gpu(ExtensionBase):
         super().__init__()
         self.held = []
 
+    def cuda_init(self):
+        """The result of cuInit, or what kept it from being called."""
+        import ctypes
+
+        try:
+            return str(ctypes.CDLL("libcuda.so.1").cuInit(0))
+        except OSError as error:
+            return str(error)
+
     def echo(self, value):
         return value
 

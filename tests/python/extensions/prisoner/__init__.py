@@ -35,6 +35,25 @@ class Prisoner(ExtensionBase):
             return repr(error)
         return "done"
 
+    def name_a_thread(self):
+        """As CUDA's driver does: what the thread is called then, or the name of the error."""
+        done, tid = threading.Event(), []
+        thread = threading.Thread(target=lambda: (tid.append(threading.get_native_id()), done.wait()))
+        thread.start()
+        try:
+            while not tid:
+                pass
+            path = f"/proc/self/task/{tid[0]}/comm"
+            with open(path, "r+b", buffering=0) as file:
+                file.write(b"cuda-named")
+            with open(path) as file:
+                return file.read().strip()
+        except OSError as error:
+            return errno.errorcode.get(error.errno, str(error))
+        finally:
+            done.set()
+            thread.join()
+
     def descriptors(self):
         found = {}
         for name in os.listdir("/proc/self/fd"):

@@ -133,7 +133,23 @@ class Tensors(ExtensionBase):
         import pretended_gpu
 
         mock = pretended_gpu.mock()
-        return {name: getattr(mock, name) for name in ("opens", "closes", "waits", "event_opens", "handles")}
+        names = (
+            "opens",
+            "closes",
+            "waits",
+            "events",
+            "event_opens",
+            "handles",
+            "drains",
+            "synchronisations",
+            "forbidden",
+        )
+        return {name: getattr(mock, name) for name in names}
+
+    def set_mock(self, name, value):
+        import pretended_gpu
+
+        setattr(pretended_gpu.mock(), name, value)
 
     def exit(self):
         os._exit(3)

@@ -1,0 +1,39 @@
+"""What the driver of a GPU needs of a sandbox, without a GPU."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import pytest
+
+import pyisolate.sandbox
+from pyisolate import Extension
+
+Load = Callable[..., Extension]
+
+NAMESPACES = 5
+"""The layer's number."""
+DENIED = {"EACCES", "EPERM"}
+OUT_OF_REACH = DENIED | {"EROFS"}
+
+
+@pytest.mark.parametrize("omitted", [0, 1 << NAMESPACES], ids=["all layers", "no namespaces"])
+def test_threads_can_be_named_where_there_are_devices(
+    load: Load, monkeypatch: pytest.MonkeyPatch, omitted: int
+) -> None:
+    """CUDA's driver does not start if it cannot name its threads by files below /proc/self/task."""
+    monkeypatch.setattr(pyisolate.sandbox, "_omitted", omitted)
+    extension = load("prisoner", sandbox={"devices": ["/dev/null"]})
+    assert extension.sync.name_a_thread() == "cuda-named"
+    assert "devices" in extension.sandbox_status().layers["files"].detail
+    assert load("prisoner", name="without").sync.name_a_thread() in OUT_OF_REACH
+
+
+def test_sharing_memory_of_gpus_permits_their_devices(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    monkeypatch.setattr(pyisolate.sandbox, "_GPU", ("/dev/ptmx",))
+    monkeypatch.setattr(warnings, "warn", lambda *args, **options: None)  # of no GPU
+    extension = load("prisoner", share_torch=True, share_cuda_ipc=True)
+    assert extension.sync.attempt("open_a_terminal", {}) == "done"
+    assert load("prisoner", name="without", share_torch=True).sync.attempt("open_a_terminal", {}) in DENIED
