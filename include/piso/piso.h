@@ -493,6 +493,7 @@ PISO_API int piso_cuda_wait(int device, void *stream, const uint8_t event[PISO_C
 typedef struct piso_stats {
     uint64_t calls_sent, calls_received, replies_sent, replies_received;
     uint64_t doorbells_rung;              /* system calls made to wake the peer */
+    uint64_t turns_given;                 /* while waiting, because more processes were awake than processors there */
     uint64_t arena_live, arena_committed; /* bytes of this side's arena in use; backed by memory */
     uint64_t spans_held;                  /* received and not yet released */
     uint64_t queued;                      /* messages waiting because the ring is full */
