@@ -9,8 +9,8 @@
  *
  *     nothing     nobody else was there; the next times are left out, twice as many each time
  *     a turn      somebody ran and gave the processor back
- *     too much    somebody ran who does not give it back, a program that computes: not again for a while, so that
- *                 the time lost in this way stays a small part
+ *     too much    somebody ran who does not give it back, a program that computes, and a message had to wait: not
+ *                 again for a while, so that the time lost in this way stays a small part
  *
  * Of a host and two extensions on two processors, the host needs one for itself, since it has a part in every
  * exchange: an extension that takes turns with the host moves away from it. */
@@ -58,6 +58,7 @@ static void prepare(void) {
 
 void piso__crowd_join(piso_session *s) {
     pthread_once(&host.once, prepare);
+    s->crowd = &host.crowd;
     pthread_mutex_lock(&host.lock);
     s->next_in_crowd = host.first;
     host.first = s;
@@ -115,17 +116,13 @@ static void look_around(uint32_t processors) {
         tell(crowd);
 }
 
-/* crowd_now: 0, or 1 + the processor that the host is on. */
-static uint32_t crowd_now(piso_session *s, int64_t now) {
-    if (!s->process)
-        return atomic_load_explicit(&s->channel->rx.shared->crowd, memory_order_relaxed);
-    if (now - atomic_load_explicit(&host.counted_ns, memory_order_relaxed) > COUNT_EVERY_NS &&
-        pthread_mutex_trylock(&host.lock) == 0) {
-        atomic_store_explicit(&host.counted_ns, now, memory_order_relaxed);
-        look_around(atomic_load_explicit(&s->processors, memory_order_relaxed));
-        pthread_mutex_unlock(&host.lock);
-    }
-    return atomic_load_explicit(&host.crowd, memory_order_relaxed);
+void piso__crowd_count(piso_session *s, int64_t now) {
+    if (!s->process || now - atomic_load_explicit(&host.counted_ns, memory_order_relaxed) < COUNT_EVERY_NS ||
+        pthread_mutex_trylock(&host.lock) != 0)
+        return;
+    atomic_store_explicit(&host.counted_ns, now, memory_order_relaxed);
+    look_around(atomic_load_explicit(&s->processors, memory_order_relaxed));
+    pthread_mutex_unlock(&host.lock);
 }
 
 /* ---- turns ---- */
@@ -173,14 +170,16 @@ static void judge(piso_session *s, piso__turn *turn, uint32_t crowd, int64_t too
     }
     t->leave_out = 0;
     turn->given = true;
-    if (took > TOO_MUCH_NS)
+    if (took <= TOO_MUCH_NS) {
+        if (s->may_move)
+            part_from_host(t, crowd, now);
+    } else if (piso_session_ready(s)) { /* else nobody was kept waiting */
         t->not_before_ns = now + (took < MAX_REGRET_NS / REGRET ? took * REGRET : MAX_REGRET_NS);
-    else if (s->may_move)
-        part_from_host(t, crowd, now);
+    }
 }
 
 int64_t piso__crowd_yield(piso_session *s, piso__turn *turn, int64_t now) {
-    uint32_t crowd = crowd_now(s, now);
+    uint32_t crowd = atomic_load_explicit(s->crowd, memory_order_relaxed);
     if (!crowd || (!turn->taken && !enter(s, turn)) || !is_due(&s->turns, turn, now))
         return now;
     atomic_fetch_add_explicit(&s->turns.count, 1, memory_order_relaxed);

@@ -124,8 +124,9 @@ struct piso_session {
 
     /* crowd.c */
     piso__turns turns;
-    _Atomic bool sent_call;      /* the last message was a call, so an answer is waited for; for a look without the lock */
-    piso_session *next_in_crowd; /* its own lock guards these two */
+    _Atomic bool sent_call;        /* the last message was a call: what comes next is its answer */
+    const _Atomic uint32_t *crowd; /* what the host has found, as in the ring */
+    piso_session *next_in_crowd;   /* the lock of crowd.c guards these two */
     uint32_t crowd_told;
 
     piso_stats stats;
@@ -235,8 +236,14 @@ void piso__crowd_join(piso_session *s);
 void piso__crowd_leave(piso_session *s);
 /* piso__crowd_changed: an extension has been woken: they are counted at the next look. */
 void piso__crowd_changed(void);
-/* piso__crowd_yield: between two looks of a wait: gives the processor away where more are awake than there are
- * processors and it is likely to help. `now` and what it returns: piso_now_ns. */
+/* piso__crowd_count: in a host, and not too often: counts who is awake, and tells. */
+void piso__crowd_count(piso_session *s, int64_t now);
+/* piso__crowd_is_there: whether more are awake than there are processors. */
+static inline bool piso__crowd_is_there(const piso_session *s) {
+    return PISO__UNLIKELY(atomic_load_explicit(s->crowd, memory_order_relaxed) != 0);
+}
+/* piso__crowd_yield: where there is a crowd, between two looks of a wait: gives the processor away if that is likely
+ * to help. `now` and what it returns: piso_now_ns. */
 int64_t piso__crowd_yield(piso_session *s, piso__turn *turn, int64_t now);
 /* piso__crowd_end_wait: after the last of these; whether a message came. */
 void piso__crowd_end_wait(piso_session *s, piso__turn *turn, bool came);

@@ -76,6 +76,8 @@ static int watch(piso_session *s) {
     if (r == 0)
         r = s->process ? piso__epoll_add(s->epoll_fd, piso__session_end_fd(s), 0)
                        : piso__epoll_add_hangup(s->epoll_fd, piso__session_end_fd(s), 0);
+    if (!s->crowd)
+        s->crowd = &s->channel->rx.shared->crowd;
     atomic_store(&s->processors, (uint32_t)piso__cpu_count());
     s->cpu_checked_ns = piso_now_ns();
     return r;

@@ -114,9 +114,14 @@ int piso_session_spin(piso_session *s) {
     piso__turn turn = {0};
     bool came;
     do {
-        now = piso__crowd_yield(s, &turn, now);
+        if (piso__crowd_is_there(s))
+            now = piso__crowd_yield(s, &turn, now);
         came = look(s);
-    } while (!came && (now = piso_now_ns()) < end);
+        if (!came) {
+            now = piso_now_ns();
+            piso__crowd_count(s, now);
+        }
+    } while (!came && now < end);
     piso__crowd_end_wait(s, &turn, came);
     if (came)
         note_hit(s);
