@@ -9,8 +9,8 @@
  *
  *     nothing     nobody else was there; the next times are left out, twice as many each time
  *     a turn      somebody ran and gave the processor back
- *     too much    somebody ran who does not give it back, a program that computes, and a message had to wait: not
- *                 again for a while, so that the time lost in this way stays a small part
+ *     too much    somebody ran who does not give it back, a program that computes: not again for a while, so that
+ *                 the time lost in this way stays a small part
  *
  * Of a host and two extensions on two processors, the host needs one for itself, since it has a part in every
  * exchange: an extension that takes turns with the host moves away from it. */
@@ -117,7 +117,7 @@ static void look_around(uint32_t processors) {
 }
 
 void piso__crowd_count(piso_session *s, int64_t now) {
-    if (!s->process || now - atomic_load_explicit(&host.counted_ns, memory_order_relaxed) < COUNT_EVERY_NS ||
+    if (now - atomic_load_explicit(&host.counted_ns, memory_order_relaxed) < COUNT_EVERY_NS ||
         pthread_mutex_trylock(&host.lock) != 0)
         return;
     atomic_store_explicit(&host.counted_ns, now, memory_order_relaxed);
@@ -170,12 +170,10 @@ static void judge(piso_session *s, piso__turn *turn, uint32_t crowd, int64_t too
     }
     t->leave_out = 0;
     turn->given = true;
-    if (took <= TOO_MUCH_NS) {
-        if (s->may_move)
-            part_from_host(t, crowd, now);
-    } else if (piso_session_ready(s)) { /* else nobody was kept waiting */
+    if (took > TOO_MUCH_NS)
         t->not_before_ns = now + (took < MAX_REGRET_NS / REGRET ? took * REGRET : MAX_REGRET_NS);
-    }
+    else if (s->may_move)
+        part_from_host(t, crowd, now);
 }
 
 int64_t piso__crowd_yield(piso_session *s, piso__turn *turn, int64_t now) {
@@ -190,8 +188,6 @@ int64_t piso__crowd_yield(piso_session *s, piso__turn *turn, int64_t now) {
 }
 
 void piso__crowd_end_wait(piso_session *s, piso__turn *turn, bool came) {
-    if (!turn->taken)
-        return;
     uint32_t *late = &s->turns.late[turn->for_answer];
     if (came && !turn->given)
         *late = 0;

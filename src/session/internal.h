@@ -113,6 +113,8 @@ struct piso_session {
     /* waiting (wait.c) */
     _Atomic uint64_t poll_position; /* copy of the consumer's position */
     _Atomic bool attention;         /* piso_session_next has something to say that is not in the ring */
+    _Atomic bool sent_call;         /* the last message was a call: what comes next is its answer */
+    const _Atomic uint32_t *crowd;  /* what the host has found, as in the ring */
     _Atomic uint32_t pollers, sleepers;
     _Atomic uint32_t spin_budget_ns, spin_misses;
     _Atomic uint32_t processors; /* that this process may use */
@@ -124,9 +126,7 @@ struct piso_session {
 
     /* crowd.c */
     piso__turns turns;
-    _Atomic bool sent_call;        /* the last message was a call: what comes next is its answer */
-    const _Atomic uint32_t *crowd; /* what the host has found, as in the ring */
-    piso_session *next_in_crowd;   /* the lock of crowd.c guards these two */
+    piso_session *next_in_crowd; /* the lock of crowd.c guards these two */
     uint32_t crowd_told;
 
     piso_stats stats;
@@ -245,7 +245,7 @@ static inline bool piso__crowd_is_there(const piso_session *s) {
 /* piso__crowd_yield: where there is a crowd, between two looks of a wait: gives the processor away if that is likely
  * to help. `now` and what it returns: piso_now_ns. */
 int64_t piso__crowd_yield(piso_session *s, piso__turn *turn, int64_t now);
-/* piso__crowd_end_wait: after the last of these; whether a message came. */
+/* piso__crowd_end_wait: after the last of these, if it has set `taken`; whether a message came. */
 void piso__crowd_end_wait(piso_session *s, piso__turn *turn, bool came);
 
 #endif

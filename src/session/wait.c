@@ -100,6 +100,27 @@ static bool look(piso_session *s) {
     return false;
 }
 
+/* clock_and_crowd: the time; in a host, who is awake may be counted. */
+static int64_t clock_and_crowd(piso_session *s) {
+    int64_t now = piso_now_ns();
+    if (s->process)
+        piso__crowd_count(s, now);
+    return now;
+}
+
+/* spin_in_crowd: the rest of a wait. By itself, so that the loop in which small calls wait stays small. */
+__attribute__((noinline)) static bool spin_in_crowd(piso_session *s, int64_t now, int64_t end) {
+    piso__turn turn = {0};
+    bool came;
+    do {
+        now = piso__crowd_yield(s, &turn, now);
+        came = look(s);
+    } while (!came && (now = clock_and_crowd(s)) < end);
+    if (turn.taken)
+        piso__crowd_end_wait(s, &turn, came);
+    return came;
+}
+
 int piso_session_spin(piso_session *s) {
     if (piso__session_forked(s))
         return 1;
@@ -111,18 +132,10 @@ int piso_session_spin(piso_session *s) {
     if (atomic_load_explicit(&s->processors, memory_order_relaxed) < 2)
         return 0;
     int64_t now = piso_now_ns(), end = now + atomic_load_explicit(&s->spin_budget_ns, memory_order_relaxed);
-    piso__turn turn = {0};
     bool came;
-    do {
-        if (piso__crowd_is_there(s))
-            now = piso__crowd_yield(s, &turn, now);
-        came = look(s);
-        if (!came) {
-            now = piso_now_ns();
-            piso__crowd_count(s, now);
-        }
-    } while (!came && now < end);
-    piso__crowd_end_wait(s, &turn, came);
+    do
+        came = piso__crowd_is_there(s) ? spin_in_crowd(s, now, end) : look(s);
+    while (!came && (now = clock_and_crowd(s)) < end);
     if (came)
         note_hit(s);
     else
