@@ -9,24 +9,25 @@
  *
  *     nothing     nobody else was there; the next times are left out, twice as many each time
  *     a turn      somebody ran and gave the processor back
- *     too much    somebody ran who does not give it back, a program that computes: not again for a while, so that
- *                 the time lost in this way stays a small part
+ *     too much    somebody ran who does not give it back, a program that computes: not again for some seconds, since
+ *                 who sleeps and is woken gets the processor sooner than who has given it away
  *
  * Of a host and two extensions on two processors, the host needs one for itself, since it has a part in every
  * exchange: an extension that takes turns with the host moves away from it. */
 #include "session/internal.h"
 
-#define COUNT_EVERY_NS 100000
-#define NOTHING_NS     1000   /* a switch there and back takes longer, the system call alone does not */
-#define TOO_MUCH_NS    500000 /* who takes turns with us polls, or answers a call */
-#define REGRET         64     /* times what was lost */
-#define MAX_REGRET_NS  1000000000
-#define PATIENCE       4 /* looks before a turn is given: as long as an answer takes that comes at once */
-#define MAX_LEFT_OUT   128
-#define LATE_ENOUGH    2  /* waits in a row that ended with a turn: the next ones give theirs at once */
-#define TRY_EVERY      16 /* but for one of so many */
-#define MAX_TURNS      16 /* in a row on the host's processor */
-#define MOVE_EVERY_NS  2000000
+#define COUNT_EVERY_NS  100000
+#define NOTHING_NS      1000   /* a switch there and back takes longer, the system call alone does not */
+#define TOO_MUCH_NS     200000 /* who takes turns with us polls, or answers a small call */
+#define FIRST_REGRET_NS INT64_C(1000000000)
+#define MAX_REGRETS     4    /* times that it doubles */
+#define FORGIVEN        1000 /* turns in a row that were none too long */
+#define PATIENCE        4    /* looks before a turn is given: as long as an answer takes that comes at once */
+#define MAX_LEFT_OUT    128
+#define LATE_ENOUGH     2  /* waits in a row that ended with a turn: the next ones give theirs at once */
+#define TRY_EVERY       16 /* but for one of so many */
+#define MAX_TURNS       16 /* in a row on the host's processor */
+#define MOVE_EVERY_NS   2000000
 
 /* The sessions of this process that have spawned theirs. */
 static struct {
@@ -170,9 +171,15 @@ static void judge(piso_session *s, piso__turn *turn, uint32_t crowd, int64_t too
     }
     t->leave_out = 0;
     turn->given = true;
-    if (took > TOO_MUCH_NS)
-        t->not_before_ns = now + (took < MAX_REGRET_NS / REGRET ? took * REGRET : MAX_REGRET_NS);
-    else if (s->may_move)
+    if (took > TOO_MUCH_NS) {
+        t->not_before_ns = now + (FIRST_REGRET_NS << t->regrets);
+        t->regrets += t->regrets < MAX_REGRETS;
+        t->forgiven = 0;
+        return;
+    }
+    if (++t->forgiven == FORGIVEN)
+        t->regrets = 0;
+    if (s->may_move)
         part_from_host(t, crowd, now);
 }
 

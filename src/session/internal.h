@@ -55,6 +55,7 @@ typedef struct piso__turns {
     _Atomic uint64_t count;
     uint32_t left_out, leave_out; /* looks since the last time; before the next one */
     uint32_t late[2];             /* waits in a row that ended after a turn: for a request, for an answer */
+    uint32_t regrets, forgiven;   /* turns that took too long; turns in a row that did not */
     uint32_t waits, with_host;    /* with_host: turns in a row on the host's processor */
     int64_t not_before_ns, moved_ns;
 } piso__turns;
