@@ -577,8 +577,7 @@ PISO_API bool piso_session_ready(const piso_session *s); /* is an event there? r
 PISO_API void piso_session_poll_begin(piso_session *s);
 PISO_API int piso_session_poll_end(piso_session *s);
 /* piso_session_spin: polls for an event within a budget that adapts to how long the peer has been taking;
- * the budget is 0 with one CPU. 1: an event is there; 0: not within the budget. At most 50 us, unless others run
- * meanwhile: where more processes are awake than there are CPUs, it may yield. */
+ * the budget is 0 with one CPU. 1: an event is there; 0: not within the budget. At most 50 us, and others' turns. */
 PISO_API int piso_session_spin(piso_session *s);
 PISO_API int piso_session_sleep_begin(piso_session *s);
 PISO_API void piso_session_sleep_end(piso_session *s);
