@@ -521,11 +521,11 @@ static PyObject *session_stats(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_session *s = (core_session *)self;
     piso_stats t;
     piso_session_stats(s->session, &t);
-    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "calls_sent", t.calls_sent,
-                         "calls_received", t.calls_received, "replies_sent", t.replies_sent, "replies_received",
-                         t.replies_received, "doorbells_rung", t.doorbells_rung, "arena_live", t.arena_live,
-                         "arena_committed", t.arena_committed, "spans_held", t.spans_held, "queued", t.queued,
-                         "segments", t.segments, "leases_given", t.leases_given, "leases_held", t.leases_held);
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsKsK}", "calls_sent", t.calls_sent, "calls_received", t.calls_received,
+                         "replies_sent", t.replies_sent, "replies_received", t.replies_received, "doorbells_rung",
+                         t.doorbells_rung, "turns_given", t.turns_given, "arena_live", t.arena_live, "arena_committed",
+                         t.arena_committed, "spans_held", t.spans_held, "queued", t.queued, "segments", t.segments,
+                         "leases_given", t.leases_given, "leases_held", t.leases_held);
 }
 
 static PyObject *session_repr(PyObject *self) {

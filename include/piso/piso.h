@@ -496,6 +496,7 @@ PISO_API const char *piso_cuda_failure(void);
 typedef struct piso_stats {
     uint64_t calls_sent, calls_received, replies_sent, replies_received;
     uint64_t doorbells_rung;              /* system calls made to wake the peer */
+    uint64_t turns_given;                 /* while waiting, because more processes were awake than processors there */
     uint64_t arena_live, arena_committed; /* bytes of this side's arena in use; backed by memory */
     uint64_t spans_held;                  /* received and not yet released */
     uint64_t queued;                      /* messages waiting because the ring is full */
@@ -579,8 +580,8 @@ PISO_API bool piso_session_ready(const piso_session *s); /* is an event there? r
 PISO_API void piso_session_poll_begin(piso_session *s);
 PISO_API int piso_session_poll_end(piso_session *s);
 /* piso_session_spin: polls for an event within a budget that adapts to how long the peer has been taking;
- * the budget is 0 with one CPU. 1: an event is there; 0: not within the budget. At most 50 us, 500 while the peer
- * fills a large buffer. */
+ * the budget is 0 with one CPU. 1: an event is there; 0: not within the budget. At most 50 us, and others' turns;
+ * 500 us while the peer fills a large buffer. */
 PISO_API int piso_session_spin(piso_session *s);
 PISO_API int piso_session_sleep_begin(piso_session *s);
 PISO_API void piso_session_sleep_end(piso_session *s);

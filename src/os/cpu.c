@@ -102,6 +102,10 @@ int piso__cpu_current(void) {
     return sched_getcpu();
 }
 
+void piso__cpu_yield(void) {
+    sched_yield();
+}
+
 void piso__cpu_leave(void) {
     cpu_set_t allowed, others;
     int cpu = sched_getcpu();

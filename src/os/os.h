@@ -121,6 +121,8 @@ int piso__cpu_count(void);
 
 /* piso__cpu_current: the processor this thread runs on, or -1. No system call. */
 int piso__cpu_current(void);
+/* piso__cpu_yield: lets another thread run that is ready on this processor, if there is one. */
+void piso__cpu_yield(void);
 /* piso__cpu_leave: moves this thread to another of the processors that it may use, if there is one. Its affinity is
  * the same afterwards. */
 void piso__cpu_leave(void);

@@ -48,6 +48,24 @@ typedef struct piso__numbers {
     uint32_t given, taken;
 } piso__numbers;
 
+/* What is known of giving the processor away while waiting (crowd.c). All but `count` belongs to the thread that has
+ * set `taken`. */
+typedef struct piso__turns {
+    _Atomic bool taken;
+    _Atomic uint64_t count;
+    uint32_t left_out, leave_out; /* looks since the last time; before the next one */
+    uint32_t late[2];             /* waits in a row that ended after a turn: for a request, for an answer */
+    uint32_t regrets, forgiven;   /* turns that took too long; turns in a row that did not */
+    uint32_t waits, with_host;    /* with_host: turns in a row on the host's processor */
+    int64_t not_before_ns, moved_ns;
+} piso__turns;
+
+/* One wait, on its thread's stack; zero at first. */
+typedef struct piso__turn {
+    bool taken, for_answer, patient, given;
+    uint32_t looks;
+} piso__turn;
+
 struct piso_session {
     _Atomic uint32_t references;
     uint32_t fork_generation;
@@ -97,14 +115,21 @@ struct piso_session {
     /* waiting (wait.c) */
     _Atomic uint64_t poll_position; /* copy of the consumer's position */
     _Atomic bool attention;         /* piso_session_next has something to say that is not in the ring */
+    _Atomic bool sent_call;         /* the last message was a call: what comes next is its answer */
+    const _Atomic uint32_t *crowd;  /* what the host has found, as in the ring */
     _Atomic uint32_t pollers, sleepers;
     _Atomic uint32_t spin_budget_ns, spin_misses;
-    _Atomic bool spin_allowed;
+    _Atomic uint32_t processors; /* that this process may use */
     _Atomic int64_t cpu_checked_ns;
     bool may_move;    /* the thread may be moved to another processor: the child, whose process is ours */
     int64_t slept_ns; /* when the last sleep began */
     int64_t moved_ns;
     uint32_t cpu_meetings; /* short sleeps in a row that ended on the peer's processor */
+
+    /* crowd.c */
+    piso__turns turns;
+    piso_session *next_in_crowd; /* the lock of crowd.c guards these two */
+    uint32_t crowd_told;
 
     piso_stats stats;
     uint8_t scratch[PISO__RING_MESSAGE_MAX]; /* where messages are taken to */
@@ -209,5 +234,24 @@ int piso__session_retire_done(piso_session *s, uint32_t number);
 void piso__session_drop_segments(piso_session *s);
 /* piso__writer_drop_segments: needs no lock. */
 void piso__writer_drop_segments(piso_writer *w);
+
+/* Those of crowd.c need no lock either. */
+
+/* piso__crowd_join, _leave: a session that has spawned a process; the latter does nothing with any other one. */
+void piso__crowd_join(piso_session *s);
+void piso__crowd_leave(piso_session *s);
+/* piso__crowd_changed: an extension has been woken: they are counted at the next look. */
+void piso__crowd_changed(void);
+/* piso__crowd_count: in a host, and not too often: counts who is awake, and tells. */
+void piso__crowd_count(piso_session *s, int64_t now);
+/* piso__crowd_is_there: whether more are awake than there are processors. */
+static inline bool piso__crowd_is_there(const piso_session *s) {
+    return PISO__UNLIKELY(atomic_load_explicit(s->crowd, memory_order_relaxed) != 0);
+}
+/* piso__crowd_yield: where there is a crowd, between two looks of a wait: gives the processor away if that is likely
+ * to help. `now` and what it returns: piso_now_ns. */
+int64_t piso__crowd_yield(piso_session *s, piso__turn *turn, int64_t now);
+/* piso__crowd_end_wait: after the last of these, if it has set `taken`; whether a message came. */
+void piso__crowd_end_wait(piso_session *s, piso__turn *turn, bool came);
 
 #endif

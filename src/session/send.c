@@ -17,6 +17,7 @@ static void wake_peer(piso_session *s) {
         piso__session_announce(s, false);
     if (piso__ring_must_wake(&s->channel->tx)) {
         s->stats.doorbells_rung++;
+        piso__crowd_changed();
         atomic_store_explicit(&s->channel->tx.shared->bell_cpu, (uint32_t)(piso__cpu_current() + 1),
                               memory_order_relaxed);
         piso__bell_ring(s->channel->bell);
@@ -92,6 +93,7 @@ void piso__session_flush_queue(piso_session *s) {
 int piso__session_send(piso_session *s, const piso__frame *frame, const piso_span *spans, const void *body,
                        size_t size) {
     uint8_t header[PISO__FRAME_SIZE];
+    atomic_store_explicit(&s->sent_call, frame->type == PISO__FRAME_CALL, memory_order_relaxed);
     piso__frame_encode(frame, header);
     piso__ring_part parts[3] = {{header, sizeof header}};
     int count = 1;

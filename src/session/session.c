@@ -16,7 +16,7 @@ static piso_session *session_new(void) {
     s->queue_tail = &s->queue_head;
     s->earliest_deadline = PISO_NO_DEADLINE;
     s->spin_budget_ns = FIRST_SPIN_BUDGET_NS;
-    s->spin_allowed = true;
+    s->processors = 2;
     s->attach_credit = PISO__ATTACH_CREDIT;
     pthread_mutex_init(&s->lock, NULL);
     piso__slots_init(&s->calls);
@@ -25,6 +25,7 @@ static piso_session *session_new(void) {
 }
 
 static void session_free(piso_session *s) {
+    piso__crowd_leave(s);
     piso__channel_close(s->channel);
     piso__process_unref(s->process);
     piso__fd_close(s->epoll_fd);
@@ -77,7 +78,9 @@ static int watch(piso_session *s) {
     if (r == 0)
         r = s->process ? piso__epoll_add(s->epoll_fd, piso__session_end_fd(s), 0)
                        : piso__epoll_add_hangup(s->epoll_fd, piso__session_end_fd(s), 0);
-    atomic_store(&s->spin_allowed, piso__cpu_count() > 1);
+    if (!s->crowd)
+        s->crowd = &s->channel->rx.shared->crowd;
+    atomic_store(&s->processors, (uint32_t)piso__cpu_count());
     s->cpu_checked_ns = piso_now_ns();
     return r;
 }
@@ -99,6 +102,7 @@ int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session) {
             piso_process_kill(s->process, 9);
         return r;
     }
+    piso__crowd_join(s);
     *ret_session = piso__steal_pointer(&s);
     return 0;
 }
@@ -239,6 +243,7 @@ void piso_session_stats(piso_session *s, piso_stats *ret_stats) {
     }
     piso__session_lock(s);
     *ret_stats = s->stats;
+    ret_stats->turns_given = atomic_load_explicit(&s->turns.count, memory_order_relaxed);
     ret_stats->leases_given = s->leases.live;
     ret_stats->arena_live = piso__arena_live(s->channel->arena);
     ret_stats->arena_committed = piso__arena_committed(s->channel->arena);

@@ -102,6 +102,37 @@ static bool be_patient(const piso_session *s, int64_t *end) {
     return true;
 }
 
+/* look: polls for a fraction of a microsecond. */
+static bool look(piso_session *s) {
+    for (int i = 0; i < POLLS_PER_CLOCK; i++) {
+        if (is_ready(s))
+            return true;
+        piso__relax();
+    }
+    return false;
+}
+
+/* clock_and_crowd: the time; in a host, who is awake may be counted. */
+static int64_t clock_and_crowd(piso_session *s) {
+    int64_t now = piso_now_ns();
+    if (s->process)
+        piso__crowd_count(s, now);
+    return now;
+}
+
+/* spin_in_crowd: the rest of a wait. By itself, so that the loop in which small calls wait stays small. */
+__attribute__((noinline)) static bool spin_in_crowd(piso_session *s, int64_t now, int64_t end) {
+    piso__turn turn = {0};
+    bool came;
+    do {
+        now = piso__crowd_yield(s, &turn, now);
+        came = look(s);
+    } while (!came && (now = clock_and_crowd(s)) < end);
+    if (turn.taken)
+        piso__crowd_end_wait(s, &turn, came);
+    return came;
+}
+
 int piso_session_spin(piso_session *s) {
     if (piso__session_forked(s))
         return 1;
@@ -110,21 +141,18 @@ int piso_session_spin(piso_session *s) {
             note_hit(s);
             return 1;
         }
-    if (!atomic_load_explicit(&s->spin_allowed, memory_order_relaxed))
+    if (atomic_load_explicit(&s->processors, memory_order_relaxed) < 2)
         return 0;
-    int64_t end = piso_now_ns() + atomic_load_explicit(&s->spin_budget_ns, memory_order_relaxed);
-    bool patient = false;
-    do {
-        for (int i = 0; i < POLLS_PER_CLOCK; i++) {
-            if (is_ready(s)) {
-                note_hit(s);
-                return 1;
-            }
-            piso__relax();
-        }
-    } while (piso_now_ns() < end || (!patient && (patient = be_patient(s, &end))));
-    note_miss(s);
-    return 0;
+    int64_t now = piso_now_ns(), end = now + atomic_load_explicit(&s->spin_budget_ns, memory_order_relaxed);
+    bool came, patient = false;
+    do
+        came = piso__crowd_is_there(s) ? spin_in_crowd(s, now, end) : look(s);
+    while (!came && ((now = clock_and_crowd(s)) < end || (!patient && (patient = be_patient(s, &end)))));
+    if (came)
+        note_hit(s);
+    else
+        note_miss(s);
+    return came;
 }
 
 /* check_cpus: whether polling makes sense at all; looked at again before sleeping, once a second at most. */
@@ -133,7 +161,7 @@ static void check_cpus(piso_session *s) {
     if (now - atomic_load_explicit(&s->cpu_checked_ns, memory_order_relaxed) < CPU_CHECK_NS)
         return;
     atomic_store_explicit(&s->cpu_checked_ns, now, memory_order_relaxed);
-    atomic_store_explicit(&s->spin_allowed, piso__cpu_count() > 1, memory_order_relaxed);
+    atomic_store_explicit(&s->processors, (uint32_t)piso__cpu_count(), memory_order_relaxed);
 }
 
 /* part_from_peer: the kernel likes to wake a process on the processor of the one that rang. Two that call each other
@@ -200,7 +228,7 @@ void piso_session_sleep_end(piso_session *s) {
         piso__channel_ring_self(s->channel); /* what is there already may be theirs, and they slept through it */
     if (!is_ready(s))
         look_at_socket(s);
-    if (s->may_move && !others && atomic_load_explicit(&s->spin_allowed, memory_order_relaxed))
+    if (s->may_move && !others && atomic_load_explicit(&s->processors, memory_order_relaxed) > 1)
         part_from_peer(s);
     piso__session_unlock(s);
 }

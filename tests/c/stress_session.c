@@ -337,9 +337,11 @@ static void make_worker(worker *w, end *e, uint64_t seed) {
     CHECK(w->bell >= 0);
 }
 
-static void open_ends(void) {
+/* open_ends: in a crowd, those who wait give their processors away. */
+static void open_ends(bool crowd) {
     CHECK(piso_session_pair(ARENA_SIZE, &ends[0].session, &ends[1].session) == 0);
     for (int i = 0; i < 2; i++) {
+        atomic_store(&ends[i].session->channel->tx.shared->crowd, crowd);
         pthread_mutex_init(&ends[i].lock, NULL);
         for (int j = 0; j < THREADS; j++)
             make_worker(&workers[i][j], &ends[i], (uint64_t)(i * THREADS + j + 1));
@@ -387,10 +389,12 @@ static void close_ends(void) {
 
 /* ---- the storm ---- */
 
-static void storm(void) {
+static void storm(bool crowd) {
     pthread_t threads[2 * THREADS];
-    puts("storm");
-    open_ends();
+    puts(crowd ? "storm in a crowd" : "storm");
+    open_ends(crowd);
+    for (int i = 0; i < 2; i++)
+        atomic_store(&ends[i].counted, 0);
     atomic_store(&finished, 0);
     for (int i = 0; i < 2 * THREADS; i++)
         CHECK(pthread_create(&threads[i], NULL, storm_main, &workers[i % 2][i / 2]) == 0);
@@ -443,11 +447,14 @@ static void *pass_by_main(void *argument) {
     return NULL;
 }
 
-static void passing_by(void) {
+static void passing_by(bool crowd) {
     pthread_t threads[2];
     worker *me = &workers[1][0];
-    puts("passing by");
-    open_ends();
+    puts(crowd ? "passing by in a crowd" : "passing by");
+    open_ends(crowd);
+    atomic_store(&finished, 0);
+    atomic_store(&round_started, 0);
+    atomic_store(&round_passed, 0);
     CHECK(pthread_create(&threads[0], NULL, serve_main, &workers[0][0]) == 0);
     CHECK(pthread_create(&threads[1], NULL, pass_by_main, &workers[0][1]) == 0);
     for (int round = 1; round <= ROUNDS; round++) {
@@ -467,7 +474,9 @@ int main(int argc, char **argv) {
     if (argc > 1)
         operations = atoi(argv[1]);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    passing_by();
-    storm();
+    for (int crowd = 0; crowd < 2; crowd++) {
+        passing_by(crowd);
+        storm(crowd);
+    }
     return 0;
 }

@@ -74,7 +74,7 @@ static void poke_next_slots(mutator *m) {
 
 static void poke_flags(mutator *m) {
     piso__ring_shared *r = ring(m, (int)below(m, 2));
-    switch (below(m, 4)) {
+    switch (below(m, 5)) {
     case 0:
         store(&r->consumed, below(m, 2) ? interesting(m) : m->session->channel->rx.position + below(m, 5) - 2, 8);
         break;
@@ -83,6 +83,9 @@ static void poke_flags(mutator *m) {
         break;
     case 2:
         store(&r->sleeping, below(m, 2), 4);
+        break;
+    case 3:
+        store(&r->crowd, interesting(m), 4);
         break;
     default:
         store(&r->bell_cpu, interesting(m), 4);
