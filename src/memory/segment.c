@@ -84,6 +84,8 @@ int piso__segment_adopt(int fd, uint64_t size, piso_segment **ret_segment) {
     uint64_t inode;
     if (size == 0 || piso__memfd_check(fd, size) < 0 || piso__fd_inode(fd, &inode) < 0)
         return PISO_EPROTO;
+    if (piso__memfd_backed(fd) < size) /* reading it would take as much memory of ours */
+        return PISO_EPROTO;
     piso__fd_make_room(fd);
     pthread_mutex_lock(&table.lock);
     piso_segment *known = find(inode);

@@ -17,7 +17,8 @@ struct piso_segment {
 };
 
 /* piso__segment_adopt: the segment behind a descriptor that came from elsewhere, which is taken (closed also on
- * failure): the one that is known already, or a new one. PISO_EPROTO when it is no sealed memory of that size. */
+ * failure): the one that is known already, or a new one. PISO_EPROTO when it is no sealed memory of that size, or not
+ * all of it is there. */
 int piso__segment_adopt(int fd, uint64_t size, piso_segment **ret_segment);
 
 #endif

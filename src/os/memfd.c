@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "os/os.h"
@@ -13,11 +14,15 @@
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
+#ifndef F_SEAL_EXEC
+#define F_SEAL_EXEC 0x0020
+#endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
 
 #define LARGE ((uint64_t)16 << 20) /* requests from here on are checked: it costs as much as a few pages */
+#define TMPFS_MAGIC 0x01021994 /* linux/magic.h */
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 int piso__memfd_create(const char *name, uint64_t size) {
@@ -37,7 +42,11 @@ int piso__memfd_create(const char *name, uint64_t size) {
 int piso__memfd_check(int fd, uint64_t size) {
     int seals = fcntl(fd, F_GET_SEALS); /* fails for anything but a memfd */
     struct stat st;
-    if (seals < 0 || (seals & SEALS) != SEALS || fstat(fd, &st) < 0 || (uint64_t)st.st_size != size)
+    struct statfs fs;
+    if (seals < 0 || (seals & ~F_SEAL_EXEC) != SEALS || fstat(fd, &st) < 0 || (uint64_t)st.st_size != size)
+        return -EPROTO;
+    /* Of huge pages a touch can find none left, whatever was there before. Their inodes are numbered on their own, too. */
+    if (fstatfs(fd, &fs) < 0 || fs.f_type != TMPFS_MAGIC || (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
         return -EPROTO;
     return 0;
 }

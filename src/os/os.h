@@ -42,8 +42,9 @@ void piso__fd_make_room(int fd);
 /* piso__memfd_create: anonymous memory of `size` bytes (sparse: no page is there yet), sealed against
  * shrinking and growing and further sealing. The fd, or -errno. */
 int piso__memfd_create(const char *name, uint64_t size);
-/* piso__memfd_check: 0 when fd is such a sealed memfd of exactly `size` bytes, else -EPROTO. For descriptors
- * that come from somewhere else: mapping one that can shrink risks SIGBUS. */
+/* piso__memfd_check: 0 when fd is such a memfd of exactly `size` bytes, with these seals and no others, of ordinary
+ * pages and open for reading and writing, else -EPROTO. For descriptors that come from somewhere else: mapping one that
+ * can shrink, or of huge pages, risks SIGBUS. */
 int piso__memfd_check(int fd, uint64_t size);
 /* piso__memfd_size: in bytes, or -errno. */
 int64_t piso__memfd_size(int fd);
@@ -93,6 +94,8 @@ int piso__epoll_add_hangup(int epoll_fd, int fd, uint64_t data);
 int piso__socketpair(int ret_fds[2]);
 /* piso__send_fds: one packet with descriptors. 0 or -errno (-EPIPE raises no signal). */
 int piso__send_fds(int fd, const void *data, size_t size, const int *fds, int count);
+/* piso__try_send_fds: the same, -EAGAIN instead of waiting for a reader to make room. */
+int piso__try_send_fds(int fd, const void *data, size_t size, const int *fds, int count);
 /* piso__receive_fds: one packet of exactly `size` bytes with exactly `count` descriptors (close-on-exec), else
  * -EPROTO and all received descriptors closed. -ECONNRESET when the peer has gone, -EAGAIN when nonblocking
  * and nothing is there. */

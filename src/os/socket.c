@@ -26,7 +26,7 @@ pid_t piso__socket_creator(int fd) {
     return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &creator, &size) < 0 ? 0 : creator.pid;
 }
 
-int piso__send_fds(int fd, const void *data, size_t size, const int *fds, int count) {
+static int send_fds(int fd, const void *data, size_t size, const int *fds, int count, int flags) {
     assert(count <= PISO__FDS_MAX);
     struct iovec part = {(void *)data, size};
     control_buffer control;
@@ -43,9 +43,17 @@ int piso__send_fds(int fd, const void *data, size_t size, const int *fds, int co
     }
     ssize_t n;
     do
-        n = sendmsg(fd, &message, MSG_NOSIGNAL);
+        n = sendmsg(fd, &message, MSG_NOSIGNAL | flags);
     while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : (size_t)n == size ? 0 : -EPROTO;
+}
+
+int piso__send_fds(int fd, const void *data, size_t size, const int *fds, int count) {
+    return send_fds(fd, data, size, fds, count, 0);
+}
+
+int piso__try_send_fds(int fd, const void *data, size_t size, const int *fds, int count) {
+    return send_fds(fd, data, size, fds, count, MSG_DONTWAIT);
 }
 
 /* collect_fds: copies out all descriptors of a received message, at most PISO__FDS_MAX. Returns how many. */

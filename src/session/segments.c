@@ -64,7 +64,8 @@ int piso__session_send_descriptor(piso_session *s, const piso_segment *segment, 
     if (s->attach_credit == 0)
         return -EAGAIN;
     attachment packet = {.number = number, .size = segment->size};
-    int r = piso__send_fds(s->channel->socket_fd, &packet, sizeof packet, &segment->fd, 1);
+    /* not waiting: a peer may acknowledge what it leaves in the socket */
+    int r = piso__try_send_fds(s->channel->socket_fd, &packet, sizeof packet, &segment->fd, 1);
     if (r == -ETOOMANYREFS && s->attach_credit < PISO__ATTACH_CREDIT)
         r = -EAGAIN; /* until the peer has taken out what is there */
     if (r == 0)
@@ -184,7 +185,7 @@ int piso__session_attached_by_peer(piso_session *s, uint32_t number) {
     else
         r = piso__segment_adopt(fd, packet.size, &segment);
     if (r < 0)
-        return r == PISO_EPROTO ? piso__session_wrong(s, "a descriptor is no sealed memory of the size it told") : r;
+        return r == PISO_EPROTO ? piso__session_wrong(s, "a descriptor is no sealed memory of the size it told, or not all there") : r;
     s->taken[number] = segment;
     s->stats.segments++;
     piso__numbers *numbers = numbers_of(s, segment);
