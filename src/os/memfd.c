@@ -21,9 +21,9 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define LARGE ((uint64_t)16 << 20) /* requests from here on are checked: it costs as much as a few pages */
-#define TMPFS_MAGIC 0x01021994 /* linux/magic.h */
-#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+#define LARGE       ((uint64_t)16 << 20) /* requests from here on are checked: it costs as much as a few pages */
+#define TMPFS_MAGIC 0x01021994           /* linux/magic.h */
+#define SEALS       (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 int piso__memfd_create(const char *name, uint64_t size) {
     struct rlimit limit;

@@ -185,7 +185,9 @@ int piso__session_attached_by_peer(piso_session *s, uint32_t number) {
     else
         r = piso__segment_adopt(fd, packet.size, &segment);
     if (r < 0)
-        return r == PISO_EPROTO ? piso__session_wrong(s, "a descriptor is no sealed memory of the size it told, or not all there") : r;
+        return r == PISO_EPROTO
+                   ? piso__session_wrong(s, "a descriptor is no sealed memory of the size it told, or not all there")
+                   : r;
     s->taken[number] = segment;
     s->stats.segments++;
     piso__numbers *numbers = numbers_of(s, segment);

@@ -354,14 +354,10 @@ static int open_again(int fd, int flags) {
 static void odd_memory_is_refused(void **state) {
     (void)state;
     const int fds[] = {
-        odd_memory(MFD_HUGETLB, SEALED, false),
-        odd_memory(0, SEALED, false),
-        odd_memory(0, SEALED | F_SEAL_WRITE, true),
-        odd_memory(0, F_SEAL_SHRINK | F_SEAL_SEAL, true),
-        odd_memory(0, F_SEAL_SHRINK | F_SEAL_GROW, true),
-        open_again(odd_memory(0, SEALED, true), O_RDONLY),
-        open_again(odd_memory(0, SEALED, true), O_PATH),
-        odd_memory(0, SEALED, true), /* this one is right */
+        odd_memory(MFD_HUGETLB, SEALED, false),           odd_memory(0, SEALED, false),
+        odd_memory(0, SEALED | F_SEAL_WRITE, true),       odd_memory(0, F_SEAL_SHRINK | F_SEAL_SEAL, true),
+        odd_memory(0, F_SEAL_SHRINK | F_SEAL_GROW, true), open_again(odd_memory(0, SEALED, true), O_RDONLY),
+        open_again(odd_memory(0, SEALED, true), O_PATH),  odd_memory(0, SEALED, true), /* this one is right */
     };
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
         if (fds[i] < 0)
