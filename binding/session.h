@@ -113,6 +113,9 @@ typedef struct core_pump_context {
 } core_pump_context;
 int core_pump(core_session *s, core_pump_context *context, int limit);
 
+/* core_make_room: memory is short: what this process's sessions and allocator keep for later goes back. */
+void core_make_room(core_state *state);
+
 /* core_pump_leftovers: for who stops polling: what came while others slept did not wake them, so it is handled
  * here. */
 void core_pump_leftovers(core_session *s, core_pump_context *context);

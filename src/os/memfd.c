@@ -1,14 +1,13 @@
 /* memfd.c - anonymous shared memory: sealed so that it cannot shrink under a mapping, sparse until used. */
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/sysinfo.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "os/cgroup.h"
 #include "os/os.h"
 
 #ifndef MFD_NOEXEC_SEAL
@@ -21,8 +20,8 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define LARGE       ((uint64_t)16 << 20) /* requests from here on are checked: it costs as much as a few pages */
-#define TMPFS_MAGIC 0x01021994           /* linux/magic.h */
+#define LARGE       ((uint64_t)16 << 20)
+#define TMPFS_MAGIC 0x01021994 /* linux/magic.h */
 #define SEALS       (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 int piso__memfd_create(const char *name, uint64_t size) {
@@ -77,25 +76,22 @@ void piso__unmap(void *base, uint64_t size) {
         munmap(base, size);
 }
 
-/* memory_available: bytes that can be had without anything being killed: the kernel's own estimate, or where /proc is
- * not there what is free now. */
-static uint64_t memory_available(void) {
-    static const char name[] = "MemAvailable:";
-    char text[512];
-    piso__autoclose int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    text[n < 0 ? 0 : n] = '\0';
-    const char *line = strstr(text, name);
-    if (line)
-        return strtoull(line + sizeof name - 1, NULL, 10) << 10;
-    struct sysinfo info;
-    return sysinfo(&info) < 0 ? UINT64_MAX : (info.freeram + info.bufferram) * (uint64_t)info.mem_unit;
+/* has_room: whether memory can be had that the kernel would not refuse, but kill processes for. Looking costs as much as
+ * a few hundred pages, so it is done for LARGE bytes at once, in one request or in many; so much is always left for
+ * those that are not looked at. */
+static bool has_room(uint64_t size) {
+    static _Atomic uint64_t taken; /* since the last look */
+    if (size < LARGE && atomic_fetch_add_explicit(&taken, size, memory_order_relaxed) + size < LARGE)
+        return true;
+    uint64_t available = piso__memory_available();
+    if (available < LARGE || size > available - LARGE)
+        return false; /* and the next request is looked at again */
+    atomic_store_explicit(&taken, 0, memory_order_relaxed);
+    return true;
 }
 
-/* allocate: the kernel does not refuse what it cannot give: it begins, and kills processes when memory runs out. Large
- * requests are therefore compared with what there is first. */
 static int allocate(int fd, uint64_t offset, uint64_t size) {
-    if (size >= LARGE && size > memory_available())
+    if (!has_room(size))
         return -ENOMEM;
     while (fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) < 0)
         if (errno != EINTR)
