@@ -146,7 +146,7 @@ static int encode_buffer(core_encoder *e, const void *data, size_t size) {
     piso_span span;
     void *to;
     int r = piso_session_alloc(e->codec->session, size, &span, &to);
-    if (r == -ENOMEM) {
+    if (r == -ENOMEM || r == -EDQUOT) {
         core_make_room(e->codec->state);
         r = piso_session_alloc(e->codec->session, size, &span, &to);
     }

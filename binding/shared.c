@@ -32,7 +32,7 @@ piso_segment *core_shared_segment(core_state *state, size_t size) {
     piso_segment *segment = NULL;
     int r;
     Py_BEGIN_ALLOW_THREADS r = piso_segment_create(size, &segment);
-    Py_END_ALLOW_THREADS if (r == -ENOMEM) {
+    Py_END_ALLOW_THREADS if (r == -ENOMEM || r == -EDQUOT) {
         core_make_room(state);
         r = piso_segment_create(size, &segment);
     }

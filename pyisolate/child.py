@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from . import devices
-from ._core import Session, settle_memory
+from ._core import Session, limit_shared_memory, settle_memory
 from .connection import CONTROL, Connection, Control
 from .loading import Loader, settle
 from .logs import HostHandler
@@ -47,6 +47,8 @@ class LoadRequest(TypedDict):
     """Records below it would not be shown."""
     share_cuda: list[bytes] | None
     """UUIDs of the host's GPUs, if memory of GPUs is shared."""
+    shared_memory: int | None
+    """The limit of this process's shared memory, in bytes."""
 
 
 class ChildControl(Control):
@@ -60,6 +62,8 @@ class ChildControl(Control):
         """Load the extension; returns when its `on_module_loaded` has finished: GPUs that both sides see."""
         logging.getLogger().setLevel(request["log_level"])
         adopt(request["types"])
+        if request["shared_memory"] is not None:
+            limit_shared_memory(request["shared_memory"])
         host_torch = request["share_torch"]
         if host_torch is not None:
             check_torch(host_torch)

@@ -209,6 +209,7 @@ class IsolatedRuntime(Runtime):
             share_torch=_host_torch() if self._settings.share_torch else None,
             log_level=extension_logger(self._settings.name).getEffectiveLevel(),
             share_cuda=cuda_devices() if self._settings.share_cuda_ipc else None,
+            shared_memory=process.shared_memory_limit,
         )
         return session, request
 

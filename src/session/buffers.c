@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "memory/budget.h"
 #include "session/internal.h"
 
 int piso_session_alloc(piso_session *s, size_t size, piso_span *ret_span, void **ret_data) {
@@ -11,7 +12,15 @@ int piso_session_alloc(piso_session *s, size_t size, piso_span *ret_span, void *
     piso_span span;
     void *data;
     piso__session_lock(s);
-    r = piso__arena_alloc(s->channel->arena, size, &span, &data);
+    piso__arena *a = s->channel->arena;
+    r = piso__arena_alloc(a, size, &span, &data);
+    if (r == -ENOMEM || r == -EDQUOT) { /* what is kept for the next time may lie where this does not fit */
+        piso__arena_trim(a, 0);
+        r = piso__arena_alloc(a, size, &span, &data);
+    }
+    uint64_t limit = s->shared_limit ? s->shared_limit : piso__budget_limit();
+    if (r == -ENOMEM && piso__arena_live(a) + size > limit / 2)
+        r = -EDQUOT; /* the arena is no larger than that */
     piso__session_unlock(s);
     if (r < 0)
         return r;

@@ -78,7 +78,9 @@ static int give_number(piso_session *s, piso_segment *segment, piso__numbers *nu
     uint32_t number = free_number(s);
     if (!number)
         return -ENOBUFS;
-    int r = piso__session_send_attach(s, segment, number);
+    int r = piso__segment_budget(segment);
+    if (r == 0)
+        r = piso__session_send_attach(s, segment, number);
     if (r < 0)
         return r;
     s->given[number] = (piso__given){.segment = piso_segment_ref(segment)};
@@ -149,6 +151,7 @@ void piso_session_retire(piso_session *s, piso_segment *segment) {
     if (number) {
         s->numbers[segment->index].given = 0;
         s->given[number].retired = true;
+        piso__segment_unbudget(segment); /* the peer hears of it before it hears of any other */
         piso__frame frame = {.type = PISO__FRAME_RETIRE, .method = number};
         piso__session_send(s, &frame, NULL, NULL, 0);
     }
@@ -189,7 +192,10 @@ int piso__session_attached_by_peer(piso_session *s, uint32_t number) {
                    ? piso__session_wrong(s, "a descriptor is no sealed memory of the size it told, or not all there")
                    : r;
     s->taken[number] = segment;
+    s->taken_bytes += segment->size;
     s->stats.segments++;
+    if (s->shared_limit && s->taken_bytes > s->shared_limit)
+        return piso__session_wrong(s, "it shares more memory than its limit, shared_memory, allows");
     piso__numbers *numbers = numbers_of(s, segment);
     if (!numbers)
         return -ENOMEM;
@@ -213,6 +219,7 @@ int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment
     if (!segment)
         return piso__session_wrong(s, "it takes back a segment that it has not sent");
     s->taken[number] = NULL;
+    s->taken_bytes -= segment->size;
     s->stats.segments--;
     if (s->numbers[segment->index].taken == number) /* the same memory may have come under two */
         s->numbers[segment->index].taken = 0;
@@ -271,4 +278,5 @@ void piso__session_drop_segments(piso_session *s) {
     s->numbers = NULL;
     s->given_capacity = s->taken_capacity = s->number_capacity = s->lowest_free = 0;
     s->stats.segments = 0;
+    s->taken_bytes = 0;
 }

@@ -80,6 +80,13 @@ static int watch(piso_session *s) {
     return r;
 }
 
+/* arena_size: each direction's memory can be filled by the child, whatever is sent: its size is what limits that. A
+ * block of the whole limit fits. */
+static uint64_t arena_size(const piso_spawn *spawn, uint64_t limit) {
+    uint64_t size = spawn->arena_size ? spawn->arena_size : PISO__ARENA_DEFAULT_SIZE;
+    return limit && limit < size ? limit : spawn->arena_size;
+}
+
 int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session) {
     if (!spawn || !spawn->argv || !spawn->argv[0] || !spawn->envp || !spawn->name)
         return -EINVAL;
@@ -87,7 +94,9 @@ int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session) {
     if (!s)
         return -ENOMEM;
     piso__autoclose int child_fd = -1;
-    int r = piso__channel_create(spawn->name, spawn->arena_size, &s->channel, &child_fd);
+    s->shared_limit = spawn->sandbox ? spawn->sandbox->limits.shared_memory : 0;
+    uint64_t size = arena_size(spawn, s->shared_limit);
+    int r = piso__channel_create(spawn->name, size, &s->channel, &child_fd);
     if (r == 0)
         r = piso__process_spawn(spawn, child_fd, &s->process);
     if (r == 0)
