@@ -45,6 +45,11 @@ int piso__fd_inode(int fd, uint64_t *ret_inode) {
     return 0;
 }
 
+uint64_t piso__fd_share(void) {
+    struct rlimit limit;
+    return getrlimit(RLIMIT_NOFILE, &limit) < 0 ? UINT64_MAX : limit.rlim_max / 2;
+}
+
 void piso__fd_make_room(int fd) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || (rlim_t)fd < limit.rlim_cur / 2 || limit.rlim_cur >= limit.rlim_max)

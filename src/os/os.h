@@ -37,6 +37,9 @@ int piso__fd_inode(int fd, uint64_t *ret_inode);
  * past half of it. */
 void piso__fd_make_room(int fd);
 
+/* piso__fd_share: how many descriptors one peer may have open here: half of what this process can have at all. */
+uint64_t piso__fd_share(void);
+
 /* ---- shared memory ---- */
 
 /* piso__memfd_create: anonymous memory of `size` bytes (sparse: no page is there yet), sealed against

@@ -78,6 +78,8 @@ static int give_number(piso_session *s, piso_segment *segment, piso__numbers *nu
     uint32_t number = free_number(s);
     if (!number)
         return -ENOBUFS;
+    if (s->given_count >= piso__fd_share())
+        return -EMFILE; /* the peer would end the session */
     int r = piso__segment_budget(segment);
     if (r == 0)
         r = piso__session_send_attach(s, segment, number);
@@ -85,6 +87,7 @@ static int give_number(piso_session *s, piso_segment *segment, piso__numbers *nu
         return r;
     s->given[number] = (piso__given){.segment = piso_segment_ref(segment)};
     s->lowest_free = number + 1;
+    s->given_count++;
     s->stats.segments++;
     numbers->given = number;
     return (int)number;
@@ -193,7 +196,10 @@ int piso__session_attached_by_peer(piso_session *s, uint32_t number) {
                    : r;
     s->taken[number] = segment;
     s->taken_bytes += segment->size;
+    s->taken_count++;
     s->stats.segments++;
+    if (s->taken_count > piso__fd_share())
+        return piso__session_wrong(s, "it shares more descriptors than there is room for");
     if (s->shared_limit && s->taken_bytes > s->shared_limit)
         return piso__session_wrong(s, "it shares more memory than its limit, shared_memory, allows");
     piso__numbers *numbers = numbers_of(s, segment);
@@ -220,6 +226,7 @@ int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment
         return piso__session_wrong(s, "it takes back a segment that it has not sent");
     s->taken[number] = NULL;
     s->taken_bytes -= segment->size;
+    s->taken_count--;
     s->stats.segments--;
     if (s->numbers[segment->index].taken == number) /* the same memory may have come under two */
         s->numbers[segment->index].taken = 0;
@@ -234,6 +241,7 @@ int piso__session_retire_done(piso_session *s, uint32_t number) {
         return piso__session_wrong(s, "it gives up a segment that was not taken back");
     piso_segment_unref(s->given[number].segment);
     s->given[number] = (piso__given){.segment = NULL};
+    s->given_count--;
     s->stats.segments--;
     if (number < s->lowest_free)
         s->lowest_free = number;
@@ -278,5 +286,6 @@ void piso__session_drop_segments(piso_session *s) {
     s->numbers = NULL;
     s->given_capacity = s->taken_capacity = s->number_capacity = s->lowest_free = 0;
     s->stats.segments = 0;
+    s->given_count = s->taken_count = 0;
     s->taken_bytes = 0;
 }

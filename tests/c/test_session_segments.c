@@ -396,6 +396,42 @@ static void false_acknowledgements_do_not_block(void **state) {
     close_pair(&e);
 }
 
+/* A peer that would use up the descriptors of its host loses the session; one that sends honestly is told before. */
+static void descriptors_are_left_for_others(void **state) {
+    (void)state;
+    ends e = open_sharing_pair();
+    piso_segment *segments[20];
+    uint64_t share = piso__fd_share();
+    if (share > UINT32_MAX / 2)
+        skip();                                  /* no limit at all */
+    e.child->given_count = (uint32_t)share - 10; /* as if it had */
+    e.host->taken_count = (uint32_t)share - 9;
+    int r = 0, sent = 0;
+    for (int i = 0; i < 20; i++) {
+        segments[i] = new_segment(1);
+        piso_writer w;
+        piso_writer_init(&w);
+        piso_write_nil(&w);
+        piso_writer_add_segment(&w, segments[i], 0, 1);
+        if (r == 0)
+            r = piso_session_call(e.child, NULL, 0, 0, PISO_CALL_NO_REPLY, PISO_NO_DEADLINE, &w);
+        sent += r == 0;
+        piso_session_discard_spans(e.child, &w);
+        piso_writer_fini(&w);
+    }
+    assert_int_equal(r, -EMFILE);
+    assert_int_equal(sent, 10);
+    assert_int_equal(piso_session_state(e.child), 0);
+    piso_event event;
+    while ((r = piso_session_next(e.host, &event)) == 1)
+        piso_event_fini(&event);
+    assert_int_equal(r, PISO_EPROTO);
+    assert_non_null(strstr(piso_session_fault(e.host), "more descriptors"));
+    for (int i = 0; i < 20; i++)
+        piso_segment_unref(segments[i]);
+    close_pair(&e);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_crosses_once_and_comes_back),
@@ -412,6 +448,7 @@ int main(void) {
         cmocka_unit_test(packets_that_are_no_attachments_end_the_session),
         cmocka_unit_test(odd_memory_is_refused),
         cmocka_unit_test(false_acknowledgements_do_not_block),
+        cmocka_unit_test(descriptors_are_left_for_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
