@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include "memory/budget.h"
+#include "os/cgroup.h"
 #include "os/os.h"
 
 /* The lock guards the table, and that a segment found in it has not lost its last reference. */
@@ -115,7 +116,8 @@ int piso__segment_adopt(int fd, uint64_t size, piso_segment **ret_segment) {
     uint64_t inode;
     if (size == 0 || piso__memfd_check(fd, size) < 0 || piso__fd_inode(fd, &inode) < 0)
         return PISO_EPROTO;
-    if (piso__memfd_backed(fd) < size) /* reading it would take as much memory of ours */
+    /* reading it would take as much memory of ours */
+    if (piso__memfd_backed(fd) < size || (piso__memory_is_strict() && piso__memfd_has_hole(fd, 0, size)))
         return PISO_EPROTO;
     piso__fd_make_room(fd);
     pthread_mutex_lock(&table.lock);

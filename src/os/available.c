@@ -71,6 +71,18 @@ uint64_t piso__memory_room(const char *directory) {
     return UINT64_MAX;
 }
 
+_Atomic int piso__strict_memory = -1;
+
+bool piso__memory_is_strict(void) {
+    int strict = atomic_load_explicit(&piso__strict_memory, memory_order_relaxed);
+    if (strict < 0) {
+        char text[8];
+        strict = piso__read_text("/proc/sys/vm/overcommit_memory", text, sizeof text) && text[0] == '2';
+        atomic_store_explicit(&piso__strict_memory, strict, memory_order_relaxed);
+    }
+    return strict;
+}
+
 static void look(const char *directory, void *argument) {
     uint64_t *available = argument, room = piso__memory_room(directory);
     if (room < *available)

@@ -19,4 +19,10 @@ uint64_t piso__memory_room(const char *directory);
 /* piso__memory_available: the same for this process: the smallest of all its groups' and of the system's. */
 uint64_t piso__memory_available(void);
 
+/* piso__memory_is_strict: whether the system gives no more memory than it has (vm.overcommit_memory=2). A page that is not
+ * there when it is touched can then be a SIGBUS. Looked at once. */
+bool piso__memory_is_strict(void);
+/* What the above answers: 0 or 1; -1 until it is known. Set by tests. */
+extern _Atomic int piso__strict_memory;
+
 #endif

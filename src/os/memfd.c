@@ -60,6 +60,11 @@ uint64_t piso__memfd_backed(int fd) {
     return fstat(fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
 }
 
+bool piso__memfd_has_hole(int fd, uint64_t offset, uint64_t size) {
+    off_t hole = lseek(fd, (off_t)offset, SEEK_HOLE);
+    return hole < 0 || (uint64_t)hole < offset + size;
+}
+
 int piso__map(int fd, uint64_t size, bool writable, bool dontfork, void **ret_base) {
     void *base = mmap(NULL, size, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (base == MAP_FAILED)

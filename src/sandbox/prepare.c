@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "os/cgroup.h"
 #include "os/os.h"
 #include "sandbox/internal.h"
 
@@ -103,6 +104,7 @@ static int plan_filter(job *j) {
         .local_sockets = j->spec->local_sockets,
         .private_ipc = namespaces,
         .private_disk = namespaces,
+        .no_holes = piso__memory_is_strict(),
         .own_signals = j->layers & PISO__BIT(PISO_LAYER_SIGNALS) && j->landlock.version < PISO__LANDLOCK_SIGNALS,
     };
     int r = piso__filter_build(options, &j->filter);

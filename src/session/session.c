@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "os/cgroup.h"
 #include "session/internal.h"
 
 #define FIRST_SPIN_BUDGET_NS 50000
@@ -17,6 +18,7 @@ static piso_session *session_new(void) {
     s->earliest_deadline = PISO_NO_DEADLINE;
     s->spin_budget_ns = FIRST_SPIN_BUDGET_NS;
     s->spin_allowed = true;
+    s->strict = piso__memory_is_strict();
     s->attach_credit = PISO__ATTACH_CREDIT;
     pthread_mutex_init(&s->lock, NULL);
     piso__slots_init(&s->calls);
