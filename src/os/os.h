@@ -37,6 +37,8 @@ int piso__fd_inode(int fd, uint64_t *ret_inode);
  * past half of it. */
 void piso__fd_make_room(int fd);
 
+/* piso__fd_raise_limit: raises the soft limit to the hard one; false when it is there already. */
+bool piso__fd_raise_limit(void);
 /* piso__fd_share: how many descriptors one peer may have open here: half of what this process can have at all. */
 uint64_t piso__fd_share(void);
 
@@ -97,7 +99,8 @@ int piso__epoll_add_hangup(int epoll_fd, int fd, uint64_t data);
 #define PISO__FDS_MAX 16
 /* piso__socketpair: a pair of AF_UNIX SOCK_SEQPACKET sockets. */
 int piso__socketpair(int ret_fds[2]);
-/* piso__send_fds: one packet with descriptors. 0 or -errno (-EPIPE raises no signal). */
+/* piso__send_fds: one packet with descriptors. 0 or -errno (-EPIPE raises no signal). The kernel counts descriptors that
+ * are under way for each user, other processes' with them; when it refuses for that, the soft limit is raised. */
 int piso__send_fds(int fd, const void *data, size_t size, const int *fds, int count);
 /* piso__try_send_fds: the same, -EAGAIN instead of waiting for a reader to make room. */
 int piso__try_send_fds(int fd, const void *data, size_t size, const int *fds, int count);

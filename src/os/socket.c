@@ -44,7 +44,7 @@ static int send_fds(int fd, const void *data, size_t size, const int *fds, int c
     ssize_t n;
     do
         n = sendmsg(fd, &message, MSG_NOSIGNAL | flags);
-    while (n < 0 && errno == EINTR);
+    while (n < 0 && (errno == EINTR || (errno == ETOOMANYREFS && piso__fd_raise_limit())));
     return n < 0 ? -errno : (size_t)n == size ? 0 : -EPROTO;
 }
 

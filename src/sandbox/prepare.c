@@ -126,6 +126,17 @@ static void add_limit(job *j, int resource, uint64_t soft, uint64_t hard) {
             (piso__limit){.resource = (uint32_t)resource, .soft = soft, .hard = hard ? hard : soft};
 }
 
+/* add_open_files: not as many as this process may have, also where nothing was asked for: descriptors that are under way
+ * in sockets are counted for the user, against the limit of who sends more. */
+static void add_open_files(job *j, uint64_t asked) {
+    struct rlimit limit;
+    uint64_t most = piso__fd_share();
+    if (!asked && getrlimit(RLIMIT_NOFILE, &limit) == 0)
+        add_limit(j, RLIMIT_NOFILE, limit.rlim_cur < most ? limit.rlim_cur : most, most);
+    else
+        add_limit(j, RLIMIT_NOFILE, asked, 0);
+}
+
 static int plan_limits(job *j) {
     const piso_limits *l = &j->spec->limits;
     if (omitted(j, PISO_LAYER_LIMITS))
@@ -142,7 +153,7 @@ static int plan_limits(job *j) {
     add_limit(j, RLIMIT_DATA, l->memory, 0);
     add_limit(j, RLIMIT_CPU, l->cpu_seconds, l->cpu_seconds + 1); /* SIGXCPU first, which tells why */
     add_limit(j, RLIMIT_NPROC, l->processes, 0);
-    add_limit(j, RLIMIT_NOFILE, l->open_files, 0);
+    add_open_files(j, l->open_files);
     add_limit(j, RLIMIT_FSIZE, l->file_size, 0);
     j->head.temp_size = l->temp_size;
     j->head.shm_size = l->memory;

@@ -103,6 +103,12 @@ static int remove_page(bool punch) {
     return p == MAP_FAILED ? EINVAL : outcome(madvise(p, 4096, MADV_REMOVE));
 }
 
+/* has_fewer_files: than half of what its host may have, so that descriptors in sockets cannot use that up. */
+static int has_fewer_files(uint64_t share) {
+    struct rlimit limit;
+    return getrlimit(RLIMIT_NOFILE, &limit) < 0 ? errno : limit.rlim_max <= share ? 0 : EMFILE;
+}
+
 static int child_main(const char *what, const char *argument) {
     pid_t host = getppid();
     if (strcmp(what, "read") == 0)
@@ -123,6 +129,8 @@ static int child_main(const char *what, const char *argument) {
         return outcome(unshare(CLONE_NEWUSER));
     if (strcmp(what, "punch") == 0 || strcmp(what, "remove") == 0)
         return remove_page(what[0] == 'p');
+    if (strcmp(what, "fewer-files") == 0)
+        return has_fewer_files(strtoull(argument, NULL, 10));
     if (strcmp(what, "memory") == 0)
         return try_memory();
     if (strcmp(what, "descriptors") == 0)
@@ -329,6 +337,13 @@ static void holes_are_refused_where_they_are_dangerous(void **state) {
     piso__strict_memory = -1;
 }
 
+static void an_extension_has_fewer_descriptors_than_its_host(void **state) {
+    (void)state;
+    char share[32];
+    snprintf(share, sizeof share, "%llu", (unsigned long long)piso__fd_share());
+    assert_int_equal(start(strict, "fewer-files", share), 0);
+}
+
 static void nothing_holds_without_its_layer(void **state) {
     (void)state;
     const piso_sandbox open_files = {.omit = PISO__BIT(PISO_LAYER_FILES) | PISO__BIT(PISO_LAYER_NAMESPACES) |
@@ -471,6 +486,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(failure_in_the_child_is_told),
         cmocka_unit_test(old_kernels),
         cmocka_unit_test(holes_are_refused_where_they_are_dangerous),
+        cmocka_unit_test(an_extension_has_fewer_descriptors_than_its_host),
         cmocka_unit_test(nothing_holds_without_its_layer),
         cmocka_unit_test(lists_are_kept),
         cmocka_unit_test(limits_are_kept),
