@@ -109,6 +109,16 @@ static int has_fewer_files(uint64_t share) {
     return getrlimit(RLIMIT_NOFILE, &limit) < 0 ? errno : limit.rlim_max <= share ? 0 : EMFILE;
 }
 
+/* dies_first: whether this process is the first that the kernel ends when memory runs out, and remains so. */
+static int dies_first(void) {
+    char text[16] = "";
+    int fd = open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, text, sizeof text - 1) < 0)
+        return errno;
+    fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    return atoi(text) != 1000 ? ERANGE : fd < 0 ? errno : 0;
+}
+
 static int child_main(const char *what, const char *argument) {
     pid_t host = getppid();
     if (strcmp(what, "read") == 0)
@@ -131,6 +141,8 @@ static int child_main(const char *what, const char *argument) {
         return remove_page(what[0] == 'p');
     if (strcmp(what, "fewer-files") == 0)
         return has_fewer_files(strtoull(argument, NULL, 10));
+    if (strcmp(what, "dies-first") == 0)
+        return dies_first();
     if (strcmp(what, "memory") == 0)
         return try_memory();
     if (strcmp(what, "descriptors") == 0)
@@ -344,6 +356,14 @@ static void an_extension_has_fewer_descriptors_than_its_host(void **state) {
     assert_int_equal(start(strict, "fewer-files", share), 0);
 }
 
+static void an_extension_dies_before_its_host(void **state) {
+    (void)state;
+    const piso_sandbox no_namespaces = {.omit = PISO__BIT(PISO_LAYER_NAMESPACES)};
+    int r = start(strict, "dies-first", NULL);
+    assert_true(r == EACCES || r == EROFS); /* it can see that, and not change it */
+    assert_int_equal(start(no_namespaces, "dies-first", NULL), EACCES);
+}
+
 static void nothing_holds_without_its_layer(void **state) {
     (void)state;
     const piso_sandbox open_files = {.omit = PISO__BIT(PISO_LAYER_FILES) | PISO__BIT(PISO_LAYER_NAMESPACES) |
@@ -486,6 +506,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(failure_in_the_child_is_told),
         cmocka_unit_test(old_kernels),
         cmocka_unit_test(holes_are_refused_where_they_are_dangerous),
+        cmocka_unit_test(an_extension_dies_before_its_host),
         cmocka_unit_test(an_extension_has_fewer_descriptors_than_its_host),
         cmocka_unit_test(nothing_holds_without_its_layer),
         cmocka_unit_test(lists_are_kept),

@@ -11,7 +11,7 @@ import pytest
 from groups import killed, memory_group
 
 HERE = Path(__file__).parent
-LIMIT = 300 << 20
+LIMIT = 240 << 20
 
 PROGRAM = """
 import sys, tempfile
@@ -46,7 +46,7 @@ def main():
     manager = ExtensionManager(ExtensionBase, {{"venv_root_path": tempfile.mkdtemp()}})
     extension = manager.load_extension(
         {{"name": "keeper", "module_path": {module!r}, "share_numpy": True}}).sync
-    LARGE, SMALL = 100 << 20, 1 << 20
+    LARGE, SMALL = 60 << 20, 2 << 20
     kept = []
     ways = {{
         "sends": (lambda size: lambda: np.zeros(size, np.uint8), extension.keep),
@@ -58,7 +58,7 @@ def main():
         for size in (LARGE, SMALL):
             usable(make(size))
             count, said = fill(make(size), keep)
-            assert 100 << 20 <= count * size < {limit}, (name, size, count)
+            assert LARGE <= count * size < {limit}, (name, size, count)
             assert "memory" in said, said
             held = extension.count() + len(kept)
             assert held == count, (held, count)
@@ -77,6 +77,7 @@ if __name__ == "__main__":
 
 EXTENSION = """
 import gc
+import os
 import numpy as np
 import pyisolate
 from pyisolate import ExtensionBase
@@ -102,17 +103,60 @@ class Keeper(ExtensionBase):
 
     def make_shared(self, size):
         return pyisolate.empty_array(size, np.uint8)
+
+    def hoard(self):
+        "Fills memory that it maps nowhere, and that the kernel therefore counts as nobody's."
+        hoards = []
+        while True:
+            hoards.append(os.memfd_create("hoard"))
+            for _ in range(16):
+                os.write(hoards[-1], bytes(1 << 20))
 """
 
 
-def test_a_full_container_is_told_and_goes_on(tmp_path: Path) -> None:
+HOARD = """
+import sys, tempfile
+sys.path[:0] = {path!r}
+from groups import join
+join({group!r})
+
+import numpy as np
+from pyisolate import ExtensionBase, ExtensionDied, ExtensionManager
+
+def main():
+    manager = ExtensionManager(ExtensionBase, {{"venv_root_path": tempfile.mkdtemp()}})
+    load = lambda name: manager.load_extension({{"name": name, "module_path": {module!r}}}).sync
+    one, other = load("one"), load("other")
+    other.keep(np.ones(1 << 20, np.uint8))
+    mine = np.ones({limit} // 3, np.uint8)  # the largest process, by far
+    try:
+        one.hoard()
+    except ExtensionDied as error:
+        assert error.signal == "SIGKILL", error
+    assert mine.sum() == mine.size
+    try:
+        other.count()
+    except ExtensionDied as error:
+        assert error.signal == "SIGKILL", error
+    third = load("third")
+    third.keep(np.ones(1 << 20, np.uint8))
+    assert third.total() == 256
+    manager.stop_all_extensions()
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def run(tmp_path: Path, source: str) -> int:
+    """Runs a program in a container of its own; how many of its processes the kernel ended."""
     module = tmp_path / "keeper"
     module.mkdir()
     (module / "__init__.py").write_text(EXTENSION)
     with memory_group(LIMIT) as group:
         if group is None:
             pytest.skip("no control group can be made here: that needs root and a writable /sys/fs/cgroup")
-        program = PROGRAM.format(path=[str(HERE)], group=str(group), module=str(module), limit=LIMIT)
+        program = source.format(path=[str(HERE)], group=str(group), module=str(module), limit=LIMIT)
         (tmp_path / "program.py").write_text(program)
         done = subprocess.run(
             [sys.executable, str(tmp_path / "program.py")],
@@ -122,4 +166,12 @@ def test_a_full_container_is_told_and_goes_on(tmp_path: Path) -> None:
             timeout=120,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        assert killed(group) == 0
+        return killed(group)
+
+
+def test_a_full_container_is_told_and_goes_on(tmp_path: Path) -> None:
+    assert run(tmp_path, PROGRAM) == 0
+
+
+def test_one_that_fills_the_container_dies_before_its_host(tmp_path: Path) -> None:
+    assert run(tmp_path, HOARD) >= 1
