@@ -21,6 +21,7 @@
 #endif
 
 #define LARGE       ((uint64_t)16 << 20)
+#define RESERVE     (2 * LARGE)
 #define TMPFS_MAGIC 0x01021994 /* linux/magic.h */
 #define SEALS       (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
@@ -82,14 +83,14 @@ void piso__unmap(void *base, uint64_t size) {
 }
 
 /* has_room: whether memory can be had that the kernel would not refuse, but kill processes for. Looking costs as much as
- * a few hundred pages, so it is done for LARGE bytes at once, in one request or in many; so much is always left for
- * those that are not looked at. */
+ * a few hundred pages, so it is done for LARGE bytes at once, in one request or in many. RESERVE is what the next ones
+ * may take before they are looked at, and as much again for other needs of the processes. */
 static bool has_room(uint64_t size) {
     static _Atomic uint64_t taken; /* since the last look */
     if (size < LARGE && atomic_fetch_add_explicit(&taken, size, memory_order_relaxed) + size < LARGE)
         return true;
     uint64_t available = piso__memory_available();
-    if (available < LARGE || size > available - LARGE)
+    if (available < RESERVE || size > available - RESERVE)
         return false; /* and the next request is looked at again */
     atomic_store_explicit(&taken, 0, memory_order_relaxed);
     return true;
