@@ -1,4 +1,4 @@
-"""A host in a container whose memory is full: an error that says so, nothing lost, nothing killed, usable afterwards."""
+"""A host in a container whose memory is full: an error that says so, nothing lost, usable afterwards."""
 
 from __future__ import annotations
 

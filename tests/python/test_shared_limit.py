@@ -26,9 +26,13 @@ def fill(make: Callable[[], Any]) -> int:
     """How many megabytes there are until an error that names the limit."""
     kept: list[Any] = []
     with pytest.raises(MemoryError, match="shared_memory"):
-        while len(kept) < 100:
-            kept.append(make())
+        keep(kept, make)
     return len(kept)
+
+
+def keep(kept: list[Any], make: Callable[[], Any]) -> None:
+    while len(kept) < 100:
+        kept.append(make())
 
 
 def test_results_that_the_host_keeps(extension: Any) -> None:
@@ -62,10 +66,9 @@ def test_what_the_host_sends(extension: Any) -> None:
 def test_one_that_does_not_keep_to_it_is_dropped(load: Load) -> None:
     extension = load("arrays", share_numpy=True, sandbox={"limits": {"shared_memory": LIMIT}}).sync
     extension.forget_the_limit()
-    kept = []
+    kept: list[Any] = []
     with pytest.raises(ProtocolError, match="shared_memory"):
-        while len(kept) < 100:
-            kept.append(extension.keep_and_share(MB))
+        keep(kept, lambda: extension.keep_and_share(MB))
     assert len(kept) == 16
 
 
