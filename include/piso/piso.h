@@ -432,8 +432,7 @@ PISO_API void **piso_segment_cell(piso_segment *segment);
 /* piso_session_share: whether this side takes descriptors from its peer; at first it does not, and one that comes is
  * PISO_EPROTO. Sending is always possible. */
 PISO_API void piso_session_share(piso_session *s, bool allowed);
-/* piso_limit_shared_memory: arenas and segments that this process has itself; above these bytes: -EDQUOT. */
-PISO_API void piso_limit_shared_memory(uint64_t bytes);
+PISO_API void piso_limit_shared_memory(uint64_t bytes); /* of arenas and segments of this process: -EDQUOT */
 /* piso_session_retire: nobody here uses it any more: the peer is told, if it got the segment from here. */
 PISO_API void piso_session_retire(piso_session *s, piso_segment *segment);
 
