@@ -146,6 +146,10 @@ static int encode_buffer(core_encoder *e, const void *data, size_t size) {
     piso_span span;
     void *to;
     int r = piso_session_alloc(e->codec->session, size, &span, &to);
+    if (r == -ENOMEM || r == -EDQUOT) {
+        core_make_room(e->codec->state);
+        r = piso_session_alloc(e->codec->session, size, &span, &to);
+    }
     if (r < 0) {
         core_raise(e->codec->state, r, "sending a large value");
         return -1;

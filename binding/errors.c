@@ -117,6 +117,10 @@ PyObject *core_raise(core_state *s, int error, const char *what) {
         return PyErr_Format(PyExc_ValueError, "%s: values are nested deeper than %d levels", what, PISO_MAX_DEPTH);
     case -ENOMEM:
         return PyErr_Format(PyExc_MemoryError, "%s: out of memory or of shared memory", what);
+    case -EDQUOT:
+        return PyErr_Format(PyExc_MemoryError,
+                            "%s: the extension's limit of shared memory ('shared_memory' in its limits) is reached",
+                            what);
     case -EMSGSIZE:
         return PyErr_Format(PyExc_ValueError, "%s: too large for one message (4 GiB of text, %d buffers)", what,
                             PISO_MAX_SPANS);

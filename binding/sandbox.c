@@ -46,9 +46,13 @@ static int parse_limits(PyObject *limits, piso_limits *l) {
         const char *name;
         size_t offset;
     } fields[] = {
-        {"memory", offsetof(piso_limits, memory)},       {"cpu_seconds", offsetof(piso_limits, cpu_seconds)},
-        {"processes", offsetof(piso_limits, processes)}, {"open_files", offsetof(piso_limits, open_files)},
-        {"file_size", offsetof(piso_limits, file_size)}, {"temp_size", offsetof(piso_limits, temp_size)},
+        {"memory", offsetof(piso_limits, memory)},
+        {"cpu_seconds", offsetof(piso_limits, cpu_seconds)},
+        {"processes", offsetof(piso_limits, processes)},
+        {"open_files", offsetof(piso_limits, open_files)},
+        {"file_size", offsetof(piso_limits, file_size)},
+        {"temp_size", offsetof(piso_limits, temp_size)},
+        {"shared_memory", offsetof(piso_limits, shared_memory)},
     };
     int r = 0;
     for (size_t i = 0; r == 0 && i < sizeof fields / sizeof *fields; i++)

@@ -32,7 +32,12 @@ piso_segment *core_shared_segment(core_state *state, size_t size) {
     piso_segment *segment = NULL;
     int r;
     Py_BEGIN_ALLOW_THREADS r = piso_segment_create(size, &segment);
-    Py_END_ALLOW_THREADS if (r == 0) return segment;
+    Py_END_ALLOW_THREADS if (r == -ENOMEM || r == -EDQUOT) {
+        core_make_room(state);
+        r = piso_segment_create(size, &segment);
+    }
+    if (r == 0)
+        return segment;
     if (r == -ENOMEM)
         PyErr_Format(PyExc_MemoryError, "there is no memory for %zu bytes that are to be shared", size);
     else

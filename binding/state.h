@@ -49,5 +49,8 @@ static inline core_state *core_module_state(PyObject *module) {
 }
 /* core_type_state: the state behind an instance of one of our heap types (or a subclass). */
 core_state *core_type_state(PyTypeObject *type);
+/* core_make_room: memory is short: what this process's sessions and allocator keep for later goes back
+ * (pump.c). */
+void core_make_room(core_state *state);
 
 #endif

@@ -231,11 +231,20 @@ static PyObject *settle_memory(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(
     return PyLong_FromLong(piso_fork_settle());
 }
 
+static PyObject *limit_shared_memory(PyObject *Py_UNUSED(module), PyObject *bytes) {
+    unsigned long long most = PyLong_AsUnsignedLongLong(bytes);
+    if (PyErr_Occurred())
+        return NULL;
+    piso_limit_shared_memory(most);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
     {"zygote_guard", guard, METH_O, "From now on this process dies with its host."},
     {"serve_forks", serve, METH_VARARGS, "Fork as the host asks; (argv, environment) in each child, None at the end."},
     {"fill_heap", fill_heap, METH_NOARGS, "Take the gaps of the heap, so that children allocate elsewhere."},
     {"share_memory", share_memory, METH_NOARGS, "Let children give back what they did not change."},
+    {"limit_shared_memory", limit_shared_memory, METH_O, "How many bytes of shared memory this process may have."},
     {"settle_memory", settle_memory, METH_NOARGS, "Give back what was not changed since the fork."},
     {"site_loaded", site_loaded, METH_NOARGS, "Let sys.flags say that site has been loaded."},
     {NULL, NULL, 0, NULL},

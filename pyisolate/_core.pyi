@@ -235,5 +235,8 @@ def fill_heap() -> None:
 def share_memory() -> bool:
     """Let forked children give back what they touched but did not change. False where that cannot be."""
 
+def limit_shared_memory(bytes: int, /) -> None:
+    """How many bytes of arenas and segments this process may have of its own; above: MemoryError."""
+
 def settle_memory() -> int:
     """Give back what was not changed since the fork; once, when the process is idle. Returns pages."""

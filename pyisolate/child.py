@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from . import devices
-from ._core import Session, cuda_events, settle_memory
+from ._core import Session, cuda_events, limit_shared_memory, settle_memory
 from .connection import CONTROL, Connection, Control
 from .loading import Loader, settle
 from .logs import HostHandler
@@ -49,6 +49,8 @@ class LoadRequest(TypedDict):
     """UUIDs of the host's GPUs, if memory of GPUs is shared."""
     cuda_events: bool
     """Whether events of GPUs can be shared, too."""
+    shared_memory: int | None
+    """The limit of this process's shared memory, in bytes."""
 
 
 class ChildControl(Control):
@@ -62,6 +64,8 @@ class ChildControl(Control):
         """Load the extension; returns when its `on_module_loaded` has finished, with what it has of GPUs."""
         logging.getLogger().setLevel(request["log_level"])
         adopt(request["types"])
+        if request["shared_memory"] is not None:
+            limit_shared_memory(request["shared_memory"])
         host_torch = request["share_torch"]
         if host_torch is not None:
             check_torch(host_torch)

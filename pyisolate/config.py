@@ -60,6 +60,9 @@ class SandboxLimits(TypedDict, total=False):
 
     memory: int
     """Bytes of private memory of each of its processes. Above: MemoryError."""
+    shared_memory: int
+    """Bytes of memory that it shares with the host: large values that it sends, arrays and tensors that it
+    shares. Above: MemoryError. As much goes in the other direction."""
     cpu_seconds: int
     """Processor time of each of its processes, from the start. Above: ExtensionDied, which says so."""
     processes: int

@@ -211,6 +211,7 @@ class IsolatedRuntime(Runtime):
             log_level=extension_logger(self._settings.name).getEffectiveLevel(),
             share_cuda=cuda_devices() if self._settings.share_cuda_ipc else None,
             cuda_events=self._events_of_gpus(),
+            shared_memory=process.shared_memory_limit,
         )
         return session, request
 

@@ -163,6 +163,12 @@ class ExtensionProcess:
         sandbox = self._sandbox
         return SandboxStatus(self._settings.sandbox_mode) if sandbox is None else sandbox.status()
 
+    @property
+    def shared_memory_limit(self) -> int | None:
+        """Bytes, if it is confined and has such a limit."""
+        limits = self._settings.sandbox.get("limits", {})
+        return None if self._sandbox is None else limits.get("shared_memory")
+
     def time_left(self) -> float | None:
         """Seconds that are left for the start, or None."""
         limit = self._settings.start_timeout

@@ -199,6 +199,8 @@ typedef struct piso_limits {
     uint64_t open_files;  /* descriptors, each process */
     uint64_t file_size;   /* bytes of one file */
     uint64_t temp_size;   /* bytes in the temporary folder, which is then a file system of its own */
+    uint64_t
+        shared_memory; /* bytes: of each direction's arena, rounded up to a power of two; of the child's segments */
 } piso_limits;
 /* piso_sandbox: what a confined process may reach. What is not listed is refused. The lists end with NULL and may be
  * NULL themselves; paths that do not exist are passed over. Programs and libraries of the system can always be read
@@ -389,9 +391,9 @@ PISO_API void piso_session_forget(piso_session *s, piso_call *call, bool cancel)
 
 /* ---- shared buffers ----------------------------------------------------------------------------- */
 
-/* piso_session_alloc: a buffer of `size` bytes in this side's arena, 64-byte aligned, its pages there (no
- * SIGBUS later), contents undefined. -ENOMEM when arena or system memory is exhausted. While a large one is filled
- * the peer may poll longer than otherwise: fill and send it at once. */
+/* piso_session_alloc: a buffer of `size` bytes in this side's arena, 64-byte aligned, its pages there (no SIGBUS
+ * later), contents undefined. -ENOMEM when arena or system memory is exhausted, -EDQUOT when a limit is. While a large
+ * one is filled the peer may poll longer than otherwise: fill and send it at once. */
 PISO_API int piso_session_alloc(piso_session *s, size_t size, piso_span *ret_span, void **ret_data);
 /* piso_session_discard_spans: gives back the spans of a writer that was not sent. */
 PISO_API void piso_session_discard_spans(piso_session *s, piso_writer *w);
@@ -417,7 +419,7 @@ PISO_API void piso_session_trim(piso_session *s, size_t keep_bytes);
  * side uses the segment any more. The peer hears of it by PISO_EVENT_RETIRED, lets go of what it keeps for the next
  * time, and keeps what its own users hold; the number is free again once it has answered. */
 
-/* piso_segment_create: `size` bytes of zeros, backed by memory now (no SIGBUS later). -ENOMEM. One reference. */
+/* piso_segment_create: `size` bytes of zeros, backed by memory now (no SIGBUS later). -ENOMEM, -EDQUOT. One reference. */
 PISO_API int piso_segment_create(uint64_t size, piso_segment **ret_segment);
 PISO_API piso_segment *piso_segment_ref(piso_segment *segment);
 PISO_API piso_segment *piso_segment_unref(piso_segment *segment);
@@ -431,6 +433,7 @@ PISO_API void **piso_segment_cell(piso_segment *segment);
 /* piso_session_share: whether this side takes descriptors from its peer; at first it does not, and one that comes is
  * PISO_EPROTO. Sending is always possible. */
 PISO_API void piso_session_share(piso_session *s, bool allowed);
+PISO_API void piso_limit_shared_memory(uint64_t bytes); /* of arenas and segments of this process: -EDQUOT */
 /* piso_session_retire: nobody here uses it any more: the peer is told, if it got the segment from here. */
 PISO_API void piso_session_retire(piso_session *s, piso_segment *segment);
 
@@ -550,9 +553,8 @@ struct piso_event {
  * failed and every pending call has been reported. Frees nothing of an earlier event. */
 PISO_API int piso_session_next(piso_session *s, piso_event *ret_event);
 PISO_API void piso_event_fini(piso_event *event);
-/* piso_event_take_span: pointer to the bytes of span `index`, which the caller now owns and releases with
- * piso_session_release. The peer can still write there: read each byte once. NULL if index is out of range
- * or taken. */
+/* piso_event_take_span: the bytes of span `index`, which the caller now owns and releases with piso_session_release.
+ * The peer can still write there: read each byte once. NULL if index is out of range or taken. */
 PISO_API void *piso_event_take_span(piso_event *event, uint32_t index, piso_span *ret_span);
 /* piso_event_take_segment: the segment that span `index` lies in, a reference for the caller; *ret_ours: whether the
  * number was made known by this side. NULL if it is no such span, out of range, or taken. */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "os/cgroup.h"
 #include "os/os.h"
 
 #define CONTROL_SIZE     (2 * sizeof(piso__ring_shared))
@@ -90,7 +91,10 @@ static int make_memory(piso__channel *c, const char *name, uint64_t arena_size) 
     for (int i = 0; i < 2; i++)
         if ((c->arena_fds[i] = piso__memfd_create(label, arena_size)) < 0)
             return c->arena_fds[i];
-    return map_all(c);
+    int r = map_all(c);
+    if (r == 0 && piso__memory_is_strict())
+        r = piso__populate(c->control_fd, c->control, 0, CONTROL_SIZE);
+    return r;
 }
 
 /* make_bells: `ret_peer` is the other side's end. */

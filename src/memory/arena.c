@@ -9,6 +9,7 @@
  * how many bytes from its start are backed by memory. */
 #include "memory/arena.h"
 
+#include "memory/budget.h"
 #include "os/os.h"
 
 #define BLOCK_SHIFT 12
@@ -75,10 +76,18 @@ static void free_children(node *n) {
 }
 
 piso__arena *piso__arena_free(piso__arena *a) {
-    if (a)
+    if (a) {
         free_children(&a->root);
+        piso__budget_give(a->committed);
+    }
     free(a);
     return NULL;
+}
+
+/* uncommit: pages that have gone back to the system. */
+static void uncommit(piso__arena *a, uint64_t size) {
+    a->committed -= size;
+    piso__budget_give(size);
 }
 
 /* split: makes two free halves of a free leaf. */
@@ -107,7 +116,7 @@ static void merge(piso__arena *a, node *n, uint64_t offset) {
     merge(a, right, offset + half);
     if (left->watermark < half && right->watermark > 0) {
         piso__punch(a->fd, offset + half, right->watermark);
-        a->committed -= right->watermark;
+        uncommit(a, right->watermark);
         right->watermark = 0;
     }
     n->watermark = left->watermark + right->watermark;
@@ -119,10 +128,16 @@ static void merge(piso__arena *a, node *n, uint64_t offset) {
 static int commit(piso__arena *a, node *n, uint64_t offset, uint64_t size) {
     if (size <= n->watermark)
         return 0;
-    int r = piso__populate(a->fd, a->base, offset + n->watermark, size - n->watermark);
+    uint64_t more = size - n->watermark;
+    int r = piso__budget_take(more);
     if (r < 0)
+        return r;
+    r = piso__populate(a->fd, a->base, offset + n->watermark, more);
+    if (r < 0) {
+        piso__budget_give(more);
         return r == -ENOSPC ? -ENOMEM : r;
-    a->committed += size - n->watermark;
+    }
+    a->committed += more;
     n->watermark = size;
     return 0;
 }
@@ -258,7 +273,7 @@ static void trim(piso__arena *a, node *n, uint64_t offset, uint64_t *excess) {
     if (piso__punch(a->fd, offset + n->watermark - taken, taken) < 0)
         return;
     n->watermark -= taken;
-    a->committed -= taken;
+    uncommit(a, taken);
     *excess -= taken < *excess ? taken : *excess;
 }
 

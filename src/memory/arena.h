@@ -24,7 +24,7 @@ typedef struct piso__arena piso__arena;
 int piso__arena_new(int fd, void *base, uint64_t size, piso__arena **ret_arena);
 piso__arena *piso__arena_free(piso__arena *a);
 
-/* piso__arena_alloc: a buffer of `size` bytes (0 counts as 1), its pages committed. -ENOMEM. */
+/* piso__arena_alloc: a buffer of `size` bytes (0 counts as 1), its pages committed. -ENOMEM, -EDQUOT. */
 int piso__arena_alloc(piso__arena *a, uint64_t size, piso_span *ret_span, void **ret_data);
 /* piso__arena_release: frees the block of this span: offset and generation must match a live one, else
  * -ESTALE and nothing changes (any input is safe; length and segment are not looked at). */

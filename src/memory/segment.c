@@ -3,6 +3,8 @@
 
 #include <pthread.h>
 
+#include "memory/budget.h"
+#include "os/cgroup.h"
 #include "os/os.h"
 
 /* The lock guards the table, and that a segment found in it has not lost its last reference. */
@@ -58,9 +60,8 @@ static int enter(int fd, uint64_t size, uint64_t inode, piso_segment **ret_segme
     return 0;
 }
 
-int piso_segment_create(uint64_t size, piso_segment **ret_segment) {
-    if (size == 0 || size > INT64_MAX)
-        return -EINVAL;
+/* create: without regard to the budget. */
+static int create(uint64_t size, piso_segment **ret_segment) {
     piso__autoclose int fd = piso__memfd_create("piso-segment", size);
     if (fd < 0)
         return fd;
@@ -79,10 +80,44 @@ int piso_segment_create(uint64_t size, piso_segment **ret_segment) {
     return r;
 }
 
+int piso_segment_create(uint64_t size, piso_segment **ret_segment) {
+    if (size == 0 || size > INT64_MAX)
+        return -EINVAL;
+    int r = piso__budget_take(size);
+    if (r < 0)
+        return r;
+    piso_segment *segment;
+    r = create(size, &segment);
+    if (r < 0) {
+        piso__budget_give(size);
+        return r;
+    }
+    segment->made = true;
+    segment->budgeted = size;
+    *ret_segment = segment;
+    return 0;
+}
+
+int piso__segment_budget(piso_segment *segment) {
+    if (!segment->made || atomic_load(&segment->budgeted))
+        return 0;
+    int r = piso__budget_take(segment->size);
+    if (r == 0)
+        piso__budget_give(atomic_exchange(&segment->budgeted, segment->size)); /* another session has been faster */
+    return r;
+}
+
+void piso__segment_unbudget(piso_segment *segment) {
+    piso__budget_give(atomic_exchange(&segment->budgeted, 0));
+}
+
 int piso__segment_adopt(int fd, uint64_t size, piso_segment **ret_segment) {
     piso__autoclose int owned = fd;
     uint64_t inode;
     if (size == 0 || piso__memfd_check(fd, size) < 0 || piso__fd_inode(fd, &inode) < 0)
+        return PISO_EPROTO;
+    /* reading it would take as much memory of ours */
+    if (piso__memfd_backed(fd) < size || (piso__memory_is_strict() && piso__memfd_has_hole(fd, 0, size)))
         return PISO_EPROTO;
     piso__fd_make_room(fd);
     pthread_mutex_lock(&table.lock);
@@ -115,6 +150,7 @@ piso_segment *piso_segment_unref(piso_segment *segment) {
         table.segments[segment->index] = NULL;
     pthread_mutex_unlock(&table.lock);
     if (last) {
+        piso__segment_unbudget(segment);
         piso__fd_close(segment->fd);
         free(segment);
     }

@@ -13,11 +13,18 @@ struct piso_segment {
     uint32_t index, fork_generation;
     int fd;
     uint64_t size, inode;
-    void *cell; /* the caller's */
+    bool made;                 /* by this process */
+    _Atomic uint64_t budgeted; /* bytes of this process's budget */
+    void *cell;                /* the caller's */
 };
 
 /* piso__segment_adopt: the segment behind a descriptor that came from elsewhere, which is taken (closed also on
- * failure): the one that is known already, or a new one. PISO_EPROTO when it is no sealed memory of that size. */
+ * failure): the one that is known already, or a new one. PISO_EPROTO when it is no sealed memory of that size, or not
+ * all of it is there. */
 int piso__segment_adopt(int fd, uint64_t size, piso_segment **ret_segment);
+/* piso__segment_budget: counts it among what this process has, if it was made here and is not counted: 0 or -EDQUOT.
+ * piso__segment_unbudget: nobody here uses it any more, but it lives until the peer has heard of that. */
+int piso__segment_budget(piso_segment *segment);
+void piso__segment_unbudget(piso_segment *segment);
 
 #endif

@@ -1,26 +1,29 @@
 /* memfd.c - anonymous shared memory: sealed so that it cannot shrink under a mapping, sparse until used. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/sysinfo.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "os/cgroup.h"
 #include "os/os.h"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
+#ifndef F_SEAL_EXEC
+#define F_SEAL_EXEC 0x0020
+#endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define LARGE ((uint64_t)16 << 20) /* requests from here on are checked: it costs as much as a few pages */
-#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+#define LARGE       ((uint64_t)16 << 20)
+#define RESERVE     (2 * LARGE)
+#define TMPFS_MAGIC 0x01021994 /* linux/magic.h */
+#define SEALS       (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 int piso__memfd_create(const char *name, uint64_t size) {
     struct rlimit limit;
@@ -40,10 +43,12 @@ int piso__memfd_check(int fd, uint64_t size) {
     int seals = fcntl(fd, F_GET_SEALS); /* fails for anything but a memfd */
     struct stat st;
     struct statfs fs;
-    if (seals < 0 || (seals & SEALS) != SEALS || fstat(fd, &st) < 0 || (uint64_t)st.st_size != size)
+    if (seals < 0 || (seals & ~F_SEAL_EXEC) != SEALS || fstat(fd, &st) < 0 || (uint64_t)st.st_size != size)
         return -EPROTO;
-    /* A memfd of huge pages has seals, too; where there are none left, touching it is a SIGBUS. */
-    return fstatfs(fd, &fs) < 0 || fs.f_type != TMPFS_MAGIC ? -EPROTO : 0;
+    /* Of huge pages a touch can find none left, whatever was there before. Their inodes are numbered on their own, too. */
+    if (fstatfs(fd, &fs) < 0 || fs.f_type != TMPFS_MAGIC || (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
+        return -EPROTO;
+    return 0;
 }
 
 int64_t piso__memfd_size(int fd) {
@@ -54,6 +59,11 @@ int64_t piso__memfd_size(int fd) {
 uint64_t piso__memfd_backed(int fd) {
     struct stat st;
     return fstat(fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
+}
+
+bool piso__memfd_has_hole(int fd, uint64_t offset, uint64_t size) {
+    off_t hole = lseek(fd, (off_t)offset, SEEK_HOLE);
+    return hole < 0 || (uint64_t)hole < offset + size;
 }
 
 int piso__map(int fd, uint64_t size, bool writable, bool dontfork, void **ret_base) {
@@ -72,25 +82,22 @@ void piso__unmap(void *base, uint64_t size) {
         munmap(base, size);
 }
 
-/* memory_available: bytes that can be had without anything being killed: the kernel's own estimate, or where /proc is
- * not there what is free now. */
-static uint64_t memory_available(void) {
-    static const char name[] = "MemAvailable:";
-    char text[512];
-    piso__autoclose int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    text[n < 0 ? 0 : n] = '\0';
-    const char *line = strstr(text, name);
-    if (line)
-        return strtoull(line + sizeof name - 1, NULL, 10) << 10;
-    struct sysinfo info;
-    return sysinfo(&info) < 0 ? UINT64_MAX : (info.freeram + info.bufferram) * (uint64_t)info.mem_unit;
+/* has_room: whether memory can be had that the kernel would not refuse, but kill processes for. Looking costs as much as
+ * a few hundred pages, so it is done for LARGE bytes at once, in one request or in many. RESERVE is what the next ones
+ * may take before they are looked at, and as much again for other needs of the processes. */
+static bool has_room(uint64_t size) {
+    static _Atomic uint64_t taken; /* since the last look */
+    if (size < LARGE && atomic_fetch_add_explicit(&taken, size, memory_order_relaxed) + size < LARGE)
+        return true;
+    uint64_t available = piso__memory_available();
+    if (available < RESERVE || size > available - RESERVE)
+        return false; /* and the next request is looked at again */
+    atomic_store_explicit(&taken, 0, memory_order_relaxed);
+    return true;
 }
 
-/* allocate: the kernel does not refuse what it cannot give: it begins, and kills processes when memory runs out. Large
- * requests are therefore compared with what there is first. */
 static int allocate(int fd, uint64_t offset, uint64_t size) {
-    if (size >= LARGE && size > memory_available())
+    if (!has_room(size))
         return -ENOMEM;
     while (fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) < 0)
         if (errno != EINTR)

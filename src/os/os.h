@@ -39,18 +39,24 @@ void piso__fd_make_room(int fd);
 /* piso__fd_raise_limit: raises the soft limit to the hard one. False when it is there already. */
 bool piso__fd_raise_limit(void);
 
+/* piso__fd_share: how many descriptors one peer may have open here: half of what this process can have at all. */
+uint64_t piso__fd_share(void);
+
 /* ---- shared memory ---- */
 
 /* piso__memfd_create: anonymous memory of `size` bytes (sparse: no page is there yet), sealed against
  * shrinking and growing and further sealing. The fd, or -errno. */
 int piso__memfd_create(const char *name, uint64_t size);
-/* piso__memfd_check: 0 when fd is such a sealed memfd of exactly `size` bytes, else -EPROTO. For descriptors
- * that come from somewhere else: mapping one that can shrink risks SIGBUS. */
+/* piso__memfd_check: 0 when fd is such a memfd of exactly `size` bytes, with these seals and no others, of ordinary
+ * pages and open for reading and writing, else -EPROTO. For descriptors that come from somewhere else: mapping one that
+ * can shrink, or of huge pages, risks SIGBUS. */
 int piso__memfd_check(int fd, uint64_t size);
 /* piso__memfd_size: in bytes, or -errno. */
 int64_t piso__memfd_size(int fd);
 /* piso__memfd_backed: how many bytes of it are there; 0 when that cannot be told. */
 uint64_t piso__memfd_backed(int fd);
+/* piso__memfd_has_hole: whether some page of the range is not there, or cannot be told to be. */
+bool piso__memfd_has_hole(int fd, uint64_t offset, uint64_t size);
 /* piso__map: maps all of it, shared, MAP_NORESERVE, not dumped in core files, not inherited by fork
  * (MADV_DONTFORK where `dontfork`). */
 int piso__map(int fd, uint64_t size, bool writable, bool dontfork, void **ret_base);

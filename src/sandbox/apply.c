@@ -56,6 +56,17 @@ PISO__IN_CHILD static int join(const char *path) {
     return r < 0 ? r : 0;
 }
 
+/* die_first: where memory runs out the kernel ends this process, and not the host, which may be larger: memory that a
+ * process shares and maps nowhere is not counted as its own. What follows keeps it from being undone. It is not
+ * essential, and there may be no /proc. */
+PISO__IN_CHILD static void die_first(void) {
+    int fd = call(SYS_openat, AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    syscall(SYS_write, fd, "1000", 4);
+    syscall(SYS_close, fd);
+}
+
 PISO__IN_CHILD static int add_rule(int ruleset, const char *path, uint64_t allowed) {
     int fd = call(SYS_openat, AT_FDCWD, path, O_PATH | O_CLOEXEC);
     if (fd < 0)
@@ -111,6 +122,8 @@ PISO__IN_CHILD int piso__sandbox_apply(void *sandbox, int ruleset_fd) {
     s->failed_layer = PISO_LAYER_LIMITS;
     if (b->group && (r = join(piso__blob_at(b, b->group))) < 0)
         return r;
+    if (has(b, PISO_LAYER_LIMITS))
+        die_first();
     s->failed_layer = PISO_LAYER_NAMESPACES;
     if (has(b, PISO_LAYER_NAMESPACES) && (r = piso__namespaces_enter(b)) < 0)
         return r;

@@ -265,6 +265,12 @@ static int refuse_signals(scmp_filter_ctx c) {
     return r == 0 ? refuse_named(c, "pidfd_send_signal", 0, NULL) : r;
 }
 
+/* refuse_holes: where a page that is missing can be a SIGBUS, an extension may not take one from under its host. */
+static int refuse_holes(scmp_filter_ctx c) {
+    int r = refuse_named(c, "fallocate", 1, &SCMP_A1(SCMP_CMP_MASKED_EQ, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_PUNCH_HOLE));
+    return r == 0 ? refuse_named(c, "madvise", 1, &SCMP_A2(SCMP_CMP_MASKED_EQ, INT_MASK, MADV_REMOVE)) : r;
+}
+
 static int fill(scmp_filter_ctx c, piso__filter_options o) {
     int r = seccomp_attr_set(c, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
     if (r == 0)
@@ -285,6 +291,8 @@ static int fill(scmp_filter_ctx c, piso__filter_options o) {
         r = refuse_named(c, "ioctl", 1, &SCMP_A1(SCMP_CMP_MASKED_EQ, ATTRIBUTES_MASK, attribute_ioctls[i]));
     if (r == 0 && !o.private_ipc)
         r = refuse_all(c, ipc, COUNT(ipc));
+    if (r == 0 && o.no_holes)
+        r = refuse_holes(c);
     return r == 0 && o.own_signals ? refuse_signals(c) : r;
 }
 
@@ -354,12 +362,12 @@ static struct {
     struct {
         struct sock_filter *program;
         int count;
-    } kept[32];
+    } kept[64];
 } cache = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 int piso__filter_build(piso__filter_options o, struct sock_filter **ret_program) {
-    size_t key =
-        (size_t)(o.network | o.private_ipc << 1 | o.private_disk << 2 | o.own_signals << 3 | o.local_sockets << 4);
+    size_t key = (size_t)(o.network | o.private_ipc << 1 | o.private_disk << 2 | o.own_signals << 3 |
+                          o.local_sockets << 4 | o.no_holes << 5);
     pthread_mutex_lock(&cache.lock);
     int r = cache.kept[key].count;
     if (r == 0 && (r = build(o, &cache.kept[key].program)) > 0)

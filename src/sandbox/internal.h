@@ -77,6 +77,7 @@ typedef struct piso__filter_options {
     bool private_ipc;   /* an IPC namespace keeps others' objects away */
     bool private_disk;  /* what may not be written is mounted read-only, so that modes and owners are safe */
     bool own_signals;   /* nothing else stops signals to other processes */
+    bool no_holes;      /* shared memory that is there stays there */
 } piso__filter_options;
 /* piso__filter_build: the program, to be freed by the caller; the number of its instructions, or -errno, -ENOSYS when
  * this was built without libseccomp. */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "os/cgroup.h"
 #include "os/os.h"
 #include "sandbox/internal.h"
 
@@ -105,6 +106,7 @@ static int plan_filter(job *j) {
         .local_sockets = j->spec->local_sockets,
         .private_ipc = namespaces,
         .private_disk = namespaces,
+        .no_holes = piso__memory_is_strict(),
         .own_signals = j->layers & PISO__BIT(PISO_LAYER_SIGNALS) && j->landlock.version < PISO__LANDLOCK_SIGNALS,
     };
     int r = piso__filter_build(options, &j->filter);
@@ -126,16 +128,15 @@ static void add_limit(job *j, int resource, uint64_t soft, uint64_t hard) {
             (piso__limit){.resource = (uint32_t)resource, .soft = soft, .hard = hard ? hard : soft};
 }
 
-/* limit_files: half of what this process may have at most. Descriptors that are on their way through sockets count for
- * the user, against the limit of the one who sends: extensions must not be able to use up what the host needs. */
-static void limit_files(job *j, uint64_t wanted) {
-    struct rlimit ours;
-    if (getrlimit(RLIMIT_NOFILE, &ours) < 0 || ours.rlim_max < 2)
-        return add_limit(j, RLIMIT_NOFILE, wanted, 0);
-    uint64_t hard = ours.rlim_max / 2, soft = wanted ? wanted : ours.rlim_cur;
-    if (wanted && wanted < hard)
-        hard = wanted;
-    add_limit(j, RLIMIT_NOFILE, soft < hard ? soft : hard, hard);
+/* add_open_files: not as many as this process may have, also where nothing was asked for: descriptors that are under way
+ * in sockets are counted for the user, against the limit of who sends more. */
+static void add_open_files(job *j, uint64_t asked) {
+    struct rlimit limit;
+    uint64_t most = piso__fd_share();
+    if (!asked && getrlimit(RLIMIT_NOFILE, &limit) == 0)
+        add_limit(j, RLIMIT_NOFILE, limit.rlim_cur < most ? limit.rlim_cur : most, most);
+    else
+        add_limit(j, RLIMIT_NOFILE, asked, 0);
 }
 
 /* plan_processes: by a control group where one can be made. */
@@ -165,7 +166,7 @@ static int plan_limits(job *j) {
     add_limit(j, RLIMIT_DATA, l->memory, 0);
     add_limit(j, RLIMIT_CPU, l->cpu_seconds, l->cpu_seconds + 1); /* SIGXCPU first, which tells why */
     add_limit(j, RLIMIT_NPROC, j->group ? 0 : l->processes, 0);
-    limit_files(j, l->open_files);
+    add_open_files(j, l->open_files);
     add_limit(j, RLIMIT_FSIZE, l->file_size, 0);
     j->head.temp_size = l->temp_size;
     j->head.shm_size = l->memory;

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "memory/budget.h"
 #include "session/internal.h"
 
 #define LONG_TO_FILL ((size_t)1 << 20)
@@ -15,7 +16,17 @@ int piso_session_alloc(piso_session *s, size_t size, piso_span *ret_span, void *
     piso__session_lock(s);
     if (size >= LONG_TO_FILL) /* before pages are made for it */
         piso__session_announce(s, true);
-    r = piso__arena_alloc(s->channel->arena, size, &span, &data);
+    piso__arena *a = s->channel->arena;
+    r = piso__arena_alloc(a, size, &span, &data);
+    if (r == -ENOMEM || r == -EDQUOT) { /* what is kept for the next time may lie where this does not fit */
+        piso__arena_trim(a, 0);
+        r = piso__arena_alloc(a, size, &span, &data);
+    }
+    uint64_t limit = s->shared_limit ? s->shared_limit : piso__budget_limit();
+    if (r == -ENOMEM && piso__arena_live(a) + size > limit / 2)
+        r = -EDQUOT; /* the arena is no larger than that */
+    if (r < 0 && size >= LONG_TO_FILL)
+        piso__session_announce(s, false);
     piso__session_unlock(s);
     if (r < 0)
         return r;

@@ -29,6 +29,9 @@ static int check_span(piso_session *s, const piso_span *span) {
         return piso__session_wrong(s, "a buffer lies outside of the shared memory");
     if (span->length > LARGE_SPAN && span->segment == 0 && span->length > piso__memfd_backed(s->channel->peer_fd))
         return piso__session_wrong(s, "a buffer is larger than all the memory behind it");
+    if (PISO__UNLIKELY(s->strict) && span->segment == 0 &&
+        piso__memfd_has_hole(s->channel->peer_fd, span->offset, span->length))
+        return piso__session_wrong(s, "a buffer is not all there");
     return 0;
 }
 

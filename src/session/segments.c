@@ -64,6 +64,7 @@ int piso__session_send_descriptor(piso_session *s, const piso_segment *segment, 
     if (s->attach_credit == 0)
         return -EAGAIN;
     attachment packet = {.number = number, .size = segment->size};
+    /* not waiting: a peer may acknowledge what it leaves in the socket */
     int r = piso__send_fds(s->channel->socket_fd, &packet, sizeof packet, &segment->fd, 1);
     if (r == -ETOOMANYREFS && s->attach_credit < PISO__ATTACH_CREDIT)
         r = -EAGAIN; /* until the peer has taken out what is there */
@@ -77,11 +78,16 @@ static int give_number(piso_session *s, piso_segment *segment, piso__numbers *nu
     uint32_t number = free_number(s);
     if (!number)
         return -ENOBUFS;
-    int r = piso__session_send_attach(s, segment, number);
+    if (s->given_count >= piso__fd_share())
+        return -EMFILE; /* the peer would end the session */
+    int r = piso__segment_budget(segment);
+    if (r == 0)
+        r = piso__session_send_attach(s, segment, number);
     if (r < 0)
         return r;
     s->given[number] = (piso__given){.segment = piso_segment_ref(segment)};
     s->lowest_free = number + 1;
+    s->given_count++;
     s->stats.segments++;
     numbers->given = number;
     return (int)number;
@@ -148,6 +154,7 @@ void piso_session_retire(piso_session *s, piso_segment *segment) {
     if (number) {
         s->numbers[segment->index].given = 0;
         s->given[number].retired = true;
+        piso__segment_unbudget(segment); /* the peer hears of it before it hears of any other */
         piso__frame frame = {.type = PISO__FRAME_RETIRE, .method = number};
         piso__session_send(s, &frame, NULL, NULL, 0);
     }
@@ -184,9 +191,17 @@ int piso__session_attached_by_peer(piso_session *s, uint32_t number) {
     else
         r = piso__segment_adopt(fd, packet.size, &segment);
     if (r < 0)
-        return r == PISO_EPROTO ? piso__session_wrong(s, "a descriptor is no sealed memory of the size it told") : r;
+        return r == PISO_EPROTO
+                   ? piso__session_wrong(s, "a descriptor is no sealed memory of the size it told, or not all there")
+                   : r;
     s->taken[number] = segment;
+    s->taken_bytes += segment->size;
+    s->taken_count++;
     s->stats.segments++;
+    if (s->taken_count > piso__fd_share())
+        return piso__session_wrong(s, "it shares more descriptors than there is room for");
+    if (s->shared_limit && s->taken_bytes > s->shared_limit)
+        return piso__session_wrong(s, "it shares more memory than its limit, shared_memory, allows");
     piso__numbers *numbers = numbers_of(s, segment);
     if (!numbers)
         return -ENOMEM;
@@ -210,6 +225,8 @@ int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment
     if (!segment)
         return piso__session_wrong(s, "it takes back a segment that it has not sent");
     s->taken[number] = NULL;
+    s->taken_bytes -= segment->size;
+    s->taken_count--;
     s->stats.segments--;
     if (s->numbers[segment->index].taken == number) /* the same memory may have come under two */
         s->numbers[segment->index].taken = 0;
@@ -224,6 +241,7 @@ int piso__session_retire_done(piso_session *s, uint32_t number) {
         return piso__session_wrong(s, "it gives up a segment that was not taken back");
     piso_segment_unref(s->given[number].segment);
     s->given[number] = (piso__given){.segment = NULL};
+    s->given_count--;
     s->stats.segments--;
     if (number < s->lowest_free)
         s->lowest_free = number;
@@ -268,4 +286,6 @@ void piso__session_drop_segments(piso_session *s) {
     s->numbers = NULL;
     s->given_capacity = s->taken_capacity = s->number_capacity = s->lowest_free = 0;
     s->stats.segments = 0;
+    s->given_count = s->taken_count = 0;
+    s->taken_bytes = 0;
 }

@@ -90,6 +90,12 @@ void piso__session_flush_queue(piso_session *s) {
         wake_peer(s);
 }
 
+/* can_be_provoked: whether a peer has this side send such messages, as many as it likes. */
+static bool can_be_provoked(piso__frame_type type) {
+    return type == PISO__FRAME_REPLY || type == PISO__FRAME_ERROR || type == PISO__FRAME_ATTACHED ||
+           type == PISO__FRAME_RETIRED || type == PISO__FRAME_RELEASE || type == PISO__FRAME_END_LEASES;
+}
+
 int piso__session_send(piso_session *s, const piso__frame *frame, const piso_span *spans, const void *body,
                        size_t size) {
     uint8_t header[PISO__FRAME_SIZE];
@@ -105,8 +111,7 @@ int piso__session_send(piso_session *s, const piso__frame *frame, const piso_spa
         piso__session_flush_queue(s);
     int r = s->queue_head ? -EAGAIN : piso__ring_send(&s->channel->tx, parts, count);
     if (r == -EAGAIN) {
-        bool is_answer = frame->type == PISO__FRAME_REPLY || frame->type == PISO__FRAME_ERROR ||
-                         frame->type == PISO__FRAME_END_LEASES; /* what a peer can provoke */
+        bool is_answer = can_be_provoked((piso__frame_type)frame->type);
         if (is_answer && s->queued_answers > PISO__MAX_ANSWERS)
             piso__session_fail(s, piso__session_wrong(s, "it asks and asks, and takes no answers"));
         return enqueue(s, parts, count, NULL, 0, is_answer);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "os/cgroup.h"
 #include "session/internal.h"
 
 #define FIRST_SPIN_BUDGET_NS 50000
@@ -17,6 +18,7 @@ static piso_session *session_new(void) {
     s->earliest_deadline = PISO_NO_DEADLINE;
     s->spin_budget_ns = FIRST_SPIN_BUDGET_NS;
     s->processors = 2;
+    s->strict = piso__memory_is_strict();
     s->attach_credit = PISO__ATTACH_CREDIT;
     pthread_mutex_init(&s->lock, NULL);
     piso__slots_init(&s->calls);
@@ -85,6 +87,13 @@ static int watch(piso_session *s) {
     return r;
 }
 
+/* arena_size: each direction's memory can be filled by the child, whatever is sent: its size is what limits that. A
+ * block of the whole limit fits. */
+static uint64_t arena_size(const piso_spawn *spawn, uint64_t limit) {
+    uint64_t size = spawn->arena_size ? spawn->arena_size : PISO__ARENA_DEFAULT_SIZE;
+    return limit && limit < size ? limit : spawn->arena_size;
+}
+
 int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session) {
     if (!spawn || !spawn->argv || !spawn->argv[0] || !spawn->envp || !spawn->name)
         return -EINVAL;
@@ -92,7 +101,9 @@ int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session) {
     if (!s)
         return -ENOMEM;
     piso__autoclose int child_fd = -1;
-    int r = piso__channel_create(spawn->name, spawn->arena_size, &s->channel, &child_fd);
+    s->shared_limit = spawn->sandbox ? spawn->sandbox->limits.shared_memory : 0;
+    uint64_t size = arena_size(spawn, s->shared_limit);
+    int r = piso__channel_create(spawn->name, size, &s->channel, &child_fd);
     if (r == 0)
         r = piso__process_spawn(spawn, child_fd, &s->process);
     if (r == 0)

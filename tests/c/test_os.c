@@ -18,6 +18,8 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -422,6 +424,50 @@ static void random_bytes_differ(void **state) {
     assert_int_equal(first[499], 0);                        /* and not beyond */
 }
 
+/* send_beside_a_hoarder: as a user whom the kernel counts, with as many descriptors under way as the soft limit allows. */
+static int send_beside_a_hoarder(void) {
+    int hoard[2], sockets[2];
+    struct rlimit few = {.rlim_cur = 64, .rlim_max = 256};
+    if ((geteuid() == 0 && setresuid(54321, 54321, 54321) < 0) || setrlimit(RLIMIT_NOFILE, &few) < 0)
+        return 2;
+    if (piso__socketpair(hoard) < 0 || piso__socketpair(sockets) < 0)
+        return 3;
+    int fds[PISO__FDS_MAX], refused = 0;
+    for (int i = 0; i < PISO__FDS_MAX; i++)
+        fds[i] = hoard[0];
+    char byte = 0;
+    struct iovec part = {&byte, 1};
+    union {
+        char bytes[CMSG_SPACE(sizeof fds)];
+        struct cmsghdr align;
+    } control = {{0}};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof fds);
+    memcpy(CMSG_DATA(header), fds, sizeof fds);
+    for (int i = 0; i < 100 && !refused; i++)
+        refused = sendmsg(hoard[0], &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == ETOOMANYREFS;
+    if (!refused)
+        return 4; /* a kernel that does not count, or a user who is exempt */
+    return piso__send_fds(sockets[0], "x", 1, fds, 1) == 0 ? 0 : 1;
+}
+
+static void descriptors_under_way_leave_room(void **state) {
+    (void)state;
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(send_beside_a_hoarder());
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 2 || WEXITSTATUS(status) == 4)
+        skip();
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static void quotas_are_understood(void **state) {
     (void)state;
     const struct {
@@ -555,6 +601,7 @@ int main(void) {
         CASE(pipes_do_not_block),
         CASE(clock_is_monotonic),
         CASE(random_bytes_differ),
+        CASE(descriptors_under_way_leave_room),
         CASE(quotas_are_understood),
         CASE(processors_follow_the_affinity_mask),
         CASE(fork_is_noticed),

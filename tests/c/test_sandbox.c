@@ -27,6 +27,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "os/cgroup.h"
 #include "os/os.h"
 #include "sandbox/internal.h"
 #include "supervisor/process.h"
@@ -91,6 +92,33 @@ static int open_many(void) {
     return outcome(fd);
 }
 
+/* remove_page: from under whoever else has this memory, in one of the two ways. */
+static int remove_page(bool punch) {
+    int fd = memfd_create("shared", MFD_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, 8192) < 0 || fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 8192) < 0)
+        return EINVAL;
+    if (punch)
+        return outcome(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096, 4096));
+    void *p = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    return p == MAP_FAILED ? EINVAL : outcome(madvise(p, 4096, MADV_REMOVE));
+}
+
+/* has_fewer_files: than half of what its host may have, so that descriptors in sockets cannot use that up. */
+static int has_fewer_files(uint64_t share) {
+    struct rlimit limit;
+    return getrlimit(RLIMIT_NOFILE, &limit) < 0 ? errno : limit.rlim_max <= share ? 0 : EMFILE;
+}
+
+/* dies_first: whether this process is the first that the kernel ends when memory runs out, and remains so. */
+static int dies_first(void) {
+    char text[16] = "";
+    int fd = open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, text, sizeof text - 1) < 0)
+        return errno;
+    fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    return atoi(text) != 1000 ? ERANGE : fd < 0 ? errno : 0;
+}
+
 static int child_main(const char *what, const char *argument) {
     pid_t host = getppid();
     if (strcmp(what, "read") == 0)
@@ -109,6 +137,12 @@ static int child_main(const char *what, const char *argument) {
         return outcome(setpgid(0, getpgid(host)));
     if (strcmp(what, "unshare") == 0)
         return outcome(unshare(CLONE_NEWUSER));
+    if (strcmp(what, "punch") == 0 || strcmp(what, "remove") == 0)
+        return remove_page(what[0] == 'p');
+    if (strcmp(what, "fewer-files") == 0)
+        return has_fewer_files(strtoull(argument, NULL, 10));
+    if (strcmp(what, "dies-first") == 0)
+        return dies_first();
     if (strcmp(what, "memory") == 0)
         return try_memory();
     if (strcmp(what, "descriptors") == 0)
@@ -302,6 +336,32 @@ static void old_kernels(void **state) {
         if (version < PISO__LANDLOCK_SIGNALS)
             assert_int_equal(start(strict, "join-group", NULL), EPERM);
     }
+}
+
+static void holes_are_refused_where_they_are_dangerous(void **state) {
+    (void)state;
+    for (int strict_memory = 0; strict_memory < 2; strict_memory++) {
+        piso__strict_memory = strict_memory;
+        assert_int_equal(start(strict, "punch", NULL), strict_memory ? EPERM : 0);
+        assert_int_equal(start(strict, "remove", NULL), strict_memory ? EPERM : 0);
+        expect_confined(strict);
+    }
+    piso__strict_memory = -1;
+}
+
+static void an_extension_has_fewer_descriptors_than_its_host(void **state) {
+    (void)state;
+    char share[32];
+    snprintf(share, sizeof share, "%llu", (unsigned long long)piso__fd_share());
+    assert_int_equal(start(strict, "fewer-files", share), 0);
+}
+
+static void an_extension_dies_before_its_host(void **state) {
+    (void)state;
+    const piso_sandbox no_namespaces = {.omit = PISO__BIT(PISO_LAYER_NAMESPACES)};
+    int r = start(strict, "dies-first", NULL);
+    assert_true(r == EACCES || r == EROFS); /* it can see that, and not change it */
+    assert_int_equal(start(no_namespaces, "dies-first", NULL), EACCES);
 }
 
 static void nothing_holds_without_its_layer(void **state) {
@@ -513,6 +573,9 @@ int main(int argc, char **argv) {
         cmocka_unit_test(what_is_missing_is_told),
         cmocka_unit_test(failure_in_the_child_is_told),
         cmocka_unit_test(old_kernels),
+        cmocka_unit_test(holes_are_refused_where_they_are_dangerous),
+        cmocka_unit_test(an_extension_dies_before_its_host),
+        cmocka_unit_test(an_extension_has_fewer_descriptors_than_its_host),
         cmocka_unit_test(nothing_holds_without_its_layer),
         cmocka_unit_test(lists_are_kept),
         cmocka_unit_test(limits_are_kept),

@@ -1,6 +1,12 @@
 /* test_session_segments.c - memory that is shared by descriptor: it crosses once, is recognised when it comes back, and
  * its numbers live until both sides have let go; a peer that lies about it loses the session. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+
 #include "session_tools.h"
+
+#define HUGE_PAGE ((off_t)2 << 20)
 
 static ends open_sharing_pair(void) {
     ends e = open_pair();
@@ -359,6 +365,111 @@ static void packets_that_are_no_attachments_end_the_session(void **state) {
     }
 }
 
+/* ---- memory that looks like a segment ---- */
+
+#define SEALED (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+static int odd_memory(unsigned flags, int seals, bool backed) {
+    int fd = memfd_create("odd", MFD_CLOEXEC | MFD_ALLOW_SEALING | flags);
+    if (fd < 0)
+        return -1; /* a kernel without huge pages */
+    assert_int_equal(ftruncate(fd, HUGE_PAGE), 0);
+    if (backed)
+        assert_int_equal(fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, HUGE_PAGE), 0);
+    assert_int_equal(fcntl(fd, F_ADD_SEALS, seals), 0);
+    return fd;
+}
+
+static int open_again(int fd, int flags) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int again = open(path, flags | O_CLOEXEC);
+    close(fd);
+    return again;
+}
+
+/* A touch of such memory could raise SIGBUS, take memory of the host's, or fail where the host writes. */
+static void odd_memory_is_refused(void **state) {
+    (void)state;
+    const int fds[] = {
+        odd_memory(MFD_HUGETLB, SEALED, false),           odd_memory(0, SEALED, false),
+        odd_memory(0, SEALED | F_SEAL_WRITE, true),       odd_memory(0, F_SEAL_SHRINK | F_SEAL_SEAL, true),
+        odd_memory(0, F_SEAL_SHRINK | F_SEAL_GROW, true), open_again(odd_memory(0, SEALED, true), O_RDONLY),
+        open_again(odd_memory(0, SEALED, true), O_PATH),  odd_memory(0, SEALED, true), /* this one is right */
+    };
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
+        if (fds[i] < 0)
+            continue;
+        ends e = open_sharing_pair();
+        struct {
+            uint32_t number, zero;
+            uint64_t size;
+        } packet = {1, 0, HUGE_PAGE};
+        assert_int_equal(piso__send_fds(e.child->channel->socket_fd, &packet, sizeof packet, &fds[i], 1), 0);
+        send_frame(e.child, PISO__FRAME_ATTACH, 1);
+        if (i == sizeof fds / sizeof *fds - 1)
+            expect_nothing(e.host);
+        else
+            expect_end(e.host, PISO_EPROTO);
+        close_pair(&e);
+        close(fds[i]);
+    }
+}
+
+/* The socket holds some hundred packets: who says that they are out, and leaves them there, makes nobody wait. */
+static void false_acknowledgements_do_not_block(void **state) {
+    (void)state;
+    ends e = open_sharing_pair();
+    piso_event event;
+    uint32_t i = 0;
+    for (; i < 2000 && piso_session_state(e.host) == 0; i++) {
+        piso_segment *segment = new_segment(1);
+        send_segment(e.host, segment, 0, 1);
+        piso_segment_unref(segment);
+        send_frame(e.child, PISO__FRAME_ATTACHED, i + 1);
+        piso_session_next(e.host, &event);
+    }
+    assert_in_range(i, PISO__ATTACH_CREDIT + 1, 1999); /* what is not in the socket cannot have been taken out */
+    expect_end(e.host, PISO_EPROTO);
+    close_pair(&e);
+}
+
+/* A peer that would use up the descriptors of its host loses the session; one that sends honestly is told before. */
+static void descriptors_are_left_for_others(void **state) {
+    (void)state;
+    ends e = open_sharing_pair();
+    piso_segment *segments[20];
+    uint64_t share = piso__fd_share();
+    if (share > UINT32_MAX / 2)
+        skip();                                  /* no limit at all */
+    e.child->given_count = (uint32_t)share - 10; /* as if it had */
+    e.host->taken_count = (uint32_t)share - 9;
+    int r = 0, sent = 0;
+    for (int i = 0; i < 20; i++) {
+        segments[i] = new_segment(1);
+        piso_writer w;
+        piso_writer_init(&w);
+        piso_write_nil(&w);
+        piso_writer_add_segment(&w, segments[i], 0, 1);
+        if (r == 0)
+            r = piso_session_call(e.child, NULL, 0, 0, PISO_CALL_NO_REPLY, PISO_NO_DEADLINE, &w);
+        sent += r == 0;
+        piso_session_discard_spans(e.child, &w);
+        piso_writer_fini(&w);
+    }
+    assert_int_equal(r, -EMFILE);
+    assert_int_equal(sent, 10);
+    assert_int_equal(piso_session_state(e.child), 0);
+    piso_event event;
+    while ((r = piso_session_next(e.host, &event)) == 1)
+        piso_event_fini(&event);
+    assert_int_equal(r, PISO_EPROTO);
+    assert_non_null(strstr(piso_session_fault(e.host), "more descriptors"));
+    for (int i = 0; i < 20; i++)
+        piso_segment_unref(segments[i]);
+    close_pair(&e);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_crosses_once_and_comes_back),
@@ -375,6 +486,9 @@ int main(void) {
         cmocka_unit_test(a_second_acknowledgement_ends_the_session),
         cmocka_unit_test(spans_outside_of_a_segment_end_the_session),
         cmocka_unit_test(packets_that_are_no_attachments_end_the_session),
+        cmocka_unit_test(odd_memory_is_refused),
+        cmocka_unit_test(false_acknowledgements_do_not_block),
+        cmocka_unit_test(descriptors_are_left_for_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,6 +18,17 @@ static void give_up(host *h, piso_writer *w) {
 
 static void write_something(host *h, piso_writer *w) {
     piso_write_nil(w);
+    if (below(h, 4) == 0) {
+        piso_segment *segment = h->own[below(h, HOST_SEGMENTS)];
+        if (h->held_segment_count && below(h, 2))
+            segment = h->held_segments[below(h, h->held_segment_count)];
+        piso_writer_add_segment(w, segment, 0, piso_segment_size(segment));
+    }
+    if (below(h, 8) == 0) {
+        bool *cookie = &h->leased[below(h, HOST_LEASES)];
+        if (!*cookie)
+            *cookie = piso_session_lease(h->session, w, cookie) >= 0;
+    }
     if (below(h, 8) == 0) {
         piso_span span;
         void *data;
@@ -96,9 +107,47 @@ static void read_values(host *h, const piso_event *event) {
         h->sum += item.kind;
 }
 
+/* use_segment: reads and writes what a span of it names. Whatever was handed out can be mapped and touched. */
+static void use_segment(host *h, const piso_segment *segment, const piso_span *span) {
+    uint64_t size = piso_segment_size(segment);
+    void *base;
+    check(span->length > 0 && span->offset < size && span->length <= size - span->offset);
+    check(piso__map(piso_segment_fd(segment), size, true, false, &base) == 0);
+    uint8_t *data = (uint8_t *)base + span->offset;
+    h->sum += data[0] + (uint64_t)data[span->length - 1];
+    data[span->length - 1] = (uint8_t)h->sum;
+    piso__unmap(base, size);
+    h->taken++;
+}
+
+static void take_segment(host *h, piso_event *event, uint32_t i) {
+    piso_span span, second;
+    bool ours;
+    piso_segment *segment = piso_event_take_segment(event, i, &span, &ours);
+    check(segment && !piso_event_take_segment(event, i, &second, &ours));
+    check(h->shares || ours);
+    if (below(h, 4) == 0)
+        use_segment(h, segment, &span);
+    if (h->held_segment_count < HOST_HELD && below(h, 4) == 0)
+        h->held_segments[h->held_segment_count++] = segment;
+    else
+        piso_segment_unref(segment);
+}
+
 static void take_spans(host *h, piso_event *event) {
     for (uint32_t i = 0; i < event->nspans; i++) {
         piso_span span;
+        if (event->segments[i]) {
+            if (below(h, 4))
+                take_segment(h, event, i);
+            continue;
+        }
+        if (event->spans[i].segment == PISO__SEGMENT_LEASE) {
+            uint64_t id = below(h, 2) ? piso_event_take_lease(event, i) : 0;
+            if (id)
+                piso_session_end_lease(h->session, id);
+            continue;
+        }
         uint8_t *data = piso_event_take_span(event, i, &span);
         const piso__channel *c = h->session->channel;
         check(data && lies_in(data, c->arena_bases[1], c->arena_size));
@@ -119,6 +168,13 @@ static void end_call(host *h, const piso_event *event) {
     size_t i = (size_t)(event->call - h->calls);
     check(h->pending[i] && event->call == &h->calls[i]);
     h->pending[i] = false;
+}
+
+/* return_lease: each comes back once. */
+static void return_lease(host *h, void *cookie) {
+    bool *lease = cookie;
+    check(lease >= h->leased && lease < h->leased + HOST_LEASES && *lease);
+    *lease = false;
 }
 
 static void handle(host *h, piso_event *event) {
@@ -144,6 +200,12 @@ static void handle(host *h, piso_event *event) {
         break;
     case PISO_EVENT_CANCEL:
         break;
+    case PISO_EVENT_RETIRED:
+        check(event->segment && h->shares);
+        break;
+    case PISO_EVENT_RELEASED:
+        return_lease(h, event->cookie);
+        break;
     default:
         check(!"an event of a known type");
     }
@@ -162,6 +224,12 @@ static void release(host *h) {
     h->held_count--;
     h->sum += h->held_data[h->held_count][0];
     piso_session_release(h->session, &h->held[h->held_count]);
+}
+
+static void retire(host *h) {
+    if (h->held_segment_count)
+        piso_segment_unref(h->held_segments[--h->held_segment_count]);
+    piso_session_retire(h->session, h->own[below(h, HOST_SEGMENTS)]);
 }
 
 static void wait_a_little(host *h) {
@@ -192,17 +260,29 @@ static void tidy(host *h) {
 }
 
 void host_meet(host *h, piso_session *session) {
-    uint64_t random = h->random, steps = h->steps, served = h->served;
-    memset(h, 0, sizeof *h);
     h->session = session;
-    h->random = random;
-    h->steps = steps;
-    h->served = served;
+    h->shares = below(h, 8) != 0;
+    h->request_count = 0;
+    piso_session_share(session, h->shares);
+}
+
+void host_init(host *h, uint64_t seed) {
+    memset(h, 0, sizeof *h);
+    h->random = seed;
+    for (int i = 0; i < HOST_SEGMENTS; i++)
+        check(piso_segment_create(1u << (4 * i), &h->own[i]) == 0);
+}
+
+void host_fini(host *h) {
+    for (int i = 0; i < HOST_SEGMENTS; i++) {
+        check(h->own[i]->references == 1); /* no session has kept one */
+        piso_segment_unref(h->own[i]);
+    }
 }
 
 int host_step(host *h) {
     h->steps++;
-    switch (below(h, 16)) {
+    switch (below(h, 17)) {
     case 0:
     case 1:
     case 2:
@@ -227,6 +307,9 @@ int host_step(host *h) {
     case 9:
         piso_session_expire(h->session);
         break;
+    case 10:
+        retire(h);
+        break;
     default:
         receive(h);
     }
@@ -241,13 +324,20 @@ void host_finish(host *h) {
     check(state != PISO_EPROTO || piso_session_fault(h->session));
     int events = 0;
     while ((r = piso_session_next(h->session, &event)) == 1) {
-        check(event.type == PISO_EVENT_FAILED && ++events <= HOST_CALLS);
+        check(event.type == PISO_EVENT_FAILED || event.type == PISO_EVENT_RELEASED);
+        check(++events <= HOST_CALLS + HOST_LEASES);
         handle(h, &event);
     }
     check(r == state && piso_session_next(h->session, &event) == state);
     for (int i = 0; i < HOST_CALLS; i++)
         check(!h->pending[i]);
+    for (int i = 0; i < HOST_LEASES; i++)
+        check(!h->leased[i]);
     while (h->held_count)
         release(h);
+    while (h->held_segment_count) /* what its users hold outlives the session */
+        piso_segment_unref(h->held_segments[--h->held_segment_count]);
+    for (int i = 0; i < HOST_SEGMENTS; i++)
+        check(h->own[i]->references == 1 || h->session->queue_head); /* a message that waits keeps its own */
     h->session = piso_session_unref(h->session);
 }

@@ -28,30 +28,73 @@ static inline uint32_t hostile_below(uint64_t *state, uint32_t limit) {
 
 /* ---- the hostile side (mutator.c) ---- */
 
-#define MEMORIES 64
+#define MEMORIES  64
+#define NUMBERS   48 /* of segments; the first is 1 */
+#define NOTES     16
+#define POOL_GOOD 5
+#define POOL_BAD  16
 
 typedef struct remembered {
     uint32_t size;
     uint8_t data[512];
 } remembered;
 
+/* notes: some of what was heard. */
+typedef struct notes {
+    uint64_t values[NOTES];
+    uint32_t count;
+} notes;
+
 typedef struct mutator {
     piso_session *session; /* the child's end: only its channel is used */
     uint64_t random;
     uint64_t mutations;
     uint32_t names; /* that this session has defined */
+    bool calm;      /* this session: mostly right acts with segments, so that it lives long */
     uint32_t memory_count;
     remembered memories[MEMORIES]; /* messages that were sent, to be sent again; they outlive the session */
+
+    /* segment_acts.c: descriptors to send, our numbers, and what the host has said of its own */
+    int good[POOL_GOOD], bad[POOL_BAD];
+    uint64_t bad_sizes[POOL_BAD];
+    bool attached[NUMBERS];
+    uint64_t sizes[NUMBERS];
+    notes theirs, announced, retired, leases; /* theirs: all that it has not taken back; announced: not acknowledged */
+    uint32_t owed; /* a number whose packet has been sent, but whose frame found the ring full */
 } mutator;
 
+void mutator_init(mutator *m, uint64_t seed);
+void mutator_fini(mutator *m);
 /* mutator_meet: another host to be hostile to. */
 void mutator_meet(mutator *m, piso_session *session);
 /* mutator_act: one act, of several mutations at times. */
 void mutator_act(mutator *m);
 
+/* mutator_send: a message into the ring, whatever it is; whether there was room. */
+bool mutator_send(mutator *m, const void *data, size_t size);
+/* mutator_read: takes the next message of the host's; the id, if it was a call, or 0. */
+uint64_t mutator_read(mutator *m);
+/* mutator_note: remembers what the host says of its segments and leases. */
+void mutator_note(mutator *m, const piso__frame *frame, const uint8_t *spans);
+
+void act_attach(mutator *m);
+void act_attach_wrongly(mutator *m);
+void act_retire(mutator *m);
+void act_retire_wrongly(mutator *m);
+void act_acknowledge(mutator *m);
+void act_acknowledge_wrongly(mutator *m);
+void act_name(mutator *m);
+void act_name_wrongly(mutator *m);
+void act_end_leases(mutator *m);
+void act_on_memory(mutator *m);
+void act_fill_socket(mutator *m);
+
 /* ---- the host (host.c) ---- */
 
-#define HOST_CALLS 64
+#define HOST_CALLS    64
+#define HOST_SEGMENTS 4
+#define HOST_HELD     16
+#define HOST_LEASES   16
 
 typedef struct host {
     piso_session *session;
@@ -63,9 +106,19 @@ typedef struct host {
     piso_span held[HOST_CALLS]; /* spans of the peer's that were taken */
     uint8_t *held_data[HOST_CALLS];
     uint32_t held_count;
+    bool shares;                            /* takes descriptors */
+    piso_segment *own[HOST_SEGMENTS];       /* kept from session to session */
+    piso_segment *held_segments[HOST_HELD]; /* of the peer's, or that came back from it */
+    uint32_t held_segment_count;
+    bool leased[HOST_LEASES]; /* given, and not yet returned; the cookie is its address */
     uint64_t steps, served;
-    uint64_t sum; /* of what was read, so that it is read */
+    uint64_t taken; /* segments of the peer's that were looked at */
+    uint64_t sum;   /* of what was read, so that it is read */
 } host;
+
+/* host_init, host_fini: around all sessions. */
+void host_init(host *h, uint64_t seed);
+void host_fini(host *h);
 
 void host_meet(host *h, piso_session *session);
 /* host_step: something that a host does. The session's state afterwards. */

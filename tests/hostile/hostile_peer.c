@@ -5,6 +5,7 @@
  * Without threads host and peer take turns, and the seed gives the same run again. With them the peer acts while the
  * host reads. Beside them the same host talks to an honest peer, which is always to be served rightly. A step that
  * does not end within 20 seconds ends the program. */
+#include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -58,6 +59,32 @@ static void serve_the_honest(uint64_t step) {
     uint64_t request = expect_integer(honest_peer, PISO_EVENT_REQUEST, (int64_t)step);
     send_integer(honest_peer, NULL, request, (int64_t)step + 1);
     expect_integer(honest_host, PISO_EVENT_REPLY, (int64_t)step + 1);
+}
+
+/* ---- what a session may not leave behind ---- */
+
+#define MAPS_EVERY 256 /* sessions; reading them takes long */
+
+static int count_fds(void) {
+    int n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    check(d);
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
+}
+
+/* count_shared_mappings: of memfds; the allocator's come and go. */
+static int count_shared_mappings(void) {
+    char line[512];
+    int n = 0;
+    FILE *maps = fopen("/proc/self/maps", "re");
+    check(maps);
+    while (fgets(line, sizeof line, maps))
+        n += strstr(line, "/memfd:") != NULL;
+    fclose(maps);
+    return n;
 }
 
 /* ---- meetings ---- */
@@ -115,9 +142,12 @@ int main(int argc, char **argv) {
            threads ? "threads" : "");
     fflush(stdout);
     signal(SIGALRM, on_alarm);
-    mutator m = {.random = seed};
-    host h = {.random = ~seed};
+    mutator m;
+    host h;
+    mutator_init(&m, seed);
+    host_init(&h, ~seed);
     check(piso_session_pair(ARENA, &honest_host, &honest_peer) == 0);
+    int fds = count_fds(), mappings = count_shared_mappings();
     while (m.mutations < mutations) {
         piso_session *ends[2];
         check(piso_session_pair(ARENA, &ends[0], &ends[1]) == 0);
@@ -133,12 +163,17 @@ int main(int argc, char **argv) {
             seen[reasons++] = fault;
         piso_session_unref(ends[0]);
         piso_session_unref(ends[1]);
+        check(count_fds() == fds);
+        check(sessions % MAPS_EVERY || count_shared_mappings() == mappings);
     }
+    host_fini(&h);
+    mutator_fini(&m);
     piso_session_unref(honest_host);
     piso_session_unref(honest_peer);
-    printf("%llu mutations, %llu sessions, %llu steps of the host, %llu events\nreasons given:\n",
+    printf("%llu mutations, %llu sessions, %llu steps of the host, %llu events, %llu segments\n"
+           "reasons given:\n",
            (unsigned long long)m.mutations, (unsigned long long)sessions, (unsigned long long)h.steps,
-           (unsigned long long)h.served);
+           (unsigned long long)h.served, (unsigned long long)h.taken);
     for (uint64_t i = 0; i < reasons; i++)
         printf("  %s\n", seen[i]);
     return h.sum == 1; /* never: it only has to be used */

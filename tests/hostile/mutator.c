@@ -1,5 +1,6 @@
 /* mutator.c - the acts of a hostile peer. */
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -117,19 +118,20 @@ static void remember(mutator *m, const void *data, size_t size) {
     memcpy(r->data, data, size);
 }
 
-static bool send_bytes(mutator *m, const void *data, size_t size) {
+bool mutator_send(mutator *m, const void *data, size_t size) {
     piso__channel *c = m->session->channel;
     piso__ring_part part = {data, size};
     int r = piso__ring_send(&c->tx, &part, 1);
     if (r == PISO_EPROTO) /* we have damaged our own cursor */
         store(&c->tx.shared->consumed, c->tx.position, 8);
+    if (r == -EAGAIN && m->calm)
+        sched_yield(); /* to a host that reads at the same time */
     if (r == 0 && piso__ring_must_wake(&c->tx))
         piso__bell_ring(c->bell);
     return r == 0;
 }
 
-/* take_call: id of the next thing that the host sent, or 0. */
-static uint64_t take_call(mutator *m) {
+uint64_t mutator_read(mutator *m) {
     static _Thread_local uint8_t buffer[PISO__RING_MESSAGE_MAX];
     piso__ring_consumer *rx = &m->session->channel->rx;
     int64_t size = piso__ring_peek(rx);
@@ -143,6 +145,7 @@ static uint64_t take_call(mutator *m) {
     size_t body_size;
     if (piso__frame_decode(buffer, (size_t)size, &frame, &spans, &body, &body_size) < 0)
         return 0;
+    mutator_note(m, &frame, spans);
     return frame.type == PISO__FRAME_CALL ? frame.id : 0;
 }
 
@@ -151,7 +154,7 @@ static size_t make_message(mutator *m, uint8_t *data) {
     piso__frame f = {.type = (uint8_t)(1 + below(m, 7))};
     size_t body = 0;
     uint8_t *at = data + PISO__FRAME_SIZE;
-    f.id = f.type == PISO__FRAME_CALL ? (uint64_t)below(m, 3) << 32 | (1 + below(m, 80)) : take_call(m);
+    f.id = f.type == PISO__FRAME_CALL ? (uint64_t)below(m, 3) << 32 | (1 + below(m, 80)) : mutator_read(m);
     if (f.type <= PISO__FRAME_ERROR) {
         f.nspans = (uint16_t)(below(m, 4) ? 0 : 1 + below(m, 3));
         for (int i = 0; i < f.nspans; i++, at += PISO__SPAN_SIZE) {
@@ -195,12 +198,12 @@ static void send_message(mutator *m) {
     if (below(m, 40) == 0)
         size = 1 + below(m, (uint32_t)size);
     remember(m, data, size);
-    send_bytes(m, data, size);
+    mutator_send(m, data, size);
 }
 
 /* send_answer: what an honest peer would. */
 static void send_answer(mutator *m) {
-    uint64_t id = take_call(m);
+    uint64_t id = mutator_read(m);
     if (!id)
         return;
     uint8_t data[PISO__FRAME_SIZE + 1];
@@ -208,7 +211,7 @@ static void send_answer(mutator *m) {
     piso__frame_encode(&f, data);
     data[PISO__FRAME_SIZE] = 0xc0;
     remember(m, data, sizeof data);
-    send_bytes(m, data, sizeof data);
+    mutator_send(m, data, sizeof data);
 }
 
 static void send_noise(mutator *m) {
@@ -216,21 +219,21 @@ static void send_noise(mutator *m) {
     size_t size = 1 + below(m, sizeof data);
     for (size_t i = 0; i < size; i++)
         data[i] = (uint8_t)hostile_random(&m->random);
-    send_bytes(m, data, size);
+    mutator_send(m, data, size);
 }
 
 static void replay(mutator *m) {
     uint32_t known = m->memory_count < MEMORIES ? m->memory_count : MEMORIES;
     for (uint32_t i = 1 + below(m, 3); known && i > 0; i--) {
         const remembered *r = &m->memories[below(m, known)];
-        send_bytes(m, r->data, r->size);
+        mutator_send(m, r->data, r->size);
     }
 }
 
 static void flood(mutator *m) {
     uint8_t data[512];
     size_t size = make_message(m, data);
-    for (int i = 0; i < 2000 && send_bytes(m, data, size); i++)
+    for (int i = 0; i < 2000 && mutator_send(m, data, size); i++)
         ;
 }
 
@@ -259,19 +262,39 @@ static void send_on_socket(mutator *m) {
 void mutator_meet(mutator *m, piso_session *session) {
     m->session = session;
     m->names = 0;
+    m->calm = below(m, 2);
+    memset(m->attached, 0, sizeof m->attached);
+    m->theirs.count = m->announced.count = m->retired.count = m->leases.count = m->owed = 0;
 }
 
 void mutator_act(mutator *m) {
-    /* how often of 100: most acts leave the session alive, so that there is something to be hostile to */
-    static const struct {
+    /* how often of 1000: most acts leave the session alive, so that there is something to be hostile to */
+    typedef struct choice {
         uint32_t weight;
         void (*act)(mutator *);
-    } acts[] = {
-        {12, poke_anywhere}, {3, poke_next_slots}, {8, poke_flags},   {23, poke_arena},
-        {1, punch_rings},    {5, send_message},    {34, send_answer}, {1, send_noise},
-        {2, replay},         {1, flood},           {8, ring_bells},   {2, send_on_socket},
+    } choice;
+    static const choice wild[] = {
+        {100, poke_anywhere},  {30, poke_next_slots},
+        {80, poke_flags},      {200, poke_arena},
+        {10, punch_rings},     {50, send_message},
+        {300, send_answer},    {10, send_noise},
+        {20, replay},          {10, flood},
+        {80, ring_bells},      {20, send_on_socket},
+        {25, act_attach},      {5, act_attach_wrongly},
+        {25, act_name},        {5, act_name_wrongly},
+        {5, act_retire},       {2, act_retire_wrongly},
+        {10, act_acknowledge}, {2, act_acknowledge_wrongly},
+        {5, act_end_leases},   {5, act_on_memory},
+        {1, act_fill_socket},
     };
-    uint32_t chosen = below(m, 100);
+    static const choice calm[] = {
+        {200, act_attach},    {4, act_attach_wrongly}, {250, act_name},        {2, act_name_wrongly},
+        {140, act_retire},    {2, act_retire_wrongly}, {120, act_acknowledge}, {2, act_acknowledge_wrongly},
+        {60, act_end_leases}, {60, act_on_memory},     {1, act_fill_socket},   {100, send_answer},
+        {39, poke_arena},     {20, ring_bells},
+    };
+    const choice *acts = m->calm ? calm : wild;
+    uint32_t chosen = below(m, 1000);
     size_t i = 0;
     while (chosen >= acts[i].weight)
         chosen -= acts[i++].weight;

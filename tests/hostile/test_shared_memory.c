@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include "../c/session_tools.h"
+#include "os/cgroup.h"
 
 #define BUFFER ((size_t)1 << 20)
 
@@ -206,6 +207,39 @@ static void memory_that_is_not_there_is_not_a_message(void **state) {
     close_pair(&e);
 }
 
+/* send_buffer_at: a call that names memory of the child's arena, whatever is there. */
+static void send_buffer_at(piso_session *child, uint64_t offset, uint64_t length) {
+    uint8_t data[PISO__FRAME_SIZE + PISO__SPAN_SIZE + 1] = {0};
+    piso__frame frame = {.type = PISO__FRAME_CALL, .flags = PISO_CALL_NO_REPLY, .nspans = 1};
+    piso_span span = {.generation = 1, .offset = offset, .length = length};
+    piso__frame_encode(&frame, data);
+    piso__span_encode(&span, data + PISO__FRAME_SIZE);
+    data[sizeof data - 1] = 0xc0;
+    piso__ring_part part = {data, sizeof data};
+    assert_int_equal(piso__ring_send(&child->channel->tx, &part, 1), 0);
+}
+
+/* Where the system gives no more memory than it has, reading a page that is not there can be a SIGBUS. */
+static void memory_that_is_not_there_is_not_read(void **state) {
+    (void)state;
+    piso__strict_memory = 1;
+    ends e = open_pair();
+    assert_false(piso__memfd_has_hole(e.child->channel->control_fd, 0, 2 * sizeof(piso__ring_shared)));
+    piso_event event;
+    for (int i = 0; i < 3; i++) { /* what is there passes */
+        send_buffers(e.child, NULL, 0, 2, 70000);
+        take(e.host, PISO_EVENT_REQUEST, &event);
+        piso_event_fini(&event);
+        piso_session_flush(e.host);
+        expect_nothing(e.child);
+    }
+    send_buffer_at(e.child, SMALL_ARENA / 2, 100);
+    expect_end(e.host, PISO_EPROTO);
+    assert_non_null(strstr(piso_session_fault(e.host), "not all there"));
+    close_pair(&e);
+    piso__strict_memory = -1;
+}
+
 int main(int argc, char **argv) {
     if (argc > 1)
         return child_main(argv[1]);
@@ -215,6 +249,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(filled_memory_disturbs_nobody),
         cmocka_unit_test(a_scribbling_child_is_dropped_with_a_reason),
         cmocka_unit_test(memory_that_is_not_there_is_not_a_message),
+        cmocka_unit_test(memory_that_is_not_there_is_not_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,9 +1,10 @@
 """An extension that holds and changes arrays."""
 
 import gc
+import os
 
 import pyisolate
-from pyisolate import ExtensionBase
+from pyisolate import ExtensionBase, _core
 
 
 class Arrays(ExtensionBase):
@@ -41,3 +42,40 @@ class Arrays(ExtensionBase):
     def release(self):
         self.held.clear()
         gc.collect()
+
+    # ---- the limit of shared memory ----
+
+    def copy_of_zeros(self, size):
+        import numpy
+
+        return numpy.zeros(size, "u1")
+
+    def shared_zeros(self, size):
+        return pyisolate.empty_array(size, "u1")
+
+    def keep_and_share(self, size):
+        self.held.append(self.shared_zeros(size))
+        return self.held[-1]
+
+    def keep_shared(self, count, size):
+        for i in range(count):
+            try:
+                self.held.append(self.shared_zeros(size))
+            except MemoryError:
+                return i
+        return count
+
+    def drop_shared(self):
+        self.release()
+        return len(self.held)
+
+    def forget_the_limit(self):
+        _core.limit_shared_memory(1 << 60)
+
+    def memory_sizes(self):
+        found = []
+        for name in os.listdir("/proc/self/fd"):
+            path = f"/proc/self/fd/{name}"
+            if os.path.islink(path) and "memfd:piso-" in os.readlink(path):
+                found.append(os.stat(path).st_size)
+        return sorted(found)
