@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
-#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -26,7 +25,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "os/cpu.h"
 #include "os/os.h"
 
 #define PAGE        ((uint64_t)4096)
@@ -468,51 +466,6 @@ static void descriptors_under_way_leave_room(void **state) {
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 
-static void quotas_are_understood(void **state) {
-    (void)state;
-    const struct {
-        const char *text;
-        int processors;
-    } v2[] = {{"max 100000\n", 0},
-              {"100000 100000\n", 1},
-              {"150000 100000\n", 2},
-              {"1000 100000", 1},
-              {"6400000 100000", 64},
-              {"200001 100000", 3},
-              {"", 0},
-              {"max", 0},
-              {"100000", 0},
-              {"-1 100000", 0},
-              {"0 100000", 0},
-              {"100000 0", 0},
-              {"100000 -5", 0},
-              {"nonsense here", 0},
-              {"9223372036854775807 2", 0},
-              {"9223372036854775807 9223372036854775807", 1}};
-    for (size_t i = 0; i < sizeof v2 / sizeof *v2; i++)
-        assert_int_equal(piso__cpu_parse_max(v2[i].text), v2[i].processors);
-    assert_int_equal(piso__cpu_parse_quota("-1\n", "100000\n"), 0);
-    assert_int_equal(piso__cpu_parse_quota("50000\n", "100000\n"), 1);
-    assert_int_equal(piso__cpu_parse_quota("250000\n", "100000\n"), 3);
-    assert_int_equal(piso__cpu_parse_quota("", "100000\n"), 0);
-    assert_int_equal(piso__cpu_parse_quota("50000\n", "0\n"), 0);
-}
-
-static void processors_follow_the_affinity_mask(void **state) {
-    (void)state;
-    cpu_set_t before, one;
-    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
-    assert_in_range(piso__cpu_count(), 1, CPU_COUNT(&before));
-    CPU_ZERO(&one);
-    for (int cpu = 0; CPU_COUNT(&one) == 0; cpu++)
-        if (CPU_ISSET(cpu, &before))
-            CPU_SET(cpu, &one);
-    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
-    int count = piso__cpu_count();
-    assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
-    assert_int_equal(count, 1);
-}
-
 /* ---- processes and threads ---- */
 
 static int generation_differs(void *argument) {
@@ -602,8 +555,6 @@ int main(void) {
         CASE(clock_is_monotonic),
         CASE(random_bytes_differ),
         CASE(descriptors_under_way_leave_room),
-        CASE(quotas_are_understood),
-        CASE(processors_follow_the_affinity_mask),
         CASE(fork_is_noticed),
         CASE(threads_leave_signals_to_others),
         CASE(errors_have_texts),

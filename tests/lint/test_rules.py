@@ -5,7 +5,7 @@ import re
 
 from source import ROOT, c_files, name, without_comments
 
-HEADER = ROOT / "include/piso/piso.h"
+HEADERS = sorted((ROOT / "include").rglob("*.h"))
 PACKAGE = sorted((ROOT / "pyisolate").rglob("*.py"))
 UNSAFE = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle"}
 
@@ -42,10 +42,11 @@ def test_only_the_package_imports_core() -> None:
 
 
 def test_public_functions_are_documented() -> None:
-    """Each stands in a paragraph of the header that has a comment."""
+    """Each stands in a paragraph of its header that has a comment."""
     bare = [
         function
-        for block in re.split(r"\n\s*\n", HEADER.read_text())
+        for header in HEADERS
+        for block in re.split(r"\n\s*\n", header.read_text())
         for function in re.findall(r"^PISO_API [^(;]*?\b(piso_\w+)\(", block, re.MULTILINE)
         if "/*" not in block and not function.startswith("piso_write_")
     ]

@@ -1,0 +1,32 @@
+/* api.h - what every public header of the core needs: visibility, errors. */
+#ifndef PISO_API_H
+#define PISO_API_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define PISO_API __attribute__((visibility("default")))
+
+/* ---- errors ------------------------------------------------------------------------------------- */
+
+enum {
+    PISO_EPROTO = -4001,   /* the peer sent something malformed; the session has been dropped */
+    PISO_EDIED = -4002,    /* the peer's process has ended */
+    PISO_ECLOSED = -4003,  /* this side closed the session */
+    PISO_EFORKED = -4004,  /* the object belongs to the process that forked this one */
+    PISO_EDEPTH = -4005,   /* values nested deeper than PISO_MAX_DEPTH */
+    PISO_ESANDBOX = -4006, /* the process could not be confined as asked, and was not started */
+};
+
+/* piso_strerror: a short text for a negative code. Static storage for PISO_E codes, else thread-local. */
+PISO_API const char *piso_strerror(int error);
+
+/* piso_version: "major.minor.patch" of the library, static storage. */
+PISO_API const char *piso_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

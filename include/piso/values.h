@@ -1,0 +1,148 @@
+/* values.h - values of messages, written and read: MessagePack with extension types and spans of shared memory
+ * (docs/wire-format.md). Needs no process and no session. */
+#ifndef PISO_VALUES_H
+#define PISO_VALUES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "piso/api.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- values: writing ---------------------------------------------------------------------------- */
+
+#define PISO_MAX_DEPTH        128  /* nesting of containers */
+#define PISO_MAX_SPANS        1024 /* shared buffers in one message */
+#define PISO_INLINE_BODY      4096 /* bodies above this travel in the arena, by themselves */
+#define PISO_BUFFER_THRESHOLD 2048 /* a binding puts byte payloads of at least this size into spans */
+
+typedef struct piso_segment piso_segment;
+typedef struct piso_event piso_event;
+
+/* piso_span: a shared buffer as it is named on the wire: in the sender's arena, or, where segment is not 0, in
+ * the receiver's, or in memory that both sides share (see "shared segments"). */
+#define PISO_SPAN_RETURNED 0x80000000u /* segment: the buffer lies in the receiver's arena and comes back to it */
+typedef struct piso_span {
+    uint32_t segment;
+    uint32_t generation; /* of the slot; guards against a stale release. 0 in a segment */
+    uint64_t offset;     /* bytes from the start of the segment, a multiple of 64 */
+    uint64_t length;     /* bytes */
+} piso_span;
+
+#define PISO_WRITER_INLINE 256
+
+/* piso_writer: a growing byte buffer for one message body and the spans it refers to. Fields are private;
+ * the struct is public so that it can live on a stack. The first failure sticks in `error` and turns later
+ * writes into no-ops, so that a caller checks once, at the end. Not thread-safe. */
+typedef struct piso_writer {
+    uint8_t *data;
+    size_t size, capacity;
+    int error;
+    uint32_t nspans, span_capacity;
+    piso_span *spans;
+    uint32_t nsegments, segment_capacity;
+    piso_segment **segments; /* a reference each */
+    uint8_t inline_data[PISO_WRITER_INLINE];
+} piso_writer;
+
+PISO_API void piso_writer_init(piso_writer *w);
+/* piso_writer_fini: frees memory. Spans still in it must have been given back by
+ * piso_session_discard_spans first (piso_session_call and piso_session_reply take them). */
+PISO_API void piso_writer_fini(piso_writer *w);
+/* piso_writer_reset: empties it for reuse, keeps the memory. */
+PISO_API void piso_writer_reset(piso_writer *w);
+
+PISO_API void piso_write_nil(piso_writer *w);
+PISO_API void piso_write_bool(piso_writer *w, bool value);
+PISO_API void piso_write_int(piso_writer *w, int64_t value);   /* shortest form */
+PISO_API void piso_write_uint(piso_writer *w, uint64_t value); /* shortest form */
+PISO_API void piso_write_double(piso_writer *w, double value);
+PISO_API void piso_write_str(piso_writer *w, const char *utf8, size_t size);
+PISO_API void piso_write_bin(piso_writer *w, const void *data, size_t size);
+PISO_API void piso_write_array(piso_writer *w, size_t count); /* then `count` values */
+PISO_API void piso_write_map(piso_writer *w, size_t count);   /* then `count` key, value pairs */
+PISO_API void piso_write_ext(piso_writer *w, int8_t type, const void *data, size_t size);
+/* piso_write_ext_begin / _end: an ext whose payload is written between the two with the functions above.
+ * begin returns a mark for end. Written with the 32-bit length form; may nest. */
+PISO_API size_t piso_write_ext_begin(piso_writer *w, int8_t type);
+PISO_API void piso_write_ext_end(piso_writer *w, size_t mark);
+/* piso_write_raw: appends bytes as they are (a payload of an open ext, or a value encoded before). */
+PISO_API void piso_write_raw(piso_writer *w, const void *data, size_t size);
+/* piso_writer_add_span: appends a span to the message; returns its index or a negative code (also kept in
+ * w->error). The value that refers to it is written by the caller. */
+PISO_API int piso_writer_add_span(piso_writer *w, const piso_span *span);
+/* piso_writer_add_segment: a span of a shared segment. The writer keeps the segment until it is reset. The bytes
+ * are shared, not sent: both sides see what either writes. -EINVAL when the range is not inside. */
+PISO_API int piso_writer_add_segment(piso_writer *w, piso_segment *segment, uint64_t offset, uint64_t length);
+
+/* ---- values: reading ---------------------------------------------------------------------------- */
+
+/* piso_reader: a cursor over bytes that nobody else can change (a private copy). Not thread-safe. */
+typedef struct piso_reader {
+    const uint8_t *cursor, *end;
+} piso_reader;
+
+/* clang-format off */
+typedef enum piso_kind { /* of an item */
+    PISO_NIL = 1, PISO_BOOL, PISO_INT, PISO_UINT, PISO_DOUBLE, PISO_STR, PISO_BIN, PISO_ARRAY, PISO_MAP, PISO_EXT
+} piso_kind;
+/* clang-format on */
+
+/* piso_item: one decoded item. PISO_UINT only for values above INT64_MAX; everything else is PISO_INT. */
+typedef struct piso_item {
+    piso_kind kind;
+    int8_t ext_type; /* PISO_EXT */
+    union {
+        bool boolean;
+        int64_t integer;
+        uint64_t uinteger;
+        double real;
+        size_t count; /* PISO_ARRAY: items; PISO_MAP: pairs */
+        struct {
+            const uint8_t *data;
+            size_t size;
+        } bytes; /* PISO_STR (not checked as UTF-8), _BIN, _EXT */
+    } as;
+} piso_item;
+
+/* piso_read: the next item. 1, or 0 at a clean end, or PISO_EPROTO (truncated, reserved byte, a count larger
+ * than the bytes that are left can hold). Containers are not entered: read their items next. */
+PISO_API int piso_read(piso_reader *r, piso_item *ret_item);
+
+/* ---- extension types (docs/wire-format.md) ------------------------------------------------------- */
+
+enum {
+    PISO_EXT_BIGINT = 1, /* two's complement, little endian */
+    /* clang-format off */
+    PISO_EXT_TUPLE = 2, PISO_EXT_SET = 3, PISO_EXT_FROZENSET = 4, /* array */
+    PISO_EXT_COMPLEX = 5, PISO_EXT_BYTEARRAY = 6, /* two doubles, little endian; the bytes */
+    /* clang-format on */
+    PISO_EXT_MEMORYVIEW = 7, /* [format, shape, readonly, data] */
+    PISO_EXT_STR = 8,        /* a string with lone surrogates, in generalised UTF-8 */
+    PISO_EXT_BUFFER = 9,     /* a span of this message: its index; stands where bytes stand */
+    PISO_EXT_ARRAY = 10,     /* [dtype, shape, strides or order, flags, data] */
+    PISO_EXT_SCALAR = 11,    /* [dtype, data] */
+    /* clang-format off */
+    PISO_EXT_DATETIME = 12, PISO_EXT_DATE = 13, PISO_EXT_TIME = 14, PISO_EXT_TIMEDELTA = 15,
+    PISO_EXT_DECIMAL = 16, PISO_EXT_UUID = 17, PISO_EXT_PATH = 18,
+    /* clang-format on */
+    PISO_EXT_ENUM = 19,      /* [registered name, member name] */
+    PISO_EXT_RECORD = 20,    /* [registered name, field values] (dataclass) */
+    PISO_EXT_EXCEPTION = 21, /* see docs/wire-format.md */
+    PISO_EXT_TENSOR = 22,
+    PISO_EXT_REFERENCE = 23,
+    PISO_EXT_STREAM = 24,        /* reserved */
+    PISO_EXT_SHARED_ARRAY = 25,  /* [dtype, shape, strides, offset, flags, a span of a segment] */
+    PISO_EXT_FOREIGN_ARRAY = 26, /* [framework, dtype, array] */
+    PISO_EXT_CUDA_TENSOR = 27,   /* [UUID of the device, memory, tensor] */
+};
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
