@@ -197,7 +197,7 @@ def test_two_extension_classes_are_refused(load: Load) -> None:
 @pytest.mark.parametrize(
     ("code", "error", "words"),
     [
-        ("import sys; sys.exit(3)", ImportError, r"broken/__init__\.py called sys\.exit\(3\)"),
+        ("import sys; sys.exit(3)", ImportError, r"unimportable/__init__\.py called sys\.exit\(3\)"),
         ("import there_is_no_such_module", ModuleNotFoundError, "there_is_no_such_module"),
         ("raise RuntimeError('no licence')", RuntimeError, "no licence"),
     ],
@@ -206,9 +206,9 @@ def test_a_module_that_cannot_be_imported(
     load: Load, tmp_path: Path, isolated: bool, code: str, error: type[Exception], words: str
 ) -> None:
     """Whatever it does, the host gets an exception that it can handle, and that names the extension."""
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "__init__.py").write_text(code)
-    extension = load("echo", module_path=str(tmp_path / "broken"), isolated=isolated)
+    (tmp_path / "unimportable").mkdir()
+    (tmp_path / "unimportable" / "__init__.py").write_text(code)
+    extension = load("echo", module_path=str(tmp_path / "unimportable"), isolated=isolated)
     with pytest.raises(error, match=words) as caught:
         extension.ensure_process_started()
     if isolated and sys.version_info >= (3, 11):
