@@ -63,7 +63,7 @@ class MallInfo(ctypes.Structure):
 
 
 def used() -> float:
-    """What this process has allocated and not freed, in MB: by malloc, and in blocks of Python's of 100 bytes."""
+    """What this process has allocated and not freed, in MB: malloc, and blocks of Python (100 bytes each)."""
     call = getattr(ctypes.CDLL(None), "mallinfo2", None)
     blocks = sys.getallocatedblocks() * 100 / 1e6
     if call is None:
