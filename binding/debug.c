@@ -2,8 +2,8 @@
  * with another implementation of MessagePack, and fuzz the decoder. */
 #include "debug.h"
 
-#include "convert.h"
-#include "errors.h"
+#include "common/errors.h"
+#include "values/convert.h"
 
 static PyObject *debug_encode(PyObject *module, PyObject *args) {
     core_state *state = core_module_state(module);

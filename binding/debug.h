@@ -2,7 +2,7 @@
 #ifndef BINDING_DEBUG_H
 #define BINDING_DEBUG_H
 
-#include "state.h"
+#include "common/state.h"
 
 int core_debug_init(PyObject *module, core_state *state);
 

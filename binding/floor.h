@@ -2,7 +2,7 @@
 #ifndef BINDING_FLOOR_H
 #define BINDING_FLOOR_H
 
-#include "state.h"
+#include "common/state.h"
 
 int core_floor_init(PyObject *module, core_state *state);
 

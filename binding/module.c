@@ -1,14 +1,14 @@
 /* module.c - the module object of _core: multi-phase initialisation, per-module state. */
-#include "aio.h"
-#include "allocator.h"
-#include "session.h"
+#include "calls/aio.h"
+#include "calls/session.h"
+#include "common/allocator.h"
 
+#include "calls/zygote.h"
 #include "debug.h"
 #include "floor.h"
-#include "lease.h"
-#include "registry.h"
-#include "torch.h"
-#include "zygote.h"
+#include "values/lease.h"
+#include "values/registry.h"
+#include "values/torch.h"
 
 core_state *core_type_state(PyTypeObject *type) {
 #if PY_VERSION_HEX >= 0x030b0000

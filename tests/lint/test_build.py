@@ -15,7 +15,7 @@ def listed(build: Path) -> set[str]:
     ("folder", "pattern", "suffix"),
     [
         ("src", "**/*.c", True),
-        ("binding", "*.c", True),
+        ("binding", "**/*.c", True),
         ("pyisolate", "**/*.py*", True),
         ("tests/c", "test_*.c", False),
         ("tests/c", "stress_*.c", False),

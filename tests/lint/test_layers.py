@@ -15,6 +15,7 @@ LAYERS = {
     "supervisor": 3,
     "session": 4,
 }
+BINDING = {"common": 0, "values": 1, "calls": 2, "binding": 3}
 PUBLIC = "piso/piso.h"  # which includes the other public ones
 STANDARD = {"stdbool.h", "stddef.h", "stdint.h"}
 
@@ -88,7 +89,7 @@ def test_cycles_are_found() -> None:
 
 def resolve(path: Path, file: str) -> str | None:
     """The repository's file behind an #include "file" in `path`."""
-    for folder in (path.parent, ROOT / "src", ROOT / "include"):
+    for folder in (path.parent, ROOT / "src", ROOT / "binding", ROOT / "include"):
         if (folder / file).is_file():
             return name((folder / file).resolve())
     return None
@@ -113,12 +114,38 @@ def test_public_header_needs_only_the_standard_library() -> None:
         assert {file for _, file in includes(path.read_text())} <= STANDARD | own
 
 
-def test_binding_sees_only_the_public_header() -> None:
-    own = {path.name for path in c_files("binding")}
+def binding_fault(folder: str, file: str) -> str | None:
+    """What is wrong with an include in binding/`folder`, or None."""
+    target = file.split("/")[0] if "/" in file else folder
+    if file == PUBLIC or target == folder:
+        return None
+    if target not in BINDING:
+        return f"{file} is neither the binding's nor the public header"
+    return f"{file} is above {folder}" if BINDING[target] > BINDING[folder] else None
+
+
+@pytest.mark.parametrize(
+    ("folder", "file", "expected"),
+    [
+        ("values", "calls/session.h", "above"),
+        ("values", "memory/ring.h", "neither"),
+        ("calls", "piso/values.h", "neither"),
+        ("calls", "values/convert.h", None),
+        ("binding", "calls/session.h", None),
+        ("common", PUBLIC, None),
+    ],
+)
+def test_the_rule_of_the_binding(folder: str, file: str, expected: str | None) -> None:
+    found = binding_fault(folder, file)
+    assert found is None if expected is None else expected in (found or "")
+
+
+def test_binding_sees_only_the_public_header_and_goes_down() -> None:
+    assert {path.parent.name for path in c_files("binding")} == BINDING.keys()
     faults = [
-        f"{name(path)}: {file}"
+        f"{name(path)}: {wrong}"
         for path in c_files("binding")
         for bracket, file in includes(path.read_text())
-        if not bracket and file != PUBLIC and file not in own
+        if not bracket and (wrong := binding_fault(path.parent.name, file))
     ]
     assert not faults

@@ -3,7 +3,7 @@
 #ifndef BINDING_AIO_H
 #define BINDING_AIO_H
 
-#include "state.h"
+#include "common/state.h"
 
 struct core_async_state {
     bool loaded;

@@ -2,7 +2,7 @@
 #ifndef BINDING_ZYGOTE_H
 #define BINDING_ZYGOTE_H
 
-#include "state.h"
+#include "common/state.h"
 
 /* core_zygote_handle: borrowed from an instance of the type. */
 piso_zygote *core_zygote_handle(PyObject *zygote);

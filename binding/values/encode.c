@@ -147,7 +147,7 @@ static int encode_buffer(core_encoder *e, const void *data, size_t size) {
     void *to;
     int r = piso_session_alloc(e->codec->session, size, &span, &to);
     if (r == -ENOMEM || r == -EDQUOT) {
-        core_make_room(e->codec->state);
+        core_sessions_make_room(e->codec->state);
         r = piso_session_alloc(e->codec->session, size, &span, &to);
     }
     if (r < 0) {

@@ -2,7 +2,7 @@
 #ifndef BINDING_LEASE_H
 #define BINDING_LEASE_H
 
-#include "state.h"
+#include "common/state.h"
 
 int core_lease_init(PyObject *module, core_state *state);
 /* core_lease_new: an object with the (writable) buffer protocol over a span that the caller took; the span is

@@ -2,7 +2,6 @@
 #include "session.h"
 
 #include "aio.h"
-#include "allocator.h"
 
 /* exception_instance: the current exception, cleared, as an object. */
 static PyObject *exception_instance(void) {
@@ -14,12 +13,6 @@ static PyObject *exception_instance(void) {
     Py_XDECREF(type);
     Py_XDECREF(traceback);
     return value;
-}
-
-void core_make_room(core_state *state) {
-    for (core_session *s = state->sessions; s; s = s->next_session)
-        piso_session_trim(s->session, 0);
-    core_allocator_trim();
 }
 
 /* complete: the call's outcome is in the event. The caller's reference to a Call may be the last one and may go
@@ -38,7 +31,7 @@ static void complete(core_session *s, piso_event *event, core_pump_context *cont
     } else if (event->type == PISO_EVENT_ERROR) {
         value = core_decode_exception(&s->codec, event);
         if (value && PyErr_GivenExceptionMatches(value, PyExc_MemoryError))
-            core_make_room(s->state); /* what is idle here may be what it lacked there */
+            core_sessions_make_room(s->state); /* what is idle here may be what it lacked there */
     } else {
         core_session_error(s, event->error, pending);
     }

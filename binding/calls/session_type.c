@@ -1,7 +1,7 @@
 /* session_type.c - the Session type: making the two ends, what is offered to the peer, the child's process.
  * Everything that can block gives up the GIL and comes back for signals. */
 #include "aio.h"
-#include "allocator.h"
+#include "common/allocator.h"
 #include "session.h"
 #include "zygote.h"
 

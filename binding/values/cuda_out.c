@@ -10,7 +10,7 @@
  * sent from it. The first time that a storage is sent, pyisolate/devices.py is asked to notice its end. */
 #include <errno.h>
 
-#include "session.h"
+#include "calls/session.h"
 #include "tensors.h"
 
 /* ---- what the peer holds ---- */

@@ -2,7 +2,7 @@
 #ifndef BINDING_PARKER_H
 #define BINDING_PARKER_H
 
-#include "state.h"
+#include "common/state.h"
 
 typedef struct core_parker {
     PyObject_HEAD PyObject *loop;

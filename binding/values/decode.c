@@ -2,8 +2,8 @@
  * checked, nothing is allocated for a count that the bytes cannot hold, no name is imported. */
 #include <string.h>
 
-#include "allocator.h"
 #include "collisions.h"
+#include "common/allocator.h"
 #include "convert_internal.h"
 #include "lease.h"
 

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#include "session.h"
+#include "common/errors.h"
 
 core_shared *core_shared_new(core_state *state, piso_segment *segment, PyObject *owner, void *data) {
     PyObject *weak = owner ? PyWeakref_NewRef(owner, NULL) : NULL;
@@ -33,7 +33,7 @@ piso_segment *core_shared_segment(core_state *state, size_t size) {
     int r;
     Py_BEGIN_ALLOW_THREADS r = piso_segment_create(size, &segment);
     Py_END_ALLOW_THREADS if (r == -ENOMEM || r == -EDQUOT) {
-        core_make_room(state);
+        core_sessions_make_room(state);
         r = piso_segment_create(size, &segment);
     }
     if (r == 0)
@@ -53,8 +53,7 @@ static void shared_dealloc(PyObject *self) {
     void **cell = piso_segment_cell(shared->segment);
     if (*cell == shared)
         *cell = NULL;
-    for (core_session *s = shared->state->sessions; s; s = s->next_session)
-        piso_session_retire(s->session, shared->segment);
+    core_sessions_retire(shared->state, shared->segment);
     if (shared->mapped)
         munmap(shared->data, (size_t)piso_segment_size(shared->segment));
     piso_segment_unref(shared->segment);

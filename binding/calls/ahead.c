@@ -9,7 +9,7 @@
  * most recently are told, and after some that were not sent, a session hears of no more until one is. */
 #include "session.h"
 
-#include "torch.h"
+#include "values/torch.h"
 
 #define MOST_SESSIONS 4
 #define MOST_UNSENT   16u /* a quarter of the descriptors that may be under way: what is really sent need not wait */

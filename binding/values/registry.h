@@ -2,7 +2,7 @@
 #ifndef BINDING_REGISTRY_H
 #define BINDING_REGISTRY_H
 
-#include "state.h"
+#include "common/state.h"
 
 typedef enum core_class_kind { CORE_ENUM = 1, CORE_DATACLASS, CORE_EXCEPTION_CLASS } core_class_kind;
 

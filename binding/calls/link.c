@@ -10,7 +10,7 @@
 #include "session.h"
 
 #include "aio.h"
-#include "allocator.h"
+#include "common/allocator.h"
 
 #define PUMP_LIMIT   256
 #define SLICE_NS     1000000 /* how long one callback may serve requests before the loop gets its turn */

@@ -13,8 +13,8 @@
 #ifndef BINDING_SESSION_H
 #define BINDING_SESSION_H
 
-#include "convert.h"
-#include "errors.h"
+#include "common/errors.h"
+#include "values/convert.h"
 
 typedef struct core_session core_session;
 typedef struct core_link core_link;

@@ -49,8 +49,11 @@ static inline core_state *core_module_state(PyObject *module) {
 }
 /* core_type_state: the state behind an instance of one of our heap types (or a subclass). */
 core_state *core_type_state(PyTypeObject *type);
-/* core_make_room: memory is short: what this process's sessions and allocator keep for later goes back
- * (pump.c). */
-void core_make_room(core_state *state);
+
+/* For those below the sessions (calls/sessions.c). */
+/* core_sessions_make_room: memory is short: what they and the allocator keep for later goes back. */
+void core_sessions_make_room(core_state *state);
+/* core_sessions_retire: nobody here uses this memory any more: the peers that got it from here are told. */
+void core_sessions_retire(core_state *state, piso_segment *segment);
 
 #endif

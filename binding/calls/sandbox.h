@@ -2,7 +2,7 @@
 #ifndef BINDING_SANDBOX_H
 #define BINDING_SANDBOX_H
 
-#include "state.h"
+#include "common/state.h"
 
 /* core_sandbox: the description in C, alive as long as this. All zeros: nothing to free. */
 typedef struct core_sandbox {

@@ -9,7 +9,7 @@
 #ifndef BINDING_SHARED_H
 #define BINDING_SHARED_H
 
-#include "state.h"
+#include "common/state.h"
 
 typedef struct core_shared {
     PyObject_HEAD core_state *state;

@@ -7,7 +7,7 @@
 #ifndef BINDING_CONVERT_H
 #define BINDING_CONVERT_H
 
-#include "state.h"
+#include "common/state.h"
 
 /* core_codec: how one session converts. Embedded in the Session object, which owns the references. */
 typedef struct core_codec {

@@ -1,7 +1,7 @@
 /* zygote.c - the Zygote type, for the host, and the functions of a zygote's process. What CPython needs done around a
  * fork is exactly what os.fork does. */
 #include "zygote.h"
-#include "allocator.h"
+#include "common/allocator.h"
 #include "session.h"
 
 #include <errno.h>

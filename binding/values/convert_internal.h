@@ -3,8 +3,8 @@
 #ifndef BINDING_CONVERT_INTERNAL_H
 #define BINDING_CONVERT_INTERNAL_H
 
+#include "common/errors.h"
 #include "convert.h"
-#include "errors.h"
 #include "registry.h"
 
 /* ---- classes looked up when first met ---- */
