@@ -42,7 +42,7 @@ failed:
 
 static void give(core_session *s, piso_session *session) {
     s->session = session;
-    s->codec.session = session;
+    s->codec.session = session, s->codec.owner = (PyObject *)s;
     s->next_session = s->state->sessions;
     s->previous_session = &s->state->sessions;
     if (s->next_session)

@@ -13,6 +13,7 @@
 typedef struct core_codec {
     core_state *state;
     piso_session *session;  /* buffers are allocated and leased here; NULL (tests): everything inline */
+    PyObject *owner;        /* the Session; borrowed: it holds the codec */
     PyObject *registry;     /* a Registry */
     bool share_torch;       /* tensors are shared, not copied */
     bool share_numpy;       /* and arrays that lie in shared memory */

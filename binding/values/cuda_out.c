@@ -10,7 +10,6 @@
  * sent from it. The first time that a storage is sent, pyisolate/devices.py is asked to notice its end. */
 #include <errno.h>
 
-#include "calls/session.h"
 #include "tensors.h"
 
 /* ---- what the peer holds ---- */
@@ -64,8 +63,7 @@ static int note_lent(core_codec *c, PyObject *storage, const void *data, const u
     PyObject *address = PyLong_FromVoidPtr((void *)data);
     int known = address ? PyDict_Contains(c->cuda_lent, address) : -1;
     if (known == 0) {
-        PyObject *session = (PyObject *)((char *)c - offsetof(core_session, codec)); /* codecs with a session are its */
-        PyObject *done = PyObject_CallFunction(hook, "OOOOy#", session, c->cuda_lent, storage, address,
+        PyObject *done = PyObject_CallFunction(hook, "OOOOy#", c->owner, c->cuda_lent, storage, address,
                                                (const char *)handle, (Py_ssize_t)PISO_CUDA_HANDLE);
         known = done ? 0 : -1;
         Py_XDECREF(done);

@@ -242,11 +242,16 @@ def test_deadline_cancels_the_handler() -> None:
 
 
 def test_keyboard_interrupt_ends_a_sync_call() -> None:
-    with peer(ECHO) as session:
-        threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-        with pytest.raises(KeyboardInterrupt):
-            session.method(1, "later", sync=True)(1, 30)
-        assert session.method(1, "echo", sync=True)(1) == 1
+    # a shell that runs this in the background has the signal ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with peer(ECHO) as session:
+            threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+            with pytest.raises(KeyboardInterrupt):
+                session.method(1, "later", sync=True)(1, 30)
+            assert session.method(1, "echo", sync=True)(1) == 1
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_close_fails_pending_and_later_calls() -> None:
