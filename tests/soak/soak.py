@@ -384,7 +384,7 @@ async def run_crashes(options: argparse.Namespace, fleet: Fleet) -> bool:
     failures: list[str] = []
     await measure(healthy, 0.5, failures)
     alone = await measure(healthy, options.seconds / 2, failures)
-    crasher = fleet.load("crasher", restart={"limit": 1_000_000, "delay": 0})
+    crasher = fleet.load("crasher", restart={"limit": 1_000_000, "delay": options.delay})
     over = asyncio.Event()
     crashing = asyncio.ensure_future(crash(crasher, over))
     beside = await measure(healthy, options.seconds / 2, failures)
@@ -409,7 +409,11 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("load").add_argument("--seconds", type=float, default=3600.0)
     commands.add_parser("kills").add_argument("--count", type=int, default=10_000)
-    commands.add_parser("crashes").add_argument("--seconds", type=float, default=60.0)
+    crashes = commands.add_parser("crashes")
+    crashes.add_argument("--seconds", type=float, default=60.0)
+    crashes.add_argument(
+        "--delay", type=float, default=0.1, help="before the first restart; doubles each time"
+    )
     options = parser.parse_args()
     logging.getLogger("pyisolate").setLevel(logging.CRITICAL)  # what it says is expected here
     run = {"load": run_load, "kills": run_kills, "crashes": run_crashes}[options.command]
