@@ -18,7 +18,8 @@ while [ $# -gt 0 ]; do
 done
 
 python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
-if ! "$python" -c 'import pyisolate, numpy, psutil, tabulate, rich' 2>/dev/null; then
+# Not from this folder: its package is not built where PyIsolate was installed by pip install .
+if ! "$python" -c 'import sys; del sys.path[0]; import pyisolate, numpy, psutil, tabulate, rich' 2>/dev/null; then
     echo "$python lacks pyisolate or what the suites need; run: make bench, or pip install -e '.[bench]'" >&2
     exit 1
 fi
