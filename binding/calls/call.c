@@ -48,18 +48,6 @@ PyObject *core_pending_take(core_pending *pending) {
     return NULL;
 }
 
-/* fetch_exception: the current exception as an instance, cleared; its traceback kept on it. */
-static PyObject *fetch_exception(void) {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    if (traceback)
-        PyException_SetTraceback(value, traceback);
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    return value;
-}
-
 /* ---- making one ---- */
 
 static core_call *call_alloc(core_state *state) {
@@ -82,7 +70,7 @@ PyObject *core_call_new(core_session *s, uint32_t object, uint32_t number, PyObj
     call->future = call->callbacks = NULL;
     call->link = NULL;
     if (core_send(s, &call->pending, object, number, args, nargs, kwnames) < 0) {
-        call->pending.value = fetch_exception();
+        call->pending.value = core_fetch_exception();
         call->pending.outcome = CORE_EXCEPTION;
     }
     return (PyObject *)call;

@@ -3,18 +3,6 @@
 
 #include "aio.h"
 
-/* exception_instance: the current exception, cleared, as an object. */
-static PyObject *exception_instance(void) {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    if (traceback)
-        PyException_SetTraceback(value, traceback);
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    return value;
-}
-
 /* complete: the call's outcome is in the event. The caller's reference to a Call may be the last one and may go
  * away as soon as it is woken: it is touched no more after that. */
 static void complete(core_session *s, piso_event *event, core_pump_context *context) {
@@ -37,7 +25,7 @@ static void complete(core_session *s, piso_event *event, core_pump_context *cont
     }
     piso_event_fini(event);
     if (!value)
-        value = exception_instance();
+        value = core_fetch_exception();
     if (call && (call->closed || pending->outcome != CORE_PENDING)) { /* given up while it was decoded */
         Py_DECREF(value);
     } else {

@@ -13,6 +13,7 @@
 #ifndef BINDING_SESSION_H
 #define BINDING_SESSION_H
 
+#include "common/arguments.h"
 #include "common/errors.h"
 #include "values/convert.h"
 
@@ -125,19 +126,9 @@ PyObject *core_session_error(core_session *s, int error, const core_pending *pen
 PyObject *core_session_object(core_session *s, uint32_t id);
 int core_session_init(PyObject *module, core_state *state);
 
-/* ---- what Session and Zygote share (session_type.c) ---- */
+/* ---- methods of Session (supervise.c) ---- */
 
-/* core_string_array: C strings of a list of bytes; the strings live as long as the list. Freed with PyMem_Free. */
-const char **core_string_array(PyObject *list);
-/* core_encode_list: a new list of bytes objects in the file system's encoding. */
-PyObject *core_encode_list(PyObject *strings);
-/* core_environment_list: such a list of "NAME=value" for each item of a mapping. */
-PyObject *core_environment_list(PyObject *mapping);
-/* core_timeout_from: seconds or None to nanoseconds (-1: none). 0, or -1 with an exception. */
-int core_timeout_from(PyObject *seconds, int64_t *ret_ns);
-/* core_next_slice: how long to wait before looking for signals; false when the time is over. */
-bool core_next_slice(int64_t end_ns, int64_t *ret_ns);
-/* Methods of Session that watch over the process (supervise.c). */
+/* They watch over the process. */
 PyObject *core_session_notify(PyObject *self, PyObject *args);
 PyObject *core_session_progress(PyObject *self, PyObject *ignored);
 PyObject *core_session_explain(PyObject *self, PyObject *args, PyObject *kwargs);

@@ -10,8 +10,7 @@
 #include <errno.h>
 #include <structmember.h>
 
-#define SLICE_NS  250000000 /* waits come back this often to look for signals */
-#define TAIL_SIZE 4096      /* of stderr, in an error's message */
+#define TAIL_SIZE 4096 /* of stderr, in an error's message */
 
 /* ---- making and unmaking ---- */
 
@@ -42,7 +41,8 @@ failed:
 
 static void give(core_session *s, piso_session *session) {
     s->session = session;
-    s->codec.session = session, s->codec.owner = (PyObject *)s;
+    s->codec.session = session;
+    s->codec.owner = (PyObject *)s;
     s->next_session = s->state->sessions;
     s->previous_session = &s->state->sessions;
     if (s->next_session)
@@ -154,50 +154,6 @@ PyObject *core_session_error(core_session *s, int error, const core_pending *pen
 }
 
 /* ---- the two ends ---- */
-
-const char **core_string_array(PyObject *list) {
-    Py_ssize_t n = PyList_GET_SIZE(list);
-    const char **strings = PyMem_New(const char *, (size_t)n + 1);
-    if (!strings)
-        return PyErr_NoMemory(), NULL;
-    for (Py_ssize_t i = 0; i < n; i++) {
-        strings[i] = PyBytes_AsString(PyList_GET_ITEM(list, i));
-        if (!strings[i]) {
-            PyMem_Free(strings);
-            return NULL;
-        }
-    }
-    strings[n] = NULL;
-    return strings;
-}
-
-PyObject *core_encode_list(PyObject *strings) {
-    PyObject *items = PySequence_List(strings);
-    for (Py_ssize_t i = 0; items && i < PyList_GET_SIZE(items); i++) {
-        PyObject *encoded;
-        if (!PyUnicode_FSConverter(PyList_GET_ITEM(items, i), &encoded))
-            Py_CLEAR(items);
-        else
-            PyList_SetItem(items, i, encoded);
-    }
-    return items;
-}
-
-PyObject *core_environment_list(PyObject *mapping) {
-    PyObject *items = PyMapping_Items(mapping), *list = items ? PyList_New(0) : NULL;
-    for (Py_ssize_t i = 0; list && i < PyList_GET_SIZE(items); i++) {
-        PyObject *name, *value, *text = NULL;
-        if (PyArg_ParseTuple(PyList_GET_ITEM(items, i), "UU", &name, &value))
-            text = PyUnicode_FromFormat("%U=%U", name, value);
-        if (!text || PyList_Append(list, text) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(text);
-    }
-    Py_XDECREF(items);
-    PyObject *encoded = list ? core_encode_list(list) : NULL;
-    Py_XDECREF(list);
-    return encoded;
-}
 
 static int spawn(core_session *s, PyObject *argv, PyObject *env, const char *cwd, unsigned long long arena_size,
                  int echo_stdout, int echo_stderr, piso_zygote *zygote, core_sandbox *sandbox) {
@@ -326,27 +282,6 @@ static PyObject *session_pair(PyObject *type, PyObject *args) {
     Py_XDECREF(names[0]);
     Py_XDECREF(names[1]);
     return pair;
-}
-
-int core_timeout_from(PyObject *seconds, int64_t *ret_ns) {
-    *ret_ns = -1;
-    if (!seconds || seconds == Py_None)
-        return 0;
-    double value = PyFloat_AsDouble(seconds);
-    if (PyErr_Occurred())
-        return -1;
-    *ret_ns = value <= 0 ? 0 : value > 4e6 ? -1 : (int64_t)(value * 1e9);
-    return 0;
-}
-
-bool core_next_slice(int64_t end_ns, int64_t *ret_ns) {
-    *ret_ns = SLICE_NS;
-    if (end_ns < 0)
-        return true;
-    int64_t left = end_ns - piso_now_ns();
-    if (left < *ret_ns)
-        *ret_ns = left < 0 ? 0 : left;
-    return left > 0;
 }
 
 static PyObject *session_handshake(PyObject *self, PyObject *args, PyObject *kwargs) {

@@ -228,3 +228,14 @@ PyObject *core_raise_died(core_state *s, const core_death *d) {
     Py_XDECREF(error);
     return NULL;
 }
+
+PyObject *core_fetch_exception(void) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback)
+        PyException_SetTraceback(value, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+}

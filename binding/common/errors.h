@@ -27,4 +27,7 @@ typedef struct core_death {
  * None: unknown), signal name and the last lines of its stderr, in the message and as attributes. */
 PyObject *core_raise_died(core_state *state, const core_death *death);
 
+/* core_fetch_exception: the current exception as an instance, cleared; its traceback kept on it. */
+PyObject *core_fetch_exception(void);
+
 #endif

@@ -239,12 +239,7 @@ static int write_storage(core_encoder *e, PyObject *storage, const shared_storag
         piso_write_nil(e->w);
     piso_write_uint(e->w, s->memory.offset);
     piso_write_uint(e->w, s->size);
-    size_t mark = piso_write_ext_begin(e->w, PISO_EXT_TENSOR);
-    core_tensor_write_head(e->w, spec, l, l->offset, flags);
-    size_t inner = piso_write_ext_begin(e->w, PISO_EXT_BUFFER);
-    piso_write_int(e->w, index);
-    piso_write_ext_end(e->w, inner);
-    piso_write_ext_end(e->w, mark);
+    core_tensor_write_span(e->w, spec, l, l->offset, flags, index);
     return 0;
 }
 

@@ -36,6 +36,9 @@ bool core_layout_measure(core_tensor_layout *l);
 int core_tensor_look(core_torch_state *t, PyObject *tensor, PyObject *dtype, core_tensor_layout *ret_layout);
 /* core_tensor_write_head: all but the data. */
 void core_tensor_write_head(piso_writer *w, PyObject *spec, const core_tensor_layout *l, Py_ssize_t offset, int flags);
+/* core_tensor_write_span: a whole tensor, whose data is the span with this index. */
+void core_tensor_write_span(piso_writer *w, PyObject *spec, const core_tensor_layout *l, Py_ssize_t offset, int flags,
+                            int index);
 /* core_tensor_plain: the same memory without gradient, conjugate and negative bits. New reference. */
 PyObject *core_tensor_plain(core_torch_state *t, PyObject *tensor, int flags);
 /* core_tensor_compact: a plain copy without what lies between the elements, and its layout: with zeros there, or, where

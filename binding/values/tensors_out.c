@@ -81,6 +81,16 @@ void core_tensor_write_head(piso_writer *w, PyObject *spec, const core_tensor_la
     piso_write_int(w, flags);
 }
 
+void core_tensor_write_span(piso_writer *w, PyObject *spec, const core_tensor_layout *l, Py_ssize_t offset, int flags,
+                            int index) {
+    size_t mark = piso_write_ext_begin(w, PISO_EXT_TENSOR);
+    core_tensor_write_head(w, spec, l, offset, flags);
+    size_t data = piso_write_ext_begin(w, PISO_EXT_BUFFER);
+    piso_write_int(w, index);
+    piso_write_ext_end(w, data);
+    piso_write_ext_end(w, mark);
+}
+
 /* flag: asks the tensor; -1 on failure. */
 static int flag(PyObject *tensor, PyObject *name, bool is_method, int value) {
     PyObject *answer = is_method ? PyObject_CallMethodNoArgs(tensor, name) : PyObject_GetAttr(tensor, name);
@@ -121,12 +131,7 @@ static int write_span(core_encoder *e, core_shared *shared, PyObject *spec, cons
         return -1;
     }
     core_note_shared(e->codec);
-    size_t mark = piso_write_ext_begin(e->w, PISO_EXT_TENSOR);
-    core_tensor_write_head(e->w, spec, l, offset, flags);
-    size_t inner = piso_write_ext_begin(e->w, PISO_EXT_BUFFER);
-    piso_write_int(e->w, index);
-    piso_write_ext_end(e->w, inner);
-    piso_write_ext_end(e->w, mark);
+    core_tensor_write_span(e->w, spec, l, offset, flags, index);
     return 0;
 }
 
