@@ -3,8 +3,9 @@
  * The host creates everything: a sealed control memfd with both rings, one sealed sparse memfd for each
  * direction's arena, a pair of doorbells, and a SOCK_SEQPACKET pair. The child inherits one end of
  * the socket only; it receives the rest over it with a HELLO that carries magic, protocol version and sizes,
- * and answers with the same HELLO when it has mapped them. A received array is writable and its
- * own, so both arenas are mapped writable in both processes; only the sender allocates. The socket is afterwards used for nothing but its hang-up.
+ * and answers with the same HELLO when it has mapped them. A received array is writable and its own, so both arenas are
+ * mapped writable in both processes; only the sender allocates. The socket then carries descriptors of shared segments
+ * (session/segments.c), and its hang-up tells of the end.
  *
  * Rules: (1) every descriptor is close-on-exec; (2) the child's sizes are checked against the fixed protocol;
  * (3) mappings are not inherited by fork in the host (MADV_DONTFORK); (4) close releases everything, in any

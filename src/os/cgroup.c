@@ -11,11 +11,27 @@
 
 bool piso__read_text(const char *path, char *buffer, size_t size) {
     piso__autoclose int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, buffer, size - 1);
+    size_t length = 0;
+    ssize_t n = fd < 0 ? -1 : 1;
+    while (n > 0 && length < size - 1) { /* files of /proc come in pieces */
+        n = piso__read(fd, buffer + length, size - 1 - length);
+        length += n > 0 ? (size_t)n : 0;
+    }
     if (n < 0)
         return false;
-    buffer[n] = '\0';
+    buffer[length] = '\0';
     return true;
+}
+
+bool piso__cgroup_lists(const char *list, size_t size, const char *controller) {
+    size_t length = strlen(controller);
+    for (const char *end = list + size; list < end;) {
+        const char *comma = memchr(list, ',', (size_t)(end - list)), *stop = comma ? comma : end;
+        if ((size_t)(stop - list) == length && memcmp(list, controller, length) == 0)
+            return true;
+        list = stop + 1;
+    }
+    return false;
 }
 
 /* walk_up: a group and all above it. In a container the mount may begin further down than the group's name says: what
@@ -34,17 +50,6 @@ static void walk_up(const char *mount, const char *group, piso__cgroup_look *loo
     }
 }
 
-/* has_controller: whether it is in a list with commas. */
-static bool has_controller(const char *list, const char *controller) {
-    size_t size = strlen(controller);
-    for (const char *at = list; at; at = strchr(at, ',')) {
-        at += *at == ',';
-        if (strncmp(at, controller, size) == 0 && (at[size] == ',' || at[size] == '\0'))
-            return true;
-    }
-    return false;
-}
-
 void piso__cgroup_walk(const char *controller, piso__cgroup_look *look, void *argument) {
     char groups[8192], mount[64], *state;
     if (!piso__read_text("/proc/self/cgroup", groups, sizeof groups))
@@ -58,7 +63,7 @@ void piso__cgroup_walk(const char *controller, piso__cgroup_look *look, void *ar
         controllers++;
         if (*controllers == '\0')
             walk_up("/sys/fs/cgroup", group, look, argument);
-        else if (has_controller(controllers, controller))
+        else if (piso__cgroup_lists(controllers, strlen(controllers), controller))
             walk_up(mount, group, look, argument);
     }
 }

@@ -4,8 +4,11 @@
 
 #include "base/base.h"
 
-/* piso__read_text: a small file as a string; false if it cannot be read. */
+/* piso__read_text: a file as a string, cut where the buffer ends; false if it cannot be read. */
 bool piso__read_text(const char *path, char *buffer, size_t size);
+
+/* piso__cgroup_lists: whether a list of controllers, with commas, has this one. */
+bool piso__cgroup_lists(const char *list, size_t size, const char *controller);
 
 /* piso__cgroup_look: called with the directory of a group, which need not exist. */
 typedef void piso__cgroup_look(const char *directory, void *argument);

@@ -1,6 +1,7 @@
 /* memfd.c - anonymous shared memory: sealed so that it cannot shrink under a mapping, sparse until used. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -20,10 +21,9 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define LARGE       ((uint64_t)16 << 20)
-#define RESERVE     (2 * LARGE)
-#define TMPFS_MAGIC 0x01021994 /* linux/magic.h */
-#define SEALS       (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+#define LARGE   ((uint64_t)16 << 20)
+#define RESERVE (2 * LARGE)
+#define SEALS   (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 int piso__memfd_create(const char *name, uint64_t size) {
     struct rlimit limit;

@@ -1,8 +1,8 @@
 /* apply.c - what the child does, before anything of the extension runs: sandbox.h, rule 3.
  *
- * The order matters. Control groups cannot be written to in the namespaces; these need what later steps take away; the ruleset needs no_new_privs, or else a right
- * that is about to be dropped; limits come when no more descriptors are needed; the filter comes last, since it
- * refuses what the other steps are made of. */
+ * The order matters. Control groups cannot be written to in the namespaces; these need what later steps take away; the
+ * ruleset needs no_new_privs, or else a right that is about to be dropped; limits come when no more descriptors are
+ * needed; the filter comes last, since it refuses what the other steps are made of. */
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/filter.h>

@@ -17,10 +17,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "os/cgroup.h"
 #include "os/os.h"
 
 #define PREFIX       "pyisolate-"
-#define NAME_SIZE    (sizeof PREFIX + 16)
+#define DIGITS       16   /* behind it */
 #define ATTEMPTS     8    /* to make one, when others sweep it away before it is locked */
 #define TRIES        8    /* to remove one, a millisecond apart */
 #define LATER_TRIES  6000 /* by a thread, ten milliseconds apart */
@@ -36,18 +37,6 @@ struct piso__group {
 
 /* ---- where the host's own group is ---- */
 
-/* has_word: whether a list with commas has this one. */
-static bool has_word(const char *list, size_t size, const char *word) {
-    size_t length = strlen(word);
-    for (const char *end = list + size; list < end;) {
-        const char *comma = memchr(list, ',', (size_t)(end - list)), *stop = comma ? comma : end;
-        if ((size_t)(stop - list) == length && memcmp(list, word, length) == 0)
-            return true;
-        list = stop + 1;
-    }
-    return false;
-}
-
 static const char *next_line(const char *line) {
     const char *end = strchr(line, '\n');
     return end ? end + 1 : line + strlen(line);
@@ -59,7 +48,7 @@ static bool find_group(const char *groups, bool unified, char *ret_group, size_t
         const char *list = strchr(line, ':'), *path = list ? strchr(list + 1, ':') : NULL, *end = strchr(line, '\n');
         if (!path || (end && path > end))
             continue;
-        bool found = unified ? path == list + 1 : has_word(list + 1, (size_t)(path - list) - 1, CONTROLLER);
+        bool found = unified ? path == list + 1 : piso__cgroup_lists(list + 1, (size_t)(path - list) - 1, CONTROLLER);
         size_t length = end ? (size_t)(end - path) - 1 : strlen(path + 1);
         if (!found || path[1] != '/' || length >= size)
             continue;
@@ -78,7 +67,7 @@ static bool is_mount(const char *line, bool unified, char ret_top[PATH_MAX], cha
     if (!rest || (end && rest > end) || sscanf(rest, " - %15s %*s %511s", type, options) != 2)
         return false;
     if (strcmp(type, unified ? "cgroup2" : "cgroup") != 0 ||
-        (!unified && !has_word(options, strlen(options), CONTROLLER)))
+        (!unified && !piso__cgroup_lists(options, strlen(options), CONTROLLER)))
         return false;
     static_assert(PATH_MAX == 4096, "the format says so");
     return sscanf(line, "%*s %*s %*s %4095s %4095s", ret_top, ret_place) == 2 && !strchr(ret_place, '\\');
@@ -103,20 +92,8 @@ bool piso__group_folder(const char *groups, const char *mounts, bool unified, ch
 
 /* read_text: a file as a string; NULL when it cannot be read. Freed by the caller. */
 static char *read_text(const char *path) {
-    piso__autoclose int fd = open(path, O_RDONLY | O_CLOEXEC);
-    piso__autofree char *text = fd < 0 ? NULL : malloc(SYSTEM_FILES);
-    size_t size = 0;
-    while (text && size < SYSTEM_FILES - 1) {
-        ssize_t n = piso__read(fd, text + size, SYSTEM_FILES - 1 - size);
-        if (n < 0)
-            return NULL;
-        if (n == 0)
-            break;
-        size += (size_t)n;
-    }
-    if (text)
-        text[size] = '\0';
-    return piso__steal_pointer(&text);
+    piso__autofree char *text = malloc(SYSTEM_FILES);
+    return text && piso__read_text(path, text, SYSTEM_FILES) ? piso__steal_pointer(&text) : NULL;
 }
 
 /* ---- files of a group ---- */
@@ -188,13 +165,20 @@ static bool remove_folder(int folder, const char *path, int tries, long pause_ns
 
 /* ---- making one ---- */
 
+/* is_named_by_us: others may use the prefix, too. */
+static bool is_named_by_us(const char *name) {
+    const char *digits = name + sizeof PREFIX - 1;
+    return strncmp(name, PREFIX, sizeof PREFIX - 1) == 0 && strspn(digits, "0123456789abcdef") == DIGITS &&
+           digits[DIGITS] == '\0';
+}
+
 /* sweep: removes the groups of hosts that died. */
 static void sweep(const char *parent) {
     DIR *folder = opendir(parent);
     struct dirent *entry;
     while (folder && (entry = readdir(folder))) {
         char path[PATH_MAX];
-        if (strncmp(entry->d_name, PREFIX, sizeof PREFIX - 1) != 0 ||
+        if (!is_named_by_us(entry->d_name) ||
             snprintf(path, sizeof path, "%s/%s", parent, entry->d_name) >= (int)sizeof path)
             continue;
         piso__autoclose int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

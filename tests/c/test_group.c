@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -155,6 +156,14 @@ static void host_that_dies(int fd) {
     _exit(1);
 }
 
+/* somebody_elses: a group beside ours whose name only begins like one of ours. */
+static void somebody_elses(const char *mine, char ret_path[PATH_MAX]) {
+    const char *end = strrchr(mine, '/');
+    int length = snprintf(ret_path, PATH_MAX, "%.*s/pyisolate-test-%d", (int)(end - mine), mine, (int)getpid());
+    assert_in_range(length, 1, PATH_MAX - 1);
+    assert_int_equal(mkdir(ret_path, 0755), 0);
+}
+
 static void next_host(const char *mine, const char *abandoned) {
     piso__group *g;
     if (piso__group_new(8, &g) < 0)
@@ -167,6 +176,8 @@ static void next_host(const char *mine, const char *abandoned) {
 static void groups_of_dead_hosts_are_removed(void **state) {
     (void)state;
     piso__group *mine = new_group(8); /* of a host that lives: it stays */
+    char other[PATH_MAX];
+    somebody_elses(piso__group_path(mine), other);
     int pipe_fds[2], status;
     char abandoned[PATH_MAX];
     pid_t left;
@@ -189,6 +200,7 @@ static void groups_of_dead_hosts_are_removed(void **state) {
     assert_int_equal(waitpid(next, &status, 0), next);
     assert_int_equal(status, 0);
     piso__group_end(mine);
+    assert_int_equal(rmdir(other), 0);
     int64_t end_ns = piso_now_ns() + LONG_ENOUGH;
     while (kill(left, 0) == 0 && piso_now_ns() < end_ns) /* whoever adopted it reaps it */
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
