@@ -10,12 +10,12 @@ from contextlib import suppress
 from typing import Any, TypedDict
 
 from ._core import Session, cuda_devices, cuda_failure, set_device_hooks
+from .connection import CONTROL
 
 __all__ = ["Report", "device_of", "device_uuid", "install", "read", "report", "to_send", "why_not"]
 
 _log = logging.getLogger("pyisolate")
 
-_CONTROL = 0  # connection.CONTROL, which is above this module
 _NO_LIMIT = 1 << 63
 
 _uuids: list[bytes] = []
@@ -146,7 +146,7 @@ def lend(session: Session, lent: dict[Any, Any], storage: object, address: int, 
         living = session_reference()
         if living is not None:
             with suppress(Exception):  # it has ended
-                living.notify(_CONTROL, "release_memory", (handle,), _NO_LIMIT)
+                living.notify(CONTROL, "release_memory", (handle,), _NO_LIMIT)
 
     lent[address] = weakref.ref(storage, ended)
     lent[handle] = lent.get(handle, 0) + 1

@@ -1,9 +1,9 @@
 /* test_session_segments.c - memory that is shared by descriptor: it crosses once, is recognised when it comes back, and
  * its numbers live until both sides have let go; a peer that lies about it loses the session. */
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/mman.h>
 
+#include "descriptors.h"
 #include "session_tools.h"
 
 #define HUGE_PAGE ((off_t)2 << 20)
@@ -378,14 +378,6 @@ static int odd_memory(unsigned flags, int seals, bool backed) {
         assert_int_equal(fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, HUGE_PAGE), 0);
     assert_int_equal(fcntl(fd, F_ADD_SEALS, seals), 0);
     return fd;
-}
-
-static int open_again(int fd, int flags) {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    int again = open(path, flags | O_CLOEXEC);
-    close(fd);
-    return again;
 }
 
 /* A touch of such memory could raise SIGBUS, take memory of the host's, or fail where the host writes. */

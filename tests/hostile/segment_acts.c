@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../c/descriptors.h"
 #include "hostile.h"
 
 #define SEALED    (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
@@ -32,14 +33,6 @@ static int new_memory(uint64_t size, unsigned flags, int seals, bool backed) {
         check(fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size) == 0);
     check(fcntl(fd, F_ADD_SEALS, seals) == 0);
     return fd;
-}
-
-static int open_again(int fd, int flags) {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    int again = open(path, flags | O_CLOEXEC);
-    close(fd);
-    return again;
 }
 
 void mutator_init(mutator *m, uint64_t seed) {

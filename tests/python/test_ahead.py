@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from peers import ECHO, peer
+from waiting import eventually, shared_memory
 
 import pyisolate
 from pyisolate import Extension, ExtensionBase, ExtensionDied, ExtensionManager
@@ -54,21 +55,6 @@ def mapped(extension: Any) -> int:
         count = found
         time.sleep(0.01)
     return count
-
-
-def shared_memory() -> int:
-    """KiB of shared memory in the whole system."""
-    with open("/proc/meminfo") as info:
-        return next(int(line.split()[1]) for line in info if line.startswith("Shmem:"))
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def test_new_shared_memory_is_open_before_it_is_sent(extension: Any) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from waiting import eventually, shared_memory
 
 import pyisolate
 from pyisolate import Extension
@@ -104,20 +104,13 @@ def test_memory_lives_while_either_side_holds_it(extension: Any) -> None:
 
 
 def test_memory_goes_back(extension: Any) -> None:
-    def shared_memory() -> int:
-        with open("/proc/meminfo") as info:
-            return next(int(line.split()[1]) for line in info if line.startswith("Shmem:"))
-
     extension.echo(pyisolate.empty_array(10))
     before = shared_memory()
     for _ in range(20):
         a = pyisolate.empty_array(4 << 20, np.uint8)
         extension.echo(a)
     del a
-    end = time.monotonic() + 20
-    while shared_memory() > before + (16 << 10) and time.monotonic() < end:
-        time.sleep(0.01)
-    assert shared_memory() <= before + (16 << 10)
+    assert eventually(lambda: shared_memory() <= before + (16 << 10))
 
 
 def test_wrong_arguments() -> None:

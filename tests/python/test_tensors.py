@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import eventually, shared_memory
 
 import pyisolate
 from pyisolate import (
@@ -75,21 +76,6 @@ def segments() -> int:
     """Shared memory of this process that is mapped, in segments."""
     with open("/proc/self/maps") as maps:
         return sum("memfd:piso-segment" in line for line in maps)
-
-
-def shared_memory() -> int:
-    """KiB of shared memory in the whole system."""
-    with open("/proc/meminfo") as info:
-        return next(int(line.split()[1]) for line in info if line.startswith("Shmem:"))
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def settle(extension: Any) -> None:

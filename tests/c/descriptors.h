@@ -1,0 +1,18 @@
+/* descriptors.h - descriptors as an odd peer would send them. */
+#ifndef PISO_TESTS_DESCRIPTORS_H
+#define PISO_TESTS_DESCRIPTORS_H
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+/* open_again: the same file with other rights; `fd` is closed. */
+static inline int open_again(int fd, int flags) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int again = open(path, flags | O_CLOEXEC);
+    close(fd);
+    return again;
+}
+
+#endif
