@@ -52,47 +52,40 @@ static PyObject *blank(core_torch_state *t, PyObject *dtype, PyObject *device) {
 }
 
 /* over: a tensor over a storage on a device. */
-static PyObject *over(core_torch_state *t, PyObject *storage, const core_tensor_head *h, PyObject *device) {
-    PyObject *tensor = blank(t, h->dtype, device);
-    if (!tensor)
-        return NULL;
-    PyObject *args[] = {tensor, storage, h->offset, h->shape, h->strides};
-    PyObject *result = PyObject_VectorcallMethod(t->set, args, 5 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+static PyObject *over(core_torch_state *t, PyObject *storage, const core_tensor_layout *l, PyObject *device) {
+    core_tensor_numbers n;
+    PyObject *tensor = core_tensor_numbers_new(l, &n) == 0 ? blank(t, l->dtype->object, device) : NULL;
+    PyObject *result = NULL;
+    if (tensor) {
+        PyObject *args[] = {tensor, storage, n.offset, n.shape, n.strides};
+        result = PyObject_VectorcallMethod(t->set, args, 5 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
     if (!result)
         Py_CLEAR(tensor);
     Py_XDECREF(result);
+    core_tensor_numbers_clear(&n);
     return tensor;
 }
 
-/* upload: the bytes of `owner`, which has a buffer, as a storage on the device. */
-static PyObject *upload(core_torch_state *t, PyObject *owner, PyObject *device) {
-    PyObject *function = PyObject_GetAttrString(t->module, "frombuffer"), *flat = NULL, *storage = NULL;
-    PyObject *args = function ? PyTuple_Pack(1, owner) : NULL;
-    PyObject *options = args ? Py_BuildValue("{s:O}", "dtype", PyDict_GetItemString(t->dtypes, "uint8")) : NULL;
-    if (options)
-        flat = PyObject_Call(function, args, options);
-    if (flat)
-        Py_SETREF(flat, PyObject_CallMethod(flat, "to", "O", device));
-    if (flat)
-        storage = PyObject_CallMethodNoArgs(flat, t->untyped_storage);
-    Py_XDECREF(function);
-    Py_XDECREF(args);
-    Py_XDECREF(options);
-    Py_XDECREF(flat);
-    return storage;
+/* empty: a tensor without elements. */
+static PyObject *empty(core_torch_state *t, const core_tensor_layout *l, PyObject *device) {
+    core_tensor_numbers n;
+    PyObject *args = core_tensor_numbers_new(l, &n) == 0 ? PyTuple_Pack(2, n.shape, n.strides) : NULL;
+    core_tensor_numbers_clear(&n);
+    return call_on(t, "empty_strided", args, l->dtype->object, device);
 }
 
-static PyObject *from_copy(core_decoder *d, piso_reader *r, const core_tensor_head *h, PyObject *device) {
+static PyObject *from_copy(core_decoder *d, piso_reader *r, const core_tensor_layout *l, PyObject *device) {
     core_torch_state *t = d->codec->state->torch;
     size_t size;
     PyObject *owner = core_decode_data(d, r, &size), *tensor = NULL;
-    if (owner && !core_tensor_fits(&h->layout, size)) {
+    if (owner && !core_tensor_fits(l, size)) {
         core_malformed(d, "a tensor that is larger than its bytes");
-    } else if (owner && h->layout.count == 0) {
-        tensor = call_on(t, "empty_strided", PyTuple_Pack(2, h->shape, h->strides), h->dtype, device);
+    } else if (owner && l->count == 0) {
+        tensor = empty(t, l, device);
     } else if (owner) {
-        PyObject *storage = upload(t, owner, device);
-        tensor = storage ? over(t, storage, h, device) : NULL;
+        PyObject *storage = core_torch_buffer(t, owner, device);
+        tensor = storage ? over(t, storage, l, device) : NULL;
         Py_XDECREF(storage);
     }
     Py_XDECREF(owner);
@@ -356,12 +349,12 @@ static PyObject *storage_at(core_decoder *d, const place *p, held *h, const core
     return storage;
 }
 
-static PyObject *from_memory(core_decoder *d, piso_reader *r, const core_tensor_head *head, place *p) {
+static PyObject *from_memory(core_decoder *d, piso_reader *r, const core_tensor_layout *l, place *p) {
     held *h = take_lease(d, r);
-    PyObject *storage = h ? storage_at(d, p, h, &head->layout) : NULL;
+    PyObject *storage = h ? storage_at(d, p, h, l) : NULL;
     PyObject *device =
         storage ? PyObject_CallMethod(d->codec->state->torch->module, "device", "si", "cuda", p->device) : NULL;
-    PyObject *tensor = device ? over(d->codec->state->torch, storage, head, device) : NULL;
+    PyObject *tensor = device ? over(d->codec->state->torch, storage, l, device) : NULL;
     Py_XDECREF(storage);
     Py_XDECREF(device);
     return tensor;
@@ -372,12 +365,11 @@ static PyObject *from_memory(core_decoder *d, piso_reader *r, const core_tensor_
 /* from_parts: `inner` is the tensor. */
 static PyObject *from_parts(core_decoder *d, const piso_item *uuid, place *place, const piso_item *inner) {
     piso_reader r;
-    core_tensor_head h = {.dtype = NULL};
+    core_tensor_head h = {.flags = 0};
     PyObject *device = NULL, *tensor = NULL;
     if (core_read_array(d, inner, 7, &r) == 0 && (place || (device = device_of(d, uuid))) &&
         core_tensor_read_head(d, &r, &h) == 0)
-        tensor = place ? from_memory(d, &r, &h, place) : from_copy(d, &r, &h, device);
-    core_tensor_head_clear(&h);
+        tensor = place ? from_memory(d, &r, &h.layout, place) : from_copy(d, &r, &h.layout, device);
     Py_XDECREF(device);
     return core_tensor_finish(d->codec->state->torch, tensor, h.flags);
 }

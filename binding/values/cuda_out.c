@@ -218,8 +218,8 @@ void core_cuda_settle(core_codec *c) {
     }
 }
 
-static int write_storage(core_encoder *e, PyObject *storage, const shared_storage *s, PyObject *spec,
-                         const core_tensor_layout *l, int flags) {
+static int write_storage(core_encoder *e, PyObject *storage, const shared_storage *s, const core_tensor_layout *l,
+                         int flags) {
     core_lent *lent = lend(e->codec, storage);
     int index = lent ? piso_session_lease(e->codec->session, e->w, lent) : -1;
     if (index < 0) {
@@ -239,16 +239,16 @@ static int write_storage(core_encoder *e, PyObject *storage, const shared_storag
         piso_write_nil(e->w);
     piso_write_uint(e->w, s->memory.offset);
     piso_write_uint(e->w, s->size);
-    core_tensor_write_span(e->w, spec, l, l->offset, flags, index);
+    core_tensor_write_span(e->w, l, l->offset, flags, index);
     return 0;
 }
 
 /* write_shared: 1; 0 when it is to be copied instead; -1. */
-static int write_shared(core_encoder *e, PyObject *tensor, PyObject *spec, const core_tensor_layout *l, int flags) {
+static int write_shared(core_encoder *e, PyObject *tensor, const core_tensor_layout *l, int flags) {
     shared_storage s;
     PyObject *storage = PyObject_CallMethodNoArgs(tensor, e->codec->state->torch->untyped_storage);
     int r = storage ? prepare(e, tensor, storage, &s) : -1;
-    if (r > 0 && write_storage(e, storage, &s, spec, l, flags) < 0)
+    if (r > 0 && write_storage(e, storage, &s, l, flags) < 0)
         r = -1;
     Py_XDECREF(storage);
     return r;
@@ -280,10 +280,9 @@ static PyObject *to_cpu(PyObject *raw, const core_tensor_layout *l) {
     return copy;
 }
 
-static int write_copied(core_encoder *e, PyObject *tensor, PyObject *dtype, PyObject *spec, core_tensor_layout *l,
-                        int flags) {
+static int write_copied(core_encoder *e, PyObject *tensor, core_tensor_layout *l, int flags) {
     core_torch_state *t = e->codec->state->torch;
-    PyObject *raw = l->dense ? core_tensor_plain(t, tensor, flags) : core_tensor_compact(t, tensor, dtype, l, flags);
+    PyObject *raw = l->dense ? core_tensor_plain(t, tensor, flags) : core_tensor_compact(t, tensor, l, flags);
     PyObject *copy = raw ? to_cpu(raw, l) : NULL;
     Py_XDECREF(raw);
     const void *data = copy && l->count ? core_torch_data(t, copy) : NULL;
@@ -291,21 +290,20 @@ static int write_copied(core_encoder *e, PyObject *tensor, PyObject *dtype, PyOb
     if (copy && !PyErr_Occurred()) {
         piso_write_nil(e->w);
         size_t mark = piso_write_ext_begin(e->w, PISO_EXT_TENSOR);
-        core_tensor_write_head(e->w, spec, l, 0, flags);
-        r = core_encode_data(e, data, (size_t)l->extent * (size_t)l->itemsize);
+        core_tensor_write_head(e->w, l, 0, flags);
+        r = core_encode_data(e, data, (size_t)l->extent * (size_t)l->dtype->itemsize);
         piso_write_ext_end(e->w, mark);
     }
     Py_XDECREF(copy);
     return r;
 }
 
-int core_encode_cuda_tensor(core_encoder *e, PyObject *tensor, PyObject *dtype, PyObject *spec, core_tensor_layout *l,
-                            int flags) {
+int core_encode_cuda_tensor(core_encoder *e, PyObject *tensor, core_tensor_layout *l, int flags) {
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_CUDA_TENSOR);
     piso_write_array(e->w, 3);
-    int r = e->codec->cuda && e->codec->session && l->count ? write_shared(e, tensor, spec, l, flags) : 0;
+    int r = e->codec->cuda && e->codec->session && l->count ? write_shared(e, tensor, l, flags) : 0;
     if (r == 0 && (r = write_uuid(e, tensor)) == 0)
-        r = write_copied(e, tensor, dtype, spec, l, flags);
+        r = write_copied(e, tensor, l, flags);
     piso_write_ext_end(e->w, mark);
     return r < 0 ? -1 : 0;
 }

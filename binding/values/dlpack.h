@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-enum { CORE_DLPACK_MAJOR = 1, CORE_DLPACK_CPU = 1, CORE_DLPACK_CUDA = 2 };
+enum { CORE_DLPACK_MAJOR = 1, CORE_DLPACK_CPU = 1, CORE_DLPACK_CUDA = 2, CORE_DLPACK_COMPLEX = 5 };
 
 typedef struct core_dlpack_dtype {
     uint8_t code, bits;

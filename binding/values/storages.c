@@ -45,13 +45,13 @@ PyObject *core_storage_new(core_state *state, size_t size) {
 
 /* follow: makes the tensor one over `storage`; its other views stay where they are. */
 static int follow(core_torch_state *t, PyObject *tensor, PyObject *storage) {
-    PyObject *dtype = PyObject_GetAttr(tensor, t->dtype), *shape = PyObject_GetAttr(tensor, t->shape);
+    core_torch_dtype *dtype = core_torch_dtype_of(t, tensor);
+    PyObject *shape = PyObject_GetAttr(tensor, t->shape);
     PyObject *strides = PyObject_CallMethodNoArgs(tensor, t->stride);
     PyObject *offset = PyObject_CallMethodNoArgs(tensor, t->storage_offset), *view = NULL;
     if (dtype && shape && strides && offset)
         view = core_torch_over(t, storage, dtype, offset, shape, strides);
     int r = view ? PyObject_SetAttrString(tensor, "data", view) : -1;
-    Py_XDECREF(dtype);
     Py_XDECREF(shape);
     Py_XDECREF(strides);
     Py_XDECREF(offset);

@@ -18,10 +18,11 @@ enum {
     CORE_TENSOR_NEG = 8,
 };
 
-/* core_tensor_layout: shape and strides of a tensor, and what memory they span. */
+/* core_tensor_layout: dtype, shape and strides of a tensor, and what memory they span. */
 #define CORE_TENSOR_DIMS 64
 typedef struct core_tensor_layout {
-    Py_ssize_t ndim, itemsize, offset;
+    core_torch_dtype *dtype;
+    Py_ssize_t ndim, offset;
     int64_t shape[CORE_TENSOR_DIMS], strides[CORE_TENSOR_DIMS];
     int64_t count;  /* of elements */
     int64_t extent; /* elements from the first to behind the last in memory */
@@ -31,29 +32,35 @@ typedef struct core_tensor_layout {
 /* core_layout_measure: fills in count, extent and dense. False where numbers overflow or are negative. */
 bool core_layout_measure(core_tensor_layout *l);
 
-/* core_tensor_look: the layout of a tensor. 0, or -1: with an exception, or without one if it has none that can be
- * sent. */
-int core_tensor_look(core_torch_state *t, PyObject *tensor, PyObject *dtype, core_tensor_layout *ret_layout);
+/* core_tensor_look: the layout of a tensor of this dtype. 0, or -1: with an exception, or without one if it has none that
+ * can be sent. */
+int core_tensor_look(core_torch_state *t, PyObject *tensor, core_torch_dtype *dtype, core_tensor_layout *ret_layout);
 /* core_tensor_write_head: all but the data. */
-void core_tensor_write_head(piso_writer *w, PyObject *spec, const core_tensor_layout *l, Py_ssize_t offset, int flags);
+void core_tensor_write_head(piso_writer *w, const core_tensor_layout *l, Py_ssize_t offset, int flags);
 /* core_tensor_write_span: a whole tensor, whose data is the span with this index. */
-void core_tensor_write_span(piso_writer *w, PyObject *spec, const core_tensor_layout *l, Py_ssize_t offset, int flags,
-                            int index);
+void core_tensor_write_span(piso_writer *w, const core_tensor_layout *l, Py_ssize_t offset, int flags, int index);
 /* core_tensor_plain: the same memory without gradient, conjugate and negative bits. New reference. */
 PyObject *core_tensor_plain(core_torch_state *t, PyObject *tensor, int flags);
 /* core_tensor_compact: a plain copy without what lies between the elements, and its layout: with zeros there, or, where
  * these would be most of it, contiguous. New reference, on the same device. */
-PyObject *core_tensor_compact(core_torch_state *t, PyObject *tensor, PyObject *dtype, core_tensor_layout *l, int flags);
+PyObject *core_tensor_compact(core_torch_state *t, PyObject *tensor, core_tensor_layout *l, int flags);
 
 /* core_tensor_head: a tensor as it is described before its data. */
 typedef struct core_tensor_head {
     core_tensor_layout layout;
-    PyObject *dtype, *shape, *strides, *offset; /* references, but for dtype */
     int flags;
 } core_tensor_head;
-/* core_tensor_read_head: numbers that fit each other. 0 or -1; to be cleared in any case. */
-int core_tensor_read_head(core_decoder *d, piso_reader *r, core_tensor_head *h);
-void core_tensor_head_clear(core_tensor_head *h);
+/* core_tensor_read_head: numbers that fit each other. 0 or -1. */
+int core_tensor_read_head(core_decoder *d, piso_reader *r, core_tensor_head *ret_head);
+/* core_tensor_numbers: what torch takes for a place in a storage. New references. */
+typedef struct core_tensor_numbers {
+    PyObject *offset, *shape, *strides;
+} core_tensor_numbers;
+/* core_tensor_numbers_new: 0 or -1; to be cleared in any case. */
+int core_tensor_numbers_new(const core_tensor_layout *l, core_tensor_numbers *ret_numbers);
+void core_tensor_numbers_clear(core_tensor_numbers *n);
+/* core_tensor_over: a tensor over a storage of the CPU. New reference. */
+PyObject *core_tensor_over(core_torch_state *t, PyObject *storage, const core_tensor_layout *l);
 /* core_tensor_fits: whether all elements lie in `size` bytes. */
 bool core_tensor_fits(const core_tensor_layout *l, uint64_t size);
 /* core_tensor_finish: adds what is not in memory: bits, gradient, class. Takes `tensor`, which may be NULL. */
@@ -62,8 +69,7 @@ PyObject *core_tensor_finish(core_torch_state *t, PyObject *tensor, int flags);
 int core_torch_needed(core_decoder *d);
 
 /* core_encode_cuda_tensor: a tensor of a GPU (cuda_out.c). 0 or -1. */
-int core_encode_cuda_tensor(core_encoder *e, PyObject *tensor, PyObject *dtype, PyObject *spec, core_tensor_layout *l,
-                            int flags);
+int core_encode_cuda_tensor(core_encoder *e, PyObject *tensor, core_tensor_layout *l, int flags);
 
 /* core_cuda_raise: raises what a code of piso_cuda_... means; `what` could not be done. */
 void core_cuda_raise(core_state *state, int error, const char *what);
@@ -73,7 +79,7 @@ int core_cuda_remember(core_state *state, PyObject *storage, const void *data);
  * there is none. */
 PyObject *core_cuda_recall(core_state *state, const void *data, uint64_t size);
 
-/* core_tensor_bits: CORE_TENSOR_CONJ and _NEG as a tensor has them; -1 on failure. */
-int core_tensor_bits(core_torch_state *t, PyObject *tensor);
+/* core_tensor_bits: CORE_TENSOR_CONJ and _NEG as a tensor of this dtype has them; -1 on failure. */
+int core_tensor_bits(core_torch_state *t, PyObject *tensor, const core_torch_dtype *dtype);
 
 #endif

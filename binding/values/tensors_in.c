@@ -11,40 +11,32 @@
 
 #define SEEN_LIMIT 64 /* shapes that are kept of one storage */
 
-void core_tensor_head_clear(core_tensor_head *h) {
-    Py_CLEAR(h->shape);
-    Py_CLEAR(h->strides);
-    Py_CLEAR(h->offset);
-}
-
-/* read_numbers: an array of at most CORE_TENSOR_DIMS integers, also as a tuple. */
-static PyObject *read_numbers(core_decoder *d, piso_reader *r, int64_t *ret_numbers, Py_ssize_t *ret_count) {
+/* read_numbers: an array of at most CORE_TENSOR_DIMS integers. 0 or -1. */
+static int read_numbers(core_decoder *d, piso_reader *r, int64_t *ret_numbers, Py_ssize_t *ret_count) {
     piso_item array, number;
     if (core_read(d, r, PISO_ARRAY, &array) < 0)
-        return NULL;
-    if (array.as.count > CORE_TENSOR_DIMS)
-        return core_malformed(d, "a tensor of too many dimensions");
-    PyObject *tuple = PyTuple_New((Py_ssize_t)array.as.count);
-    for (size_t i = 0; tuple && i < array.as.count; i++) {
-        PyObject *item = core_read(d, r, PISO_INT, &number) == 0 ? PyLong_FromLongLong(number.as.integer) : NULL;
-        if (!item) {
-            Py_CLEAR(tuple);
-            break;
-        }
+        return -1;
+    if (array.as.count > CORE_TENSOR_DIMS) {
+        core_malformed(d, "a tensor of too many dimensions");
+        return -1;
+    }
+    for (size_t i = 0; i < array.as.count; i++) {
+        if (core_read(d, r, PISO_INT, &number) < 0)
+            return -1;
         ret_numbers[i] = number.as.integer;
-        PyTuple_SET_ITEM(tuple, (Py_ssize_t)i, item);
     }
     *ret_count = (Py_ssize_t)array.as.count;
-    return tuple;
+    return 0;
 }
 
-static PyObject *read_dtype(core_decoder *d, piso_reader *r) {
+static core_torch_dtype *read_dtype(core_decoder *d, piso_reader *r) {
     piso_item name;
     if (core_read(d, r, PISO_STR, &name) < 0)
         return NULL;
-    PyObject *text = PyUnicode_DecodeUTF8((const char *)name.as.bytes.data, (Py_ssize_t)name.as.bytes.size, "replace");
-    PyObject *dtype = text ? core_torch_dtype(d->codec->state->torch, text) : NULL;
-    if (text && !dtype && !PyErr_Occurred())
+    const char *data = (const char *)name.as.bytes.data;
+    core_torch_dtype *dtype = core_torch_dtype_named(d->codec->state->torch, data, name.as.bytes.size);
+    PyObject *text = dtype ? NULL : PyUnicode_DecodeUTF8(data, (Py_ssize_t)name.as.bytes.size, "replace");
+    if (text)
         PyErr_Format(PyExc_TypeError, "the other side sent a tensor of dtype %R, which torch does not have here", text);
     Py_XDECREF(text);
     return dtype;
@@ -55,7 +47,7 @@ static int read_layout(core_decoder *d, piso_reader *r, core_tensor_head *h) {
     piso_item offset, flags;
     Py_ssize_t dims;
     core_tensor_layout *l = &h->layout;
-    if (!(h->shape = read_numbers(d, r, l->shape, &l->ndim)) || !(h->strides = read_numbers(d, r, l->strides, &dims)) ||
+    if (read_numbers(d, r, l->shape, &l->ndim) < 0 || read_numbers(d, r, l->strides, &dims) < 0 ||
         core_read(d, r, PISO_INT, &offset) < 0 || core_read(d, r, PISO_INT, &flags) < 0)
         return -1;
     if (dims != l->ndim || offset.as.integer < 0 || flags.as.integer < 0 || flags.as.integer > 15 ||
@@ -65,11 +57,10 @@ static int read_layout(core_decoder *d, piso_reader *r, core_tensor_head *h) {
     }
     l->offset = (Py_ssize_t)offset.as.integer;
     h->flags = (int)flags.as.integer;
-    h->offset = PyLong_FromLongLong(offset.as.integer);
-    return h->offset ? 0 : -1;
+    return 0;
 }
 
-int core_tensor_read_head(core_decoder *d, piso_reader *r, core_tensor_head *h) {
+int core_tensor_read_head(core_decoder *d, piso_reader *r, core_tensor_head *ret_head) {
     piso_item framework;
     if (core_read(d, r, PISO_INT, &framework) < 0)
         return -1;
@@ -77,16 +68,48 @@ int core_tensor_read_head(core_decoder *d, piso_reader *r, core_tensor_head *h) 
         core_malformed(d, "a tensor of an unknown framework");
         return -1;
     }
-    h->dtype = read_dtype(d, r);
-    if (!h->dtype || (h->layout.itemsize = core_torch_itemsize(h->dtype)) < 0)
-        return -1;
-    return read_layout(d, r, h);
+    ret_head->layout.dtype = read_dtype(d, r);
+    return ret_head->layout.dtype ? read_layout(d, r, ret_head) : -1;
+}
+
+static PyObject *tuple_of(const int64_t *numbers, Py_ssize_t count) {
+    PyObject *tuple = PyTuple_New(count);
+    for (Py_ssize_t i = 0; tuple && i < count; i++) {
+        PyObject *number = PyLong_FromLongLong(numbers[i]);
+        if (number)
+            PyTuple_SET_ITEM(tuple, i, number);
+        else
+            Py_CLEAR(tuple);
+    }
+    return tuple;
+}
+
+int core_tensor_numbers_new(const core_tensor_layout *l, core_tensor_numbers *ret_numbers) {
+    ret_numbers->offset = PyLong_FromSsize_t(l->offset);
+    ret_numbers->shape = tuple_of(l->shape, l->ndim);
+    ret_numbers->strides = tuple_of(l->strides, l->ndim);
+    return ret_numbers->offset && ret_numbers->shape && ret_numbers->strides ? 0 : -1;
+}
+
+void core_tensor_numbers_clear(core_tensor_numbers *n) {
+    Py_CLEAR(n->offset);
+    Py_CLEAR(n->shape);
+    Py_CLEAR(n->strides);
+}
+
+PyObject *core_tensor_over(core_torch_state *t, PyObject *storage, const core_tensor_layout *l) {
+    core_tensor_numbers n;
+    PyObject *tensor = NULL;
+    if (core_tensor_numbers_new(l, &n) == 0)
+        tensor = core_torch_over(t, storage, l->dtype, n.offset, n.shape, n.strides);
+    core_tensor_numbers_clear(&n);
+    return tensor;
 }
 
 bool core_tensor_fits(const core_tensor_layout *l, uint64_t size) {
     int64_t end;
-    return !__builtin_add_overflow(l->extent, l->offset, &end) && !__builtin_mul_overflow(end, l->itemsize, &end) &&
-           (uint64_t)end <= size;
+    return !__builtin_add_overflow(l->extent, l->offset, &end) &&
+           !__builtin_mul_overflow(end, l->dtype->itemsize, &end) && (uint64_t)end <= size;
 }
 
 PyObject *core_tensor_finish(core_torch_state *t, PyObject *tensor, int flags) {
@@ -104,12 +127,14 @@ PyObject *core_tensor_finish(core_torch_state *t, PyObject *tensor, int flags) {
 
 /* ---- copied ---- */
 
-static PyObject *empty(core_torch_state *t, const core_tensor_head *h) {
-    PyObject *function = PyObject_GetAttrString(t->module, "empty_strided"), *tensor = NULL;
-    PyObject *args = function ? PyTuple_Pack(2, h->shape, h->strides) : NULL;
-    PyObject *options = args ? Py_BuildValue("{s:O,s:s}", "dtype", h->dtype, "device", "cpu") : NULL;
+static PyObject *empty(core_torch_state *t, const core_tensor_layout *l) {
+    core_tensor_numbers n;
+    PyObject *args = core_tensor_numbers_new(l, &n) == 0 ? PyTuple_Pack(2, n.shape, n.strides) : NULL;
+    PyObject *function = args ? PyObject_GetAttrString(t->module, "empty_strided") : NULL, *tensor = NULL;
+    PyObject *options = function ? Py_BuildValue("{s:O,s:s}", "dtype", l->dtype->object, "device", "cpu") : NULL;
     if (options)
         tensor = PyObject_Call(function, args, options);
+    core_tensor_numbers_clear(&n);
     Py_XDECREF(function);
     Py_XDECREF(args);
     Py_XDECREF(options);
@@ -117,35 +142,24 @@ static PyObject *empty(core_torch_state *t, const core_tensor_head *h) {
 }
 
 /* over_buffer: a tensor over memory that `owner` keeps. */
-static PyObject *over_buffer(core_torch_state *t, const core_tensor_head *h, PyObject *owner) {
-    PyObject *bytes = PyDict_GetItemString(t->dtypes, "uint8"), *function = NULL, *args = NULL, *options = NULL;
-    PyObject *flat = NULL, *storage = NULL, *tensor = NULL;
-    function = PyObject_GetAttrString(t->module, "frombuffer");
-    args = function ? PyTuple_Pack(1, owner) : NULL;
-    options = args ? Py_BuildValue("{s:O}", "dtype", bytes) : NULL;
-    if (options)
-        flat = PyObject_Call(function, args, options);
-    storage = flat ? PyObject_CallMethodNoArgs(flat, t->untyped_storage) : NULL;
+static PyObject *over_buffer(core_torch_state *t, const core_tensor_layout *l, PyObject *owner) {
+    PyObject *storage = core_torch_buffer(t, owner, NULL), *tensor = NULL;
     if (storage)
-        tensor = core_torch_over(t, storage, h->dtype, h->offset, h->shape, h->strides);
+        tensor = core_tensor_over(t, storage, l);
     if (tensor && PyObject_SetAttr(storage, t->lease_attribute, owner) < 0)
         Py_CLEAR(tensor);
-    Py_XDECREF(function);
-    Py_XDECREF(args);
-    Py_XDECREF(options);
-    Py_XDECREF(flat);
     Py_XDECREF(storage);
     return tensor;
 }
 
-static PyObject *from_bytes(core_decoder *d, piso_reader *r, const core_tensor_head *h) {
+static PyObject *from_bytes(core_decoder *d, piso_reader *r, const core_tensor_layout *l) {
     core_torch_state *t = d->codec->state->torch;
     size_t size;
     PyObject *owner = core_decode_data(d, r, &size), *tensor = NULL;
-    if (owner && !core_tensor_fits(&h->layout, size))
+    if (owner && !core_tensor_fits(l, size))
         core_malformed(d, "a tensor that is larger than its bytes");
     else if (owner)
-        tensor = h->layout.count ? over_buffer(t, h, owner) : empty(t, h);
+        tensor = l->count ? over_buffer(t, l, owner) : empty(t, l);
     Py_XDECREF(owner);
     return tensor;
 }
@@ -153,13 +167,13 @@ static PyObject *from_bytes(core_decoder *d, piso_reader *r, const core_tensor_h
 /* ---- shared ---- */
 
 /* open: a tensor over a segment. */
-static PyObject *open(core_decoder *d, const core_tensor_head *h, piso_segment *segment) {
+static PyObject *open(core_decoder *d, const core_tensor_layout *l, piso_segment *segment) {
     core_state *state = d->codec->state;
-    if (!core_tensor_fits(&h->layout, piso_segment_size(segment)))
+    if (!core_tensor_fits(l, piso_segment_size(segment)))
         return core_malformed(d, "a tensor that is larger than its memory");
     PyObject *storage = core_storage_open(state, segment), *tensor = NULL;
     if (storage)
-        tensor = core_torch_over(state->torch, storage, h->dtype, h->offset, h->shape, h->strides);
+        tensor = core_tensor_over(state->torch, storage, l);
     Py_XDECREF(storage);
     return tensor;
 }
@@ -194,13 +208,14 @@ static int keep(PyObject *shapes, PyObject *description, PyObject *tensor) {
 
 /* open_again: as the peer's segment was seen before under this description, or new. The description is all that is
  * before the data, so a tensor that is found has been checked. */
-static PyObject *open_again(core_decoder *d, const core_tensor_head *h, piso_segment *segment, PyObject *description) {
+static PyObject *open_again(core_decoder *d, const core_tensor_layout *l, piso_segment *segment,
+                            PyObject *description) {
     core_torch_state *t = d->codec->state->torch;
     PyObject *key = PyLong_FromVoidPtr(segment), *shapes = key ? core_seen_of(d->codec, key) : NULL;
     PyObject *tensor = shapes ? Py_XNewRef(PyDict_GetItemWithError(shapes, description)) : NULL;
     if (shapes && !tensor && !PyErr_Occurred()) {
         Py_INCREF(shapes);
-        tensor = open(d, h, segment);
+        tensor = open(d, l, segment);
         if (tensor && keep(shapes, description, tensor) < 0)
             Py_CLEAR(tensor);
         Py_DECREF(shapes);
@@ -224,15 +239,14 @@ piso_segment *core_take_segment(core_decoder *d, const piso_item *data, bool *re
 /* looks_like: whether a tensor of this process has the same elements, and the same bits, as one that came. 1, 0, -1. */
 static int looks_like(core_torch_state *t, PyObject *tensor, const core_tensor_head *h, const core_shared *shared) {
     core_dlpack_tensor view;
-    PyObject *dtype;
     const core_tensor_layout *l = &h->layout;
-    if (!core_torch_look(t, tensor, &view, &dtype) || dtype != h->dtype || view.ndim != l->ndim ||
-        (char *)view.data != (char *)shared->data + l->offset * l->itemsize)
+    if (core_torch_look(t, tensor, &view) != l->dtype || view.ndim != l->ndim ||
+        (char *)view.data != (char *)shared->data + l->offset * l->dtype->itemsize)
         return 0;
     for (Py_ssize_t i = 0; i < l->ndim; i++)
         if (view.shape[i] != l->shape[i] || view.strides[i] != l->strides[i])
             return 0;
-    int bits = core_tensor_bits(t, tensor);
+    int bits = core_tensor_bits(t, tensor, l->dtype);
     return bits < 0 ? -1 : bits == (h->flags & (CORE_TENSOR_CONJ | CORE_TENSOR_NEG));
 }
 
@@ -254,15 +268,15 @@ static PyObject *from_data(core_decoder *d, piso_reader *r, core_tensor_head *h,
     bool ours;
     piso_segment *segment = piso_read(&data, &item) == 1 ? core_take_segment(d, &item, &ours) : NULL;
     if (!segment)
-        return from_bytes(d, r, h);
+        return from_bytes(d, r, &h->layout);
     PyObject *tensor = NULL;
     if (ours) {
         tensor = sent_before(d->codec->state->torch, h, core_shared_find(segment));
         if (!tensor && !PyErr_Occurred())
-            tensor = open(d, h, segment);
+            tensor = open(d, &h->layout, segment);
     } else {
         PyObject *description = PyBytes_FromStringAndSize((const char *)start, r->cursor - start);
-        tensor = description ? open_again(d, h, segment, description) : NULL;
+        tensor = description ? open_again(d, &h->layout, segment, description) : NULL;
         Py_XDECREF(description);
     }
     piso_segment_unref(segment);
@@ -282,14 +296,13 @@ int core_torch_needed(core_decoder *d) {
 
 PyObject *core_decode_tensor(core_decoder *d, const piso_item *ext) {
     piso_reader r;
-    core_tensor_head h = {.dtype = NULL};
-    if (core_read_array(d, ext, 7, &r) < 0)
-        return NULL;
-    if (core_torch_needed(d) < 0)
+    core_tensor_head h;
+    if (core_read_array(d, ext, 7, &r) < 0 || core_torch_needed(d) < 0)
         return NULL;
     const uint8_t *start = r.cursor;
-    PyObject *tensor = core_tensor_read_head(d, &r, &h) == 0 ? from_data(d, &r, &h, start) : NULL;
-    core_tensor_head_clear(&h);
+    if (core_tensor_read_head(d, &r, &h) < 0)
+        return NULL;
+    PyObject *tensor = from_data(d, &r, &h, start);
     return core_tensor_finish(d->codec->state->torch, tensor, h.flags);
 }
 

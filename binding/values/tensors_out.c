@@ -45,7 +45,7 @@ static int take_numbers(PyObject *tuple, int64_t *ret_numbers) {
     return PyErr_Occurred() ? -1 : 0;
 }
 
-int core_tensor_look(core_torch_state *t, PyObject *tensor, PyObject *dtype, core_tensor_layout *ret_layout) {
+int core_tensor_look(core_torch_state *t, PyObject *tensor, core_torch_dtype *dtype, core_tensor_layout *ret_layout) {
     PyObject *shape = PyObject_GetAttr(tensor, t->shape), *strides = NULL, *offset = NULL;
     if (shape)
         strides = PyObject_CallMethodNoArgs(tensor, t->stride);
@@ -56,7 +56,7 @@ int core_tensor_look(core_torch_state *t, PyObject *tensor, PyObject *dtype, cor
         PyTuple_GET_SIZE(strides) == PyTuple_GET_SIZE(shape)) {
         ret_layout->ndim = PyTuple_GET_SIZE(shape);
         ret_layout->offset = PyLong_AsSsize_t(offset);
-        ret_layout->itemsize = core_torch_itemsize(dtype);
+        ret_layout->dtype = dtype;
         r = take_numbers(shape, ret_layout->shape) < 0 || take_numbers(strides, ret_layout->strides) < 0 ? -1 : 0;
         if (r == 0 && !core_layout_measure(ret_layout))
             r = -1;
@@ -67,10 +67,10 @@ int core_tensor_look(core_torch_state *t, PyObject *tensor, PyObject *dtype, cor
     return r;
 }
 
-void core_tensor_write_head(piso_writer *w, PyObject *spec, const core_tensor_layout *l, Py_ssize_t offset, int flags) {
+void core_tensor_write_head(piso_writer *w, const core_tensor_layout *l, Py_ssize_t offset, int flags) {
     piso_write_array(w, 7);
     piso_write_int(w, CORE_FRAMEWORK_TORCH);
-    piso_write_raw(w, PyBytes_AS_STRING(spec), (size_t)PyBytes_GET_SIZE(spec));
+    piso_write_str(w, l->dtype->name, strlen(l->dtype->name));
     piso_write_array(w, (size_t)l->ndim);
     for (Py_ssize_t i = 0; i < l->ndim; i++)
         piso_write_int(w, l->shape[i]);
@@ -81,10 +81,9 @@ void core_tensor_write_head(piso_writer *w, PyObject *spec, const core_tensor_la
     piso_write_int(w, flags);
 }
 
-void core_tensor_write_span(piso_writer *w, PyObject *spec, const core_tensor_layout *l, Py_ssize_t offset, int flags,
-                            int index) {
+void core_tensor_write_span(piso_writer *w, const core_tensor_layout *l, Py_ssize_t offset, int flags, int index) {
     size_t mark = piso_write_ext_begin(w, PISO_EXT_TENSOR);
-    core_tensor_write_head(w, spec, l, offset, flags);
+    core_tensor_write_head(w, l, offset, flags);
     size_t data = piso_write_ext_begin(w, PISO_EXT_BUFFER);
     piso_write_int(w, index);
     piso_write_ext_end(w, data);
@@ -100,13 +99,15 @@ static int flag(PyObject *tensor, PyObject *name, bool is_method, int value) {
     return answer == Py_True ? value : 0;
 }
 
-int core_tensor_bits(core_torch_state *t, PyObject *tensor) {
-    int conj = flag(tensor, t->is_conj, true, CORE_TENSOR_CONJ), neg = flag(tensor, t->is_neg, true, CORE_TENSOR_NEG);
+int core_tensor_bits(core_torch_state *t, PyObject *tensor, const core_torch_dtype *dtype) {
+    bool complex = dtype->dlpack.code == CORE_DLPACK_COMPLEX; /* others are never conjugated */
+    int conj = complex ? flag(tensor, t->is_conj, true, CORE_TENSOR_CONJ) : 0;
+    int neg = flag(tensor, t->is_neg, true, CORE_TENSOR_NEG);
     return conj < 0 || neg < 0 ? -1 : conj | neg;
 }
 
-static int flags_of(core_torch_state *t, PyObject *tensor) {
-    int grad = flag(tensor, t->requires_grad, false, CORE_TENSOR_GRAD), bits = core_tensor_bits(t, tensor);
+static int flags_of(core_torch_state *t, PyObject *tensor, const core_torch_dtype *dtype) {
+    int grad = flag(tensor, t->requires_grad, false, CORE_TENSOR_GRAD), bits = core_tensor_bits(t, tensor, dtype);
     if (grad < 0 || bits < 0)
         return -1;
     return grad | bits | ((PyObject *)Py_TYPE(tensor) == t->parameter ? CORE_TENSOR_PARAMETER : 0);
@@ -123,19 +124,18 @@ static void remember(core_shared *shared, PyObject *tensor) {
 }
 
 /* write_span: a tensor over shared memory; the offset in elements. */
-static int write_span(core_encoder *e, core_shared *shared, PyObject *spec, const core_tensor_layout *l,
-                      Py_ssize_t offset, int flags) {
+static int write_span(core_encoder *e, core_shared *shared, const core_tensor_layout *l, Py_ssize_t offset, int flags) {
     int index = piso_writer_add_segment(e->w, shared->segment, 0, piso_segment_size(shared->segment));
     if (index < 0) {
         core_raise(e->codec->state, index, "sending a shared tensor");
         return -1;
     }
     core_note_shared(e->codec);
-    core_tensor_write_span(e->w, spec, l, offset, flags, index);
+    core_tensor_write_span(e->w, l, offset, flags, index);
     return 0;
 }
 
-static int write_shared(core_encoder *e, PyObject *tensor, PyObject *spec, const core_tensor_layout *l, int flags) {
+static int write_shared(core_encoder *e, PyObject *tensor, const core_tensor_layout *l, int flags) {
     core_torch_state *t = e->codec->state->torch;
     PyObject *storage = PyObject_CallMethodNoArgs(tensor, t->untyped_storage);
     core_shared *shared = storage ? core_storage_share(e->codec->state, tensor, storage) : NULL;
@@ -143,7 +143,7 @@ static int write_shared(core_encoder *e, PyObject *tensor, PyObject *spec, const
     if (!shared)
         return -1;
     remember(shared, tensor);
-    int r = write_span(e, shared, spec, l, l->offset, flags);
+    int r = write_span(e, shared, l, l->offset, flags);
     Py_DECREF(shared);
     return r;
 }
@@ -175,14 +175,14 @@ static PyObject *owner_of(core_encoder *e, PyObject *tensor) {
     return last ? lease : NULL;
 }
 
-static int write_bytes(core_encoder *e, PyObject *tensor, PyObject *spec, const core_tensor_layout *l, int flags) {
+static int write_bytes(core_encoder *e, PyObject *tensor, const core_tensor_layout *l, int flags) {
     PyObject *owner = owner_of(e, tensor);
     const void *data = l->count ? core_torch_data(e->codec->state->torch, tensor) : NULL;
     if (PyErr_Occurred())
         return -1;
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_TENSOR);
-    core_tensor_write_head(e->w, spec, l, 0, flags);
-    int r = core_encode_owned(e, owner, data, (size_t)l->extent * (size_t)l->itemsize);
+    core_tensor_write_head(e->w, l, 0, flags);
+    int r = core_encode_owned(e, owner, data, (size_t)l->extent * (size_t)l->dtype->itemsize);
     piso_write_ext_end(e->w, mark);
     return r;
 }
@@ -213,23 +213,22 @@ static PyObject *with_strides(core_torch_state *t, PyObject *raw, const core_ten
     return view;
 }
 
-PyObject *core_tensor_compact(core_torch_state *t, PyObject *tensor, PyObject *dtype, core_tensor_layout *l,
-                              int flags) {
+PyObject *core_tensor_compact(core_torch_state *t, PyObject *tensor, core_tensor_layout *l, int flags) {
     PyObject *raw = core_tensor_plain(t, tensor, flags), *copy = NULL;
-    bool keeps_strides = l->extent / GAPS_FACTOR <= l->count || l->extent <= (int64_t)GAPS_BYTES / (int64_t)l->itemsize;
+    bool keeps_strides =
+        l->extent / GAPS_FACTOR <= l->count || l->extent <= (int64_t)GAPS_BYTES / (int64_t)l->dtype->itemsize;
     if (raw)
         copy = keeps_strides ? with_strides(t, raw, l) : PyObject_CallMethod(raw, "contiguous", NULL);
-    if (copy && core_tensor_look(t, copy, dtype, l) < 0)
+    if (copy && core_tensor_look(t, copy, l->dtype, l) < 0)
         Py_CLEAR(copy);
     Py_XDECREF(raw);
     return copy;
 }
 
 /* write_with_gaps: without what lies between the elements, which is not the receiver's to see. */
-static int write_with_gaps(core_encoder *e, PyObject *tensor, PyObject *dtype, PyObject *spec, core_tensor_layout *l,
-                           int flags) {
-    PyObject *copy = core_tensor_compact(e->codec->state->torch, tensor, dtype, l, flags);
-    int r = copy ? write_bytes(e, copy, spec, l, flags) : -1;
+static int write_with_gaps(core_encoder *e, PyObject *tensor, core_tensor_layout *l, int flags) {
+    PyObject *copy = core_tensor_compact(e->codec->state->torch, tensor, l, flags);
+    int r = copy ? write_bytes(e, copy, l, flags) : -1;
     Py_XDECREF(copy);
     return r;
 }
@@ -290,15 +289,15 @@ static core_shared *shared_before(core_encoder *e, PyObject *tensor, const core_
 static int encode_again(core_encoder *e, PyObject *tensor) {
     core_torch_state *t = e->codec->state->torch;
     core_dlpack_tensor view;
-    PyObject *dtype;
-    if (!core_torch_look(t, tensor, &view, &dtype) || view.ndim > CORE_TENSOR_DIMS)
+    core_tensor_layout l;
+    l.dtype = core_torch_look(t, tensor, &view);
+    if (!l.dtype || view.ndim > CORE_TENSOR_DIMS)
         return 0;
     core_shared *shared = shared_before(e, tensor, &view);
-    int flags = shared ? flags_of(t, tensor) : -1;
-    PyObject *spec = flags >= 0 ? core_torch_spec(t, dtype) : NULL;
-    if (!spec || (flags & CORE_TENSOR_GRAD && flag(tensor, t->is_leaf, false, 1) != 1))
+    int flags = shared ? flags_of(t, tensor, l.dtype) : -1;
+    if (flags < 0 || (flags & CORE_TENSOR_GRAD && flag(tensor, t->is_leaf, false, 1) != 1))
         return PyErr_Occurred() ? -1 : 0;
-    core_tensor_layout l = {.ndim = view.ndim};
+    l.ndim = view.ndim;
     for (int i = 0; i < view.ndim; i++) {
         l.shape[i] = view.shape[i];
         l.strides[i] = view.strides[i];
@@ -307,7 +306,7 @@ static int encode_again(core_encoder *e, PyObject *tensor) {
     }
     remember(shared, tensor);
     Py_ssize_t bytes = (char *)view.data - (char *)shared->data;
-    return write_span(e, shared, spec, &l, bytes / (view.dtype.bits / 8), flags) < 0 ? -1 : 1;
+    return write_span(e, shared, &l, bytes / l.dtype->itemsize, flags) < 0 ? -1 : 1;
 }
 
 int core_encode_tensor(core_encoder *e, PyObject *tensor, const core_path *path) {
@@ -317,29 +316,23 @@ int core_encode_tensor(core_encoder *e, PyObject *tensor, const core_path *path)
         if (again != 0)
             return again < 0 ? -1 : 0;
     }
-    PyObject *dtype = PyObject_GetAttr(tensor, t->dtype);
-    PyObject *spec = dtype ? core_torch_spec(t, dtype) : NULL;
-    int r = -1;
-    if (dtype && !spec && !PyErr_Occurred())
-        r = refuse_dtype(tensor, path);
+    core_torch_dtype *dtype = core_torch_dtype_of(t, tensor);
+    if (!dtype)
+        return PyErr_Occurred() ? -1 : refuse_dtype(tensor, path);
     core_tensor_layout l;
     bool cuda;
-    int flags = spec ? flags_of(t, tensor) : -1;
-    if (flags >= 0 && refuse(e, tensor, path, flags, &cuda) == 0) {
-        if (core_tensor_look(t, tensor, dtype, &l) < 0)
-            r = PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_RuntimeError)
-                    ? -1
-                    : (PyErr_Clear(), /* of nested tensors, which have no shape */
-                       core_encode_error(path, tensor, "it is nested; send the tensors it is made of"));
-        else if (cuda)
-            r = core_encode_cuda_tensor(e, tensor, dtype, spec, &l, flags);
-        else if (e->codec->share_torch && l.count && e->codec->session)
-            r = write_shared(e, tensor, spec, &l, flags);
-        else if (l.dense)
-            r = write_bytes(e, tensor, spec, &l, flags);
-        else
-            r = write_with_gaps(e, tensor, dtype, spec, &l, flags);
+    int flags = flags_of(t, tensor, dtype);
+    if (flags < 0 || refuse(e, tensor, path, flags, &cuda) < 0)
+        return -1;
+    if (core_tensor_look(t, tensor, dtype, &l) < 0) {
+        if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_RuntimeError))
+            return -1;
+        PyErr_Clear(); /* of nested tensors, which have no shape */
+        return core_encode_error(path, tensor, "it is nested; send the tensors it is made of");
     }
-    Py_XDECREF(dtype);
-    return r;
+    if (cuda)
+        return core_encode_cuda_tensor(e, tensor, &l, flags);
+    if (e->codec->share_torch && l.count && e->codec->session)
+        return write_shared(e, tensor, &l, flags);
+    return l.dense ? write_bytes(e, tensor, &l, flags) : write_with_gaps(e, tensor, &l, flags);
 }

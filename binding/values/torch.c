@@ -3,22 +3,29 @@
 
 #include <string.h>
 
-/* Those that are plain bytes. Quantised ones carry a scale besides. */
-static const struct {
-    const char *name;
-    core_dlpack_dtype dlpack; /* no bits: not used */
-} dtypes[CORE_TORCH_DTYPES] = {
-    {"float32", {2, 32, 1}},        {"float64", {2, 64, 1}},
-    {"float16", {2, 16, 1}},        {"bfloat16", {4, 16, 1}},
-    {"uint8", {1, 8, 1}},           {"int8", {0, 8, 1}},
-    {"int16", {0, 16, 1}},          {"int32", {0, 32, 1}},
-    {"int64", {0, 64, 1}},          {"bool", {6, 8, 1}},
-    {"complex32", {5, 32, 1}},      {"complex64", {5, 64, 1}},
-    {"complex128", {5, 128, 1}},    {"uint16", {1, 16, 1}},
-    {"uint32", {1, 32, 1}},         {"uint64", {1, 64, 1}},
-    {"float8_e4m3fn", {10, 8, 1}},  {"float8_e4m3fnuz", {11, 8, 1}},
-    {"float8_e5m2", {12, 8, 1}},    {"float8_e5m2fnuz", {13, 8, 1}},
-    {"float8_e8m0fnu", {14, 8, 1}}, {"float4_e2m1fn_x2", {0, 0, 1}},
+static const core_torch_dtype dtypes[CORE_TORCH_DTYPES] = {
+    {.name = "float32", .dlpack = {2, 32, 1}, .itemsize = 4},
+    {.name = "float64", .dlpack = {2, 64, 1}, .itemsize = 8},
+    {.name = "float16", .dlpack = {2, 16, 1}, .itemsize = 2},
+    {.name = "bfloat16", .dlpack = {4, 16, 1}, .itemsize = 2},
+    {.name = "uint8", .dlpack = {1, 8, 1}, .itemsize = 1},
+    {.name = "int8", .dlpack = {0, 8, 1}, .itemsize = 1},
+    {.name = "int16", .dlpack = {0, 16, 1}, .itemsize = 2},
+    {.name = "int32", .dlpack = {0, 32, 1}, .itemsize = 4},
+    {.name = "int64", .dlpack = {0, 64, 1}, .itemsize = 8},
+    {.name = "bool", .dlpack = {6, 8, 1}, .itemsize = 1},
+    {.name = "complex32", .dlpack = {5, 32, 1}, .itemsize = 4},
+    {.name = "complex64", .dlpack = {5, 64, 1}, .itemsize = 8},
+    {.name = "complex128", .dlpack = {5, 128, 1}, .itemsize = 16},
+    {.name = "uint16", .dlpack = {1, 16, 1}, .itemsize = 2},
+    {.name = "uint32", .dlpack = {1, 32, 1}, .itemsize = 4},
+    {.name = "uint64", .dlpack = {1, 64, 1}, .itemsize = 8},
+    {.name = "float8_e4m3fn", .dlpack = {10, 8, 1}, .itemsize = 1},
+    {.name = "float8_e4m3fnuz", .dlpack = {11, 8, 1}, .itemsize = 1},
+    {.name = "float8_e5m2", .dlpack = {12, 8, 1}, .itemsize = 1},
+    {.name = "float8_e5m2fnuz", .dlpack = {13, 8, 1}, .itemsize = 1},
+    {.name = "float8_e8m0fnu", .dlpack = {14, 8, 1}, .itemsize = 1},
+    {.name = "float4_e2m1fn_x2", .dlpack = {0, 0, 1}, .itemsize = 1},
 };
 
 typedef struct named {
@@ -56,26 +63,15 @@ static int intern_all(core_torch_state *t) {
     return 0;
 }
 
-/* add_dtype: one that this version has. */
-static int add_dtype(core_torch_state *t, int index) {
-    const char *name = dtypes[index].name;
-    PyObject *dtype = PyObject_GetAttrString(t->module, name);
-    if (!dtype) {
-        PyErr_Clear(); /* not in this version */
-        return 0;
+/* find_dtypes: those that this version has. */
+static void find_dtypes(core_torch_state *t) {
+    for (int i = 0; i < CORE_TORCH_DTYPES; i++) {
+        core_torch_dtype *dtype = &t->dtypes[i];
+        if (!dtype->name)
+            *dtype = dtypes[i];
+        if (!dtype->object && !(dtype->object = PyObject_GetAttrString(t->module, dtype->name)))
+            PyErr_Clear(); /* not in this version */
     }
-    piso_writer w;
-    piso_writer_init(&w);
-    piso_write_str(&w, name, strlen(name));
-    PyObject *spec = PyBytes_FromStringAndSize((const char *)w.data, (Py_ssize_t)w.size);
-    piso_writer_fini(&w);
-    int r = spec ? PyDict_SetItem(t->specs, dtype, spec) : -1;
-    if (r == 0)
-        r = PyDict_SetItemString(t->dtypes, name, dtype);
-    t->by_dlpack[index] = dtype;
-    Py_XDECREF(spec);
-    Py_DECREF(dtype);
-    return r;
 }
 
 /* find_exchange: the functions in C that torch.Tensor offers, where it does. */
@@ -92,13 +88,9 @@ static int look_up(core_torch_state *t) {
     const named classes[] = {{&t->storage, "UntypedStorage"}, {&t->strided, "strided"}, {&t->tensor, "Tensor"}};
     if (intern_all(t) < 0)
         return -1;
-    PyObject **dicts[] = {&t->specs, &t->dtypes, &t->blanks};
-    for (size_t i = 0; i < sizeof dicts / sizeof *dicts; i++)
-        if (!*dicts[i] && !(*dicts[i] = PyDict_New()))
-            return -1;
-    for (int i = 0; i < CORE_TORCH_DTYPES; i++)
-        if (add_dtype(t, i) < 0)
-            return -1;
+    if (!t->blanks && !(t->blanks = PyDict_New()))
+        return -1;
+    find_dtypes(t);
     PyObject *nn = PyObject_GetAttrString(t->module, "nn");
     Py_XSETREF(t->parameter, nn ? PyObject_GetAttrString(nn, "Parameter") : NULL);
     Py_XDECREF(nn);
@@ -150,9 +142,9 @@ int core_torch_visit(core_torch_state *t, visitproc visit, void *arg) {
     Py_VISIT(t->tensor);
     Py_VISIT(t->parameter);
     Py_VISIT(t->storage);
-    Py_VISIT(t->specs);
-    Py_VISIT(t->dtypes);
     Py_VISIT(t->blanks);
+    for (int i = 0; i < CORE_TORCH_DTYPES; i++)
+        Py_VISIT(t->dtypes[i].blank);
     return 0;
 }
 
@@ -161,31 +153,38 @@ void core_torch_clear(core_torch_state *t) {
         return;
     for (PyObject **field = &t->module; field != (PyObject **)(t + 1); field++)
         Py_CLEAR(*field);
+    for (int i = 0; i < CORE_TORCH_DTYPES; i++) {
+        Py_CLEAR(t->dtypes[i].object);
+        Py_CLEAR(t->dtypes[i].blank);
+    }
 }
 
-PyObject *core_torch_dtype(core_torch_state *t, PyObject *name) {
-    return PyDict_GetItemWithError(t->dtypes, name);
+core_torch_dtype *core_torch_dtype_of(core_torch_state *t, PyObject *tensor) {
+    PyObject *object = PyObject_GetAttr(tensor, t->dtype);
+    if (!object)
+        return NULL;
+    Py_DECREF(object); /* those of torch live for ever */
+    for (int i = 0; i < CORE_TORCH_DTYPES; i++)
+        if (t->dtypes[i].object == object)
+            return &t->dtypes[i];
+    return NULL;
 }
 
-PyObject *core_torch_spec(core_torch_state *t, PyObject *dtype) {
-    return PyDict_GetItemWithError(t->specs, dtype);
-}
-
-Py_ssize_t core_torch_itemsize(PyObject *dtype) {
-    PyObject *size = PyObject_GetAttrString(dtype, "itemsize");
-    Py_ssize_t result = size ? PyLong_AsSsize_t(size) : -1;
-    Py_XDECREF(size);
-    return result;
+core_torch_dtype *core_torch_dtype_named(core_torch_state *t, const char *name, size_t size) {
+    for (int i = 0; i < CORE_TORCH_DTYPES; i++)
+        if (strlen(t->dtypes[i].name) == size && memcmp(t->dtypes[i].name, name, size) == 0)
+            return t->dtypes[i].object ? &t->dtypes[i] : NULL;
+    return NULL;
 }
 
 /* new_blank: an empty tensor; a normal one also inside of torch.inference_mode, since it outlives that. */
-static PyObject *new_blank(core_torch_state *t, PyObject *dtype) {
+static PyObject *new_blank(core_torch_state *t, const core_torch_dtype *dtype) {
     PyObject *mode = PyObject_CallMethod(t->module, "inference_mode", "O", Py_False);
     PyObject *entered = mode ? PyObject_CallMethod(mode, "__enter__", NULL) : NULL, *blank = NULL;
     if (entered) {
         PyObject *empty = PyObject_GetAttrString(t->module, "empty");
         PyObject *args = empty ? Py_BuildValue("(i)", 0) : NULL;
-        PyObject *options = args ? Py_BuildValue("{s:O,s:s}", "dtype", dtype, "device", "cpu") : NULL;
+        PyObject *options = args ? Py_BuildValue("{s:O,s:s}", "dtype", dtype->object, "device", "cpu") : NULL;
         blank = options ? PyObject_Call(empty, args, options) : NULL;
         PyObject *type, *value, *traceback;
         PyErr_Fetch(&type, &value, &traceback);
@@ -197,18 +196,14 @@ static PyObject *new_blank(core_torch_state *t, PyObject *dtype) {
     }
     Py_XDECREF(mode);
     Py_XDECREF(entered);
-    if (blank && PyDict_SetItem(t->blanks, dtype, blank) < 0)
-        Py_CLEAR(blank);
     return blank;
 }
 
-PyObject *core_torch_over(core_torch_state *t, PyObject *storage, PyObject *dtype, PyObject *offset, PyObject *shape,
-                          PyObject *strides) {
-    PyObject *blank = Py_XNewRef(PyDict_GetItemWithError(t->blanks, dtype));
-    if (!blank && !PyErr_Occurred())
-        blank = new_blank(t, dtype);
-    PyObject *tensor = blank ? PyObject_CallMethodNoArgs(blank, t->detach) : NULL;
-    Py_XDECREF(blank);
+PyObject *core_torch_over(core_torch_state *t, PyObject *storage, core_torch_dtype *dtype, PyObject *offset,
+                          PyObject *shape, PyObject *strides) {
+    if (!dtype->blank)
+        dtype->blank = new_blank(t, dtype);
+    PyObject *tensor = dtype->blank ? PyObject_CallMethodNoArgs(dtype->blank, t->detach) : NULL;
     if (!tensor)
         return NULL;
     PyObject *args[] = {tensor, storage, offset, shape, strides};
@@ -219,6 +214,24 @@ PyObject *core_torch_over(core_torch_state *t, PyObject *storage, PyObject *dtyp
     return tensor;
 }
 
+PyObject *core_torch_buffer(core_torch_state *t, PyObject *owner, PyObject *device) {
+    const core_torch_dtype *bytes = core_torch_dtype_named(t, "uint8", strlen("uint8"));
+    PyObject *function = PyObject_GetAttrString(t->module, "frombuffer"), *flat = NULL, *storage = NULL;
+    PyObject *args = function ? PyTuple_Pack(1, owner) : NULL;
+    PyObject *options = args ? Py_BuildValue("{s:O}", "dtype", bytes->object) : NULL;
+    if (options)
+        flat = PyObject_Call(function, args, options);
+    if (flat && device)
+        Py_SETREF(flat, PyObject_CallMethod(flat, "to", "O", device));
+    if (flat)
+        storage = PyObject_CallMethodNoArgs(flat, t->untyped_storage);
+    Py_XDECREF(function);
+    Py_XDECREF(args);
+    Py_XDECREF(options);
+    Py_XDECREF(flat);
+    return storage;
+}
+
 void *core_torch_data(core_torch_state *t, PyObject *object) {
     PyObject *number = PyObject_CallMethodNoArgs(object, t->data_ptr);
     void *data = number ? PyLong_AsVoidPtr(number) : NULL;
@@ -226,21 +239,22 @@ void *core_torch_data(core_torch_state *t, PyObject *object) {
     return data;
 }
 
-bool core_torch_look(core_torch_state *t, PyObject *tensor, core_dlpack_tensor *ret_view, PyObject **ret_dtype) {
+core_torch_dtype *core_torch_look(core_torch_state *t, PyObject *tensor, core_dlpack_tensor *ret_view) {
     if (!t->exchange)
-        return false;
+        return NULL;
     if (t->exchange->tensor_from_object(tensor, ret_view) != 0) {
         PyErr_Clear(); /* it has no plain memory; the long way says why */
-        return false;
+        return NULL;
     }
-    if (ret_view->device.type != CORE_DLPACK_CPU || ret_view->byte_offset || ret_view->dtype.lanes != 1)
-        return false;
-    for (int i = 0; i < CORE_TORCH_DTYPES; i++)
-        if (dtypes[i].dlpack.code == ret_view->dtype.code && dtypes[i].dlpack.bits == ret_view->dtype.bits) {
-            *ret_dtype = t->by_dlpack[i];
-            return *ret_dtype != NULL;
-        }
-    return false;
+    const core_dlpack_dtype *seen = &ret_view->dtype;
+    if (ret_view->device.type != CORE_DLPACK_CPU || ret_view->byte_offset || seen->lanes != 1)
+        return NULL;
+    for (int i = 0; i < CORE_TORCH_DTYPES; i++) {
+        core_torch_dtype *dtype = &t->dtypes[i];
+        if (dtype->dlpack.code == seen->code && dtype->dlpack.bits == seen->bits)
+            return dtype->object ? dtype : NULL;
+    }
+    return NULL;
 }
 
 PyObject *core_torch_error(core_torch_state *t, const char *name) {

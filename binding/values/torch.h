@@ -9,17 +9,23 @@
 
 #define CORE_TORCH_DTYPES 22
 
+/* core_torch_dtype: one whose elements are plain bytes. Quantised ones carry a scale besides, and do not cross. */
+typedef struct core_torch_dtype {
+    const char *name;
+    core_dlpack_dtype dlpack; /* no bits: not used */
+    Py_ssize_t itemsize;      /* bytes of an element */
+    PyObject *object;         /* NULL: this version of torch does not have it */
+    PyObject *blank;          /* an empty tensor of it, to make others of; NULL until it is needed */
+} core_torch_dtype;
+
 struct core_torch_state {
     const core_dlpack_exchange *exchange; /* of torch.Tensor, or NULL: not in this version */
-    PyObject *by_dlpack
-        [CORE_TORCH_DTYPES]; /* by index in the table of dtypes (torch.c), NULL: not in this version; borrowed from `specs` */
-    bool cuda_ready;         /* torch.cuda has been initialised */
+    core_torch_dtype dtypes[CORE_TORCH_DTYPES];
+    bool cuda_ready;               /* torch.cuda has been initialised */
     Py_ssize_t storage_references; /* that a storage which one tensor has shows to who asked for it */
     /* from here on references */
     PyObject *module, *tensor, *parameter, *storage, *strided; /* module, classes, the layout */
-    PyObject *specs;                                           /* dtype -> bytes: its encoded name */
-    PyObject *dtypes;                                          /* name -> dtype */
-    PyObject *blanks;                                          /* dtype -> empty tensor, to make others of */
+    PyObject *blanks;                                          /* (dtype, device of a GPU) -> empty tensor */
     PyObject *use_count;                                       /* of a storage's address; or NULL */
     PyObject *from_dlpack;                                     /* NULL until memory of a GPU comes */
     PyObject *shares_attribute;                                /* of a storage: its Shared */
@@ -39,21 +45,22 @@ static inline bool core_torch_is_tensor(const core_torch_state *t, PyObject *val
     return t && (type == t->tensor || type == t->parameter);
 }
 
-/* core_torch_dtype: the dtype of this name, if it is one that crosses; borrowed, or NULL without an exception. */
-PyObject *core_torch_dtype(core_torch_state *t, PyObject *name);
-/* core_torch_spec: the encoded name of a dtype; borrowed, or NULL without an exception when it does not cross. */
-PyObject *core_torch_spec(core_torch_state *t, PyObject *dtype);
-/* core_torch_itemsize: bytes of an element, or -1. */
-Py_ssize_t core_torch_itemsize(PyObject *dtype);
+/* core_torch_dtype_of: that of a tensor; NULL without an exception when it does not cross, or with one. */
+core_torch_dtype *core_torch_dtype_of(core_torch_state *t, PyObject *tensor);
+/* core_torch_dtype_named: NULL, without an exception, when it is none that crosses, or not in this version. */
+core_torch_dtype *core_torch_dtype_named(core_torch_state *t, const char *name, size_t size);
 /* core_torch_over: a tensor over a storage; offset and strides in elements. New reference. */
-PyObject *core_torch_over(core_torch_state *t, PyObject *storage, PyObject *dtype, PyObject *offset, PyObject *shape,
-                          PyObject *strides);
+PyObject *core_torch_over(core_torch_state *t, PyObject *storage, core_torch_dtype *dtype, PyObject *offset,
+                          PyObject *shape, PyObject *strides);
+/* core_torch_buffer: a storage over the memory of an object that has a buffer, which it keeps; or with a device a copy
+ * there. New reference. */
+PyObject *core_torch_buffer(core_torch_state *t, PyObject *owner, PyObject *device);
 /* core_torch_data: where the memory of a tensor or a storage begins. NULL may be right: see PyErr_Occurred. */
 void *core_torch_data(core_torch_state *t, PyObject *object);
 
-/* core_torch_look: a tensor of the CPU as DLPack has it, and its dtype, borrowed: false where this version, or the
- * tensor, has no such thing. Cheap: no Python object is made. */
-bool core_torch_look(core_torch_state *t, PyObject *tensor, core_dlpack_tensor *ret_view, PyObject **ret_dtype);
+/* core_torch_look: a tensor of the CPU as DLPack has it; its dtype, or NULL, without an exception, where this version,
+ * or the tensor, has no such thing. Cheap: no Python object is made. */
+core_torch_dtype *core_torch_look(core_torch_state *t, PyObject *tensor, core_dlpack_tensor *ret_view);
 
 /* core_torch_error: the class of torch that an exception of this name ("module:qualname") arrives as: that of an
  * exhausted memory. New reference, or NULL without an exception. */
