@@ -9,8 +9,9 @@
  *
  *     nothing     nobody else was there; the next times are left out, twice as many each time
  *     a turn      somebody ran and gave the processor back
- *     too much    somebody ran who does not give it back, a program that computes: not again for some seconds, since
- *                 who sleeps and is woken gets the processor sooner than who has given it away
+ *     too much    somebody ran who does not give it back, a program that computes: not again for a while, which begins
+ *                 with a few times what was lost and doubles up to ten seconds, since who sleeps and is woken gets the
+ *                 processor sooner than who has given it away. Most such programs run for milliseconds
  *
  * Of a host and two extensions on two processors, the host needs one for itself, since it has a part in every
  * exchange: an extension that takes turns with the host moves away from it. */
@@ -19,8 +20,8 @@
 #define COUNT_EVERY_NS  100000
 #define NOTHING_NS      1000   /* a switch there and back takes longer, the system call alone does not */
 #define TOO_MUCH_NS     200000 /* who takes turns with us polls, or answers a small call */
-#define FIRST_REGRET_NS INT64_C(1000000000)
-#define MAX_REGRETS     4    /* times that it doubles */
+#define FIRST_REGRET_NS INT64_C(10000000)
+#define MAX_REGRETS     10   /* times that it doubles */
 #define FORGIVEN        1000 /* turns in a row that were none too long */
 #define PATIENCE        4    /* looks before a turn is given: as long as an answer takes that comes at once */
 #define MAX_LEFT_OUT    128

@@ -182,6 +182,19 @@ static void wait_in_a_crowd_ends(void **state) {
     assert_int_equal(turns(pair.child), before);
 }
 
+/* After one that took too long none is given for a while. */
+static void none_is_given_too_early(void **state) {
+    (void)state;
+    wait_until_turn(pair.child, 0);
+    uint64_t before = turns(pair.child);
+    pair.child->turns.not_before_ns = INT64_MAX;
+    for (int i = 0; i < 200; i++)
+        assert_int_equal(piso_session_spin(pair.child), 0);
+    assert_int_equal(turns(pair.child), before);
+    pair.child->turns.not_before_ns = 0;
+    wait_until_turn(pair.child, before);
+}
+
 static void *ask(void *argument) {
     (void)argument;
     for (int64_t i = 0; i < 1000; i++) {
@@ -221,6 +234,7 @@ int main(int argc, char **argv) {
         WITH_EXTENSIONS(who_has_ended_does_not_count),
         WITH_EXTENSIONS(forked_process_starts_over),
         WITH_PAIR(wait_in_a_crowd_ends),
+        WITH_PAIR(none_is_given_too_early),
         WITH_PAIR(what_comes_is_seen_between_turns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
