@@ -254,6 +254,9 @@ static inline bool piso__crowd_is_there(const piso_session *s) {
 /* piso__crowd_yield: where there is a crowd, between two looks of a wait: gives the processor away if that is likely
  * to help. `now` and what it returns: piso_now_ns. */
 int64_t piso__crowd_yield(piso_session *s, piso__turn *turn, int64_t now);
+/* piso__crowd_share: with one processor: gives it to whoever else wants it, for as long as that is anybody, until
+ * `is_ready`. */
+bool piso__crowd_share(piso_session *s, bool (*is_ready)(const piso_session *));
 /* piso__crowd_end_wait: after the last of these, if it has set `taken`; whether a message came. */
 void piso__crowd_end_wait(piso_session *s, piso__turn *turn, bool came);
 

@@ -142,7 +142,7 @@ int piso_session_spin(piso_session *s) {
             return 1;
         }
     if (atomic_load_explicit(&s->processors, memory_order_relaxed) < 2)
-        return 0;
+        return piso__crowd_share(s, is_ready);
     int64_t now = piso_now_ns(), end = now + atomic_load_explicit(&s->spin_budget_ns, memory_order_relaxed);
     bool came, patient = false;
     do

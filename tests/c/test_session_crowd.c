@@ -195,6 +195,25 @@ static void none_is_given_too_early(void **state) {
     wait_until_turn(pair.child, before);
 }
 
+/* ---- one processor ---- */
+
+/* Each wait gives its turns at once, but none goes on where nobody takes them, or too early. */
+static void the_only_processor_is_given_away(void **state) {
+    (void)state;
+    atomic_store(&pair.child->processors, 1);
+    for (int i = 0; i < 100; i++) {
+        uint64_t before = turns(pair.child);
+        assert_int_equal(piso_session_spin(pair.child), 0);
+        if (pair.child->turns.not_before_ns == 0)
+            assert_true(turns(pair.child) > before);
+        pair.child->turns.not_before_ns = 0; /* who else runs here may have taken long */
+    }
+    uint64_t before = turns(pair.child);
+    pair.child->turns.not_before_ns = INT64_MAX;
+    assert_int_equal(piso_session_spin(pair.child), 0);
+    assert_int_equal(turns(pair.child), before);
+}
+
 static void *ask(void *argument) {
     (void)argument;
     for (int64_t i = 0; i < 1000; i++) {
@@ -208,8 +227,7 @@ static void *ask(void *argument) {
     return NULL;
 }
 
-static void what_comes_is_seen_between_turns(void **state) {
-    (void)state;
+static void answer_thousand(void) {
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, ask, NULL), 0);
     for (int64_t i = 0; i < 1000; i++) {
@@ -218,6 +236,18 @@ static void what_comes_is_seen_between_turns(void **state) {
         assert_int_equal(send_reply(pair.child, take_request(pair.child, i), i), 0);
     }
     pthread_join(thread, NULL);
+}
+
+static void what_comes_is_seen_between_turns(void **state) {
+    (void)state;
+    answer_thousand();
+}
+
+static void what_comes_is_seen_on_the_only_processor(void **state) {
+    (void)state;
+    atomic_store(&pair.child->processors, 1);
+    atomic_store(&pair.host->processors, 1);
+    answer_thousand();
 }
 
 #define WITH_EXTENSIONS(test) cmocka_unit_test_setup_teardown(test, start_extensions, stop_extensions)
@@ -236,6 +266,8 @@ int main(int argc, char **argv) {
         WITH_PAIR(wait_in_a_crowd_ends),
         WITH_PAIR(none_is_given_too_early),
         WITH_PAIR(what_comes_is_seen_between_turns),
+        WITH_PAIR(the_only_processor_is_given_away),
+        WITH_PAIR(what_comes_is_seen_on_the_only_processor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
