@@ -300,7 +300,7 @@ static PyObject *session_handshake(PyObject *self, PyObject *args, PyObject *kwa
         Py_END_ALLOW_THREADS if (r == 0) Py_RETURN_NONE;
         if (r != -ETIMEDOUT && r != -EINTR)
             return core_session_error(s, r, NULL);
-        if (PyErr_CheckSignals() < 0)
+        if (Py_MakePendingCalls() < 0)
             return NULL;
         if (!more)
             return PyErr_Format(s->state->call_timeout, "the process of %R did not start within %S seconds", s->name,
@@ -416,7 +416,7 @@ static PyObject *session_wait(PyObject *self, PyObject *args, PyObject *kwargs) 
         Py_END_ALLOW_THREADS if (r < 0 && r != -EINTR) return core_session_error(s, r, NULL);
         if (r > 0)
             return PyLong_FromLong(status.signal ? -status.signal : status.code);
-        if (PyErr_CheckSignals() < 0)
+        if (Py_MakePendingCalls() < 0)
             return NULL;
         if (!more)
             Py_RETURN_NONE;
