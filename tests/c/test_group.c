@@ -298,6 +298,7 @@ static void only_what_is_delegated_is_divided(void **state) {
     snprintf(name, sizeof name, "pyisolate-test-%d", (int)getpid());
     make_below(at.folder, name, folder);
     make_below(folder, "host", host);
+    put(folder, "cgroup.subtree_control", "+memory +pids");
     int without = in_fork(not_delegated, folder);
     int set = setxattr(folder, "user.delegate", "1", 1, 0), with = in_fork(delegated, folder);
     wait_until_removed(host);
