@@ -309,12 +309,12 @@ static void only_what_is_delegated_is_divided(void **state) {
 }
 
 /* host_that_dies: makes a group with a process in it, writes both to the pipe, and waits to be killed. */
-static void host_that_dies(int fd) {
+static void host_that_dies(int fd, piso__group_limits limits) {
     piso__group *g;
     piso__group_errors errors;
     char path[PATH_MAX] = "";
     pid_t pid = 0;
-    if (piso__group_new(&by_processes, &g, &errors) == 0) {
+    if (piso__group_new(&limits, &g, &errors) == 0) {
         strcpy(path, piso__group_path(g, 0));
         pid = member(g);
     }
@@ -331,19 +331,18 @@ static void somebody_elses(const char *mine, char ret_path[PATH_MAX]) {
     assert_int_equal(mkdir(ret_path, 0755), 0);
 }
 
-static void next_host(const char *mine, const char *abandoned) {
+static void next_host(const char *mine, const char *abandoned, piso__group_limits limits) {
     piso__group *g;
     piso__group_errors errors;
-    if (piso__group_new(&by_processes, &g, &errors) < 0)
+    if (piso__group_new(&limits, &g, &errors) < 0)
         _exit(1);
     bool swept = !exists(abandoned), kept = exists(mine);
     piso__group_end(g);
     _exit(swept && kept ? 0 : 2);
 }
 
-static void groups_of_dead_hosts_are_removed(void **state) {
-    (void)state;
-    piso__group *mine = new_group(by_processes); /* of a host that lives: it stays */
+static void expect_removal(piso__group_limits limits) {
+    piso__group *mine = new_group(limits); /* of a host that lives: it stays */
     char other[PATH_MAX];
     somebody_elses(piso__group_path(mine, 0), other);
     int pipe_fds[2], status;
@@ -352,7 +351,7 @@ static void groups_of_dead_hosts_are_removed(void **state) {
     assert_int_equal(pipe(pipe_fds), 0);
     pid_t host = fork();
     if (host == 0)
-        host_that_dies(pipe_fds[1]);
+        host_that_dies(pipe_fds[1], limits);
     assert_int_equal(read(pipe_fds[0], abandoned, sizeof abandoned), sizeof abandoned);
     assert_int_equal(read(pipe_fds[0], &left, sizeof left), sizeof left);
     close(pipe_fds[0]);
@@ -364,7 +363,7 @@ static void groups_of_dead_hosts_are_removed(void **state) {
     assert_int_equal(WTERMSIG(status), SIGKILL);
     pid_t next = fork();
     if (next == 0)
-        next_host(piso__group_path(mine, 0), abandoned);
+        next_host(piso__group_path(mine, 0), abandoned, limits);
     assert_int_equal(waitpid(next, &status, 0), next);
     assert_int_equal(status, 0);
     piso__group_end(mine);
@@ -375,10 +374,21 @@ static void groups_of_dead_hosts_are_removed(void **state) {
     assert_int_equal(kill(left, 0), -1);
 }
 
+static void groups_of_dead_hosts_are_removed(void **state) {
+    (void)state;
+    expect_removal(by_processes);
+}
+
+static void groups_of_memory_of_dead_hosts_are_removed(void **state) {
+    (void)state;
+    expect_removal(by_memory);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_ends_with_none),
         cmocka_unit_test(groups_of_dead_hosts_are_removed),
+        cmocka_unit_test(groups_of_memory_of_dead_hosts_are_removed),
         cmocka_unit_test(what_is_in_it_ends_with_it),
         cmocka_unit_test(what_is_in_one_of_memory_ends_with_it),
         cmocka_unit_test(what_is_in_one_of_both_ends_with_it),
