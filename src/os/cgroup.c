@@ -52,7 +52,7 @@ typedef struct mounts {
 } mounts;
 
 static _Atomic(mounts *) kept;
-static const char *proc = "/proc/self";
+static _Atomic(const char *) proc = "/proc/self";
 _Atomic uint32_t piso__cgroup_mounts_read;
 
 /* unescape: "\040" is a blank. */

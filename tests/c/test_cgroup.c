@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <ftw.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -19,6 +20,7 @@
 #define MB (UINT64_C(1) << 20)
 
 static char root[32]; /* stands for the root of the system */
+static char proc[64]; /* what is there in place of /proc/self */
 
 static void make_folders(const char *path) {
     char all[PATH_MAX];
@@ -51,18 +53,22 @@ static void write_mounts(const char *mounts) {
     write_file("/proc/self", "mountinfo", text);
 }
 
-static void become(const char *groups, const char *mounts) {
-    static char proc[64];
-    write_file("/proc/self", "cgroup", groups);
+static void mount_anew(const char *mounts) {
     write_mounts(mounts);
-    snprintf(proc, sizeof proc, "%s/proc/self", root);
     piso__cgroup_read_below(proc);
+}
+
+static void become(const char *groups, const char *mounts) {
+    write_file("/proc/self", "cgroup", groups);
+    mount_anew(mounts);
 }
 
 static int make_root(void **state) {
     (void)state;
     strcpy(root, "/tmp/piso-cgroup-XXXXXX");
-    return mkdtemp(root) ? 0 : -1;
+    char *made = mkdtemp(root);
+    snprintf(proc, sizeof proc, "%s/proc/self", root);
+    return made ? 0 : -1;
 }
 
 static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *at) {
@@ -238,6 +244,32 @@ static void mounts_are_read_once_and_again_when_they_have_moved(void **state) {
     assert_int_equal(piso__cgroup_mounts_read, before + 1);
 }
 
+static void *look_often(void *argument) {
+    piso__cgroup g;
+    bool *found = argument;
+    for (int i = 0; i < 500; i++)
+        *found = *found && piso__cgroup_find("memory", &g) && g.own;
+    return NULL;
+}
+
+static void threads_look_while_mounts_change(void **state) {
+    (void)state;
+    char more[1024];
+    snprintf(more, sizeof more, "%s1 1 0:1 / @/elsewhere rw - cgroup cgroup rw,memory\n", v1_mounts);
+    make_folders("/sys/fs/cgroup/memory/m/n");
+    become(v1_groups, v1_mounts);
+    pthread_t threads[3];
+    bool found[3] = {true, true, true};
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, look_often, &found[i]), 0);
+    for (int i = 0; i < 10; i++)
+        mount_anew(i % 2 ? v1_mounts : more);
+    for (int i = 0; i < 3; i++) {
+        pthread_join(threads[i], NULL);
+        assert_true(found[i]);
+    }
+}
+
 static void the_smallest_room_of_all_groups_counts(void **state) {
     (void)state;
     write_file("/sys/fs/cgroup/memory/m/n", "memory.limit_in_bytes", "9223372036854771712\n");
@@ -277,6 +309,7 @@ int main(void) {
         CASE(what_is_mounted_over_is_not_taken),
         CASE(nonsense_is_no_group),
         CASE(mounts_are_read_once_and_again_when_they_have_moved),
+        CASE(threads_look_while_mounts_change),
         CASE(the_smallest_room_of_all_groups_counts),
         CASE(a_quota_above_counts),
     };

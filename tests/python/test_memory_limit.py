@@ -138,6 +138,15 @@ def test_what_it_started_ends_with_it(load: Load) -> None:
     assert eventually(lambda: not folder.exists())
 
 
+def test_it_cannot_raise_its_limit(load: Load) -> None:
+    extension = grouped(load)
+    folder = group_of(pid_of(extension))
+    for name in ("memory.max", "memory.limit_in_bytes", "cgroup.procs"):
+        if (folder / name).exists():
+            with pytest.raises(OSError, match=r"Permission denied|Read-only"):
+                extension.sync.write(str(folder / name), str(8 * LIMIT))
+
+
 def test_a_kill_is_not_called_a_lack_of_memory(load: Load) -> None:
     extension = grouped(load)
     os.kill(pid_of(extension), 9)
