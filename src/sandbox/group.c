@@ -173,14 +173,14 @@ static void place_all(piso__group *g, const piso__group_limits *limits, piso__gr
 
 int piso__group_new(const piso__group_limits *limits, piso__group **ret_group, piso__group_errors *ret_errors) {
     piso__autofree piso__group *g = calloc(1, sizeof *g);
+    *ret_errors = (piso__group_errors){.processes = g || !limits->processes ? 0 : -ENOMEM,
+                                       .memory = g || !limits->memory ? 0 : -ENOMEM};
     if (!g)
         return -ENOMEM;
     g->fork_generation = piso__fork_generation();
-    piso__group_errors errors = {.processes = 0};
-    place_all(g, limits, &errors);
-    *ret_errors = errors;
+    place_all(g, limits, ret_errors);
     if (g->count == 0)
-        return errors.processes ? errors.processes : errors.memory;
+        return ret_errors->processes ? ret_errors->processes : ret_errors->memory;
     *ret_group = piso__steal_pointer(&g);
     return 0;
 }

@@ -30,7 +30,8 @@ typedef struct piso__group_errors {
     int processes, memory;
 } piso__group_errors;
 
-/* piso__group_new: an empty group for as many of the limits as can be had. 0; the first error when it is none, -ENOMEM. */
+/* piso__group_new: an empty group for as many of the limits as can be had. 0; the first error when it is none. *ret_errors
+ * is set in any case. */
 int piso__group_new(const piso__group_limits *limits, piso__group **ret_group, piso__group_errors *ret_errors);
 /* piso__group_path: of its folder `index`; NULL when it has not so many. */
 const char *piso__group_path(const piso__group *g, int index);

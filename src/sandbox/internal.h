@@ -51,6 +51,7 @@ static inline void *piso__blob_at(const piso__blob *blob, uint32_t offset) {
     return (char *)blob + offset;
 }
 
+/* piso__next_string: what comes behind one of several strings. */
 PISO__IN_CHILD static inline const char *piso__next_string(const char *text) {
     while (*text)
         text++;

@@ -157,10 +157,8 @@ static int plan_group(job *j) {
     piso__group_limits limits = {.processes = l->processes, .memory = group_memory(l)};
     if (!limits.processes && !limits.memory)
         return 0;
-    int r = piso__group_new(&limits, &j->group, &j->group_errors);
-    if (r == -ENOMEM)
-        return r;
-    r = j->group_errors.processes;
+    piso__group_new(&limits, &j->group, &j->group_errors);
+    int r = j->group_errors.processes;
     if (r == 0 || piso__kernel_counts_processes())
         return 0;
     say(j, PISO_LAYER_LIMITS, false,
