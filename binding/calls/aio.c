@@ -265,7 +265,7 @@ bool core_keep_interruption(void) {
     /* handlers of signals run in the main thread only */
     if (gettid() != getpid() || PyErr_ExceptionMatches(PyExc_RuntimeError) ||
         PyErr_ExceptionMatches(PyExc_MemoryError)) {
-        PyErr_Clear();
+        PyErr_Clear(); /* the loop is closed, or cannot do more either */
         return false;
     }
     PyObject *exception = core_fetch_exception();
