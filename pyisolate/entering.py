@@ -43,8 +43,8 @@ class Entered(TypedDict):
 def enter(python: str, python_path: str) -> None:
     """Have `site` do what it does when this interpreter starts."""
     prefix = os.path.dirname(os.path.dirname(os.path.abspath(python)))
-    if os.path.exists(os.path.join(prefix, "pyvenv.cfg")):
-        sys.prefix = sys.exec_prefix = prefix
+    if sys.version_info >= (3, 14) and os.path.exists(os.path.join(prefix, "pyvenv.cfg")):
+        sys.prefix = sys.exec_prefix = prefix  # before 3.14 `site` does it
     sys.path[:0] = [entry for entry in python_path.split(os.pathsep) if entry]
     site.PREFIXES[:] = [sys.prefix, sys.exec_prefix]
     site.main()
