@@ -36,6 +36,7 @@ def serve(packages: Sequence[str], path: Iterable[str], entry: Entry | None) -> 
     With `entry` what its children would do to enter their environment is done here.
     Returns in each child, with the arguments of its program, and in the zygote when the host has gone: None.
     """
+    gc.disable()  # it would look at what is loaded, which stays, again and again
     _load(packages, path)
     report: dict[str, Any] = {"modules": _foreign_modules()}
     if entry is not None:

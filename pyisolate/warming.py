@@ -28,12 +28,14 @@ _kept: list[object] = []
 
 
 def warm_up(start: Callable[[], None]) -> None:
-    """Make this process ready to be forked. `start`: what a child does first; it runs in a child only."""
+    """Make this process ready to be forked. The collector is off; a collection writes to every object.
+
+    `start`: what a child does first; it runs in a child only.
+    """
     _clear_type_cache()  # each entry that a child replaces would let go of a name somewhere
     _rehearse()
     _gather_code(_code_that_runs(start))
     gc.collect()
-    gc.disable()  # a collection would write to every object, in every child anew
     _fill_gaps()
     gc.freeze()
 

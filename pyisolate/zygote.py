@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,7 +62,7 @@ class ForkPlan:
 
     def bases(self) -> Iterator[tuple[str, ...]]:
         """Packages that a zygote may have loaded, the best first."""
-        search = self.search_path()
+        search = self.search_path
         host = SearchPath(sys.path)
         if self.share_torch and _agree("torch", search, host):
             yield ("torch", "numpy") if _agree("numpy", search, host) else ("torch",)
@@ -70,6 +71,7 @@ class ForkPlan:
             yield ("numpy",)
         yield ()
 
+    @cached_property
     def search_path(self) -> SearchPath:
         """Where the extension's process finds modules, apart from the standard library."""
         own = self.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -99,7 +101,7 @@ class ForkPlan:
 
     def accept(self, modules: Mapping[str, str]) -> None:
         """Raise CannotFork unless the extension would load these modules from these files, or the same."""
-        search = self.search_path()
+        search = self.search_path
         for name, file in modules.items():
             folder = search.find(name)
             if folder is None or not _is_same(name, folder, _folder_of(file)):
@@ -118,7 +120,7 @@ def _agree(name: str, one: SearchPath, other: SearchPath) -> bool:
 
 
 def _is_same(name: str, one: str, other: str) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other) or same_wheel(name, one, other)
+    return one == other or os.path.realpath(one) == os.path.realpath(other) or same_wheel(name, one, other)
 
 
 def _folder_of(file: str) -> str:
