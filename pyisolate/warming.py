@@ -88,7 +88,8 @@ def _gather_code(wanted: set[int]) -> None:
 
     Of functions of the standard library and ours; others may have marked their code.
     """
-    wanted.update(id(function.__code__) for function in vars(site).values() if type(function) is FunctionType)
+    for module in (site, child):
+        wanted.update(id(value.__code__) for value in vars(module).values() if type(value) is FunctionType)
     functions = [
         found
         for found in gc.get_objects()
