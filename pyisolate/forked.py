@@ -17,6 +17,7 @@ import sys
 import time
 import weakref
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ._core import serve_forks, share_memory
@@ -42,6 +43,10 @@ def serve(packages: Sequence[str], path: Iterable[str], entry: Entry | None) -> 
     if entry is not None:
         report["entered"] = enter_for_children(**entry)
     encoded = json.dumps(report).encode()
+    if entry is not None and report["entered"]["obstacle"]:
+        with suppress(OSError):  # threads
+            serve_forks(int(os.environ["PISO_FD"]), encoded)
+        os._exit(0)  # the host has no use for it
     _kept.extend([report, encoded, list(sys.orig_argv), sys.executable, int(os.environ["PISO_FD"])])
     warm_up(_rehearse)
     share_memory()

@@ -192,7 +192,8 @@ class _Base:
                 return None
             loaded = ", ".join(self.packages) or "PyIsolate"
             self.fault = f"a process that has loaded {loaded} failed: {error}"
-            _log.warning("extensions are not forked: %s", self.fault)
+            level = logging.WARNING if self.entry is None else logging.DEBUG  # then there is another way
+            _log.log(level, "extensions are not forked: %s", self.fault)
             return None
         except OSError as error:
             raise CannotFork(f"its zygote did not start: {error}") from error

@@ -71,6 +71,7 @@ def host(tmp_path: Path) -> Ask:
             check=False,
         )
         assert ended.returncode == 0, ended.stderr
+        assert "Traceback" not in ended.stderr or "no_such_module" in ended.stderr
         found: list[Any] = json.loads(ended.stdout.splitlines()[-1])
         return found
 
