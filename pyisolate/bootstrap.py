@@ -45,15 +45,14 @@ def run(arguments: "dict[str, Any]") -> None:
     load("pyisolate", arguments["package"], arguments["package_path"])
     from pyisolate import child
 
+    own: dict[str, Any] | None = arguments
     if preload is not None:
         from pyisolate import forked
 
-        own = forked.serve(preload, arguments["path"])
-        if own is None:
-            return
-        arguments = own
-    extend_path(arguments["path"])
-    child.main()
+        own = forked.serve(preload, arguments["path"], arguments["entry"])
+    if own is not None:
+        extend_path(own["path"])
+        child.main()
 
 
 run(json.loads(sys.argv.pop()))

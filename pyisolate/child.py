@@ -18,11 +18,11 @@ from typing import TypedDict
 from . import devices
 from ._core import Session, cuda_events, limit_shared_memory, settle_memory
 from .connection import CONTROL, Connection, Control
-from .loading import Loader, settle
+from .loading import Loader, module_name, settle
 from .logs import HostHandler
-from .references import Reference, resolve
+from .references import Reference, refer, resolve
 from .registry import REGISTRY, adopt
-from .shared import ExtensionLocal
+from .shared import ExtensionBase, ExtensionLocal
 
 __all__ = ["LoadRequest", "main", "rehearse"]
 
@@ -112,21 +112,46 @@ def check_torch(host_file: str) -> None:
 
 
 async def rehearse() -> None:
-    """Use what `main` uses, in a process that will be forked, with two ends of a session in it."""
+    """Do what `main` does, in a process that will be forked, with two ends of a session in it."""
     host, session = Session.pair(REGISTRY)
-    session.register(CONTROL, ChildControl(Connection(session)))
+    handler = _offer(session)
     served = session.serve()
+    await host.method(CONTROL, "load")(_REHEARSED)
     with suppress(LookupError):
         await host.method(CONTROL, "resolve")("nothing")
     await host.method(CONTROL, "shut_down")()
     host.close()
     await served
+    logging.getLogger().removeHandler(handler)
+    del sys.modules[module_name(_REHEARSED_PATH)]
+
+
+_REHEARSED_PATH = Path(__file__).with_name("rehearsed_extension")
+_REHEARSED = LoadRequest(
+    module_path=str(_REHEARSED_PATH),
+    extension_type=refer(ExtensionBase),
+    apis=[],
+    offered={},
+    types=[],
+    share_numpy=False,
+    share_torch=None,
+    log_level=logging.getLogger().level,
+    share_cuda=None,
+    cuda_events=False,
+    shared_memory=None,
+)
+
+
+def _offer(session: Session) -> logging.Handler:
+    session.register(CONTROL, ChildControl(Connection(session)))
+    handler = HostHandler(session, CONTROL)
+    logging.getLogger().addHandler(handler)
+    return handler
 
 
 async def _serve() -> None:
     session = Session.attach(int(os.environ.pop("PISO_FD")), REGISTRY)
-    session.register(CONTROL, ChildControl(Connection(session)))
-    logging.getLogger().addHandler(HostHandler(session, CONTROL))
+    _offer(session)
     await session.serve()
 
 

@@ -2,53 +2,59 @@
 
 A forked process has to be what a started one is. Started with ``-S``, the zygote has the standard library
 alone on its path; after the fork the child enters its environment as an interpreter does at start: `site`
-reads the extension's site-packages and runs its ``.pth`` files there, never here.
+reads the extension's site-packages and runs its ``.pth`` files there. A zygote for extensions that have no
+environment of their own does that before, once for all of them.
 """
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import importlib
-import importlib.util
 import json
 import os
 import random
-import re
-import site
 import sys
 import time
 import weakref
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
-from . import child
-from ._core import fill_heap, serve_forks, share_memory, site_loaded
+from ._core import serve_forks, share_memory
+from .entering import Entry, enter, enter_for_children, find_user_site
+from .warming import warm_up
 
 __all__ = ["serve"]
 
 
-_filling: list[object] = []
-"""Never freed."""
+_kept: list[object] = []
+"""What a child has no use for. To free something is to write to it."""
 
 
-def serve(packages: Sequence[str], path: Iterable[str]) -> dict[str, Any] | None:
+def serve(packages: Sequence[str], path: Iterable[str], entry: Entry | None) -> dict[str, Any] | None:
     """Load the packages from the host's path and fork as the host asks.
 
+    With `entry` what its children would do to enter their environment is done here.
     Returns in each child, with the arguments of its program, and in the zygote when the host has gone: None.
     """
+    gc.disable()  # it would look at what is loaded, which stays, again and again
     _load(packages, path)
-    _rehearse()
-    report = json.dumps({"modules": _foreign_modules()}).encode()
-    gc.disable()  # a collection would write to every object, in every child anew
-    _filling.append(_fill_gaps())
-    gc.freeze()
+    report: dict[str, Any] = {"modules": _foreign_modules()}
+    if entry is not None:
+        report["entered"] = enter_for_children(**entry)
+    encoded = json.dumps(report).encode()
+    if entry is not None and report["entered"]["obstacle"]:
+        with suppress(OSError):  # threads
+            serve_forks(int(os.environ["PISO_FD"]), encoded)
+        os._exit(0)  # the host has no use for it
+    _kept.extend([report, encoded, list(sys.orig_argv), sys.executable, int(os.environ["PISO_FD"])])
+    warm_up(_rehearse)
     share_memory()
-    request = serve_forks(int(os.environ["PISO_FD"]), report)
+    request = serve_forks(int(os.environ["PISO_FD"]), encoded)
     if request is None:
         return None
     gc.enable()
-    return _become(*request)
+    return _become(*request, entry is not None)
 
 
 # ---- before the fork ----
@@ -64,54 +70,16 @@ def _load(packages: Sequence[str], path: Iterable[str]) -> None:
         sys.path[:] = own
         for entry in set(sys.path_importer_cache).difference(own):
             del sys.path_importer_cache[entry]
+    # What they want finalized at exit is this process's, which is killed; children are not to do it.
+    for finalizer in list(getattr(weakref.finalize, "_registry", ())):
+        finalizer.atexit = False
 
 
 def _rehearse() -> None:
-    """Do once what every child does, so that what it fills in on first use is there, and shared."""
-    asyncio.run(child.rehearse())
-    importlib.util.find_spec("pyisolate_looks_through_the_path")
-    site.setquit()
-    site.setcopyright()
-    site.sethelper()
-    # Libraries with threads stop them before a fork: those of OpenBLAS are gone after this one, for good.
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
-    # What packages want finalized at exit is this process's, which is killed; children are not to do it.
-    for finalizer in list(getattr(weakref.finalize, "_registry", ())):
-        finalizer.atexit = False
-    gc.collect()
-
-
-def _fill_gaps() -> list[object]:
-    """What keeps the free blocks of pages that hold something already.
-
-    Each page that a child writes to is copied for it: what it allocates is to lie together on new ones.
-    """
-    fill_heap()
-    filling: list[object] = []
-    for size, free in _free_blocks():
-        if size < sys.getsizeof(b""):
-            filling.append([object() if size <= 16 else float(n) for n in range(free)])
-        else:
-            filling.append([bytes(size - sys.getsizeof(b"")) for _ in range(free)])
-    return filling
-
-
-def _free_blocks() -> list[tuple[int, int]]:
-    """(size, count) of the free blocks of the interpreter's allocator; it tells stderr only."""
-    stderr = os.dup(2)
-    with open(os.memfd_create("debugmallocstats"), "r+b") as file:
-        try:
-            os.dup2(file.fileno(), 2)
-            sys._debugmallocstats()
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-        file.seek(0)
-        table = re.findall(rb"^ +\d+ +(\d+) +\d+ +\d+ +(\d+)$", file.read(), re.MULTILINE)
-    return [(int(size), int(free)) for size, free in table]
+    """Become a child, in a process that ends soon."""
+    variables = [f"{name}={value}" for name, value in {**os.environ, "PYISOLATE_CHILD": "0"}.items()]
+    _become([sys.executable, "{}"], variables, has_entered=True)
+    os.environ.pop("PYISOLATE_CHILD")
 
 
 def _foreign_modules() -> dict[str, str]:
@@ -127,13 +95,16 @@ def _foreign_modules() -> dict[str, str]:
 # ---- after it ----
 
 
-def _become(argv: list[str], environment: list[str]) -> dict[str, Any]:
+def _become(argv: list[str], environment: list[str], has_entered: bool) -> dict[str, Any]:
     """Be the process that `argv` would have started in this environment; returns its last argument."""
     _set_environment(environment)
     sys.orig_argv[:] = argv
     sys.argv[:] = ["-c"]
     sys.executable = argv[0]
-    _enter(argv[0])
+    if has_entered:
+        find_user_site()
+    else:
+        enter(argv[0], os.environ.get("PYTHONPATH", ""))
     _seed()
     stdout: Any = sys.stdout
     if stdout is not None and stdout.line_buffering != os.isatty(1):
@@ -154,17 +125,6 @@ def _set_environment(environment: Iterable[str]) -> None:
             os.environ[name] = value
     if old.get("TZ") != new.get("TZ"):
         time.tzset()
-
-
-def _enter(python: str) -> None:
-    """Have `site` do what it does when this interpreter starts."""
-    prefix = os.path.dirname(os.path.dirname(os.path.abspath(python)))
-    if os.path.exists(os.path.join(prefix, "pyvenv.cfg")):
-        sys.prefix = sys.exec_prefix = prefix
-    sys.path[:0] = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    site.PREFIXES[:] = [sys.prefix, sys.exec_prefix]
-    site.main()
-    site_loaded()
 
 
 def _seed() -> None:

@@ -11,14 +11,17 @@ import errno
 import json
 import logging
 import os
+import site
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 from ._core import CallTimeout, ExtensionDied, ProtocolError, Zygote
+from .entering import Entered, Entry, changed
 from .packages import SearchPath, same_wheel
 from .program import command
 from .variables import READ_AT_START, READ_BY_LIBRARIES, without_secrets
@@ -28,6 +31,9 @@ __all__ = ["CannotFork", "ForkPlan", "Zygotes", "zygotes"]
 START_TIMEOUT = 120.0
 ATTEMPTS = 2
 """How often a zygote that ends before it has forked is started again for one extension."""
+
+LARGE = frozenset(["torch"])
+"""Packages of which one zygote is enough, also where another would serve some extensions better."""
 
 _log = logging.getLogger("pyisolate")
 _T = TypeVar("_T")
@@ -56,7 +62,7 @@ class ForkPlan:
 
     def bases(self) -> Iterator[tuple[str, ...]]:
         """Packages that a zygote may have loaded, the best first."""
-        search = self.search_path()
+        search = self.search_path
         host = SearchPath(sys.path)
         if self.share_torch and _agree("torch", search, host):
             yield ("torch", "numpy") if _agree("numpy", search, host) else ("torch",)
@@ -65,11 +71,21 @@ class ForkPlan:
             yield ("numpy",)
         yield ()
 
+    @cached_property
     def search_path(self) -> SearchPath:
         """Where the extension's process finds modules, apart from the standard library."""
         own = self.environ.get("PYTHONPATH", "").split(os.pathsep)
         prefix = Path(os.path.abspath(self.python)).parent.parent
         return SearchPath([*filter(None, own), *SearchPath.of_prefix(prefix), *sys.path])
+
+    def entry(self) -> Entry | None:
+        """How it enters its environment, if that is the host's and a zygote can do it for many."""
+        python_path = self.environ.get("PYTHONPATH", "")
+        if self.environment is not None or python_path != os.environ.get("PYTHONPATH", ""):
+            return None
+        if site.ENABLE_USER_SITE and os.path.isdir(_user_site(self.environ)):
+            return None
+        return Entry(python=self.python, python_path=python_path)
 
     def check(self, packages: tuple[str, ...]) -> None:
         """Raise CannotFork if no zygote can become this process."""
@@ -85,11 +101,17 @@ class ForkPlan:
 
     def accept(self, modules: Mapping[str, str]) -> None:
         """Raise CannotFork unless the extension would load these modules from these files, or the same."""
-        search = self.search_path()
+        search = self.search_path
         for name, file in modules.items():
             folder = search.find(name)
             if folder is None or not _is_same(name, folder, _folder_of(file)):
                 raise CannotFork(f"it would load another {name} than {file}")
+
+    def accept_entry(self, entered: Entered) -> None:
+        """Raise CannotFork if its `site` would see other variables."""
+        for name, value in entered["variables"].items():
+            if self.environ.get(name) != value:
+                raise CannotFork(f"a .pth file looks at {name}")
 
 
 def _agree(name: str, one: SearchPath, other: SearchPath) -> bool:
@@ -98,7 +120,7 @@ def _agree(name: str, one: SearchPath, other: SearchPath) -> bool:
 
 
 def _is_same(name: str, one: str, other: str) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other) or same_wheel(name, one, other)
+    return one == other or os.path.realpath(one) == os.path.realpath(other) or same_wheel(name, one, other)
 
 
 def _folder_of(file: str) -> str:
@@ -111,15 +133,26 @@ def _base_python() -> str:
     return getattr(sys, "_base_executable", None) or sys.executable or ""
 
 
+def _user_site(environ: Mapping[str, str]) -> str:
+    """Where `site` looks for packages of the user's own."""
+    home = environ.get("HOME") or os.path.expanduser("~")
+    base = environ.get("PYTHONUSERBASE") or os.path.join(home, ".local")
+    return os.path.join(base, "lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
+
+
 class _Base:
     """One kind of zygote: the running one, if there is one, and whether to start another."""
 
-    def __init__(self, packages: tuple[str, ...], read: frozenset[tuple[str, str]]) -> None:
+    def __init__(
+        self, packages: tuple[str, ...], read: frozenset[tuple[str, str]], entry: Entry | None
+    ) -> None:
         self.packages = packages
         self.read = read
+        self.entry = entry
         self.lock = threading.Lock()
         self.zygote: Zygote | None = None
         self.modules: dict[str, str] = {}
+        self.entered: Entered | None = None
         self.fault: str | None = None
 
     def get(self) -> Zygote:
@@ -128,30 +161,46 @@ class _Base:
             for _ in range(ATTEMPTS):
                 if self.fault:
                     raise CannotFork(self.fault)
-                if self.zygote is not None and self.zygote.running():
+                if self.zygote is not None and self.zygote.running() and self._is_current():
                     return self.zygote
                 self.zygote = self._start()
             if self.zygote is None:
                 raise CannotFork(self.fault or "its zygote was killed while it started")
             return self.zygote
 
+    def runs(self) -> bool:
+        """Whether there is one."""
+        return self.zygote is not None and self.zygote.running()
+
+    def _is_current(self) -> bool:
+        """Whether the files are still what it has entered."""
+        return self.entered is None or all(
+            changed(file) == time for file, time in self.entered["files"].items()
+        )
+
     def _start(self) -> Zygote | None:
         """A new one; None if it was killed. Another failure is kept: no zygote of this kind gets further."""
         environ = {**without_secrets(os.environ), "PYISOLATE_CHILD": "1"}  # a child can read it in memory
         environ.pop("PYTHONPATH", None)
-        arguments = command(_base_python(), ["-S"], preload=self.packages)
+        arguments = command(_base_python(), ["-S"], preload=self.packages, entry=self.entry)
         try:
             zygote = Zygote.spawn(arguments, environ, "-".join(["zygote", *self.packages]))
-            self.modules = json.loads(zygote.ready(START_TIMEOUT))["modules"]
+            report = json.loads(zygote.ready(START_TIMEOUT))
+            self.modules, self.entered = report["modules"], report.get("entered")
         except (ExtensionDied, CallTimeout) as error:
             if isinstance(error, ExtensionDied) and (error.returncode or 0) < 0:
                 return None
             loaded = ", ".join(self.packages) or "PyIsolate"
             self.fault = f"a process that has loaded {loaded} failed: {error}"
-            _log.warning("extensions are not forked: %s", self.fault)
+            level = logging.WARNING if self.entry is None else logging.DEBUG  # then there is another way
+            _log.log(level, "extensions are not forked: %s", self.fault)
             return None
         except OSError as error:
             raise CannotFork(f"its zygote did not start: {error}") from error
+        if self.entered is not None and self.entered["obstacle"]:
+            self.fault = self.entered["obstacle"]
+            zygote.close()
+            return None
         return zygote
 
     def discard(self, zygote: Zygote, fault: str | None) -> None:
@@ -172,7 +221,7 @@ class Zygotes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._bases: dict[tuple[str, ...], _Base] = {}
+        self._bases: dict[tuple[tuple[str, ...], bool], _Base] = {}
 
     def fork(self, plan: ForkPlan, start: Callable[[Zygote], _T]) -> _T:
         """What `start` returns with a zygote that suits. Raises CannotFork, and what `start` raises."""
@@ -180,16 +229,29 @@ class Zygotes:
         for packages in plan.bases():
             try:
                 plan.check(packages)
-                return self._fork(self._base(packages), plan, start)
+                if entry := self._entry(packages, plan):
+                    try:
+                        return self._fork(self._base(packages, entry), plan, start)
+                    except CannotFork as reason:
+                        _log.debug("it has to enter its environment itself: %s", reason)
+                return self._fork(self._base(packages, None), plan, start)
             except CannotFork as reason:
                 reasons.append(str(reason))
                 _log.debug("not forked from %s: %s", packages or "the bare interpreter", reason)
         raise CannotFork("; ".join(dict.fromkeys(reasons)))
 
+    def _entry(self, packages: tuple[str, ...], plan: ForkPlan) -> Entry | None:
+        """Of the plan; None if there is a zygote that can do without, and a second one would be too much."""
+        other, same = (self._bases.get((packages, has_entered)) for has_entered in (False, True))
+        too_much = not LARGE.isdisjoint(packages) and other and other.runs() and not (same and same.runs())
+        return None if too_much else plan.entry()
+
     def _fork(self, base: _Base, plan: ForkPlan, start: Callable[[Zygote], _T]) -> _T:
         for _ in range(ATTEMPTS):
             zygote = base.get()
             plan.accept(base.modules)
+            if base.entered is not None:
+                plan.accept_entry(base.entered)
             try:
                 return start(zygote)
             except (ExtensionDied, ProtocolError):
@@ -200,13 +262,13 @@ class Zygotes:
                 base.discard(zygote, "what it has loaded runs threads")
         raise CannotFork("its zygote ended again and again")
 
-    def _base(self, packages: tuple[str, ...]) -> _Base:
+    def _base(self, packages: tuple[str, ...], entry: Entry | None) -> _Base:
         """The one for packages and this process's variables; it replaces one for other variables."""
         read = _read_at_start(os.environ, packages)
         with self._lock:
-            base = self._bases.get(packages)
-            if base is None or base.read != read:
-                base = self._bases[packages] = _Base(packages, read)
+            base = self._bases.get((packages, entry is not None))
+            if base is None or base.read != read or base.entry != entry:
+                base = self._bases[packages, entry is not None] = _Base(packages, read, entry)
             return base
 
     def close(self) -> None:

@@ -228,6 +228,7 @@ static PyObject *share_memory(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(i
 }
 
 static PyObject *settle_memory(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    core_allocator_trim(); /* what the start has needed and does not any more */
     return PyLong_FromLong(piso_fork_settle());
 }
 

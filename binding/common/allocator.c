@@ -14,7 +14,7 @@
 #define HUGE_BYTES (4u << 20)  /* blocks from here on are worth the system call */
 
 #define LARGEST_GAP  (64 << 10)
-#define SMALLEST_GAP 528 /* Python's own allocator has the smaller ones */
+#define SMALLEST_GAP 24 /* of malloc: smaller blocks take as much */
 #define HEAP_MAX     ((size_t)1 << 30)
 
 static bool tuned;
@@ -30,7 +30,7 @@ void core_allocator_trim(void) {
 
 void core_allocator_fill(void) {
     char *top = (char *)sbrk(0) - mallinfo2().keepcost;
-    for (size_t size = LARGEST_GAP; size >= SMALLEST_GAP; size -= size / 16 + 16)
+    for (size_t size = LARGEST_GAP; size >= SMALLEST_GAP; size -= size < 1024 ? 16 : size / 16)
         for (;;) {
             char *block = malloc(size);
             if (!block || block >= top || block + size < top - HEAP_MAX) { /* the gaps of this size are full */

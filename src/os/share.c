@@ -27,6 +27,7 @@
 #define REGION_MAX  ((size_t)1 << 30)
 #define PAGE        ((size_t)4096)
 #define BATCH       ((size_t)512) /* entries of pagemap read at once */
+#define PIECE       (BATCH * PAGE)
 #define PRESENT     ((uint64_t)1 << 63)
 #define SWAPPED     ((uint64_t)1 << 62)
 #define OF_A_FILE   ((uint64_t)1 << 61)
@@ -35,7 +36,7 @@
 
 typedef struct region {
     char *start;
-    size_t size, offset; /* in the memfd */
+    size_t size, offset; /* of its first piece in the memfd */
     bool anonymous;      /* untouched pages are zero */
 } region;
 
@@ -46,6 +47,11 @@ static struct {
     size_t size;
     char *view; /* the memfd, to compare with */
 } shared;
+
+/* in_file: where a byte of the region lies in the memfd: between pieces is a page that is nobody's. */
+static size_t in_file(const region *r, size_t at) {
+    return r->offset + at + at / PIECE * PAGE;
+}
 
 /* ---- which memory ---- */
 
@@ -69,7 +75,7 @@ static void add_region(const region *found) {
     region *r = &shared.regions[shared.count++];
     *r = *found;
     r->offset = shared.size;
-    shared.size += found->size;
+    shared.size = in_file(r, found->size) + PAGE;
 }
 
 /* find_regions: private, writable and plain ones. */
@@ -113,51 +119,60 @@ static bool read_entries(int pagemap, const char *start, uint64_t *entries, size
     return pread(pagemap, entries, count * sizeof *entries, at) == (ssize_t)(count * sizeof *entries);
 }
 
-static int copy_region(int fd, int pagemap, const region *r) {
+/* copy_piece: what has been touched of up to BATCH pages. */
+static int copy_piece(int fd, int pagemap, const region *r, size_t at) {
     uint64_t entries[BATCH];
+    size_t count = (r->size - at) / PAGE < BATCH ? (r->size - at) / PAGE : BATCH, end;
     if (!r->anonymous)
-        return write_all(fd, r->start, r->size, r->offset);
-    for (size_t at = 0; at < r->size; at += BATCH * PAGE) {
-        size_t count = (r->size - at) / PAGE < BATCH ? (r->size - at) / PAGE : BATCH;
-        if (!read_entries(pagemap, r->start + at, entries, count))
-            return -EIO;
-        for (size_t i = 0; i < count; i++) {
-            size_t page = at + i * PAGE;
-            int e = entries[i] & (PRESENT | SWAPPED) ? write_all(fd, r->start + page, PAGE, r->offset + page) : 0;
-            if (e < 0)
-                return e;
-        }
+        return write_all(fd, r->start + at, count * PAGE, in_file(r, at));
+    if (!read_entries(pagemap, r->start + at, entries, count))
+        return -EIO;
+    for (size_t i = 0; i < count; i = end + 1) {
+        for (end = i; end < count && entries[end] & (PRESENT | SWAPPED);)
+            end++;
+        int e = write_all(fd, r->start + at + i * PAGE, (end - i) * PAGE, in_file(r, at) + i * PAGE);
+        if (e < 0)
+            return e;
     }
     return 0;
 }
 
 /* touch: enters the pages that the memfd has in this process's page table, too: who maps a page alone is said to own
  * it, which would be the first child. */
-static void touch(int fd, const region *r) {
-    off_t end = (off_t)(r->offset + r->size), at = (off_t)r->offset, hole;
+static void touch(int fd, char *start, size_t size, size_t offset) {
+    off_t end = (off_t)(offset + size), at = (off_t)offset, hole;
     while ((at = lseek(fd, at, SEEK_DATA)) >= 0 && at < end) {
         hole = lseek(fd, at, SEEK_HOLE);
         for (; at < hole && at < end; at += (off_t)PAGE)
-            (void)*(volatile char *)(r->start + ((size_t)at - r->offset));
+            (void)*(volatile char *)(start + ((size_t)at - offset));
+    }
+}
+
+/* map_region: in pieces. A fork copies the page tables of a mapping that has been written to, and of no other; the
+ * zygote writes to few pages, but to some of every large mapping. */
+static void map_region(int fd, region *r) {
+    int flags = MAP_PRIVATE | MAP_FIXED;
+    for (size_t at = 0; at < r->size; at += PIECE) {
+        size_t size = r->size - at < PIECE ? r->size - at : PIECE, offset = in_file(r, at);
+        if (mmap(r->start + at, size, PROT_READ | PROT_WRITE, flags, fd, (off_t)offset) == MAP_FAILED)
+            r->size = at; /* the rest stays as it was */
+        else
+            touch(fd, r->start + at, size, offset);
     }
 }
 
 /* move: copies everything, then maps the copies. In between nothing outside of the stack is written. */
 static int move(int fd, int pagemap) {
-    for (int i = 0; i < shared.count; i++) {
-        int r = copy_region(fd, pagemap, &shared.regions[i]);
-        if (r < 0)
-            return r;
-    }
+    for (int i = 0; i < shared.count; i++)
+        for (size_t at = 0; at < shared.regions[i].size; at += PIECE) {
+            int r = copy_piece(fd, pagemap, &shared.regions[i], at);
+            if (r < 0)
+                return r;
+        }
     if (fcntl(fd, F_ADD_SEALS, SEALS) < 0)
         return -errno;
-    for (int i = 0; i < shared.count; i++) {
-        region *r = &shared.regions[i];
-        int flags = MAP_PRIVATE | MAP_FIXED;
-        if (mmap(r->start, r->size, PROT_READ | PROT_WRITE, flags, fd, (off_t)r->offset) == MAP_FAILED)
-            r->size = 0; /* it stays as it was */
-        touch(fd, r);
-    }
+    for (int i = 0; i < shared.count; i++)
+        map_region(fd, &shared.regions[i]);
     return 0;
 }
 
@@ -208,7 +223,7 @@ static int give_back_region(int pagemap, const region *r) {
         if (!read_entries(pagemap, r->start + at, entries, count))
             return given;
         for (size_t i = 0, run; i < count; i += run ? run : 1) {
-            run = give_back_run(entries, i, count, r->start + at, shared.view + r->offset + at);
+            run = give_back_run(entries, i, count, r->start + at, shared.view + in_file(r, at));
             given += (int)run;
         }
     }

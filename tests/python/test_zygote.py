@@ -209,6 +209,29 @@ def test_an_environment_is_entered_as_by_its_interpreter(
     assert both[0]["prefix"] != sys.prefix
 
 
+def test_what_a_zygote_has_rehearsed_is_gone(forked: Load) -> None:
+    extension = forked()
+    assert extension.sync.evaluate("[name for name in sys.modules if 'rehearse' in name]") == []
+    assert extension.sync.evaluate("[sys.getprofile(), gc.isenabled(), os.environ['PYISOLATE_CHILD']]") == [
+        None,
+        True,
+        "1",
+    ]
+
+
+def test_a_second_large_zygote_is_not_needed(
+    forked: Load, make_wheel: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has not entered the host's environment serves extensions of both kinds."""
+    monkeypatch.setattr("pyisolate.zygote.LARGE", frozenset(["numpy"]))
+    make_wheel("1.0")
+    zygotes.close()
+    with_environment = forked("one", dependencies=["rivet"]).sync.ids()[1]
+    assert forked("two").sync.ids()[1] == with_environment
+    monkeypatch.undo()
+    assert forked("three").sync.ids()[1] != with_environment
+
+
 # ---- which cannot be forked ----
 
 

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import random
 import signal
+import site
 import subprocess
 import sys
 import threading
@@ -38,6 +39,8 @@ class Probe(ExtensionBase):
             "prefix": sys.prefix,
             "base_prefix": sys.base_prefix,
             "path": sys.path,
+            "hooks": [getattr(hook, "__name__", type(hook).__name__) for hook in sys.meta_path],
+            "site": [site.ENABLE_USER_SITE, site.USER_BASE, site.USER_SITE, site.PREFIXES],
             "flags": str(sys.flags),
             "cwd": os.getcwd(),
             "environ": {name: value for name, value in os.environ.items() if name != "PISO_FD"},
@@ -62,6 +65,9 @@ class Probe(ExtensionBase):
             "umask": [os.umask(0o22), os.umask(0o22)][0],
             "helpers": [name in dir(__builtins__) or name in __builtins__ for name in ("exit", "help")],
         }
+
+    def evaluate(self, text):
+        return eval(text)
 
     def pages_given_back(self):
         return self.given_back

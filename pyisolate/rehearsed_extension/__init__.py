@@ -1,0 +1,1 @@
+"""An extension that does nothing. Zygotes load it, to have done once what each of their children does."""
