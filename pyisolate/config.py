@@ -120,7 +120,8 @@ class _RequiredKeys(TypedDict):
     name: str
     """Unique in its manager; also names the extension's environment."""
     module_path: str
-    """The folder with the extension's ``__init__.py``."""
+    """The folder with the extension's ``__init__.py``. A confined extension cannot write there, so Python
+    compiles its modules at each start, unless that was done: ``python -m compileall <folder>``."""
 
 
 class ExtensionConfig(_RequiredKeys, total=False):

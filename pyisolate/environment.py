@@ -144,6 +144,7 @@ class EnvironmentBuilder:
                 requirements = [part for text in self._dependencies for part in _arguments(text)]
                 python = str(building / "bin" / "python")
                 options = [*uv_options(os.environ), "--no-progress", "--python", python]
+                options.append("--compile-bytecode")  # confined processes could not keep what they compile
                 if self._excluded:
                     options += ["--override", str(_exclusion(building, self._excluded))]
                 self._run_uv(["pip", "install", *options, *requirements], report)

@@ -125,7 +125,8 @@ class Extension(Proxy):
     of this class.
 
     Calls raise what the method raises: exceptions of Python and of registered classes as they are; others,
-    and SystemExit, KeyboardInterrupt and GeneratorExit, which would end the host, as RemoteError. They raise
+    and SystemExit, KeyboardInterrupt, GeneratorExit and asyncio.CancelledError, which would end the host or
+    seem to cancel its task, as RemoteError. They raise
     CallTimeout, ExtensionDied when the process has ended (ExtensionHung when the watchdog did it), and
     ExtensionStopped. Calls that start the extension also raise EnvironmentBuildError, OSError, and what its
     module raises.

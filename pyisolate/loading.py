@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,16 +48,20 @@ class Loader:
         if self._type is ExtensionBase:
             self._use_apis()
             module = self._import()
-            extension = self._connected(_class_of(module))
+            with _forgotten_on_error(module):
+                extension = self._connected(_class_of(module))
+                await settle(extension.on_module_loaded(module))
         else:
             extension = self._connected(self._type)
             await settle(extension.before_module_loaded())
             self._use_apis()
             module = self._import()
-        await settle(extension.on_module_loaded(module))
+            with _forgotten_on_error(module):
+                await settle(extension.on_module_loaded(module))
         return extension
 
     def _connected(self, cls: type[Any]) -> Any:
+        _check_arguments(cls)
         extension = cls()
         if not isinstance(extension, ExtensionLocal):
             raise TypeError(f"{cls.__qualname__} must be a subclass of ExtensionBase")
@@ -78,18 +83,43 @@ class Loader:
             ) from end
 
 
-def _class_of(module: ModuleType) -> type[Any]:
-    """The one extension class that a module defines; ExtensionBase when it defines none.
+@contextmanager
+def _forgotten_on_error(module: ModuleType) -> Iterator[None]:
+    """What could not be loaded does not keep its name, which in the host's process others may need."""
+    try:
+        yield
+    except BaseException:
+        if sys.modules.get(module.__name__) is module:
+            del sys.modules[module.__name__]
+        raise
 
-    Raises ImportError when there are several.
+
+def _check_arguments(cls: type[Any]) -> None:
+    """Raise TypeError when the class cannot be called without arguments, which is how it is called."""
+    try:
+        signature = inspect.signature(cls)
+    except (TypeError, ValueError):  # not known: the call will tell
+        return
+    try:
+        signature.bind()
+    except TypeError as error:
+        raise TypeError(
+            f"{cls.__module__}.{cls.__qualname__} is made without arguments, but its __init__ "
+            f"takes {signature}: {error}; give them defaults, or let the host call a method with them"
+        ) from None
+
+
+def _class_of(module: ModuleType) -> type[Any]:
+    """The one extension class that a module defines.
+
+    Raises ImportError when there is none, or are several.
     """
-    classes = [
+    own = [
         value
         for value in {id(value): value for value in vars(module).values()}.values()
-        if isinstance(value, type)
-        and issubclass(value, ExtensionBase)
-        and f"{value.__module__}.".startswith(f"{module.__name__}.")
+        if isinstance(value, type) and f"{value.__module__}.".startswith(f"{module.__name__}.")
     ]
+    classes = [cls for cls in own if issubclass(cls, ExtensionBase)]
     if len(classes) > 1:
         names = ", ".join(cls.__name__ for cls in classes)
         raise ImportError(
@@ -97,7 +127,15 @@ def _class_of(module: ModuleType) -> type[Any]:
             "one that is meant to ExtensionManager",
             name=module.__name__,
         )
-    return classes[0] if classes else ExtensionBase
+    if not classes:
+        there = f" (it has {', '.join(cls.__name__ for cls in own[:5])})" if own else ""
+        raise ImportError(
+            f"{module.__file__} has no extension: it must define a class that derives from "
+            f"pyisolate.ExtensionBase, or import one from a module of its folder{there}",
+            name=module.__name__,
+            path=module.__file__,
+        )
+    return classes[0]
 
 
 def check_not_imported(module_path: Path) -> None:

@@ -82,7 +82,8 @@ def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto")
 
     Raises ConfigurationError.
     """
-    where = "configuration of an extension"
+    name = config.get("name") if isinstance(config, Mapping) else None
+    where = "configuration of " + (f"extension {name!r}" if isinstance(name, str) else "an extension")
     required = ExtensionConfig.__required_keys__
     _check_keys(where, config, required, required | ExtensionConfig.__optional_keys__)
     where = f"configuration of extension {config['name']!r}"

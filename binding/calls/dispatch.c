@@ -112,6 +112,49 @@ void core_reply(core_session *s, uint64_t request, PyObject *result) {
     Py_XDECREF(traceback);
 }
 
+/* like: a public method of the object with a name like this one: a new reference; NULL, without exception. */
+static PyObject *like(PyObject *object, PyObject *name) {
+    PyObject *names = PyObject_Dir(object), *publics = PyList_New(0), *found = NULL, *best = NULL;
+    for (Py_ssize_t i = 0; names && publics && i < PyList_GET_SIZE(names); i++) {
+        PyObject *other = PyList_GET_ITEM(names, i), *method = _PyType_Lookup(Py_TYPE(object), other);
+        if (PyUnicode_Check(other) && PyUnicode_READ_CHAR(other, 0) != '_' && method && PyCallable_Check(method) &&
+            PyList_Append(publics, other) < 0)
+            break;
+    }
+    PyObject *difflib = publics ? PyImport_ImportModule("difflib") : NULL;
+    if (difflib)
+        found = PyObject_CallMethod(difflib, "get_close_matches", "OOi", name, publics, 1);
+    if (found && PyList_Check(found) && PyList_GET_SIZE(found) > 0)
+        best = Py_NewRef(PyList_GET_ITEM(found, 0));
+    PyErr_Clear(); /* there is just no name to tell */
+    Py_XDECREF(found);
+    Py_XDECREF(difflib);
+    Py_XDECREF(publics);
+    Py_XDECREF(names);
+    return best;
+}
+
+/* suggest: where the current exception says that the object has no such method, it tells of one with a name like
+ * it. An extension does that for its host; a host lets none of them look through what it offers. */
+static void suggest(core_session *s, PyObject *object, PyObject *name) {
+    if (piso_session_process(s->session) || !PyErr_ExceptionMatches(PyExc_AttributeError))
+        return;
+    PyObject *error = core_fetch_exception(), *traceback = PyException_GetTraceback(error);
+    PyObject *of = PyObject_GetAttrString(error, "obj");
+    PyObject *best =
+        of == object && !traceback ? like(object, name) : NULL; /* with a traceback, code of its own failed */
+    PyErr_Clear();
+    if (best) {
+        PyErr_Format(PyExc_AttributeError, "%S; did you mean %R?", error, best);
+    } else {
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    }
+    Py_XDECREF(best);
+    Py_XDECREF(of);
+    Py_XDECREF(traceback);
+    Py_DECREF(error);
+}
+
 /* is_coroutine_function: calling it only makes a coroutine, so nothing of ours can be seen by it. */
 static bool is_coroutine_function(PyObject *object, PyObject *name) {
     PyObject *method = _PyType_Lookup(Py_TYPE(object), name);
@@ -137,6 +180,8 @@ static PyObject *invoke(core_session *s, PyObject *object, PyObject *name, core_
         args[0] = object;
         result = PyObject_VectorcallMethod(name, args, (size_t)(a->nargs + 1), a->kwnames);
         args[0] = free_slot;
+        if (!result)
+            suggest(s, object, name);
         if (PyContext_Exit(request_context) < 0)
             Py_CLEAR(result);
     }

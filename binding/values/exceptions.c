@@ -294,10 +294,19 @@ static PyObject *remote_class(core_state *state, PyObject *name) {
     return cls;
 }
 
-/* would_end: a class that ends a program, or a generator, when it is raised: no extension may do that to its host. */
+/* is_cancelled_error: asyncio's, which means that the task in which it is raised was cancelled. */
+static bool is_cancelled_error(PyObject *cls) {
+    return strcmp(_PyType_Name((PyTypeObject *)cls), "CancelledError") == 0 &&
+           !PyObject_IsSubclass(cls, PyExc_Exception);
+}
+
+/* would_end: a class that ends a program, a generator or a task when it is raised: no extension may do that to its
+ * host. A call that the host cancels itself does not wait for what the extension says to it. */
 static bool would_end(core_decoder *d, PyObject *cls) {
     if (!d->codec->session || !piso_session_process(d->codec->session))
         return false;
+    if (is_cancelled_error(cls))
+        return true;
     PyObject *const classes[] = {PyExc_SystemExit, PyExc_KeyboardInterrupt, PyExc_GeneratorExit, PyExc_BaseException};
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
         if (cls == classes[i])
@@ -305,7 +314,8 @@ static bool would_end(core_decoder *d, PyObject *cls) {
     return false;
 }
 
-static PyObject *find_class(core_decoder *d, PyObject *name) {
+/* find_class: ret_tamed: whether it is a RemoteError in the place of a class that would_end. */
+static PyObject *find_class(core_decoder *d, PyObject *name, bool *ret_tamed) {
     core_class_kind kind = 0;
     PyObject *cls = core_registry_class(d->codec->registry, name, &kind);
     if (cls && kind == CORE_EXCEPTION_CLASS)
@@ -319,8 +329,10 @@ static PyObject *find_class(core_decoder *d, PyObject *name) {
     if (size > MAX_NAME || strlen(text) != (size_t)size)
         return core_malformed(d, "an exception whose class has an impossible name");
     cls = standard_class(d->codec->state, text);
-    if (cls && would_end(d, cls))
+    if (cls && would_end(d, cls)) {
         Py_CLEAR(cls);
+        *ret_tamed = true;
+    }
     return cls || PyErr_Occurred() ? cls : remote_class(d->codec->state, name);
 }
 
@@ -349,11 +361,9 @@ static PyObject *not_stop(PyObject *error) {
     if (!PyErr_GivenExceptionMatches(error, PyExc_StopIteration) &&
         !PyErr_GivenExceptionMatches(error, PyExc_StopAsyncIteration))
         return error;
-    PyObject *outer = PyObject_CallFunction(PyExc_RuntimeError, "s", "the call raised StopIteration");
-    if (!outer)
-        Py_DECREF(error);
-    else
-        PyException_SetCause(outer, error);
+    PyErr_Format(PyExc_RuntimeError, "the call raised %s", _PyType_Name(Py_TYPE(error)));
+    PyObject *outer = core_fetch_exception();
+    PyException_SetCause(outer, error);
     return outer;
 }
 
@@ -416,11 +426,22 @@ static void set_chain(PyObject *error, PyObject *map) {
         PyErr_Clear(); /* it cannot fail on an exception */
 }
 
+/* explain_tamed: a printed traceback names the class as the extension does, which could be misread. */
+static void explain_tamed(PyObject *error) {
+    PyObject *done = PyObject_CallMethod(error, "add_note", "s",
+                                         "this is a RemoteError: the extension raised it by itself, and it neither "
+                                         "ends nor cancels anything in its host");
+    if (!done)
+        PyErr_Clear(); /* Python 3.10 has no notes */
+    Py_XDECREF(done);
+}
+
 static PyObject *build(core_decoder *d, PyObject *map) {
     PyObject *name = item(map, "type"), *list = item(map, "args");
     if (!name || !PyUnicode_CheckExact(name) || (list && !PyList_CheckExact(list)))
         return core_malformed(d, "an exception without a type");
-    PyObject *cls = find_class(d, name), *args = NULL, *error = NULL;
+    bool tamed = false;
+    PyObject *cls = find_class(d, name, &tamed), *args = NULL, *error = NULL;
     if (cls)
         args = list ? PyList_AsTuple(list) : PyTuple_New(0);
     if (args)
@@ -433,6 +454,8 @@ static PyObject *build(core_decoder *d, PyObject *map) {
     if (error && set_attributes(error, map) < 0)
         Py_CLEAR(error);
     if (error) {
+        if (tamed)
+            explain_tamed(error);
         set_chain(error, map);
         core_set_traceback(d->codec, error, item(map, "traceback"));
         error = not_stop(error);

@@ -220,6 +220,15 @@ def test_several_at_once_build_once(
     assert runs == ["venv", "pip"]
 
 
+def test_dependencies_are_compiled_when_they_are_installed(
+    load: Load, make_wheel: MakeWheel, venvs: Path
+) -> None:
+    """A confined extension cannot write to its environment: it would compile them again at each start."""
+    make_wheel("1.0")
+    load("echo", dependencies=["rivet"]).ensure_process_started()
+    assert list(venvs.glob("echo-*/lib/python*/site-packages/__pycache__/rivet.*.pyc"))
+
+
 # ---- what goes wrong ----
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from typing import Any
@@ -135,6 +136,46 @@ def test_no_exception_ends_the_host(name: str) -> None:
         assert caught.value.type_name == f"builtins.{name}"
         assert session.method(1, "echo", sync=True)(1) == 1
 
+
+@pytest.mark.parametrize("how", ["plain", "at_once", "later", "its_task", "group"])
+def test_no_exception_makes_a_task_of_the_host_look_cancelled(how: str) -> None:
+    """Who has not cancelled the call sees no CancelledError, which TaskGroup and timeout() would swallow."""
+    with peer(CANCELS) as session:
+
+        async def main() -> None:
+            task = asyncio.ensure_future(session.method(1, how)())
+            await asyncio.wait([task])
+            assert not task.cancelled()
+            error = task.exception()
+            if how == "group":
+                assert isinstance(error, ExceptionGroup)  # noqa: F821
+                error = error.exceptions[0]
+            assert isinstance(error, RemoteError)
+            assert error.type_name == "asyncio.exceptions.CancelledError"
+            if sys.version_info >= (3, 11):
+                assert "the extension raised it" in error.__notes__[-1]
+
+        if how == "group" and sys.version_info < (3, 11):
+            pytest.skip("Python 3.10 has no exception groups")
+        asyncio.run(main())
+        assert session.method(1, "echo", sync=True)(1) == 1
+
+
+CANCELS = f"""import asyncio
+{ECHO}
+    def plain(self):
+        raise asyncio.CancelledError("why")
+    async def at_once(self):
+        self.plain()
+    async def later(self):
+        await asyncio.sleep(0.01)
+        self.plain()
+    async def its_task(self):
+        asyncio.current_task().cancel()
+        await asyncio.sleep(1)
+    def group(self):
+        raise BaseExceptionGroup("g", [asyncio.CancelledError()])
+"""
 
 MERSENNE = (1 << 61) - 1
 

@@ -193,10 +193,28 @@ def test_two_extension_classes_are_refused(load: Load) -> None:
         load("two_classes").ensure_process_started()
 
 
+NEEDS_ARGUMENT = """
+from pyisolate import ExtensionBase
+class Greeter(ExtensionBase):
+    def __init__(self, host): pass
+"""
+ABSTRACT = """
+from abc import ABC, abstractmethod
+from pyisolate import ExtensionBase
+class Greeter(ExtensionBase, ABC):
+    @abstractmethod
+    def greet(self): pass
+"""
+
+
 @pytest.mark.parametrize("isolated", [True, False])
 @pytest.mark.parametrize(
     ("code", "error", "words"),
     [
+        ("class Greeter: pass", ImportError, r"unimportable/__init__\.py .*ExtensionBase.*it has Greeter"),
+        ("from pyisolate import ExtensionBase", ImportError, r"unimportable/__init__\.py has no extension"),
+        (NEEDS_ARGUMENT, TypeError, r"Greeter is made without arguments, .* takes \(host\)"),
+        (ABSTRACT, TypeError, "Greeter.*greet"),
         ("import sys; sys.exit(3)", ImportError, r"unimportable/__init__\.py called sys\.exit\(3\)"),
         ("import there_is_no_such_module", ModuleNotFoundError, "there_is_no_such_module"),
         ("raise RuntimeError('no licence')", RuntimeError, "no licence"),
@@ -263,6 +281,8 @@ def test_errors_of_methods(load: Load) -> None:
         extension.sync.fail("no good")
     with pytest.raises(AttributeError, match="missing"):
         extension.sync.missing()
+    with pytest.raises(AttributeError, match="no attribute 'ech'; did you mean 'echo'"):
+        extension.sync.ech(1)
     with pytest.raises(TypeError):
         extension.sync.echo()
 
