@@ -14,8 +14,8 @@ __all__ = ["command"]
 # Not run as a script: its folder would come first on sys.path and hide modules of the standard library.
 _LOADER = (
     "import sys; sys.path[:1] = [] if sys.path[:1] == [''] else sys.path[:1]; "
-    "exec(compile(open(sys.argv[1], encoding='utf-8').read(), sys.argv.pop(1), 'exec'), "
-    "{'__name__': 'bootstrap'})"
+    "file = open(sys.argv[1], 'rb'); source = file.read(); file.close(); "
+    "exec(compile(source, sys.argv.pop(1), 'exec'), {'__name__': 'bootstrap'})"
 )
 
 

@@ -220,6 +220,10 @@ def _interpreter(python: str) -> tuple[str, ...]:
     for prefix in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix):
         if prefix not in _SHARED_PREFIXES:
             paths.add(prefix)
+    for executable in (python, sys.executable):
+        config = os.path.join(os.path.dirname(os.path.dirname(executable)), "pyvenv.cfg")
+        if os.path.isfile(config):  # a host that runs without `site` does not have that prefix
+            paths.add(config)
     paths.update(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
     if sys.pycache_prefix:
         paths.add(sys.pycache_prefix)

@@ -5,7 +5,9 @@ they have it already.
 
 Any tensor of the CPU can be sent to an extension with `share_torch`: the first time it is sent its storage
 moves into shared memory, as `Tensor.share_memory_` would move it, and like after that it cannot be enlarged
-any more. For a large one that is a copy, and for a moment twice the memory.
+any more. For a large one that is a copy, and for a moment twice the memory. With a torch that cannot
+move a storage (2.11 and earlier) the tensor that is sent moves alone: other views of its storage, made
+before, stay where they are and do not see what the extension writes. Views of what `empty` makes do.
 """
 
 from __future__ import annotations

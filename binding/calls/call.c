@@ -333,7 +333,7 @@ static void call_dealloc(PyObject *self) {
         PyObject *t, *v, *tb;
         PyErr_Fetch(&t, &v, &tb);
         if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "call of %R was never awaited", call->pending.name) < 0)
-            PyErr_WriteUnraisable(self);
+            PyErr_WriteUnraisable(call->pending.name); /* the call has no references left to give away */
         PyErr_Restore(t, v, tb);
     }
     core_async_state *a = core_type_state(type)->async;

@@ -37,7 +37,10 @@ PyObject *core_future_get_blocking(PyObject *self, void *Py_UNUSED(closure)) {
     core_state *state = core_type_state(Py_TYPE(self));
     if (core_aio_load(state) < 0)
         return NULL;
-    return Py_NewRef(gather_asks(state) ? Py_False : Py_None);
+    if (!gather_asks(state))
+        Py_RETURN_NONE;
+    ((core_call *)self)->awaited = true; /* of one that is done, gather asks for the result, from 3.12 on at once */
+    Py_RETURN_FALSE;
 }
 
 PyObject *core_future_get_loop(PyObject *self, PyObject *Py_UNUSED(ignored)) {

@@ -2,11 +2,12 @@
  *
  * A storage moves by exchanging its memory with that of a new one over a segment: every tensor that views it follows,
  * and it can still be resized, since it keeps its allocator. Versions without `_swap_data_ptr_` have no way to do that
- * from Python; there only the tensor that is sent moves, and its views elsewhere stay behind.
+ * from Python; there only the tensor that is sent moves, with no more than its own memory, and what else views the
+ * storage stays behind.
  *
  * The new storage is made by `_new_shared_fd_cpu`, as torch.multiprocessing does: torch then knows that it is shared,
  * and can send it in its own way too. */
-#include "torch.h"
+#include "tensors.h"
 
 /* attach: makes `shared` (stolen) the property of the storage. 0 or -1. */
 static int attach(core_torch_state *t, PyObject *storage, core_shared *shared) {
@@ -43,43 +44,59 @@ PyObject *core_storage_new(core_state *state, size_t size) {
     return storage;
 }
 
-/* follow: makes the tensor one over `storage`; its other views stay where they are. */
-static int follow(core_torch_state *t, PyObject *tensor, PyObject *storage) {
-    core_torch_dtype *dtype = core_torch_dtype_of(t, tensor);
-    PyObject *shape = PyObject_GetAttr(tensor, t->shape);
-    PyObject *strides = PyObject_CallMethodNoArgs(tensor, t->stride);
-    PyObject *offset = PyObject_CallMethodNoArgs(tensor, t->storage_offset), *view = NULL;
-    if (dtype && shape && strides && offset)
-        view = core_torch_over(t, storage, dtype, offset, shape, strides);
+/* follow: makes the tensor one over `storage`, from its beginning; its other views stay where they are. */
+static int follow(core_torch_state *t, PyObject *tensor, PyObject *storage, core_tensor_layout *l) {
+    int bits = core_tensor_bits(t, tensor, l->dtype); /* not in memory, and `data` replaces them too */
+    if (bits < 0)
+        return -1;
+    l->offset = 0;
+    PyObject *view = core_tensor_finish(t, core_tensor_over(t, storage, l), bits);
     int r = view ? PyObject_SetAttrString(tensor, "data", view) : -1;
-    Py_XDECREF(shape);
-    Py_XDECREF(strides);
-    Py_XDECREF(offset);
     Py_XDECREF(view);
     return r;
 }
 
-/* move: the storage's bytes into a new segment. The storage that has them afterwards, a new reference: the same one, or
- * where torch cannot exchange memory the one that the tensor views now. */
-static PyObject *move(core_state *state, PyObject *tensor, PyObject *storage, size_t size) {
+/* move_all: the storage's bytes into a new segment, and with them all tensors. The storage, a new reference. */
+static PyObject *move_all(PyObject *storage, PyObject *fresh) {
+    PyObject *copied = PyObject_CallMethod(fresh, "copy_", "O", storage);
+    PyObject *swapped = copied ? PyObject_CallMethod(storage, "_swap_data_ptr_", "O", fresh) : NULL;
+    Py_XDECREF(copied);
+    Py_XDECREF(swapped);
+    return swapped ? Py_NewRef(storage) : NULL;
+}
+
+/* move_alone: what one tensor spans into a new segment, and that tensor. The storage it views now, a new reference. */
+static PyObject *move_alone(core_torch_state *t, PyObject *tensor, PyObject *storage, PyObject *fresh,
+                            core_tensor_layout *l) {
+    Py_ssize_t start = l->offset * l->dtype->itemsize;
+    PyObject *span = PySequence_GetSlice(storage, start, start + (Py_ssize_t)l->extent * l->dtype->itemsize);
+    PyObject *copied = span ? PyObject_CallMethod(fresh, "copy_", "O", span) : NULL;
+    int r = copied ? follow(t, tensor, fresh, l) : -1;
+    Py_XDECREF(span);
+    Py_XDECREF(copied);
+    return r < 0 ? NULL : Py_NewRef(fresh);
+}
+
+/* move: into a new segment. The storage that the tensor views afterwards, a new reference. */
+static PyObject *move(core_state *state, PyObject *tensor, PyObject *storage, core_tensor_layout *l) {
     core_torch_state *t = state->torch;
+    PyObject *number = PyObject_CallMethodNoArgs(storage, t->nbytes);
+    size_t size = number ? PyLong_AsSize_t(number) : 0;
+    Py_XDECREF(number);
+    if (PyErr_Occurred())
+        return NULL;
+    bool can_swap = PyObject_HasAttrString(storage, "_swap_data_ptr_");
+    if (!can_swap)
+        size = (size_t)l->extent * (size_t)l->dtype->itemsize;
     piso_segment *segment = core_shared_segment(state, size);
-    PyObject *fresh = segment ? map(t, segment) : NULL;
-    PyObject *copied = fresh ? PyObject_CallMethod(fresh, "copy_", "O", storage) : NULL, *result = NULL;
-    bool can_swap = copied && PyObject_HasAttrString(storage, "_swap_data_ptr_");
-    if (can_swap) {
-        PyObject *swapped = PyObject_CallMethod(storage, "_swap_data_ptr_", "O", fresh);
-        result = swapped ? Py_NewRef(storage) : NULL;
-        Py_XDECREF(swapped);
-    } else if (copied && follow(t, tensor, fresh) == 0) {
-        result = Py_NewRef(fresh);
-    }
+    PyObject *fresh = segment ? map(t, segment) : NULL, *result = NULL;
+    if (fresh)
+        result = can_swap ? move_all(storage, fresh) : move_alone(t, tensor, storage, fresh, l);
     void *data = result ? core_torch_data(t, result) : NULL;
     if (result && (!data || attach(t, result, core_shared_new(state, piso_segment_ref(segment), result, data)) < 0))
         Py_CLEAR(result);
     piso_segment_unref(segment);
     Py_XDECREF(fresh);
-    Py_XDECREF(copied);
     return result;
 }
 
@@ -99,14 +116,11 @@ static core_shared *shared_of(core_state *state, PyObject *storage) {
     return core_torch_data(state->torch, storage) == shared->data ? shared : NULL;
 }
 
-core_shared *core_storage_share(core_state *state, PyObject *tensor, PyObject *storage) {
+core_shared *core_storage_share(core_state *state, PyObject *tensor, PyObject *storage, core_tensor_layout *l) {
     core_shared *shared = shared_of(state, storage);
     if (shared || PyErr_Occurred())
         return (core_shared *)Py_XNewRef((PyObject *)shared);
-    PyObject *number = PyObject_CallMethodNoArgs(storage, state->torch->nbytes);
-    size_t size = number ? PyLong_AsSize_t(number) : 0;
-    Py_XDECREF(number);
-    PyObject *moved = PyErr_Occurred() ? NULL : move(state, tensor, storage, size);
+    PyObject *moved = move(state, tensor, storage, l);
     shared = moved ? shared_of(state, moved) : NULL;
     Py_XINCREF(shared);
     Py_XDECREF(moved);

@@ -135,10 +135,10 @@ static int write_span(core_encoder *e, core_shared *shared, const core_tensor_la
     return 0;
 }
 
-static int write_shared(core_encoder *e, PyObject *tensor, const core_tensor_layout *l, int flags) {
+static int write_shared(core_encoder *e, PyObject *tensor, core_tensor_layout *l, int flags) {
     core_torch_state *t = e->codec->state->torch;
     PyObject *storage = PyObject_CallMethodNoArgs(tensor, t->untyped_storage);
-    core_shared *shared = storage ? core_storage_share(e->codec->state, tensor, storage) : NULL;
+    core_shared *shared = storage ? core_storage_share(e->codec->state, tensor, storage, l) : NULL;
     Py_XDECREF(storage);
     if (!shared)
         return -1;

@@ -73,9 +73,6 @@ int core_torch_stream(core_torch_state *t, int device, void **ret_stream);
 
 /* storages.c */
 
-/* core_storage_share: the Shared of a tensor's storage, which is moved into shared memory if it is not there yet, with
- * all tensors that view it. New reference. */
-core_shared *core_storage_share(core_state *state, PyObject *tensor, PyObject *storage);
 /* core_storage_open: a storage over a segment: the one that is there, or a new one. New reference. */
 PyObject *core_storage_open(core_state *state, piso_segment *segment);
 /* core_storage_new: a storage in new shared memory. New reference. */

@@ -158,6 +158,8 @@ int piso__ring_take(piso__ring_consumer *c, void *buffer, size_t size, bool *ret
         size -= n;
     }
     c->position += needed;
+    /* The line is this side's, as long as nobody looks. Release: the payload has been read. */
+    atomic_store_explicit(&c->shared->consumed, c->position, memory_order_release);
     *ret_wake = false;
     if (c->position - c->published >= PUBLISH_EVERY ||
         PISO__UNLIKELY(atomic_load_explicit(&c->shared->want_space, memory_order_relaxed)))

@@ -9,9 +9,11 @@
  * fills continuation slots first and publishes the first slot's word last, so the consumer polls exactly the
  * cache line that brings the message: one transfer for a small one.
  *
- * Each side's cursor is private. The consumer publishes `consumed` lazily (every quarter of the ring, when it
- * goes to sleep, or when the producer says that it wants space). Nothing read from shared memory is trusted:
- * every word is loaded once, checked, then used; payload is copied to private memory before it is parsed.
+ * Each side's cursor is private. The consumer stores `consumed` with every message, so that whoever looks can tell
+ * a queue that moves from one that does not; it publishes it, with a fence and a look at whether the producer wants
+ * space, lazily (every quarter of the ring, when it goes to sleep, or when it sees that wish). Nothing read from
+ * shared memory is trusted: every word is loaded once, checked, then used; payload is copied to private memory
+ * before it is parsed.
  *
  * Lost wake-ups: the producer publishes (sequentially consistent), then reads `sleeping`; the consumer sets
  * `sleeping` (sequentially consistent), then reads the slot word again. One of the two sees the other.
@@ -52,7 +54,7 @@ typedef struct piso__ring_producer {
 typedef struct piso__ring_consumer {
     piso__ring_shared *shared;
     uint64_t position;  /* next slot to read */
-    uint64_t published; /* last value stored to `consumed` */
+    uint64_t published; /* last value of `consumed` after which it looked at `want_space` */
 } piso__ring_consumer;
 
 typedef struct piso__ring_part {

@@ -136,8 +136,7 @@ static void room_is_found_without_asking(void **state) {
     fill_ring(f);
     f->shared.want_space = 0;
     for (uint32_t i = 0; i < PISO__RING_SLOTS / 4; i++)
-        assert_false(take_bytes(f, 8));                         /* nobody waits, so no doorbell, */
-    assert_int_equal(f->shared.consumed, PISO__RING_SLOTS / 4); /* but a quarter has been published */
+        assert_false(take_bytes(f, 8)); /* nobody waits, so no doorbell */
     for (uint32_t i = 0; i < PISO__RING_SLOTS / 4; i++)
         assert_int_equal(send_bytes(f, 8), 0);
     assert_int_equal(f->shared.want_space, 0);
@@ -156,15 +155,14 @@ static void a_refused_message_leaves_no_trace(void **state) {
     assert_empty(f);
 }
 
-static void consumed_is_published_seldom(void **state) {
+/* Else a consumer that is busy with a queue looks like one that hangs. */
+static void every_message_moves_the_cursor(void **state) {
     fixture *f = *state;
-    for (uint32_t i = 1; i < PISO__RING_SLOTS / 4; i++) {
-        assert_int_equal(send_bytes(f, 8), 0);
+    fill_ring(f);
+    for (uint32_t i = 1; i <= PISO__RING_SLOTS; i++) {
         take_bytes(f, 8);
-        assert_int_equal(f->shared.consumed, 0);
+        assert_int_equal(f->shared.consumed, i);
     }
-    assert_false(piso__ring_publish(&f->consumer)); /* before sleeping; nobody waits */
-    assert_int_equal(f->shared.consumed, PISO__RING_SLOTS / 4 - 1);
 }
 
 /* The flag is raised after the consumer has taken its last message: it is told when it goes to sleep. */
@@ -173,7 +171,7 @@ static void going_to_sleep_tells_of_room(void **state) {
     fill_ring(f);
     f->shared.want_space = 0;
     take_bytes(f, 8);
-    assert_int_equal(send_bytes(f, 8), -EAGAIN); /* not published yet */
+    f->shared.want_space = 1; /* by a producer that has not seen the new cursor */
     assert_true(piso__ring_publish(&f->consumer));
     assert_false(piso__ring_publish(&f->consumer)); /* once */
     assert_int_equal(send_bytes(f, 8), 0);
@@ -243,8 +241,8 @@ static void refuses_cursors_that_cannot_be(void **state) {
     }
     for (uint32_t i = 600; i < 2 * 600; i++)
         assert_int_equal(send_bytes(f, 8), 0);
-    assert_int_equal(f->producer.consumed_seen, 512);
-    const uint64_t bad[] = {0, 511, 1201, UINT64_MAX, (uint64_t)1 << 63, (uint64_t)1 << 32 | 600};
+    assert_int_equal(f->producer.consumed_seen, 600);
+    const uint64_t bad[] = {0, 599, 1201, UINT64_MAX, (uint64_t)1 << 63, (uint64_t)1 << 32 | 600};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         f->shared.consumed = bad[i];
         assert_int_equal(send_bytes(f, PISO__RING_MESSAGE_MAX), PISO_EPROTO);
@@ -279,7 +277,7 @@ int main(void) {
         CASE(a_full_ring_asks_for_room_and_is_told),
         CASE(room_is_found_without_asking),
         CASE(a_refused_message_leaves_no_trace),
-        CASE(consumed_is_published_seldom),
+        CASE(every_message_moves_the_cursor),
         CASE(going_to_sleep_tells_of_room),
         CASE(wakes_a_sleeper_once),
         CASE(does_not_sleep_on_a_message),

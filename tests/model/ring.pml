@@ -3,8 +3,9 @@
  * One producer, one consumer, and messages of 1 to LARGEST slots. Shared variables have their names of ring.h, inline
  * blocks those of the C functions; one statement is one access to shared memory, in the order of the C code. Those
  * accesses are sequentially consistent there, or ordered by one that is, so interleaving alone is the right memory
- * model. The one that is relaxed (want_space in take) may miss a flag here at will. A doorbell is an eventfd: up until
- * its sleeper has woken and cleared it. A sender that finds no room may sleep, or try again at any time.
+ * model. Two in take are weaker: its load of want_space may miss a flag here at will, its first store of `consumed` be
+ * seen only with the next one. A doorbell is an eventfd: up until its sleeper has woken and cleared it. A sender that
+ * finds no room may sleep, or try again at any time.
  *
  * Harder than the real ring: a message may need every slot, so that nothing but the handshake makes room for it.
  *
@@ -200,6 +201,10 @@ inline take() {
 #endif
     position = position + needed;
     message++;
+    if
+    :: consumed = position
+    :: skip /* a store without a fence may be seen late */
+    fi;
     if
     :: position - published >= PUBLISH_EVERY -> publish()
     :: position - published < PUBLISH_EVERY && want_space -> publish()

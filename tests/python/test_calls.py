@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -98,6 +99,17 @@ def test_call_never_awaited_warns() -> None:
             session.method(1, "echo")(1)
             gc.collect()
         assert any("'echo' was never awaited" in str(w.message) for w in caught)
+        assert session.method(1, "echo", sync=True)(5) == 5
+
+
+def test_call_never_awaited_where_warnings_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: seen.append((what.object, str(what.exc_value))))
+    with peer(ECHO) as session, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number in range(10):
+            session.method(1, "echo")(number)
+        assert seen == 10 * [("echo", "call of 'echo' was never awaited")]
         assert session.method(1, "echo", sync=True)(5) == 5
 
 

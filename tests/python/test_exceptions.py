@@ -226,7 +226,8 @@ def exception(name: str, **fields: Any) -> Any:
 
 
 def test_attributes_do_not_replace_methods() -> None:
-    got = exception("ValueError", attributes={"with_traceback": 1, "add_note": 2, "mine": 3})
+    methods = [name for name in ("with_traceback", "add_note") if hasattr(ValueError, name)]  # 3.10: one
+    got = exception("ValueError", attributes={**dict.fromkeys(methods, 1), "mine": 3})
     assert vars(got) == {"mine": 3}
     assert got.with_traceback(None) is got
 

@@ -14,6 +14,8 @@ from peers import ECHO, peer
 
 from pyisolate import CallTimeout, ExtensionDied, RemoteError, _core
 
+pytestmark = pytest.mark.filterwarnings("error")  # a call that gather takes has been awaited
+
 PEER = (
     ECHO
     + """

@@ -59,13 +59,16 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str | Path, cwd: Path, python: str = sys._base_executable
+) -> subprocess.CompletedProcess[str]:
     # Without the environment of the tests, and -S: not the package that is installed.
-    command = [sys._base_executable, "-S", *map(str, arguments)]
+    command = [python, "-S", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
 
 
-def test_editable_install(checkout: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("python", [sys._base_executable, sys.executable], ids=["base", "environment"])
+def test_editable_install(python: str, checkout: Path, tmp_path: Path) -> None:
     """It needs neither what built it nor a finder, also in an extension's process."""
     (checkout / "tools" / "mesonpy.py").write_text(
         f"from pathlib import Path\nINSTALLED = Path({str(INSTALLED)!r})\n{MESONPY}"
@@ -85,7 +88,7 @@ def test_editable_install(checkout: Path, tmp_path: Path) -> None:
     (tmp_path / "e" / "__init__.py").write_text(
         "import pyisolate\nclass E(pyisolate.ExtensionBase):\n    def twice(self, n):\n        return 2 * n\n"
     )
-    used = run("-c", PROGRAM, site, tmp_path, cwd=tmp_path)
+    used = run("-c", PROGRAM, site, tmp_path, cwd=tmp_path, python=python)
     assert used.stdout == f"{checkout / 'pyisolate' / '__init__.py'} 42\n", used.stderr
 
 

@@ -48,6 +48,16 @@ def test_lines_arrive_with_a_level_for_each_output(
     assert record.process != os.getpid()
 
 
+def test_the_development_mode_has_nothing_to_tell(
+    load: LoadFunction, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Python then warns of files that nobody closed and of what is deprecated."""
+    extension = load("talker", env={"PYTHONDEVMODE": "1"})
+    assert extension.sync.echo(1) == 1
+    extension.stop()
+    assert lines(caplog, logging.WARNING) == []
+
+
 def test_a_printed_line_arrives_at_once(talker: Extension, caplog: pytest.LogCaptureFixture) -> None:
     talker.sync.write(out="now\n")
     assert until(lambda: lines(caplog, logging.INFO) == ["now"])

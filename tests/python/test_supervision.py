@@ -94,6 +94,16 @@ def test_what_waits_does_not_hang(load: LoadFunction) -> None:
     assert extension.sync.echo(5) == 5
 
 
+def test_a_queue_of_functions_does_not_hang(load: LoadFunction) -> None:
+    """Each is shorter than the watchdog allows; all that wait are longer."""
+    extension = load("talker", watchdog=0.4)
+
+    async def main() -> None:
+        await asyncio.gather(*[extension.block(0.02) for _ in range(60)])
+
+    asyncio.run(main())
+
+
 # ---- restart ----
 
 

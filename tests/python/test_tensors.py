@@ -32,6 +32,9 @@ Load = Callable[..., Extension]
 EXTENSIONS = Path(__file__).parent / "extensions"
 FLOATS8 = [name for name in ("float8_e4m3fn", "float8_e5m2") if hasattr(torch, name)]
 SWAPS = hasattr(torch.UntypedStorage, "_swap_data_ptr_")
+follows = pytest.mark.skipif(
+    not SWAPS, reason="this version of torch cannot move a storage with all its views"
+)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +131,9 @@ def test_survives(either: Any, name: str, tensor: Any) -> None:
     assert back.shape == tensor.shape
     assert back.stride() == tensor.stride()
     assert (back.requires_grad, back.is_leaf, back.is_conj(), back.is_neg()) == bits
-    assert torch.equal(back.detach().to(torch.complex128), values.to(torch.complex128))
+    for t in (back, tensor):  # that it was shared has not changed it
+        assert torch.equal(t.detach().to(torch.complex128), values.to(torch.complex128))
+    assert (tensor.requires_grad, tensor.is_leaf, tensor.is_conj(), tensor.is_neg()) == bits
 
 
 def test_a_column_of_a_large_matrix_does_not_drag_it_along(copying: Any) -> None:
@@ -250,7 +255,7 @@ def test_what_the_extension_made_is_shared_too(extension: Any) -> None:
     assert t.sum() == 10
 
 
-@pytest.mark.skipif(not SWAPS, reason="this version of torch cannot move a storage with all its views")
+@follows
 def test_views_here_follow_the_storage(extension: Any) -> None:
     base = torch.zeros(4, 4)
     row, column = base[1], base[:, 2]
@@ -261,10 +266,31 @@ def test_views_here_follow_the_storage(extension: Any) -> None:
     assert row.sum() == 4
 
 
-def test_views_of_one_storage_stay_views_of_one_storage(extension: Any) -> None:
+@pytest.mark.skipif(SWAPS, reason="this version of torch moves a storage with all its views")
+def test_a_view_moves_alone_with_its_own_memory(extension: Any) -> None:
+    base = torch.zeros(1000, 100)
+    block, same = base[500:510, 20:30], base[500:510, 20:30]
+    extension.fill(block, 5)
+    assert (block.sum(), base.sum(), same.sum()) == (500, 0, 0)
+    assert block.stride() == (100, 1)
+    assert block.untyped_storage().nbytes() == 4 * 910
+    extension.fill(block.t()[3:], 1)  # what is viewed later is in the same memory
+    assert block.sum() == 10 * 7 + 5 * 10 * 3
+    extension.fill(base, 2)
+    assert base.sum() == 200_000
+    assert block.sum() == 10 * 7 + 5 * 10 * 3
+
+
+@follows
+def test_views_are_sent_as_views_of_one_storage(extension: Any) -> None:
     base = torch.zeros(10)
     assert extension.same_storage(base[:5], base[5:])
+
+
+def test_views_of_one_storage_stay_views_of_one_storage(extension: Any) -> None:
+    base = torch.zeros(10)
     assert extension.same_storage(base, base)
+    assert extension.same_storage(base[:5], base[5:])
     extension.hold(base)
     a, b = extension.held_again(0), extension.echo(base[2:4])
     assert a.untyped_storage()._cdata == b.untyped_storage()._cdata == base.untyped_storage()._cdata
