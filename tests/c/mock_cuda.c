@@ -26,6 +26,7 @@ enum {
     OK = 0,
     INVALID = 1,
     NO_MEMORY = 2,
+    NO_DEVICE = 100,
     NO_CONTEXT = 201,
     ALREADY_MAPPED = 208,
     OPERATING_SYSTEM = 304,
@@ -195,6 +196,9 @@ static handle handle_of(const block *b) {
 /* ---- the driver ---- */
 
 EXPORT int cuInit(unsigned flags) {
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    if (visible && !*visible)
+        return NO_DEVICE;
     return flags ? INVALID : OK;
 }
 EXPORT int cuDeviceGetCount(int *ret) {
