@@ -84,7 +84,15 @@ async def run_configuration(
 ) -> None:
     """All cases with one configuration. A row that fails costs its extensions; the next one gets new ones."""
     task = progress.add_task(name, total=len(cases)) if progress else None
-    fleet = Fleet(venv_root / name, share_torch=name == "shared", timeout=runner.timeout, sandbox=sandbox)
+    shared = name == "shared"
+    gpu = any(case.name.endswith("_gpu") for case in cases) and not tensors.missing("gpu")
+    fleet = Fleet(
+        venv_root / name,
+        share_torch=shared,
+        share_cuda=shared and gpu,
+        timeout=runner.timeout,
+        sandbox=sandbox,
+    )
     stopped = await _attempt_start(fleet)
     try:
         for case in cases:

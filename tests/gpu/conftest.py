@@ -1,5 +1,7 @@
-"""A time limit for each test, and a list of the tests that were begun, by which tests/gpu/run.py goes on after one that
-took the process with it."""
+"""A time limit for each test, and a list of those that were begun.
+
+By that tests/gpu/run.py goes on after one that took the process with it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 
 PATIENCE, LIMIT = 120, 150
-"""Seconds until a test is interrupted, and until the process ends, where that does not help: in a call of the driver."""
+"""Seconds until a test is interrupted, and until the process ends where that does not help: in the driver."""
 FOLDER = os.environ.get("PYISOLATE_GPU_RESULTS")
 
 
@@ -52,7 +54,7 @@ def interrupt(number: int, frame: Any) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    last_words = Path(FOLDER, "hung.txt").open("a") if FOLDER else sys.__stderr__
+    last_words = Path(FOLDER, "hung.txt").open("a") if FOLDER else sys.__stderr__  # noqa: SIM115
     faulthandler.dump_traceback_later(LIMIT, exit=True, file=last_words)
     alone = not item.config.pluginmanager.hasplugin("timeout")  # it has an alarm of its own
     if alone:

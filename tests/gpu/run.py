@@ -1,10 +1,11 @@
-"""Runs the tests in this folder to their end, whatever one of them does: a test that fails, hangs or crashes may leave a
-GPU's context unusable, so those after it run in a fresh process.
+"""Runs the tests in this folder to their end, whatever one of them does.
+
+One that fails, hangs or crashes may leave a GPU's context unusable: those after it run in a fresh process.
 
     run.py [--results FOLDER] [--minutes N] [--go-on] [arguments of pytest]
 
-FOLDER gets the output of all (tests.txt), what was begun, how it ended, and where a process hung. After N minutes it
-stops and says what is left; with --go-on the next run begins there. -x stops at the first failure.
+FOLDER gets the output of all (tests.txt), what was begun, how it ended, and where a process hung. After N
+minutes it stops; with --go-on the next run begins there. -x stops at the first failure.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def lines(folder: Path, name: str) -> list[str]:
 
 
 def run(folder: Path, arguments: list[str], seconds: float) -> int | None:
-    """One process: its exit status; None when the time was over. What it prints goes to the terminal and a file."""
+    """One process: its exit status; None when the time was over. What it prints goes into a file, too."""
     command = [sys.executable, "-c", START, str(HERE), "-v", "-rxXs", "--tb=short", *arguments]
     environ = {**os.environ, "PYISOLATE_GPU_RESULTS": str(folder), "PYTHONUNBUFFERED": "1"}
     end = time.monotonic() + seconds
@@ -60,7 +61,8 @@ def summarise(folder: Path) -> bool:
         outcome, _, test = line.partition(" ")
         if outcomes.get(test) != "failed":
             outcomes[test] = outcome
-    print(f"\n==== {folder}: " + ", ".join(f"{list(outcomes.values()).count(o)} {o}" for o in KINDS) + " ====")
+    counts = ", ".join(f"{list(outcomes.values()).count(kind)} {kind}" for kind in KINDS)
+    print(f"\n==== {counts} ====")
     bad = {test: outcome for test, outcome in outcomes.items() if outcome in ("failed", "died")}
     for test, outcome in bad.items():
         print(f"{outcome}: {test.partition('tests/gpu/')[2] or test}")
