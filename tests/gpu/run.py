@@ -54,6 +54,13 @@ def run(folder: Path, arguments: list[str], seconds: float) -> int | None:
                 time.sleep(0.1)
 
 
+def forget_last(folder: Path) -> None:
+    """The test that was interrupted because the time was over is to be run again."""
+    begun = lines(folder, "begun.txt")
+    if begun and not any(line.endswith(" " + begun[-1]) for line in lines(folder, "outcomes.txt")):
+        (folder / "begun.txt").write_text("".join(test + "\n" for test in begun[:-1]))
+
+
 def summarise(folder: Path) -> bool:
     """Print what came of the tests; whether all is well."""
     outcomes = dict.fromkeys(lines(folder, "begun.txt"), "died")
@@ -92,6 +99,7 @@ def main() -> int:
         new = len(lines(folder, "begun.txt")) - known
         if status is None:
             print("\nThe time is over: --go-on runs the rest.")
+            forget_last(folder)
         elif status not in SAYS_SO and new == 0:
             return status  # it did not come to any test
         if status in (None, 0, 5) or "-x" in arguments or not new:

@@ -1,4 +1,4 @@
-"""Tensors of a GPU between processes. Runs whole on a machine with an NVIDIA GPU: ``pytest tests/gpu``.
+"""Tensors of a GPU between processes. Runs whole on a machine with an NVIDIA GPU: ``tools/test-gpu``.
 
 Not run on a GPU yet: where there is none all of it is skipped.
 """
