@@ -148,6 +148,8 @@ static _Atomic unsigned *pending(event *e) {
 
 /* finish: whoever waits for a stream, or with NULL for all, sees to it that what is before has been done. */
 static void finish(stream *waited) {
+    if (!mock.tracked)
+        return;
     for (int i = 0; i < LIMIT; i++)
         if (!waited || waited == &streams[i])
             streams[i].busy = false;
@@ -155,16 +157,18 @@ static void finish(stream *waited) {
         *pending(awaited[i]) = 0;
     awaited_count = 0;
     for (int i = 0; i < mock.events; i++)
-        if (!waited || stream_of(created[i].stream) == waited)
+        if (created[i].recorded && (!waited || stream_of(created[i].stream) == waited))
             *pending(&created[i]) = 0;
 }
 
 static bool is_busy(void *handle) {
+    if (!mock.tracked)
+        return !mock.idle; /* the handle may be any number */
     const stream *s = stream_of(handle);
     bool busy = s->busy;
     for (int i = 1; s == &streams[0] && i < LIMIT; i++)
         busy |= streams[i].blocking && streams[i].busy;
-    return mock.tracked ? busy : !mock.idle;
+    return busy;
 }
 
 EXPORT mock_cuda mock = {.allocate = mock_allocate, .free = mock_free, .work = mock_work, .devices = 2};
@@ -278,7 +282,7 @@ EXPORT int cuMemGetAddressRange_v2(uintptr_t *ret_base, size_t *ret_size, uintpt
 }
 EXPORT int cuPointerGetAttribute(void *ret, int attribute, uintptr_t pointer) {
     const block *b = find(pointer);
-    if (!b)
+    if (!b || (attribute > 10 && mock.no_ranges && b->foreign))
         return INVALID;
     if (attribute == 7)
         memcpy(ret, &b->id, sizeof b->id);
@@ -380,6 +384,10 @@ EXPORT int cuEventDestroy_v2(void *p) {
     event *e = p;
     munmap(e->memory.base, e->memory.size);
     close(e->memory.fd);
+    for (int i = 0; i < awaited_count; i++)
+        if (awaited[i] == e)
+            awaited[i--] = awaited[--awaited_count];
+    e->recorded = NULL;
     mock.event_destroys++;
     return OK;
 }
