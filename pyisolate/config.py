@@ -59,7 +59,9 @@ class SandboxLimits(TypedDict, total=False):
     """What a confined extension may use. What is left out is not limited."""
 
     memory: int
-    """Bytes of private memory of each of its processes. Above: MemoryError."""
+    """Bytes of private memory of each of its processes. Above: MemoryError. Where a control group can be made
+    also bytes of all its memory together, hidden shared memory and buffers included, with `shared_memory` and
+    `temp_size` on top if given. Above: ExtensionDied, which says so. `sandbox_status` tells which holds."""
     shared_memory: int
     """Bytes of memory that it shares with the host: large values that it sends, arrays and tensors that it
     shares. Above: MemoryError. As much goes in the other direction."""

@@ -4,6 +4,10 @@
 
 #include <unistd.h>
 
+#include "common/errors.h"
+
+#define INTERRUPTIONS 3 /* of one call, after which it is given up */
+
 static int intern(PyObject **field, const char *text) {
     *field = PyUnicode_InternFromString(text);
     return *field ? 0 : -1;
@@ -245,6 +249,42 @@ static int start_thread(PyObject *loop) {
     Py_XDECREF(thread);
     Py_XDECREF(started);
     return r;
+}
+
+/* ---- interruptions ---- */
+
+/* raise_kept: run by the interpreter in its main thread. */
+static int raise_kept(void *argument) {
+    PyObject *exception = argument;
+    PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+    Py_DECREF(exception);
+    return -1;
+}
+
+bool core_keep_interruption(void) {
+    /* handlers of signals run in the main thread only */
+    if (gettid() != getpid() || PyErr_ExceptionMatches(PyExc_RuntimeError) ||
+        PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        PyErr_Clear();
+        return false;
+    }
+    PyObject *exception = core_fetch_exception();
+    if (exception && Py_AddPendingCall(raise_kept, exception) < 0) {
+        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+        PyErr_WriteUnraisable(NULL); /* more than 30 at once */
+        Py_DECREF(exception);
+    }
+    return true;
+}
+
+PyObject *core_loop_call(PyObject *method, PyObject **args, size_t count) {
+    PyObject *result = NULL;
+    for (int i = 0; i < INTERRUPTIONS && !result; i++) {
+        result = PyObject_VectorcallMethod(method, args, count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        if (!result && !core_keep_interruption())
+            break;
+    }
+    return result;
 }
 
 PyObject *core_service_loop(core_state *state) {

@@ -46,6 +46,15 @@ PyObject *core_task_swap(core_state *state, PyObject *loop, PyObject *task, bool
 /* core_task_restore: swaps back; steals `previous`; keeps the current exception. */
 void core_task_restore(core_state *state, PyObject *loop, PyObject *previous);
 
+/* core_keep_interruption: after Python code of a loop has failed. It says by a RuntimeError that it is closed; anything
+ * else was raised in the middle of it by the handler of a signal. That is kept, and raised again in the main thread as
+ * soon as this runs Python code, or waits. True if it was one; no exception is left. */
+bool core_keep_interruption(void);
+
+/* core_loop_call: calls a method of args[0], a loop or something of one, that may be called twice: it is called again
+ * after an interruption. args[-1] may be overwritten. New reference, or NULL without an exception: the loop is closed. */
+PyObject *core_loop_call(PyObject *method, PyObject **args, size_t count);
+
 /* core_service_loop: an event loop that runs in a daemon thread of its own, started on first use; borrowed. */
 PyObject *core_service_loop(core_state *state);
 

@@ -460,7 +460,7 @@ static void cancel_task(core_handler *h) {
         result = PyObject_CallNoArgs(cancel);
     } else if (cancel) {
         PyObject *args[3] = {NULL, h->link->loop, cancel};
-        result = PyObject_VectorcallMethod(a->call_soon_threadsafe, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        result = core_loop_call(a->call_soon_threadsafe, args + 1, 2);
     }
     if (!result)
         PyErr_Clear(); /* the loop is closed: the task has ended with it */

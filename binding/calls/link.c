@@ -3,30 +3,23 @@
  * A link is awake while its loop runs callbacks and asleep while the loop may be blocked in its selector: only
  * then must the peer ring the doorbell. Whoever finds a link asleep on its own thread wakes it (core_links_wake)
  * and schedules one `rearm` with call_soon; so a loop that makes a thousand calls in one iteration arms and
- * disarms once. Invariant: a link that is alive is asleep, or has a rearm scheduled, or is in link_run.
- *
- * The loop owns a small ReaderCallback. When the loop is closed it drops its readers, and the callback's
- * deallocation is how the link learns of it, at once and for every kind of loop. */
+ * disarms once. Invariant: a link that is alive is asleep, or has a rearm scheduled, or is in core_link_run.
+ * The loop owns a reader (reader.h). */
 #include "session.h"
 
 #include "aio.h"
 #include "common/allocator.h"
+#include "reader.h"
 
 #define PUMP_LIMIT   256
 #define SLICE_NS     1000000 /* how long one callback may serve requests before the loop gets its turn */
 #define TRIM_SECONDS 1.0
-
-typedef struct reader_object {
-    PyObject_HEAD core_link *link;
-} reader_object;
 
 static core_async_state *async_of(const core_link *link) {
     return core_type_state(Py_TYPE(link))->async;
 }
 
 /* ---- going to sleep and waking ---- */
-
-static void link_closed(core_link *link);
 
 static void link_wake(core_link *link) {
     if (link->asleep) {
@@ -38,11 +31,9 @@ static void link_wake(core_link *link) {
 /* schedule: loop.call_soon(callback); a loop that refuses is closed. */
 static void schedule(core_link *link, PyObject *method, PyObject *callback) {
     PyObject *args[3] = {NULL, link->loop, callback};
-    PyObject *handle = PyObject_VectorcallMethod(method, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    if (!handle) {
-        PyErr_Clear(); /* RuntimeError: the loop is closed, and with it everything that waits on it */
-        link_closed(link);
-    }
+    PyObject *handle = core_loop_call(method, args + 1, 2);
+    if (!handle)
+        core_link_closed(link); /* and with the loop everything that waits on it */
     Py_XDECREF(handle);
 }
 
@@ -69,8 +60,8 @@ static bool spin(core_link *link) {
     return piso_session_poll_end(link->handle) > 0 || ready > 0;
 }
 
-/* link_run: the loop's turn: handle what is there, poll a little, sleep. */
-static void link_run(core_link *link) {
+/* core_link_run: the loop's turn: handle what is there, poll a little, sleep. */
+void core_link_run(core_link *link) {
     core_session *s = link->session;
     link->spun = false;
     link_wake(link);
@@ -107,7 +98,7 @@ static void link_run(core_link *link) {
 static PyObject *link_rearm(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_link *link = (core_link *)self;
     link->rearm_scheduled = false;
-    link_run(link);
+    core_link_run(link);
     Py_RETURN_NONE;
 }
 
@@ -118,7 +109,7 @@ static PyObject *link_expire(PyObject *self, PyObject *Py_UNUSED(ignored)) {
         int64_t next = piso_session_expire(link->handle);
         if (link->parked && next != PISO_NO_DEADLINE)
             core_link_watch_deadline(link, next);
-        link_run(link);
+        core_link_run(link);
     }
     Py_RETURN_NONE;
 }
@@ -129,12 +120,11 @@ static int call_later(core_link *link, double seconds, const char *method) {
     PyObject *handle = NULL;
     if (delay) {
         PyObject *args[4] = {NULL, link->loop, delay, callback};
-        handle =
-            PyObject_VectorcallMethod(async_of(link)->call_later, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        handle = core_loop_call(async_of(link)->call_later, args + 1, 3);
     }
-    int r = handle ? 0 : -1;
-    if (r < 0)
-        PyErr_Clear(); /* the loop is closed: nothing waits any more */
+    int r = handle ? 0 : -1; /* the loop is closed: nothing waits any more */
+    if (!delay)
+        PyErr_Clear(); /* out of memory */
     Py_XDECREF(callback);
     Py_XDECREF(delay);
     Py_XDECREF(handle);
@@ -156,7 +146,7 @@ static PyObject *link_trim(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     piso_session_flush(link->handle);
     piso_session_trim(link->handle, 0);
     core_allocator_trim();
-    link_run(link);
+    core_link_run(link);
     Py_RETURN_NONE;
 }
 
@@ -212,15 +202,16 @@ static PyObject *wake_future(PyObject *self, PyObject *future) {
 }
 
 void core_link_wake_future(core_link *link, PyObject *future) {
-    PyObject *result;
+    PyObject *result = NULL;
     if (link->thread == PyThread_get_thread_ident()) {
         result = wake_future((PyObject *)link, future);
+        if (!result && core_keep_interruption())
+            result = wake_future((PyObject *)link, future);
     } else {
         PyObject *callback = PyObject_GetAttrString((PyObject *)link, "wake_future");
         PyObject *args[4] = {NULL, link->loop, callback, future};
-        result = callback ? PyObject_VectorcallMethod(async_of(link)->call_soon_threadsafe, args + 1,
-                                                      3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-                          : NULL;
+        if (callback)
+            result = core_loop_call(async_of(link)->call_soon_threadsafe, args + 1, 3);
         Py_XDECREF(callback);
     }
     if (!result)
@@ -236,8 +227,8 @@ static void schedule_callbacks(core_link *link) {
     PyObject *callback = PyObject_GetAttrString((PyObject *)link, "call_back"), *handle = NULL;
     if (callback) {
         PyObject *args[] = {NULL, PyList_GET_ITEM(link->due, 0), callback};
-        PyObject *method = link->thread == PyThread_get_thread_ident() ? a->call_soon : a->call_soon_threadsafe;
-        handle = PyObject_VectorcallMethod(method, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        handle = core_loop_call(link->thread == PyThread_get_thread_ident() ? a->call_soon : a->call_soon_threadsafe,
+                                args + 1, 2);
     }
     if (!handle) {
         PyErr_Clear(); /* the loop is closed: nobody waits there any more */
@@ -293,33 +284,22 @@ static PyObject *link_call_back(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 
 /* ---- registering with a loop ---- */
 
-/* link_start(): on the loop's thread: registers the reader and takes the first turn. */
+/* link_start(): on the loop's thread: registers the reader and takes the first turn. The loop runs Python code, and so
+ * perhaps the handlers of signals, or other threads: the link may be closed afterwards. */
 static PyObject *link_start(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_link *link = (core_link *)self;
-    core_async_state *a = async_of(link);
-    if (!link->session)
-        Py_RETURN_NONE;
-    reader_object *reader = PyObject_GC_New(reader_object, a->reader_type);
-    if (!reader)
-        return NULL;
-    Py_INCREF(link);
-    reader->link = link;
-    PyObject_GC_Track(reader);
-    PyObject *fd = PyLong_FromLong(piso_session_fd(link->handle));
-    PyObject *result = NULL;
-    if (fd) {
-        PyObject *args[4] = {NULL, link->loop, fd, (PyObject *)reader};
-        result = PyObject_VectorcallMethod(a->add_reader, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        Py_DECREF(fd);
-    }
-    link->alive = result != NULL;
+    if (!link->session || link->thread)
+        Py_RETURN_NONE; /* detached, or started before */
     link->thread = PyThread_get_thread_ident();
-    Py_DECREF(reader);
-    if (!result)
-        return NULL;
-    Py_DECREF(result);
+    PyObject *loop = Py_NewRef(link->loop);
+    int r = core_reader_add(link, loop);
+    if (r < 0)
+        link->alive = false;
+    if (!link->alive)
+        core_reader_remove(link, loop);
     schedule_rearm(link);
-    Py_RETURN_NONE;
+    Py_DECREF(loop);
+    return r < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* link_stop(): on the loop's thread: takes the reader away; its deallocation does the rest. */
@@ -328,11 +308,8 @@ static PyObject *link_stop(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     if (!link->alive)
         Py_RETURN_NONE;
     Py_INCREF(link);
-    PyObject *result = PyObject_CallMethod(link->loop, "remove_reader", "i", piso_session_fd(link->handle));
-    if (!result)
-        PyErr_Clear(); /* the loop is closed: it has dropped its readers already */
-    Py_XDECREF(result);
-    link_closed(link);
+    core_reader_remove(link, link->loop);
+    core_link_closed(link);
     Py_DECREF(link);
     Py_RETURN_NONE;
 }
@@ -390,8 +367,8 @@ void core_link_detach_all(core_session *s) {
         detach(s->links);
 }
 
-/* link_closed: the loop has gone. What was parked on it stays pending, but nobody waits there any more. */
-static void link_closed(core_link *link) {
+/* core_link_closed: the loop has gone. What was parked on it stays pending, but nobody waits there any more. */
+void core_link_closed(core_link *link) {
     Py_INCREF(link);
     link->alive = false;
     link_wake(link);
@@ -540,45 +517,8 @@ static PyType_Spec link_spec = {
     .slots = link_slots,
 };
 
-static PyObject *reader_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
-    link_run(((reader_object *)self)->link);
-    Py_RETURN_NONE;
-}
-
-static int reader_traverse(PyObject *self, visitproc visit, void *arg) {
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(((reader_object *)self)->link);
-    return 0;
-}
-
-static void reader_dealloc(PyObject *self) {
-    PyTypeObject *type = Py_TYPE(self);
-    core_link *link = ((reader_object *)self)->link;
-    PyObject_GC_UnTrack(self);
-    if (link->alive)
-        link_closed(link);
-    Py_DECREF(link);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
-static PyType_Slot reader_slots[] = {
-    {Py_tp_doc, "What an event loop calls when a session's descriptor is readable."},
-    {Py_tp_call, reader_call},
-    {Py_tp_traverse, reader_traverse},
-    {Py_tp_dealloc, reader_dealloc},
-    {0, NULL},
-};
-static PyType_Spec reader_spec = {
-    .name = "pyisolate._core.ReaderCallback",
-    .basicsize = sizeof(reader_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = reader_slots,
-};
-
 int core_link_init(PyObject *module, core_state *state) {
     core_async_state *a = state->async;
     a->link_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &link_spec, NULL);
-    a->reader_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &reader_spec, NULL);
-    return a->link_type && a->reader_type ? 0 : -1;
+    return a->link_type ? core_reader_init(module, state) : -1;
 }

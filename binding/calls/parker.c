@@ -21,7 +21,7 @@ void core_parker_wake(core_parker *p) {
     PyObject *args[4] = {NULL, wakeup, (PyObject *)p, context};
     PyObject *handle = names ? PyObject_Vectorcall(method, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, names) : NULL;
     if (!handle)
-        PyErr_Clear(); /* the loop is closed, and the task with it */
+        core_keep_interruption(); /* else the loop is closed, and the task with it */
     Py_XDECREF(handle);
     Py_XDECREF(names);
     Py_XDECREF(method);

@@ -134,11 +134,13 @@ PyObject *core_session_error(core_session *s, int error, const core_pending *pen
     char tail[TAIL_SIZE];
     size_t size = 0;
     int pid = 0;
+    uint64_t memory_exceeded = 0;
     if (process) {
         Py_BEGIN_ALLOW_THREADS piso_process_wait(process, 50000000,
                                                  &status); /* a child that said goodbye may still be ending */
         size = piso_process_stderr(process, tail, sizeof tail);
         pid = piso_process_pid(process);
+        memory_exceeded = piso_process_memory_exceeded(process);
         Py_END_ALLOW_THREADS
     }
     core_death death = {
@@ -149,6 +151,7 @@ PyObject *core_session_error(core_session *s, int error, const core_pending *pen
         .tail_size = size,
         .note = s->end_note,
         .hung = s->hung,
+        .memory_exceeded = memory_exceeded,
     };
     return core_raise_died(s->state, &death);
 }
@@ -300,7 +303,7 @@ static PyObject *session_handshake(PyObject *self, PyObject *args, PyObject *kwa
         Py_END_ALLOW_THREADS if (r == 0) Py_RETURN_NONE;
         if (r != -ETIMEDOUT && r != -EINTR)
             return core_session_error(s, r, NULL);
-        if (PyErr_CheckSignals() < 0)
+        if (Py_MakePendingCalls() < 0)
             return NULL;
         if (!more)
             return PyErr_Format(s->state->call_timeout, "the process of %R did not start within %S seconds", s->name,
@@ -416,7 +419,7 @@ static PyObject *session_wait(PyObject *self, PyObject *args, PyObject *kwargs) 
         Py_END_ALLOW_THREADS if (r < 0 && r != -EINTR) return core_session_error(s, r, NULL);
         if (r > 0)
             return PyLong_FromLong(status.signal ? -status.signal : status.code);
-        if (PyErr_CheckSignals() < 0)
+        if (Py_MakePendingCalls() < 0)
             return NULL;
         if (!more)
             Py_RETURN_NONE;

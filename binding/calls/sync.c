@@ -106,7 +106,7 @@ static int wait_once(core_session *s, core_wait *w) {
         core_session_error(s, r, &w->pending);
         return -1;
     }
-    return PyErr_CheckSignals();
+    return Py_MakePendingCalls(); /* signals, and what core_keep_interruption has kept */
 }
 
 static int wait_for(core_session *s, core_wait *w) {

@@ -148,6 +148,11 @@ static PyObject *describe(const core_death *d, PyObject *signal) {
         return NULL;
     if (d->hung)
         text = PyUnicode_FromFormat("%U did not answer and was ended", who);
+    else if (d->memory_exceeded)
+        text = PyUnicode_FromFormat("%U was killed: its memory control group's limit of %llu MB (limits['memory'], "
+                                    "'shared_memory' and 'temp_size' together) was reached; raise limits['memory'] if "
+                                    "it needs more",
+                                    who, (unsigned long long)d->memory_exceeded >> 20);
     else if (!d->status || !d->status->known)
         text = PyUnicode_FromFormat("%U has ended", who);
     else if (d->status->signal == SIGXCPU)

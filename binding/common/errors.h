@@ -19,8 +19,9 @@ typedef struct core_death {
     const piso_exit *status; /* NULL: unknown */
     const char *tail;        /* the last that it wrote to stderr */
     size_t tail_size;
-    PyObject *note; /* str for the message, or NULL */
-    bool hung;      /* we ended it because it did not answer */
+    PyObject *note;           /* str for the message, or NULL */
+    bool hung;                /* we ended it because it did not answer */
+    uint64_t memory_exceeded; /* bytes: the limit of its control group that it was killed for, or 0 */
 } core_death;
 
 /* core_raise_died: ExtensionDied, or ExtensionHung, with name, pid, returncode (negative: signal, as subprocess has it;

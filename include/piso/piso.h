@@ -49,7 +49,8 @@ typedef enum piso_layer {
 } piso_layer;
 /* piso_limits: what a process may use; 0: no limit. */
 typedef struct piso_limits {
-    uint64_t memory;      /* bytes of private memory, each process (RLIMIT_DATA) */
+    uint64_t memory;      /* bytes of private memory, each process (RLIMIT_DATA); where a control group can be made also
+                           * all memory of all its processes, with shared_memory and temp_size on top if given */
     uint64_t cpu_seconds; /* processor time, each process */
     uint64_t processes;   /* processes and threads, all together */
     uint64_t open_files;  /* descriptors, each process */
@@ -132,6 +133,9 @@ PISO_API const char *piso_session_fault(const piso_session *s);
 /* piso_session_process: the child's process, borrowed; NULL on the child's side and for pairs. */
 PISO_API piso_process *piso_session_process(piso_session *s);
 PISO_API int piso_process_pid(const piso_process *p);
+/* piso_process_memory_exceeded: of a process that was killed because its control group reached its limit of memory: that
+ * limit, in bytes; else 0. Known once piso_process_wait has returned 1. */
+PISO_API uint64_t piso_process_memory_exceeded(const piso_process *p);
 /* piso_process_wait: 1 and the status when it has ended, 0 when timeout_ns (-1: for ever) went by first, -EINTR
  * (call again). */
 PISO_API int piso_process_wait(piso_process *p, int64_t timeout_ns, piso_exit *ret_exit);

@@ -1,13 +1,16 @@
-/* cgroup.c - the control groups that this process is in, of either version. */
+/* cgroup.c - see cgroup.h: /proc/self/cgroup names the groups within their hierarchies, /proc/self/mountinfo tells where
+ * these are mounted, and from which group downwards. */
 #include "os/cgroup.h"
 
 #include <fcntl.h>
-#include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "os/os.h"
+
+#define GROUPS_SIZE 8192 /* of /proc/self/cgroup; what is longer is cut */
 
 bool piso__read_text(const char *path, char *buffer, size_t size) {
     piso__autoclose int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -23,47 +26,208 @@ bool piso__read_text(const char *path, char *buffer, size_t size) {
     return true;
 }
 
-bool piso__cgroup_lists(const char *list, size_t size, const char *controller) {
+static bool lists(const char *list, const char *controller) {
     size_t length = strlen(controller);
-    for (const char *end = list + size; list < end;) {
-        const char *comma = memchr(list, ',', (size_t)(end - list)), *stop = comma ? comma : end;
-        if ((size_t)(stop - list) == length && memcmp(list, controller, length) == 0)
+    for (; list; list = strchr(list, ',') ? strchr(list, ',') + 1 : NULL)
+        if (strncmp(list, controller, length) == 0 && (list[length] == ',' || list[length] == '\0'))
             return true;
-        list = stop + 1;
-    }
     return false;
 }
 
-/* walk_up: a group and all above it. In a container the mount may begin further down than the group's name says: what
- * does not exist has no files. */
-static void walk_up(const char *mount, const char *group, piso__cgroup_look *look, void *argument) {
-    char directory[PATH_MAX];
-    int length = snprintf(directory, sizeof directory, "%s%s", mount, group);
-    if (length < 0 || (size_t)length >= sizeof directory)
-        return;
-    for (;;) {
-        look(directory, argument);
-        char *slash = strrchr(directory, '/');
-        if (!slash || (size_t)(slash - directory) < strlen(mount))
-            return;
-        *slash = '\0';
+/* ---- where hierarchies are mounted ---- */
+
+/* mounted: one line of mountinfo that is of a hierarchy. `top` is the group that `place` shows. */
+typedef struct mounted {
+    struct mounted *next;
+    bool unified;
+    const char *controllers, *top, *place; /* in text; controllers among other options */
+    char text[];
+} mounted;
+
+/* All of them, as last read. A list is never changed and, since others may be looking at it, never freed: one that has
+ * been replaced is found behind `before`. That happens when a system is mounted anew. */
+typedef struct mounts {
+    struct mounts *before;
+    mounted *first;
+} mounts;
+
+static _Atomic(mounts *) kept;
+static _Atomic(const char *) proc = "/proc/self";
+_Atomic uint32_t piso__cgroup_mounts_read;
+
+/* unescape: "\040" is a blank. */
+static void unescape(char *text) {
+    char *to = text;
+    for (const char *from = text; *from; to++) {
+        unsigned code;
+        if (*from == '\\' && strspn(from + 1, "01234567") >= 3 && sscanf(from + 1, "%3o", &code) == 1) {
+            *to = (char)code;
+            from += 4;
+        } else {
+            *to = *from++;
+        }
+    }
+    *to = '\0';
+}
+
+/* parse: "36 35 98:0 /top /place rw,noatime master:1 - cgroup name rw,memory"; NULL if it is of something else. */
+static mounted *parse(const char *line) {
+    size_t size = strlen(line) + 1;
+    piso__autofree mounted *m = malloc(sizeof *m + size);
+    if (!m)
+        return NULL;
+    memcpy(m->text, line, size);
+    m->text[strcspn(m->text, "\n")] = '\0';
+    char *rest = m->text, *second = strstr(m->text, " - "), *fields[5], *type;
+    if (!second)
+        return NULL;
+    *second = '\0';
+    second += 3;
+    for (int i = 0; i < 5; i++)
+        if (!(fields[i] = strsep(&rest, " ")))
+            return NULL;
+    type = strsep(&second, " ");
+    strsep(&second, " ");
+    if (!second || (strcmp(type, "cgroup") != 0 && strcmp(type, "cgroup2") != 0))
+        return NULL;
+    unescape(fields[3]);
+    unescape(fields[4]);
+    m->unified = type[6] == '2';
+    m->top = strcmp(fields[3], "/") == 0 ? "" : fields[3];
+    m->place = fields[4];
+    m->controllers = second;
+    m->next = NULL;
+    return piso__steal_pointer(&m);
+}
+
+static void free_list(mounted *m) {
+    while (m) {
+        mounted *next = m->next;
+        free(m);
+        m = next;
     }
 }
 
-void piso__cgroup_walk(const char *controller, piso__cgroup_look *look, void *argument) {
-    char groups[8192], mount[64], *state;
-    if (!piso__read_text("/proc/self/cgroup", groups, sizeof groups))
-        return;
-    snprintf(mount, sizeof mount, "/sys/fs/cgroup/%s", controller);
+static bool same(const mounted *a, const mounted *b) {
+    while (a && b && a->unified == b->unified && strcmp(a->controllers, b->controllers) == 0 &&
+           strcmp(a->top, b->top) == 0 && strcmp(a->place, b->place) == 0) {
+        a = a->next;
+        b = b->next;
+    }
+    return !a && !b;
+}
+
+/* read_mounts: in their order; NULL also when there are none. */
+static mounted *read_mounts(void) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/mountinfo", proc);
+    atomic_fetch_add_explicit(&piso__cgroup_mounts_read, 1, memory_order_relaxed);
+    FILE *file = fopen(path, "re");
+    mounted *first = NULL, **last = &first;
+    piso__autofree char *line = NULL;
+    size_t size = 0;
+    while (file && getline(&line, &size, file) >= 0)
+        if ((*last = parse(line)))
+            last = &(*last)->next;
+    if (file)
+        fclose(file);
+    return first;
+}
+
+/* refresh: the list as it is now, in place of `old`, which may be NULL. */
+static const mounts *refresh(mounts *old) {
+    mounted *first = read_mounts();
+    mounts *now = old && same(first, old->first) ? NULL : malloc(sizeof *now);
+    if (now) {
+        *now = (mounts){.before = old, .first = first};
+        if (atomic_compare_exchange_strong(&kept, &old, now))
+            return now;
+        free(now); /* another thread was faster */
+    }
+    free_list(first);
+    return old;
+}
+
+void piso__cgroup_read_below(const char *folder) {
+    proc = folder;
+    refresh(atomic_load(&kept));
+}
+
+/* ---- the group of this process ---- */
+
+/* own_group: within its hierarchy; `groups` is taken apart. NULL when it is in none. */
+static const char *own_group(char *groups, const char *controller, bool *ret_unified) {
+    const char *unified = NULL;
+    char *state;
     for (char *line = strtok_r(groups, "\n", &state); line; line = strtok_r(NULL, "\n", &state)) {
         char *controllers = strchr(line, ':'), *group = controllers ? strchr(controllers + 1, ':') : NULL;
-        if (!group)
+        if (!group || group[1] != '/')
             continue;
         *group++ = '\0';
         controllers++;
         if (*controllers == '\0')
-            walk_up("/sys/fs/cgroup", group, look, argument);
-        else if (piso__cgroup_lists(controllers, strlen(controllers), controller))
-            walk_up(mount, group, look, argument);
+            unified = group;
+        *ret_unified = !lists(controllers, controller);
+        if (!*ret_unified)
+            return group;
+    }
+    *ret_unified = true;
+    return unified;
+}
+
+/* below: what of a group's name is below the top of a mount; NULL if it is not below it: another container's. */
+static const char *below(const char *group, const char *top) {
+    size_t length = strlen(top);
+    if (strncmp(group, top, length) != 0 || (group[length] != '/' && group[length] != '\0') || strstr(group, "/.."))
+        return NULL;
+    return strcmp(group + length, "/") == 0 ? "" : group + length;
+}
+
+/* search: the group itself, or with `own` false the topmost one that can be seen; it exists. *ret_lost: it should be there
+ * and is not. */
+static bool search(const mounts *list, const char *group, const char *controller, piso__cgroup *g, bool *ret_lost) {
+    for (const mounted *m = list ? list->first : NULL; m; m = m->next) {
+        const char *rest = g->own ? below(group, m->top) : "";
+        if (m->unified != g->unified || (!m->unified && !lists(m->controllers, controller)) || !rest)
+            continue;
+        int length = snprintf(g->folder, sizeof g->folder, "%s%s", m->place, rest);
+        g->top = strlen(m->place);
+        if (length > 0 && (size_t)length < sizeof g->folder && access(g->folder, F_OK) == 0)
+            return true;
+        *ret_lost = true;
+    }
+    return false;
+}
+
+bool piso__cgroup_find(const char *controller, piso__cgroup *ret_group) {
+    char path[PATH_MAX], groups[GROUPS_SIZE];
+    snprintf(path, sizeof path, "%s/cgroup", proc);
+    piso__cgroup g = {.own = true};
+    const char *group = piso__read_text(path, groups, sizeof groups) ? own_group(groups, controller, &g.unified) : NULL;
+    if (!group)
+        return false;
+    mounts *list = atomic_load(&kept);
+    const mounts *now = list ? list : refresh(NULL);
+    bool lost = false, found = search(now, group, controller, &g, &lost);
+    if (!found && lost && list)
+        found = search(now = refresh(list), group, controller, &g, &lost);
+    if (!found) {
+        g.own = false;
+        found = search(now, group, controller, &g, &lost);
+    }
+    if (found)
+        *ret_group = g;
+    return found;
+}
+
+void piso__cgroup_walk(const char *controller, piso__cgroup_look *look, void *argument) {
+    piso__cgroup g;
+    if (!piso__cgroup_find(controller, &g))
+        return;
+    for (size_t length = strlen(g.folder); length >= g.top;) {
+        g.folder[length] = '\0';
+        look(g.folder, argument);
+        while (length > 0 && g.folder[--length] != '/') {
+        }
     }
 }

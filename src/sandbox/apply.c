@@ -56,6 +56,14 @@ PISO__IN_CHILD static int join(const char *path) {
     return r < 0 ? r : 0;
 }
 
+PISO__IN_CHILD static int join_all(const piso__blob *b) {
+    const char *path = piso__blob_at(b, b->groups);
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < b->group_count; i++, path = piso__next_string(path))
+        r = join(path);
+    return r;
+}
+
 /* die_first: where memory runs out the kernel ends this process, and not the host, which may be larger: memory that a
  * process shares and maps nowhere is not counted as its own. What follows keeps it from being undone. It is not
  * essential, and there may be no /proc. */
@@ -120,7 +128,7 @@ PISO__IN_CHILD int piso__sandbox_apply(void *sandbox, int ruleset_fd) {
     const piso__blob *b = s->blob;
     int r = 0;
     s->failed_layer = PISO_LAYER_LIMITS;
-    if (b->group && (r = join(piso__blob_at(b, b->group))) < 0)
+    if ((r = join_all(b)) < 0)
         return r;
     if (has(b, PISO_LAYER_LIMITS))
         die_first();

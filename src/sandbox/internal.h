@@ -31,7 +31,7 @@ typedef struct piso__blob {
     uint32_t filter, filter_count;     /* struct sock_filter[] */
     uint32_t writable, writable_count; /* strings, one after the other */
     uint32_t temp;
-    uint32_t group; /* the file to write to, to be in the control group */
+    uint32_t groups, group_count; /* strings: files to write to, to be in the control group */
     uint32_t nlimits;
     uint64_t temp_size; /* 0: the folder as it is; else a file system of this size */
     uint64_t shm_size;
@@ -49,6 +49,13 @@ struct piso__sandbox {
 
 static inline void *piso__blob_at(const piso__blob *blob, uint32_t offset) {
     return (char *)blob + offset;
+}
+
+/* piso__next_string: what comes behind one of several strings. */
+PISO__IN_CHILD static inline const char *piso__next_string(const char *text) {
+    while (*text)
+        text++;
+    return text + 1;
 }
 
 /* ---- files, network, signals: landlock.c ---- */

@@ -95,17 +95,11 @@ PISO__IN_CHILD static int set_attributes(const char *path, bool below, attribute
     return call(SYS_mount_setattr, AT_FDCWD, path, below ? EVERYTHING_BELOW : 0, &a, sizeof a);
 }
 
-PISO__IN_CHILD static const char *next_string(const char *text) {
-    while (*text)
-        text++;
-    return text + 1;
-}
-
 /* make_read_only: what is to stay writable is mounted on itself first, and made writable again afterwards, except
  * what was not writable before. */
 PISO__IN_CHILD static int make_read_only(const piso__blob *blob) {
     const char *path = piso__blob_at(blob, blob->writable);
-    for (uint32_t i = 0; i < blob->writable_count; i++, path = next_string(path)) {
+    for (uint32_t i = 0; i < blob->writable_count; i++, path = piso__next_string(path)) {
         int r = call(SYS_mount, path, path, NULL, (unsigned long)(MS_BIND | MS_REC), NULL);
         if (r < 0 && r != -ENOENT)
             return r;
@@ -116,7 +110,7 @@ PISO__IN_CHILD static int make_read_only(const piso__blob *blob) {
     if (blob->thread_access)
         set_attributes(PISO__THREADS, false, (attributes){.clear = ATTRIBUTE_READ_ONLY});
     path = piso__blob_at(blob, blob->writable);
-    for (uint32_t i = 0; r == 0 && i < blob->writable_count; i++, path = next_string(path))
+    for (uint32_t i = 0; r == 0 && i < blob->writable_count; i++, path = piso__next_string(path))
         if (set_attributes(path, true, (attributes){.clear = ATTRIBUTE_READ_ONLY}) < 0)
             set_attributes(path, false, (attributes){.clear = ATTRIBUTE_READ_ONLY});
     return r;

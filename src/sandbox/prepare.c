@@ -35,6 +35,7 @@ typedef struct job {
     struct sock_filter *filter;
     int filter_count;
     piso__group *group;
+    piso__group_errors group_errors;
     piso__blob head;
 } job;
 
@@ -139,9 +140,25 @@ static void add_open_files(job *j, uint64_t asked) {
         add_limit(j, RLIMIT_NOFILE, asked, 0);
 }
 
-/* plan_processes: by a control group where one can be made. */
-static int plan_processes(job *j, uint64_t most) {
-    int r = piso__group_new(most, &j->group);
+/* group_memory: what all memory of the child's may come to: besides its own also what other limits give it and the kernel
+ * counts as memory. */
+static uint64_t group_memory(const piso_limits *l) {
+    uint64_t sum = l->memory;
+    if (sum == 0 || __builtin_add_overflow(sum, l->shared_memory, &sum) ||
+        __builtin_add_overflow(sum, l->temp_size, &sum) || sum > INT64_MAX)
+        return 0;
+    return sum;
+}
+
+/* plan_group: processes and memory are counted by a control group where one can be made. Of processes the kernel has
+ * another limit, except for root's; memory has one for each process, so that a group is not essential. */
+static int plan_group(job *j) {
+    const piso_limits *l = &j->spec->limits;
+    piso__group_limits limits = {.processes = l->processes, .memory = group_memory(l)};
+    if (!limits.processes && !limits.memory)
+        return 0;
+    piso__group_new(&limits, &j->group, &j->group_errors);
+    int r = j->group_errors.processes;
     if (r == 0 || piso__kernel_counts_processes())
         return 0;
     say(j, PISO_LAYER_LIMITS, false,
@@ -149,6 +166,33 @@ static int plan_processes(job *j, uint64_t most) {
         "make /sys/fs/cgroup writable",
         r == -ENOENT ? "no pids controller" : piso_strerror(r));
     return PISO_ESANDBOX;
+}
+
+/* say_limits: by what they hold. */
+static void say_limits(job *j) {
+    const piso_limits *l = &j->spec->limits;
+    bool namespaces = j->layers & PISO__BIT(PISO_LAYER_NAMESPACES), memory = group_memory(l) != 0;
+    int processes_error = j->group_errors.processes, memory_error = j->group_errors.memory;
+    const char *counted = "", *alone = "";
+    if (memory && !memory_error)
+        counted = l->processes && !processes_error ? "memory and processes are counted by a control group"
+                                                   : "memory is counted by a control group";
+    else if (l->processes && !processes_error)
+        counted = "processes are counted by a control group";
+    if (l->processes && processes_error && !namespaces)
+        alone = "processes are counted together with the others of this user";
+    char private_only[96] = "";
+    if (memory && memory_error)
+        snprintf(private_only, sizeof private_only,
+                 "of memory only what each process has for itself: no control group (%s)",
+                 memory_error == -ENOENT  ? "no memory controller"
+                 : memory_error == -EBUSY ? "none is delegated"
+                                          : piso_strerror(memory_error));
+    const char *parts[] = {counted, alone, private_only};
+    char text[sizeof j->report->layers[0].detail] = "";
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s", *text && *parts[i] ? "; " : "", parts[i]);
+    say(j, PISO_LAYER_LIMITS, true, "%s", text);
 }
 
 static int plan_limits(job *j) {
@@ -159,22 +203,18 @@ static int plan_limits(job *j) {
         say(j, PISO_LAYER_LIMITS, false, "temporary space can be limited only where namespaces are permitted");
         return PISO_ESANDBOX;
     }
-    int r = l->processes ? plan_processes(j, l->processes) : 0;
+    int r = plan_group(j);
     if (r < 0)
         return r;
     j->head.limits[j->head.nlimits++] = (piso__limit){.resource = RLIMIT_CORE}; /* a core file is a write to disk */
     add_limit(j, RLIMIT_DATA, l->memory, 0);
     add_limit(j, RLIMIT_CPU, l->cpu_seconds, l->cpu_seconds + 1); /* SIGXCPU first, which tells why */
-    add_limit(j, RLIMIT_NPROC, j->group ? 0 : l->processes, 0);
+    add_limit(j, RLIMIT_NPROC, j->group_errors.processes ? l->processes : 0, 0);
     add_open_files(j, l->open_files);
     add_limit(j, RLIMIT_FSIZE, l->file_size, 0);
     j->head.temp_size = l->temp_size;
     j->head.shm_size = l->memory;
-    bool namespaces = j->layers & PISO__BIT(PISO_LAYER_NAMESPACES);
-    say(j, PISO_LAYER_LIMITS, true, "%s",
-        j->group                      ? "processes are counted by a control group"
-        : l->processes && !namespaces ? "processes are counted together with the others of this user"
-                                      : "");
+    say_limits(j);
     return 0;
 }
 
@@ -200,6 +240,19 @@ static uint32_t put_string(piso__blob *b, const char *text) {
     return at;
 }
 
+static const char *group_path(const job *j, int index) {
+    return j->group ? piso__group_path(j->group, index) : NULL;
+}
+
+static void put_groups(piso__blob *b, const job *j) {
+    b->groups = b->size;
+    for (const char *path; (path = group_path(j, (int)b->group_count)); b->group_count++) {
+        put_string(b, path);
+        b->size--; /* over its end */
+        put_string(b, MEMBERS);
+    }
+}
+
 /* own_mount: paths that stay writable by a mount of their own. The root cannot be mounted over. */
 static bool own_mount(const char *path) {
     return path[0] == '/' && path[1] != '\0' && access(path, F_OK) == 0;
@@ -211,7 +264,8 @@ static piso__blob *assemble(job *j) {
     for (const char *const *path = spec->writable; path && *path; path++)
         size += strlen(*path) + 1;
     size += spec->temp ? 2 * (strlen(spec->temp) + 1) : 0;
-    size += j->group ? strlen(piso__group_path(j->group)) + sizeof MEMBERS : 0;
+    for (int i = 0; group_path(j, i); i++)
+        size += strlen(group_path(j, i)) + sizeof MEMBERS;
     piso__blob *b = size < UINT32_MAX ? calloc(1, size) : NULL;
     if (!b)
         return NULL;
@@ -237,11 +291,7 @@ static piso__blob *assemble(job *j) {
     }
     if (spec->temp)
         b->temp = put_string(b, spec->temp);
-    if (j->group) {
-        b->group = put_string(b, piso__group_path(j->group));
-        b->size--; /* over its end */
-        put_string(b, MEMBERS);
-    }
+    put_groups(b, j);
     return b;
 }
 
@@ -304,6 +354,17 @@ const void *piso__sandbox_export(const piso__sandbox *s, size_t *ret_size) {
     return s->blob;
 }
 
+/* are_strings: whether so many, one after the other, end with `last` or before it, where there is the end of one. */
+static bool are_strings(const piso__blob *b, uint32_t offset, uint32_t count, const char *last) {
+    const char *path = piso__blob_at(b, offset);
+    for (uint32_t i = 0; i < count; i++) {
+        if (path < (const char *)b || path > last)
+            return false;
+        path += strlen(path) + 1;
+    }
+    return true;
+}
+
 /* is_whole: all that the block refers to is in it. */
 static bool is_whole(const piso__blob *b, size_t size) {
     if (size < sizeof *b || b->magic != MAGIC || b->size != size || b->nlimits > PISO__LIMITS_MAX)
@@ -315,13 +376,8 @@ static bool is_whole(const piso__blob *b, size_t size) {
     const char *last = (const char *)b + size - 1;
     if (size > filter_end && *last != '\0')
         return false;
-    const char *path = piso__blob_at(b, b->writable);
-    for (uint32_t i = 0; i < b->writable_count; i++) {
-        if (path < (const char *)b || path > last)
-            return false;
-        path += strlen(path) + 1;
-    }
-    return b->temp < size && b->group < size;
+    return are_strings(b, b->writable, b->writable_count, last) && are_strings(b, b->groups, b->group_count, last) &&
+           b->temp < size;
 }
 
 int piso__sandbox_import(const void *data, size_t size, int fd, piso__sandbox **ret_sandbox) {

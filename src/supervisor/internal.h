@@ -23,9 +23,10 @@ struct piso_process {
     uint32_t fork_generation; /* of the process that spawned it */
     pid_t pid;
     int exit_fd;
-    piso_zygote *zygote; /* whose child it is, or NULL: ours */
-    int output_fd;       /* eventfd: there is output to read, or it has ended */
-    piso__group *group;  /* control group that it is in, or NULL; the monitor's from when it is watched */
+    piso_zygote *zygote;      /* whose child it is, or NULL: ours */
+    int output_fd;            /* eventfd: there is output to read, or it has ended */
+    piso__group *group;       /* control group that it is in, or NULL; the monitor's from when it is watched */
+    uint64_t memory_exceeded; /* the group's limit, if it died of it; written before `ended` */
     _Atomic bool ended;
     /* The lock guards the rest, and makes reaping exclude kill: a pid that is reaped may belong to another. */
     pthread_mutex_t lock;

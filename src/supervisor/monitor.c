@@ -92,6 +92,8 @@ static bool end(piso_process *p) {
     }
     pthread_mutex_unlock(&p->lock);
     if (ended) {
+        if (!p->status.known || p->status.signal == SIGKILL)
+            p->memory_exceeded = piso__group_exceeded(p->group);
         p->group = piso__group_end(p->group); /* whatever has left the process group */
         atomic_store_explicit(&p->ended, true, memory_order_release);
         piso__event_signal(p->exit_fd);

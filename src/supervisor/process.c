@@ -196,6 +196,10 @@ int piso_process_pid(const piso_process *p) {
     return is_foreign(p) ? PISO_EFORKED : p->pid;
 }
 
+uint64_t piso_process_memory_exceeded(const piso_process *p) {
+    return is_foreign(p) || !piso__process_ended(p) ? 0 : p->memory_exceeded;
+}
+
 int piso_process_wait(piso_process *p, int64_t timeout_ns, piso_exit *ret_exit) {
     if (is_foreign(p))
         return PISO_EFORKED;

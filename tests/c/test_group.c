@@ -1,6 +1,8 @@
-/* test_group.c - control groups: found, kept to, emptied and removed, also those that a dead host has left behind.
+/* test_group.c - control groups: made, kept to, emptied and removed, also those that a dead host has left behind; and what
+ * they tell of those who died of their limit.
  *
- * Where this user may make no group, what needs one is skipped. */
+ * Where this user may make no group, what needs one is skipped. Those of version 2 are tried where that has the
+ * controllers: as root, who can make the layouts. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,79 +14,60 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "os/cgroup.h"
 #include "os/os.h"
 #include "sandbox/group.h"
 
 #define LONG_ENOUGH 30000000000
 
-static const char v1_groups[] = "9:name=systemd:/\n8:pids:/\n4:memory:/m\n0::/\n";
-static const char v1_mounts[] = "20 1 0:20 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n"
-                                "21 20 0:21 / /sys/fs/cgroup/memory rw shared:3 - cgroup cgroup rw,memory\n"
-                                "22 20 0:22 / /sys/fs/cgroup/pids rw shared:4 master:5 - cgroup cgroup rw,pids\n"
-                                "23 20 0:23 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-static const char v2_groups[] = "0::/user.slice/app.scope\n";
-static const char v2_mounts[] = "30 1 0:30 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate";
+static const piso__group_limits by_processes = {.processes = 8}, by_memory = {.memory = 32 << 20},
+                                by_both = {.processes = 8, .memory = 32 << 20};
 
-static void expect_folder(const char *groups, const char *mounts, bool unified, const char *expected) {
-    char folder[PATH_MAX] = "";
-    bool found = piso__group_folder(groups, mounts, unified, folder, sizeof folder);
-    assert_int_equal(found, expected != NULL);
-    assert_string_equal(folder, expected ? expected : "");
-}
-
-static void own_group_is_found(void **state) {
-    (void)state;
-    expect_folder(v1_groups, v1_mounts, false, "/sys/fs/cgroup/pids");
-    expect_folder(v1_groups, v1_mounts, true, "/sys/fs/cgroup/unified");
-    expect_folder(v2_groups, v2_mounts, true, "/sys/fs/cgroup/user.slice/app.scope");
-    expect_folder(v2_groups, v2_mounts, false, NULL);
-    expect_folder("3:cpu,pids:/a b/c:d\n", "1 1 0:1 / /g rw - cgroup cgroup rw,cpu,pids", false, "/g/a b/c:d");
-    /* a container that sees the part of the hierarchy that is its own, by the names of the whole */
-    expect_folder("2:pids:/docker/1f/x\n", "1 1 0:1 /docker/1f /g rw - cgroup none rw,pids\n", false, "/g/x");
-    expect_folder("2:pids:/docker/1f\n", "1 1 0:1 /docker/1f /g rw - cgroup none rw,pids\n", false, "/g");
-    expect_folder("2:pids:/docker/1f2\n", "1 1 0:1 /docker/1f /g rw - cgroup none rw,pids\n", false, NULL);
-    expect_folder("0::/../other\n", v2_mounts, true, NULL); /* outside of its namespace */
-    expect_folder("2:mypids,pidsx:/\n", v1_mounts, false, NULL);
-    expect_folder("", v1_mounts, false, NULL);
-    expect_folder("nonsense\n8:pids\n8\n", v1_mounts, false, NULL);
-    expect_folder(v1_groups, "", false, NULL);
-    expect_folder(v1_groups, "22 20\n - cgroup\n22 20 0:22 / /g rw -\n", false, NULL);
-}
-
-static void short_buffers_are_not_overrun(void **state) {
-    (void)state;
-    char folder[16];
-    assert_false(piso__group_folder(v2_groups, v2_mounts, true, folder, sizeof folder));
-}
-
-static piso__group *new_group(uint64_t processes) {
+static piso__group *new_group(piso__group_limits limits) {
     piso__group *g = NULL;
-    int r = piso__group_new(processes, &g);
+    piso__group_errors errors;
+    int r = piso__group_new(&limits, &g, &errors);
+    if (r == 0)
+        r = errors.processes ? errors.processes : errors.memory;
     if (r < 0) {
-        print_message("no control group can be made here: %s\n", piso_strerror(r));
+        piso__group_end(g);
+        print_message("no such control group can be made here: %s\n", piso_strerror(r));
         skip();
     }
     return g;
 }
 
+static void put(const char *folder, const char *name, const char *text) {
+    char path[PATH_MAX + 32];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    piso__autoclose int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, text, strlen(text)) < 0)
+        _exit(3);
+}
+
+static void join(const piso__group *g) {
+    for (int i = 0; i < PISO__GROUP_FOLDERS && piso__group_path(g, i); i++)
+        put(piso__group_path(g, i), "cgroup.procs", "0");
+}
+
 /* member: a child in the group that sleeps; of a session of its own, so that no process group has it. */
 static pid_t member(const piso__group *g) {
-    char path[PATH_MAX + 16];
-    snprintf(path, sizeof path, "%s/cgroup.procs", piso__group_path(g));
     int pipe_fds[2];
     assert_int_equal(pipe(pipe_fds), 0);
     pid_t pid = fork();
     if (pid == 0) {
-        int fd = open(path, O_WRONLY);
+        join(g);
         setsid();
-        if (write(fd, "0", 1) != 1 || write(pipe_fds[1], "x", 1) != 1)
+        if (write(pipe_fds[1], "x", 1) != 1)
             _exit(1);
-        for (fd = 3; fd < 100; fd++) /* as an extension, it has no lock of the host's */
+        for (int fd = 3; fd < 100; fd++) /* as an extension, it has no lock of the host's */
             close(fd);
         for (;;)
             pause();
@@ -100,12 +83,30 @@ static bool exists(const char *path) {
     return access(path, F_OK) == 0;
 }
 
-static void what_is_in_it_ends_with_it(void **state) {
-    (void)state;
-    piso__group *g = new_group(8);
-    char path[PATH_MAX];
-    strcpy(path, piso__group_path(g));
-    assert_true(exists(path));
+static void wait_until_gone(const char *path) {
+    int64_t end_ns = piso_now_ns() + LONG_ENOUGH;
+    while (exists(path) && piso_now_ns() < end_ns) /* what takes longer to die is waited for by a thread */
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    assert_false(exists(path));
+}
+
+/* wait_until_removed: a group of which all processes are ending. */
+static void wait_until_removed(const char *path) {
+    int64_t end_ns = piso_now_ns() + LONG_ENOUGH;
+    while (rmdir(path) < 0 && errno == EBUSY && piso_now_ns() < end_ns)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    assert_false(exists(path));
+}
+
+static void expect_end(piso__group_limits limits) {
+    piso__group *g = new_group(limits);
+    char paths[PISO__GROUP_FOLDERS][PATH_MAX];
+    int count = 0;
+    for (; count < PISO__GROUP_FOLDERS && piso__group_path(g, count); count++)
+        strcpy(paths[count], piso__group_path(g, count));
+    assert_true(count >= 1);
+    for (int i = 0; i < count; i++)
+        assert_true(exists(paths[i]));
     pid_t pids[3];
     for (int i = 0; i < 3; i++)
         pids[i] = member(g);
@@ -115,10 +116,23 @@ static void what_is_in_it_ends_with_it(void **state) {
         assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
         assert_int_equal(WTERMSIG(status), SIGKILL);
     }
-    int64_t end_ns = piso_now_ns() + LONG_ENOUGH;
-    while (exists(path) && piso_now_ns() < end_ns) /* what takes longer to die is waited for by a thread */
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-    assert_false(exists(path));
+    for (int i = 0; i < count; i++)
+        wait_until_gone(paths[i]);
+}
+
+static void what_is_in_it_ends_with_it(void **state) {
+    (void)state;
+    expect_end(by_processes);
+}
+
+static void what_is_in_one_of_memory_ends_with_it(void **state) {
+    (void)state;
+    expect_end(by_memory);
+}
+
+static void what_is_in_one_of_both_ends_with_it(void **state) {
+    (void)state;
+    expect_end(by_both);
 }
 
 static void nothing_ends_with_none(void **state) {
@@ -128,7 +142,7 @@ static void nothing_ends_with_none(void **state) {
 
 static void a_forked_process_leaves_it_alone(void **state) {
     (void)state;
-    piso__group *g = new_group(8);
+    piso__group *g = new_group(by_processes);
     pid_t in_it = member(g), pid = fork();
     int status;
     if (pid == 0) {
@@ -136,19 +150,172 @@ static void a_forked_process_leaves_it_alone(void **state) {
         _exit(0);
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(exists(piso__group_path(g)));
+    assert_true(exists(piso__group_path(g, 0)));
     assert_int_equal(waitpid(in_it, &status, WNOHANG), 0);
     piso__group_end(g);
     assert_int_equal(waitpid(in_it, &status, 0), in_it);
 }
 
-/* host_that_dies: makes a group with a process in it, writes both to the pipe, and waits to be killed. */
-static void host_that_dies(int fd) {
+/* hoarder: a child in the group that makes memory which it maps nowhere, `bytes` of it, and keeps it. How it ended. */
+static int hoarder(const piso__group *g, uint64_t bytes) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        put("/proc/self", "oom_score_adj", "1000");
+        join(g);
+        int fd = memfd_create("hoard", 0);
+        static const char some[1 << 20];
+        for (uint64_t i = 0; i < bytes; i += sizeof some)
+            if (write(fd, some, sizeof some) != sizeof some)
+                _exit(2);
+        raise(SIGTERM);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+    return WTERMSIG(status);
+}
+
+static void who_dies_of_its_memory_is_told(void **state) {
+    (void)state;
+    piso__group *g = new_group(by_memory);
+    assert_int_equal(hoarder(g, 1 << 20), SIGTERM);
+    assert_int_equal(piso__group_exceeded(g), 0);
+    assert_int_equal(hoarder(g, 2 * by_memory.memory), SIGKILL);
+    assert_int_equal(piso__group_exceeded(g), by_memory.memory);
+    piso__group_end(g);
+    g = new_group(by_both);
+    assert_int_equal(hoarder(g, 2 * by_both.memory), SIGKILL);
+    assert_int_equal(piso__group_exceeded(g), by_both.memory);
+    piso__group_end(g);
+    g = new_group(by_processes);
+    assert_int_equal(piso__group_exceeded(g), 0);
+    piso__group_end(g);
+    assert_int_equal(piso__group_exceeded(NULL), 0);
+}
+
+static void who_dies_otherwise_is_not_said_to(void **state) {
+    (void)state;
+    piso__group *g = new_group(by_memory);
+    int status;
+    pid_t pid = member(g);
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(piso__group_exceeded(g), 0);
+    piso__group_end(g);
+}
+
+/* ---- layouts made for the occasion; each in a process that is moved there ---- */
+
+static void make_below(const char *parent, const char *name, char ret_path[PATH_MAX]) {
+    int length = snprintf(ret_path, PATH_MAX, "%s/%s", parent, name);
+    assert_in_range(length, 1, PATH_MAX - 1);
+    assert_int_equal(mkdir(ret_path, 0755), 0);
+}
+
+/* in_fork: what the body returns, as the status of its process, or -1. */
+static int in_fork(int (*body)(const char *folder), const char *folder) {
+    pid_t pid = fork();
+    int status;
+    if (pid == 0)
+        _exit(body(folder));
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* A host whose own group has less memory than it gives: that one is full first, and it is not the extension's limit. */
+static int full_above(const char *folder) {
     piso__group *g;
+    piso__group_errors errors;
+    put(folder, "cgroup.procs", "0");
+    if (piso__group_new(&(piso__group_limits){.memory = 1 << 30}, &g, &errors) < 0)
+        return 1;
+    int signal = hoarder(g, 128 << 20);
+    uint64_t exceeded = piso__group_exceeded(g);
+    piso__group_end(g);
+    return signal == SIGKILL && exceeded == 0 ? 0 : 2;
+}
+
+static void a_full_host_is_not_the_extensions_limit(void **state) {
+    (void)state;
+    piso__cgroup at;
+    char folder[PATH_MAX], name[64];
+    piso__group_end(new_group(by_memory));
+    if (!piso__cgroup_find("memory", &at) || at.unified)
+        skip(); /* in version 2 the host's group could not have one below it */
+    snprintf(name, sizeof name, "pyisolate-test-%d", (int)getpid());
+    make_below(at.folder, name, folder);
+    put(folder, "memory.limit_in_bytes", "67108864");
+    int status = in_fork(full_above, folder);
+    wait_until_removed(folder);
+    assert_int_equal(status, 0);
+}
+
+/* As a service has it that systemd starts with Delegate=yes and DelegateSubgroup=host: `folder` is the service's. */
+static int delegated(const char *folder) {
+    char host[PATH_MAX];
+    piso__group *g = NULL;
+    piso__group_errors errors;
+    snprintf(host, sizeof host, "%s/host", folder);
+    put(host, "cgroup.procs", "0");
+    if (piso__group_new(&by_both, &g, &errors) < 0 || errors.processes || errors.memory || piso__group_path(g, 1))
+        return 1;
+    size_t length = strlen(folder); /* beside the host's, and in none below it */
+    if (strncmp(piso__group_path(g, 0), folder, length) != 0 || strchr(piso__group_path(g, 0) + length + 1, '/'))
+        return 2;
+    if (hoarder(g, 2 * by_both.memory) != SIGKILL || piso__group_exceeded(g) != by_both.memory)
+        return 3;
+    pid_t pid = member(g);
+    piso__group_end(g);
+    return waitpid(pid, NULL, 0) == pid ? 0 : 4;
+}
+
+/* The same without it: what is above is somebody else's. Processes are counted all the same, in a group below. */
+static int not_delegated(const char *folder) {
+    char host[PATH_MAX];
+    piso__group *g = NULL;
+    piso__group_errors errors;
+    snprintf(host, sizeof host, "%s/host", folder);
+    put(host, "cgroup.procs", "0");
+    if (piso__group_new(&by_memory, &g, &errors) != -EBUSY || errors.memory != -EBUSY)
+        return 1;
+    if (piso__group_new(&by_both, &g, &errors) < 0 || errors.processes || errors.memory != -EBUSY)
+        return 2;
+    if (strncmp(piso__group_path(g, 0), host, strlen(host)) != 0)
+        return 3;
+    pid_t pid = member(g);
+    piso__group_end(g);
+    return waitpid(pid, NULL, 0) == pid ? 0 : 4;
+}
+
+static void only_what_is_delegated_is_divided(void **state) {
+    (void)state;
+    piso__cgroup at;
+    char folder[PATH_MAX], host[PATH_MAX], name[64];
+    piso__group_end(new_group(by_both));
+    if (!piso__cgroup_find("memory", &at) || !at.unified || geteuid() != 0)
+        skip(); /* needs root, and a system with version 2 only */
+    at.folder[at.top] = '\0';
+    snprintf(name, sizeof name, "pyisolate-test-%d", (int)getpid());
+    make_below(at.folder, name, folder);
+    make_below(folder, "host", host);
+    put(folder, "cgroup.subtree_control", "+memory +pids");
+    int without = in_fork(not_delegated, folder);
+    int set = setxattr(folder, "user.delegate", "1", 1, 0), with = in_fork(delegated, folder);
+    wait_until_removed(host);
+    wait_until_removed(folder);
+    assert_int_equal(set, 0);
+    assert_int_equal(without, 0);
+    assert_int_equal(with, 0);
+}
+
+/* host_that_dies: makes a group with a process in it, writes both to the pipe, and waits to be killed. */
+static void host_that_dies(int fd, piso__group_limits limits) {
+    piso__group *g;
+    piso__group_errors errors;
     char path[PATH_MAX] = "";
     pid_t pid = 0;
-    if (piso__group_new(8, &g) == 0) {
-        strcpy(path, piso__group_path(g));
+    if (piso__group_new(&limits, &g, &errors) == 0) {
+        strcpy(path, piso__group_path(g, 0));
         pid = member(g);
     }
     if (write(fd, path, sizeof path) == sizeof path && write(fd, &pid, sizeof pid) == sizeof pid)
@@ -164,27 +331,27 @@ static void somebody_elses(const char *mine, char ret_path[PATH_MAX]) {
     assert_int_equal(mkdir(ret_path, 0755), 0);
 }
 
-static void next_host(const char *mine, const char *abandoned) {
+static void next_host(const char *mine, const char *abandoned, piso__group_limits limits) {
     piso__group *g;
-    if (piso__group_new(8, &g) < 0)
+    piso__group_errors errors;
+    if (piso__group_new(&limits, &g, &errors) < 0)
         _exit(1);
     bool swept = !exists(abandoned), kept = exists(mine);
     piso__group_end(g);
     _exit(swept && kept ? 0 : 2);
 }
 
-static void groups_of_dead_hosts_are_removed(void **state) {
-    (void)state;
-    piso__group *mine = new_group(8); /* of a host that lives: it stays */
+static void expect_removal(piso__group_limits limits) {
+    piso__group *mine = new_group(limits); /* of a host that lives: it stays */
     char other[PATH_MAX];
-    somebody_elses(piso__group_path(mine), other);
+    somebody_elses(piso__group_path(mine, 0), other);
     int pipe_fds[2], status;
     char abandoned[PATH_MAX];
     pid_t left;
     assert_int_equal(pipe(pipe_fds), 0);
     pid_t host = fork();
     if (host == 0)
-        host_that_dies(pipe_fds[1]);
+        host_that_dies(pipe_fds[1], limits);
     assert_int_equal(read(pipe_fds[0], abandoned, sizeof abandoned), sizeof abandoned);
     assert_int_equal(read(pipe_fds[0], &left, sizeof left), sizeof left);
     close(pipe_fds[0]);
@@ -196,7 +363,7 @@ static void groups_of_dead_hosts_are_removed(void **state) {
     assert_int_equal(WTERMSIG(status), SIGKILL);
     pid_t next = fork();
     if (next == 0)
-        next_host(piso__group_path(mine), abandoned);
+        next_host(piso__group_path(mine, 0), abandoned, limits);
     assert_int_equal(waitpid(next, &status, 0), next);
     assert_int_equal(status, 0);
     piso__group_end(mine);
@@ -207,11 +374,29 @@ static void groups_of_dead_hosts_are_removed(void **state) {
     assert_int_equal(kill(left, 0), -1);
 }
 
+static void groups_of_dead_hosts_are_removed(void **state) {
+    (void)state;
+    expect_removal(by_processes);
+}
+
+static void groups_of_memory_of_dead_hosts_are_removed(void **state) {
+    (void)state;
+    expect_removal(by_memory);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(own_group_is_found),         cmocka_unit_test(short_buffers_are_not_overrun),
-        cmocka_unit_test(nothing_ends_with_none),     cmocka_unit_test(groups_of_dead_hosts_are_removed),
-        cmocka_unit_test(what_is_in_it_ends_with_it), cmocka_unit_test(a_forked_process_leaves_it_alone),
+        cmocka_unit_test(nothing_ends_with_none),
+        cmocka_unit_test(groups_of_dead_hosts_are_removed),
+        cmocka_unit_test(groups_of_memory_of_dead_hosts_are_removed),
+        cmocka_unit_test(what_is_in_it_ends_with_it),
+        cmocka_unit_test(what_is_in_one_of_memory_ends_with_it),
+        cmocka_unit_test(what_is_in_one_of_both_ends_with_it),
+        cmocka_unit_test(a_forked_process_leaves_it_alone),
+        cmocka_unit_test(who_dies_of_its_memory_is_told),
+        cmocka_unit_test(who_dies_otherwise_is_not_said_to),
+        cmocka_unit_test(a_full_host_is_not_the_extensions_limit),
+        cmocka_unit_test(only_what_is_delegated_is_divided),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from groups import READ_ONLY, group_of
+from processes import has_ended
 
 import pyisolate.sandbox
 from pyisolate import Extension, ExtensionDied, SandboxError, SandboxMode
@@ -48,16 +50,6 @@ def grouped(load: Load) -> Extension:
     return extension
 
 
-def group_of(pid: int) -> Path:
-    """The folder of the control group that counts the processes of a process."""
-    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-        path = line.split(":", 2)[2]
-        if "/pyisolate-" in path:
-            name = path.rpartition("/")[2]
-            return next(Path(found) for found, _, _ in os.walk("/sys/fs/cgroup") if found.endswith(name))
-    raise AssertionError(f"process {pid} is in no group of its own")
-
-
 def until(condition: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + 30
     while not condition() and time.monotonic() < deadline:
@@ -67,14 +59,6 @@ def until(condition: Callable[[], bool]) -> bool:
 
 def removed(folder: Path) -> bool:
     return until(lambda: not folder.exists())
-
-
-def has_ended(pid: int) -> bool:
-    """Also when nobody has asked for its status yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith(("Z", "X"))
-    except OSError:
-        return True
 
 
 def all_end(pids: list[int]) -> bool:
@@ -211,14 +195,6 @@ def test_an_ordinary_user(start_method: str) -> None:
         pytest.skip("without namespaces all processes of the user are counted")
     assert 1 <= found < LIMIT
     assert detail == ""
-
-
-READ_ONLY = """
-for mount in $(awk '$3 ~ /^cgroup/ { print $2 }' /proc/self/mounts); do
-    mount -o remount,bind,ro "$mount" || exit 77
-done
-exec "$@"
-"""
 
 
 def test_root_where_control_groups_are_read_only(tmp_path: Path, start_method: str) -> None:

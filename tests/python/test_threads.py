@@ -129,3 +129,41 @@ def test_a_signal_ends_a_wait_while_another_thread_decodes_its_reply() -> None:
         signal.signal(signal.SIGALRM, before)
     assert not wrong
     assert ended > 10
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_signal_in_the_code_of_a_loop_is_raised_and_the_loop_stays(
+    monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """A signal's handler raises in asyncio's own code when the service loop gets a session to look after."""
+    real, interrupted, asked = asyncio.BaseEventLoop.call_soon_threadsafe, [], threading.Event()
+
+    def interrupt(loop: asyncio.BaseEventLoop, callback: object, *args: object, **options: object) -> object:
+        first = not interrupted and threading.current_thread() is threading.main_thread()
+        if first:
+            interrupted.append(callback)
+        if first and when == "before":
+            raise Alarm
+        handle = real(loop, callback, *args, **options)  # type: ignore[arg-type]
+        if first:
+            raise Alarm
+        return handle
+
+    class Host:
+        def ask(self) -> None:
+            asked.set()
+
+    source = ECHO + "\n    async def later_ask(self):\n        asyncio.ensure_future(self.ask_soon())\n"
+    source += "    async def ask_soon(self):\n        await asyncio.sleep(0.2)\n        await host('ask')()\n"
+    monkeypatch.setattr(asyncio.BaseEventLoop, "call_soon_threadsafe", interrupt)
+    with peer(source, Host()) as session:
+
+        def call_until_interrupted() -> None:
+            while True:
+                session.method(1, "later", sync=True)(1, 0.01)
+
+        with pytest.raises(Alarm):
+            call_until_interrupted()
+        assert interrupted
+        session.method(1, "later_ask", sync=True)()
+        assert asked.wait(30), "nobody serves the session while nobody calls it"
