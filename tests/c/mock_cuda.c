@@ -148,14 +148,14 @@ static _Atomic unsigned *pending(event *e) {
 
 /* finish: whoever waits for a stream, or with NULL for all, sees to it that what is before has been done. */
 static void finish(stream *waited) {
+    for (int i = 0; i < awaited_count; i++) /* of a process that tracks its streams */
+        *pending(awaited[i]) = 0;
+    awaited_count = 0;
     if (!mock.tracked)
         return;
     for (int i = 0; i < LIMIT; i++)
         if (!waited || waited == &streams[i])
             streams[i].busy = false;
-    for (int i = 0; i < awaited_count; i++)
-        *pending(awaited[i]) = 0;
-    awaited_count = 0;
     for (int i = 0; i < mock.events; i++)
         if (created[i].recorded && (!waited || stream_of(created[i].stream) == waited))
             *pending(&created[i]) = 0;
@@ -397,7 +397,8 @@ EXPORT int cuStreamWaitEvent(void *stream, void *p, unsigned flags) {
     mock.last_recorded = *((event *)p)->recorded;
     if (*pending(p) && awaited_count < LIMIT) {
         awaited[awaited_count++] = p;
-        stream_of(stream)->busy = true;
+        if (mock.tracked)
+            stream_of(stream)->busy = true;
     }
     return flags || !mock.context_depth ? INVALID : OK;
 }
