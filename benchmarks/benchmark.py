@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fnmatch
 import json
 import math
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rpcbench import confinement, machine, tensors, yardsticks
 from rpcbench.cases import CASES, TENSOR, Case
 from rpcbench.fleet import Fleet, sharing_obstacle
@@ -49,6 +50,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="MB",
         help="leave out larger tensors",
     )
+    parser.add_argument(
+        "--rows", default="*", metavar="PATTERN", help="only rows with such names, without suffix: '*_gpu'"
+    )
     confinement.add_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")
     options = parser.parse_args(arguments)
@@ -74,18 +78,27 @@ async def run_configuration(
     name: str,
     runner: BenchmarkRunner,
     venv_root: Path,
-    progress: Progress,
+    progress: Any,
     cases: Sequence[Case] = CASES,
     sandbox: str = "required",
 ) -> None:
     """All cases with one configuration. A row that fails costs its extensions; the next one gets new ones."""
-    task = progress.add_task(name, total=len(cases))
-    fleet = Fleet(venv_root / name, share_torch=name == "shared", timeout=runner.timeout, sandbox=sandbox)
+    task = progress.add_task(name, total=len(cases)) if progress else None
+    shared = name == "shared"
+    gpu = any(case.name.endswith("_gpu") for case in cases) and not tensors.missing("gpu")
+    fleet = Fleet(
+        venv_root / name,
+        share_torch=shared,
+        share_cuda=shared and gpu,
+        timeout=runner.timeout,
+        sandbox=sandbox,
+    )
     stopped = await _attempt_start(fleet)
     try:
         for case in cases:
             row = f"{case.name}_{name}"
-            progress.update(task, description=f"{row} (at most {runner.max_seconds:g} s)", refresh=True)
+            if progress:
+                progress.update(task, description=f"{row} (at most {runner.max_seconds:g} s)", refresh=True)
             obstacle = stopped or (await case.obstacle(fleet) if case.obstacle else "")
             if obstacle:
                 runner.skip(row, case.category, obstacle)
@@ -95,7 +108,8 @@ async def run_configuration(
                 )
                 if result.status is Status.FAILED:
                     stopped = await _attempt_start(fleet)
-            progress.advance(task)
+            if progress:
+                progress.advance(task)
     finally:
         await fleet.stop()
 
@@ -134,16 +148,26 @@ async def run(options: argparse.Namespace) -> Report:
         gpu = not options.no_gpu
         max_bytes = (options.max_tensor_mb or math.inf) * 1e6
         rows = [] if options.no_torch else tensors.cases(gpu=gpu, max_bytes=max_bytes)
+        rows = [row for row in rows if fnmatch.fnmatch(row.name, options.rows)]
         for name in names:
-            cases = [*CASES, *rows] if name in asked else CASES
+            cases = [case for case in CASES if fnmatch.fnmatch(case.name, options.rows)]
+            cases += rows if name in asked else []
             await run_configuration(name, runner, Path(folder), progress, cases, options.sandbox)
     for row in rows if refused else []:
         runner.skip(f"{row.name}_shared", TENSOR, "share_torch=True is refused")
     return report
 
 
-def progress_bar() -> Progress:
-    """A bar on a terminal's stderr, redrawn between rows only: a thread that draws would disturb the runs."""
+def progress_bar() -> AbstractContextManager[Any]:
+    """A bar on a terminal's stderr, redrawn between rows only: a thread that draws would disturb the runs.
+
+    Without rich there is none.
+    """
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    except ImportError:
+        return nullcontext()
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),

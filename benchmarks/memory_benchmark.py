@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fnmatch
 import json
 import sys
 import tempfile
@@ -45,6 +46,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     only.add_argument("--small-only", action="store_true", help="only the numbers of extensions")
     parser.add_argument(
         "--tensor-mb", type=_positive, default=2048, metavar="MB", help="the large tensor (default: 2048)"
+    )
+    parser.add_argument(
+        "--rows", default="*", metavar="PATTERN", help="only configurations with such titles: 'GPU*'"
     )
     confinement.add_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, in bytes")
@@ -87,6 +91,8 @@ async def run(options: argparse.Namespace, folder: Path) -> Found:
     found.baseline = suite.usage()
     usable = []
     for configuration in CONFIGURATIONS:
+        if not fnmatch.fnmatch(configuration.title, options.rows):
+            continue
         try:
             suite.check(configuration, refused)
             usable.append(configuration)

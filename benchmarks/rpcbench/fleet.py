@@ -22,12 +22,14 @@ class Fleet:
         names: Sequence[str] = (MAIN, OTHER),
         *,
         share_torch: bool = False,
+        share_cuda: bool = False,
         timeout: float | None = 30.0,
         sandbox: str = "required",
     ) -> None:
         self.names = names
         self.manager = ExtensionManager(BenchmarkExtension, {"venv_root_path": str(venv_root)})
         self.share_torch = share_torch
+        self.share_cuda = share_cuda
         self.timeout = timeout
         self.sandbox = sandbox
         self.host = BenchmarkHost()
@@ -60,6 +62,7 @@ class Fleet:
                 "dependencies": [],
                 "apis": [BenchmarkHost],
                 "share_torch": self.share_torch,
+                "share_cuda_ipc": self.share_cuda,
                 "sandbox_mode": MODES[self.sandbox],
                 "sandbox": SANDBOX,
                 "call_timeout": self.timeout,

@@ -149,7 +149,14 @@ class MemorySuite:
     ) -> AsyncIterator[tuple[Fleet, list[float]]]:
         """`count` extensions that run and have used torch, and how long each took to start."""
         folder = self.folder / configuration.title.replace(" ", "-")
-        fleet = Fleet(folder, [], share_torch=configuration.share_torch, timeout=None, sandbox=self.sandbox)
+        fleet = Fleet(
+            folder,
+            [],
+            share_torch=configuration.share_torch,
+            share_cuda=configuration.share_torch and configuration.device == "gpu",
+            timeout=None,
+            sandbox=self.sandbox,
+        )
         seconds = []
         try:
             for number in range(count):

@@ -19,6 +19,7 @@ int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t 
               Py_ssize_t nargs, PyObject *kwnames) {
     piso_writer w;
     piso_writer_init(&w);
+    pending->thread = PyThread_get_thread_ident();
     int flags = core_encode_call(&s->codec, &w, args, nargs, kwnames);
     int r = -1;
     if (flags >= 0) {

@@ -225,7 +225,9 @@ void core_dispatch(core_session *s, piso_event *event, core_pump_context *contex
     PyObject *name, *result = NULL, *request_context = NULL;
     core_arguments a;
     PyObject *object = find(s, event, &name);
+    core_decode_elsewhere(context->sync); /* a coroutine will run in another thread */
     bool decoded = object && core_decode_call(&s->codec, event, &a) == 0;
+    core_decode_elsewhere(false);
     piso_event_fini(event);
     if (decoded) {
         Py_INCREF(object);

@@ -11,6 +11,7 @@ static void complete(core_session *s, piso_event *event, core_pump_context *cont
     Py_XINCREF(call); /* decoding may run code that drops it, and lets other threads run */
     s->completing++;
     pending->arriving = true;
+    core_decode_elsewhere(pending->thread != PyThread_get_thread_ident());
     PyObject *value = NULL;
     uint8_t outcome = CORE_EXCEPTION;
     if (event->type == PISO_EVENT_REPLY) {
@@ -23,6 +24,7 @@ static void complete(core_session *s, piso_event *event, core_pump_context *cont
     } else {
         core_session_error(s, event->error, pending);
     }
+    core_decode_elsewhere(false);
     piso_event_fini(event);
     if (!value)
         value = core_fetch_exception();

@@ -28,12 +28,13 @@ typedef enum core_outcome { CORE_PENDING, CORE_RESULT, CORE_EXCEPTION, CORE_TAKE
 
 typedef struct core_pending {
     piso_call call;
-    uint8_t outcome;    /* core_outcome */
-    bool is_sync;       /* a core_wait (sync.c), else a core_call */
-    bool arriving;      /* its end is being decoded, perhaps in another thread: it has to stay */
-    PyObject *value;    /* result or exception instance; owned */
-    PyObject *name;     /* the method, for messages; owned by whoever embeds this */
-    int64_t timeout_ns; /* as configured, for messages; 0: none */
+    uint8_t outcome;      /* core_outcome */
+    bool is_sync;         /* a core_wait (sync.c), else a core_call */
+    bool arriving;        /* its end is being decoded, perhaps in another thread: it has to stay */
+    unsigned long thread; /* that made the call */
+    PyObject *value;      /* result or exception instance; owned */
+    PyObject *name;       /* the method, for messages; owned by whoever embeds this */
+    int64_t timeout_ns;   /* as configured, for messages; 0: none */
 } core_pending;
 
 struct core_call {

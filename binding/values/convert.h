@@ -69,6 +69,9 @@ typedef struct core_arguments {
     PyObject *inline_args[CORE_ARGUMENTS_INLINE + 1];
 } core_arguments;
 
+/* core_decode_elsewhere: whether what this thread decodes from now on may be used by another one. What a GPU is still
+ * writing is then waited for here: the stream that the other thread uses is known only there. */
+void core_decode_elsewhere(bool elsewhere);
 int core_decode_call(core_codec *c, piso_event *event, core_arguments *ret_arguments);
 void core_arguments_clear(core_arguments *a);
 /* core_decode_value: the one value of a reply body; trailing bytes are an error. New reference. */

@@ -299,6 +299,23 @@ void core_cuda_raise(core_state *state, int error, const char *what) {
 
 #define NOT_OPENED "the memory of a tensor of a GPU could not be opened"
 
+static _Thread_local bool elsewhere;
+
+void core_decode_elsewhere(bool now) {
+    elsewhere = now;
+}
+
+/* wait: has the stream wait for the event; for another thread, which may use another stream, this one waits. 0 or a
+ * negative code. */
+static int wait(int device, void *stream, const uint8_t event[PISO_CUDA_HANDLE]) {
+    int r = piso_cuda_wait(device, stream, event);
+    if (r == 0 && elsewhere && piso_cuda_captured(device, stream) == 0) {
+        Py_BEGIN_ALLOW_THREADS r = piso_cuda_drain(device, stream);
+        Py_END_ALLOW_THREADS
+    }
+    return r;
+}
+
 /* wait_for: has the current stream wait until the sender's has written what was sent. 0 or -1. */
 static int wait_for(core_state *state, const place *p) {
     core_torch_state *t = state->torch;
@@ -309,7 +326,7 @@ static int wait_for(core_state *state, const place *p) {
     Py_XDECREF(cuda);
     Py_XDECREF(ready);
     int r = !t->cuda_ready ? -1 : p->has_event ? core_torch_stream(t, p->device, &stream) : 0;
-    if (r == 0 && p->has_event && (r = piso_cuda_wait(p->device, stream, p->event)) < 0) {
+    if (r == 0 && p->has_event && (r = wait(p->device, stream, p->event)) < 0) {
         core_cuda_raise(state, r, "an event of the sender of a tensor of a GPU could not be waited for");
         r = -1;
     }

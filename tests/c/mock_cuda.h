@@ -8,6 +8,7 @@
 typedef struct mock_cuda {
     void *(*allocate)(size_t size, bool exportable);
     void (*free)(void *memory);
+    void (*work)(void *stream); /* gives it something to do */
     /* settings */
     int devices;
     bool no_memory;      /* everything that takes memory fails */
@@ -16,6 +17,7 @@ typedef struct mock_cuda {
     bool capturing;      /* every stream is being captured into a graph */
     bool no_ranges;      /* what has been opened has no range */
     bool no_shm;         /* the files of events are not there */
+    bool tracked;        /* streams are busy as `work` made them, and events of these pending */
     int fault;           /* result of each call that makes the device do something; 0: none */
     /* counts */
     int handles, opens, closes, events, event_opens, event_destroys, synchronisations, waits;

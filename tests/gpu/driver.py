@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import select
 import subprocess
 import sys
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 NOT_READY = 600
 RELAXED = 2
 INTERPROCESS = 0x2 | 0x4
+PATIENCE = 30.0
+"""Seconds for an answer of the other process: what hangs there is that test's failure."""
 USED = (
     *("cuInit", "cuDeviceGetCount", "cuDeviceGetUuid_v2", "cuDevicePrimaryCtxRetain", "cuCtxPushCurrent_v2"),
     *("cuCtxPopCurrent_v2", "cuCtxSynchronize", "cuMemGetAddressRange_v2", "cuPointerGetAttribute"),
@@ -33,6 +36,41 @@ USED = (
 
 class Handle(ctypes.Structure):
     _fields_ = (("bytes", ctypes.c_ubyte * 64),)
+
+
+class DlpackTensor(ctypes.Structure):
+    """DLManagedTensor: a vector of bytes on a device of CUDA, as PyIsolate gives one to torch."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        *((name, ctypes.c_int32) for name in ("device_type", "device", "dimensions")),
+        *((name, ctypes.c_uint8) for name in ("code", "bits")),
+        ("lanes", ctypes.c_uint16),
+        *((name, ctypes.POINTER(ctypes.c_int64)) for name in ("shape", "strides")),
+        *((name, ctypes.c_uint64) for name in ("offset", "context")),
+        ("deleter", ctypes.c_void_p),
+    )
+
+
+class Memory:
+    """Memory that torch is to take by DLPack; `deleted` counts how often it has been given back."""
+
+    def __init__(self, pointer: int, size: int) -> None:
+        self.deleted = 0
+        self._shape = (ctypes.c_int64 * 1)(size)
+        self._deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._delete)
+        self._tensor = DlpackTensor(
+            data=pointer, device_type=2, device=0, dimensions=1, code=1, bits=8, lanes=1, shape=self._shape
+        )
+        self._tensor.deleter = ctypes.cast(self._deleter, ctypes.c_void_p)
+
+    def _delete(self, _: int) -> None:
+        self.deleted += 1
+
+    def capsule(self) -> Any:
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+        return new(ctypes.byref(self._tensor), b"dltensor", None)
 
 
 class Failed(Exception):
@@ -144,6 +182,9 @@ class Peer:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"do": what, **arguments}) + "\n")
         self._process.stdin.flush()
+        if not select.select([self._process.stdout], [], [], PATIENCE)[0]:
+            self.kill()
+            raise AssertionError(f"the other process did not answer {what!r} within {PATIENCE:g} s")
         line = self._process.stdout.readline()
         assert line, f"the other process ended at {what!r}"
         answer = json.loads(line)
@@ -157,7 +198,11 @@ class Peer:
     def end(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(20)
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError("the other process does not end") from None
 
 
 class _Commands:

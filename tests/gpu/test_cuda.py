@@ -1,4 +1,4 @@
-"""Tensors of a GPU between processes. Runs whole on a machine with an NVIDIA GPU: ``pytest tests/gpu``.
+"""Tensors of a GPU between processes. Runs whole on a machine with an NVIDIA GPU: ``tools/test-gpu``.
 
 Not run on a GPU yet: where there is none all of it is skipped.
 """
@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 MIB = 1 << 20
 LARGE = 64 * MIB
 """Elements of a tensor whose loss shows: 256 MiB of float32."""
-TOLERANCE = 48 * MIB
+TOLERANCE = 128 * MIB
 """Bytes: the driver loads kernels when they are first used."""
 
 
@@ -90,6 +90,21 @@ def load_one(root: Path, name: str, **config: Any) -> tuple[ExtensionManager[Any
     return manager, manager.load_extension(settings)  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def load(tmp_path: Path) -> Iterator[Callable[..., Extension]]:
+    """load(**configuration): an extension of this test's own."""
+    managers = []
+
+    def load(**config: Any) -> Extension:
+        manager, extension = load_one(tmp_path, "own", **config)
+        managers.append(manager)
+        return extension
+
+    yield load
+    for manager in managers:
+        manager.stop_all_extensions()
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Extension]]:
     """Two extensions that share memory of GPUs, and one that copies, with their contexts made."""
@@ -147,6 +162,12 @@ def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
 # ---- values ----
 
 
+def comparable(t: Any) -> Any:
+    """Its values in a dtype that every operation has."""
+    plain = t.detach()
+    return plain.view(torch.uint8) if plain.dtype.itemsize == 1 else plain.to(torch.complex128)
+
+
 def samples() -> list[tuple[str, Callable[[], Any]]]:
     return [
         ("float32", lambda: torch.arange(12.0, device="cuda").reshape(3, 4)),
@@ -192,7 +213,7 @@ def test_survives(either: Any, make: Callable[[], Any]) -> None:
     assert type(back) is type(t)
     assert (back.dtype, back.device, back.shape, back.stride()) == (t.dtype, t.device, t.shape, t.stride())
     assert back.requires_grad == t.requires_grad
-    assert torch.equal(back.detach().to(torch.complex128), t.detach().to(torch.complex128))
+    assert torch.equal(comparable(back), comparable(t))
 
 
 def test_gradients(either: Any) -> None:
@@ -329,30 +350,33 @@ def test_the_extension_frees_first(gpu: Any) -> None:
     assert t.double().sum() == 3 * LARGE
 
 
-def test_a_consumer_that_is_killed_gives_back_what_it_held(tmp_path: Path) -> None:
+def test_a_consumer_that_is_killed_gives_back_what_it_held(load: Callable[..., Extension]) -> None:
     torch.ones(1, device="cuda").double().sum()
     before = used()
-    manager, extension = load_one(tmp_path, "doomed", share_cuda_ipc=True)
+    extension = load(share_cuda_ipc=True)
     t = torch.ones(LARGE, device="cuda")
     extension.sync.hold(t)
     assert extension.sync.held_total() == LARGE
     os.kill(extension.sync.pid(), signal.SIGKILL)
-    assert t.sum() == LARGE
+    assert t.double().sum() == LARGE
     del t
     with pytest.raises(ExtensionDied):
         extension.sync.pid()
     assert eventually(lambda: used() <= before + TOLERANCE)
-    manager.stop_all_extensions()
 
 
-def test_a_producer_that_ends_takes_its_memory_with_it(tmp_path: Path) -> None:
-    manager, extension = load_one(tmp_path, "doomed", share_cuda_ipc=True)
+def test_a_producer_that_ends_takes_its_memory_with_it(load: Callable[..., Extension]) -> None:
+    """And what is left of it here is dropped without harm."""
+    extension = load(share_cuda_ipc=True)
     t = extension.sync.make(1000, 3)
     assert t.sum() == 3000
-    manager.stop_all_extensions()
+    os.kill(extension.sync.pid(), signal.SIGKILL)
+    with pytest.raises(ExtensionDied):
+        extension.sync.pid()
     del t
     gc.collect()
     torch.cuda.synchronize()
+    assert torch.ones(1000, device="cuda").sum() == 1000
 
 
 def test_a_thousand_tensors_do_not_grow_memory(gpu: Any) -> None:
@@ -399,7 +423,7 @@ def test_no_memory_for_a_result_here(copying: Any) -> None:
                 except torch.OutOfMemoryError:
                     break
         with pytest.raises(torch.OutOfMemoryError):
-            copying.make(64 * MIB, 1)
+            copying.again()
     finally:
         ballast.clear()
         torch.cuda.empty_cache()
@@ -454,32 +478,26 @@ def test_memory_without_handles_is_copied_with_one_warning(tmp_path: Path, setti
     """
     lines = run_program(tmp_path, text, PYTORCH_CUDA_ALLOC_CONF=setting).splitlines()
     assert len(lines) == 1
-    assert setting.split(":")[-1].lower() in lines[0].lower() or "expandable_segments" in lines[0]
+    assert setting.lower() in lines[0].lower()
 
 
-def test_an_extension_that_sees_no_gpu(tmp_path: Path) -> None:
+def test_an_extension_that_sees_no_gpu(load: Callable[..., Extension]) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        manager, extension = load_one(
-            tmp_path, "blind", share_cuda_ipc=True, env={"CUDA_VISIBLE_DEVICES": ""}
-        )
+        extension = load(share_cuda_ipc=True, env={"CUDA_VISIBLE_DEVICES": ""})
         assert extension.sync.echo(torch.ones(3)).sum() == 3  # an extension starts with its first call
     assert sum("share_cuda_ipc" in str(w.message) for w in caught) == 1
     with pytest.raises(RuntimeError, match="GPU-"):
         extension.sync.echo(torch.ones(3, device="cuda"))
     assert extension.sync.echo(torch.ones(3)).sum() == 3
-    manager.stop_all_extensions()
 
 
 @pytest.mark.parametrize("share", [False, True])
-def test_devices_with_other_numbers(tmp_path: Path, share: bool) -> None:
+def test_devices_with_other_numbers(load: Callable[..., Extension], share: bool) -> None:
     if torch.cuda.device_count() < 2:
         pytest.skip("needs two GPUs")
-    manager, extension = load_one(
-        tmp_path, "turned", share_cuda_ipc=share, env={"CUDA_VISIBLE_DEVICES": "1,0"}
-    )
+    extension = load(share_cuda_ipc=share, env={"CUDA_VISIBLE_DEVICES": "1,0"})
     t = torch.full((10,), 4.0, device="cuda:1")
     assert extension.sync.device_index(t) == 0
     assert extension.sync.total(t) == 40
     assert extension.sync.echo(t).device == torch.device("cuda", 1)
-    manager.stop_all_extensions()

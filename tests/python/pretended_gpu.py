@@ -68,9 +68,11 @@ class Mock(ctypes.Structure):
     _fields_ = (
         ("allocate", ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_bool)),
         ("free", ctypes.CFUNCTYPE(None, ctypes.c_void_p)),
+        ("work", ctypes.CFUNCTYPE(None, ctypes.c_void_p)),
         ("devices", ctypes.c_int),
         ("no_memory", ctypes.c_bool),
         *((name, ctypes.c_bool) for name in ("events_pending", "idle", "capturing", "no_ranges", "no_shm")),
+        ("tracked", ctypes.c_bool),
         ("fault", ctypes.c_int),
         *((name, ctypes.c_int) for name in ("handles", "opens", "closes", "events", "event_opens")),
         *((name, ctypes.c_int) for name in ("event_destroys", "synchronisations", "waits", "drains")),

@@ -38,6 +38,7 @@ def load(name, **config):
     extension = manager.load_extension({{
         "name": name, "module_path": {str(HERE / "extensions" / "tensors")!r}, "share_torch": True,
         "share_cuda_ipc": True, "sandbox_mode": SandboxMode.DISABLED, **config}})
+    extensions[name] = extension
     extension.sync.pretend_sharing()
     return extension.sync
 
@@ -53,6 +54,7 @@ def alive(weak):
     return weak() is not None
 
 import weakref
+extensions = {{}}
 one = load("one")
 mock = pretended_gpu.mock()
 """
@@ -195,6 +197,24 @@ def test_a_call_is_answered_when_what_it_wrote_is_there(run: Callable[[str], Non
     before = one.mock_counts()["drains"]
     one.fill(t, 6)
     assert one.mock_counts()["drains"] == before
+    """)
+
+
+def test_an_answer_that_another_thread_reads_is_waited_for(run: Callable[[str], None]) -> None:
+    """Each thread has a current stream of its own: that of the reader says nothing about the caller's."""
+    run("""
+    import asyncio, threading
+    mock.events_pending = True
+
+    async def get(call):
+        return await call
+
+    call = extensions["one"].make_pretended(1000, 2)
+    reader = threading.Thread(target=one.echo, args=(0,))
+    reader.start()
+    reader.join()
+    assert (mock.waits, mock.drains) == (1, 1)
+    assert asyncio.run(get(call)).sum() == 2000
     """)
 
 

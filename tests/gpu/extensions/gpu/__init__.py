@@ -57,6 +57,10 @@ class Gpu(ExtensionBase):
         self.held.append(t)
         return t
 
+    def again(self):
+        """What was held last."""
+        return self.held[-1]
+
     def make_slowly(self, count, value):
         """A tensor that the device has not written yet."""
         import torch
