@@ -10,11 +10,11 @@ import math
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rpcbench import confinement, machine, tensors, yardsticks
 from rpcbench.cases import CASES, TENSOR, Case
 from rpcbench.fleet import Fleet, sharing_obstacle
@@ -78,12 +78,12 @@ async def run_configuration(
     name: str,
     runner: BenchmarkRunner,
     venv_root: Path,
-    progress: Any,
+    progress: Progress,
     cases: Sequence[Case] = CASES,
     sandbox: str = "required",
 ) -> None:
     """All cases with one configuration. A row that fails costs its extensions; the next one gets new ones."""
-    task = progress.add_task(name, total=len(cases)) if progress else None
+    task = progress.add_task(name, total=len(cases))
     shared = name == "shared"
     gpu = any(case.name.endswith("_gpu") for case in cases) and not tensors.missing("gpu")
     fleet = Fleet(
@@ -97,8 +97,7 @@ async def run_configuration(
     try:
         for case in cases:
             row = f"{case.name}_{name}"
-            if progress:
-                progress.update(task, description=f"{row} (at most {runner.max_seconds:g} s)", refresh=True)
+            progress.update(task, description=f"{row} (at most {runner.max_seconds:g} s)", refresh=True)
             obstacle = stopped or (await case.obstacle(fleet) if case.obstacle else "")
             if obstacle:
                 runner.skip(row, case.category, obstacle)
@@ -108,8 +107,7 @@ async def run_configuration(
                 )
                 if result.status is Status.FAILED:
                     stopped = await _attempt_start(fleet)
-            if progress:
-                progress.advance(task)
+            progress.advance(task)
     finally:
         await fleet.stop()
 
@@ -158,16 +156,8 @@ async def run(options: argparse.Namespace) -> Report:
     return report
 
 
-def progress_bar() -> AbstractContextManager[Any]:
-    """A bar on a terminal's stderr, redrawn between rows only: a thread that draws would disturb the runs.
-
-    Without rich there is none.
-    """
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-    except ImportError:
-        return nullcontext()
+def progress_bar() -> Progress:
+    """A bar on a terminal's stderr, redrawn between rows only: a thread that draws would disturb the runs."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),

@@ -18,7 +18,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import memory_benchmark  # noqa: E402
 import numpy as np  # noqa: E402
-from rpcbench import machine, memory, memory_report, processes, report, tensors  # noqa: E402
+from rpcbench import machine, memory, memory_report, tensors  # noqa: E402
 from rpcbench.fleet import sharing_obstacle  # noqa: E402
 from rpcbench.memory import Gpus, Usage  # noqa: E402
 from rpcbench.memory_cases import (  # noqa: E402
@@ -243,26 +243,3 @@ def test_wrong_options_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         memory_benchmark.parse(arguments)
     assert stopped.value.code == 2
-
-
-# ---- where packages are missing ----
-
-
-def test_memory_is_read_without_psutil() -> None:
-    psutil = pytest.importorskip("psutil", reason="psutil is not installed")
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    try:
-        pids = [process.pid for process in processes.Process().children(recursive=True)]
-        assert child.pid in pids
-        here, there = processes.Process().memory_full_info(), psutil.Process().memory_full_info()
-        for name in ("rss", "pss", "uss"):
-            assert abs(getattr(here, name) - getattr(there, name)) < 16 << 20
-    finally:
-        child.communicate()
-    with pytest.raises(processes.NoSuchProcess):
-        processes.Process(child.pid).memory_full_info()
-
-
-def test_tables_are_readable_without_tabulate() -> None:
-    table = report.plain(["Test", "Mean (ms)"], [["small_int", "0.5"], ["x", "12"]])
-    assert table == "Test       Mean (ms)\nsmall_int  0.5\nx          12"

@@ -9,8 +9,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
+
 import pyisolate
-from rpcbench.processes import psutil
 
 PACKAGES = ("numpy", "torch", "psutil", "tabulate", "rich", "nvidia-ml-py")
 CGROUP = Path("/sys/fs/cgroup")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from rpcbench.processes import psutil
+import psutil  # type: ignore[import-untyped]
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Usage:
 
 
 class Gpus:
-    """Memory of NVIDIA GPUs by NVML, or without nvidia-ml-py by torch; 0 where there is none."""
+    """Memory of NVIDIA GPUs by NVML; 0 where there is none, or no nvidia-ml-py."""
 
     def __init__(self) -> None:
         self._nvml: Any = None
@@ -40,8 +39,8 @@ class Gpus:
             count = pynvml.nvmlDeviceGetCount()
             self._devices = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
             self._nvml = pynvml
-        except Exception:  # no package, no driver, no permission
-            self._devices = _torch_devices()
+        except Exception:  # no package, no driver, no permission: no GPU for us
+            return
         self._before = self._in_use()
 
     @property
@@ -57,7 +56,7 @@ class Gpus:
         if not self.present:
             return 0
         wanted, found = set(pids), []
-        for device in self._devices if self._nvml else []:
+        for device in self._devices:
             with contextlib.suppress(self._nvml.NVMLError):
                 for process in self._nvml.nvmlDeviceGetComputeRunningProcesses(device):
                     if process.pid in wanted and process.usedGpuMemory is not None:
@@ -65,18 +64,7 @@ class Gpus:
         return sum(found) if found else max(0, self._in_use() - self._before)
 
     def _in_use(self) -> int:
-        if self._nvml is None:
-            return sum(total - free for free, total in (device() for device in self._devices))
         return sum(int(self._nvml.nvmlDeviceGetMemoryInfo(device).used) for device in self._devices)
-
-
-def _torch_devices() -> list[Any]:
-    """For each GPU what tells how much of it is free and there; none without torch."""
-    try:
-        import torch
-    except ImportError:
-        return []
-    return [partial(torch.cuda.mem_get_info, device) for device in range(torch.cuda.device_count())]
 
 
 def tree(pids: Iterable[int] = ()) -> list[psutil.Process]:

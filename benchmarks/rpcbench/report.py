@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tabulate import tabulate  # type: ignore[import-untyped]
+
 from rpcbench import tensors
 from rpcbench.harness import Result, Status
 
@@ -49,10 +51,6 @@ def significant(value: float, digits: int = 4) -> str:
 
 def grid(headers: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: int = 1) -> str:
     """A table; the first columns are text, the others numbers that stand with their points in line."""
-    try:
-        from tabulate import tabulate  # type: ignore[import-untyped]
-    except ImportError:
-        return plain(headers, rows)
     align = ["left"] * text_columns + ["decimal"] * (len(headers) - text_columns)
     return str(
         tabulate(
@@ -64,13 +62,6 @@ def grid(headers: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns:
             disable_numparse=True,
         )
     )
-
-
-def plain(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The same without lines, where tabulate is not installed."""
-    widths = [max(len(row[column]) for row in [headers, *rows]) for column in range(len(headers))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in [headers, *rows]]  # noqa: B905
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def render(report: Report) -> str:
