@@ -7,7 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pyisolate import ExtensionBase, ExtensionManager, SandboxError, SandboxMode
+from pyisolate import ExtensionManager, SandboxError, SandboxMode
+from rpcbench.service import BenchmarkExtension
 
 MODULE = Path(__file__).parent.parent / "extensions/measured"
 MODES = {"required": SandboxMode.REQUIRED, "disabled": SandboxMode.DISABLED}
@@ -46,7 +47,7 @@ def why_not(mode: str) -> str:
         return ""
     with tempfile.TemporaryDirectory(prefix="pyisolate-bench-") as folder:
         # executed: a process that forks extensions would count as memory that was there before
-        manager = ExtensionManager(ExtensionBase, {"venv_root_path": folder, "start_method": "exec"})
+        manager = ExtensionManager(BenchmarkExtension, {"venv_root_path": folder, "start_method": "exec"})
         extension = manager.load_extension(
             {"name": "confined", "module_path": str(MODULE), "sandbox": SANDBOX}
         )
