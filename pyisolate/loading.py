@@ -61,8 +61,7 @@ class Loader:
         return extension
 
     def _connected(self, cls: type[Any]) -> Any:
-        _check_arguments(cls)
-        extension = cls()
+        extension = _made(cls)
         if not isinstance(extension, ExtensionLocal):
             raise TypeError(f"{cls.__qualname__} must be a subclass of ExtensionBase")
         extension._link = self._link
@@ -94,19 +93,30 @@ def _forgotten_on_error(module: ModuleType) -> Iterator[None]:
         raise
 
 
-def _check_arguments(cls: type[Any]) -> None:
-    """Raise TypeError when the class cannot be called without arguments, which is how it is called."""
+def _made(cls: type[Any]) -> Any:
+    """An instance. Raises TypeError with the remedy when the class takes arguments that it is not given."""
+    try:
+        return cls()
+    except TypeError as error:
+        if wanted := _missing_arguments(cls):
+            raise TypeError(wanted) from error
+        raise
+
+
+def _missing_arguments(cls: type[Any]) -> str:
+    """What the class needs to be called; empty if nothing. Signatures take memory: not looked at before."""
     try:
         signature = inspect.signature(cls)
-    except (TypeError, ValueError):  # not known: the call will tell
-        return
+    except (TypeError, ValueError):  # not known
+        return ""
     try:
         signature.bind()
     except TypeError as error:
-        raise TypeError(
+        return (
             f"{cls.__module__}.{cls.__qualname__} is made without arguments, but its __init__ "
             f"takes {signature}: {error}; give them defaults, or let the host call a method with them"
-        ) from None
+        )
+    return ""
 
 
 def _class_of(module: ModuleType) -> type[Any]:

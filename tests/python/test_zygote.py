@@ -513,6 +513,19 @@ def test_a_forked_process_shares_most_of_its_memory(forked: Load, monkeypatch: p
     assert extension.sync.blas(300) == 300.0
 
 
+def test_an_idle_extension_has_little_memory_of_its_own(
+    forked: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is 1.6 to 2 MB, by version; whatever a start newly imports or looks at shows here."""
+    monkeypatch.setattr("pyisolate.registry._classes", [])
+    extensions = [forked(f"echo{number}", folder="echo") for number in range(4)]
+    for extension in extensions:
+        extension.ensure_process_started()
+    time.sleep(0.5)  # they settle
+    found = [own_memory(extension.sync.pid()) for extension in extensions]
+    assert min(found) < 2400
+
+
 def test_a_process_with_threads_keeps_its_memory(forked: Load) -> None:
     """Giving back is for a process in which nobody else can write meanwhile."""
     extension = forked()
