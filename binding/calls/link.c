@@ -104,6 +104,7 @@ static PyObject *link_rearm(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 
 static PyObject *link_expire(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_link *link = (core_link *)self;
+    Py_CLEAR(link->timer);
     link->timer_ns = PISO_NO_DEADLINE;
     if (link->session && link->alive) {
         int64_t next = piso_session_expire(link->handle);
@@ -114,7 +115,8 @@ static PyObject *link_expire(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     Py_RETURN_NONE;
 }
 
-static int call_later(core_link *link, double seconds, const char *method) {
+/* call_later: the loop's handle; NULL, without an exception, if it is closed: nothing waits any more. */
+static PyObject *call_later(core_link *link, double seconds, const char *method) {
     PyObject *callback = PyObject_GetAttrString((PyObject *)link, method);
     PyObject *delay = callback ? PyFloat_FromDouble(seconds) : NULL;
     PyObject *handle = NULL;
@@ -122,13 +124,27 @@ static int call_later(core_link *link, double seconds, const char *method) {
         PyObject *args[4] = {NULL, link->loop, delay, callback};
         handle = core_loop_call(async_of(link)->call_later, args + 1, 3);
     }
-    int r = handle ? 0 : -1; /* the loop is closed: nothing waits any more */
     if (!delay)
         PyErr_Clear(); /* out of memory */
     Py_XDECREF(callback);
     Py_XDECREF(delay);
+    return handle;
+}
+
+static bool trim_after_pause(core_link *link) {
+    PyObject *handle = call_later(link, TRIM_SECONDS, "trim");
     Py_XDECREF(handle);
-    return r;
+    return handle != NULL;
+}
+
+/* drop_timer: else the loop would keep the link, and with it the session's memory, until the deadline. */
+static void drop_timer(core_link *link) {
+    PyObject *timer = link->timer;
+    link->timer = NULL;
+    link->timer_ns = PISO_NO_DEADLINE;
+    PyObject *args[2] = {NULL, timer};
+    Py_XDECREF(timer ? core_loop_call(async_of(link)->cancel, args + 1, 1) : NULL);
+    Py_XDECREF(timer);
 }
 
 /* link_trim: one second after shared buffers were used: idle ever since? */
@@ -139,7 +155,7 @@ static PyObject *link_trim(PyObject *self, PyObject *Py_UNUSED(ignored)) {
         Py_RETURN_NONE;
     if (link->trim_seen != link->session->buffer_uses) {
         link->trim_seen = link->session->buffer_uses;
-        link->trim_scheduled = call_later(link, TRIM_SECONDS, "trim") == 0;
+        link->trim_scheduled = trim_after_pause(link);
         Py_RETURN_NONE;
     }
     link_wake(link); /* releases that are on their way count */
@@ -154,7 +170,7 @@ static PyObject *link_trim_later(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_link *link = (core_link *)self;
     if (link->session && link->alive) {
         link->trim_seen = link->session->buffer_uses;
-        link->trim_scheduled = call_later(link, TRIM_SECONDS, "trim") == 0;
+        link->trim_scheduled = trim_after_pause(link);
     }
     Py_RETURN_NONE;
 }
@@ -181,8 +197,12 @@ void core_link_watch_deadline(core_link *link, int64_t deadline_ns) {
     if (deadline_ns >= link->timer_ns)
         return;
     double seconds = (double)(deadline_ns - piso_now_ns()) / 1e9;
-    if (call_later(link, seconds > 0 ? seconds : 0, "expire") == 0)
-        link->timer_ns = deadline_ns;
+    PyObject *timer = call_later(link, seconds > 0 ? seconds : 0, "expire");
+    if (!timer)
+        return;
+    drop_timer(link);
+    link->timer = timer;
+    link->timer_ns = deadline_ns;
 }
 
 /* ---- futures of parked calls ---- */
@@ -376,6 +396,7 @@ void core_link_closed(core_link *link) {
         core_call_unpark(link->parked);
     core_handler_drop_spares(link);
     unlist(link);
+    drop_timer(link);
     Py_CLEAR(link->rearm);
     Py_CLEAR(link->loop);
     Py_CLEAR(link->holder);
@@ -465,6 +486,7 @@ static int link_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(link->loop);
     Py_VISIT(link->holder);
     Py_VISIT(link->rearm);
+    Py_VISIT(link->timer);
     Py_VISIT(link->due);
     return 0;
 }
@@ -474,6 +496,7 @@ static int link_clear(PyObject *self) {
     Py_CLEAR(link->loop);
     Py_CLEAR(link->holder);
     Py_CLEAR(link->rearm);
+    Py_CLEAR(link->timer);
     Py_CLEAR(link->due);
     return 0;
 }

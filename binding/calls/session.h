@@ -66,7 +66,8 @@ struct core_link {
     bool trim_scheduled;
     uint64_t trim_seen; /* session's buffer_uses when the trim timer was set */
     unsigned blocked;   /* synchronous waits that this loop's thread is in */
-    int64_t timer_ns;   /* when the expiry timer fires, PISO_NO_DEADLINE: not set */
+    PyObject *timer;    /* the loop's handle of the expiry timer, or NULL */
+    int64_t timer_ns;   /* when it fires, PISO_NO_DEADLINE: not set */
     core_call *parked;
     unsigned gathered;    /* parked calls with callbacks */
     PyObject *due;        /* list: loop, callbacks, their call, callbacks, their call, ...: to be run by the loop */

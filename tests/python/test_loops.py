@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,6 +110,28 @@ def test_death(session: _core.Session, new_loop: Any) -> None:
             await session.method(1, "end")()
         with pytest.raises(ExtensionDied):
             await waiting
+
+    run(new_loop, main())
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+def test_the_end_of_a_session_gives_its_memory_back(new_loop: Any) -> None:
+    """Also where calls had a deadline that is far away, while the loop runs on."""
+
+    def mapped() -> int:
+        return Path("/proc/self/maps").read_text().count("memfd:piso")
+
+    async def main() -> None:
+        before = mapped()
+        with peer(PEER) as session:
+            assert await session.method(1, "later", timeout=3600)("x" * 10_000_000)
+            assert mapped() > before
+        del session
+        for _ in range(200):
+            await asyncio.sleep(0.02)
+            if mapped() == before:
+                return
+        pytest.fail("the memory of a session that has ended is still there")
 
     run(new_loop, main())
 
