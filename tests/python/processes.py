@@ -1,10 +1,15 @@
-"""Whether processes run."""
+"""Whether processes run, and hosts that are programs of their own."""
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 
 def is_running(pid: int) -> bool:
@@ -29,3 +34,19 @@ def has_ended(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith(("Z", "X"))
     except OSError:
         return True
+
+
+def run_host(source: str, folder: Path, arguments: Sequence[str], wrapper: Sequence[str] = ()) -> Any:
+    """What a host program prints as JSON: `source`, written to `folder` and run there, under `wrapper`."""
+    (folder / "host.py").write_text(source)
+    done = subprocess.run(
+        [*wrapper, sys.executable, "host.py", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from groups import READ_ONLY, group_of
-from processes import has_ended
+from processes import has_ended, run_host
 from waiting import eventually, shared_memory
 
 from pyisolate import Extension, ExtensionDied, SandboxError
@@ -191,18 +189,7 @@ def test_where_control_groups_are_read_only_processes_are_limited(tmp_path: Path
     enter = ["unshare", "--mount", "sh", "-c", READ_ONLY, "sh"]
     if os.geteuid() != 0 or subprocess.run([*enter, "true"], check=False).returncode:
         pytest.skip("control groups cannot be made read-only here, or are already")
-    (tmp_path / "host.py").write_text(HOST)
-    done = subprocess.run(
-        [*enter, sys.executable, "host.py", str(HOARDER), start_method],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    said, hidden, detail = json.loads(done.stdout)
+    said, hidden, detail = run_host(HOST, tmp_path, [str(HOARDER), start_method], enter)
     assert said == "MemoryError"
     assert hidden == 208 << 20
     assert detail == (

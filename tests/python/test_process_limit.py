@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 from groups import READ_ONLY, group_of
-from processes import has_ended
+from processes import has_ended, run_host
 
 import pyisolate.sandbox
 from pyisolate import Extension, ExtensionDied, SandboxError, SandboxMode
@@ -162,21 +161,6 @@ if __name__ == "__main__":
 """
 
 
-def run_host(folder: Path, method: str, *wrapper: str) -> Any:
-    (folder / "host.py").write_text(HOST)
-    done = subprocess.run(
-        [*wrapper, sys.executable, "host.py", str(PRISONER), method],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TMPDIR": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 def test_an_ordinary_user(start_method: str) -> None:
     if os.geteuid() != 0 or not shutil.which("setpriv"):
         pytest.skip("only root, with setpriv, can become another user; the other tests are run by one")
@@ -188,7 +172,7 @@ def test_an_ordinary_user(start_method: str) -> None:
     folder.mkdir()
     try:
         os.chown(folder, NOBODY, NOBODY)
-        found, namespaces, detail = run_host(folder, start_method, *wrapper)
+        found, namespaces, detail = run_host(HOST, folder, [str(PRISONER), start_method], [*wrapper])
     finally:
         shutil.rmtree(folder)
     if not namespaces:
@@ -202,7 +186,7 @@ def test_root_where_control_groups_are_read_only(tmp_path: Path, start_method: s
     enter = ["unshare", "--mount", "sh", "-c", READ_ONLY, "sh"]
     if os.geteuid() != 0 or subprocess.run([*enter, "true"], check=False).returncode:
         pytest.skip("control groups cannot be made read-only here, or are already")
-    found, _, _ = run_host(tmp_path, start_method, *enter)
+    found, _, _ = run_host(HOST, tmp_path, [str(PRISONER), start_method], [*enter])
     if isinstance(found, int):  # a root that is another user outside
         assert 1 <= found < LIMIT
         return
