@@ -34,19 +34,8 @@ def pretend(patch: Any, *, memory: bool = True) -> None:
     set_device_hooks(lambda index: UUID, device, lend)
 
 
-def pretend_sharing(patch: Any) -> None:
-    """Have this process take memory of the mock of CUDA's driver (tests/c/mock_cuda.c) for that of a GPU.
-
-    That memory is the CPU's, so all but the kind of device that DLPack names is as with a real one.
-    """
-    import torch
-    import torch.utils.dlpack as dlpack
-
-    pretend(patch)
-    real_empty, real_import = torch.empty, dlpack.from_dlpack
-
-    def empty(*args: Any, device: Any = None, **options: Any) -> Any:
-        return real_empty(*args, **options)
+def importing(real_import: Any) -> Any:
+    """from_dlpack that takes what says to lie on a GPU for memory of the CPU, which that of the mock is."""
 
     def from_dlpack(capsule: Any) -> Any:
         pointer = ctypes.pythonapi.PyCapsule_GetPointer
@@ -56,8 +45,25 @@ def pretend_sharing(patch: Any) -> None:
         kind[0] = 1
         return real_import(capsule)
 
+    return from_dlpack
+
+
+def pretend_sharing(patch: Any) -> None:
+    """Have this process take memory of the mock of CUDA's driver (tests/c/mock_cuda.c) for that of a GPU.
+
+    That memory is the CPU's, so all but the kind of device that DLPack names is as with a real one.
+    """
+    import torch
+    import torch.utils.dlpack as dlpack
+
+    pretend(patch)
+    real_empty = torch.empty
+
+    def empty(*args: Any, device: Any = None, **options: Any) -> Any:
+        return real_empty(*args, **options)
+
     patch(torch, "empty", empty)
-    patch(dlpack, "from_dlpack", from_dlpack)
+    patch(dlpack, "from_dlpack", importing(dlpack.from_dlpack))
     patch(torch.cuda, "init", lambda: None)
     patch(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=64))
 

@@ -210,7 +210,12 @@ def test_an_answer_that_another_thread_reads_is_waited_for(run: Callable[[str], 
         return await call
 
     call = extensions["one"].make_pretended(1000, 2)
-    reader = threading.Thread(target=one.echo, args=(0,))
+
+    def read():
+        while not mock.waits:  # the answer may come after that of an echo
+            one.echo(0)
+
+    reader = threading.Thread(target=read)
     reader.start()
     reader.join()
     assert (mock.waits, mock.drains) == (1, 1)

@@ -30,7 +30,7 @@ class Device:
         sys.path.append(os.environ["CUDA_MOCK_HELPERS"])
         import pretended_gpu
 
-        self.mock = pretended_gpu.mock()
+        self.mock, self.importing = pretended_gpu.mock(), pretended_gpu.importing
         self.mock.tracked, self.mock.devices = True, 1
         self.segments: dict[int, tuple[int, dict[int, int]]] = {}
         self.streams = [Stream(self, 0)]
@@ -214,16 +214,6 @@ def install(torch: Any) -> None:
                 return move(result, copy=False)
             return _pytree.tree_map(move, result) if here or where == "cuda" else result
 
-    real_import = torch.utils.dlpack.from_dlpack
-
-    def from_dlpack(capsule: Any) -> Any:
-        pointer = ctypes.pythonapi.PyCapsule_GetPointer
-        pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-        kind = ctypes.cast(pointer(capsule, b"dltensor") + 8, ctypes.POINTER(ctypes.c_int32))
-        assert kind[0] == 2
-        kind[0] = 1
-        return real_import(capsule)
-
     for name, value in {
         "init": device.init,
         "is_available": lambda: device.driver.cuInit(0) == 0,
@@ -244,7 +234,7 @@ def install(torch: Any) -> None:
     }.items():
         setattr(torch.cuda, name, value)
     torch.version.cuda = "pretended"
-    torch.utils.dlpack.from_dlpack = from_dlpack
+    torch.utils.dlpack.from_dlpack = device.importing(torch.utils.dlpack.from_dlpack)
     if hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
         del torch.Tensor.__dlpack_c_exchange_api__  # it knows better
     Pretence().__enter__()
