@@ -60,12 +60,13 @@ static PyObject *set_framework_hooks(PyObject *module, PyObject *args) {
 
 static PyObject *set_device_hooks(PyObject *module, PyObject *args) {
     core_state *state = core_module_state(module);
-    PyObject *uuid, *device, *lend;
-    if (!PyArg_ParseTuple(args, "OOO:set_device_hooks", &uuid, &device, &lend))
+    PyObject *uuid, *device, *lend, *refuse;
+    if (!PyArg_ParseTuple(args, "OOOO:set_device_hooks", &uuid, &device, &lend, &refuse))
         return NULL;
     Py_XSETREF(state->device_uuid, Py_NewRef(uuid));
     Py_XSETREF(state->device_of, Py_NewRef(device));
     Py_XSETREF(state->device_lend, Py_NewRef(lend));
+    Py_XSETREF(state->device_refuse, Py_NewRef(refuse));
     Py_RETURN_NONE;
 }
 
@@ -114,6 +115,16 @@ static PyObject *cuda_events(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+/* cuda_refused: cuda_refused(session, why). */
+static PyObject *cuda_refused(PyObject *module, PyObject *args) {
+    core_session *s;
+    const char *why;
+    if (!PyArg_ParseTuple(args, "O!s:cuda_refused", core_module_state(module)->session_type, &s, &why) ||
+        core_cuda_refused(&s->codec, why) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef module_methods[] = {
     {"cuda_devices", cuda_devices, METH_NOARGS,
      "cuda_devices() -> list[bytes]\n\nUUIDs of the GPUs that the driver has here; empty without a driver."},
@@ -123,9 +134,11 @@ static PyMethodDef module_methods[] = {
      "cuda_release(session, handle)\n\nThe other side has freed this memory of a GPU: do not keep it mapped."},
     {"cuda_events", cuda_events, METH_VARARGS,
      "cuda_events(session, allowed)\n\nWhether the other side can wait for this side's events; at first it cannot."},
+    {"cuda_refused", cuda_refused, METH_VARARGS,
+     "cuda_refused(session, why)\n\nThe other side cannot open memory of GPUs: send copies."},
     {"set_device_hooks", set_device_hooks, METH_VARARGS,
-     "set_device_hooks(uuid, device, lend)\n\nFunctions from the number of a GPU to its UUID, from that to its device, "
-     "and for the first send of a storage."},
+     "set_device_hooks(uuid, device, lend, refuse)\n\nFunctions from the number of a GPU to its UUID, from that to its "
+     "device, for the first send of a storage, and for memory that cannot be opened here."},
     {"set_framework_hooks", set_framework_hooks, METH_VARARGS,
      "set_framework_hooks(export, restore)\n\nFunctions that make NumPy arrays of others, and the other way round."},
     {"shared_buffer", shared_buffer, METH_O,
@@ -160,6 +173,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->device_uuid);
     Py_VISIT(state->device_of);
     Py_VISIT(state->device_lend);
+    Py_VISIT(state->device_refuse);
     Py_VISIT(state->cuda_storages);
     Py_VISIT(state->lease_type);
     Py_VISIT(state->shared_type);
@@ -188,6 +202,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->device_uuid);
     Py_CLEAR(state->device_of);
     Py_CLEAR(state->device_lend);
+    Py_CLEAR(state->device_refuse);
     Py_CLEAR(state->cuda_storages);
     Py_CLEAR(state->lease_type);
     Py_CLEAR(state->shared_type);

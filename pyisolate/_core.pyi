@@ -167,10 +167,10 @@ def shared_storage(size: int, /) -> Any:
 def set_framework_hooks(export: Any, restore: Any, /) -> None:
     """Functions for arrays of other packages: value -> (framework, dtype, NumPy array) or None, and back."""
 
-def set_device_hooks(uuid: Any, device: Any, lend: Any, /) -> None:
-    """Functions for GPUs: number -> 16 bytes of its UUID, these -> torch.device, and one that is called with
+def set_device_hooks(uuid: Any, device: Any, lend: Any, refuse: Any, /) -> None:
+    """Functions for GPUs: number -> 16 bytes of its UUID, these -> torch.device, one that is called with
     (session, a dict of that session for its use, storage, address, handle of the memory) when a storage is
-    sent whose address is not in the dict."""
+    sent whose address is not in the dict, and one with (session, reason) when what came cannot be opened."""
 
 def cuda_failure() -> str:
     """The call of CUDA's driver that failed last in this thread, and how, or why there is no driver."""
@@ -183,6 +183,12 @@ def cuda_release(session: Session, handle: bytes, /) -> None:
 
 def cuda_events(session: Session, allowed: bool, /) -> None:
     """Whether the other side can wait for events of this process; at first not: this one waits itself."""
+
+def cuda_refused(session: Session, why: str, /) -> None:
+    """The other side cannot open memory of GPUs: it is sent copies from now on, after one RuntimeWarning.
+
+    Raises that warning where warnings are errors.
+    """
 
 def cuda_devices() -> list[bytes]:
     """UUIDs of the GPUs that CUDA's driver has here, by number; empty without a driver. Makes no context."""

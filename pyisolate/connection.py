@@ -9,17 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
-from ._core import Session, cuda_release
+from ._core import Session, cuda_refused, cuda_release
 from .proxies import Binder, Methods, Proxy, deferred
 from .singletons import ProxiedSingleton, is_local
 
-__all__ = ["CONTROL", "EXTENSION", "Connection", "Control"]
+__all__ = ["CONTROL", "EXTENSION", "Connection", "Control", "one_line"]
 
 CONTROL = 0
 EXTENSION = 1
 _FIRST_OFFERED = 2
 
 _T = TypeVar("_T")
+
+
+def one_line(text: object) -> str:
+    """A reason that the other side gives, which is not trusted, as a part of a message here."""
+    if not isinstance(text, str):
+        return ""
+    start = text[:200]
+    return start if start.isprintable() else ascii(start)
 
 
 class Connection:
@@ -95,6 +103,10 @@ class Control:
     def release_memory(self, handle: bytes) -> None:
         """The other side has freed memory of a GPU that it had sent: it is not kept mapped here any more."""
         cuda_release(self._connection.session, handle)
+
+    def copy_from_gpus(self, why: object) -> None:
+        """The other side cannot open memory of GPUs of this one: send it copies."""
+        cuda_refused(self._connection.session, one_line(why))
 
 
 class RemoteObject(Methods):

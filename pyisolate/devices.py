@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, TypedDict
 
 from ._core import Session, cuda_devices, cuda_failure, set_device_hooks
-from .connection import CONTROL
+from .connection import CONTROL, one_line
 
 __all__ = ["Report", "device_of", "device_uuid", "install", "read", "report", "to_send", "why_not"]
 
@@ -86,7 +86,7 @@ def read(report: object) -> tuple[list[bytes], str]:
         return [], ""
     common, problem = report.get("common"), report.get("problem")
     gpus = [one for one in common if isinstance(one, bytes)] if isinstance(common, list) else []
-    return gpus, problem[:200] if isinstance(problem, str) else ""
+    return gpus, one_line(problem)
 
 
 def why_not(host: list[bytes], both: list[bytes], problem: str = "") -> str | None:
@@ -152,6 +152,12 @@ def lend(session: Session, lent: dict[Any, Any], storage: object, address: int, 
     lent[handle] = lent.get(handle, 0) + 1
 
 
+def refuse(session: Session, why: str) -> None:
+    """Tell the other side that memory of GPUs, or its events, cannot be opened here, so that it copies."""
+    with suppress(Exception):  # it has ended
+        session.notify(CONTROL, "copy_from_gpus", (why,), _NO_LIMIT)
+
+
 def install() -> None:
     """Have the conversion of values use these functions."""
-    set_device_hooks(device_uuid, device_of, lend)
+    set_device_hooks(device_uuid, device_of, lend, refuse)

@@ -34,12 +34,12 @@ typedef struct core_state {
     PyTypeObject *zygote_type; /* Zygote (zygote.c) */
     core_convert_state *convert;
     core_async_state *async;
-    PyObject *framework_export, *framework_restore;  /* functions for arrays of other packages, or NULL */
-    PyObject *device_uuid, *device_of, *device_lend; /* functions for GPUs (pyisolate/devices.py), or NULL */
-    PyObject *cuda_storages;                         /* dict: address -> weak reference to the storage there */
-    core_torch_state *torch;                         /* NULL: nobody has imported it */
-    struct core_session *sessions;                   /* all that there are */
-    uint64_t shared_sends;                           /* of all sessions */
+    PyObject *framework_export, *framework_restore; /* functions for arrays of other packages, or NULL */
+    PyObject *device_uuid, *device_of, *device_lend, *device_refuse; /* functions for GPUs, likewise */
+    PyObject *cuda_storages;       /* dict: address -> weak reference to the storage there */
+    core_torch_state *torch;       /* NULL: nobody has imported it */
+    struct core_session *sessions; /* all that there are */
+    uint64_t shared_sends;         /* of all sessions */
 } core_state;
 
 extern struct PyModuleDef core_module;

@@ -53,6 +53,9 @@ void core_lent_clear(core_codec *c);
 /* core_cuda_settle: before an answer without memory of GPUs: waits until the device has written to that which the peer
  * has sent here again. What came once has been waited for when it was dropped, or is held on purpose. */
 void core_cuda_settle(core_codec *c);
+/* core_cuda_refused: the peer cannot open memory of GPUs, for the reason given: from now on it gets copies. 0, or -1
+ * when warnings are errors. */
+int core_cuda_refused(core_codec *c, const char *why);
 /* core_cuda_ended: the session has: memory of GPUs that came by it is no longer kept mapped. */
 void core_cuda_ended(core_codec *c);
 /* core_codec_abandon: gives back the spans of a writer that will not be sent, and resets it. */

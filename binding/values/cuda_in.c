@@ -293,11 +293,26 @@ void core_cuda_raise(core_state *state, int error, const char *what) {
     else if (error == -ENOENT)
         PyErr_Format(PyExc_RuntimeError, "%s: this process does not see the device that it lies on", what);
     else
-        PyErr_Format(PyExc_RuntimeError, "%s: %s (%s); set share_cuda_ipc to False to have such tensors copied", what,
+        PyErr_Format(PyExc_RuntimeError,
+                     "%s: %s (%s); from now on tensors of GPUs are copied to this process, so call again", what,
                      piso_strerror(error), piso_cuda_failure());
 }
 
 #define NOT_OPENED "the memory of a tensor of a GPU could not be opened"
+
+/* refuse: raises why memory, or what has to be waited for, cannot be used here. Unless that may change, the sender is
+ * asked to copy from now on. */
+static void refuse(core_decoder *d, int error, const char *what) {
+    core_state *state = d->codec->state;
+    bool may_change = error == -ENOMEM || error == -EAGAIN || error == -ENOTRECOVERABLE;
+    if (!may_change && state->device_refuse && d->codec->owner) {
+        PyObject *done = PyObject_CallFunction(state->device_refuse, "Os", d->codec->owner, piso_cuda_failure());
+        if (!done)
+            PyErr_Clear(); /* the reason below counts; the next tensor fails likewise */
+        Py_XDECREF(done);
+    }
+    core_cuda_raise(state, error, what);
+}
 
 static _Thread_local bool elsewhere;
 
@@ -317,8 +332,8 @@ static int wait(int device, void *stream, const uint8_t event[PISO_CUDA_HANDLE])
 }
 
 /* wait_for: has the current stream wait until the sender's has written what was sent. 0 or -1. */
-static int wait_for(core_state *state, const place *p) {
-    core_torch_state *t = state->torch;
+static int wait_for(core_decoder *d, const place *p) {
+    core_torch_state *t = d->codec->state->torch;
     PyObject *cuda = t->cuda_ready ? NULL : PyObject_GetAttrString(t->module, "cuda");
     PyObject *ready = cuda ? PyObject_CallMethod(cuda, "init", NULL) : NULL; /* if this is the first tensor here */
     void *stream;
@@ -327,7 +342,7 @@ static int wait_for(core_state *state, const place *p) {
     Py_XDECREF(ready);
     int r = !t->cuda_ready ? -1 : p->has_event ? core_torch_stream(t, p->device, &stream) : 0;
     if (r == 0 && p->has_event && (r = wait(p->device, stream, p->event)) < 0) {
-        core_cuda_raise(state, r, "an event of the sender of a tensor of a GPU could not be waited for");
+        refuse(d, r, "an event of the sender of a tensor of a GPU could not be waited for");
         r = -1;
     }
     return r;
@@ -340,12 +355,12 @@ static PyObject *storage_at(core_decoder *d, const place *p, held *h, const core
     void *base;
     PyObject *storage = NULL;
     h->device = p->device;
-    int own = wait_for(state, p) < 0 ? -1 : piso_cuda_open(p->device, p->handle, d->codec->session, &base, &size);
+    int own = wait_for(d, p) < 0 ? -1 : piso_cuda_open(p->device, p->handle, d->codec->session, &base, &size);
     if (own == 0)
         h->base = base;
     if (own < 0) {
         if (!PyErr_Occurred())
-            core_cuda_raise(state, own, NOT_OPENED);
+            refuse(d, own, NOT_OPENED);
     } else if (p->offset > size || p->size > size - p->offset || !core_tensor_fits(l, p->size)) {
         core_malformed(d, "a tensor that is larger than its memory");
     } else {

@@ -127,19 +127,32 @@ PyObject *core_cuda_recall(core_state *state, const void *data, uint64_t size) {
 /* ---- shared ---- */
 
 /* warn: once for each session, that memory is copied which was to be shared. 0, or -1 when warnings are errors. */
-static int warn(core_codec *c, int error) {
+static int warn(core_codec *c, const char *who, const char *why) {
     if (c->cuda_warned)
         return 0;
     c->cuda_warned = true;
-    const char *why = error == -ENOTSUP
-                          ? "its allocator takes memory that has no IPC handle (expandable_segments or cudaMallocAsync "
-                            "in PYTORCH_CUDA_ALLOC_CONF)"
-                          : piso_cuda_failure();
-    return PyErr_WarnFormat(
-        PyExc_RuntimeWarning, 1,
-        "share_cuda_ipc: the memory of a tensor of a GPU cannot be shared: %s; such tensors are copied "
-        "through the memory of the CPU",
-        why);
+    return PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
+                            "share_cuda_ipc: the memory of a tensor of a GPU cannot be %s: %s; such tensors are copied "
+                            "through the memory of the CPU",
+                            who, why);
+}
+
+static int warn_of(core_codec *c, int error) {
+    return warn(c, "shared",
+                error == -ENOTSUP
+                    ? "its allocator takes memory that has no IPC handle (expandable_segments or cudaMallocAsync "
+                      "in PYTORCH_CUDA_ALLOC_CONF)"
+                    : piso_cuda_failure());
+}
+
+int core_cuda_refused(core_codec *c, const char *why) {
+    if (!c->cuda || PySet_GET_SIZE(c->cuda) == 0)
+        return 0;
+    PyObject *none = PyFrozenSet_New(NULL); /* what the peer sends is taken as before */
+    if (!none)
+        return -1;
+    Py_SETREF(c->cuda, none);
+    return warn(c, "opened by the other side", why);
 }
 
 /* A storage that can be shared. */
@@ -198,7 +211,7 @@ static int prepare(core_encoder *e, PyObject *tensor, PyObject *storage, shared_
     if (r == -EAGAIN || r == -ENOTRECOVERABLE)
         core_cuda_raise(e->codec->state, r, "a tensor of a GPU could not be sent");
     if (r < 0)
-        return PyErr_Occurred() ? -1 : warn(e->codec, r);
+        return PyErr_Occurred() ? -1 : warn_of(e->codec, r);
     if (note_lent(e->codec, storage, data, ret->memory.handle) < 0)
         return -1;
     return core_cuda_remember(e->codec->state, storage, data) < 0 ? -1 : 1;

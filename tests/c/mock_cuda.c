@@ -31,6 +31,7 @@ enum {
     ALREADY_MAPPED = 208,
     OPERATING_SYSTEM = 304,
     NOT_READY = 600,
+    NOT_SUPPORTED = 801,
     CAPTURED = 900,
 };
 
@@ -310,6 +311,8 @@ EXPORT int cuIpcOpenMemHandle_v2(uintptr_t *ret, handle h, unsigned flags) {
         return INVALID;
     if (mock.no_memory)
         return NO_MEMORY;
+    if (mock.no_opening)
+        return NOT_SUPPORTED;
     int r = open_handle(&h, &b);
     if (r != OK)
         return r;

@@ -12,6 +12,7 @@ typedef struct mock_cuda {
     /* settings */
     int devices;
     bool no_memory;      /* everything that takes memory fails */
+    bool no_opening;     /* as on systems without that */
     bool events_pending; /* recorded events have not happened */
     bool idle;           /* streams have done all that they were given */
     bool capturing;      /* every stream is being captured into a graph */

@@ -20,7 +20,7 @@ def pretend(patch: Any, *, memory: bool = True) -> None:
     import torch
 
     from pyisolate._core import set_device_hooks
-    from pyisolate.devices import lend
+    from pyisolate.devices import lend, refuse
 
     def device(uuid: bytes) -> Any:
         assert uuid == UUID
@@ -31,7 +31,7 @@ def pretend(patch: Any, *, memory: bool = True) -> None:
     patch(torch.Tensor, "is_cpu", property(lambda self: False))
     patch(torch.Tensor, "is_cuda", property(lambda self: True))
     patch(torch.Tensor, "get_device", lambda self: 0)
-    set_device_hooks(lambda index: UUID, device, lend)
+    set_device_hooks(lambda index: UUID, device, lend, refuse)
 
 
 def importing(real_import: Any) -> Any:
@@ -77,6 +77,7 @@ class Mock(ctypes.Structure):
         ("work", ctypes.CFUNCTYPE(None, ctypes.c_void_p)),
         ("devices", ctypes.c_int),
         ("no_memory", ctypes.c_bool),
+        ("no_opening", ctypes.c_bool),
         *((name, ctypes.c_bool) for name in ("events_pending", "idle", "capturing", "no_ranges", "no_shm")),
         ("tracked", ctypes.c_bool),
         ("fault", ctypes.c_int),

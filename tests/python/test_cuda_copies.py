@@ -196,3 +196,12 @@ def test_allocators_without_handles_are_named(
     monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", settings)
     why = devices.why_not([b"a"], [b"a"])
     assert why is None if named is None else named in (why or "")
+
+
+def test_a_reason_of_an_extension_cannot_forge_a_line() -> None:
+    report = {"common": [b"a"], "problem": "no GPU\n\x1b[2Jroot: all is well" + "!" * 1000}
+    common, problem = devices.read(report)
+    assert common == [b"a"]
+    assert problem.startswith("'no GPU\\n")
+    assert problem.isprintable()
+    assert len(problem) < 300

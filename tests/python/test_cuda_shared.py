@@ -371,3 +371,41 @@ def test_no_memory_to_open_it_is_an_error_of_that_call(run: Callable[[str], None
     mock.no_memory = False
     assert one.held_again(0).sum() == 10
     """)
+
+
+def test_an_extension_that_cannot_open_it_gets_copies(run: Callable[[str], None]) -> None:
+    """Containers and virtual machines may not let it. The first call tells, the others go on."""
+    run("""
+    t = pretended_gpu.make(1000, 3)
+    one.set_mock("no_opening", True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            one.total(t)
+            raise AssertionError
+        except RuntimeError as error:
+            assert "801" in str(error) and "call again" in str(error), error
+        for i in range(3):
+            assert one.total(t) == 3000
+    assert ["801" in str(w.message) for w in caught] == [True]
+    one.fill(t, 9)
+    assert t.sum() == 3000
+    assert mock.events == 1
+    assert one.make_pretended(1000, 2).sum() == 2000 and mock.opens == 1  # the other way round it works
+    """)
+
+
+def test_a_host_that_cannot_open_it_gets_copies(run: Callable[[str], None]) -> None:
+    run("""
+    mock.no_opening = True
+    try:
+        one.make_pretended(1000, 2)
+        raise AssertionError
+    except RuntimeError as error:
+        assert "call again" in str(error), error
+    for i in range(3):
+        assert one.held_again(0).sum() == 2000
+    mock.no_opening = False
+    assert one.held_again(0).sum() == 2000
+    assert mock.opens == 0
+    """)
