@@ -176,69 +176,10 @@ static inline bool piso__session_is_open(const piso_session *s, uint64_t request
  * the request open, so its id must not be used again. */
 extern piso_call piso__forgotten;
 
-/* All of these need the lock. */
+/* The files of this layer stand in the order in which they use each other: each knows those above it. All of these
+ * functions need the lock unless it says otherwise. */
 
-/* piso__session_send: one message, through the ring or behind what waits for it. 0, -ENOMEM, PISO_EPROTO. */
-int piso__session_send(piso_session *s, const piso__frame *frame, const piso_span *spans, const void *body,
-                       size_t size);
-/* piso__session_silence: forgets rings of the doorbells. Needs the lock. */
-void piso__session_silence(piso_session *s);
-/* piso__session_flush_queue: sends what waits, as far as there is room. */
-void piso__session_flush_queue(piso_session *s);
-/* piso__session_flush_releases: sends the batch, if there is one. */
-void piso__session_flush_releases(piso_session *s);
-/* piso__session_announce: tells a peer that polls whether a message is coming that takes long to write. */
-void piso__session_announce(piso_session *s, bool coming);
-/* piso__session_wrong: PISO_EPROTO, with what the peer did wrong (static text; the first one stays). */
-int piso__session_wrong(piso_session *s, const char *fault);
-/* piso__session_fail: the session ends with this code; the first one stays. The peer and all who sleep here are
- * told. */
-void piso__session_fail(piso_session *s, int error);
-/* piso__session_queue_release: notes that a span of the peer's is no longer used. */
-void piso__session_queue_release(piso_session *s, const piso_span *span);
-/* piso__session_give_back: the same for a span of an event, which may lie in our own arena. */
-void piso__session_give_back(piso_session *s, const piso_span *span);
-/* piso__session_check_span: 0 or PISO_EPROTO: a span that came with a message lies in the peer's arena; or it is one
- * that the peer had from us, and is ours again. */
-int piso__session_check_span(piso_session *s, const piso_span *span);
-/* piso__session_lend_spans: the message of this writer has been sent: its buffers are the peer's. */
-void piso__session_lend_spans(piso_session *s, const piso_writer *w);
-/* piso__session_release_lease: the cookie waits for piso_session_next. False when the id is not known (any more). */
-bool piso__session_release_lease(piso_session *s, uint64_t id);
-/* piso__session_discard_leases: those of a writer that is not sent. */
-void piso__session_discard_leases(piso_session *s, const piso_writer *w);
-/* piso__session_leases_ended: the peer's frame. */
-int piso__session_leases_ended(piso_session *s, const uint8_t *ids, size_t size);
-/* piso__session_next_released, _next_lease: the event for a lease that has ended; for one that ends with the session.
- * 1, or 0 when there is none. */
-int piso__session_next_released(piso_session *s, piso_event *event);
-int piso__session_next_lease(piso_session *s, piso_event *event);
-/* piso__session_queue_lease: notes that a lease of the peer's is no longer needed. */
-void piso__session_queue_lease(piso_session *s, uint64_t id);
-void piso__session_flush_leases(piso_session *s);
-/* piso__session_define: the peer named a number. */
-int piso__session_define(piso_session *s, uint32_t number, const uint8_t *text, size_t size);
-void piso__session_free_names(piso_session *s);
-
-/* piso__session_send_attach: announces a segment: its descriptor, then the frame, or both behind what waits. */
-int piso__session_send_attach(piso_session *s, piso_segment *segment, uint32_t number);
-/* piso__session_send_descriptor: -EAGAIN when as many are under way as may be. */
-int piso__session_send_descriptor(piso_session *s, const piso_segment *segment, uint32_t number);
-/* piso__session_name_spans: the writer's spans as they go on the wire. */
-int piso__session_name_spans(piso_session *s, const piso_writer *w, piso_span *ret_spans);
-/* piso__session_find_segment: what a span of the peer's lies in, checked; a new reference, or NULL. */
-piso_segment *piso__session_find_segment(piso_session *s, const piso_span *span, bool *ret_ours);
-/* The peer's frames about segments. */
-int piso__session_attached_by_peer(piso_session *s, uint32_t number);
-int piso__session_attach_done(piso_session *s, uint32_t number);
-int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment **ret_segment);
-int piso__session_retire_done(piso_session *s, uint32_t number);
-/* piso__session_drop_segments: the session has ended: its references go. */
-void piso__session_drop_segments(piso_session *s);
-/* piso__writer_drop_segments: needs no lock. */
-void piso__writer_drop_segments(piso_writer *w);
-
-/* Those of crowd.c need no lock either. */
+/* crowd.c: none of these needs the lock. */
 
 /* piso__crowd_join, _leave: a session that has spawned a process; the latter does nothing with any other one. */
 void piso__crowd_join(piso_session *s);
@@ -259,5 +200,80 @@ int64_t piso__crowd_yield(piso_session *s, piso__turn *turn, int64_t now);
 bool piso__crowd_share(piso_session *s, bool (*is_ready)(const piso_session *));
 /* piso__crowd_end_wait: after the last of these, if it has set `taken`; whether a message came. */
 void piso__crowd_end_wait(piso_session *s, piso__turn *turn, bool came);
+
+/* send.c: messages, and how a session ends. */
+
+/* piso__session_send: one message, through the ring or behind what waits for it. 0, -ENOMEM, PISO_EPROTO. */
+int piso__session_send(piso_session *s, const piso__frame *frame, const piso_span *spans, const void *body,
+                       size_t size);
+/* piso__session_send_attach: announces a segment: its descriptor, then the frame, or both behind what waits. */
+int piso__session_send_attach(piso_session *s, piso_segment *segment, uint32_t number);
+/* piso__session_flush_queue: sends what waits, as far as there is room. */
+void piso__session_flush_queue(piso_session *s);
+/* piso__session_announce: tells a peer that polls whether a message is coming that takes long to write. */
+void piso__session_announce(piso_session *s, bool coming);
+/* piso__session_wrong: PISO_EPROTO, with what the peer did wrong (static text; the first one stays). */
+int piso__session_wrong(piso_session *s, const char *fault);
+/* piso__session_fail: the session ends with this code; the first one stays. The peer and all who sleep here are
+ * told. */
+void piso__session_fail(piso_session *s, int error);
+
+/* names.c */
+
+/* piso__session_define: the peer named a number. */
+int piso__session_define(piso_session *s, uint32_t number, const uint8_t *text, size_t size);
+void piso__session_free_names(piso_session *s);
+
+/* segments.c */
+
+/* piso__session_name_spans: the writer's spans as they go on the wire. */
+int piso__session_name_spans(piso_session *s, const piso_writer *w, piso_span *ret_spans);
+/* piso__session_find_segment: what a span of the peer's lies in, checked; a new reference, or NULL. */
+piso_segment *piso__session_find_segment(piso_session *s, const piso_span *span, bool *ret_ours);
+/* The peer's frames about segments. */
+int piso__session_attached_by_peer(piso_session *s, uint32_t number);
+int piso__session_attach_done(piso_session *s, uint32_t number);
+int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment **ret_segment);
+int piso__session_retire_done(piso_session *s, uint32_t number);
+/* piso__session_drop_segments: the session has ended: its references go. */
+void piso__session_drop_segments(piso_session *s);
+/* piso__writer_drop_segments: needs no lock. */
+void piso__writer_drop_segments(piso_writer *w);
+
+/* releases.c */
+
+/* piso__session_give_back: a span of an event is no longer used: the peer's goes back to it, in a batch; it may also
+ * lie in our own arena. */
+void piso__session_give_back(piso_session *s, const piso_span *span);
+/* piso__session_queue_lease: notes that a lease of the peer's is no longer needed. */
+void piso__session_queue_lease(piso_session *s, uint64_t id);
+/* piso__session_flush_releases: sends the batches, if there are any. */
+void piso__session_flush_releases(piso_session *s);
+
+/* leases.c */
+
+/* piso__session_release_lease: the cookie waits for piso_session_next. False when the id is not known (any more). */
+bool piso__session_release_lease(piso_session *s, uint64_t id);
+/* piso__session_discard_leases: those of a writer that is not sent. */
+void piso__session_discard_leases(piso_session *s, const piso_writer *w);
+/* piso__session_leases_ended: the peer's frame. */
+int piso__session_leases_ended(piso_session *s, const uint8_t *ids, size_t size);
+/* piso__session_next_released, _next_lease: the event for a lease that has ended; for one that ends with the session.
+ * 1, or 0 when there is none. */
+int piso__session_next_released(piso_session *s, piso_event *event);
+int piso__session_next_lease(piso_session *s, piso_event *event);
+
+/* buffers.c */
+
+/* piso__session_check_span: 0 or PISO_EPROTO: a span that came with a message lies in the peer's arena; or it is one
+ * that the peer had from us, and is ours again. */
+int piso__session_check_span(piso_session *s, const piso_span *span);
+/* piso__session_lend_spans: the message of this writer has been sent: its buffers are the peer's. */
+void piso__session_lend_spans(piso_session *s, const piso_writer *w);
+
+/* wait.c */
+
+/* piso__session_silence: forgets rings of the doorbells. */
+void piso__session_silence(piso_session *s);
 
 #endif

@@ -88,27 +88,3 @@ int piso__session_next_lease(piso_session *s, piso_event *event) {
     void *cookie = piso__slots_take_any(&s->leases);
     return cookie ? released(s, cookie, event) : 0;
 }
-
-/* ---- the peer's ---- */
-
-void piso__session_queue_lease(piso_session *s, uint64_t id) {
-    s->stats.leases_held--;
-    if (s->ended_count == PISO__RELEASE_BATCH)
-        piso__session_flush_releases(s);
-    if (s->ended_count < PISO__RELEASE_BATCH) /* else the session has failed, or memory is exhausted */
-        s->ended[s->ended_count++] = id;
-}
-
-void piso__session_flush_leases(piso_session *s) {
-    piso__frame frame = {.type = PISO__FRAME_END_LEASES};
-    if (s->ended_count && piso__session_send(s, &frame, NULL, s->ended, s->ended_count * sizeof *s->ended) != -ENOMEM)
-        s->ended_count = 0;
-}
-
-void piso_session_end_lease(piso_session *s, uint64_t id) {
-    if (piso__session_forked(s))
-        return;
-    piso__session_lock(s);
-    piso__session_queue_lease(s, id);
-    piso__session_unlock(s);
-}

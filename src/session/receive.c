@@ -125,7 +125,7 @@ static int load(piso_session *s, message *m, piso_event *event) {
 static void copy_shared_body(piso_session *s, const message *m, piso_event *event) {
     memcpy((uint8_t *)event->body, s->channel->peer.base + m->shared_body.offset, event->body_size);
     piso__session_lock(s);
-    piso__session_queue_release(s, &m->shared_body);
+    piso__session_give_back(s, &m->shared_body);
     piso__session_unlock(s);
 }
 

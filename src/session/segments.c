@@ -14,12 +14,6 @@
 
 #define MAX_SEGMENTS (1u << 16)
 
-/* The packet that carries a descriptor. */
-typedef struct attachment {
-    uint32_t number, zero;
-    uint64_t size;
-} attachment;
-
 /* ---- tables ---- */
 
 /* grow: room for `index` in an array whose new part is zeroed. 0 or -ENOMEM. */
@@ -59,19 +53,6 @@ static uint32_t free_number(piso_session *s) {
 }
 
 /* ---- out ---- */
-
-int piso__session_send_descriptor(piso_session *s, const piso_segment *segment, uint32_t number) {
-    if (s->attach_credit == 0)
-        return -EAGAIN;
-    attachment packet = {.number = number, .size = segment->size};
-    /* not waiting: a peer may acknowledge what it leaves in the socket */
-    int r = piso__send_fds(s->channel->socket_fd, &packet, sizeof packet, &segment->fd, 1);
-    if (r == -ETOOMANYREFS && s->attach_credit < PISO__ATTACH_CREDIT)
-        r = -EAGAIN; /* until the peer has taken out what is there */
-    if (r == 0)
-        s->attach_credit--;
-    return r;
-}
 
 /* give_number: makes a segment known to the peer. The number, or a negative code. */
 static int give_number(piso_session *s, piso_segment *segment, piso__numbers *numbers) {
@@ -170,7 +151,7 @@ void piso_session_share(piso_session *s, bool allowed) {
 /* ---- in ---- */
 
 int piso__session_attached_by_peer(piso_session *s, uint32_t number) {
-    attachment packet;
+    piso__attachment packet;
     int fd;
     if (!s->may_share || number == 0 || number > MAX_SEGMENTS)
         return piso__session_wrong(s, "it sends a descriptor that was not asked for");

@@ -12,6 +12,12 @@ void piso__session_announce(piso_session *s, bool coming) {
     atomic_store_explicit(&s->channel->tx.shared->coming, cpu, memory_order_relaxed);
 }
 
+int piso__session_wrong(piso_session *s, const char *fault) {
+    if (!atomic_load(&s->fault))
+        atomic_store(&s->fault, fault);
+    return PISO_EPROTO;
+}
+
 static void wake_peer(piso_session *s) {
     if (PISO__UNLIKELY(s->announced))
         piso__session_announce(s, false);
@@ -53,10 +59,24 @@ static int enqueue(piso_session *s, const piso__ring_part *parts, int count, pis
     return 0;
 }
 
+/* send_descriptor: -EAGAIN when as many are under way as may be. */
+static int send_descriptor(piso_session *s, const piso_segment *segment, uint32_t number) {
+    if (s->attach_credit == 0)
+        return -EAGAIN;
+    piso__attachment packet = {.number = number, .size = segment->size};
+    /* not waiting: a peer may acknowledge what it leaves in the socket */
+    int r = piso__send_fds(s->channel->socket_fd, &packet, sizeof packet, &segment->fd, 1);
+    if (r == -ETOOMANYREFS && s->attach_credit < PISO__ATTACH_CREDIT)
+        r = -EAGAIN; /* until the peer has taken out what is there */
+    if (r == 0)
+        s->attach_credit--;
+    return r;
+}
+
 /* send_queued: 0, -EAGAIN when there is no room, or what ends the session. */
 static int send_queued(piso_session *s, piso__queued *message) {
     if (message->segment) {
-        int r = piso__session_send_descriptor(s, message->segment, message->number);
+        int r = send_descriptor(s, message->segment, message->number);
         if (r < 0)
             return r;
         message->segment = piso_segment_unref(message->segment);
@@ -130,8 +150,22 @@ int piso__session_send_attach(piso_session *s, piso_segment *segment, uint32_t n
     piso__ring_part part = {header, sizeof header};
     if (PISO__UNLIKELY(s->queue_head != NULL))
         piso__session_flush_queue(s);
-    int r = s->queue_head ? -EAGAIN : piso__session_send_descriptor(s, segment, number);
+    int r = s->queue_head ? -EAGAIN : send_descriptor(s, segment, number);
     if (r == -EAGAIN)
         return enqueue(s, &part, 1, segment, number, false);
     return r < 0 ? r : piso__session_send(s, &frame, NULL, NULL, 0);
+}
+
+/* ---- the end ---- */
+
+void piso__session_fail(piso_session *s, int error) {
+    int working = 0;
+    if (!atomic_compare_exchange_strong(&s->state, &working, error))
+        return;
+    atomic_store_explicit(&s->attention, true, memory_order_release);
+    piso__channel_ring_self(s->channel);
+    if (error != PISO_EDIED) {
+        piso__frame frame = {.type = PISO__FRAME_GOODBYE};
+        piso__session_send(s, &frame, NULL, NULL, 0);
+    }
 }

@@ -198,26 +198,8 @@ int piso_session_pair(size_t arena_size, piso_session **ret_host, piso_session *
     return 0;
 }
 
-int piso__session_wrong(piso_session *s, const char *fault) {
-    if (!atomic_load(&s->fault))
-        atomic_store(&s->fault, fault);
-    return PISO_EPROTO;
-}
-
 const char *piso_session_fault(const piso_session *s) {
     return piso__session_check(s) == PISO_EPROTO ? atomic_load(&s->fault) : NULL;
-}
-
-void piso__session_fail(piso_session *s, int error) {
-    int working = 0;
-    if (!atomic_compare_exchange_strong(&s->state, &working, error))
-        return;
-    atomic_store_explicit(&s->attention, true, memory_order_release);
-    piso__channel_ring_self(s->channel);
-    if (error != PISO_EDIED) {
-        piso__frame frame = {.type = PISO__FRAME_GOODBYE};
-        piso__session_send(s, &frame, NULL, NULL, 0);
-    }
 }
 
 void piso_session_close(piso_session *s) {

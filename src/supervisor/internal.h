@@ -1,4 +1,4 @@
-/* internal.h - the process object, shared by process.c (its public side) and monitor.c (its end). */
+/* internal.h - the process object, shared by process.c (its public side), spawn.c (its start) and monitor.c (its end). */
 #ifndef PISO_SUPERVISOR_INTERNAL_H
 #define PISO_SUPERVISOR_INTERNAL_H
 
@@ -40,6 +40,8 @@ struct piso_process {
 #define PISO__OUT 0
 #define PISO__ERR 1
 
+/* piso__process_new: not started yet. NULL: no memory. */
+piso_process *piso__process_new(void);
 /* piso__process_unrefp: for piso__cleanup. */
 static inline void piso__process_unrefp(piso_process **p) {
     *p = piso__process_unref(*p);

@@ -1,10 +1,5 @@
-/* process.c - see process.h: spawning, and what others may ask of a process. */
-#include <signal.h>
-#include <string.h>
-#include <unistd.h>
-
+/* process.c - see process.h: the object, and what others may ask of a process. */
 #include "os/os.h"
-#include "sandbox/sandbox.h"
 #include "supervisor/internal.h"
 #include "supervisor/zygote.h"
 
@@ -12,7 +7,7 @@ static bool is_foreign(const piso_process *p) {
     return p->fork_generation != piso__fork_generation();
 }
 
-static piso_process *process_new(void) {
+piso_process *piso__process_new(void) {
     piso_process *p = calloc(1, sizeof *p);
     if (!p)
         return NULL;
@@ -47,129 +42,6 @@ piso_process *piso__process_unref(piso_process *p) {
     piso_zygote_unref(p->zygote);
     free(p);
     return NULL;
-}
-
-/* with_channel: the environment with PISO_FD added; freed by the caller, as one block. */
-static const char **with_channel(const char *const *envp) {
-    static const char variable[] = "PISO_FD=3";
-    static_assert(PISO__SPAWN_FD == 3, "the text above says so");
-    size_t n = 0, kept = 0;
-    while (envp[n])
-        n++;
-    const char **copy = calloc(n + 2, sizeof *copy);
-    if (!copy)
-        return NULL;
-    for (size_t i = 0; i < n; i++)
-        if (strncmp(envp[i], "PISO_FD=", 8) != 0)
-            copy[kept++] = envp[i];
-    copy[kept] = variable;
-    return copy;
-}
-
-/* fork_from_zygote: with the descriptors that a spawned child has. A host without stdout shares /dev/null. */
-static pid_t fork_from_zygote(piso_process *p, const piso_spawn *spawn, int null_fd, int stdout_fd, int stderr_fd,
-                              int channel_fd, const piso__sandbox *sandbox) {
-    piso__autoclose int own_stdout = stdout_fd < 0 ? piso__fd_dup_shared(STDOUT_FILENO) : -1;
-    int out = stdout_fd >= 0 ? stdout_fd : own_stdout >= 0 ? own_stdout : null_fd, stdio[3] = {null_fd, out, stderr_fd};
-    pid_t pid = piso__zygote_fork(spawn, stdio, channel_fd, sandbox, &p->pidfd);
-    if (pid > 0)
-        p->zygote = piso_zygote_ref(spawn->zygote);
-    return pid;
-}
-
-/* open_output: a pipe for one of the outputs; *ret_child_fd is the child's end. */
-static int open_output(piso__output *o, int *ret_child_fd) {
-    int pipe_fds[2];
-    int r = piso__pipe(pipe_fds);
-    if (r < 0)
-        return r;
-    o->fd = pipe_fds[0];
-    *ret_child_fd = pipe_fds[1];
-    return 0;
-}
-
-/* run: the program, confined by the sandbox if there is one. */
-static pid_t run(piso__spawn_options *options, piso__sandbox *sandbox, piso_sandbox_report *report, int *ret_pidfd) {
-    bool failed = false;
-    if (sandbox) {
-        options->confine = piso__sandbox_apply;
-        options->confine_argument = sandbox;
-        options->confine_fd = piso__sandbox_fd(sandbox);
-        options->ret_confine_failed = &failed;
-    }
-    pid_t pid = piso__spawn(options, ret_pidfd);
-    if (!failed)
-        return pid;
-    piso__sandbox_blame(sandbox, pid, report);
-    return PISO_ESANDBOX;
-}
-
-/* started: 0 or the error; from here on the child's group lives as long as the child. */
-static int started(piso_process *p, piso__sandbox *sandbox) {
-    if (p->pid >= 0 && sandbox)
-        p->group = piso__sandbox_take_group(sandbox);
-    return p->pid < 0 ? p->pid : 0;
-}
-
-static int start(piso_process *p, const piso_spawn *spawn, int channel_fd) {
-    piso__cleanup(piso__sandbox_freep) piso__sandbox *sandbox = NULL;
-    piso_sandbox_report unread, *report = spawn->report ? spawn->report : &unread;
-    int r = spawn->sandbox ? piso__sandbox_prepare(spawn->sandbox, spawn->argv[0], &sandbox, report) : 0;
-    if (r < 0)
-        return r;
-    piso__autofree const char **environment = with_channel(spawn->envp);
-    if (!environment)
-        return -ENOMEM;
-    piso__autoclose int child_stdout = -1, child_stderr = -1;
-    r = spawn->inherit_stdout ? 0 : open_output(&p->outputs[PISO__OUT], &child_stdout);
-    if (r == 0)
-        r = open_output(&p->outputs[PISO__ERR], &child_stderr);
-    if (r < 0)
-        return r;
-    piso__autoclose int null_fd = piso__open_null();
-    if (null_fd < 0)
-        return null_fd;
-    if (spawn->zygote) {
-        p->pid = fork_from_zygote(p, spawn, null_fd, child_stdout, child_stderr, channel_fd, sandbox);
-        return started(p, sandbox);
-    }
-    piso__spawn_options options = {
-        .argv = spawn->argv,
-        .envp = environment,
-        .cwd = spawn->cwd,
-        .stdin_fd = null_fd,
-        .stdout_fd = child_stdout,
-        .stderr_fd = child_stderr,
-        .channel_fd = channel_fd,
-    };
-    p->pid = run(&options, sandbox, report, &p->pidfd);
-    return started(p, sandbox);
-}
-
-int piso__process_spawn(const piso_spawn *spawn, int channel_fd, piso_process **ret_process) {
-    piso__cleanup(piso__process_unrefp) piso_process *p = process_new();
-    if (!p)
-        return -ENOMEM;
-    if ((p->exit_fd = piso__event_create()) < 0)
-        return p->exit_fd;
-    if ((p->output_fd = piso__event_create()) < 0)
-        return p->output_fd;
-    if (spawn->echo_stdout)
-        p->outputs[PISO__OUT].echo_fd = STDOUT_FILENO;
-    if (spawn->echo_stderr)
-        p->outputs[PISO__ERR].echo_fd = STDERR_FILENO;
-    int r = start(p, spawn, channel_fd);
-    if (r < 0)
-        return r;
-    r = piso__monitor_watch(p);
-    if (r < 0) {
-        piso__kill_group(p->pidfd, p->pid, SIGKILL);
-        while (!piso__process_reap(p))
-            piso__poll_in(&p->pidfd, 1, -1);
-        return r;
-    }
-    *ret_process = piso__steal_pointer(&p);
-    return 0;
 }
 
 bool piso__process_reap(piso_process *p) {

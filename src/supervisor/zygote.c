@@ -53,31 +53,16 @@ piso_zygote *piso_zygote_unref(piso_zygote *z) {
     return NULL;
 }
 
-static void unref_zygote(piso_zygote **z) {
-    *z = piso_zygote_unref(*z);
-}
-
-int piso_zygote_spawn(const piso_spawn *spawn, piso_zygote **ret_zygote) {
-    if (!spawn || !spawn->argv || !spawn->argv[0] || !spawn->envp || !spawn->name || spawn->zygote)
-        return -EINVAL;
-    piso__cleanup(unref_zygote) piso_zygote *z = calloc(1, sizeof *z);
+piso_zygote *piso__zygote_new(piso_process *process, int socket_fd) {
+    piso_zygote *z = calloc(1, sizeof *z);
     if (!z)
-        return -ENOMEM;
+        return NULL;
     z->references = 1;
     z->fork_generation = piso__fork_generation();
-    z->socket_fd = -1;
+    z->process = process;
+    z->socket_fd = socket_fd;
     pthread_mutex_init(&z->lock, NULL);
-    int sockets[2];
-    int r = piso__socketpair(sockets);
-    if (r < 0)
-        return r;
-    z->socket_fd = sockets[0];
-    piso__autoclose int its_end = sockets[1];
-    r = piso__process_spawn(spawn, its_end, &z->process);
-    if (r < 0)
-        return r;
-    *ret_zygote = piso__steal_pointer(&z);
-    return 0;
+    return z;
 }
 
 piso_process *piso_zygote_process(piso_zygote *z) {

@@ -56,6 +56,8 @@ typedef struct piso__zygote_packet {
     int32_t code, signal; /* of REAPED */
 } piso__zygote_packet;
 
+/* piso__zygote_new: the zygote that this process is; takes both, unless it returns NULL (no memory). */
+piso_zygote *piso__zygote_new(piso_process *process, int socket_fd);
 /* piso__zygote_fork: a child of the zygote, with descriptors 0 to 2 and the channel; waits for the zygote to be ready.
  * `cwd_fd`: its working directory, unless the spawn names one. The pid and its pidfd, or -EBUSY (threads), PISO_EDIED,
  * another negative code. */

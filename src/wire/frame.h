@@ -46,6 +46,12 @@ typedef struct piso__frame {
 static_assert(sizeof(piso__frame) == PISO__FRAME_SIZE, "the header is the struct on little-endian machines");
 static_assert(sizeof(piso_span) == PISO__SPAN_SIZE, "a span is the struct on little-endian machines");
 
+/* The packet in the socket that carries a segment's descriptor. */
+typedef struct piso__attachment {
+    uint32_t number, zero;
+    uint64_t size;
+} piso__attachment;
+
 /* piso__frame_encode: the 24 bytes of the header. */
 void piso__frame_encode(const piso__frame *frame, uint8_t ret_bytes[PISO__FRAME_SIZE]);
 

@@ -1,9 +1,10 @@
-"""The layering of docs/architecture.md: includes go down, never sideways, never up, never round."""
+"""The layering of docs/architecture.md: includes and calls go down, never sideways, up or round."""
 
+import re
 from pathlib import Path
 
 import pytest
-from source import ROOT, c_files, includes, name
+from source import ROOT, c_files, functions, includes, name, without_comments
 
 LAYERS = {
     "base": 0,
@@ -106,6 +107,42 @@ def test_headers_have_no_cycle() -> None:
         if path.suffix == ".h"
     }
     assert find_cycle(graph) is None
+
+
+RECURSIVE = {"src/supervisor/zygote.c": "src/supervisor/process.c"}
+"""Uses that close a circle and may: a zygote is a process, and a process may be a zygote's."""
+
+
+def uses(folder: Path) -> dict[str, list[str]]:
+    """For each file of a layer those beside it whose functions it names."""
+    texts = {path: without_comments(path.read_text()) for path in sorted(folder.glob("*.c"))}
+    owners = {
+        function: path
+        for path, text in texts.items()
+        for function, _, _ in functions(text)
+        if "piso_" in function
+    }
+    return {
+        name(path): sorted(
+            {
+                name(owner)
+                for word in set(re.findall(r"\bpiso_\w+", text))
+                if (owner := owners.get(word, path)) != path and RECURSIVE.get(name(path)) != name(owner)
+            }
+        )
+        for path, text in texts.items()
+    }
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_files_of_a_layer_do_not_use_each_other_in_circles(layer: str) -> None:
+    assert find_cycle(uses(ROOT / "src" / layer)) is None
+
+
+def test_uses_are_found() -> None:
+    found = uses(ROOT / "src" / "session")
+    assert "src/session/send.c" in found["src/session/segments.c"]
+    assert "src/session/crowd.c" in found["src/session/send.c"]
 
 
 def test_public_header_needs_only_the_standard_library() -> None:
