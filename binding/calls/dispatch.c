@@ -7,8 +7,6 @@
 
 #include "aio.h"
 
-#define MAX_UNANSWERED_ERRORS 10 /* of calls without a reply that are reported, for each session */
-
 PyObject *core_session_object(core_session *s, uint32_t id) {
     if (id < CORE_OBJECTS_INLINE)
         return s->objects[id];
@@ -65,51 +63,6 @@ static PyObject *find(core_session *s, const piso_event *event, PyObject **ret_n
                      "registered",
                      (unsigned)event->object);
     return object;
-}
-
-void core_reply(core_session *s, uint64_t request, PyObject *result) {
-    bool failed = result == NULL;
-    PyObject *type = NULL, *value = NULL, *traceback = NULL;
-    if (failed) {
-        PyErr_Fetch(&type, &value, &traceback);
-        PyErr_NormalizeException(&type, &value, &traceback);
-        if (traceback)
-            PyException_SetTraceback(value, traceback);
-    }
-    piso_writer w;
-    piso_writer_init(&w);
-    uint64_t sends = s->codec.cuda_sends;
-    if (!failed && request && core_encode_value(&s->codec, &w, result, "result") < 0) {
-        core_codec_abandon(&s->codec, &w);
-        PyErr_Fetch(&type, &value, &traceback);
-        PyErr_NormalizeException(&type, &value, &traceback);
-        failed = true;
-    }
-    int r = 0;
-    if (request) {
-        bool buffers = false;
-        if (s->codec.cuda_recalled && s->codec.cuda_sends == sends)
-            core_cuda_settle(&s->codec);
-        if (failed)
-            r = core_encode_exception(&s->codec, &w, value);
-        if (r == 0) {
-            buffers = w.nspans > 0 || w.size > PISO_INLINE_BODY;
-            r = piso_session_reply(s->session, request, failed, &w);
-        }
-        if (r < 0)
-            core_codec_abandon(&s->codec, &w); /* the peer has gone, or memory: the session will say so */
-        else if (buffers)
-            core_links_trim_later(s);
-        PyErr_Clear(); /* out of memory while encoding an error: there is nobody to tell */
-    } else if (failed && s->unanswered_errors < MAX_UNANSWERED_ERRORS) { /* or the peer could flood stderr */
-        s->unanswered_errors++;
-        PyErr_Restore(Py_NewRef(type), Py_NewRef(value), Py_XNewRef(traceback));
-        PyErr_WriteUnraisable(s->name);
-    }
-    piso_writer_fini(&w);
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
 }
 
 /* like: a public method of the object with a name like this one: a new reference; NULL, without exception. */

@@ -210,8 +210,10 @@ void core_send_ahead(core_state *state, PyObject *value);
 /* core_take_ahead: opens what the peer may send later. Calls nothing; ends the event. */
 void core_take_ahead(core_session *s, piso_event *event);
 
-/* ---- handlers (dispatch.c, handler.c) ---- */
+/* ---- handlers (dispatch.c, handler.c, reply.c) ---- */
 
+/* core_reply: sends a result (NULL: the current exception, which is cleared). */
+void core_reply(core_session *s, uint64_t request, PyObject *result);
 int core_handler_init(PyObject *module, core_state *state);
 /* core_dispatch: answers one request event. */
 void core_dispatch(core_session *s, piso_event *event, core_pump_context *context);
@@ -219,8 +221,6 @@ void core_dispatch(core_session *s, piso_event *event, core_pump_context *contex
 void core_dispatch_cancel(core_session *s, uint64_t request);
 /* core_dispatch_cancel_all: the peer has gone: its suspended requests are cancelled. */
 void core_dispatch_cancel_all(core_session *s);
-/* core_reply: sends a result (NULL: the current exception, which is cleared). */
-void core_reply(core_session *s, uint64_t request, PyObject *result);
 /* core_handler_run: drives `awaitable` (stolen) to its end, the first step now, and answers `request`. */
 void core_handler_run(core_session *s, core_link *link, uint64_t request, PyObject *awaitable, PyObject *context,
                       bool in_task);
