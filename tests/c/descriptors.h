@@ -1,7 +1,8 @@
-/* descriptors.h - descriptors as an odd peer would send them. */
+/* descriptors.h - descriptors as an odd peer would send them, and those that a test leaves. */
 #ifndef PISO_TESTS_DESCRIPTORS_H
 #define PISO_TESTS_DESCRIPTORS_H
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -13,6 +14,15 @@ static inline int open_again(int fd, int flags) {
     int again = open(path, flags | O_CLOEXEC);
     close(fd);
     return again;
+}
+
+static inline int count_fds(void) {
+    int n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
 }
 
 #endif

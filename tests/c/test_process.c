@@ -1,12 +1,8 @@
 /* test_process.c - the life of child processes as the host sees it. The children: child_programs.h.
  *
  * Each test is checked for descriptors and zombies that it leaves. Times are limits for failing, not assertions. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "process_tools.h"
 
-#include <cmocka.h>
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -17,11 +13,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "child_programs.h"
-#include "os/os.h"
-
-#define SECOND       INT64_C(1000000000)
-#define LONG_ENOUGH  (30 * SECOND)
 #define BEFORE_GRACE (4 * SECOND) /* a child whose host lives gets 5 s */
 
 /* ThreadSanitizer refuses threads in a process forked from one with threads, which the monitor must bear. */
@@ -31,23 +22,6 @@ const char *__tsan_default_options(void) {
 }
 
 /* ---- what every test leaves ---- */
-
-static int count_fds(void) {
-    int n = 0;
-    DIR *d = opendir("/proc/self/fd");
-    while (readdir(d))
-        n++;
-    closedir(d);
-    return n;
-}
-
-static int fds_before;
-
-static int remember_fds(void **state) {
-    (void)state;
-    fds_before = count_fds();
-    return 0;
-}
 
 /* expect_fds: the monitor lets go of a process a moment after it has told of its end. */
 static void expect_fds(int count) {
@@ -66,53 +40,14 @@ static int check_nothing_left(void **state) {
 
 /* ---- spawning ---- */
 
-typedef struct running {
-    piso_process *process;
-    int channel_fd; /* our end */
-} running;
-
-static int try_run(const piso_spawn *spawn, running *ret_running) {
-    int pair[2];
-    assert_int_equal(piso__socketpair(pair), 0);
-    running r = {.channel_fd = pair[0]};
-    int error = piso__process_spawn(spawn, pair[1], &r.process);
-    piso__fd_close(pair[1]);
-    if (error < 0)
-        piso__fd_close(pair[0]);
-    else
-        *ret_running = r;
-    return error;
-}
-
 static const char *const environment[] = {"A=1", "PISO_FD=77", "B=two", NULL};
 
 static running run(const char *program, const char *argument) {
     const char *const argv[] = {"/proc/self/exe", program, argument, NULL};
     running r = {0};
     piso_spawn spawn = {.argv = argv, .envp = environment, .name = program, .inherit_stdout = true};
-    assert_int_equal(try_run(&spawn, &r), 0);
+    assert_int_equal(try_spawn(&spawn, &r), 0);
     return r;
-}
-
-static void release(running *r) {
-    r->process = piso__process_unref(r->process);
-    r->channel_fd = piso__fd_close(r->channel_fd);
-}
-
-static void expect_exit(piso_process *p, int code, int signal) {
-    piso_exit status;
-    assert_int_equal(piso_process_wait(p, LONG_ENOUGH, &status), 1);
-    assert_true(status.known);
-    assert_int_equal(status.code, code);
-    assert_int_equal(status.signal, signal);
-}
-
-/* read_report: waits for what the child sends over the channel. */
-static void read_report(const running *r, char text[REPORT_SIZE]) {
-    assert_int_equal(piso__poll_in(&r->channel_fd, 1, LONG_ENOUGH), 1);
-    ssize_t n = recv(r->channel_fd, text, REPORT_SIZE - 1, 0);
-    assert_true(n > 0);
-    text[n] = '\0';
 }
 
 static void on_signal(int signal) {
@@ -176,7 +111,7 @@ static void working_directory_is_set(void **state) {
     char text[REPORT_SIZE];
     const char *const argv[] = {"/proc/self/exe", "report", NULL};
     running r;
-    assert_int_equal(try_run(&(piso_spawn){.argv = argv, .envp = environment, .cwd = "/usr"}, &r), 0);
+    assert_int_equal(try_spawn(&(piso_spawn){.argv = argv, .envp = environment, .cwd = "/usr"}, &r), 0);
     read_report(&r, text);
     assert_non_null(strstr(text, "cwd /usr\n"));
     expect_exit(r.process, 0, 0);
@@ -216,7 +151,7 @@ static void descriptors_are_closed_without_close_range(void **state) {
 static int spawn_error(const char *path, const char *cwd) {
     const char *const argv[] = {path, NULL};
     running r;
-    return try_run(&(piso_spawn){.argv = argv, .envp = environment, .cwd = cwd}, &r);
+    return try_spawn(&(piso_spawn){.argv = argv, .envp = environment, .cwd = cwd}, &r);
 }
 
 static void failure_to_start_is_told(void **state) {
@@ -463,7 +398,7 @@ static running run_with_stderr(int fd, const char *lines) {
     running r = {0};
     int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
     dup2(fd, STDERR_FILENO);
-    int error = try_run(&(piso_spawn){.argv = argv, .envp = environment, .echo_stderr = true}, &r);
+    int error = try_spawn(&(piso_spawn){.argv = argv, .envp = environment, .echo_stderr = true}, &r);
     piso_exit status;
     int ended = error < 0 ? 0 : piso_process_wait(r.process, LONG_ENOUGH, &status);
     dup2(saved, STDERR_FILENO);

@@ -11,20 +11,6 @@ const char *__tsan_default_options(void) {
     return "die_after_fork=0";
 }
 
-static ends pair;
-
-static int open_ends(void **state) {
-    (void)state;
-    pair = open_pair();
-    return 0;
-}
-
-static int close_ends(void **state) {
-    (void)state;
-    close_pair(&pair);
-    return 0;
-}
-
 /* ---- calls ---- */
 
 static void call_reaches_the_peer_and_its_answer_the_caller(void **state) {

@@ -156,19 +156,10 @@ static void forked_process_starts_over(void **state) {
 
 /* ---- an extension ---- */
 
-static ends pair;
-
-static int open_ends(void **state) {
-    (void)state;
-    pair = open_pair();
+static int open_crowded(void **state) {
+    open_ends(state);
     atomic_store(&pair.child->processors, PROCESSORS);
     atomic_store(&pair.host->channel->tx.shared->crowd, 1);
-    return 0;
-}
-
-static int close_ends(void **state) {
-    (void)state;
-    close_pair(&pair);
     return 0;
 }
 
@@ -251,7 +242,7 @@ static void what_comes_is_seen_on_the_only_processor(void **state) {
 }
 
 #define WITH_EXTENSIONS(test) cmocka_unit_test_setup_teardown(test, start_extensions, stop_extensions)
-#define WITH_PAIR(test)       cmocka_unit_test_setup_teardown(test, open_ends, close_ends)
+#define WITH_PAIR(test)       cmocka_unit_test_setup_teardown(test, open_crowded, close_ends)
 
 int main(int argc, char **argv) {
     if (argc > 1)

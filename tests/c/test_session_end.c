@@ -7,20 +7,6 @@
 
 extern char **environ;
 
-static ends pair;
-
-static int open_ends(void **state) {
-    (void)state;
-    pair = open_pair();
-    return 0;
-}
-
-static int close_ends(void **state) {
-    (void)state;
-    close_pair(&pair);
-    return 0;
-}
-
 /* ---- closing ---- */
 
 static void close_ends_pending_calls_on_both_sides(void **state) {

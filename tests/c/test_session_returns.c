@@ -4,20 +4,6 @@
 
 #include <errno.h>
 
-static ends pair;
-
-static int open_ends(void **state) {
-    (void)state;
-    pair = open_pair();
-    return 0;
-}
-
-static int close_ends(void **state) {
-    (void)state;
-    close_pair(&pair);
-    return 0;
-}
-
 #define SIZE ((size_t)100000)
 
 /* lend: sends a buffer to the child, which takes it. The call that it came with is open. */

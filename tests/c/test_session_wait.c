@@ -3,20 +3,6 @@
 
 #include <pthread.h>
 
-static ends pair;
-
-static int open_ends(void **state) {
-    (void)state;
-    pair = open_pair();
-    return 0;
-}
-
-static int close_ends(void **state) {
-    (void)state;
-    close_pair(&pair);
-    return 0;
-}
-
 /* notify: a message for the host. */
 static void notify_host(void) {
     assert_int_equal(send_call(pair.child, NULL, 0, PISO_NO_DEADLINE), 0);

@@ -1,20 +1,11 @@
 /* test_zygote.c - children that are forked from a zygote are to the host what spawned ones are. The zygote is this
  * program again; its children run the programs of child_programs.h. Times are limits for failing, not assertions. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "process_tools.h"
 
-#include <cmocka.h>
 #include <pthread.h>
 #include <sys/wait.h>
 
-#include "child_programs.h"
-#include "os/os.h"
 #include "supervisor/zygote.h"
-
-#define SECOND      INT64_C(1000000000)
-#define LONG_ENOUGH (30 * SECOND)
 
 /* ---- the zygote's program ---- */
 
@@ -58,23 +49,6 @@ static int zygote_main(const char *kind) {
 
 /* ---- the host ---- */
 
-static int count_fds(void) {
-    int n = 0;
-    DIR *d = opendir("/proc/self/fd");
-    while (readdir(d))
-        n++;
-    closedir(d);
-    return n;
-}
-
-static int fds_before;
-
-static int remember_fds(void **state) {
-    (void)state;
-    fds_before = count_fds();
-    return 0;
-}
-
 /* expect_left: so many descriptors and no child, soon: the monitor lets go of a process after it has told its end. */
 static void expect_left(int fds) {
     for (int i = 0; i < 3000 && (count_fds() != fds || waitpid(-1, NULL, WNOHANG) == 0); i++)
@@ -110,51 +84,17 @@ static int ready(piso_zygote *z) {
     return r;
 }
 
-typedef struct running {
-    piso_process *process;
-    int channel_fd; /* our end */
-} running;
-
 static int try_run(piso_zygote *z, const char *cwd, const char *program, const char *argument, running *ret_running) {
     const char *const argv[] = {"extension", program, argument, NULL};
     piso_spawn spawn = {
         .argv = argv, .envp = environment, .inherit_stdout = true, .name = program, .cwd = cwd, .zygote = z};
-    int pair[2];
-    assert_int_equal(piso__socketpair(pair), 0);
-    running r = {.channel_fd = pair[0]};
-    int error = piso__process_spawn(&spawn, pair[1], &r.process);
-    piso__fd_close(pair[1]);
-    if (error < 0)
-        piso__fd_close(pair[0]);
-    else
-        *ret_running = r;
-    return error;
+    return try_spawn(&spawn, ret_running);
 }
 
 static running run(piso_zygote *z, const char *program, const char *argument) {
     running r = {0};
     assert_int_equal(try_run(z, NULL, program, argument, &r), 0);
     return r;
-}
-
-static void release(running *r) {
-    r->process = piso__process_unref(r->process);
-    r->channel_fd = piso__fd_close(r->channel_fd);
-}
-
-static void expect_exit(piso_process *p, int code, int signal) {
-    piso_exit status;
-    assert_int_equal(piso_process_wait(p, LONG_ENOUGH, &status), 1);
-    assert_true(status.known);
-    assert_int_equal(status.code, code);
-    assert_int_equal(status.signal, signal);
-}
-
-static void read_report(const running *r, char text[REPORT_SIZE]) {
-    assert_int_equal(piso__poll_in(&r->channel_fd, 1, LONG_ENOUGH), 1);
-    ssize_t n = recv(r->channel_fd, text, REPORT_SIZE - 1, 0);
-    assert_true(n > 0);
-    text[n] = '\0';
 }
 
 static void expect_gone(int fd) {

@@ -5,13 +5,13 @@
  * Without threads host and peer take turns, and the seed gives the same run again. With them the peer acts while the
  * host reads. Beside them the same host talks to an honest peer, which is always to be served rightly. A step that
  * does not end within 20 seconds ends the program. */
-#include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "../c/descriptors.h"
 #include "hostile.h"
 
 #define ARENA      ((size_t)1 << 20)
@@ -64,16 +64,6 @@ static void serve_the_honest(uint64_t step) {
 /* ---- what a session may not leave behind ---- */
 
 #define MAPS_EVERY 256 /* sessions; reading them takes long */
-
-static int count_fds(void) {
-    int n = 0;
-    DIR *d = opendir("/proc/self/fd");
-    check(d);
-    while (readdir(d))
-        n++;
-    closedir(d);
-    return n;
-}
 
 /* count_shared_mappings: of memfds; the allocator's come and go. */
 static int count_shared_mappings(void) {
