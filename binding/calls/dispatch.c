@@ -117,9 +117,12 @@ static bool is_coroutine_function(PyObject *object, PyObject *name) {
 
 /* invoke: calls the method in the request's context; a plain function sees no current task. */
 static PyObject *invoke(core_session *s, PyObject *object, PyObject *name, core_arguments *a, PyObject *request_context,
-                        const core_pump_context *context) {
+                        core_pump_context *context) {
     PyObject *loop = NULL, *previous = NULL;
-    if (context->in_task && !is_coroutine_function(object, name)) {
+    bool is_hidden = (context->in_task || context->entered) && !is_coroutine_function(object, name);
+    if (is_hidden && context->entered)
+        core_handler_leave(s->state, context);
+    if (is_hidden && context->in_task) {
         loop = core_running_loop(s->state);
         previous = loop ? core_task_swap(s->state, loop, Py_None, true) : NULL;
         if (!previous && PyErr_Occurred()) {
@@ -150,12 +153,12 @@ static bool is_awaitable(PyObject *o) {
 
 /* await_result: `awaitable` is stolen. */
 static void await_result(core_session *s, uint64_t request, PyObject *awaitable, PyObject *request_context,
-                         const core_pump_context *context) {
+                         core_pump_context *context) {
     core_link *link = context->link;
     if (!context->sync) {
         if (!link && !(link = core_link_here(s)))
             goto failed;
-        core_handler_run(s, link, request, awaitable, request_context, context->in_task);
+        core_handler_run(s, link, request, awaitable, request_context, context);
         return;
     }
     /* this thread waits synchronously: another loop has to run it */

@@ -279,9 +279,9 @@ static core_handler *spare_take(core_link *link) {
 }
 
 /* is_pristine: nobody else holds the task, and nobody cancelled it. Two references are ours and that of its
- * scheduled step or its wake-up. */
-static bool is_pristine(core_handler *h) {
-    if (Py_REFCNT(h->task) != 2 || h->parker->cancelled)
+ * scheduled step or its wake-up; two more those of asyncio and `pump` while it is the current one. */
+static bool is_pristine(core_handler *h, const core_pump_context *pump) {
+    if (Py_REFCNT(h->task) != (pump->entered == h->task ? 4 : 2) || h->parker->cancelled)
         return false;
     if (h->stage == PARKED)
         return true;
@@ -303,8 +303,8 @@ static void retire(core_handler *h) {
 }
 
 /* spare_give_back: `result`, for those who kept the task, or NULL. */
-static void spare_give_back(core_link *link, core_handler *h, PyObject *result) {
-    if (!link->alive || link->spare_count >= MAX_SPARES || result || !is_pristine(h)) {
+static void spare_give_back(core_link *link, core_handler *h, PyObject *result, const core_pump_context *pump) {
+    if (!link->alive || link->spare_count >= MAX_SPARES || result || !is_pristine(h, pump)) {
         h->result = Py_XNewRef(result);
         retire(h);
         return;
@@ -358,13 +358,42 @@ static PyObject *awaiter_of(PyObject *awaitable) {
     return awaiter;
 }
 
+/* The current task. Where a loop only answers requests, one after the other, that of a handler which has finished stays
+ * the current one for the next, which is likely to run in it: to change it takes longer than a small handler. */
+
+/* enter: makes the handler's task the current one. *ret_previous: what was, to be so again right after (new
+ * reference); or NULL: it stays until core_handler_leave. 0 or -1. */
+static int enter(core_handler *h, core_state *state, core_link *link, core_pump_context *pump,
+                 PyObject **ret_previous) {
+    *ret_previous = NULL;
+    if (pump->entered == h->task)
+        return 0;
+    core_handler_leave(state, pump);
+    PyObject *previous = core_task_swap(state, link->loop, h->task, pump->in_task);
+    if (!previous || pump->in_task) {
+        *ret_previous = previous;
+        return previous ? 0 : -1;
+    }
+    Py_DECREF(previous); /* there was none */
+    pump->entered = Py_NewRef(h->task);
+    pump->entered_loop = Py_NewRef(link->loop);
+    return 0;
+}
+
+void core_handler_leave(core_state *state, core_pump_context *pump) {
+    if (!pump->entered)
+        return;
+    core_task_restore(state, pump->entered_loop, Py_NewRef(Py_None));
+    Py_CLEAR(pump->entered);
+    Py_CLEAR(pump->entered_loop);
+}
+
 void core_handler_run(core_session *s, core_link *link, uint64_t request, PyObject *awaitable, PyObject *context,
-                      bool in_task) {
+                      core_pump_context *pump) {
     Py_INCREF(link);
-    PyObject *awaiter = awaiter_of(awaitable);
+    PyObject *awaiter = awaiter_of(awaitable), *previous, *value;
     core_handler *h = awaiter ? spare_take(link) : NULL;
-    PyObject *previous = h ? core_task_swap(s->state, link->loop, h->task, in_task) : NULL;
-    if (!previous) {
+    if (!h || enter(h, s->state, link, pump, &previous) < 0) {
         core_reply(s, request, NULL);
         Py_XDECREF(awaiter);
         if (h)
@@ -375,9 +404,12 @@ void core_handler_run(core_session *s, core_link *link, uint64_t request, PyObje
     h->awaiter = awaiter;
     h->context = Py_NewRef(context);
     h->request = request;
-    PyObject *loop = Py_NewRef(link->loop), *value;
+    PyObject *loop = Py_NewRef(link->loop);
     PySendResult r = drive(h, NULL, &value);
-    core_task_restore(s->state, loop, previous);
+    if (previous)
+        core_task_restore(s->state, loop, previous);
+    else if (r == PYGEN_NEXT) /* from here on the task's own steps make it the current one */
+        core_handler_leave(s->state, pump);
     Py_DECREF(loop);
     if (r == PYGEN_NEXT && link->alive) {
         adopt(h, s, link, value);
@@ -388,9 +420,9 @@ void core_handler_run(core_session *s, core_link *link, uint64_t request, PyObje
         }
         release(h);
         /* who kept the task sees the result too: a second reference says that it is not the reply's alone */
-        PyObject *kept = value && !(link->alive && is_pristine(h)) ? Py_NewRef(value) : NULL;
+        PyObject *kept = value && !(link->alive && is_pristine(h, pump)) ? Py_NewRef(value) : NULL;
         core_reply(s, request, value);
-        spare_give_back(link, h, kept);
+        spare_give_back(link, h, kept, pump);
         Py_XDECREF(kept);
         Py_XDECREF(value);
     }
@@ -409,7 +441,9 @@ static PyObject *handler_start(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     h->link = NULL;
     h->awaiter = h->context = NULL;
     if (link->alive) {
-        core_handler_run(s, link, h->request, awaiter, context, false);
+        core_pump_context pump = {.link = link};
+        core_handler_run(s, link, h->request, awaiter, context, &pump);
+        core_handler_leave(s->state, &pump);
     } else {
         PyErr_SetString(PyExc_RuntimeError, "the event loop was closed before a call could be answered");
         core_reply(s, h->request, NULL);

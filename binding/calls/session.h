@@ -114,6 +114,8 @@ typedef struct core_pump_context {
     bool in_task;   /* a task may be current: hide it from handlers */
     bool sync;      /* asynchronous handlers must run elsewhere */
     bool completed; /* out: a parked call was completed */
+    /* the task that the last handler ran in, which is still the current one of its loop (handler.c); or NULL */
+    PyObject *entered, *entered_loop;
 } core_pump_context;
 int core_pump(core_session *s, core_pump_context *context, int limit);
 
@@ -223,7 +225,10 @@ void core_dispatch_cancel(core_session *s, uint64_t request);
 void core_dispatch_cancel_all(core_session *s);
 /* core_handler_run: drives `awaitable` (stolen) to its end, the first step now, and answers `request`. */
 void core_handler_run(core_session *s, core_link *link, uint64_t request, PyObject *awaitable, PyObject *context,
-                      bool in_task);
+                      core_pump_context *pump);
+/* core_handler_leave: no task is the current one any more; to be called before the loop goes on, and before code that is
+ * to see none. */
+void core_handler_leave(core_state *state, core_pump_context *pump);
 /* core_handler_elsewhere: has it run on `link`'s loop, in another thread. 0 or -1. */
 int core_handler_elsewhere(core_session *s, core_link *link, uint64_t request, PyObject *awaitable, PyObject *context);
 void core_handler_drop_spares(core_link *link);
