@@ -17,17 +17,14 @@ PyObject *core_session_object(core_session *s, uint32_t id) {
     return found;
 }
 
-/* method_name: the name behind a number, borrowed from the session's list. */
-static PyObject *method_name(core_session *s, uint32_t number) {
+/* learn_name: enters the name behind a number into the session's list, where it is the item of this number. Borrowed. */
+static PyObject *learn_name(core_session *s, uint32_t number) {
     size_t size;
-    void **cell;
-    const char *text = piso_session_name(s->session, number, &size, &cell);
+    const char *text = piso_session_name(s->session, number, &size);
     if (!text) {
         PyErr_SetString(s->state->protocol_error, "the other side called a method that it has not named");
         return NULL;
     }
-    if (*cell)
-        return *cell;
     PyObject *name = PyUnicode_DecodeUTF8(text, (Py_ssize_t)size, "replace");
     if (!name)
         return NULL;
@@ -38,12 +35,21 @@ static PyObject *method_name(core_session *s, uint32_t number) {
         return NULL;
     }
     PyUnicode_InternInPlace(&name);
-    int r = PyList_Append(s->names, name);
-    Py_DECREF(name);
-    if (r < 0)
+    int r = 0;
+    while (r == 0 && PyList_GET_SIZE(s->names) <= number) /* names may be learnt in any order */
+        r = PyList_Append(s->names, Py_None);
+    if (r < 0) {
+        Py_DECREF(name);
         return NULL;
-    *cell = name;
+    }
+    PyList_SetItem(s->names, number, name); /* takes it; cannot fail */
     return name;
+}
+
+/* method_name: the name behind a number, borrowed from the session's list. */
+static PyObject *method_name(core_session *s, uint32_t number) {
+    PyObject *name = number < PyList_GET_SIZE(s->names) ? PyList_GET_ITEM(s->names, number) : Py_None;
+    return name != Py_None ? name : learn_name(s, number);
 }
 
 static PyObject *find(core_session *s, const piso_event *event, PyObject **ret_name) {
@@ -181,6 +187,7 @@ void core_dispatch(core_session *s, piso_event *event, core_pump_context *contex
     PyObject *name, *result = NULL, *request_context = NULL;
     core_arguments a;
     PyObject *object = find(s, event, &name);
+    context->has_buffers = event->nspans > 0;
     core_decode_elsewhere(context->sync); /* a coroutine will run in another thread */
     bool decoded = object && core_decode_call(&s->codec, event, &a) == 0;
     core_decode_elsewhere(false);

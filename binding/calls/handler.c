@@ -82,7 +82,8 @@ static PySendResult drive(core_handler *h, PyObject *thrown, PyObject **ret_valu
     return r;
 }
 
-/* release: the coroutine and its context are dropped; done before the reply, so that buffers are free again. */
+/* release: the coroutine and its context are dropped; before the reply where they may hold buffers, so that these are
+ * free again. */
 static void release(core_handler *h) {
     Py_CLEAR(h->awaiter);
     Py_CLEAR(h->context);
@@ -418,10 +419,12 @@ void core_handler_run(core_session *s, core_link *link, uint64_t request, PyObje
             Py_CLEAR(value);
             PyErr_SetString(PyExc_RuntimeError, "the event loop was closed while a call was being answered");
         }
-        release(h);
+        if (pump->has_buffers)
+            release(h);
         /* who kept the task sees the result too: a second reference says that it is not the reply's alone */
         PyObject *kept = value && !(link->alive && is_pristine(h, pump)) ? Py_NewRef(value) : NULL;
         core_reply(s, request, value);
+        release(h); /* while the answer is on its way */
         spare_give_back(link, h, kept, pump);
         Py_XDECREF(kept);
         Py_XDECREF(value);
@@ -441,7 +444,7 @@ static PyObject *handler_start(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     h->link = NULL;
     h->awaiter = h->context = NULL;
     if (link->alive) {
-        core_pump_context pump = {.link = link};
+        core_pump_context pump = {.link = link, .has_buffers = true};
         core_handler_run(s, link, h->request, awaiter, context, &pump);
         core_handler_leave(s->state, &pump);
     } else {

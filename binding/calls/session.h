@@ -89,7 +89,7 @@ struct core_session {
     PyObject *context;                      /* base of every request's context; current_session() is set in it */
     PyObject *objects[CORE_OBJECTS_INLINE]; /* id -> object */
     PyObject *more_objects;                 /* dict for the other ids */
-    PyObject *names;                        /* list: keeps the interned method names alive that the core's cells hold */
+    PyObject *names;                        /* list: names of methods by the peer's number; None: not called yet */
     PyObject *suspended;                    /* dict: request id -> core_handler, for cancellation */
     PyObject *finished;                     /* future of serve(), or NULL */
     core_link *links;                       /* the first is the home: where requests are served */
@@ -111,9 +111,10 @@ struct core_session {
  * *completed when a parked call of `link` was completed. */
 typedef struct core_pump_context {
     core_link *link;
-    bool in_task;   /* a task may be current: hide it from handlers */
-    bool sync;      /* asynchronous handlers must run elsewhere */
-    bool completed; /* out: a parked call was completed */
+    bool in_task;     /* a task may be current: hide it from handlers */
+    bool sync;        /* asynchronous handlers must run elsewhere */
+    bool completed;   /* out: a parked call was completed */
+    bool has_buffers; /* the request that is being answered came with some */
     /* the task that the last handler ran in, which is still the current one of its loop (handler.c); or NULL */
     PyObject *entered, *entered_loop;
 } core_pump_context;

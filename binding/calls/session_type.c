@@ -103,7 +103,7 @@ static void session_dealloc(PyObject *self) {
     piso_session_unref(s->session);
     core_lent_clear(&s->codec);
     Py_CLEAR(s->codec.cuda);
-    Py_CLEAR(s->names); /* after the core, whose cells point into it */
+    Py_CLEAR(s->names);
     type->tp_free(self);
     Py_DECREF(type);
 }

@@ -219,9 +219,9 @@ PISO_API void piso_process_title(const char *title);
 /* piso_session_intern: the number for a method name towards this peer. The first use sends the name; the
  * number is then good for the life of the session. At most 65,536 names of at most 255 bytes. */
 PISO_API int piso_session_intern(piso_session *s, const char *name, size_t size, uint32_t *ret_number);
-/* piso_session_name: the name behind a number that the peer defined, or NULL. *ret_slot is a pointer-sized
- * cell kept beside the name for the binding's own use (NULL at first). Valid until the session ends. */
-PISO_API const char *piso_session_name(piso_session *s, uint32_t number, size_t *ret_size, void ***ret_slot);
+/* piso_session_name: the name behind a number that the peer defined, or NULL. Valid until the session is freed. The peer
+ * counts its numbers from 0 and does not change what they mean: callers may keep what they make of a name. */
+PISO_API const char *piso_session_name(piso_session *s, uint32_t number, size_t *ret_size);
 
 /* ---- calls -------------------------------------------------------------------------------------- */
 

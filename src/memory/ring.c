@@ -86,6 +86,26 @@ static void fill(uint8_t *chunk, gather *g) {
     }
 }
 
+/* fill_all: all slots of a message, and the words of all but the first. */
+static void fill_all(piso__ring_producer *p, const piso__ring_part *parts, size_t size, uint64_t needed) {
+    gather g = {.part = parts, .left = size};
+    for (uint64_t i = 0; i < needed; i++) {
+        piso__ring_slot *slot = slot_at(p->shared, p->position + i);
+        fill(slot->payload, &g);
+        if (i > 0)
+            atomic_store_explicit(&slot->word, sequence_at(p->position + i), memory_order_relaxed);
+    }
+}
+
+/* fill_one: the same for a message that fits the chunk, which most do. */
+static inline void fill_one(uint8_t *chunk, const piso__ring_part *parts, int count) {
+    for (int i = 0; i < count; i++) {
+        if (parts[i].size) /* an empty part may have no address */
+            memcpy(chunk, parts[i].data, parts[i].size);
+        chunk += parts[i].size;
+    }
+}
+
 int piso__ring_send(piso__ring_producer *p, const piso__ring_part *parts, int count) {
     size_t size = 0;
     for (int i = 0; i < count; i++)
@@ -97,14 +117,11 @@ int piso__ring_send(piso__ring_producer *p, const piso__ring_part *parts, int co
         if (r < 0)
             return r;
     }
-    gather g = {.part = parts, .left = size};
     piso__ring_slot *first = slot_at(p->shared, p->position);
-    fill(first->payload, &g);
-    for (uint64_t i = 1; i < needed; i++) {
-        piso__ring_slot *slot = slot_at(p->shared, p->position + i);
-        fill(slot->payload, &g);
-        atomic_store_explicit(&slot->word, sequence_at(p->position + i), memory_order_relaxed);
-    }
+    if (PISO__LIKELY(needed == 1))
+        fill_one(first->payload, parts, count);
+    else
+        fill_all(p, parts, size, needed);
     /* Releases the payload and the other slots. Sequentially consistent because must_wake's load of `sleeping`
      * must not move before it. */
     atomic_store(&first->word, (uint64_t)size << 32 | sequence_at(p->position));
@@ -152,10 +169,7 @@ int piso__ring_take(piso__ring_consumer *c, void *buffer, size_t size, bool *ret
         const piso__ring_slot *slot = slot_at(c->shared, c->position + i);
         if (i > 0 && atomic_load_explicit(&slot->word, memory_order_relaxed) != sequence_at(c->position + i))
             return PISO_EPROTO;
-        size_t n = size < PISO__RING_CHUNK ? size : PISO__RING_CHUNK;
-        memcpy(to, slot->payload, n);
-        to += n;
-        size -= n;
+        memcpy(to + i * PISO__RING_CHUNK, slot->payload, PISO__RING_CHUNK);
     }
     c->position += needed;
     /* The line is this side's, as long as nobody looks. Release: the payload has been read. */

@@ -82,7 +82,8 @@ bool piso__ring_ready(const piso__ring_consumer *c);
 /* piso__ring_peek: size of the next message, 0 when there is none, PISO_EPROTO for a word that cannot be. The
  * size is latched by the caller: pass it to piso__ring_take. */
 int64_t piso__ring_peek(const piso__ring_consumer *c);
-/* piso__ring_take: copies the message of that size to `buffer` and advances. PISO_EPROTO when a continuation
+/* piso__ring_take: copies the message of that size to `buffer`, which has room for whole chunks, and advances; what is
+ * in it behind the message means nothing. PISO_EPROTO when a continuation
  * slot's word does not fit. Sets *ret_wake when the producer waits for space and its doorbell must be rung
  * (consumed has been published). */
 int piso__ring_take(piso__ring_consumer *c, void *buffer, size_t size, bool *ret_wake);

@@ -34,7 +34,6 @@ typedef struct piso__queued {
 typedef struct piso__name {
     char *text;
     size_t size;
-    void *cell; /* the binding's */
 } piso__name;
 
 /* What a number that we gave stands for. */
@@ -101,7 +100,7 @@ struct piso_session {
     uint32_t open_capacity;
 
     /* names: ours by hash, the peer's by number */
-    piso__name *names, **peer_names; /* the peer's stay where they are: their cells are lent */
+    piso__name *names, *peer_names;
     uint32_t name_count, peer_name_count, peer_name_capacity;
     uint32_t *name_buckets, bucket_count; /* number + 1, 0: empty */
 

@@ -81,32 +81,27 @@ int piso__session_define(piso_session *s, uint32_t number, const uint8_t *text, 
         return piso__session_wrong(s, "it names methods out of order, wrongly, or too many");
     if (number == s->peer_name_capacity) {
         uint32_t capacity = s->peer_name_capacity ? s->peer_name_capacity * 2 : 16;
-        piso__name **names = reallocarray(s->peer_names, capacity, sizeof *names);
+        piso__name *names = reallocarray(s->peer_names, capacity, sizeof *names);
         if (!names)
             return -ENOMEM;
         s->peer_names = names;
         s->peer_name_capacity = capacity;
     }
-    piso__name *name = calloc(1, sizeof *name);
-    if (!name || !(name->text = strndup((const char *)text, size))) {
-        free(name);
+    char *copy = strndup((const char *)text, size);
+    if (!copy)
         return -ENOMEM;
-    }
-    name->size = size;
-    s->peer_names[s->peer_name_count++] = name;
+    s->peer_names[s->peer_name_count++] = (piso__name){.text = copy, .size = size};
     return 0;
 }
 
-const char *piso_session_name(piso_session *s, uint32_t number, size_t *ret_size, void ***ret_slot) {
+const char *piso_session_name(piso_session *s, uint32_t number, size_t *ret_size) {
     const char *text = NULL;
     if (piso__session_forked(s))
         return NULL;
     piso__session_lock(s);
     if (number < s->peer_name_count) {
-        piso__name *name = s->peer_names[number];
-        text = name->text;
-        *ret_size = name->size;
-        *ret_slot = &name->cell;
+        text = s->peer_names[number].text;
+        *ret_size = s->peer_names[number].size;
     }
     piso__session_unlock(s);
     return text;
@@ -115,10 +110,8 @@ const char *piso_session_name(piso_session *s, uint32_t number, size_t *ret_size
 void piso__session_free_names(piso_session *s) {
     for (uint32_t i = 0; i < s->name_count; i++)
         free(s->names[i].text);
-    for (uint32_t i = 0; i < s->peer_name_count; i++) {
-        free(s->peer_names[i]->text);
-        free(s->peer_names[i]);
-    }
+    for (uint32_t i = 0; i < s->peer_name_count; i++)
+        free(s->peer_names[i].text);
     free(s->names);
     free(s->peer_names);
     free(s->name_buckets);

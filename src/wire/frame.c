@@ -33,50 +33,57 @@ int piso__release_decode(const uint8_t bytes[PISO__RELEASE_SIZE], uint64_t *ret_
     return 0;
 }
 
-/* What each type may carry; a field that is not listed must be 0. */
+/* What each type may carry. The header as three words, as it lies in memory. */
 typedef struct rule {
-    uint8_t flags;
-    bool id, target, timeout, spans, body, number;
+    uint64_t forbidden[3]; /* bits that must be 0 */
+    bool id;               /* there must be one; a call without a reply has none */
+    bool body;             /* of up to PISO_INLINE_BODY bytes */
 } rule;
 
+#define WORD(type, flags, nspans, timeout)                                                                             \
+    ((uint64_t)(type) | (uint64_t)(flags) << 8 | (uint64_t)(nspans) << 16 | (uint64_t)(timeout) << 32)
+#define ALL        UINT64_MAX
+#define NO_OBJECT  UINT64_C(0xffffffff)
+#define SPANS      0x7ffu /* as many bits as PISO_MAX_SPANS needs */
+#define CALL_FLAGS (PISO_CALL_KWARGS | PISO_CALL_NO_REPLY | PISO__FRAME_BODY_SPAN)
+#define ANSWER                                                                                                         \
+    { ~WORD(0xff, PISO__FRAME_BODY_SPAN, SPANS, 0), 0, ALL }
+#define PLAIN(number)                                                                                                  \
+    { ~WORD(0xff, 0, 0, 0), ALL, (number) ? NO_OBJECT : ALL }
+
 static const rule rules[] = {
-    [PISO__FRAME_CALL] = {.flags = PISO_CALL_KWARGS | PISO_CALL_NO_REPLY | PISO__FRAME_BODY_SPAN,
-                          .id = true,
-                          .target = true,
-                          .timeout = true,
-                          .spans = true,
-                          .body = true,
-                          .number = true},
-    [PISO__FRAME_REPLY] = {.flags = PISO__FRAME_BODY_SPAN, .id = true, .spans = true, .body = true},
-    [PISO__FRAME_ERROR] = {.flags = PISO__FRAME_BODY_SPAN, .id = true, .spans = true, .body = true},
-    [PISO__FRAME_CANCEL] = {.id = true},
-    [PISO__FRAME_RELEASE] = {.body = true},
-    [PISO__FRAME_DEFINE] = {.body = true, .number = true},
-    [PISO__FRAME_GOODBYE] = {0},
-    [PISO__FRAME_ATTACH] = {.number = true},
-    [PISO__FRAME_ATTACHED] = {.number = true},
-    [PISO__FRAME_RETIRE] = {.number = true},
-    [PISO__FRAME_RETIRED] = {.number = true},
-    [PISO__FRAME_END_LEASES] = {.body = true},
+    [PISO__FRAME_CALL] = {.forbidden = {~WORD(0xff, CALL_FLAGS, SPANS, UINT32_MAX)}, .id = true, .body = true},
+    [PISO__FRAME_REPLY] = {.forbidden = ANSWER, .id = true, .body = true},
+    [PISO__FRAME_ERROR] = {.forbidden = ANSWER, .id = true, .body = true},
+    [PISO__FRAME_CANCEL] = {.forbidden = {~WORD(0xff, 0, 0, 0), 0, ALL}, .id = true},
+    [PISO__FRAME_RELEASE] = {.forbidden = PLAIN(false), .body = true},
+    [PISO__FRAME_DEFINE] = {.forbidden = PLAIN(true), .body = true},
+    [PISO__FRAME_GOODBYE] = {.forbidden = PLAIN(false)},
+    [PISO__FRAME_ATTACH] = {.forbidden = PLAIN(true)},
+    [PISO__FRAME_ATTACHED] = {.forbidden = PLAIN(true)},
+    [PISO__FRAME_RETIRE] = {.forbidden = PLAIN(true)},
+    [PISO__FRAME_RETIRED] = {.forbidden = PLAIN(true)},
+    [PISO__FRAME_END_LEASES] = {.forbidden = PLAIN(false), .body = true},
 };
+static_assert(offsetof(piso__frame, flags) == 1 && offsetof(piso__frame, nspans) == 2 &&
+                  offsetof(piso__frame, timeout_ms) == 4 && offsetof(piso__frame, id) == 8 &&
+                  offsetof(piso__frame, object) == 16 && offsetof(piso__frame, method) == 20,
+              "the masks are of this layout");
 
 /* check_header: the fields against the rule of their type. */
-static bool check_header(const piso__frame *f) {
-    if (f->type == 0 || f->type >= sizeof rules / sizeof *rules)
-        return false;
-    const rule *rule = &rules[f->type];
-    bool no_reply = f->type == PISO__FRAME_CALL && (f->flags & PISO_CALL_NO_REPLY);
-    if ((f->flags & ~rule->flags) || (f->id != 0) != (rule->id && !no_reply))
-        return false;
-    if ((!rule->target && f->object) || (!rule->number && f->method) || (!rule->timeout && f->timeout_ms))
-        return false;
-    return f->nspans <= (rule->spans ? PISO_MAX_SPANS : 0) && (f->nspans || !(f->flags & PISO__FRAME_BODY_SPAN));
+static bool check_header(const piso__frame *f, const rule *rule) {
+    uint64_t words[3];
+    memcpy(words, f, sizeof words);
+    uint64_t wrong =
+        (words[0] & rule->forbidden[0]) | (words[1] & rule->forbidden[1]) | (words[2] & rule->forbidden[2]);
+    bool has_id = f->type == PISO__FRAME_CALL ? !(f->flags & PISO_CALL_NO_REPLY) : rule->id;
+    return !wrong && (f->id != 0) == has_id && f->nspans <= PISO_MAX_SPANS;
 }
 
 /* check_body: the size of the inline body. */
-static bool check_body(const piso__frame *f, size_t size) {
+static bool check_body(const piso__frame *f, const rule *rule, size_t size) {
     if (f->flags & PISO__FRAME_BODY_SPAN)
-        return size == 0;
+        return size == 0 && f->nspans > 0;
     switch (f->type) {
     case PISO__FRAME_RELEASE:
         return size > 0 && size % PISO__RELEASE_SIZE == 0 && size <= PISO_INLINE_BODY;
@@ -85,7 +92,7 @@ static bool check_body(const piso__frame *f, size_t size) {
     case PISO__FRAME_DEFINE:
         return size >= 1 && size <= 255;
     default:
-        return rules[f->type].body ? size <= PISO_INLINE_BODY : size == 0;
+        return rule->body ? size <= PISO_INLINE_BODY : size == 0;
     }
 }
 
@@ -96,7 +103,10 @@ int piso__frame_decode(const uint8_t *data, size_t size, piso__frame *ret_frame,
         return PISO_EPROTO;
     memcpy(&f, data, sizeof f);
     size_t spans_size = (size_t)f.nspans * PISO__SPAN_SIZE;
-    if (!check_header(&f) || size - sizeof f < spans_size || !check_body(&f, size - sizeof f - spans_size))
+    if (f.type == 0 || f.type >= sizeof rules / sizeof *rules)
+        return PISO_EPROTO;
+    const rule *rule = &rules[f.type];
+    if (!check_header(&f, rule) || size - sizeof f < spans_size || !check_body(&f, rule, size - sizeof f - spans_size))
         return PISO_EPROTO;
     *ret_frame = f;
     *ret_spans = data + sizeof f;

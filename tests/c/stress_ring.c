@@ -144,7 +144,7 @@ static size_t await_message(end *e) {
 }
 
 static void take_message(end *e, uint64_t number, size_t expected_size) {
-    uint8_t taken[sizeof number + SIZE_MAX_SENT], expected[sizeof number + SIZE_MAX_SENT];
+    uint8_t taken[sizeof number + SIZE_MAX_SENT + PISO__RING_CHUNK], expected[sizeof number + SIZE_MAX_SENT];
     bool wake;
     size_t size = await_message(e);
     CHECK(size == expected_size);

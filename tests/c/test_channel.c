@@ -84,11 +84,11 @@ static void send_text(piso__channel *from, const char *text) {
 }
 
 static void expect_text(piso__channel *at, const char *text) {
-    char buffer[64] = {0};
+    char buffer[PISO__RING_CHUNK];
     bool wake = false;
     assert_int_equal(piso__ring_peek(&at->rx), strlen(text));
     assert_int_equal(piso__ring_take(&at->rx, buffer, strlen(text), &wake), 0);
-    assert_string_equal(buffer, text);
+    assert_memory_equal(buffer, text, strlen(text));
 }
 
 static void messages_go_both_ways(void **state) {

@@ -247,10 +247,9 @@ static void tidy(host *h) {
     char name[8];
     uint32_t number;
     size_t size;
-    void **cell;
     snprintf(name, sizeof name, "m%u", below(h, 500));
     piso_session_intern(h->session, name, strlen(name), &number);
-    const char *text = piso_session_name(h->session, below(h, 100), &size, &cell);
+    const char *text = piso_session_name(h->session, below(h, 100), &size);
     check(!text || (strlen(text) == size && size >= 1 && size <= 255));
     piso_session_flush(h->session);
     if (below(h, 16) == 0)
