@@ -266,14 +266,35 @@ static int encode_set(core_encoder *e, PyObject *value, int8_t type, const core_
 
 /* ---- everything else ---- */
 
+/* remedies: for subclasses, which would arrive as what they are not. */
+static const struct {
+    PyTypeObject *base;
+    const char *text;
+} remedies[] = {
+    {&PyDict_Type, "convert it with dict(...)"},
+    {&PyList_Type, "convert it with list(...)"},
+    {&PyTuple_Type, "convert it with tuple(...)"},
+    {&PyUnicode_Type, "convert it with str(...)"},
+    {&PyLong_Type, "convert it with int(...)"},
+    {&PyFloat_Type, "convert it with float(...)"},
+    {&PyComplex_Type, "convert it with complex(...)"},
+    {&PyBytes_Type, "convert it with bytes(...)"},
+    {&PyByteArray_Type, "convert it with bytearray(...)"},
+    {&PySet_Type, "convert it with set(...)"},
+    {&PyFrozenSet_Type, "convert it with frozenset(...)"},
+};
+
 static int cannot_cross(PyObject *value, const core_path *path) {
     int kind = core_class_kind_of((PyObject *)Py_TYPE(value));
     if (kind < 0)
         return -1;
     if (kind == CORE_ENUM || kind == CORE_DATACLASS)
         return core_encode_error(path, value, "register its class with pyisolate.register_type on the host");
+    for (size_t i = 0; i < sizeof remedies / sizeof *remedies; i++)
+        if (PyType_IsSubtype(Py_TYPE(value), remedies[i].base))
+            return core_encode_error(path, value, remedies[i].text);
     return core_encode_error(path, value,
-                             "send numbers, text, bytes, containers of them, NumPy arrays or registered classes");
+                             "send numbers, text, bytes, containers of them, arrays, tensors or registered classes");
 }
 
 static int encode_other(core_encoder *e, PyObject *value, int references, const core_path *path) {

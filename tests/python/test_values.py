@@ -288,6 +288,18 @@ def test_other_types_are_refused_by_name(value: Any, name: str) -> None:
     assert f"object of type '{name}' cannot cross" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "base", [dict, list, tuple, str, int, float, complex, bytes, bytearray, set, frozenset]
+)
+def test_subclasses_are_refused_with_a_remedy(base: Any) -> None:
+    subclass = type("Subclass", (base,), {})
+    with pytest.raises(
+        TypeError, match=rf"'{__name__}\.Subclass' cannot cross; convert it with {base.__name__}\("
+    ):
+        round_trip(subclass())
+    assert same(round_trip(base(subclass())), base())
+
+
 def test_error_says_where() -> None:
     with (
         socket.socket() as sock,
