@@ -18,6 +18,13 @@ typedef enum core_known {
     CORE_DECIMAL,
     CORE_UUID,
     CORE_PATH,
+    CORE_ORDERED_DICT, /* collections.c, from here on */
+    CORE_DEFAULTDICT,
+    CORE_COUNTER,
+    CORE_DEQUE,
+    CORE_RANGE,
+    CORE_SLICE,
+    CORE_ELLIPSIS,
 } core_known;
 
 struct core_convert_state {
@@ -26,6 +33,7 @@ struct core_convert_state {
     PyObject *decimal, *uuid; /* classes */
     PyObject *paths;          /* name -> class of pathlib */
     PyObject *timezone, *zone_info, *timedelta;
+    PyObject *counter, *defaultdict, *deque;
     PyObject *remote_classes; /* type name -> subclass of RemoteError made for it */
     PyObject *remote_files;   /* list: files of tracebacks that were put into linecache */
     Py_ssize_t remote_lines;  /* their lines together */
@@ -37,6 +45,9 @@ struct core_convert_state {
 
 /* core_convert_load: imports the modules of the known classes. 0 or -1. */
 int core_convert_load(core_state *state);
+/* core_know: notes a class, which may be NULL with an exception. 0 or -1. */
+int core_know(core_convert_state *c, PyObject *cls, core_known kind);
+int core_collections_load(core_convert_state *c); /* collections.c */
 
 /* ---- encoding ---- */
 
@@ -79,6 +90,7 @@ static inline void core_note_shared(core_codec *c) {
 int core_encode_error(const core_path *path, PyObject *value, const char *remedy);
 
 int core_encode_known(core_encoder *e, core_known kind, PyObject *value, const core_path *path); /* values.c */
+int core_encode_collection(core_encoder *e, core_known kind, PyObject *value, const core_path *path);
 int core_encode_registered(core_encoder *e, PyObject *name, PyObject *value, const core_path *path);
 /* arrays.c: 1 when it was NumPy's, 0 when not, -1. */
 int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path);
@@ -112,6 +124,16 @@ int core_read(core_decoder *d, piso_reader *r, piso_kind kind, piso_item *ret_it
 /* core_read_array: opens the payload of an ext that holds one array of `count` items. 0 or -1. */
 int core_read_array(core_decoder *d, const piso_item *ext, size_t count, piso_reader *ret_reader);
 
+/* core_maker: makes values of one name in an ext that holds [name, part...]. */
+#define CORE_PARTS 3
+typedef struct core_maker {
+    const char *name;
+    size_t parts; /* behind the name, at most CORE_PARTS */
+    PyObject *(*make)(core_decoder *d, PyObject **parts);
+} core_maker;
+/* core_decode_made: what the maker of the ext's name makes of its parts, which it has to check. */
+PyObject *core_decode_made(core_decoder *d, const piso_item *ext, const core_maker *makers, size_t count);
+
 /* core_data: bytes where bytes stand. `owner` is an object with a writable buffer over them: a Lease, or a new
  * bytearray for inline data. */
 PyObject *core_decode_data(core_decoder *d, piso_reader *r, size_t *ret_size);
@@ -120,6 +142,7 @@ const void *core_take_span(core_decoder *d, const piso_item *ext, piso_span *ret
 
 PyObject *core_decode_known(core_decoder *d, const piso_item *ext);      /* values.c */
 PyObject *core_decode_registered(core_decoder *d, const piso_item *ext); /* values.c */
+PyObject *core_decode_collection(core_decoder *d, const piso_item *ext); /* collections.c */
 PyObject *core_decode_memoryview(core_decoder *d, const piso_item *ext); /* values.c */
 int core_encode_memoryview(core_encoder *e, PyObject *value, const core_path *path);
 PyObject *core_decode_array(core_decoder *d, const piso_item *ext);        /* arrays.c */

@@ -17,7 +17,7 @@ static PyObject *class_of(const char *module_name, const char *name) {
     return cls;
 }
 
-static int know(core_convert_state *c, PyObject *cls, core_known kind) {
+int core_know(core_convert_state *c, PyObject *cls, core_known kind) {
     PyObject *number = cls ? PyLong_FromLong(kind) : NULL;
     int r = number ? PyDict_SetItem(c->known, cls, number) : -1;
     Py_XDECREF(number);
@@ -27,7 +27,7 @@ static int know(core_convert_state *c, PyObject *cls, core_known kind) {
 static int know_paths(core_convert_state *c) {
     for (size_t i = 0; i < sizeof path_classes / sizeof *path_classes; i++) {
         PyObject *cls = class_of("pathlib", path_classes[i]);
-        int r = cls && PyDict_SetItemString(c->paths, path_classes[i], cls) == 0 ? know(c, cls, CORE_PATH) : -1;
+        int r = cls && PyDict_SetItemString(c->paths, path_classes[i], cls) == 0 ? core_know(c, cls, CORE_PATH) : -1;
         Py_XDECREF(cls);
         if (r < 0)
             return -1;
@@ -41,10 +41,10 @@ static int load_datetime(core_convert_state *c) {
         return -1;
     c->timedelta = Py_NewRef((PyObject *)PyDateTimeAPI->DeltaType);
     c->timezone = class_of("datetime", "timezone");
-    return c->timezone && know(c, (PyObject *)PyDateTimeAPI->DateTimeType, CORE_DATETIME) == 0 &&
-                   know(c, (PyObject *)PyDateTimeAPI->DateType, CORE_DATE) == 0 &&
-                   know(c, (PyObject *)PyDateTimeAPI->TimeType, CORE_TIME) == 0 &&
-                   know(c, c->timedelta, CORE_TIMEDELTA) == 0
+    return c->timezone && core_know(c, (PyObject *)PyDateTimeAPI->DateTimeType, CORE_DATETIME) == 0 &&
+                   core_know(c, (PyObject *)PyDateTimeAPI->DateType, CORE_DATE) == 0 &&
+                   core_know(c, (PyObject *)PyDateTimeAPI->TimeType, CORE_TIME) == 0 &&
+                   core_know(c, c->timedelta, CORE_TIMEDELTA) == 0
                ? 0
                : -1;
 }
@@ -62,7 +62,8 @@ int core_convert_load(core_state *state) {
     c->decimal = class_of("decimal", "Decimal");
     c->uuid = class_of("uuid", "UUID");
     c->zone_info = class_of("zoneinfo", "ZoneInfo");
-    if (!c->zone_info || know(c, c->decimal, CORE_DECIMAL) < 0 || know(c, c->uuid, CORE_UUID) < 0)
+    if (!c->zone_info || core_know(c, c->decimal, CORE_DECIMAL) < 0 || core_know(c, c->uuid, CORE_UUID) < 0 ||
+        core_collections_load(c) < 0)
         return -1;
     c->loaded = true;
     return 0;
@@ -90,6 +91,9 @@ int core_convert_visit(core_state *state, visitproc visit, void *arg) {
     Py_VISIT(c->timezone);
     Py_VISIT(c->zone_info);
     Py_VISIT(c->timedelta);
+    Py_VISIT(c->counter);
+    Py_VISIT(c->defaultdict);
+    Py_VISIT(c->deque);
     Py_VISIT(c->remote_classes);
     Py_VISIT(c->remote_files);
     Py_VISIT(c->numpy);
@@ -105,8 +109,9 @@ void core_convert_clear(core_state *state) {
     core_convert_state *c = state->convert;
     if (!c)
         return;
-    PyObject **fields[] = {&c->known,     &c->paths,     &c->decimal,        &c->uuid,        &c->timezone,
-                           &c->zone_info, &c->timedelta, &c->remote_classes, &c->remote_files};
+    PyObject **fields[] = {&c->known,       &c->paths,     &c->decimal,        &c->uuid,
+                           &c->timezone,    &c->zone_info, &c->timedelta,      &c->counter,
+                           &c->defaultdict, &c->deque,     &c->remote_classes, &c->remote_files};
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         Py_CLEAR(*fields[i]);
     core_arrays_clear(c);
@@ -273,6 +278,8 @@ int core_encode_known(core_encoder *e, core_known kind, PyObject *value, const c
         [CORE_TIMEDELTA] = PISO_EXT_TIMEDELTA, [CORE_DECIMAL] = PISO_EXT_DECIMAL, [CORE_UUID] = PISO_EXT_UUID,
         [CORE_PATH] = PISO_EXT_PATH,
     };
+    if (kind >= CORE_ORDERED_DICT)
+        return core_encode_collection(e, kind, value, path);
     int r = 0;
     size_t mark = piso_write_ext_begin(e->w, types[kind]);
     switch (kind) {

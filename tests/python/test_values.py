@@ -272,10 +272,10 @@ Pair = collections.namedtuple("Pair", "a b")
         (Text("x"), f"{__name__}.Text"),
         (Numbers(), f"{__name__}.Numbers"),
         (Pair(1, 2), f"{__name__}.Pair"),
-        (collections.OrderedDict(), "collections.OrderedDict"),
-        (collections.defaultdict(int), "collections.defaultdict"),
+        (collections.UserDict(), "collections.UserDict"),
+        (collections.defaultdict(object), "collections.defaultdict"),
         (lambda: None, "builtins.function"),
-        (range(3), "builtins.range"),
+        (iter(range(3)), "builtins.range_iterator"),
         (int, "builtins.type"),
         (ValueError("not raised"), "builtins.ValueError"),
         (Level.LOW, f"{__name__}.Level"),
@@ -461,8 +461,12 @@ registry.register(Point)
 good = [None, True, 1 << 90, -5, 1.5, 2j, "a", "\\xe4", "\\ud800", b"b", bytearray(b"c"), memoryview(b"d"),
         [1], (2,), {{"k": "v"}}, {{3}}, frozenset({{4}}), datetime.datetime.now(datetime.timezone.utc),
         datetime.date(2020, 1, 1), datetime.time(1), datetime.timedelta(1), decimal.Decimal("1.5"),
-        uuid.UUID(int=1), pathlib.Path("/x"), Colour.RED, Point([1])]
-bad = [object(), [object()], {{"k": object()}}, {{int}}, Point(object()), collections.OrderedDict()]
+        uuid.UUID(int=1), pathlib.Path("/x"), Colour.RED, Point([1]), collections.OrderedDict(a=[1]),
+        collections.defaultdict(list, a=[1]), collections.Counter("aab"), collections.deque([[1]], 2),
+        range(1 << 70), slice(1, [2]), ...]
+good[-7].extra = [1]
+bad = [object(), [object()], {{"k": object()}}, {{int}}, Point(object()), collections.OrderedDict(a=object()),
+       collections.defaultdict(object), collections.deque([object()]), slice(object()), range(1 << 9000)]
 loop = []
 loop.append(loop)
 bad.append(loop)
