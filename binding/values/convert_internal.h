@@ -99,6 +99,8 @@ int core_encode_shared_array(core_encoder *e, PyObject *array, PyObject *spec, i
 /* frameworks.c: 1 when it was an array of a framework, 0 when not, -1. */
 int core_encode_framework(core_encoder *e, PyObject *value, const core_path *path);
 int core_encode_tensor(core_encoder *e, PyObject *tensor, const core_path *path); /* tensors_out.c */
+/* torch_values.c: 1 when it was one of torch's other values, 0 when not, -1. */
+int core_encode_torch_value(core_encoder *e, PyObject *value, const core_path *path);
 int core_encode_exception_value(core_encoder *e, PyObject *exception, int chain); /* exceptions.c */
 
 /* ---- decoding ---- */
@@ -157,6 +159,7 @@ PyObject *core_seen_of(core_codec *c, PyObject *key);
 PyObject *core_decode_framework(core_decoder *d, const piso_item *ext);       /* frameworks.c */
 PyObject *core_decode_tensor(core_decoder *d, const piso_item *ext);          /* tensors_in.c */
 PyObject *core_decode_cuda_tensor(core_decoder *d, const piso_item *ext);     /* cuda_in.c */
+PyObject *core_decode_torch_value(core_decoder *d, const piso_item *ext);     /* torch_values.c */
 PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext);          /* arrays.c */
 PyObject *core_decode_exception_value(core_decoder *d, const piso_item *ext); /* exceptions.c */
 

@@ -310,6 +310,8 @@ static PyObject *decode_ext(core_decoder *d, const piso_item *ext) {
         return decode_sequence(d, ext);
     case PISO_EXT_COLLECTION:
         return core_decode_collection(d, ext);
+    case PISO_EXT_TORCH:
+        return core_decode_torch_value(d, ext);
     case PISO_EXT_ENUM:
     case PISO_EXT_RECORD:
         return core_decode_registered(d, ext);

@@ -319,10 +319,11 @@ static int encode_other(core_encoder *e, PyObject *value, int references, const 
     if (!state->torch && core_torch_load(state, false) > 0 && core_torch_is_tensor(state->torch, value))
         return core_encode_tensor(e, value, path);
     int r = core_encode_numpy(e, value, path);
-    if (r == 0) {
-        e->references = 0;
+    e->references = 0;
+    if (r == 0)
+        r = core_encode_torch_value(e, value, path);
+    if (r == 0)
         r = core_encode_framework(e, value, path);
-    }
     return r < 0 ? -1 : r > 0 ? 0 : cannot_cross(value, path);
 }
 

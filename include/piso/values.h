@@ -139,7 +139,8 @@ enum {
     PISO_EXT_SHARED_ARRAY = 25,  /* [dtype, shape, strides, offset, flags, a span of a segment] */
     PISO_EXT_FOREIGN_ARRAY = 26, /* [framework, dtype, array] */
     PISO_EXT_CUDA_TENSOR = 27,   /* [UUID of the device, memory, tensor] */
-    PISO_EXT_COLLECTION = 28,    /* [class, part...] */
+    PISO_EXT_COLLECTION = 28,    /* [name, part...] */
+    PISO_EXT_TORCH = 29,         /* [kind, part...] */
 };
 
 #ifdef __cplusplus

@@ -90,6 +90,10 @@ VALUES = {
     + ext(28, b"\x94\xa5range\x00\xd6\x01\0\0\0\x7f\x01")
     + ext(28, b"\x94\xa5slice\xc0\xff\xc0")
     + ext(28, b"\x91\xa8Ellipsis"),
+    "torch": ext(29, b"\x92\xa4size\x92\x02\x03")
+    + ext(29, b"\x94\xa6device\xa4cuda\x01\xc4\x10" + bytes(range(16)))
+    + ext(29, b"\x92\xa8constant\xa7float32")
+    + ext(29, b"\x93\xa6result\xa3max\x92\x01\x00"),
     "collection_with_rest": ext(28, b"\x91\xa8Ellipsis\xc0"),
     "deep_arrays": b"\x91" * 128 + b"\xc0",
     "too_deep": b"\x91" * 140 + b"\xc0",

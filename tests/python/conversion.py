@@ -26,6 +26,7 @@ EXT = {
     "record": 20,
     "exception": 21,
     "collection": 28,
+    "torch": 29,
 }
 
 
