@@ -288,7 +288,7 @@ static int cannot_cross(PyObject *value, const core_path *path) {
     int kind = core_class_kind_of((PyObject *)Py_TYPE(value));
     if (kind < 0)
         return -1;
-    if (kind == CORE_ENUM || kind == CORE_DATACLASS)
+    if (kind == CORE_ENUM || kind == CORE_DATACLASS || kind == CORE_NAMED_TUPLE)
         return core_encode_error(path, value, "register its class with pyisolate.register_type on the host");
     for (size_t i = 0; i < sizeof remedies / sizeof *remedies; i++)
         if (PyType_IsSubtype(Py_TYPE(value), remedies[i].base))

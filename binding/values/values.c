@@ -1,4 +1,4 @@
-/* values.c - values of the standard library's types, members of enums, dataclasses, memoryviews. */
+/* values.c - values of the standard library's types, members of enums, dataclasses, named tuples. */
 #include <string.h>
 
 #include "convert_internal.h"
@@ -376,7 +376,7 @@ PyObject *core_decode_known(core_decoder *d, const piso_item *ext) {
     }
 }
 
-/* ---- enums and dataclasses ---- */
+/* ---- enums, dataclasses, named tuples ---- */
 
 /* encode_member: by name; combinations of flags have none and go by value. */
 static int encode_member(core_encoder *e, PyObject *value, const core_path *path) {
@@ -425,13 +425,30 @@ static int encode_fields(core_encoder *e, PyObject *value, const core_path *path
     return r;
 }
 
+/* encode_named_items: a map from name to item. */
+static int encode_named_items(core_encoder *e, PyObject *value, const core_path *path) {
+    PyObject *names = PyObject_GetAttrString((PyObject *)Py_TYPE(value), "_fields");
+    int r = names ? 0 : -1;
+    if (names && PyTuple_GET_SIZE(names) != PyTuple_GET_SIZE(value))
+        r = core_encode_error(path, value, "it has not as many items as its class has fields");
+    piso_write_map(e->w, (size_t)PyTuple_GET_SIZE(value));
+    for (Py_ssize_t i = 0; r == 0 && i < PyTuple_GET_SIZE(names); i++) {
+        core_path at = {.parent = path, .kind = CORE_AT_FIELD, .key = PyTuple_GET_ITEM(names, i)};
+        r = core_encode(e, at.key, &at) < 0 ? -1 : core_encode(e, PyTuple_GET_ITEM(value, i), &at);
+    }
+    Py_XDECREF(names);
+    return r;
+}
+
 int core_encode_registered(core_encoder *e, PyObject *name, PyObject *value, const core_path *path) {
-    bool is_enum = core_class_kind_of((PyObject *)Py_TYPE(value)) == CORE_ENUM;
-    size_t mark = piso_write_ext_begin(e->w, is_enum ? PISO_EXT_ENUM : PISO_EXT_RECORD);
+    int kind = core_class_kind_of((PyObject *)Py_TYPE(value));
+    size_t mark = piso_write_ext_begin(e->w, kind == CORE_ENUM ? PISO_EXT_ENUM : PISO_EXT_RECORD);
     piso_write_array(e->w, 2);
     int r = core_encode(e, name, path);
     if (r == 0)
-        r = is_enum ? encode_member(e, value, path) : encode_fields(e, value, path);
+        r = kind == CORE_ENUM          ? encode_member(e, value, path)
+            : kind == CORE_NAMED_TUPLE ? encode_named_items(e, value, path)
+                                       : encode_fields(e, value, path);
     piso_write_ext_end(e->w, mark);
     return r;
 }
@@ -463,6 +480,31 @@ static PyObject *make_record(core_decoder *d, PyObject *cls, PyObject *values) {
     return record;
 }
 
+/* make_named_tuple: an instance without running its class's __new__; exactly the fields that it has. */
+static PyObject *make_named_tuple(core_decoder *d, PyObject *cls, PyObject *values) {
+    PyObject *names = PyObject_GetAttrString(cls, "_fields"), *items = NULL, *record = NULL;
+    if (names && PyDict_CheckExact(values) && PyDict_GET_SIZE(values) == PyTuple_GET_SIZE(names))
+        items = PyTuple_New(PyTuple_GET_SIZE(names));
+    else if (names)
+        core_malformed(d, "a named tuple with other fields than here");
+    for (Py_ssize_t i = 0; items && i < PyTuple_GET_SIZE(names); i++) {
+        PyObject *item = PyDict_GetItemWithError(values, PyTuple_GET_ITEM(names, i));
+        if (item) {
+            PyTuple_SET_ITEM(items, i, Py_NewRef(item));
+        } else {
+            core_malformed(d, "a named tuple with other fields than here");
+            Py_CLEAR(items);
+        }
+    }
+    PyObject *args = items ? PyTuple_Pack(1, items) : NULL;
+    if (args)
+        record = PyTuple_Type.tp_new((PyTypeObject *)cls, args, NULL);
+    Py_XDECREF(names);
+    Py_XDECREF(items);
+    Py_XDECREF(args);
+    return record;
+}
+
 PyObject *core_decode_registered(core_decoder *d, const piso_item *ext) {
     piso_reader r;
     if (core_read_array(d, ext, 2, &r) < 0)
@@ -482,6 +524,8 @@ PyObject *core_decode_registered(core_decoder *d, const piso_item *ext) {
             value = find_member(cls, content);
         else if (cls && ext->ext_type == PISO_EXT_RECORD && kind == CORE_DATACLASS)
             value = make_record(d, cls, content);
+        else if (cls && ext->ext_type == PISO_EXT_RECORD && kind == CORE_NAMED_TUPLE)
+            value = make_named_tuple(d, cls, content);
         else
             core_malformed(d, "a registered class used as what it is not");
     }

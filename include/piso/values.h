@@ -131,7 +131,7 @@ enum {
     PISO_EXT_DECIMAL = 16, PISO_EXT_UUID = 17, PISO_EXT_PATH = 18,
     /* clang-format on */
     PISO_EXT_ENUM = 19,      /* [registered name, member name] */
-    PISO_EXT_RECORD = 20,    /* [registered name, field values] (dataclass) */
+    PISO_EXT_RECORD = 20,    /* [registered name, field values] (dataclass, named tuple) */
     PISO_EXT_EXCEPTION = 21, /* see docs/wire-format.md */
     PISO_EXT_TENSOR = 22,
     PISO_EXT_REFERENCE = 23,
