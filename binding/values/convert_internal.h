@@ -40,7 +40,7 @@ struct core_convert_state {
     /* NumPy, once it has been met */
     PyObject *numpy, *ndarray, *generic, *dtype;
     PyObject *dtype_specs; /* dtype -> bytes: its encoded description */
-    PyObject *spec_dtypes; /* bytes -> dtype */
+    PyObject *spec_dtypes; /* str -> dtype */
 };
 
 /* core_convert_load: imports the modules of the known classes. 0 or -1. */

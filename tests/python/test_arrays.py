@@ -160,6 +160,14 @@ def test_structures_that_compare_equal_are_not_confused() -> None:
         round_trip(np.zeros(2, np.dtype((np.record, packed.dtype))))
 
 
+def test_fields_that_are_renamed_are_those_of_one_array() -> None:
+    array = np.zeros(2, [("a", "i4"), ("b", [("c", "f8")])])
+    first = round_trip(array)
+    first.dtype.names = ("x", "y")
+    first.dtype["y"].names = ("z",)
+    assert_same(round_trip(array), array)
+
+
 class Quantity(np.ndarray):  # type: ignore[type-arg,misc]
     pass
 
