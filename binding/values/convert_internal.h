@@ -148,6 +148,7 @@ PyObject *core_decode_collection(core_decoder *d, const piso_item *ext); /* coll
 PyObject *core_decode_memoryview(core_decoder *d, const piso_item *ext); /* values.c */
 int core_encode_memoryview(core_encoder *e, PyObject *value, const core_path *path);
 PyObject *core_decode_array(core_decoder *d, const piso_item *ext);        /* arrays.c */
+PyObject *core_decode_dtype(core_decoder *d, const piso_item *ext);        /* arrays.c */
 PyObject *core_decode_shared_array(core_decoder *d, const piso_item *ext); /* shared_arrays.c */
 /* core_numpy_needed: imports NumPy, or raises an ImportError that says why. arrays.c */
 int core_numpy_needed(core_decoder *d);

@@ -287,6 +287,8 @@ static PyObject *decode_leaf(core_decoder *d, const piso_item *ext) {
         return core_decode_array(d, ext);
     case PISO_EXT_SCALAR:
         return core_decode_scalar(d, ext);
+    case PISO_EXT_DTYPE:
+        return core_decode_dtype(d, ext);
     case PISO_EXT_SHARED_ARRAY:
         return core_decode_shared_array(d, ext);
     case PISO_EXT_FOREIGN_ARRAY:

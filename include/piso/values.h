@@ -141,6 +141,7 @@ enum {
     PISO_EXT_CUDA_TENSOR = 27,   /* [UUID of the device, memory, tensor] */
     PISO_EXT_COLLECTION = 28,    /* [name, part...] */
     PISO_EXT_TORCH = 29,         /* [kind, part...] */
+    PISO_EXT_DTYPE = 30,         /* a dtype of NumPy */
 };
 
 #ifdef __cplusplus

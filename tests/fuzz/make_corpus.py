@@ -94,6 +94,7 @@ VALUES = {
     + ext(29, b"\x94\xa6device\xa4cuda\x01\xc4\x10" + bytes(range(16)))
     + ext(29, b"\x92\xa8constant\xa7float32")
     + ext(29, b"\x93\xa6result\xa3max\x92\x01\x00"),
+    "dtype": ext(30, b"\xa3<f8") + ext(30, b"\x93\xa1A\xa3<f8\x92\x02\x03"),
     "collection_with_rest": ext(28, b"\x91\xa8Ellipsis\xc0"),
     "deep_arrays": b"\x91" * 128 + b"\xc0",
     "too_deep": b"\x91" * 140 + b"\xc0",

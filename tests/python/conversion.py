@@ -27,6 +27,7 @@ EXT = {
     "exception": 21,
     "collection": 28,
     "torch": 29,
+    "dtype": 30,
 }
 
 
