@@ -230,7 +230,7 @@ static int add_field(core_decoder *d, PyObject *field, PyObject *lists[4]) {
 
 static PyObject *build_structure(core_decoder *d, PyObject *description) {
     PyObject *fields = PyList_GET_ITEM(description, 3), *lists[4], *dtype = NULL;
-    if (!PyList_CheckExact(fields))
+    if (!PyList_CheckExact(fields) || !PyBool_Check(PyList_GET_ITEM(description, 2)))
         return core_malformed(d, "a dtype without fields");
     int r = 0;
     for (int i = 0; i < 4; i++)
