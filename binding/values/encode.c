@@ -316,7 +316,7 @@ static int encode_other(core_encoder *e, PyObject *value, int references, const 
     if (e->exceptions && PyExceptionInstance_Check(value))
         return core_encode_exception_value(e, value, 0);
     e->references = references;
-    if (!state->torch && core_torch_load(state, false) > 0 && core_torch_is_tensor(state->torch, value))
+    if (core_torch_load(state, false) > 0 && core_torch_is_tensor(state->torch, value))
         return core_encode_tensor(e, value, path);
     int r = core_encode_numpy(e, value, path);
     e->references = 0;

@@ -72,7 +72,7 @@ static int note_results(core_torch_state *t) {
     PyObject *module = PyObject_GetAttrString(t->module, "return_types"), *name, *value;
     Py_ssize_t position = 0;
     if (!module)
-        PyErr_Clear(); /* a version without it has no such results either */
+        PyErr_Clear(); /* not yet there */
     int r = 0;
     while (r == 0 && module && PyModule_Check(module) &&
            PyDict_Next(PyModule_GetDict(module), &position, &name, &value))
@@ -81,7 +81,7 @@ static int note_results(core_torch_state *t) {
     return r;
 }
 
-/* load: fills the tables, once. 0 or -1. */
+/* load: fills the tables, once all is there. 0 or -1. */
 static int load(core_torch_state *t) {
     if (t->value_types_known)
         return 0;
@@ -96,7 +96,7 @@ static int load(core_torch_state *t) {
     if (!t->device || note_type(t, t->size, SIZE) < 0 || note_type(t, t->device, DEVICE) < 0 || note_constants(t) < 0 ||
         note_results(t) < 0)
         return -1;
-    t->value_types_known = true;
+    t->value_types_known = PyDict_GET_SIZE(t->results) > 0; /* else torch is still being imported */
     return 0;
 }
 

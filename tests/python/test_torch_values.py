@@ -173,6 +173,25 @@ except ImportError as error:
     )
 
 
+def test_a_torch_that_was_being_imported_is_found_later(tmp_path: Path) -> None:
+    """A value that is sent meanwhile, by another thread, sees a module without its classes."""
+    code = """
+import sys, types
+from pyisolate import _core
+sys.modules["torch"] = types.ModuleType("torch")
+try:
+    _core._encode(object(), _core.Registry())
+except TypeError:
+    del sys.modules["torch"]
+import torch
+print(len(_core._encode(torch.ones(3), _core.Registry())))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 LEAK = """
 import collections, gc, sys
 import torch
