@@ -48,14 +48,14 @@ class CallTimeout(PyIsolateError, TimeoutError):
     """A call did not finish within its time limit."""
 
 class Registry:
-    """The classes that instances may be made of when they arrive: enums, dataclasses, exceptions."""
+    """The classes that may arrive: enums, dataclasses, named tuples, exceptions."""
 
     def __init__(self) -> None: ...
     def register(self, cls: type, name: str | None = None, /) -> str:
         """Allow `cls` under `name` (default: ``module:qualname``); returns the name.
 
-        Raises TypeError when `cls` is none of Enum, dataclass, exception, and ValueError when the name is
-        taken by another class.
+        Raises TypeError when `cls` is none of Enum, dataclass, named tuple, exception, and ValueError when
+        the name is taken by another class.
         """
     def names(self) -> list[str]: ...
 

@@ -1,4 +1,4 @@
-"""The classes whose instances may travel: enums, dataclasses and exceptions that both sides can import."""
+"""The classes whose instances may travel: of those that both sides can import."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _T = TypeVar("_T", bound=type[Any])
 
 
 def register_type(cls: _T) -> _T:
-    """Let instances of an enum, dataclass or exception class travel between host and extensions.
+    """Let instances of an enum, dataclass, named tuple or exception class travel between host and extensions.
 
     Call it in the host: the processes of extensions, also of those that run already, import the class from
     the same module. In an extension, call it for classes that the host registers too. Works as a decorator.

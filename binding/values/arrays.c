@@ -59,8 +59,9 @@ int core_numpy_needed(core_decoder *d) {
         return 0;
     if (PyErr_ExceptionMatches(PyExc_ImportError)) {
         PyErr_Clear(); /* replaced by one that says why it is needed */
-        PyErr_SetString(PyExc_ImportError, "the other side sent a NumPy array, but numpy is not installed here; add it "
-                                           "to the dependencies");
+        PyErr_SetString(PyExc_ImportError,
+                        "the other side sent a NumPy array or dtype, but numpy is not installed here; add it "
+                        "to the dependencies");
     }
     return -1;
 }
@@ -169,6 +170,29 @@ static int encode_scalar(core_encoder *e, PyObject *value, PyObject *spec) {
     return r;
 }
 
+/* spec_of: the description of a dtype, that of the value or the value itself; NULL with an exception. */
+static PyObject *spec_of(core_encoder *e, PyObject *dtype, PyObject *value, const core_path *path) {
+    PyObject *spec = core_dtype_spec(e->codec->state, dtype);
+    if (!spec && !PyErr_Occurred())
+        core_encode_error(path, value,
+                          value == dtype ? "it holds Python objects or is not one of NumPy's own"
+                                         : "its dtype holds Python objects or is not one of NumPy's own; convert it to "
+                                           "numbers, text or bytes");
+    return spec;
+}
+
+/* encode_dtype: 1 when it was one, 0 when not, -1. */
+static int encode_dtype(core_encoder *e, PyObject *value, const core_path *path) {
+    int r = PyObject_IsInstance(value, e->codec->state->convert->dtype);
+    PyObject *spec = r > 0 ? spec_of(e, value, value, path) : NULL;
+    if (spec)
+        piso_write_ext(e->w, PISO_EXT_DTYPE, PyBytes_AS_STRING(spec), (size_t)PyBytes_GET_SIZE(spec));
+    else if (r > 0)
+        r = -1;
+    Py_XDECREF(spec);
+    return r;
+}
+
 int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path) {
     core_convert_state *c = e->codec->state->convert;
     int r = numpy_load(e->codec->state, false);
@@ -178,7 +202,7 @@ int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path) {
     if (!is_array) {
         r = PyObject_IsInstance(value, c->generic);
         if (r <= 0)
-            return r;
+            return r < 0 ? r : encode_dtype(e, value, path);
     }
     PyObject *dtype = PyObject_GetAttrString(value, "dtype");
     PyObject *type = dtype && !is_array ? PyObject_GetAttrString(dtype, "type") : NULL;
@@ -188,11 +212,7 @@ int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path) {
         Py_DECREF(dtype);
         return 0;
     }
-    PyObject *spec = dtype ? core_dtype_spec(e->codec->state, dtype) : NULL;
-    if (!spec && dtype && !PyErr_Occurred())
-        core_encode_error(path, value,
-                          "its dtype holds Python objects or is not one of NumPy's own; convert it to numbers, "
-                          "text or bytes");
+    PyObject *spec = dtype ? spec_of(e, dtype, value, path) : NULL;
     Py_XDECREF(dtype);
     if (!spec)
         return -1;
@@ -321,4 +341,14 @@ PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext) {
     Py_XDECREF(dtype);
     Py_XDECREF(data);
     return scalar;
+}
+
+PyObject *core_decode_dtype(core_decoder *d, const piso_item *ext) {
+    piso_reader r = {ext->as.bytes.data, ext->as.bytes.data + ext->as.bytes.size};
+    PyObject *dtype = core_numpy_needed(d) < 0 ? NULL : core_dtype_from_spec(d, &r);
+    if (dtype && r.cursor != r.end) {
+        Py_DECREF(dtype);
+        return core_malformed(d, "bytes after the end of a dtype");
+    }
+    return dtype;
 }

@@ -18,6 +18,13 @@ typedef enum core_known {
     CORE_DECIMAL,
     CORE_UUID,
     CORE_PATH,
+    CORE_ORDERED_DICT, /* collections.c, from here on */
+    CORE_DEFAULTDICT,
+    CORE_COUNTER,
+    CORE_DEQUE,
+    CORE_RANGE,
+    CORE_SLICE,
+    CORE_ELLIPSIS,
 } core_known;
 
 struct core_convert_state {
@@ -26,17 +33,21 @@ struct core_convert_state {
     PyObject *decimal, *uuid; /* classes */
     PyObject *paths;          /* name -> class of pathlib */
     PyObject *timezone, *zone_info, *timedelta;
+    PyObject *counter, *defaultdict, *deque;
     PyObject *remote_classes; /* type name -> subclass of RemoteError made for it */
     PyObject *remote_files;   /* list: files of tracebacks that were put into linecache */
     Py_ssize_t remote_lines;  /* their lines together */
     /* NumPy, once it has been met */
     PyObject *numpy, *ndarray, *generic, *dtype;
     PyObject *dtype_specs; /* dtype -> bytes: its encoded description */
-    PyObject *spec_dtypes; /* bytes -> dtype */
+    PyObject *spec_dtypes; /* str -> dtype */
 };
 
 /* core_convert_load: imports the modules of the known classes. 0 or -1. */
 int core_convert_load(core_state *state);
+/* core_know: notes a class, which may be NULL with an exception. 0 or -1. */
+int core_know(core_convert_state *c, PyObject *cls, core_known kind);
+int core_collections_load(core_convert_state *c); /* collections.c */
 
 /* ---- encoding ---- */
 
@@ -79,6 +90,7 @@ static inline void core_note_shared(core_codec *c) {
 int core_encode_error(const core_path *path, PyObject *value, const char *remedy);
 
 int core_encode_known(core_encoder *e, core_known kind, PyObject *value, const core_path *path); /* values.c */
+int core_encode_collection(core_encoder *e, core_known kind, PyObject *value, const core_path *path);
 int core_encode_registered(core_encoder *e, PyObject *name, PyObject *value, const core_path *path);
 /* arrays.c: 1 when it was NumPy's, 0 when not, -1. */
 int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path);
@@ -87,6 +99,8 @@ int core_encode_shared_array(core_encoder *e, PyObject *array, PyObject *spec, i
 /* frameworks.c: 1 when it was an array of a framework, 0 when not, -1. */
 int core_encode_framework(core_encoder *e, PyObject *value, const core_path *path);
 int core_encode_tensor(core_encoder *e, PyObject *tensor, const core_path *path); /* tensors_out.c */
+/* torch_values.c: 1 when it was one of torch's other values, 0 when not, -1. */
+int core_encode_torch_value(core_encoder *e, PyObject *value, const core_path *path);
 int core_encode_exception_value(core_encoder *e, PyObject *exception, int chain); /* exceptions.c */
 
 /* ---- decoding ---- */
@@ -112,6 +126,16 @@ int core_read(core_decoder *d, piso_reader *r, piso_kind kind, piso_item *ret_it
 /* core_read_array: opens the payload of an ext that holds one array of `count` items. 0 or -1. */
 int core_read_array(core_decoder *d, const piso_item *ext, size_t count, piso_reader *ret_reader);
 
+/* core_maker: makes values of one name in an ext that holds [name, part...]. */
+#define CORE_PARTS 3
+typedef struct core_maker {
+    const char *name;
+    size_t parts; /* behind the name, at most CORE_PARTS */
+    PyObject *(*make)(core_decoder *d, PyObject **parts);
+} core_maker;
+/* core_decode_made: what the maker of the ext's name makes of its parts, which it has to check. */
+PyObject *core_decode_made(core_decoder *d, const piso_item *ext, const core_maker *makers, size_t count);
+
 /* core_data: bytes where bytes stand. `owner` is an object with a writable buffer over them: a Lease, or a new
  * bytearray for inline data. */
 PyObject *core_decode_data(core_decoder *d, piso_reader *r, size_t *ret_size);
@@ -120,9 +144,11 @@ const void *core_take_span(core_decoder *d, const piso_item *ext, piso_span *ret
 
 PyObject *core_decode_known(core_decoder *d, const piso_item *ext);      /* values.c */
 PyObject *core_decode_registered(core_decoder *d, const piso_item *ext); /* values.c */
+PyObject *core_decode_collection(core_decoder *d, const piso_item *ext); /* collections.c */
 PyObject *core_decode_memoryview(core_decoder *d, const piso_item *ext); /* values.c */
 int core_encode_memoryview(core_encoder *e, PyObject *value, const core_path *path);
 PyObject *core_decode_array(core_decoder *d, const piso_item *ext);        /* arrays.c */
+PyObject *core_decode_dtype(core_decoder *d, const piso_item *ext);        /* arrays.c */
 PyObject *core_decode_shared_array(core_decoder *d, const piso_item *ext); /* shared_arrays.c */
 /* core_numpy_needed: imports NumPy, or raises an ImportError that says why. arrays.c */
 int core_numpy_needed(core_decoder *d);
@@ -134,6 +160,7 @@ PyObject *core_seen_of(core_codec *c, PyObject *key);
 PyObject *core_decode_framework(core_decoder *d, const piso_item *ext);       /* frameworks.c */
 PyObject *core_decode_tensor(core_decoder *d, const piso_item *ext);          /* tensors_in.c */
 PyObject *core_decode_cuda_tensor(core_decoder *d, const piso_item *ext);     /* cuda_in.c */
+PyObject *core_decode_torch_value(core_decoder *d, const piso_item *ext);     /* torch_values.c */
 PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext);          /* arrays.c */
 PyObject *core_decode_exception_value(core_decoder *d, const piso_item *ext); /* exceptions.c */
 

@@ -216,6 +216,34 @@ static PyObject *decode_sequence(core_decoder *d, const piso_item *ext) {
     return value;
 }
 
+/* find_maker: the one that an ext's array begins with the name of, if the array is as long as it should be. */
+static const core_maker *find_maker(core_decoder *d, piso_reader *r, const core_maker *makers, size_t count) {
+    piso_item array, name;
+    if (core_read(d, r, PISO_ARRAY, &array) < 0 || core_read(d, r, PISO_STR, &name) < 0)
+        return NULL;
+    for (const core_maker *m = makers; m < makers + count; m++)
+        if (array.as.count == 1 + m->parts && strlen(m->name) == name.as.bytes.size &&
+            memcmp(m->name, name.as.bytes.data, name.as.bytes.size) == 0)
+            return m;
+    return core_malformed(d, "a value of an unknown kind, or with other parts than it has");
+}
+
+PyObject *core_decode_made(core_decoder *d, const piso_item *ext, const core_maker *makers, size_t count) {
+    piso_reader r = {ext->as.bytes.data, ext->as.bytes.data + ext->as.bytes.size};
+    const core_maker *maker = find_maker(d, &r, makers, count);
+    PyObject *parts[CORE_PARTS] = {NULL}, *value = NULL;
+    bool good = maker;
+    for (size_t i = 0; good && i < maker->parts; i++)
+        good = (parts[i] = core_decode(d, &r)) != NULL;
+    if (good && r.cursor != r.end)
+        core_malformed(d, "bytes after the end of a value");
+    else if (good && !(value = maker->make(d, parts)))
+        core_refused(d);
+    for (size_t i = 0; i < CORE_PARTS; i++)
+        Py_XDECREF(parts[i]);
+    return value;
+}
+
 /* ---- the rest ---- */
 
 static PyObject *decode_big(const piso_item *ext) {
@@ -259,6 +287,8 @@ static PyObject *decode_leaf(core_decoder *d, const piso_item *ext) {
         return core_decode_array(d, ext);
     case PISO_EXT_SCALAR:
         return core_decode_scalar(d, ext);
+    case PISO_EXT_DTYPE:
+        return core_decode_dtype(d, ext);
     case PISO_EXT_SHARED_ARRAY:
         return core_decode_shared_array(d, ext);
     case PISO_EXT_FOREIGN_ARRAY:
@@ -280,6 +310,10 @@ static PyObject *decode_ext(core_decoder *d, const piso_item *ext) {
     case PISO_EXT_SET:
     case PISO_EXT_FROZENSET:
         return decode_sequence(d, ext);
+    case PISO_EXT_COLLECTION:
+        return core_decode_collection(d, ext);
+    case PISO_EXT_TORCH:
+        return core_decode_torch_value(d, ext);
     case PISO_EXT_ENUM:
     case PISO_EXT_RECORD:
         return core_decode_registered(d, ext);

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #define CACHE_LIMIT 256
-#define MAX_KEY     4096 /* a peer's description is not kept when it is longer */
 
 /* remember: a bounded cache; an application that makes up dtypes without end starts it over. */
 static void remember(PyObject *cache, PyObject *key, PyObject *value) {
@@ -231,7 +230,7 @@ static int add_field(core_decoder *d, PyObject *field, PyObject *lists[4]) {
 
 static PyObject *build_structure(core_decoder *d, PyObject *description) {
     PyObject *fields = PyList_GET_ITEM(description, 3), *lists[4], *dtype = NULL;
-    if (!PyList_CheckExact(fields))
+    if (!PyList_CheckExact(fields) || !PyBool_Check(PyList_GET_ITEM(description, 2)))
         return core_malformed(d, "a dtype without fields");
     int r = 0;
     for (int i = 0; i < 4; i++)
@@ -270,17 +269,15 @@ static PyObject *build(core_decoder *d, PyObject *description) {
 }
 
 PyObject *core_dtype_from_spec(core_decoder *d, piso_reader *r) {
-    const uint8_t *start = r->cursor;
     PyObject *description = core_decode(d, r);
-    PyObject *key = description ? PyBytes_FromStringAndSize((const char *)start, r->cursor - start) : NULL;
-    PyObject *cache = d->codec->state->convert->spec_dtypes;
-    PyObject *dtype = key ? Py_XNewRef(PyDict_GetItemWithError(cache, key)) : NULL;
-    if (!dtype && key && !PyErr_Occurred()) {
+    PyObject *cache = d->codec->state->convert->spec_dtypes, *dtype = NULL;
+    if (description && !PyUnicode_CheckExact(description)) {
+        dtype = build(d, description); /* never the same one twice: the names of its fields can be changed */
+    } else if (description && !(dtype = Py_XNewRef(PyDict_GetItemWithError(cache, description))) && !PyErr_Occurred()) {
         dtype = build(d, description);
-        if (dtype && PyBytes_GET_SIZE(key) <= MAX_KEY)
-            remember(cache, key, dtype);
+        if (dtype)
+            remember(cache, description, dtype);
     }
     Py_XDECREF(description);
-    Py_XDECREF(key);
     return dtype;
 }

@@ -266,14 +266,35 @@ static int encode_set(core_encoder *e, PyObject *value, int8_t type, const core_
 
 /* ---- everything else ---- */
 
+/* remedies: for subclasses, which would arrive as what they are not. */
+static const struct {
+    PyTypeObject *base;
+    const char *text;
+} remedies[] = {
+    {&PyDict_Type, "convert it with dict(...)"},
+    {&PyList_Type, "convert it with list(...)"},
+    {&PyTuple_Type, "convert it with tuple(...)"},
+    {&PyUnicode_Type, "convert it with str(...)"},
+    {&PyLong_Type, "convert it with int(...)"},
+    {&PyFloat_Type, "convert it with float(...)"},
+    {&PyComplex_Type, "convert it with complex(...)"},
+    {&PyBytes_Type, "convert it with bytes(...)"},
+    {&PyByteArray_Type, "convert it with bytearray(...)"},
+    {&PySet_Type, "convert it with set(...)"},
+    {&PyFrozenSet_Type, "convert it with frozenset(...)"},
+};
+
 static int cannot_cross(PyObject *value, const core_path *path) {
     int kind = core_class_kind_of((PyObject *)Py_TYPE(value));
     if (kind < 0)
         return -1;
-    if (kind == CORE_ENUM || kind == CORE_DATACLASS)
+    if (kind == CORE_ENUM || kind == CORE_DATACLASS || kind == CORE_NAMED_TUPLE)
         return core_encode_error(path, value, "register its class with pyisolate.register_type on the host");
+    for (size_t i = 0; i < sizeof remedies / sizeof *remedies; i++)
+        if (PyType_IsSubtype(Py_TYPE(value), remedies[i].base))
+            return core_encode_error(path, value, remedies[i].text);
     return core_encode_error(path, value,
-                             "send numbers, text, bytes, containers of them, NumPy arrays or registered classes");
+                             "send numbers, text, bytes, containers of them, arrays, tensors or registered classes");
 }
 
 static int encode_other(core_encoder *e, PyObject *value, int references, const core_path *path) {
@@ -295,13 +316,14 @@ static int encode_other(core_encoder *e, PyObject *value, int references, const 
     if (e->exceptions && PyExceptionInstance_Check(value))
         return core_encode_exception_value(e, value, 0);
     e->references = references;
-    if (!state->torch && core_torch_load(state, false) > 0 && core_torch_is_tensor(state->torch, value))
+    if (core_torch_load(state, false) > 0 && core_torch_is_tensor(state->torch, value))
         return core_encode_tensor(e, value, path);
     int r = core_encode_numpy(e, value, path);
-    if (r == 0) {
-        e->references = 0;
+    e->references = 0;
+    if (r == 0)
+        r = core_encode_torch_value(e, value, path);
+    if (r == 0)
         r = core_encode_framework(e, value, path);
-    }
     return r < 0 ? -1 : r > 0 ? 0 : cannot_cross(value, path);
 }
 

@@ -18,6 +18,19 @@ static int is_subclass_of(PyObject *cls, const char *module_name, const char *cl
     return r;
 }
 
+/* is_named_tuple: a subclass of tuple that names its items. */
+static bool is_named_tuple(PyObject *cls) {
+    if (!PyType_IsSubtype((PyTypeObject *)cls, &PyTuple_Type))
+        return false;
+    PyObject *fields = PyObject_GetAttrString(cls, "_fields");
+    bool good = fields && PyTuple_CheckExact(fields);
+    for (Py_ssize_t i = 0; good && i < PyTuple_GET_SIZE(fields); i++)
+        good = PyUnicode_CheckExact(PyTuple_GET_ITEM(fields, i));
+    Py_XDECREF(fields);
+    PyErr_Clear(); /* a tuple without names */
+    return good;
+}
+
 int core_class_kind_of(PyObject *cls) {
     if (!PyType_Check(cls))
         return 0;
@@ -26,7 +39,9 @@ int core_class_kind_of(PyObject *cls) {
     int r = is_subclass_of(cls, "enum", "Enum");
     if (r != 0)
         return r < 0 ? -1 : CORE_ENUM;
-    return PyObject_HasAttrString(cls, "__dataclass_fields__") ? CORE_DATACLASS : 0;
+    if (PyObject_HasAttrString(cls, "__dataclass_fields__"))
+        return CORE_DATACLASS;
+    return is_named_tuple(cls) ? CORE_NAMED_TUPLE : 0;
 }
 
 static PyObject *default_name(PyObject *cls) {
@@ -49,7 +64,8 @@ static PyObject *registry_register(PyObject *self, PyObject *args) {
     if (kind < 0)
         return NULL;
     if (kind == 0)
-        return PyErr_Format(PyExc_TypeError, "%R cannot be registered: an Enum, dataclass or exception class is needed",
+        return PyErr_Format(PyExc_TypeError,
+                            "%R cannot be registered: an Enum, dataclass, named tuple or exception class is needed",
                             cls);
     name = name == Py_None ? default_name(cls) : Py_NewRef(name);
     if (!name)
@@ -116,7 +132,8 @@ static PyMethodDef registry_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 static PyType_Slot registry_slots[] = {
-    {Py_tp_doc, "The classes that instances may be made of when they arrive: enums, dataclasses, exceptions."},
+    {Py_tp_doc, "The classes that instances may be made of when they arrive: enums, dataclasses, named tuples, "
+                "exceptions."},
     {Py_tp_new, registry_new},
     {Py_tp_methods, registry_methods},
     {Py_tp_traverse, registry_traverse},

@@ -4,7 +4,7 @@
 
 #include "common/state.h"
 
-typedef enum core_class_kind { CORE_ENUM = 1, CORE_DATACLASS, CORE_EXCEPTION_CLASS } core_class_kind;
+typedef enum core_class_kind { CORE_ENUM = 1, CORE_DATACLASS, CORE_NAMED_TUPLE, CORE_EXCEPTION_CLASS } core_class_kind;
 
 int core_registry_init(PyObject *module, core_state *state);
 /* core_registry_name: the name a class is registered under, borrowed; NULL without an exception when it is not. */

@@ -288,8 +288,8 @@ int core_torch_needed(core_decoder *d) {
         return 0;
     if (PyErr_ExceptionMatches(PyExc_ImportError)) {
         PyErr_Clear(); /* replaced by one that says why it is needed */
-        PyErr_SetString(PyExc_ImportError, "the other side sent a tensor, but torch is not installed here; add it "
-                                           "to the dependencies, or set share_torch");
+        PyErr_SetString(PyExc_ImportError, "the other side sent a tensor, or something else of torch, but torch is "
+                                           "not installed here; add it to the dependencies, or set share_torch");
     }
     return -1;
 }

@@ -143,6 +143,10 @@ int core_torch_visit(core_torch_state *t, visitproc visit, void *arg) {
     Py_VISIT(t->parameter);
     Py_VISIT(t->storage);
     Py_VISIT(t->blanks);
+    Py_VISIT(t->value_types);
+    Py_VISIT(t->value_names);
+    Py_VISIT(t->constants);
+    Py_VISIT(t->results);
     for (int i = 0; i < CORE_TORCH_DTYPES; i++)
         Py_VISIT(t->dtypes[i].blank);
     return 0;
@@ -153,6 +157,7 @@ void core_torch_clear(core_torch_state *t) {
         return;
     for (PyObject **field = &t->module; field != (PyObject **)(t + 1); field++)
         Py_CLEAR(*field);
+    t->value_types_known = false;
     for (int i = 0; i < CORE_TORCH_DTYPES; i++) {
         Py_CLEAR(t->dtypes[i].object);
         Py_CLEAR(t->dtypes[i].blank);

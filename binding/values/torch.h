@@ -22,6 +22,7 @@ struct core_torch_state {
     const core_dlpack_exchange *exchange; /* of torch.Tensor, or NULL: not in this version */
     core_torch_dtype dtypes[CORE_TORCH_DTYPES];
     bool cuda_ready;               /* torch.cuda has been initialised */
+    bool value_types_known;        /* the tables of torch_values.c are full */
     Py_ssize_t storage_references; /* that a storage which one tensor has shows to who asked for it */
     /* from here on references */
     PyObject *module, *tensor, *parameter, *storage, *strided; /* module, classes, the layout */
@@ -30,6 +31,10 @@ struct core_torch_state {
     PyObject *from_dlpack;                                     /* NULL until memory of a GPU comes */
     PyObject *shares_attribute;                                /* of a storage: its Shared */
     PyObject *lease_attribute;                                 /* of a storage over a received buffer: its Lease */
+    PyObject *size, *device;                                   /* classes */
+    PyObject *value_types;                                     /* type -> int (torch_values.c) */
+    PyObject *value_names;                                     /* constant, or class of a result -> name */
+    PyObject *constants, *results;                             /* the other way round */
     /* interned names */
     PyObject *untyped_storage, *data_ptr, *dtype, *shape, *stride, *storage_offset, *requires_grad, *requires_grad_set,
         *is_conj, *is_neg, *is_cpu, *is_cuda, *is_leaf, *layout, *detach, *set, *nbytes, *conj, *neg_view;

@@ -1,4 +1,4 @@
-/* values.c - values of the standard library's types, members of enums, dataclasses, memoryviews. */
+/* values.c - values of the standard library's types, members of enums, dataclasses, named tuples. */
 #include <string.h>
 
 #include "convert_internal.h"
@@ -17,7 +17,7 @@ static PyObject *class_of(const char *module_name, const char *name) {
     return cls;
 }
 
-static int know(core_convert_state *c, PyObject *cls, core_known kind) {
+int core_know(core_convert_state *c, PyObject *cls, core_known kind) {
     PyObject *number = cls ? PyLong_FromLong(kind) : NULL;
     int r = number ? PyDict_SetItem(c->known, cls, number) : -1;
     Py_XDECREF(number);
@@ -27,7 +27,7 @@ static int know(core_convert_state *c, PyObject *cls, core_known kind) {
 static int know_paths(core_convert_state *c) {
     for (size_t i = 0; i < sizeof path_classes / sizeof *path_classes; i++) {
         PyObject *cls = class_of("pathlib", path_classes[i]);
-        int r = cls && PyDict_SetItemString(c->paths, path_classes[i], cls) == 0 ? know(c, cls, CORE_PATH) : -1;
+        int r = cls && PyDict_SetItemString(c->paths, path_classes[i], cls) == 0 ? core_know(c, cls, CORE_PATH) : -1;
         Py_XDECREF(cls);
         if (r < 0)
             return -1;
@@ -41,10 +41,10 @@ static int load_datetime(core_convert_state *c) {
         return -1;
     c->timedelta = Py_NewRef((PyObject *)PyDateTimeAPI->DeltaType);
     c->timezone = class_of("datetime", "timezone");
-    return c->timezone && know(c, (PyObject *)PyDateTimeAPI->DateTimeType, CORE_DATETIME) == 0 &&
-                   know(c, (PyObject *)PyDateTimeAPI->DateType, CORE_DATE) == 0 &&
-                   know(c, (PyObject *)PyDateTimeAPI->TimeType, CORE_TIME) == 0 &&
-                   know(c, c->timedelta, CORE_TIMEDELTA) == 0
+    return c->timezone && core_know(c, (PyObject *)PyDateTimeAPI->DateTimeType, CORE_DATETIME) == 0 &&
+                   core_know(c, (PyObject *)PyDateTimeAPI->DateType, CORE_DATE) == 0 &&
+                   core_know(c, (PyObject *)PyDateTimeAPI->TimeType, CORE_TIME) == 0 &&
+                   core_know(c, c->timedelta, CORE_TIMEDELTA) == 0
                ? 0
                : -1;
 }
@@ -62,7 +62,8 @@ int core_convert_load(core_state *state) {
     c->decimal = class_of("decimal", "Decimal");
     c->uuid = class_of("uuid", "UUID");
     c->zone_info = class_of("zoneinfo", "ZoneInfo");
-    if (!c->zone_info || know(c, c->decimal, CORE_DECIMAL) < 0 || know(c, c->uuid, CORE_UUID) < 0)
+    if (!c->zone_info || core_know(c, c->decimal, CORE_DECIMAL) < 0 || core_know(c, c->uuid, CORE_UUID) < 0 ||
+        core_collections_load(c) < 0)
         return -1;
     c->loaded = true;
     return 0;
@@ -90,6 +91,9 @@ int core_convert_visit(core_state *state, visitproc visit, void *arg) {
     Py_VISIT(c->timezone);
     Py_VISIT(c->zone_info);
     Py_VISIT(c->timedelta);
+    Py_VISIT(c->counter);
+    Py_VISIT(c->defaultdict);
+    Py_VISIT(c->deque);
     Py_VISIT(c->remote_classes);
     Py_VISIT(c->remote_files);
     Py_VISIT(c->numpy);
@@ -105,8 +109,9 @@ void core_convert_clear(core_state *state) {
     core_convert_state *c = state->convert;
     if (!c)
         return;
-    PyObject **fields[] = {&c->known,     &c->paths,     &c->decimal,        &c->uuid,        &c->timezone,
-                           &c->zone_info, &c->timedelta, &c->remote_classes, &c->remote_files};
+    PyObject **fields[] = {&c->known,       &c->paths,     &c->decimal,        &c->uuid,
+                           &c->timezone,    &c->zone_info, &c->timedelta,      &c->counter,
+                           &c->defaultdict, &c->deque,     &c->remote_classes, &c->remote_files};
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         Py_CLEAR(*fields[i]);
     core_arrays_clear(c);
@@ -273,6 +278,8 @@ int core_encode_known(core_encoder *e, core_known kind, PyObject *value, const c
         [CORE_TIMEDELTA] = PISO_EXT_TIMEDELTA, [CORE_DECIMAL] = PISO_EXT_DECIMAL, [CORE_UUID] = PISO_EXT_UUID,
         [CORE_PATH] = PISO_EXT_PATH,
     };
+    if (kind >= CORE_ORDERED_DICT)
+        return core_encode_collection(e, kind, value, path);
     int r = 0;
     size_t mark = piso_write_ext_begin(e->w, types[kind]);
     switch (kind) {
@@ -369,7 +376,7 @@ PyObject *core_decode_known(core_decoder *d, const piso_item *ext) {
     }
 }
 
-/* ---- enums and dataclasses ---- */
+/* ---- enums, dataclasses, named tuples ---- */
 
 /* encode_member: by name; combinations of flags have none and go by value. */
 static int encode_member(core_encoder *e, PyObject *value, const core_path *path) {
@@ -418,13 +425,30 @@ static int encode_fields(core_encoder *e, PyObject *value, const core_path *path
     return r;
 }
 
+/* encode_named_items: a map from name to item. */
+static int encode_named_items(core_encoder *e, PyObject *value, const core_path *path) {
+    PyObject *names = PyObject_GetAttrString((PyObject *)Py_TYPE(value), "_fields");
+    int r = names ? 0 : -1;
+    if (names && PyTuple_GET_SIZE(names) != PyTuple_GET_SIZE(value))
+        r = core_encode_error(path, value, "it has not as many items as its class has fields");
+    piso_write_map(e->w, (size_t)PyTuple_GET_SIZE(value));
+    for (Py_ssize_t i = 0; r == 0 && i < PyTuple_GET_SIZE(names); i++) {
+        core_path at = {.parent = path, .kind = CORE_AT_FIELD, .key = PyTuple_GET_ITEM(names, i)};
+        r = core_encode(e, at.key, &at) < 0 ? -1 : core_encode(e, PyTuple_GET_ITEM(value, i), &at);
+    }
+    Py_XDECREF(names);
+    return r;
+}
+
 int core_encode_registered(core_encoder *e, PyObject *name, PyObject *value, const core_path *path) {
-    bool is_enum = core_class_kind_of((PyObject *)Py_TYPE(value)) == CORE_ENUM;
-    size_t mark = piso_write_ext_begin(e->w, is_enum ? PISO_EXT_ENUM : PISO_EXT_RECORD);
+    int kind = core_class_kind_of((PyObject *)Py_TYPE(value));
+    size_t mark = piso_write_ext_begin(e->w, kind == CORE_ENUM ? PISO_EXT_ENUM : PISO_EXT_RECORD);
     piso_write_array(e->w, 2);
     int r = core_encode(e, name, path);
     if (r == 0)
-        r = is_enum ? encode_member(e, value, path) : encode_fields(e, value, path);
+        r = kind == CORE_ENUM          ? encode_member(e, value, path)
+            : kind == CORE_NAMED_TUPLE ? encode_named_items(e, value, path)
+                                       : encode_fields(e, value, path);
     piso_write_ext_end(e->w, mark);
     return r;
 }
@@ -456,6 +480,31 @@ static PyObject *make_record(core_decoder *d, PyObject *cls, PyObject *values) {
     return record;
 }
 
+/* make_named_tuple: an instance without running its class's __new__; exactly the fields that it has. */
+static PyObject *make_named_tuple(core_decoder *d, PyObject *cls, PyObject *values) {
+    PyObject *names = PyObject_GetAttrString(cls, "_fields"), *items = NULL, *record = NULL;
+    if (names && PyDict_CheckExact(values) && PyDict_GET_SIZE(values) == PyTuple_GET_SIZE(names))
+        items = PyTuple_New(PyTuple_GET_SIZE(names));
+    else if (names)
+        core_malformed(d, "a named tuple with other fields than here");
+    for (Py_ssize_t i = 0; items && i < PyTuple_GET_SIZE(names); i++) {
+        PyObject *item = PyDict_GetItemWithError(values, PyTuple_GET_ITEM(names, i));
+        if (item) {
+            PyTuple_SET_ITEM(items, i, Py_NewRef(item));
+        } else {
+            core_malformed(d, "a named tuple with other fields than here");
+            Py_CLEAR(items);
+        }
+    }
+    PyObject *args = items ? PyTuple_Pack(1, items) : NULL;
+    if (args)
+        record = PyTuple_Type.tp_new((PyTypeObject *)cls, args, NULL);
+    Py_XDECREF(names);
+    Py_XDECREF(items);
+    Py_XDECREF(args);
+    return record;
+}
+
 PyObject *core_decode_registered(core_decoder *d, const piso_item *ext) {
     piso_reader r;
     if (core_read_array(d, ext, 2, &r) < 0)
@@ -475,6 +524,8 @@ PyObject *core_decode_registered(core_decoder *d, const piso_item *ext) {
             value = find_member(cls, content);
         else if (cls && ext->ext_type == PISO_EXT_RECORD && kind == CORE_DATACLASS)
             value = make_record(d, cls, content);
+        else if (cls && ext->ext_type == PISO_EXT_RECORD && kind == CORE_NAMED_TUPLE)
+            value = make_named_tuple(d, cls, content);
         else
             core_malformed(d, "a registered class used as what it is not");
     }

@@ -131,7 +131,7 @@ enum {
     PISO_EXT_DECIMAL = 16, PISO_EXT_UUID = 17, PISO_EXT_PATH = 18,
     /* clang-format on */
     PISO_EXT_ENUM = 19,      /* [registered name, member name] */
-    PISO_EXT_RECORD = 20,    /* [registered name, field values] (dataclass) */
+    PISO_EXT_RECORD = 20,    /* [registered name, field values] (dataclass, named tuple) */
     PISO_EXT_EXCEPTION = 21, /* see docs/wire-format.md */
     PISO_EXT_TENSOR = 22,
     PISO_EXT_REFERENCE = 23,
@@ -139,6 +139,9 @@ enum {
     PISO_EXT_SHARED_ARRAY = 25,  /* [dtype, shape, strides, offset, flags, a span of a segment] */
     PISO_EXT_FOREIGN_ARRAY = 26, /* [framework, dtype, array] */
     PISO_EXT_CUDA_TENSOR = 27,   /* [UUID of the device, memory, tensor] */
+    PISO_EXT_COLLECTION = 28,    /* [name, part...] */
+    PISO_EXT_TORCH = 29,         /* [kind, part...] */
+    PISO_EXT_DTYPE = 30,         /* a dtype of NumPy */
 };
 
 #ifdef __cplusplus

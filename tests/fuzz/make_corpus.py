@@ -83,6 +83,19 @@ VALUES = {
     b"\xc9\0\0\0\x01\xffx",
     "tuple_of_sets": ext(2, b"\x92" + ext(3, b"\x91\x01") + ext(4, b"\x90")),
     "tuple_with_rest": ext(2, b"\x90\xc0"),
+    "collections": ext(28, b"\x93\xabOrderedDict\x81\xa1a\x01\x80")
+    + ext(28, b"\x93\xabdefaultdict\xa4list\x81\xa1a\x90")
+    + ext(28, b"\x93\xa7Counter\x81\xa1a\x02\x80")
+    + ext(28, b"\x93\xa5deque\x02\x92\x01" + ext(28, b"\x93\xa5deque\xc0\x90"))
+    + ext(28, b"\x94\xa5range\x00\xd6\x01\0\0\0\x7f\x01")
+    + ext(28, b"\x94\xa5slice\xc0\xff\xc0")
+    + ext(28, b"\x91\xa8Ellipsis"),
+    "torch": ext(29, b"\x92\xa4size\x92\x02\x03")
+    + ext(29, b"\x94\xa6device\xa4cuda\x01\xc4\x10" + bytes(range(16)))
+    + ext(29, b"\x92\xa8constant\xa7float32")
+    + ext(29, b"\x93\xa6result\xa3max\x92\x01\x00"),
+    "dtype": ext(30, b"\xa3<f8") + ext(30, b"\x93\xa1A\xa3<f8\x92\x02\x03"),
+    "collection_with_rest": ext(28, b"\x91\xa8Ellipsis\xc0"),
     "deep_arrays": b"\x91" * 128 + b"\xc0",
     "too_deep": b"\x91" * 140 + b"\xc0",
     "huge_count": b"\xdd\xff\xff\xff\xff\xc0\xc0",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import math
 from typing import Any
 
@@ -24,6 +25,9 @@ EXT = {
     "enum": 19,
     "record": 20,
     "exception": 21,
+    "collection": 28,
+    "torch": 29,
+    "dtype": 30,
 }
 
 
@@ -62,10 +66,18 @@ def same(a: Any, b: Any) -> bool:
         return (math.isnan(a) and math.isnan(b)) or (a == b and math.copysign(1, a) == math.copysign(1, b))
     if isinstance(a, complex):
         return same(a.real, b.real) and same(a.imag, b.imag)
-    if isinstance(a, (list, tuple)):
+    if isinstance(a, collections.defaultdict) and a.default_factory is not b.default_factory:
+        return False
+    if isinstance(a, collections.deque) and a.maxlen != b.maxlen:
+        return False
+    if isinstance(a, (list, tuple, collections.deque)):
         return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, slice):
+        return same([a.start, a.stop, a.step], [b.start, b.stop, b.step])
     if isinstance(a, dict):
-        return same(list(a.items()), list(b.items()))
+        return same(list(a.items()), list(b.items())) and same(
+            list(getattr(a, "__dict__", {}).items()), list(getattr(b, "__dict__", {}).items())
+        )
     if isinstance(a, (set, frozenset)):
         return len(a) == len(b) and all(any(same(x, y) for y in b) for x in a)
     return bool(a == b)

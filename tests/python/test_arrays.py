@@ -160,6 +160,23 @@ def test_structures_that_compare_equal_are_not_confused() -> None:
         round_trip(np.zeros(2, np.dtype((np.record, packed.dtype))))
 
 
+@pytest.mark.parametrize("dtype", [*DTYPES, np.dtype(("f8", (2, 3))), np.dtype("V"), np.dtype("S")], ids=str)
+def test_dtypes_themselves(dtype: Any) -> None:
+    got = round_trip({"a": [dtype]})["a"][0]
+    assert type(got) is type(dtype)
+    assert got == dtype
+    assert (got.str, got.fields, got.subdtype) == (dtype.str, dtype.fields, dtype.subdtype)
+    assert (got.isalignedstruct, got.itemsize) == (dtype.isalignedstruct, dtype.itemsize)
+
+
+def test_fields_that_are_renamed_are_those_of_one_array() -> None:
+    array = np.zeros(2, [("a", "i4"), ("b", [("c", "f8")])])
+    first = round_trip(array)
+    first.dtype.names = ("x", "y")
+    first.dtype["y"].names = ("z",)
+    assert_same(round_trip(array), array)
+
+
 class Quantity(np.ndarray):  # type: ignore[type-arg,misc]
     pass
 
@@ -178,7 +195,9 @@ class Metres(np.float64):  # type: ignore[misc]
         np.rec.array([(1, 2)]),
         np.rec.array([(1, 2)])[0],
         Metres(1),
-        np.dtype("f8"),
+        np.dtype("O"),
+        np.dtype([("a", "i4"), ("b", "O")]),
+        np.dtype((np.record, [("a", "i4")])),
         np.float64,
     ],
     ids=lambda value: type(value).__name__,
@@ -220,6 +239,7 @@ def structure(fields: list[Any], size: Any = 8) -> list[Any]:
         (structure([["a", "<f4", 0, None], ["a", "<f4", 4, None]]), [1], b"x" * 8),
         (["A", "<f8", [-1]], [1], b"x" * 8),
         (["A", "<f8", [2**40, 2**40]], [1], b"x" * 8),
+        (["V", 8, 1, [["a", "<f8", 0, None]]], [1], b"x" * 8),
         (["A"], [1], b""),
         ([], [1], b""),
         (1, [1], b""),
@@ -239,6 +259,24 @@ def structure(fields: list[Any], size: Any = 8) -> list[Any]:
 def test_malformed_arrays(spec: Any, shape: Any, data: Any) -> None:
     with pytest.raises(_core.ProtocolError):
         decode(ext("array", [spec, shape, 0, data]))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [None, 1, [], "", "f8", "|O", "f8,O", ["A", "<f8", [-1]], structure([["a", "|O", 0, None]]), b"<f8"],
+    ids=repr,
+)
+def test_malformed_dtypes(spec: Any) -> None:
+    with pytest.raises(_core.ProtocolError):
+        decode(ext("dtype", spec))
+
+
+def test_bytes_behind_a_dtype() -> None:
+    assert decode(b"\xc7\x04\x1e\xa3<f8") == np.dtype("f8")
+    with pytest.raises(_core.ProtocolError, match="after the end"):
+        decode(b"\xc7\x05\x1e\xa3<f8\xc0")
+    with pytest.raises(_core.ProtocolError):
+        decode(b"\xc7\x00\x1e")
 
 
 @pytest.mark.parametrize(

@@ -409,3 +409,33 @@ def test_a_host_that_cannot_open_it_gets_copies(run: Callable[[str], None]) -> N
     assert one.held_again(0).sum() == 2000
     assert mock.opens == 0
     """)
+
+
+def test_devices_have_the_number_of_the_receiver(run: Callable[[str], None]) -> None:
+    run("""
+    from conversion import decode, ext
+    from pyisolate._core import Registry, _encode
+    device = torch.device("cuda", 1)
+    assert bytes(16 * [0xA1]) in _encode(device, Registry())
+    assert one.echo([device, torch.device("cuda")]) == [device, torch.device("cuda")]
+    assert decode(ext("torch", ["device", "cuda", 0, bytes(16 * [0xA1])])) == device
+    assert decode(ext("torch", ["device", "cuda", 1, bytes(16 * [0xA0])])) == torch.device("cuda", 0)
+    try:
+        decode(ext("torch", ["device", "cuda", 1, bytes(range(16))]))
+    except RuntimeError as error:
+        assert "torch.device('cuda:1'), which is GPU-00010203-0405-0607-0809-0a0b0c0d0e0f" in str(error)
+        assert "CUDA_VISIBLE_DEVICES" in str(error)
+    else:
+        raise AssertionError("a device that is not here")
+    assert torch.device("cuda", 5) == decode(_encode(torch.device("cuda", 5), Registry()))
+    """)
+
+
+def test_devices_pass_through_a_process_without_a_gpu(run: Callable[[str], None]) -> None:
+    run("""
+    blind = manager.load_extension({
+        "name": "blind", "module_path": HERE + "/extensions/tensors", "env": {"CUDA_VISIBLE_DEVICES": ""},
+        "sandbox_mode": SandboxMode.DISABLED}).sync
+    device = torch.device("cuda", 1)
+    assert blind.echo(device) == device
+    """)

@@ -385,6 +385,15 @@ def test_registered_types_travel(load: Load) -> None:
         extension.sync.fail()
 
 
+def test_named_tuples_travel(load: Load) -> None:
+    register_type(host_side.Pixel)
+    register_type(host_side.Colour)
+    pixel = host_side.Pixel(1, host_side.Colour.RED)
+    back = load("echo").sync.echo([pixel])[0]
+    assert type(back) is host_side.Pixel
+    assert back == pixel
+
+
 def test_types_registered_after_the_start(load: Load) -> None:
     extension = load("caller")
     extension.ensure_process_started()

@@ -15,7 +15,7 @@ import sys
 import textwrap
 import uuid
 import zoneinfo
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 from conversion import decode, ext, round_trip, same
@@ -63,6 +63,24 @@ class Slotted:
     __slots__ = ("a", "b")
     a: int
     b: Any
+
+
+Pair = collections.namedtuple("Pair", "a b")
+Nothing = collections.namedtuple("Nothing", "")
+
+
+class Counted(collections.namedtuple("Counted", "number")):
+    __slots__ = ()
+    made = 0
+
+    def __new__(cls, number: int) -> Counted:
+        Counted.made += 1
+        return super().__new__(cls, number)
+
+
+class Marked(NamedTuple):
+    mark: Any = "default"
+    more: int = 3
 
 
 @dataclasses.dataclass
@@ -244,6 +262,27 @@ def test_long_chain_of_dataclasses() -> None:
     assert length == MAX_DEPTH - 1
 
 
+def test_named_tuples() -> None:
+    for value in (
+        Pair(1, [Pair((), None)]),
+        Pair(b=Counted(2), a=Marked("x")),
+        Counted(3),
+        Marked(),
+        Nothing(),
+    ):
+        got = round_trip(value, Pair, Counted, Marked, Nothing)
+        assert same(got, value)
+    assert round_trip({Pair(1, 2): 1}, Pair) == {Pair(1, 2): 1}
+    assert Counted.made == 2, "__new__ must not run again"
+
+
+def test_long_chain_of_named_tuples() -> None:
+    chain: Any = None
+    for _ in range(MAX_DEPTH):
+        chain = Pair(0, chain)
+    assert round_trip(chain, Pair) == chain
+
+
 def test_the_same_object_twice_arrives_as_two() -> None:
     inner = [1]
     first, second = round_trip([inner, inner])
@@ -262,9 +301,6 @@ class Numbers(list):  # type: ignore[type-arg]
     pass
 
 
-Pair = collections.namedtuple("Pair", "a b")
-
-
 @pytest.mark.parametrize(
     ("value", "name"),
     [
@@ -272,10 +308,10 @@ Pair = collections.namedtuple("Pair", "a b")
         (Text("x"), f"{__name__}.Text"),
         (Numbers(), f"{__name__}.Numbers"),
         (Pair(1, 2), f"{__name__}.Pair"),
-        (collections.OrderedDict(), "collections.OrderedDict"),
-        (collections.defaultdict(int), "collections.defaultdict"),
+        (collections.UserDict(), "collections.UserDict"),
+        (collections.defaultdict(object), "collections.defaultdict"),
         (lambda: None, "builtins.function"),
-        (range(3), "builtins.range"),
+        (iter(range(3)), "builtins.range_iterator"),
         (int, "builtins.type"),
         (ValueError("not raised"), "builtins.ValueError"),
         (Level.LOW, f"{__name__}.Level"),
@@ -288,6 +324,18 @@ def test_other_types_are_refused_by_name(value: Any, name: str) -> None:
     assert f"object of type '{name}' cannot cross" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "base", [dict, list, tuple, str, int, float, complex, bytes, bytearray, set, frozenset]
+)
+def test_subclasses_are_refused_with_a_remedy(base: Any) -> None:
+    subclass = type("Subclass", (base,), {})
+    with pytest.raises(
+        TypeError, match=rf"'{__name__}\.Subclass' cannot cross; convert it with {base.__name__}\("
+    ):
+        round_trip(subclass())
+    assert same(round_trip(base(subclass())), base())
+
+
 def test_error_says_where() -> None:
     with (
         socket.socket() as sock,
@@ -296,11 +344,15 @@ def test_error_says_where() -> None:
         round_trip({"mask": [0, 1, 2, sock]})
     with pytest.raises(TypeError, match=r"^value\[0\]\.label\[1\]: "):
         round_trip([Point(1, label=(0, object()))], Point)
+    with pytest.raises(TypeError, match=r"^value\[0\]\.b\[1\]: "):
+        round_trip([Pair(1, (0, object()))], Pair)
     with pytest.raises(TypeError, match=r"^an element of value\[1\]: "):
         round_trip([0, {int}])
 
 
-@pytest.mark.parametrize("value", [Colour.RED, Point(1)], ids=["enum", "dataclass"])
+@pytest.mark.parametrize(
+    "value", [Colour.RED, Point(1), Pair(1, 2)], ids=["enum", "dataclass", "named tuple"]
+)
 def test_unregistered_class_names_the_remedy(value: Any) -> None:
     with pytest.raises(TypeError, match=r"pyisolate\.register_type"):
         round_trip(value)
@@ -411,6 +463,22 @@ def test_record_must_have_the_declared_fields() -> None:
             _core._decode(ext("record", [name, fields]), registry)
 
 
+def test_named_tuple_must_have_the_fields_of_its_class() -> None:
+    registry = _core.Registry()
+    name = registry.register(Pair)
+    for fields in ({}, {"a": 1}, {"a": 1, "b": 2, "c": 3}, {"a": 1, "c": 2}, {"a": 1, 2: 2}, [1, 2], None):
+        with pytest.raises(_core.ProtocolError, match=r"other fields"):
+            _core._decode(ext("record", [name, fields]), registry)
+    with pytest.raises(_core.ProtocolError):
+        _core._decode(ext("enum", [name, "a"]), registry)
+    assert _core._decode(ext("record", [name, {"b": 1, "a": 2}]), registry) == Pair(2, 1)
+
+
+def test_named_tuple_with_more_items_than_fields_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Pair' cannot cross; it has not as many items"):
+        round_trip(tuple.__new__(Pair, (1, 2, 3)), Pair)
+
+
 # ---- the registry
 
 
@@ -423,7 +491,7 @@ def test_registry() -> None:
     assert registry.names() == [name, "point"]
     with pytest.raises(ValueError, match="point"):
         registry.register(Frozen, "point")
-    for bad in (int, Colour.RED, 1):
+    for bad in (int, tuple, type("Fields", (tuple,), {"_fields": "ab"}), Colour.RED, 1):
         with pytest.raises(TypeError):
             registry.register(bad)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
@@ -443,14 +511,21 @@ class Colour(enum.Enum):
 class Point:
     x: object
 
+Pair = collections.namedtuple("Pair", "a b")
 registry = _core.Registry()
 registry.register(Colour)
 registry.register(Point)
+registry.register(Pair)
 good = [None, True, 1 << 90, -5, 1.5, 2j, "a", "\\xe4", "\\ud800", b"b", bytearray(b"c"), memoryview(b"d"),
         [1], (2,), {{"k": "v"}}, {{3}}, frozenset({{4}}), datetime.datetime.now(datetime.timezone.utc),
         datetime.date(2020, 1, 1), datetime.time(1), datetime.timedelta(1), decimal.Decimal("1.5"),
-        uuid.UUID(int=1), pathlib.Path("/x"), Colour.RED, Point([1])]
-bad = [object(), [object()], {{"k": object()}}, {{int}}, Point(object()), collections.OrderedDict()]
+        uuid.UUID(int=1), pathlib.Path("/x"), Colour.RED, Point([1]), collections.OrderedDict(a=[1]),
+        collections.defaultdict(list, a=[1]), collections.Counter("aab"), collections.deque([[1]], 2),
+        range(1 << 70), slice(1, [2]), ..., Pair([1], 2)]
+good[-8].extra = [1]
+bad = [object(), [object()], {{"k": object()}}, {{int}}, Point(object()), collections.OrderedDict(a=object()),
+       collections.defaultdict(object), collections.deque([object()]), slice(object()), range(1 << 9000),
+       Pair(1, object()), tuple.__new__(Pair, (1,))]
 loop = []
 loop.append(loop)
 bad.append(loop)

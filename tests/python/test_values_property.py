@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import datetime
 from typing import Any
@@ -39,6 +40,39 @@ HASHABLE = st.recursive(
     lambda inner: st.lists(inner, max_size=3).map(tuple) | st.frozensets(inner, max_size=3),
     max_leaves=5,
 )
+FACTORIES = st.sampled_from([None, bool, bytes, dict, float, int, list, set, str, tuple])
+RANGES = st.builds(range, st.integers(), st.integers(), st.integers().filter(bool))
+
+
+def ordered_dict(items: list[tuple[Any, Any]], attributes: dict[str, Any], last: bool) -> Any:
+    """One whose order is not that in which its keys came, where it has any."""
+    value = collections.OrderedDict(items)
+    vars(value).update(attributes)
+    if items:
+        value.move_to_end(items[0][0], last)
+    return value
+
+
+def deque(items: list[Any], room: int | None) -> Any:
+    return collections.deque(items, None if room is None else len(items) + room)
+
+
+def collections_of(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    pairs = st.lists(st.tuples(HASHABLE, inner), max_size=5)
+    attributes = st.dictionaries(
+        TEXT.filter(lambda name: not hasattr(collections.OrderedDict, name)), inner, max_size=2
+    )
+    return (
+        st.builds(ordered_dict, pairs, attributes, st.booleans())
+        | st.builds(collections.defaultdict, FACTORIES, pairs)
+        | st.builds(collections.Counter, pairs.map(dict))
+        | st.builds(deque, st.lists(inner, max_size=5), st.none() | st.integers(0, 5))
+        | st.builds(slice, inner, inner, inner)
+        | RANGES
+        | st.just(...)
+    )
+
+
 VALUES = st.recursive(
     SCALARS | st.binary().map(bytearray),
     lambda inner: (
@@ -47,6 +81,7 @@ VALUES = st.recursive(
         | st.dictionaries(HASHABLE, inner, max_size=5)
         | st.sets(HASHABLE, max_size=5)
         | st.frozensets(HASHABLE, max_size=5)
+        | collections_of(inner)
     ),
     max_leaves=30,
 )

@@ -8,7 +8,7 @@ import enum
 import os
 import threading
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyisolate import ExtensionBase, ProxiedSingleton, local_execution
 
@@ -137,6 +137,11 @@ class Late(enum.Enum):
 
 @dataclasses.dataclass
 class Point:
+    x: int
+    colour: Colour
+
+
+class Pixel(NamedTuple):
     x: int
     colour: Colour
 
