@@ -453,7 +453,7 @@ def resources() -> tuple[int, int]:
 
 
 def grown(before: tuple[int, int]) -> list[str]:
-    """What there is more of than before. Fewer is no fault: the zygote of another test may just have ended."""
+    """What there is more of than before. Fewer is no fault: another test's zygote may end meanwhile."""
     return [f"{now} instead of {then}" for now, then in zip(resources(), before, strict=True) if now > then]
 
 
