@@ -20,7 +20,7 @@ SOURCES := meson.build meson_options.txt pyproject.toml README.md tools/build_ba
 C_FILES := $(shell find include src binding tests benchmarks -name '*.[ch]')
 TESTS := $(shell find tests benchmarks -name '*.[ch]' -o -name meson.build)
 FUZZERS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c)))
-SANITIZE := -Dpython=false -Dlibrary=false -Dbenchmarks=false -Dtests=enabled -Db_lto=false \
+SANITIZE := -Dpython=false -Dlibrary=false -Dbenchmarks=false -Dtests=enabled -Db_lto=false -Doptimization=2 \
     -Db_lundef=false $(STRICT)
 
 .PHONY: help build bench bench-all native-bench test test-c test-asan test-tsan test-python test-fuzz test-model lint \
