@@ -105,6 +105,15 @@ class Peer:
         asyncio.current_task().cancel()
         return "returned"
 
+    async def quick(self):
+        asyncio.get_running_loop().call_soon(lambda: self.seen.append(asyncio.current_task()))
+        return asyncio.current_task() is not None
+
+    seen = []
+
+    def seen_by_callbacks(self):
+        return [task is None for task in self.seen]
+
     async def keeps_task(self):
         self.kept = asyncio.current_task()
         return 1
@@ -233,6 +242,28 @@ def test_a_handler_may_cancel_itself() -> None:
 
 def test_a_kept_task_is_not_used_again() -> None:
     assert ask(("keeps_task", ()), ("yields_nothing", ()), ("kept_is_done", ())) == [1, "ok", (True, False)]
+
+
+def test_whose_task_is_current_when_many_are_answered_at_once() -> None:
+    """One that has finished may stay the current one for the next, but nobody else sees it."""
+    with peer(SOURCE, Host()) as session:
+
+        async def main() -> None:
+            names = [
+                "quick",
+                "sync_current_task",
+                "quick",
+                "yields_nothing",
+                "quick",
+                "current_task_is_stable",
+            ]
+            for _ in range(20):
+                results = await asyncio.gather(*[session.method(1, name)() for name in names * 3])
+                assert results == [True, True, True, "ok", True, True] * 3
+            seen = await session.method(1, "seen_by_callbacks")()
+            assert seen == [True] * 20 * 9
+
+        asyncio.run(main())
 
 
 def test_background_tasks_go_on_between_calls() -> None:
