@@ -20,6 +20,7 @@ from ._core import Session, cuda_events, limit_shared_memory, settle_memory
 from .connection import CONTROL, Connection, Control
 from .loading import Loader, module_name, settle
 from .logs import HostHandler
+from .own_singletons import tell_host
 from .references import Reference, refer, resolve
 from .registry import REGISTRY, adopt
 from .shared import ExtensionBase, ExtensionLocal
@@ -152,6 +153,7 @@ def _offer(session: Session) -> logging.Handler:
 async def _serve() -> None:
     session = Session.attach(int(os.environ.pop("PISO_FD")), REGISTRY)
     _offer(session)
+    tell_host(session)
     await session.serve()
 
 

@@ -22,6 +22,7 @@ from .errors import ConfigurationError
 from .extension import Completion, EventHandlers, Runtime
 from .once import Once
 from .output import Output, extension_logger
+from .own_singletons import OwnSingletons
 from .process import ExtensionProcess
 from .proxies import Methods, deferred
 from .references import Reference, importing_main, needed_files, refer
@@ -40,10 +41,13 @@ _log = logging.getLogger("pyisolate")
 class HostControl(Control):
     """Object 0 of the host's side. The extension, which is not trusted, calls it."""
 
-    def __init__(self, connection: Connection, events: EventHandlers, output: Output) -> None:
+    def __init__(
+        self, connection: Connection, events: EventHandlers, output: Output, singletons: OwnSingletons
+    ) -> None:
         super().__init__(connection)
         self.emit = events.emit
         self.log = output.log
+        self.made_singleton = singletons.made
 
 
 class IsolatedRuntime(Runtime):
@@ -62,6 +66,7 @@ class IsolatedRuntime(Runtime):
         self._type = refer(extension_type)
         self._apis = [refer(api) for api in settings.apis]
         self._singletons = _by_remote_id(settings)
+        self._own = OwnSingletons(settings.name, self._singletons.values())
         self._callees: dict[str, object] = {}
         self._once = Once()
         self._lock = threading.Lock()
@@ -193,7 +198,7 @@ class IsolatedRuntime(Runtime):
     def _connect(self, process: ExtensionProcess) -> tuple[Session, LoadRequest]:
         session = process.session
         connection = Connection(session)
-        session.register(CONTROL, HostControl(connection, self.events, process.output))
+        session.register(CONTROL, HostControl(connection, self.events, process.output, self._own))
         self._share(session, [])
         with self._lock:
             offered = {**{name: singleton() for name, singleton in self._singletons.items()}, **self._callees}

@@ -19,6 +19,7 @@ from pyisolate import (
     local_execution,
     singleton_scope,
 )
+from pyisolate.own_singletons import OwnSingletons
 
 Load = Callable[..., Extension]
 
@@ -203,6 +204,32 @@ def test_only_what_is_offered_can_be_called(load: Load) -> None:
     extension = load("caller", apis=[host_side.Counter])
     with pytest.raises(LookupError, match="'Unoffered'"):
         extension.sync.unoffered()
+
+
+@pytest.mark.parametrize("apis", [[], [host_side.Whole]])
+def test_a_class_that_is_not_listed_is_told_once(
+    load: Load, apis: list[type[ProxiedSingleton]], caplog: pytest.LogCaptureFixture
+) -> None:
+    extension = load("caller", name="forgetful", apis=apis)
+    assert [extension.sync.call_plainly("add", 1) for _ in range(2)] == [1, 2]
+    assert host_side.Counter().count == 0
+    (told,) = caplog.messages
+    assert "'forgetful' has made a host_side.Counter of its own" in told
+    assert "add the class to 'apis'" in told
+
+
+def test_nothing_is_told_of_classes_that_are_listed(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+    extension = load("caller", apis=[host_side.Counter])
+    assert asyncio.run(extension.call_plainly("add", 1)) == 1
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("definition", [(), ("x",), (1, 2), ([], {}), ("no file", "Counter")])
+def test_what_an_extension_says_of_its_singletons_is_not_trusted(
+    definition: tuple[object, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    OwnSingletons("liar", []).made(*definition, more=1)
+    assert caplog.messages == []
 
 
 def test_two_extensions_share_the_instance(load: Load) -> None:
