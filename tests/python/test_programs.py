@@ -65,6 +65,36 @@ def test_classes_of_the_main_program(tmp_path: Path, module: bool) -> None:
     assert (ended.stdout, ended.returncode) == ("fine\n", 0), ended.stderr
 
 
+@pytest.mark.parametrize("module", [False, True])
+@pytest.mark.parametrize("listed", [True, False])
+def test_extensions_import_from_the_main_program(tmp_path: Path, module: bool, listed: bool) -> None:
+    """By the name of its file; what they get are the classes of the program, not of a copy."""
+    (tmp_path / "asker").mkdir()
+    (tmp_path / "asker" / "__init__.py").write_text(
+        "from program import Api\ndef ask(): return Api().pid()\n"
+    )
+    ended = run_program(
+        tmp_path,
+        f"""
+        class Asker(ExtensionBase):
+            def on_module_loaded(self, module):
+                self.module = module
+            async def ask(self):
+                answer = self.module.ask()
+                return await answer if asyncio.iscoroutine(answer) else answer
+        if __name__ == "__main__":
+            manager = ExtensionManager(Asker, {{"venv_root_path": "venvs"}})
+            apis = [Api] if {listed} else []
+            asker = manager.load_extension({{"name": "asker", "module_path": "asker", "apis": apis}})
+            print(asker.sync.ask() == os.getpid())
+            asker.stop()
+        """,
+        module=module,
+    )
+    assert (ended.stdout, ended.returncode) == (f"{listed}\n", 0), ended.stderr
+    assert ("'asker' has made a __main__.Api of its own" in ended.stderr) is not listed
+
+
 def test_a_main_program_without_guard_is_told(tmp_path: Path) -> None:
     ended = run_program(tmp_path, "load().sync.ask()")
     assert ended.returncode == 1
