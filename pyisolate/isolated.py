@@ -217,6 +217,7 @@ class IsolatedRuntime(Runtime):
             share_cuda=cuda_devices() if self._settings.share_cuda_ipc else None,
             cuda_events=self._events_of_gpus(),
             shared_memory=process.shared_memory_limit,
+            sandbox=process.permitted,
         )
         return session, request
 

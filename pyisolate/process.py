@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from . import _core
 from ._core import CallTimeout, ExtensionStopped, SandboxError, Session, Zygote
-from .config import SandboxMode
+from .config import SandboxConfig, SandboxMode
 from .connection import CONTROL
 from .environment import Environment, EnvironmentBuilder
 from .errors import PyIsolateError
@@ -168,6 +168,11 @@ class ExtensionProcess:
         """Bytes, if it is confined and has such a limit."""
         limits = self._settings.sandbox.get("limits", {})
         return None if self._sandbox is None else limits.get("shared_memory")
+
+    @property
+    def permitted(self) -> SandboxConfig | None:
+        """What the configuration permits, if it is confined."""
+        return None if self._sandbox is None else self._settings.sandbox
 
     def time_left(self) -> float | None:
         """Seconds that are left for the start, or None."""
