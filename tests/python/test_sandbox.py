@@ -477,6 +477,13 @@ def test_without_limits_there_are_none(load: Load) -> None:
 # ---- the report ----
 
 
+@pytest.mark.parametrize("key", ["readonly_paths", "writable_paths"])
+def test_a_path_that_does_not_exist_is_told(load: Load, tmp_path: Path, key: str, caplog: Any) -> None:
+    load(sandbox={key: [str(tmp_path), str(tmp_path / "missing")]}).ensure_process_started()
+    (told,) = caplog.messages
+    assert f"'echo': {tmp_path}/missing under '{key}' does not exist" in told
+
+
 def test_status_and_log(load: Load, caplog: pytest.LogCaptureFixture) -> None:
     extension = load("prisoner")
     assert not extension.sandbox_status().confined
