@@ -126,7 +126,8 @@ class ExtensionProcess:
             return zygotes.fork(plan, lambda zygote: self._spawn(python, environ, zygote))
         except CannotFork as reason:
             if method == "fork":
-                raise PyIsolateError(f"extension {name!r} cannot be forked: {reason}") from None
+                remedy = "with 'start_method': 'auto' it is executed"
+                raise PyIsolateError(f"extension {name!r} cannot be forked: {reason}; {remedy}") from None
             _log.debug("extension %r starts by exec: %s", name, reason)
             return self._spawn(python, environ, None)
 

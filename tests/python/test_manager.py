@@ -44,7 +44,7 @@ def test_names_are_unique(venvs: Path) -> None:
     extension = manager.load_extension(config)
     assert manager.extensions == {"echo": extension}
     assert extension.config is config
-    with pytest.raises(ValueError, match="already loaded"):
+    with pytest.raises(ValueError, match=r"already loaded.*stop_extension\('echo'\)"):
         manager.load_extension(config)
     manager.stop_extension("echo")
     assert manager.extensions == {}
