@@ -260,7 +260,9 @@ class IsolatedRuntime(Runtime):
                 raise self._stopped_error()
             self._session = session
             self.generation += 1
-        if self._restarts is not None:
+        if self._restarts is None:
+            session.explain("stop it and load it again, or set 'restart' in its configuration")
+        else:
             self._restarts.loaded()
             session.explain(
                 f"this was generation {self.generation} of it, and what was bound to that stays ended: "
