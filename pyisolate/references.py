@@ -54,7 +54,7 @@ def refer(cls: type) -> Reference:
     if cls.__module__ == MAIN:
         spec = getattr(module, "__spec__", None)
         run_as = spec.name if spec else None
-        if file is None:
+        if file is None or (run_as is None and not os.path.isfile(file)):  # python < program.py
             raise ConfigurationError(
                 f"{cls.__qualname__} is defined in an interactive session, which an extension's process "
                 "cannot import; define it in a module"

@@ -101,6 +101,25 @@ def test_a_main_program_without_guard_is_told(tmp_path: Path) -> None:
     assert 'if __name__ == "__main__"' in ended.stderr
 
 
+def test_classes_of_a_program_that_is_no_file_are_refused(tmp_path: Path) -> None:
+    """What Python reads from a pipe no other process can read again."""
+    source = PROGRAM.format(echo=str(EXTENSIONS / "echo")) + "load()"
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    ended = subprocess.run(
+        [sys.executable],
+        input=source,
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "Size is defined in an interactive session" in ended.stderr
+    assert "define it in a module" in ended.stderr
+
+
 def test_the_end_of_the_program_ends_extensions_at_once(tmp_path: Path) -> None:
     ended = run_program(
         tmp_path,
