@@ -190,8 +190,10 @@ def test_only_public_methods_can_be_called(load: Load) -> None:
     with pytest.raises(AttributeError, match="private"):
         extension.sync.call("_secret")
     for name in ("count", "missing"):
-        with pytest.raises(AttributeError, match=f"no method '{name}'"):
+        with pytest.raises(AttributeError, match=f"no method '{name}'; .* only methods"):
             extension.sync.call(name)
+    with pytest.raises(AttributeError, match="no method 'ad_later'; did you mean 'add_later'"):
+        extension.sync.call("ad_later")
 
 
 def test_nested_singletons_are_the_hosts(load: Load) -> None:
