@@ -7,6 +7,7 @@ offers from 2 on; the other side learns the numbers when the extension is loaded
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -107,6 +108,16 @@ class RemoteObject(Methods):
 
     def __init__(self, connection: Connection, object_type: type, object_id: str) -> None:
         super().__init__(_RemoteBinder(connection, object_type, object_id))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not name.startswith("_") and not isinstance(value, Methods):
+            warnings.warn(
+                f"{name!r} is set on a proxy, so in this process only; to set it where the object is, call a "
+                "method of it that does",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        super().__setattr__(name, value)
 
 
 class _RemoteBinder(Binder):

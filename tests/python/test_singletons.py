@@ -196,6 +196,14 @@ def test_only_public_methods_can_be_called(load: Load) -> None:
         extension.sync.call("ad_later")
 
 
+def test_an_attribute_that_is_set_on_a_proxy_is_told(load: Load) -> None:
+    """It looks as if the host's object were changed."""
+    extension = load("caller", apis=[host_side.Counter])
+    (told,) = extension.sync.set("count", 5)
+    assert "'count' is set on a proxy, so in this process only" in told
+    assert host_side.Counter().count == 0
+
+
 def test_nested_singletons_are_the_hosts(load: Load) -> None:
     extension = load("caller", apis=[host_side.Whole])
     part = f"part of {os.getpid()}"

@@ -1,6 +1,7 @@
 """Uses what the host offers."""
 
 import os
+import warnings
 
 import host_side
 
@@ -34,6 +35,12 @@ class Caller(ExtensionBase):
 
     def call_local(self, name):
         return getattr(host_side.Counter(), name)()
+
+    def set(self, name, value):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            setattr(host_side.Counter(), name, value)
+        return [str(warning.message) for warning in caught]
 
     async def whole(self):
         whole = host_side.Whole()
