@@ -94,7 +94,18 @@ class SingletonMetaclass(type):
                 setattr(caller, name, callers[singleton])
         with SingletonMetaclass._making:
             # An instance that was made while modules were imported is not the host's: it is replaced.
+            for owner, caller in callers.items():
+                if (made := SingletonMetaclass._instances.get(owner)) is not None:
+                    _rebind(owner, made, caller)
             SingletonMetaclass._instances.update(callers)
+
+
+def _rebind(cls: type, instance: Any, replacement: Any) -> None:
+    """Put it where the instance is kept: ``server = Server()`` in the class's module, ``Server.instance``."""
+    for holder in (sys.modules.get(cls.__module__), cls):
+        for name, value in list(vars(holder).items()) if holder is not None else ():
+            if value is instance:
+                setattr(holder, name, replacement)
 
 
 class ProxiedSingleton(metaclass=SingletonMetaclass):

@@ -210,6 +210,12 @@ def test_nested_singletons_are_the_hosts(load: Load) -> None:
     assert extension.sync.whole() == (os.getpid(), part, part)
 
 
+def test_an_instance_that_its_module_keeps_is_the_hosts(load: Load) -> None:
+    """The extension's process imports the module too, and with that makes an instance."""
+    extension = load("caller", apis=[host_side.Kept])
+    assert extension.sync.kept() == (os.getpid(), os.getpid())
+
+
 def test_only_what_is_offered_can_be_called(load: Load) -> None:
     extension = load("caller", apis=[host_side.Counter])
     with pytest.raises(LookupError, match="'Unoffered'"):

@@ -46,6 +46,9 @@ class Caller(ExtensionBase):
         whole = host_side.Whole()
         return await whole.pid(), await whole.part.name(), await host_side.Part().name()
 
+    async def kept(self):
+        return await host_side.kept.pid(), await host_side.Kept.instance.pid()
+
     async def unoffered(self):
         self.use_remote(host_side.Unoffered)
         return await host_side.Unoffered().pid()
