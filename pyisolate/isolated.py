@@ -14,7 +14,15 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from . import devices
-from ._core import ExtensionDied, ExtensionStopped, Session, cuda_devices, cuda_events, current_session
+from ._core import (
+    CallTimeout,
+    ExtensionDied,
+    ExtensionStopped,
+    Session,
+    cuda_devices,
+    cuda_events,
+    current_session,
+)
 from .child import LoadRequest
 from .config import SandboxMode
 from .connection import CONTROL, EXTENSION, Connection, Control
@@ -274,17 +282,22 @@ class IsolatedRuntime(Runtime):
             Watchdog(session, CONTROL, self._settings.watchdog)
 
     def _failed(self, process: ExtensionProcess, error: BaseException) -> None:
-        """The start failed: nothing is left of it. Raises ExtensionStopped if `stop` was the reason."""
+        """The start failed: nothing is left of it. Raises the reason if that was `stop` or the time limit."""
+        late = process.is_late()
         process.kill()
         with self._lock:
             self._connection = self._process = None
             stopped = self._stopped
         if stopped and isinstance(error, (ExtensionDied, ExtensionStopped)):
             raise self._stopped_error() from None
+        name, path = self._settings.name, self._settings.module_path
+        if late and isinstance(error, CallTimeout):
+            limit = self._settings.start_timeout
+            raise CallTimeout(
+                f"extension {name!r} was not loaded within its 'start_timeout', {limit:g} seconds"
+            )
         if hasattr(error, "add_note"):
-            name, path = self._settings.name, self._settings.module_path
-            missing = "; what it imports has to be in its 'dependencies' or installed for the host"
-            hint = missing if type(error) is ModuleNotFoundError else ""
+            hint = _missing(path, error.name or "") if type(error) is ModuleNotFoundError else ""
             error.add_note(f"while extension {name!r} was started from {path}{hint}")
 
     # ---- another process ----
@@ -367,6 +380,13 @@ class IsolatedRuntime(Runtime):
 
     def _stopped_error(self) -> ExtensionStopped:
         return ExtensionStopped(f"{self._settings.name!r} has been stopped; load it again to call it")
+
+
+def _missing(module_path: Path, name: str) -> str:
+    """What to do about a module that an extension does not find."""
+    if (module_path / name).is_dir() or (module_path / f"{name}.py").is_file():
+        return f"; a module of its own folder is imported like this: from . import {name}"
+    return "; what it imports has to be in its 'dependencies' or installed for the host"
 
 
 def _host_torch() -> str | None:

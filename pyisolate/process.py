@@ -29,6 +29,7 @@ from .zygote import CannotFork, ForkPlan, zygotes
 __all__ = ["ExtensionProcess"]
 
 HANDSHAKE_TIMEOUT = 60.0
+MIN_TIME_LEFT = 0.001
 STOP_TIMEOUT = 5.0
 EXIT_TIMEOUT = 2.0
 LAST_WORDS_TIMEOUT = 1.0
@@ -178,7 +179,12 @@ class ExtensionProcess:
     def time_left(self) -> float | None:
         """Seconds that are left for the start, or None."""
         limit = self._settings.start_timeout
-        return None if limit is None else max(limit - (time.monotonic() - self._spawned), 0.001)
+        return None if limit is None else max(limit - (time.monotonic() - self._spawned), MIN_TIME_LEFT)
+
+    def is_late(self) -> bool:
+        """Whether the time for the start is over, or was a moment ago for a call that had what was left."""
+        left = self.time_left()
+        return left is not None and left <= 10 * MIN_TIME_LEFT
 
     def end(self) -> None:
         """Let the extension clean up, then end the process; kill it when that takes too long. Blocks."""

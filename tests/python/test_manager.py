@@ -164,7 +164,7 @@ def test_sync_call_while_a_task_of_this_loop_starts_it(load: Load) -> None:
 
 def test_start_timeout(load: Load) -> None:
     extension = load(env={"ECHO_SLOW_START": "60"}, start_timeout=1.0)
-    with pytest.raises(CallTimeout):
+    with pytest.raises(CallTimeout, match="'echo' was not loaded within its 'start_timeout', 1 seconds"):
         extension.sync.pid()
 
 
@@ -233,6 +233,19 @@ def test_a_module_that_cannot_be_imported(
         note = caught.value.__notes__[-1]
         assert "extension 'echo' was started from" in note
         assert ("'dependencies'" in note) == (error is ModuleNotFoundError)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no notes")
+@pytest.mark.parametrize(("folder", "file"), [("unimportable", "helper.py"), ("unimportable/helper", "x.py")])
+def test_a_module_of_the_folder_that_is_imported_as_if_installed(
+    load: Load, tmp_path: Path, folder: str, file: str
+) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / file).touch()
+    (tmp_path / "unimportable" / "__init__.py").write_text("import helper")
+    with pytest.raises(ModuleNotFoundError) as caught:
+        load("echo", module_path=str(tmp_path / "unimportable")).ensure_process_started()
+    assert "from . import helper" in caught.value.__notes__[-1]
 
 
 def test_environment_variables(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
