@@ -74,7 +74,7 @@ class IsolatedRuntime(Runtime):
         self._type = refer(extension_type)
         self._apis = [refer(api) for api in settings.apis]
         self._singletons = _by_remote_id(settings)
-        self._own = OwnSingletons(settings.name, self._singletons.values())
+        self._own = OwnSingletons(settings, self._singletons.values())
         self._callees: dict[str, object] = {}
         self._once = Once()
         self._lock = threading.Lock()

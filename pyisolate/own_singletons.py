@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from ._core import Session
 from .connection import CONTROL
 from .errors import PyIsolateError
 from .singletons import ProxiedSingleton, when_made
+from .validation import Settings
 
 __all__ = ["OwnSingletons", "tell_host"]
 
@@ -44,15 +45,22 @@ def _is_being_imported(cls: type) -> bool:
 class OwnSingletons:
     """In the host: what an extension, which is not trusted, says about the singletons that it has made."""
 
-    def __init__(self, extension: str, listed: Collection[type[ProxiedSingleton]]) -> None:
-        self._extension = extension
-        self._known = set(listed)
+    def __init__(self, settings: Settings, listed: Iterable[type[ProxiedSingleton]]) -> None:
+        self._extension = settings.name
+        self._folder = os.path.join(os.path.realpath(settings.module_path), "")
+        self._known = {_definition(cls) for cls in listed}
 
     def made(self, *definition: object, **_: object) -> None:
-        """Log a warning, once, if the class is one of the host's that the extension was to be given."""
+        """Log a warning, once, if the class is one of the host's that the extension was to be given.
+
+        A class of the extension's folder can be in the host, too: where it is loaded into the host as well.
+        """
+        if not all(isinstance(part, str) for part in definition) or definition in self._known:
+            return
         for cls in _subclasses(ProxiedSingleton):
-            if cls not in self._known and _definition(cls) == definition:
-                self._known.add(cls)
+            found = _definition(cls)
+            if found == definition and not found[0].startswith(self._folder):
+                self._known.add(found)
                 _log.warning(
                     "extension %r has made a %s.%s of its own and does not use the host's: for that, add the "
                     "class to 'apis' in its configuration",
@@ -60,6 +68,7 @@ class OwnSingletons:
                     cls.__module__,
                     cls.__qualname__,
                 )
+                return
 
 
 def _definition(cls: type) -> tuple[str, str]:

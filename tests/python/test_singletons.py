@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import host_side
@@ -20,6 +21,7 @@ from pyisolate import (
     singleton_scope,
 )
 from pyisolate.own_singletons import OwnSingletons
+from pyisolate.validation import check_extension
 
 Load = Callable[..., Extension]
 
@@ -234,7 +236,11 @@ def test_a_class_that_is_not_listed_is_told_once(
     assert "add the class to 'apis'" in told
 
 
-def test_nothing_is_told_of_classes_that_are_listed(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_told_of_classes_that_are_listed_or_the_extensions(
+    load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not even where the host has the extension's classes, because it has loaded it into itself as well."""
+    load("caller", name="in the host", isolated=False).ensure_process_started()
     extension = load("caller", apis=[host_side.Counter])
     assert asyncio.run(extension.call_plainly("add", 1)) == 1
     assert caplog.messages == []
@@ -244,7 +250,10 @@ def test_nothing_is_told_of_classes_that_are_listed(load: Load, caplog: pytest.L
 def test_what_an_extension_says_of_its_singletons_is_not_trusted(
     definition: tuple[object, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
-    OwnSingletons("liar", []).made(*definition, more=1)
+    settings = check_extension(
+        {"name": "liar", "module_path": str(Path(__file__).parent / "extensions" / "caller")}
+    )
+    OwnSingletons(settings, []).made(*definition, more=1)
     assert caplog.messages == []
 
 
