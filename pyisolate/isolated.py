@@ -293,9 +293,8 @@ class IsolatedRuntime(Runtime):
         name, path = self._settings.name, self._settings.module_path
         if late and isinstance(error, CallTimeout):
             limit = self._settings.start_timeout
-            raise CallTimeout(
-                f"extension {name!r} was not loaded within its 'start_timeout', {limit:g} seconds"
-            )
+            text = f"extension {name!r} was not loaded within its 'start_timeout', {limit:g} seconds"
+            raise CallTimeout(text) from None
         if hasattr(error, "add_note"):
             hint = _missing(path, error.name or "") if type(error) is ModuleNotFoundError else ""
             error.add_note(f"while extension {name!r} was started from {path}{hint}")

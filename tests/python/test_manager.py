@@ -165,8 +165,11 @@ def test_sync_call_while_a_task_of_this_loop_starts_it(load: Load) -> None:
 
 def test_start_timeout(load: Load) -> None:
     extension = load(env={"ECHO_SLOW_START": "60"}, start_timeout=1.0)
-    with pytest.raises(CallTimeout, match="'echo' was not loaded within its 'start_timeout', 1 seconds"):
+    with pytest.raises(
+        CallTimeout, match="'echo' was not loaded within its 'start_timeout', 1 seconds"
+    ) as caught:
         extension.sync.pid()
+    assert caught.value.__suppress_context__
 
 
 @pytest.mark.parametrize(
