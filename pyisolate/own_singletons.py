@@ -58,6 +58,8 @@ class OwnSingletons:
         if not all(isinstance(part, str) for part in definition) or definition in self._known:
             return
         for cls in _subclasses(ProxiedSingleton):
+            if cls.__qualname__ not in definition:  # looking for files takes time, and anybody may ask
+                continue
             found = _definition(cls)
             if found == definition and not found[0].startswith(self._folder):
                 self._known.add(found)
