@@ -317,6 +317,10 @@ def test_errors_of_methods(load: Load) -> None:
         extension.sync.fail("no good")
     with pytest.raises(AttributeError, match="missing"):
         extension.sync.missing()
+    with pytest.raises(
+        TypeError, match="'order' of Hooked is no method but an attribute, of type list: give it"
+    ):
+        load("hooked", host_side.Hooked, module_path=str(EXTENSIONS / "echo")).sync.order()
     with pytest.raises(AttributeError, match="no attribute 'ech'; did you mean 'echo'"):
         extension.sync.ech(1)
     with pytest.raises(TypeError):
