@@ -158,16 +158,17 @@ static void suggest(core_session *s, PyObject *object, PyObject *name) {
 
 /* tell_attribute: where the current exception says that a plain attribute of an extension cannot be called, it says so. */
 static void tell_attribute(core_session *s, PyObject *object, PyObject *name) {
-    PyObject *method = _PyType_Lookup(Py_TYPE(object), name);
-    if (piso_session_process(s->session) || !PyErr_ExceptionMatches(PyExc_TypeError) ||
-        (method && PyCallable_Check(method)))
+    if (piso_session_process(s->session) || !PyErr_ExceptionMatches(PyExc_TypeError))
         return;
-    PyObject *error = core_fetch_exception(), *attribute = PyObject_GetAttr(object, name);
-    PyErr_Clear(); /* then the error was another */
+    PyObject *error = core_fetch_exception(); /* before the look-up, which must not find one */
+    PyObject *method = _PyType_Lookup(Py_TYPE(object), name), *attribute = NULL;
+    if (!method || !PyCallable_Check(method))
+        attribute = PyObject_GetAttr(object, name);
+    PyErr_Clear(); /* no such attribute: then the error was another */
     if (attribute && !PyCallable_Check(attribute))
         PyErr_Format(PyExc_TypeError,
-                     "%R of %.200s is no method but an attribute, of type %.200s: give it a method that "
-                     "returns the value",
+                     "%R of %.200s is no method but an attribute, of type %.200s: give it a method that returns the "
+                     "value",
                      name, Py_TYPE(object)->tp_name, Py_TYPE(attribute)->tp_name);
     else
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);

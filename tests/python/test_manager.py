@@ -256,7 +256,9 @@ def test_a_module_of_the_folder_that_is_imported_as_if_installed(
 def test_a_folder_that_hides_a_module_is_told(load: Load, tmp_path: Path, name: str, caplog: Any) -> None:
     """Of the standard library, whether it has been imported or not."""
     shutil.copytree(EXTENSIONS / "echo", tmp_path / name)
-    load("echo", module_path=str(tmp_path / name)).ensure_process_started()
+    extension = load("echo", module_path=str(tmp_path / name))
+    extension.ensure_process_started()
+    extension.stop()  # returns when all that it logs has arrived
     (told,) = caplog.messages
     assert f"hides '{name}' of " in told
     assert "rename its folder" in told
