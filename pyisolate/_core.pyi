@@ -1,6 +1,6 @@
 """The C extension: sessions between two processes, calls over them, and the conversion of values."""
 
-from collections.abc import Awaitable, Collection, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 _T = TypeVar("_T")
@@ -150,6 +150,8 @@ class Session:
         """Slots of the ring that were filled, and how many of them the other side says it has taken."""
     def explain(self, note: str, *, hung: bool = False) -> None:
         """What errors say besides when the child has ended; `hung`: they are ExtensionHung from now on."""
+    def on_error(self, hook: Callable[[BaseException], None], /) -> None:
+        """Have `hook` called with each exception that answers a call of the peer's, before it is sent."""
     def trim(self) -> None:
         """Give free shared memory back to the system now."""
     def share(

@@ -17,10 +17,13 @@ from typing import TypedDict
 
 from . import devices
 from ._core import Session, cuda_events, limit_shared_memory, settle_memory
+from .config import SandboxConfig
 from .connection import CONTROL, Connection, Control
 from .loading import Loader, module_name, settle
 from .logs import HostHandler
+from .own_singletons import tell_host
 from .references import Reference, refer, resolve
+from .refusals import noter
 from .registry import REGISTRY, adopt
 from .shared import ExtensionBase, ExtensionLocal
 
@@ -51,6 +54,8 @@ class LoadRequest(TypedDict):
     """Whether events of GPUs can be shared, too."""
     shared_memory: int | None
     """The limit of this process's shared memory, in bytes."""
+    sandbox: SandboxConfig | None
+    """What it is permitted; None: it is not confined."""
 
 
 class ChildControl(Control):
@@ -66,6 +71,8 @@ class ChildControl(Control):
         adopt(request["types"])
         if request["shared_memory"] is not None:
             limit_shared_memory(request["shared_memory"])
+        if request["sandbox"] is not None and hasattr(BaseException, "add_note"):
+            self._connection.session.on_error(noter(request["sandbox"]))
         host_torch = request["share_torch"]
         if host_torch is not None:
             check_torch(host_torch)
@@ -139,6 +146,7 @@ _REHEARSED = LoadRequest(
     share_cuda=None,
     cuda_events=False,
     shared_memory=None,
+    sandbox=None,
 )
 
 
@@ -152,6 +160,7 @@ def _offer(session: Session) -> logging.Handler:
 async def _serve() -> None:
     session = Session.attach(int(os.environ.pop("PISO_FD")), REGISTRY)
     _offer(session)
+    tell_host(session)
     await session.serve()
 
 

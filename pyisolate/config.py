@@ -82,7 +82,7 @@ class SandboxConfig(TypedDict, total=False):
     """What a confined extension may reach besides its own files; see docs/security-model.md."""
 
     writable_paths: list[str]
-    """Files and folders that exist; with all that is below."""
+    """Files and folders that exist, else the log says so; with all that is below."""
     readonly_paths: list[str] | dict[str, str]
     """Paths, or path in the host -> path in the sandbox, which has to be the same."""
     network: bool

@@ -6,6 +6,8 @@ offers from 2 on; the other side learns the numbers when the extension is loaded
 
 from __future__ import annotations
 
+import difflib
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -119,6 +121,16 @@ class RemoteObject(Methods):
     def __init__(self, connection: Connection, object_type: type, object_id: str) -> None:
         super().__init__(_RemoteBinder(connection, object_type, object_id))
 
+    def __setattr__(self, name: str, value: object) -> None:
+        if not name.startswith("_") and not isinstance(value, Methods):
+            warnings.warn(
+                f"{name!r} is set on a proxy, so in this process only; to set it where the object is, call a "
+                "method of it that does",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        super().__setattr__(name, value)
+
 
 class _RemoteBinder(Binder):
     def __init__(self, connection: Connection, object_type: type, object_id: str) -> None:
@@ -132,7 +144,7 @@ class _RemoteBinder(Binder):
         if not callable(attribute):
             if name in ("sync", "with_timeout"):
                 return getattr(Proxy(self), name), True
-            raise AttributeError(f"{self._type.__name__!r} has no method {name!r}")
+            raise AttributeError(self._no_method(name))
         if is_local(attribute):
             return getattr(self._local_instance(), name), True
         number = self._connection.known(self._id)
@@ -146,6 +158,13 @@ class _RemoteBinder(Binder):
             return self._method(self._resolve(sync=True), name, sync, timeout)
 
         return deferred(name, sync, reach, reach_sync), False
+
+    def _no_method(self, name: str) -> str:
+        text = f"{self._type.__name__!r} has no method {name!r}"
+        public = [known for known in dir(self._type) if not known.startswith("_") and known != name]
+        if close := difflib.get_close_matches(name, public, n=1):
+            return f"{text}; did you mean {close[0]!r}?"
+        return f"{text}; it is in another process, where only methods can be used: one that returns the value"
 
     def _resolve(self, *, sync: bool) -> Any:
         return self._connection.session.method(CONTROL, "resolve", sync=sync)(self._id)

@@ -14,7 +14,15 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from . import devices
-from ._core import ExtensionDied, ExtensionStopped, Session, cuda_devices, cuda_events, current_session
+from ._core import (
+    CallTimeout,
+    ExtensionDied,
+    ExtensionStopped,
+    Session,
+    cuda_devices,
+    cuda_events,
+    current_session,
+)
 from .child import LoadRequest
 from .config import SandboxMode
 from .connection import CONTROL, EXTENSION, Connection, Control
@@ -22,6 +30,7 @@ from .errors import ConfigurationError
 from .extension import Completion, EventHandlers, Runtime
 from .once import Once
 from .output import Output, extension_logger
+from .own_singletons import OwnSingletons
 from .process import ExtensionProcess
 from .proxies import Methods, deferred
 from .references import Reference, importing_main, needed_files, refer
@@ -40,10 +49,13 @@ _log = logging.getLogger("pyisolate")
 class HostControl(Control):
     """Object 0 of the host's side. The extension, which is not trusted, calls it."""
 
-    def __init__(self, connection: Connection, events: EventHandlers, output: Output) -> None:
+    def __init__(
+        self, connection: Connection, events: EventHandlers, output: Output, singletons: OwnSingletons
+    ) -> None:
         super().__init__(connection)
         self.emit = events.emit
         self.log = output.log
+        self.made_singleton = singletons.made
 
 
 class IsolatedRuntime(Runtime):
@@ -62,6 +74,7 @@ class IsolatedRuntime(Runtime):
         self._type = refer(extension_type)
         self._apis = [refer(api) for api in settings.apis]
         self._singletons = _by_remote_id(settings)
+        self._own = OwnSingletons(settings, self._singletons.values())
         self._callees: dict[str, object] = {}
         self._once = Once()
         self._lock = threading.Lock()
@@ -193,7 +206,7 @@ class IsolatedRuntime(Runtime):
     def _connect(self, process: ExtensionProcess) -> tuple[Session, LoadRequest]:
         session = process.session
         connection = Connection(session)
-        session.register(CONTROL, HostControl(connection, self.events, process.output))
+        session.register(CONTROL, HostControl(connection, self.events, process.output, self._own))
         self._share(session, [])
         with self._lock:
             offered = {**{name: singleton() for name, singleton in self._singletons.items()}, **self._callees}
@@ -212,6 +225,7 @@ class IsolatedRuntime(Runtime):
             share_cuda=cuda_devices() if self._settings.share_cuda_ipc else None,
             cuda_events=self._events_of_gpus(),
             shared_memory=process.shared_memory_limit,
+            sandbox=process.permitted,
         )
         return session, request
 
@@ -254,7 +268,9 @@ class IsolatedRuntime(Runtime):
                 raise self._stopped_error()
             self._session = session
             self.generation += 1
-        if self._restarts is not None:
+        if self._restarts is None:
+            session.explain("stop it and load it again, or set 'restart' in its configuration")
+        else:
             self._restarts.loaded()
             session.explain(
                 f"this was generation {self.generation} of it, and what was bound to that stays ended: "
@@ -266,17 +282,21 @@ class IsolatedRuntime(Runtime):
             Watchdog(session, CONTROL, self._settings.watchdog)
 
     def _failed(self, process: ExtensionProcess, error: BaseException) -> None:
-        """The start failed: nothing is left of it. Raises ExtensionStopped if `stop` was the reason."""
+        """The start failed: nothing is left of it. Raises the reason if that was `stop` or the time limit."""
+        late = process.is_late()
         process.kill()
         with self._lock:
             self._connection = self._process = None
             stopped = self._stopped
         if stopped and isinstance(error, (ExtensionDied, ExtensionStopped)):
             raise self._stopped_error() from None
+        name, path = self._settings.name, self._settings.module_path
+        if late and isinstance(error, CallTimeout):
+            limit = self._settings.start_timeout
+            text = f"extension {name!r} was not loaded within its 'start_timeout', {limit:g} seconds"
+            raise CallTimeout(text) from None
         if hasattr(error, "add_note"):
-            name, path = self._settings.name, self._settings.module_path
-            missing = "; what it imports has to be in its 'dependencies' or installed for the host"
-            hint = missing if type(error) is ModuleNotFoundError else ""
+            hint = _missing(path, error.name or "") if type(error) is ModuleNotFoundError else ""
             error.add_note(f"while extension {name!r} was started from {path}{hint}")
 
     # ---- another process ----
@@ -359,6 +379,13 @@ class IsolatedRuntime(Runtime):
 
     def _stopped_error(self) -> ExtensionStopped:
         return ExtensionStopped(f"{self._settings.name!r} has been stopped; load it again to call it")
+
+
+def _missing(module_path: Path, name: str) -> str:
+    """What to do about a module that an extension does not find."""
+    if (module_path / name).is_dir() or (module_path / f"{name}.py").is_file():
+        return f"; a module of its own folder is imported like this: from . import {name}"
+    return "; what it imports has to be in its 'dependencies' or installed for the host"
 
 
 def _host_torch() -> str | None:

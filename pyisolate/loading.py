@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +18,9 @@ from .shared import ExtensionBase, ExtensionLocal, HostLink
 from .singletons import ProxiedSingleton
 
 __all__ = ["Loader", "module_name", "settle"]
+
+
+_log = logging.getLogger("pyisolate")
 
 
 async def settle(result: Any) -> Any:
@@ -74,12 +79,34 @@ class Loader:
 
     def _import(self) -> ModuleType:
         file = os.path.join(self._path, "__init__.py")
+        name = module_name(self._path)
+        if name in sys.modules or name in sys.stdlib_module_names:
+            _log_hidden(name, file)
         try:
-            return load_file(module_name(self._path), file, [str(self._path)])
+            return load_file(name, file, [str(self._path)])
         except SystemExit as end:  # it would end the host, without a word
             raise ImportError(
                 f"{file} called sys.exit({end.code!r}) when it was imported", path=file
             ) from end
+        except Exception as error:
+            if hasattr(error, "add_note") and (hidden := _hidden(name, file)):
+                error.add_note(hidden)
+            raise
+
+
+def _hidden(name: str, file: str) -> str:
+    """What to know about another module of the extension's name, in words; empty if there is none."""
+    there = sys.modules.get(name)
+    spec = importlib.machinery.PathFinder.find_spec(name) if there is None else there.__spec__
+    origin = getattr(spec, "origin", None)
+    if origin is None or (os.path.exists(origin) and os.path.samefile(origin, file)):
+        return ""
+    return f"the extension's module hides {name!r} of {origin}, which has the same name: rename its folder"
+
+
+def _log_hidden(name: str, file: str) -> None:
+    if hidden := _hidden(name, file):
+        _log.warning("%s (%s)", hidden, os.path.dirname(file))
 
 
 @contextmanager

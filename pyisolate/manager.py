@@ -54,7 +54,10 @@ class ExtensionManager(Generic[_T]):
         settings = check_extension(config, self.config.get("start_method", "auto"))
         with self._lock:
             if settings.name in self.extensions:
-                raise ValueError(f"extension {settings.name!r} is already loaded")
+                raise ValueError(
+                    f"extension {settings.name!r} is already loaded, and stays so when its process ends; "
+                    f"stop it first, with stop_extension({settings.name!r}), or give this one another name"
+                )
             extension = Extension(self._runtime(settings), settings, config, self._forget)
             self.extensions[settings.name] = extension
         return extension

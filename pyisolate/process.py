@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from . import _core
 from ._core import CallTimeout, ExtensionStopped, SandboxError, Session, Zygote
-from .config import SandboxMode
+from .config import SandboxConfig, SandboxMode
 from .connection import CONTROL
 from .environment import Environment, EnvironmentBuilder
 from .errors import PyIsolateError
@@ -29,6 +29,7 @@ from .zygote import CannotFork, ForkPlan, zygotes
 __all__ = ["ExtensionProcess"]
 
 HANDSHAKE_TIMEOUT = 60.0
+MIN_TIME_LEFT = 0.001
 STOP_TIMEOUT = 5.0
 EXIT_TIMEOUT = 2.0
 LAST_WORDS_TIMEOUT = 1.0
@@ -126,7 +127,8 @@ class ExtensionProcess:
             return zygotes.fork(plan, lambda zygote: self._spawn(python, environ, zygote))
         except CannotFork as reason:
             if method == "fork":
-                raise PyIsolateError(f"extension {name!r} cannot be forked: {reason}") from None
+                remedy = "with 'start_method': 'auto' it is executed"
+                raise PyIsolateError(f"extension {name!r} cannot be forked: {reason}; {remedy}") from None
             _log.debug("extension %r starts by exec: %s", name, reason)
             return self._spawn(python, environ, None)
 
@@ -169,10 +171,20 @@ class ExtensionProcess:
         limits = self._settings.sandbox.get("limits", {})
         return None if self._sandbox is None else limits.get("shared_memory")
 
+    @property
+    def permitted(self) -> SandboxConfig | None:
+        """What the configuration permits, if it is confined."""
+        return None if self._sandbox is None else self._settings.sandbox
+
     def time_left(self) -> float | None:
         """Seconds that are left for the start, or None."""
         limit = self._settings.start_timeout
-        return None if limit is None else max(limit - (time.monotonic() - self._spawned), 0.001)
+        return None if limit is None else max(limit - (time.monotonic() - self._spawned), MIN_TIME_LEFT)
+
+    def is_late(self) -> bool:
+        """Whether the time for the start is over, or was a moment ago for a call that had what was left."""
+        left = self.time_left()
+        return left is not None and left <= 10 * MIN_TIME_LEFT
 
     def end(self) -> None:
         """Let the extension clean up, then end the process; kill it when that takes too long. Blocks."""

@@ -6,6 +6,7 @@ The host is trusted, so what it names is imported. Nothing that an extension nam
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import importlib.util
 import os
 import runpy
@@ -53,7 +54,7 @@ def refer(cls: type) -> Reference:
     if cls.__module__ == MAIN:
         spec = getattr(module, "__spec__", None)
         run_as = spec.name if spec else None
-        if file is None:
+        if file is None or (run_as is None and not os.path.isfile(file)):  # python < program.py
             raise ConfigurationError(
                 f"{cls.__qualname__} is defined in an interactive session, which an extension's process "
                 "cannot import; define it in a module"
@@ -139,4 +140,17 @@ def _main(reference: Reference) -> ModuleType:
         _importing_main = False
     vars(module).update(content)
     sys.modules[_MAIN_HERE] = sys.modules[MAIN] = module
+    if (name := _import_name(reference)) is not None:
+        sys.modules.setdefault(name, module)
     return module
+
+
+def _import_name(reference: Reference) -> str | None:
+    """The name by which extensions import from the host's main module: not a copy with classes of its own."""
+    if reference["run_as"]:
+        return reference["run_as"]
+    file = reference["file"] or ""
+    name = os.path.splitext(os.path.basename(file))[0]
+    spec = importlib.machinery.PathFinder.find_spec(name)
+    same = spec is not None and spec.origin is not None and os.path.samefile(spec.origin, file)
+    return name if same else None

@@ -95,6 +95,8 @@ class Sandbox:
         self._needed = list(needed)
         self._report: list[tuple[str, bool, str]] = []
         self._folder = _Folder()
+        self._tell_missing("readonly_paths", settings.sandbox.get("readonly_paths", ()))
+        self._tell_missing("writable_paths", settings.sandbox.get("writable_paths", ()))
 
     @property
     def report(self) -> list[tuple[str, bool, str]]:
@@ -145,6 +147,12 @@ class Sandbox:
             "limits": dict(config.get("limits", {})),
             "omit": _omitted,
         }
+
+    def _tell_missing(self, key: str, paths: Iterable[str]) -> None:
+        text = "extension %r: %s under %r does not exist, so nothing is permitted there"
+        for path in paths:
+            if not os.path.exists(path):
+                _log.warning(text, self._settings.name, path, key)
 
     def _shared_devices(self) -> list[str]:
         """Those without which the configuration cannot hold."""

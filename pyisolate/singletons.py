@@ -36,6 +36,15 @@ def is_local(method: object) -> bool:
     return getattr(method, "_is_local_execution", False) is True
 
 
+_when_made: Callable[[type], None] | None = None
+
+
+def when_made(hook: Callable[[type], None]) -> None:
+    """Have `hook` called with each class of which the one instance is made in this process from now on."""
+    global _when_made
+    _when_made = hook
+
+
 class SingletonMetaclass(type):
     """Makes calling a class return its one instance."""
 
@@ -48,6 +57,8 @@ class SingletonMetaclass(type):
             with SingletonMetaclass._making:
                 if cls not in instances:
                     instances[cls] = super().__call__(*args, **kwargs)
+                    if _when_made is not None:
+                        _when_made(cls)
         return instances[cls]
 
     def get_instance(cls: type[_T], *args: Any, **kwargs: Any) -> _T:
@@ -83,7 +94,18 @@ class SingletonMetaclass(type):
                 setattr(caller, name, callers[singleton])
         with SingletonMetaclass._making:
             # An instance that was made while modules were imported is not the host's: it is replaced.
+            for owner, caller in callers.items():
+                if (made := SingletonMetaclass._instances.get(owner)) is not None:
+                    _rebind(owner, made, caller)
             SingletonMetaclass._instances.update(callers)
+
+
+def _rebind(cls: type, instance: Any, replacement: Any) -> None:
+    """Put it where the instance is kept: ``server = Server()`` in the class's module, ``Server.instance``."""
+    for holder in (sys.modules.get(cls.__module__), cls):
+        for name, value in list(vars(holder).items()) if holder is not None else ():
+            if value is instance:
+                setattr(holder, name, replacement)
 
 
 class ProxiedSingleton(metaclass=SingletonMetaclass):

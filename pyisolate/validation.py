@@ -69,7 +69,7 @@ def check_manager(config: ExtensionManagerConfig) -> Path:
     _check_keys(where, config, required, required | ExtensionManagerConfig.__optional_keys__)
     key = "venv_root_path"
     try:
-        root = Path(os.path.abspath(_path(config["venv_root_path"])))
+        root = _venv_root(config["venv_root_path"])
         key = "start_method"
         _start_method(config.get("start_method", "auto"))
     except _Fault as fault:
@@ -134,12 +134,20 @@ def _check_keys(where: str, config: object, required: Collection[str], known: Co
 
 
 def _unknown_key(key: object, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(str(key), known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known keys are {', '.join(sorted(known))}"
-    return f"there is no key {key!r}; {hint}"
+    place = next((place for place, keys in _PLACES.items() if key in keys), "")
+    close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.85 if place else 0.6)
+    if close:
+        hint = f"did you mean {close[0]!r}?"
+    elif place:
+        hint = f"it belongs {place}"
+    else:
+        hint = f"known keys are {', '.join(sorted(known))}"
+    return f"there is no key {key!r} here; {hint}"
 
 
 def _kind(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     return "None" if value is None else type(value).__name__
 
 
@@ -161,7 +169,7 @@ def _boolean(value: object) -> bool:
 def _list_of(check: Callable[[object], Any], kind: str) -> Callable[[object], tuple[Any, ...]]:
     def check_list(value: object) -> tuple[Any, ...]:
         if not isinstance(value, (list, tuple)):
-            raise _Fault(f"must be a list of {kind}, not {_kind(value)}")
+            raise _Fault(f"must be a list of {kind}, not {_kind(value)}{_in_a_list(check, value)}")
         items = []
         for index, item in enumerate(value):
             try:
@@ -171,6 +179,15 @@ def _list_of(check: Callable[[object], Any], kind: str) -> Callable[[object], tu
         return tuple(items)
 
     return check_list
+
+
+def _in_a_list(check: Callable[[object], Any], value: object) -> str:
+    """A remedy for who has given one item in place of a list of one."""
+    try:
+        check(value)
+    except _Fault:
+        return ""
+    return f"; write [{value.__name__ if isinstance(value, type) else repr(value)}]"
 
 
 _strings = _list_of(_string, "strings")
@@ -222,6 +239,13 @@ def _name(value: object) -> str:
     return name
 
 
+def _venv_root(value: object) -> Path:
+    root = Path(os.path.abspath(_path(value)))
+    if root.exists() and not root.is_dir():
+        raise _Fault(f"must be a folder, but {str(root)!r} is a file")
+    return root
+
+
 def _module_path(value: object) -> Path:
     path = Path(os.path.abspath(_path(value)))
     if not path.is_dir():
@@ -239,6 +263,7 @@ _PROJECT = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _REQUIREMENT = re.compile(
     rf"{_PROJECT}\s*(?:{_EXTRAS})?\s*(?:@\s*\S+|{_VERSIONS}|\(\s*{_VERSIONS}\s*\))?\s*(?:;.*)?"
 )
+_REQUIREMENTS_FILE = re.compile(r"(?:-r|--requirement)\b.*|[^\s@]*\.txt")
 _URL = re.compile(r"(?:[a-z][a-z0-9+.-]*\+)?[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
@@ -249,6 +274,8 @@ def _dependency(value: object) -> str:
         raise _Fault(f"must be one requirement on one line, not {text!r}")
     editable = re.match(r"(?:-e|--editable)(?:\s+|=|$)", text)
     target = text[editable.end() :].strip() if editable else text
+    if _REQUIREMENTS_FILE.fullmatch(text):
+        raise _Fault(f"is {text!r}, a file of requirements; list the requirements that are in it")
     if target.startswith("-") or re.search(r"\s--?[A-Za-z]", target):
         raise _Fault(f"may not hold options for the installer: {text!r}; only '-e path' is taken")
     if not editable and _REQUIREMENT.fullmatch(target):
@@ -311,7 +338,7 @@ def _restart(value: object) -> RestartPolicy | None:
     checked: dict[str, Any] = {"policy": "on-failure", "limit": 5, "delay": 0.1}
     for key, item in items.items():
         if key not in _RESTART_CHECKS:
-            raise _Fault(_unknown_key(key, _RESTART_CHECKS))
+            raise _Fault(f"is wrong: {_unknown_key(key, _RESTART_CHECKS)}")
         try:
             checked[key] = _RESTART_CHECKS[key](item)
         except _Fault as fault:
@@ -327,7 +354,7 @@ def _sandbox(value: object) -> SandboxConfig:
     checked: dict[str, object] = {}
     for key, item in value.items():
         if key not in _SANDBOX_CHECKS:
-            raise _Fault(_unknown_key(key, _SANDBOX_CHECKS))
+            raise _Fault(f"is wrong: {_unknown_key(key, _SANDBOX_CHECKS)}")
         try:
             checked[key] = _SANDBOX_CHECKS[key](item)
         except _Fault as fault:
@@ -361,7 +388,7 @@ def _limits(value: object) -> object:
         raise _Fault(f"must be a dictionary, not {_kind(value)}")
     for key, number in value.items():
         if key not in SandboxLimits.__optional_keys__:
-            raise _Fault(_unknown_key(key, SandboxLimits.__optional_keys__))
+            raise _Fault(f"is wrong: {_unknown_key(key, SandboxLimits.__optional_keys__)}")
         if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 1 << 63:
             raise _Fault(f"is wrong: {key!r} must be a positive whole number, not {number!r}")
     return dict(value)
@@ -423,3 +450,11 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "conda_platforms": _not_supported(_strings),
     "cuda_wheels": _not_supported(_cuda_wheels),
 }
+
+_PLACES: dict[str, Collection[str]] = {
+    "into 'sandbox'": _SANDBOX_CHECKS,
+    "into 'limits', which belongs into 'sandbox'": SandboxLimits.__optional_keys__,
+    "beside the others of the extension": _CHECKS,
+    "into 'restart'": _RESTART_CHECKS,
+}
+"""Where a key is known that is not known where it was found."""

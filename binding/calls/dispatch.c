@@ -114,6 +114,26 @@ static void suggest(core_session *s, PyObject *object, PyObject *name) {
     Py_DECREF(error);
 }
 
+/* tell_attribute: where the current exception says that a plain attribute of an extension cannot be called, it says so. */
+static void tell_attribute(core_session *s, PyObject *object, PyObject *name) {
+    if (piso_session_process(s->session) || !PyErr_ExceptionMatches(PyExc_TypeError))
+        return;
+    PyObject *error = core_fetch_exception(); /* before the look-up, which must not find one */
+    PyObject *method = _PyType_Lookup(Py_TYPE(object), name), *attribute = NULL;
+    if (!method || !PyCallable_Check(method))
+        attribute = PyObject_GetAttr(object, name);
+    PyErr_Clear(); /* no such attribute: then the error was another */
+    if (attribute && !PyCallable_Check(attribute))
+        PyErr_Format(PyExc_TypeError,
+                     "%R of %.200s is no method but an attribute, of type %.200s: give it a method that returns the "
+                     "value",
+                     name, Py_TYPE(object)->tp_name, Py_TYPE(attribute)->tp_name);
+    else
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_XDECREF(attribute);
+    Py_DECREF(error);
+}
+
 /* is_coroutine_function: calling it only makes a coroutine, so nothing of ours can be seen by it. */
 static bool is_coroutine_function(PyObject *object, PyObject *name) {
     PyObject *method = _PyType_Lookup(Py_TYPE(object), name);
@@ -142,8 +162,10 @@ static PyObject *invoke(core_session *s, PyObject *object, PyObject *name, core_
         args[0] = object;
         result = PyObject_VectorcallMethod(name, args, (size_t)(a->nargs + 1), a->kwnames);
         args[0] = free_slot;
-        if (!result)
+        if (!result) {
             suggest(s, object, name);
+            tell_attribute(s, object, name);
+        }
         if (PyContext_Exit(request_context) < 0)
             Py_CLEAR(result);
     }

@@ -11,6 +11,7 @@ void core_reply(core_session *s, uint64_t request, PyObject *result) {
         PyErr_NormalizeException(&type, &value, &traceback);
         if (traceback)
             PyException_SetTraceback(value, traceback);
+        core_session_remark(s, value);
     }
     piso_writer w;
     piso_writer_init(&w);

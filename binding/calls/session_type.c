@@ -69,6 +69,7 @@ static int session_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(s->more_objects);
     Py_VISIT(s->suspended);
     Py_VISIT(s->finished);
+    Py_VISIT(s->error_hook);
     for (core_link *link = s->links; link; link = link->next)
         Py_VISIT(link);
     return 0;
@@ -82,6 +83,7 @@ static int session_clear(PyObject *self) {
         Py_CLEAR(s->objects[i]);
     Py_CLEAR(s->more_objects);
     Py_CLEAR(s->finished);
+    Py_CLEAR(s->error_hook);
     Py_CLEAR(s->codec.seen);
     return 0;
 }
@@ -500,6 +502,7 @@ static PyMethodDef session_methods[] = {
     {"notify", core_session_notify, METH_VARARGS, "A call that is not answered, unless too many wait."},
     {"progress", core_session_progress, METH_NOARGS, "Slots sent, and slots the other side has taken."},
     {"explain", KEYWORDS(core_session_explain), "What errors say when the child has ended."},
+    {"on_error", core_session_on_error, METH_O, "A function that is called with each exception before it is sent."},
     {"trim", session_trim, METH_NOARGS, "Give free shared memory back to the system now."},
     {"share", KEYWORDS(session_share), "What is shared with the peer instead of copied."},
     {"stats", session_stats, METH_NOARGS, "Counters and sizes, by name."},

@@ -1,5 +1,5 @@
 /* supervise.c - methods of Session by which the package watches over an extension: its output, whether it still takes
- * what is sent, messages that nobody waits for, and what an error of its end says. */
+ * what is sent, messages that nobody waits for, and what errors say besides. */
 #include "session.h"
 
 #define OUTPUT_CHUNK 16384
@@ -56,6 +56,20 @@ PyObject *core_session_explain(PyObject *self, PyObject *args, PyObject *kwargs)
     Py_XSETREF(s->end_note, Py_NewRef(note));
     s->hung = hung != 0;
     Py_RETURN_NONE;
+}
+
+/* core_session_on_error: on_error(hook). */
+PyObject *core_session_on_error(PyObject *self, PyObject *hook) {
+    Py_XSETREF(((core_session *)self)->error_hook, Py_NewRef(hook));
+    Py_RETURN_NONE;
+}
+
+void core_session_remark(core_session *s, PyObject *exception) {
+    PyObject *hook = Py_XNewRef(s->error_hook);
+    PyObject *done = hook ? PyObject_CallOneArg(hook, exception) : NULL;
+    PyErr_Clear(); /* the exception is sent all the same: what it lacks is a remark */
+    Py_XDECREF(done);
+    Py_XDECREF(hook);
 }
 
 PyObject *core_session_output_fd(PyObject *self, PyObject *Py_UNUSED(ignored)) {

@@ -69,8 +69,18 @@ def test_everything_an_application_may_pass() -> None:
     [
         ({"dependencys": []}, ["'dependencys'", "did you mean 'dependencies'?"]),
         ({"zzz": 1}, ["'zzz'", "known keys are"]),
+        ({"network": True}, ["'network'", "belongs into 'sandbox'"]),
+        ({"shared_memory": 1}, ["'shared_memory'", "belongs into 'limits', which belongs into 'sandbox'"]),
+        ({"sandbox": {"memory": 1}}, ["'sandbox'", "'memory'", "belongs into 'limits'"]),
+        ({"sandbox": {"env": {}}}, ["'sandbox'", "'env'", "belongs beside the others"]),
+        ({"delay": 1}, ["'delay'", "belongs into 'restart'"]),
+        ({"restart": {"limits": 1}}, ["'restart'", "did you mean 'limit'?"]),
         ({"isolated": 1}, ["'isolated'", "True or False"]),
-        ({"dependencies": "numpy"}, ["'dependencies'", "list"]),
+        ({"dependencies": "numpy"}, ["'dependencies'", "list", "write ['numpy']"]),
+        ({"dependencies": "not one"}, ["'dependencies'", "must be a list of requirements, not str"]),
+        ({"dependencies": ["-r some.txt"]}, ["'-r some.txt'", "list the requirements that are in it"]),
+        ({"dependencies": ["requirements.txt"]}, ["'requirements.txt'", "list the requirements"]),
+        ({"apis": Api}, ["'apis'", "not the class Api; write [Api]"]),
         ({"dependencies": ["numpy", 3]}, ["'dependencies'", "item 1"]),
         ({"apis": [int]}, ["'apis'", "ProxiedSingleton"]),
         ({"env": {"A": 1}}, ["'env'", "A", "strings"]),
@@ -193,7 +203,15 @@ def test_a_fault_creates_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [{}, {"venv_root_path": 3}, {"venv_root_path": ""}, {"venv_rot": "x"}, None]
+    "config",
+    [
+        {},
+        {"venv_root_path": 3},
+        {"venv_root_path": ""},
+        {"venv_root_path": __file__},
+        {"venv_rot": "x"},
+        None,
+    ],
 )
 def test_manager_configuration(config: Any) -> None:
     with pytest.raises(ConfigurationError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -44,7 +45,7 @@ def test_names_are_unique(venvs: Path) -> None:
     extension = manager.load_extension(config)
     assert manager.extensions == {"echo": extension}
     assert extension.config is config
-    with pytest.raises(ValueError, match="already loaded"):
+    with pytest.raises(ValueError, match=r"already loaded.*stop_extension\('echo'\)"):
         manager.load_extension(config)
     manager.stop_extension("echo")
     assert manager.extensions == {}
@@ -164,8 +165,11 @@ def test_sync_call_while_a_task_of_this_loop_starts_it(load: Load) -> None:
 
 def test_start_timeout(load: Load) -> None:
     extension = load(env={"ECHO_SLOW_START": "60"}, start_timeout=1.0)
-    with pytest.raises(CallTimeout):
+    with pytest.raises(
+        CallTimeout, match="'echo' was not loaded within its 'start_timeout', 1 seconds"
+    ) as caught:
         extension.sync.pid()
+    assert caught.value.__suppress_context__
 
 
 @pytest.mark.parametrize(
@@ -235,6 +239,40 @@ def test_a_module_that_cannot_be_imported(
         assert ("'dependencies'" in note) == (error is ModuleNotFoundError)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no notes")
+@pytest.mark.parametrize(("folder", "file"), [("unimportable", "helper.py"), ("unimportable/helper", "x.py")])
+def test_a_module_of_the_folder_that_is_imported_as_if_installed(
+    load: Load, tmp_path: Path, folder: str, file: str
+) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / file).touch()
+    (tmp_path / "unimportable" / "__init__.py").write_text("import helper")
+    with pytest.raises(ModuleNotFoundError) as caught:
+        load("echo", module_path=str(tmp_path / "unimportable")).ensure_process_started()
+    assert "from . import helper" in caught.value.__notes__[-1]
+
+
+@pytest.mark.parametrize("name", ["json", "colorsys"])
+def test_a_folder_that_hides_a_module_is_told(load: Load, tmp_path: Path, name: str, caplog: Any) -> None:
+    """Of the standard library, whether it has been imported or not."""
+    shutil.copytree(EXTENSIONS / "echo", tmp_path / name)
+    extension = load("echo", module_path=str(tmp_path / name))
+    extension.ensure_process_started()
+    extension.stop()  # returns when all that it logs has arrived
+    (told,) = caplog.messages
+    assert f"hides '{name}' of " in told
+    assert "rename its folder" in told
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no notes")
+def test_a_folder_named_like_what_it_imports_is_told(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "msgpack").mkdir()
+    (tmp_path / "msgpack" / "__init__.py").write_text("from msgpack import packb")
+    with pytest.raises(ImportError, match="cannot import name 'packb'") as caught:
+        load("echo", module_path=str(tmp_path / "msgpack")).ensure_process_started()
+    assert "hides 'msgpack' of " in caught.value.__notes__[0]
+
+
 def test_environment_variables(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "of the host")
     monkeypatch.setenv("LC_NAME", "C")
@@ -281,6 +319,10 @@ def test_errors_of_methods(load: Load) -> None:
         extension.sync.fail("no good")
     with pytest.raises(AttributeError, match="missing"):
         extension.sync.missing()
+    with pytest.raises(
+        TypeError, match="'order' of Hooked is no method but an attribute, of type list: give it"
+    ):
+        load("hooked", host_side.Hooked, module_path=str(EXTENSIONS / "echo")).sync.order()
     with pytest.raises(AttributeError, match="no attribute 'ech'; did you mean 'echo'"):
         extension.sync.ech(1)
     with pytest.raises(TypeError):

@@ -65,10 +65,59 @@ def test_classes_of_the_main_program(tmp_path: Path, module: bool) -> None:
     assert (ended.stdout, ended.returncode) == ("fine\n", 0), ended.stderr
 
 
+@pytest.mark.parametrize("module", [False, True])
+@pytest.mark.parametrize("listed", [True, False])
+def test_extensions_import_from_the_main_program(tmp_path: Path, module: bool, listed: bool) -> None:
+    """By the name of its file; what they get are the classes of the program, not of a copy."""
+    (tmp_path / "asker").mkdir()
+    (tmp_path / "asker" / "__init__.py").write_text(
+        "from program import Api\ndef ask(): return Api().pid()\n"
+    )
+    ended = run_program(
+        tmp_path,
+        f"""
+        class Asker(ExtensionBase):
+            def on_module_loaded(self, module):
+                self.module = module
+            async def ask(self):
+                answer = self.module.ask()
+                return await answer if asyncio.iscoroutine(answer) else answer
+        if __name__ == "__main__":
+            manager = ExtensionManager(Asker, {{"venv_root_path": "venvs"}})
+            apis = [Api] if {listed} else []
+            asker = manager.load_extension({{"name": "asker", "module_path": "asker", "apis": apis}})
+            print(asker.sync.ask() == os.getpid())
+            asker.stop()
+        """,
+        module=module,
+    )
+    assert (ended.stdout, ended.returncode) == (f"{listed}\n", 0), ended.stderr
+    assert ("'asker' has made a __main__.Api of its own" in ended.stderr) is not listed
+
+
 def test_a_main_program_without_guard_is_told(tmp_path: Path) -> None:
     ended = run_program(tmp_path, "load().sync.ask()")
     assert ended.returncode == 1
     assert 'if __name__ == "__main__"' in ended.stderr
+
+
+def test_classes_of_a_program_that_is_no_file_are_refused(tmp_path: Path) -> None:
+    """What Python reads from a pipe no other process can read again."""
+    source = PROGRAM.format(echo=str(EXTENSIONS / "echo")) + "load()"
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    ended = subprocess.run(
+        [sys.executable],
+        input=source,
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "Size is defined in an interactive session" in ended.stderr
+    assert "define it in a module" in ended.stderr
 
 
 def test_the_end_of_the_program_ends_extensions_at_once(tmp_path: Path) -> None:

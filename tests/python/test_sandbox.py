@@ -364,6 +364,15 @@ def test_paths_of_the_configuration(load: Load, tmp_path: Path) -> None:
         extension.sync.write(str(tmp_path / "in" / "new"))
 
 
+@pytest.mark.parametrize("name", ["os-release", "debian_version", "lsb-release", "redhat-release"])
+def test_the_system_has_a_name(load: Load, name: str) -> None:
+    """Libraries put it into what they say of themselves, and expect to be let."""
+    path = Path("/etc", name)
+    if not path.exists():
+        pytest.skip(f"there is no {path} here")
+    assert load("prisoner").sync.run("cat", str(path)) == path.read_text()
+
+
 def test_network_of_the_configuration(load: Load) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -475,6 +484,13 @@ def test_without_limits_there_are_none(load: Load) -> None:
 
 
 # ---- the report ----
+
+
+@pytest.mark.parametrize("key", ["readonly_paths", "writable_paths"])
+def test_a_path_that_does_not_exist_is_told(load: Load, tmp_path: Path, key: str, caplog: Any) -> None:
+    load(sandbox={key: [str(tmp_path), str(tmp_path / "missing")]}).ensure_process_started()
+    (told,) = caplog.messages
+    assert f"'echo': {tmp_path}/missing under '{key}' does not exist" in told
 
 
 def test_status_and_log(load: Load, caplog: pytest.LogCaptureFixture) -> None:

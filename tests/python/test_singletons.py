@@ -6,10 +6,12 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import host_side
 import pytest
+from waiting import eventually
 
 from pyisolate import (
     ConfigurationError,
@@ -19,6 +21,8 @@ from pyisolate import (
     local_execution,
     singleton_scope,
 )
+from pyisolate.own_singletons import OwnSingletons
+from pyisolate.validation import check_extension
 
 Load = Callable[..., Extension]
 
@@ -189,8 +193,18 @@ def test_only_public_methods_can_be_called(load: Load) -> None:
     with pytest.raises(AttributeError, match="private"):
         extension.sync.call("_secret")
     for name in ("count", "missing"):
-        with pytest.raises(AttributeError, match=f"no method '{name}'"):
+        with pytest.raises(AttributeError, match=f"no method '{name}'; .* only methods"):
             extension.sync.call(name)
+    with pytest.raises(AttributeError, match="no method 'ad_later'; did you mean 'add_later'"):
+        extension.sync.call("ad_later")
+
+
+def test_an_attribute_that_is_set_on_a_proxy_is_told(load: Load) -> None:
+    """It looks as if the host's object were changed."""
+    extension = load("caller", apis=[host_side.Counter])
+    (told,) = extension.sync.set("count", 5)
+    assert "'count' is set on a proxy, so in this process only" in told
+    assert host_side.Counter().count == 0
 
 
 def test_nested_singletons_are_the_hosts(load: Load) -> None:
@@ -199,10 +213,50 @@ def test_nested_singletons_are_the_hosts(load: Load) -> None:
     assert extension.sync.whole() == (os.getpid(), part, part)
 
 
+def test_an_instance_that_its_module_keeps_is_the_hosts(load: Load) -> None:
+    """The extension's process imports the module too, and with that makes an instance."""
+    extension = load("caller", apis=[host_side.Kept])
+    assert extension.sync.kept() == (os.getpid(), os.getpid())
+
+
 def test_only_what_is_offered_can_be_called(load: Load) -> None:
     extension = load("caller", apis=[host_side.Counter])
     with pytest.raises(LookupError, match="'Unoffered'"):
         extension.sync.unoffered()
+
+
+@pytest.mark.parametrize("apis", [[], [host_side.Whole]])
+def test_a_class_that_is_not_listed_is_told_once(
+    load: Load, apis: list[type[ProxiedSingleton]], caplog: pytest.LogCaptureFixture
+) -> None:
+    extension = load("caller", name="forgetful", apis=apis)
+    assert [extension.sync.call_plainly("add", 1) for _ in range(2)] == [1, 2]
+    assert host_side.Counter().count == 0
+    assert eventually(lambda: bool(caplog.messages))  # another thread may have taken what the extension said
+    (told,) = caplog.messages
+    assert "'forgetful' has made a host_side.Counter of its own" in told
+    assert "add the class to 'apis'" in told
+
+
+def test_nothing_is_told_of_classes_that_are_listed_or_the_extensions(
+    load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not even where the host has the extension's classes, because it has loaded it into itself as well."""
+    load("caller", name="in the host", isolated=False).ensure_process_started()
+    extension = load("caller", apis=[host_side.Counter])
+    assert asyncio.run(extension.call_plainly("add", 1)) == 1
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("definition", [(), ("x",), (1, 2), ([], {}), ("no file", "Counter")])
+def test_what_an_extension_says_of_its_singletons_is_not_trusted(
+    definition: tuple[object, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = check_extension(
+        {"name": "liar", "module_path": str(Path(__file__).parent / "extensions" / "caller")}
+    )
+    OwnSingletons(settings, []).made(*definition, more=1)
+    assert caplog.messages == []
 
 
 def test_two_extensions_share_the_instance(load: Load) -> None:

@@ -48,7 +48,7 @@ def test_deadline_death_and_stop_are_different(load: LoadFunction) -> None:
     with pytest.raises(CallTimeout):
         extension.with_timeout(0.05).sync.wait(60)
     assert extension.sync.echo(1) == 1  # a call that took too long ends alone
-    with pytest.raises(ExtensionDied) as died:
+    with pytest.raises(ExtensionDied, match="status 3; stop it and load it again, or set 'restart'") as died:
         extension.sync.exit(3)
     assert died.type is ExtensionDied
     assert died.value.returncode == 3

@@ -236,7 +236,7 @@ def test_a_second_large_zygote_is_not_needed(
 
 
 def test_variables_that_an_interpreter_reads_need_exec(forked: Load) -> None:
-    with pytest.raises(PyIsolateError, match="PYTHONHASHSEED must be set before"):
+    with pytest.raises(PyIsolateError, match=r"PYTHONHASHSEED must be set before.*'auto'"):
         forked(env={"PYTHONHASHSEED": "7"}).ensure_process_started()
     extension = forked("other", env={"PYTHONHASHSEED": "7"}, start_method="auto")
     assert extension.sync.ids()[1] == os.getpid()

@@ -122,6 +122,18 @@ class Whole(ProxiedSingleton):
         return os.getpid()
 
 
+class Kept(ProxiedSingleton):
+    """Of which the module makes the instance, as programs did before they had extensions."""
+
+    instance: Any
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+kept = Kept.instance = Kept()
+
+
 class Unoffered(ProxiedSingleton):
     def pid(self) -> int:
         return os.getpid()

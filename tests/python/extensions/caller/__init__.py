@@ -1,10 +1,15 @@
 """Uses what the host offers."""
 
 import os
+import warnings
 
 import host_side
 
-from pyisolate import ExtensionBase
+from pyisolate import ExtensionBase, ProxiedSingleton
+
+
+class Own(ProxiedSingleton):
+    """The extension's, of which the host knows nothing."""
 
 
 class Caller(ExtensionBase):
@@ -21,15 +26,28 @@ class Caller(ExtensionBase):
     async def call(self, name, *args):
         return await getattr(host_side.Counter(), name)(*args)
 
+    def call_plainly(self, name, *args):
+        Own()
+        return getattr(host_side.Counter(), name)(*args)
+
     def call_sync(self, name, *args):
         return getattr(host_side.Counter().sync, name)(*args)
 
     def call_local(self, name):
         return getattr(host_side.Counter(), name)()
 
+    def set(self, name, value):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            setattr(host_side.Counter(), name, value)
+        return [str(warning.message) for warning in caught]
+
     async def whole(self):
         whole = host_side.Whole()
         return await whole.pid(), await whole.part.name(), await host_side.Part().name()
+
+    async def kept(self):
+        return await host_side.kept.pid(), await host_side.Kept.instance.pid()
 
     async def unoffered(self):
         self.use_remote(host_side.Unoffered)

@@ -1,0 +1,95 @@
+"""In a confined extension's process: notes for errors that its sandbox may be the reason of.
+
+The kernel says "Operation not permitted", not by whom; and a library often says it in words of its own. The
+note, which the host sees below the error, names the key of the configuration that permits more.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from .config import SandboxConfig
+
+__all__ = ["noter"]
+
+MAX_CHAIN = 20
+
+_LIMITS = {
+    errno.EMFILE: "open_files",
+    errno.EFBIG: "file_size",
+    errno.ENOSPC: "temp_size",
+    errno.EAGAIN: "processes",
+}
+_FILES = {
+    errno.EROFS: "'writable_paths' adds what it may write",
+    errno.EACCES: "'readonly_paths' and 'writable_paths' add files that it may use",
+}
+_NETWORK = "'network': True permits the network"
+_SOCKETS = "'local_sockets': True permits Unix sockets"
+_NO_THREAD = "can't start new thread"
+
+
+def noter(sandbox: SandboxConfig) -> Callable[[BaseException], None]:
+    """What adds the note to an exception that is about to be sent to the host."""
+
+    def add_note(error: BaseException) -> None:
+        for link in _chain(error):
+            note = _note(link, sandbox)
+            if note and note not in getattr(error, "__notes__", ()) and not _came_from_host(link):
+                error.add_note(note)  # type: ignore[attr-defined,unused-ignore]  # Python 3.10 is given no noter
+                return
+
+    return add_note
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    for _ in range(MAX_CHAIN):
+        if link is None:
+            return
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _note(error: BaseException, sandbox: SandboxConfig) -> str:
+    limits: Mapping[str, Any] = sandbox.get("limits", {})
+    key = _limit(error)
+    if key in limits:
+        return f"the extension is limited; its configuration has under 'limits' {key!r}: {limits[key]}"
+    permission = _permission(error, sandbox)
+    return permission and f"the extension is confined; in its configuration, under 'sandbox', {permission}"
+
+
+def _limit(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "" if str(error) else "memory"
+    if isinstance(error, RuntimeError):
+        return "processes" if _NO_THREAD in str(error) else ""
+    return _LIMITS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+
+
+def _permission(error: BaseException, sandbox: SandboxConfig) -> str:
+    if isinstance(error, socket.gaierror):
+        return "" if sandbox.get("network") else _NETWORK
+    if isinstance(error, OSError):
+        if error.errno == errno.EPERM and error.filename is None:  # of a socket, most likely
+            more = {"network": _NETWORK, "local_sockets": _SOCKETS}
+            return ", ".join(text for key, text in more.items() if not sandbox.get(key))
+        code = errno.EROFS if error.errno == errno.EPERM else error.errno
+    elif isinstance(error, RuntimeError):  # of a library in C++
+        code = next((code for code in _FILES if os.strerror(code) in str(error)), None)
+    else:
+        return ""
+    return _FILES.get(code or 0, "")
+
+
+def _came_from_host(error: BaseException) -> bool:
+    """Whether it was raised in the host, or another extension, by a call that this one made."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and traceback.tb_frame.f_code.co_filename.startswith("<remote ")
