@@ -1,6 +1,6 @@
 """Instructions of a small call, counted by valgrind: the same from run to run, also on a busy machine.
 
-    python benchmarks/instructions.py [--calls 2000] [--top 25]
+    python tools/instructions.py [--calls 2000] [--top 25]
 
 An extension's end of a session runs under callgrind, first as the one that answers, then as the one that
 asks. Start and end cancel out: a short run is taken from a longer one. The other side, which is not slowed
