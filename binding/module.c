@@ -218,7 +218,7 @@ static void module_free(void *module) {
     module_clear(module);
     PyMem_Free(state->async);
     state->async = NULL;
-    PyMem_Free(state->torch);
+    core_torch_free(state->torch);
     state->torch = NULL;
     PyMem_Free(state->convert);
     state->convert = NULL;

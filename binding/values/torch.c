@@ -115,19 +115,26 @@ static int look_up(core_torch_state *t) {
 }
 
 int core_torch_load(core_state *state, bool import) {
-    if (state->torch && state->torch->tensor) /* the last thing that is looked up */
+    if (state->torch)
         return 1;
     PyObject *module =
         import ? PyImport_ImportModule("torch") : Py_XNewRef(PyDict_GetItemString(PyImport_GetModuleDict(), "torch"));
     if (!module)
         return import ? -1 : 0;
-    if (!state->torch && !(state->torch = PyMem_Calloc(1, sizeof *state->torch))) {
+    core_torch_state *t = PyMem_Calloc(1, sizeof *t);
+    if (!t) {
         Py_DECREF(module);
         PyErr_NoMemory();
         return -1;
     }
-    Py_XSETREF(state->torch->module, module);
-    if (look_up(state->torch) == 0)
+    t->module = module;
+    int r = look_up(t);
+    if (r == 0 && !state->torch) { /* else another thread has been faster */
+        state->torch = t;
+        return 1;
+    }
+    core_torch_free(t);
+    if (r == 0)
         return 1;
     if (import)
         return -1;
@@ -143,10 +150,10 @@ int core_torch_visit(core_torch_state *t, visitproc visit, void *arg) {
     Py_VISIT(t->parameter);
     Py_VISIT(t->storage);
     Py_VISIT(t->blanks);
-    Py_VISIT(t->value_types);
-    Py_VISIT(t->value_names);
-    Py_VISIT(t->constants);
-    Py_VISIT(t->results);
+    Py_VISIT(t->values.types);
+    Py_VISIT(t->values.names);
+    Py_VISIT(t->values.constants);
+    Py_VISIT(t->values.results);
     for (int i = 0; i < CORE_TORCH_DTYPES; i++)
         Py_VISIT(t->dtypes[i].blank);
     return 0;
@@ -157,11 +164,19 @@ void core_torch_clear(core_torch_state *t) {
         return;
     for (PyObject **field = &t->module; field != (PyObject **)(t + 1); field++)
         Py_CLEAR(*field);
-    t->value_types_known = false;
+    t->values_known = false;
     for (int i = 0; i < CORE_TORCH_DTYPES; i++) {
         Py_CLEAR(t->dtypes[i].object);
         Py_CLEAR(t->dtypes[i].blank);
     }
+}
+
+void core_torch_free(core_torch_state *t) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    core_torch_clear(t);
+    PyMem_Free(t);
+    PyErr_Restore(type, value, traceback);
 }
 
 core_torch_dtype *core_torch_dtype_of(core_torch_state *t, PyObject *tensor) {

@@ -18,11 +18,20 @@ typedef struct core_torch_dtype {
     PyObject *blank;          /* an empty tensor of it, to make others of; NULL until it is needed */
 } core_torch_dtype;
 
+/* core_torch_values: tables of what torch has besides tensors (torch_values.c). All references. */
+typedef struct core_torch_values {
+    PyObject *size, *device;       /* classes */
+    PyObject *types;               /* type -> int */
+    PyObject *names;               /* constant, or class of a result -> name */
+    PyObject *constants, *results; /* the other way round */
+} core_torch_values;
+
+/* core_torch_state: there only when all is looked up, which runs Python's code, in several threads perhaps. */
 struct core_torch_state {
     const core_dlpack_exchange *exchange; /* of torch.Tensor, or NULL: not in this version */
     core_torch_dtype dtypes[CORE_TORCH_DTYPES];
     bool cuda_ready;               /* torch.cuda has been initialised */
-    bool value_types_known;        /* the tables of torch_values.c are full */
+    bool values_known;             /* the tables are full */
     Py_ssize_t storage_references; /* that a storage which one tensor has shows to who asked for it */
     /* from here on references */
     PyObject *module, *tensor, *parameter, *storage, *strided; /* module, classes, the layout */
@@ -31,10 +40,7 @@ struct core_torch_state {
     PyObject *from_dlpack;                                     /* NULL until memory of a GPU comes */
     PyObject *shares_attribute;                                /* of a storage: its Shared */
     PyObject *lease_attribute;                                 /* of a storage over a received buffer: its Lease */
-    PyObject *size, *device;                                   /* classes */
-    PyObject *value_types;                                     /* type -> int (torch_values.c) */
-    PyObject *value_names;                                     /* constant, or class of a result -> name */
-    PyObject *constants, *results;                             /* the other way round */
+    core_torch_values values;
     /* interned names */
     PyObject *untyped_storage, *data_ptr, *dtype, *shape, *stride, *storage_offset, *requires_grad, *requires_grad_set,
         *is_conj, *is_neg, *is_cpu, *is_cuda, *is_leaf, *layout, *detach, *set, *nbytes, *conj, *neg_view;
@@ -44,6 +50,8 @@ struct core_torch_state {
 int core_torch_load(core_state *state, bool import);
 int core_torch_visit(core_torch_state *t, visitproc visit, void *arg);
 void core_torch_clear(core_torch_state *t);
+/* core_torch_free: NULL is allowed. Keeps the current exception. */
+void core_torch_free(core_torch_state *t);
 
 static inline bool core_torch_is_tensor(const core_torch_state *t, PyObject *value) {
     PyObject *type = (PyObject *)Py_TYPE(value);

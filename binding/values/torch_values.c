@@ -14,90 +14,106 @@ static const char not_seen[] =
 
 /* ---- the tables ---- */
 
-static int note_type(core_torch_state *t, PyObject *type, int kind) {
+static int note_type(core_torch_values *v, PyObject *type, int kind) {
     PyObject *number = type ? PyLong_FromLong(kind) : NULL;
-    int r = number ? PyDict_SetItem(t->value_types, type, number) : -1;
+    int r = number ? PyDict_SetItem(v->types, type, number) : -1;
     Py_XDECREF(number);
     return r;
 }
 
-static int kind_of(core_torch_state *t, PyTypeObject *type) {
-    PyObject *number = PyDict_GetItemWithError(t->value_types, (PyObject *)type);
+static int kind_of(const core_torch_values *v, PyTypeObject *type) {
+    PyObject *number = PyDict_GetItemWithError(v->types, (PyObject *)type);
     return number ? (int)PyLong_AsLong(number) : PyErr_Occurred() ? -1 : OTHER;
 }
 
 /* note_constant: an attribute of torch, if it is a constant by its own name, not by a second one. */
-static int note_constant(core_torch_state *t, PyObject *name, PyObject *value) {
+static int note_constant(core_torch_values *v, PyObject *name, PyObject *value) {
     PyObject *text = PyObject_Str(value), *own = text ? PyUnicode_FromFormat("torch.%U", name) : NULL;
     int r = own ? PyUnicode_Compare(text, own) : -1;
     Py_XDECREF(text);
     Py_XDECREF(own);
     if (PyErr_Occurred())
         return -1;
-    return r ? 0 : PyDict_SetItem(t->constants, name, value) < 0 ? -1 : PyDict_SetItem(t->value_names, value, name);
+    return r ? 0 : PyDict_SetItem(v->constants, name, value) < 0 ? -1 : PyDict_SetItem(v->names, value, name);
 }
 
-static int note_constants(core_torch_state *t) {
+static int note_constants(core_torch_values *v, PyObject *torch) {
     PyObject *name, *value;
     Py_ssize_t position = 0;
     for (size_t i = 0; i < sizeof constant_types / sizeof *constant_types; i++) {
-        PyObject *type = PyObject_GetAttrString(t->module, constant_types[i]);
-        int r = note_type(t, type, CONSTANT);
+        PyObject *type = PyObject_GetAttrString(torch, constant_types[i]);
+        int r = note_type(v, type, CONSTANT);
         Py_XDECREF(type);
         if (r < 0)
             return -1;
     }
-    while (PyDict_Next(PyModule_GetDict(t->module), &position, &name, &value)) {
-        int kind = PyUnicode_Check(name) ? kind_of(t, Py_TYPE(value)) : OTHER;
-        if (kind < 0 || (kind == CONSTANT && note_constant(t, name, value) < 0))
+    while (PyDict_Next(PyModule_GetDict(torch), &position, &name, &value)) {
+        int kind = PyUnicode_Check(name) ? kind_of(v, Py_TYPE(value)) : OTHER;
+        if (kind < 0 || (kind == CONSTANT && note_constant(v, name, value) < 0))
             return -1;
     }
     return 0;
 }
 
 /* note_result: a structure sequence, under its own name. */
-static int note_result(core_torch_state *t, PyObject *type) {
+static int note_result(core_torch_values *v, PyObject *type) {
     if (!PyType_Check(type) || ((PyTypeObject *)type)->tp_base != &PyTuple_Type ||
         !PyObject_HasAttrString(type, "n_sequence_fields"))
         return 0;
     PyObject *name = PyObject_GetAttrString(type, "__name__");
-    int r = name && PyDict_SetItem(t->results, name, type) == 0 && PyDict_SetItem(t->value_names, type, name) == 0
-                ? note_type(t, type, RESULT)
+    int r = name && PyDict_SetItem(v->results, name, type) == 0 && PyDict_SetItem(v->names, type, name) == 0
+                ? note_type(v, type, RESULT)
                 : -1;
     Py_XDECREF(name);
     return r;
 }
 
-static int note_results(core_torch_state *t) {
-    PyObject *module = PyObject_GetAttrString(t->module, "return_types"), *name, *value;
+static int note_results(core_torch_values *v, PyObject *torch) {
+    PyObject *module = PyObject_GetAttrString(torch, "return_types"), *name, *value;
     Py_ssize_t position = 0;
     if (!module)
         PyErr_Clear(); /* not yet there */
     int r = 0;
     while (r == 0 && module && PyModule_Check(module) &&
            PyDict_Next(PyModule_GetDict(module), &position, &name, &value))
-        r = note_result(t, value);
+        r = note_result(v, value);
     Py_XDECREF(module);
     return r;
 }
 
-/* load: fills the tables, once all is there. 0 or -1. */
-static int load(core_torch_state *t) {
-    if (t->value_types_known)
-        return 0;
-    PyObject **tables[] = {&t->value_types, &t->value_names, &t->constants, &t->results};
-    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
-        Py_XSETREF(*tables[i], PyDict_New());
-        if (!*tables[i])
+static void clear(core_torch_values *v) {
+    for (PyObject **field = (PyObject **)v; field != (PyObject **)(v + 1); field++)
+        Py_CLEAR(*field);
+}
+
+static int fill(core_torch_values *v, PyObject *torch) {
+    PyObject **tables[] = {&v->types, &v->names, &v->constants, &v->results};
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
+        if (!(*tables[i] = PyDict_New()))
             return -1;
+    v->size = PyObject_GetAttrString(torch, "Size");
+    v->device = v->size ? PyObject_GetAttrString(torch, "device") : NULL;
+    return v->device && note_type(v, v->size, SIZE) == 0 && note_type(v, v->device, DEVICE) == 0 &&
+                   note_constants(v, torch) == 0 && note_results(v, torch) == 0
+               ? 0
+               : -1;
+}
+
+/* load: has the tables filled, once all is there. Others may do the same at the same time, so full ones take the place of
+ * what was there at once. 0 or -1. */
+static int load(core_torch_state *t) {
+    core_torch_values fresh = {NULL};
+    if (t->values_known)
+        return 0;
+    int r = fill(&fresh, t->module);
+    if (r == 0 && !t->values_known) {
+        core_torch_values before = t->values;
+        t->values = fresh;
+        t->values_known = PyDict_GET_SIZE(fresh.results) > 0; /* else torch is still being imported */
+        fresh = before;
     }
-    Py_XSETREF(t->size, PyObject_GetAttrString(t->module, "Size"));
-    Py_XSETREF(t->device, t->size ? PyObject_GetAttrString(t->module, "device") : NULL);
-    if (!t->device || note_type(t, t->size, SIZE) < 0 || note_type(t, t->device, DEVICE) < 0 || note_constants(t) < 0 ||
-        note_results(t) < 0)
-        return -1;
-    t->value_types_known = PyDict_GET_SIZE(t->results) > 0; /* else torch is still being imported */
-    return 0;
+    clear(&fresh);
+    return r;
 }
 
 /* ---- out ---- */
@@ -135,7 +151,7 @@ static int write_device(core_encoder *e, PyObject *device, const core_path *path
 
 /* write_own_name: that of a constant, or of a result's class. */
 static int write_own_name(core_encoder *e, PyObject *named, PyObject *value, const core_path *path) {
-    PyObject *name = PyDict_GetItemWithError(e->codec->state->torch->value_names, named);
+    PyObject *name = PyDict_GetItemWithError(e->codec->state->torch->values.names, named);
     if (name)
         return core_encode(e, name, path);
     return PyErr_Occurred() ? -1 : core_encode_error(path, value, "torch does not have it by its own name");
@@ -163,7 +179,7 @@ int core_encode_torch_value(core_encoder *e, PyObject *value, const core_path *p
     if (r <= 0)
         return r;
     core_torch_state *t = e->codec->state->torch;
-    int kind = load(t) < 0 ? -1 : kind_of(t, Py_TYPE(value));
+    int kind = load(t) < 0 ? -1 : kind_of(&t->values, Py_TYPE(value));
     if (kind <= 0)
         return kind;
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_TORCH);
@@ -184,11 +200,11 @@ static PyObject *find(core_decoder *d, PyObject *table, PyObject *name) {
 }
 
 static PyObject *make_constant(core_decoder *d, PyObject **parts) {
-    return Py_XNewRef(find(d, d->codec->state->torch->constants, parts[0]));
+    return Py_XNewRef(find(d, d->codec->state->torch->values.constants, parts[0]));
 }
 
 static PyObject *make_result(core_decoder *d, PyObject **parts) {
-    PyObject *cls = find(d, d->codec->state->torch->results, parts[0]);
+    PyObject *cls = find(d, d->codec->state->torch->values.results, parts[0]);
     if (cls && !PyList_CheckExact(parts[1]))
         return core_malformed(d, "a result of torch without its items");
     return cls ? PyObject_CallOneArg(cls, parts[1]) : NULL; /* it counts them */
@@ -203,7 +219,7 @@ static PyObject *make_size(core_decoder *d, PyObject **parts) {
             PyLong_AsLongLongAndOverflow(number, &overflow);
         good = !overflow;
     }
-    return good ? PyObject_CallOneArg(d->codec->state->torch->size, parts[0])
+    return good ? PyObject_CallOneArg(d->codec->state->torch->values.size, parts[0])
                 : core_malformed(d, "a torch.Size of other than numbers of 64 bits");
 }
 
@@ -227,7 +243,7 @@ static bool is_device_type(PyObject *type) {
 }
 
 static PyObject *make_device(core_decoder *d, PyObject **parts) {
-    PyObject *type = parts[0], *uuid = parts[2], *cls = d->codec->state->torch->device;
+    PyObject *type = parts[0], *uuid = parts[2], *cls = d->codec->state->torch->values.device;
     Py_ssize_t index = PyLong_CheckExact(parts[1]) ? PyLong_AsSsize_t(parts[1]) : -1;
     if (PyErr_Occurred())
         return NULL;

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from conversion import decode, ext, round_trip
+from processes import run_host
 
 from pyisolate import Extension, ProtocolError, _core
 
@@ -233,3 +234,36 @@ def test_nothing_leaks(tmp_path: Path) -> None:
         [sys.executable, "-c", LEAK], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert int(done.stdout) < 60
+
+
+HOST = """
+import json, sys, threading
+import torch
+from pyisolate._core import Registry, Session
+
+host, child = Session.pair(Registry())
+host.share(torch=True)
+value = [torch.ones(3), torch.Size([1]), torch.float32, torch.max(torch.ones(2, 2), dim=0)]
+start, wrong = threading.Barrier(16), []
+
+def send():
+    start.wait()
+    try:
+        host.notify(1, "take", (value,), 1 << 60)
+    except BaseException as error:
+        wrong.append(repr(error))
+
+sys.setswitchinterval(1e-6)
+threads = [threading.Thread(target=send) for _ in range(16)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(json.dumps(wrong))
+"""
+
+
+def test_the_first_ones_are_sent_by_several_threads(tmp_path: Path) -> None:
+    """What torch has is looked up then, by Python's code, in the middle of which others go on."""
+    for _ in range(3):
+        assert run_host(HOST, tmp_path, []) == []
