@@ -176,7 +176,7 @@ class ExtensionProcess:
 
     def end(self) -> None:
         """Let the extension clean up, then end the process; kill it when that takes too long. Blocks."""
-        session = self._take()
+        session = None if self._is_foreign() else self._take()
         if session is None:
             return
         try:
@@ -199,8 +199,10 @@ class ExtensionProcess:
 
     def kill(self) -> None:
         """End the process now. Does not wait for it."""
+        if self._is_foreign():
+            return
         session = self._take()
-        if session is not None and self._pid == os.getpid():
+        if session is not None:
             session.kill()
             session.close()
         self.release()
@@ -208,6 +210,10 @@ class ExtensionProcess:
     def _has_ended(self) -> None:
         if self._on_end is not None and not self._ended:
             self._on_end(self)
+
+    def _is_foreign(self) -> bool:
+        """Whether this process was forked from the one that it belongs to, which still uses its folders."""
+        return self._pid != os.getpid()
 
     def _take(self) -> Session | None:
         with self._lock:

@@ -34,6 +34,7 @@ class Watcher:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._end: float | None = None
+        self._pid = os.getpid()
 
     def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
         """Call `callback`, a method, while `fd` is readable, until `remove_reader`.
@@ -52,6 +53,8 @@ class Watcher:
                 self._epoll.unregister(fd)
 
     def _forget(self, fd: int, reader: WeakMethod[Callable[[], None]]) -> None:
+        if self._pid != os.getpid():
+            return  # the process that forked this one watches it in the same epoll
         with self._lock:
             if self._readers.get(fd) is reader:
                 with suppress(OSError):  # closed already
