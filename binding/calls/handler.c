@@ -244,9 +244,9 @@ static core_handler *handler_new(core_async_state *a) {
     return h;
 }
 
-/* spare_new: a handler with a task of its own, whose first step is scheduled. Not in all_tasks(): an application
+/* spare_try: a handler with a task of its own, whose first step is scheduled. Not in all_tasks(): an application
  * that waits for all tasks must not wait for an idle one. */
-static core_handler *spare_new(core_link *link) {
+static core_handler *spare_try(core_link *link) {
     core_state *state = core_type_state(Py_TYPE(link));
     core_async_state *a = state->async;
     core_handler *h = handler_new(a);
@@ -264,8 +264,21 @@ static core_handler *spare_new(core_link *link) {
     Py_DECREF(result);
     return h;
 failed:
+    if (h)
+        h->stage = OVER; /* its task may have been made all the same, and ends with its first step */
     Py_XDECREF(h);
     return NULL;
+}
+
+/* spare_new: again, where the handler of a signal has raised in asyncio's code. */
+static core_handler *spare_new(core_link *link) {
+    core_handler *h = spare_try(link);
+    PyObject *kept = h ? NULL : core_take_interruption(link->loop);
+    if (kept) {
+        h = spare_try(link);
+        core_raise_later(kept);
+    }
+    return h;
 }
 
 static core_handler *spare_take(core_link *link) {
@@ -298,7 +311,7 @@ static void retire(core_handler *h) {
     h->stage = OVER;
     Py_CLEAR(h->task);
     if (before == PARKED)
-        core_parker_wake(h->parker);
+        core_parker_wake(h->parker, true);
     Py_DECREF(h);
 }
 
@@ -325,6 +338,20 @@ void core_handler_drop_spares(core_link *link) {
 
 /* ---- running a request ---- */
 
+static void cancel_task(core_handler *h);
+
+/* enter: the task is one of all_tasks() from now on. 0 or -1. */
+static int enter(core_async_state *a, core_handler *h) {
+    PyObject *registered = PyObject_CallOneArg(a->register_task, h->task);
+    PyObject *kept = registered ? NULL : core_take_interruption(h->link->loop);
+    if (kept) {
+        registered = PyObject_CallOneArg(a->register_task, h->task);
+        core_raise_later(kept);
+    }
+    Py_XDECREF(registered);
+    return registered ? 0 : -1;
+}
+
 /* adopt: the coroutine has suspended: the task drives it from here on. `h` is given to the task. */
 static void adopt(core_handler *h, core_session *s, core_link *link, PyObject *yielded) {
     core_async_state *a = s->state->async;
@@ -335,13 +362,13 @@ static void adopt(core_handler *h, core_session *s, core_link *link, PyObject *y
     h->link = (core_link *)Py_NewRef((PyObject *)link);
     link->suspended++;
     PyObject *key = h->request ? PyLong_FromUnsignedLongLong(h->request) : NULL;
-    PyObject *registered = PyObject_CallOneArg(a->register_task, h->task);
-    if (!registered || (key && PyDict_SetItem(s->suspended, key, (PyObject *)h) < 0))
+    if (enter(a, h) < 0 || (key && PyDict_SetItem(s->suspended, key, (PyObject *)h) < 0))
         PyErr_WriteUnraisable((PyObject *)h); /* it runs, but cannot be cancelled */
     Py_XDECREF(key);
-    Py_XDECREF(registered);
     if (was_parked)
-        core_parker_wake(h->parker);
+        core_parker_wake(h->parker, true);
+    if (s->closed) /* in its first step: it is one of those that core_dispatch_cancel_all has not found */
+        cancel_task(h);
     Py_DECREF(h);
 }
 
@@ -460,7 +487,7 @@ static void cancel_task(core_handler *h) {
         result = PyObject_CallNoArgs(cancel);
     } else if (cancel) {
         PyObject *args[3] = {NULL, h->link->loop, cancel};
-        result = core_loop_call(a->call_soon_threadsafe, args + 1, 2);
+        result = core_loop_call(h->link->loop, a->call_soon_threadsafe, args + 1, 2, NULL);
     }
     if (!result)
         PyErr_Clear(); /* the loop is closed: the task has ended with it */

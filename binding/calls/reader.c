@@ -37,7 +37,7 @@ void core_reader_remove(core_link *link, PyObject *loop) {
     PyObject *fd = PyLong_FromLong(number);
     PyObject *args[3] = {NULL, loop, fd};
     /* a loop that is closed has dropped its readers already */
-    Py_XDECREF(fd ? core_loop_call(async_of(link)->remove_reader, args + 1, 2) : NULL);
+    Py_XDECREF(fd ? core_loop_call(loop, async_of(link)->remove_reader, args + 1, 2, NULL) : NULL);
     Py_XDECREF(fd);
     PyErr_Restore(type, value, traceback);
 }
