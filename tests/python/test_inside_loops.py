@@ -1,5 +1,5 @@
-"""What happens in the middle of an event loop's own methods, which are Python code: handlers of signals that raise,
-sessions that are closed, depths that leave no room."""
+"""What happens in the middle of an event loop's own methods, which are Python code: a handler of signals
+raises, a session is closed, calls are so deep that there is no room."""
 
 from __future__ import annotations
 
@@ -297,7 +297,8 @@ def test_what_a_callback_of_a_call_raises_is_told_with_its_traceback() -> None:
             await spin(lambda: bool(told))
 
     run(main)
-    assert str(told[0]) == "boom" and told[0].__traceback__ is not None
+    assert str(told[0]) == "boom"
+    assert told[0].__traceback__ is not None
 
 
 def test_serve_ends_on_its_loop_also_where_another_one_came_first() -> None:
