@@ -304,6 +304,8 @@ static PyObject *call_deep(PyObject *method, PyObject **args, size_t count, PyOb
 }
 
 PyObject *core_loop_call(PyObject *loop, PyObject *method, PyObject **args, size_t count, PyObject *names) {
+    if (!args[0])
+        return NULL; /* the link has lost it, and what is there to be called with it */
     size_t all = count + (names ? (size_t)PyTuple_GET_SIZE(names) : 0);
     PyObject *result = NULL, *kept[INTERRUPTIONS];
     int interruptions = 0;

@@ -208,9 +208,9 @@ static core_link *link_elsewhere(core_session *s) {
 /* await_result: `awaitable` is stolen. */
 static void await_result(core_session *s, uint64_t request, PyObject *awaitable, PyObject *request_context,
                          const core_pump_context *context) {
-    core_link *link = context->sync   ? link_elsewhere(s)
-                      : context->link ? (core_link *)Py_NewRef((PyObject *)context->link)
-                                      : core_link_here(s);
+    core_link *link = context->sync                           ? link_elsewhere(s)
+                      : context->link && context->link->alive ? (core_link *)Py_NewRef((PyObject *)context->link)
+                                                              : core_link_here(s);
     bool runs = link != NULL;
     if (link && context->sync)
         runs = core_handler_elsewhere(s, link, request, awaitable, request_context) == 0;

@@ -246,14 +246,13 @@ static core_handler *handler_new(core_async_state *a) {
 
 /* spare_try: a handler with a task of its own, whose first step is scheduled. Not in all_tasks(): an application
  * that waits for all tasks must not wait for an idle one. */
-static core_handler *spare_try(core_link *link) {
-    core_state *state = core_type_state(Py_TYPE(link));
+static core_handler *spare_try(core_state *state, PyObject *loop) {
     core_async_state *a = state->async;
     core_handler *h = handler_new(a);
-    if (!h || !(h->parker = core_parker_new(state, link->loop)))
+    if (!h || !(h->parker = core_parker_new(state, loop)))
         goto failed;
     PyObject *names = PyTuple_Pack(1, a->loop);
-    PyObject *args[3] = {NULL, (PyObject *)h, link->loop};
+    PyObject *args[3] = {NULL, (PyObject *)h, loop};
     h->task = names ? PyObject_Vectorcall(a->task_type, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, names) : NULL;
     Py_XDECREF(names);
     if (!h->task || PyObject_SetAttr(h->task, a->log_destroy_pending, Py_False) < 0)
@@ -271,20 +270,21 @@ failed:
 }
 
 /* spare_new: again, where the handler of a signal has raised in asyncio's code. */
-static core_handler *spare_new(core_link *link) {
-    core_handler *h = spare_try(link);
-    PyObject *kept = h ? NULL : core_take_interruption(link->loop);
+static core_handler *spare_new(core_state *state, PyObject *loop) {
+    core_handler *h = spare_try(state, loop);
+    PyObject *kept = h ? NULL : core_take_interruption(loop);
     if (kept) {
-        h = spare_try(link);
+        h = spare_try(state, loop);
         core_raise_later(kept);
     }
     return h;
 }
 
+/* spare_take: NULL, without an exception, if there is none. */
 static core_handler *spare_take(core_link *link) {
     core_handler *h = link->spares;
     if (!h)
-        return spare_new(link);
+        return NULL;
     link->spares = h->next_spare;
     link->spare_count--;
     h->next_spare = NULL;
@@ -328,8 +328,8 @@ static void spare_give_back(core_link *link, core_handler *h, PyObject *result) 
 }
 
 void core_handler_drop_spares(core_link *link) {
-    while (link->spares) {
-        core_handler *h = spare_take(link);
+    core_handler *h;
+    while ((h = spare_take(link))) {
         h->stage = OVER;
         Py_CLEAR(h->task);
         Py_DECREF(h);
@@ -388,21 +388,25 @@ static PyObject *awaiter_of(PyObject *awaitable) {
 void core_handler_run(core_session *s, core_link *link, uint64_t request, PyObject *awaitable, PyObject *context,
                       bool in_task) {
     Py_INCREF(link);
+    PyObject *loop = Py_NewRef(link->loop); /* the link may be closed before the end of this */
     PyObject *awaiter = awaiter_of(awaitable);
     core_handler *h = awaiter ? spare_take(link) : NULL;
-    PyObject *previous = h ? core_task_swap(s->state, link->loop, h->task, in_task) : NULL;
+    if (awaiter && !h)
+        h = spare_new(s->state, loop);
+    PyObject *previous = h ? core_task_swap(s->state, loop, h->task, in_task) : NULL;
     if (!previous) {
         core_reply(s, request, NULL);
         Py_XDECREF(awaiter);
         if (h)
             retire(h);
+        Py_DECREF(loop);
         Py_DECREF(link);
         return;
     }
     h->awaiter = awaiter;
     h->context = Py_NewRef(context);
     h->request = request;
-    PyObject *loop = Py_NewRef(link->loop), *value;
+    PyObject *value;
     PySendResult r = drive(h, NULL, &value);
     core_task_restore(s->state, loop, previous);
     Py_DECREF(loop);

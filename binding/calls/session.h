@@ -223,7 +223,7 @@ void core_dispatch_cancel(core_session *s, uint64_t request);
 void core_dispatch_cancel_all(core_session *s);
 /* core_reply: sends a result (NULL: the current exception, which is cleared). */
 void core_reply(core_session *s, uint64_t request, PyObject *result);
-/* core_handler_run: drives `awaitable` (stolen) to its end, the first step now, and answers `request`. */
+/* core_handler_run: on a link that is alive: drives `awaitable` (stolen) to its end, the first step now, and answers `request`. */
 void core_handler_run(core_session *s, core_link *link, uint64_t request, PyObject *awaitable, PyObject *context,
                       bool in_task);
 /* core_handler_elsewhere: has it run on `link`'s loop, in another thread. 0 or -1. */

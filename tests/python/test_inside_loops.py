@@ -131,24 +131,41 @@ def test_the_handler_of_a_signal_raises(error: type[Exception], when: str, whose
 
 
 CLOSES = """
-import asyncio, gc, sys
-from pyisolate import ExtensionStopped
-from test_inside_loops import Loop, Peer, pair, run
+import asyncio, gc
+from pyisolate import ExtensionDied, ExtensionStopped, _core
+from test_inside_loops import Peer, run
 
 async def main(loop):
-    with pair(Peer()) as session:
-        await asyncio.sleep(0.05)
-        closed = []
+    for number in range(1, 1000):
+        passed = 0
         def hook(method, argument, at):
-            if method == {method!r} and at == {when!r} and not closed:
-                closed.append(1)
-                session.close()
+            nonlocal passed
+            passed += 1
+            if passed == number:
+                {whose}.close()
                 gc.collect()
+        host, child = _core.Session.pair(_core.Registry())
+        child.register(1, Peer())
         loop.hook = hook
         try:
-            await session.method(1, "later", timeout=10)(1)
-        except ExtensionStopped:
-            print("stopped", len(closed))
+            served = asyncio.ensure_future(serve(child))
+            await asyncio.sleep(0)
+            result = await host.method(1, "later", timeout=10)(number)
+            assert result == number, result
+        except (ExtensionDied, ExtensionStopped):
+            pass
+        loop.hook = None
+        host.close()
+        await served
+        if passed < number:
+            print("closed at", "many" if number > 20 else number, "points")
+            return
+
+async def serve(session):
+    try:
+        await session.serve()
+    except (ExtensionDied, ExtensionStopped):
+        pass
 
 run(main)
 """
@@ -168,10 +185,9 @@ def run_checked(source: str, **values: object) -> str:
     return ended.stdout
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("method", ["add_reader", "call_soon", "call_later"])
-def test_the_session_is_closed(method: str, when: str) -> None:
-    assert run_checked(CLOSES, method=method, when=when) == "stopped 1\n"
+@pytest.mark.parametrize("whose", ["host", "child"])
+def test_a_session_is_closed_in_each_of_them(whose: str) -> None:
+    assert run_checked(CLOSES, whose=whose) == "closed at many points\n"
 
 
 TAKES_BACK = """
