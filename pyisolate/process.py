@@ -106,11 +106,11 @@ class ExtensionProcess:
         environ.update(settings.env, PYISOLATE_CHILD="1")
         session = self._open(python, environ)
         self._spawned = time.monotonic()
-        self.output.follow(session)
         with self._lock:
             self._session = session
             if not self._ended:
                 _processes.add(self)
+        self.output.follow(session)
         if self._ended or _is_over:
             self.kill()
         session.handshake(self.time_left() or HANDSHAKE_TIMEOUT)
