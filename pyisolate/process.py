@@ -107,11 +107,11 @@ class ExtensionProcess:
         environ.update(settings.env, PYISOLATE_CHILD="1")
         session = self._open(python, environ)
         self._spawned = time.monotonic()
-        self.output.follow(session)
         with self._lock:
             self._session = session
             if not self._ended:
                 _processes.add(self)
+        self.output.follow(session)
         if self._ended or _is_over:
             self.kill()
         session.handshake(self.time_left() or HANDSHAKE_TIMEOUT)
@@ -188,7 +188,7 @@ class ExtensionProcess:
 
     def end(self) -> None:
         """Let the extension clean up, then end the process; kill it when that takes too long. Blocks."""
-        session = self._take()
+        session = None if self._is_foreign() else self._take()
         if session is None:
             return
         try:
@@ -211,8 +211,10 @@ class ExtensionProcess:
 
     def kill(self) -> None:
         """End the process now. Does not wait for it."""
+        if self._is_foreign():
+            return
         session = self._take()
-        if session is not None and self._pid == os.getpid():
+        if session is not None:
             session.kill()
             session.close()
         self.release()
@@ -220,6 +222,10 @@ class ExtensionProcess:
     def _has_ended(self) -> None:
         if self._on_end is not None and not self._ended:
             self._on_end(self)
+
+    def _is_foreign(self) -> bool:
+        """Whether this process was forked from the one that it belongs to, which still uses its folders."""
+        return self._pid != os.getpid()
 
     def _take(self) -> Session | None:
         with self._lock:

@@ -34,6 +34,7 @@ class Watcher:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._end: float | None = None
+        self._pid = os.getpid()
 
     def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
         """Call `callback`, a method, while `fd` is readable, until `remove_reader`.
@@ -42,8 +43,8 @@ class Watcher:
         """
         reader = WeakMethod(callback, lambda reader: self._forget(fd, reader))
         with self._lock:
-            self._readers[fd] = reader
             self._started().register(fd, select.EPOLLIN)
+            self._readers[fd] = reader
 
     def remove_reader(self, fd: int) -> None:
         """Forget a descriptor. A call of its callback may be on its way."""
@@ -52,6 +53,8 @@ class Watcher:
                 self._epoll.unregister(fd)
 
     def _forget(self, fd: int, reader: WeakMethod[Callable[[], None]]) -> None:
+        if self._pid != os.getpid():
+            return  # the process that forked this one watches it in the same epoll
         with self._lock:
             if self._readers.get(fd) is reader:
                 with suppress(OSError):  # closed already
@@ -60,8 +63,8 @@ class Watcher:
     def after(self, seconds: float, callback: Callable[[], None]) -> None:
         """Call `callback` once, that many seconds from now."""
         with self._lock:
-            heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), callback))
             self._started()
+            heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), callback))
             self._ring()
 
     def close(self, seconds: float) -> None:
@@ -75,13 +78,17 @@ class Watcher:
         thread.join(seconds + 1.0)
 
     def _started(self) -> select.epoll:
-        if self._epoll is None:
-            self._epoll = select.epoll()
+        """The epoll, with its thread. What cannot be had now may be had the next time."""
+        if self._wake < 0:
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._epoll.register(self._wake, select.EPOLLIN)
+        if self._epoll is None:
+            epoll = select.epoll()
+            epoll.register(self._wake, select.EPOLLIN)
+            self._epoll = epoll
         if self._thread is None and self._end is None:
-            self._thread = threading.Thread(target=self._run, name="pyisolate-watcher", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="pyisolate-watcher", daemon=True)
+            thread.start()
+            self._thread = thread
         return self._epoll
 
     def _ring(self) -> None:

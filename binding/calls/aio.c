@@ -6,7 +6,8 @@
 
 #include "common/errors.h"
 
-#define INTERRUPTIONS 3 /* of one call, after which it is given up */
+#define INTERRUPTIONS 3   /* of one call, after which it is given up */
+#define DEPTH         100 /* of the calls that a loop makes in a method of its own */
 
 static int intern(PyObject **field, const char *text) {
     *field = PyUnicode_InternFromString(text);
@@ -27,14 +28,13 @@ static int intern_names(core_async_state *a) {
         {&a->cancel, "cancel"},
         {&a->add_reader, "add_reader"},
         {&a->remove_reader, "remove_reader"},
-        {&a->future_blocking, "_asyncio_future_blocking"},
+        {&a->wake_future, "wake_future"},
         {&a->must_cancel, "_must_cancel"},
         {&a->log_destroy_pending, "_log_destroy_pending"},
         {&a->loop, "loop"},
         {&a->running_key, "__asyncio_running_event_loop__"},
         {&a->throw, "throw"},
         {&a->close, "close"},
-        {&a->context, "context"},
         {&a->is_running, "is_running"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -51,7 +51,8 @@ int core_aio_init(PyObject *Py_UNUSED(module), core_state *state) {
     }
     state->async = a;
     a->session_variable = PyContextVar_New("pyisolate_session", NULL);
-    return a->session_variable && intern_names(a) == 0 ? 0 : -1;
+    a->context_name = Py_BuildValue("(s)", "context");
+    return a->session_variable && a->context_name && intern_names(a) == 0 ? 0 : -1;
 }
 
 int core_aio_visit(core_state *state, visitproc visit, void *arg) {
@@ -101,14 +102,14 @@ void core_aio_clear(core_state *state) {
         &a->cancel,
         &a->add_reader,
         &a->remove_reader,
-        &a->future_blocking,
+        &a->wake_future,
         &a->must_cancel,
         &a->log_destroy_pending,
         &a->loop,
         &a->running_key,
         &a->throw,
         &a->close,
-        &a->context,
+        &a->context_name,
         &a->is_running,
         (PyObject **)&a->link_type,
         (PyObject **)&a->reader_type,
@@ -261,46 +262,116 @@ static int raise_kept(void *argument) {
     return -1;
 }
 
-bool core_keep_interruption(void) {
-    /* handlers of signals run in the main thread only */
-    if (gettid() != getpid() || PyErr_ExceptionMatches(PyExc_RuntimeError) ||
-        PyErr_ExceptionMatches(PyExc_MemoryError)) {
-        PyErr_Clear(); /* the loop is closed, or cannot do more either */
-        return false;
-    }
-    PyObject *exception = core_fetch_exception();
-    if (exception && Py_AddPendingCall(raise_kept, exception) < 0) {
-        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
-        PyErr_WriteUnraisable(NULL); /* more than 30 at once */
-        Py_DECREF(exception);
-    }
-    return true;
+/* is_closed: a loop that cannot tell is as good as closed. */
+static bool is_closed(PyObject *loop) {
+    PyObject *closed = loop ? PyObject_CallMethod(loop, "is_closed", NULL) : NULL;
+    bool is = !closed || PyObject_IsTrue(closed) != 0;
+    Py_XDECREF(closed);
+    PyErr_Clear(); /* the answer stands for it */
+    return is;
 }
 
-PyObject *core_loop_call(PyObject *method, PyObject **args, size_t count) {
-    PyObject *result = NULL;
-    for (int i = 0; i < INTERRUPTIONS && !result; i++) {
-        result = PyObject_VectorcallMethod(method, args, count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        if (!result && !core_keep_interruption())
-            break;
-    }
+PyObject *core_take_interruption(PyObject *loop) {
+    /* handlers of signals run in the main thread only */
+    if (gettid() != getpid() || PyErr_ExceptionMatches(PyExc_MemoryError))
+        return NULL;
+    PyObject *exception = core_fetch_exception();
+    if (!PyErr_GivenExceptionMatches(exception, PyExc_RuntimeError) || !is_closed(loop))
+        return exception;
+    PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+    Py_DECREF(exception);
+    return NULL;
+}
+
+void core_raise_later(PyObject *exception) {
+    if (Py_AddPendingCall(raise_kept, exception) == 0)
+        return;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+    PyErr_WriteUnraisable(NULL); /* more than 30 at once */
+    PyErr_Restore(type, value, traceback);
+    Py_DECREF(exception);
+}
+
+/* call_deep: again, with room for some more calls. By difference: other threads may do the same at the same time. */
+static PyObject *call_deep(PyObject *method, PyObject **args, size_t count, PyObject *names) {
+    PyErr_Clear(); /* the RecursionError, which is not raised */
+    Py_SetRecursionLimit(Py_GetRecursionLimit() + DEPTH);
+    PyObject *result = PyObject_VectorcallMethod(method, args, count | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
+    Py_SetRecursionLimit(Py_GetRecursionLimit() - DEPTH);
     return result;
+}
+
+PyObject *core_loop_call(PyObject *loop, PyObject *method, PyObject **args, size_t count, PyObject *names) {
+    if (!args[0])
+        return NULL; /* the link has lost it, and what is there to be called with it */
+    size_t all = count + (names ? (size_t)PyTuple_GET_SIZE(names) : 0);
+    PyObject *result = NULL, *kept[INTERRUPTIONS];
+    int interruptions = 0;
+    Py_XINCREF(loop); /* what runs in the meantime may drop all of these */
+    for (size_t i = 0; i < all; i++)
+        Py_INCREF(args[i]);
+    while (!result && interruptions < INTERRUPTIONS) {
+        result = PyObject_VectorcallMethod(method, args, count | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
+        if (!result && PyErr_ExceptionMatches(PyExc_RecursionError))
+            result = call_deep(method, args, count, names);
+        if (!result && !(kept[interruptions++] = core_take_interruption(loop))) {
+            PyErr_Clear(); /* the loop is closed, or memory is exhausted and it cannot do more either */
+            break;
+        }
+    }
+    for (int i = 0; i < interruptions && kept[i]; i++)
+        core_raise_later(kept[i]);
+    for (size_t i = 0; i < all; i++)
+        Py_DECREF(args[i]);
+    Py_XDECREF(loop);
+    return result;
+}
+
+/* new_service_loop: one that does not run yet; NULL with an exception. */
+static PyObject *new_service_loop(void) {
+    PyObject *asyncio = PyImport_ImportModule("asyncio");
+    PyObject *loop = asyncio ? PyObject_CallMethod(asyncio, "new_event_loop", NULL) : NULL;
+    Py_XDECREF(asyncio);
+    return loop;
+}
+
+/* close_loop: one that does not run. Keeps the current exception. */
+static void close_loop(PyObject *loop) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *closed = PyObject_CallMethod(loop, "close", NULL);
+    if (!closed)
+        PyErr_WriteUnraisable(loop);
+    Py_XDECREF(closed);
+    PyErr_Restore(type, value, traceback);
+}
+
+static bool is_serviced(const core_async_state *a) {
+    return a->service_loop && a->service_pid == getpid();
 }
 
 PyObject *core_service_loop(core_state *state) {
     core_async_state *a = state->async;
-    if (a->service_loop && a->service_pid == getpid())
+    if (is_serviced(a))
         return a->service_loop;
-    if (core_aio_load(state) < 0)
+    PyObject *loop = core_aio_load(state) < 0 ? NULL : new_service_loop();
+    if (!loop)
         return NULL;
-    PyObject *asyncio = PyImport_ImportModule("asyncio");
-    PyObject *loop = asyncio ? PyObject_CallMethod(asyncio, "new_event_loop", NULL) : NULL;
-    Py_XDECREF(asyncio);
-    if (!loop || start_thread(loop) < 0) {
-        Py_XDECREF(loop);
-        return NULL;
+    if (is_serviced(a)) { /* another thread has been faster */
+        close_loop(loop);
+        Py_DECREF(loop);
+        return a->service_loop;
     }
-    Py_XSETREF(a->service_loop, loop); /* one of a parent process stays as it was: its thread is not here */
+    Py_XSETREF(a->service_loop, Py_NewRef(loop)); /* one of a parent process stays as it was: its thread is not here */
     a->service_pid = getpid();
-    return loop;
+    int r = start_thread(loop);
+    if (r < 0) {
+        if (a->service_loop == loop)
+            Py_CLEAR(a->service_loop);
+        close_loop(loop);
+    }
+    Py_DECREF(loop);
+    return r < 0 ? NULL : a->service_loop;
 }

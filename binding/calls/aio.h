@@ -21,8 +21,9 @@ struct core_async_state {
     int free_call_count;
     /* interned names */
     PyObject *call_soon, *call_soon_threadsafe, *call_later, *create_future, *set_result, *done, *cancel, *add_reader,
-        *remove_reader, *future_blocking, *must_cancel, *log_destroy_pending, *loop, *running_key, *throw, *close,
-        *context, *is_running;
+        *remove_reader, *wake_future, *must_cancel, *log_destroy_pending, *loop, *running_key, *throw, *close,
+        *is_running;
+    PyObject *context_name; /* tuple: "context" */
 };
 
 int core_aio_init(PyObject *module, core_state *state);
@@ -46,14 +47,18 @@ PyObject *core_task_swap(core_state *state, PyObject *loop, PyObject *task, bool
 /* core_task_restore: swaps back; steals `previous`; keeps the current exception. */
 void core_task_restore(core_state *state, PyObject *loop, PyObject *previous);
 
-/* core_keep_interruption: after Python code of a loop has failed. It says by a RuntimeError that it is closed; anything
- * else was raised in the middle of it by the handler of a signal. That is kept, and raised again in the main thread as
- * soon as this runs Python code, or waits. True if it was one; no exception is left. */
-bool core_keep_interruption(void);
+/* core_take_interruption: after Python code of a loop has failed. Unless the loop is closed, or memory is exhausted, the
+ * exception was raised in the middle of it by the handler of a signal: then it is taken. NULL: it stays.
+ * core_raise_later (steals it): when that code has been called again, for which this would come too early; raises it in
+ * the main thread as soon as this runs Python code, or waits. Keeps the current exception. */
+PyObject *core_take_interruption(PyObject *loop);
+void core_raise_later(PyObject *exception);
 
-/* core_loop_call: calls a method of args[0], a loop or something of one, that may be called twice: it is called again
- * after an interruption. args[-1] may be overwritten. New reference, or NULL without an exception: the loop is closed. */
-PyObject *core_loop_call(PyObject *method, PyObject **args, size_t count);
+/* core_loop_call: calls a method of args[0], the loop or something of it, that may be called twice: it is called again
+ * after an interruption, and where the application's own calls are so deep that there is no room for one more. `names`
+ * (or NULL) of keyword arguments, as in a vectorcall. args[-1] may be overwritten. New reference, or NULL without an
+ * exception: the loop is closed. */
+PyObject *core_loop_call(PyObject *loop, PyObject *method, PyObject **args, size_t count, PyObject *names);
 
 /* core_service_loop: an event loop that runs in a daemon thread of its own, started on first use; borrowed. */
 PyObject *core_service_loop(core_state *state);

@@ -1,8 +1,8 @@
 /* call.c - the Call: what calling a method of the other side returns.
  *
  * It was sent when it was made. Awaiting it takes the reply if that is there; else polls for it within the
- * session's budget, serving the peer's requests meanwhile; else parks on a future of the running loop. It has
- * the protocol of a coroutine, so create_task, gather and wait_for take it.
+ * session's budget, serving the peer's requests meanwhile; else its task waits for a parker (parker.c). It has the
+ * protocol of a coroutine, so create_task, gather and wait_for take it.
  *
  * A Call is not tracked by the garbage collector. While it is parked it keeps itself alive (the session needs it,
  * and nothing else may hold the waiting task); while not, it holds nothing that could lead back to it but an
@@ -10,6 +10,7 @@
 #include "session.h"
 
 #include "aio.h"
+#include "parker.h"
 
 #define MAX_NESTING 32   /* deeper, requests wait until the loop serves them, so the C stack is bounded */
 #define POLL_LIMIT  64   /* events handled before looking at our own reply again */
@@ -68,7 +69,8 @@ PyObject *core_call_new(core_session *s, uint32_t object, uint32_t number, PyObj
     call->pending = (core_pending){.name = Py_NewRef(name), .timeout_ns = timeout_ns};
     call->session = (core_session *)Py_NewRef((PyObject *)s);
     call->awaited = call->closed = false;
-    call->future = call->callbacks = NULL;
+    call->parker = NULL;
+    call->callbacks = NULL;
     call->link = NULL;
     if (core_send(s, &call->pending, object, number, args, nargs, kwnames) < 0) {
         call->pending.value = core_fetch_exception();
@@ -109,7 +111,7 @@ void core_call_unpark(core_call *call) {
         call->next->previous_next = call->previous_next;
     call->next = NULL;
     call->link = NULL;
-    Py_CLEAR(call->future);
+    Py_CLEAR(call->parker);
     Py_CLEAR(call->callbacks);
     Py_DECREF(call); /* the reference to itself */
 }
@@ -118,7 +120,8 @@ void core_call_completed(core_call *call, core_pump_context *context) {
     core_link *link = call->link;
     if (!link)
         return;
-    PyObject *future = Py_XNewRef(call->future), *callbacks = Py_XNewRef(call->callbacks);
+    core_parker *parker = (core_parker *)Py_XNewRef((PyObject *)call->parker);
+    PyObject *callbacks = Py_XNewRef(call->callbacks);
     if (link == context->link)
         context->completed = true;
     Py_INCREF(link);
@@ -126,11 +129,11 @@ void core_call_completed(core_call *call, core_pump_context *context) {
     core_call_unpark(call);
     if (callbacks)
         core_link_call_back(link, call, callbacks);
-    if (future)
-        core_link_wake_future(link, future);
+    if (parker)
+        core_parker_wake(parker, link->thread == PyThread_get_thread_ident());
     Py_DECREF(call);
     Py_DECREF(link);
-    Py_XDECREF(future);
+    Py_XDECREF(parker);
 }
 
 static bool finished(const core_call *call) {
@@ -148,22 +151,20 @@ static PySendResult take(core_call *call, PyObject **ret_value) {
 
 static PySendResult park(core_session *s, core_call *call, PyObject **ret_value) {
     core_link *link = core_link_here(s);
-    if (!link)
-        return PYGEN_ERROR;
-    core_async_state *a = s->state->async;
-    PyObject *future = PyObject_CallMethodNoArgs(link->loop, a->create_future);
-    if (!future || PyObject_SetAttr(future, a->future_blocking, Py_True) < 0) {
-        Py_XDECREF(future);
-        return PYGEN_ERROR;
+    core_parker *parker = link && !finished(call) ? core_parker_new(s->state, link->loop) : NULL;
+    PySendResult r = PYGEN_ERROR;
+    if (finished(call)) { /* by another thread, or by the end of the session, while asyncio's code ran */
+        PyErr_Clear();    /* without a session there is no link; the call knows why */
+        r = take(call, ret_value);
+    } else if (parker) {
+        call->parker = (core_parker *)Py_NewRef((PyObject *)parker);
+        core_call_park(call, link);
+        *ret_value = Py_NewRef((PyObject *)parker); /* which may have been woken meanwhile */
+        r = PYGEN_NEXT;
     }
-    call->future = future;
-    core_call_park(call, link);
-    if (finished(call)) { /* by another thread, while asyncio's code ran */
-        core_call_unpark(call);
-        return take(call, ret_value);
-    }
-    *ret_value = Py_NewRef(future);
-    return PYGEN_NEXT;
+    Py_XDECREF(parker);
+    Py_XDECREF(link);
+    return r;
 }
 
 /* ---- awaiting ---- */
@@ -198,10 +199,15 @@ static void poll_briefly(core_session *s, core_call *call) {
 
 /* wait_here: polls, and if that was not enough leaves the call to the running loop. */
 static PySendResult wait_here(core_session *s, core_call *call, PyObject **ret_value) {
-    if (s->links)
+    if (s->links) {
         core_links_wake(s);
-    else if (!core_link_here(s))
-        return PYGEN_ERROR;
+    } else {
+        core_link *link = core_link_here(s);
+        Py_XDECREF(link);
+        if (!link && !finished(call))
+            return PYGEN_ERROR;
+        PyErr_Clear(); /* the session has ended, and with it the call, which knows why */
+    }
     if (!finished(call)) /* asyncio's code has run: another thread may have got the reply meanwhile */
         poll_briefly(s, call);
     return finished(call) ? take(call, ret_value) : park(s, call, ret_value);

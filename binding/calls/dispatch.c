@@ -1,6 +1,6 @@
 /* dispatch.c - answers the peer's requests: find the object and the method, decode, call, reply.
  *
- * A plain function is answered at once. What returns an awaitable goes to handler.c, on a loop that can run it.
+ * A plain function is answered at once. What returns an awaitable goes to serving.c, on a loop that can run it.
  * Arguments are dropped before the reply is sent, so that a shared buffer that nobody kept is free again when
  * the caller sends the next one. */
 #include "session.h"
@@ -52,6 +52,7 @@ static PyObject *method_name(core_session *s, uint32_t number) {
     return name != Py_None ? name : learn_name(s, number);
 }
 
+/* find: the object that is called: a new reference, since decoding the arguments may run code that takes it back. */
 static PyObject *find(core_session *s, const piso_event *event, PyObject **ret_name) {
     PyObject *name = method_name(s, event->method);
     if (!name)
@@ -68,7 +69,7 @@ static PyObject *find(core_session *s, const piso_event *event, PyObject **ret_n
                      "no object with number %u is offered here: it was taken back or never "
                      "registered",
                      (unsigned)event->object);
-    return object;
+    return Py_XNewRef(object);
 }
 
 /* like: a public method of the object with a name like this one: a new reference; NULL, without exception. */
@@ -179,23 +180,29 @@ static bool is_awaitable(PyObject *o) {
     return PyCoro_CheckExact(o) || (Py_TYPE(o)->tp_as_async && Py_TYPE(o)->tp_as_async->am_await);
 }
 
+/* link_elsewhere: of a loop in another thread, for a thread that waits synchronously; a new reference or NULL. */
+static core_link *link_elsewhere(core_session *s) {
+    core_link *link = s->links;
+    if (link && !link->blocked && link->thread != PyThread_get_thread_ident())
+        return (core_link *)Py_NewRef((PyObject *)link);
+    PyObject *loop = core_service_loop(s->state);
+    return loop ? core_link_for_loop(s, loop) : NULL;
+}
+
 /* await_result: `awaitable` is stolen. */
 static void await_result(core_session *s, uint64_t request, PyObject *awaitable, PyObject *request_context,
                          core_pump_context *context) {
-    core_link *link = context->link;
-    if (!context->sync) {
-        if (!link && !(link = core_link_here(s)))
-            goto failed;
+    core_link *link = context->sync                           ? link_elsewhere(s)
+                      : context->link && context->link->alive ? (core_link *)Py_NewRef((PyObject *)context->link)
+                                                              : core_link_here(s);
+    bool runs = link != NULL;
+    if (link && context->sync)
+        runs = core_handler_elsewhere(s, link, request, awaitable, request_context) == 0;
+    else if (link)
         core_handler_run(s, link, request, awaitable, request_context, context);
+    Py_XDECREF((PyObject *)link);
+    if (runs)
         return;
-    }
-    /* this thread waits synchronously: another loop has to run it */
-    link = s->links;
-    if (!link || link->blocked || link->thread == PyThread_get_thread_ident())
-        link = core_service_loop(s->state) ? core_link_for_loop(s, s->state->async->service_loop) : NULL;
-    if (link && core_handler_elsewhere(s, link, request, awaitable, request_context) == 0)
-        return;
-failed:
     core_reply(s, request, NULL);
     Py_DECREF(awaitable);
 }
@@ -215,15 +222,14 @@ void core_dispatch(core_session *s, piso_event *event, core_pump_context *contex
     core_decode_elsewhere(false);
     piso_event_fini(event);
     if (decoded) {
-        Py_INCREF(object);
         request_context = PyContext_Copy(s->context);
         if (request_context && Py_EnterRecursiveCall(" while answering a call") == 0) {
             result = invoke(s, object, name, &a, request_context, context);
             Py_LeaveRecursiveCall();
         }
         core_arguments_clear(&a);
-        Py_DECREF(object);
     }
+    Py_XDECREF(object);
     if (result && is_awaitable(result)) {
         await_result(s, request, result, request_context, context);
     } else {

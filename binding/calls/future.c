@@ -123,15 +123,13 @@ PyObject *core_future_get_cancel_message(PyObject *self, void *Py_UNUSED(closure
 
 /* call_soon: the call has ended: loop.call_soon(callback, call, context=context). */
 static PyObject *call_soon(core_state *state, PyObject *call, PyObject *callback, PyObject *context) {
-    PyObject *loop = core_future_get_loop(call, NULL), *names = loop ? PyTuple_Pack(1, state->async->context) : NULL;
-    PyObject *handle = NULL;
-    if (names) {
+    PyObject *loop = core_future_get_loop(call, NULL), *handle = NULL;
+    if (loop) {
         PyObject *args[] = {NULL, loop, callback, call, context};
-        handle =
-            PyObject_VectorcallMethod(state->async->call_soon, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
+        handle = PyObject_VectorcallMethod(state->async->call_soon, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                           state->async->context_name);
     }
     Py_XDECREF(loop);
-    Py_XDECREF(names);
     Py_XDECREF(handle);
     return handle ? Py_NewRef(Py_None) : NULL;
 }
@@ -141,28 +139,36 @@ static bool has_ended(const core_call *call) {
     return call->pending.outcome != CORE_PENDING || call->closed;
 }
 
-/* keep: the call waits for its reply on this link, and then for the loop to call this. */
-static PyObject *keep(core_call *call, core_link *link, PyObject *callback, PyObject *context) {
-    if (!call->callbacks) {
-        if (!(call->callbacks = PyList_New(0)))
-            return NULL;
+/* keep: the call waits for its reply on this link, and then for the loop to call what is in `pair`: one callback and its
+ * context, stolen. */
+static int keep(core_call *call, core_link *link, PyObject *pair) {
+    int r = 0;
+    if (call->callbacks) {
+        Py_ssize_t end = PyList_GET_SIZE(call->callbacks);
+        r = PyList_SetSlice(call->callbacks, end, end, pair);
+        Py_DECREF(pair);
+    } else {
+        call->callbacks = pair;
         link->gathered += call->link != NULL; /* else core_call_park counts it */
     }
-    if (PyList_Append(call->callbacks, callback) < 0 || PyList_Append(call->callbacks, context) < 0)
-        return NULL;
-    core_call_park(call, link);
-    Py_RETURN_NONE;
+    if (r == 0)
+        core_call_park(call, link);
+    return r;
 }
 
-/* link_of: where the call waits or would wait; borrowed. NULL when it has ended, or with an exception. */
+/* link_of: where the call waits or would wait; a new reference. NULL when it has ended, or with an exception. */
 static core_link *link_of(core_call *call) {
     if (has_ended(call))
         return NULL;
     core_session *s = (core_session *)Py_NewRef((PyObject *)call->session);
     core_links_wake(s);
-    core_link *link = call->link ? call->link : core_link_here(s);
+    core_link *link = call->link ? (core_link *)Py_NewRef((PyObject *)call->link) : core_link_here(s);
     Py_DECREF(s);
-    return link && !has_ended(call) ? link : NULL; /* another thread may have got the reply meanwhile */
+    if (has_ended(call)) { /* another thread may have got the reply meanwhile, or the session has ended */
+        PyErr_Clear();     /* the call knows why there is no link */
+        Py_CLEAR(link);
+    }
+    return link;
 }
 
 PyObject *core_future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
@@ -174,16 +180,18 @@ PyObject *core_future_add_done_callback(PyObject *self, PyObject *const *args, P
         return NULL;
     }
     PyObject *context = named && args[1] != Py_None ? Py_NewRef(args[1]) : PyContext_CopyCurrent();
-    if (!context)
-        return NULL;
-    call->awaited = true;
-    core_link *link = link_of(call);
+    /* made before it is known that the call has not ended: a collection of garbage may run anything */
+    PyObject *pair = context ? Py_BuildValue("[OO]", args[0], context) : NULL;
     PyObject *result = NULL;
+    call->awaited = true;
+    core_link *link = pair ? link_of(call) : NULL;
     if (link)
-        result = keep(call, link, args[0], context);
+        result = keep(call, link, Py_NewRef(pair)) < 0 ? NULL : Py_NewRef(Py_None);
     else if (!PyErr_Occurred())
         result = call_soon(core_type_state(Py_TYPE(self)), self, args[0], context);
-    Py_DECREF(context);
+    Py_XDECREF((PyObject *)link);
+    Py_XDECREF(pair);
+    Py_XDECREF(context);
     return result;
 }
 
@@ -202,18 +210,14 @@ PyObject *core_future_remove_done_callback(PyObject *self, PyObject *callback) {
 
 /* report: what a callback raised goes where the loop's own callbacks' exceptions go. */
 static void report(PyObject *loop) {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
+    PyObject *value = core_fetch_exception();
     PyObject *report = Py_BuildValue("{s:s,s:O}", "message", "Exception in a callback of a call", "exception", value);
     PyObject *result = report ? PyObject_CallMethod(loop, "call_exception_handler", "O", report) : NULL;
     if (!result)
         PyErr_WriteUnraisable(loop);
     Py_XDECREF(result);
     Py_XDECREF(report);
-    Py_XDECREF(type);
     Py_XDECREF(value);
-    Py_XDECREF(traceback);
 }
 
 /* run_one: 0; -1 with an exception that has to end the loop. */

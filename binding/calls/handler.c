@@ -12,32 +12,7 @@
  *     OVER   the coroutine has finished or the spare is not wanted     send() -> returns, the task ends
  *
  * A spare that somebody kept a reference to, or cancelled, is not used again: it ends as a task does. */
-#include "session.h"
-
-#include "aio.h"
-#include "parker.h"
-
-#define MAX_SPARES 16
-
-typedef enum stage { FRESH, PARKED, OWNED, OVER } stage;
-
-struct core_handler {
-    PyObject_HEAD uint8_t stage;
-    core_link *link;       /* strong; NULL for a spare (the link owns it) */
-    core_session *session; /* strong while OWNED or scheduled elsewhere */
-    core_handler *next_spare;
-    PyObject *task; /* strong until it drives us or ends; then NULL */
-    core_parker *parker;
-    PyObject *awaiter; /* the request's coroutine or iterator */
-    PyObject *context;
-    PyObject *yielded; /* by the first step, still to be handed to the task */
-    PyObject *result;  /* of a coroutine that finished in the first step of a kept task */
-    uint64_t request;
-};
-
-static core_async_state *async_of(PyObject *o) {
-    return core_type_state(Py_TYPE(o))->async;
-}
+#include "handler.h"
 
 /* ---- driving the coroutine ---- */
 
@@ -57,15 +32,14 @@ static PyObject *stop_value(void) {
     return value;
 }
 
-/* drive: one step of the coroutine in its context; `thrown` is an exception to throw in, or NULL. */
-static PySendResult drive(core_handler *h, PyObject *thrown, PyObject **ret_value) {
+PySendResult core_handler_drive(core_handler *h, PyObject *thrown, PyObject **ret_value) {
     PySendResult r;
     *ret_value = NULL;
     if (PyContext_Enter(h->context) < 0)
         return PYGEN_ERROR;
     PyObject *awaiter = Py_NewRef(h->awaiter);
     if (thrown) {
-        *ret_value = PyObject_CallMethodOneArg(awaiter, async_of((PyObject *)h)->throw, thrown);
+        *ret_value = PyObject_CallMethodOneArg(awaiter, core_handler_async(h)->throw, thrown);
         r = PYGEN_NEXT;
         if (!*ret_value) {
             *ret_value = stop_value();
@@ -82,9 +56,7 @@ static PySendResult drive(core_handler *h, PyObject *thrown, PyObject **ret_valu
     return r;
 }
 
-/* release: the coroutine and its context are dropped; before the reply where they may hold buffers, so that these are
- * free again. */
-static void release(core_handler *h) {
+void core_handler_release(core_handler *h) {
     Py_CLEAR(h->awaiter);
     Py_CLEAR(h->context);
 }
@@ -105,10 +77,10 @@ static void unlist(core_handler *h) {
 /* finish: an adopted coroutine has ended: answer, and end the task the way the coroutine ended. */
 static PySendResult finish(core_handler *h, PySendResult r, PyObject **value) {
     core_session *s = h->session;
-    h->stage = OVER;
-    release(h);
+    h->stage = CORE_OVER;
+    core_handler_release(h);
     unlist(h);
-    bool cancelled = r == PYGEN_ERROR && PyErr_ExceptionMatches(async_of((PyObject *)h)->cancelled_error);
+    bool cancelled = r == PYGEN_ERROR && PyErr_ExceptionMatches(core_handler_async(h)->cancelled_error);
     PyObject *task_result =
         r == PYGEN_RETURN ? Py_NewRef(*value) : NULL; /* a second reference: not the reply's alone */
     core_reply(s, h->request, task_result);
@@ -118,7 +90,7 @@ static PySendResult finish(core_handler *h, PySendResult r, PyObject **value) {
     Py_CLEAR(h->link);
     Py_DECREF(s);
     if (cancelled) {
-        PyErr_SetNone(async_of((PyObject *)h)->cancelled_error);
+        PyErr_SetNone(core_handler_async(h)->cancelled_error);
         return PYGEN_ERROR;
     }
     if (r == PYGEN_ERROR)
@@ -132,12 +104,12 @@ static PySendResult handler_step(core_handler *h, PyObject *thrown, PyObject **r
     PySendResult r;
     *ret_value = NULL;
     switch (h->stage) {
-    case OWNED:
+    case CORE_OWNED:
         if (h->yielded) { /* the first step's: hand it on; or pass a cancellation on to it */
             PyObject *yielded = h->yielded, *cancelled = NULL;
             h->yielded = NULL;
             if (thrown && yielded != Py_None)
-                cancelled = PyObject_CallMethodNoArgs(yielded, async_of((PyObject *)h)->cancel);
+                cancelled = PyObject_CallMethodNoArgs(yielded, core_handler_async(h)->cancel);
             if (!thrown || (cancelled && PyObject_IsTrue(cancelled) > 0)) {
                 Py_XDECREF(cancelled);
                 *ret_value = yielded;
@@ -148,24 +120,24 @@ static PySendResult handler_step(core_handler *h, PyObject *thrown, PyObject **r
             Py_DECREF(yielded);
         }
         Py_INCREF(h);
-        r = drive(h, thrown, ret_value);
+        r = core_handler_drive(h, thrown, ret_value);
         if (r != PYGEN_NEXT)
             r = finish(h, r, ret_value);
         Py_DECREF(h);
         return r;
-    case FRESH:
+    case CORE_FRESH:
         if (!thrown) {
-            h->stage = PARKED;
+            h->stage = CORE_PARKED;
             h->parker->blocking = 1;
             *ret_value = Py_NewRef((PyObject *)h->parker);
             return PYGEN_NEXT;
         }
         /* fall through */
-    case PARKED:
-    case OVER:
+    case CORE_PARKED:
+    case CORE_OVER:
         break;
     }
-    h->stage = OVER;
+    h->stage = CORE_OVER;
     Py_CLEAR(h->task);
     if (thrown) {
         PyErr_SetObject((PyObject *)Py_TYPE(thrown), thrown);
@@ -219,7 +191,8 @@ static PyObject *handler_throw(PyObject *self, PyObject *args) {
 
 static PyObject *handler_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_handler *h = (core_handler *)self;
-    PyObject *result = h->awaiter ? PyObject_CallMethodNoArgs(h->awaiter, async_of(self)->close) : Py_NewRef(Py_None);
+    PyObject *result =
+        h->awaiter ? PyObject_CallMethodNoArgs(h->awaiter, core_handler_async(h)->close) : Py_NewRef(Py_None);
     Py_XDECREF(result);
     return result ? Py_NewRef(Py_None) : NULL;
 }
@@ -234,9 +207,9 @@ static PyObject *handler_getattro(PyObject *self, PyObject *name) {
     return PyObject_GetAttr(awaiter, name);
 }
 
-/* ---- spares ---- */
+/* ---- type ---- */
 
-static core_handler *handler_new(core_async_state *a) {
+core_handler *core_handler_new(core_async_state *a) {
     core_handler *h = PyObject_GC_New(core_handler, a->handler_type);
     if (!h)
         return NULL;
@@ -244,291 +217,6 @@ static core_handler *handler_new(core_async_state *a) {
     PyObject_GC_Track(h);
     return h;
 }
-
-/* spare_new: a handler with a task of its own, whose first step is scheduled. Not in all_tasks(): an application
- * that waits for all tasks must not wait for an idle one. */
-static core_handler *spare_new(core_link *link) {
-    core_state *state = core_type_state(Py_TYPE(link));
-    core_async_state *a = state->async;
-    core_handler *h = handler_new(a);
-    if (!h || !(h->parker = core_parker_new(state, link->loop)))
-        goto failed;
-    PyObject *names = PyTuple_Pack(1, a->loop);
-    PyObject *args[3] = {NULL, (PyObject *)h, link->loop};
-    h->task = names ? PyObject_Vectorcall(a->task_type, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, names) : NULL;
-    Py_XDECREF(names);
-    if (!h->task || PyObject_SetAttr(h->task, a->log_destroy_pending, Py_False) < 0)
-        goto failed;
-    PyObject *result = PyObject_CallOneArg(a->unregister_task, h->task);
-    if (!result)
-        goto failed;
-    Py_DECREF(result);
-    return h;
-failed:
-    Py_XDECREF(h);
-    return NULL;
-}
-
-static core_handler *spare_take(core_link *link) {
-    core_handler *h = link->spares;
-    if (!h)
-        return spare_new(link);
-    link->spares = h->next_spare;
-    link->spare_count--;
-    h->next_spare = NULL;
-    return h;
-}
-
-/* is_pristine: nobody else holds the task, and nobody cancelled it. Two references are ours and that of its
- * scheduled step or its wake-up; two more those of asyncio and `pump` while it is the current one. */
-static bool is_pristine(core_handler *h, const core_pump_context *pump) {
-    if (Py_REFCNT(h->task) != (pump->entered == h->task ? 4 : 2) || h->parker->cancelled)
-        return false;
-    if (h->stage == PARKED)
-        return true;
-    PyObject *flag = PyObject_GetAttr(h->task, async_of((PyObject *)h)->must_cancel);
-    bool clean = flag == Py_False;
-    Py_XDECREF(flag);
-    PyErr_Clear(); /* without the attribute it is not clean */
-    return clean;
-}
-
-/* retire: the task of a handler that is not used again ends; those who kept it see it done. */
-static void retire(core_handler *h) {
-    stage before = h->stage;
-    h->stage = OVER;
-    Py_CLEAR(h->task);
-    if (before == PARKED)
-        core_parker_wake(h->parker);
-    Py_DECREF(h);
-}
-
-/* spare_give_back: `result`, for those who kept the task, or NULL. */
-static void spare_give_back(core_link *link, core_handler *h, PyObject *result, const core_pump_context *pump) {
-    if (!link->alive || link->spare_count >= MAX_SPARES || result || !is_pristine(h, pump)) {
-        h->result = Py_XNewRef(result);
-        retire(h);
-        return;
-    }
-    h->next_spare = link->spares;
-    link->spares = h;
-    link->spare_count++;
-}
-
-void core_handler_drop_spares(core_link *link) {
-    while (link->spares) {
-        core_handler *h = spare_take(link);
-        h->stage = OVER;
-        Py_CLEAR(h->task);
-        Py_DECREF(h);
-    }
-}
-
-/* ---- running a request ---- */
-
-/* adopt: the coroutine has suspended: the task drives it from here on. `h` is given to the task. */
-static void adopt(core_handler *h, core_session *s, core_link *link, PyObject *yielded) {
-    core_async_state *a = s->state->async;
-    bool was_parked = h->stage == PARKED;
-    h->stage = OWNED;
-    h->yielded = yielded;
-    h->session = (core_session *)Py_NewRef((PyObject *)s);
-    h->link = (core_link *)Py_NewRef((PyObject *)link);
-    link->suspended++;
-    PyObject *key = h->request ? PyLong_FromUnsignedLongLong(h->request) : NULL;
-    PyObject *registered = PyObject_CallOneArg(a->register_task, h->task);
-    if (!registered || (key && PyDict_SetItem(s->suspended, key, (PyObject *)h) < 0))
-        PyErr_WriteUnraisable((PyObject *)h); /* it runs, but cannot be cancelled */
-    Py_XDECREF(key);
-    Py_XDECREF(registered);
-    if (was_parked)
-        core_parker_wake(h->parker);
-    Py_DECREF(h);
-}
-
-/* awaiter_of: the iterator behind an awaitable; steals it. */
-static PyObject *awaiter_of(PyObject *awaitable) {
-    if (PyCoro_CheckExact(awaitable))
-        return awaitable;
-    PyObject *awaiter = Py_TYPE(awaitable)->tp_as_async->am_await(awaitable);
-    if (awaiter && !PyIter_Check(awaiter)) {
-        PyErr_Format(PyExc_TypeError, "__await__() of %.200s returned a non-iterator", Py_TYPE(awaitable)->tp_name);
-        Py_CLEAR(awaiter);
-    }
-    Py_DECREF(awaitable);
-    return awaiter;
-}
-
-/* The current task. Where a loop only answers requests, one after the other, that of a handler which has finished stays
- * the current one for the next, which is likely to run in it: to change it takes longer than a small handler. */
-
-/* enter: makes the handler's task the current one. *ret_previous: what was, to be so again right after (new
- * reference); or NULL: it stays until core_handler_leave. 0 or -1. */
-static int enter(core_handler *h, core_state *state, core_link *link, core_pump_context *pump,
-                 PyObject **ret_previous) {
-    *ret_previous = NULL;
-    if (pump->entered == h->task)
-        return 0;
-    core_handler_leave(state, pump);
-    PyObject *previous = core_task_swap(state, link->loop, h->task, pump->in_task);
-    if (!previous || pump->in_task) {
-        *ret_previous = previous;
-        return previous ? 0 : -1;
-    }
-    Py_DECREF(previous); /* there was none */
-    pump->entered = Py_NewRef(h->task);
-    pump->entered_loop = Py_NewRef(link->loop);
-    return 0;
-}
-
-void core_handler_leave(core_state *state, core_pump_context *pump) {
-    if (!pump->entered)
-        return;
-    core_task_restore(state, pump->entered_loop, Py_NewRef(Py_None));
-    Py_CLEAR(pump->entered);
-    Py_CLEAR(pump->entered_loop);
-}
-
-void core_handler_run(core_session *s, core_link *link, uint64_t request, PyObject *awaitable, PyObject *context,
-                      core_pump_context *pump) {
-    Py_INCREF(link);
-    PyObject *awaiter = awaiter_of(awaitable), *previous, *value;
-    core_handler *h = awaiter ? spare_take(link) : NULL;
-    if (!h || enter(h, s->state, link, pump, &previous) < 0) {
-        core_reply(s, request, NULL);
-        Py_XDECREF(awaiter);
-        if (h)
-            retire(h);
-        Py_DECREF(link);
-        return;
-    }
-    h->awaiter = awaiter;
-    h->context = Py_NewRef(context);
-    h->request = request;
-    PyObject *loop = Py_NewRef(link->loop);
-    PySendResult r = drive(h, NULL, &value);
-    if (previous)
-        core_task_restore(s->state, loop, previous);
-    else if (r == PYGEN_NEXT) /* from here on the task's own steps make it the current one */
-        core_handler_leave(s->state, pump);
-    Py_DECREF(loop);
-    if (r == PYGEN_NEXT && link->alive) {
-        adopt(h, s, link, value);
-    } else {
-        if (r == PYGEN_NEXT) { /* the loop was closed under it */
-            Py_CLEAR(value);
-            PyErr_SetString(PyExc_RuntimeError, "the event loop was closed while a call was being answered");
-        }
-        if (pump->has_buffers)
-            release(h);
-        /* who kept the task sees the result too: a second reference says that it is not the reply's alone */
-        PyObject *kept = value && !(link->alive && is_pristine(h, pump)) ? Py_NewRef(value) : NULL;
-        core_reply(s, request, value);
-        release(h); /* while the answer is on its way */
-        spare_give_back(link, h, kept, pump);
-        Py_XDECREF(kept);
-        Py_XDECREF(value);
-    }
-    Py_DECREF(link);
-}
-
-/* handler_start(): on the loop of another thread: what core_handler_elsewhere scheduled. */
-static PyObject *handler_start(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    core_handler *h = (core_handler *)self;
-    core_session *s = h->session;
-    core_link *link = h->link;
-    PyObject *awaiter = h->awaiter, *context = h->context;
-    if (!s)
-        Py_RETURN_NONE;
-    h->session = NULL;
-    h->link = NULL;
-    h->awaiter = h->context = NULL;
-    if (link->alive) {
-        core_pump_context pump = {.link = link, .has_buffers = true};
-        core_handler_run(s, link, h->request, awaiter, context, &pump);
-        core_handler_leave(s->state, &pump);
-    } else {
-        PyErr_SetString(PyExc_RuntimeError, "the event loop was closed before a call could be answered");
-        core_reply(s, h->request, NULL);
-        Py_DECREF(awaiter);
-    }
-    Py_DECREF(context);
-    Py_DECREF(link);
-    Py_DECREF(s);
-    Py_RETURN_NONE;
-}
-
-int core_handler_elsewhere(core_session *s, core_link *link, uint64_t request, PyObject *awaitable, PyObject *context) {
-    core_async_state *a = s->state->async;
-    core_handler *h = handler_new(a);
-    if (!h)
-        return -1;
-    h->stage = OVER;
-    h->session = (core_session *)Py_NewRef((PyObject *)s);
-    h->link = (core_link *)Py_NewRef((PyObject *)link);
-    h->awaiter = Py_NewRef(awaitable);
-    h->context = Py_NewRef(context);
-    h->request = request;
-    PyObject *start = PyObject_GetAttrString((PyObject *)h, "start");
-    PyObject *args[3] = {NULL, link->loop, start};
-    PyObject *handle = start && link->loop ? PyObject_VectorcallMethod(a->call_soon_threadsafe, args + 1,
-                                                                       2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-                                           : NULL;
-    Py_XDECREF(start);
-    Py_DECREF(h);
-    if (!handle) {
-        if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_RuntimeError, "the event loop that answers calls has been closed");
-        return -1;
-    }
-    Py_DECREF(handle);
-    Py_DECREF(awaitable);
-    return 0;
-}
-
-/* ---- cancelling ---- */
-
-static void cancel_task(core_handler *h) {
-    core_async_state *a = async_of((PyObject *)h);
-    if (!h->task || !h->link || !h->link->loop)
-        return;
-    PyObject *cancel = PyObject_GetAttr(h->task, a->cancel), *result = NULL;
-    if (cancel && h->link->thread == PyThread_get_thread_ident()) {
-        result = PyObject_CallNoArgs(cancel);
-    } else if (cancel) {
-        PyObject *args[3] = {NULL, h->link->loop, cancel};
-        result = core_loop_call(a->call_soon_threadsafe, args + 1, 2);
-    }
-    if (!result)
-        PyErr_Clear(); /* the loop is closed: the task has ended with it */
-    Py_XDECREF(result);
-    Py_XDECREF(cancel);
-}
-
-void core_dispatch_cancel(core_session *s, uint64_t request) {
-    PyObject *key = PyLong_FromUnsignedLongLong(request);
-    PyObject *h = key ? PyDict_GetItemWithError(s->suspended, key) : NULL;
-    Py_XDECREF(key);
-    if (h) {
-        Py_INCREF(h);
-        cancel_task((core_handler *)h);
-        Py_DECREF(h);
-    }
-    PyErr_Clear(); /* out of memory: the handler runs to its end */
-}
-
-void core_dispatch_cancel_all(core_session *s) {
-    PyObject *handlers = PyDict_Values(s->suspended);
-    if (!handlers) {
-        PyErr_Clear(); /* out of memory: the handlers run to their end */
-        return;
-    }
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(handlers); i++)
-        cancel_task((core_handler *)PyList_GET_ITEM(handlers, i));
-    Py_DECREF(handlers);
-}
-
-/* ---- type ---- */
 
 static int handler_traverse(PyObject *self, visitproc visit, void *arg) {
     core_handler *h = (core_handler *)self;
@@ -546,7 +234,7 @@ static int handler_traverse(PyObject *self, visitproc visit, void *arg) {
 
 static int handler_clear(PyObject *self) {
     core_handler *h = (core_handler *)self;
-    h->stage = OVER;
+    h->stage = CORE_OVER;
     Py_CLEAR(h->link);
     Py_CLEAR(h->session);
     Py_CLEAR(h->task);
@@ -570,7 +258,6 @@ static PyMethodDef handler_methods[] = {
     {"send", handler_send, METH_O, NULL},
     {"throw", handler_throw, METH_VARARGS, NULL},
     {"close", handler_close, METH_NOARGS, NULL},
-    {"start", handler_start, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 static PyType_Slot handler_slots[] = {

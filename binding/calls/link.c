@@ -4,7 +4,10 @@
  * then must the peer ring the doorbell. Whoever finds a link asleep on its own thread wakes it (core_links_wake)
  * and schedules one `rearm` with call_soon; so a loop that makes a thousand calls in one iteration arms and
  * disarms once. Invariant: a link that is alive is asleep, or has a rearm scheduled, or is in core_link_run.
- * The loop owns a reader (reader.h). */
+ * The loop owns a reader (reader.h).
+ *
+ * A method of a loop may be Python code. Within it handlers of signals run, other threads, and what a collection of
+ * garbage brings: afterwards the link may have been closed, and dropped by all but who holds a reference here. */
 #include "session.h"
 
 #include "aio.h"
@@ -31,10 +34,12 @@ static void link_wake(core_link *link) {
 /* schedule: loop.call_soon(callback); a loop that refuses is closed. */
 static void schedule(core_link *link, PyObject *method, PyObject *callback) {
     PyObject *args[3] = {NULL, link->loop, callback};
-    PyObject *handle = core_loop_call(method, args + 1, 2);
+    Py_INCREF(link);
+    PyObject *handle = core_loop_call(link->loop, method, args + 1, 2, NULL);
     if (!handle)
         core_link_closed(link); /* and with the loop everything that waits on it */
     Py_XDECREF(handle);
+    Py_DECREF(link);
 }
 
 static void schedule_rearm(core_link *link) {
@@ -124,7 +129,7 @@ static PyObject *call_later(core_link *link, double seconds, const char *method)
     PyObject *handle = NULL;
     if (delay) {
         PyObject *args[4] = {NULL, link->loop, delay, callback};
-        handle = core_loop_call(async_of(link)->call_later, args + 1, 3);
+        handle = core_loop_call(link->loop, async_of(link)->call_later, args + 1, 3, NULL);
     }
     if (!delay)
         PyErr_Clear(); /* out of memory */
@@ -145,7 +150,7 @@ static void drop_timer(core_link *link) {
     link->timer = NULL;
     link->timer_ns = PISO_NO_DEADLINE;
     PyObject *args[2] = {NULL, timer};
-    Py_XDECREF(timer ? core_loop_call(async_of(link)->cancel, args + 1, 1) : NULL);
+    Py_XDECREF(timer ? core_loop_call(link->loop, async_of(link)->cancel, args + 1, 1, NULL) : NULL);
     Py_XDECREF(timer);
 }
 
@@ -183,31 +188,35 @@ void core_links_trim_later(core_session *s) {
     if (!link || !link->alive || link->trim_scheduled)
         return;
     link->trim_scheduled = true;
-    if (link->thread == PyThread_get_thread_ident()) {
+    Py_INCREF(link);
+    PyObject *callback = NULL;
+    if (link->thread == PyThread_get_thread_ident())
         Py_XDECREF(link_trim_later((PyObject *)link, NULL));
-        return;
-    }
-    PyObject *callback = PyObject_GetAttrString((PyObject *)link, "trim_later");
-    if (callback)
+    else if ((callback = PyObject_GetAttrString((PyObject *)link, "trim_later")))
         schedule(link, async_of(link)->call_soon_threadsafe, callback);
     else
         PyErr_Clear(); /* out of memory: the memory is given back after the next use */
     Py_XDECREF(callback);
+    Py_DECREF(link);
 }
 
 void core_link_watch_deadline(core_link *link, int64_t deadline_ns) {
     if (deadline_ns >= link->timer_ns)
         return;
     double seconds = (double)(deadline_ns - piso_now_ns()) / 1e9;
+    Py_INCREF(link);
     PyObject *timer = call_later(link, seconds > 0 ? seconds : 0, "expire");
-    if (!timer)
-        return;
-    drop_timer(link);
-    link->timer = timer;
-    link->timer_ns = deadline_ns;
+    if (timer) {
+        drop_timer(link);
+        link->timer = timer;
+        link->timer_ns = deadline_ns;
+        if (!link->alive)
+            drop_timer(link);
+    }
+    Py_DECREF(link);
 }
 
-/* ---- futures of parked calls ---- */
+/* ---- a future of the loop ---- */
 
 /* wake_future(future): sets the result unless it is done (cancelled meanwhile). */
 static PyObject *wake_future(PyObject *self, PyObject *future) {
@@ -224,21 +233,21 @@ static PyObject *wake_future(PyObject *self, PyObject *future) {
 }
 
 void core_link_wake_future(core_link *link, PyObject *future) {
+    core_async_state *a = async_of(link);
     PyObject *result = NULL;
     if (link->thread == PyThread_get_thread_ident()) {
-        result = wake_future((PyObject *)link, future);
-        if (!result && core_keep_interruption())
-            result = wake_future((PyObject *)link, future);
+        PyObject *args[] = {NULL, (PyObject *)link, future};
+        result = core_loop_call(link->loop, a->wake_future, args + 1, 2, NULL);
     } else {
-        PyObject *callback = PyObject_GetAttrString((PyObject *)link, "wake_future");
-        PyObject *args[4] = {NULL, link->loop, callback, future};
+        PyObject *callback = PyObject_GetAttr((PyObject *)link, a->wake_future);
+        PyObject *args[] = {NULL, link->loop, callback, future};
         if (callback)
-            result = core_loop_call(async_of(link)->call_soon_threadsafe, args + 1, 3);
+            result = core_loop_call(link->loop, a->call_soon_threadsafe, args + 1, 3, NULL);
+        else
+            PyErr_Clear(); /* out of memory: nobody can be told */
         Py_XDECREF(callback);
     }
-    if (!result)
-        PyErr_Clear(); /* the loop is closed: nobody waits for this future any more */
-    Py_XDECREF(result);
+    Py_XDECREF(result); /* or the loop is closed: nobody waits for this future any more */
 }
 
 /* ---- callbacks of completed calls ---- */
@@ -249,11 +258,11 @@ static void schedule_callbacks(core_link *link) {
     PyObject *callback = PyObject_GetAttrString((PyObject *)link, "call_back"), *handle = NULL;
     if (callback) {
         PyObject *args[] = {NULL, PyList_GET_ITEM(link->due, 0), callback};
-        handle = core_loop_call(link->thread == PyThread_get_thread_ident() ? a->call_soon : a->call_soon_threadsafe,
-                                args + 1, 2);
+        PyObject *method = link->thread == PyThread_get_thread_ident() ? a->call_soon : a->call_soon_threadsafe;
+        handle = core_loop_call(args[1], method, args + 1, 2, NULL);
     }
     if (!handle) {
-        PyErr_Clear(); /* the loop is closed: nobody waits there any more */
+        PyErr_Clear(); /* out of memory, if the loop is not closed: nobody waits there any more */
         Py_CLEAR(link->due);
     }
     Py_XDECREF(callback);
@@ -306,21 +315,22 @@ static PyObject *link_call_back(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 
 /* ---- registering with a loop ---- */
 
-/* link_start(): on the loop's thread: registers the reader and takes the first turn. The loop runs Python code, and so
- * perhaps the handlers of signals, or other threads: the link may be closed afterwards. */
+/* link_start(): on the loop's thread: registers the reader and takes the first turn. */
 static PyObject *link_start(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_link *link = (core_link *)self;
     if (!link->session || link->thread)
         Py_RETURN_NONE; /* detached, or started before */
     link->thread = PyThread_get_thread_ident();
+    Py_INCREF(link);
     PyObject *loop = Py_NewRef(link->loop);
     int r = core_reader_add(link, loop);
     if (r < 0)
-        link->alive = false;
+        core_link_closed(link); /* nobody else waits on it yet: it runs no code that would mind the exception */
     if (!link->alive)
         core_reader_remove(link, loop);
     schedule_rearm(link);
     Py_DECREF(loop);
+    Py_DECREF(link);
     return r < 0 ? NULL : Py_NewRef(Py_None);
 }
 
@@ -436,12 +446,13 @@ static int start(core_session *s, core_link *link) {
 core_link *core_link_for_loop(core_session *s, PyObject *loop) {
     for (core_link *link = s->links; link; link = link->next)
         if (link->loop == loop)
-            return link;
+            return (core_link *)Py_NewRef((PyObject *)link);
     core_link *link = link_new(s, loop);
     if (!link)
         return NULL;
     /* listed first: starting it runs Python code, which may ask for the same link again */
     link->alive = true;
+    Py_INCREF(link);
     core_link *service = enlist(s, link);
     if (service)
         detach(service);
@@ -449,6 +460,7 @@ core_link *core_link_for_loop(core_session *s, PyObject *loop) {
         return link;
     link->alive = false;
     unlist(link);
+    Py_DECREF(link);
     return NULL;
 }
 
@@ -456,7 +468,7 @@ core_link *core_link_here(core_session *s) {
     PyObject *holder = core_running_holder(s->state);
     for (core_link *link = s->links; holder && link; link = link->next)
         if (link->holder == holder)
-            return link;
+            return (core_link *)Py_NewRef((PyObject *)link);
     PyObject *loop = core_running_loop(s->state);
     if (!loop) {
         if (!PyErr_Occurred())
@@ -467,9 +479,14 @@ core_link *core_link_here(core_session *s) {
         return NULL;
     }
     core_link *link = core_link_for_loop(s, loop);
-    if (link && link->alive)
-        Py_XSETREF(link->holder, Py_XNewRef(core_running_holder(s->state)));
     Py_DECREF(loop);
+    if (link && link->alive) {
+        Py_XSETREF(link->holder, Py_XNewRef(core_running_holder(s->state)));
+    } else if (link) {
+        int state = piso_session_state(s->session);
+        Py_CLEAR(link);
+        core_session_error(s, state ? state : PISO_ECLOSED, NULL);
+    }
     return link;
 }
 

@@ -1,7 +1,8 @@
-/* parker.c - what the task of an idle handler waits for: the part of asyncio's future protocol that a task uses.
+/* parker.c - what a task waits for: the part of asyncio's future protocol that a task uses.
  *
- * A future of the loop would do, but this one tells us whether the task was cancelled while it was idle without
- * asking, and its wake-up is one call. */
+ * A future of the loop would do, but this one tells us whether the task of a handler was cancelled while it was idle
+ * without asking. And what it schedules is itself: where the handler of a signal raises in the middle of that, it can be
+ * scheduled again, and the second time finds nothing to do; the callbacks of a future are lost then. */
 #include "parker.h"
 
 #include "aio.h"
@@ -10,33 +11,46 @@ static core_async_state *async_of(PyObject *o) {
     return core_type_state(Py_TYPE(o))->async;
 }
 
-void core_parker_wake(core_parker *p) {
-    if (!p->wakeup)
-        return;
+/* schedule: has the loop call this. */
+static void schedule(core_parker *p, bool here) {
     core_async_state *a = async_of((PyObject *)p);
-    PyObject *wakeup = p->wakeup, *context = p->wakeup_context;
-    p->wakeup = p->wakeup_context = NULL;
-    PyObject *method = PyObject_GetAttr(p->loop, a->call_soon);
-    PyObject *names = method ? PyTuple_Pack(1, a->context) : NULL;
-    PyObject *args[4] = {NULL, wakeup, (PyObject *)p, context};
-    PyObject *handle = names ? PyObject_Vectorcall(method, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, names) : NULL;
-    if (!handle)
-        core_keep_interruption(); /* else the loop is closed, and the task with it */
-    Py_XDECREF(handle);
-    Py_XDECREF(names);
-    Py_XDECREF(method);
+    PyObject *args[4] = {NULL, p->loop, (PyObject *)p, p->wakeup_context};
+    PyObject *method = here ? a->call_soon : a->call_soon_threadsafe;
+    Py_XDECREF(core_loop_call(p->loop, method, args + 1, 2,
+                              a->context_name)); /* or the loop is closed, and the task with it */
+}
+
+void core_parker_wake(core_parker *p, bool here) {
+    if (p->woken)
+        return;
+    p->woken = 1;
+    if (p->wakeup)
+        schedule(p, here);
+}
+
+/* parker_call(): the loop's turn. */
+static PyObject *parker_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
+    core_parker *p = (core_parker *)self;
+    PyObject *wakeup = p->wakeup;
+    if (!wakeup)
+        Py_RETURN_NONE; /* it has been scheduled twice */
+    p->wakeup = NULL;
+    Py_CLEAR(p->wakeup_context);
+    PyObject *result = PyObject_CallOneArg(wakeup, self);
     Py_DECREF(wakeup);
-    Py_XDECREF(context);
+    return result;
 }
 
 static PyObject *parker_add_done_callback(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"", "context", NULL};
     core_parker *p = (core_parker *)self;
-    PyObject *callback, *context = NULL;
+    PyObject *callback, *context = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:add_done_callback", names, &callback, &context))
         return NULL;
     Py_XSETREF(p->wakeup, Py_NewRef(callback));
-    Py_XSETREF(p->wakeup_context, Py_XNewRef(context));
+    Py_XSETREF(p->wakeup_context, Py_NewRef(context));
+    if (p->woken) /* by another thread, before the task came to wait */
+        schedule(p, true);
     Py_RETURN_NONE;
 }
 
@@ -49,7 +63,7 @@ static PyObject *parker_remove_done_callback(PyObject *self, PyObject *Py_UNUSED
 
 static PyObject *parker_cancel(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
     ((core_parker *)self)->cancelled = 1;
-    core_parker_wake((core_parker *)self);
+    core_parker_wake((core_parker *)self, true);
     Py_RETURN_TRUE;
 }
 
@@ -65,6 +79,11 @@ static PyObject *parker_get_loop(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 }
 
 static PyObject *parker_done(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_parker *p = (core_parker *)self;
+    return PyBool_FromLong(p->woken || p->cancelled);
+}
+
+static PyObject *parker_was_cancelled(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     return PyBool_FromLong(((core_parker *)self)->cancelled);
 }
 
@@ -108,7 +127,7 @@ static PyMethodDef parker_methods[] = {
     {"cancel", (PyCFunction)(void (*)(void))parker_cancel, METH_VARARGS | METH_KEYWORDS, NULL},
     {"result", parker_result, METH_NOARGS, NULL},
     {"done", parker_done, METH_NOARGS, NULL},
-    {"cancelled", parker_done, METH_NOARGS, NULL},
+    {"cancelled", parker_was_cancelled, METH_NOARGS, NULL},
     {"get_loop", parker_get_loop, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -117,7 +136,8 @@ static PyGetSetDef parker_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot parker_slots[] = {
-    {Py_tp_doc, "What the task of an idle handler waits for."},
+    {Py_tp_doc, "What the task of a call, or of an idle handler, waits for."},
+    {Py_tp_call, parker_call},
     {Py_tp_methods, parker_methods},
     {Py_tp_getset, parker_getset},
     {Py_tp_traverse, parker_traverse},
@@ -139,7 +159,7 @@ core_parker *core_parker_new(core_state *state, PyObject *loop) {
     p->loop = Py_NewRef(loop);
     p->wakeup = p->wakeup_context = NULL;
     p->blocking = 1;
-    p->cancelled = 0;
+    p->woken = p->cancelled = 0;
     PyObject_GC_Track(p);
     return p;
 }

@@ -56,8 +56,11 @@ static void ended(core_session *s) {
     core_dispatch_cancel_all(s);
     PyObject *finished = s->finished;
     s->finished = NULL;
-    if (finished && s->links)
-        core_link_wake_future(s->links, finished);
+    core_link *link = s->links;
+    while (link && !link->serving)
+        link = link->next;
+    if (finished && link)
+        core_link_wake_future(link, finished);
     Py_XDECREF(finished);
     core_link_detach_all(s);
 }

@@ -30,11 +30,14 @@ int core_reader_add(core_link *link, PyObject *loop) {
 
 void core_reader_remove(core_link *link, PyObject *loop) {
     PyObject *type, *value, *traceback;
+    int number = piso_session_fd(link->handle);
+    if (number < 0)
+        return; /* the loop is that of the process which forked this one: both have the same epoll */
     PyErr_Fetch(&type, &value, &traceback);
-    PyObject *fd = PyLong_FromLong(piso_session_fd(link->handle));
+    PyObject *fd = PyLong_FromLong(number);
     PyObject *args[3] = {NULL, loop, fd};
     /* a loop that is closed has dropped its readers already */
-    Py_XDECREF(fd ? core_loop_call(async_of(link)->remove_reader, args + 1, 2) : NULL);
+    Py_XDECREF(fd ? core_loop_call(loop, async_of(link)->remove_reader, args + 1, 2, NULL) : NULL);
     Py_XDECREF(fd);
     PyErr_Restore(type, value, traceback);
 }

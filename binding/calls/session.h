@@ -5,7 +5,7 @@
  *       v            +--> Link (one per event loop) --> loop
  *     Call ----------^        ^         |
  *       |                     |         +--> spare Handler tasks
- *       +-- future (parked)   +-- ReaderCallback, owned by the loop: its death tells us the loop closed
+ *       +-- Parker (parked)   +-- ReaderCallback, owned by the loop: its death tells us the loop closed
  *
  * Everything here needs the GIL, which is also the lock of all fields. core_pump takes events from the session
  * and is called from three places: a Call that is awaited (call.c), a loop that was woken (link.c), a thread
@@ -41,9 +41,9 @@ struct core_call {
     PyObject_HEAD core_pending pending;
     core_session *session; /* strong; NULL once the call has ended */
     bool awaited, closed;
-    /* while parked: the future that the awaiting task waits for, or callbacks, and a reference to itself, because
-     * nobody else holds a task that waits for a reply */
-    PyObject *future;
+    /* while parked: what the awaiting task waits for, or callbacks, and a reference to itself, because nobody else holds
+     * a task that waits for a reply */
+    struct core_parker *parker;
     PyObject *callbacks;              /* list: callback, context, callback, context, ... */
     core_link *link;                  /* NULL: not parked */
     core_call *next, **previous_next; /* link->parked */
@@ -116,7 +116,7 @@ typedef struct core_pump_context {
     bool sync;        /* asynchronous handlers must run elsewhere */
     bool completed;   /* out: a parked call was completed */
     bool has_buffers; /* the request that is being answered came with some */
-    /* the task that the last handler ran in, which is still the current one of its loop (handler.c); or NULL */
+    /* the task that the last handler ran in, which is still the current one of its loop (serving.c); or NULL */
     PyObject *entered, *entered_loop;
 } core_pump_context;
 int core_pump(core_session *s, core_pump_context *context, int limit);
@@ -153,9 +153,9 @@ PyObject *core_call_new(core_session *s, uint32_t object, uint32_t number, PyObj
                         PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 /* core_call_completed: pending.outcome has been set; wakes whoever waits. */
 void core_call_completed(core_call *call, core_pump_context *context);
-/* core_call_park: the call, which has a future or callbacks, waits on this link. */
+/* core_call_park: the call, which has a parker or callbacks, waits on this link. */
 void core_call_park(core_call *call, core_link *link);
-/* core_call_unpark: forgets future, callbacks and link. */
+/* core_call_unpark: forgets parker, callbacks and link. */
 void core_call_unpark(core_call *call);
 PyObject *core_method_new(core_session *s, uint32_t object, PyObject *name, bool sync, PyObject *timeout);
 void core_call_freelist_clear(core_state *state);
@@ -189,9 +189,11 @@ int core_future_run_callbacks(PyObject *loop, PyObject *due, Py_ssize_t *done);
 /* ---- links (link.c) ---- */
 
 int core_link_init(PyObject *module, core_state *state);
-/* core_link_for_loop: the session's link for this running loop, made and registered if needed; borrowed. */
+/* core_link_for_loop: the session's link for this running loop, made and registered if needed; a new reference, since it
+ * may have been closed again when this returns. */
 core_link *core_link_for_loop(core_session *s, PyObject *loop);
-/* core_link_here: the same for the loop that runs in this thread; NULL with an exception when none does. */
+/* core_link_here: the same for the loop that runs in this thread, alive; NULL with an exception when none does, or the
+ * session has ended meanwhile. */
 core_link *core_link_here(core_session *s);
 /* core_links_wake: a loop of this thread that has gone to sleep is awake again, and will re-arm by itself. */
 void core_links_wake(core_session *s);
@@ -205,7 +207,7 @@ int core_link_serve(core_link *link);
 void core_links_trim_later(core_session *s);
 /* core_link_call_back: has the loop run the callbacks (a list, stolen) of a call that has completed. */
 void core_link_call_back(core_link *link, core_call *call, PyObject *callbacks);
-/* core_link_wake_future: sets the result of a parked call's future, on the loop's thread or from another. */
+/* core_link_wake_future: sets the result of a future of the loop, on the loop's thread or from another. */
 void core_link_wake_future(core_link *link, PyObject *future);
 
 /* ---- what is sent ahead (ahead.c) ---- */
@@ -217,7 +219,7 @@ void core_send_ahead(core_state *state, PyObject *value);
 /* core_take_ahead: opens what the peer may send later. Calls nothing; ends the event. */
 void core_take_ahead(core_session *s, piso_event *event);
 
-/* ---- handlers (dispatch.c, handler.c, reply.c) ---- */
+/* ---- handlers (dispatch.c, handler.c, serving.c, reply.c) ---- */
 
 /* core_reply: sends a result (NULL: the current exception, which is cleared). */
 void core_reply(core_session *s, uint64_t request, PyObject *result);
@@ -228,7 +230,8 @@ void core_dispatch(core_session *s, piso_event *event, core_pump_context *contex
 void core_dispatch_cancel(core_session *s, uint64_t request);
 /* core_dispatch_cancel_all: the peer has gone: its suspended requests are cancelled. */
 void core_dispatch_cancel_all(core_session *s);
-/* core_handler_run: drives `awaitable` (stolen) to its end, the first step now, and answers `request`. */
+/* core_handler_run: on a link that is alive: drives `awaitable` (stolen) to its end, the first step now, and answers
+ * `request`. */
 void core_handler_run(core_session *s, core_link *link, uint64_t request, PyObject *awaitable, PyObject *context,
                       core_pump_context *pump);
 /* core_handler_leave: no task is the current one any more; to be called before the loop goes on, and before code that is

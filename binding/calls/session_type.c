@@ -360,12 +360,19 @@ static PyObject *session_serve(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_link *link = s->closed ? NULL : core_link_here(s);
     if (!link)
         return PyErr_Occurred() ? NULL : core_session_error(s, piso_session_state(s->session), NULL);
-    if (!s->finished) {
-        s->finished = PyObject_CallMethodNoArgs(link->loop, s->state->async->create_future);
-        if (!s->finished || core_link_serve(link) < 0)
-            return NULL;
+    PyObject *finished =
+        s->finished ? Py_NewRef(s->finished) : PyObject_CallMethodNoArgs(link->loop, s->state->async->create_future);
+    if (finished && s->closed) { /* while the loop's code ran */
+        Py_CLEAR(finished);
+        core_session_error(s, piso_session_state(s->session), NULL);
+    } else if (finished && !s->finished) {
+        s->finished = Py_NewRef(finished);
+        core_link_serve(link);
+    } else if (finished) {
+        Py_SETREF(finished, Py_NewRef(s->finished));
     }
-    return Py_NewRef(s->finished);
+    Py_DECREF((PyObject *)link);
+    return finished;
 }
 
 /* ---- the end ---- */

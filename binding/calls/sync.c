@@ -89,6 +89,12 @@ static void poll_briefly(core_session *s, core_wait *w, core_pump_context *conte
     }
 }
 
+/* clear: the thread's eventfd must not wake it again. */
+static void clear(const core_wait *w) {
+    eventfd_t count;
+    eventfd_read(w->wake_fd, &count);
+}
+
 /* wait_once: sleeps until something happened or the deadline passed. 0 or -1 with an exception. */
 static int wait_once(core_session *s, core_wait *w) {
     int64_t timeout = SIGNAL_CHECK_NS, deadline = w->pending.call.deadline_ns;
@@ -100,13 +106,23 @@ static int wait_once(core_session *s, core_wait *w) {
     s->sync_sleepers++;
     Py_BEGIN_ALLOW_THREADS r = piso_session_wait(s->session, w->wake_fd, timeout);
     Py_END_ALLOW_THREADS s->sync_sleepers--;
+    if (r == 2) /* perhaps for an outer call of this thread, which looks for itself when this one has ended */
+        clear(w);
     if (deadline != PISO_NO_DEADLINE && piso_now_ns() >= deadline)
         piso_session_expire(s->session);
     if (r < 0 && r != -EINTR) {
         core_session_error(s, r, &w->pending);
         return -1;
     }
-    return Py_MakePendingCalls(); /* signals, and what core_keep_interruption has kept */
+    return Py_MakePendingCalls(); /* signals, and what core_raise_later has kept */
+}
+
+/* be_served: has the service loop look after the session. 0 or -1. */
+static int be_served(core_session *s) {
+    PyObject *loop = core_service_loop(s->state);
+    core_link *link = loop ? core_link_for_loop(s, loop) : NULL;
+    Py_XDECREF(link);
+    return link ? 0 : -1;
 }
 
 static int wait_for(core_session *s, core_wait *w) {
@@ -119,8 +135,7 @@ static int wait_for(core_session *s, core_wait *w) {
         if (w->wake_fd < 0 && (w->wake_fd = thread_event_fd()) < 0)
             return -1;
         /* with no loop of the application's, requests that come while nobody waits go to the service loop */
-        if (!s->links && !s->closed &&
-            (!core_service_loop(s->state) || !core_link_for_loop(s, s->state->async->service_loop)))
+        if (!s->links && !s->closed && be_served(s) < 0)
             return -1;
         if (wait_once(s, w) < 0)
             return -1;
@@ -153,10 +168,6 @@ PyObject *core_sync_call(core_session *s, uint32_t object, uint32_t number, PyOb
     int r = wait_for(s, &w);
     block_links(s, w.thread, -1);
     PyObject *result = NULL;
-    if (w.woken) {
-        eventfd_t count;
-        eventfd_read(w.wake_fd, &count);
-    }
     if (r == 0)
         result = core_pending_take(&w.pending);
     else
@@ -166,6 +177,8 @@ PyObject *core_sync_call(core_session *s, uint32_t object, uint32_t number, PyOb
         Py_BEGIN_ALLOW_THREADS nanosleep(&moment, NULL);
         Py_END_ALLOW_THREADS
     }
+    if (w.woken)
+        clear(&w);
     Py_CLEAR(w.pending.value); /* a reply that came together with the signal */
     Py_DECREF(s);
     return result;

@@ -56,50 +56,6 @@ static int follow(core_torch_state *t, PyObject *tensor, PyObject *storage, core
     return r;
 }
 
-/* move_all: the storage's bytes into a new segment, and with them all tensors. The storage, a new reference. */
-static PyObject *move_all(PyObject *storage, PyObject *fresh) {
-    PyObject *copied = PyObject_CallMethod(fresh, "copy_", "O", storage);
-    PyObject *swapped = copied ? PyObject_CallMethod(storage, "_swap_data_ptr_", "O", fresh) : NULL;
-    Py_XDECREF(copied);
-    Py_XDECREF(swapped);
-    return swapped ? Py_NewRef(storage) : NULL;
-}
-
-/* move_alone: what one tensor spans into a new segment, and that tensor. The storage it views now, a new reference. */
-static PyObject *move_alone(core_torch_state *t, PyObject *tensor, PyObject *storage, PyObject *fresh,
-                            core_tensor_layout *l) {
-    Py_ssize_t start = l->offset * l->dtype->itemsize;
-    PyObject *span = PySequence_GetSlice(storage, start, start + (Py_ssize_t)l->extent * l->dtype->itemsize);
-    PyObject *copied = span ? PyObject_CallMethod(fresh, "copy_", "O", span) : NULL;
-    int r = copied ? follow(t, tensor, fresh, l) : -1;
-    Py_XDECREF(span);
-    Py_XDECREF(copied);
-    return r < 0 ? NULL : Py_NewRef(fresh);
-}
-
-/* move: into a new segment. The storage that the tensor views afterwards, a new reference. */
-static PyObject *move(core_state *state, PyObject *tensor, PyObject *storage, core_tensor_layout *l) {
-    core_torch_state *t = state->torch;
-    PyObject *number = PyObject_CallMethodNoArgs(storage, t->nbytes);
-    size_t size = number ? PyLong_AsSize_t(number) : 0;
-    Py_XDECREF(number);
-    if (PyErr_Occurred())
-        return NULL;
-    bool can_swap = PyObject_HasAttrString(storage, "_swap_data_ptr_");
-    if (!can_swap)
-        size = (size_t)l->extent * (size_t)l->dtype->itemsize;
-    piso_segment *segment = core_shared_segment(state, size);
-    PyObject *fresh = segment ? map(t, segment) : NULL, *result = NULL;
-    if (fresh)
-        result = can_swap ? move_all(storage, fresh) : move_alone(t, tensor, storage, fresh, l);
-    void *data = result ? core_torch_data(t, result) : NULL;
-    if (result && (!data || attach(t, result, core_shared_new(state, piso_segment_ref(segment), result, data)) < 0))
-        Py_CLEAR(result);
-    piso_segment_unref(segment);
-    Py_XDECREF(fresh);
-    return result;
-}
-
 /* shared_of: the Shared of a storage, borrowed from it; NULL without an exception when it has none, or has moved
  * since, because it was resized. */
 static core_shared *shared_of(core_state *state, PyObject *storage) {
@@ -116,14 +72,62 @@ static core_shared *shared_of(core_state *state, PyObject *storage) {
     return core_torch_data(state->torch, storage) == shared->data ? shared : NULL;
 }
 
+/* copy: the storage's bytes, or those that the tensor spans of it, into a new one. A new reference to anything. */
+static PyObject *copy(PyObject *storage, PyObject *fresh, const core_tensor_layout *span) {
+    PyObject *from = Py_NewRef(storage), *copied = NULL;
+    if (span) {
+        Py_ssize_t start = span->offset * span->dtype->itemsize;
+        Py_SETREF(from, PySequence_GetSlice(storage, start, start + (Py_ssize_t)span->extent * span->dtype->itemsize));
+    }
+    if (from)
+        copied = PyObject_CallMethod(fresh, "copy_", "O", from);
+    Py_XDECREF(from);
+    return copied;
+}
+
+/* swap: lets the storage have the memory of a new one, and with it all its tensors. 0 or -1. */
+static int swap(PyObject *storage, PyObject *fresh) {
+    PyObject *swapped = PyObject_CallMethod(storage, "_swap_data_ptr_", "O", fresh);
+    Py_XDECREF(swapped);
+    return swapped ? 0 : -1;
+}
+
+/* move: into a new segment; where that cannot be done with the whole storage, what one tensor spans, and that tensor. The
+ * Shared of what the tensor views afterwards, a new reference. */
+static core_shared *move(core_state *state, PyObject *tensor, PyObject *storage, core_tensor_layout *l) {
+    core_torch_state *t = state->torch;
+    PyObject *number = PyObject_CallMethodNoArgs(storage, t->nbytes);
+    size_t size = number ? PyLong_AsSize_t(number) : 0;
+    Py_XDECREF(number);
+    if (PyErr_Occurred())
+        return NULL;
+    bool can_swap = PyObject_HasAttrString(storage, "_swap_data_ptr_");
+    if (!can_swap)
+        size = (size_t)l->extent * (size_t)l->dtype->itemsize;
+    piso_segment *segment = core_shared_segment(state, size);
+    PyObject *fresh = segment ? map(t, segment) : NULL,
+             *copied = fresh ? copy(storage, fresh, can_swap ? NULL : l) : NULL;
+    /* it took its time, without the GIL: another thread may have sent the same tensor */
+    core_shared *shared = copied ? (core_shared *)Py_XNewRef((PyObject *)shared_of(state, storage)) : NULL;
+    PyObject *result = can_swap ? storage : fresh;
+    if (copied && !shared && !PyErr_Occurred() &&
+        (can_swap ? swap(storage, fresh) : follow(t, tensor, fresh, l)) == 0) {
+        void *data = core_torch_data(t, result);
+        shared = data ? core_shared_new(state, piso_segment_ref(segment), result, data) : NULL;
+        if (shared && PyObject_SetAttr(result, t->shares_attribute, (PyObject *)shared) < 0)
+            Py_CLEAR(shared);
+    }
+    piso_segment_unref(segment);
+    Py_XDECREF(copied);
+    Py_XDECREF(fresh);
+    return shared;
+}
+
 core_shared *core_storage_share(core_state *state, PyObject *tensor, PyObject *storage, core_tensor_layout *l) {
     core_shared *shared = shared_of(state, storage);
     if (shared || PyErr_Occurred())
         return (core_shared *)Py_XNewRef((PyObject *)shared);
-    PyObject *moved = move(state, tensor, storage, l);
-    shared = moved ? shared_of(state, moved) : NULL;
-    Py_XINCREF(shared);
-    Py_XDECREF(moved);
+    shared = move(state, tensor, storage, l);
     if (!shared && !PyErr_Occurred())
         PyErr_SetString(PyExc_RuntimeError, "a tensor could not be moved into shared memory");
     return shared;

@@ -106,6 +106,11 @@ static inline void fill_one(uint8_t *chunk, const piso__ring_part *parts, int co
     }
 }
 
+int piso__ring_room(piso__ring_producer *p, size_t size) {
+    uint64_t needed = slots_for(size);
+    return has_room(p, needed) ? 0 : make_room(p, needed);
+}
+
 int piso__ring_send(piso__ring_producer *p, const piso__ring_part *parts, int count) {
     size_t size = 0;
     for (int i = 0; i < count; i++)

@@ -69,6 +69,8 @@ void piso__ring_consumer_init(piso__ring_consumer *c, piso__ring_shared *shared)
  * 0, or -EAGAIN when there is no room (want_space has been set: the consumer will ring once there is), or
  * PISO_EPROTO when the consumer published a cursor that cannot be. */
 int piso__ring_send(piso__ring_producer *p, const piso__ring_part *parts, int count);
+/* piso__ring_room: what piso__ring_send would return now for a message of that size. */
+int piso__ring_room(piso__ring_producer *p, size_t size);
 /* piso__ring_wants_space: whether the consumer has still to make the room that a send did not find. */
 static inline bool piso__ring_wants_space(const piso__ring_producer *p) {
     return atomic_load_explicit(&p->shared->want_space, memory_order_acquire) != 0;

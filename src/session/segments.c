@@ -213,7 +213,10 @@ int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment
         s->numbers[segment->index].taken = 0;
     piso__frame frame = {.type = PISO__FRAME_RETIRED, .method = number};
     int r = piso__session_send(s, &frame, NULL, NULL, 0);
-    *ret_segment = segment;
+    if (r < 0)
+        piso_segment_unref(segment);
+    else
+        *ret_segment = segment;
     return r;
 }
 

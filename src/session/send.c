@@ -150,7 +150,12 @@ int piso__session_send_attach(piso_session *s, piso_segment *segment, uint32_t n
     piso__ring_part part = {header, sizeof header};
     if (PISO__UNLIKELY(s->queue_head != NULL))
         piso__session_flush_queue(s);
-    int r = s->queue_head ? -EAGAIN : send_descriptor(s, segment, number);
+    /* room first: a descriptor without its frame would be taken for the next one */
+    int r = s->queue_head ? -EAGAIN : piso__ring_room(&s->channel->tx, sizeof header);
+    if (r == PISO_EPROTO)
+        piso__session_fail(s, piso__session_wrong(s, IMPOSSIBLE_CURSOR));
+    if (r == 0)
+        r = send_descriptor(s, segment, number);
     if (r == -EAGAIN)
         return enqueue(s, &part, 1, segment, number, false);
     return r < 0 ? r : piso__session_send(s, &frame, NULL, NULL, 0);

@@ -102,6 +102,31 @@ static void a_retired_number_is_free_again(void **state) {
     close_pair(&e);
 }
 
+/* fill_ring: with messages that the peer does not take, until no other one fits. */
+static void fill_ring(piso_session *s) {
+    while (piso__ring_room(&s->channel->tx, PISO__FRAME_SIZE) == 0)
+        assert_int_equal(send_call(s, NULL, 0, PISO_NO_DEADLINE), 0);
+    assert_int_equal(stats_of(s).queued, 0);
+}
+
+static void a_retirement_that_cannot_be_answered_keeps_nothing(void **state) {
+    (void)state;
+    int fds = count_fds();
+    ends e = open_sharing_pair();
+    piso_segment *segment = new_segment(100);
+    piso_span span;
+    bool ours;
+    send_segment(e.child, segment, 0, 100);
+    piso_segment_unref(take_segment(e.host, &span, &ours));
+    fill_ring(e.host);
+    atomic_store(&e.host->channel->tx.shared->consumed, UINT64_C(1) << 40);
+    piso_session_retire(e.child, segment);
+    piso_segment_unref(segment);
+    expect_end(e.host, PISO_EPROTO);
+    close_pair(&e);
+    assert_int_equal(count_fds(), fds);
+}
+
 /* What the child sent before it heard of the end still names the segment. */
 static void a_number_outlives_what_is_under_way(void **state) {
     (void)state;
@@ -466,6 +491,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_crosses_once_and_comes_back),
         cmocka_unit_test(a_retired_number_is_free_again),
+        cmocka_unit_test(a_retirement_that_cannot_be_answered_keeps_nothing),
         cmocka_unit_test(a_number_outlives_what_is_under_way),
         cmocka_unit_test(a_segment_may_be_dropped_before_the_peer_looks),
         cmocka_unit_test(a_segment_that_nobody_looks_at_goes_with_the_session),

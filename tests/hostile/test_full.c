@@ -220,11 +220,59 @@ static void a_full_arena_is_told_and_empties_again(void **state) {
     close_pair(&e);
 }
 
+/* The second segment is what arrives, whatever became of the first. */
+static void a_segment_that_could_not_be_announced_is_not_taken_for_the_next(void **state) {
+    (void)state;
+    ends e = open_pair();
+    for (int n = 1; n < 8; n++) {
+        piso_segment *segments[2];
+        while (piso__ring_room(&e.host->channel->tx, PISO__FRAME_SIZE) == 0)
+            assert_int_equal(send_call(e.host, NULL, 0, PISO_NO_DEADLINE), 0);
+        for (int i = 0; i < 2; i++) {
+            piso_writer w;
+            assert_int_equal(piso_segment_create(4096, &segments[i]), 0);
+            piso_writer_init(&w);
+            piso_write_nil(&w);
+            assert_int_equal(piso_writer_add_segment(&w, segments[i], 0, 4096), 0);
+            if (i == 0)
+                fail_at("malloc", n, true);
+            int r = piso_session_call(e.host, NULL, 0, 0, PISO_CALL_NO_REPLY, PISO_NO_DEADLINE, &w);
+            fault.function = NULL;
+            assert_true(i == 0 ? r == 0 || r == -ENOMEM : r == 0);
+            piso_session_discard_spans(e.host, &w);
+            piso_writer_fini(&w);
+        }
+        piso_event event;
+        piso_segment *last = NULL;
+        while (piso_session_next(e.child, &event) == 1) {
+            piso_span span;
+            bool ours;
+            if (event.nspans) {
+                piso_segment_unref(last);
+                last = piso_event_take_segment(&event, 0, &span, &ours);
+            }
+            piso_event_fini(&event);
+            expect_nothing(e.host);
+        }
+        assert_ptr_equal(last, segments[1]); /* one object in one process */
+        piso_segment_unref(last);
+        for (int i = 0; i < 2; i++) {
+            piso_session_retire(e.host, segments[i]);
+            piso_segment_unref(segments[i]);
+        }
+        while (piso_session_next(e.child, &event) == 1)
+            piso_event_fini(&event);
+        expect_nothing(e.host);
+    }
+    close_pair(&e);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_shortage_is_told_and_nothing_is_left),
         cmocka_unit_test(a_session_outlives_a_shortage_of_shared_memory),
         cmocka_unit_test(a_full_arena_is_told_and_empties_again),
+        cmocka_unit_test(a_segment_that_could_not_be_announced_is_not_taken_for_the_next),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
+import torch
 from peers import ECHO, peer
 
 from pyisolate import _core
@@ -167,3 +168,33 @@ def test_a_signal_in_the_code_of_a_loop_is_raised_and_the_loop_stays(
         assert interrupted
         session.method(1, "later_ask", sync=True)()
         assert asked.wait(30), "nobody serves the session while nobody calls it"
+
+
+def test_a_new_tensor_that_two_threads_send_at_once_is_one_for_all() -> None:
+    source = """
+    import torch
+    session.share(torch=True)
+    class Peer:
+        def keep(self, tensor):
+            self.tensor = tensor
+        def first(self):
+            return float(self.tensor[0])
+    """
+    with peer(source) as one, peer(source) as other:
+        sessions = [one, other]
+        for session in sessions:
+            session.share(torch=True)
+        for number in range(1, 21):
+            tensor, barrier = torch.zeros(1_000_000), threading.Barrier(2)
+
+            def send(session: _core.Session, tensor: torch.Tensor, barrier: threading.Barrier) -> None:
+                barrier.wait()
+                session.method(1, "keep", sync=True)(tensor)
+
+            threads = [threading.Thread(target=send, args=(each, tensor, barrier)) for each in sessions]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            tensor.fill_(number)
+            assert [each.method(1, "first", sync=True)() for each in sessions] == [number, number]
