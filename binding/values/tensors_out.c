@@ -266,8 +266,8 @@ static int refuse_dtype(PyObject *tensor, const core_path *path) {
 
 /* ---- the short way ---- */
 
-/* shared_before: the Shared of a tensor whose storage has been sent before, borrowed, or NULL. A storage that is shared
- * does not move, so the address tells. */
+/* shared_before: the Shared of a tensor whose storage has been sent before, or NULL. A storage that is shared does not move,
+ * so the address tells. A new reference: to ask a tensor may run code of others, which does with it what it likes. */
 static core_shared *shared_before(core_encoder *e, PyObject *tensor, const core_dlpack_tensor *view) {
     core_torch_state *t = e->codec->state->torch;
     PyObject *storage = PyObject_CallMethodNoArgs(tensor, t->untyped_storage);
@@ -277,36 +277,43 @@ static core_shared *shared_before(core_encoder *e, PyObject *tensor, const core_
         PyErr_Clear(); /* it has not been sent yet */
         return NULL;
     }
-    Py_DECREF(found); /* the storage has it, and the tensor the storage */
-    if (Py_TYPE(found) != e->codec->state->shared_type)
-        return NULL;
-    core_shared *shared = (core_shared *)found;
-    uintptr_t offset = (uintptr_t)view->data - (uintptr_t)shared->data;
-    return offset < piso_segment_size(shared->segment) ? shared : NULL;
+    core_shared *shared = Py_TYPE(found) == e->codec->state->shared_type ? (core_shared *)found : NULL;
+    if (shared && (uintptr_t)view->data - (uintptr_t)shared->data < piso_segment_size(shared->segment))
+        return shared;
+    Py_DECREF(found);
+    return NULL;
+}
+
+/* write_again: as encode_again. */
+static int write_again(core_encoder *e, PyObject *tensor, core_shared *shared, const core_dlpack_tensor *view,
+                       core_tensor_layout *l) {
+    core_torch_state *t = e->codec->state->torch;
+    int flags = flags_of(t, tensor, l->dtype);
+    if (flags < 0 || (flags & CORE_TENSOR_GRAD && flag(tensor, t->is_leaf, false, 1) != 1))
+        return PyErr_Occurred() ? -1 : 0;
+    l->ndim = view->ndim;
+    for (int i = 0; i < view->ndim; i++) {
+        l->shape[i] = view->shape[i];
+        l->strides[i] = view->strides[i];
+        if (l->shape[i] == 0)
+            return 0;
+    }
+    remember(shared, tensor);
+    Py_ssize_t bytes = (char *)view->data - (char *)shared->data;
+    return write_span(e, shared, l, bytes / l->dtype->itemsize, flags) < 0 ? -1 : 1;
 }
 
 /* encode_again: a tensor whose storage is shared already. 1; 0 where that is not so; -1. */
 static int encode_again(core_encoder *e, PyObject *tensor) {
-    core_torch_state *t = e->codec->state->torch;
     core_dlpack_tensor view;
     core_tensor_layout l;
-    l.dtype = core_torch_look(t, tensor, &view);
+    l.dtype = core_torch_look(e->codec->state->torch, tensor, &view);
     if (!l.dtype || view.ndim > CORE_TENSOR_DIMS)
         return 0;
     core_shared *shared = shared_before(e, tensor, &view);
-    int flags = shared ? flags_of(t, tensor, l.dtype) : -1;
-    if (flags < 0 || (flags & CORE_TENSOR_GRAD && flag(tensor, t->is_leaf, false, 1) != 1))
-        return PyErr_Occurred() ? -1 : 0;
-    l.ndim = view.ndim;
-    for (int i = 0; i < view.ndim; i++) {
-        l.shape[i] = view.shape[i];
-        l.strides[i] = view.strides[i];
-        if (l.shape[i] == 0)
-            return 0;
-    }
-    remember(shared, tensor);
-    Py_ssize_t bytes = (char *)view.data - (char *)shared->data;
-    return write_span(e, shared, &l, bytes / l.dtype->itemsize, flags) < 0 ? -1 : 1;
+    int r = shared ? write_again(e, tensor, shared, &view, &l) : 0;
+    Py_XDECREF(shared);
+    return r;
 }
 
 int core_encode_tensor(core_encoder *e, PyObject *tensor, const core_path *path) {
