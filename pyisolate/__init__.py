@@ -27,6 +27,7 @@ from .config import (
     SandboxLimits,
     SandboxMode,
 )
+from .earlier import flush_tensor_keeper, purge_orphan_sender_shm_files
 from .errors import (
     CallTimeout,
     ConfigurationError,
@@ -83,7 +84,9 @@ __all__ = [
     "empty",
     "empty_array",
     "empty_like",
+    "flush_tensor_keeper",
     "local_execution",
+    "purge_orphan_sender_shm_files",
     "register_type",
     "singleton_scope",
 ]

@@ -266,11 +266,19 @@ static int encode_set(core_encoder *e, PyObject *value, int8_t type, const core_
 
 /* ---- everything else ---- */
 
-/* remedies: for subclasses, which would arrive as what they are not. */
+static const char uncallable[] =
+    "offer an object with methods instead, by register_callee or as a singleton under 'apis', "
+    "or listen to an event";
+static const char unawaited[] = "it has not been awaited: write 'await', or call by '.sync'";
+
+/* remedies: for functions, and for subclasses, which would arrive as what they are not. */
 static const struct {
     PyTypeObject *base;
     const char *text;
 } remedies[] = {
+    {&PyFunction_Type, uncallable},
+    {&PyMethod_Type, uncallable},
+    {&PyCFunction_Type, uncallable},
     {&PyDict_Type, "convert it with dict(...)"},
     {&PyList_Type, "convert it with list(...)"},
     {&PyTuple_Type, "convert it with tuple(...)"},
@@ -284,17 +292,20 @@ static const struct {
     {&PyFrozenSet_Type, "convert it with frozenset(...)"},
 };
 
-static int cannot_cross(PyObject *value, const core_path *path) {
+static int cannot_cross(core_encoder *e, PyObject *value, const core_path *path) {
     int kind = core_class_kind_of((PyObject *)Py_TYPE(value));
     if (kind < 0)
         return -1;
     if (kind == CORE_ENUM || kind == CORE_DATACLASS || kind == CORE_NAMED_TUPLE)
         return core_encode_error(path, value, "register its class with pyisolate.register_type on the host");
+    if (PyCoro_CheckExact(value) || Py_TYPE(value) == e->codec->state->call_type)
+        return core_encode_error(path, value, unawaited);
     for (size_t i = 0; i < sizeof remedies / sizeof *remedies; i++)
         if (PyType_IsSubtype(Py_TYPE(value), remedies[i].base))
             return core_encode_error(path, value, remedies[i].text);
     return core_encode_error(path, value,
-                             "send numbers, text, bytes, containers of them, arrays, tensors or registered classes");
+                             "send numbers, text, bytes, containers of them, arrays, tensors or classes that "
+                             "pyisolate.register_type has registered");
 }
 
 static int encode_other(core_encoder *e, PyObject *value, int references, const core_path *path) {
@@ -324,7 +335,7 @@ static int encode_other(core_encoder *e, PyObject *value, int references, const 
         r = core_encode_torch_value(e, value, path);
     if (r == 0)
         r = core_encode_framework(e, value, path);
-    return r < 0 ? -1 : r > 0 ? 0 : cannot_cross(value, path);
+    return r < 0 ? -1 : r > 0 ? 0 : cannot_cross(e, value, path);
 }
 
 static int encode_container(core_encoder *e, PyObject *value, const core_path *path) {

@@ -135,13 +135,13 @@ class Text(str):
 @pytest.mark.parametrize(
     ("value", "where", "remedy"),
     [
-        (collections.OrderedDict(a=[0, object()]), "value['a'][1]", "registered classes"),
+        (collections.OrderedDict(a=[0, object()]), "value['a'][1]", "register_type"),
         (collections.OrderedDict({Text("a"): 1}), "value['a']", r"str(...)"),
-        (collections.Counter({1: object()}), "value[1]", "registered classes"),
-        (with_attributes(collections.OrderedDict(), extra=object()), "value.extra", "registered classes"),
+        (collections.Counter({1: object()}), "value[1]", "register_type"),
+        (with_attributes(collections.OrderedDict(), extra=object()), "value.extra", "register_type"),
         (with_attributes(collections.OrderedDict(), keys=1), "value", "hides one of its class"),
-        (collections.deque([0, object()]), "value[1]", "registered classes"),
-        (slice(0, [object()]), "value.stop[0]", "registered classes"),
+        (collections.deque([0, object()]), "value[1]", "register_type"),
+        (slice(0, [object()]), "value.stop[0]", "register_type"),
         (collections.defaultdict(lambda: 0), "value", "default_factory must be None, bool, "),
         (collections.defaultdict(collections.OrderedDict), "value", "convert it with dict(...)"),
         (Ordered(), "value", "convert it with dict(...)"),

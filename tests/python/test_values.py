@@ -578,3 +578,27 @@ def test_nothing_leaks(tmp_path: pathlib.Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert int(done.stdout) < turns
+
+
+async def coroutine() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        (print, "register_callee"),
+        (lambda: 1, "register_callee"),
+        ([].append, "register_callee"),
+        (object(), "register_type"),
+    ],
+)
+def test_what_cannot_cross_has_a_remedy(value: object, remedy: str) -> None:
+    with pytest.raises(TypeError, match=remedy):
+        round_trip([value])
+
+
+def test_what_was_not_awaited_is_told() -> None:
+    waiting = coroutine()
+    with pytest.raises(TypeError, match=r"write 'await'"):
+        round_trip([waiting])
+    waiting.close()
