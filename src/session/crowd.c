@@ -21,8 +21,8 @@
 #include "session/internal.h"
 
 #define COUNT_EVERY_NS  100000
-#define NOTHING_NS      1000   /* a switch there and back takes longer, the system call alone does not */
-#define TOO_MUCH_NS     200000 /* who takes turns with us polls, or answers a small call */
+#define NOTHING_NS      1000    /* a switch there and back takes longer, the system call alone does not */
+#define TOO_MUCH_NS     1000000 /* longer than any of us polls (wait.c), shorter than programs that compute keep it */
 #define FIRST_REGRET_NS INT64_C(10000000)
 #define MAX_REGRETS     10   /* times that it doubles */
 #define FORGIVEN        1000 /* turns in a row that were none too long */
