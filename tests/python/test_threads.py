@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
-import torch
 from peers import ECHO, peer
 
 from pyisolate import _core
@@ -171,6 +171,7 @@ def test_a_signal_in_the_code_of_a_loop_is_raised_and_the_loop_stays(
 
 
 def test_a_new_tensor_that_two_threads_send_at_once_is_one_for_all() -> None:
+    torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed")
     source = """
     import torch
     session.share(torch=True)
@@ -187,7 +188,7 @@ def test_a_new_tensor_that_two_threads_send_at_once_is_one_for_all() -> None:
         for number in range(1, 21):
             tensor, barrier = torch.zeros(1_000_000), threading.Barrier(2)
 
-            def send(session: _core.Session, tensor: torch.Tensor, barrier: threading.Barrier) -> None:
+            def send(session: _core.Session, tensor: Any, barrier: threading.Barrier) -> None:
                 barrier.wait()
                 session.method(1, "keep", sync=True)(tensor)
 
