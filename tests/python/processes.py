@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +36,30 @@ def has_ended(pid: int) -> bool:
         return True
 
 
-def run_host(source: str, folder: Path, arguments: Sequence[str], wrapper: Sequence[str] = ()) -> Any:
-    """What a host program prints as JSON: `source`, written to `folder` and run there, under `wrapper`."""
-    (folder / "host.py").write_text(source)
-    done = subprocess.run(
-        [*wrapper, sys.executable, "host.py", *arguments],
+def run_python(
+    arguments: Sequence[str],
+    folder: Path,
+    *,
+    wrapper: Sequence[str] = (),
+    source: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """A program that this interpreter has run in `folder`, under `wrapper`; `source` is what it reads."""
+    return subprocess.run(
+        [*wrapper, sys.executable, *arguments],
+        input=source,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TMPDIR": str(folder)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **(environ or {})},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
+
+
+def run_host(source: str, folder: Path, arguments: Sequence[str], wrapper: Sequence[str] = ()) -> Any:
+    """What a host program prints as JSON: `source`, written to `folder` and run there, under `wrapper`."""
+    (folder / "host.py").write_text(source)
+    done = run_python(["host.py", *arguments], folder, wrapper=wrapper, environ={"TMPDIR": str(folder)})
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import run_python
 
 from pyisolate import Extension, ExtensionDied
 
@@ -201,16 +200,7 @@ def run_program(
     extensions = Path(__file__).parent / "extensions"
     source = PROGRAM.format(setup=setup, path=str(extensions / "talker"), config=config, end=end)
     (tmp_path / "program.py").write_text(source)
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-    done = subprocess.run(
-        [sys.executable, "program.py"],
-        cwd=tmp_path,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_python(["program.py"], tmp_path)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines(), done.stderr.splitlines()
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
-from processes import gone
+from processes import gone, run_python
 
 EXTENSIONS = Path(__file__).parent / "extensions"
 
@@ -41,11 +39,7 @@ def load():
 def run_program(tmp_path: Path, rest: str, *, module: bool = False) -> subprocess.CompletedProcess[str]:
     source = PROGRAM.format(echo=str(EXTENSIONS / "echo")) + textwrap.dedent(rest)
     (tmp_path / "program.py").write_text(source)
-    command = [sys.executable, *(["-m", "program"] if module else ["program.py"])]
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-    return subprocess.run(
-        command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=False
-    )
+    return run_python(["-m", "program"] if module else ["program.py"], tmp_path)
 
 
 @pytest.mark.parametrize("module", [False, True])
@@ -104,17 +98,7 @@ def test_a_main_program_without_guard_is_told(tmp_path: Path) -> None:
 def test_classes_of_a_program_that_is_no_file_are_refused(tmp_path: Path) -> None:
     """What Python reads from a pipe no other process can read again."""
     source = PROGRAM.format(echo=str(EXTENSIONS / "echo")) + "load()"
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-    ended = subprocess.run(
-        [sys.executable],
-        input=source,
-        cwd=tmp_path,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    ended = run_python([], tmp_path, source=source)
     assert ended.returncode == 1
     assert "Size is defined in an interactive session" in ended.stderr
     assert "define it in a module" in ended.stderr

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import run_python
 
 import pyisolate.sandbox
 from pyisolate import (
@@ -551,16 +552,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 def start_host(tmp_path: Path, target: dict[str, Any], *wrapper: str) -> subprocess.CompletedProcess[str]:
     (tmp_path / "host.py").write_text(HOST)
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return subprocess.run(
-        [*wrapper, sys.executable, "host.py", str(PRISONER), json.dumps(target)],
-        cwd=tmp_path,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_python(["host.py", str(PRISONER), json.dumps(target)], tmp_path, wrapper=wrapper)
 
 
 def run_host(tmp_path: Path, target: dict[str, Any], *wrapper: str) -> Any:

@@ -20,7 +20,7 @@ import pytest
 import test_asyncio_in_extension
 import test_manager
 import test_singletons
-from processes import gone, is_running
+from processes import gone, is_running, run_python
 
 from pyisolate import (
     ConfigurationError,
@@ -345,16 +345,7 @@ def load(name="probe"):
 def run_program(tmp_path: Path, rest: str) -> subprocess.CompletedProcess[str]:
     source = PROGRAM.format(probe=str(EXTENSIONS / "probe")) + textwrap.dedent(rest)
     (tmp_path / "program.py").write_text(source)
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-    return subprocess.run(
-        [sys.executable, "program.py"],
-        cwd=tmp_path,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_python(["program.py"], tmp_path)
 
 
 @pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "os._exit(0)", "sys.exit(0)"])
