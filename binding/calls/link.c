@@ -76,7 +76,6 @@ void core_link_run(core_link *link) {
     Py_INCREF(link);
     int64_t slice_end = piso_now_ns() + SLICE_NS;
     core_pump_context context = {.link = link};
-    core_state *state = s->state;
     int rounds = 0;
     for (;;) {
         int handled = core_pump(s, &context, PUMP_LIMIT);
@@ -95,7 +94,7 @@ void core_link_run(core_link *link) {
             break;
         link_wake(link);
     }
-    core_handler_leave(state, &context);
+    core_handler_leave(s->state, &context);
     Py_DECREF(link);
     Py_DECREF(s);
 }

@@ -56,20 +56,21 @@ static int follow(core_torch_state *t, PyObject *tensor, PyObject *storage, core
     return r;
 }
 
-/* shared_of: the Shared of a storage, borrowed from it; NULL without an exception when it has none, or has moved
- * since, because it was resized. */
-static core_shared *shared_of(core_state *state, PyObject *storage) {
+core_shared *core_storage_shared(core_state *state, PyObject *storage) {
     PyObject *found = PyObject_GetAttr(storage, state->torch->shares_attribute);
-    if (!found) {
-        if (PyErr_ExceptionMatches(PyExc_AttributeError))
-            PyErr_Clear(); /* it has not been sent yet */
-        return NULL;
-    }
-    Py_DECREF(found);
-    if (Py_TYPE(found) != state->shared_type)
-        return NULL;
-    core_shared *shared = (core_shared *)found;
-    return core_torch_data(state->torch, storage) == shared->data ? shared : NULL;
+    if (!found && PyErr_ExceptionMatches(PyExc_AttributeError))
+        PyErr_Clear(); /* it has not been sent yet */
+    if (found && Py_TYPE(found) != state->shared_type)
+        Py_CLEAR(found);
+    return (core_shared *)found;
+}
+
+/* shared_of: the same, unless the storage has moved since, because it was resized. */
+static core_shared *shared_of(core_state *state, PyObject *storage) {
+    core_shared *shared = core_storage_shared(state, storage);
+    if (shared && core_torch_data(state->torch, storage) != shared->data)
+        Py_CLEAR(shared);
+    return shared;
 }
 
 /* copy: the storage's bytes, or those that the tensor spans of it, into a new one. A new reference to anything. */
@@ -108,7 +109,7 @@ static core_shared *move(core_state *state, PyObject *tensor, PyObject *storage,
     PyObject *fresh = segment ? map(t, segment) : NULL,
              *copied = fresh ? copy(storage, fresh, can_swap ? NULL : l) : NULL;
     /* it took its time, without the GIL: another thread may have sent the same tensor */
-    core_shared *shared = copied ? (core_shared *)Py_XNewRef((PyObject *)shared_of(state, storage)) : NULL;
+    core_shared *shared = copied ? shared_of(state, storage) : NULL;
     PyObject *result = can_swap ? storage : fresh;
     if (copied && !shared && !PyErr_Occurred() &&
         (can_swap ? swap(storage, fresh) : follow(t, tensor, fresh, l)) == 0) {
@@ -126,7 +127,7 @@ static core_shared *move(core_state *state, PyObject *tensor, PyObject *storage,
 core_shared *core_storage_share(core_state *state, PyObject *tensor, PyObject *storage, core_tensor_layout *l) {
     core_shared *shared = shared_of(state, storage);
     if (shared || PyErr_Occurred())
-        return (core_shared *)Py_XNewRef((PyObject *)shared);
+        return shared;
     shared = move(state, tensor, storage, l);
     if (!shared && !PyErr_Occurred())
         PyErr_SetString(PyExc_RuntimeError, "a tensor could not be moved into shared memory");

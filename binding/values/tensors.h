@@ -39,6 +39,8 @@ int core_tensor_look(core_torch_state *t, PyObject *tensor, core_torch_dtype *dt
 void core_tensor_write_head(piso_writer *w, const core_tensor_layout *l, Py_ssize_t offset, int flags);
 /* core_tensor_write_span: a whole tensor, whose data is the span with this index. */
 void core_tensor_write_span(piso_writer *w, const core_tensor_layout *l, Py_ssize_t offset, int flags, int index);
+/* core_storage_shared: the Shared of a storage, a new reference; NULL, without an exception, when it has none. */
+core_shared *core_storage_shared(core_state *state, PyObject *storage);
 /* core_storage_share: the Shared of a tensor's storage, which is moved into shared memory if it is not there yet, with
  * all tensors that view it; or with this one alone, whose offset is another then (storages.c). New reference. */
 core_shared *core_storage_share(core_state *state, PyObject *tensor, PyObject *storage, core_tensor_layout *l);

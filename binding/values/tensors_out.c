@@ -269,19 +269,15 @@ static int refuse_dtype(PyObject *tensor, const core_path *path) {
 /* shared_before: the Shared of a tensor whose storage has been sent before, or NULL. A storage that is shared does not move,
  * so the address tells. A new reference: to ask a tensor may run code of others, which does with it what it likes. */
 static core_shared *shared_before(core_encoder *e, PyObject *tensor, const core_dlpack_tensor *view) {
-    core_torch_state *t = e->codec->state->torch;
-    PyObject *storage = PyObject_CallMethodNoArgs(tensor, t->untyped_storage);
-    PyObject *found = storage ? PyObject_GetAttr(storage, t->shares_attribute) : NULL;
+    core_state *state = e->codec->state;
+    PyObject *storage = PyObject_CallMethodNoArgs(tensor, state->torch->untyped_storage);
+    core_shared *shared = storage ? core_storage_shared(state, storage) : NULL;
     Py_XDECREF(storage);
-    if (!found) {
-        PyErr_Clear(); /* it has not been sent yet */
-        return NULL;
-    }
-    core_shared *shared = Py_TYPE(found) == e->codec->state->shared_type ? (core_shared *)found : NULL;
-    if (shared && (uintptr_t)view->data - (uintptr_t)shared->data < piso_segment_size(shared->segment))
-        return shared;
-    Py_DECREF(found);
-    return NULL;
+    if (shared && (uintptr_t)view->data - (uintptr_t)shared->data >= piso_segment_size(shared->segment))
+        Py_CLEAR(shared);
+    if (!shared)
+        PyErr_Clear(); /* the long way tells what is wrong */
+    return shared;
 }
 
 /* write_again: as encode_again. */

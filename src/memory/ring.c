@@ -61,6 +61,14 @@ static int make_room(piso__ring_producer *p, uint64_t needed) {
     return 0;
 }
 
+static inline int room_for(piso__ring_producer *p, uint64_t needed) {
+    return PISO__LIKELY(has_room(p, needed)) ? 0 : make_room(p, needed);
+}
+
+int piso__ring_room(piso__ring_producer *p, size_t size) {
+    return room_for(p, slots_for(size));
+}
+
 /* A cursor over the parts of a message, cut into chunks. */
 typedef struct gather {
     const piso__ring_part *part;
@@ -106,22 +114,15 @@ static inline void fill_one(uint8_t *chunk, const piso__ring_part *parts, int co
     }
 }
 
-int piso__ring_room(piso__ring_producer *p, size_t size) {
-    uint64_t needed = slots_for(size);
-    return has_room(p, needed) ? 0 : make_room(p, needed);
-}
-
 int piso__ring_send(piso__ring_producer *p, const piso__ring_part *parts, int count) {
     size_t size = 0;
     for (int i = 0; i < count; i++)
         size += parts[i].size;
     assert(size > 0 && size <= PISO__RING_MESSAGE_MAX);
     uint64_t needed = slots_for(size);
-    if (PISO__UNLIKELY(!has_room(p, needed))) {
-        int r = make_room(p, needed);
-        if (r < 0)
-            return r;
-    }
+    int r = room_for(p, needed);
+    if (r < 0)
+        return r;
     piso__ring_slot *first = slot_at(p->shared, p->position);
     if (PISO__LIKELY(needed == 1))
         fill_one(first->payload, parts, count);
