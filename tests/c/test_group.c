@@ -331,6 +331,9 @@ static void somebody_elses(const char *mine, char ret_path[PATH_MAX]) {
     assert_int_equal(mkdir(ret_path, 0755), 0);
 }
 
+#define NOT_YET_SWEPT 3
+
+/* next_host: a host that starts. What takes longer to die than it waits is left to the one after it. */
 static void next_host(const char *mine, const char *abandoned, piso__group_limits limits) {
     piso__group *g;
     piso__group_errors errors;
@@ -338,7 +341,7 @@ static void next_host(const char *mine, const char *abandoned, piso__group_limit
         _exit(1);
     bool swept = !exists(abandoned), kept = exists(mine);
     piso__group_end(g);
-    _exit(swept && kept ? 0 : 2);
+    _exit(!kept ? 2 : swept ? 0 : NOT_YET_SWEPT);
 }
 
 static void expect_removal(piso__group_limits limits) {
@@ -361,14 +364,16 @@ static void expect_removal(piso__group_limits limits) {
     assert_int_equal(kill(host, SIGKILL), 0);
     assert_int_equal(waitpid(host, &status, 0), host);
     assert_int_equal(WTERMSIG(status), SIGKILL);
-    pid_t next = fork();
-    if (next == 0)
-        next_host(piso__group_path(mine, 0), abandoned, limits);
-    assert_int_equal(waitpid(next, &status, 0), next);
+    int64_t end_ns = piso_now_ns() + LONG_ENOUGH;
+    do {
+        pid_t next = fork();
+        if (next == 0)
+            next_host(piso__group_path(mine, 0), abandoned, limits);
+        assert_int_equal(waitpid(next, &status, 0), next);
+    } while (WEXITSTATUS(status) == NOT_YET_SWEPT && piso_now_ns() < end_ns);
     assert_int_equal(status, 0);
     piso__group_end(mine);
     assert_int_equal(rmdir(other), 0);
-    int64_t end_ns = piso_now_ns() + LONG_ENOUGH;
     while (kill(left, 0) == 0 && piso_now_ns() < end_ns) /* whoever adopted it reaps it */
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     assert_int_equal(kill(left, 0), -1);
