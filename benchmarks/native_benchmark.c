@@ -98,7 +98,7 @@ static void send_call(piso_session *s, piso_call *call, uint32_t object, uint32_
         memcpy(data, source, buffer);
         check("span", piso_writer_add_span(&w, &span));
     }
-    check("call", piso_session_call(s, call, object, method, 0, PISO_NO_DEADLINE, &w));
+    check("call", piso_session_call(s, call, object, method, 0, 0, PISO_NO_DEADLINE, &w));
     piso_writer_fini(&w);
 }
 

@@ -55,7 +55,7 @@ static void tell(core_session *s, PyObject *value) {
     s->codec.shared_at = shared_at;
     s->codec.unsent = unsent + 1;
     if (r == 0 && w.nsegments)
-        r = piso_session_call(s->session, NULL, CORE_OBJECT_NONE, 0, PISO_CALL_NO_REPLY, PISO_NO_DEADLINE, &w);
+        r = piso_session_call(s->session, NULL, CORE_OBJECT_NONE, 0, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w);
     else
         r = -1;
     if (r < 0)

@@ -26,7 +26,7 @@ int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t 
     if (flags >= 0) {
         int64_t deadline = pending->timeout_ns ? piso_now_coarse_ns() + pending->timeout_ns : PISO_NO_DEADLINE;
         bool buffers = w.nspans > 0 || w.size > PISO_INLINE_BODY;
-        r = piso_session_call(s->session, &pending->call, object, number, (unsigned)flags, deadline, &w);
+        r = piso_session_call(s->session, &pending->call, object, number, (unsigned)flags, 0, deadline, &w);
         if (r < 0)
             core_session_error(s, r, pending);
         else if (buffers)

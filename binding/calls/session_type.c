@@ -470,7 +470,7 @@ static PyObject *session_stats(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     piso_session_stats(s->session, &t);
     return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsKsK}", "calls_sent", t.calls_sent, "calls_received", t.calls_received,
                          "replies_sent", t.replies_sent, "replies_received", t.replies_received, "doorbells_rung",
-                         t.doorbells_rung, "turns_given", t.turns_given, "arena_live", t.arena_live, "arena_committed",
+                         t.doorbells_rung, "yields", t.yields, "arena_live", t.arena_live, "arena_committed",
                          t.arena_committed, "spans_held", t.spans_held, "queued", t.queued, "segments", t.segments,
                          "leases_given", t.leases_given, "leases_held", t.leases_held);
 }

@@ -231,15 +231,18 @@ PISO_API const char *piso_session_name(piso_session *s, uint32_t number, size_t 
 typedef struct piso_call {
     uint64_t id;         /* 0: not pending */
     int64_t deadline_ns; /* CLOCK_MONOTONIC, INT64_MAX: none */
+    void *waiting;       /* while the peer answers others first */
 } piso_call;
 
 #define PISO_NO_DEADLINE INT64_MAX
 
 /* piso_session_call: sends a call. Body: the positional arguments as an array and, with
- * PISO_CALL_KWARGS, then a map. Takes the writer's spans, leaves its memory. If the ring is full the message
- * waits in private memory. On failure nothing was sent and the spans are still the writer's. */
+ * PISO_CALL_KWARGS, then a map. `parent`: the peer's request (piso_event.id) in whose handler the call is made, or 0: the
+ * peer runs it where that request's caller waits. Takes the writer's spans, leaves its memory. Never blocks: while the ring
+ * is full, or the peer answers as many calls as it answers at once, the message waits in private memory. On failure
+ * nothing was sent and the spans are still the writer's. */
 PISO_API int piso_session_call(piso_session *s, piso_call *call, uint32_t object, uint32_t method, unsigned flags,
-                               int64_t deadline_ns, piso_writer *w);
+                               uint64_t parent, int64_t deadline_ns, piso_writer *w);
 enum { PISO_CALL_KWARGS = 1, PISO_CALL_NO_REPLY = 2 /* call may be NULL */ };
 
 /* piso_session_reply: answers a request; is_error: the body is an exception. A request is answered once. */
@@ -359,7 +362,7 @@ PISO_API const char *piso_cuda_failure(void);
 typedef struct piso_stats {
     uint64_t calls_sent, calls_received, replies_sent, replies_received;
     uint64_t doorbells_rung;              /* system calls made to wake the peer */
-    uint64_t turns_given;                 /* while waiting, because more processes were awake than processors there */
+    uint64_t yields;                      /* of the processor, while waiting */
     uint64_t arena_live, arena_committed; /* bytes of this side's arena in use; backed by memory */
     uint64_t spans_held;                  /* received and not yet released */
     uint64_t queued;                      /* messages waiting because the ring is full */
@@ -396,6 +399,7 @@ struct piso_event {
     piso_call *call;
     uint32_t object, method;
     unsigned flags;
+    piso_call *parent; /* of a request: the call of this side in whose handler the peer made it; NULL: none, or ended */
     int64_t deadline_ns; /* of a request, PISO_NO_DEADLINE if none */
     const uint8_t *body;
     size_t body_size;
@@ -441,9 +445,13 @@ PISO_API int64_t piso_session_expire(piso_session *s);
 PISO_API bool piso_session_ready(const piso_session *s); /* is an event there? reads memory only */
 PISO_API void piso_session_poll_begin(piso_session *s);
 PISO_API int piso_session_poll_end(piso_session *s);
-/* piso_session_spin: polls for an event within a budget that adapts to how long the peer has been taking;
- * the budget is 0 with one CPU. 1: an event is there; 0: not within the budget. At most 50 us, and others' turns;
- * 500 us while the peer fills a large buffer. */
+/* piso_session_look: polls for two microseconds, without yielding. piso_sessions_poll: goes on, for the sake of the
+ * first session, if that has been worth it lately, and yields the processor between two looks: at most 50 us, and what
+ * others keep the processor for; 500 us while the peer fills a large buffer. piso_session_spin: both. 1: an event is
+ * there, of any of the sessions; 0: not within that time. */
+#define PISO_SESSIONS_MAX 30 /* polled, or waited for, at once */
+PISO_API int piso_session_look(piso_session *s);
+PISO_API int piso_sessions_poll(piso_session *const *sessions, int count);
 PISO_API int piso_session_spin(piso_session *s);
 PISO_API int piso_session_sleep_begin(piso_session *s);
 PISO_API void piso_session_sleep_end(piso_session *s);
@@ -453,6 +461,8 @@ PISO_API int piso_session_fd(piso_session *s);
 /* piso_session_wait: sleep_begin, poll, sleep_end: until an event, the peer's death, extra_fd (or -1) is
  * readable, or timeout_ns (-1: none). 1 event or death, 2 extra_fd, 0 time, -EINTR. */
 PISO_API int piso_session_wait(piso_session *s, int extra_fd, int64_t timeout_ns);
+/* piso_sessions_wait: the same for several, at most PISO_SESSIONS_MAX. */
+PISO_API int piso_sessions_wait(piso_session *const *sessions, int count, int extra_fd, int64_t timeout_ns);
 
 /* piso_now_ns: CLOCK_MONOTONIC. */
 PISO_API int64_t piso_now_ns(void);

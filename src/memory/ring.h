@@ -40,9 +40,7 @@ typedef struct piso__ring_shared {
     alignas(PISO__CACHE_LINE) _Atomic uint64_t consumed;   /* position; written by the consumer */
     alignas(PISO__CACHE_LINE) _Atomic uint32_t want_space; /* set by the producer, cleared by the consumer */
     alignas(PISO__CACHE_LINE) _Atomic uint32_t sleeping;   /* set by the consumer, cleared by the producer */
-    _Atomic uint32_t bell_cpu; /* 1 + the processor that the producer rang from; a hint, 0: unknown */
-    _Atomic uint32_t coming;   /* 1 + the processor that the producer writes a long message on; a hint, 0: none */
-    _Atomic uint32_t crowd;    /* from the host: 0, or more are awake than processors are there: 1 + where it polls */
+    _Atomic uint32_t coming; /* 1 + the processor that the producer writes a large message on; a hint, 0: none */
 } piso__ring_shared;
 
 typedef struct piso__ring_producer {

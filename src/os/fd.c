@@ -129,8 +129,8 @@ static int poll_any(struct pollfd *polled, int count, int64_t timeout_ns) {
 }
 
 int piso__poll_in(const int *fds, int count, int64_t timeout_ns) {
-    struct pollfd polled[4];
-    assert(count <= 4);
+    struct pollfd polled[PISO__POLL_MAX];
+    assert(count <= PISO__POLL_MAX);
     for (int i = 0; i < count; i++)
         polled[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
     return poll_any(polled, count, timeout_ns);

@@ -91,7 +91,8 @@ int piso__epoll_remove(int epoll_fd, int fd);
 /* piso__epoll_wait: blocks until something is readable; the data of at most `count` (<= 16) of them. */
 int piso__epoll_wait(int epoll_fd, uint64_t *ret_data, int count);
 
-/* piso__poll_in: waits until one of up to 4 descriptors (-1: ignored) is readable or hung up, timeout_ns
+#define PISO__POLL_MAX 31
+/* piso__poll_in: waits until one of up to PISO__POLL_MAX descriptors (-1: ignored) is readable or hung up, timeout_ns
  * (-1: none; rounded up to the nanosecond, ppoll). Bit mask of the ready ones, 0 on timeout, -EINTR, -errno. */
 int piso__poll_in(const int *fds, int count, int64_t timeout_ns);
 
@@ -129,9 +130,6 @@ int piso__cpu_count(void);
 int piso__cpu_current(void);
 /* piso__cpu_yield: lets another thread run that is ready on this processor, if there is one. */
 void piso__cpu_yield(void);
-/* piso__cpu_leave: moves this thread to another of the processors that it may use, if there is one. Its affinity is
- * the same afterwards. */
-void piso__cpu_leave(void);
 
 /* ---- processes ---- */
 

@@ -61,17 +61,22 @@ int piso_session_return_span(piso_session *s, piso_writer *w, const piso_span *s
     return r;
 }
 
+void piso__session_discard(piso_session *s, piso_writer *w) {
+    for (uint32_t i = 0; i < w->nspans; i++) {
+        piso_span span = turned(&w->spans[i]);
+        if (!piso__span_in_segment(&span))
+            piso__session_give_back(s, &span);
+    }
+    piso__session_discard_leases(s, w);
+    if (s->announced)
+        piso__session_announce(s, false);
+    w->nspans = 0;
+}
+
 void piso_session_discard_spans(piso_session *s, piso_writer *w) {
     if (!piso__session_forked(s)) {
         piso__session_lock(s);
-        for (uint32_t i = 0; i < w->nspans; i++) {
-            piso_span span = turned(&w->spans[i]);
-            if (!piso__span_in_segment(&span))
-                piso__session_give_back(s, &span);
-        }
-        piso__session_discard_leases(s, w);
-        if (s->announced)
-            piso__session_announce(s, false);
+        piso__session_discard(s, w);
         piso__session_unlock(s);
     }
     piso__writer_drop_segments(w);

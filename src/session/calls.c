@@ -88,40 +88,58 @@ static uint32_t milliseconds_left(int64_t deadline_ns) {
     return left < UINT32_MAX ? (uint32_t)left : UINT32_MAX;
 }
 
-/* add_call: gives the frame the id under which the answer will find the call. */
-static int add_call(piso_session *s, piso_call *call, piso__frame *frame) {
-    if (s->calls.live == PISO__MAX_OPEN_REQUESTS)
-        return -ENOBUFS;
-    frame->id = piso__slots_add(&s->calls, call);
-    return frame->id ? 0 : -ENOMEM;
+/* note_call: the call has been sent, or waits to be. */
+static void note_call(piso_session *s, int64_t deadline_ns) {
+    s->stats.calls_sent++;
+    if (deadline_ns < s->earliest_deadline)
+        s->earliest_deadline = deadline_ns;
+}
+
+int piso__session_send_call(piso_session *s, piso_call *call, piso__frame *frame, int64_t deadline_ns,
+                            const piso_writer *w) {
+    if (deadline_ns != PISO_NO_DEADLINE)
+        frame->timeout_ms = milliseconds_left(deadline_ns);
+    if (call && !(frame->id = piso__slots_add(&s->calls, call)))
+        return -ENOMEM;
+    int r = send_body(s, frame, w);
+    if (r < 0) {
+        piso__slots_remove(&s->calls, frame->id);
+    } else if (call && call != &piso__forgotten) {
+        call->id = frame->id;
+        call->deadline_ns = deadline_ns;
+    }
+    return r;
+}
+
+/* must_wait: nothing overtakes a call that waits already. */
+static bool must_wait(const piso_session *s, const piso_call *call) {
+    return PISO__UNLIKELY(s->backlog_head != NULL) || (call && PISO__UNLIKELY(!piso__session_may_call(s)));
 }
 
 int piso_session_call(piso_session *s, piso_call *call, uint32_t object, uint32_t method, unsigned flags,
-                      int64_t deadline_ns, piso_writer *w) {
+                      uint64_t parent, int64_t deadline_ns, piso_writer *w) {
     bool no_reply = (flags & PISO_CALL_NO_REPLY) != 0;
     if (flags & ~(unsigned)(PISO_CALL_KWARGS | PISO_CALL_NO_REPLY) || (!call && !no_reply))
         return -EINVAL;
-    piso__frame frame = {.type = PISO__FRAME_CALL, .flags = (uint8_t)flags, .object = object, .method = method};
-    if (deadline_ns != PISO_NO_DEADLINE)
-        frame.timeout_ms = milliseconds_left(deadline_ns);
+    piso__frame frame = {
+        .type = PISO__FRAME_CALL, .flags = (uint8_t)flags, .object = object, .method = method, .parent = parent};
     int r = begin(s, &frame, w);
     if (r < 0)
         return r;
+    piso_call *answered = no_reply ? NULL : call;
     r = atomic_load(&s->state); /* another thread may have closed it */
-    if (r == 0 && !no_reply)
-        r = add_call(s, call, &frame);
-    if (r == 0)
-        r = send_body(s, &frame, w);
-    if (r < 0) {
-        piso__slots_remove(&s->calls, frame.id);
-    } else {
-        s->stats.calls_sent++;
-        if (!no_reply) {
-            call->id = frame.id;
-            call->deadline_ns = deadline_ns;
-            if (deadline_ns < s->earliest_deadline)
-                s->earliest_deadline = deadline_ns;
+    if (r == 0 && must_wait(s, answered)) {
+        r = piso__backlog_add(s, answered, &frame, deadline_ns, w);
+        if (r == 0) {
+            note_call(s, no_reply ? PISO_NO_DEADLINE : deadline_ns);
+            w->nspans = 0; /* the waiting call's; they are not the peer's yet */
+            piso__session_unlock(s);
+            return 0;
         }
+    } else if (r == 0) {
+        r = piso__session_send_call(s, answered, &frame, deadline_ns, w);
+        if (r == 0)
+            note_call(s, no_reply ? PISO_NO_DEADLINE : deadline_ns);
     }
     return end(s, &frame, w, r);
 }
@@ -165,24 +183,30 @@ void piso_session_forget(piso_session *s, piso_call *call, bool cancel) {
     piso__session_lock(s);
     if (call->id == EXPIRED_ID)
         forget_expired(s, call);
+    else if (call->id == PISO__WAITING_ID)
+        piso__backlog_forget(s, call, cancel);
     else if (piso__slots_replace(&s->calls, call->id, &piso__forgotten) && cancel && atomic_load(&s->state) == 0)
         send_cancel(s, call->id);
     call->id = 0;
     piso__session_unlock(s);
 }
 
-/* expire_call: room in the list has been made for all pending calls. */
-static void expire_call(piso_session *s, piso_call *call) {
-    piso__slots_replace(&s->calls, call->id, &piso__forgotten);
-    if (atomic_load(&s->state) == 0)
-        send_cancel(s, call->id);
+/* note_expired: room in the list has been made for all pending calls. */
+static void note_expired(piso_session *s, piso_call *call) {
     call->id = EXPIRED_ID;
     s->expired[s->expired_count++] = call;
 }
 
+static void expire_call(piso_session *s, piso_call *call) {
+    piso__slots_replace(&s->calls, call->id, &piso__forgotten);
+    if (atomic_load(&s->state) == 0)
+        send_cancel(s, call->id);
+    note_expired(s, call);
+}
+
 /* scan: moves the calls that are over to the list; finds the next deadline. */
 static void scan(piso_session *s, int64_t now) {
-    size_t needed = s->expired_count + s->calls.live;
+    size_t needed = s->expired_count + s->calls.live + s->backlog_count;
     if (needed > s->expired_capacity) {
         piso_call **expired = reallocarray(s->expired, needed, sizeof *expired);
         if (!expired)
@@ -190,7 +214,7 @@ static void scan(piso_session *s, int64_t now) {
         s->expired = expired;
         s->expired_capacity = needed;
     }
-    int64_t earliest = PISO_NO_DEADLINE;
+    int64_t earliest = piso__backlog_expire(s, now, note_expired);
     for (uint32_t i = 0; i < s->calls.size; i++) {
         piso_call *call = s->calls.slots[i].pointer;
         if (!call)

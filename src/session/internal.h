@@ -17,6 +17,8 @@
 
 #define PISO__MAX_NAMES         65536u
 #define PISO__MAX_OPEN_REQUESTS (1u << 20)
+#define PISO__DEFAULT_REQUESTS  4096u
+#define PISO__WAITING_ID        (UINT64_MAX - 1) /* of a call in the backlog */
 #define PISO__RELEASE_BATCH     64
 #define PISO__ATTACH_CREDIT     64u                 /* descriptors in the socket at once */
 #define PISO__MAX_ANSWERS       ((size_t)256 << 20) /* bytes of answers that a peer may leave in our memory */
@@ -36,6 +38,8 @@ typedef struct piso__name {
     size_t size;
 } piso__name;
 
+typedef struct piso__waiting_call piso__waiting_call;
+
 /* What a number that we gave stands for. */
 typedef struct piso__given {
     piso_segment *segment; /* a reference; NULL: the number is free */
@@ -46,24 +50,6 @@ typedef struct piso__given {
 typedef struct piso__numbers {
     uint32_t given, taken;
 } piso__numbers;
-
-/* What is known of giving the processor away while waiting (crowd.c). All but `count` belongs to the thread that has
- * set `taken`. */
-typedef struct piso__turns {
-    _Atomic bool taken;
-    _Atomic uint64_t count;
-    uint32_t left_out, leave_out; /* looks since the last time; before the next one */
-    uint32_t late[2];             /* waits in a row that ended after a turn: for a request, for an answer */
-    uint32_t regrets, forgiven;   /* turns that took too long; turns in a row that did not */
-    uint32_t waits, with_host;    /* with_host: turns in a row on the host's processor */
-    int64_t not_before_ns, moved_ns;
-} piso__turns;
-
-/* One wait, on its thread's stack; zero at first. */
-typedef struct piso__turn {
-    bool taken, for_answer, patient, given;
-    uint32_t looks;
-} piso__turn;
 
 struct piso_session {
     _Atomic uint32_t references;
@@ -82,6 +68,7 @@ struct piso_session {
     size_t queued_answers;  /* bytes of answers in the queue */
     uint8_t releases[PISO__RELEASE_BATCH * PISO__RELEASE_SIZE];
     uint32_t release_count;
+    uint64_t release_bytes;
     bool announced; /* a message that is long to write, and has not been sent yet */
 
     /* leases (leases.c): ours by id, and the cookies of those that have ended; ids of the peer's to be ended */
@@ -91,8 +78,12 @@ struct piso_session {
     uint64_t ended[PISO__RELEASE_BATCH];
     uint32_t ended_count;
 
-    /* our calls and the peer's */
+    /* our calls and the peer's; the backlog (backlog.c) */
     piso__slots calls;
+    uint32_t call_limit; /* how many of ours the peer answers at once */
+    uint32_t accepts;    /* how many of the peer's we answer at once */
+    piso__waiting_call *backlog_head, **backlog_tail;
+    size_t backlog_count;
     int64_t earliest_deadline; /* of our calls, or earlier */
     piso_call **expired;
     size_t expired_count, expired_capacity;
@@ -117,21 +108,12 @@ struct piso_session {
     /* waiting (wait.c) */
     _Atomic uint64_t poll_position; /* copy of the consumer's position */
     _Atomic bool attention;         /* piso_session_next has something to say that is not in the ring */
-    _Atomic bool sent_call;         /* the last message was a call: what comes next is its answer */
-    const _Atomic uint32_t *crowd;  /* what the host has found, as in the ring */
+    _Atomic bool rang;              /* the peer had to be woken, and has sent nothing since */
     _Atomic uint32_t pollers, sleepers;
-    _Atomic uint32_t spin_budget_ns, spin_misses;
+    _Atomic uint32_t misses;     /* waits in a row that polled in vain, or did not poll */
     _Atomic uint32_t processors; /* that this process may use */
     _Atomic int64_t cpu_checked_ns;
-    bool may_move;    /* the thread may be moved to another processor: the child, whose process is ours */
-    int64_t slept_ns; /* when the last sleep began */
-    int64_t moved_ns;
-    uint32_t cpu_meetings; /* short sleeps in a row that ended on the peer's processor */
-
-    /* crowd.c */
-    piso__turns turns;
-    piso_session *next_in_crowd; /* the lock of crowd.c guards these two */
-    uint32_t crowd_told;
+    _Atomic uint64_t yields;
 
     piso_stats stats;
     uint8_t scratch[PISO__RING_MESSAGE_MAX]; /* where messages are taken to */
@@ -178,33 +160,14 @@ extern piso_call piso__forgotten;
 /* The files of this layer stand in the order in which they use each other: each knows those above it. All of these
  * functions need the lock unless it says otherwise. */
 
-/* crowd.c: none of these needs the lock. */
-
-/* piso__crowd_join, _leave: a session that has spawned a process; the latter does nothing with any other one. */
-void piso__crowd_join(piso_session *s);
-void piso__crowd_leave(piso_session *s);
-/* piso__crowd_changed: an extension has been woken: they are counted at the next look. */
-void piso__crowd_changed(void);
-/* piso__crowd_count: in a host, and not too often: counts who is awake, and tells. */
-void piso__crowd_count(piso_session *s, int64_t now);
-/* piso__crowd_is_there: whether more are awake than there are processors. */
-static inline bool piso__crowd_is_there(const piso_session *s) {
-    return PISO__UNLIKELY(atomic_load_explicit(s->crowd, memory_order_relaxed) != 0);
-}
-/* piso__crowd_yield: where there is a crowd, between two looks of a wait: gives the processor away if that is likely
- * to help. `now` and what it returns: piso_now_ns. */
-int64_t piso__crowd_yield(piso_session *s, piso__turn *turn, int64_t now);
-/* piso__crowd_share: with one processor: gives it to whoever else wants it, for as long as that is anybody, until
- * `is_ready`. */
-bool piso__crowd_share(piso_session *s, bool (*is_ready)(const piso_session *));
-/* piso__crowd_end_wait: after the last of these, if it has set `taken`; whether a message came. */
-void piso__crowd_end_wait(piso_session *s, piso__turn *turn, bool came);
-
 /* send.c: messages, and how a session ends. */
 
 /* piso__session_send: one message, through the ring or behind what waits for it. 0, -ENOMEM, PISO_EPROTO. */
 int piso__session_send(piso_session *s, const piso__frame *frame, const piso_span *spans, const void *body,
                        size_t size);
+/* piso__session_send_quietly: the same, but a peer that sleeps is not woken: it sees the message when something else wakes
+ * it. */
+int piso__session_send_quietly(piso_session *s, const piso__frame *frame, const void *body, size_t size);
 /* piso__session_send_attach: announces a segment: its descriptor, then the frame, or both behind what waits. */
 int piso__session_send_attach(piso_session *s, piso_segment *segment, uint32_t number);
 /* piso__session_flush_queue: sends what waits, as far as there is room. */
@@ -264,11 +227,38 @@ int piso__session_next_lease(piso_session *s, piso_event *event);
 
 /* buffers.c */
 
+/* piso__session_discard: piso_session_discard_spans, with the lock. */
+void piso__session_discard(piso_session *s, piso_writer *w);
 /* piso__session_check_span: 0 or PISO_EPROTO: a span that came with a message lies in the peer's arena; or it is one
  * that the peer had from us, and is ours again. */
 int piso__session_check_span(piso_session *s, const piso_span *span);
 /* piso__session_lend_spans: the message of this writer has been sent: its buffers are the peer's. */
 void piso__session_lend_spans(piso_session *s, const piso_writer *w);
+
+/* send_call.c */
+
+/* piso__session_may_call: whether the peer answers one more call at the moment. */
+static inline bool piso__session_may_call(const piso_session *s) {
+    return s->calls.live < s->call_limit;
+}
+/* piso__session_send_call: sends a call, whose id is then known; the writer keeps what it holds. `call` may be NULL, where
+ * no answer is wanted, and piso__forgotten. 0 or a negative code. */
+int piso__session_send_call(piso_session *s, piso_call *call, piso__frame *frame, int64_t deadline_ns,
+                            const piso_writer *w);
+
+/* backlog.c */
+
+/* piso__backlog_add: keeps a call until the peer answers one more; takes what the writer holds. 0 or -ENOMEM. */
+int piso__backlog_add(piso_session *s, piso_call *call, const piso__frame *frame, int64_t deadline_ns, piso_writer *w);
+/* piso__backlog_flush: sends what the peer answers by now. */
+void piso__backlog_flush(piso_session *s);
+/* piso__backlog_forget: nobody waits for the answer of this call, which is in the backlog; `drop`: it is not sent. */
+void piso__backlog_forget(piso_session *s, piso_call *call, bool drop);
+/* piso__backlog_expire: takes out the calls whose deadline has passed, and hands each to `expire`; the earliest deadline
+ * of the others. */
+int64_t piso__backlog_expire(piso_session *s, int64_t now, void (*expire)(piso_session *, piso_call *));
+/* piso__backlog_take_any: takes out a call that somebody waits for; NULL when there is none left. Sends nothing. */
+piso_call *piso__backlog_take_any(piso_session *s);
 
 /* wait.c */
 

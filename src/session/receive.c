@@ -155,8 +155,8 @@ static int drop(piso_session *s, const message *m) {
 /* open_request: notes that the peer waits for an answer. */
 static int open_request(piso_session *s, uint64_t id) {
     uint32_t index = (uint32_t)id - 1;
-    if (index >= PISO__MAX_OPEN_REQUESTS)
-        return piso__session_wrong(s, "a call has an impossible number, or there are too many at once");
+    if (index >= s->accepts)
+        return piso__session_wrong(s, "it has more calls open at once than it may have");
     if (index >= s->open_capacity) {
         uint32_t capacity = s->open_capacity ? s->open_capacity : 64;
         while (capacity <= index)
@@ -174,6 +174,12 @@ static int open_request(piso_session *s, uint64_t id) {
     return 0;
 }
 
+/* find_parent: the call of ours in whose handler the peer made one; NULL if nobody here waits for it any more. */
+static piso_call *find_parent(const piso_session *s, uint64_t id) {
+    piso_call *call = piso__slots_get(&s->calls, id);
+    return call == &piso__forgotten ? NULL : call;
+}
+
 static int receive_call(piso_session *s, message *m, piso_event *event) {
     bool no_reply = (m->frame.flags & PISO_CALL_NO_REPLY) != 0;
     int r = no_reply ? 0 : open_request(s, m->frame.id);
@@ -186,6 +192,7 @@ static int receive_call(piso_session *s, message *m, piso_event *event) {
     event->object = m->frame.object;
     event->method = m->frame.method;
     event->flags = m->frame.flags & (PISO_CALL_KWARGS | PISO_CALL_NO_REPLY);
+    event->parent = m->frame.parent ? find_parent(s, m->frame.parent) : NULL;
     event->deadline_ns = PISO_NO_DEADLINE;
     if (m->frame.timeout_ms)
         event->deadline_ns = piso_now_coarse_ns() + (int64_t)m->frame.timeout_ms * 1000000;
@@ -199,7 +206,10 @@ static int receive_reply(piso_session *s, message *m, piso_event *event) {
         return piso__session_wrong(s, "it answers a call that was not made");
     if (call == &piso__forgotten) {
         piso__slots_remove(&s->calls, m->frame.id);
-        return drop(s, m);
+        int r = drop(s, m);
+        if (PISO__UNLIKELY(s->backlog_head != NULL))
+            piso__backlog_flush(s);
+        return r;
     }
     int r = load(s, m, event);
     if (r < 0)
@@ -209,6 +219,8 @@ static int receive_reply(piso_session *s, message *m, piso_event *event) {
     event->type = m->frame.type == PISO__FRAME_REPLY ? PISO_EVENT_REPLY : PISO_EVENT_ERROR;
     event->call = call;
     s->stats.replies_received++;
+    if (PISO__UNLIKELY(s->backlog_head != NULL))
+        piso__backlog_flush(s);
     return 1;
 }
 
@@ -294,6 +306,7 @@ static int64_t take_message(piso_session *s) {
     if (r < 0)
         return piso__session_wrong(s, RING_DAMAGED);
     atomic_store_explicit(&s->poll_position, rx->position, memory_order_relaxed);
+    atomic_store_explicit(&s->rang, false, memory_order_relaxed);
     if (wake) {
         s->stats.doorbells_rung++;
         piso__bell_ring(s->channel->bell);
@@ -354,6 +367,8 @@ static int next_failed(piso_session *s, piso_event *event) {
     piso_call *call;
     while ((call = piso__slots_take_any(&s->calls)) == &piso__forgotten)
         ;
+    if (!call)
+        call = piso__backlog_take_any(s);
     if (call)
         return fail_event(s, call, state, event);
     if (piso__session_next_lease(s, event) > 0)

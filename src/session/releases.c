@@ -3,6 +3,8 @@
 
 #include "session/internal.h"
 
+#define WORTH_WAKING ((uint64_t)1 << 20) /* bytes that a peer that sleeps wants to have back at once */
+
 static void flush_leases(piso_session *s) {
     piso__frame frame = {.type = PISO__FRAME_END_LEASES};
     if (s->ended_count && piso__session_send(s, &frame, NULL, s->ended, s->ended_count * sizeof *s->ended) != -ENOMEM)
@@ -16,9 +18,13 @@ void piso__session_flush_releases(piso_session *s) {
     if (s->release_count == 0)
         return;
     piso__frame frame = {.type = PISO__FRAME_RELEASE};
-    if (piso__session_send(s, &frame, NULL, s->releases, s->release_count * PISO__RELEASE_SIZE) == -ENOMEM)
+    size_t size = s->release_count * PISO__RELEASE_SIZE;
+    int r = s->release_bytes < WORTH_WAKING ? piso__session_send_quietly(s, &frame, s->releases, size)
+                                            : piso__session_send(s, &frame, NULL, s->releases, size);
+    if (r == -ENOMEM)
         return; /* tried again with the next message */
     s->release_count = 0;
+    s->release_bytes = 0;
 }
 
 void piso_session_flush(piso_session *s) {
@@ -38,6 +44,7 @@ static void queue_release(piso_session *s, const piso_span *span) {
     if (s->release_count == PISO__RELEASE_BATCH)
         return; /* the session has failed, or memory is exhausted: the arena goes with the session */
     piso__release_encode(span->offset, span->generation, &s->releases[s->release_count++ * PISO__RELEASE_SIZE]);
+    s->release_bytes += span->length;
 }
 
 void piso__session_give_back(piso_session *s, const piso_span *span) {

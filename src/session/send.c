@@ -23,9 +23,7 @@ static void wake_peer(piso_session *s) {
         piso__session_announce(s, false);
     if (piso__ring_must_wake(&s->channel->tx)) {
         s->stats.doorbells_rung++;
-        piso__crowd_changed();
-        atomic_store_explicit(&s->channel->tx.shared->bell_cpu, (uint32_t)(piso__cpu_current() + 1),
-                              memory_order_relaxed);
+        atomic_store_explicit(&s->rang, true, memory_order_relaxed);
         piso__bell_ring(s->channel->bell);
     }
 }
@@ -116,12 +114,10 @@ static bool can_be_provoked(piso__frame_type type) {
            type == PISO__FRAME_RETIRED || type == PISO__FRAME_RELEASE || type == PISO__FRAME_END_LEASES;
 }
 
-int piso__session_send(piso_session *s, const piso__frame *frame, const piso_span *spans, const void *body,
-                       size_t size) {
-    uint8_t header[PISO__FRAME_SIZE];
-    atomic_store_explicit(&s->sent_call, frame->type == PISO__FRAME_CALL, memory_order_relaxed);
-    piso__frame_encode(frame, header);
-    piso__ring_part parts[3] = {{header, sizeof header}};
+/* send: without waking the peer. */
+static int send(piso_session *s, const piso__frame *frame, const piso_span *spans, const void *body, size_t size) {
+    uint8_t header[PISO__HEADER_MAX];
+    piso__ring_part parts[3] = {{header, piso__frame_encode(frame, header)}};
     int count = 1;
     if (frame->nspans) /* the struct is the encoding (frame.h) */
         parts[count++] = (piso__ring_part){spans, frame->nspans * sizeof *spans};
@@ -138,9 +134,19 @@ int piso__session_send(piso_session *s, const piso__frame *frame, const piso_spa
     }
     if (r == PISO_EPROTO)
         piso__session_fail(s, piso__session_wrong(s, IMPOSSIBLE_CURSOR));
+    return r;
+}
+
+int piso__session_send(piso_session *s, const piso__frame *frame, const piso_span *spans, const void *body,
+                       size_t size) {
+    int r = send(s, frame, spans, body, size);
     if (r == 0)
         wake_peer(s);
     return r;
+}
+
+int piso__session_send_quietly(piso_session *s, const piso__frame *frame, const void *body, size_t size) {
+    return send(s, frame, NULL, body, size);
 }
 
 int piso__session_send_attach(piso_session *s, piso_segment *segment, uint32_t number) {

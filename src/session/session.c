@@ -5,8 +5,6 @@
 #include "os/cgroup.h"
 #include "session/internal.h"
 
-#define FIRST_SPIN_BUDGET_NS 50000
-
 static piso_session *session_new(void) {
     piso_session *s = calloc(1, sizeof *s);
     if (!s)
@@ -15,8 +13,9 @@ static piso_session *session_new(void) {
     s->fork_generation = piso__fork_generation();
     s->epoll_fd = -1;
     s->queue_tail = &s->queue_head;
+    s->backlog_tail = &s->backlog_head;
+    s->call_limit = s->accepts = PISO__MAX_OPEN_REQUESTS;
     s->earliest_deadline = PISO_NO_DEADLINE;
-    s->spin_budget_ns = FIRST_SPIN_BUDGET_NS;
     s->processors = 2;
     s->strict = piso__memory_is_strict();
     s->attach_credit = PISO__ATTACH_CREDIT;
@@ -27,7 +26,6 @@ static piso_session *session_new(void) {
 }
 
 static void session_free(piso_session *s) {
-    piso__crowd_leave(s);
     piso__channel_close(s->channel);
     piso__process_unref(s->process);
     piso__fd_close(s->epoll_fd);
@@ -38,6 +36,8 @@ static void session_free(piso_session *s) {
         piso_segment_unref(message->segment);
         free(message);
     }
+    while (piso__backlog_take_any(s))
+        ;
     piso__slots_fini(&s->calls);
     piso__slots_fini(&s->leases);
     free(s->released);
@@ -80,8 +80,6 @@ static int watch(piso_session *s) {
     if (r == 0)
         r = s->process ? piso__epoll_add(s->epoll_fd, piso__session_end_fd(s), 0)
                        : piso__epoll_add_hangup(s->epoll_fd, piso__session_end_fd(s), 0);
-    if (!s->crowd)
-        s->crowd = &s->channel->rx.shared->crowd;
     atomic_store(&s->processors, (uint32_t)piso__cpu_count());
     s->cpu_checked_ns = piso_now_ns();
     return r;
@@ -113,7 +111,6 @@ int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session) {
             piso_process_kill(s->process, 9);
         return r;
     }
-    piso__crowd_join(s);
     *ret_session = piso__steal_pointer(&s);
     return 0;
 }
@@ -163,7 +160,6 @@ int piso_session_attach(int channel_fd, piso_session **ret_session) {
     int r = piso__channel_attach(channel_fd, &s->channel);
     if (r < 0)
         return r;
-    s->may_move = true;
     s->may_share = true; /* the host is trusted */
     r = watch(s);
     if (r == 0)
@@ -236,7 +232,7 @@ void piso_session_stats(piso_session *s, piso_stats *ret_stats) {
     }
     piso__session_lock(s);
     *ret_stats = s->stats;
-    ret_stats->turns_given = atomic_load_explicit(&s->turns.count, memory_order_relaxed);
+    ret_stats->yields = atomic_load_explicit(&s->yields, memory_order_relaxed);
     ret_stats->leases_given = s->leases.live;
     ret_stats->arena_live = piso__arena_live(s->channel->arena);
     ret_stats->arena_committed = piso__arena_committed(s->channel->arena);

@@ -9,22 +9,31 @@
  * The first two exclude each other by the lock: otherwise one that disarms because nobody sleeps could do so after
  * another has begun to. The last two do without it: the counts are atomic and change before the flag does, so of two
  * of these the later one finds the other's count, and who disarms is counted as polling until it has armed again. An
- * armed flag too many costs a system call; one too few would lose a wake-up. */
+ * armed flag too many costs a system call; one too few would lose a wake-up.
+ *
+ * How long a wait polls is one rule. It polls for two microseconds, in which most answers come. Then, if polling has been
+ * worth it lately, it goes on up to 50 us and yields its processor between two looks, so that whoever it waits for can
+ * run there. It sleeps at once where it had to wake its peer, which takes longer than that; and so does every wait of this
+ * process for a tenth of a second after a processor that was yielded came back late: somebody computes there, and
+ * whoever is woken gets a processor sooner than whoever polls. */
 #include <errno.h>
 
 #include "session/internal.h"
 
-#define MAX_BUDGET_NS   50000u
-#define MIN_BUDGET_NS   2000u
-#define PATIENT_MISSES  4u  /* fruitless polls before the budget shrinks */
-#define PROBE_EVERY     64u /* then, each time after so many, a full budget is tried again */
-#define EAGER_POLLS     64  /* without a pause between them */
-#define POLLS_PER_CLOCK 16
+#define LOOK_NS         2000      /* polled in any case: most answers come by then */
+#define POLL_NS         50000     /* polled at most, and only if it has been worth it */
+#define LATE_NS         100000    /* the processor was given to somebody who computes */
+#define SLEEP_FOR_NS    100000000 /* then nobody in this process polls for so long */
+#define ALONE_NS        1000      /* a switch to somebody else and back takes longer */
+#define PATIENT_MISSES  4         /* waits in a row that polled in vain, until the next ones sleep at once */
+#define PROBE_EVERY     64        /* but for one of so many */
+#define EAGER_LOOKS     64        /* without a pause between them */
+#define LOOKS_PER_CLOCK 16
 #define CPU_CHECK_NS    1000000000
-#define SHORT_SLEEP_NS  100000
-#define MAX_MEETINGS    8
-#define MOVE_EVERY_NS   2000000
-#define PATIENCE_NS     450000 /* besides the budget, for what the peer is writing: some megabytes */
+#define PATIENCE_NS     450000 /* besides, for a large message that the peer is writing */
+
+/* Until when the waits of this process sleep at once. */
+static _Atomic int64_t sleep_until_ns;
 
 /* probe: a consumer to look at the ring with, without the lock. One that is behind sees a message where there was one:
  * it looks once too often. */
@@ -71,40 +80,11 @@ int piso_session_poll_end(piso_session *s) {
     return last && PISO__UNLIKELY(atomic_load(&s->sleepers)) ? arm(s) : is_ready(s);
 }
 
-/* ---- spinning ---- */
+/* ---- polling ---- */
 
-static void note_hit(piso_session *s) {
-    if (atomic_load_explicit(&s->spin_misses, memory_order_relaxed)) {
-        atomic_store_explicit(&s->spin_misses, 0, memory_order_relaxed);
-        atomic_store_explicit(&s->spin_budget_ns, MAX_BUDGET_NS, memory_order_relaxed);
-    }
-}
-
-/* note_miss: a peer that takes long, or a machine that is busy: polling only takes its processor away. */
-static void note_miss(piso_session *s) {
-    uint32_t misses = atomic_fetch_add_explicit(&s->spin_misses, 1, memory_order_relaxed) + 1;
-    uint32_t budget = atomic_load_explicit(&s->spin_budget_ns, memory_order_relaxed);
-    if (misses % PROBE_EVERY == 0)
-        budget = MAX_BUDGET_NS;
-    else if (misses >= PATIENT_MISSES)
-        budget = budget / 2 > MIN_BUDGET_NS ? budget / 2 : MIN_BUDGET_NS;
-    atomic_store_explicit(&s->spin_budget_ns, budget, memory_order_relaxed);
-}
-
-/* be_patient: whether the peer is writing a long message, so that the end of polling is put off: to sleep and be woken
- * takes a good part of the time that it takes. Not where polling has been in vain, or keeps the peer from its work. */
-static bool be_patient(const piso_session *s, int64_t *end) {
-    uint32_t cpu = atomic_load_explicit(&s->channel->rx.shared->coming, memory_order_relaxed);
-    if (!cpu || cpu == (uint32_t)(piso__cpu_current() + 1) ||
-        atomic_load_explicit(&s->spin_budget_ns, memory_order_relaxed) < MAX_BUDGET_NS)
-        return false;
-    *end += PATIENCE_NS;
-    return true;
-}
-
-/* look: polls for a fraction of a microsecond. */
+/* look: for a fraction of a microsecond. */
 static bool look(piso_session *s) {
-    for (int i = 0; i < POLLS_PER_CLOCK; i++) {
+    for (int i = 0; i < LOOKS_PER_CLOCK; i++) {
         if (is_ready(s))
             return true;
         piso__relax();
@@ -112,47 +92,99 @@ static bool look(piso_session *s) {
     return false;
 }
 
-/* clock_and_crowd: the time; in a host, who is awake may be counted. */
-static int64_t clock_and_crowd(piso_session *s) {
-    int64_t now = piso_now_ns();
-    if (s->process)
-        piso__crowd_count(s, now);
-    return now;
+static bool look_at_all(piso_session *const *sessions, int count) {
+    bool ready = look(sessions[0]);
+    for (int i = 1; i < count && !ready; i++)
+        ready = is_ready(sessions[i]);
+    return ready;
 }
 
-/* spin_in_crowd: the rest of a wait. By itself, so that the loop in which small calls wait stays small. */
-__attribute__((noinline)) static bool spin_in_crowd(piso_session *s, int64_t now, int64_t end) {
-    piso__turn turn = {0};
-    bool came;
-    do {
-        now = piso__crowd_yield(s, &turn, now);
-        came = look(s);
-    } while (!came && (now = clock_and_crowd(s)) < end);
-    if (turn.taken)
-        piso__crowd_end_wait(s, &turn, came);
+static bool has_processor_alone(const piso_session *s) {
+    return atomic_load_explicit(&s->processors, memory_order_relaxed) > 1;
+}
+
+static void note(piso_session *s, bool came) {
+    uint32_t misses = came ? 0 : atomic_load_explicit(&s->misses, memory_order_relaxed) + 1;
+    atomic_store_explicit(&s->misses, misses, memory_order_relaxed);
+}
+
+/* is_woken: whether the peer had to be woken for what this side waits for: that takes longer than polling. */
+static bool is_woken(const piso_session *s) {
+    return atomic_load_explicit(&s->rang, memory_order_relaxed);
+}
+
+static bool has_been_in_vain(const piso_session *s) {
+    return atomic_load_explicit(&s->misses, memory_order_relaxed) >= PATIENT_MISSES;
+}
+
+int piso_session_look(piso_session *s) {
+    if (piso__session_forked(s) || is_ready(s))
+        return 1; /* without a wait, which says nothing of polling */
+    bool came = false;
+    for (int i = 1; i < EAGER_LOOKS && !came; i++)
+        came = is_ready(s);
+    if (!came && has_processor_alone(s) && !is_woken(s) && !has_been_in_vain(s)) {
+        int64_t end = piso_now_ns() + LOOK_NS;
+        do
+            came = look(s);
+        while (!came && piso_now_ns() < end);
+    }
+    if (came)
+        note(s, true);
+    return came;
+}
+
+/* is_worth: whether to poll for what this session waits for. */
+static bool is_worth(piso_session *s, int64_t now) {
+    if (is_woken(s) || now < atomic_load_explicit(&sleep_until_ns, memory_order_relaxed))
+        return false;
+    if (!has_been_in_vain(s))
+        return true;
+    return (atomic_fetch_add_explicit(&s->misses, 1, memory_order_relaxed) + 1) % PROBE_EVERY == 0;
+}
+
+/* be_patient: whether the peer is writing a large message, so that the end of polling is put off: to sleep and be woken
+ * takes a good part of the time that this takes. Not where polling keeps the peer from its work. */
+static bool be_patient(const piso_session *s, int64_t *end) {
+    uint32_t cpu = atomic_load_explicit(&s->channel->rx.shared->coming, memory_order_relaxed);
+    if (!cpu || cpu == (uint32_t)(piso__cpu_current() + 1))
+        return false;
+    *end += PATIENCE_NS;
+    return true;
+}
+
+/* give_way: lets somebody else have the processor. False if there is no point in going on: somebody kept it, or, with one
+ * processor, nobody wants it, so the peer sleeps. */
+static bool give_way(piso_session *s, int64_t now) {
+    piso__cpu_yield();
+    int64_t after = piso_now_ns(), took = after - now;
+    atomic_fetch_add_explicit(&s->yields, 1, memory_order_relaxed);
+    if (took > LATE_NS)
+        atomic_store_explicit(&sleep_until_ns, after + SLEEP_FOR_NS, memory_order_relaxed);
+    return took <= LATE_NS && (has_processor_alone(s) || took > ALONE_NS);
+}
+
+int piso_sessions_poll(piso_session *const *sessions, int count) {
+    piso_session *s = sessions[0];
+    if (piso__session_forked(s))
+        return 1;
+    int64_t now = piso_now_ns(), end = now + POLL_NS;
+    if (!is_worth(s, now))
+        return look_at_all(sessions, count);
+    bool came, patient = false, goes_on = true;
+    while (!(came = look_at_all(sessions, count)) && goes_on) {
+        goes_on = give_way(s, now);
+        now = piso_now_ns();
+        if (now >= end && goes_on)
+            goes_on = !patient && (patient = be_patient(s, &end));
+    }
+    if (!came || is_ready(s)) /* what another session brings says nothing of this one */
+        note(s, came);
     return came;
 }
 
 int piso_session_spin(piso_session *s) {
-    if (piso__session_forked(s))
-        return 1;
-    for (int i = 0; i < EAGER_POLLS; i++)
-        if (is_ready(s)) {
-            note_hit(s);
-            return 1;
-        }
-    if (atomic_load_explicit(&s->processors, memory_order_relaxed) < 2)
-        return piso__crowd_share(s, is_ready);
-    int64_t now = piso_now_ns(), end = now + atomic_load_explicit(&s->spin_budget_ns, memory_order_relaxed);
-    bool came, patient = false;
-    do
-        came = piso__crowd_is_there(s) ? spin_in_crowd(s, now, end) : look(s);
-    while (!came && ((now = clock_and_crowd(s)) < end || (!patient && (patient = be_patient(s, &end)))));
-    if (came)
-        note_hit(s);
-    else
-        note_miss(s);
-    return came;
+    return piso_session_look(s) || piso_sessions_poll(&s, 1);
 }
 
 /* check_cpus: whether polling makes sense at all; looked at again before sleeping, once a second at most. */
@@ -162,22 +194,6 @@ static void check_cpus(piso_session *s) {
         return;
     atomic_store_explicit(&s->cpu_checked_ns, now, memory_order_relaxed);
     atomic_store_explicit(&s->processors, (uint32_t)piso__cpu_count(), memory_order_relaxed);
-}
-
-/* part_from_peer: the kernel likes to wake a process on the processor of the one that rang. Two that call each other
- * all the time then take turns on one processor, where polling cannot help, while another one idles. After some
- * short sleeps in a row that ended like this, the child moves away. */
-static void part_from_peer(piso_session *s) {
-    int64_t now = piso_now_ns();
-    uint32_t bell_cpu = atomic_load_explicit(&s->channel->rx.shared->bell_cpu, memory_order_relaxed);
-    bool met = now - s->slept_ns < SHORT_SLEEP_NS && bell_cpu == (uint32_t)(piso__cpu_current() + 1);
-    s->cpu_meetings = met ? s->cpu_meetings + 1 : 0;
-    if (s->cpu_meetings < MAX_MEETINGS || now - s->moved_ns < MOVE_EVERY_NS)
-        return;
-    s->cpu_meetings = 0;
-    s->moved_ns = now;
-    piso__cpu_leave();
-    atomic_store_explicit(&s->spin_budget_ns, MAX_BUDGET_NS, memory_order_relaxed);
 }
 
 /* ---- sleeping ---- */
@@ -195,8 +211,6 @@ int piso_session_sleep_begin(piso_session *s) {
     }
     atomic_fetch_add(&s->sleepers, 1);
     bool ready = arm(s);
-    if (s->may_move && !ready)
-        s->slept_ns = piso_now_ns();
     piso__session_unlock(s);
     return ready;
 }
@@ -228,8 +242,6 @@ void piso_session_sleep_end(piso_session *s) {
         piso__channel_ring_self(s->channel); /* what is there already may be theirs, and they slept through it */
     if (!is_ready(s))
         look_at_socket(s);
-    if (s->may_move && !others && atomic_load_explicit(&s->processors, memory_order_relaxed) > 1)
-        part_from_peer(s);
     piso__session_unlock(s);
 }
 
@@ -237,15 +249,29 @@ int piso_session_fd(piso_session *s) {
     return piso__session_forked(s) ? PISO_EFORKED : s->epoll_fd;
 }
 
-int piso_session_wait(piso_session *s, int extra_fd, int64_t timeout_ns) {
-    int r = piso_session_sleep_begin(s);
-    if (r < 0)
-        return r;
-    if (r == 0) {
-        int fds[2] = {s->epoll_fd, extra_fd};
-        r = piso__poll_in(fds, 2, timeout_ns);
-        r = r < 0 ? r : r & 1 ? 1 : r;
+/* sleep: until one of the sessions, all of which have begun to sleep, or the extra descriptor is readable. */
+static int sleep_on(piso_session *const *sessions, int count, int extra_fd, int64_t timeout_ns) {
+    int fds[PISO_SESSIONS_MAX + 1];
+    for (int i = 0; i < count; i++)
+        fds[i] = sessions[i]->epoll_fd;
+    fds[count] = extra_fd;
+    int r = piso__poll_in(fds, count + 1, timeout_ns);
+    return r <= 0 ? r : r & ((1 << count) - 1) ? 1 : 2;
+}
+
+int piso_sessions_wait(piso_session *const *sessions, int count, int extra_fd, int64_t timeout_ns) {
+    int r = 0, begun = 0;
+    while (begun < count && r == 0) {
+        r = piso_session_sleep_begin(sessions[begun]);
+        begun += r >= 0;
     }
-    piso_session_sleep_end(s);
+    if (r == 0)
+        r = sleep_on(sessions, count, extra_fd, timeout_ns);
+    while (begun > 0)
+        piso_session_sleep_end(sessions[--begun]);
     return r;
+}
+
+int piso_session_wait(piso_session *s, int extra_fd, int64_t timeout_ns) {
+    return piso_sessions_wait(&s, 1, extra_fd, timeout_ns);
 }

@@ -5,8 +5,13 @@
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the protocol is little endian");
 
-void piso__frame_encode(const piso__frame *frame, uint8_t ret_bytes[PISO__FRAME_SIZE]) {
+size_t piso__frame_encode(const piso__frame *frame, uint8_t *ret_bytes) {
     memcpy(ret_bytes, frame, PISO__FRAME_SIZE);
+    if (!frame->parent)
+        return PISO__FRAME_SIZE;
+    ret_bytes[offsetof(piso__frame, flags)] |= PISO__FRAME_PARENT;
+    memcpy(ret_bytes + PISO__FRAME_SIZE, &frame->parent, sizeof frame->parent);
+    return PISO__HEADER_MAX;
 }
 
 void piso__span_encode(const piso_span *span, uint8_t ret_bytes[PISO__SPAN_SIZE]) {
@@ -45,7 +50,7 @@ typedef struct rule {
 #define ALL        UINT64_MAX
 #define NO_OBJECT  UINT64_C(0xffffffff)
 #define SPANS      0x7ffu /* as many bits as PISO_MAX_SPANS needs */
-#define CALL_FLAGS (PISO_CALL_KWARGS | PISO_CALL_NO_REPLY | PISO__FRAME_BODY_SPAN)
+#define CALL_FLAGS (PISO_CALL_KWARGS | PISO_CALL_NO_REPLY | PISO__FRAME_BODY_SPAN | PISO__FRAME_PARENT)
 #define ANSWER                                                                                                         \
     { ~WORD(0xff, PISO__FRAME_BODY_SPAN, SPANS, 0), 0, ALL }
 #define PLAIN(number)                                                                                                  \
@@ -67,7 +72,8 @@ static const rule rules[] = {
 };
 static_assert(offsetof(piso__frame, flags) == 1 && offsetof(piso__frame, nspans) == 2 &&
                   offsetof(piso__frame, timeout_ms) == 4 && offsetof(piso__frame, id) == 8 &&
-                  offsetof(piso__frame, object) == 16 && offsetof(piso__frame, method) == 20,
+                  offsetof(piso__frame, object) == 16 && offsetof(piso__frame, method) == 20 &&
+                  offsetof(piso__frame, parent) == PISO__FRAME_SIZE,
               "the masks are of this layout");
 
 /* check_header: the fields against the rule of their type. */
@@ -96,21 +102,32 @@ static bool check_body(const piso__frame *f, const rule *rule, size_t size) {
     }
 }
 
+/* take_parent: the size of a header that has one; 0: it has none after all. */
+static size_t take_parent(piso__frame *f, const uint8_t *data, size_t size) {
+    if (size < PISO__HEADER_MAX)
+        return 0;
+    memcpy(&f->parent, data + PISO__FRAME_SIZE, sizeof f->parent);
+    return f->parent ? PISO__HEADER_MAX : 0;
+}
+
 int piso__frame_decode(const uint8_t *data, size_t size, piso__frame *ret_frame, const uint8_t **ret_spans,
                        const uint8_t **ret_body, size_t *ret_body_size) {
-    piso__frame f;
-    if (size < sizeof f)
+    piso__frame f = {.parent = 0};
+    size_t header = PISO__FRAME_SIZE;
+    if (size < header)
         return PISO_EPROTO;
-    memcpy(&f, data, sizeof f);
-    size_t spans_size = (size_t)f.nspans * PISO__SPAN_SIZE;
+    memcpy(&f, data, header);
     if (f.type == 0 || f.type >= sizeof rules / sizeof *rules)
         return PISO_EPROTO;
     const rule *rule = &rules[f.type];
-    if (!check_header(&f, rule) || size - sizeof f < spans_size || !check_body(&f, rule, size - sizeof f - spans_size))
+    if (!check_header(&f, rule) || (f.flags & PISO__FRAME_PARENT && (header = take_parent(&f, data, size)) == 0))
+        return PISO_EPROTO;
+    size_t spans_size = (size_t)f.nspans * PISO__SPAN_SIZE;
+    if (size - header < spans_size || !check_body(&f, rule, size - header - spans_size))
         return PISO_EPROTO;
     *ret_frame = f;
-    *ret_spans = data + sizeof f;
-    *ret_body = data + sizeof f + spans_size;
-    *ret_body_size = size - sizeof f - spans_size;
+    *ret_spans = data + header;
+    *ret_body = data + header + spans_size;
+    *ret_body_size = size - header - spans_size;
     return 0;
 }

@@ -1,14 +1,15 @@
-/* frame.h - the fixed header of every message, its spans and its body, as pure bytes (docs/wire-format.md).
+/* frame.h - the header of every message, its spans and its body, as pure bytes (docs/wire-format.md).
  *
- * A message is header (24 bytes, little endian), nspans spans of 24 bytes, body to the end. A body larger than
- * PISO_INLINE_BODY travels in the last span, marked by PISO__FRAME_BODY_SPAN; the inline body is then empty. */
+ * A message is the header (24 bytes, little endian), with PISO__FRAME_PARENT 8 bytes more, then nspans spans of 24 bytes,
+ * then the body up to the end. A body larger than PISO_INLINE_BODY travels in the last span, marked by
+ * PISO__FRAME_BODY_SPAN; the inline body is then empty. */
 #ifndef PISO_WIRE_FRAME_H
 #define PISO_WIRE_FRAME_H
 
 #include "base/base.h"
 
 typedef enum piso__frame_type {
-    PISO__FRAME_CALL = 1,   /* id (0 with NO_REPLY), object, method, timeout_ms; body: arguments */
+    PISO__FRAME_CALL = 1,   /* id (0 with NO_REPLY), object, method, timeout_ms, parent; body: arguments */
     PISO__FRAME_REPLY,      /* id of the call; body: the result */
     PISO__FRAME_ERROR,      /* id of the call; body: an exception */
     PISO__FRAME_CANCEL,     /* id of the call whose caller no longer waits */
@@ -23,7 +24,7 @@ typedef enum piso__frame_type {
 } piso__frame_type;
 
 /* Flags; the two low ones are PISO_CALL_KWARGS and PISO_CALL_NO_REPLY. */
-enum { PISO__FRAME_BODY_SPAN = 4 };
+enum { PISO__FRAME_BODY_SPAN = 4, PISO__FRAME_PARENT = 8 };
 
 /* The segment field of a span: 0 for the arena, else a number, with this bit where the span's receiver gave it. */
 #define PISO__SEGMENT_YOURS 0x40000000u
@@ -31,7 +32,9 @@ enum { PISO__FRAME_BODY_SPAN = 4 };
 /* A span that is a lease: the id stands in `offset`, all else is 0. */
 #define PISO__SEGMENT_LEASE 0x20000000u
 
-#define PISO__FRAME_SIZE   24
+#define PISO__FRAME_SIZE   24 /* without the parent */
+#define PISO__PARENT_SIZE  8
+#define PISO__HEADER_MAX   (PISO__FRAME_SIZE + PISO__PARENT_SIZE)
 #define PISO__SPAN_SIZE    24
 #define PISO__RELEASE_SIZE 16
 #define PISO__LEASE_SIZE   8
@@ -42,8 +45,9 @@ typedef struct piso__frame {
     uint32_t timeout_ms; /* of a call: time the caller still waits; 0: no limit */
     uint64_t id;
     uint32_t object, method;
+    uint64_t parent; /* of a call: the receiver's call in whose handler it was made; 0: none */
 } piso__frame;
-static_assert(sizeof(piso__frame) == PISO__FRAME_SIZE, "the header is the struct on little-endian machines");
+static_assert(sizeof(piso__frame) == PISO__HEADER_MAX, "the header is the struct on little-endian machines");
 static_assert(sizeof(piso_span) == PISO__SPAN_SIZE, "a span is the struct on little-endian machines");
 
 /* The packet in the socket that carries a segment's descriptor. */
@@ -52,8 +56,9 @@ typedef struct piso__attachment {
     uint64_t size;
 } piso__attachment;
 
-/* piso__frame_encode: the 24 bytes of the header. */
-void piso__frame_encode(const piso__frame *frame, uint8_t ret_bytes[PISO__FRAME_SIZE]);
+/* piso__frame_encode: the header; returns its size: PISO__FRAME_SIZE, or PISO__HEADER_MAX if there is a parent, whose
+ * flag it sets. */
+size_t piso__frame_encode(const piso__frame *frame, uint8_t *ret_bytes);
 
 /* piso__frame_decode: splits a message (a private copy). 0 or PISO_EPROTO: unknown type or flag, a field that
  * must be 0 for this type and is not, spans or a body that the type does not carry, sizes that do not add up,

@@ -61,7 +61,7 @@ static inline int send_call(piso_session *s, piso_call *call, int64_t value, int
     piso_writer w;
     piso_writer_init(&w);
     piso_write_int(&w, value);
-    int r = piso_session_call(s, call, 4, 5, call ? 0 : PISO_CALL_NO_REPLY, deadline_ns, &w);
+    int r = piso_session_call(s, call, 4, 5, call ? 0 : PISO_CALL_NO_REPLY, 0, deadline_ns, &w);
     piso_writer_fini(&w);
     return r;
 }
@@ -92,7 +92,7 @@ static inline void send_buffers(piso_session *s, piso_call *call, uint64_t reque
     for (int i = 0; i < count; i++)
         add_buffer(s, &w, size, i);
     int r = request ? piso_session_reply(s, request, false, &w)
-                    : piso_session_call(s, call, 0, 0, call ? 0 : PISO_CALL_NO_REPLY, PISO_NO_DEADLINE, &w);
+                    : piso_session_call(s, call, 0, 0, call ? 0 : PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w);
     assert_int_equal(r, 0);
     assert_int_equal(w.nspans, 0);
     piso_writer_fini(&w);

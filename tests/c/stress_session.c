@@ -115,7 +115,7 @@ static void write_message(end *e, piso_writer *w, uint32_t object, int64_t value
 static void send_call(end *e, waiter *waiter, uint32_t object, int64_t value, int64_t deadline_ns) {
     piso_writer w;
     write_message(e, &w, object, value);
-    CHECK(piso_session_call(e->session, waiter ? &waiter->call : NULL, object, 0, waiter ? 0 : PISO_CALL_NO_REPLY,
+    CHECK(piso_session_call(e->session, waiter ? &waiter->call : NULL, object, 0, waiter ? 0 : PISO_CALL_NO_REPLY, 0,
                             deadline_ns, &w) == 0);
     piso_writer_fini(&w);
 }
@@ -337,11 +337,12 @@ static void make_worker(worker *w, end *e, uint64_t seed) {
     CHECK(w->bell >= 0);
 }
 
-/* open_ends: in a crowd, those who wait give their processors away. */
-static void open_ends(bool crowd) {
+/* open_ends: with one processor, those who wait yield it instead of polling. */
+static void open_ends(uint32_t processors) {
     CHECK(piso_session_pair(ARENA_SIZE, &ends[0].session, &ends[1].session) == 0);
     for (int i = 0; i < 2; i++) {
-        atomic_store(&ends[i].session->channel->tx.shared->crowd, crowd);
+        atomic_store(&ends[i].session->processors, processors);
+        atomic_store(&ends[i].session->cpu_checked_ns, INT64_MAX); /* and it stays so */
         pthread_mutex_init(&ends[i].lock, NULL);
         for (int j = 0; j < THREADS; j++)
             make_worker(&workers[i][j], &ends[i], (uint64_t)(i * THREADS + j + 1));
@@ -389,10 +390,10 @@ static void close_ends(void) {
 
 /* ---- the storm ---- */
 
-static void storm(bool crowd) {
+static void storm(uint32_t processors) {
     pthread_t threads[2 * THREADS];
-    puts(crowd ? "storm in a crowd" : "storm");
-    open_ends(crowd);
+    printf("storm, %u processors\n", processors);
+    open_ends(processors);
     for (int i = 0; i < 2; i++)
         atomic_store(&ends[i].counted, 0);
     atomic_store(&finished, 0);
@@ -447,11 +448,11 @@ static void *pass_by_main(void *argument) {
     return NULL;
 }
 
-static void passing_by(bool crowd) {
+static void passing_by(uint32_t processors) {
     pthread_t threads[2];
     worker *me = &workers[1][0];
-    puts(crowd ? "passing by in a crowd" : "passing by");
-    open_ends(crowd);
+    printf("passing by, %u processors\n", processors);
+    open_ends(processors);
     atomic_store(&finished, 0);
     atomic_store(&round_started, 0);
     atomic_store(&round_passed, 0);
@@ -474,9 +475,9 @@ int main(int argc, char **argv) {
     if (argc > 1)
         operations = atoi(argv[1]);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    for (int crowd = 0; crowd < 2; crowd++) {
-        passing_by(crowd);
-        storm(crowd);
+    for (uint32_t processors = 1; processors <= 2; processors++) {
+        passing_by(processors);
+        storm(processors);
     }
     return 0;
 }

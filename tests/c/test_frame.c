@@ -84,6 +84,35 @@ static void header_is_little_endian(void **state) {
     assert_memory_equal(bytes, expected, sizeof expected);
 }
 
+static void parent_follows_the_header(void **state) {
+    (void)state;
+    const piso__frame frame = {.type = PISO__FRAME_CALL, .id = 1, .nspans = 1, .parent = 0x0102030405060708};
+    uint8_t message[PISO__HEADER_MAX + PISO__SPAN_SIZE + 3] = {0};
+    assert_int_equal(piso__frame_encode(&frame, message), PISO__HEADER_MAX);
+    assert_int_equal(message[1], PISO__FRAME_PARENT);
+    assert_int_equal(message[PISO__FRAME_SIZE], 8);
+    piso__frame found;
+    const uint8_t *spans, *body;
+    size_t size;
+    assert_int_equal(piso__frame_decode(message, sizeof message, &found, &spans, &body, &size), 0);
+    assert_true(found.parent == frame.parent);
+    assert_ptr_equal(spans, message + PISO__HEADER_MAX);
+    assert_ptr_equal(body, message + PISO__HEADER_MAX + PISO__SPAN_SIZE);
+    assert_int_equal(size, 3);
+
+    for (size_t cut = PISO__FRAME_SIZE; cut < PISO__HEADER_MAX + PISO__SPAN_SIZE; cut++) {
+        uint8_t *exact = malloc(cut);
+        memcpy(exact, message, cut);
+        assert_int_equal(piso__frame_decode(exact, cut, &found, &spans, &body, &size), PISO_EPROTO);
+        free(exact);
+    }
+    memset(message + PISO__FRAME_SIZE, 0, PISO__PARENT_SIZE); /* one is announced, and is none */
+    assert_int_equal(piso__frame_decode(message, sizeof message, &found, &spans, &body, &size), PISO_EPROTO);
+    message[0] = PISO__FRAME_REPLY; /* only calls have one */
+    memset(message + PISO__FRAME_SIZE, 1, PISO__PARENT_SIZE);
+    assert_int_equal(piso__frame_decode(message, sizeof message, &found, &spans, &body, &size), PISO_EPROTO);
+}
+
 static void span_is_little_endian_and_needs_no_alignment(void **state) {
     (void)state;
     static const uint8_t bytes[1 + PISO__SPAN_SIZE] = {
@@ -277,6 +306,7 @@ static void truncated_messages_are_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(header_is_little_endian),
+        cmocka_unit_test(parent_follows_the_header),
         cmocka_unit_test(span_is_little_endian_and_needs_no_alignment),
         cmocka_unit_test(release_is_little_endian_and_padded),
         cmocka_unit_test(release_with_padding_is_refused),

@@ -43,7 +43,7 @@ static void closed_session_refuses_and_takes_nothing(void **state) {
     piso_write_nil(&w);
     add_buffer(pair.host, &w, 5000, 1);
     piso_session_close(pair.host);
-    assert_int_equal(piso_session_call(pair.host, &call, 0, 0, 0, PISO_NO_DEADLINE, &w), PISO_ECLOSED);
+    assert_int_equal(piso_session_call(pair.host, &call, 0, 0, 0, 0, PISO_NO_DEADLINE, &w), PISO_ECLOSED);
     assert_int_equal(piso_session_reply(pair.host, request, false, &w), PISO_ECLOSED);
     assert_int_equal(piso_session_intern(pair.host, "name", 4, &number), PISO_ECLOSED);
     assert_int_equal(w.nspans, 1);

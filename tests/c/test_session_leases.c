@@ -12,7 +12,7 @@ static void lend(piso_session *s, piso_call *call, uint64_t request, int first, 
     for (int i = 0; i < count; i++)
         assert_int_equal(piso_session_lease(s, &w, &cookies[first + i]), i);
     int r = request ? piso_session_reply(s, request, false, &w)
-                    : piso_session_call(s, call, 0, 0, call ? 0 : PISO_CALL_NO_REPLY, PISO_NO_DEADLINE, &w);
+                    : piso_session_call(s, call, 0, 0, call ? 0 : PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w);
     assert_int_equal(r, 0);
     piso_writer_fini(&w);
 }
@@ -117,7 +117,7 @@ static void a_lease_travels_with_buffers_and_segments(void **state) {
     assert_int_equal(piso_writer_add_segment(&w, segment, 0, 4096), 0);
     assert_int_equal(piso_session_lease(e.host, &w, &cookies[0]), 1);
     add_buffer(e.host, &w, 3000, 7);
-    assert_int_equal(piso_session_call(e.host, NULL, 0, 0, PISO_CALL_NO_REPLY, PISO_NO_DEADLINE, &w), 0);
+    assert_int_equal(piso_session_call(e.host, NULL, 0, 0, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w), 0);
     piso_writer_fini(&w);
     piso_event event;
     take(e.child, PISO_EVENT_REQUEST, &event);

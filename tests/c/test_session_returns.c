@@ -88,7 +88,7 @@ static void travels_on_and_on(void **state) {
         piso_writer w;
         piso_writer_init(&w);
         assert_int_equal(piso_session_return_span(pair.host, &w, &span, SIZE), 0);
-        assert_int_equal(piso_session_call(pair.host, &call, 0, 0, 0, PISO_NO_DEADLINE, &w), 0);
+        assert_int_equal(piso_session_call(pair.host, &call, 0, 0, 0, 0, PISO_NO_DEADLINE, &w), 0);
         piso_writer_fini(&w);
         take(pair.child, PISO_EVENT_REQUEST, &event);
         assert_non_null(piso_event_take_span(&event, 0, &span));

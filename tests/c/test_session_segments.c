@@ -26,7 +26,7 @@ static void send_segment(piso_session *s, piso_segment *segment, uint64_t offset
     piso_writer_init(&w);
     piso_write_nil(&w);
     assert_int_equal(piso_writer_add_segment(&w, segment, offset, length), 0);
-    assert_int_equal(piso_session_call(s, NULL, 0, 0, PISO_CALL_NO_REPLY, PISO_NO_DEADLINE, &w), 0);
+    assert_int_equal(piso_session_call(s, NULL, 0, 0, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w), 0);
     assert_int_equal(w.nsegments, 0);
     piso_writer_fini(&w);
 }
@@ -258,7 +258,7 @@ static void a_failed_call_keeps_nothing(void **state) {
     assert_int_equal(piso_writer_add_segment(&w, segment, 11, 1), -EINVAL);
     assert_int_equal(piso_writer_add_segment(&w, segment, 0, 10), 0);
     piso_session_close(e.host);
-    assert_int_equal(piso_session_call(e.host, NULL, 0, 0, PISO_CALL_NO_REPLY, PISO_NO_DEADLINE, &w), PISO_ECLOSED);
+    assert_int_equal(piso_session_call(e.host, NULL, 0, 0, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w), PISO_ECLOSED);
     piso_session_discard_spans(e.host, &w);
     piso_writer_fini(&w);
     piso_segment_unref(segment);
@@ -469,7 +469,7 @@ static void descriptors_are_left_for_others(void **state) {
         piso_write_nil(&w);
         piso_writer_add_segment(&w, segments[i], 0, 1);
         if (r == 0)
-            r = piso_session_call(e.child, NULL, 0, 0, PISO_CALL_NO_REPLY, PISO_NO_DEADLINE, &w);
+            r = piso_session_call(e.child, NULL, 0, 0, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w);
         sent += r == 0;
         piso_session_discard_spans(e.child, &w);
         piso_writer_fini(&w);

@@ -39,6 +39,95 @@ static void spin_sees_a_message_and_ends_without_one(void **state) {
         assert_int_equal(piso_session_spin(pair.host), 0);
 }
 
+static uint64_t yields_of_host(void) {
+    return stats_of(pair.host).yields;
+}
+
+/* poll_in_vain: whether the host polled at all. */
+static bool poll_in_vain(void) {
+    uint64_t before = yields_of_host();
+    assert_int_equal(piso_session_spin(pair.host), 0);
+    return yields_of_host() > before;
+}
+
+static void a_wait_polls_until_that_was_in_vain_some_times(void **state) {
+    (void)state;
+    atomic_store(&pair.host->processors, 2);
+    int polled = 0, waits = 0;
+    while (poll_in_vain() && waits++ < 100) /* each ends when the processor comes back late, too */
+        polled++;
+    assert_true(polled < 10);
+    for (int i = 0; i < 20; i++)
+        assert_false(poll_in_vain());
+}
+
+static void who_had_to_wake_its_peer_does_not_poll(void **state) {
+    (void)state;
+    piso_call call;
+    atomic_store(&pair.host->processors, 2);
+    assert_int_equal(piso_session_sleep_begin(pair.child), 0);
+    assert_int_equal(send_call(pair.host, &call, 1, PISO_NO_DEADLINE), 0);
+    assert_false(poll_in_vain());
+    piso_session_sleep_end(pair.child);
+    uint64_t request = take_request(pair.child, 1);
+    assert_int_equal(send_reply(pair.child, request, 1), 0);
+    assert_int_equal(piso_session_spin(pair.host), 1);
+    take_result(pair.host, &call, 1);
+}
+
+static void with_one_processor_who_finds_nobody_else_sleeps(void **state) {
+    (void)state;
+    atomic_store(&pair.host->processors, 1);
+    for (int i = 0; i < 100; i++) {
+        uint64_t before = yields_of_host();
+        assert_int_equal(piso_session_spin(pair.host), 0);
+        assert_true(yields_of_host() - before < 50);
+    }
+    notify_host();
+    assert_int_equal(piso_session_spin(pair.host), 1);
+}
+
+static void what_any_of_several_sends_ends_a_wait(void **state) {
+    (void)state;
+    ends other = open_pair();
+    piso_session *both[2] = {other.host, pair.host};
+    assert_int_equal(piso_sessions_poll(both, 2), 0);
+    assert_int_equal(piso_sessions_wait(both, 2, -1, 0), 0);
+    notify_host();
+    assert_int_equal(piso_sessions_poll(both, 2), 1);
+    assert_int_equal(piso_sessions_wait(both, 2, -1, -1), 1);
+    drain(pair.host);
+    piso__autoclose int extra = piso__event_create();
+    piso__event_signal(extra);
+    assert_int_equal(piso_sessions_wait(both, 2, extra, -1), 2);
+    assert_int_equal(piso_sessions_wait(both, 2, -1, 1000), 0);
+    close_pair(&other);
+}
+
+static void buffers_come_back_without_waking_anybody(void **state) {
+    (void)state;
+    piso_event event;
+    send_buffers(pair.host, NULL, 0, 1, 10000);
+    assert_int_equal(piso_session_sleep_begin(pair.host), 0);
+    take(pair.child, PISO_EVENT_REQUEST, &event);
+    piso_event_fini(&event);
+    piso_session_flush(pair.child);
+    assert_false(is_readable(pair.host));
+    piso_session_sleep_end(pair.host);
+    drain(pair.host);
+    assert_int_equal(stats_of(pair.host).arena_live, 0);
+
+    send_buffers(pair.host, NULL, 0, 1, 4 << 20); /* worth it */
+    assert_int_equal(piso_session_sleep_begin(pair.host), 0);
+    take(pair.child, PISO_EVENT_REQUEST, &event);
+    piso_event_fini(&event);
+    piso_session_flush(pair.child);
+    assert_true(is_readable(pair.host));
+    piso_session_sleep_end(pair.host);
+    drain(pair.host);
+    assert_int_equal(stats_of(pair.host).arena_live, 0);
+}
+
 static bool is_announced(void) {
     return atomic_load(&pair.child->channel->tx.shared->coming) != 0;
 }
@@ -55,7 +144,7 @@ static void a_long_message_is_announced_until_it_is_sent(void **state) {
     assert_false(is_announced());
     add_buffer(pair.child, &w, 2 << 20, 1);
     assert_true(is_announced());
-    assert_int_equal(piso_session_call(pair.child, NULL, 0, 0, PISO_CALL_NO_REPLY, PISO_NO_DEADLINE, &w), 0);
+    assert_int_equal(piso_session_call(pair.child, NULL, 0, 0, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w), 0);
     piso_writer_fini(&w);
     assert_false(is_announced());
     assert_int_equal(piso_session_spin(pair.host), 1);
@@ -230,6 +319,11 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_PAIR(wait_tells_what_came),
         WITH_PAIR(spin_sees_a_message_and_ends_without_one),
+        WITH_PAIR(a_wait_polls_until_that_was_in_vain_some_times),
+        WITH_PAIR(who_had_to_wake_its_peer_does_not_poll),
+        WITH_PAIR(with_one_processor_who_finds_nobody_else_sleeps),
+        WITH_PAIR(what_any_of_several_sends_ends_a_wait),
+        WITH_PAIR(buffers_come_back_without_waking_anybody),
         WITH_PAIR(a_long_message_is_announced_until_it_is_sent),
         WITH_PAIR(who_announces_and_sends_nothing_is_not_waited_for_ever),
         WITH_PAIR(nobody_rings_for_who_is_awake),

@@ -11,7 +11,7 @@ static bool is_right(const piso__frame *f, size_t body) {
     bool sized = spilled ? f->nspans >= 1 && body == 0 : body <= 4096;
     switch (f->type) {
     case 1: /* CALL */
-        return f->flags < 8 && (f->flags & 2 ? f->id == 0 : f->id != 0) && f->nspans <= 1024 && sized;
+        return f->flags < 16 && (f->flags & 2 ? f->id == 0 : f->id != 0) && f->nspans <= 1024 && sized;
     case 2: /* REPLY */
     case 3: /* ERROR */
         return (f->flags == 0 || f->flags == 4) && f->id != 0 && no_target && f->nspans <= 1024 && sized;
@@ -38,10 +38,13 @@ static bool is_right(const piso__frame *f, size_t body) {
 /* expected: whether the message is to be accepted. */
 static bool expected(const uint8_t *data, size_t size) {
     piso__frame f;
-    if (size < sizeof f)
+    if (size < 24)
         return false;
-    memcpy(&f, data, sizeof f);
-    size_t head = sizeof f + f.nspans * (size_t)24;
+    memcpy(&f, data, 24);
+    bool has_parent = f.type == 1 && f.flags & 8;
+    if (has_parent && (size < 32 || memcmp(data + 24, "\0\0\0\0\0\0\0", 8) == 0))
+        return false;
+    size_t head = (has_parent ? 32 : 24) + f.nspans * (size_t)24;
     return size >= head && is_right(&f, size - head);
 }
 
@@ -88,10 +91,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         check(frame.type == 0xEE && !spans && !body && body_size == SIZE_MAX);
         return 0;
     }
-    uint8_t header[PISO__FRAME_SIZE];
-    piso__frame_encode(&frame, header);
-    check(memcmp(header, data, sizeof header) == 0);
-    check(spans == data + PISO__FRAME_SIZE && body == spans + frame.nspans * (size_t)PISO__SPAN_SIZE);
+    uint8_t header[PISO__HEADER_MAX];
+    size_t head = piso__frame_encode(&frame, header);
+    check(memcmp(header, data, head) == 0);
+    check(spans == data + head && body == spans + frame.nspans * (size_t)PISO__SPAN_SIZE);
     check(body + body_size == data + size);
     walk_spans(spans, frame.nspans);
     if (frame.type == PISO__FRAME_RELEASE)

@@ -10,7 +10,7 @@ CORPUS = Path(__file__).parent / "corpus"
 
 CALL, REPLY, ERROR, CANCEL, RELEASE, DEFINE, GOODBYE, ATTACH, ATTACHED, RETIRE, RETIRED = range(1, 12)
 END_LEASES = 12
-KWARGS, NO_REPLY, BODY_SPAN = 1, 2, 4
+KWARGS, NO_REPLY, BODY_SPAN, PARENT = 1, 2, 4, 8
 
 
 def frame(
@@ -23,9 +23,12 @@ def frame(
     call: int = 0,
     target: int = 0,
     method: int = 0,
+    parent: int | None = None,
 ) -> bytes:
     """A message: header, spans one behind the other in segment 0, body."""
     header = struct.pack("<BBHIQII", kind, flags, spans, timeout_ms, call, target, method)
+    if parent is not None:
+        header += struct.pack("<Q", parent)
     return header + b"".join(struct.pack("<IIQQ", 0, 1, 4096 * i, 4096) for i in range(spans)) + body
 
 
@@ -41,6 +44,8 @@ FRAMES = {
     ),
     "call_no_reply": frame(CALL, b"\x90", flags=NO_REPLY),
     "call_buffers": frame(CALL, b"\x92" + ext(9, b"\x00") + ext(9, b"\x01"), spans=2, call=(7 << 32) + 1),
+    "call_parent": frame(CALL, b"\x90", flags=PARENT, call=1, parent=(3 << 32) + 2),
+    "call_parent_none": frame(CALL, b"\x90", flags=PARENT, call=1, parent=0),
     "reply": frame(REPLY, b"\xcb\x3f\xf8\0\0\0\0\0\0", call=1),
     "reply_body_in_span": frame(REPLY, flags=BODY_SPAN, spans=2, call=1),
     "error": frame(ERROR, ext(21, b"\x81\xa4type\xb3builtins:ValueError"), call=1),
@@ -56,7 +61,7 @@ FRAMES = {
     "retired": frame(RETIRED, method=1),
     "end_leases": frame(END_LEASES, struct.pack("<QQ", 1, (7 << 32) + 2)),
     "unknown_type": frame(END_LEASES + 1),
-    "unknown_flag": frame(CALL, b"\x90", flags=8, call=1),
+    "unknown_flag": frame(CALL, b"\x90", flags=16, call=1),
     "call_without_number": frame(CALL, b"\x90"),
     "too_many_spans": frame(REPLY, spans=1025, call=1),
     "missing_spans": frame(REPLY, spans=2, call=1)[:-30],

@@ -52,7 +52,7 @@ static void call(host *h) {
     write_something(h, &w);
     int64_t deadline = below(h, 4) ? PISO_NO_DEADLINE : piso_now_ns() + below(h, 2000000);
     bool no_reply = below(h, 16) == 0;
-    int r = piso_session_call(h->session, no_reply ? NULL : &h->calls[i], 1, 1, no_reply ? PISO_CALL_NO_REPLY : 0,
+    int r = piso_session_call(h->session, no_reply ? NULL : &h->calls[i], 1, 1, no_reply ? PISO_CALL_NO_REPLY : 0, 0,
                               deadline, &w);
     h->pending[i] = r == 0 && !no_reply;
     give_up(h, &w);
@@ -64,7 +64,7 @@ static void burst(host *h) {
     piso_writer_init(&w);
     piso_write_nil(&w);
     for (int i = 0; i < 1100; i++)
-        piso_session_call(h->session, NULL, 1, 1, PISO_CALL_NO_REPLY, PISO_NO_DEADLINE, &w);
+        piso_session_call(h->session, NULL, 1, 1, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w);
     piso_writer_fini(&w);
 }
 

@@ -38,7 +38,7 @@ static void send_integer(piso_session *s, piso_call *call, uint64_t request, int
     piso_writer_init(&w);
     piso_write_int(&w, value);
     int r =
-        call ? piso_session_call(s, call, 1, 1, 0, PISO_NO_DEADLINE, &w) : piso_session_reply(s, request, false, &w);
+        call ? piso_session_call(s, call, 1, 1, 0, 0, PISO_NO_DEADLINE, &w) : piso_session_reply(s, request, false, &w);
     check(r == 0);
     piso_writer_fini(&w);
 }

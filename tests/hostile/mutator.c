@@ -75,7 +75,7 @@ static void poke_next_slots(mutator *m) {
 
 static void poke_flags(mutator *m) {
     piso__ring_shared *r = ring(m, (int)below(m, 2));
-    switch (below(m, 5)) {
+    switch (below(m, 4)) {
     case 0:
         store(&r->consumed, below(m, 2) ? interesting(m) : m->session->channel->rx.position + below(m, 5) - 2, 8);
         break;
@@ -85,11 +85,7 @@ static void poke_flags(mutator *m) {
     case 2:
         store(&r->sleeping, below(m, 2), 4);
         break;
-    case 3:
-        store(&r->crowd, interesting(m), 4);
-        break;
     default:
-        store(&r->bell_cpu, interesting(m), 4);
         store(&r->coming, interesting(m), 4);
     }
 }
@@ -153,7 +149,9 @@ uint64_t mutator_read(mutator *m) {
 static size_t make_message(mutator *m, uint8_t *data) {
     piso__frame f = {.type = (uint8_t)(1 + below(m, 7))};
     size_t body = 0;
-    uint8_t *at = data + PISO__FRAME_SIZE;
+    if (f.type == PISO__FRAME_CALL && below(m, 4) == 0)
+        f.parent = below(m, 2) ? mutator_read(m) : interesting(m);
+    uint8_t *at = data + (f.parent ? PISO__HEADER_MAX : PISO__FRAME_SIZE);
     f.id = f.type == PISO__FRAME_CALL ? (uint64_t)below(m, 3) << 32 | (1 + below(m, 80)) : mutator_read(m);
     if (f.type <= PISO__FRAME_ERROR) {
         f.nspans = (uint16_t)(below(m, 4) ? 0 : 1 + below(m, 3));

@@ -92,7 +92,7 @@ static int send(piso_session *s, piso_call *call, uint64_t request, size_t size)
         }
     }
     if (r >= 0)
-        r = call ? piso_session_call(s, call, 1, 1, 0, PISO_NO_DEADLINE, &w)
+        r = call ? piso_session_call(s, call, 1, 1, 0, 0, PISO_NO_DEADLINE, &w)
                  : piso_session_reply(s, request, false, &w);
     if (r < 0)
         piso_session_discard_spans(s, &w);
@@ -236,7 +236,7 @@ static void a_segment_that_could_not_be_announced_is_not_taken_for_the_next(void
             assert_int_equal(piso_writer_add_segment(&w, segments[i], 0, 4096), 0);
             if (i == 0)
                 fail_at("malloc", n, true);
-            int r = piso_session_call(e.host, NULL, 0, 0, PISO_CALL_NO_REPLY, PISO_NO_DEADLINE, &w);
+            int r = piso_session_call(e.host, NULL, 0, 0, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w);
             fault.function = NULL;
             assert_true(i == 0 ? r == 0 || r == -ENOMEM : r == 0);
             piso_session_discard_spans(e.host, &w);
