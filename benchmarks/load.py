@@ -1,12 +1,13 @@
-"""Calls as applications make them, beside the same through pipes in the same run: after a pause, in bursts, at a steady
-rate, and work that is spread over several extensions.
+"""Calls as applications make them, beside the same through pipes in the same run.
+
+After a pause, in bursts, at a steady rate, and work that is spread over several extensions.
 
     python benchmarks/load.py [--only pauses,bursts,rates,spread] [--seconds 1] [--json FILE]
 
 A pipe is a `multiprocessing.Pipe` to a process that answers in a loop, which checks nothing. `sync` waits as
 ``extension.sync.method()`` and ``connection.recv()`` do; `await` waits in an event loop, for the pipe by
-``loop.add_reader``. The two take turns, so that both meet the same machine. A ratio above 1 is better for rates of work,
-below 1 for times.
+``loop.add_reader``. The two take turns, so that both meet the same machine. A ratio above 1 is better for
+rates of work, below 1 for times.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
-from pyisolate import ExtensionBase, ExtensionManager
 from rpcbench import confinement
 from rpcbench.report import grid, significant
+
+from pyisolate import ExtensionBase, ExtensionManager
 
 MODULE = Path(__file__).parent / "extensions/worker"
 PAUSES_MS = (0.5, 2, 10, 100)
@@ -363,11 +365,7 @@ def spread(peers: Peers, seconds: float, number: int) -> list[Row]:
         for mode in ("threads", "loop"):
             found: list[list[float]] = [[], []]
             for turn in range(6):
-                run = (
-                    (lambda *args: asyncio.run(loop(*args)))
-                    if mode == "loop"
-                    else threads
-                )
+                run = (lambda *args: asyncio.run(loop(*args))) if mode == "loop" else threads
                 found[turn % 2].append(run(peers[turn % 2], steps, seconds / 3))
             ours, pipe = (statistics.median(samples) for samples in found)
             rows.append(Row(f"{number} processes, {microseconds} µs of work: calls/s", mode, ours, pipe))
@@ -388,7 +386,10 @@ def show(title: str, rows: list[Row]) -> None:
         for row in rows
     ]
     print(f"\n{title}")
-    print(grid(["", "Waits", "Ours", "Pipe", "Ratio", "Ours p99", "Pipe p99"], cells, text_columns=2), flush=True)
+    print(
+        grid(["", "Waits", "Ours", "Pipe", "Ratio", "Ours p99", "Pipe p99"], cells, text_columns=2),
+        flush=True,
+    )
 
 
 def main() -> None:

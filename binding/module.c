@@ -1,5 +1,6 @@
 /* module.c - the module object of _core: multi-phase initialisation, per-module state. */
 #include "calls/aio.h"
+#include "calls/gather.h"
 #include "calls/session.h"
 #include "common/allocator.h"
 
@@ -20,10 +21,8 @@ core_state *core_type_state(PyTypeObject *type) {
 }
 
 static PyObject *current_session(PyObject *module, PyObject *Py_UNUSED(ignored)) {
-    PyObject *value = NULL;
-    if (PyContextVar_Get(core_module_state(module)->async->session_variable, Py_None, &value) < 0)
-        return NULL;
-    return value;
+    PyObject *session = core_request_session(core_module_state(module));
+    return session ? session : Py_NewRef(Py_None);
 }
 
 static PyObject *shared_storage(PyObject *module, PyObject *size) {
@@ -145,6 +144,9 @@ static PyMethodDef module_methods[] = {
      "shared_buffer(size)\n\nAn object with the buffer protocol over zeros that can be shared with other processes."},
     {"shared_storage", shared_storage, METH_O,
      "shared_storage(size) -> torch.UntypedStorage\n\nZeros in memory that can be shared with other processes."},
+    {"gather", (PyCFunction)(void (*)(void))core_gather_new, METH_VARARGS | METH_KEYWORDS,
+     "gather(*awaitables, return_exceptions=False)\n\nThe results of calls that are awaited together, as "
+     "asyncio.gather has them, without a task for each."},
     {"send_ahead", send_ahead, METH_O,
      "send_ahead(value)\n\nLets peers open a new shared tensor or array before it is first sent."},
     {"current_session", current_session, METH_NOARGS,
@@ -160,7 +162,8 @@ static int module_exec(PyObject *module) {
         core_floor_init(module, state) < 0 || core_aio_init(module, state) < 0 ||
         core_session_init(module, state) < 0 || core_method_init(module, state) < 0 ||
         core_call_init(module, state) < 0 || core_link_init(module, state) < 0 ||
-        core_handler_init(module, state) < 0 || core_zygote_init(module, state) < 0)
+        core_handler_init(module, state) < 0 || core_request_init(module, state) < 0 ||
+        core_gather_init(module, state) < 0 || core_zygote_init(module, state) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "__version__", piso_version());
 }
@@ -191,7 +194,6 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
 
 static int module_clear(PyObject *module) {
     core_state *state = core_module_state(module);
-    core_call_freelist_clear(state);
     core_aio_clear(state);
     core_convert_clear(state);
     core_torch_clear(state->torch);

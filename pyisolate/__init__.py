@@ -7,7 +7,7 @@ await greeter.stop()
 """
 
 try:
-    from ._core import Call, __version__
+    from ._core import Call, __version__, gather
 except ModuleNotFoundError as _error:
     if _error.name != f"{__name__}._core":
         raise
@@ -85,6 +85,7 @@ __all__ = [
     "empty_array",
     "empty_like",
     "flush_tensor_keeper",
+    "gather",
     "local_execution",
     "purge_orphan_sender_shm_files",
     "register_type",

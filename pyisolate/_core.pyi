@@ -65,7 +65,7 @@ class Call(Coroutine[Any, Any, _T], Generic[_T]):
     def send(self, value: Any, /) -> Any: ...
     def throw(self, typ: Any, val: Any = ..., tb: Any = ..., /) -> Any: ...
     def close(self) -> None: ...
-    def cancel(self) -> bool:
+    def cancel(self, msg: object = None) -> bool:
         """Ask the other side to cancel the handler; a later await raises CancelledError."""
     def done(self) -> bool: ...
     def __await__(self) -> Generator[Any, Any, _T]: ...
@@ -197,6 +197,12 @@ def cuda_devices() -> list[bytes]:
 
 def shared_buffer(size: int, /) -> Any:
     """An object with the buffer protocol over `size` bytes of zeros that can be shared. MemoryError."""
+
+def gather(*awaitables: Any, return_exceptions: bool = False) -> Any:
+    """The results of calls that are awaited together, as a list, without a task for each call.
+
+    As `asyncio.gather`, which does it where something else than calls is among them. It is a coroutine.
+    """
 
 def send_ahead(value: Any, /) -> None:
     """Let peers that are likely to be sent a new shared tensor or array open it now. Never raises."""

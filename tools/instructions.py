@@ -1,6 +1,6 @@
 """Instructions of a small call, counted by valgrind: the same from run to run, also on a busy machine.
 
-    python tools/instructions.py [--calls 2000] [--top 25]
+    python tools/instructions.py [--calls 2000] [--top 25] [--coroutine]
 
 An extension's end of a session runs under callgrind, first as the one that answers, then as the one that
 asks. Start and end cancel out: a short run is taken from a longer one. The other side, which is not slowed
@@ -32,7 +32,10 @@ _LINE = re.compile(r"^\s*([\d,]+) \(\s*[\d.]+%\)\s+(?:\S*?/)?([^/\s:]+):(\S+)")
 class Echo:
     """What is called, on either side."""
 
-    async def echo(self, value: object) -> object:
+    def echo(self, value: object) -> object:
+        return value
+
+    async def aecho(self, value: object) -> object:
         return value
 
 
@@ -40,9 +43,9 @@ class Child(Echo):
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def ask(self, calls: int) -> None:
+    async def ask(self, name: str, calls: int) -> None:
         """Call the host one time after another."""
-        echo = self._session.method(1, "echo")
+        echo = self._session.method(1, name)
         for _ in range(calls):
             await echo(1)
 
@@ -57,18 +60,18 @@ async def serve() -> None:
     await session.serve()
 
 
-async def use(session: Session, asks: bool, calls: int) -> None:
+async def use(session: Session, asks: bool, name: str, calls: int) -> None:
     """The host's end."""
     if asks:
-        await session.method(1, "ask")(calls)
+        await session.method(1, "ask")(name, calls)
     else:
-        echo = session.method(1, "echo")
+        echo = session.method(1, name)
         for _ in range(calls):
             await echo(1)
     await session.method(1, "end")()
 
 
-def count(folder: str, asks: bool, calls: int) -> dict[tuple[str, str], int]:
+def count(folder: str, asks: bool, name: str, calls: int) -> dict[tuple[str, str], int]:
     """Instructions by (inclusive or self, function) of a child that makes or answers so many calls."""
     counts = f"{folder}/{'ask' if asks else 'answer'}-{calls}"
     session = Session.spawn(
@@ -82,9 +85,9 @@ def count(folder: str, asks: bool, calls: int) -> dict[tuple[str, str], int]:
         arena_size=SMALL_ARENA,
         echo_stderr=False,
     )
-    session.handshake(60)
+    session.handshake(180)
     session.register(1, Echo())
-    asyncio.run(use(session, asks, calls))
+    asyncio.run(use(session, asks, name, calls))
     if session.wait(60) != 0:
         raise RuntimeError(f"the child failed:\n{session.stderr()}")
     found: dict[tuple[str, str], int] = {}
@@ -104,8 +107,8 @@ def count(folder: str, asks: bool, calls: int) -> dict[tuple[str, str], int]:
     return found
 
 
-def table(folder: str, asks: bool, calls: int, top: int) -> str:
-    short, long = count(folder, asks, calls // 4), count(folder, asks, calls)
+def table(folder: str, asks: bool, name: str, calls: int, top: int) -> str:
+    short, long = count(folder, asks, name, calls // 4), count(folder, asks, name, calls)
     each = {key: (long[key] - short.get(key, 0)) / (calls - calls // 4) for key in long}
     names = sorted({name for _, name in each}, key=lambda name: -each.get(("inclusive", name), 0))
     ours = [
@@ -121,6 +124,7 @@ def main() -> int:
     )
     parser.add_argument("--calls", type=int, default=2000)
     parser.add_argument("--top", type=int, default=25, metavar="ROWS")
+    parser.add_argument("--coroutine", action="store_true", help="of a method that is a coroutine")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -132,7 +136,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for asks in (False, True):
             print(f"\nInstructions of an extension for each call that it {'makes' if asks else 'answers'}\n")
-            print(table(folder, asks, options.calls, options.top), flush=True)
+            name = "aecho" if options.coroutine else "echo"
+            print(table(folder, asks, name, options.calls, options.top), flush=True)
     return 0
 
 

@@ -1,13 +1,11 @@
-/* aio.c - see aio.h. The functions used are those that asyncio exports for other implementations of tasks
- * (_register_task and its kin); they exist in every version from 3.10 on, in C. */
+/* aio.c - see aio.h. */
 #include "aio.h"
 
 #include <unistd.h>
 
 #include "common/errors.h"
 
-#define INTERRUPTIONS 3   /* of one call, after which it is given up */
-#define DEPTH         100 /* of the calls that a loop makes in a method of its own */
+#define ATTEMPTS 2 /* to call a loop, if the handler of a signal raises in the middle of it */
 
 static int intern(PyObject **field, const char *text) {
     *field = PyUnicode_InternFromString(text);
@@ -29,9 +27,8 @@ static int intern_names(core_async_state *a) {
         {&a->add_reader, "add_reader"},
         {&a->remove_reader, "remove_reader"},
         {&a->wake_future, "wake_future"},
-        {&a->must_cancel, "_must_cancel"},
-        {&a->log_destroy_pending, "_log_destroy_pending"},
-        {&a->loop, "loop"},
+        {&a->create_task, "create_task"},
+        {&a->get_task_factory, "get_task_factory"},
         {&a->running_key, "__asyncio_running_event_loop__"},
         {&a->throw, "throw"},
         {&a->close, "close"},
@@ -50,9 +47,16 @@ int core_aio_init(PyObject *Py_UNUSED(module), core_state *state) {
         return -1;
     }
     state->async = a;
-    a->session_variable = PyContextVar_New("pyisolate_session", NULL);
+    a->request_variable = PyContextVar_New("pyisolate_request", NULL);
     a->context_name = Py_BuildValue("(s)", "context");
-    return a->session_variable && a->context_name && intern_names(a) == 0 ? 0 : -1;
+#if PY_VERSION_HEX >= 0x030c0000
+    a->task_names = Py_BuildValue("(sss)", "loop", "context", "eager_start");
+#elif PY_VERSION_HEX >= 0x030b0000
+    a->task_names = Py_BuildValue("(ss)", "loop", "context");
+#else
+    a->task_names = Py_BuildValue("(s)", "loop");
+#endif
+    return a->request_variable && a->context_name && a->task_names && intern_names(a) == 0 ? 0 : -1;
 }
 
 int core_aio_visit(core_state *state, visitproc visit, void *arg) {
@@ -60,20 +64,20 @@ int core_aio_visit(core_state *state, visitproc visit, void *arg) {
     if (!a)
         return 0;
     Py_VISIT(a->get_running_loop);
-    Py_VISIT(a->current_tasks);
-    Py_VISIT(a->swap_task);
-    Py_VISIT(a->register_task);
-    Py_VISIT(a->unregister_task);
+    Py_VISIT(a->current_task);
+    Py_VISIT(a->interruption);
+    Py_VISIT(a->enter_task);
+    Py_VISIT(a->leave_task);
     Py_VISIT(a->task_type);
     Py_VISIT(a->cancelled_error);
-    Py_VISIT(a->invalid_state_error);
-    Py_VISIT(a->gather_code);
     Py_VISIT(a->service_loop);
-    Py_VISIT(a->session_variable);
+    Py_VISIT(a->request_variable);
     Py_VISIT(a->link_type);
     Py_VISIT(a->reader_type);
     Py_VISIT(a->handler_type);
     Py_VISIT(a->parker_type);
+    Py_VISIT(a->request_type);
+    Py_VISIT(a->gather_type);
     return 0;
 }
 
@@ -83,16 +87,14 @@ void core_aio_clear(core_state *state) {
         return;
     PyObject **fields[] = {
         &a->get_running_loop,
-        &a->current_tasks,
-        &a->swap_task,
-        &a->register_task,
-        &a->unregister_task,
+        &a->current_task,
+        &a->interruption,
+        &a->enter_task,
+        &a->leave_task,
         &a->task_type,
         &a->cancelled_error,
-        &a->invalid_state_error,
-        &a->gather_code,
         &a->service_loop,
-        &a->session_variable,
+        &a->request_variable,
         &a->call_soon,
         &a->call_soon_threadsafe,
         &a->call_later,
@@ -103,18 +105,20 @@ void core_aio_clear(core_state *state) {
         &a->add_reader,
         &a->remove_reader,
         &a->wake_future,
-        &a->must_cancel,
-        &a->log_destroy_pending,
-        &a->loop,
+        &a->create_task,
+        &a->get_task_factory,
         &a->running_key,
         &a->throw,
         &a->close,
         &a->context_name,
+        &a->task_names,
         &a->is_running,
         (PyObject **)&a->link_type,
         (PyObject **)&a->reader_type,
         (PyObject **)&a->handler_type,
         (PyObject **)&a->parker_type,
+        (PyObject **)&a->request_type,
+        (PyObject **)&a->gather_type,
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         Py_CLEAR(*fields[i]);
@@ -125,27 +129,6 @@ static int attribute(PyObject *module, const char *name, PyObject **field) {
     return *field ? 0 : -1;
 }
 
-/* load_current_task: how to change the current task. Until 3.13 the dict behind asyncio's own functions is there
- * for all; changing it takes a fifth of the time of calling them. */
-static int load_current_task(core_async_state *a, PyObject *tasks) {
-#if PY_VERSION_HEX < 0x030e0000
-    return attribute(tasks, "_current_tasks", &a->current_tasks);
-#else
-    return attribute(tasks, "_swap_current_task", &a->swap_task);
-#endif
-}
-
-/* load_gather: the code of asyncio.gather, unless somebody has put something else in its place. */
-static int load_gather(core_async_state *a, PyObject *tasks) {
-    PyObject *gather;
-    if (attribute(tasks, "gather", &gather) < 0)
-        return -1;
-    if (PyFunction_Check(gather))
-        a->gather_code = Py_NewRef(PyFunction_GET_CODE(gather));
-    Py_DECREF(gather);
-    return 0;
-}
-
 int core_aio_load(core_state *state) {
     core_async_state *a = state->async;
     if (a->loaded)
@@ -153,19 +136,15 @@ int core_aio_load(core_state *state) {
     PyObject *tasks = PyImport_ImportModule("asyncio.tasks");
     PyObject *events = tasks ? PyImport_ImportModule("asyncio.events") : NULL;
     PyObject *exceptions = events ? PyImport_ImportModule("asyncio.exceptions") : NULL;
-    int r = -1;
-    if (exceptions && attribute(events, "_get_running_loop", &a->get_running_loop) == 0 &&
-        load_current_task(a, tasks) == 0 && attribute(tasks, "_register_task", &a->register_task) == 0 &&
-        attribute(tasks, "_unregister_task", &a->unregister_task) == 0 &&
-        attribute(tasks, "Task", &a->task_type) == 0 &&
-        attribute(exceptions, "CancelledError", &a->cancelled_error) == 0 &&
-        attribute(exceptions, "InvalidStateError", &a->invalid_state_error) == 0)
-        r = load_gather(a, tasks);
-    a->loaded = r == 0;
+    a->loaded = exceptions && attribute(events, "_get_running_loop", &a->get_running_loop) == 0 &&
+                attribute(tasks, "current_task", &a->current_task) == 0 &&
+                attribute(tasks, "_enter_task", &a->enter_task) == 0 &&
+                attribute(tasks, "_leave_task", &a->leave_task) == 0 && attribute(tasks, "Task", &a->task_type) == 0 &&
+                attribute(exceptions, "CancelledError", &a->cancelled_error) == 0;
     Py_XDECREF(tasks);
     Py_XDECREF(events);
     Py_XDECREF(exceptions);
-    return r;
+    return a->loaded ? 0 : -1;
 }
 
 PyObject *core_running_loop(core_state *state) {
@@ -187,47 +166,70 @@ PyObject *core_running_holder(core_state *state) {
 #endif
 }
 
-static PyObject *call_two(PyObject *function, PyObject *first, PyObject *second) {
-    PyObject *args[3] = {NULL, first, second};
-    return PyObject_Vectorcall(function, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-}
+/* ---- tasks ---- */
 
-/* set_current: `task` or None. */
-static int set_current(core_async_state *a, PyObject *loop, PyObject *task) {
-    if (task != Py_None)
-        return PyDict_SetItem(a->current_tasks, loop, task);
-    int there = PyDict_Contains(a->current_tasks, loop);
-    return there <= 0 ? there : PyDict_DelItem(a->current_tasks, loop);
-}
-
-PyObject *core_task_swap(core_state *state, PyObject *loop, PyObject *task, bool in_task) {
-    core_async_state *a = state->async;
-    if (!a->current_tasks)
-        return call_two(a->swap_task, loop, task);
-    PyObject *previous = in_task ? PyDict_GetItemWithError(a->current_tasks, loop) : NULL;
-    if (!previous && PyErr_Occurred())
+/* in_context: one call, with a context entered. */
+static PyObject *in_context(PyObject *context, PyObject *function, PyObject **args, size_t count, PyObject *names) {
+    if (PyContext_Enter(context) < 0)
         return NULL;
-    previous = Py_NewRef(previous ? previous : Py_None);
-    if (set_current(a, loop, task) < 0)
-        Py_CLEAR(previous);
-    return previous;
+    PyObject *result = PyObject_Vectorcall(function, args, count | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
+    if (PyContext_Exit(context) < 0)
+        Py_CLEAR(result);
+    return result;
 }
 
-void core_task_restore(core_state *state, PyObject *loop, PyObject *previous) {
+/* plain_task: as loop.create_task makes one where there is no factory. */
+static PyObject *plain_task(core_async_state *a, PyObject *loop, PyObject *coroutine, PyObject *context) {
+    PyObject *args[5] = {NULL, coroutine, loop, context, Py_True};
+#if PY_VERSION_HEX >= 0x030b0000
+    return PyObject_Vectorcall(a->task_type, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, a->task_names);
+#else
+    return in_context(context, a->task_type, args + 1, 1, a->task_names);
+#endif
+}
+
+PyObject *core_task_new(core_state *state, PyObject *loop, PyObject *coroutine, PyObject *context) {
     core_async_state *a = state->async;
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    if (a->current_tasks) {
-        if (set_current(a, loop, previous) < 0)
-            PyErr_WriteUnraisable(loop);
-    } else {
-        PyObject *result = call_two(a->swap_task, loop, previous);
-        if (!result)
-            PyErr_WriteUnraisable(loop);
-        Py_XDECREF(result);
+    PyObject *factory = PyObject_CallMethodNoArgs(loop, a->get_task_factory), *task = NULL;
+    if (factory == Py_None) {
+        task = plain_task(a, loop, coroutine, context);
+    } else if (factory) {
+        PyObject *create = PyObject_GetAttr(loop, a->create_task), *args[2] = {NULL, coroutine};
+        if (create) /* not by its argument `context`, which older factories do not take */
+            task = in_context(context, create, args + 1, 1, NULL);
+        Py_XDECREF(create);
     }
+    Py_XDECREF(factory);
+    return task;
+}
+
+PyObject *core_task_hide(core_state *state, PyObject **ret_loop) {
+    core_async_state *a = state->async;
+    PyObject *loop = core_running_loop(state), *task = loop ? PyObject_CallOneArg(a->current_task, loop) : NULL;
+    PyObject *args[3] = {NULL, loop, task}, *left = NULL;
+    if (task && task != Py_None)
+        left = PyObject_Vectorcall(a->leave_task, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (!left) {
+        PyErr_Clear(); /* out of memory: it stays visible */
+        Py_CLEAR(task);
+        Py_CLEAR(loop);
+    }
+    Py_XDECREF(left);
+    *ret_loop = loop;
+    return task;
+}
+
+void core_task_show(core_state *state, PyObject *loop, PyObject *task) {
+    PyObject *type, *value, *traceback, *args[3] = {NULL, loop, task};
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *entered =
+        PyObject_Vectorcall(state->async->enter_task, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (!entered)
+        PyErr_WriteUnraisable(task);
+    Py_XDECREF(entered);
     PyErr_Restore(type, value, traceback);
-    Py_DECREF(previous);
+    Py_DECREF(task);
+    Py_DECREF(loop);
 }
 
 /* start_thread: runs loop.run_forever in a daemon thread. */
@@ -254,9 +256,22 @@ static int start_thread(PyObject *loop) {
 
 /* ---- interruptions ---- */
 
-/* raise_kept: run by the interpreter in its main thread. */
-static int raise_kept(void *argument) {
-    PyObject *exception = argument;
+static bool is_main_thread(void) {
+    return gettid() == getpid();
+}
+
+void core_keep_interruption(core_state *state, PyObject *exception) {
+    core_async_state *a = state->async;
+    if (!a->interruption)
+        a->interruption = Py_NewRef(exception);
+}
+
+int core_raise_interruption(core_state *state) {
+    core_async_state *a = state->async;
+    PyObject *exception = a->interruption;
+    if (!exception || !is_main_thread())
+        return 0;
+    a->interruption = NULL;
     PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
     Py_DECREF(exception);
     return -1;
@@ -271,61 +286,37 @@ static bool is_closed(PyObject *loop) {
     return is;
 }
 
-PyObject *core_take_interruption(PyObject *loop) {
-    /* handlers of signals run in the main thread only */
-    if (gettid() != getpid() || PyErr_ExceptionMatches(PyExc_MemoryError))
-        return NULL;
+/* take_interruption: takes the current exception. Whether something else is the reason than that the loop is closed. What
+ * the handler of a signal has raised, which runs in the main thread only, is kept. */
+static bool take_interruption(core_state *state, PyObject *loop) {
+    bool may_be_closed = PyErr_ExceptionMatches(PyExc_RuntimeError) && !PyErr_ExceptionMatches(PyExc_RecursionError);
+    bool is_ours = PyErr_ExceptionMatches(PyExc_RecursionError) || PyErr_ExceptionMatches(PyExc_MemoryError);
     PyObject *exception = core_fetch_exception();
-    if (!PyErr_GivenExceptionMatches(exception, PyExc_RuntimeError) || !is_closed(loop))
-        return exception;
-    PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+    bool again = !may_be_closed || !is_closed(loop);
+    if (again && !is_ours && is_main_thread())
+        core_keep_interruption(state, exception);
     Py_DECREF(exception);
-    return NULL;
+    return again;
 }
 
-void core_raise_later(PyObject *exception) {
-    if (Py_AddPendingCall(raise_kept, exception) == 0)
-        return;
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
-    PyErr_WriteUnraisable(NULL); /* more than 30 at once */
-    PyErr_Restore(type, value, traceback);
-    Py_DECREF(exception);
-}
-
-/* call_deep: again, with room for some more calls. By difference: other threads may do the same at the same time. */
-static PyObject *call_deep(PyObject *method, PyObject **args, size_t count, PyObject *names) {
-    PyErr_Clear(); /* the RecursionError, which is not raised */
-    Py_SetRecursionLimit(Py_GetRecursionLimit() + DEPTH);
-    PyObject *result = PyObject_VectorcallMethod(method, args, count | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
-    Py_SetRecursionLimit(Py_GetRecursionLimit() - DEPTH);
-    return result;
-}
-
-PyObject *core_loop_call(PyObject *loop, PyObject *method, PyObject **args, size_t count, PyObject *names) {
-    if (!args[0])
-        return NULL; /* the link has lost it, and what is there to be called with it */
-    size_t all = count + (names ? (size_t)PyTuple_GET_SIZE(names) : 0);
-    PyObject *result = NULL, *kept[INTERRUPTIONS];
-    int interruptions = 0;
+PyObject *core_loop_call(core_state *state, PyObject *loop, PyObject *method, PyObject **args, size_t count,
+                         PyObject *names, bool *ret_again) {
+    bool again = args[0] != NULL, held = again; /* else the link has lost it, and what is there to be called with it */
+    PyObject *result = NULL;
+    size_t all = held ? count + (names ? (size_t)PyTuple_GET_SIZE(names) : 0) : 0;
     Py_XINCREF(loop); /* what runs in the meantime may drop all of these */
     for (size_t i = 0; i < all; i++)
         Py_INCREF(args[i]);
-    while (!result && interruptions < INTERRUPTIONS) {
+    for (int i = 0; i < ATTEMPTS && again && !result; i++) {
         result = PyObject_VectorcallMethod(method, args, count | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
-        if (!result && PyErr_ExceptionMatches(PyExc_RecursionError))
-            result = call_deep(method, args, count, names);
-        if (!result && !(kept[interruptions++] = core_take_interruption(loop))) {
-            PyErr_Clear(); /* the loop is closed, or memory is exhausted and it cannot do more either */
-            break;
-        }
+        if (!result)
+            again = take_interruption(state, loop);
     }
-    for (int i = 0; i < interruptions && kept[i]; i++)
-        core_raise_later(kept[i]);
     for (size_t i = 0; i < all; i++)
         Py_DECREF(args[i]);
     Py_XDECREF(loop);
+    if (ret_again)
+        *ret_again = !result && again;
     return result;
 }
 
@@ -349,7 +340,7 @@ static void close_loop(PyObject *loop) {
 }
 
 static bool is_serviced(const core_async_state *a) {
-    return a->service_loop && a->service_pid == getpid();
+    return a->service_loop && a->service_generation == piso_fork_generation();
 }
 
 PyObject *core_service_loop(core_state *state) {
@@ -365,7 +356,7 @@ PyObject *core_service_loop(core_state *state) {
         return a->service_loop;
     }
     Py_XSETREF(a->service_loop, Py_NewRef(loop)); /* one of a parent process stays as it was: its thread is not here */
-    a->service_pid = getpid();
+    a->service_generation = piso_fork_generation();
     int r = start_thread(loop);
     if (r < 0) {
         if (a->service_loop == loop)

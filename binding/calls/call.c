@@ -1,15 +1,16 @@
 /* call.c - the Call: what calling a method of the other side returns.
  *
- * It was sent when it was made. Awaiting it takes the reply if that is there; else polls for it within the
- * session's budget, serving the peer's requests meanwhile; else its task waits for a parker (parker.c). It has the
- * protocol of a coroutine, so create_task, gather and wait_for take it.
+ * It was sent when it was made. Awaiting it takes the reply if that is there; else polls for it, serving the peer's
+ * requests meanwhile; else its task waits for a parker (parker.c). It has the protocol of a coroutine, so create_task,
+ * gather and wait_for take it.
  *
- * A Call is not tracked by the garbage collector. While it is parked it keeps itself alive (the session needs it,
- * and nothing else may hold the waiting task); while not, it holds nothing that could lead back to it but an
- * unread result. */
+ * While it is parked a Call keeps itself alive: the session needs it, and nothing else may hold the waiting task. */
 #include "session.h"
 
+#include <structmember.h>
+
 #include "aio.h"
+#include "gather.h"
 #include "parker.h"
 
 #define MAX_NESTING 32   /* deeper, requests wait until the loop serves them, so the C stack is bounded */
@@ -26,7 +27,8 @@ int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t 
     if (flags >= 0) {
         int64_t deadline = pending->timeout_ns ? piso_now_coarse_ns() + pending->timeout_ns : PISO_NO_DEADLINE;
         bool buffers = w.nspans > 0 || w.size > PISO_INLINE_BODY;
-        r = piso_session_call(s->session, &pending->call, object, number, (unsigned)flags, 0, deadline, &w);
+        r = piso_session_call(s->session, &pending->call, object, number, (unsigned)flags, core_request_current(s),
+                              deadline, &w);
         if (r < 0)
             core_session_error(s, r, pending);
         else if (buffers)
@@ -50,28 +52,19 @@ PyObject *core_pending_take(core_pending *pending) {
     return NULL;
 }
 
-/* ---- making one ---- */
-
-static core_call *call_alloc(core_state *state) {
-    core_async_state *a = state->async;
-    if (a->free_call_count == 0)
-        return PyObject_New(core_call, state->call_type);
-    core_call *call = (core_call *)a->free_calls[--a->free_call_count];
-    Py_INCREF(state->call_type);
-    return (core_call *)PyObject_Init((PyObject *)call, state->call_type);
-}
-
 PyObject *core_call_new(core_session *s, uint32_t object, uint32_t number, PyObject *name, int64_t timeout_ns,
                         PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
-    core_call *call = call_alloc(s->state);
+    core_links_know(s);
+    core_call *call = PyObject_GC_New(core_call, s->state->call_type);
     if (!call)
         return NULL;
     call->pending = (core_pending){.name = Py_NewRef(name), .timeout_ns = timeout_ns};
     call->session = (core_session *)Py_NewRef((PyObject *)s);
     call->awaited = call->closed = false;
     call->parker = NULL;
-    call->callbacks = NULL;
+    call->gather = NULL;
     call->link = NULL;
+    PyObject_GC_Track(call);
     if (core_send(s, &call->pending, object, number, args, nargs, kwnames) < 0) {
         call->pending.value = core_fetch_exception();
         call->pending.outcome = CORE_EXCEPTION;
@@ -79,24 +72,15 @@ PyObject *core_call_new(core_session *s, uint32_t object, uint32_t number, PyObj
     return (PyObject *)call;
 }
 
-void core_call_freelist_clear(core_state *state) {
-    core_async_state *a = state->async;
-    while (a && a->free_call_count)
-        PyObject_Free(a->free_calls[--a->free_call_count]);
-}
-
 /* ---- parking ---- */
 
-void core_call_park(core_call *call, core_link *link) {
-    if (call->link)
-        return;
+static void park_on(core_call *call, core_link *link) {
     call->link = link;
     call->next = link->parked;
     call->previous_next = &link->parked;
     if (call->next)
         call->next->previous_next = &call->next;
     link->parked = call;
-    link->gathered += call->callbacks != NULL;
     Py_INCREF(call);
     if (call->pending.call.deadline_ns != PISO_NO_DEADLINE)
         core_link_watch_deadline(link, call->pending.call.deadline_ns);
@@ -105,14 +89,13 @@ void core_call_park(core_call *call, core_link *link) {
 void core_call_unpark(core_call *call) {
     if (!call->link)
         return;
-    call->link->gathered -= call->callbacks != NULL;
     *call->previous_next = call->next;
     if (call->next)
         call->next->previous_next = call->previous_next;
     call->next = NULL;
     call->link = NULL;
     Py_CLEAR(call->parker);
-    Py_CLEAR(call->callbacks);
+    Py_CLEAR(call->gather);
     Py_DECREF(call); /* the reference to itself */
 }
 
@@ -120,20 +103,25 @@ void core_call_completed(core_call *call, core_pump_context *context) {
     core_link *link = call->link;
     if (!link)
         return;
-    core_parker *parker = (core_parker *)Py_XNewRef((PyObject *)call->parker);
-    PyObject *callbacks = Py_XNewRef(call->callbacks);
-    if (link == context->link)
+    PyObject *parker = call->gather ? core_gather_completed(call->gather, call) : (PyObject *)call->parker;
+    if (parker && link == context->link)
         context->completed = true;
+    Py_XINCREF(parker);
     Py_INCREF(link);
-    Py_INCREF(call);
     core_call_unpark(call);
-    if (callbacks)
-        core_link_call_back(link, call, callbacks);
-    if (parker)
-        core_parker_wake(parker, link->thread == PyThread_get_thread_ident());
-    Py_DECREF(call);
+    PyObject *wakeup_context = parker ? core_parker_wake((core_parker *)parker) : NULL;
+    if (wakeup_context) {
+        Py_INCREF(wakeup_context);
+        core_link_schedule(link, parker, wakeup_context);
+        Py_DECREF(wakeup_context);
+    }
     Py_DECREF(link);
     Py_XDECREF(parker);
+}
+
+void core_call_park_in(core_call *call, core_link *link, core_gather *g) {
+    call->gather = (core_gather *)Py_NewRef((PyObject *)g);
+    park_on(call, link);
 }
 
 static bool finished(const core_call *call) {
@@ -158,7 +146,7 @@ static PySendResult park(core_session *s, core_call *call, PyObject **ret_value)
         r = take(call, ret_value);
     } else if (parker) {
         call->parker = (core_parker *)Py_NewRef((PyObject *)parker);
-        core_call_park(call, link);
+        park_on(call, link);
         *ret_value = Py_NewRef((PyObject *)parker); /* which may have been woken meanwhile */
         r = PYGEN_NEXT;
     }
@@ -167,30 +155,24 @@ static PySendResult park(core_session *s, core_call *call, PyObject **ret_value)
     return r;
 }
 
-/* ---- awaiting ---- */
-
-/* home_has_spun: this thread's loop has polled in vain since its last turn. */
-static bool home_has_spun(const core_session *s) {
-    return s->links && s->links->spun && s->links->thread == PyThread_get_thread_ident();
+/* abandon: nobody waits any more. */
+static void abandon(core_call *call, bool cancel) {
+    if (call->session && !finished(call))
+        piso_session_forget(call->session->session, &call->pending.call, cancel);
+    core_call_unpark(call);
+    call->closed = true;
 }
 
-static void poll_briefly(core_session *s, core_call *call) {
-    core_pump_context context = {.in_task = true};
+/* ---- awaiting ---- */
+
+/* poll_briefly: until the reply is there, or the loop has something else to do. */
+static void poll_briefly(core_session *s, core_call *call, core_thread *thread) {
+    core_pump_context context = {.in_task = true, .thread = thread};
     if (s->depth >= MAX_NESTING)
         return;
     s->depth++;
-    for (int i = 0; i < MAX_POLLS && !finished(call); i++) {
-        int ready;
-        if (home_has_spun(s)) {
-            ready = piso_session_ready(s->session);
-        } else {
-            piso_session_poll_begin(s->session);
-            ready = piso_session_spin(s->session);
-            ready |= piso_session_poll_end(s->session);
-            if (ready <= 0 && s->links)
-                s->links->spun = true;
-        }
-        if (ready <= 0 || core_pump(s, &context, POLL_LIMIT) == 0)
+    for (int i = 0; i < MAX_POLLS && !finished(call) && !call->closed && !context.started; i++) {
+        if (!core_links_poll(s, thread) || core_pump(s, &context, POLL_LIMIT) == 0)
             break;
     }
     core_pump_leftovers(s, &context);
@@ -199,6 +181,9 @@ static void poll_briefly(core_session *s, core_call *call) {
 
 /* wait_here: polls, and if that was not enough leaves the call to the running loop. */
 static PySendResult wait_here(core_session *s, core_call *call, PyObject **ret_value) {
+    core_thread *thread = core_thread_here();
+    if (!thread)
+        return PYGEN_ERROR;
     if (s->links) {
         core_links_wake(s);
     } else {
@@ -209,8 +194,20 @@ static PySendResult wait_here(core_session *s, core_call *call, PyObject **ret_v
         PyErr_Clear(); /* the session has ended, and with it the call, which knows why */
     }
     if (!finished(call)) /* asyncio's code has run: another thread may have got the reply meanwhile */
-        poll_briefly(s, call);
-    return finished(call) ? take(call, ret_value) : park(s, call, ret_value);
+        poll_briefly(s, call, thread);
+    return finished(call) || call->closed ? take(call, ret_value) : park(s, call, ret_value);
+}
+
+void core_call_abandon(core_call *call) {
+    Py_INCREF(call);
+    abandon(call, true);
+    Py_DECREF(call);
+}
+
+void core_call_drop_value(core_call *call) {
+    if (finished(call))
+        call->pending.outcome = CORE_TAKEN;
+    Py_CLEAR(call->pending.value);
 }
 
 static PySendResult call_send_step(PyObject *self, PyObject *Py_UNUSED(value), PyObject **ret_value) {
@@ -224,8 +221,14 @@ static PySendResult call_send_step(PyObject *self, PyObject *Py_UNUSED(value), P
         return PYGEN_ERROR;
     }
     core_session *s = (core_session *)Py_NewRef(call->session); /* the call lets go of it when it ends */
+    core_state *state = s->state;
     Py_INCREF(call);
     PySendResult r = wait_here(s, call, ret_value);
+    if (state->async->interruption && r != PYGEN_ERROR && core_raise_interruption(state) < 0) {
+        Py_CLEAR(*ret_value);
+        abandon(call, true);
+        r = PYGEN_ERROR;
+    }
     Py_DECREF(call);
     Py_DECREF(s);
     return r;
@@ -254,23 +257,13 @@ static PyObject *call_send(PyObject *self, PyObject *Py_UNUSED(value)) {
     return result;
 }
 
-/* abandon: nobody waits any more. */
-static void abandon(core_call *call, bool cancel) {
-    if (call->session && !finished(call))
-        piso_session_forget(call->session->session, &call->pending.call, cancel);
-    core_call_unpark(call);
-    call->closed = true;
-}
-
 static PyObject *call_throw(PyObject *self, PyObject *args) {
     PyObject *type, *value = NULL, *traceback = NULL;
     if (!PyArg_ParseTuple(args, "O|OO:throw", &type, &value, &traceback))
         return NULL;
     core_call *call = (core_call *)self;
     call->awaited = true;
-    Py_INCREF(call);
-    abandon(call, true);
-    Py_DECREF(call);
+    core_call_abandon(call);
     if (PyExceptionInstance_Check(type)) {
         PyErr_SetObject((PyObject *)Py_TYPE(type), type);
     } else if (PyExceptionClass_Check(type)) {
@@ -285,9 +278,7 @@ static PyObject *call_throw(PyObject *self, PyObject *args) {
 static PyObject *call_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_call *call = (core_call *)self;
     call->awaited = true;
-    Py_INCREF(call);
-    abandon(call, true);
-    Py_DECREF(call);
+    core_call_abandon(call);
     Py_RETURN_NONE;
 }
 
@@ -330,28 +321,50 @@ static PyObject *call_repr(PyObject *self) {
                                 call->closed ? "closed" : states[call->pending.outcome]);
 }
 
+/* ---- the type ---- */
+
+static int call_traverse(PyObject *self, visitproc visit, void *arg) {
+    core_call *call = (core_call *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(call->session);
+    Py_VISIT(call->pending.value);
+    Py_VISIT(call->parker);
+    Py_VISIT(call->gather);
+    return 0;
+}
+
+static int call_clear(PyObject *self) {
+    core_call *call = (core_call *)self;
+    if (!call->link)
+        abandon(call, false);
+    Py_CLEAR(call->session);
+    Py_CLEAR(call->pending.value);
+    return 0;
+}
+
+static void call_finalize(PyObject *self) {
+    core_call *call = (core_call *)self;
+    if (call->awaited || !call->pending.name)
+        return;
+    PyObject *t, *v, *tb;
+    PyErr_Fetch(&t, &v, &tb);
+    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "call of %R was never awaited", call->pending.name) < 0)
+        PyErr_WriteUnraisable(call->pending.name);
+    PyErr_Restore(t, v, tb);
+}
+
 static void call_dealloc(PyObject *self) {
     core_call *call = (core_call *)self;
     PyTypeObject *type = Py_TYPE(self);
-    /* before any of Python's code, in which another thread could still bring the reply */
+    if (PyObject_CallFinalizerFromDealloc(self) < 0)
+        return;
+    PyObject_GC_UnTrack(self);
     if (call->session && !finished(call) && !call->closed)
         piso_session_forget(call->session->session, &call->pending.call, false);
-    if (!call->awaited && call->pending.name) {
-        PyObject *t, *v, *tb;
-        PyErr_Fetch(&t, &v, &tb);
-        if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "call of %R was never awaited", call->pending.name) < 0)
-            PyErr_WriteUnraisable(call->pending.name); /* the call has no references left to give away */
-        PyErr_Restore(t, v, tb);
-    }
-    core_async_state *a = core_type_state(type)->async;
     Py_XDECREF(call->session);
     Py_XDECREF(call->pending.name);
     Py_XDECREF(call->pending.value);
-    Py_XDECREF(call->callbacks); /* they were not accepted */
-    if (a->free_call_count < (int)(sizeof a->free_calls / sizeof *a->free_calls))
-        a->free_calls[a->free_call_count++] = self;
-    else
-        PyObject_Free(self);
+    type->tp_free(self);
     Py_DECREF(type);
 }
 
@@ -362,22 +375,14 @@ static PyMethodDef call_methods[] = {
     {"cancel", (PyCFunction)(void (*)(void))call_cancel, METH_VARARGS | METH_KEYWORDS,
      "cancel(msg=None) -> bool\n\nAsk the other side to cancel the handler; a later await raises CancelledError."},
     {"done", call_done, METH_NOARGS, "done() -> bool\n\nWhether an await would return at once."},
-    {"get_loop", core_future_get_loop, METH_NOARGS, "The event loop that the call is awaited on."},
-    {"result", core_future_result, METH_NOARGS, "The result of a call that is done; raises its exception."},
-    {"exception", core_future_exception, METH_NOARGS, "The exception of a call that is done, or None."},
-    {"cancelled", core_future_cancelled, METH_NOARGS, "Whether it ended by cancellation."},
-    {"add_done_callback", (PyCFunction)(void (*)(void))core_future_add_done_callback, METH_FASTCALL | METH_KEYWORDS,
-     "Have the event loop call a function with this call once it is done."},
-    {"remove_done_callback", core_future_remove_done_callback, METH_O, "Take a callback back; returns how many."},
-    {"_make_cancelled_error", core_future_make_cancelled_error, METH_NOARGS, NULL},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "For type annotations."},
     {NULL, NULL, 0, NULL},
 };
 
-static PyGetSetDef call_attributes[] = {
-    {"_asyncio_future_blocking", core_future_get_blocking, NULL, NULL, NULL},
-    {"_cancel_message", core_future_get_cancel_message, NULL, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
+static PyMemberDef call_members[] = {
+    {"__name__", T_OBJECT, offsetof(core_call, pending.name), READONLY, "The method's name."},
+    {"__qualname__", T_OBJECT, offsetof(core_call, pending.name), READONLY, "The method's name."},
+    {NULL, 0, 0, 0, NULL},
 };
 
 static PyType_Slot call_slots[] = {
@@ -388,14 +393,17 @@ static PyType_Slot call_slots[] = {
     {Py_tp_iternext, call_iternext},
     {Py_tp_repr, call_repr},
     {Py_tp_methods, call_methods},
-    {Py_tp_getset, call_attributes},
+    {Py_tp_members, call_members},
+    {Py_tp_traverse, call_traverse},
+    {Py_tp_clear, call_clear},
+    {Py_tp_finalize, call_finalize},
     {Py_tp_dealloc, call_dealloc},
     {0, NULL},
 };
 static PyType_Spec call_spec = {
     .name = "pyisolate._core.Call",
     .basicsize = sizeof(core_call),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = call_slots,
 };
 

@@ -1,8 +1,8 @@
 /* parker.c - what a task waits for: the part of asyncio's future protocol that a task uses.
  *
- * A future of the loop would do, but this one tells us whether the task of a handler was cancelled while it was idle
- * without asking. And what it schedules is itself: where the handler of a signal raises in the middle of that, it can be
- * scheduled again, and the second time finds nothing to do; the callbacks of a future are lost then. */
+ * A future of the loop would do, but what this one schedules is itself: where the handler of a signal raises in the
+ * middle of that, it can be scheduled again, and the second time finds nothing to do; the callbacks of a future are lost
+ * then. */
 #include "parker.h"
 
 #include "aio.h"
@@ -11,21 +11,20 @@ static core_async_state *async_of(PyObject *o) {
     return core_type_state(Py_TYPE(o))->async;
 }
 
-/* schedule: has the loop call this. */
-static void schedule(core_parker *p, bool here) {
+/* schedule: has the loop call this: 0 or -1. */
+static int schedule(core_parker *p) {
     core_async_state *a = async_of((PyObject *)p);
     PyObject *args[4] = {NULL, p->loop, (PyObject *)p, p->wakeup_context};
-    PyObject *method = here ? a->call_soon : a->call_soon_threadsafe;
-    Py_XDECREF(core_loop_call(p->loop, method, args + 1, 2,
-                              a->context_name)); /* or the loop is closed, and the task with it */
+    PyObject *handle =
+        PyObject_VectorcallMethod(a->call_soon, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, a->context_name);
+    Py_XDECREF(handle);
+    return handle ? 0 : -1;
 }
 
-void core_parker_wake(core_parker *p, bool here) {
-    if (p->woken)
-        return;
+PyObject *core_parker_wake(core_parker *p) {
+    bool first = !p->woken;
     p->woken = 1;
-    if (p->wakeup)
-        schedule(p, here);
+    return first && p->wakeup ? p->wakeup_context : NULL;
 }
 
 /* parker_call(): the loop's turn. */
@@ -49,8 +48,8 @@ static PyObject *parker_add_done_callback(PyObject *self, PyObject *args, PyObje
         return NULL;
     Py_XSETREF(p->wakeup, Py_NewRef(callback));
     Py_XSETREF(p->wakeup_context, Py_NewRef(context));
-    if (p->woken) /* by another thread, before the task came to wait */
-        schedule(p, true);
+    if (p->woken && schedule(p) < 0) /* by another thread, before the task came to wait */
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -62,8 +61,10 @@ static PyObject *parker_remove_done_callback(PyObject *self, PyObject *Py_UNUSED
 }
 
 static PyObject *parker_cancel(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
-    ((core_parker *)self)->cancelled = 1;
-    core_parker_wake((core_parker *)self, true);
+    core_parker *p = (core_parker *)self;
+    p->cancelled = 1;
+    if (core_parker_wake(p) && schedule(p) < 0)
+        return NULL;
     Py_RETURN_TRUE;
 }
 
@@ -136,7 +137,7 @@ static PyGetSetDef parker_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot parker_slots[] = {
-    {Py_tp_doc, "What the task of a call, or of an idle handler, waits for."},
+    {Py_tp_doc, "What a task that awaits a call waits for."},
     {Py_tp_call, parker_call},
     {Py_tp_methods, parker_methods},
     {Py_tp_getset, parker_getset},

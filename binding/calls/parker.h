@@ -1,4 +1,4 @@
-/* parker.h - what a task waits for: that of an idle handler for a request, that of a call for its reply. */
+/* parker.h - what a task that awaits a call waits for. */
 #ifndef BINDING_PARKER_H
 #define BINDING_PARKER_H
 
@@ -12,7 +12,7 @@ typedef struct core_parker {
 
 int core_parker_init(PyObject *module, core_state *state);
 core_parker *core_parker_new(core_state *state, PyObject *loop);
-/* core_parker_wake: schedules the task's next step; once. `here`: in the thread of the loop. */
-void core_parker_wake(core_parker *p, bool here);
+/* core_parker_wake: the wait is over. The context, borrowed, in which the loop is to call the parker; NULL: it need not. */
+PyObject *core_parker_wake(core_parker *p);
 
 #endif

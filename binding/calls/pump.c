@@ -78,7 +78,8 @@ int core_pump(core_session *s, core_pump_context *context, int limit) {
         handled++;
         switch (event.type) {
         case PISO_EVENT_REQUEST:
-            core_dispatch(s, &event, context);
+            core_route(s, &event, context);
+            piso_event_fini(&event); /* unless somebody has it: then there is nothing in it */
             break;
         case PISO_EVENT_CANCEL:
             core_dispatch_cancel(s, event.id);
@@ -98,6 +99,17 @@ int core_pump(core_session *s, core_pump_context *context, int limit) {
             complete(s, &event, context);
             break;
         }
+    }
+    return handled;
+}
+
+int core_run_inbox(core_inbox *inbox, core_pump_context *context, int limit) {
+    int handled = 0;
+    core_item *item;
+    for (; handled < limit && (item = core_inbox_take(inbox)); handled++) {
+        if (!item->session->closed)
+            core_dispatch(item->session, &item->event, context);
+        core_item_free(item);
     }
     return handled;
 }

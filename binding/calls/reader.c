@@ -37,14 +37,16 @@ void core_reader_remove(core_link *link, PyObject *loop) {
     PyObject *fd = PyLong_FromLong(number);
     PyObject *args[3] = {NULL, loop, fd};
     /* a loop that is closed has dropped its readers already */
-    Py_XDECREF(fd ? core_loop_call(loop, async_of(link)->remove_reader, args + 1, 2, NULL) : NULL);
+    Py_XDECREF(fd ? core_loop_call(core_type_state(Py_TYPE(link)), loop, async_of(link)->remove_reader, args + 1, 2,
+                                   NULL, NULL)
+                  : NULL);
     Py_XDECREF(fd);
     PyErr_Restore(type, value, traceback);
 }
 
 static PyObject *reader_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
     core_link_run(((reader_object *)self)->link);
-    Py_RETURN_NONE;
+    return core_raise_interruption(core_type_state(Py_TYPE(self))) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static int reader_traverse(PyObject *self, visitproc visit, void *arg) {

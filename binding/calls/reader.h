@@ -3,7 +3,7 @@
 #ifndef BINDING_READER_H
 #define BINDING_READER_H
 
-#include "session.h"
+#include "link.h"
 
 int core_reader_init(PyObject *module, core_state *state);
 /* core_reader_add: has the loop call the link. It runs Python code, and so perhaps the handlers of signals, or other
@@ -11,9 +11,5 @@ int core_reader_init(PyObject *module, core_state *state);
 int core_reader_add(core_link *link, PyObject *loop);
 /* core_reader_remove: the loop lets go of the link. Keeps the current exception. */
 void core_reader_remove(core_link *link, PyObject *loop);
-
-/* What a reader tells its link (link.c). */
-void core_link_run(core_link *link);
-void core_link_closed(core_link *link);
 
 #endif

@@ -1,17 +1,33 @@
 /* reply.c - the answer to a request: a result, or an exception. */
 #include "session.h"
 
+#include <unistd.h>
+
+#include "aio.h"
+
 #define MAX_UNANSWERED_ERRORS 10 /* of calls without a reply that are reported, for each session */
+
+/* tell_program: an interrupt from the keyboard in the host's main thread is meant for its program, whoever's request was
+ * being answered. */
+static void tell_program(core_session *s, PyObject *exception) {
+    bool is_main = getpid() == gettid();
+    if (is_main && piso_session_process(s->session) && PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt))
+        core_keep_interruption(s->state, exception);
+}
 
 void core_reply(core_session *s, uint64_t request, PyObject *result) {
     bool failed = result == NULL;
     PyObject *type = NULL, *value = NULL, *traceback = NULL;
+    core_open *open = core_open_find(s, request);
+    if (open)
+        *open = (core_open){0};
     if (failed) {
         PyErr_Fetch(&type, &value, &traceback);
         PyErr_NormalizeException(&type, &value, &traceback);
         if (traceback)
             PyException_SetTraceback(value, traceback);
         core_session_remark(s, value);
+        tell_program(s, value);
     }
     piso_writer w;
     piso_writer_init(&w);

@@ -1,26 +1,33 @@
 /* session.h - the moving parts of the binding and how they hold each other.
  *
- *     Method --> Session --> piso_session          Call, sync wait: a core_pending, known to piso_session
- *       |            |                             by address until its event or piso_session_forget
- *       v            +--> Link (one per event loop) --> loop
- *     Call ----------^        ^         |
- *       |                     |         +--> spare Handler tasks
- *       +-- Parker (parked)   +-- ReaderCallback, owned by the loop: its death tells us the loop closed
+ *     Method --> Session --> piso_session          Call, synchronous wait: a core_pending, known to piso_session
+ *       |         |  |                             by address until its event or piso_session_forget
+ *       v         |  +--> Link (one per event loop) --> loop
+ *     Call -------+---------^         |
+ *       |         |                   +-- ReaderCallback, owned by the loop: its death tells us the loop closed
+ *       |         +--> Handler (one per request that is a coroutine) <--> its asyncio.Task
+ *       +-- Parker (parked)
  *
  * Everything here needs the GIL, which is also the lock of all fields. core_pump takes events from the session
  * and is called from three places: a Call that is awaited (call.c), a loop that was woken (link.c), a thread
- * that waits synchronously (sync.c). Each of them may run user code and re-enter. */
+ * that waits synchronously (sync.c). Each of them may run user code and re-enter.
+ *
+ * Who runs a request (dispatch.c): the thread that waits synchronously for the call in whose handler the request was
+ * made; else the loop that awaits it; else the session's first loop, its home; and where that one's thread is blocked in
+ * a synchronous wait, the service loop of a host, and nobody until it is free again in an extension. */
 #ifndef BINDING_SESSION_H
 #define BINDING_SESSION_H
 
 #include "common/arguments.h"
 #include "common/errors.h"
+#include "thread.h"
 #include "values/convert.h"
 
 typedef struct core_session core_session;
 typedef struct core_link core_link;
 typedef struct core_call core_call;
 typedef struct core_handler core_handler;
+typedef struct core_gather core_gather;
 
 /* ---- a call that has been sent ---- */
 
@@ -41,10 +48,10 @@ struct core_call {
     PyObject_HEAD core_pending pending;
     core_session *session; /* strong; NULL once the call has ended */
     bool awaited, closed;
-    /* while parked: what the awaiting task waits for, or callbacks, and a reference to itself, because nobody else holds
-     * a task that waits for a reply */
+    /* while parked: what the awaiting task waits for, and a reference to itself, because nobody else holds a task that
+     * waits for a reply */
     struct core_parker *parker;
-    PyObject *callbacks;              /* list: callback, context, callback, context, ... */
+    core_gather *gather;              /* instead of a parker of its own; strong */
     core_link *link;                  /* NULL: not parked */
     core_call *next, **previous_next; /* link->parked */
 };
@@ -55,6 +62,8 @@ struct core_link {
     PyObject_HEAD core_session *session; /* borrowed; NULL once detached */
     piso_session *handle;                /* own reference: the descriptor must outlive the loop's reader */
     core_link *next;                     /* session->links, which owns a reference */
+    core_thread *home;                   /* that runs the loop; NULL: not started */
+    core_link *next_here;                /* home->links */
     PyObject *loop;                      /* strong until the loop closes */
     PyObject *holder;                    /* core_running_holder() when it was last seen running, or NULL */
     unsigned long thread;                /* that runs the loop */
@@ -62,19 +71,18 @@ struct core_link {
     bool asleep;                         /* piso_session_sleep_begin has been called for this loop */
     bool rearm_scheduled;                /* a call_soon(rearm) is on its way */
     bool serving;                        /* the child's main loop: poll before sleeping */
-    bool spun;                           /* polling was in vain since the loop last ran: do not poll again */
     bool trim_scheduled;
     uint64_t trim_seen; /* session's buffer_uses when the trim timer was set */
     unsigned blocked;   /* synchronous waits that this loop's thread is in */
+    unsigned held;      /* by those who are about to give it something to do */
     PyObject *timer;    /* the loop's handle of the expiry timer, or NULL */
     int64_t timer_ns;   /* when it fires, PISO_NO_DEADLINE: not set */
     core_call *parked;
-    unsigned gathered;    /* parked calls with callbacks */
-    PyObject *due;        /* list: loop, callbacks, their call, callbacks, their call, ...: to be run by the loop */
-    core_handler *spares; /* idle handler tasks, linked by next_spare */
-    unsigned spare_count;
-    unsigned suspended; /* handlers that wait for something */
-    PyObject *rearm;    /* bound method, made once */
+    core_inbox inbox;       /* requests for this loop that came elsewhere, or when it could not run them */
+    PyObject *unscheduled;  /* list: what the loop refused to schedule, to be tried again; or NULL */
+    core_handler *finished; /* whose answers wait until their tasks have ended (handler.c), a reference each */
+    unsigned suspended;     /* handlers that wait for something */
+    PyObject *rearm;        /* bound method, made once */
 };
 
 /* ---- the session ---- */
@@ -90,13 +98,17 @@ struct core_session {
     PyObject *objects[CORE_OBJECTS_INLINE]; /* id -> object */
     PyObject *more_objects;                 /* dict for the other ids */
     PyObject *names;                        /* list: names of methods by the peer's number; None: not called yet */
-    PyObject *suspended;                    /* dict: request id -> core_handler, for cancellation */
-    PyObject *finished;                     /* future of serve(), or NULL */
-    core_link *links;                       /* the first is the home: where requests are served */
-    uint64_t buffer_uses;                   /* messages sent with shared buffers */
-    unsigned depth;                         /* nested pumps on this session */
-    unsigned sync_sleepers;                 /* threads that sleep in a synchronous wait */
-    unsigned completing;                    /* threads that have taken a call's end and not told the call yet */
+    struct core_open *open;                 /* by index of the request's id (dispatch.c) */
+    uint32_t open_capacity;
+    core_handler *handlers; /* that have not ended, a reference each */
+    unsigned unanswered;    /* of these, those whose requests want no answer */
+    bool dropped;           /* a request was, because too many are unanswered: it has been told */
+    PyObject *finished;     /* future of serve(), or NULL */
+    core_link *links;       /* the first is the home: where requests are served */
+    uint64_t buffer_uses;   /* messages sent with shared buffers */
+    unsigned depth;         /* nested pumps on this session */
+    unsigned sync_sleepers; /* threads that sleep in a synchronous wait */
+    unsigned completing;    /* threads that have taken a call's end and not told the call yet */
     bool closed;
     core_session *next_session, **previous_session; /* state->sessions */
     PyObject *end_note;                             /* str: what an error of its end says besides; or NULL */
@@ -106,24 +118,24 @@ struct core_session {
     PyObject *weakrefs;
 };
 
-/* core_pump: handles the events that are there (at most `limit`). `link` is the link of the loop that runs in
- * this thread right now, or NULL in a synchronous wait; `in_task` says that the caller may be inside a task.
- * Returns how many were handled. Never raises: what goes wrong belongs to a call or a request. Sets
- * *completed when a parked call of `link` was completed. */
+/* core_pump_context: who pumps. `link`: that of the loop that runs in this thread right now, or NULL; `in_task`: it is a
+ * task that awaits, so a task may be current, which handlers must not see; `waits`: a thread that waits synchronously. */
 typedef struct core_pump_context {
+    core_thread *thread;
     core_link *link;
-    bool in_task;     /* a task may be current: hide it from handlers */
-    bool sync;        /* asynchronous handlers must run elsewhere */
-    bool completed;   /* out: a parked call was completed */
-    bool has_buffers; /* the request that is being answered came with some */
-    /* the task that the last handler ran in, which is still the current one of its loop (serving.c); or NULL */
-    PyObject *entered, *entered_loop;
+    bool in_task, waits;
+    bool completed; /* out: a parked call of `link` was completed */
+    bool started;   /* out: the loop of this thread has a new task */
 } core_pump_context;
+/* core_pump: handles the events that are there (at most `limit`); returns how many. Never raises: what goes wrong belongs
+ * to a call or a request. */
 int core_pump(core_session *s, core_pump_context *context, int limit);
 
 /* core_pump_leftovers: for who stops polling: what came while others slept did not wake them, so it is handled
  * here. */
 void core_pump_leftovers(core_session *s, core_pump_context *context);
+/* core_run_inbox: the requests that a thread or a loop was handed, at most `limit`; returns how many. */
+int core_run_inbox(core_inbox *inbox, core_pump_context *context, int limit);
 
 /* core_session_error: raises what a negative code means for this session; returns NULL. `pending` (or NULL) is
  * the call it happened to. */
@@ -153,17 +165,16 @@ PyObject *core_call_new(core_session *s, uint32_t object, uint32_t number, PyObj
                         PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 /* core_call_completed: pending.outcome has been set; wakes whoever waits. */
 void core_call_completed(core_call *call, core_pump_context *context);
-/* core_call_park: the call, which has a parker or callbacks, waits on this link. */
-void core_call_park(core_call *call, core_link *link);
-/* core_call_unpark: forgets parker, callbacks and link. */
+/* core_call_unpark: forgets parker and link. */
 void core_call_unpark(core_call *call);
 PyObject *core_method_new(core_session *s, uint32_t object, PyObject *name, bool sync, PyObject *timeout);
-void core_call_freelist_clear(core_state *state);
 
 /* core_sync_call: sends and waits without the GIL. The result or NULL. */
 PyObject *core_sync_call(core_session *s, uint32_t object, uint32_t number, PyObject *name, int64_t timeout_ns,
                          PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 void core_sync_completed(core_pending *pending);
+/* core_sync_thread: the thread that waits for this call, whose pending says is_sync. */
+core_thread *core_sync_thread(const core_pending *pending);
 
 /* core_send: encodes arguments and sends; shared by both. 0, or -1 with an exception. */
 int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t number, PyObject *const *args,
@@ -171,32 +182,26 @@ int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t 
 /* core_pending_take: the result (new reference) or NULL with the exception raised; outcome becomes TAKEN. */
 PyObject *core_pending_take(core_pending *pending);
 
-/* ---- calls as futures (future.c): methods and attributes of Call ---- */
-
-PyObject *core_future_get_blocking(PyObject *self, void *closure);
-PyObject *core_future_get_cancel_message(PyObject *self, void *closure);
-PyObject *core_future_get_loop(PyObject *self, PyObject *ignored);
-PyObject *core_future_result(PyObject *self, PyObject *ignored);
-PyObject *core_future_exception(PyObject *self, PyObject *ignored);
-PyObject *core_future_cancelled(PyObject *self, PyObject *ignored);
-PyObject *core_future_make_cancelled_error(PyObject *self, PyObject *ignored);
-PyObject *core_future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
-PyObject *core_future_remove_done_callback(PyObject *self, PyObject *callback);
-/* core_future_run_callbacks: those in a list like link->due, from index *done on, which moves on with them. 0; -1 with
- * an exception that has to end the loop. */
-int core_future_run_callbacks(PyObject *loop, PyObject *due, Py_ssize_t *done);
-
 /* ---- links (link.c) ---- */
 
 int core_link_init(PyObject *module, core_state *state);
-/* core_link_for_loop: the session's link for this running loop, made and registered if needed; a new reference, since it
- * may have been closed again when this returns. */
+/* core_link_for_loop: the session's link for this loop, made and registered if needed; a new reference, since it
+ * may have been closed again when this returns. The link of the service loop does not leave before core_link_let_go. */
 core_link *core_link_for_loop(core_session *s, PyObject *loop);
+void core_link_let_go(core_link *link); /* takes NULL */
 /* core_link_here: the same for the loop that runs in this thread, alive; NULL with an exception when none does, or the
  * session has ended meanwhile. */
 core_link *core_link_here(core_session *s);
+/* core_links_know: before a call is made: if a loop runs in this thread, it is known, so that it gets what is called
+ * back. */
+void core_links_know(core_session *s);
 /* core_links_wake: a loop of this thread that has gone to sleep is awake again, and will re-arm by itself. */
 void core_links_wake(core_session *s);
+/* core_links_poll: polls without the GIL for what `s` gets, and for what else loops of this thread wait for: 1: something
+ * is there for `s`; 0: not. Once in vain, it is not done again before one of the loops has had a turn. */
+int core_links_poll(core_session *s, core_thread *thread);
+/* core_link_nudge: its loop takes a turn soon, whatever thread this is. */
+void core_link_nudge(core_link *link);
 void core_link_detach_all(core_session *s);
 /* core_link_watch_deadline: sees to it that the loop wakes up at that time. */
 void core_link_watch_deadline(core_link *link, int64_t deadline_ns);
@@ -205,10 +210,12 @@ int core_link_serve(core_link *link);
 /* core_links_trim_later: a message with shared buffers was sent: give free ones back once the session has been
  * idle for a second. */
 void core_links_trim_later(core_session *s);
-/* core_link_call_back: has the loop run the callbacks (a list, stolen) of a call that has completed. */
-void core_link_call_back(core_link *link, core_call *call, PyObject *callbacks);
 /* core_link_wake_future: sets the result of a future of the loop, on the loop's thread or from another. */
 void core_link_wake_future(core_link *link, PyObject *future);
+/* core_link_schedule: has the loop call something, in a context (or NULL). What the loop does not take now, because the
+ * handler of a signal has raised in its code or the stack is too deep, it gets at its next turn; a loop that is closed
+ * never does. Keeps the current exception. */
+void core_link_schedule(core_link *link, PyObject *callback, PyObject *context);
 
 /* ---- what is sent ahead (ahead.c) ---- */
 
@@ -219,26 +226,49 @@ void core_send_ahead(core_state *state, PyObject *value);
 /* core_take_ahead: opens what the peer may send later. Calls nothing; ends the event. */
 void core_take_ahead(core_session *s, piso_event *event);
 
-/* ---- handlers (dispatch.c, handler.c, serving.c, reply.c) ---- */
+/* ---- requests (request.c, dispatch.c, handler.c, reply.c) ---- */
+
+#define CORE_CONTROL 0 /* number of each side's control object */
+
+/* What is known of a request that has not been answered. */
+typedef struct core_open {
+    core_handler *handler; /* borrowed; NULL: it is no coroutine, or has not been started */
+    bool cancelled;        /* the peer does not wait for it any more */
+} core_open;
+
+int core_request_init(PyObject *module, core_state *state);
+/* core_request_mark: makes it the current request of a context. 0 or -1. */
+int core_request_mark(PyObject *context, core_session *s, uint64_t id);
+/* core_request_current: the id of the request of this session that the running code belongs to, or 0. */
+uint64_t core_request_current(core_session *s);
+/* core_request_session: the session of the current request: a new reference, or NULL without an exception. */
+PyObject *core_request_session(core_state *state);
+
+/* core_open_find: the entry of an open request; NULL for 0, and without memory for one. */
+core_open *core_open_find(core_session *s, uint64_t request);
 
 /* core_reply: sends a result (NULL: the current exception, which is cleared). */
 void core_reply(core_session *s, uint64_t request, PyObject *result);
 int core_handler_init(PyObject *module, core_state *state);
-/* core_dispatch: answers one request event. */
+/* core_route: has a request run where it belongs; takes the event. */
+void core_route(core_session *s, piso_event *event, core_pump_context *context);
+/* core_reroute: requests that whoever was handed them cannot run any more. */
+void core_reroute(core_inbox *inbox);
+/* core_dispatch: answers a request here; ends the event. */
 void core_dispatch(core_session *s, piso_event *event, core_pump_context *context);
 /* core_dispatch_cancel: the peer no longer waits for that request. */
 void core_dispatch_cancel(core_session *s, uint64_t request);
-/* core_dispatch_cancel_all: the peer has gone: its suspended requests are cancelled. */
+/* core_dispatch_cancel_all: the peer has gone: its requests that have not ended are cancelled. */
 void core_dispatch_cancel_all(core_session *s);
-/* core_handler_run: on a link that is alive: drives `awaitable` (stolen) to its end, the first step now, and answers
- * `request`. */
+/* core_handler_next: of session->handlers. */
+core_handler *core_handler_next(const core_handler *h);
+/* core_handler_run: has a task of the link's loop run `awaitable` (stolen) in that context and answer `request`.
+ * `has_buffers`: the request came with some, which the answer may give back. */
 void core_handler_run(core_session *s, core_link *link, uint64_t request, PyObject *awaitable, PyObject *context,
-                      core_pump_context *pump);
-/* core_handler_leave: no task is the current one any more; to be called before the loop goes on, and before code that is
- * to see none. */
-void core_handler_leave(core_state *state, core_pump_context *pump);
-/* core_handler_elsewhere: has it run on `link`'s loop, in another thread. 0 or -1. */
-int core_handler_elsewhere(core_session *s, core_link *link, uint64_t request, PyObject *awaitable, PyObject *context);
-void core_handler_drop_spares(core_link *link);
+                      bool has_buffers, core_pump_context *pump);
+/* core_handlers_answer: those of link->finished, whose tasks have ended. core_handlers_end: the link's loop has been closed:
+ * whatever runs there fails. */
+void core_handlers_answer(core_link *link);
+void core_handlers_end(core_session *s, core_link *link);
 
 #endif

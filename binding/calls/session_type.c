@@ -23,18 +23,10 @@ static PyObject *session_new(core_state *state, PyObject *name, PyObject *regist
     s->name = Py_NewRef(name);
     s->codec = (core_codec){.state = state, .registry = Py_NewRef(registry)};
     s->names = PyList_New(0);
-    s->suspended = PyDict_New();
     s->context = PyContext_CopyCurrent();
     PyObject_GC_Track(s);
-    if (!s->names || !s->suspended || !s->context || PyContext_Enter(s->context) < 0)
-        goto failed;
-    PyObject *token = PyContextVar_Set(state->async->session_variable, (PyObject *)s);
-    PyContext_Exit(s->context);
-    if (!token)
-        goto failed;
-    Py_DECREF(token);
-    return (PyObject *)s;
-failed:
+    if (s->names && s->context)
+        return (PyObject *)s;
     Py_DECREF(s);
     return NULL;
 }
@@ -67,7 +59,8 @@ static int session_traverse(PyObject *self, visitproc visit, void *arg) {
     for (int i = 0; i < CORE_OBJECTS_INLINE; i++)
         Py_VISIT(s->objects[i]);
     Py_VISIT(s->more_objects);
-    Py_VISIT(s->suspended);
+    for (core_handler *h = s->handlers; h; h = core_handler_next(h))
+        Py_VISIT(h);
     Py_VISIT(s->finished);
     Py_VISIT(s->error_hook);
     for (core_link *link = s->links; link; link = link->next)
@@ -96,7 +89,7 @@ static void session_dealloc(PyObject *self) {
         PyObject_ClearWeakRefs(self);
     session_clear(self);
     leave(s);
-    Py_CLEAR(s->suspended);
+    PyMem_Free(s->open);
     Py_CLEAR(s->codec.registry);
     Py_CLEAR(s->name);
     Py_CLEAR(s->end_note);
@@ -379,12 +372,14 @@ static PyObject *session_serve(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 
 static PyObject *session_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_session *s = (core_session *)self;
-    core_pump_context context = {.sync = true};
+    core_pump_context context = {.waits = true, .thread = core_thread_here()};
+    if (!context.thread)
+        return NULL;
     piso_session_close(s->session);
     while (core_pump(s, &context, 256) > 0)
         ;
-    /* The context knows the session. Without it, neither waits for the garbage collector, and the descriptors with
-     * them. */
+    /* What the application keeps in context variables may know the session. Without it, neither waits for the garbage
+     * collector, and the descriptors with them. */
     PyObject *empty = PyContext_New();
     if (!empty)
         return NULL;

@@ -29,7 +29,8 @@ PyObject *core_session_notify(PyObject *self, PyObject *args) {
     int flags = core_encode_call(&s->codec, &w, items, PyTuple_GET_SIZE(arguments), NULL);
     if (flags >= 0) {
         flags |= PISO_CALL_NO_REPLY;
-        r = piso_session_call(s->session, NULL, object, number, (unsigned)flags, 0, PISO_NO_DEADLINE, &w);
+        r = piso_session_call(s->session, NULL, object, number, (unsigned)flags, core_request_current(s),
+                              PISO_NO_DEADLINE, &w);
         if (r < 0)
             core_session_error(s, r, NULL);
     }

@@ -104,6 +104,12 @@ PyObject *core_raise(core_state *s, int error, const char *what) {
     case PISO_EPROTO:
         return PyErr_Format(s->protocol_error, "%s: the other side sent something malformed, so it was disconnected",
                             what);
+    case PISO_EOLDER:
+        return PyErr_Format(s->protocol_error, "%s: it speaks an older version of the wire; update PyIsolate there",
+                            what);
+    case PISO_ENEWER:
+        return PyErr_Format(s->protocol_error, "%s: it speaks a newer version of the wire; update PyIsolate here",
+                            what);
     case PISO_EDIED:
         return core_raise_died(s, &(core_death){.name = what, .tail = ""});
     case PISO_ECLOSED:

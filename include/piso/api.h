@@ -17,6 +17,8 @@ enum {
     PISO_EFORKED = -4004,  /* the object belongs to the process that forked this one */
     PISO_EDEPTH = -4005,   /* values nested deeper than PISO_MAX_DEPTH */
     PISO_ESANDBOX = -4006, /* the process could not be confined as asked, and was not started */
+    PISO_EOLDER = -4007,   /* the peer speaks an older version of the wire: it is the one to be updated */
+    PISO_ENEWER = -4008,   /* the peer speaks a newer version of the wire: this side is the one to be updated */
 };
 
 /* piso_strerror: a short text for a negative code. Static storage for PISO_E codes, else thread-local. */

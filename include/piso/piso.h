@@ -90,6 +90,7 @@ typedef struct piso_spawn {
     const char *cwd;             /* or NULL */
     const char *name;            /* for messages and memfd names */
     size_t arena_size;           /* virtual bytes of each direction's arena; 0: the default (64 GiB) */
+    uint32_t max_requests;       /* of the child that are answered at once; 0: 4096. More wait on the child's side */
     bool echo_stdout;            /* pass the child's stdout on to this process's own, as far as that takes it at once */
     bool echo_stderr;            /* the same for stderr */
     bool inherit_stdout;         /* do not capture stdout: the child's is this process's own */
@@ -458,12 +459,16 @@ PISO_API void piso_session_sleep_end(piso_session *s);
 /* piso_session_fd: a descriptor that is readable when the doorbell rang or the peer died; for poll, epoll,
  * event loops. Level-triggered: piso_session_sleep_end and piso_session_next reset it. */
 PISO_API int piso_session_fd(piso_session *s);
+/* piso_session_nudge: makes that descriptor readable, until the next piso_session_sleep_end. */
+PISO_API void piso_session_nudge(piso_session *s);
 /* piso_session_wait: sleep_begin, poll, sleep_end: until an event, the peer's death, extra_fd (or -1) is
  * readable, or timeout_ns (-1: none). 1 event or death, 2 extra_fd, 0 time, -EINTR. */
 PISO_API int piso_session_wait(piso_session *s, int extra_fd, int64_t timeout_ns);
 /* piso_sessions_wait: the same for several, at most PISO_SESSIONS_MAX. */
 PISO_API int piso_sessions_wait(piso_session *const *sessions, int count, int extra_fd, int64_t timeout_ns);
 
+/* piso_fork_generation: a number that differs in a process forked from this one, and in its children. Reads memory only. */
+PISO_API uint32_t piso_fork_generation(void);
 /* piso_now_ns: CLOCK_MONOTONIC. */
 PISO_API int64_t piso_now_ns(void);
 /* piso_now_coarse_ns: the same clock as of the last tick, a few milliseconds ago, at a fifth of the price. */

@@ -23,6 +23,10 @@ const char *piso_strerror(int error) {
         return "values are nested too deeply";
     case PISO_ESANDBOX:
         return "the process could not be confined";
+    case PISO_EOLDER:
+        return "the peer speaks an older version of the wire; update PyIsolate there";
+    case PISO_ENEWER:
+        return "the peer speaks a newer version of the wire; update PyIsolate here";
     default:
         return strerror_r(error < 0 && error > INT_MIN ? -error : error, text, sizeof text);
     }

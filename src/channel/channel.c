@@ -11,14 +11,16 @@
 #define SMALLEST_DEFAULT ((uint64_t)1 << 30)
 #define FD_COUNT         4
 
-/* The packet that both sides send once. The host's carries the descriptors, in the order of fd_list. */
+/* The packet that both sides send once. The host's carries the descriptors, in the order of fd_list. Magic and version stay
+ * where they are in every version: they are looked at first. */
 typedef struct hello {
     uint32_t magic, version;
     uint32_t ring_slots, slot_size;
     uint64_t control_size, arena_size;
+    uint32_t accepts, zero; /* requests that the sender answers at once */
 } hello;
 
-static hello make_hello(uint64_t arena_size) {
+static hello make_hello(uint64_t arena_size, uint32_t accepts) {
     return (hello){
         .magic = PISO__CHANNEL_MAGIC,
         .version = PISO__CHANNEL_VERSION,
@@ -26,7 +28,25 @@ static hello make_hello(uint64_t arena_size) {
         .slot_size = sizeof(piso__ring_slot),
         .control_size = CONTROL_SIZE,
         .arena_size = arena_size,
+        .accepts = accepts,
     };
+}
+
+/* is_right: whether a greeting says what it has to; how many requests the peer answers is its own business. */
+static bool is_right(const hello *greeting, uint64_t arena_size) {
+    hello expected = make_hello(arena_size, greeting->accepts);
+    return greeting->accepts > 0 && memcmp(greeting, &expected, sizeof expected) == 0;
+}
+
+/* check_version: of the greeting that comes next. 0, PISO_EOLDER, PISO_ENEWER, -EPROTO, or as piso__peek. */
+static int check_version(int socket_fd, bool nonblocking) {
+    uint32_t words[2]; /* magic, version */
+    int r = piso__peek(socket_fd, words, sizeof words, nonblocking);
+    if (r < 0)
+        return r;
+    if (words[0] != PISO__CHANNEL_MAGIC)
+        return -EPROTO;
+    return words[1] < PISO__CHANNEL_VERSION ? PISO_EOLDER : words[1] > PISO__CHANNEL_VERSION ? PISO_ENEWER : 0;
 }
 
 static piso__channel *channel_new(void) {
@@ -121,7 +141,8 @@ bool piso__channel_silence(piso__channel *c) {
 }
 
 /* try_create: one attempt with a given size of arena. */
-static int try_create(const char *name, uint64_t arena_size, piso__channel **ret_channel, int *ret_child_fd) {
+static int try_create(const char *name, uint64_t arena_size, uint32_t accepts, piso__channel **ret_channel,
+                      int *ret_child_fd) {
     piso__cleanup(close_channel) piso__channel *c = channel_new();
     if (!c)
         return -ENOMEM;
@@ -136,7 +157,8 @@ static int try_create(const char *name, uint64_t arena_size, piso__channel **ret
         return r;
     c->socket_fd = sockets[0];
     piso__autoclose int child_fd = sockets[1];
-    hello greeting = make_hello(arena_size);
+    c->accepts = accepts;
+    hello greeting = make_hello(arena_size, accepts);
     int fds[FD_COUNT] = {c->control_fd, c->arena_fds[0], c->arena_fds[1], peer_bell};
     r = piso__send_fds(c->socket_fd, &greeting, sizeof greeting, fds, FD_COUNT);
     if (r == 0)
@@ -152,27 +174,32 @@ static uint64_t round_up_to_power(uint64_t size) {
     return size <= PISO__ARENA_MIN_SIZE ? PISO__ARENA_MIN_SIZE : (uint64_t)1 << (64 - __builtin_clzll(size - 1));
 }
 
-int piso__channel_create(const char *name, uint64_t arena_size, piso__channel **ret_channel, int *ret_child_fd) {
+int piso__channel_create(const char *name, uint64_t arena_size, uint32_t accepts, piso__channel **ret_channel,
+                         int *ret_child_fd) {
     bool is_default = arena_size == 0;
     if (arena_size > (uint64_t)1 << 46)
         return -EINVAL;
     uint64_t size = is_default ? PISO__ARENA_DEFAULT_SIZE : round_up_to_power(arena_size);
-    int r = try_create(name, size, ret_channel, ret_child_fd);
+    int r = try_create(name, size, accepts, ret_channel, ret_child_fd);
     /* address space may be limited: a smaller arena serves most */
     while ((r == -ENOMEM || r == -EFBIG) && is_default && size > SMALLEST_DEFAULT) {
         size /= 2;
-        r = try_create(name, size, ret_channel, ret_child_fd);
+        r = try_create(name, size, accepts, ret_channel, ret_child_fd);
     }
     return r;
 }
 
 int piso__channel_accept(piso__channel *c) {
-    hello expected = make_hello(c->arena_size), answer;
-    int r = piso__receive_fds(c->socket_fd, &answer, sizeof answer, NULL, 0, true);
+    hello answer;
+    int r = check_version(c->socket_fd, true);
+    if (r == 0)
+        r = piso__receive_fds(c->socket_fd, &answer, sizeof answer, NULL, 0, true);
     if (r == -ECONNRESET)
         return PISO_EDIED;
-    if (r == -EPROTO || (r == 0 && memcmp(&answer, &expected, sizeof answer) != 0))
+    if (r == -EPROTO || (r == 0 && !is_right(&answer, c->arena_size)))
         return PISO_EPROTO;
+    if (r == 0)
+        c->peer_accepts = answer.accepts;
     return r;
 }
 
@@ -184,23 +211,38 @@ static bool memory_fits(const piso__channel *c) {
            piso__memfd_check(c->arena_fds[1], c->arena_size) == 0;
 }
 
-int piso__channel_attach(int socket_fd, piso__channel **ret_channel) {
+/* receive_greeting: of the host, with its descriptors. A host of another version is told ours. */
+static int receive_greeting(int socket_fd, uint32_t accepts, hello *ret_greeting, int ret_fds[FD_COUNT]) {
+    int r = check_version(socket_fd, false);
+    if (r == PISO_EOLDER || r == PISO_ENEWER) {
+        hello ours = make_hello(0, accepts);
+        piso__send_fds(socket_fd, &ours, sizeof ours, NULL, 0);
+        return r;
+    }
+    if (r == 0)
+        r = piso__receive_fds(socket_fd, ret_greeting, sizeof *ret_greeting, ret_fds, FD_COUNT, false);
+    return r == -ECONNRESET ? PISO_EDIED : r == -EPROTO ? PISO_EPROTO : r;
+}
+
+int piso__channel_attach(int socket_fd, uint32_t accepts, piso__channel **ret_channel) {
     piso__cleanup(close_channel) piso__channel *c = channel_new();
     if (!c)
         return -ENOMEM;
     hello greeting;
     int fds[FD_COUNT];
-    int r = piso__receive_fds(socket_fd, &greeting, sizeof greeting, fds, FD_COUNT, false);
+    int r = receive_greeting(socket_fd, accepts, &greeting, fds);
     if (r < 0)
-        return r == -ECONNRESET ? PISO_EDIED : r == -EPROTO ? PISO_EPROTO : r;
+        return r;
     c->control_fd = fds[0];
     c->arena_fds[0] = fds[1];
     c->arena_fds[1] = fds[2];
     c->bell = fds[3];
     c->arena_size = greeting.arena_size;
-    hello expected = make_hello(greeting.arena_size);
-    if (memcmp(&greeting, &expected, sizeof greeting) != 0 || !memory_fits(c))
+    if (!is_right(&greeting, greeting.arena_size) || !memory_fits(c))
         return PISO_EPROTO;
+    c->accepts = accepts;
+    c->peer_accepts = greeting.accepts;
+    hello answer = make_hello(greeting.arena_size, accepts);
     if ((c->own_bell = piso__event_create()) < 0)
         return c->own_bell;
     r = map_all(c);
@@ -209,7 +251,7 @@ int piso__channel_attach(int socket_fd, piso__channel **ret_channel) {
     if (r == 0)
         r = piso__fd_cloexec(socket_fd); /* it was inherited; our own children must not keep it open */
     if (r == 0)
-        r = piso__send_fds(socket_fd, &expected, sizeof expected, NULL, 0);
+        r = piso__send_fds(socket_fd, &answer, sizeof answer, NULL, 0);
     if (r < 0)
         return r == -EPIPE ? PISO_EDIED : r;
     c->socket_fd = socket_fd;

@@ -19,7 +19,7 @@
 #include "memory/ring.h"
 
 #define PISO__CHANNEL_MAGIC   0x4f534950u /* "PISO" */
-#define PISO__CHANNEL_VERSION 1u
+#define PISO__CHANNEL_VERSION 2u
 
 typedef struct piso__channel {
     piso__ring_producer tx;
@@ -36,18 +36,21 @@ typedef struct piso__channel {
     void *control;
     void *arena_bases[2];
     uint64_t arena_size;
+    uint32_t accepts;      /* requests that this side answers at once; what the peer says of itself: */
+    uint32_t peer_accepts; /* known after accept or attach */
     uint32_t fork_generation;
 } piso__channel;
 
-/* piso__channel_create: the host's end. arena_size 0: the default; when that much address space cannot be
+/* piso__channel_create: the host's end, which answers `accepts` requests at once. arena_size 0: the default; when that much address space cannot be
  * mapped and it was the default, halves it down to 1 GiB. The child's socket is returned close-on-exec (the
  * spawner dup2s it). The HELLO packet is already sent (it waits in the socket). */
-int piso__channel_create(const char *name, uint64_t arena_size, piso__channel **ret_channel, int *ret_child_fd);
+int piso__channel_create(const char *name, uint64_t arena_size, uint32_t accepts, piso__channel **ret_channel,
+                         int *ret_child_fd);
 /* piso__channel_accept: reads the child's answer. 0; -EAGAIN when it is not there yet (wait on socket_fd);
- * PISO_EDIED when the socket hung up; PISO_EPROTO. */
+ * PISO_EDIED when the socket hung up; PISO_EPROTO; PISO_EOLDER, PISO_ENEWER: it speaks another version. */
 int piso__channel_accept(piso__channel *c);
 /* piso__channel_attach: the child's end; takes socket_fd on success. Blocks for the HELLO. */
-int piso__channel_attach(int socket_fd, piso__channel **ret_channel);
+int piso__channel_attach(int socket_fd, uint32_t accepts, piso__channel **ret_channel);
 /* piso__channel_ring_self: wakes who sleeps on this side; silence: forgets rings, of the peer and of this side, and
  * says false once the peer has closed its end of the bell. Neither blocks; both need the same lock. */
 void piso__channel_ring_self(piso__channel *c);

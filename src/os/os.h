@@ -116,6 +116,10 @@ int piso__send_fds(int fd, const void *data, size_t size, const int *fds, int co
  * and nothing is there. */
 int piso__receive_fds(int fd, void *data, size_t size, int *ret_fds, int count, bool nonblocking);
 
+/* piso__peek: the first `size` bytes of the next packet, which stays there. As piso__receive_fds; a shorter one is
+ * -EPROTO. */
+int piso__peek(int fd, void *data, size_t size, bool nonblocking);
+
 /* piso__socket_creator: pid of the process that made the pair; 0 when it has none here (pid namespaces). */
 pid_t piso__socket_creator(int fd);
 

@@ -38,6 +38,10 @@ uint32_t piso__fork_generation(void) {
     return atomic_load_explicit(&generation, memory_order_relaxed);
 }
 
+uint32_t piso_fork_generation(void) {
+    return piso__fork_generation();
+}
+
 /* ---- the end of a process ---- */
 
 int piso__pidfd_open(pid_t pid) {

@@ -86,6 +86,14 @@ static int collect_fds(struct msghdr *message, int *fds) {
     return count;
 }
 
+int piso__peek(int fd, void *data, size_t size, bool nonblocking) {
+    ssize_t n;
+    do
+        n = recv(fd, data, size, MSG_PEEK | (nonblocking ? MSG_DONTWAIT : 0));
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n == 0 ? -ECONNRESET : (size_t)n == size ? 0 : -EPROTO;
+}
+
 int piso__receive_fds(int fd, void *data, size_t size, int *ret_fds, int count, bool nonblocking) {
     struct iovec part = {data, size};
     control_buffer control;

@@ -155,7 +155,7 @@ static inline bool piso__session_is_open(const piso_session *s, uint64_t request
 
 /* piso__forgotten: stands in the table for a call that nobody waits for, until its reply comes: the peer still has
  * the request open, so its id must not be used again. */
-extern piso_call piso__forgotten;
+extern piso_call piso__forgotten; /* bodies.c */
 
 /* The files of this layer stand in the order in which they use each other: each knows those above it. All of these
  * functions need the lock unless it says otherwise. */
@@ -235,7 +235,16 @@ int piso__session_check_span(piso_session *s, const piso_span *span);
 /* piso__session_lend_spans: the message of this writer has been sent: its buffers are the peer's. */
 void piso__session_lend_spans(piso_session *s, const piso_writer *w);
 
-/* send_call.c */
+/* bodies.c */
+
+/* piso__session_begin: what can be done of a message without the lock, then the lock, if it returns 0. `frame` gets what is
+ * known of the body. */
+int piso__session_begin(piso_session *s, piso__frame *frame, piso_writer *w);
+/* piso__session_send_body: the frame with the writer's body and spans. */
+int piso__session_send_body(piso_session *s, const piso__frame *frame, const piso_writer *w);
+/* piso__session_end: unlocks what piso__session_begin locked. When the message has been sent the spans are the peer's; else the
+ * writer becomes what it was. Returns `sent`. */
+int piso__session_end(piso_session *s, const piso__frame *frame, piso_writer *w, int sent);
 
 /* piso__session_may_call: whether the peer answers one more call at the moment. */
 static inline bool piso__session_may_call(const piso_session *s) {

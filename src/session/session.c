@@ -92,6 +92,12 @@ static uint64_t arena_size(const piso_spawn *spawn, uint64_t limit) {
     return limit && limit < size ? limit : spawn->arena_size;
 }
 
+/* request_limit: how many requests of the child are answered at once. */
+static uint32_t request_limit(const piso_spawn *spawn) {
+    uint32_t limit = spawn->max_requests ? spawn->max_requests : PISO__DEFAULT_REQUESTS;
+    return limit < PISO__MAX_OPEN_REQUESTS ? limit : PISO__MAX_OPEN_REQUESTS;
+}
+
 int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session) {
     if (!spawn || !spawn->argv || !spawn->argv[0] || !spawn->envp || !spawn->name)
         return -EINVAL;
@@ -101,7 +107,8 @@ int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session) {
     piso__autoclose int child_fd = -1;
     s->shared_limit = spawn->sandbox ? spawn->sandbox->limits.shared_memory : 0;
     uint64_t size = arena_size(spawn, s->shared_limit);
-    int r = piso__channel_create(spawn->name, size, &s->channel, &child_fd);
+    s->accepts = request_limit(spawn);
+    int r = piso__channel_create(spawn->name, size, s->accepts, &s->channel, &child_fd);
     if (r == 0)
         r = piso__process_spawn(spawn, child_fd, &s->process);
     if (r == 0)
@@ -115,6 +122,12 @@ int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session) {
     return 0;
 }
 
+/* call_limit: how many of our calls the peer answers at once, and our tables hold. */
+static uint32_t call_limit(const piso_session *s) {
+    uint32_t limit = s->channel->peer_accepts;
+    return limit < PISO__MAX_OPEN_REQUESTS ? limit : PISO__MAX_OPEN_REQUESTS;
+}
+
 /* accept_child: 0; -EAGAIN when the child has not answered; PISO_EDIED when it hung up, with the session failed only
  * once its process has ended, which comes right after: by then its last words are known. */
 static int accept_child(piso_session *s) {
@@ -125,12 +138,13 @@ static int accept_child(piso_session *s) {
     if (r == 0 && !s->handshaken)
         r = piso__channel_accept(s->channel);
     if (r == PISO_EPROTO)
-        piso__session_wrong(s, "its handshake is of another version, or none");
+        piso__session_wrong(s, "its handshake is none");
     if (r == -EAGAIN && ended)
         r = PISO_EDIED;
-    if (r == 0)
+    if (r == 0) {
         s->handshaken = true;
-    else if (r == PISO_EPROTO || ended)
+        s->call_limit = call_limit(s);
+    } else if (r == PISO_EPROTO || r == PISO_EOLDER || r == PISO_ENEWER || ended)
         piso__session_fail(s, r);
     piso__session_unlock(s);
     return r;
@@ -157,9 +171,10 @@ int piso_session_attach(int channel_fd, piso_session **ret_session) {
     piso__cleanup(unref_session) piso_session *s = session_new();
     if (!s)
         return -ENOMEM;
-    int r = piso__channel_attach(channel_fd, &s->channel);
+    int r = piso__channel_attach(channel_fd, s->accepts, &s->channel);
     if (r < 0)
         return r;
+    s->call_limit = call_limit(s);
     s->may_share = true; /* the host is trusted */
     r = watch(s);
     if (r == 0)
@@ -175,9 +190,9 @@ int piso_session_pair(size_t arena_size, piso_session **ret_host, piso_session *
     if (!host || !child)
         return -ENOMEM;
     piso__autoclose int child_fd = -1;
-    int r = piso__channel_create("pair", arena_size, &host->channel, &child_fd);
+    int r = piso__channel_create("pair", arena_size, host->accepts, &host->channel, &child_fd);
     if (r == 0)
-        r = piso__channel_attach(child_fd, &child->channel);
+        r = piso__channel_attach(child_fd, child->accepts, &child->channel);
     if (r < 0)
         return r;
     piso__fd_steal(&child_fd);

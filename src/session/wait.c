@@ -245,6 +245,14 @@ void piso_session_sleep_end(piso_session *s) {
     piso__session_unlock(s);
 }
 
+void piso_session_nudge(piso_session *s) {
+    if (piso__session_forked(s))
+        return;
+    piso__session_lock(s);
+    piso__channel_ring_self(s->channel);
+    piso__session_unlock(s);
+}
+
 int piso_session_fd(piso_session *s) {
     return piso__session_forked(s) ? PISO_EFORKED : s->epoll_fd;
 }

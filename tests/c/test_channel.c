@@ -28,7 +28,7 @@
 
 #define SMALL         ((uint64_t)1 << 20)
 #define GIB           ((uint64_t)1 << 30)
-#define GREETING_SIZE 32
+#define GREETING_SIZE 40
 #define GREETING_FDS  4
 
 /* ---- what every test leaves ---- */
@@ -67,8 +67,8 @@ typedef struct ends {
 static ends connect_ends(void) {
     ends e = {0};
     int child_fd = -1;
-    assert_int_equal(piso__channel_create("test", SMALL, &e.host, &child_fd), 0);
-    assert_int_equal(piso__channel_attach(child_fd, &e.child), 0);
+    assert_int_equal(piso__channel_create("test", SMALL, 7, &e.host, &child_fd), 0);
+    assert_int_equal(piso__channel_attach(child_fd, 9, &e.child), 0);
     assert_int_equal(piso__channel_accept(e.host), 0);
     return e;
 }
@@ -158,10 +158,10 @@ static void descriptors_are_close_on_exec(void **state) {
     (void)state;
     ends e = {0};
     int child_fd = -1;
-    assert_int_equal(piso__channel_create("test", SMALL, &e.host, &child_fd), 0);
+    assert_int_equal(piso__channel_create("test", SMALL, 7, &e.host, &child_fd), 0);
     assert_int_equal(fcntl(child_fd, F_GETFD), FD_CLOEXEC);
     assert_int_equal(fcntl(child_fd, F_SETFD, 0), 0); /* as a child inherits it */
-    assert_int_equal(piso__channel_attach(child_fd, &e.child), 0);
+    assert_int_equal(piso__channel_attach(child_fd, 9, &e.child), 0);
     check_cloexec(e.host, 5); /* a host may have many channels: what is mapped needs none */
     check_cloexec(e.child, 6);
     close_ends(&e);
@@ -192,7 +192,7 @@ static void closed_end_hangs_up(void **state) {
 
 static uint64_t created_size(uint64_t asked) {
     piso__channel *c;
-    int child_fd, r = piso__channel_create("test", asked, &c, &child_fd);
+    int child_fd, r = piso__channel_create("test", asked, 7, &c, &child_fd);
     if (r < 0)
         return (uint64_t)(int64_t)r;
     uint64_t size = c->arena_size;
@@ -251,11 +251,16 @@ static void answer_is_awaited(void **state) {
     (void)state;
     piso__channel *c;
     int child_fd;
-    assert_int_equal(piso__channel_create("test", SMALL, &c, &child_fd), 0);
+    assert_int_equal(piso__channel_create("test", SMALL, 7, &c, &child_fd), 0);
     assert_int_equal(piso__channel_accept(c), -EAGAIN);
     piso__fd_close(child_fd);
     assert_int_equal(piso__channel_accept(c), PISO_EDIED);
     piso__channel_close(c);
+}
+
+/* outcome: what becomes of a greeting in which the byte `at` is changed. How many requests a side answers is its business. */
+static int outcome(size_t at) {
+    return at >= 4 && at < 8 ? PISO_ENEWER : at >= 32 && at < 36 ? 0 : PISO_EPROTO;
 }
 
 /* accept_answer: what the host makes of an answer; the honest one with `size` bytes, byte `at` changed, and
@@ -264,7 +269,7 @@ static int accept_answer(size_t size, size_t at, int fds) {
     piso__channel *c;
     int child_fd, received[GREETING_FDS];
     uint8_t answer[GREETING_SIZE + 1] = {0};
-    assert_int_equal(piso__channel_create("test", SMALL, &c, &child_fd), 0);
+    assert_int_equal(piso__channel_create("test", SMALL, 7, &c, &child_fd), 0);
     assert_int_equal(piso__receive_fds(child_fd, answer, GREETING_SIZE, received, GREETING_FDS, true), 0);
     answer[at] ^= 1;
     assert_int_equal(piso__send_fds(child_fd, answer, size, received, fds), 0);
@@ -280,7 +285,7 @@ static void wrong_answers_are_refused(void **state) {
     (void)state;
     assert_int_equal(accept_answer(GREETING_SIZE, GREETING_SIZE, 0), 0); /* the honest one */
     for (size_t at = 0; at < GREETING_SIZE; at++)
-        assert_int_equal(accept_answer(GREETING_SIZE, at, 0), PISO_EPROTO);
+        assert_int_equal(accept_answer(GREETING_SIZE, at, 0), outcome(at));
     assert_int_equal(accept_answer(GREETING_SIZE - 1, GREETING_SIZE, 0), PISO_EPROTO);
     assert_int_equal(accept_answer(GREETING_SIZE + 1, GREETING_SIZE, 0), PISO_EPROTO);
     assert_int_equal(accept_answer(GREETING_SIZE, GREETING_SIZE, GREETING_FDS), PISO_EPROTO);
@@ -300,7 +305,7 @@ static int attach_forged(forgery f) {
     piso__channel *original, *c = NULL;
     int original_fd, fds[GREETING_FDS], pair[2];
     uint8_t greeting[GREETING_SIZE + 1] = {0};
-    assert_int_equal(piso__channel_create("test", SMALL, &original, &original_fd), 0);
+    assert_int_equal(piso__channel_create("test", SMALL, 7, &original, &original_fd), 0);
     assert_int_equal(piso__receive_fds(original_fd, greeting, GREETING_SIZE, fds, GREETING_FDS, true), 0);
     greeting[f.change_at] ^= 1;
     if (f.replace >= 0) {
@@ -309,7 +314,7 @@ static int attach_forged(forgery f) {
     }
     assert_int_equal(piso__socketpair(pair), 0);
     assert_int_equal(piso__send_fds(pair[0], greeting, f.size, fds, f.fd_count), 0);
-    int r = piso__channel_attach(pair[1], &c);
+    int r = piso__channel_attach(pair[1], 9, &c);
     if (r == 0)
         piso__channel_close(c);
     else
@@ -328,7 +333,7 @@ static void wrong_greetings_are_refused(void **state) {
     assert_int_equal(attach_forged(honest), 0);
     forgery f = honest;
     for (f.change_at = 0; f.change_at < GREETING_SIZE; f.change_at++)
-        assert_int_equal(attach_forged(f), PISO_EPROTO);
+        assert_int_equal(attach_forged(f), outcome(f.change_at));
     f = honest;
     f.size--;
     assert_int_equal(attach_forged(f), PISO_EPROTO);
@@ -338,6 +343,41 @@ static void wrong_greetings_are_refused(void **state) {
     f = honest;
     for (f.fd_count = 0; f.fd_count < GREETING_FDS; f.fd_count++)
         assert_int_equal(attach_forged(f), PISO_EPROTO);
+}
+
+/* talk: what both make of each other when the child speaks another version, of which its greeting tells by `change`. */
+static void other_versions_are_told_apart(void **state) {
+    (void)state;
+    for (int newer = 0; newer < 2; newer++) {
+        piso__channel *host, *c;
+        int child_fd, fds[GREETING_FDS], pair[2];
+        uint32_t words[16] = {0};
+        assert_int_equal(piso__channel_create("test", SMALL, 7, &host, &child_fd), 0);
+        assert_int_equal(piso__receive_fds(child_fd, words, GREETING_SIZE, fds, GREETING_FDS, true), 0);
+        words[1] = newer ? PISO__CHANNEL_VERSION + 1 : PISO__CHANNEL_VERSION - 1;
+        size_t size = newer ? 60 : 32; /* what else they say is not looked at */
+        assert_int_equal(piso__socketpair(pair), 0);
+        assert_int_equal(piso__send_fds(pair[0], words, size, fds, GREETING_FDS), 0);
+        assert_int_equal(piso__channel_attach(pair[1], 9, &c), newer ? PISO_ENEWER : PISO_EOLDER);
+        assert_int_equal(piso__peek(pair[0], words + 8, 8, true), 0); /* the child has told its own */
+        assert_int_equal(words[9], PISO__CHANNEL_VERSION);
+        assert_int_equal(piso__send_fds(child_fd, words, size, NULL, 0), 0);
+        assert_int_equal(piso__channel_accept(host), newer ? PISO_ENEWER : PISO_EOLDER);
+        for (int i = 0; i < GREETING_FDS; i++)
+            piso__fd_close(fds[i]);
+        piso__fd_close(pair[0]);
+        piso__fd_close(pair[1]);
+        piso__fd_close(child_fd);
+        piso__channel_close(host);
+    }
+}
+
+static void both_learn_how_many_requests_the_other_answers(void **state) {
+    (void)state;
+    ends e = connect_ends();
+    assert_int_equal(e.host->peer_accepts, 9);
+    assert_int_equal(e.child->peer_accepts, 7);
+    close_ends(&e);
 }
 
 static int unsealed(uint64_t size) {
@@ -365,7 +405,7 @@ static void absent_host_is_noticed(void **state) {
     piso__channel *c = NULL;
     assert_int_equal(piso__socketpair(pair), 0);
     piso__fd_close(pair[0]);
-    assert_int_equal(piso__channel_attach(pair[1], &c), PISO_EDIED);
+    assert_int_equal(piso__channel_attach(pair[1], 9, &c), PISO_EDIED);
     assert_null(c);
     piso__fd_close(pair[1]);
 }
@@ -374,9 +414,9 @@ static void host_gone_after_greeting_is_noticed(void **state) {
     (void)state;
     piso__channel *host, *c = NULL;
     int child_fd;
-    assert_int_equal(piso__channel_create("test", SMALL, &host, &child_fd), 0);
+    assert_int_equal(piso__channel_create("test", SMALL, 7, &host, &child_fd), 0);
     piso__channel_close(host);
-    assert_int_equal(piso__channel_attach(child_fd, &c), PISO_EDIED);
+    assert_int_equal(piso__channel_attach(child_fd, 9, &c), PISO_EDIED);
     piso__fd_close(child_fd);
 }
 
@@ -435,6 +475,8 @@ int main(void) {
         TEST(answer_is_awaited),
         TEST(wrong_answers_are_refused),
         TEST(wrong_greetings_are_refused),
+        TEST(other_versions_are_told_apart),
+        TEST(both_learn_how_many_requests_the_other_answers),
         TEST(memory_that_could_shrink_is_refused),
         TEST(absent_host_is_noticed),
         TEST(host_gone_after_greeting_is_noticed),

@@ -142,7 +142,7 @@ def test_files_of_a_layer_do_not_use_each_other_in_circles(layer: str) -> None:
 def test_uses_are_found() -> None:
     found = uses(ROOT / "src" / "session")
     assert "src/session/send.c" in found["src/session/segments.c"]
-    assert "src/session/names.c" in found["src/session/send.c"]
+    assert "src/session/send.c" in found["src/session/names.c"]
 
 
 def test_public_header_needs_only_the_standard_library() -> None:

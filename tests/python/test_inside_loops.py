@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from peers import ECHO, peer
 
-from pyisolate import ExtensionDied, _core
+from pyisolate import ExtensionDied, RemoteError, _core
 
 
 class Alarm(Exception):
@@ -110,8 +110,8 @@ def test_the_handler_of_a_signal_raises(error: type[Exception], when: str, whose
     async def call(session: _core.Session, value: int) -> None:
         try:
             results.append(await session.method(1, "later")(value))
-        except error:
-            results.append(value)  # by chance this is where it was raised again
+        except (error, RemoteError):
+            results.append(value)  # by chance it was raised again here, or in the handler
 
     async def main(loop: Loop) -> None:
         loop.set_exception_handler(lambda _, context: elsewhere.append(context.get("exception")))
@@ -297,24 +297,6 @@ def test_a_session_that_another_thread_ends_in_the_first_step_of_a_handler_cance
 
     run(main)
     assert cancelled
-
-
-def test_what_a_callback_of_a_call_raises_is_told_with_its_traceback() -> None:
-    told: list[BaseException] = []
-
-    async def main(loop: Loop) -> None:
-        loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
-
-        def fail(_: object) -> None:
-            raise ValueError("boom")
-
-        with pair(Peer()) as session:
-            session.method(1, "later")(1).add_done_callback(fail)
-            await spin(lambda: bool(told))
-
-    run(main)
-    assert str(told[0]) == "boom"
-    assert told[0].__traceback__ is not None
 
 
 def test_serve_ends_on_its_loop_also_where_another_one_came_first() -> None:

@@ -1,0 +1,96 @@
+/* bodies.c - messages with bodies: what a writer holds, on its way into the ring. */
+#include <errno.h>
+#include <string.h>
+
+#include "session/internal.h"
+
+#define FEW_SPANS 8
+
+piso_call piso__forgotten = {.deadline_ns = PISO_NO_DEADLINE};
+
+/* spill_body: moves a large body into the arena, as the writer's last span. The copy is made without the lock. */
+static int spill_body(piso_session *s, piso_writer *w) {
+    piso_span span;
+    void *data;
+    int r = piso_session_alloc(s, w->size, &span, &data);
+    if (r < 0)
+        return r;
+    memcpy(data, w->data, w->size);
+    r = piso_writer_add_span(w, &span);
+    if (r >= 0)
+        return 0;
+    w->error = 0; /* the writer stays as it was given */
+    piso__session_lock(s);
+    piso__arena_release(s->channel->arena, span.offset, span.generation);
+    piso__session_unlock(s);
+    return r;
+}
+
+int piso__session_begin(piso_session *s, piso__frame *frame, piso_writer *w) {
+    int r = piso__session_check(s);
+    if (r < 0 || w->error)
+        return r < 0 ? r : w->error;
+    if (w->size > PISO_INLINE_BODY) {
+        if ((r = spill_body(s, w)) < 0)
+            return r;
+        frame->flags |= PISO__FRAME_BODY_SPAN;
+    }
+    frame->nspans = (uint16_t)w->nspans;
+    piso__session_lock(s);
+    return 0;
+}
+
+/* send_with_segments: some of the writer's spans lie in segments, which have other names on the wire. */
+static int send_with_segments(piso_session *s, const piso__frame *frame, const piso_writer *w, size_t size) {
+    piso_span few[FEW_SPANS], *spans = w->nspans <= FEW_SPANS ? few : reallocarray(NULL, w->nspans, sizeof *spans);
+    int r = spans ? piso__session_name_spans(s, w, spans) : -ENOMEM;
+    if (r == 0)
+        r = piso__session_send(s, frame, spans, w->data, size);
+    if (spans != few)
+        free(spans);
+    return r;
+}
+
+int piso__session_send_body(piso_session *s, const piso__frame *frame, const piso_writer *w) {
+    if (s->release_count | s->ended_count)
+        piso__session_flush_releases(s);
+    size_t size = frame->flags & PISO__FRAME_BODY_SPAN ? 0 : w->size;
+    return w->nsegments ? send_with_segments(s, frame, w, size) : piso__session_send(s, frame, w->spans, w->data, size);
+}
+
+int piso__session_end(piso_session *s, const piso__frame *frame, piso_writer *w, int sent) {
+    if (sent == 0) {
+        if (w->nspans)
+            piso__session_lend_spans(s, w);
+        w->nspans = 0;
+        piso__writer_drop_segments(w);
+    } else if (frame->flags & PISO__FRAME_BODY_SPAN) {
+        const piso_span *span = &w->spans[--w->nspans];
+        piso__arena_release(s->channel->arena, span->offset, span->generation);
+    }
+    piso__session_unlock(s);
+    return sent;
+}
+
+/* milliseconds_left: rounded up, so that the peer does not give up before we do; at least 1. */
+static uint32_t milliseconds_left(int64_t deadline_ns) {
+    int64_t now = piso_now_coarse_ns(); /* a tick late: the peer's idea of the limit is that much longer */
+    int64_t left = deadline_ns > now ? (deadline_ns - now - 1) / 1000000 + 1 : 1;
+    return left < UINT32_MAX ? (uint32_t)left : UINT32_MAX;
+}
+
+int piso__session_send_call(piso_session *s, piso_call *call, piso__frame *frame, int64_t deadline_ns,
+                            const piso_writer *w) {
+    if (deadline_ns != PISO_NO_DEADLINE)
+        frame->timeout_ms = milliseconds_left(deadline_ns);
+    if (call && !(frame->id = piso__slots_add(&s->calls, call)))
+        return -ENOMEM;
+    int r = piso__session_send_body(s, frame, w);
+    if (r < 0) {
+        piso__slots_remove(&s->calls, frame->id);
+    } else if (call && call != &piso__forgotten) {
+        call->id = frame->id;
+        call->deadline_ns = deadline_ns;
+    }
+    return r;
+}
