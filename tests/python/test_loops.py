@@ -175,3 +175,36 @@ def test_an_extension_that_runs_uvloop() -> None:
     with peer(source) as session:
         run(asyncio.new_event_loop, exercise(session))
         assert session.method(1, "later", sync=True)("no loop") == "no loop"
+
+
+@pytest.mark.parametrize("kind", ["loops", "threads"])
+def test_who_shares_a_session_gets_a_share(session: _core.Session, kind: str) -> None:
+    """Also of the interpreter's lock: a fast answer must not keep it for ever."""
+    number, together = (4, 20_000) if kind == "loops" else (32, 6_000)
+    counts = [0] * number
+    started = threading.Barrier(number)
+
+    def call_in_loop(index: int) -> None:
+        async def main() -> None:
+            echo = session.method(1, "echo", timeout=60)
+            while sum(counts) < together:
+                await echo(index)
+                counts[index] += 1
+
+        started.wait()
+        asyncio.run(main())
+
+    def call(index: int) -> None:
+        echo = session.method(1, "echo", sync=True, timeout=60)
+        started.wait()
+        while sum(counts) < together:
+            echo(index)
+            counts[index] += 1
+
+    work = call_in_loop if kind == "loops" else call
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert min(counts) * number * 20 > sum(counts), counts
