@@ -149,7 +149,11 @@ class Session:
     def progress(self) -> tuple[int, int]:
         """Slots of the ring that were filled, and how many of them the other side says it has taken."""
     def explain(self, note: str, *, hung: bool = False) -> None:
-        """What errors say besides when the child has ended; `hung`: they are ExtensionHung from now on."""
+        """What errors say besides when the child has ended or the session was closed; `hung`: they are
+        ExtensionHung from now on."""
+    def on_end(self, hook: Callable[[], None], /) -> None:
+        """Have `hook` called, in whatever thread, before an error says that the child has ended or was
+        disconnected; perhaps several times. It is not to wait for anything."""
     def on_error(self, hook: Callable[[BaseException], None], /) -> None:
         """Have `hook` called with each exception that answers a call of the peer's, before it is sent."""
     def trim(self) -> None:

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import traceback
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
@@ -64,6 +65,7 @@ class ChildControl(Control):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self._extension: ExtensionLocal | None = None
+        self._stopped: Future[None] | None = None
 
     async def load(self, request: LoadRequest) -> devices.Report:
         """Load the extension; returns when its `on_module_loaded` has finished, with what it has of GPUs."""
@@ -100,10 +102,22 @@ class ChildControl(Control):
         """Called to see that it can be."""
 
     async def shut_down(self) -> None:
-        """Let the extension clean up."""
-        stop = getattr(self._extension, "stop", None)
-        if stop is not None:
-            await settle(stop())
+        """Let the extension clean up, once: all callers wait for the same, and none can cancel it."""
+        if self._stopped is None:
+            self._stopped = Future()
+            self._stopped.set_running_or_notify_cancel()
+            self._stopping = asyncio.get_running_loop().create_task(self._stop(self._stopped))
+        await asyncio.wrap_future(self._stopped)
+
+    async def _stop(self, done: Future[None]) -> None:
+        try:
+            stop = getattr(self._extension, "stop", None)
+            if stop is not None:
+                await settle(stop())
+        except BaseException as error:
+            done.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
+        else:
+            done.set_result(None)
 
 
 def check_torch(host_file: str) -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from weakref import WeakMethod
 
 from ._core import Session
 from .watching import watcher
@@ -51,11 +51,10 @@ class Output:
     """Reads the output of one process until its end.
 
     `echo`: whether the output also goes to the host's own stdout and stderr as it is; None: where `logging`
-    would not show it.
+    would not show it. `on_end` is called when all has been read; its object is not kept alive.
     """
 
-    def __init__(self, name: str, echo: bool | None, on_end: Callable[[], None]) -> None:
-        self.ended = threading.Event()
+    def __init__(self, name: str, echo: bool | None, on_end: WeakMethod[Callable[[], None]]) -> None:
         self._name = name
         self._logger = extension_logger(name)
         self.echo = {
@@ -184,8 +183,9 @@ class Output:
                 self._log_line(stream, rest)
         self._told, self._will_tell = -TELL_EVERY, False
         self._tell_losses()
-        self.ended.set()
-        self._on_end()
+        on_end = self._on_end()
+        if on_end is not None:
+            on_end()
 
     # ---- limits ----
 

@@ -113,6 +113,7 @@ struct core_session {
     core_session *next_session, **previous_session; /* state->sessions */
     PyObject *end_note;                             /* str: what an error of its end says besides; or NULL */
     PyObject *error_hook;                           /* called with exceptions before they are sent; or NULL */
+    PyObject *end_hook;                             /* called before a caller is told of the end; or NULL */
     unsigned unanswered_errors;                     /* that were reported */
     bool hung;                                      /* it was ended because it did not answer */
     PyObject *weakrefs;
@@ -151,6 +152,9 @@ PyObject *core_session_notify(PyObject *self, PyObject *args);
 PyObject *core_session_progress(PyObject *self, PyObject *ignored);
 PyObject *core_session_explain(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *core_session_on_error(PyObject *self, PyObject *hook);
+PyObject *core_session_on_end(PyObject *self, PyObject *hook);
+/* core_session_tell_end: calls that hook if the session has ended by itself. Keeps the current exception. */
+void core_session_tell_end(core_session *s);
 /* core_session_remark: lets the hook see an exception that is about to be sent. None is set, before or after. */
 void core_session_remark(core_session *s, PyObject *exception);
 PyObject *core_session_output_fd(PyObject *self, PyObject *ignored);

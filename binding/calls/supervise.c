@@ -65,6 +65,27 @@ PyObject *core_session_on_error(PyObject *self, PyObject *hook) {
     Py_RETURN_NONE;
 }
 
+/* core_session_on_end: on_end(hook). */
+PyObject *core_session_on_end(PyObject *self, PyObject *hook) {
+    Py_XSETREF(((core_session *)self)->end_hook, Py_NewRef(hook));
+    Py_RETURN_NONE;
+}
+
+void core_session_tell_end(core_session *s) {
+    int state = piso_session_state(s->session);
+    PyObject *hook = state == PISO_EDIED || state == PISO_EPROTO ? Py_XNewRef(s->end_hook) : NULL;
+    if (!hook)
+        return;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *done = PyObject_CallNoArgs(hook);
+    if (!done)
+        PyErr_WriteUnraisable(hook);
+    Py_XDECREF(done);
+    Py_DECREF(hook);
+    PyErr_Restore(type, value, traceback);
+}
+
 void core_session_remark(core_session *s, PyObject *exception) {
     PyObject *hook = Py_XNewRef(s->error_hook);
     PyObject *done = hook ? PyObject_CallOneArg(hook, exception) : NULL;
