@@ -114,10 +114,17 @@ class ChildControl(Control):
             stop = getattr(self._extension, "stop", None)
             if stop is not None:
                 await settle(stop())
+            self._tell_losses()
         except BaseException as error:
+            self._tell_losses()
             done.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
         else:
             done.set_result(None)
+
+    def _tell_losses(self) -> None:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, HostHandler):
+                handler.tell_losses()
 
 
 def check_torch(host_file: str) -> None:
