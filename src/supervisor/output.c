@@ -109,6 +109,9 @@ size_t piso_process_read_output(piso_process *p, int stream, char *buffer, size_
     piso__output *o = &p->outputs[stream == PISO_STDERR];
     pthread_mutex_lock(&p->lock);
     piso__event_clear(p->output_fd); /* what comes after this look signals again */
+    const piso__output *other = &p->outputs[stream != PISO_STDERR];
+    if (other->size || other->dropped) /* it may have come after its own last look: who reads looks again */
+        piso__event_signal(p->output_fd);
     size_t n = size < o->size ? size : o->size;
     size_t first = n < PISO_OUTPUT_BUFFER - o->start ? n : PISO_OUTPUT_BUFFER - o->start;
     memcpy(buffer, o->waiting + o->start, first);
