@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigurationError, EnvironmentBuildError, ExtensionStopped
+from .offload import PerProcess
 from .pip_settings import uv_environment, uv_options
 from .progress import Report, installing
 from .removal import remove_later
@@ -52,19 +53,15 @@ class _Marker:
         self.users = 0
 
 
-_markers: dict[Path, _Marker] = {}
-_markers_lock = threading.Lock()
-"""Guards the dictionary and the counts. Nothing is waited for while it is held."""
+class _Markers:
+    """Those of this process. The lock guards dictionary and counts; nothing is waited for while it is held."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.by_path: dict[Path, _Marker] = {}
 
 
-def _forget_markers() -> None:
-    """In a forked process: the process that forked it holds the same locks, and closes its descriptors."""
-    global _markers_lock
-    _markers_lock = threading.Lock()
-    _markers.clear()
-
-
-os.register_at_fork(after_in_child=_forget_markers)
+_all_markers = PerProcess(_Markers)
 
 
 class Environment:
@@ -78,18 +75,19 @@ class Environment:
     @staticmethod
     def find(path: Path) -> Environment | None:
         """The environment in this folder; None when none is there, or it cannot be kept."""
-        with _markers_lock:
-            marker = _markers.get(path)
+        markers = _all_markers.get()
+        with markers.lock:
+            marker = markers.by_path.get(path)
             if marker is not None and _is_marker(path, marker.descriptor):
                 marker.users += 1
                 return Environment(path, marker)
         descriptor = _lock_marker(path, fcntl.LOCK_SH)
         if descriptor is None:
             return None
-        with _markers_lock:
-            marker = _markers.get(path)
+        with markers.lock:
+            marker = markers.by_path.get(path)
             if marker is None or not _is_marker(path, marker.descriptor):
-                marker = _markers[path] = _Marker(descriptor)
+                marker = markers.by_path[path] = _Marker(descriptor)
             else:  # another thread was faster
                 os.close(descriptor)
             marker.users += 1
@@ -97,14 +95,15 @@ class Environment:
 
     def release(self) -> None:
         """The environment is not used any more. Can be called twice."""
-        with _markers_lock:
+        markers = _all_markers.get()
+        with markers.lock:
             marker, self._marker = self._marker, None
             if marker is None:
                 return
             marker.users -= 1
             if marker.users == 0:
-                if _markers.get(self.path) is marker:
-                    del _markers[self.path]
+                if markers.by_path.get(self.path) is marker:
+                    del markers.by_path[self.path]
                 os.close(marker.descriptor)
 
 

@@ -161,6 +161,8 @@ class Runtime(Binder):
     """Where an extension runs."""
 
     generation = 0
+    is_stopped = False
+    """Whether it was stopped and has not been called since."""
 
     def __init__(self) -> None:
         self.events = EventHandlers()
@@ -238,7 +240,8 @@ class Extension(Proxy):
         """Stop the extension: run its `stop`, which has five seconds, and end its process.
 
         Its next call starts another process. Calls under way, and those that wait for its start, raise
-        ExtensionStopped and start nothing. `ExtensionManager.stop_extension` stops it for good.
+        ExtensionStopped and start nothing. `ExtensionManager.stop_extension` stops it for good, and so does
+        loading another one of its name before it is called again.
 
         In a thread without a running event loop this returns when the process has ended. In a coroutine it
         returns at once: ``await extension.stop()``. It is stopped all the same if that is not awaited, and

@@ -87,10 +87,13 @@ class IsolatedRuntime(Runtime):
     Raises ConfigurationError when the extension's process could not import the classes.
     """
 
-    def __init__(self, settings: Settings, root: Path, extension_type: type[Any]) -> None:
+    def __init__(
+        self, settings: Settings, root: Path, extension_type: type[Any], python: str | None = None
+    ) -> None:
         super().__init__()
         self._settings = settings
         self._root = root
+        self._python = python
         self._type = refer(extension_type)
         self._apis = [refer(api) for api in settings.apis]
         self._singletons = _by_remote_id(settings)
@@ -259,11 +262,12 @@ class IsolatedRuntime(Runtime):
         for singleton in self._singletons.values():
             singleton()  # here, not in a thread that waits for the process
         needed = needed_files([self._type, *self._apis])
-        process = ExtensionProcess(self._settings, self._root, needed, self._process_has_ended)
+        process = ExtensionProcess(self._settings, self._root, needed, self._process_has_ended, self._python)
         with self._lock:
             if self._closed or self._stops != stops:
                 raise self._stopped_error()
             self._process = process
+            self.is_stopped = False
         return process
 
     def _connect(self, process: ExtensionProcess) -> tuple[Session, LoadRequest]:
@@ -468,6 +472,7 @@ class IsolatedRuntime(Runtime):
         with self._lock:
             self._closed = self._closed or final
             self._stops += 1
+            self.is_stopped = True
             once, self._once = self._once, Once()
             revival, self._revival = self._revival, None
             process, self._process = self._process, None

@@ -149,6 +149,7 @@ class LocalRuntime(Runtime):
         _wait(self.start())
 
     async def _load(self) -> None:
+        self.is_stopped = False
         check_not_imported(self._settings.module_path)
         token = _loading.set(self)
         try:
@@ -159,6 +160,7 @@ class LocalRuntime(Runtime):
 
     def stop(self, *, final: bool) -> Ending:
         self._closed = self._closed or final
+        self.is_stopped = True
         once, extension = self._once, self._link.extension
         once.abandon()
         self._begin()

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from .config import ExtensionConfig, ExtensionManagerConfig
 from .errors import ConfigurationError
 from .extension import Completion, Extension, Preload, Runtime, finish_all
+from .interpreter import interpreter
 from .isolated import IsolatedRuntime
 from .local import LocalRuntime
 from .offload import side_by_side
@@ -45,23 +46,27 @@ class ExtensionManager(Generic[_T]):
         self.extension_type = extension_type
         self.config = config
         self.extensions = {}
-        self._root = check_manager(config)
+        self._root, self._python = check_manager(config)
         self._lock = threading.Lock()
 
     def load_extension(self, config: ExtensionConfig) -> Extension:
         """A proxy for the extension. Nothing runs yet: the first call, or ``await``, starts it.
 
-        Raises ConfigurationError, and ValueError when an extension of that name is already loaded.
+        Raises ConfigurationError, and ValueError when an extension of that name is loaded, unless that was
+        stopped and has not been called since: then it is stopped for good.
         """
         settings = check_extension(config, self.config.get("start_method", "auto"))
         with self._lock:
-            if settings.name in self.extensions:
+            there = self.extensions.get(settings.name)
+            if there is not None and not there._runtime.is_stopped:
                 raise ValueError(
                     f"extension {settings.name!r} is already loaded, and stays so when its process ends; "
                     f"stop it first, with stop_extension({settings.name!r}), or give this one another name"
                 )
             extension = Extension(self._runtime(settings), settings, config)
             self.extensions[settings.name] = extension
+        if there is not None:
+            there._runtime.stop(final=True)
         return extension
 
     def stop_extension(self, name: str) -> Completion:
@@ -129,7 +134,8 @@ class ExtensionManager(Generic[_T]):
     def _runtime(self, settings: Settings) -> Runtime:
         extension_type: type[Any] = self.extension_type
         if settings.isolated:
-            return IsolatedRuntime(settings, self._root, extension_type)
+            interpreter(self._python)  # while nothing has been started
+            return IsolatedRuntime(settings, self._root, extension_type, self._python)
         return LocalRuntime(settings, extension_type)
 
 

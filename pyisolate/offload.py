@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future, InvalidStateError, TimeoutError
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 __all__ = [
+    "PerProcess",
     "Persistent",
     "in_thread",
     "outlast",
@@ -22,6 +24,26 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+
+
+class PerProcess(Generic[_T]):
+    """An object that each process makes for itself: one that was forked does not use that of the other.
+
+    Its locks may be held there, its threads are not here. No hook of `os.fork` is needed, which every
+    extension that is forked from a zygote would run.
+    """
+
+    def __init__(self, make: Callable[[], _T]) -> None:
+        self._make = make
+        self._pid = -1
+        self._object: _T | None = None
+
+    def get(self) -> _T:
+        """That of this process."""
+        if self._pid != os.getpid():
+            self._object, self._pid = self._make(), os.getpid()
+        assert self._object is not None
+        return self._object
 
 
 def in_thread(name: str, work: Callable[[], _T]) -> Future[_T]:

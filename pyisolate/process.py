@@ -8,7 +8,6 @@ import errno
 import logging
 import os
 import resource
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -23,6 +22,7 @@ from .config import SandboxConfig, SandboxMode
 from .connection import CONTROL
 from .environment import Environment, EnvironmentBuilder
 from .errors import PyIsolateError
+from .interpreter import STARTING, interpreter
 from .offload import in_thread, outlast, outlast_sync, settle_future
 from .output import Output
 from .program import command
@@ -47,8 +47,8 @@ _log = logging.getLogger("pyisolate")
 class ExtensionProcess:
     """A process that has been started, or is being started; `end` or `kill` ends it in either case.
 
-    `needed`: files of the host that it imports. `on_end` is called when it has ended by itself, in the
-    watcher's thread.
+    `python`: as configured. `needed`: files of the host that it imports. `on_end` is called when it has ended
+    by itself, in the watcher's thread.
 
     The lock guards the fields. It is not held while anything is waited for: the process, its zygote, the
     builder of its environment, or the removal of its folder.
@@ -60,9 +60,11 @@ class ExtensionProcess:
         root: Path,
         needed: Iterable[str] = (),
         on_end: Callable[[ExtensionProcess], None] | None = None,
+        python: str | None = None,
     ) -> None:
         self._settings = settings
         self._root = root
+        self._python = python
         self._lock = threading.RLock()
         self._ended = False
         self._environment: Environment | None = None
@@ -117,7 +119,7 @@ class ExtensionProcess:
 
     def _build_and_spawn(self) -> None:
         settings = self._settings
-        python, environ = sys.executable, {**os.environ}
+        python, environ = interpreter(self._python), {**os.environ}
         if settings.sandbox_mode is not SandboxMode.DISABLED:
             sandbox = Sandbox(settings, self._root, self._needed)
             self._keep(sandbox=sandbox)
@@ -129,7 +131,7 @@ class ExtensionProcess:
                 ", ".join(sorted(limits)),
             )
         if settings.dependencies:
-            environment = self._build()
+            environment = self._build(python)
             self._keep(environment=environment)
             python = environment.python
             _activate(environ, environment.path)
@@ -140,13 +142,14 @@ class ExtensionProcess:
         self.output.follow(session)
         session.handshake(self.time_left() or HANDSHAKE_TIMEOUT)
 
-    def _build(self) -> Environment:
+    def _build(self, python: str) -> Environment:
         builder = EnvironmentBuilder(
             self._root,
             self._settings.name,
             self._settings.dependencies,
             self._settings.extra_index_urls,
             excluded=["torch"] if self._settings.share_torch else [],
+            python=python,
         )
         with self._lock:
             if self._ended:
@@ -212,6 +215,8 @@ class ExtensionProcess:
         environment = self._environment.path if self._environment else None
         if sandbox is not None:
             sandbox.report.clear()
+        if zygote is None:
+            environ = {**environ, STARTING: "1"}
         try:
             session = Session.spawn(
                 command(python),

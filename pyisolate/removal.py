@@ -19,6 +19,8 @@ from contextlib import suppress
 from functools import partial
 from itertools import islice
 
+from .offload import PerProcess
+
 __all__ = ["Budget", "in_background", "remove_in_background", "remove_later", "remove_tree"]
 
 _log = logging.getLogger("pyisolate")
@@ -185,12 +187,12 @@ class _Background:
                 _log.debug("a removal failed", exc_info=True)
 
 
-_background = _Background()
+_background = PerProcess(_Background)
 
 
 def in_background(job: Callable[[Budget], object]) -> None:
     """Have `job` called in the background, with the budget of all that is removed there."""
-    _background.add(job)
+    _background.get().add(job)
 
 
 def remove_later(*paths: str) -> None:
@@ -212,14 +214,7 @@ def _remove(path: str, budget: Budget) -> None:
 
 def stop_background() -> None:
     """End what is removed in the background, without waiting for it."""
-    _background.over.set()
+    _background.get().over.set()
 
 
-def _start_over() -> None:
-    """In a forked process the thread is not there, and what it removed is not ours."""
-    global _background
-    _background = _Background()
-
-
-os.register_at_fork(after_in_child=_start_over)
 atexit.register(stop_background)

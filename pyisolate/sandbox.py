@@ -26,6 +26,8 @@ from typing import Any
 
 from ._core import cuda_devices
 from .config import SandboxMode
+from .interpreter import prefixes
+from .offload import PerProcess
 from .removal import Budget, in_background, remove_later, remove_tree
 from .validation import Settings
 from .variables import without_secrets
@@ -214,25 +216,32 @@ class _HostFolder:
 
     def _forget(self) -> None:
         """Another one is made when one is needed."""
-        with _making:
+        folders = _all_folders.get()
+        with folders.lock:
             parent = os.path.dirname(self.path)
-            if _host_folders.get(parent) is self:
-                del _host_folders[parent]
+            if folders.by_parent.get(parent) is self:
+                del folders.by_parent[parent]
                 os.close(self.lock)
 
 
-_making = threading.Lock()
-"""Guards the dictionary. Held while a folder is made, but not while anything is waited for or removed."""
-_host_folders: dict[str, _HostFolder] = {}
+class _HostFolders:
+    """Those of this process. The lock is held while one is made, not while anything is waited for."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.by_parent: dict[str, _HostFolder] = {}
+
+
+_all_folders = PerProcess(_HostFolders)
 _swept: set[str] = set()
 
 
 def _host_folder() -> _HostFolder:
-    parent = tempfile.gettempdir()
-    with _making:
-        folder = _host_folders.get(parent)
+    parent, folders = tempfile.gettempdir(), _all_folders.get()
+    with folders.lock:
+        folder = folders.by_parent.get(parent)
         if folder is None:
-            folder = _host_folders[parent] = _HostFolder(parent)
+            folder = folders.by_parent[parent] = _HostFolder(parent)
         sweep = parent not in _swept
         _swept.add(parent)
     if sweep:
@@ -279,35 +288,26 @@ def _sweep(parent: str, budget: Budget) -> None:
 @atexit.register
 def _remove_host_folders() -> None:
     """What cannot be removed at once is left to a later host."""
-    with _making:
-        folders = list(_host_folders.values())
-        _host_folders.clear()
+    folders = _all_folders.get()
+    with folders.lock:
+        left = list(folders.by_parent.values())
+        folders.by_parent.clear()
     AT_EXIT.begin()
-    for folder in folders:
+    for folder in left:
         remove_tree(folder.path, budget=AT_EXIT)
         os.close(folder.lock)
-
-
-def _forget_host_folders() -> None:
-    """In a forked process: they are those of the process that forked it."""
-    global _making
-    _making = threading.Lock()
-    for folder in _host_folders.values():
-        os.close(folder.lock)
-    _host_folders.clear()
-
-
-os.register_at_fork(after_in_child=_forget_host_folders)
 
 
 @cache
 def _interpreter(python: str) -> tuple[str, ...]:
     """Where an interpreter and its standard library are."""
-    paths = {python, os.path.realpath(python), sys.executable, os.path.realpath(sys.executable)}
+    executables = {python, sys.executable or python}
+    paths = executables | set(map(os.path.realpath, executables))
+    paths.update(prefix for prefix in prefixes(python) if prefix not in _SHARED_PREFIXES)
     for prefix in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix):
         if prefix not in _SHARED_PREFIXES:
             paths.add(prefix)
-    for executable in (python, sys.executable):
+    for executable in executables:
         config = os.path.join(os.path.dirname(os.path.dirname(executable)), "pyvenv.cfg")
         if os.path.isfile(config):  # a host that runs without `site` does not have that prefix
             paths.add(config)

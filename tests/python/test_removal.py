@@ -11,6 +11,7 @@ import pytest
 from waiting import eventually
 
 from pyisolate import removal
+from pyisolate.offload import PerProcess
 from pyisolate.removal import remove_later, remove_tree
 
 
@@ -85,9 +86,9 @@ def test_what_is_not_there(tmp_path: Path) -> None:
 
 @pytest.fixture
 def background(monkeypatch: pytest.MonkeyPatch) -> removal._Background:
-    made = removal._Background()
+    made = PerProcess(removal._Background)
     monkeypatch.setattr(removal, "_background", made)
-    return made
+    return made.get()
 
 
 def fill(path: Path, count: int) -> Path:

@@ -82,6 +82,24 @@ def test_the_next_call_starts_another(load: Load, manager: ExtensionManager[Exte
     asyncio.run(main())
 
 
+def test_the_name_of_one_that_was_stopped_can_be_used(
+    load: Load, manager: ExtensionManager[ExtensionBase]
+) -> None:
+    first = load()
+    with pytest.raises(ValueError, match="already loaded"):
+        load()
+    first.stop()
+    first.ensure_process_started()
+    with pytest.raises(ValueError, match="already loaded"):
+        load()
+    first.stop()
+    second = load()
+    assert manager.extensions == {"leaver": second}
+    assert second.sync.echo(1) == 1
+    with pytest.raises(ExtensionStopped, match="load it again"):
+        first.sync.echo(1)
+
+
 def test_stop_before_the_start_is_nothing(load: Load) -> None:
     extension = load()
     extension.stop()
