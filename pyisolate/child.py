@@ -23,7 +23,7 @@ from .connection import CONTROL, Connection, Control
 from .loading import Loader, module_name, settle
 from .logs import HostHandler
 from .own_singletons import tell_host
-from .references import Reference, refer, resolve
+from .references import Reference, blame_main, refer, resolve, set_host_main
 from .refusals import noter
 from .registry import REGISTRY, adopt
 from .shared import ExtensionBase, ExtensionLocal
@@ -57,6 +57,8 @@ class LoadRequest(TypedDict):
     """The limit of this process's shared memory, in bytes."""
     sandbox: SandboxConfig | None
     """What it is permitted; None: it is not confined."""
+    main: str | None
+    """The file of the host's program."""
 
 
 class ChildControl(Control):
@@ -69,6 +71,15 @@ class ChildControl(Control):
 
     async def load(self, request: LoadRequest) -> devices.Report:
         """Load the extension; returns when its `on_module_loaded` has finished, with what it has of GPUs."""
+        set_host_main(request["main"])
+        try:
+            return await self._load(request)
+        except (Exception, SystemExit) as error:
+            if (blame := blame_main(error)) is None:
+                raise
+            raise blame from error
+
+    async def _load(self, request: LoadRequest) -> devices.Report:
         logging.getLogger().setLevel(request["log_level"])
         adopt(request["types"])
         if request["shared_memory"] is not None:
@@ -168,6 +179,7 @@ _REHEARSED = LoadRequest(
     cuda_events=False,
     shared_memory=None,
     sandbox=None,
+    main=None,
 )
 
 

@@ -54,7 +54,7 @@ class _Marker:
 
 
 class _Markers:
-    """Those of this process. The lock guards dictionary and counts; nothing is waited for while it is held."""
+    """Those of this process. The lock guards dictionary and counts. Nothing is waited for under it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

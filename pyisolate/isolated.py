@@ -37,7 +37,7 @@ from .output import Output, extension_logger
 from .own_singletons import OwnSingletons
 from .process import EXIT_TIMEOUT, ExtensionProcess
 from .proxies import Methods, deferred
-from .references import Reference, importing_main, needed_files, refer
+from .references import Reference, importing_main, main_file, needed_files, refer
 from .registry import follow
 from .sandbox import SandboxStatus
 from .singletons import ProxiedSingleton, reachable
@@ -256,8 +256,8 @@ class IsolatedRuntime(Runtime):
     def _new_process(self, stops: int) -> ExtensionProcess:
         if importing_main():
             raise RuntimeError(
-                "an extension was started while the extension's process imports the host's main module; "
-                'start the program inside of `if __name__ == "__main__":`'
+                "an extension was started while an extension's process imports the host's program; "
+                'start it under `if __name__ == "__main__":`'
             )
         for singleton in self._singletons.values():
             singleton()  # here, not in a thread that waits for the process
@@ -294,6 +294,7 @@ class IsolatedRuntime(Runtime):
             cuda_events=self._events_of_gpus(),
             shared_memory=process.shared_memory_limit,
             sandbox=process.permitted,
+            main=main_file(),
         )
         return session, request
 

@@ -89,10 +89,106 @@ def test_extensions_import_from_the_main_program(tmp_path: Path, module: bool, l
     assert ("'asker' has made a __main__.Api of its own" in ended.stderr) is not listed
 
 
-def test_a_main_program_without_guard_is_told(tmp_path: Path) -> None:
-    ended = run_program(tmp_path, "load().sync.ask()")
+UNGUARDED = {
+    "calls": "load().sync.ask()",
+    "runs a loop": """
+        async def main():
+            await load().ask()
+        asyncio.run(main())
+    """,
+    "runs a loop of its own": """
+        async def main():
+            await load().ask()
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+    """,
+    "is finished": "load().sync.ask(); sys.exit(0)",
+    "exits at once for others": "if sys.argv[1:] != ['run']: sys.exit('usage')\nload().sync.ask()",
+    "reads its input": "print(input('name? ')); load().sync.ask()",
+    "reads arguments": """
+        import argparse
+        parser = argparse.ArgumentParser()
+        parser.add_argument("what")
+        parser.parse_args()
+        load().sync.ask()
+    """,
+    "preloads": "load().ensure_process_started()",
+}
+
+
+@pytest.mark.parametrize("rest", UNGUARDED.values(), ids=UNGUARDED)
+def test_a_main_program_without_guard_is_told(tmp_path: Path, rest: str) -> None:
+    """What goes wrong when it is imported is of no use to its author."""
+    source = PROGRAM.format(echo=str(EXTENSIONS / "echo")) + textwrap.dedent(rest)
+    (tmp_path / "program.py").write_text(source)
+    ended = run_python(["program.py", "run"], tmp_path, source="anybody\n")
     assert ended.returncode == 1
-    assert 'if __name__ == "__main__"' in ended.stderr
+    last = ended.stderr[ended.stderr.index("ImportError:") :]
+    assert f"{tmp_path}/program.py is the host's program. The extension's process imports it, too" in last
+    assert 'put what starts it under `if __name__ == "__main__":`' in last
+    assert "running event loop" not in last
+
+
+@pytest.mark.parametrize("rest", ["asyncio.run(main())", "load().sync.ask()"])
+def test_a_program_without_guard_that_its_extension_imports(tmp_path: Path, rest: str) -> None:
+    """It would load itself in each of its extensions, for ever."""
+    (tmp_path / "importer").mkdir()
+    (tmp_path / "importer" / "__init__.py").write_text(
+        "import program\nfrom pyisolate import ExtensionBase\nclass Importer(ExtensionBase): pass\n"
+    )
+    (tmp_path / "program.py").write_text(
+        f"""
+import asyncio
+from pyisolate import ExtensionBase, ExtensionManager
+with open("starts", "a") as starts: starts.write("x")
+def load():
+    manager = ExtensionManager(ExtensionBase, {{"venv_root_path": "venvs"}})
+    return manager.load_extension(
+        {{"name": "importer", "module_path": "importer", "sandbox": {{"writable_paths": ["starts"]}}}}
+    )
+async def main():
+    await load().ask()
+{rest}
+"""
+    )
+    (tmp_path / "starts").touch()
+    ended = run_python(["program.py"], tmp_path)
+    last = ended.stderr[ended.stderr.rindex("ImportError:") :]
+    assert 'put what starts it under `if __name__ == "__main__":`' in last
+    assert (tmp_path / "starts").read_text() == "xx"
+
+
+def test_a_program_with_guard_that_cannot_be_imported(tmp_path: Path) -> None:
+    ended = run_program(
+        tmp_path,
+        """
+        if __name__ != "__main__":
+            import nothing_of_this_name
+        if __name__ == "__main__":
+            load().sync.ask()
+        """,
+    )
+    last = ended.stderr[ended.stderr.rindex("ImportError:") :]
+    assert "could not be imported there: ModuleNotFoundError" in last
+    assert "put what starts it" not in last
+
+
+def test_a_program_that_does_not_come_to_an_end_is_told(tmp_path: Path) -> None:
+    """It serves, in place of being imported; nothing else would say so."""
+    ended = run_program(
+        tmp_path,
+        """
+        import signal, threading
+        if os.environ.get("PYISOLATE_CHILD"):
+            threading.Event().wait(600)
+        signal.signal(signal.SIGALRM, lambda *_: sys.exit(5))
+        signal.alarm(15)
+        load().sync.ask()
+        """,
+    )
+    assert ended.returncode == 5
+    assert "still imports" in ended.stderr
+    assert 'put what starts it under `if __name__ == "__main__":`' in ended.stderr
 
 
 def test_classes_of_a_program_that_is_no_file_are_refused(tmp_path: Path) -> None:
