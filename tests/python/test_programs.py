@@ -230,3 +230,64 @@ def test_a_killed_program_takes_its_extensions_with_it(tmp_path: Path) -> None:
     )
     assert ended.returncode == -signal.SIGKILL
     assert gone(int(ended.stdout))
+
+
+def test_what_extensions_are_forked_from_ends_when_there_are_none(tmp_path: Path) -> None:
+    """A manager that is not used leaves no process for ever."""
+    ended = run_program(
+        tmp_path,
+        """
+        import time
+        from pyisolate import process
+        from pyisolate.zygote import zygotes
+        process.ZYGOTE_IDLE = 0.2
+        def children():
+            with open(f"/proc/self/task/{os.getpid()}/children") as file:
+                return file.read().split()
+        if __name__ == "__main__":
+            extension = load()
+            for way in range(2):
+                assert extension.sync.ask() == os.getpid()
+                before = children()
+                time.sleep(1)
+                assert children() == before  # while it is there
+                extension.stop()
+                deadline = time.monotonic() + 30
+                while children() and time.monotonic() < deadline:
+                    time.sleep(0.05)
+                assert before and not children()
+            print("fine")
+        """,
+    )
+    assert (ended.stdout, ended.returncode) == ("fine\n", 0), ended.stderr
+
+
+def test_a_host_without_descriptors_is_told_how_to_have_more(tmp_path: Path) -> None:
+    ended = run_program(
+        tmp_path,
+        """
+        import errno, resource
+        if __name__ == "__main__":
+            manager = ExtensionManager(Mine, {"venv_root_path": "venvs"})
+            def start(number):
+                config = {"name": f"ext {number}", "module_path": load.__defaults__[0], "apis": [Api]}
+                extension = manager.load_extension(config)
+                extension.ensure_process_started()
+                return extension
+            first = start(0)
+            most = len(os.listdir("/proc/self/fd")) + 40
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+            try:
+                for number in range(1, 50):
+                    start(number)
+            except OSError as error:
+                assert error.errno == errno.EMFILE, error
+                print(error)
+            assert number > 2
+            manager.stop_extension("ext 1")
+            assert start("again").sync.ask() == os.getpid()
+        """.replace("load.__defaults__[0]", repr(str(EXTENSIONS / "echo"))),
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "could not be started. This process may have" in ended.stdout
+    assert "(ulimit -n;" in ended.stdout
