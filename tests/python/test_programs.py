@@ -291,3 +291,102 @@ def test_a_host_without_descriptors_is_told_how_to_have_more(tmp_path: Path) -> 
     assert ended.returncode == 0, ended.stderr
     assert "could not be started. This process may have" in ended.stdout
     assert "(ulimit -n;" in ended.stdout
+
+
+SLOW_UV = """#!/bin/sh
+echo $$ >> {pids}
+exec sleep 600
+"""
+
+ENDS = {
+    "preloaded": """
+        manager.preload([config])
+        wait_for_uv()
+    """,
+    "in a loop": """
+        async def main():
+            starting = asyncio.ensure_future(extension())
+            await asyncio.to_thread(wait_for_uv)
+        async def extension():
+            await manager.load_extension(config)
+        asyncio.run(main())
+    """,
+    "in a thread": """
+        def start():
+            with contextlib.suppress(ExtensionStopped):
+                manager.load_extension(config).ensure_process_started()
+        threading.Thread(target=start, daemon=True).start()
+        wait_for_uv()
+    """,
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_the_end_of_the_program_does_not_wait_for_a_start(tmp_path: Path, end: str) -> None:
+    """The installer, which would run for ten minutes more, ends with it."""
+    uv, pids = tmp_path / "uv", tmp_path / "pids"
+    uv.write_text(SLOW_UV.format(pids=pids))
+    uv.chmod(0o755)
+    pids.touch()
+    source = f"""
+import contextlib, threading, time
+from pyisolate import ExtensionStopped, environment
+environment._find_uv = lambda _: {str(uv)!r}
+config = {{"name": "ext", "module_path": {str(EXTENSIONS / "echo")!r}, "dependencies": ["rivet"]}}
+manager = ExtensionManager(ExtensionBase, {{"venv_root_path": "venvs"}})
+def wait_for_uv():
+    while not open({str(pids)!r}).read():
+        time.sleep(0.01)
+if __name__ == "__main__":
+"""
+    ended = run_program(tmp_path, source + textwrap.indent(textwrap.dedent(end), "    "))
+    assert ended.returncode == 0, ended.stderr
+    assert all(gone(int(pid)) for pid in pids.read_text().split())
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_end_of_the_program_does_not_wait_for_extensions(tmp_path: Path) -> None:
+    """Whatever they do: one writes without end, one is stopped, one computes, one does not stop."""
+    ended = run_program(
+        tmp_path,
+        """
+        import signal, threading, time
+        class Mine(Mine):
+            async def stop(self):
+                time.sleep(600)
+            def pid(self):
+                return os.getpid()
+            def write(self):
+                def run():
+                    while True:
+                        os.write(1, bytes(65536))
+                        os.write(2, b"x" * 65536)
+                threading.Thread(target=run, daemon=True).start()
+            async def block(self):
+                time.sleep(600)
+            async def freeze(self):
+                os.kill(os.getpid(), signal.SIGSTOP)
+        if __name__ == "__main__":
+            manager = ExtensionManager(Mine, {"venv_root_path": "venvs"})
+            pids = []
+            def start(name):
+                config = {"name": name, "module_path": FOLDER, "apis": [Api]}
+                extension = manager.load_extension(config)
+                pids.append(extension.sync.pid())
+                return extension
+            start("writes").sync.write()
+            async def main():
+                asyncio.ensure_future(call(start("blocks").block()))
+                asyncio.ensure_future(call(start("freezes").freeze()))
+                await asyncio.sleep(0.2)
+            async def call(awaitable):
+                await awaitable
+            asyncio.run(main())
+            with open("pids", "w") as file:
+                print(*pids, file=file)
+        """.replace("FOLDER", repr(str(EXTENSIONS / "echo"))),
+    )
+    assert ended.returncode == 0, ended.stderr
+    pids = (tmp_path / "pids").read_text().split()
+    assert len(pids) == 3
+    assert all(gone(int(pid)) for pid in pids)
