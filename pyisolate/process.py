@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from weakref import WeakMethod, WeakSet
@@ -417,7 +418,8 @@ class _ZygoteKeeper:
         if self._looks:
             watcher().after(ZYGOTE_IDLE, self._look)
         for base in bases:
-            in_thread("zygote", base.close)
+            with suppress(RuntimeError):  # no thread can be had: a zygote without its host's end ends, too
+                in_thread("zygote", base.close)
 
 
 _zygote_keeper = PerProcess(_ZygoteKeeper)

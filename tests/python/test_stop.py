@@ -186,7 +186,8 @@ def test_without_a_loop_they_are_stopped_side_by_side(
     assert warnings(caplog) == []
 
 
-def test_what_it_asks_is_answered_in_the_thread_of_the_loop(load: Load) -> None:
+@pytest.mark.parametrize("in_loop", [True, False])
+def test_what_it_asks_is_answered_in_the_thread_that_stops_it(load: Load, in_loop: bool) -> None:
     """An object of the host may belong to its thread, as a connection of sqlite3 does."""
     extension = load()
 
@@ -194,7 +195,11 @@ def test_what_it_asks_is_answered_in_the_thread_of_the_loop(load: Load) -> None:
         await extension.leave("plain")
         await extension.stop()
 
-    asyncio.run(main())
+    if in_loop:
+        asyncio.run(main())
+    else:
+        extension.sync.leave("plain")
+        extension.stop()
     assert host_side.Gate().threads == [threading.current_thread().name]
 
 
