@@ -143,13 +143,24 @@ class Session:
 
         After `output_fd` was readable read both until nothing comes.
         """
+    def echo_dropped(self, stream: int, /) -> int:
+        """How many bytes of stdout (1) or stderr (2) were not echoed, since this was last asked: too many."""
     def notify(self, object_id: int, name: str, args: tuple[Any, ...], limit: int, /) -> bool:
         """A call that is not answered; False, and nothing sent, when more than `limit` messages wait
         already."""
+    def meter(self, object_id: int, name: str, burst: float, per_second: float, /) -> None:
+        """Take so many notifications of this method at once, and so many a second in the long run; one of
+        more than a KiB counts as several. What is more is dropped before it is decoded, and counted."""
+    def metered(self) -> int:
+        """How many notifications were dropped since this was last asked."""
     def progress(self) -> tuple[int, int]:
         """Slots of the ring that were filled, and how many of them the other side says it has taken."""
     def explain(self, note: str, *, hung: bool = False) -> None:
-        """What errors say besides when the child has ended; `hung`: they are ExtensionHung from now on."""
+        """What errors say besides when the child has ended or the session was closed; `hung`: they are
+        ExtensionHung from now on."""
+    def on_end(self, hook: Callable[[], None], /) -> None:
+        """Have `hook` called, in whatever thread, before an error says that the child has ended or was
+        disconnected; perhaps several times. It is not to wait for anything."""
     def on_error(self, hook: Callable[[BaseException], None], /) -> None:
         """Have `hook` called with each exception that answers a call of the peer's, before it is sent."""
     def trim(self) -> None:

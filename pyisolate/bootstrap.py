@@ -37,6 +37,7 @@ def extend_path(entries: "list[str]") -> None:
 
 
 def run(arguments: "dict[str, Any]") -> None:
+    os.environ.pop("PYISOLATE_STARTING", None)  # it is an interpreter (interpreter.py)
     # By file: the extension's environment need not have the package, and might have another version.
     core = load("pyisolate._core", arguments["core"])
     preload = arguments.get("preload")

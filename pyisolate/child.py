@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import traceback
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
@@ -22,7 +23,7 @@ from .connection import CONTROL, Connection, Control
 from .loading import Loader, module_name, settle
 from .logs import HostHandler
 from .own_singletons import tell_host
-from .references import Reference, refer, resolve
+from .references import Reference, blame_main, refer, resolve, set_host_main
 from .refusals import noter
 from .registry import REGISTRY, adopt
 from .shared import ExtensionBase, ExtensionLocal
@@ -56,6 +57,8 @@ class LoadRequest(TypedDict):
     """The limit of this process's shared memory, in bytes."""
     sandbox: SandboxConfig | None
     """What it is permitted; None: it is not confined."""
+    main: str | None
+    """The file of the host's program."""
 
 
 class ChildControl(Control):
@@ -64,9 +67,19 @@ class ChildControl(Control):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self._extension: ExtensionLocal | None = None
+        self._stopped: Future[None] | None = None
 
     async def load(self, request: LoadRequest) -> devices.Report:
         """Load the extension; returns when its `on_module_loaded` has finished, with what it has of GPUs."""
+        set_host_main(request["main"])
+        try:
+            return await self._load(request)
+        except (Exception, SystemExit) as error:
+            if (blame := blame_main(error)) is None:
+                raise
+            raise blame from error
+
+    async def _load(self, request: LoadRequest) -> devices.Report:
         logging.getLogger().setLevel(request["log_level"])
         adopt(request["types"])
         if request["shared_memory"] is not None:
@@ -100,10 +113,29 @@ class ChildControl(Control):
         """Called to see that it can be."""
 
     async def shut_down(self) -> None:
-        """Let the extension clean up."""
-        stop = getattr(self._extension, "stop", None)
-        if stop is not None:
-            await settle(stop())
+        """Let the extension clean up, once: all callers wait for the same, and none can cancel it."""
+        if self._stopped is None:
+            self._stopped = Future()
+            self._stopped.set_running_or_notify_cancel()
+            self._stopping = asyncio.get_running_loop().create_task(self._stop(self._stopped))
+        await asyncio.wrap_future(self._stopped)
+
+    async def _stop(self, done: Future[None]) -> None:
+        try:
+            stop = getattr(self._extension, "stop", None)
+            if stop is not None:
+                await settle(stop())
+            self._tell_losses()
+        except BaseException as error:
+            self._tell_losses()
+            done.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
+        else:
+            done.set_result(None)
+
+    def _tell_losses(self) -> None:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, HostHandler):
+                handler.tell_losses()
 
 
 def check_torch(host_file: str) -> None:
@@ -147,6 +179,7 @@ _REHEARSED = LoadRequest(
     cuda_events=False,
     shared_memory=None,
     sandbox=None,
+    main=None,
 )
 
 

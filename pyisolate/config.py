@@ -53,6 +53,9 @@ class ExtensionManagerConfig(_RequiredManagerKeys, total=False):
 
     start_method: StartMethod
     """For extensions that do not say it themselves. Default ``"auto"``."""
+    python_executable: str
+    """The Python that runs the processes of extensions, of the same version as the host's. Default: the
+    host's own, ``sys.executable``. A frozen program, and one that embeds Python, has to name one."""
 
 
 class SandboxLimits(TypedDict, total=False):

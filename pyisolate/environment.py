@@ -6,7 +6,8 @@
     root/.<name>.<pid>.<random>.tmp    being built, or left by a builder that died
 
 The key is made of everything that decides what gets installed. If the environment is there, uv is not run.
-Locks are the kernel's (flock), so those of a dead process are gone with it.
+Locks are the kernel's (flock), so those of a dead process are gone with it. Nothing is removed while one is
+held, except by renaming: what has been replaced or left becomes a .tmp, which is removed afterwards.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -27,33 +30,81 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigurationError, EnvironmentBuildError
+from .errors import ConfigurationError, EnvironmentBuildError, ExtensionStopped
+from .offload import PerProcess
 from .pip_settings import uv_environment, uv_options
 from .progress import Report, installing
-from .removal import remove_tree
+from .removal import remove_later
 
 __all__ = ["Environment", "EnvironmentBuilder"]
 
 FORMAT_VERSION = 1
 MARKER = "pyisolate.json"
 _TAIL_LINES = 40
-REMOVAL_SECONDS = 600.0
+LOCK_LOOKS = 0.05  # seconds between two looks whether another builder has finished
 PATIENCE = 1.0  # seconds until a marker that is locked counts as one that goes away
+
+
+class _Marker:
+    """The lock on an environment's marker, for all extensions of this process that use the environment."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.users = 0
+
+
+class _Markers:
+    """Those of this process. The lock guards dictionary and counts. Nothing is waited for under it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.by_path: dict[Path, _Marker] = {}
+
+
+_all_markers = PerProcess(_Markers)
 
 
 class Environment:
     """A complete environment, which is kept from being removed until `release`."""
 
-    def __init__(self, path: Path, marker: int) -> None:
+    def __init__(self, path: Path, marker: _Marker) -> None:
         self.path = path
         self.python = str(path / "bin" / "python")
-        self._marker = marker
+        self._marker: _Marker | None = marker
+
+    @staticmethod
+    def find(path: Path) -> Environment | None:
+        """The environment in this folder; None when none is there, or it cannot be kept."""
+        markers = _all_markers.get()
+        with markers.lock:
+            marker = markers.by_path.get(path)
+            if marker is not None and _is_marker(path, marker.descriptor):
+                marker.users += 1
+                return Environment(path, marker)
+        descriptor = _lock_marker(path, fcntl.LOCK_SH)
+        if descriptor is None:
+            return None
+        with markers.lock:
+            marker = markers.by_path.get(path)
+            if marker is None or not _is_marker(path, marker.descriptor):
+                marker = markers.by_path[path] = _Marker(descriptor)
+            else:  # another thread was faster
+                os.close(descriptor)
+            marker.users += 1
+        return Environment(path, marker)
 
     def release(self) -> None:
         """The environment is not used any more. Can be called twice."""
-        marker, self._marker = self._marker, -1
-        if marker >= 0:
-            os.close(marker)
+        markers = _all_markers.get()
+        with markers.lock:
+            marker, self._marker = self._marker, None
+            if marker is None:
+                return
+            marker.users -= 1
+            if marker.users == 0:
+                if markers.by_path.get(self.path) is marker:
+                    del markers.by_path[self.path]
+                os.close(marker.descriptor)
 
 
 class EnvironmentBuilder:
@@ -66,16 +117,24 @@ class EnvironmentBuilder:
         dependencies: Sequence[str],
         extra_index_urls: Sequence[str] = (),
         excluded: Sequence[str] = (),
+        python: str | None = None,
     ) -> None:
-        """`excluded`: packages of the host's, not installed although something may depend on them."""
+        """`excluded`: packages of the host's, not installed although something may depend on them.
+
+        `python`: the interpreter; that of this process if None.
+        """
         self._root = root
         self._name = name
         self._dependencies = list(dependencies)
         self._extra_index_urls = list(extra_index_urls)
         self._excluded = list(excluded)
+        self._python = python or sys.executable
+        self._lock = threading.Lock()  # guards `_running`, which is not waited for while it is one
+        self._cancelled = threading.Event()
+        self._running: subprocess.Popen[str] | None = None
         self._content = {
             "format": FORMAT_VERSION,
-            "python": [sys.implementation.cache_tag, sys.version, os.path.realpath(sys.executable)],
+            "python": [sys.implementation.cache_tag, sys.version, os.path.realpath(self._python)],
             "dependencies": self._dependencies,
         }
         if excluded:
@@ -92,19 +151,26 @@ class EnvironmentBuilder:
     def provide(self) -> Environment:
         """The environment, built if it is not there. Can take minutes; also waits for others who build it.
 
-        Raises EnvironmentBuildError, and OSError when the root cannot be written to.
+        Raises EnvironmentBuildError, OSError when the root cannot be written to, and ExtensionStopped after
+        `cancel`.
         """
         environment = self._existing()
         if environment is not None:
             return environment
         self._root.mkdir(parents=True, exist_ok=True)
-        with self._locked():
-            environment = self._existing()
-            if environment is None:
-                self._remove_leftovers()
-                self._build()
+        leftovers: list[Path] = []
+        try:
+            with self._locked():
                 environment = self._existing()
-                self._remove_unused()
+                try:
+                    if environment is None:
+                        self._build()
+                        environment = self._existing()
+                        self._rename_unused()
+                finally:
+                    leftovers = self._leftovers()
+        finally:
+            remove_later(*map(str, leftovers))
         if environment is None:
             raise EnvironmentBuildError(
                 f"the environment of extension {self._name!r}, {self.path}, was removed at once",
@@ -112,11 +178,17 @@ class EnvironmentBuilder:
             )
         return environment
 
+    def cancel(self) -> None:
+        """End `provide` in another thread. Does not wait for it."""
+        with self._lock:
+            self._cancelled.set()
+            if self._running is not None:
+                _kill_group(self._running)
+
     def _existing(self) -> Environment | None:
-        marker = _lock_marker(self.path, fcntl.LOCK_SH)
-        if marker is None:
+        environment = Environment.find(self.path)
+        if environment is None:
             return None
-        environment = Environment(self.path, marker)
         if os.path.exists(environment.python):  # else the interpreter that it was made for has gone
             return environment
         environment.release()
@@ -126,37 +198,43 @@ class EnvironmentBuilder:
     def _locked(self) -> Iterator[None]:
         descriptor = os.open(self._root / f".{self._name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            while not self._try_lock(descriptor):
+                self._cancelled.wait(LOCK_LOOKS)
             yield
         finally:
             os.close(descriptor)
+
+    def _try_lock(self, descriptor: int) -> bool:
+        self._check_cancelled()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled.is_set():
+            raise ExtensionStopped(f"{self._name!r} was stopped while its environment was built")
 
     # ---- building ----
 
     def _build(self) -> None:
         building = self._temporary()
-        try:
-            with installing(self._name) as report:
-                self._run_uv(
-                    ["venv", "--relocatable", "--no-project", "--python", sys.executable, str(building)],
-                    report,
-                )
-                requirements = [part for text in self._dependencies for part in _arguments(text)]
-                python = str(building / "bin" / "python")
-                options = [*uv_options(os.environ), "--no-progress", "--python", python]
-                options.append("--compile-bytecode")  # confined processes could not keep what they compile
-                if self._excluded:
-                    options += ["--override", str(_exclusion(building, self._excluded))]
-                self._run_uv(["pip", "install", *options, *requirements], report)
-            (building / MARKER).write_text(json.dumps(self._content, indent=1))
-            if self.path.exists():
-                os.rename(self.path, self._temporary())
-            os.rename(building, self.path)
-        except BaseException:
-            remove_tree(str(building), REMOVAL_SECONDS)
-            raise
-        finally:
-            self._remove_leftovers()
+        with installing(self._name) as report:
+            self._run_uv(
+                ["venv", "--relocatable", "--no-project", "--python", self._python, str(building)], report
+            )
+            requirements = [part for text in self._dependencies for part in _arguments(text)]
+            python = str(building / "bin" / "python")
+            options = [*uv_options(os.environ), "--no-progress", "--python", python]
+            options.append("--compile-bytecode")  # confined processes could not keep what they compile
+            if self._excluded:
+                options += ["--override", str(_exclusion(building, self._excluded))]
+            self._run_uv(["pip", "install", *options, *requirements], report)
+        (building / MARKER).write_text(json.dumps(self._content, indent=1))
+        if self.path.exists():
+            os.rename(self.path, self._temporary())
+        os.rename(building, self.path)
 
     def _run_uv(self, arguments: list[str], report: Report) -> None:
         command = [_find_uv(self._name), *arguments]
@@ -171,19 +249,26 @@ class EnvironmentBuilder:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
+            start_new_session=True,  # a group of its own: what it starts to build a package ends with it
         )
+        with self._lock:
+            self._running = process
         tail: deque[str] = deque(maxlen=_TAIL_LINES)
         try:
+            self._check_cancelled()
             assert process.stderr is not None
             with process.stderr:
                 for line in process.stderr:
                     tail.append(line.rstrip())
                     report(line.strip())
-            returncode = process.wait()
         except BaseException:
-            process.kill()
-            process.wait()
+            _kill_group(process)
             raise
+        finally:
+            with self._lock:
+                self._running = None
+            returncode = process.wait()
+        self._check_cancelled()
         if returncode != 0:
             raise self._failure(command, returncode, "\n".join(tail))
 
@@ -204,13 +289,12 @@ class EnvironmentBuilder:
     def _temporary(self) -> Path:
         return self._root / f".{self._name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
 
-    def _remove_leftovers(self) -> None:
-        """Remove what builders of this extension left when they died: this process is the only one now."""
-        for path in self._matching(rf"\.{re.escape(self._name)}\.\d+\.[0-9a-f]{{8}}\.tmp"):
-            remove_tree(str(path), REMOVAL_SECONDS)
+    def _leftovers(self) -> list[Path]:
+        """What was replaced, or left by builders that died: this process is the only one that builds now."""
+        return self._matching(rf"\.{re.escape(self._name)}\.\d+\.[0-9a-f]{{8}}\.tmp")
 
-    def _remove_unused(self) -> None:
-        """Remove environments for other dependencies of this extension that no process uses."""
+    def _rename_unused(self) -> None:
+        """Of environments for other dependencies of this extension, make leftovers unless they are used."""
         for path in self._matching(rf"{re.escape(self._name)}-[0-9a-f]{{12}}"):
             if path == self.path:
                 continue
@@ -220,7 +304,6 @@ class EnvironmentBuilder:
                 with suppress(OSError):
                     os.rename(path, self._temporary())
                 os.close(marker)
-        self._remove_leftovers()
 
     def _matching(self, pattern: str) -> list[Path]:
         return [path for path in self._root.iterdir() if re.fullmatch(pattern, path.name)]
@@ -236,12 +319,25 @@ def _lock_marker(environment: Path, operation: int) -> int | None:
     try:
         # Who removes it holds an exclusive lock for a moment only; but an extension can lock it, too.
         _flock(descriptor, operation, PATIENCE)
-        if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+        if _is_marker(environment, descriptor):
             return descriptor
     except OSError:
         pass
     os.close(descriptor)
     return None
+
+
+def _is_marker(environment: Path, descriptor: int) -> bool:
+    """Whether the descriptor is of the environment's marker still."""
+    with suppress(OSError):
+        return os.path.samestat(os.fstat(descriptor), os.stat(environment / MARKER))
+    return False
+
+
+def _kill_group(process: subprocess.Popen[str]) -> None:
+    """The process, which has not been waited for, and what it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _flock(descriptor: int, operation: int, seconds: float) -> None:

@@ -4,30 +4,104 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from .config import ExtensionConfig, SandboxMode
+from .offload import in_thread, running_loop
 from .proxies import Binder, Proxy
 from .sandbox import SandboxStatus
 from .validation import Settings
 
-__all__ = ["Completion", "EventHandlers", "Extension", "Preload", "Runtime"]
+__all__ = [
+    "Completion",
+    "Ending",
+    "EventHandlers",
+    "Extension",
+    "Preload",
+    "Runtime",
+    "finish_all",
+]
 
 _T = TypeVar("_T")
 
 
-class Completion:
-    """What stopping returns. Awaiting it is needed only for what a running loop has to finish."""
+class Ending(ABC):
+    """The end of an extension, which has begun. Who is first, a thread or a task, brings it about."""
 
-    def __init__(self, remaining: Iterable[Awaitable[Any]] = ()) -> None:
-        self._remaining = list(remaining)
+    runs_here = False
+    """Whether it is code of this process, to be run in the caller's thread."""
+
+    def __init__(self) -> None:
+        self.done: Future[None] = Future()
+        self.done.set_running_or_notify_cancel()
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Bring it about in this thread, or wait until another has. Raises nothing but interruptions."""
+
+    @abstractmethod
+    def finish_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have a task of the loop, which runs in this thread, bring it about. Returns at once."""
+
+
+def finish_all(endings: Sequence[Ending]) -> Completion:
+    """Bring ends about, side by side: in tasks of the loop that runs here, else before this returns."""
+    loop = running_loop()
+    if loop is not None:
+        for ending in endings:
+            ending.finish_in(loop)
+    else:
+        _finish_side_by_side(endings)
+    return Completion([ending.done for ending in endings])
+
+
+def _finish_side_by_side(endings: Sequence[Ending]) -> None:
+    """In a thread for each, where there are several processes."""
+    here = [ending for ending in endings if ending.runs_here or len(endings) == 1]
+    for ending in endings:
+        if ending not in here:
+            try:
+                in_thread("stop", ending.finish)
+            except RuntimeError:  # no thread can be had
+                here.append(ending)
+    for ending in here:
+        ending.finish()
+    wait([ending.done for ending in endings])
+
+
+class Completion(Coroutine[Any, Any, None]):
+    """What stopping returns: a coroutine that ends when everything is stopped.
+
+    Where no event loop runs that has happened already. Where one does it happens also if this is not awaited,
+    and `asyncio.run` waits for it.
+    """
+
+    def __init__(self, pending: Iterable[Future[None]] = ()) -> None:
+        self.__name__ = self.__qualname__ = "stop"  # for the repr of a task
+        self._pending = list(pending)
+        self._steps: Generator[Any, Any, None] | None = None
 
     def __await__(self) -> Generator[Any, Any, None]:
-        for awaitable in self._remaining:
-            yield from awaitable.__await__()
+        for future in self._pending:
+            if not future.done():
+                yield from asyncio.wrap_future(future).__await__()
+
+    def send(self, value: Any) -> Any:
+        if self._steps is None:
+            self._steps = self.__await__()
+        return self._steps.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        if self._steps is None:
+            self._steps = self.__await__()
+        return self._steps.throw(*error)
+
+    def close(self) -> None:
+        if self._steps is not None:
+            self._steps.close()
 
 
 class Preload:
@@ -87,6 +161,8 @@ class Runtime(Binder):
     """Where an extension runs."""
 
     generation = 0
+    is_stopped = False
+    """Whether it was stopped and has not been called since."""
 
     def __init__(self) -> None:
         self.events = EventHandlers()
@@ -100,8 +176,8 @@ class Runtime(Binder):
         """The same, blocking."""
 
     @abstractmethod
-    def stop(self) -> Completion:
-        """Stop it for good; nothing happens the second time."""
+    def stop(self, *, final: bool) -> Ending:
+        """Begin to stop it. Calls that wait for its start fail; later ones, too, if it is `final`."""
 
     def sandbox_status(self) -> SandboxStatus:
         """How it is confined: not, unless in a process of its own."""
@@ -141,13 +217,11 @@ class Extension(Proxy):
         runtime: Runtime,
         settings: Settings,
         config: ExtensionConfig,
-        on_stop: Callable[[Extension], None],
     ) -> None:
         super().__init__(runtime, timeout=settings.call_timeout)
         self.name = settings.name
         self.config = config
         self._runtime = runtime
-        self._on_stop = on_stop
 
     @property
     def generation(self) -> int:
@@ -163,14 +237,17 @@ class Extension(Proxy):
         self._runtime.start_sync()
 
     def stop(self) -> Completion:
-        """Stop the extension and free its name.
+        """Stop the extension: run its `stop`, which has five seconds, and end its process.
 
-        Runs the extension's `stop`, which has five seconds, and ends its process. Works in any thread, and
-        blocks until the process has ended; in a coroutine ``await asyncio.to_thread(extension.stop)`` does
-        not hold up the loop. The result can be awaited, too.
+        Its next call starts another process. Calls under way, and those that wait for its start, raise
+        ExtensionStopped and start nothing. `ExtensionManager.stop_extension` stops it for good, and so does
+        loading another one of its name before it is called again.
+
+        In a thread without a running event loop this returns when the process has ended. In a coroutine it
+        returns at once: ``await extension.stop()``. It is stopped all the same if that is not awaited, and
+        `asyncio.run` does not return before. Nothing is raised; what goes wrong is logged.
         """
-        self._on_stop(self)
-        return self._runtime.stop()
+        return finish_all([self._runtime.stop(final=False)])
 
     def sandbox_status(self) -> SandboxStatus:
         """How its process is confined: which layers are active, and which are not and why.

@@ -9,15 +9,17 @@ import threading
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from . import devices
 from ._core import (
     CallTimeout,
     ExtensionDied,
     ExtensionStopped,
+    PyIsolateError,
     Session,
     cuda_devices,
     cuda_events,
@@ -26,14 +28,16 @@ from ._core import (
 from .child import LoadRequest
 from .config import SandboxMode
 from .connection import CONTROL, EXTENSION, Connection, Control
+from .ending import ProcessEnding, Revival
 from .errors import ConfigurationError
-from .extension import Completion, EventHandlers, Runtime
+from .extension import Ending, EventHandlers, Runtime
+from .offload import in_thread, outlast_sync
 from .once import Once
 from .output import Output, extension_logger
 from .own_singletons import OwnSingletons
-from .process import ExtensionProcess
+from .process import EXIT_TIMEOUT, ExtensionProcess
 from .proxies import Methods, deferred
-from .references import Reference, importing_main, needed_files, refer
+from .references import Reference, importing_main, main_file, needed_files, refer
 from .registry import follow
 from .sandbox import SandboxStatus
 from .singletons import ProxiedSingleton, reachable
@@ -41,6 +45,8 @@ from .supervision import Restarts, Watchdog
 from .validation import Settings
 
 __all__ = ["IsolatedRuntime"]
+
+_NO_RESTART = "stop it, then its next call starts it again, or set 'restart' in its configuration"
 
 _T = TypeVar("_T")
 _log = logging.getLogger("pyisolate")
@@ -64,28 +70,47 @@ class IsolatedRuntime(Runtime):
     Where the configuration says so it starts the process again when that has ended by itself. Each process is
     a generation: what was bound to an earlier one fails, and what the proxies kept of it is forgotten.
 
+    It is in one of these states, which `_next_step` tells apart:
+
+    - it runs: `_session`; has that ended, so that calls raise ExtensionDied, then `_given_up` is set, too
+    - it is to be started by whoever calls it first: `_once`
+    - it is being started again: `_revival`; callers wait for that
+    - its process is being stopped: `_ending`; callers wait for that, and then start another
+    - it was stopped for good: `_closed`
+
+    A start that `stop` interrupts fails: it has noted how often `stop` was called, `_stops`.
+
+    The lock guards all that. Nothing is waited for while it is held, and no code of the application's runs. A
+    thread that holds it may get it again: a collection of garbage may bring a call of a process that has
+    ended.
+
     Raises ConfigurationError when the extension's process could not import the classes.
     """
 
-    def __init__(self, settings: Settings, root: Path, extension_type: type[Any]) -> None:
+    def __init__(
+        self, settings: Settings, root: Path, extension_type: type[Any], python: str | None = None
+    ) -> None:
         super().__init__()
         self._settings = settings
         self._root = root
+        self._python = python
         self._type = refer(extension_type)
         self._apis = [refer(api) for api in settings.apis]
         self._singletons = _by_remote_id(settings)
         self._own = OwnSingletons(settings, self._singletons.values())
         self._callees: dict[str, object] = {}
+        self._lock = threading.RLock()
         self._once = Once()
-        self._lock = threading.Lock()
         self._process: ExtensionProcess | None = None
         self._connection: Connection | None = None
         self._session: Session | None = None  # once the extension has been loaded
-        self._stopped = False
-        self._stopping = threading.Event()
         self._restarts = Restarts(settings.restart) if settings.restart is not None else None
-        self._kept: WeakKeyDictionary[Methods, set[str]] = WeakKeyDictionary()
+        self._revival: Revival | None = None
         self._given_up: str | None = None
+        self._ending: ProcessEnding | None = None
+        self._stops = 0
+        self._closed = False
+        self._kept: WeakKeyDictionary[Methods, set[str]] = WeakKeyDictionary()
 
     # ---- calls ----
 
@@ -94,29 +119,41 @@ class IsolatedRuntime(Runtime):
         if session is not None:
             return session.method(EXTENSION, name, sync=sync, timeout=timeout), True
 
+        def method() -> Callable[..., Any] | None:
+            connection = self._connection
+            if connection is None:  # it has ended again
+                return None
+            return connection.session.method(EXTENSION, name, sync=sync, timeout=timeout)
+
         async def reach() -> Callable[..., Any]:
-            await self.start()
-            return method()
+            stops = self._stops
+            while True:
+                await self._reach(stops)
+                if (found := method()) is not None:
+                    return found
 
         def reach_sync() -> Callable[..., Any]:
-            self.start_sync()
-            return method()
-
-        def method() -> Callable[..., Any]:
-            if self._connection is None and self.generation > 0:
-                raise self._ended_error("it is just being started again")
-            return self._connected().session.method(EXTENSION, name, sync=sync, timeout=timeout)
+            stops = self._stops
+            while True:
+                self._reach_sync(stops)
+                if (found := method()) is not None:
+                    return found
 
         return deferred(name, sync, reach, reach_sync), False
 
     def kept(self, proxy: Methods, name: str, method: Callable[..., Any]) -> None:
-        if self._restarts is None:
-            return
         with self._lock:
             if getattr(method, "session", None) is self._session:
                 self._kept.setdefault(proxy, set()).add(name)
             else:  # the process has ended meanwhile
                 proxy.__dict__.pop(name, None)
+
+    def _forget_kept(self) -> None:
+        """Have the proxies look for their methods again. The lock is held."""
+        for proxy, names in self._kept.items():
+            for name in names:
+                proxy.__dict__.pop(name, None)
+        self._kept.clear()
 
     def _connected(self) -> Connection:
         if self._connection is None:
@@ -145,62 +182,92 @@ class IsolatedRuntime(Runtime):
     # ---- the start ----
 
     async def start(self) -> None:
-        if self._session is None and not self._called_by_start():
-            await self._once.run(self._start)
+        await self._reach(self._stops)
 
     def start_sync(self) -> None:
-        if self._session is None and not self._called_by_start():
-            self._once.run_sync(self._start_sync)
+        self._reach_sync(self._stops)
+
+    async def _reach(self, stops: int) -> None:
+        while not self._called_by_start():
+            step = self._next_step(stops)
+            if step is None:
+                return
+            if isinstance(step, Once):
+                await step.run(partial(self._start, stops))
+            else:
+                await asyncio.wrap_future(step.done)
+
+    def _reach_sync(self, stops: int) -> None:
+        while not self._called_by_start():
+            step = self._next_step(stops)
+            if step is None:
+                return
+            if isinstance(step, Once):
+                step.run_sync(partial(self._start_sync, stops))
+            else:
+                step.finish()
+
+    def _next_step(self, stops: int) -> Once | Revival | ProcessEnding | None:
+        """What is to be done, or waited for, before it runs; None: it does.
+
+        Raises ExtensionStopped for one that has begun to wait before a stop, and ExtensionDied.
+        """
+        with self._lock:
+            if self._closed or self._stops != stops:
+                raise self._stopped_error()
+            given_up, session = self._given_up, self._session
+            if given_up is None:
+                if session is not None:
+                    return None
+                return self._revival or self._ending or self._once
+        if session is not None:
+            session.method(CONTROL, "ping", sync=True)()  # raises the error that tells how it has ended
+        raise self._ended_error(given_up)
 
     def _called_by_start(self) -> bool:
         """Whether the caller answers a call that the extension made while it was loaded: it cannot wait."""
         session = current_session()
         return session is not None and self._connection is not None and session is self._connection.session
 
-    async def _start(self) -> None:
-        if self._restarts is not None:
-            await asyncio.sleep(self._restarts.time_left())
-        process = self._new_process()
+    async def _start(self, stops: int) -> None:
+        process = self._new_process(stops)
         try:
-            await asyncio.to_thread(process.start)
+            await asyncio.wrap_future(process.begin())
             session, request = self._connect(process)
             report = await session.method(CONTROL, "load", timeout=process.time_left())(request)
             self._share_devices(session, report)
+            self._loaded(process, session, stops)
         except BaseException as error:
-            self._failed(process, error)
+            self._failed(process, error, stops)
             raise
-        self._loaded(process, session)
 
-    def _start_sync(self) -> None:
-        if self._restarts is not None:
-            self._stopping.wait(self._restarts.time_left())
-        process = self._new_process()
+    def _start_sync(self, stops: int) -> None:
+        process = self._new_process(stops)
         try:
-            process.start()
+            process.begin().result()
             session, request = self._connect(process)
             report = session.method(CONTROL, "load", sync=True, timeout=process.time_left())(request)
             self._share_devices(session, report)
+            self._loaded(process, session, stops)
         except BaseException as error:
-            self._failed(process, error)
+            self._failed(process, error, stops)
             raise
-        self._loaded(process, session)
 
-    def _new_process(self) -> ExtensionProcess:
+    def _new_process(self, stops: int) -> ExtensionProcess:
         if importing_main():
             raise RuntimeError(
-                "an extension was started while the extension's process imports the host's main module; "
-                'start the program inside of `if __name__ == "__main__":`'
+                "an extension was started while an extension's process imports the host's program; "
+                'start it under `if __name__ == "__main__":`'
             )
         for singleton in self._singletons.values():
             singleton()  # here, not in a thread that waits for the process
         needed = needed_files([self._type, *self._apis])
-        process = ExtensionProcess(self._settings, self._root, needed, self._has_ended)
+        process = ExtensionProcess(self._settings, self._root, needed, self._process_has_ended, self._python)
         with self._lock:
-            if self._stopped:
+            if self._closed or self._stops != stops:
                 raise self._stopped_error()
-            if self._given_up is not None:
-                raise self._ended_error(self._given_up)
             self._process = process
+            self.is_stopped = False
         return process
 
     def _connect(self, process: ExtensionProcess) -> tuple[Session, LoadRequest]:
@@ -208,8 +275,9 @@ class IsolatedRuntime(Runtime):
         connection = Connection(session)
         session.register(CONTROL, HostControl(connection, self.events, process.output, self._own))
         self._share(session, [])
+        singletons = {name: singleton() for name, singleton in self._singletons.items()}
         with self._lock:
-            offered = {**{name: singleton() for name, singleton in self._singletons.items()}, **self._callees}
+            offered = {**singletons, **self._callees}
             for object_id, instance in offered.items():
                 connection.register_callee(instance, object_id)
             self._connection = connection
@@ -226,6 +294,7 @@ class IsolatedRuntime(Runtime):
             cuda_events=self._events_of_gpus(),
             shared_memory=process.shared_memory_limit,
             sandbox=process.permitted,
+            main=main_file(),
         )
         return session, request
 
@@ -262,32 +331,42 @@ class IsolatedRuntime(Runtime):
             log.info("memory of GPUs is shared; order is kept by %s", order)
         self._share(session, [] if why else common)
 
-    def _loaded(self, process: ExtensionProcess, session: Session) -> None:
+    def _loaded(self, process: ExtensionProcess, session: Session, stops: int) -> None:
         with self._lock:
-            if self._stopped:
+            if self._closed or self._stops != stops:
                 raise self._stopped_error()
-            self._session = session
             self.generation += 1
-        if self._restarts is None:
-            session.explain("stop it and load it again, or set 'restart' in its configuration")
-        else:
-            self._restarts.loaded()
-            session.explain(
-                f"this was generation {self.generation} of it, and what was bound to that stays ended: "
-                "get the method from the extension again"
-            )
-            if session.wait(0) is not None:  # it has ended before it was ours
-                self._has_ended(process)
+            if self._restarts is None:
+                note = _NO_RESTART
+            else:
+                self._restarts.loaded()
+                note = (
+                    f"this was generation {self.generation} of it, and what was bound to that stays ended: "
+                    "get the method from the extension again"
+                )
+            session.explain(note)
+            self._session = session
+            revival, self._revival = self._revival, None
+        if revival is not None:
+            revival.end()
+        session.on_end(partial(_notice_end, ref(self), ref(session)))
+        if session.closed() or session.wait(0) is not None:  # before it was asked to tell
+            self._has_ended(session)
         if self._settings.watchdog is not None:
             Watchdog(session, CONTROL, self._settings.watchdog)
 
-    def _failed(self, process: ExtensionProcess, error: BaseException) -> None:
+    def _failed(self, process: ExtensionProcess, error: BaseException, stops: int) -> None:
         """The start failed: nothing is left of it. Raises the reason if that was `stop` or the time limit."""
         late = process.is_late()
         process.kill()
         with self._lock:
-            self._connection = self._process = None
-            stopped = self._stopped
+            connection = None
+            if self._process is process:
+                connection, self._connection = self._connection, None
+                self._process = self._session = None
+            stopped = self._closed or self._stops != stops
+        if connection is not None:
+            connection.close()
         if stopped and isinstance(error, (ExtensionDied, ExtensionStopped)):
             raise self._stopped_error() from None
         name, path = self._settings.name, self._settings.module_path
@@ -301,49 +380,77 @@ class IsolatedRuntime(Runtime):
 
     # ---- another process ----
 
-    def _has_ended(self, process: ExtensionProcess) -> None:
-        """The process has ended. Whoever starts it deals with the end of one that has not been loaded."""
-        if self._restarts is None:
-            return
+    def _process_has_ended(self, process: ExtensionProcess) -> None:
+        """In the watcher's thread. Whoever starts a process deals with the end of one that is not loaded."""
         with self._lock:
-            session = self._session
-            if self._stopped or process is not self._process or session is None:
-                return
-            delay = self._restarts.failed()
-            if delay is None:
-                self._given_up = (
-                    f"it has been started again {self._restarts.count} times, and is not any more"
-                )
-                session.explain(self._given_up)
-                return
-            self._once = Once()  # first: who finds no session asks it for another start
-            self._session = self._connection = self._process = None
-            for proxy, names in self._kept.items():
-                for name in names:
-                    proxy.__dict__.pop(name, None)
-            self._kept.clear()
-        self._tell(f"process {session.pid} has ended", delay)
-        name = f"restart {self._settings.name}"
-        threading.Thread(target=self._restart, args=(process,), name=name, daemon=True).start()
+            session = self._session if process is self._process else None
+        if session is not None:
+            self._has_ended(session)
 
-    def _restart(self, ended: ExtensionProcess) -> None:
+    def _has_ended(self, session: Session) -> None:
+        """The process of a session that was in use has ended, or was disconnected. Any thread, and often.
+
+        When this returns a new call waits for the next process, if there is to be one.
+        """
+        with self._lock:
+            process, connection = self._process, self._connection
+            if self._session is not session or self._given_up is not None or process is None:
+                return
+            delay = self._restarts.failed() if self._restarts is not None else None
+            if delay is None:
+                revival = None
+                if self._restarts is None:
+                    self._given_up = _NO_RESTART
+                else:
+                    times = self._restarts.count
+                    self._given_up = f"it has been started again {times} times, and is not any more"
+                    session.explain(f"{self._given_up}; stop it, then its next call starts it again")
+            else:
+                revival = self._revival = Revival()
+                self._session = self._connection = self._process = None
+                self._forget_kept()
+            stops = self._stops
+        if revival is None:
+            end = partial(_end, process, connection)
+        else:
+            end = partial(self._restart, process, connection, revival, stops, delay or 0.0)
+        try:
+            in_thread(f"restart {self._settings.name}", end)
+        except RuntimeError as error:  # no thread can be had
+            if revival is not None:
+                self._give_up(revival, f"it could not be started again: {error}")
+
+    def _restart(
+        self,
+        ended: ExtensionProcess,
+        connection: Connection | None,
+        revival: Revival,
+        stops: int,
+        delay: float,
+    ) -> None:
+        """In a thread of its own."""
         assert self._restarts is not None
-        ended.release()  # what it left can be much: not in the watcher's thread, which serves all
-        while True:
+        self._tell(f"process {ended.session.pid} has ended", delay)
+        _end(ended, connection)
+        del ended, connection
+        while not revival.wait(self._restarts.time_left()):
             try:
-                self.start_sync()
-                return
-            except ExtensionStopped:
-                return
+                return self._start_sync(stops)
             except Exception as error:
                 with self._lock:
-                    delay = self._restarts.failed()
-                    if delay is None:
-                        self._given_up = f"it could not be started again: {error}"
-                if delay is None:
+                    if self._revival is not revival:
+                        return  # stopped
+                    next_delay = self._restarts.failed()
+                if next_delay is None:
                     _log.exception("extension %r could not be started again", self._settings.name)
-                    return
-                self._tell(f"could not be started again: {error}", delay)
+                    return self._give_up(revival, f"it could not be started again: {error}")
+                self._tell(f"could not be started again: {error}", next_delay)
+
+    def _give_up(self, revival: Revival, why: str) -> None:
+        with self._lock:
+            if self._revival is revival:
+                self._given_up, self._revival = why, None
+        revival.end()
 
     def _tell(self, what: str, delay: float) -> None:
         assert self._restarts is not None
@@ -362,23 +469,63 @@ class IsolatedRuntime(Runtime):
 
     # ---- the end ----
 
-    def stop(self) -> Completion:
+    def stop(self, *, final: bool) -> Ending:
         with self._lock:
-            self._stopped = True
-            self._stopping.set()
+            self._closed = self._closed or final
+            self._stops += 1
+            self.is_stopped = True
+            once, self._once = self._once, Once()
+            revival, self._revival = self._revival, None
             process, self._process = self._process, None
-            connection = self._connection
-            loaded = self._session is not None
-        if process is not None and loaded:
-            process.end()
-        elif process is not None:
-            process.kill()
-        if connection is not None:
-            connection.close()
-        return Completion()
+            connection, self._connection = self._connection, None
+            session, self._session = self._session, None
+            self._given_up = None
+            if self._restarts is not None:
+                self._restarts = Restarts(self._restarts.policy)
+            self._forget_kept()
+            under_way = self._ending if process is None else None
+            ending = under_way or ProcessEnding(process, connection, session is not None, self._has_stopped)
+            self._ending = ending
+            if session is not None:
+                session.explain(self._after_stop())
+        once.abandon()
+        if revival is not None:
+            revival.end()
+        if under_way is None:
+            ending.begin()
+        return ending
+
+    def _has_stopped(self, ending: ProcessEnding) -> None:
+        with self._lock:
+            if self._ending is ending:
+                self._ending = None
+
+    def _after_stop(self) -> str:
+        if self._closed:
+            return "load it again to call it"
+        return "its next call starts it again; what was bound to it before has to be got from it anew"
 
     def _stopped_error(self) -> ExtensionStopped:
-        return ExtensionStopped(f"{self._settings.name!r} has been stopped; load it again to call it")
+        return ExtensionStopped(f"{self._settings.name!r} has been stopped; {self._after_stop()}")
+
+
+def _end(process: ExtensionProcess, connection: Connection | None) -> None:
+    """A process has ended, or was disconnected: nothing is to be left of it."""
+    session = process.session
+    if not session.closed():  # nobody has asked it for anything since: who waits is to hear that it has died
+        with suppress(PyIsolateError):
+            session.method(CONTROL, "ping", sync=True, timeout=EXIT_TIMEOUT)()
+    process.kill()
+    if connection is not None:
+        connection.close()
+    outlast_sync(process.over, EXIT_TIMEOUT)
+
+
+def _notice_end(runtime: ref[IsolatedRuntime], session: ref[Session]) -> None:
+    """Called by a session that tells a caller of its end. Keeps neither alive."""
+    found, of = runtime(), session()
+    if found is not None and of is not None:
+        found._has_ended(of)
 
 
 def _missing(module_path: Path, name: str) -> str:

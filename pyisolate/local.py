@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
 from ._core import CallTimeout, ExtensionStopped
-from .extension import Completion, EventHandlers, Runtime, limited
+from .extension import Ending, EventHandlers, Runtime, limited
 from .loading import Loader, check_not_imported, settle
+from .offload import Persistent, settle_future
 from .once import Once
 from .proxies import Binder, Proxy
 from .singletons import ProxiedSingleton
@@ -24,6 +26,7 @@ from .validation import Settings
 __all__ = ["LocalRuntime"]
 
 _T = TypeVar("_T")
+_log = logging.getLogger("pyisolate")
 
 _loading: ContextVar[object] = ContextVar("pyisolate_loading", default=None)
 
@@ -68,9 +71,9 @@ class _LocalObject(Binder):
 class _LocalLink:
     """How the extension reaches the host, and the host what the extension has registered."""
 
-    def __init__(self, events: EventHandlers) -> None:
+    def __init__(self, events: EventHandlers, of_host: dict[str, object]) -> None:
         self.extension: Any = None
-        self.of_host: dict[str, object] = {}
+        self.of_host = of_host
         self.of_extension: dict[str, object] = {}
         self._events = events
 
@@ -113,11 +116,17 @@ class LocalRuntime(Runtime):
     def __init__(self, settings: Settings, extension_type: type[Any]) -> None:
         super().__init__()
         self._settings = settings
-        self._link = _LocalLink(self.events)
-        self._loader = Loader(extension_type, settings.module_path, settings.apis, self._link)
+        self._type = extension_type
+        self._of_host: dict[str, object] = {}
         self._object = _LocalObject(settings.name, self._started)
+        self._closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        """Be as before the first start."""
+        self._link = _LocalLink(self.events, self._of_host)
+        self._loader = Loader(self._type, self._settings.module_path, self._settings.apis, self._link)
         self._once = Once()
-        self._stopped = False
 
     def bind(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
         return self._object.bind(name, sync, timeout)
@@ -127,40 +136,86 @@ class LocalRuntime(Runtime):
         return self._link.extension
 
     async def start(self) -> None:
-        if self._stopped:
-            raise ExtensionStopped(f"{self._settings.name!r} has been stopped; load it again to call it")
-        if not self._once.done and _loading.get() is not self:  # what its own start calls cannot wait for it
-            await self._once.run(self._load)
+        while _loading.get() is not self:  # what its own start calls cannot wait for it
+            if self._closed:
+                raise ExtensionStopped(f"{self._settings.name!r} has been stopped; load it again to call it")
+            once = self._once
+            if once.done:
+                return
+            if not await once.run(self._load):
+                raise ExtensionStopped(f"{self._settings.name!r} was stopped while it was being loaded")
 
     def start_sync(self) -> None:
         _wait(self.start())
 
     async def _load(self) -> None:
+        self.is_stopped = False
         check_not_imported(self._settings.module_path)
         token = _loading.set(self)
         try:
             await self._loader.load()
         finally:
             _loading.reset(token)
-        self.generation = 1
+        self.generation += 1
 
-    def stop(self) -> Completion:
-        already, self._stopped = self._stopped, True
-        stop = getattr(self._link.extension, "stop", None)
-        if already or not self._once.done or stop is None:
-            return Completion()
-        result = stop()
-        if not inspect.isawaitable(result):
-            return Completion()
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            _wait(result)
-            return Completion()
-        return Completion([loop.create_task(settle(result))])
+    def stop(self, *, final: bool) -> Ending:
+        self._closed = self._closed or final
+        self.is_stopped = True
+        once, extension = self._once, self._link.extension
+        once.abandon()
+        self._begin()
+        return _LocalEnding(self._settings.name, extension if once.done else None)
 
     def register_callee(self, object_instance: object, object_id: str) -> None:
-        _add(self._link.of_host, object_instance, object_id)
+        _add(self._of_host, object_instance, object_id)
 
     def create_caller(self, object_type: type[_T], object_id: str) -> _T:
         return _caller(self._link.of_extension, object_type, object_id)
+
+
+class _LocalEnding(Ending):
+    """Calls the extension's `stop`, in the thread, or the loop, of whoever stops it."""
+
+    runs_here = True
+
+    def __init__(self, name: str, extension: Any) -> None:
+        super().__init__()
+        self._name = name
+        self._extension = extension
+
+    def finish(self) -> None:
+        try:
+            result = self._stop()
+            if inspect.isawaitable(result):
+                _wait(result)
+        except Exception:
+            self._tell()
+        finally:
+            settle_future(self.done, None)
+
+    def finish_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            result = self._stop()
+        except Exception:
+            self._tell()
+            result = None
+        if inspect.isawaitable(result):
+            self._task = loop.create_task(Persistent(self._settled(result)))
+        else:
+            settle_future(self.done, None)
+
+    def _stop(self) -> Any:
+        extension, self._extension = self._extension, None
+        stop = getattr(extension, "stop", None)
+        return stop() if stop is not None else None
+
+    async def _settled(self, result: Any) -> None:
+        try:
+            await result
+        except Exception:
+            self._tell()
+        finally:
+            settle_future(self.done, None)
+
+    def _tell(self) -> None:
+        _log.warning("stop() of extension %r failed", self._name, exc_info=True)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 
-from ._core import ExtensionDied, ExtensionStopped, ForkedProcessError, Session
+from ._core import ExtensionDied, ExtensionStopped, ForkedProcessError, PyIsolateError, Session
+from .quota import Allowance, Quota
 
 __all__ = ["HostHandler"]
 
 MAX_TEXT = 16 << 10  # characters, like the host's limit
 MAX_WAITING = 1_000  # messages that the host has not taken yet
+BURST = 10_000  # records at once; the host drops what is more before it looks at it
+PER_SECOND = 1_000  # and in the long run
 
 _formatter = logging.Formatter()
 
@@ -18,8 +22,8 @@ _formatter = logging.Formatter()
 class HostHandler(logging.Handler):
     """Sends each record as a call that nobody answers.
 
-    It holds no lock and waits for nothing. Records that the host does not take in time are dropped and
-    counted, and so are those that are logged while one is made into text.
+    It holds no lock and waits for nothing. Records that are too many, or that the host does not take in time,
+    are dropped and counted, and so are those that are logged while one is made into text.
     """
 
     def __init__(self, session: Session, target: int) -> None:
@@ -28,6 +32,7 @@ class HostHandler(logging.Handler):
         self._target = target
         self._busy = threading.local()
         self._lost = 0
+        self._allowance = Allowance(Quota(BURST, PER_SECOND, PER_SECOND))
 
     def createLock(self) -> None:
         """There is nothing to guard."""
@@ -35,12 +40,23 @@ class HostHandler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Send the record, unless a filter is against it."""
+        if not self._allowance.is_left():
+            self._lost += 1
+            return False
+        self._allowance.take(1)
         accepted = self.filter(record)
         if isinstance(accepted, logging.LogRecord):
             record = accepted
         if accepted:
             self.emit(record)
         return bool(accepted)
+
+    def tell_losses(self) -> None:
+        """Tell the host how many records were dropped since the last that was sent: no more is to come."""
+        lost, self._lost = self._lost, 0
+        if lost:
+            with suppress(PyIsolateError, MemoryError):
+                self._session.notify(self._target, "log", ("", 0, "", None, lost), MAX_WAITING)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send the record."""

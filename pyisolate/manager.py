@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
 from .config import ExtensionConfig, ExtensionManagerConfig
 from .errors import ConfigurationError
-from .extension import Completion, Extension, Preload, Runtime
+from .extension import Completion, Extension, Preload, Runtime, finish_all
+from .interpreter import interpreter
 from .isolated import IsolatedRuntime
 from .local import LocalRuntime
+from .offload import side_by_side
 from .shared import ExtensionLocal
 from .validation import Settings, check_extension, check_manager
 
 __all__ = ["ExtensionManager"]
 
 _T = TypeVar("_T", bound=ExtensionLocal)
-_log = logging.getLogger("pyisolate")
 _STARTS_AT_ONCE = 8
-_STOPS_AT_ONCE = 16
 
 
 class ExtensionManager(Generic[_T]):
     """The extensions of one kind.
 
-    `extension_type` is instantiated in the process of each extension; see `ExtensionBase`.
+    `extension_type` is instantiated in the process of each extension; see `ExtensionBase`. ``async with``, in
+    plain programs ``with``, stops all extensions at its end.
+
+    Its lock guards `extensions`. Nothing is waited for while it is held.
+
     Raises ConfigurationError.
     """
 
@@ -43,31 +46,39 @@ class ExtensionManager(Generic[_T]):
         self.extension_type = extension_type
         self.config = config
         self.extensions = {}
-        self._root = check_manager(config)
+        self._root, self._python = check_manager(config)
         self._lock = threading.Lock()
 
     def load_extension(self, config: ExtensionConfig) -> Extension:
         """A proxy for the extension. Nothing runs yet: the first call, or ``await``, starts it.
 
-        Raises ConfigurationError, and ValueError when an extension of that name is already loaded.
+        Raises ConfigurationError, and ValueError when an extension of that name is loaded, unless that was
+        stopped and has not been called since: then it is stopped for good.
         """
         settings = check_extension(config, self.config.get("start_method", "auto"))
         with self._lock:
-            if settings.name in self.extensions:
+            there = self.extensions.get(settings.name)
+            if there is not None and not there._runtime.is_stopped:
                 raise ValueError(
                     f"extension {settings.name!r} is already loaded, and stays so when its process ends; "
                     f"stop it first, with stop_extension({settings.name!r}), or give this one another name"
                 )
-            extension = Extension(self._runtime(settings), settings, config, self._forget)
+            extension = Extension(self._runtime(settings), settings, config)
             self.extensions[settings.name] = extension
+        if there is not None:
+            there._runtime.stop(final=True)
         return extension
 
     def stop_extension(self, name: str) -> Completion:
-        """Stop an extension; see `Extension.stop`. Raises ValueError when none of that name is loaded."""
-        extension = self.extensions.get(name)
+        """Stop an extension for good, and free its name; see `Extension.stop`.
+
+        Its calls raise ExtensionStopped from now on. Raises ValueError when none of that name is loaded.
+        """
+        with self._lock:
+            extension = self.extensions.pop(name, None)
         if extension is None:
             raise ValueError(f"extension {name!r} is not loaded")
-        return extension.stop()
+        return finish_all([extension._runtime.stop(final=True)])
 
     def preload(self, extensions: Iterable[ExtensionConfig | str]) -> Preload:
         """Start extensions side by side, before they are needed.
@@ -86,20 +97,30 @@ class ExtensionManager(Generic[_T]):
             loop = None
         if loop is not None:  # what an extension asks of its host while it loads is answered by this loop
             return Preload(chosen, [_in_loop(loop, extension) for extension in chosen])
-        pool = ThreadPoolExecutor(_STARTS_AT_ONCE, "piso-preload")
-        starts = [pool.submit(extension.ensure_process_started) for extension in chosen]
-        pool.shutdown(wait=False)
-        return Preload(chosen, starts)
+        works = [extension.ensure_process_started for extension in chosen]
+        return Preload(chosen, side_by_side("preload", works, _STARTS_AT_ONCE))
 
     def stop_all_extensions(self) -> Completion:
-        """Stop all extensions, those with processes of their own side by side. What goes wrong is logged."""
-        extensions = list(self.extensions.values())
-        isolated = [extension for extension in extensions if isinstance(extension._runtime, IsolatedRuntime)]
-        if len(isolated) > 1:
-            with ThreadPoolExecutor(_STOPS_AT_ONCE, "piso-stop") as pool:
-                list(pool.map(_stop, isolated))
-        rest = extensions if len(isolated) < 2 else [e for e in extensions if e not in isolated]
-        return Completion([completion for extension in rest if (completion := _stop(extension))])
+        """Stop all extensions for good, side by side: together they have as long as one has.
+
+        See `Extension.stop` for when this returns; in a coroutine ``await manager.stop_all_extensions()``.
+        """
+        with self._lock:
+            extensions = list(self.extensions.values())
+            self.extensions.clear()
+        return finish_all([extension._runtime.stop(final=True) for extension in extensions])
+
+    def __enter__(self) -> ExtensionManager[_T]:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop_all_extensions()
+
+    async def __aenter__(self) -> ExtensionManager[_T]:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.stop_all_extensions()
 
     def _find_or_load(self, item: ExtensionConfig | str) -> Extension:
         name = item if isinstance(item, str) else item.get("name")
@@ -113,21 +134,9 @@ class ExtensionManager(Generic[_T]):
     def _runtime(self, settings: Settings) -> Runtime:
         extension_type: type[Any] = self.extension_type
         if settings.isolated:
-            return IsolatedRuntime(settings, self._root, extension_type)
+            interpreter(self._python)  # while nothing has been started
+            return IsolatedRuntime(settings, self._root, extension_type, self._python)
         return LocalRuntime(settings, extension_type)
-
-    def _forget(self, extension: Extension) -> None:
-        with self._lock:
-            if self.extensions.get(extension.name) is extension:
-                del self.extensions[extension.name]
-
-
-def _stop(extension: Extension) -> Completion | None:
-    try:
-        return extension.stop()
-    except Exception:
-        _log.exception("extension %r could not be stopped", extension.name)
-        return None
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, extension: Extension) -> Future[None]:

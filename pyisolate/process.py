@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import errno
 import logging
 import os
-import sys
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from weakref import WeakSet
+from weakref import WeakMethod, WeakSet
 
 from . import _core
 from ._core import CallTimeout, ExtensionStopped, SandboxError, Session, Zygote
@@ -18,9 +23,12 @@ from .config import SandboxConfig, SandboxMode
 from .connection import CONTROL
 from .environment import Environment, EnvironmentBuilder
 from .errors import PyIsolateError
+from .interpreter import STARTING, interpreter
+from .offload import PerProcess, in_thread, outlast, outlast_sync, settle_future
 from .output import Output
 from .program import command
 from .registry import REGISTRY
+from .removal import remove_in_background, remove_later
 from .sandbox import Sandbox, SandboxStatus
 from .validation import Settings
 from .watching import watcher
@@ -33,6 +41,7 @@ MIN_TIME_LEFT = 0.001
 STOP_TIMEOUT = 5.0
 EXIT_TIMEOUT = 2.0
 LAST_WORDS_TIMEOUT = 1.0
+ZYGOTE_IDLE = 30.0  # seconds, once or twice, until a host without extensions ends its zygotes
 
 _log = logging.getLogger("pyisolate")
 
@@ -40,8 +49,11 @@ _log = logging.getLogger("pyisolate")
 class ExtensionProcess:
     """A process that has been started, or is being started; `end` or `kill` ends it in either case.
 
-    `needed`: files of the host that it imports. `on_end` is called when it has ended by itself, in the
-    watcher's thread.
+    `python`: as configured. `needed`: files of the host that it imports. `on_end` is called when it has ended
+    by itself, in the watcher's thread.
+
+    The lock guards the fields. It is not held while anything is waited for: the process, its zygote, the
+    builder of its environment, or the removal of its folder.
     """
 
     def __init__(
@@ -50,71 +62,139 @@ class ExtensionProcess:
         root: Path,
         needed: Iterable[str] = (),
         on_end: Callable[[ExtensionProcess], None] | None = None,
+        python: str | None = None,
     ) -> None:
         self._settings = settings
         self._root = root
-        self._lock = threading.Lock()
+        self._python = python
+        self._lock = threading.RLock()
         self._ended = False
         self._environment: Environment | None = None
+        self._builder: EnvironmentBuilder | None = None
         self._session: Session | None = None
         self._needed = list(needed)
         self._sandbox: Sandbox | None = None
         self._pid = os.getpid()
         self._spawned = 0.0
         self._on_end = on_end
-        self.output = Output(settings.name, settings.echo_output, self._has_ended)
+        self._started: Future[None] | None = None
+        self.over: Future[None] = Future()
+        """Done when it has ended and its output has been read."""
+        self.output = Output(settings.name, settings.echo_output, WeakMethod(self._has_ended))
 
     @property
     def session(self) -> Session:
         """The session with the process. Raises ExtensionStopped when there is none."""
         if self._session is None:
-            raise ExtensionStopped(
-                f"extension {self._settings.name!r} has been stopped; load it again to call it"
-            )
+            raise self._stopped_error()
         return self._session
 
-    def start(self) -> None:
-        """Build the environment, start the process and wait until it answers. Blocks.
+    def begin(self) -> Future[None]:
+        """Build the environment and start the process, in a thread. The future is done when it answers.
 
-        Raises EnvironmentBuildError, SandboxError, OSError, CallTimeout, ExtensionDied, and ExtensionStopped
-        when it has been ended meanwhile.
+        It fails with EnvironmentBuildError, SandboxError, OSError, CallTimeout, ExtensionDied, or, at once
+        when `end` or `kill` is called, with ExtensionStopped.
         """
+        started: Future[None] = Future()
+        started.set_running_or_notify_cancel()
+        with self._lock:
+            self._started = started
+            _processes.add(self)
+        _zygote_keeper.get().note_start()
+        in_thread("start", self._start)
+        return started
+
+    def _start(self) -> None:
+        """In its own thread."""
+        try:
+            self._build_and_spawn()
+        except BaseException as error:
+            number = error.errno if isinstance(error, OSError) else None
+            is_short = number in (errno.EMFILE, errno.ENFILE)
+            self._settle(self._out_of_descriptors(number or 0) if is_short else error)
+        else:
+            self._settle(None)
+
+    def _settle(self, error: BaseException | None) -> None:
+        with self._lock:
+            started, self._started = self._started, None
+        settle_future(started, error)
+
+    def _build_and_spawn(self) -> None:
         settings = self._settings
-        python, environ = sys.executable, {**os.environ}
+        python, environ = interpreter(self._python), {**os.environ}
         if settings.sandbox_mode is not SandboxMode.DISABLED:
-            self._sandbox = Sandbox(settings, self._root, self._needed)
-            environ = self._sandbox.environ(environ)
+            sandbox = Sandbox(settings, self._root, self._needed)
+            self._keep(sandbox=sandbox)
+            environ = sandbox.environ(environ)
         elif limits := settings.sandbox.get("limits"):
             _log.warning(
                 "extension %r runs without a sandbox, so its limits do not hold: %s",
                 settings.name,
                 ", ".join(sorted(limits)),
             )
-        path: Path | None = None
         if settings.dependencies:
-            builder = EnvironmentBuilder(
-                self._root,
-                settings.name,
-                settings.dependencies,
-                settings.extra_index_urls,
-                excluded=["torch"] if settings.share_torch else [],
-            )
-            environment = builder.provide()
-            with self._lock:
-                self._environment = environment
-            python, path = environment.python, environment.path
-            _activate(environ, path)
+            environment = self._build(python)
+            self._keep(environment=environment)
+            python = environment.python
+            _activate(environ, environment.path)
         environ.update(settings.env, PYISOLATE_CHILD="1")
         session = self._open(python, environ)
         self._spawned = time.monotonic()
-        with self._lock:
-            self._session = session
-            if not self._ended:
-                _processes.add(self)
+        self._keep(session=session)
         self.output.follow(session)
-        if self._ended or _is_over:
-            self.kill()
         session.handshake(self.time_left() or HANDSHAKE_TIMEOUT)
+
+    def _build(self, python: str) -> Environment:
+        builder = EnvironmentBuilder(
+            self._root,
+            self._settings.name,
+            self._settings.dependencies,
+            self._settings.extra_index_urls,
+            excluded=["torch"] if self._settings.share_torch else [],
+            python=python,
+        )
+        with self._lock:
+            if self._ended:
+                raise self._stopped_error()
+            self._builder = builder
+        try:
+            return builder.provide()
+        finally:
+            with self._lock:
+                self._builder = None
+
+    def _keep(
+        self,
+        sandbox: Sandbox | None = None,
+        environment: Environment | None = None,
+        session: Session | None = None,
+    ) -> None:
+        """Take what belongs to the process from now on. Raises ExtensionStopped when it is to end."""
+        with self._lock:
+            self._sandbox = sandbox or self._sandbox
+            self._environment = environment or self._environment
+            self._session = session or self._session
+            ended = self._ended or _is_over
+        if ended:
+            self.kill()
+            raise self._stopped_error()
+
+    def _out_of_descriptors(self, number: int) -> OSError:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return OSError(
+            number,
+            f"{os.strerror(number)}: extension {self._settings.name!r} could not be started. This process "
+            f"may have {soft} descriptors (ulimit -n; at most {hard}), and each extension needs some: raise "
+            "the limit, or stop extensions",
+        )
+
+    def is_spawned(self) -> bool:
+        """Whether there is a process that `over` tells the end of."""
+        return self._session is not None
+
+    def _stopped_error(self) -> ExtensionStopped:
+        return ExtensionStopped(f"extension {self._settings.name!r} has been stopped")
 
     def _open(self, python: str, environ: dict[str, str]) -> Session:
         """A session with a new process: forked if possible and wanted, else executed."""
@@ -138,6 +218,8 @@ class ExtensionProcess:
         environment = self._environment.path if self._environment else None
         if sandbox is not None:
             sandbox.report.clear()
+        if zygote is None:
+            environ = {**environ, STARTING: "1"}
         try:
             session = Session.spawn(
                 command(python),
@@ -186,40 +268,77 @@ class ExtensionProcess:
         left = self.time_left()
         return left is not None and left <= 10 * MIN_TIME_LEFT
 
-    def end(self) -> None:
-        """Let the extension clean up, then end the process; kill it when that takes too long. Blocks."""
-        session = None if self._is_foreign() else self._take()
+    # ---- the end ----
+
+    def end(self, deadline: float) -> None:
+        """Let the extension clean up until the deadline, then end the process. Blocks."""
+        session = self._take()
         if session is None:
             return
         try:
-            session.method(CONTROL, "shut_down", sync=True, timeout=STOP_TIMEOUT)()
-        except (_core.ExtensionDied, ExtensionStopped, _core.ProtocolError):
-            pass  # it has ended already
-        except CallTimeout:
+            session.method(CONTROL, "shut_down", sync=True, timeout=_left(deadline))()
+        except Exception as error:
+            self._tell_failed_stop(error)
+        except BaseException:
+            self.kill()  # the caller has no time
+            raise
+        session.close()
+        if not outlast_sync(self.over, EXIT_TIMEOUT):
+            session.kill()
+            outlast_sync(self.over, LAST_WORDS_TIMEOUT)
+        self.release(remove_later)
+
+    async def end_async(self, deadline: float) -> None:
+        """The same in a loop, which goes on, and may answer what the extension asks meanwhile.
+
+        A task that is cancelled, as by the end of `asyncio.run`, goes on once: it waits for the extension
+        all the same.
+        """
+        session = self._take()
+        if session is None:
+            return
+        for is_last in (False, True):
+            try:
+                await session.method(CONTROL, "shut_down", timeout=_left(deadline))()
+                break
+            except asyncio.CancelledError:
+                if is_last:
+                    break
+            except Exception as error:
+                self._tell_failed_stop(error)
+                break
+        session.close()
+        if not await outlast(self.over, EXIT_TIMEOUT):
+            session.kill()
+            await outlast(self.over, LAST_WORDS_TIMEOUT)
+        try:
+            released = in_thread("release", partial(self.release, remove_later))
+        except RuntimeError:  # no thread can be had
+            self.release(remove_in_background)
+        else:
+            await outlast(released, EXIT_TIMEOUT)
+
+    def _tell_failed_stop(self, error: Exception) -> None:
+        if isinstance(error, CallTimeout):
             _log.warning(
                 "stop() of extension %r did not finish within %g s", self._settings.name, STOP_TIMEOUT
             )
-        except Exception as error:
+        elif not isinstance(error, (_core.ExtensionDied, ExtensionStopped, _core.ProtocolError)):
             _log.warning("stop() of extension %r failed", self._settings.name, exc_info=error)
-        finally:
-            session.close()
-            if session.wait(EXIT_TIMEOUT) is None:
-                session.kill()
-                session.wait(EXIT_TIMEOUT)
-            self.output.ended.wait(LAST_WORDS_TIMEOUT)
-            self.release()
 
     def kill(self) -> None:
-        """End the process now. Does not wait for it."""
+        """End the process now, or its start. Does not wait for it."""
         if self._is_foreign():
             return
         session = self._take()
         if session is not None:
             session.kill()
             session.close()
-        self.release()
+        self._settle(self._stopped_error())
+        self.release(remove_in_background)
 
     def _has_ended(self) -> None:
+        settle_future(self.over, None)
         if self._on_end is not None and not self._ended:
             self._on_end(self)
 
@@ -228,20 +347,30 @@ class ExtensionProcess:
         return self._pid != os.getpid()
 
     def _take(self) -> Session | None:
+        """The session, if there is one, of a process that is to end."""
+        if self._is_foreign():
+            return None
         with self._lock:
             self._ended = True
-            return self._session
+            builder, self._builder = self._builder, None
+        if builder is not None:
+            builder.cancel()
+        return self._session
 
-    def release(self) -> None:
-        """Let go of what belonged to it: it has ended."""
+    def release(self, remove: Callable[[str], None]) -> None:
+        """Let go of what belonged to it: it has ended. Can be called twice."""
         with self._lock:
             _processes.discard(self)
             environment, self._environment = self._environment, None
-            sandbox = self._sandbox
+            sandbox, self._on_end = self._sandbox, None
         if sandbox is not None:
-            sandbox.close()
+            sandbox.close(remove)
         if environment is not None:
             environment.release()
+
+
+def _left(deadline: float) -> float:
+    return max(deadline - time.monotonic(), MIN_TIME_LEFT)
 
 
 def _activate(environ: dict[str, str], path: Path) -> None:
@@ -255,6 +384,45 @@ def _activate(environ: dict[str, str], path: Path) -> None:
 
 _processes: WeakSet[ExtensionProcess] = WeakSet()
 _is_over = False
+
+
+class _ZygoteKeeper:
+    """Ends the zygotes when this process has no extension any more, and has started none for a while.
+
+    The lock guards the fields; nothing is waited for while it is held.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._starts = self._seen = 0
+        self._looks = False
+
+    def note_start(self) -> None:
+        """An extension is being started."""
+        with self._lock:
+            self._starts += 1
+            looks, self._looks = self._looks, True
+        if looks:
+            return
+        try:
+            watcher().after(ZYGOTE_IDLE, self._look)
+        except (OSError, RuntimeError):  # neither a descriptor nor a thread: the next start tries again
+            self._looks = False
+
+    def _look(self) -> None:
+        """In the watcher's thread, now and then."""
+        with self._lock:
+            self._looks = len(_processes) > 0 or self._starts != self._seen
+            self._seen = self._starts
+            bases = [] if self._looks else zygotes.detach()
+        if self._looks:
+            watcher().after(ZYGOTE_IDLE, self._look)
+        for base in bases:
+            with suppress(RuntimeError):  # no thread can be had: a zygote without its host's end ends, too
+                in_thread("zygote", base.close)
+
+
+_zygote_keeper = PerProcess(_ZygoteKeeper)
 
 
 @atexit.register

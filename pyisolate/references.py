@@ -8,16 +8,30 @@ from __future__ import annotations
 import importlib
 import importlib.machinery
 import importlib.util
+import logging
 import os
 import runpy
 import sys
+import threading
 from collections.abc import Iterable
-from types import ModuleType
+from contextlib import suppress
+from types import FrameType, ModuleType
 from typing import Any, TypedDict
 
 from .errors import ConfigurationError
 
-__all__ = ["Reference", "importing_main", "needed_files", "refer", "resolve"]
+__all__ = [
+    "Reference",
+    "blame_main",
+    "importing_main",
+    "main_file",
+    "needed_files",
+    "refer",
+    "resolve",
+    "set_host_main",
+]
+
+_log = logging.getLogger("pyisolate")
 
 MAIN = "__main__"
 _MAIN_HERE = "__pyisolate_main__"
@@ -111,33 +125,112 @@ def load_file(name: str, file: str, package: list[str] | None = None) -> ModuleT
     return module
 
 
+# ---- the host's program, in an extension's process ----
+
+STILL_RUNS = 10.0  # seconds until a program that is imported is said to run
+
+_host_main: str | None = None
 _importing_main = False
+_main_failure: ImportError | None = None
+
+
+def main_file() -> str | None:
+    """The file of this process's main module, if it has one."""
+    file = getattr(sys.modules.get(MAIN), "__file__", None)
+    return os.path.abspath(file) if file else None
+
+
+def set_host_main(file: str | None) -> None:
+    """In an extension's process: which file the host's program is."""
+    global _host_main
+    _host_main = file
 
 
 def importing_main() -> bool:
-    """Whether this process is an extension's that is importing the host's main module right now."""
-    return _importing_main
+    """Whether this process is an extension's that is importing the host's program right now."""
+    return _importing_main or (_host_main is not None and _runs(_host_main, sys._getframe()))
+
+
+def _runs(file: str, frame: FrameType | None) -> bool:
+    """Whether the module in a file is being executed there."""
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_code.co_filename == file:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def blame_main(error: BaseException) -> ImportError | None:
+    """What to raise for an error that came while the host's program was imported; None if it did not."""
+    seen: BaseException | None = error
+    while seen is not None and _host_main is not None:
+        trace = seen.__traceback__
+        while trace is not None:
+            code = trace.tb_frame.f_code
+            if code.co_name == "<module>" and code.co_filename == _host_main:
+                return _main_error(_host_main, seen)
+            trace = trace.tb_next
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _main_error(file: str, error: BaseException) -> ImportError:
+    if _has_guard(file):
+        text = f"could not be imported there: {error!r}"
+    else:
+        text = (
+            "starts when it is imported, which ended with "
+            f'{type(error).__name__}: put what starts it under `if __name__ == "__main__":`'
+        )
+    return ImportError(
+        f"{file} is the host's program. The extension's process imports it, too, for what it defines, and it "
+        f"{text}",
+        path=file,
+    )
+
+
+def _has_guard(file: str) -> bool:
+    """Whether something in the program is done only where it is the main module."""
+    import ast  # not before it is needed: each extension's process would have it in its memory
+
+    with suppress(OSError, SyntaxError, ValueError):
+        with open(file, "rb") as source:
+            tree = ast.parse(source.read())
+        tests = [set(map(ast.unparse, ast.walk(node.test))) for node in tree.body if isinstance(node, ast.If)]
+        return any({"__name__", repr(MAIN)} <= test for test in tests)
+    return True
+
+
+def _tell_that_it_runs(file: str) -> None:
+    hint = "" if _has_guard(file) else ': put what starts it under `if __name__ == "__main__":`'
+    _log.warning("the extension's process still imports %s, the host's program%s", file, hint)
 
 
 def _main(reference: Reference) -> ModuleType:
     """The host's main module, run once under another name: ``if __name__ == "__main__"`` is false in it."""
-    global _importing_main
+    global _importing_main, _main_failure
     if _MAIN_HERE in sys.modules:
         return sys.modules[_MAIN_HERE]
+    if _main_failure is not None:  # a second run would fail for other reasons
+        raise ImportError(str(_main_failure), path=reference["file"]) from _main_failure.__cause__
     module = ModuleType(_MAIN_HERE)
+    file = os.path.abspath(reference["file"] or "")
+    teller = threading.Timer(STILL_RUNS, _tell_that_it_runs, (file,))
+    teller.daemon = True
+    teller.start()
     _importing_main = True
     try:
         if reference["run_as"]:
             content = runpy.run_module(reference["run_as"], run_name=_MAIN_HERE, alter_sys=True)
         else:
-            content = runpy.run_path(reference["file"] or "", run_name=_MAIN_HERE)
+            content = runpy.run_path(file, run_name=_MAIN_HERE)
     except (Exception, SystemExit) as error:
-        raise ImportError(
-            f"the host's main module could not be imported by the extension's process: {error!r}. Does it "
-            'start the program outside of `if __name__ == "__main__":`?'
-        ) from error
+        _main_failure = _main_error(file, error)
+        raise _main_failure from error
     finally:
         _importing_main = False
+        teller.cancel()
+        teller.join()
     vars(module).update(content)
     sys.modules[_MAIN_HERE] = sys.modules[MAIN] = module
     if (name := _import_name(reference)) is not None:

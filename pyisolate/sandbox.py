@@ -7,14 +7,17 @@ process writes goes to a folder of its own, and of the host's environment variab
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import glob
+import itertools
 import logging
 import os
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,7 +26,9 @@ from typing import Any
 
 from ._core import cuda_devices
 from .config import SandboxMode
-from .removal import remove_tree
+from .interpreter import prefixes
+from .offload import PerProcess
+from .removal import Budget, in_background, remove_later, remove_tree
 from .validation import Settings
 from .variables import without_secrets
 
@@ -32,7 +37,8 @@ __all__ = ["Sandbox", "SandboxLayer", "SandboxStatus"]
 _log = logging.getLogger("pyisolate")
 
 _PREFIX = "pyisolate-sandbox-"
-SWEEP_SECONDS = 5.0  # for each folder that another host has left
+AT_EXIT = Budget(0.5, 5_000)  # for all folders together
+_ATTEMPTS = 8
 _HOMES = {
     "TMPDIR": "",
     "HOME": "",
@@ -161,51 +167,109 @@ class Sandbox:
         cuda_devices()  # the files of the devices may not be there before somebody has used them
         return ["gpu"]
 
-    def close(self) -> None:
-        """Remove the folder. Can be called twice."""
-        self._folder.remove()
+    def close(self, remove: Callable[[str], None] = remove_later) -> None:
+        """Have the folder removed by `remove`. Can be called twice."""
+        self._folder.close(remove)
 
 
 class _Folder:
-    """A private temporary folder. A lock says that it is in use; those that have none are removed."""
+    """A private temporary folder of an extension, in the one that this process has for all of them."""
 
     def __init__(self) -> None:
-        self._lock = -1
-        while self._lock < 0:  # again, if somebody sweeps it away before it is locked
-            self.path = tempfile.mkdtemp(prefix=_PREFIX)
-            self._lock = _locked(self.path)
-        _sweep_once(os.path.dirname(self.path))
+        self._closed = False
+        for attempt in range(_ATTEMPTS):
+            try:
+                self.path = _host_folder().add()
+                return
+            except FileNotFoundError:  # somebody has swept the host's folder away
+                if attempt + 1 == _ATTEMPTS:
+                    raise
 
-    def remove(self) -> None:
-        lock, self._lock = self._lock, -1
-        if lock >= 0:
-            os.close(lock)
-            remove_tree(self.path)
+    def close(self, remove: Callable[[str], None]) -> None:
+        closed, self._closed = self._closed, True
+        if not closed:
+            remove(self.path)
+
+
+class _HostFolder:
+    """The folder of this process below that for temporary files: one lock says that all in it are in use.
+
+    A host that dies leaves it without a lock; then a later host removes it.
+    """
+
+    def __init__(self, parent: str) -> None:
+        self.lock = -1
+        while self.lock < 0:  # again, if somebody sweeps it away before it is locked
+            self.path = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
+            self.lock = _locked(self.path)
+        self._numbers = itertools.count(1)
+
+    def add(self) -> str:
+        """A new folder in it. Raises FileNotFoundError when this one is not there any more."""
+        path = os.path.join(self.path, str(next(self._numbers)))
+        try:
+            os.mkdir(path, 0o700)
+        except FileNotFoundError:
+            self._forget()
+            raise
+        return path
+
+    def _forget(self) -> None:
+        """Another one is made when one is needed."""
+        folders = _all_folders.get()
+        with folders.lock:
+            parent = os.path.dirname(self.path)
+            if folders.by_parent.get(parent) is self:
+                del folders.by_parent[parent]
+                os.close(self.lock)
+
+
+class _HostFolders:
+    """Those of this process. The lock is held while one is made, not while anything is waited for."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.by_parent: dict[str, _HostFolder] = {}
+
+
+_all_folders = PerProcess(_HostFolders)
+_swept: set[str] = set()
+
+
+def _host_folder() -> _HostFolder:
+    parent, folders = tempfile.gettempdir(), _all_folders.get()
+    with folders.lock:
+        folder = folders.by_parent.get(parent)
+        if folder is None:
+            folder = folders.by_parent[parent] = _HostFolder(parent)
+        sweep = parent not in _swept
+        _swept.add(parent)
+    if sweep:
+        in_background(lambda budget: _sweep(parent, budget))
+    return folder
 
 
 def _locked(path: str) -> int:
-    """A descriptor of the folder, locked as being in use; -1 when it is there no more."""
+    """A descriptor of the folder, locked as being in use; -1 when it is there no more, or is going away."""
     with suppress(FileNotFoundError):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             os.stat(path)
-        except BaseException:
+        except BaseException as error:
             os.close(descriptor)
+            if isinstance(error, BlockingIOError):
+                return -1
             raise
         return descriptor
     return -1
 
 
-_swept: set[str] = set()
-
-
-def _sweep_once(parent: str) -> None:
+def _sweep(parent: str, budget: Budget) -> None:
     """Remove the folders of hosts that died without doing it."""
-    if parent in _swept:
-        return
-    _swept.add(parent)
     for path in glob.glob(os.path.join(glob.escape(parent), _PREFIX + "*")):
+        if not budget.more():
+            return
         try:
             if os.lstat(path).st_uid != os.getuid():
                 continue
@@ -214,21 +278,36 @@ def _sweep_once(parent: str) -> None:
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove_tree(path, SWEEP_SECONDS)
+            remove_tree(path, budget=budget)
         except OSError:
             pass  # in use
         finally:
             os.close(descriptor)
 
 
+@atexit.register
+def _remove_host_folders() -> None:
+    """What cannot be removed at once is left to a later host."""
+    folders = _all_folders.get()
+    with folders.lock:
+        left = list(folders.by_parent.values())
+        folders.by_parent.clear()
+    AT_EXIT.begin()
+    for folder in left:
+        remove_tree(folder.path, budget=AT_EXIT)
+        os.close(folder.lock)
+
+
 @cache
 def _interpreter(python: str) -> tuple[str, ...]:
     """Where an interpreter and its standard library are."""
-    paths = {python, os.path.realpath(python), sys.executable, os.path.realpath(sys.executable)}
+    executables = {python, sys.executable or python}
+    paths = executables | set(map(os.path.realpath, executables))
+    paths.update(prefix for prefix in prefixes(python) if prefix not in _SHARED_PREFIXES)
     for prefix in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix):
         if prefix not in _SHARED_PREFIXES:
             paths.add(prefix)
-    for executable in (python, sys.executable):
+    for executable in executables:
         config = os.path.join(os.path.dirname(os.path.dirname(executable)), "pyvenv.cfg")
         if os.path.isfile(config):  # a host that runs without `site` does not have that prefix
             paths.add(config)

@@ -28,7 +28,7 @@ from .singletons import ProxiedSingleton
 from .supervision import RestartPolicy
 
 MAX_NAME_BYTES = 100
-RESERVED_VARIABLES = ("PISO_FD", "PYISOLATE_CHILD")
+RESERVED_VARIABLES = ("PISO_FD", "PYISOLATE_CHILD", "PYISOLATE_STARTING")
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class _Fault(Exception):
     """What is wrong with a value; the caller knows whose it is."""
 
 
-def check_manager(config: ExtensionManagerConfig) -> Path:
-    """The folder for environments, absolute.
+def check_manager(config: ExtensionManagerConfig) -> tuple[Path, str | None]:
+    """The folder for environments, absolute, and the Python of extensions, if it is said.
 
     Raises ConfigurationError.
     """
@@ -72,9 +72,11 @@ def check_manager(config: ExtensionManagerConfig) -> Path:
         root = _venv_root(config["venv_root_path"])
         key = "start_method"
         _start_method(config.get("start_method", "auto"))
+        key = "python_executable"
+        python = _executable(config["python_executable"]) if "python_executable" in config else None
     except _Fault as fault:
         raise ConfigurationError(f"{where}: {key!r} {fault}") from None
-    return root
+    return root, python
 
 
 def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto") -> Settings:
@@ -244,6 +246,14 @@ def _venv_root(value: object) -> Path:
     if root.exists() and not root.is_dir():
         raise _Fault(f"must be a folder, but {str(root)!r} is a file")
     return root
+
+
+def _executable(value: object) -> str:
+    """Not its real path: an environment's interpreter is a link."""
+    path = os.path.abspath(_path(value))
+    if not os.path.isfile(path) or not os.access(path, os.X_OK):
+        raise _Fault(f"must be the path of a Python interpreter, but {path!r} is not a program")
+    return path
 
 
 def _module_path(value: object) -> Path:

@@ -364,6 +364,10 @@ void core_dispatch(core_session *s, piso_event *event, core_pump_context *contex
         core_take_ahead(s, event);
         return;
     }
+    if (!request && core_session_refuses(s, event)) {
+        piso_event_fini(event);
+        return;
+    }
     if (was_given_up(s, request)) {
         PyErr_SetNone(core_aio_load(s->state) < 0 ? PyExc_RuntimeError : s->state->async->cancelled_error);
         refuse(s, event);

@@ -89,6 +89,16 @@ struct core_link {
 
 #define CORE_OBJECTS_INLINE 16
 
+/* How many notifications of one kind the peer may send: what is more is dropped before it is decoded (supervise.c). */
+typedef struct core_meter {
+    uint32_t object;
+    char name[16];
+    size_t size; /* of the name; 0: none is counted */
+    double left, burst, per_second;
+    int64_t refilled_ns;
+    uint64_t dropped;
+} core_meter;
+
 struct core_session {
     PyObject_HEAD core_state *state;
     piso_session *session;
@@ -113,8 +123,10 @@ struct core_session {
     core_session *next_session, **previous_session; /* state->sessions */
     PyObject *end_note;                             /* str: what an error of its end says besides; or NULL */
     PyObject *error_hook;                           /* called with exceptions before they are sent; or NULL */
+    PyObject *end_hook;                             /* called before a caller is told of the end; or NULL */
     unsigned unanswered_errors;                     /* that were reported */
     bool hung;                                      /* it was ended because it did not answer */
+    core_meter meter;
     PyObject *weakrefs;
 };
 
@@ -151,9 +163,17 @@ PyObject *core_session_notify(PyObject *self, PyObject *args);
 PyObject *core_session_progress(PyObject *self, PyObject *ignored);
 PyObject *core_session_explain(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *core_session_on_error(PyObject *self, PyObject *hook);
+PyObject *core_session_on_end(PyObject *self, PyObject *hook);
+/* core_session_tell_end: calls that hook if the session has ended by itself. Keeps the current exception. */
+void core_session_tell_end(core_session *s);
 /* core_session_remark: lets the hook see an exception that is about to be sent. None is set, before or after. */
 void core_session_remark(core_session *s, PyObject *exception);
+PyObject *core_session_meter(PyObject *self, PyObject *args);
+PyObject *core_session_metered(PyObject *self, PyObject *ignored);
+/* core_session_refuses: whether this notification is one too many; it is counted then. */
+bool core_session_refuses(core_session *s, const piso_event *event);
 PyObject *core_session_output_fd(PyObject *self, PyObject *ignored);
+PyObject *core_session_echo_dropped(PyObject *self, PyObject *stream);
 PyObject *core_session_read_output(PyObject *self, PyObject *stream);
 
 /* ---- calls (call.c, method.c, sync.c) ---- */

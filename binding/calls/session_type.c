@@ -63,6 +63,7 @@ static int session_traverse(PyObject *self, visitproc visit, void *arg) {
         Py_VISIT(h);
     Py_VISIT(s->finished);
     Py_VISIT(s->error_hook);
+    Py_VISIT(s->end_hook);
     for (core_link *link = s->links; link; link = link->next)
         Py_VISIT(link);
     return 0;
@@ -77,6 +78,7 @@ static int session_clear(PyObject *self) {
     Py_CLEAR(s->more_objects);
     Py_CLEAR(s->finished);
     Py_CLEAR(s->error_hook);
+    Py_CLEAR(s->end_hook);
     Py_CLEAR(s->codec.seen);
     return 0;
 }
@@ -114,8 +116,11 @@ PyObject *core_session_error(core_session *s, int error, const core_pending *pen
         Py_XDECREF(seconds);
         return NULL;
     }
+    if (error == PISO_ECLOSED && s->end_note)
+        return PyErr_Format(s->state->extension_stopped, "%R has been stopped; %U", s->name, s->end_note);
     if (error == PISO_ECLOSED)
-        return PyErr_Format(s->state->extension_stopped, "%R has been stopped; load it again to call it", s->name);
+        return PyErr_Format(s->state->extension_stopped, "%R has been stopped", s->name);
+    core_session_tell_end(s);
     piso_process *process = piso_session_process(s->session);
     const char *name = PyUnicode_AsUTF8(s->name);
     if (!name)
@@ -501,9 +506,13 @@ static PyMethodDef session_methods[] = {
     {"stderr", session_stderr, METH_NOARGS, "The last lines the child wrote to stderr."},
     {"output_fd", core_session_output_fd, METH_NOARGS, "Readable when there is output to read; -1 in the child."},
     {"read_output", core_session_read_output, METH_O, "Output of the child, and how many bytes after it were lost."},
+    {"meter", core_session_meter, METH_VARARGS, "Drop notifications of a method when there are too many."},
+    {"metered", core_session_metered, METH_NOARGS, "How many were dropped since the last look."},
+    {"echo_dropped", core_session_echo_dropped, METH_O, "Bytes of an output that were not echoed since the last look."},
     {"notify", core_session_notify, METH_VARARGS, "A call that is not answered, unless too many wait."},
     {"progress", core_session_progress, METH_NOARGS, "Slots sent, and slots the other side has taken."},
     {"explain", KEYWORDS(core_session_explain), "What errors say when the child has ended."},
+    {"on_end", core_session_on_end, METH_O, "A function that is called before a caller is told that the child ended."},
     {"on_error", core_session_on_error, METH_O, "A function that is called with each exception before it is sent."},
     {"trim", session_trim, METH_NOARGS, "Give free shared memory back to the system now."},
     {"share", KEYWORDS(session_share), "What is shared with the peer instead of copied."},

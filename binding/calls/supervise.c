@@ -2,7 +2,10 @@
  * what is sent, messages that nobody waits for, and what errors say besides. */
 #include "session.h"
 
-#define OUTPUT_CHUNK 16384
+#include <string.h>
+
+#define OUTPUT_CHUNK  16384
+#define METERED_BYTES 1024 /* that count as one notification more */
 
 /* core_session_notify: notify(object_id, name, args, limit): a call without a reply. False: not sent, because more than
  * `limit` messages wait already. */
@@ -65,6 +68,27 @@ PyObject *core_session_on_error(PyObject *self, PyObject *hook) {
     Py_RETURN_NONE;
 }
 
+/* core_session_on_end: on_end(hook). */
+PyObject *core_session_on_end(PyObject *self, PyObject *hook) {
+    Py_XSETREF(((core_session *)self)->end_hook, Py_NewRef(hook));
+    Py_RETURN_NONE;
+}
+
+void core_session_tell_end(core_session *s) {
+    int state = piso_session_state(s->session);
+    PyObject *hook = state == PISO_EDIED || state == PISO_EPROTO ? Py_XNewRef(s->end_hook) : NULL;
+    if (!hook)
+        return;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *done = PyObject_CallNoArgs(hook);
+    if (!done)
+        PyErr_WriteUnraisable(hook);
+    Py_XDECREF(done);
+    Py_DECREF(hook);
+    PyErr_Restore(type, value, traceback);
+}
+
 void core_session_remark(core_session *s, PyObject *exception) {
     PyObject *hook = Py_XNewRef(s->error_hook);
     PyObject *done = hook ? PyObject_CallOneArg(hook, exception) : NULL;
@@ -73,11 +97,68 @@ void core_session_remark(core_session *s, PyObject *exception) {
     Py_XDECREF(hook);
 }
 
+/* ---- notifications of which there are too many ---- */
+
+/* core_session_meter: meter(object_id, name, burst, per_second). */
+PyObject *core_session_meter(PyObject *self, PyObject *args) {
+    core_meter *m = &((core_session *)self)->meter;
+    unsigned int object;
+    const char *name;
+    Py_ssize_t size;
+    double burst, per_second;
+    if (!PyArg_ParseTuple(args, "Is#dd:meter", &object, &name, &size, &burst, &per_second))
+        return NULL;
+    if (size > (Py_ssize_t)sizeof m->name)
+        return PyErr_Format(PyExc_ValueError, "the name of what is metered has at most %zu bytes", sizeof m->name);
+    *m = (core_meter){.object = object, .left = burst, .burst = burst, .per_second = per_second};
+    m->refilled_ns = piso_now_coarse_ns();
+    memcpy(m->name, name, (size_t)size);
+    m->size = (size_t)size;
+    Py_RETURN_NONE;
+}
+
+PyObject *core_session_metered(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_meter *m = &((core_session *)self)->meter;
+    uint64_t dropped = m->dropped;
+    m->dropped = 0;
+    return PyLong_FromUnsignedLongLong(dropped);
+}
+
+bool core_session_refuses(core_session *s, const piso_event *event) {
+    core_meter *m = &s->meter;
+    if (!m->size || event->object != m->object)
+        return false;
+    size_t size;
+    const char *name = piso_session_name(s->session, event->method, &size);
+    if (!name || size != m->size || memcmp(name, m->name, size) != 0)
+        return false;
+    int64_t now = piso_now_coarse_ns();
+    m->left += (double)(now - m->refilled_ns) * m->per_second / 1e9;
+    m->left = m->left > m->burst ? m->burst : m->left;
+    m->refilled_ns = now;
+    if (m->left < 1) {
+        m->dropped++;
+        return true;
+    }
+    m->left -= 1 + (double)event->body_size / METERED_BYTES;
+    return false;
+}
+
+/* ---- output ---- */
+
 PyObject *core_session_output_fd(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_session *s = (core_session *)self;
     piso_process *process = piso_session_process(s->session);
     int fd = process ? piso_process_output_fd(process) : -1;
     return fd < -1 ? core_session_error(s, fd, NULL) : PyLong_FromLong(fd);
+}
+
+PyObject *core_session_echo_dropped(PyObject *self, PyObject *stream) {
+    long number = PyLong_AsLong(stream);
+    if (number == -1 && PyErr_Occurred())
+        return NULL;
+    piso_process *process = piso_session_process(((core_session *)self)->session);
+    return PyLong_FromUnsignedLongLong(process ? piso_process_echo_dropped(process, (int)number) : 0);
 }
 
 /* core_session_read_output: read_output(stream) -> (bytes, dropped). */

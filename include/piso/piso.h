@@ -146,8 +146,9 @@ PISO_API int piso_process_kill(piso_process *p, int signal);
  * how many. After piso_process_wait has returned 1 it is complete. */
 PISO_API size_t piso_process_stderr(piso_process *p, char *buffer, size_t size);
 
-/* What a child writes is taken from its pipes at once, so that it never waits for a reader. PISO_OUTPUT_BUFFER bytes of
- * each output wait to be read; what comes while they are full is dropped and counted. */
+/* What a child writes is taken from its pipes, so that it never waits for a reader: 64 MiB of each output at once, 8 MiB a
+ * second in the long run; one that writes more is slowed down to that. PISO_OUTPUT_BUFFER bytes of each output wait to be
+ * read; what comes while they are full is dropped and counted. */
 #define PISO_OUTPUT_BUFFER 65536
 enum { PISO_STDOUT = 1, PISO_STDERR = 2 };
 /* piso_process_output_fd: a descriptor that is readable when something was written since the last
@@ -157,6 +158,9 @@ PISO_API int piso_process_output_fd(const piso_process *p);
  * for none now. *ret_dropped: how many were lost between these and the next. After piso_process_wait has returned 1
  * nothing is added any more. */
 PISO_API size_t piso_process_read_output(piso_process *p, int stream, char *buffer, size_t size, uint64_t *ret_dropped);
+/* piso_process_echo_dropped: how many bytes of an output were not passed on (piso_spawn.echo_stdout, echo_stderr) since this
+ * was last asked: more than 4 MiB at once, or 256 KiB a second in the long run. */
+PISO_API uint64_t piso_process_echo_dropped(piso_process *p, int stream);
 
 /* ---- zygotes ------------------------------------------------------------------------------------ */
 

@@ -15,6 +15,7 @@
 #define BATCH      16
 #define FAIR_SHARE (64 << 10) /* bytes read from one pipe before others get their turn */
 #define LAST_WORDS (1 << 20)  /* the most that a pipe can hold for an unprivileged process */
+#define REST_NS    5000000    /* when nothing but outputs that write too much is there */
 
 /* The lock guards the rest and is held for a few instructions; epoll_fd stays once the thread runs. */
 static struct {
@@ -72,9 +73,14 @@ static void stop_watching(int *fd) {
     *fd = piso__fd_close(*fd);
 }
 
-static void drain(piso_process *p, int index, size_t limit) {
-    if (p->outputs[index].fd >= 0 && !piso__output_drain(p, index, limit))
+/* drain: false when there was something that has to wait. */
+static bool drain(piso_process *p, int index, size_t limit, bool last) {
+    if (p->outputs[index].fd < 0)
+        return true;
+    piso__drained drained = piso__output_drain(p, index, limit, last);
+    if (drained == PISO__DRAINED_END)
         stop_watching(&p->outputs[index].fd);
+    return drained != PISO__DRAINED_LATER;
 }
 
 /* end: the pidfd is readable: last words, status, then everybody is told. False when it has not ended after all.
@@ -86,7 +92,7 @@ static bool end(piso_process *p) {
     if (ended) {
         stop_watching(&p->pidfd);
         for (int i = 0; i < 2; i++) {
-            drain(p, i, LAST_WORDS);
+            drain(p, i, LAST_WORDS, true);
             stop_watching(&p->outputs[i].fd);
         }
     }
@@ -102,18 +108,21 @@ static bool end(piso_process *p) {
     return ended;
 }
 
-static void handle(uint64_t data) {
+/* handle: false when it was about an output that has to wait. */
+static bool handle(uint64_t data) {
     uint64_t id = data & ~(OUT_BIT | ERR_BIT);
     piso__cleanup(piso__process_unrefp) piso_process *p = find(id);
     if (!p)
-        return;
+        return true;
+    bool done = true;
     if (id != data) {
         pthread_mutex_lock(&p->lock);
-        drain(p, data & OUT_BIT ? PISO__OUT : PISO__ERR, FAIR_SHARE);
+        done = drain(p, data & OUT_BIT ? PISO__OUT : PISO__ERR, FAIR_SHARE, false);
         pthread_mutex_unlock(&p->lock);
     } else if (end(p)) {
         forget(id);
     }
+    return done;
 }
 
 static void *monitor_main(void *argument) {
@@ -121,8 +130,11 @@ static void *monitor_main(void *argument) {
     for (;;) {
         uint64_t data[BATCH];
         int n = piso__epoll_wait(epoll_fd, data, BATCH);
+        bool rest = n > 0;
         for (int i = 0; i < n; i++)
-            handle(data[i]);
+            rest &= !handle(data[i]);
+        if (rest) /* outputs that have to wait stay readable */
+            piso__poll_in(NULL, 0, REST_NS);
     }
     return NULL;
 }

@@ -1,14 +1,62 @@
 /* output.c - what a child writes to stdout and stderr, from its pipes to whoever wants to read it.
  *
- * The monitor empties the pipes at once, whatever happens to the bytes: a child never waits for a reader. Up to
- * PISO_OUTPUT_BUFFER bytes of each output wait here to be read; what comes while they do not fit is counted. */
+ * The monitor empties the pipes, whatever happens to the bytes: a child never waits for a reader. Up to
+ * PISO_OUTPUT_BUFFER bytes of each output wait here to be read; what comes while they do not fit is counted.
+ *
+ * What that costs the host does not depend on the child: who writes faster than DRAIN for long is slowed down to it by
+ * its pipe, and what is passed on has a limit of its own, ECHO. Those that exceed one get together no more than
+ * `together`; how many they are is counted anew in each second. */
 #include <string.h>
 
 #include "os/os.h"
 #include "supervisor/internal.h"
 
+#define MIB    ((int64_t)1 << 20)
+#define SECOND ((int64_t)1000000000)
+
+/* The monitor's thread alone uses these. */
+typedef struct quota {
+    int64_t burst, per_second, together; /* bytes */
+    int64_t second;                      /* the current one */
+    int64_t now, before;                 /* outputs that have exceeded it in this second, and in the last */
+} quota;
+
+static quota drain_quota = {.burst = 64 * MIB, .per_second = 8 * MIB, .together = 32 * MIB};
+static quota echo_quota = {.burst = 4 * MIB, .per_second = MIB / 4, .together = MIB};
+
+/* rate: bytes a second that one output may have. */
+static int64_t rate(quota *q, int64_t now_ns) {
+    int64_t second = now_ns / SECOND;
+    if (second != q->second) {
+        q->before = second == q->second + 1 ? q->now : 0;
+        q->now = 0;
+        q->second = second;
+    }
+    int64_t many = q->now > q->before ? q->now : q->before;
+    return many * q->per_second > q->together ? q->together / many : q->per_second;
+}
+
+/* grant: how many of so many bytes an output may have now. */
+static size_t grant(quota *q, piso__allowance *a, size_t wanted) {
+    int64_t now_ns = piso_now_ns(), passed = now_ns - a->refilled_ns, per_second = rate(q, now_ns);
+    /* after so long it is full in any case, and the product below overflows not */
+    int64_t more = passed > 3600 * SECOND ? q->burst : passed / 1000 * per_second / 1000000;
+    if (more > 0) {
+        a->left = more > q->burst - a->left ? q->burst : a->left + more;
+        a->refilled_ns = now_ns;
+    }
+    if (a->left >= (int64_t)wanted)
+        return wanted;
+    if (a->exceeded != q->second)
+        q->now++;
+    a->exceeded = q->second;
+    return a->left > 0 ? (size_t)a->left : 0;
+}
+
 static void keep_tail(piso_process *p, const char *data, size_t size) {
-    for (size_t i = 0; i < size; i++)
+    size_t skipped = size > PISO__STDERR_TAIL ? size - PISO__STDERR_TAIL : 0;
+    p->tail_written += skipped;
+    for (size_t i = skipped; i < size; i++)
         p->tail[p->tail_written++ % PISO__STDERR_TAIL] = data[i];
 }
 
@@ -22,22 +70,33 @@ static void keep(piso__output *o, const char *data, size_t size) {
     o->size += (uint32_t)n;
 }
 
-bool piso__output_drain(piso_process *p, int index, size_t limit) {
+static void echo(piso__output *o, const char *data, size_t size) {
+    size_t n = grant(&echo_quota, &o->echoed, size);
+    o->echoed.left -= (int64_t)n;
+    o->echo_dropped += size - n;
+    if (n)
+        piso__write_if_ready(o->echo_fd, data, n);
+}
+
+piso__drained piso__output_drain(piso_process *p, int index, size_t limit, bool last) {
     piso__output *o = &p->outputs[index];
-    char buffer[4096];
+    char buffer[16384];
     ssize_t n = -EAGAIN;
-    size_t taken = 0;
-    while (taken < limit && (n = piso__read(o->fd, buffer, sizeof buffer)) > 0) {
+    size_t taken = 0, most = last ? limit : grant(&drain_quota, &o->drained, limit);
+    while (taken < most && (n = piso__read(o->fd, buffer, sizeof buffer)) > 0) {
         if (index == PISO__ERR)
             keep_tail(p, buffer, (size_t)n);
         if (o->echo_fd >= 0)
-            piso__write_if_ready(o->echo_fd, buffer, (size_t)n);
+            echo(o, buffer, (size_t)n);
         keep(o, buffer, (size_t)n);
         taken += (size_t)n;
     }
+    o->drained.left -= (int64_t)taken;
     if (taken)
         piso__event_signal(p->output_fd);
-    return n > 0 || n == -EAGAIN;
+    if (n <= 0 && n != -EAGAIN)
+        return PISO__DRAINED_END;
+    return taken == 0 && most == 0 ? PISO__DRAINED_LATER : PISO__DRAINED_SOME;
 }
 
 int piso_process_output_fd(const piso_process *p) {
@@ -50,6 +109,9 @@ size_t piso_process_read_output(piso_process *p, int stream, char *buffer, size_
     piso__output *o = &p->outputs[stream == PISO_STDERR];
     pthread_mutex_lock(&p->lock);
     piso__event_clear(p->output_fd); /* what comes after this look signals again */
+    const piso__output *other = &p->outputs[stream != PISO_STDERR];
+    if (other->size || other->dropped) /* it may have come after its own last look: who reads looks again */
+        piso__event_signal(p->output_fd);
     size_t n = size < o->size ? size : o->size;
     size_t first = n < PISO_OUTPUT_BUFFER - o->start ? n : PISO_OUTPUT_BUFFER - o->start;
     memcpy(buffer, o->waiting + o->start, first);
@@ -61,6 +123,17 @@ size_t piso_process_read_output(piso_process *p, int stream, char *buffer, size_
         o->dropped = 0;
     pthread_mutex_unlock(&p->lock);
     return n;
+}
+
+uint64_t piso_process_echo_dropped(piso_process *p, int stream) {
+    if (p->fork_generation != piso__fork_generation() || (stream != PISO_STDOUT && stream != PISO_STDERR))
+        return 0;
+    pthread_mutex_lock(&p->lock);
+    piso__output *o = &p->outputs[stream == PISO_STDERR];
+    uint64_t dropped = o->echo_dropped;
+    o->echo_dropped = 0;
+    pthread_mutex_unlock(&p->lock);
+    return dropped;
 }
 
 size_t piso_process_stderr(piso_process *p, char *buffer, size_t size) {

@@ -112,12 +112,26 @@ static void a_flood_is_bounded_and_counted(void **state) {
     release(&r);
 }
 
+/* What comes to one output while the other is read would else wait for the next. */
+static void a_look_at_one_output_does_not_hide_the_other(void **state) {
+    (void)state;
+    running r = run("say", NULL);
+    expect_end(&r);
+    expect_text(&r, PISO_STDERR, "to err\n");
+    assert_true(is_readable(&r, 0));
+    expect_text(&r, PISO_STDOUT, "to out\n");
+    expect_text(&r, PISO_STDERR, "");
+    assert_false(is_readable(&r, 0));
+    release(&r);
+}
+
 int main(int argc, char **argv) {
     if (argc > 1)
         return child_main(argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_outputs_are_captured),
         cmocka_unit_test(the_end_is_told_once),
+        cmocka_unit_test(a_look_at_one_output_does_not_hide_the_other),
         cmocka_unit_test(a_flood_is_bounded_and_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

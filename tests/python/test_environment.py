@@ -14,8 +14,10 @@ from typing import Any
 
 import host_side
 import pytest
+from processes import gone
+from waiting import eventually
 
-from pyisolate import ConfigurationError, EnvironmentBuildError, Extension
+from pyisolate import ConfigurationError, EnvironmentBuildError, Extension, ExtensionStopped
 from pyisolate import environment as environments
 from pyisolate.environment import EnvironmentBuilder
 from pyisolate.pip_settings import pip_settings, uv_environment, uv_options
@@ -292,6 +294,79 @@ def test_an_environment_outside_of_the_root_is_refused(tmp_path: Path) -> None:
     link.symlink_to(tmp_path)
     with pytest.raises(ConfigurationError, match="link"):
         EnvironmentBuilder(root, "ext", ["rivet"])
+
+
+def test_nothing_is_removed_while_others_wait(
+    tmp_path: Path, make_wheel: MakeWheel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a builder that died has left can be much."""
+    make_wheel("1.0")
+    root = tmp_path / "venvs"
+    left = root / ".ext.1.00000000.tmp"
+    (left / "below").mkdir(parents=True)
+    removed: list[str] = []
+
+    def remove(*paths: str) -> None:
+        with open(root / ".ext.lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        removed.extend(paths)
+
+    monkeypatch.setattr("pyisolate.environment.remove_later", remove)
+    build(root, "rivet")
+    assert removed == [str(left)]
+
+
+def test_extensions_share_the_lock_of_their_environment(tmp_path: Path, make_wheel: MakeWheel) -> None:
+    make_wheel("1.0")
+    builder = EnvironmentBuilder(tmp_path / "venvs", "ext", ["rivet"])
+    first = builder.provide()
+    descriptors = set(os.listdir("/proc/self/fd"))
+    others = [builder.provide() for _ in range(3)]
+    assert set(os.listdir("/proc/self/fd")) == descriptors
+    first.release()
+    for other in others[:-1]:
+        other.release()
+        other.release()
+    with open(builder.path / "pyisolate.json") as marker:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        others[-1].release()
+        fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+SLOW_UV = """#!/bin/sh
+sleep 600 &
+echo $! >> {pids}
+echo started >&2
+wait
+"""
+
+
+def test_a_build_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all that it has started; and so can the wait for another's."""
+    uv = tmp_path / "uv"
+    uv.write_text(SLOW_UV.format(pids=tmp_path / "pids"))
+    uv.chmod(0o755)
+    monkeypatch.setattr("pyisolate.environment._find_uv", lambda _: str(uv))
+    builders = [EnvironmentBuilder(tmp_path / "venvs", "ext", ["rivet"]) for _ in range(2)]
+    errors: list[BaseException] = []
+
+    def provide(builder: EnvironmentBuilder) -> None:
+        with pytest.raises(ExtensionStopped) as caught:
+            builder.provide()
+        errors.append(caught.value)
+
+    threads = [threading.Thread(target=provide, args=[builder]) for builder in builders]
+    for thread in threads:
+        thread.start()
+    assert eventually(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text() != "")
+    for builder in builders:
+        builder.cancel()
+    for thread in threads:
+        thread.join(20)
+    assert len(errors) == 2
+    assert all(gone(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+    assert folders(tmp_path / "venvs") == []
 
 
 # ---- pip's configuration, for uv ----

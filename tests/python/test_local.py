@@ -156,8 +156,20 @@ def test_stop(local: Load) -> None:
     extension.stop()
     extension.stop()
     assert stopped == [["before", "loaded"]]
+    assert extension.sync.hooks() == ["before", "loaded"]  # of another object
+    assert extension.generation == 2
+
+
+def test_a_manager_stops_for_good(venvs: Path) -> None:
+    manager = ExtensionManager(ExtensionBase, {"venv_root_path": str(venvs)})
+    folder = Path(__file__).parent / "extensions" / "echo"
+    config: Any = {"name": "echo", "module_path": str(folder), "isolated": False}
+    extension = manager.load_extension(config)
+    assert extension.sync.echo(1) == 1
+    manager.stop_all_extensions()
     with pytest.raises(ExtensionStopped, match="load it again"):
-        extension.sync.hooks()
+        extension.sync.echo(1)
+    manager.load_extension(config)
 
 
 def test_stop_in_a_running_loop_runs_in_it(local: Load) -> None:
@@ -166,7 +178,6 @@ def test_stop_in_a_running_loop_runs_in_it(local: Load) -> None:
     async def main() -> None:
         await extension
         await extension.stop()
-        with pytest.raises(ExtensionStopped):
-            await extension.echo(1)
+        assert await extension.echo(1) == 1
 
     asyncio.run(main())

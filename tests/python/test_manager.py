@@ -468,22 +468,20 @@ def test_types_that_cannot_travel() -> None:
 # ---- the end ----
 
 
-def test_stop_ends_the_process_and_later_calls_say_so(load: Load) -> None:
-    extension = load()
+def test_a_manager_stops_for_good(venvs: Path) -> None:
+    manager = ExtensionManager(ExtensionBase, {"venv_root_path": str(venvs)})
+    extension = manager.load_extension({"name": "echo", "module_path": str(EXTENSIONS / "echo")})
     pid = extension.sync.pid()
-    extension.stop()
+    manager.stop_extension("echo")
     assert not is_running(pid)
     with pytest.raises(ExtensionStopped, match="load it again"):
         extension.sync.pid()
-    with pytest.raises(ExtensionStopped):
+    with pytest.raises(ExtensionStopped, match="load it again"):
         extension.sync.never_called_before()
+    with pytest.raises(ExtensionStopped, match="load it again"):
+        extension.ensure_process_started()
     extension.stop()
-
-
-def test_stop_before_the_start(load: Load) -> None:
-    extension = load()
-    extension.stop()
-    with pytest.raises(ExtensionStopped):
+    with pytest.raises(ExtensionStopped, match="load it again"):
         extension.sync.pid()
 
 

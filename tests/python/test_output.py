@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from processes import run_python
 
-from pyisolate import Extension, ExtensionDied
+from pyisolate import CallTimeout, Extension, ExtensionDied, _core
+from pyisolate.output import BURST, MAX_LINE, PER_SECOND, RECORD
+from pyisolate.quota import Allowance, Quota
 
 LoadFunction = Callable[..., Extension]
 LOGGER = "pyisolate.extension.talker"
@@ -160,12 +163,11 @@ def test_logging_while_logging_does_not_recurse(talker: Extension, caplog: pytes
 
 
 def test_many_records_are_all_there_or_counted(talker: Extension, caplog: pytest.LogCaptureFixture) -> None:
-    talker.sync.log_many(20_000)
+    talker.sync.log_many(50_000)
     assert talker.sync.echo(2) == 2
     talker.stop()
     lost = [int(line.split()[0]) for line in lines(caplog, logging.WARNING) if "log records" in line]
-    # the child tells of its losses with the next record that goes through, and here none does after the last
-    assert 1_000 <= len(child_records(caplog)) <= 20_000 - sum(lost)
+    assert 1_000 <= len(child_records(caplog)) == 50_000 - sum(lost)
 
 
 def test_records_are_not_trusted(talker: Extension, caplog: pytest.LogCaptureFixture) -> None:
@@ -175,6 +177,138 @@ def test_records_are_not_trusted(talker: Extension, caplog: pytest.LogCaptureFix
     (record,) = child_records(caplog)
     assert (record.name, record.getMessage()) == (f"{LOGGER}.\\x1b[31mname", "\\x1b[2Jtext")
     assert any("4 log records" in line for line in lines(caplog, logging.WARNING))
+
+
+# ---- more than there may be ----
+
+
+class Counter(logging.Handler):
+    """Counts what it is given, as a file would get it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = time.monotonic()
+        self.records = self.bytes = 0
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        self.records += 1
+        self.bytes += len(text.encode())
+        self.texts.append(text[:100])
+
+    def most(self, per_extension: float, per_second: float) -> float:
+        """What all there was until now may have been: so much at once, and so much in each second."""
+        return per_extension + (time.monotonic() - self.began + 1) * per_second
+
+
+@pytest.fixture
+def counter() -> Iterator[Counter]:
+    made, logger = Counter(), logging.getLogger("pyisolate.extension")
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(made)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    yield made
+    logger.removeHandler(made)
+    logger.setLevel(level)
+    logger.propagate = propagate
+
+
+@pytest.mark.parametrize("how", ["controls", "newlines", "no newline", "directions"])
+def test_what_is_logged_is_bounded_in_bytes_and_lines(
+    load: LoadFunction, counter: Counter, tmp_path: Path, how: str
+) -> None:
+    """Whatever the extension writes, as fast as it can; and it is read no faster than it may write."""
+    file = tmp_path / "written"
+    file.write_bytes(bytes(8))
+    talker = load("talker", sandbox={"writable_paths": [str(file)]})
+    talker.sync.flood_for_ever(how, str(file))
+    written = lambda: int.from_bytes(file.read_bytes(), "little")  # noqa: E731
+    assert until(lambda: written() > 70 << 20)
+    assert any("'talker' were dropped" in text for text in counter.texts)
+    assert counter.bytes <= counter.most(BURST, PER_SECOND) + 8 * MAX_LINE
+    assert counter.records <= counter.most(BURST / RECORD, PER_SECOND / RECORD) + 8
+    assert written() <= counter.most(64 << 20, 8 << 20) + (1 << 20)
+    assert talker.sync.echo(1) == 1
+
+
+def test_those_that_write_too_much_take_nothing_from_others(
+    load: LoadFunction, counter: Counter, tmp_path: Path
+) -> None:
+    for number, how in enumerate(["controls", "newlines", "directions"]):
+        file = tmp_path / how
+        file.write_bytes(bytes(8))
+        flooder = load("talker", name=f"flooder {number}", sandbox={"writable_paths": [str(file)]})
+        flooder.sync.flood_for_ever(how, str(file))
+    quiet = load("talker")
+    for number in range(100):
+        quiet.sync.write(out=f"line {number}\n")
+    quiet.stop()
+    assert [text for text in counter.texts if text.startswith("line")] == [f"line {n}" for n in range(100)]
+
+
+@pytest.mark.parametrize("text", ["short", "\x1b" * 16_000])
+def test_who_goes_round_the_handler_of_records_is_ended(
+    load: LoadFunction, counter: Counter, text: str
+) -> None:
+    """To drop its records without end would cost the host, too."""
+    talker = load("talker")
+    talker.sync.notify_for_ever(text)
+    with pytest.raises(ExtensionDied, match="log records without end"):
+        talker.sync.wait(600)
+    assert counter.records <= counter.most(20_000, 2_000)
+    assert counter.bytes <= counter.most(BURST, PER_SECOND) + 8 * MAX_LINE
+    assert any("'talker' was killed" in text for text in counter.texts)
+
+
+def test_notifications_beyond_a_limit_are_dropped_unseen() -> None:
+    host, extension = _core.Session.pair(_core.Registry())
+    seen: list[Any] = []
+
+    class Control:
+        def log(self, value: Any) -> None:
+            seen.append(value)
+
+        other = log
+
+    host.register(0, Control())
+    host.meter(0, "log", 5.5, 1e-9)
+    for number in range(10):
+        assert extension.notify(0, "log", (number,), 1000)
+        assert extension.notify(0, "other", (number,), 1000)
+    assert host.metered() == 0
+    with pytest.raises(CallTimeout):  # it takes what has come
+        host.method(1, "nothing", sync=True, timeout=0.05)()
+    assert seen == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 6, 7, 8, 9]
+    assert (host.metered(), host.metered()) == (5, 0)
+    with pytest.raises(ValueError, match="at most"):
+        host.meter(0, "a" * 17, 1, 1)
+
+
+def test_who_exceeds_a_quota_shares_with_others_who_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    quota = Quota(burst=10, per_second=4, together=6)
+    alone, *others = [Allowance(quota) for _ in range(3)]
+
+    def use_up(allowance: Allowance) -> int:
+        count = 0
+        while allowance.is_left():
+            allowance.take(1)
+            count += 1
+        return count
+
+    assert use_up(alone) == 10
+    assert alone.pause() == 0
+    now += 1
+    assert use_up(alone) == 4
+    for second in (1, 2):
+        now += 1
+        assert [use_up(other) for other in others] == ([10, 10] if second == 1 else [2, 2])
+        assert use_up(alone) <= 4
+    now += 100
+    assert use_up(alone) == 10
 
 
 # ---- the host's own outputs ----
@@ -234,3 +368,12 @@ def test_the_host_ends_in_order_with_its_extensions_output(tmp_path: Path, end: 
     assert out[0] == "to out"
     assert sorted(err)[:2] == ["a record", "to err"]
     assert not any("Traceback" in line or "Fatal" in line for line in err)
+
+
+def test_what_is_echoed_is_bounded_and_told(tmp_path: Path) -> None:
+    """One that writes without end would fill the disk behind the host's stdout."""
+    began = time.monotonic()
+    out, err = run_program(tmp_path, end="talker.sync.flood(400_000, 100); talker.stop()")
+    most = (4 << 20) + (time.monotonic() - began + 1) * (256 << 10)
+    assert 1 << 20 < sum(len(line) + 1 for line in out) <= most
+    assert any("bytes of echoed stdout of extension 'talker' were dropped" in line for line in err)

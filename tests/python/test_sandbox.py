@@ -336,22 +336,6 @@ def test_its_folder_is_private_and_goes_with_it(load: Load) -> None:
     assert not os.path.exists(folder)
 
 
-def test_folders_of_dead_hosts_are_removed(
-    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    abandoned = tmp_path / "pyisolate-sandbox-abandoned"
-    (abandoned / "below").mkdir(parents=True)
-    folder = load("prisoner", name="one").sync.folder()
-    assert folder.startswith(str(tmp_path))
-    assert not abandoned.exists()
-    (tmp_path / "pyisolate-other").mkdir()  # not one of these
-    monkeypatch.setattr("pyisolate.sandbox._swept", set())
-    load("prisoner", name="two").sync.folder()
-    assert os.path.exists(folder)
-    assert (tmp_path / "pyisolate-other").exists()
-
-
 def test_paths_of_the_configuration(load: Load, tmp_path: Path) -> None:
     for name in ("in", "out"):
         (tmp_path / name).mkdir()

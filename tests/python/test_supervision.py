@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from pyisolate import (
     ExtensionHung,
     ExtensionStopped,
 )
+from pyisolate.watching import watcher
 
 LoadFunction = Callable[..., Extension]
 QUICKLY = {"delay": 0.01, "limit": 20}
@@ -48,15 +50,17 @@ def test_deadline_death_and_stop_are_different(load: LoadFunction) -> None:
     with pytest.raises(CallTimeout):
         extension.with_timeout(0.05).sync.wait(60)
     assert extension.sync.echo(1) == 1  # a call that took too long ends alone
-    with pytest.raises(ExtensionDied, match="status 3; stop it and load it again, or set 'restart'") as died:
+    with pytest.raises(ExtensionDied, match="status 3; stop it, then its next call starts it") as died:
         extension.sync.exit(3)
     assert died.type is ExtensionDied
     assert died.value.returncode == 3
     other = load("talker", name="other")
-    other.ensure_process_started()
+    echo = other.sync.echo
+    assert echo(1) == 1
+    held = other.sync.echo
     other.stop()
-    with pytest.raises(ExtensionStopped):
-        other.sync.echo(1)
+    with pytest.raises(ExtensionStopped, match="got from it anew"):
+        held(1)
 
 
 def test_an_extension_that_hangs_is_ended(load: LoadFunction) -> None:
@@ -146,6 +150,85 @@ def test_calls_wait_for_the_new_process(load: LoadFunction) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("sync", [True, False])
+def test_a_call_right_after_a_death_waits_for_the_new_process(
+    load: LoadFunction, sync: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever notices the death first, the caller or the host's own thread."""
+    monkeypatch.setattr("pyisolate.supervision.MAX_DELAY", 0.01)
+    extension = load("talker", restart={"delay": 0.01, "limit": 50})
+    held = extension.echo, extension.sync.echo  # before there is a process
+    view = extension.with_timeout(60)
+
+    async def main() -> None:
+        for number in range(10):
+            with pytest.raises(ExtensionDied):
+                await extension.exit(3)
+            assert await extension.echo(number) == number
+            with pytest.raises(ExtensionDied):
+                await view.exit(3)
+            results = await asyncio.gather(view.echo(1), held[0](2), extension)
+            assert results == [1, 2, extension]
+
+    if not sync:
+        asyncio.run(main())
+        return
+    for number in range(10):
+        die(extension)
+        assert extension.sync.echo(number) == number
+        die(extension)
+        assert view.sync.echo(number) == held[1](number) == number
+        die(extension)
+        extension.ensure_process_started()
+    assert extension.generation == 31
+
+
+def test_the_death_that_a_caller_notices_is_noticed(load: LoadFunction) -> None:
+    """The host's own thread, which would tell of it, is busy all the time."""
+    extension = load("talker", restart=QUICKLY)
+    extension.ensure_process_started()
+    go_on = threading.Event()
+    watcher().after(0, lambda: go_on.wait(60))
+    try:
+        die(extension)
+        assert extension.sync.echo(1) == 1
+        assert extension.generation == 2
+        assert asyncio.run(ask(extension)) == 2
+    finally:
+        go_on.set()
+
+
+async def call_echo(extension: Extension) -> Any:
+    return await extension.echo(1)
+
+
+async def ask(extension: Extension) -> Any:
+    with pytest.raises(ExtensionDied):
+        await extension.exit(3)
+    return await extension.echo(2)
+
+
+def test_calls_wait_for_later_attempts(load: LoadFunction, tmp_path: Path) -> None:
+    """The first attempts to start it again fail; who has waited since gets its answer in the end."""
+    bad = tmp_path / "bad"
+    extension = load("talker", restart={"delay": 0.1, "limit": 20}, env={"TALKER_FAILS_WITH": str(bad)})
+    extension.ensure_process_started()
+    bad.touch()
+    die(extension)
+
+    async def main() -> None:
+        waiting = asyncio.ensure_future(ask_again())
+        assert await asyncio.to_thread(until, lambda: extension._runtime._restarts.count > 2)
+        assert not waiting.done()
+        bad.unlink()
+        assert await waiting == 1
+
+    async def ask_again() -> Any:
+        return await extension.echo(1)
+
+    asyncio.run(main())
+
+
 def test_old_references_fail_by_name(load: LoadFunction) -> None:
     extension = load("talker", restart=QUICKLY)
     extension.sync.offer()
@@ -194,9 +277,17 @@ def test_restarts_have_a_limit(load: LoadFunction) -> None:
         assert until(lambda: extension.generation == generation + 1)  # noqa: B023
     die(extension)
     assert until(lambda: extension._runtime._given_up is not None)
-    with pytest.raises(ExtensionDied, match="2 times"):
-        extension.sync.echo(1)
+    for use in (
+        extension.ensure_process_started,
+        lambda: extension.sync.echo(1),
+        lambda: asyncio.run(call_echo(extension)),
+    ):
+        with pytest.raises(ExtensionDied, match="2 times, and is not any more; stop it"):
+            use()
     assert extension.generation == 3
+    extension.stop()
+    assert extension.sync.echo(1) == 1
+    assert extension.generation == 4
 
 
 def test_a_process_that_cannot_be_started_again(load: LoadFunction, tmp_path: Path) -> None:
@@ -216,8 +307,8 @@ def test_stop_ends_the_attempts(load: LoadFunction) -> None:
     die(extension)
     assert until(lambda: extension._runtime._session is None)
     extension.stop()
-    with pytest.raises(ExtensionStopped):
-        extension.sync.echo(1)
+    assert extension.sync.echo(1) == 1  # not after 30 s
+    assert extension.generation == 2
 
 
 def test_grandchildren_end_and_what_was_shared_is_given_back(load: LoadFunction) -> None:

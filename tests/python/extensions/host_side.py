@@ -167,3 +167,28 @@ class Board:
 
     def write(self, text: str) -> str:
         return f"{os.getpid()}: {text}"
+
+
+class Gate(ProxiedSingleton):
+    """Opens when as many have come as it waits for; writes down what else it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wanted = 1
+        self.left = 0
+        self.notes: list[Any] = []
+        self.threads: list[str] = []
+        self._open = asyncio.Event()
+
+    async def arrive(self) -> None:
+        self.left += 1
+        if self.left >= self.wanted:
+            self._open.set()
+        await self._open.wait()
+
+    def note(self, what: Any) -> None:
+        self.threads.append(threading.current_thread().name)
+        self.notes.append(what)
+
+    def began(self, what: str) -> None:
+        self.notes.append(what)

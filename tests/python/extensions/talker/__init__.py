@@ -44,6 +44,33 @@ class Talker(ExtensionBase):
     def log(self, level, text, *args):
         log.log(level, text, *args)
 
+    def flood_for_ever(self, how, file):
+        """In a thread; how many bytes it has written so far is in the file."""
+        text, stream = {
+            "controls": (b"\x1b" * 1000 + b"\n", 1),
+            "newlines": (b"\n" * 1000, 1),
+            "no newline": (b"x" * 1000, 1),
+            "directions": ("\u202e".encode() * 300 + b"\n", 2),
+        }[how]
+
+        def run():
+            written = 0
+            with open(file, "r+b", buffering=0) as count:
+                while True:
+                    written += os.write(stream, text * 60)
+                    os.pwrite(count.fileno(), written.to_bytes(8, "little"), 0)
+
+        threading.Thread(target=run, daemon=True).start()
+
+    def notify_for_ever(self, text):
+        notify = self._link.session.notify
+
+        def run():
+            while True:
+                notify(0, "log", ("name", 30, text, None, 0), 1000)
+
+        threading.Thread(target=run, daemon=True).start()
+
     def log_many(self, count):
         for number in range(count):
             log.warning("number %d", number)
