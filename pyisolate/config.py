@@ -153,6 +153,10 @@ class ExtensionConfig(_RequiredKeys, total=False):
     """Seconds for which the extension's main thread may be kept from taking messages, for example by a long
     plain function; then the process is ended and calls raise ExtensionHung. Default None: for ever. Not for
     loading."""
+    max_open_calls: int
+    """Calls of the extension to the host that may be unanswered at once; default 4,096. Further ones wait in
+    the extension, in its memory, until one of them is answered. Of events, which have no answer, 4,096 may
+    wait for their handlers; further ones are dropped, with one RuntimeWarning."""
     restart: str | RestartConfig
     """``"never"`` (default), ``"on-failure"``, or a dictionary. A process that is started again gets
     singletons, event handlers and registered objects as before; what was bound to the one before raises

@@ -229,6 +229,7 @@ class ExtensionProcess:
                 echo_stdout=echo_stdout,
                 echo_stderr=echo_stderr,
                 zygote=zygote,
+                max_requests=self._settings.max_open_calls,
                 sandbox=sandbox.description(python, environment) if sandbox is not None else None,
                 report=sandbox.report if sandbox is not None else [],
             )

@@ -28,6 +28,7 @@ from .singletons import ProxiedSingleton
 from .supervision import RestartPolicy
 
 MAX_NAME_BYTES = 100
+DEFAULT_OPEN_CALLS, MAX_OPEN_CALLS = 4096, 1 << 20
 RESERVED_VARIABLES = ("PISO_FD", "PYISOLATE_CHILD", "PYISOLATE_STARTING")
 
 
@@ -45,6 +46,7 @@ class Settings:
     call_timeout: float | None
     start_timeout: float | None
     watchdog: float | None
+    max_open_calls: int
     restart: RestartPolicy | None
     echo_output: bool | None
     sandbox_mode: SandboxMode
@@ -113,6 +115,7 @@ def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto")
         call_timeout=values.get("call_timeout"),
         start_timeout=values.get("start_timeout"),
         watchdog=values.get("watchdog"),
+        max_open_calls=values.get("max_open_calls", DEFAULT_OPEN_CALLS),
         restart=values.get("restart"),
         echo_output=values.get("echo_output"),
         sandbox_mode=values.get("sandbox_mode", SandboxMode.REQUIRED),
@@ -322,6 +325,12 @@ def _env(value: object) -> dict[str, str]:
     return dict(value)
 
 
+def _open_calls(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_OPEN_CALLS:
+        raise _Fault(f"must be a number of calls from 1 to {MAX_OPEN_CALLS:,}, not {value!r}")
+    return value
+
+
 def _policy(value: object) -> str:
     if value not in ("never", "on-failure"):
         raise _Fault(f"must be 'never' or 'on-failure', not {value!r}")
@@ -444,6 +453,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "call_timeout": _seconds,
     "start_timeout": _seconds,
     "watchdog": _seconds,
+    "max_open_calls": _open_calls,
     "restart": _restart,
     "echo_output": _boolean,
     "sandbox": _sandbox,

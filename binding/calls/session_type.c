@@ -158,8 +158,8 @@ PyObject *core_session_error(core_session *s, int error, const core_pending *pen
 
 /* ---- the two ends ---- */
 
-static int spawn(core_session *s, PyObject *argv, PyObject *env, const char *cwd, unsigned long long arena_size,
-                 int echo_stdout, int echo_stderr, piso_zygote *zygote, core_sandbox *sandbox) {
+/* spawn: options has all but argv, envp, the name and the sandbox. */
+static int spawn(core_session *s, PyObject *argv, PyObject *env, piso_spawn *options, core_sandbox *sandbox) {
     PyObject *arguments = core_encode_list(argv), *environment = arguments ? core_environment_list(env) : NULL;
     const char **c_argv = environment ? core_string_array(arguments) : NULL;
     const char **c_envp = c_argv ? core_string_array(environment) : NULL;
@@ -167,21 +167,14 @@ static int spawn(core_session *s, PyObject *argv, PyObject *env, const char *cwd
     if (c_envp && !c_argv[0]) {
         PyErr_SetString(PyExc_ValueError, "argv must name a program");
     } else if (c_envp) {
-        piso_spawn options = {
-            .argv = c_argv,
-            .envp = c_envp,
-            .cwd = cwd,
-            .name = PyUnicode_AsUTF8(s->name),
-            .arena_size = (size_t)arena_size,
-            .echo_stdout = echo_stdout != 0,
-            .echo_stderr = echo_stderr != 0,
-            .zygote = zygote,
-            .sandbox = sandbox->keep ? &sandbox->spec : NULL,
-            .report = &sandbox->report,
-        };
+        options->argv = c_argv;
+        options->envp = c_envp;
+        options->name = PyUnicode_AsUTF8(s->name);
+        options->sandbox = sandbox->keep ? &sandbox->spec : NULL;
+        options->report = &sandbox->report;
         piso_session *session = NULL;
-        if (options.name) {
-            Py_BEGIN_ALLOW_THREADS r = piso_session_spawn(&options, &session);
+        if (options->name) {
+            Py_BEGIN_ALLOW_THREADS r = piso_session_spawn(options, &session);
             Py_END_ALLOW_THREADS if (r < 0) core_raise(s->state, r, c_argv[0]);
             else give(s, session);
         }
@@ -194,13 +187,12 @@ static int spawn(core_session *s, PyObject *argv, PyObject *env, const char *cwd
 }
 
 /* spawn_confined: spawn with a sandbox, or None, and a list for its report, or NULL. */
-static int spawn_confined(core_session *s, PyObject *argv, PyObject *env, const char *cwd,
-                          unsigned long long arena_size, int echo_stdout, int echo_stderr, piso_zygote *zygote,
+static int spawn_confined(core_session *s, PyObject *argv, PyObject *env, piso_spawn *options,
                           PyObject *description, PyObject *report) {
     core_sandbox sandbox = {0};
     int r = description == Py_None ? 0 : core_sandbox_parse(description, &sandbox);
     if (r == 0)
-        r = spawn(s, argv, env, cwd, arena_size, echo_stdout, echo_stderr, zygote, &sandbox);
+        r = spawn(s, argv, env, options, &sandbox);
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     if (sandbox.keep && report && core_sandbox_report(&sandbox.report, report) < 0)
@@ -212,17 +204,18 @@ static int spawn_confined(core_session *s, PyObject *argv, PyObject *env, const 
 }
 
 static PyObject *session_spawn(PyObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"argv",        "env",         "name",   "registry", "cwd",    "arena_size",
-                            "echo_stdout", "echo_stderr", "zygote", "sandbox",  "report", NULL};
+    static char *names[] = {"argv",        "env",    "name",         "registry", "cwd",    "arena_size", "echo_stdout",
+                            "echo_stderr", "zygote", "max_requests", "sandbox",  "report", NULL};
     core_state *state = core_type_state((PyTypeObject *)type);
     PyObject *argv, *env, *name = NULL, *registry = NULL, *sandbox = Py_None, *report = NULL;
     const char *cwd = NULL;
     unsigned long long arena_size = 0;
+    unsigned max_requests = 0;
     int echo_stdout = 1, echo_stderr = 1;
     PyObject *zygote = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$UO!zKppOOO!:spawn", names, &argv, &env, &name,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$UO!zKppOIOO!:spawn", names, &argv, &env, &name,
                                      state->registry_type, &registry, &cwd, &arena_size, &echo_stdout, &echo_stderr,
-                                     &zygote, &sandbox, &PyList_Type, &report))
+                                     &zygote, &max_requests, &sandbox, &PyList_Type, &report))
         return NULL;
     if (zygote != Py_None && !Py_IS_TYPE(zygote, state->zygote_type)) {
         PyErr_SetString(PyExc_TypeError, "zygote must be a Zygote or None");
@@ -233,9 +226,15 @@ static PyObject *session_spawn(PyObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     PyObject *s = session_new(state, name, registry);
-    piso_zygote *handle = zygote == Py_None ? NULL : core_zygote_handle(zygote);
-    if (s && spawn_confined((core_session *)s, argv, env, cwd, arena_size, echo_stdout, echo_stderr, handle, sandbox,
-                            report) < 0)
+    piso_spawn options = {
+        .cwd = cwd,
+        .arena_size = (size_t)arena_size,
+        .echo_stdout = echo_stdout != 0,
+        .echo_stderr = echo_stderr != 0,
+        .zygote = zygote == Py_None ? NULL : core_zygote_handle(zygote),
+        .max_requests = max_requests,
+    };
+    if (s && spawn_confined((core_session *)s, argv, env, &options, sandbox, report) < 0)
         Py_CLEAR(s);
     return s;
 }

@@ -26,7 +26,12 @@ asyncio.run(main())
 
 @contextmanager
 def peer(
-    source: str, host_object: object = None, *, executable: str | None = None, arena_size: int = 0
+    source: str,
+    host_object: object = None,
+    *,
+    executable: str | None = None,
+    arena_size: int = 0,
+    max_requests: int = 0,
 ) -> Iterator[_core.Session]:
     """A session whose child offers an instance of the class ``Peer`` in `source` as object 1.
 
@@ -40,6 +45,7 @@ def peer(
         name="peer",
         registry=_core.Registry(),
         arena_size=arena_size,
+        max_requests=max_requests,
     )
     try:
         session.handshake(timeout=30)

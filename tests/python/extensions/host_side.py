@@ -101,8 +101,15 @@ class Counter(ProxiedSingleton):
 
 
 class Slow(ProxiedSingleton):
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = self.most_waiting = 0
+
     async def wait(self, seconds: float) -> str:
+        self.waiting += 1
+        self.most_waiting = max(self.most_waiting, self.waiting)
         await asyncio.sleep(seconds)
+        self.waiting -= 1
         return "waited"
 
 

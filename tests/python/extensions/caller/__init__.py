@@ -1,5 +1,6 @@
 """Uses what the host offers."""
 
+import asyncio
 import os
 import warnings
 
@@ -25,6 +26,10 @@ class Caller(ExtensionBase):
 
     async def call(self, name, *args):
         return await getattr(host_side.Counter(), name)(*args)
+
+    async def wait_often(self, count):
+        slow = host_side.Slow()
+        return len(await asyncio.gather(*(slow.wait(0.001) for _ in range(count))))
 
     def call_plainly(self, name, *args):
         Own()
