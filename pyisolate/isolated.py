@@ -47,7 +47,7 @@ from .validation import Settings
 __all__ = ["IsolatedRuntime"]
 
 _NO_RESTART = "stop it, then its next call starts it again, or set 'restart' in its configuration"
-
+_NO_LIMIT = 1 << 63
 _T = TypeVar("_T")
 _log = logging.getLogger("pyisolate")
 
@@ -177,7 +177,7 @@ class IsolatedRuntime(Runtime):
         connection = self._connection
         if connection is not None:
             with suppress(ExtensionDied, ExtensionStopped):  # a process that has ended needs no classes
-                connection.session.method(CONTROL, "adopt")(references).close()
+                connection.session.notify(CONTROL, "adopt", (references,), _NO_LIMIT)
 
     # ---- the start ----
 
