@@ -12,11 +12,13 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/audit.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -30,6 +32,7 @@
 #include "os/cgroup.h"
 #include "os/os.h"
 #include "sandbox/internal.h"
+#include "skipping.h"
 #include "supervisor/process.h"
 
 #define LONG_ENOUGH INT64_C(30000000000)
@@ -75,12 +78,14 @@ static int try_fork(void) {
     return outcome(pid);
 }
 
-static int capabilities(void) {
-    char line[256];
+/* capabilities: none is left in this set, or in all but the bounding one. */
+static int capabilities(const char *set) {
+    char line[256], name[16];
     unsigned long long sum = 0, value;
     FILE *f = fopen("/proc/self/status", "re");
     while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "Cap%*[A-Za-z]: %llx", &value) == 1)
+        if (sscanf(line, "Cap%15[A-Za-z]: %llx", name, &value) == 2 &&
+            (set ? strcmp(name, set) == 0 : strcmp(name, "Bnd") != 0))
             sum |= value;
     return !f ? errno : sum ? EPERM : 0;
 }
@@ -154,7 +159,7 @@ static int child_main(const char *what, const char *argument) {
     if (strcmp(what, "fill") == 0)
         return fill_file(argument);
     if (strcmp(what, "capabilities") == 0)
-        return capabilities();
+        return capabilities(argument);
     return strcmp(what, "nothing") == 0 ? 0 : 255;
 }
 
@@ -186,6 +191,15 @@ static int start(piso_sandbox spec, const char *what, const char *argument) {
 
 static const piso_sandbox strict = {0};
 
+/* can_drop_bounding: which takes a right that an ordinary user has in a namespace of its own only. Without it
+ * no_new_privs keeps the bounding set from giving anything. */
+static bool can_drop_bounding(void) {
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct data[2] = {0};
+    return report.layers[PISO_LAYER_NAMESPACES].active ||
+           (syscall(SYS_capget, &header, data) == 0 && data[0].effective & 1U << CAP_SETPCAP);
+}
+
 /* expect_confined: what holds under every condition. */
 static void expect_confined(piso_sandbox spec) {
     char path[96];
@@ -201,14 +215,18 @@ static void expect_confined(piso_sandbox spec) {
     assert_int_equal(start(spec, "signal", NULL), EPERM);
     assert_int_equal(start(spec, "signal-self", NULL), 0);
     assert_int_equal(start(spec, "capabilities", NULL), 0);
+    if (can_drop_bounding())
+        assert_int_equal(start(spec, "capabilities", "Bnd"), 0);
     assert_true(report.layers[PISO_LAYER_FILES].active);
     assert_true(report.layers[PISO_LAYER_SYSTEM_CALLS].active);
 }
 
-/* in_fork: runs a test in a process of its own, which may take away its own rights. */
+/* in_fork: runs a test in a process of its own, which may take away its own rights. An assertion that fails there
+ * ends it; the tests that follow are the host's. */
 static void in_fork(void (*test)(void)) {
     pid_t pid = fork();
     if (pid == 0) {
+        setenv("CMOCKA_TEST_ABORT", "1", 1);
         test();
         _exit(0);
     }
@@ -239,7 +257,7 @@ static void ordinary_user_body(void) {
 static void ordinary_user(void **state) {
     (void)state;
     if (geteuid() != 0)
-        skip(); /* as_we_are is that */
+        skip_because("only root can become another user; as_we_are is that user's test");
     in_fork(ordinary_user_body);
     assert_int_equal(chown(folder, 0, 0) | chown(temp, 0, 0) | chown(secret, 0, 0), 0);
 }
@@ -322,7 +340,7 @@ static void failure_body(void) {
 static void failure_in_the_child_is_told(void **state) {
     (void)state;
     if (piso__namespaces_probe() < 0)
-        skip(); /* no namespaces here, so their failure cannot be seen */
+        skip_because("this process can make no namespaces, so they cannot fail later");
     in_fork(failure_body);
 }
 
@@ -434,7 +452,7 @@ static void processes_of_a_user_body(void) {
 static void processes_of_a_user(void **state) {
     (void)state;
     if (geteuid() != 0 || piso__namespaces_probe() < 0)
-        skip(); /* needs another user, whose processes are counted from 0 in a namespace */
+        skip_because("this needs root, and namespaces, in which a user's processes are counted from 0");
     in_fork(processes_of_a_user_body);
     assert_int_equal(chown(folder, 0, 0) | chown(temp, 0, 0), 0);
 }
@@ -460,7 +478,7 @@ static void processes_of_a_containers_root_body(void) {
 static void processes_of_a_containers_root(void **state) {
     (void)state;
     if (geteuid() != 0 || piso__namespaces_probe() < 0)
-        skip(); /* no namespaces, so no such container */
+        skip_because("this needs root, and namespaces to make such a container of");
     in_fork(processes_of_a_containers_root_body);
     assert_int_equal(chown(folder, 0, 0) | chown(temp, 0, 0), 0);
 }
@@ -489,7 +507,7 @@ static void without_groups_body(void) {
 static void a_limit_that_cannot_hold_is_told(void **state) {
     (void)state;
     if (geteuid() != 0 || piso__kernel_counts_processes())
-        skip(); /* the kernel's own limit holds for this user */
+        skip_because("the kernel's own limit holds for this user");
     in_fork(without_groups_body);
 }
 
@@ -562,6 +580,8 @@ static int remove_folder(void **state) {
 int main(int argc, char **argv) {
     if (argc > 1)
         return child_main(argv[1], argv[2]);
+    if (getpgrp() == 0) /* it has no number in this PID namespace, so that nobody could try to join it */
+        setpgid(0, 0);
     const struct CMUnitTest without[] = {cmocka_unit_test(build_without_filter_is_told)};
     if (!has_filter())
         return cmocka_run_group_tests(without, make_folder, remove_folder);

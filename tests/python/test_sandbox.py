@@ -40,9 +40,12 @@ PRIVILEGES, FILES, NETWORK, SIGNALS, CALLS, NAMESPACES, LIMITS = range(7)
 DOMAIN = (FILES, NETWORK, SIGNALS)
 """While one of these is there, Landlock lets nobody look into a process outside."""
 OTHER = (*DOMAIN, CALLS, NAMESPACES, PRIVILEGES)
+ALL = (*OTHER, LIMITS)
 
 DENIED = {"EACCES", "EPERM"}
 OUT_OF_REACH = DENIED | {"EROFS", "EXDEV"}
+NOT_HERE = DENIED | {"EROFS", "ENOSYS", "EOPNOTSUPP", "ENODEV", "ENXIO", "ENOENT"}
+"""How a container or a chroot refuses something to every process."""
 
 # attempt: (layers that have to be left out for it to succeed, errors that mean "refused")
 ESCAPES: dict[str, tuple[tuple[int, ...], set[str]]] = {
@@ -274,7 +277,10 @@ def check(
     prison: Callable[..., Extension], target: dict[str, Any], name: str, omitted: Any, refused: Any
 ) -> None:
     assert prison().sync.attempt(name, target) in refused
-    assert prison(*omitted).sync.attempt(name, target) == "done"
+    result = prison(*omitted).sync.attempt(name, target)
+    if result in NOT_HERE and prison(*ALL).sync.attempt(name, target) == result:
+        pytest.skip(f"this system refuses it to processes that are not confined, too: {result}")
+    assert result == "done"
 
 
 @pytest.mark.parametrize("name", ESCAPES)
@@ -331,7 +337,8 @@ def test_its_folder_is_private_and_goes_with_it(load: Load) -> None:
     assert os.stat(folder).st_mode & 0o777 == 0o700
     with pytest.raises(PermissionError):
         two.sync.lock(folder + "/mine")
-    one.sync.lock_folder()
+    if one.sandbox_status().layers["namespaces"].active:  # else modes cannot be changed
+        one.sync.lock_folder()
     one.stop()
     assert not os.path.exists(folder)
 

@@ -102,6 +102,13 @@ def test_threads_and_processes_work_inside(load: Load) -> None:
     assert extension.sync.threads() == [0, 1, 4]
     assert asyncio.run(call(extension.in_thread)) == 49
     assert extension.sync.subprocess() == "hello\n"
+
+
+def test_multiprocessing_works_inside(load: Load) -> None:
+    extension = load("probe")
+    extension.ensure_process_started()
+    if not extension.sandbox_status().layers["namespaces"].active:
+        pytest.skip("without namespaces there is no private /dev/shm, which locks of multiprocessing need")
     assert extension.sync.multiprocessing("fork") == [4, 3, 2, 1]
     assert extension.sync.multiprocessing("spawn") == [4, 3, 2, 1]
 
