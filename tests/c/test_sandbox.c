@@ -495,6 +495,7 @@ static void without_groups_body(void) {
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+    assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
     assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
     assert_int_equal(start((piso_sandbox){.limits.processes = 1}, "fork", NULL), PISO_ESANDBOX);
     const char *detail = report.layers[PISO_LAYER_LIMITS].detail;
