@@ -265,11 +265,8 @@ static void ordinary_user(void **state) {
 static void no_capabilities_body(void) {
     for (int capability = 0; capability < 64; capability++)
         prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
-    struct {
-        uint32_t version;
-        int pid;
-    } header = {0x20080522, 0};
-    uint32_t none[6] = {0};
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct none[2] = {0};
     assert_int_equal(syscall(SYS_capset, &header, none), 0);
     expect_confined(strict);
 }
@@ -279,12 +276,12 @@ static void container_without_capabilities(void **state) {
     in_fork(no_capabilities_body);
 }
 
-/* forbid_namespaces: as a container's filter, or a kernel that is set up so. */
-static void forbid_namespaces(void) {
+/* forbid: this system call fails from now on. */
+static void forbid(uint32_t call, uint32_t error) {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_unshare, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
@@ -292,8 +289,9 @@ static void forbid_namespaces(void) {
     assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
 }
 
+/* As a container's filter, or a kernel that is set up so. */
 static void no_namespaces_body(void) {
-    forbid_namespaces();
+    forbid(SYS_unshare, EPERM);
     expect_confined(strict);
     assert_false(report.layers[PISO_LAYER_NAMESPACES].active);
     assert_non_null(strstr(report.layers[PISO_LAYER_NAMESPACES].detail, "not permitted"));
@@ -307,17 +305,9 @@ static void namespaces_forbidden(void **state) {
     in_fork(no_namespaces_body);
 }
 
-/* forbid_landlock: as a kernel without it. */
+/* As a kernel without Landlock. */
 static void no_landlock_body(void) {
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 444, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EOPNOTSUPP),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
-    assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+    forbid(444, EOPNOTSUPP);
     assert_int_equal(start(strict, "nothing", NULL), PISO_ESANDBOX);
     assert_false(report.layers[PISO_LAYER_FILES].active);
     assert_non_null(strstr(report.layers[PISO_LAYER_FILES].detail, "Linux 5.13"));
@@ -330,7 +320,7 @@ static void what_is_missing_is_told(void **state) {
 
 static void failure_body(void) {
     assert_int_equal(piso__namespaces_probe(), 0);
-    forbid_namespaces();
+    forbid(SYS_unshare, EPERM);
     assert_int_equal(start(strict, "nothing", NULL), PISO_ESANDBOX);
     assert_non_null(strstr(report.layers[PISO_LAYER_NAMESPACES].detail, "could not be applied"));
     assert_false(report.layers[PISO_LAYER_FILES].active);
@@ -485,18 +475,10 @@ static void processes_of_a_containers_root(void **state) {
 
 /* without_groups_body: as in a container whose control groups are mounted read-only. */
 static void without_groups_body(void) {
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
 #ifdef SYS_mkdir
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mkdir, 1, 0),
+    forbid(SYS_mkdir, EROFS);
 #endif
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mkdirat, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EROFS),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
-    assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+    forbid(SYS_mkdirat, EROFS);
     assert_int_equal(start((piso_sandbox){.limits.processes = 1}, "fork", NULL), PISO_ESANDBOX);
     const char *detail = report.layers[PISO_LAYER_LIMITS].detail;
     assert_false(report.layers[PISO_LAYER_LIMITS].active);
