@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from groups import READ_ONLY, group_of
+from limits import start_limited
 from processes import has_ended, run_host
 from waiting import eventually, shared_memory
 
@@ -26,11 +27,7 @@ BOTH_METHODS = pytest.mark.parametrize("start_method", ["fork", "exec"])
 def grouped(load: Load, *, memory: int = LIMIT, **more: Any) -> Extension:
     """An extension whose memory a control group counts."""
     limits = {"memory": memory, **more.pop("limits", {})}
-    extension = load("hoarder", sandbox={"limits": limits}, share_numpy=True, **more)
-    try:
-        extension.ensure_process_started()
-    except SandboxError as error:  # a limit of something else that only a group can hold
-        pytest.skip(f"no control group can be made here: {error}")
+    extension = start_limited(load, "hoarder", sandbox={"limits": limits}, share_numpy=True, **more)
     detail = extension.sandbox_status().layers["limits"].detail
     if not detail.startswith("memory"):
         pytest.skip(f"no control group that counts memory can be made here: {detail}")

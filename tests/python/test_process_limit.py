@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 from groups import READ_ONLY, group_of
+from limits import start_limited
 from processes import has_ended, run_host
 
 import pyisolate.sandbox
-from pyisolate import Extension, ExtensionDied, SandboxError, SandboxMode
+from pyisolate import Extension, ExtensionDied, SandboxMode
 
 Load = Callable[..., Extension]
 PRISONER = Path(__file__).parent / "extensions" / "prisoner"
@@ -34,18 +35,7 @@ def start_method(request: pytest.FixtureRequest) -> str:
 
 def limited(load: Load, **more: Any) -> Extension:
     """An extension with a limit of processes."""
-    extension = load("prisoner", sandbox={"limits": {"processes": LIMIT}}, **more)
-    try:
-        extension.ensure_process_started()
-    except SandboxError as error:
-        pytest.skip(f"this is root, and it can make no control group: {error}")
-    except ExtensionDied:
-        other = load("prisoner", name="unlimited")
-        other.ensure_process_started()
-        if other.sandbox_status().layers["namespaces"].active:
-            raise
-        pytest.skip("without namespaces all processes of the user are counted, and there are too many")
-    return extension
+    return start_limited(load, "prisoner", sandbox={"limits": {"processes": LIMIT}}, **more)
 
 
 def grouped(load: Load) -> Extension:
