@@ -23,8 +23,8 @@ FUZZERS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c)))
 SANITIZE := -Dpython=false -Dlibrary=false -Dbenchmarks=false -Dtests=enabled -Db_lto=false -Doptimization=2 \
     -Db_lundef=false $(STRICT)
 
-.PHONY: help build bench bench-all native-bench test test-c test-asan test-tsan test-python test-fuzz test-model lint \
-    fuzz fuzz-coverage soak format clean
+.PHONY: help packages build bench bench-all native-bench test test-asan test-tsan test-python test-fuzz test-model \
+    lint fuzz fuzz-coverage soak format clean
 
 help:
 	@echo 'make build         .venv with the package and its extension'
@@ -40,10 +40,13 @@ help:
 
 # ---- environment ---------------------------------------------------------------------------------
 
-.venv/.made:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	    { echo 'PyIsolate needs Python 3.10 or later: make PYTHON=python3.x' >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null && command -v cc >/dev/null || tools/install-packages build
+# Before anything is made. Targets that are not named here use tools of the C tests as well.
+NEEDS := $(if $(filter-out build bench bench-all native-bench soak lint format test-python,$(MAKECMDGOALS)),all,build)
+
+packages:
+	@PYTHON='$(PYTHON)' tools/install-packages $(NEEDS) 'make $(MAKECMDGOALS)'
+
+.venv/.made: | packages
 	$(PYTHON) -m venv .venv
 	touch $@
 
@@ -56,7 +59,8 @@ help:
 	    --config-settings=build-dir=build/wheel $(if $(STRICT),--config-settings=setup-args=$(STRICT)) .
 	touch $@
 
-.venv/.bench: .venv/.tools
+# After the package: two runs of pip in one environment are in each other's way.
+.venv/.bench: .venv/.tools | .venv/.installed
 	$(BIN)/python tools/install_extras.py bench
 	touch $@
 
@@ -84,11 +88,16 @@ build/fuzz/build.ninja: .venv/.tools
 build/native/build.ninja: .venv/.tools
 	meson setup --reconfigure build/native -Dpython=false -Dlibrary=true -Dtests=disabled -Db_ndebug=true $(STRICT)
 
+# skipped(folder): what its tests have skipped, and why.
+skipped = @grep -a '^skipped: ' $(1)/meson-logs/testlog.txt | sort | uniq -c || true
+
 test-asan: build/asan/build.ninja
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 meson test -C build/asan --print-errorlogs
+	$(call skipped,build/asan)
 
 test-tsan: build/tsan/build.ninja
 	TSAN_OPTIONS=halt_on_error=1 meson test -C build/tsan --suite threads --print-errorlogs
+	$(call skipped,build/tsan)
 
 native-bench: build/native/build.ninja
 	meson compile -C build/native
@@ -139,10 +148,10 @@ soak: build .venv/.bench
 	$(BIN)/python tests/soak/soak.py crashes
 
 # The doorbell handshake of the ring, over all interleavings.
-test-model:
+test-model: packages
 	mkdir -p build/model
 	cd build/model && spin -a ../../tests/model/ring.pml && \
-	    cc -O2 -DSAFETY -o ring pan.c && ./ring -m100000 | tee ring.log && grep -q 'errors: 0' ring.log
+	    $(CC) -O2 -DSAFETY -o ring pan.c && ./ring -m100000 | tee ring.log && grep -q 'errors: 0' ring.log
 
 # ---- Python and lints ----------------------------------------------------------------------------
 
@@ -153,15 +162,12 @@ lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	clang-format --dry-run --Werror $(C_FILES)
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 
 format: .venv/.tools
-	clang-format -i $(C_FILES)
+	$(BIN)/clang-format -i $(C_FILES)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-
-packages:
-	tools/install-packages all
 
 test: packages
 	$(MAKE) build

@@ -15,6 +15,7 @@ from pathlib import Path
 
 __all__ = ["pip_settings", "uv_environment", "uv_options"]
 
+_SYSTEM_FILE = Path("/etc/pip.conf")
 _TRUE = frozenset({"1", "yes", "true", "on", "y", "t"})
 
 # pip's option -> the uv variables that say the same, of which the first is set unless one of them is.
@@ -73,7 +74,7 @@ def _files(environ: Mapping[str, str]) -> Iterable[Path]:
     home = Path(environ.get("HOME") or os.path.expanduser("~"))
     for folder in reversed((environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")):
         yield Path(folder, "pip", "pip.conf")
-    yield Path("/etc/pip.conf")
+    yield _SYSTEM_FILE
     yield home / ".pip" / "pip.conf"
     yield Path(environ.get("XDG_CONFIG_HOME") or home / ".config", "pip", "pip.conf")
     yield Path(sys.prefix, "pip.conf")

@@ -1,10 +1,10 @@
 """Installs optional dependencies of pyproject.toml into the running environment; does not build the package.
 
 Building needs some of them (meson, ninja), so `pip install .[dev]` would come too early. Of PyTorch only the
-pinned version is installed: what an index offers for `torch>=2.0` may be gigabytes for a GPU that is not
-there.
+pinned version is installed, and only its build for CPUs: the one on PyPI brings gigabytes for a GPU.
 """
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -15,10 +15,25 @@ if sys.version_info >= (3, 11):
 else:
     from pip._vendor import tomli as tomllib
 
+NO_TORCH = """\
+pip finds no PyTorch {version} for CPUs and this Python, so what needs PyTorch is skipped. This installs it:
+    {python} -m pip install torch=={version} --index-url https://download.pytorch.org/whl/cpu"""
 
-def install(requirements: list[str]) -> int:
+
+def install(*arguments: str) -> int:
     """Exit status of pip, which evaluates the markers."""
-    return subprocess.call([sys.executable, "-m", "pip", "install", "--quiet", *requirements])
+    return subprocess.call([sys.executable, "-m", "pip", "install", "--quiet", *arguments])
+
+
+def install_torch(requirement: str) -> None:
+    """Install ``torch==version; marker`` as built for CPUs, or say how to; what is there stays."""
+    if importlib.util.find_spec("torch"):
+        return
+    pinned, semicolon, marker = requirement.partition(";")
+    # The suffix keeps pip from the build on PyPI, which does not have it.
+    if install(f"{pinned.strip()}+cpu {semicolon}{marker}"):
+        version = pinned.strip().removeprefix("torch==")
+        print(NO_TORCH.format(version=version, python=sys.executable), file=sys.stderr)
 
 
 def main(extras: list[str]) -> int:
@@ -27,11 +42,11 @@ def main(extras: list[str]) -> int:
     for extra in extras:
         requirements += project["optional-dependencies"][extra]
     torch = [text for text in requirements if re.match(r"torch\b", text)]
-    if status := install([text for text in requirements if text not in torch]):
+    if status := install(*(text for text in requirements if text not in torch)):
         return status
-    pinned = [text for text in torch if text.startswith("torch==")]
-    if pinned and install(pinned):
-        print(f"{pinned[0]} cannot be installed here; what needs PyTorch is skipped", file=sys.stderr)
+    for pinned in torch:
+        if pinned.startswith("torch=="):
+            install_torch(pinned)
     return 0
 
 

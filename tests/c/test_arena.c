@@ -13,6 +13,7 @@
 
 #include "memory/arena.h"
 #include "os/os.h"
+#include "skipping.h"
 
 #define PAGE  ((uint64_t)PISO__ARENA_BLOCK)
 #define MIB   ((uint64_t)1 << 20)
@@ -295,7 +296,7 @@ static void survives_lack_of_memory(void **state) {
     const uint64_t size = (uint64_t)1 << 46;
     piso__autoclose int fd = memfd_create("test", MFD_CLOEXEC | MFD_HUGETLB);
     if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
-        skip();
+        skip_because("there can be no file of huge pages");
     fixture f = {.fd = fd, .base = &f}; /* nothing gets as far as the mapping */
     assert_int_equal(piso__arena_new(fd, f.base, size, &f.arena), 0);
     for (int i = 0; i < 3; i++) {
@@ -331,7 +332,7 @@ static void serves_the_largest_arena(void **state) {
     assert_true(f.fd >= 0);
     if (piso__map(f.fd, size, true, true, &f.base) < 0) {
         piso__fd_close(f.fd);
-        skip(); /* address space is limited */
+        skip_because("address space is limited");
     }
     assert_int_equal(piso__arena_new(f.fd, f.base, size, &f.arena), 0);
     piso_span spans[2] = {alloc(&f, PAGE), alloc(&f, LARGE)};

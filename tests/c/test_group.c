@@ -24,6 +24,7 @@
 #include "os/cgroup.h"
 #include "os/os.h"
 #include "sandbox/group.h"
+#include "skipping.h"
 
 #define LONG_ENOUGH 30000000000
 
@@ -38,8 +39,7 @@ static piso__group *new_group(piso__group_limits limits) {
         r = errors.processes ? errors.processes : errors.memory;
     if (r < 0) {
         piso__group_end(g);
-        print_message("no such control group can be made here: %s\n", piso_strerror(r));
-        skip();
+        skip_because("no such control group can be made: %s", piso_strerror(r));
     }
     return g;
 }
@@ -241,7 +241,7 @@ static void a_full_host_is_not_the_extensions_limit(void **state) {
     char folder[PATH_MAX], name[64];
     piso__group_end(new_group(by_memory));
     if (!piso__cgroup_find("memory", &at) || at.unified)
-        skip(); /* in version 2 the host's group could not have one below it */
+        skip_because("in version 2 of control groups the host's could not have one below it");
     snprintf(name, sizeof name, "pyisolate-test-%d", (int)getpid());
     make_below(at.folder, name, folder);
     put(folder, "memory.limit_in_bytes", "67108864");
@@ -293,7 +293,7 @@ static void only_what_is_delegated_is_divided(void **state) {
     char folder[PATH_MAX], host[PATH_MAX], name[64];
     piso__group_end(new_group(by_both));
     if (!piso__cgroup_find("memory", &at) || !at.unified || geteuid() != 0)
-        skip(); /* needs root, and a system with version 2 only */
+        skip_because("this needs root, and version 2 of control groups only");
     at.folder[at.top] = '\0';
     snprintf(name, sizeof name, "pyisolate-test-%d", (int)getpid());
     make_below(at.folder, name, folder);

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "os/os.h"
+#include "skipping.h"
 
 #define PAGE        ((uint64_t)4096)
 #define SIZE        (256 * PAGE)
@@ -107,7 +108,7 @@ static void memory_of_huge_pages_is_refused(void **state) {
     const off_t size = (off_t)1 << 30; /* of whatever size a page is */
     piso__autoclose int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
     if (fd < 0 || ftruncate(fd, size) < 0)
-        skip(); /* this kernel has none */
+        skip_because("there can be no file of huge pages");
     assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), 0);
     assert_int_equal(piso__memfd_check(fd, (uint64_t)size), -EPROTO);
 }
@@ -462,7 +463,7 @@ static void descriptors_under_way_leave_room(void **state) {
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFEXITED(status));
     if (WEXITSTATUS(status) == 2 || WEXITSTATUS(status) == 4)
-        skip();
+        skip_because("descriptors in sockets are not limited for this user");
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 

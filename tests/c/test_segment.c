@@ -13,6 +13,7 @@
 
 #include "memory/segment.h"
 #include "os/os.h"
+#include "skipping.h"
 
 static void its_pages_are_there_and_zero(void **state) {
     (void)state;
@@ -82,7 +83,7 @@ static void many_do_not_run_out_of_descriptors(void **state) {
     struct rlimit before, low;
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
     if (before.rlim_max < 1024)
-        skip();
+        skip_because("no more than %llu descriptors can be open", (unsigned long long)before.rlim_max);
     low = before;
     low.rlim_cur = 256;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);

@@ -73,7 +73,9 @@ def join(group: str) -> None:
 # ---- groups of extensions ----
 
 READ_ONLY = """
-for mount in $(awk '$3 ~ /^cgroup/ { print $2 }' /proc/self/mounts); do
+mounts=$(awk '$3 ~ /^cgroup/ { print $2 }' /proc/self/mounts)
+[ "$mounts" ] || exit 77
+for mount in $mounts; do
     mount -o remount,bind,ro "$mount" || exit 77
 done
 exec "$@"

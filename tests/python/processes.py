@@ -21,11 +21,11 @@ def is_running(pid: int) -> bool:
 
 
 def gone(pid: int) -> bool:
-    """Whether the process ends, within seconds."""
+    """Whether the process ends, within seconds; also where the first process of a container reaps nobody."""
     deadline = time.monotonic() + 10
-    while is_running(pid) and time.monotonic() < deadline:
+    while not has_ended(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
-    return not is_running(pid)
+    return has_ended(pid)
 
 
 def has_ended(pid: int) -> bool:

@@ -376,6 +376,7 @@ def test_a_build_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """An environment in which the only configuration files are those below tmp_path."""
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
+    monkeypatch.setattr("pyisolate.pip_settings._SYSTEM_FILE", tmp_path / "pip.conf")
     return {"HOME": str(tmp_path), "XDG_CONFIG_DIRS": str(tmp_path / "xdg")}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from groups import READ_ONLY, group_of
+from limits import start_limited
 from processes import has_ended, run_host
 from waiting import eventually, shared_memory
 
@@ -26,8 +27,7 @@ BOTH_METHODS = pytest.mark.parametrize("start_method", ["fork", "exec"])
 def grouped(load: Load, *, memory: int = LIMIT, **more: Any) -> Extension:
     """An extension whose memory a control group counts."""
     limits = {"memory": memory, **more.pop("limits", {})}
-    extension = load("hoarder", sandbox={"limits": limits}, share_numpy=True, **more)
-    extension.ensure_process_started()
+    extension = start_limited(load, "hoarder", sandbox={"limits": limits}, share_numpy=True, **more)
     detail = extension.sandbox_status().layers["limits"].detail
     if not detail.startswith("memory"):
         pytest.skip(f"no control group that counts memory can be made here: {detail}")
@@ -188,7 +188,7 @@ def test_where_control_groups_are_read_only_processes_are_limited(tmp_path: Path
     """As in most containers."""
     enter = ["unshare", "--mount", "sh", "-c", READ_ONLY, "sh"]
     if os.geteuid() != 0 or subprocess.run([*enter, "true"], check=False).returncode:
-        pytest.skip("control groups cannot be made read-only here, or are already")
+        pytest.skip("there are no control groups here, or this user cannot mount them read-only")
     said, hidden, detail = run_host(HOST, tmp_path, [str(HOARDER), start_method], enter)
     assert said == "MemoryError"
     assert hidden == 208 << 20

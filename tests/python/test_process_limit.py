@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 from groups import READ_ONLY, group_of
+from limits import start_limited
 from processes import has_ended, run_host
 
 import pyisolate.sandbox
-from pyisolate import Extension, ExtensionDied, SandboxError, SandboxMode
+from pyisolate import Extension, ExtensionDied, SandboxMode
 
 Load = Callable[..., Extension]
 PRISONER = Path(__file__).parent / "extensions" / "prisoner"
@@ -34,12 +35,7 @@ def start_method(request: pytest.FixtureRequest) -> str:
 
 def limited(load: Load, **more: Any) -> Extension:
     """An extension with a limit of processes."""
-    extension = load("prisoner", sandbox={"limits": {"processes": LIMIT}}, **more)
-    try:
-        extension.ensure_process_started()
-    except SandboxError as error:
-        pytest.skip(f"this is root, and it can make no control group: {error}")
-    return extension
+    return start_limited(load, "prisoner", sandbox={"limits": {"processes": LIMIT}}, **more)
 
 
 def grouped(load: Load) -> Extension:
@@ -185,7 +181,7 @@ def test_root_where_control_groups_are_read_only(tmp_path: Path, start_method: s
     """As in most containers."""
     enter = ["unshare", "--mount", "sh", "-c", READ_ONLY, "sh"]
     if os.geteuid() != 0 or subprocess.run([*enter, "true"], check=False).returncode:
-        pytest.skip("control groups cannot be made read-only here, or are already")
+        pytest.skip("there are no control groups here, or this user cannot mount them read-only")
     found, _, _ = run_host(HOST, tmp_path, [str(PRISONER), start_method], [*enter])
     if isinstance(found, int):  # a root that is another user outside
         assert 1 <= found < LIMIT

@@ -15,10 +15,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from possible import can_open_terminals
 from processes import run_python
 
 import pyisolate.sandbox
@@ -40,9 +42,12 @@ PRIVILEGES, FILES, NETWORK, SIGNALS, CALLS, NAMESPACES, LIMITS = range(7)
 DOMAIN = (FILES, NETWORK, SIGNALS)
 """While one of these is there, Landlock lets nobody look into a process outside."""
 OTHER = (*DOMAIN, CALLS, NAMESPACES, PRIVILEGES)
+ALL = (*OTHER, LIMITS)
 
 DENIED = {"EACCES", "EPERM"}
 OUT_OF_REACH = DENIED | {"EROFS", "EXDEV"}
+NOT_HERE = DENIED | {"EROFS", "ENOSYS", "EOPNOTSUPP", "ENODEV", "ENXIO", "ENOENT"}
+"""How a container or a chroot refuses something to every process."""
 
 # attempt: (layers that have to be left out for it to succeed, errors that mean "refused")
 ESCAPES: dict[str, tuple[tuple[int, ...], set[str]]] = {
@@ -212,7 +217,8 @@ def outside() -> Iterator[dict[str, Any]]:
     libc = ctypes.CDLL(None, use_errno=True)
     shared_memory = f"/dev/shm/pyisolate-test-{os.getpid()}"
     queue = f"/pyisolate-test-{os.getpid()}"
-    Path(shared_memory).write_text("secret")
+    with suppress(OSError):  # not there, or not for this user: then it cannot be attacked
+        Path(shared_memory).write_text("secret")
     libc.mq_open.restype = ctypes.c_int
     assert libc.mq_open(queue.encode(), os.O_RDWR | os.O_CREAT, 0o600, None) >= 0
     key = 0x70150000 + os.getpid()
@@ -242,7 +248,7 @@ def outside() -> Iterator[dict[str, Any]]:
         }
     victim.kill()
     victim.wait()
-    os.unlink(shared_memory)
+    Path(shared_memory).unlink(missing_ok=True)
     libc.mq_unlink(queue.encode())
     libc.shmctl(segment, 0, None)
 
@@ -274,7 +280,10 @@ def check(
     prison: Callable[..., Extension], target: dict[str, Any], name: str, omitted: Any, refused: Any
 ) -> None:
     assert prison().sync.attempt(name, target) in refused
-    assert prison(*omitted).sync.attempt(name, target) == "done"
+    result = prison(*omitted).sync.attempt(name, target)
+    if result in NOT_HERE and prison(*ALL).sync.attempt(name, target) == result:
+        pytest.skip(f"this system refuses it to processes that are not confined, too: {result}")
+    assert result == "done"
 
 
 @pytest.mark.parametrize("name", ESCAPES)
@@ -331,7 +340,8 @@ def test_its_folder_is_private_and_goes_with_it(load: Load) -> None:
     assert os.stat(folder).st_mode & 0o777 == 0o700
     with pytest.raises(PermissionError):
         two.sync.lock(folder + "/mine")
-    one.sync.lock_folder()
+    if one.sandbox_status().layers["namespaces"].active:  # else modes cannot be changed
+        one.sync.lock_folder()
     one.stop()
     assert not os.path.exists(folder)
 
@@ -383,6 +393,8 @@ def test_local_sockets_of_the_configuration(load: Load, target: dict[str, Any]) 
 
 
 def test_devices_of_the_configuration(load: Load, target: dict[str, Any]) -> None:
+    if not can_open_terminals():
+        pytest.skip("no terminal can be opened here, which is the device of this test")
     extension = load("prisoner", sandbox={"devices": ["/dev/ptmx"]})
     assert extension.sync.attempt("open_a_terminal", target) == "done"
 

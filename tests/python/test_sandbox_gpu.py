@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 
 import pytest
+from possible import can_open_terminals
 
 import pyisolate.sandbox
 from pyisolate import Extension
@@ -32,6 +33,8 @@ def test_threads_can_be_named_where_there_are_devices(
 
 def test_sharing_memory_of_gpus_permits_their_devices(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed")
+    if not can_open_terminals():
+        pytest.skip("no terminal can be opened here, which this test takes for a GPU")
     monkeypatch.setattr(pyisolate.sandbox, "_GPU", ("/dev/ptmx",))
     monkeypatch.setattr(warnings, "warn", lambda *args, **options: None)  # of no GPU
     extension = load("prisoner", share_torch=True, share_cuda_ipc=True)
