@@ -187,8 +187,8 @@ static int spawn(core_session *s, PyObject *argv, PyObject *env, piso_spawn *opt
 }
 
 /* spawn_confined: spawn with a sandbox, or None, and a list for its report, or NULL. */
-static int spawn_confined(core_session *s, PyObject *argv, PyObject *env, piso_spawn *options,
-                          PyObject *description, PyObject *report) {
+static int spawn_confined(core_session *s, PyObject *argv, PyObject *env, piso_spawn *options, PyObject *description,
+                          PyObject *report) {
     core_sandbox sandbox = {0};
     int r = description == Py_None ? 0 : core_sandbox_parse(description, &sandbox);
     if (r == 0)
