@@ -1,8 +1,9 @@
 """Calls as applications make them, beside the same through pipes in the same run.
 
-After a pause, in bursts, at a steady rate, and work that is spread over several extensions.
+After a pause, in bursts, at a steady rate, and work that is spread over several extensions. Then what the
+task costs that each request of an ``async def`` method gets, beside an empty task of asyncio's.
 
-    python benchmarks/load.py [--only pauses,bursts,rates,spread] [--seconds 1] [--json FILE]
+    python benchmarks/load.py [--only pauses,bursts,rates,spread,tasks] [--seconds 1] [--json FILE]
 
 A pipe is a `multiprocessing.Pipe` to a process that answers in a loop, which checks nothing. `sync` waits as
 ``extension.sync.method()`` and ``connection.recv()`` do; `await` waits in an event loop, for the pipe by
@@ -29,9 +30,12 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
-from rpcbench import confinement
+from rpcbench import confinement, yardsticks
+from rpcbench.cases import DEPTH, IN_FLIGHT
+from rpcbench.fleet import MAIN, Fleet
 from rpcbench.report import grid, significant
 
+import pyisolate
 from pyisolate import ExtensionBase, ExtensionManager
 
 MODULE = Path(__file__).parent / "extensions/worker"
@@ -45,7 +49,7 @@ MODES = ("sync", "await")
 
 @dataclass
 class Row:
-    """One figure of both, and the ratio of ours to the pipe's."""
+    """One figure of both, and the ratio of ours to the pipe's, or to what else is said."""
 
     name: str
     mode: str
@@ -205,7 +209,7 @@ def pauses(peers: Peers, seconds: float) -> list[Row]:
     rows = []
     for pause in PAUSES_MS:
         for mode in MODES:
-            count = max(20, int(seconds * 1000 / pause / 2))
+            count = max(3, int(seconds * 1000 / pause / 2))
             ours, pipe = in_mode(mode, work, awork, pause / 1000, min(count, 1000))
             rows.append(
                 Row(
@@ -372,7 +376,66 @@ def spread(peers: Peers, seconds: float, number: int) -> list[Row]:
     return rows
 
 
-def show(title: str, rows: list[Row]) -> None:
+# ---- tasks ----
+
+
+async def empty() -> None:
+    """What a task has to do at least."""
+
+
+async def each(call: Callable[[], Awaitable[object]], count: int) -> float:
+    """Nanoseconds of an awaited call, the median."""
+    samples = []
+    for _ in range(count):
+        start = perf_counter_ns()
+        await call()
+        samples.append(perf_counter_ns() - start)
+    return statistics.median(samples)
+
+
+async def tasks(folder: str, seconds: float, sandbox: str) -> list[Row]:
+    """Microseconds; all of them in one loop, in turns."""
+    loop = asyncio.get_running_loop()
+    fleet = Fleet(Path(folder), [MAIN], sandbox=sandbox)
+    await fleet.start()
+    extension = fleet.main
+
+    def at_once(call: Callable[[], Awaitable[object]], gather: Any) -> Callable[[], Awaitable[float]]:
+        return lambda: each(lambda: gather(*(call() for _ in range(IN_FLIGHT))), 20)
+
+    kinds: dict[str, Callable[[], Awaitable[float]]] = {
+        "plain": lambda: each(lambda: extension.plain_echo(7), 2000),
+        "async": lambda: each(lambda: extension.echo(7), 2000),
+        "recursion": lambda: each(lambda: extension.descend(MAIN, DEPTH), 500),
+        "task": lambda: each(lambda: loop.create_task(empty()), 2000),
+        "task there": lambda: extension.task_time(2000),
+        "gather": at_once(lambda: extension.echo(7), asyncio.gather),
+        "plain gather": at_once(lambda: extension.plain_echo(7), asyncio.gather),
+        "own gather": at_once(lambda: extension.echo(7), pyisolate.gather),
+        "empty gather": at_once(empty, asyncio.gather),
+    }
+    found: dict[str, list[float]] = {kind: [] for kind in kinds}
+    end = perf_counter_ns() + int(seconds * 1e9)
+    while perf_counter_ns() < end or len(found["plain"]) < 3:
+        for kind, measure in kinds.items():
+            found[kind].append(await measure() / 1e3)
+    await fleet.stop()
+    us = {kind: statistics.median(samples) for kind, samples in found.items()}
+    floor = statistics.median(yardsticks.floor(300) or [0.0]) / 1e3
+    both = us["plain"] + 1.2 * us["task there"]
+    deep = f"recursion, depth {DEPTH}: of {2 * DEPTH} such sums"
+    return [
+        Row("plain def: of 8 times the floor", "await", us["plain"], 8 * floor),
+        Row("async def: of a plain one and 1.2 empty tasks there", "await", us["async"], both),
+        Row(deep, "await", us["recursion"], 2 * DEPTH * both),
+        Row("an empty task there: of one here", "await", us["task there"], us["task"]),
+        Row(f"asyncio.gather of {IN_FLIGHT}: of empty coroutines", "await", us["gather"], us["empty gather"]),
+        Row("the same, plain def", "await", us["plain gather"], us["empty gather"]),
+        Row("pyisolate.gather", "await", us["own gather"], us["empty gather"]),
+    ]
+
+
+def show(title: str, rows: list[Row], other: str = "Pipe") -> None:
     cells = [
         [
             row.name,
@@ -387,7 +450,7 @@ def show(title: str, rows: list[Row]) -> None:
     ]
     print(f"\n{title}")
     print(
-        grid(["", "Waits", "Ours", "Pipe", "Ratio", "Ours p99", "Pipe p99"], cells, text_columns=2),
+        grid(["", "Waits", "Ours", other, "Ratio", "Ours p99", f"{other} p99"], cells, text_columns=2),
         flush=True,
     )
 
@@ -396,7 +459,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    kinds = ("pauses", "bursts", "rates", "spread")
+    kinds = ("pauses", "bursts", "rates", "spread", "tasks")
     parser.add_argument("--only", default=",".join(kinds), metavar="KINDS", help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each figure (default: %(default)g)")
     parser.add_argument("--json", metavar="FILE", help="write the figures")
@@ -427,6 +490,9 @@ def main() -> None:
             show(f"Work spread over {number} processes", rows)
             for peer in peers:
                 peer.close()
+        if "tasks" in chosen:
+            found["tasks"] = asyncio.run(tasks(folder, options.seconds, options.sandbox))
+            show("Tasks (µs)", found["tasks"], "Beside")
     if options.json:
         Path(options.json).write_text(
             json.dumps({kind: [asdict(row) for row in rows] for kind, rows in found.items()}, indent=1)

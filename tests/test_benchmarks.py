@@ -587,6 +587,14 @@ def test_quick_benchmark_has_large_tensors_on_request() -> None:
         ("memory_flat.py", ["--calls", "100", "--large", "5"], ["small integer", "8 MB array"]),
         ("idle.py", ["--extensions", "2", "--seconds", "0.1"], ["host", "extensions"]),
         ("sandbox_cost.py", ["--starts", "2", "--calls", "10"], ["start, fork (ms)", "call, exec (us)"]),
+        (
+            "load.py",
+            ["--seconds", "0.02"],
+            [
+                *("after 100 ms", "call 10 of a burst", "10,000 calls/s: processor time"),
+                *("8 processes, 600 µs of work: calls/s", "pyisolate.gather"),
+            ],
+        ),
     ],
 )
 def test_checks_run(script: str, arguments: list[str], rows: list[str]) -> None:

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import statistics
 from collections.abc import Awaitable, Callable
 from time import perf_counter_ns
 from types import ModuleType
@@ -60,6 +62,10 @@ class BenchmarkHost(ProxiedSingleton):
         return value
 
 
+async def _empty() -> None:
+    """What a task has to do at least."""
+
+
 class BenchmarkExtension(ExtensionBase):
     """The operations of an extension."""
 
@@ -81,6 +87,19 @@ class BenchmarkExtension(ExtensionBase):
     async def echo(self, value: Any) -> Any:
         """What was sent."""
         return value
+
+    def plain_echo(self, value: Any) -> Any:
+        """What was sent, without a task."""
+        return value
+
+    async def task_time(self, samples: int) -> float:
+        """Nanoseconds from making an empty task to its end, the median."""
+        loop, found = asyncio.get_running_loop(), []
+        for _ in range(samples):
+            start = perf_counter_ns()
+            await loop.create_task(_empty())
+            found.append(perf_counter_ns() - start)
+        return statistics.median(found)
 
     async def size(self, value: Any) -> int:
         """How many bytes were sent."""
