@@ -294,14 +294,14 @@ static void epoll_gives_the_data(void **state) {
     assert_false(readable(epoll)); /* it can be waited for itself */
     piso__event_signal(first);
     assert_true(readable(epoll));
-    assert_int_equal(piso__epoll_wait(epoll, data, 16), 1);
+    assert_int_equal(piso__epoll_wait(epoll, data, 16, -1), 1);
     assert_int_equal(data[0], UINT64_MAX);
     piso__event_signal(second);
-    assert_int_equal(piso__epoll_wait(epoll, data, 16), 2);
-    assert_int_equal(piso__epoll_wait(epoll, data, 1), 1);
+    assert_int_equal(piso__epoll_wait(epoll, data, 16, -1), 2);
+    assert_int_equal(piso__epoll_wait(epoll, data, 1, -1), 1);
     assert_int_equal(piso__epoll_remove(epoll, first), 0);
     assert_int_equal(piso__epoll_remove(epoll, first), -ENOENT);
-    assert_int_equal(piso__epoll_wait(epoll, data, 16), 1);
+    assert_int_equal(piso__epoll_wait(epoll, data, 16, -1), 1);
     assert_int_equal(data[0], 5);
 }
 
