@@ -27,7 +27,6 @@
 typedef enum piso__place {
     PISO__PLACE_MONITOR,  /* supervisor/monitor.c: which processes are watched */
     PISO__PLACE_OUTPUT,   /* supervisor/output.c: which have written something */
-    PISO__PLACE_CROWD,    /* session/crowd.c */
     PISO__PLACE_GROUPS,   /* sandbox/group_folder.c: the locks of this host */
     PISO__PLACE_SEGMENTS, /* memory/segment.c: the segments of this process */
     PISO__PLACE_BEACON,   /* os/fd.c: descriptors that are always readable */
@@ -51,6 +50,8 @@ typedef struct piso__lock {
 
 /* piso__lock_enter: gives a lock its place; for the macro. */
 void piso__lock_enter(piso__lock *lock, piso__place place);
+/* piso__lock_at: the lock with that place, or NULL; for tests. */
+piso__lock *piso__lock_at(piso__place place);
 void piso__lock_take(piso__lock *lock);
 void piso__lock_give(piso__lock *lock);
 

@@ -132,7 +132,8 @@ int piso__socketpair(int ret_fds[2]);
 int piso__send_fds(int fd, const void *data, size_t size, const int *fds, int count);
 /* piso__receive_packet: one packet of at most `size` bytes with at most *count descriptors (close-on-exec): how many
  * bytes, and in *count how many descriptors. -EPROTO and all received descriptors closed when there is more of either;
- * -ECONNRESET when the peer has gone, -EAGAIN when nonblocking and nothing is there. */
+ * -EMFILE, with the bytes in place, when this process can have no more descriptors; -ECONNRESET when the peer has gone,
+ * -EAGAIN when nonblocking and nothing is there. */
 ssize_t piso__receive_packet(int fd, void *data, size_t size, int *ret_fds, int *count, bool nonblocking);
 /* piso__receive_fds: one packet of exactly `size` bytes with exactly `count` descriptors (close-on-exec), else
  * -EPROTO and all received descriptors closed. -ECONNRESET when the peer has gone, -EAGAIN when nonblocking

@@ -119,7 +119,8 @@ ssize_t piso__receive_packet(int fd, void *data, size_t size, int *ret_fds, int 
     }
     for (int i = 0; i < received; i++)
         piso__fd_close(fds[i]);
-    return n == 0 ? -ECONNRESET : -EPROTO;
+    bool no_room = message.msg_flags & MSG_CTRUNC && received < PISO__FDS_MAX;
+    return n == 0 ? -ECONNRESET : no_room ? -EMFILE : -EPROTO;
 }
 
 int piso__receive_fds(int fd, void *data, size_t size, int *ret_fds, int count, bool nonblocking) {
