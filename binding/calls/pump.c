@@ -63,6 +63,7 @@ static void ended(core_session *s) {
         core_link_wake_future(link, finished);
     Py_XDECREF(finished);
     core_link_detach_all(s);
+    piso_session_disconnect(s->session, 0);
 }
 
 int core_pump(core_session *s, core_pump_context *context, int limit) {

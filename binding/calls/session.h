@@ -172,8 +172,10 @@ PyObject *core_session_meter(PyObject *self, PyObject *args);
 PyObject *core_session_metered(PyObject *self, PyObject *ignored);
 /* core_session_refuses: whether this notification is one too many; it is counted then. */
 bool core_session_refuses(core_session *s, const piso_event *event);
-PyObject *core_session_output_fd(PyObject *self, PyObject *ignored);
+PyObject *core_session_follow_output(PyObject *self, PyObject *cookie);
 PyObject *core_session_echo_dropped(PyObject *self, PyObject *stream);
+/* core_supervise_init: the functions of the module that are about all processes. */
+int core_supervise_init(PyObject *module);
 PyObject *core_session_read_output(PyObject *self, PyObject *stream);
 
 /* ---- calls (call.c, method.c, sync.c) ---- */
