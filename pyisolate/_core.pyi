@@ -1,7 +1,7 @@
 """The C extension: sessions between two processes, calls over them, and the conversion of values."""
 
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 _T = TypeVar("_T")
 
@@ -145,6 +145,9 @@ class Session:
         """
     def echo_dropped(self, stream: int, /) -> int:
         """How many bytes of stdout (1) or stderr (2) were not echoed, since this was last asked: too many."""
+    def on_copy(self, hook: Callable[[BaseException | None], NoReturn], /) -> None:
+        """A function that ends a process which a handler has forked, once the handler has returned there
+        (None) or raised an exception."""
     def notify(self, object_id: int, name: str, args: tuple[Any, ...], limit: int, /) -> bool:
         """A call that is not answered; False, and nothing sent, when more than `limit` messages wait
         already."""

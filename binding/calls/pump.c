@@ -66,12 +66,21 @@ static void ended(core_session *s) {
     piso_session_disconnect(s->session, 0);
 }
 
+/* leave: the loop of an extension runs in a process that was forked from it: a handler awaits something there. */
+static void leave(core_session *s) {
+    PyErr_SetString(s->state->forked_error, "a process that an extension has forked cannot run the extension's event loop: "
+                                            "do not await in it, and end it with os._exit() or sys.exit()");
+    core_leave_copy(s, true);
+}
+
 int core_pump(core_session *s, core_pump_context *context, int limit) {
     int handled = 0;
     /* once it has failed there is an end to what it has to tell, and that is to be reached */
     while (handled < limit || piso_session_state(s->session) != 0) {
         piso_event event;
         int r = piso_session_next(s->session, &event);
+        if (r == PISO_EFORKED && s->copy_hook)
+            leave(s);
         if (r < 0)
             ended(s);
         if (r <= 0)

@@ -65,6 +65,7 @@ static int session_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(s->finished);
     Py_VISIT(s->error_hook);
     Py_VISIT(s->end_hook);
+    Py_VISIT(s->copy_hook);
     for (core_link *link = s->links; link; link = link->next)
         Py_VISIT(link);
     return 0;
@@ -80,6 +81,7 @@ static int session_clear(PyObject *self) {
     Py_CLEAR(s->finished);
     Py_CLEAR(s->error_hook);
     Py_CLEAR(s->end_hook);
+    Py_CLEAR(s->copy_hook);
     Py_CLEAR(s->codec.seen);
     return 0;
 }
@@ -525,6 +527,7 @@ static PyMethodDef session_methods[] = {
     {"explain", KEYWORDS(core_session_explain), "What errors say when the child has ended."},
     {"on_end", core_session_on_end, METH_O, "A function that is called before a caller is told that the child ended."},
     {"on_error", core_session_on_error, METH_O, "A function that is called with each exception before it is sent."},
+    {"on_copy", core_session_on_copy, METH_O, "A function that ends a process that a handler has forked."},
     {"trim", session_trim, METH_NOARGS, "Give free shared memory back to the system now."},
     {"share", KEYWORDS(session_share), "What is shared with the peer instead of copied."},
     {"stats", session_stats, METH_NOARGS, "Counters and sizes, by name."},

@@ -91,6 +91,12 @@ void core_session_tell_end(core_session *s) {
     PyErr_Restore(type, value, traceback);
 }
 
+/* core_session_on_copy: on_copy(hook). */
+PyObject *core_session_on_copy(PyObject *self, PyObject *hook) {
+    Py_XSETREF(((core_session *)self)->copy_hook, Py_NewRef(hook));
+    Py_RETURN_NONE;
+}
+
 void core_session_remark(core_session *s, PyObject *exception) {
     PyObject *hook = Py_XNewRef(s->error_hook);
     PyObject *done = hook ? PyObject_CallOneArg(hook, exception) : NULL;
