@@ -68,8 +68,9 @@ static void ended(core_session *s) {
 
 /* leave: the loop of an extension runs in a process that was forked from it: a handler awaits something there. */
 static void leave(core_session *s) {
-    PyErr_SetString(s->state->forked_error, "a process that an extension has forked cannot run the extension's event loop: "
-                                            "do not await in it, and end it with os._exit() or sys.exit()");
+    PyErr_SetString(s->state->forked_error,
+                    "a process that an extension has forked cannot run the extension's event loop: "
+                    "do not await in it, and end it with os._exit() or sys.exit()");
     core_leave_copy(s, true);
 }
 

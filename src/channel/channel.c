@@ -63,13 +63,56 @@ static piso__channel *channel_new(void) {
     return c;
 }
 
+/* close_fd: the field changes first: the child of a fork that comes between has the number for nothing, at worst. */
+static void close_fd(int *fd) {
+    piso__fd_close(piso__fd_steal(fd));
+}
+
+static void close_fds(piso__channel *c) {
+    close_fd(&c->wait_fd);
+    close_fd(&c->bell);
+    close_fd(&c->socket_fd);
+    close_fd(&c->memory_fd);
+}
+
+static piso__channel *first; /* of those that are open */
+
+static void close_in_child(void) {
+    for (piso__channel *c = first; c; c = c->next) {
+        close_fds(c);
+        c->previous = NULL;
+    }
+    first = NULL;
+}
+
+PISO__STATIC_LOCK(lock, PISO__PLACE_CHANNELS, .in_child = close_in_child);
+
+static void enlist(piso__channel *c) {
+    piso__lock_take(&lock);
+    c->next = first;
+    c->previous = &first;
+    if (first)
+        first->previous = &c->next;
+    first = c;
+    piso__lock_give(&lock);
+}
+
+static void unlist(piso__channel *c) {
+    piso__lock_take(&lock);
+    if (c->previous) {
+        *c->previous = c->next;
+        if (c->next)
+            c->next->previous = c->previous;
+    }
+    c->previous = NULL;
+    piso__lock_give(&lock);
+}
+
 void piso__channel_hang_up(piso__channel *c) {
+    unlist(c);
     if (c->arena)
         piso__arena_freeze(c->arena);
-    c->wait_fd = piso__fd_close(c->wait_fd);
-    c->bell = piso__fd_close(c->bell);
-    c->socket_fd = piso__fd_close(c->socket_fd);
-    c->memory_fd = piso__fd_close(c->memory_fd);
+    close_fds(c);
     if (c->beacons.rung >= 0)
         piso__beacon_give(&c->beacons);
     c->beacons.rung = -1;
@@ -196,6 +239,7 @@ static int try_create(const char *name, uint64_t arena_size, uint32_t accepts, p
     if (r < 0)
         return r;
     *ret_child_fd = piso__fd_steal(&child_fd);
+    enlist(c);
     *ret_channel = piso__steal_pointer(&c);
     return 0;
 }
@@ -282,6 +326,7 @@ int piso__channel_attach(int socket_fd, uint32_t accepts, piso__channel **ret_ch
     if (r < 0)
         return r == -EPIPE ? PISO_EDIED : r;
     c->socket_fd = socket_fd;
+    enlist(c);
     *ret_channel = piso__steal_pointer(&c);
     return 0;
 }

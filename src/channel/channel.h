@@ -10,7 +10,8 @@
  * give pages back, and to see how many a peer has behind its buffers: what is not there must not be touched, or it
  * would take memory of this side's) and an epoll. What this side tells itself is a beacon in the epoll (os.h).
  *
- * Rules: (1) every descriptor is close-on-exec; (2) the child's sizes are checked against the fixed protocol;
+ * Rules: (1) every descriptor is close-on-exec, and closed in a forked process before anything else runs there: what
+ * hangs up here is not held open by a child of this process; (2) the child's sizes are checked against the fixed protocol;
  * (3) mappings are not inherited by fork in the host (MADV_DONTFORK); (4) close releases everything, in any
  * half-built state. Not thread-safe except where said. */
 #ifndef PISO_CHANNEL_CHANNEL_H
@@ -47,6 +48,7 @@ typedef struct piso__channel {
     uint32_t accepts;      /* requests that this side answers at once; what the peer says of itself: */
     uint32_t peer_accepts; /* known after accept or attach */
     uint32_t fork_generation;
+    struct piso__channel *next, **previous; /* of those that are open; `previous` NULL: not in the list */
 } piso__channel;
 
 /* piso__channel_arena_at: where in the memory the arena of a direction begins; 0: the host sends, 1: the child. */
@@ -74,8 +76,8 @@ uint64_t piso__channel_backed(const piso__channel *c);
 bool piso__channel_has_hole(const piso__channel *c, uint64_t offset, uint64_t size);
 /* piso__channel_hang_up: closes the descriptors; what is mapped stays. Nobody may wait for one of them, or begin to. */
 void piso__channel_hang_up(piso__channel *c);
-/* piso__channel_close: in a process forked from the one that opened it, mappings are not there: they are left
- * alone, whatever lies at their addresses now; so are descriptors, whose numbers may stand for others by now. */
+/* piso__channel_close: in a process forked from the one that opened it neither mappings nor descriptors are there: what
+ * lies at their addresses, and what their numbers stand for, is left alone. */
 piso__channel *piso__channel_close(piso__channel *c);
 
 #endif

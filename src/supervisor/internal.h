@@ -63,6 +63,9 @@ struct piso_process {
 
 /* piso__process_new: not started yet. NULL: no memory. */
 piso_process *piso__process_new(void);
+/* piso__process_close_fds: what it has open. Also in the child of a fork, at once: whoever closes one of them in the
+ * parent changes the field before, so that none is closed there whose number stands for another. */
+void piso__process_close_fds(piso_process *p);
 /* piso__process_unrefp: for piso__cleanup. */
 static inline void piso__process_unrefp(piso_process **p) {
     *p = piso__process_unref(*p);

@@ -37,10 +37,14 @@ static void start_over_in_child(void) {
     if (!monitor.started)
         return;
     void *p;
-    while ((p = piso__slots_take_any(&monitor.watched)))
+    while ((p = piso__slots_take_any(&monitor.watched))) {
+        piso__process_close_fds(p);
         piso__process_unref(p);
-    while ((p = piso__slots_take_any(&monitor.zygotes)))
+    }
+    while ((p = piso__slots_take_any(&monitor.zygotes))) {
+        piso__zygote_close_fd(p);
         piso__zygote_release(p);
+    }
     piso__slots_fini(&monitor.watched);
     piso__slots_fini(&monitor.zygotes);
     monitor.epoll_fd = piso__fd_close(monitor.epoll_fd);
@@ -86,9 +90,10 @@ static void forget_zygote(uint64_t id) {
 
 /* stop_watching: closes a descriptor of a process. Removed first: a forked copy would keep it in the set. */
 static void stop_watching(int *fd) {
-    if (*fd >= 0)
-        piso__epoll_remove(monitor.epoll_fd, *fd);
-    *fd = piso__fd_close(*fd);
+    int closed = piso__fd_steal(fd); /* first: see piso__process_close_fds */
+    if (closed >= 0)
+        piso__epoll_remove(monitor.epoll_fd, closed);
+    piso__fd_close(closed);
 }
 
 /* drain: false when there was something that has to wait. */
@@ -113,7 +118,7 @@ static void *end_group(void *argument) {
 
 /* finish: its status is recorded, if anybody knows it, and changes no more: last words, then everybody is told. */
 static void finish(piso_process *p) {
-    p->last_pidfd = piso__fd_close(p->last_pidfd);
+    piso__fd_close(piso__fd_steal(&p->last_pidfd));
     for (int i = 0; i < 2; i++) {
         drain(p, i, LAST_WORDS, true);
         stop_watching(&p->outputs[i].fd);

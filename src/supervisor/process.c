@@ -26,16 +26,20 @@ piso_process *piso__process_ref(piso_process *p) {
     return p;
 }
 
+void piso__process_close_fds(piso_process *p) {
+    piso__fd_close(piso__fd_steal(&p->pidfd));
+    piso__fd_close(piso__fd_steal(&p->last_pidfd));
+    for (int i = 0; i < 2; i++)
+        piso__fd_close(piso__fd_steal(&p->outputs[i].fd));
+}
+
 piso_process *piso__process_unref(piso_process *p) {
     if (!p || atomic_fetch_sub(&p->references, 1) != 1)
         return NULL;
     /* in a forked process the numbers may stand for something else by now, and the lock may be held for ever */
     if (!is_foreign(p)) {
         piso__output_forget(p);
-        piso__fd_close(p->pidfd);
-        piso__fd_close(p->last_pidfd);
-        for (int i = 0; i < 2; i++)
-            piso__fd_close(p->outputs[i].fd);
+        piso__process_close_fds(p);
         pthread_mutex_destroy(&p->lock);
     }
     piso__group_end(p->group);

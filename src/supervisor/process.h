@@ -15,7 +15,7 @@
  *  4. The group of an ended child is killed (SIGKILL): grandchildren die with it. So does all that is in its control
  *     group, if it has one (sandbox/group.h), also what has left the process group.
  *  5. Objects know their pid: after fork every function returns PISO_EFORKED and the destructors free memory
- *     only. The monitor thread does not exist in a forked child.
+ *     only. The monitor thread does not exist in a forked child; what it watched is closed there at once.
  *  6. Objects are reference-counted; the last unref of a running process leaves it to the monitor, which reaps
  *     it when it ends. All functions are thread-safe.
  *  7. A process costs its host three descriptors while it runs, pidfd and two pipes, and none once it has ended.

@@ -117,6 +117,10 @@ piso_process *piso_zygote_process(piso_zygote *z) {
 
 /* ---- what it says, in the monitor ---- */
 
+void piso__zygote_close_fd(piso_zygote *z) {
+    piso__fd_close(piso__fd_steal(&z->socket_fd));
+}
+
 int piso__zygote_socket(const piso_zygote *z) {
     return z->socket_fd;
 }
@@ -167,7 +171,7 @@ int piso__zygote_hear(piso_zygote *z, pid_t *ret_pid, piso_exit *ret_exit) {
 void piso__zygote_end(piso_zygote *z, int error) {
     LOCKED(z);
     fail(z, error);
-    z->socket_fd = piso__fd_close(z->socket_fd);
+    piso__zygote_close_fd(z);
 }
 
 /* ---- questions ---- */

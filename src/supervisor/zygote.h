@@ -78,6 +78,8 @@ piso_zygote *piso__zygote_hold(piso_zygote *z);
 piso_zygote *piso__zygote_release(piso_zygote *z);
 /* piso__zygote_socket: of a zygote that has not ended for the monitor. */
 int piso__zygote_socket(const piso_zygote *z);
+/* piso__zygote_close_fd: as piso__process_close_fds. */
+void piso__zygote_close_fd(piso_zygote *z);
 /* piso__zygote_hear: the next packet. 1: a child was reaped: *ret_pid, and *ret_exit, which may be not known; 0: nothing to
  * tell now; a negative code: it was its last. */
 int piso__zygote_hear(piso_zygote *z, pid_t *ret_pid, piso_exit *ret_exit);

@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,32 @@ def test_one_that_has_died_keeps_none(load: Callable[..., Extension], no_collect
         extension.sync.exit(3)
     extension.stop()
     assert count() == before
+
+
+def of_extensions() -> int:
+    """Descriptors of their processes and of the memory that is shared with them."""
+    found = 0
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            link = os.readlink(f"/proc/self/fd/{fd}")
+            found += "pidfd" in link or "memfd:piso-" in link
+    return found
+
+
+def test_a_forked_process_has_none_of_its_parent_s(load: Callable[..., Extension]) -> None:
+    """What hangs up when the parent closes it is not held open by a child."""
+    extensions = [load(name=f"e{i}") for i in range(4)]
+    assert [extension.sync.echo(i) for i, extension in enumerate(extensions)] == [0, 1, 2, 3]
+    assert of_extensions() >= 8
+    child = os.fork()
+    if child == 0:
+        left = 100
+        try:
+            left = of_extensions()
+        finally:
+            os._exit(left)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert [extension.sync.echo(i) for i, extension in enumerate(extensions)] == [0, 1, 2, 3]
 
 
 NONE_LEFT = """

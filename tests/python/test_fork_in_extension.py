@@ -1,4 +1,4 @@
-"""An extension that forks in a method: the child ends as a child of any Python program does, and answers nobody."""
+"""An extension that forks in a method: the child ends as one of any program does, and answers nobody."""
 
 from __future__ import annotations
 
