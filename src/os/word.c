@@ -9,6 +9,8 @@
 #include "os/os.h"
 
 int piso__word_wait(const _Atomic uint32_t *word, uint32_t value, int64_t timeout_ns) {
+    if (timeout_ns == 0)
+        return atomic_load_explicit(word, memory_order_acquire) != value;
     int64_t now = piso_now_ns(), end = timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
     struct timespec until = {end / 1000000000, end % 1000000000};
     /* this one takes a point in time of CLOCK_MONOTONIC, so waking for nothing does not lengthen it */

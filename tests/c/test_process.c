@@ -284,6 +284,35 @@ static void somebody_else_may_reap(void **state) {
     signal(SIGCHLD, SIG_DFL);
 }
 
+/* As a zygote's child is to the host: not its own, so that nothing but the system tells. */
+static void the_system_tells_how_a_process_ended(void **state) {
+    (void)state;
+    const struct {
+        const char *program, *argument;
+        int code, signal;
+    } ends[] = {{"exit", "0", 0, 0}, {"exit", "42", 42, 0}, {"raise", "15", -1, SIGTERM}, {"raise", "9", -1, SIGKILL}};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            execl("/proc/self/exe", "test", ends[i].program, ends[i].argument, NULL);
+            _exit(99);
+        }
+        piso_exit status = {.known = false};
+        piso__autoclose int pidfd = piso__pidfd_open(pid);
+        assert_int_equal(piso__poll_in(&pidfd, 1, LONG_ENOUGH), 1);
+        assert_int_equal(piso__exit_of(pidfd, pid, &status), 0);
+        assert_true(status.known);
+        assert_int_equal(status.code, ends[i].code);
+        assert_int_equal(status.signal, ends[i].signal);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        status = (piso_exit){.known = false};
+        if (piso__exit_of(pidfd, pid, &status) == 0) { /* Linux 6.15 */
+            assert_int_equal(status.code, ends[i].code);
+            assert_int_equal(status.signal, ends[i].signal);
+        }
+    }
+}
+
 static void many_at_once(void **state) {
     (void)state;
     enum { COUNT = 50 };
@@ -508,6 +537,7 @@ int main(int argc, char **argv) {
         TEST(last_words_are_complete),
         TEST(grandchildren_end_too),
         TEST(somebody_else_may_reap),
+        TEST(the_system_tells_how_a_process_ended),
         TEST(many_at_once),
         TEST(released_process_is_reaped),
         TEST(threads_may_do_all_this),

@@ -8,6 +8,12 @@
 #include "os/cgroup.h"
 #include "supervisor/zygote.h"
 
+/* ThreadSanitizer refuses threads in a process forked from one with threads, which the monitor must bear. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) {
+    return "die_after_fork=0:report_thread_leaks=0";
+}
+
 /* ---- the zygote's program ---- */
 
 static void *wait_for_ever(void *argument) {
