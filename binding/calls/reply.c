@@ -26,9 +26,7 @@ void core_leave_copy(core_session *s, bool failed) {
     Py_Exit(failed);
 }
 
-/* is_copy: whether this process was forked by a handler. There is nobody to answer: the request is its parent's. A host's
- * code may go on there; of an extension's nothing may run but what the handler does. */
-static bool is_copy(core_session *s, bool failed) {
+bool core_check_copy(core_session *s, bool failed) {
     if (piso_session_state(s->session) != PISO_EFORKED)
         return false;
     if (failed || s->copy_hook)
@@ -38,7 +36,7 @@ static bool is_copy(core_session *s, bool failed) {
 
 void core_reply(core_session *s, uint64_t request, PyObject *result) {
     bool failed = result == NULL;
-    if (is_copy(s, failed))
+    if (core_check_copy(s, failed))
         return;
     PyObject *type = NULL, *value = NULL, *traceback = NULL;
     core_open *open = core_open_find(s, request);

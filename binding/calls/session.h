@@ -274,6 +274,10 @@ core_open *core_open_find(core_session *s, uint64_t request);
 /* core_leave_copy: ends a process that a handler has forked, as the interpreter ends one: with the current exception, if it
  * has `failed`. Does not return. */
 void core_leave_copy(core_session *s, bool failed);
+/* core_check_copy: after a handler, which has raised the current exception if it has `failed`: whether this process was
+ * forked by it. There is nobody to answer: the request is its parent's. A host's code may go on there, unless it has
+ * failed; of an extension's nothing may run but what the handler does: then this does not return. */
+bool core_check_copy(core_session *s, bool failed);
 /* core_reply: sends a result (NULL: the current exception, which is cleared). */
 void core_reply(core_session *s, uint64_t request, PyObject *result);
 int core_handler_init(PyObject *module, core_state *state);
