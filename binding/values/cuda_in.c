@@ -159,8 +159,8 @@ static void give_back_delayed(void) {
 static void held_free(held *h) {
     if (h->base && is_captured(h->torch, h->device)) {
         h->next = atomic_load_explicit(&delayed, memory_order_relaxed);
-        while (!atomic_compare_exchange_weak_explicit(&delayed, &h->next, h, memory_order_release,
-                                                      memory_order_relaxed))
+        while (
+            !atomic_compare_exchange_weak_explicit(&delayed, &h->next, h, memory_order_release, memory_order_relaxed))
             ;
         return;
     }
