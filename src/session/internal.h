@@ -57,7 +57,7 @@ struct piso_session {
     pthread_mutex_t lock;
     piso__channel *channel;
     piso_process *process; /* NULL in the child and in pairs */
-    int epoll_fd;          /* the channel's; -1 once disconnected */
+    _Atomic int epoll_fd;  /* the channel's; -1 once disconnected */
     bool handshaken, peer_gone, quiet;
     bool disconnected; /* it has ended, and its descriptors go with the last who uses one of them */
     uint32_t fd_users; /* besides those who sleep */

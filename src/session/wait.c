@@ -266,7 +266,8 @@ void piso_session_nudge(piso_session *s) {
 }
 
 int piso_session_fd(piso_session *s) {
-    return piso__session_forked(s) ? PISO_EFORKED : s->epoll_fd < 0 ? PISO_ECLOSED : s->epoll_fd;
+    int fd = atomic_load_explicit(&s->epoll_fd, memory_order_relaxed);
+    return piso__session_forked(s) ? PISO_EFORKED : fd < 0 ? PISO_ECLOSED : fd;
 }
 
 /* sleep: until one of the sessions, all of which have begun to sleep, or the extra descriptor is readable. */
