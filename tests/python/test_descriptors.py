@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import EXTENSIONS
 from processes import run_host
 
 from pyisolate import Extension, ExtensionDied
 
+EXTENSIONS = Path(__file__).parent / "extensions"
 MOST = 8
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {

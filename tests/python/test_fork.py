@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import EXTENSIONS
 from peers import ECHO, peer
 from processes import run_host
 
 from pyisolate import _core
+
+EXTENSIONS = Path(__file__).parent / "extensions"
 
 EXTENSION = """
 import os, tempfile

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import EXTENSIONS
 from processes import gone, run_host, run_python
 
-ECHO = str(EXTENSIONS / "echo")
+ECHO = str(Path(__file__).parent / "extensions" / "echo")
 
 # ---- servers ----
 
