@@ -163,7 +163,7 @@ static int module_exec(PyObject *module) {
         core_session_init(module, state) < 0 || core_method_init(module, state) < 0 ||
         core_call_init(module, state) < 0 || core_link_init(module, state) < 0 ||
         core_handler_init(module, state) < 0 || core_request_init(module, state) < 0 ||
-        core_gather_init(module, state) < 0 || core_zygote_init(module, state) < 0)
+        core_gather_init(module, state) < 0 || core_zygote_init(module, state) < 0 || core_supervise_init(module) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "__version__", piso_version());
 }

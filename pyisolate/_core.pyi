@@ -1,7 +1,7 @@
 """The C extension: sessions between two processes, calls over them, and the conversion of values."""
 
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 _T = TypeVar("_T")
 
@@ -136,17 +136,20 @@ class Session:
         """The child's exit status (minus the signal's number) or None when `timeout` seconds passed first."""
     def stderr(self) -> str:
         """The last lines the child wrote to stderr."""
-    def output_fd(self) -> int:
-        """A descriptor that is readable when the child has written something, or ended; -1 without a
-        child."""
+    def follow_output(self, cookie: int, /) -> None:
+        """Have `output_next` name this session by a cookie, once now and whenever its child has written
+        something or has ended; 0: not any more."""
     def read_output(self, stream: int, /) -> tuple[bytes, int]:
         """What the child wrote to stdout (1) or stderr (2), at most 16 KiB, and how many bytes after it were
         lost.
 
-        After `output_fd` was readable read both until nothing comes.
+        After `output_next` has named it read both until nothing comes.
         """
     def echo_dropped(self, stream: int, /) -> int:
         """How many bytes of stdout (1) or stderr (2) were not echoed, since this was last asked: too many."""
+    def on_copy(self, hook: Callable[[BaseException | None], NoReturn], /) -> None:
+        """A function that ends a process which a handler has forked, once the handler has returned there
+        (None) or raised an exception."""
     def notify(self, object_id: int, name: str, args: tuple[Any, ...], limit: int, /) -> bool:
         """A call that is not answered; False, and nothing sent, when more than `limit` messages wait
         already."""
@@ -228,6 +231,12 @@ def _poll_echo(fd: int, /) -> None:
 
 def _poll_rounds(fd: int, count: int, batch: int, /) -> list[float]:
     """Nanoseconds of one round trip, averaged over each of `count` batches of `batch` round trips."""
+
+def output_fd() -> int:
+    """One descriptor for the output of all processes: readable while `output_next` has something to say."""
+
+def output_next() -> list[int]:
+    """Cookies of sessions whose processes have written something since they were named, or have ended."""
 
 class Zygote:
     """A warm process that forks extensions."""

@@ -14,7 +14,7 @@ import traceback
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import TypedDict
+from typing import NoReturn, TypedDict
 
 from . import devices
 from ._core import Session, cuda_events, limit_shared_memory, settle_memory
@@ -183,6 +183,23 @@ _REHEARSED = LoadRequest(
 )
 
 
+def _leave_copy(error: BaseException | None) -> NoReturn:
+    """End a process that a handler of the extension has forked, as its program would end.
+
+    Nothing of the extension's goes on there: the request that the handler answers, the event loop and its
+    tasks are the extension's.
+    """
+    status = 0
+    try:
+        if isinstance(error, SystemExit):
+            status = _status(error.code)
+        elif error is not None:
+            status = 1
+            sys.excepthook(type(error), error, error.__traceback__)
+    finally:
+        _leave(status)
+
+
 def _offer(session: Session) -> logging.Handler:
     session.register(CONTROL, ChildControl(Connection(session)))
     handler = HostHandler(session, CONTROL)
@@ -192,6 +209,7 @@ def _offer(session: Session) -> logging.Handler:
 
 async def _serve() -> None:
     session = Session.attach(int(os.environ.pop("PISO_FD")), REGISTRY)
+    session.on_copy(_leave_copy)
     _offer(session)
     tell_host(session)
     await session.serve()
@@ -221,7 +239,7 @@ def _status(code: object) -> int:
     return 1
 
 
-def _leave(status: int) -> None:
+def _leave(status: int) -> NoReturn:
     """End the process as the interpreter does, except that its objects are not taken apart one by one.
 
     That would take longer than most extensions take to start, and in a forked process copy what it shares.

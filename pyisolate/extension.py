@@ -163,6 +163,8 @@ class Runtime(Binder):
     generation = 0
     is_stopped = False
     """Whether it was stopped and has not been called since."""
+    is_foreign = False
+    """Whether it was started in a process that forked this one: it cannot be used here."""
 
     def __init__(self) -> None:
         self.events = EventHandlers()

@@ -19,6 +19,7 @@ from ._core import (
     CallTimeout,
     ExtensionDied,
     ExtensionStopped,
+    ForkedProcessError,
     PyIsolateError,
     Session,
     cuda_devices,
@@ -31,6 +32,7 @@ from .connection import CONTROL, EXTENSION, Connection, Control
 from .ending import ProcessEnding, Revival
 from .errors import ConfigurationError
 from .extension import Ending, EventHandlers, Runtime
+from .forks import tell
 from .offload import in_thread, outlast_sync
 from .once import Once
 from .output import Output, extension_logger
@@ -111,10 +113,24 @@ class IsolatedRuntime(Runtime):
         self._stops = 0
         self._closed = False
         self._kept: WeakKeyDictionary[Methods, set[str]] = WeakKeyDictionary()
+        tell(self)
+
+    def after_fork(self) -> None:
+        """In a forked process it can be started, unless it was before, and not stopped since."""
+        self.is_foreign = any(one is not None for one in (self._process, self._revival, self._given_up))
+        self._lock, self._once, self._ending = threading.RLock(), Once(), None
+
+    def _check_process(self) -> None:
+        if self.is_foreign:
+            raise ForkedProcessError(
+                f"extension {self._settings.name!r} was started by the process that forked this one; load it "
+                "again in this process"
+            )
 
     # ---- calls ----
 
     def bind(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
+        self._check_process()
         session = self._session
         if session is not None:
             return session.method(EXTENSION, name, sync=sync, timeout=timeout), True
@@ -161,6 +177,7 @@ class IsolatedRuntime(Runtime):
         return self._connection
 
     def register_callee(self, object_instance: object, object_id: str) -> None:
+        self._check_process()
         with self._lock:
             if object_id in self._callees or object_id in self._singletons:
                 raise ValueError(f"an object is already registered as {object_id!r}")
@@ -170,12 +187,13 @@ class IsolatedRuntime(Runtime):
             connection.register_callee(object_instance, object_id)
 
     def create_caller(self, object_type: type[_T], object_id: str) -> _T:
+        self._check_process()
         return self._connected().create_caller(object_type, object_id)
 
     def learn(self, references: list[Reference], /) -> None:
         """Tell the process about new classes. Messages keep their order: later calls can use them."""
         connection = self._connection
-        if connection is not None:
+        if connection is not None and not self.is_foreign:
             with suppress(ExtensionDied, ExtensionStopped):  # a process that has ended needs no classes
                 connection.session.notify(CONTROL, "adopt", (references,), _NO_LIMIT)
 
@@ -212,6 +230,7 @@ class IsolatedRuntime(Runtime):
 
         Raises ExtensionStopped for one that has begun to wait before a stop, and ExtensionDied.
         """
+        self._check_process()
         with self._lock:
             if self._closed or self._stops != stops:
                 raise self._stopped_error()
@@ -470,6 +489,10 @@ class IsolatedRuntime(Runtime):
     # ---- the end ----
 
     def stop(self, *, final: bool) -> Ending:
+        if self.is_foreign:  # the process that has started it stops it
+            ending = ProcessEnding(None, None, False, lambda _: None)
+            ending.begin()
+            return ending
         with self._lock:
             self._closed = self._closed or final
             self._stops += 1

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from .config import ExtensionConfig, ExtensionManagerConfig
 from .errors import ConfigurationError
 from .extension import Completion, Extension, Preload, Runtime, finish_all
+from .forks import tell
 from .interpreter import interpreter
 from .isolated import IsolatedRuntime
 from .local import LocalRuntime
@@ -48,9 +49,16 @@ class ExtensionManager(Generic[_T]):
         self.extensions = {}
         self._root, self._python = check_manager(config)
         self._lock = threading.Lock()
+        tell(self)
+
+    def after_fork(self) -> None:
+        """In a forked process it can be used, too."""
+        self._lock = threading.Lock()
 
     def load_extension(self, config: ExtensionConfig) -> Extension:
         """A proxy for the extension. Nothing runs yet: the first call, or ``await``, starts it.
+
+        In a process that was forked from one in which it was started it can be loaded again.
 
         Raises ConfigurationError, and ValueError when an extension of that name is loaded, unless that was
         stopped and has not been called since: then it is stopped for good.
@@ -58,7 +66,7 @@ class ExtensionManager(Generic[_T]):
         settings = check_extension(config, self.config.get("start_method", "auto"))
         with self._lock:
             there = self.extensions.get(settings.name)
-            if there is not None and not there._runtime.is_stopped:
+            if there is not None and not (there._runtime.is_stopped or there._runtime.is_foreign):
                 raise ValueError(
                     f"extension {settings.name!r} is already loaded, and stays so when its process ends; "
                     f"stop it first, with stop_extension({settings.name!r}), or give this one another name"

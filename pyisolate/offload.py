@@ -35,15 +35,13 @@ class PerProcess(Generic[_T]):
 
     def __init__(self, make: Callable[[], _T]) -> None:
         self._make = make
-        self._pid = -1
-        self._object: _T | None = None
+        self._by_pid: dict[int, _T] = {}
 
     def get(self) -> _T:
-        """That of this process."""
-        if self._pid != os.getpid():
-            self._object, self._pid = self._make(), os.getpid()
-        assert self._object is not None
-        return self._object
+        """That of this process: the same for all of its threads."""
+        pid = os.getpid()
+        found = self._by_pid.get(pid)
+        return self._by_pid.setdefault(pid, self._make()) if found is None else found
 
 
 def in_thread(name: str, work: Callable[[], _T]) -> Future[_T]:

@@ -81,6 +81,7 @@ class Output:
         }
         self._on_end = on_end
         self._session: Session | None = None
+        self._cookie = 0
         self._rests = dict.fromkeys(LEVELS, b"")
         self._bytes_lost = dict.fromkeys(LEVELS, 0)
         self._echo_lost = dict.fromkeys(LEVELS, 0)
@@ -99,7 +100,8 @@ class Output:
         """Begin to read the output of the session's process."""
         self._session = session
         session.meter(CONTROL, "log", RECORDS_AT_ONCE, RECORDS_PER_SECOND)
-        watcher().add_reader(session.output_fd(), self._read)
+        self._cookie = watcher().follow(self._read)
+        session.follow_output(self._cookie)
 
     # ---- records of the extension's logging ----
 
@@ -164,13 +166,13 @@ class Output:
         if any(more) or not self._allowance.is_left():
             least, most = PAUSES
             pause = 0.0 if self._allowance.is_left() else min(max(self._allowance.pause(), least), most)
-            watcher().remove_reader(session.output_fd())
+            session.follow_output(0)
             watcher().after(pause, self._resume)
         self._tell_losses()
 
     def _resume(self) -> None:
         if self._session is not None:
-            watcher().add_reader(self._session.output_fd(), self._read)
+            self._session.follow_output(self._cookie)
             self._read()
 
     def _read_stream(self, session: Session, stream: int, limit: int | None) -> bool:
@@ -225,7 +227,8 @@ class Output:
             self._handle(record, fallback=not self.echo[stream])
 
     def _finish(self, session: Session) -> None:
-        watcher().remove_reader(session.output_fd())
+        session.follow_output(0)
+        watcher().unfollow(self._cookie)
         for stream, rest in self._rests.items():
             if rest:
                 self._log_line(stream, rest)

@@ -7,6 +7,7 @@ configuration lists the class under ``apis``, calling the class gives a proxy fo
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -106,6 +107,14 @@ def _rebind(cls: type, instance: Any, replacement: Any) -> None:
         for name, value in list(vars(holder).items()) if holder is not None else ():
             if value is instance:
                 setattr(holder, name, replacement)
+
+
+def _renew_lock() -> None:
+    """In a forked process: another thread of its parent may have held it."""
+    SingletonMetaclass._making = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 class ProxiedSingleton(metaclass=SingletonMetaclass):

@@ -1,4 +1,4 @@
-"""One daemon thread that waits for descriptors and times on behalf of all extensions of this process.
+"""One daemon thread that waits for output and times on behalf of all extensions of this process.
 
 Callbacks run in that thread, one at a time, so they are to be short. It is started when it is first needed,
 and ended before the interpreter is.
@@ -14,8 +14,9 @@ import select
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from weakref import WeakMethod
+
+from ._core import output_fd, output_next
 
 __all__ = ["Watcher", "watcher"]
 
@@ -23,42 +24,40 @@ _log = logging.getLogger("pyisolate")
 
 
 class Watcher:
-    """Calls back when a descriptor is readable or a time has come. All methods work in any thread."""
+    """Calls back when a process has written something or a time has come. All methods work in any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a collection of garbage, and so `_forget`, may come at any time
         self._thread: threading.Thread | None = None
         self._epoll: select.epoll | None = None
         self._wake = -1
-        self._readers: dict[int, WeakMethod[Callable[[], None]]] = {}
+        self._followers: dict[int, WeakMethod[Callable[[], None]]] = {}
+        self._follows = False
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
+        self._order = itertools.count(1)
         self._end: float | None = None
         self._pid = os.getpid()
 
-    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
-        """Call `callback`, a method, while `fd` is readable, until `remove_reader`.
+    def follow(self, callback: Callable[[], None]) -> int:
+        """A cookie for `Session.follow_output`, until `unfollow`.
 
-        The method's object is not kept alive, but has to keep `fd` open.
+        `callback`, a method, is called when there is output of the session's process to read, or it has
+        ended. The method's object is not kept alive.
         """
-        reader = WeakMethod(callback, lambda reader: self._forget(fd, reader))
+        cookie = next(self._order)
         with self._lock:
-            self._started().register(fd, select.EPOLLIN)
-            self._readers[fd] = reader
+            epoll = self._started()
+            if not self._follows:
+                epoll.register(output_fd(), select.EPOLLIN)
+                self._follows = True
+            self._followers[cookie] = WeakMethod(callback, lambda _: self.unfollow(cookie))
+        return cookie
 
-    def remove_reader(self, fd: int) -> None:
-        """Forget a descriptor. A call of its callback may be on its way."""
-        with self._lock:
-            if self._readers.pop(fd, None) is not None and self._epoll is not None:
-                self._epoll.unregister(fd)
-
-    def _forget(self, fd: int, reader: WeakMethod[Callable[[], None]]) -> None:
-        if self._pid != os.getpid():
-            return  # the process that forked this one watches it in the same epoll
-        with self._lock:
-            if self._readers.get(fd) is reader:
-                with suppress(OSError):  # closed already
-                    self.remove_reader(fd)
+    def unfollow(self, cookie: int) -> None:
+        """Forget a callback. A call of it may be on its way."""
+        if self._pid == os.getpid():  # else the lock may be held for ever
+            with self._lock:
+                self._followers.pop(cookie, None)
 
     def after(self, seconds: float, callback: Callable[[], None]) -> None:
         """Call `callback` once, that many seconds from now."""
@@ -68,7 +67,7 @@ class Watcher:
             self._ring()
 
     def close(self, seconds: float) -> None:
-        """End the thread when no descriptor is watched any more, at the latest after `seconds`."""
+        """End the thread when no output is followed any more, at the latest after `seconds`."""
         with self._lock:
             thread = self._thread
             if thread is None or thread is threading.current_thread():
@@ -100,9 +99,10 @@ class Watcher:
             for fd, _ in self._epoll.poll(timeout):
                 if fd == self._wake:
                     os.eventfd_read(fd)
-                else:
-                    reader = self._readers.get(fd)
-                    _call(reader() if reader is not None else None)
+                    continue
+                for cookie in output_next():
+                    follower = self._followers.get(cookie)
+                    _call(follower() if follower is not None else None)
             for _ in range(len(self._timers)):
                 _call(self._due())
 
@@ -110,7 +110,7 @@ class Watcher:
         """Until the next timer (-1: there is none); None when the thread is to end."""
         with self._lock:
             now = time.monotonic()
-            if self._end is not None and (not self._readers or now >= self._end):
+            if self._end is not None and (not self._followers or now >= self._end):
                 return None
             times = [timer[0] for timer in self._timers[:1]] + ([] if self._end is None else [self._end])
             return max(min(times) - now, 0.0) if times else -1

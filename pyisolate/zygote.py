@@ -15,8 +15,7 @@ import site
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -59,6 +58,14 @@ class ForkPlan:
     environment: Path | None
     """The extension's own environment, if it has one."""
     share_torch: bool = False
+    search_path: SearchPath = field(init=False, repr=False, compare=False)
+    """Where the extension's process finds modules, apart from the standard library."""
+
+    def __post_init__(self) -> None:
+        own = self.environ.get("PYTHONPATH", "").split(os.pathsep)
+        prefix = Path(os.path.abspath(self.python)).parent.parent
+        search_path = SearchPath([*filter(None, own), *SearchPath.of_prefix(prefix), *sys.path])
+        object.__setattr__(self, "search_path", search_path)
 
     def bases(self) -> Iterator[tuple[str, ...]]:
         """Packages that a zygote may have loaded, the best first."""
@@ -70,13 +77,6 @@ class ForkPlan:
         if wants_numpy and _agree("numpy", search, host):
             yield ("numpy",)
         yield ()
-
-    @cached_property
-    def search_path(self) -> SearchPath:
-        """Where the extension's process finds modules, apart from the standard library."""
-        own = self.environ.get("PYTHONPATH", "").split(os.pathsep)
-        prefix = Path(os.path.abspath(self.python)).parent.parent
-        return SearchPath([*filter(None, own), *SearchPath.of_prefix(prefix), *sys.path])
 
     def entry(self) -> Entry | None:
         """How it enters its environment, if that is the host's and a zygote can do it for many."""

@@ -137,6 +137,7 @@ static void mark_retrieved(PyObject *task) {
 
 /* finish: the coroutine has returned or raised: answer, and let the task end the same way. */
 static PySendResult finish(core_handler *h, PySendResult r, PyObject **value) {
+    core_check_copy(h->session, r == PYGEN_ERROR);
     Py_INCREF(h);
     unlist(h);
     Py_CLEAR(h->awaiter); /* what it held may be buffers */

@@ -63,6 +63,15 @@ static void ended(core_session *s) {
         core_link_wake_future(link, finished);
     Py_XDECREF(finished);
     core_link_detach_all(s);
+    piso_session_disconnect(s->session, 0);
+}
+
+/* leave: the loop of an extension runs in a process that was forked from it: a handler awaits something there. */
+static void leave(core_session *s) {
+    PyErr_SetString(s->state->forked_error,
+                    "a process that an extension has forked cannot run the extension's event loop: "
+                    "do not await in it, and end it with os._exit() or sys.exit()");
+    core_leave_copy(s, true);
 }
 
 int core_pump(core_session *s, core_pump_context *context, int limit) {
@@ -71,6 +80,8 @@ int core_pump(core_session *s, core_pump_context *context, int limit) {
     while (handled < limit || piso_session_state(s->session) != 0) {
         piso_event event;
         int r = piso_session_next(s->session, &event);
+        if (r == PISO_EFORKED && s->copy_hook)
+            leave(s);
         if (r < 0)
             ended(s);
         if (r <= 0)

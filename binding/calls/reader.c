@@ -17,6 +17,7 @@ int core_reader_add(core_link *link, PyObject *loop) {
     if (!reader)
         return -1;
     reader->link = (core_link *)Py_NewRef((PyObject *)link);
+    piso_session_keep_fd(link->handle, true);
     PyObject_GC_Track(reader);
     PyObject *fd = PyLong_FromLong(piso_session_fd(link->handle)), *result = NULL;
     PyObject *args[4] = {NULL, loop, fd, (PyObject *)reader};
@@ -61,6 +62,7 @@ static void reader_dealloc(PyObject *self) {
     PyObject_GC_UnTrack(self);
     if (link->alive)
         core_link_closed(link);
+    piso_session_keep_fd(link->handle, false);
     Py_DECREF(link);
     type->tp_free(self);
     Py_DECREF(type);

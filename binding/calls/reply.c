@@ -15,8 +15,29 @@ static void tell_program(core_session *s, PyObject *exception) {
         core_keep_interruption(s->state, exception);
 }
 
+void core_leave_copy(core_session *s, bool failed) {
+    PyObject *error = failed ? core_fetch_exception() : Py_NewRef(Py_None);
+    if (s->copy_hook) /* does not return, unless it fails */
+        Py_XDECREF(PyObject_CallOneArg(s->copy_hook, error));
+    else if (failed)
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    if (PyErr_Occurred())
+        PyErr_PrintEx(0); /* of a SystemExit this is the end already */
+    Py_Exit(failed);
+}
+
+bool core_check_copy(core_session *s, bool failed) {
+    if (piso_session_state(s->session) != PISO_EFORKED)
+        return false;
+    if (failed || s->copy_hook)
+        core_leave_copy(s, failed);
+    return true;
+}
+
 void core_reply(core_session *s, uint64_t request, PyObject *result) {
     bool failed = result == NULL;
+    if (core_check_copy(s, failed))
+        return;
     PyObject *type = NULL, *value = NULL, *traceback = NULL;
     core_open *open = core_open_find(s, request);
     if (open)

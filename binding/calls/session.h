@@ -124,6 +124,7 @@ struct core_session {
     PyObject *end_note;                             /* str: what an error of its end says besides; or NULL */
     PyObject *error_hook;                           /* called with exceptions before they are sent; or NULL */
     PyObject *end_hook;                             /* called before a caller is told of the end; or NULL */
+    PyObject *copy_hook;                            /* ends a process that was forked here: an extension's; or NULL */
     unsigned unanswered_errors;                     /* that were reported */
     bool hung;                                      /* it was ended because it did not answer */
     core_meter meter;
@@ -163,6 +164,7 @@ PyObject *core_session_notify(PyObject *self, PyObject *args);
 PyObject *core_session_progress(PyObject *self, PyObject *ignored);
 PyObject *core_session_explain(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *core_session_on_error(PyObject *self, PyObject *hook);
+PyObject *core_session_on_copy(PyObject *self, PyObject *hook);
 PyObject *core_session_on_end(PyObject *self, PyObject *hook);
 /* core_session_tell_end: calls that hook if the session has ended by itself. Keeps the current exception. */
 void core_session_tell_end(core_session *s);
@@ -172,8 +174,10 @@ PyObject *core_session_meter(PyObject *self, PyObject *args);
 PyObject *core_session_metered(PyObject *self, PyObject *ignored);
 /* core_session_refuses: whether this notification is one too many; it is counted then. */
 bool core_session_refuses(core_session *s, const piso_event *event);
-PyObject *core_session_output_fd(PyObject *self, PyObject *ignored);
+PyObject *core_session_follow_output(PyObject *self, PyObject *cookie);
 PyObject *core_session_echo_dropped(PyObject *self, PyObject *stream);
+/* core_supervise_init: the functions of the module that are about all processes. */
+int core_supervise_init(PyObject *module);
 PyObject *core_session_read_output(PyObject *self, PyObject *stream);
 
 /* ---- calls (call.c, method.c, sync.c) ---- */
@@ -267,6 +271,13 @@ PyObject *core_request_session(core_state *state);
 /* core_open_find: the entry of an open request; NULL for 0, and without memory for one. */
 core_open *core_open_find(core_session *s, uint64_t request);
 
+/* core_leave_copy: ends a process that a handler has forked, as the interpreter ends one: with the current exception, if it
+ * has `failed`. Does not return. */
+void core_leave_copy(core_session *s, bool failed);
+/* core_check_copy: after a handler, which has raised the current exception if it has `failed`: whether this process was
+ * forked by it. There is nobody to answer: the request is its parent's. A host's code may go on there, unless it has
+ * failed; of an extension's nothing may run but what the handler does: then this does not return. */
+bool core_check_copy(core_session *s, bool failed);
 /* core_reply: sends a result (NULL: the current exception, which is cleared). */
 void core_reply(core_session *s, uint64_t request, PyObject *result);
 int core_handler_init(PyObject *module, core_state *state);

@@ -10,7 +10,8 @@
 #include <errno.h>
 #include <structmember.h>
 
-#define TAIL_SIZE 4096 /* of stderr, in an error's message */
+#define TAIL_SIZE 4096      /* of stderr, in an error's message */
+#define LET_GO_NS 100000000 /* what close waits for others, who need a moment, so that it leaves no descriptor */
 
 /* ---- making and unmaking ---- */
 
@@ -64,6 +65,7 @@ static int session_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(s->finished);
     Py_VISIT(s->error_hook);
     Py_VISIT(s->end_hook);
+    Py_VISIT(s->copy_hook);
     for (core_link *link = s->links; link; link = link->next)
         Py_VISIT(link);
     return 0;
@@ -79,6 +81,7 @@ static int session_clear(PyObject *self) {
     Py_CLEAR(s->finished);
     Py_CLEAR(s->error_hook);
     Py_CLEAR(s->end_hook);
+    Py_CLEAR(s->copy_hook);
     Py_CLEAR(s->codec.seen);
     return 0;
 }
@@ -379,12 +382,14 @@ static PyObject *session_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_pump_context context = {.waits = true, .thread = core_thread_here()};
     if (!context.thread)
         return NULL;
-    piso_session_close(s->session);
-    while (core_pump(s, &context, 256) > 0)
-        ;
-    /* What the application keeps in context variables may know the session. Without it, neither waits for the garbage
+    Py_BEGIN_ALLOW_THREADS piso_session_close(s->session);
+    Py_END_ALLOW_THREADS while (core_pump(s, &context, 256) > 0);
+    /* other threads' loops let go of the descriptor at their next turn */
+    Py_BEGIN_ALLOW_THREADS piso_session_disconnect(s->session, LET_GO_NS);
+    Py_END_ALLOW_THREADS
+        /* What the application keeps in context variables may know the session. Without it, neither waits for the garbage
      * collector, and the descriptors with them. */
-    PyObject *empty = PyContext_New();
+        PyObject *empty = PyContext_New();
     if (!empty)
         return NULL;
     Py_XSETREF(s->context, empty);
@@ -402,7 +407,11 @@ static PyObject *session_kill(PyObject *self, PyObject *args, PyObject *kwargs) 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|i:kill", names, &signal))
         return NULL;
     piso_process *process = piso_session_process(s->session);
-    int r = process ? piso_process_kill(process, signal) : 0;
+    int r = 0;
+    if (process) {
+        Py_BEGIN_ALLOW_THREADS r = piso_process_kill(process, signal);
+        Py_END_ALLOW_THREADS
+    }
     if (r < 0 && r != -ESRCH)
         return core_session_error(s, r, NULL);
     Py_RETURN_NONE;
@@ -437,15 +446,19 @@ static PyObject *session_wait(PyObject *self, PyObject *args, PyObject *kwargs) 
 static PyObject *session_stderr(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     piso_process *process = piso_session_process(((core_session *)self)->session);
     char tail[2 * TAIL_SIZE];
-    size_t size = process ? piso_process_stderr(process, tail, sizeof tail) : 0;
+    size_t size = 0;
+    if (process) {
+        Py_BEGIN_ALLOW_THREADS size = piso_process_stderr(process, tail, sizeof tail);
+        Py_END_ALLOW_THREADS
+    }
     return PyUnicode_DecodeUTF8(tail, (Py_ssize_t)size, "replace");
 }
 
 static PyObject *session_trim(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_session *s = (core_session *)self;
-    piso_session_flush(s->session);
+    Py_BEGIN_ALLOW_THREADS piso_session_flush(s->session);
     piso_session_trim(s->session, 0);
-    Py_RETURN_NONE;
+    Py_END_ALLOW_THREADS Py_RETURN_NONE;
 }
 
 static PyObject *session_share(PyObject *self, PyObject *args, PyObject *kwargs) {
@@ -466,12 +479,12 @@ static PyObject *session_share(PyObject *self, PyObject *args, PyObject *kwargs)
 static PyObject *session_stats(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_session *s = (core_session *)self;
     piso_stats t;
-    piso_session_stats(s->session, &t);
-    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsKsK}", "calls_sent", t.calls_sent, "calls_received", t.calls_received,
-                         "replies_sent", t.replies_sent, "replies_received", t.replies_received, "doorbells_rung",
-                         t.doorbells_rung, "yields", t.yields, "arena_live", t.arena_live, "arena_committed",
-                         t.arena_committed, "spans_held", t.spans_held, "queued", t.queued, "segments", t.segments,
-                         "leases_given", t.leases_given, "leases_held", t.leases_held);
+    Py_BEGIN_ALLOW_THREADS piso_session_stats(s->session, &t);
+    Py_END_ALLOW_THREADS return Py_BuildValue(
+        "{sKsKsKsKsKsKsKsKsKsKsKsKsK}", "calls_sent", t.calls_sent, "calls_received", t.calls_received, "replies_sent",
+        t.replies_sent, "replies_received", t.replies_received, "doorbells_rung", t.doorbells_rung, "yields", t.yields,
+        "arena_live", t.arena_live, "arena_committed", t.arena_committed, "spans_held", t.spans_held, "queued",
+        t.queued, "segments", t.segments, "leases_given", t.leases_given, "leases_held", t.leases_held);
 }
 
 static PyObject *session_repr(PyObject *self) {
@@ -503,7 +516,7 @@ static PyMethodDef session_methods[] = {
     {"kill", KEYWORDS(session_kill), "Signal the child's process group."},
     {"wait", KEYWORDS(session_wait), "The child's exit status, or None when the time was over first."},
     {"stderr", session_stderr, METH_NOARGS, "The last lines the child wrote to stderr."},
-    {"output_fd", core_session_output_fd, METH_NOARGS, "Readable when there is output to read; -1 in the child."},
+    {"follow_output", core_session_follow_output, METH_O, "Have output_next name it by a cookie; 0: not any more."},
     {"read_output", core_session_read_output, METH_O, "Output of the child, and how many bytes after it were lost."},
     {"meter", core_session_meter, METH_VARARGS, "Drop notifications of a method when there are too many."},
     {"metered", core_session_metered, METH_NOARGS, "How many were dropped since the last look."},
@@ -513,6 +526,7 @@ static PyMethodDef session_methods[] = {
     {"explain", KEYWORDS(core_session_explain), "What errors say when the child has ended."},
     {"on_end", core_session_on_end, METH_O, "A function that is called before a caller is told that the child ended."},
     {"on_error", core_session_on_error, METH_O, "A function that is called with each exception before it is sent."},
+    {"on_copy", core_session_on_copy, METH_O, "A function that ends a process that a handler has forked."},
     {"trim", session_trim, METH_NOARGS, "Give free shared memory back to the system now."},
     {"share", KEYWORDS(session_share), "What is shared with the peer instead of copied."},
     {"stats", session_stats, METH_NOARGS, "Counters and sizes, by name."},

@@ -4,8 +4,9 @@
 
 #include <string.h>
 
-#define OUTPUT_CHUNK  16384
-#define METERED_BYTES 1024 /* that count as one notification more */
+#define OUTPUT_CHUNK    16384
+#define OUTPUTS_AT_ONCE 64
+#define METERED_BYTES   1024 /* that count as one notification more */
 
 /* core_session_notify: notify(object_id, name, args, limit): a call without a reply. False: not sent, because more than
  * `limit` messages wait already. */
@@ -44,9 +45,10 @@ PyObject *core_session_notify(PyObject *self, PyObject *args) {
 }
 
 PyObject *core_session_progress(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_session *s = (core_session *)self;
     uint64_t sent, taken;
-    piso_session_progress(((core_session *)self)->session, &sent, &taken);
-    return Py_BuildValue("(KK)", (unsigned long long)sent, (unsigned long long)taken);
+    Py_BEGIN_ALLOW_THREADS piso_session_progress(s->session, &sent, &taken);
+    Py_END_ALLOW_THREADS return Py_BuildValue("(KK)", (unsigned long long)sent, (unsigned long long)taken);
 }
 
 /* core_session_explain: explain(note, hung=False). */
@@ -87,6 +89,12 @@ void core_session_tell_end(core_session *s) {
     Py_XDECREF(done);
     Py_DECREF(hook);
     PyErr_Restore(type, value, traceback);
+}
+
+/* core_session_on_copy: on_copy(hook). */
+PyObject *core_session_on_copy(PyObject *self, PyObject *hook) {
+    Py_XSETREF(((core_session *)self)->copy_hook, Py_NewRef(hook));
+    Py_RETURN_NONE;
 }
 
 void core_session_remark(core_session *s, PyObject *exception) {
@@ -146,11 +154,15 @@ bool core_session_refuses(core_session *s, const piso_event *event) {
 
 /* ---- output ---- */
 
-PyObject *core_session_output_fd(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    core_session *s = (core_session *)self;
-    piso_process *process = piso_session_process(s->session);
-    int fd = process ? piso_process_output_fd(process) : -1;
-    return fd < -1 ? core_session_error(s, fd, NULL) : PyLong_FromLong(fd);
+/* core_session_follow_output: follow_output(cookie). */
+PyObject *core_session_follow_output(PyObject *self, PyObject *cookie_object) {
+    uint64_t cookie = PyLong_AsUnsignedLongLong(cookie_object);
+    if (PyErr_Occurred())
+        return NULL;
+    piso_process *process = piso_session_process(((core_session *)self)->session);
+    if (process)
+        piso_process_follow(process, cookie);
+    Py_RETURN_NONE;
 }
 
 PyObject *core_session_echo_dropped(PyObject *self, PyObject *stream) {
@@ -169,6 +181,41 @@ PyObject *core_session_read_output(PyObject *self, PyObject *stream) {
     piso_process *process = piso_session_process(((core_session *)self)->session);
     char buffer[OUTPUT_CHUNK];
     uint64_t dropped = 0;
-    size_t size = process ? piso_process_read_output(process, (int)number, buffer, sizeof buffer, &dropped) : 0;
+    size_t size = 0;
+    if (process) {
+        Py_BEGIN_ALLOW_THREADS size = piso_process_read_output(process, (int)number, buffer, sizeof buffer, &dropped);
+        Py_END_ALLOW_THREADS
+    }
     return Py_BuildValue("(y#K)", buffer, (Py_ssize_t)size, (unsigned long long)dropped);
+}
+
+/* ---- the output of all processes ---- */
+
+static PyObject *output_fd(PyObject *module, PyObject *Py_UNUSED(ignored)) {
+    int fd = piso_output_fd();
+    return fd < 0 ? core_raise(core_module_state(module), fd, "output of extensions") : PyLong_FromLong(fd);
+}
+
+static PyObject *output_next(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    uint64_t cookies[OUTPUTS_AT_ONCE];
+    size_t count = piso_output_next(cookies, OUTPUTS_AT_ONCE);
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list && i < count; i++) {
+        PyObject *cookie = PyLong_FromUnsignedLongLong(cookies[i]);
+        if (!cookie)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)i, cookie);
+    }
+    return list;
+}
+
+static PyMethodDef functions[] = {
+    {"output_fd", output_fd, METH_NOARGS, "Readable while output_next has something to say."},
+    {"output_next", output_next, METH_NOARGS, "Cookies of processes that have written something, or have ended."},
+    {NULL, NULL, 0, NULL},
+};
+
+int core_supervise_init(PyObject *module) {
+    return PyModule_AddFunctions(module, functions);
 }

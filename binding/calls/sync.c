@@ -93,6 +93,10 @@ static int sleep_on(core_session **sessions, int count, int wake_fd, int64_t tim
 
 /* wait_once: sleeps until something happened or the deadline passed. 0 or -1 with an exception. */
 static int wait_once(core_wait *w, core_pump_context *context) {
+    if (piso_session_state(w->session->session) == PISO_EFORKED) { /* by a handler that has run here: nobody answers */
+        core_session_error(w->session, PISO_EFORKED, &w->pending);
+        return -1;
+    }
     int64_t timeout = SIGNAL_CHECK_NS, deadline = w->pending.call.deadline_ns;
     if (deadline != PISO_NO_DEADLINE) {
         int64_t left = deadline - piso_now_ns();

@@ -4,7 +4,7 @@
  *
  * To wait for the device would end a capture into a graph. What is dropped during one is given back after it. */
 #include <errno.h>
-#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "tensors.h"
@@ -107,10 +107,8 @@ typedef struct held {
     struct held *next;
 } held;
 
-static struct {
-    pthread_mutex_t lock;
-    held *first; /* dropped while a graph was captured */
-} delayed = {.lock = PTHREAD_MUTEX_INITIALIZER};
+/* What was dropped while a graph was captured. Without a lock, which a forked process could find taken. */
+static _Atomic(held *) delayed;
 
 /* give_back: the end of it. */
 static void give_back(held *h) {
@@ -151,10 +149,7 @@ static bool is_captured(core_torch_state *t, int device) {
 
 /* give_back_delayed: what was dropped during a capture that is over. */
 static void give_back_delayed(void) {
-    pthread_mutex_lock(&delayed.lock);
-    held *h = delayed.first, *next;
-    delayed.first = NULL;
-    pthread_mutex_unlock(&delayed.lock);
+    held *h = atomic_exchange_explicit(&delayed, NULL, memory_order_acq_rel), *next;
     for (; h; h = next) {
         next = h->next;
         give_back(h);
@@ -163,10 +158,10 @@ static void give_back_delayed(void) {
 
 static void held_free(held *h) {
     if (h->base && is_captured(h->torch, h->device)) {
-        pthread_mutex_lock(&delayed.lock);
-        h->next = delayed.first;
-        delayed.first = h;
-        pthread_mutex_unlock(&delayed.lock);
+        h->next = atomic_load_explicit(&delayed, memory_order_relaxed);
+        while (
+            !atomic_compare_exchange_weak_explicit(&delayed, &h->next, h, memory_order_release, memory_order_relaxed))
+            ;
         return;
     }
     give_back_delayed();

@@ -125,6 +125,14 @@ PISO_API piso_session *piso_session_unref(piso_session *s); /* closes with the l
  * piso_session_next. The process is left alone. */
 PISO_API void piso_session_close(piso_session *s);
 
+/* piso_session_disconnect: closes the descriptors of a session that has ended, which else happens with the last reference:
+ * as soon as nobody is in piso_session_wait or piso_session_handshake, or keeps piso_session_fd. Blocks up to timeout_ns
+ * for these. Buffers that were received stay. 1; 0 when the time was over first; -EBUSY while the session works. */
+PISO_API int piso_session_disconnect(piso_session *s, int64_t timeout_ns);
+/* piso_session_keep_fd: piso_session_fd stays open until it is not kept any more, as often as it was kept. For whoever
+ * gives it to an event loop; to begin with it before. */
+PISO_API void piso_session_keep_fd(piso_session *s, bool keep);
+
 /* piso_session_state: 0 while it works, else the PISO_E code it failed with. Cheap; reads memory only. */
 PISO_API int piso_session_state(const piso_session *s);
 
@@ -151,9 +159,18 @@ PISO_API size_t piso_process_stderr(piso_process *p, char *buffer, size_t size);
  * read; what comes while they are full is dropped and counted. */
 #define PISO_OUTPUT_BUFFER 65536
 enum { PISO_STDOUT = 1, PISO_STDERR = 2 };
-/* piso_process_output_fd: a descriptor that is readable when something was written since the last
- * piso_process_read_output, or the process has ended since: then read both outputs until nothing comes. Borrowed. */
-PISO_API int piso_process_output_fd(const piso_process *p);
+/* piso_output_fd: one descriptor for all processes: readable while piso_output_next has something to say. It stays for the
+ * life of this process; borrowed. */
+PISO_API int piso_output_fd(void);
+/* piso_process_follow: from now on piso_output_next names `cookie`, once now and whenever this child has written something
+ * or has ended; 0: not any more. */
+PISO_API void piso_process_follow(piso_process *p, uint64_t cookie);
+/* piso_output_next: the cookies of at most `count` processes of which something came since they were named last: read both
+ * outputs of each until nothing comes. How many. */
+PISO_API size_t piso_output_next(uint64_t *ret_cookies, size_t count);
+/* piso_process_output_fd: a descriptor for this process alone, made at the first call: readable when something was written
+ * since the last piso_process_read_output, or the process has ended since. Borrowed. */
+PISO_API int piso_process_output_fd(piso_process *p);
 /* piso_process_read_output: takes the next bytes that the child wrote to PISO_STDOUT or PISO_STDERR; returns how many, 0
  * for none now. *ret_dropped: how many were lost between these and the next. After piso_process_wait has returned 1
  * nothing is added any more. */

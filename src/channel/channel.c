@@ -7,18 +7,23 @@
 #include "os/cgroup.h"
 #include "os/os.h"
 
-#define CONTROL_SIZE     (2 * sizeof(piso__ring_shared))
-#define SMALLEST_DEFAULT ((uint64_t)1 << 30)
-#define FD_COUNT         4
+#define SMALLEST_DEFAULT ((uint64_t)1 << 28)
+#define FD_COUNT         2
 
-/* The packet that both sides send once. The host's carries the descriptors, in the order of fd_list. Magic and version stay
- * where they are in every version: they are looked at first. */
+static_assert(PISO__CONTROL_SIZE <= PISO__ARENAS_AT, "the arenas lie behind the rings");
+
+/* The packet that both sides send once. The host's carries the descriptors: memory, bell. Magic and version stay where they
+ * are in every version: they are looked at first. */
 typedef struct hello {
     uint32_t magic, version;
     uint32_t ring_slots, slot_size;
-    uint64_t control_size, arena_size;
+    uint64_t memory_size, arena_size;
     uint32_t accepts, zero; /* requests that the sender answers at once */
 } hello;
+
+static uint64_t memory_size(uint64_t arena_size) {
+    return PISO__ARENAS_AT + 2 * arena_size;
+}
 
 static hello make_hello(uint64_t arena_size, uint32_t accepts) {
     return (hello){
@@ -26,7 +31,7 @@ static hello make_hello(uint64_t arena_size, uint32_t accepts) {
         .version = PISO__CHANNEL_VERSION,
         .ring_slots = PISO__RING_SLOTS,
         .slot_size = sizeof(piso__ring_slot),
-        .control_size = CONTROL_SIZE,
+        .memory_size = memory_size(arena_size),
         .arena_size = arena_size,
         .accepts = accepts,
     };
@@ -53,27 +58,74 @@ static piso__channel *channel_new(void) {
     piso__channel *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
-    c->bell = c->own_bell = c->socket_fd = c->control_fd = c->arena_fds[0] = c->arena_fds[1] = -1;
+    c->bell = c->wait_fd = c->socket_fd = c->memory_fd = c->beacons.rung = -1;
     c->fork_generation = piso__fork_generation();
     return c;
+}
+
+/* close_fd: the field changes first: the child of a fork that comes between has the number for nothing, at worst. */
+static void close_fd(int *fd) {
+    piso__fd_close(piso__fd_steal(fd));
+}
+
+static void close_fds(piso__channel *c) {
+    close_fd(&c->wait_fd);
+    close_fd(&c->bell);
+    close_fd(&c->socket_fd);
+    close_fd(&c->memory_fd);
+}
+
+static piso__channel *first; /* of those that are open */
+
+static void close_in_child(void) {
+    for (piso__channel *c = first; c; c = c->next) {
+        close_fds(c);
+        c->previous = NULL;
+    }
+    first = NULL;
+}
+
+PISO__STATIC_LOCK(lock, PISO__PLACE_CHANNELS, .in_child = close_in_child);
+
+static void enlist(piso__channel *c) {
+    piso__lock_take(&lock);
+    c->next = first;
+    c->previous = &first;
+    if (first)
+        first->previous = &c->next;
+    first = c;
+    piso__lock_give(&lock);
+}
+
+static void unlist(piso__channel *c) {
+    piso__lock_take(&lock);
+    if (c->previous) {
+        *c->previous = c->next;
+        if (c->next)
+            c->next->previous = c->previous;
+    }
+    c->previous = NULL;
+    piso__lock_give(&lock);
+}
+
+void piso__channel_hang_up(piso__channel *c) {
+    unlist(c);
+    if (c->arena)
+        piso__arena_freeze(c->arena);
+    close_fds(c);
+    if (c->beacons.rung >= 0)
+        piso__beacon_give(&c->beacons);
+    c->beacons.rung = -1;
 }
 
 piso__channel *piso__channel_close(piso__channel *c) {
     if (!c)
         return NULL;
-    bool mapped = c->fork_generation == piso__fork_generation();
-    piso__arena_free(c->arena);
-    if (mapped)
-        piso__unmap(c->control, CONTROL_SIZE);
-    for (int i = 0; i < 2; i++) {
-        if (mapped)
-            piso__unmap(c->arena_bases[i], c->arena_size);
-        piso__fd_close(c->arena_fds[i]);
+    if (c->fork_generation == piso__fork_generation()) {
+        piso__channel_hang_up(c);
+        piso__unmap(c->memory, memory_size(c->arena_size));
     }
-    piso__fd_close(c->control_fd);
-    piso__fd_close(c->bell);
-    piso__fd_close(c->own_bell);
-    piso__fd_close(c->socket_fd);
+    piso__arena_free(c->arena);
     free(c);
     return NULL;
 }
@@ -82,39 +134,48 @@ static void close_channel(piso__channel **c) {
     *c = piso__channel_close(*c);
 }
 
-/* map_all: maps control and arenas. -ENOMEM when there is not enough address space. */
-static int map_all(piso__channel *c) {
-    int r = piso__map(c->control_fd, CONTROL_SIZE, true, true, &c->control);
-    for (int i = 0; i < 2 && r == 0; i++)
-        r = piso__map(c->arena_fds[i], c->arena_size, true, true, &c->arena_bases[i]);
+/* map_memory: -ENOMEM when there is not enough address space. */
+static int map_memory(piso__channel *c) {
+    void *memory;
+    int r = piso__map(c->memory_fd, memory_size(c->arena_size), true, true, &memory);
+    if (r == 0)
+        c->memory = memory;
     return r;
 }
 
 /* connect_ends: `sends` is the index of the direction in which this side sends: 0 host, 1 child. */
 static int connect_ends(piso__channel *c, int sends) {
-    piso__ring_shared *rings = c->control;
+    piso__ring_shared *rings = (piso__ring_shared *)(void *)c->memory;
     piso__ring_producer_init(&c->tx, &rings[sends]);
     piso__ring_consumer_init(&c->rx, &rings[!sends]);
-    c->peer = (piso__arena_view){c->arena_bases[!sends], c->arena_size};
-    c->peer_fd = c->arena_fds[!sends];
-    if (sends == 0) /* a host may have a hundred of them, and what is mapped needs no descriptor */
-        c->control_fd = piso__fd_close(c->control_fd);
-    return piso__arena_new(c->arena_fds[sends], c->arena_bases[sends], c->arena_size, &c->arena);
+    uint64_t own = piso__channel_arena_at(c, sends);
+    c->peer_at = piso__channel_arena_at(c, !sends);
+    c->peer = (piso__arena_view){c->memory + c->peer_at, c->arena_size};
+    return piso__arena_new(c->memory_fd, own, c->memory + own, c->arena_size, &c->arena);
 }
 
 static int make_memory(piso__channel *c, const char *name, uint64_t arena_size) {
     char label[64];
     c->arena_size = arena_size;
     snprintf(label, sizeof label, "piso-%.40s", name);
-    if ((c->control_fd = piso__memfd_create(label, CONTROL_SIZE)) < 0)
-        return c->control_fd;
-    for (int i = 0; i < 2; i++)
-        if ((c->arena_fds[i] = piso__memfd_create(label, arena_size)) < 0)
-            return c->arena_fds[i];
-    int r = map_all(c);
+    if ((c->memory_fd = piso__memfd_create(label, memory_size(arena_size))) < 0)
+        return c->memory_fd;
+    int r = map_memory(c);
     if (r == 0 && piso__memory_is_strict())
-        r = piso__populate(c->control_fd, c->control, 0, CONTROL_SIZE);
+        r = piso__populate(c->memory_fd, c->memory, 0, PISO__CONTROL_SIZE);
     return r;
+}
+
+/* listen_for_bells: what wakes who waits on this side. The bell is there. */
+static int listen_for_bells(piso__channel *c) {
+    if ((c->wait_fd = piso__epoll_create()) < 0)
+        return c->wait_fd;
+    int r = piso__beacon_take(&c->beacons);
+    if (r == 0)
+        r = piso__epoll_add(c->wait_fd, c->bell, 0);
+    if (r == 0)
+        r = piso__epoll_add_off(c->wait_fd, c->beacons.rung);
+    return r == 0 ? piso__epoll_add_off(c->wait_fd, c->beacons.ended) : r;
 }
 
 /* make_bells: `ret_peer` is the other side's end. */
@@ -125,19 +186,30 @@ static int make_bells(piso__channel *c, int *ret_peer) {
         return r;
     c->bell = pair[0];
     *ret_peer = pair[1];
-    return (c->own_bell = piso__event_create()) < 0 ? c->own_bell : 0;
+    return listen_for_bells(c);
 }
 
 void piso__channel_ring_self(piso__channel *c) {
+    if (c->own_rung || c->wait_fd < 0)
+        return;
     c->own_rung = true;
-    piso__event_signal(c->own_bell);
+    piso__epoll_switch(c->wait_fd, c->beacons.rung, true);
 }
 
 bool piso__channel_silence(piso__channel *c) {
-    if (c->own_rung)
-        piso__event_clear(c->own_bell);
+    if (c->own_rung && c->wait_fd >= 0)
+        piso__epoll_switch(c->wait_fd, c->beacons.rung, false);
     c->own_rung = false;
     return piso__bell_clear(c->bell);
+}
+
+uint64_t piso__channel_backed(const piso__channel *c) {
+    uint64_t all = piso__memfd_backed(c->memory_fd), own = piso__arena_committed(c->arena);
+    return all > own ? all - own : 0;
+}
+
+bool piso__channel_has_hole(const piso__channel *c, uint64_t offset, uint64_t size) {
+    return piso__memfd_has_hole(c->memory_fd, c->peer_at + offset, size);
 }
 
 /* try_create: one attempt with a given size of arena. */
@@ -157,15 +229,17 @@ static int try_create(const char *name, uint64_t arena_size, uint32_t accepts, p
         return r;
     c->socket_fd = sockets[0];
     piso__autoclose int child_fd = sockets[1];
+    piso__fd_make_room(child_fd);
     c->accepts = accepts;
     hello greeting = make_hello(arena_size, accepts);
-    int fds[FD_COUNT] = {c->control_fd, c->arena_fds[0], c->arena_fds[1], peer_bell};
+    int fds[FD_COUNT] = {c->memory_fd, peer_bell};
     r = piso__send_fds(c->socket_fd, &greeting, sizeof greeting, fds, FD_COUNT);
     if (r == 0)
         r = connect_ends(c, 0);
     if (r < 0)
         return r;
     *ret_child_fd = piso__fd_steal(&child_fd);
+    enlist(c);
     *ret_channel = piso__steal_pointer(&c);
     return 0;
 }
@@ -203,12 +277,11 @@ int piso__channel_accept(piso__channel *c) {
     return r;
 }
 
-/* memory_fits: whether the descriptors that came are what the greeting says. */
+/* memory_fits: whether what came is what the greeting says. */
 static bool memory_fits(const piso__channel *c) {
     bool is_power = (c->arena_size & (c->arena_size - 1)) == 0;
-    return is_power && c->arena_size >= PISO__ARENA_MIN_SIZE && piso__memfd_check(c->control_fd, CONTROL_SIZE) == 0 &&
-           piso__memfd_check(c->arena_fds[0], c->arena_size) == 0 &&
-           piso__memfd_check(c->arena_fds[1], c->arena_size) == 0;
+    return is_power && c->arena_size >= PISO__ARENA_MIN_SIZE && c->arena_size <= (uint64_t)1 << 46 &&
+           piso__memfd_check(c->memory_fd, memory_size(c->arena_size)) == 0;
 }
 
 /* receive_greeting: of the host, with its descriptors. A host of another version is told ours. */
@@ -233,19 +306,17 @@ int piso__channel_attach(int socket_fd, uint32_t accepts, piso__channel **ret_ch
     int r = receive_greeting(socket_fd, accepts, &greeting, fds);
     if (r < 0)
         return r;
-    c->control_fd = fds[0];
-    c->arena_fds[0] = fds[1];
-    c->arena_fds[1] = fds[2];
-    c->bell = fds[3];
+    c->memory_fd = fds[0];
+    c->bell = fds[1];
     c->arena_size = greeting.arena_size;
     if (!is_right(&greeting, greeting.arena_size) || !memory_fits(c))
         return PISO_EPROTO;
     c->accepts = accepts;
     c->peer_accepts = greeting.accepts;
     hello answer = make_hello(greeting.arena_size, accepts);
-    if ((c->own_bell = piso__event_create()) < 0)
-        return c->own_bell;
-    r = map_all(c);
+    r = listen_for_bells(c);
+    if (r == 0)
+        r = map_memory(c);
     if (r == 0)
         r = connect_ends(c, 1);
     if (r == 0)
@@ -255,6 +326,7 @@ int piso__channel_attach(int socket_fd, uint32_t accepts, piso__channel **ret_ch
     if (r < 0)
         return r == -EPIPE ? PISO_EDIED : r;
     c->socket_fd = socket_fd;
+    enlist(c);
     *ret_channel = piso__steal_pointer(&c);
     return 0;
 }

@@ -29,7 +29,8 @@ typedef struct node {
 } node;
 
 struct piso__arena {
-    int fd;
+    int fd;      /* -1: frozen */
+    uint64_t at; /* where it begins in the file */
     uint8_t *base;
     uint64_t live, committed;
     uint32_t generation;
@@ -53,13 +54,14 @@ static void update(node *n) {
         n->largest = left->largest > right->largest ? left->largest : right->largest;
 }
 
-int piso__arena_new(int fd, void *base, uint64_t size, piso__arena **ret_arena) {
+int piso__arena_new(int fd, uint64_t offset, void *base, uint64_t size, piso__arena **ret_arena) {
     if (size < PISO__ARENA_BLOCK || (size & (size - 1)) != 0)
         return -EINVAL;
     piso__arena *a = calloc(1, sizeof *a);
     if (!a)
         return -ENOMEM;
     a->fd = fd;
+    a->at = offset;
     a->base = base;
     a->root.order = a->root.largest = (int8_t)(__builtin_ctzll(size) - BLOCK_SHIFT);
     *ret_arena = a;
@@ -82,6 +84,15 @@ piso__arena *piso__arena_free(piso__arena *a) {
     }
     free(a);
     return NULL;
+}
+
+void piso__arena_freeze(piso__arena *a) {
+    a->fd = -1;
+}
+
+/* punch: a range of it has no pages any more. */
+static int punch(const piso__arena *a, uint64_t offset, uint64_t size) {
+    return a->fd < 0 ? -EBADF : piso__punch(a->fd, a->at + offset, size);
 }
 
 /* uncommit: pages that have gone back to the system. */
@@ -115,7 +126,7 @@ static void merge(piso__arena *a, node *n, uint64_t offset) {
     merge(a, left, offset);
     merge(a, right, offset + half);
     if (left->watermark < half && right->watermark > 0) {
-        piso__punch(a->fd, offset + half, right->watermark);
+        punch(a, offset + half, right->watermark);
         uncommit(a, right->watermark);
         right->watermark = 0;
     }
@@ -128,11 +139,13 @@ static void merge(piso__arena *a, node *n, uint64_t offset) {
 static int commit(piso__arena *a, node *n, uint64_t offset, uint64_t size) {
     if (size <= n->watermark)
         return 0;
+    if (a->fd < 0)
+        return -EBADF;
     uint64_t more = size - n->watermark;
     int r = piso__budget_take(more);
     if (r < 0)
         return r;
-    r = piso__populate(a->fd, a->base, offset + n->watermark, more);
+    r = piso__populate(a->fd, a->base - a->at, a->at + offset + n->watermark, more);
     if (r < 0) {
         piso__budget_give(more);
         return r == -ENOSPC ? -ENOMEM : r;
@@ -270,7 +283,7 @@ static void trim(piso__arena *a, node *n, uint64_t offset, uint64_t *excess) {
         return;
     uint64_t surplus = n->watermark - n->size, taken = surplus < *excess ? surplus : *excess;
     taken = piso__align_up(taken, (uint64_t)PISO__ARENA_BLOCK);
-    if (piso__punch(a->fd, offset + n->watermark - taken, taken) < 0)
+    if (punch(a, offset + n->watermark - taken, taken) < 0)
         return;
     n->watermark -= taken;
     uncommit(a, taken);

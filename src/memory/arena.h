@@ -19,10 +19,13 @@
 
 typedef struct piso__arena piso__arena;
 
-/* piso__arena_new: over the memfd `fd` (borrowed, must outlive it) mapped writable at `base`; size is a
- * power of two, at least PISO__ARENA_BLOCK, else -EINVAL. Metadata grows with use, not with size. */
-int piso__arena_new(int fd, void *base, uint64_t size, piso__arena **ret_arena);
+/* piso__arena_new: over `size` bytes of the memfd `fd` (borrowed, see piso__arena_freeze), which begin at `offset` of it
+ * and are mapped writable at `base`. The size is a power of two, at least PISO__ARENA_BLOCK, else -EINVAL. Metadata grows
+ * with use, not with size. */
+int piso__arena_new(int fd, uint64_t offset, void *base, uint64_t size, piso__arena **ret_arena);
 piso__arena *piso__arena_free(piso__arena *a);
+/* piso__arena_freeze: before its memfd is closed: from now on it takes no memory and gives none back. */
+void piso__arena_freeze(piso__arena *a);
 
 /* piso__arena_alloc: a buffer of `size` bytes (0 counts as 1), its pages committed. -ENOMEM, -EDQUOT. */
 int piso__arena_alloc(piso__arena *a, uint64_t size, piso_span *ret_span, void **ret_data);

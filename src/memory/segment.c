@@ -1,18 +1,17 @@
 /* segment.c - see segment.h. */
 #include "memory/segment.h"
 
-#include <pthread.h>
-
 #include "memory/budget.h"
 #include "os/cgroup.h"
 #include "os/os.h"
 
-/* The lock guards the table, and that a segment found in it has not lost its last reference. */
+/* The lock guards the table, and that a segment found in it has not lost its last reference. A forked process keeps the
+ * entries of its parent's segments, which it never finds and never frees. */
+PISO__STATIC_LOCK(lock, PISO__PLACE_SEGMENTS);
 static struct {
-    pthread_mutex_t lock;
     piso_segment **segments; /* by index; NULL: free */
     uint32_t capacity;
-} table = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} table;
 
 /* free_index: one that no segment has, with room for it in the table. Needs the lock. UINT32_MAX: no memory. */
 static uint32_t free_index(void) {
@@ -72,9 +71,9 @@ static int create(uint64_t size, piso_segment **ret_segment) {
     if (r < 0)
         return r == -ENOSPC ? -ENOMEM : r;
     piso__fd_make_room(fd);
-    pthread_mutex_lock(&table.lock);
+    piso__lock_take(&lock);
     r = enter(fd, size, inode, ret_segment);
-    pthread_mutex_unlock(&table.lock);
+    piso__lock_give(&lock);
     if (r == 0)
         piso__fd_steal(&fd);
     return r;
@@ -120,10 +119,10 @@ int piso__segment_adopt(int fd, uint64_t size, piso_segment **ret_segment) {
     if (piso__memfd_backed(fd) < size || (piso__memory_is_strict() && piso__memfd_has_hole(fd, 0, size)))
         return PISO_EPROTO;
     piso__fd_make_room(fd);
-    pthread_mutex_lock(&table.lock);
+    piso__lock_take(&lock);
     piso_segment *known = find(inode);
     int r = known ? 0 : enter(fd, size, inode, ret_segment);
-    pthread_mutex_unlock(&table.lock);
+    piso__lock_give(&lock);
     if (known)
         *ret_segment = known;
     else if (r == 0)
@@ -144,11 +143,11 @@ piso_segment *piso_segment_unref(piso_segment *segment) {
         if (atomic_compare_exchange_weak_explicit(&segment->references, &count, count - 1, memory_order_release,
                                                   memory_order_relaxed))
             return NULL;
-    pthread_mutex_lock(&table.lock); /* the last one goes under the lock: the table may be giving out another */
+    piso__lock_take(&lock); /* the last one goes under the lock: the table may be giving out another */
     bool last = atomic_fetch_sub_explicit(&segment->references, 1, memory_order_acq_rel) == 1;
     if (last)
         table.segments[segment->index] = NULL;
-    pthread_mutex_unlock(&table.lock);
+    piso__lock_give(&lock);
     if (last) {
         piso__segment_unbudget(segment);
         piso__fd_close(segment->fd);

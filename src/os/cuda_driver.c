@@ -5,7 +5,6 @@
  * The context of a device is its primary one, which CUDA's runtime and so PyTorch use: handles and streams of another
  * context would be of no use to them. */
 #include <dlfcn.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,9 +13,15 @@
 
 static const char *library = "libcuda.so.1";
 
+static void forget_in_child(void);
+/* Of all below, and of the tables of cuda.c and cuda_events.c. It is held while the driver works, for as long as that
+ * takes; what it guards is of no use in a forked process. */
+PISO__STATIC_LOCK(lock, PISO__PLACE_CUDA, .anew = true, .in_child = forget_in_child);
+
+enum { UNKNOWN, BEING_LOADED, KNOWN };
+
 static struct {
-    pthread_once_t once;
-    pthread_mutex_t lock; /* of contexts, and of the tables of cuda.c and cuda_events.c */
+    _Atomic int state;
     bool works;
     const char *missing; /* a file or a function, without which it does not */
     int init_result;
@@ -26,7 +31,17 @@ static struct {
     void *contexts[PISO__CUDA_DEVICES];
     piso__cuda_uuid uuids[PISO__CUDA_DEVICES]; /* of those that it had at the start; they stay */
     int device_count;
-} cuda = {.once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER};
+} cuda;
+
+/* forget_in_child: a driver that another thread was loading during the fork is half there, for good. */
+static void forget_in_child(void) {
+    if (atomic_load_explicit(&cuda.state, memory_order_relaxed) != BEING_LOADED)
+        return;
+    cuda.works = false;
+    cuda.missing = NULL;
+    cuda.init_result = 0;
+    atomic_store_explicit(&cuda.state, KNOWN, memory_order_relaxed);
+}
 
 typedef struct symbol {
     const char *name;
@@ -118,7 +133,15 @@ void piso__cuda_library(const char *path) {
 }
 
 const piso__cuda_driver *piso__cuda_driver_get(void) {
-    pthread_once(&cuda.once, load);
+    if (PISO__UNLIKELY(atomic_load_explicit(&cuda.state, memory_order_acquire) != KNOWN)) {
+        piso__lock_take(&lock);
+        if (atomic_load_explicit(&cuda.state, memory_order_relaxed) == UNKNOWN) {
+            atomic_store_explicit(&cuda.state, BEING_LOADED, memory_order_relaxed);
+            load();
+            atomic_store_explicit(&cuda.state, KNOWN, memory_order_release);
+        }
+        piso__lock_give(&lock);
+    }
     return cuda.works && cuda.fork_generation == piso__fork_generation() ? &cuda.driver : NULL;
 }
 
@@ -174,7 +197,7 @@ const piso__cuda_driver *piso__cuda_enter(int device, int *ret_error) {
         *ret_error = driver ? -EINVAL : -ENODEV;
         return NULL;
     }
-    pthread_mutex_lock(&cuda.lock);
+    piso__lock_take(&lock);
     cuda.capture_mode = PISO__CUDA_CAPTURE_RELAXED;
     driver->exchange_capture_mode(&cuda.capture_mode);
     int r = PISO__CUDA_OK;
@@ -185,7 +208,7 @@ const piso__cuda_driver *piso__cuda_enter(int device, int *ret_error) {
     if (r == PISO__CUDA_OK)
         return driver;
     driver->exchange_capture_mode(&cuda.capture_mode);
-    pthread_mutex_unlock(&cuda.lock);
+    piso__lock_give(&lock);
     *ret_error = piso__cuda_error(r);
     return NULL;
 }
@@ -194,7 +217,7 @@ void piso__cuda_leave(const piso__cuda_driver *driver) {
     void *context;
     driver->context_pop(&context);
     driver->exchange_capture_mode(&cuda.capture_mode);
-    pthread_mutex_unlock(&cuda.lock);
+    piso__lock_give(&lock);
 }
 
 int piso__cuda_captured(const piso__cuda_driver *driver, void *stream) {

@@ -101,13 +101,22 @@ int piso__epoll_add_hangup(int epoll_fd, int fd, uint64_t data) {
     return epoll_add(epoll_fd, fd, EPOLLRDHUP, data); /* EPOLLHUP always counts */
 }
 
+int piso__epoll_add_off(int epoll_fd, int fd) {
+    return epoll_add(epoll_fd, fd, 0, 0);
+}
+
+void piso__epoll_switch(int epoll_fd, int fd, bool on) {
+    struct epoll_event event = {.events = on ? EPOLLIN : 0};
+    epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event);
+}
+
 int piso__epoll_remove(int epoll_fd, int fd) {
     return epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;
 }
 
-int piso__epoll_wait(int epoll_fd, uint64_t *ret_data, int count) {
+int piso__epoll_wait(int epoll_fd, uint64_t *ret_data, int count, int timeout_ms) {
     struct epoll_event events[16];
-    int n = epoll_wait(epoll_fd, events, count < 16 ? count : 16, -1);
+    int n = epoll_wait(epoll_fd, events, count < 16 ? count : 16, timeout_ms);
     if (n < 0)
         return -errno;
     for (int i = 0; i < n; i++)

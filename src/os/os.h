@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include "base/base.h"
+#include "os/fork.h"
 
 /* piso__random: fills with random bytes. 0 or -errno. */
 int piso__random(void *data, size_t size);
@@ -83,13 +84,31 @@ int piso__event_create(void);
 void piso__event_signal(int fd); /* never blocks, never fails visibly */
 void piso__event_clear(int fd);  /* resets to not readable */
 
+/* Within a process, without a descriptor: a number in memory. piso__word_wait: until it is another than `value`, or
+ * timeout_ns (-1: none) went by. 1; 0 when the time was over; -EINTR. piso__word_wake: after it has changed. */
+int piso__word_wait(const _Atomic uint32_t *word, uint32_t value, int64_t timeout_ns);
+void piso__word_wake(const _Atomic uint32_t *word);
+
 /* ---- epoll ---- */
 
 int piso__epoll_create(void);
 int piso__epoll_add(int epoll_fd, int fd, uint64_t data); /* EPOLLIN */
 int piso__epoll_remove(int epoll_fd, int fd);
-/* piso__epoll_wait: blocks until something is readable; the data of at most `count` (<= 16) of them. */
-int piso__epoll_wait(int epoll_fd, uint64_t *ret_data, int count);
+/* piso__epoll_wait: blocks until something is readable, or timeout_ms (-1: none) went by; the data of at most `count`
+ * (<= 16) of them. */
+int piso__epoll_wait(int epoll_fd, uint64_t *ret_data, int count, int timeout_ms);
+
+/* A beacon is a descriptor that is always readable. An epoll that has it is made readable, for whoever waits there, by
+ * switching it on: without a descriptor of its own. An epoll has a descriptor only once, so there are two. */
+typedef struct piso__beacon_pair {
+    int rung, ended;
+} piso__beacon_pair;
+/* piso__beacon_take: a pair that others of this process have, too. 0 or -errno. Not in a forked process: give. */
+int piso__beacon_take(piso__beacon_pair *ret_pair);
+void piso__beacon_give(const piso__beacon_pair *pair);
+/* piso__epoll_add_off: adds a beacon. piso__epoll_switch: makes it count, or not any more; never fails. */
+int piso__epoll_add_off(int epoll_fd, int fd);
+void piso__epoll_switch(int epoll_fd, int fd, bool on);
 
 #define PISO__POLL_MAX 31
 /* piso__poll_in: waits until one of up to PISO__POLL_MAX descriptors (-1: ignored) is readable or hung up, timeout_ns
@@ -111,6 +130,11 @@ int piso__socketpair(int ret_fds[2]);
  * there that there is no room: it never waits for the peer. What all processes of a user have under way counts against
  * the soft limit of descriptors of the one that sends: it is raised if need be. */
 int piso__send_fds(int fd, const void *data, size_t size, const int *fds, int count);
+/* piso__receive_packet: one packet of at most `size` bytes with at most *count descriptors (close-on-exec): how many
+ * bytes, and in *count how many descriptors. -EPROTO and all received descriptors closed when there is more of either;
+ * -EMFILE, with the bytes in place, when this process can have no more descriptors; -ECONNRESET when the peer has gone,
+ * -EAGAIN when nonblocking and nothing is there. */
+ssize_t piso__receive_packet(int fd, void *data, size_t size, int *ret_fds, int *count, bool nonblocking);
 /* piso__receive_fds: one packet of exactly `size` bytes with exactly `count` descriptors (close-on-exec), else
  * -EPROTO and all received descriptors closed. -ECONNRESET when the peer has gone, -EAGAIN when nonblocking
  * and nothing is there. */
@@ -136,10 +160,6 @@ int piso__cpu_current(void);
 void piso__cpu_yield(void);
 
 /* ---- processes ---- */
-
-/* piso__fork_generation: a number that differs in a process forked from this one, and in its children. Reads
- * memory only. */
-uint32_t piso__fork_generation(void);
 
 int piso__pidfd_open(pid_t pid);
 
@@ -195,9 +215,9 @@ pid_t piso__fork(int *ret_pidfd);
 /* piso__reap: how the process behind a pidfd ended. 1; 0 when it has not ended; -ECHILD when somebody else has
  * reaped it. */
 int piso__reap(int pidfd, piso_exit *ret_exit);
-/* piso__exit_of: the same for a process that is not our child and has been reaped; -ENOTTY and other errors where the
- * kernel (before 6.15) does not tell. */
-int piso__exit_of(int pidfd, piso_exit *ret_exit);
+/* piso__exit_of: the same for a process that has ended and is not our child. 0; -ENOTTY and other errors where the kernel
+ * does not tell: before 6.15, if it has been reaped; and where this process may not look at it, if it has not. */
+int piso__exit_of(int pidfd, pid_t pid, piso_exit *ret_exit);
 /* piso__kill_group: signals the process group that this process leads or led. The pidfd makes sure that it is no
  * other group; kernels before 6.9 go by the number. 0 or -errno. */
 int piso__kill_group(int pidfd, pid_t group, int signal);

@@ -1,4 +1,4 @@
-/* process.c - forks noticed, processes told and reaped, threads, pipes. Starting a program: spawn.c. */
+/* process.c - processes told and reaped, threads, pipes. Starting a program: spawn.c. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -21,26 +21,6 @@
 
 #define STACK_SIZE  (256 * 1024)
 #define PIPE_ATOMIC 4096
-
-/* ---- fork ---- */
-
-static _Atomic uint32_t generation;
-
-static void count_fork(void) {
-    atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed);
-}
-
-__attribute__((constructor)) static void watch_forks(void) {
-    pthread_atfork(NULL, NULL, count_fork);
-}
-
-uint32_t piso__fork_generation(void) {
-    return atomic_load_explicit(&generation, memory_order_relaxed);
-}
-
-uint32_t piso_fork_generation(void) {
-    return piso__fork_generation();
-}
 
 /* ---- the end of a process ---- */
 

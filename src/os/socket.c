@@ -94,7 +94,7 @@ int piso__peek(int fd, void *data, size_t size, bool nonblocking) {
     return n < 0 ? -errno : n == 0 ? -ECONNRESET : (size_t)n == size ? 0 : -EPROTO;
 }
 
-int piso__receive_fds(int fd, void *data, size_t size, int *ret_fds, int count, bool nonblocking) {
+ssize_t piso__receive_packet(int fd, void *data, size_t size, int *ret_fds, int *count, bool nonblocking) {
     struct iovec part = {data, size};
     control_buffer control;
     struct msghdr message = {
@@ -111,12 +111,29 @@ int piso__receive_fds(int fd, void *data, size_t size, int *ret_fds, int count, 
         return -errno;
     int fds[PISO__FDS_MAX], received = collect_fds(&message, fds);
     bool truncated = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
-    if (n > 0 && (size_t)n == size && received == count && !truncated) {
-        for (int i = 0; i < count; i++)
+    if (n > 0 && received <= *count && !truncated) {
+        for (int i = 0; i < received; i++)
             ret_fds[i] = fds[i];
-        return 0;
+        *count = received;
+        return n;
     }
     for (int i = 0; i < received; i++)
         piso__fd_close(fds[i]);
-    return n == 0 ? -ECONNRESET : -EPROTO;
+    bool no_room = message.msg_flags & MSG_CTRUNC && received < PISO__FDS_MAX;
+    return n == 0 ? -ECONNRESET : no_room ? -EMFILE : -EPROTO;
+}
+
+int piso__receive_fds(int fd, void *data, size_t size, int *ret_fds, int count, bool nonblocking) {
+    int fds[PISO__FDS_MAX], received = PISO__FDS_MAX;
+    ssize_t n = piso__receive_packet(fd, data, size, fds, &received, nonblocking);
+    if (n < 0)
+        return (int)n;
+    bool good = (size_t)n == size && received == count;
+    for (int i = 0; i < received; i++) {
+        if (good)
+            ret_fds[i] = fds[i];
+        else
+            piso__fd_close(fds[i]);
+    }
+    return good ? 0 : -EPROTO;
 }

@@ -4,12 +4,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "os/cgroup.h"
 #include "os/os.h"
 
 /* Of the kernel's <linux/pidfd.h>, which older systems lack. */
@@ -21,14 +24,41 @@ typedef struct pidfd_info {
 #define GET_PIDFD_INFO  _IOWR(0xFF, 11, pidfd_info)
 #define PIDFD_INFO_ENDS (UINT64_C(1) << 3)
 
-int piso__exit_of(int pidfd, piso_exit *ret_exit) {
+/* reaped_exit: of a process that has been reaped. */
+static int reaped_exit(int pidfd, int *ret_status) {
     pidfd_info info = {.mask = PIDFD_INFO_ENDS};
     if (ioctl(pidfd, GET_PIDFD_INFO, &info) < 0)
         return -errno;
     if (!(info.mask & PIDFD_INFO_ENDS))
         return -EAGAIN;
-    int signal = WIFSIGNALED(info.exit_code) ? WTERMSIG(info.exit_code) : 0;
-    *ret_exit = (piso_exit){.known = true, .code = signal ? -1 : WEXITSTATUS(info.exit_code), .signal = signal};
+    *ret_status = info.exit_code;
+    return 0;
+}
+
+/* zombie_exit: of one that has not: the last number in its line in /proc. To who may not see it a 0 is shown; who may
+ * read the name of its user namespace may see it. That the pidfd can still be signalled says that it was this process. */
+static int zombie_exit(int pidfd, pid_t pid, int *ret_status) {
+    char path[40], text[1024], name[64];
+    snprintf(path, sizeof path, "/proc/%d/ns/user", (int)pid);
+    if (readlink(path, name, sizeof name) < 0)
+        return -errno;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    if (!piso__read_text(path, text, sizeof text))
+        return -ESRCH;
+    char *end = strrchr(text, ')'),
+         *last = strrchr(text, ' '); /* its name is in brackets, and may hold any character */
+    if (!end || strncmp(end, ") Z ", 4) != 0 || syscall(SYS_pidfd_send_signal, pidfd, 0, NULL, 0) < 0)
+        return -ESRCH;
+    *ret_status = (int)strtol(last, NULL, 10);
+    return 0;
+}
+
+int piso__exit_of(int pidfd, pid_t pid, piso_exit *ret_exit) {
+    int status, r = reaped_exit(pidfd, &status);
+    if (r < 0 && zombie_exit(pidfd, pid, &status) < 0 && (r = reaped_exit(pidfd, &status)) < 0) /* or just reaped */
+        return r;
+    int signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    *ret_exit = (piso_exit){.known = true, .code = signal ? -1 : WEXITSTATUS(status), .signal = signal};
     return 0;
 }
 

@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/seccomp.h>
-#include <pthread.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <string.h>
@@ -356,31 +355,44 @@ static int build(piso__filter_options o, struct sock_filter **ret_program) {
     return r;
 }
 
-/* Building takes milliseconds, and there are few different programs: each is kept. */
-static struct {
-    pthread_mutex_t lock;
-    struct {
-        struct sock_filter *program;
-        int count;
-    } kept[64];
-} cache = {.lock = PTHREAD_MUTEX_INITIALIZER};
+typedef struct kept_program {
+    int count;
+    struct sock_filter *program;
+} kept_program;
+
+/* Building takes milliseconds, and there are few different programs: each is kept, the first one that is built. */
+static _Atomic(kept_program *) kept[64];
+
+/* keep: builds what is not there yet. NULL with *ret_error set. */
+static const kept_program *keep(_Atomic(kept_program *) *place, piso__filter_options o, int *ret_error) {
+    kept_program *now = malloc(sizeof *now), *before = NULL;
+    int r = now ? build(o, &now->program) : -ENOMEM;
+    if (r <= 0) {
+        free(now);
+        *ret_error = r;
+        return NULL;
+    }
+    now->count = r;
+    if (atomic_compare_exchange_strong_explicit(place, &before, now, memory_order_acq_rel, memory_order_acquire))
+        return now;
+    free(now->program);
+    free(now);
+    return before;
+}
 
 int piso__filter_build(piso__filter_options o, struct sock_filter **ret_program) {
     size_t key = (size_t)(o.network | o.private_ipc << 1 | o.private_disk << 2 | o.own_signals << 3 |
                           o.local_sockets << 4 | o.no_holes << 5);
-    pthread_mutex_lock(&cache.lock);
-    int r = cache.kept[key].count;
-    if (r == 0 && (r = build(o, &cache.kept[key].program)) > 0)
-        cache.kept[key].count = r;
-    struct sock_filter *copy = r > 0 ? malloc((size_t)r * sizeof *copy) : NULL;
-    if (copy)
-        memcpy(copy, cache.kept[key].program, (size_t)r * sizeof *copy);
-    pthread_mutex_unlock(&cache.lock);
-    if (r > 0 && !copy)
+    int error = 0;
+    const kept_program *k = atomic_load_explicit(&kept[key], memory_order_acquire);
+    if (!k && !(k = keep(&kept[key], o, &error)))
+        return error;
+    struct sock_filter *copy = malloc((size_t)k->count * sizeof *copy);
+    if (!copy)
         return -ENOMEM;
-    if (r > 0)
-        *ret_program = copy;
-    return r;
+    memcpy(copy, k->program, (size_t)k->count * sizeof *copy);
+    *ret_program = copy;
+    return k->count;
 }
 
 #else

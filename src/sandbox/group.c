@@ -10,7 +10,6 @@
 #include "sandbox/group.h"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/xattr.h>
@@ -78,12 +77,14 @@ static int make(piso__group *g, const char *parent, bool unified, unsigned what,
     int r = piso__group_folder_make(parent, f);
     if (r < 0)
         return r;
-    r = unified ? enable(parent, f->fd, what) : 0;
+    piso__autoclose int fd = piso__group_open(f->path);
+    r = fd < 0 ? fd : unified ? enable(parent, fd, what) : 0;
     if (r == 0 && what & PROCESSES)
-        r = write_number(f->fd, "pids.max", limits->processes);
+        r = write_number(fd, "pids.max", limits->processes);
     if (r == 0 && what & MEMORY)
-        r = limit_memory(f->fd, unified, limits->memory);
+        r = limit_memory(fd, unified, limits->memory);
     if (r < 0) {
+        rmdir(f->path);
         piso__group_folder_drop(f);
         return r;
     }
@@ -121,17 +122,12 @@ static int divide(piso__cgroup *at) {
 
 /* sweep_once: removes what dead hosts have left; a parent for each kind of folder. */
 static void sweep_once(const char *parent, unsigned what) {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static uint32_t sweeper;
-    static unsigned done;
-    pthread_mutex_lock(&lock);
-    if (sweeper != piso__fork_generation())
-        done = 0;
-    if (!(done & 1U << what))
-        piso__group_folder_sweep(parent);
-    done |= 1U << what;
-    sweeper = piso__fork_generation();
-    pthread_mutex_unlock(&lock);
+    static piso__finding swept[PROCESSES | MEMORY];
+    int is_swept;
+    if (piso__finding_get(&swept[what - 1], &is_swept))
+        return;
+    piso__finding_set(&swept[what - 1], true);
+    piso__group_folder_sweep(parent);
 }
 
 /* place: finds where folders for these limits, all in one hierarchy, can be, and makes one. */
@@ -201,7 +197,7 @@ static bool was_full(int fd, uint64_t bytes) {
 uint64_t piso__group_exceeded(const piso__group *g) {
     if (!g || !g->limits.memory)
         return 0;
-    int fd = g->folders[g->memory].fd;
+    piso__autoclose int fd = piso__group_open(g->folders[g->memory].path);
     /* a limit above kills, too */
     bool reached = was_full(fd, g->limits.memory);
     bool killed =
@@ -209,12 +205,17 @@ uint64_t piso__group_exceeded(const piso__group *g) {
     return reached && killed ? g->limits.memory : 0;
 }
 
+void piso__group_kill(const piso__group *g) {
+    for (int i = 0; g && i < g->count; i++)
+        piso__group_folder_kill(g->folders[i].path);
+}
+
 /* remove_folders: those that are left afterwards stay in the group. */
 static bool remove_folders(piso__group *g, bool patient) {
     int left = 0;
     for (int i = 0; i < g->count; i++) {
-        if (piso__group_folder_remove(&g->folders[i], patient))
-            piso__fd_close(g->folders[i].fd);
+        if (piso__group_folder_remove(g->folders[i].path, patient))
+            piso__group_folder_drop(&g->folders[i]);
         else
             g->folders[left++] = g->folders[i];
     }
@@ -225,7 +226,7 @@ static bool remove_folders(piso__group *g, bool patient) {
 /* let_go: what is left is the next host's to remove. */
 static void let_go(piso__group *g) {
     for (int i = 0; i < g->count; i++)
-        piso__fd_close(g->folders[i].fd);
+        piso__group_folder_drop(&g->folders[i]);
     free(g);
 }
 

@@ -6,9 +6,8 @@
  *     the controller and let this user write.
  *  2. The child goes in before anything of the extension runs (apply.c); what it starts is in it from birth. It cannot
  *     get out: its sandbox lets it write to no control group.
- *  3. It is one folder in each hierarchy that has one of the controllers. The host holds a lock on each. Folders that have
- *     none are those of hosts that died; the next one that makes a group ends what is in them and removes them. Their
- *     names begin with "pyisolate-". */
+ *  3. It is one folder in each hierarchy that has one of the controllers (group_folder.h); it costs no descriptor. Those of
+ *     hosts that died are removed, with what is in them, in the background, when a process makes its first group. */
 #ifndef PISO_SANDBOX_GROUP_H
 #define PISO_SANDBOX_GROUP_H
 
@@ -38,8 +37,10 @@ const char *piso__group_path(const piso__group *g, int index);
 /* piso__group_exceeded: whether something in it was killed because the group's own limit of memory was reached: then that
  * limit in bytes, else 0. NULL has none. */
 uint64_t piso__group_exceeded(const piso__group *g);
-/* piso__group_end: kills what is in it and removes it; what does not die within milliseconds is waited for by a
- * thread. Takes the group, which may be NULL; in a forked process it is only freed. Returns NULL. */
+/* piso__group_kill: kills what is in it, without waiting. It may be NULL. */
+void piso__group_kill(const piso__group *g);
+/* piso__group_end: kills what is in it and removes it; waits some milliseconds for that, what takes longer is waited for
+ * by a thread. Takes the group, which may be NULL; in a forked process it is only freed. Returns NULL. */
 piso__group *piso__group_end(piso__group *g);
 static inline void piso__group_endp(piso__group **g) {
     *g = piso__group_end(*g);

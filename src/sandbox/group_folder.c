@@ -1,4 +1,4 @@
-/* group_folder.c - see group_folder.h. The names of folders begin with "pyisolate-", then comes a random number. */
+/* group_folder.c - see group_folder.h. HOST is a random number, so that hosts need not know of each other. */
 #include "sandbox/group_folder.h"
 
 #include <dirent.h>
@@ -17,13 +17,18 @@
 
 #define PREFIX      "pyisolate-"
 #define DIGITS      16   /* behind it */
-#define ATTEMPTS    8    /* to make one, when others sweep it away before it is locked */
+#define ATTEMPTS    8    /* to make a host's folder, when others sweep it away before it is locked */
 #define TRIES       8    /* to remove one, a millisecond apart */
 #define LATER_TRIES 6000 /* ten milliseconds apart */
 #define MILLISECOND 1000000L
 #define TEXT_SIZE   8192 /* of a file; what is longer is cut */
 
 /* ---- the files in one ---- */
+
+int piso__group_open(const char *path) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
 
 int piso__group_write(int folder, const char *name, const char *text) {
     piso__autoclose int fd = openat(folder, name, O_WRONLY | O_CLOEXEC);
@@ -68,7 +73,7 @@ static void kill_member(pid_t pid, const char *name) {
         kill(pid, SIGKILL); /* a thread other than the first has no descriptor */
 }
 
-/* kill_all: what is in the group. Nothing can be added to it any more, unless it counts memory only. */
+/* kill_all: nothing can be added to the group any more, unless it counts memory only. */
 static void kill_all(int folder, const char *name) {
     piso__group_write(folder, "pids.max", "0");
     if (piso__group_write(folder, "cgroup.kill", "1") == 0)
@@ -86,69 +91,196 @@ static void kill_all(int folder, const char *name) {
         piso__fd_close(fd);
 }
 
+void piso__group_folder_kill(const char *path) {
+    piso__autoclose int fd = piso__group_open(path);
+    if (fd >= 0)
+        kill_all(fd, strrchr(path, '/') + 1);
+}
+
 static void nap(long ns) {
     nanosleep(&(struct timespec){.tv_nsec = ns}, NULL);
 }
 
-bool piso__group_folder_remove(const piso__group_folder *f, bool patient) {
+bool piso__group_folder_remove(const char *path, bool patient) {
     for (int i = 0; i < (patient ? LATER_TRIES : TRIES); i++) {
-        if (rmdir(f->path) == 0 || errno != EBUSY)
+        if (rmdir(path) == 0 || errno != EBUSY)
             return true; /* gone, or not to be removed by this user */
-        kill_all(f->fd, strrchr(f->path, '/') + 1);
-        if (rmdir(f->path) == 0)
+        piso__group_folder_kill(path);
+        if (rmdir(path) == 0)
             return true;
         nap(patient ? 10 * MILLISECOND : MILLISECOND);
     }
     return false;
 }
 
-void piso__group_folder_drop(piso__group_folder *f) {
-    rmdir(f->path);
-    f->fd = piso__fd_close(f->fd);
+/* ---- the host's own ---- */
+
+struct piso__group_host {
+    piso__group_host *next;
+    uint64_t number;
+    uint32_t users, made; /* groups that there are; that there have been */
+    uint32_t fork_generation;
+    int fd; /* locked */
+    char parent[PATH_MAX - 64];
+};
+
+/* Those of this process. The lock guards the list, and `users` and `made`. */
+static piso__group_host *hosts;
+
+/* forget_in_child: they are the parent's, and its groups still point to them. */
+static void forget_in_child(void) {
+    for (piso__group_host *h = hosts; h; h = h->next)
+        h->fd = piso__fd_close(h->fd); /* else the locks would outlive the parent */
+    hosts = NULL;
 }
 
-/* is_named_by_us: others may use the prefix, too. */
-static bool is_named_by_us(const char *name) {
-    const char *digits = name + sizeof PREFIX - 1;
-    return strncmp(name, PREFIX, sizeof PREFIX - 1) == 0 && strspn(digits, "0123456789abcdef") == DIGITS &&
-           digits[DIGITS] == '\0';
-}
+PISO__STATIC_LOCK(hosts_lock, PISO__PLACE_GROUPS, .in_child = forget_in_child);
 
-void piso__group_folder_sweep(const char *parent) {
-    DIR *all = opendir(parent);
-    struct dirent *entry;
-    while (all && (entry = readdir(all))) {
-        piso__group_folder f;
-        if (!is_named_by_us(entry->d_name) ||
-            snprintf(f.path, sizeof f.path, "%s/%s", parent, entry->d_name) >= (int)sizeof f.path)
-            continue;
-        piso__autoclose int fd = f.fd = open(f.path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
-            piso__group_folder_remove(&f, false);
+/* use: one more group below `parent`, and its number; NULL when there is none yet. */
+static piso__group_host *use(const char *parent, uint32_t *ret_number) {
+    piso__lock_take(&hosts_lock);
+    piso__group_host *h = hosts;
+    while (h && strcmp(h->parent, parent) != 0)
+        h = h->next;
+    if (h) {
+        h->users++;
+        *ret_number = ++h->made;
     }
-    if (all)
-        closedir(all);
+    piso__lock_give(&hosts_lock);
+    return h;
+}
+
+static void host_path(const piso__group_host *h, char path[PATH_MAX]) {
+    snprintf(path, PATH_MAX, "%s/" PREFIX "%016llx", h->parent, (unsigned long long)h->number);
+}
+
+/* let_go: with the last group the host's folder goes. */
+static void let_go(piso__group_host *h) {
+    if (h->fork_generation != piso__fork_generation())
+        return;
+    piso__lock_take(&hosts_lock);
+    piso__group_host **at = &hosts;
+    bool last = --h->users == 0;
+    while (last && *at != h)
+        at = &(*at)->next;
+    if (last)
+        *at = h->next;
+    piso__lock_give(&hosts_lock);
+    if (!last)
+        return;
+    char path[PATH_MAX];
+    host_path(h, path);
+    rmdir(path);
+    piso__fd_close(h->fd);
+    free(h);
+}
+
+/* lock_new: makes the folder. 0, -EAGAIN when somebody has swept it away, -errno. */
+static int lock_new(piso__group_host *h) {
+    char path[PATH_MAX];
+    int r = piso__random(&h->number, sizeof h->number);
+    if (r < 0)
+        return r;
+    host_path(h, path);
+    if (mkdir(path, 0755) < 0)
+        return -errno;
+    piso__autoclose int fd = piso__group_open(path);
+    if (fd == -EMFILE || fd == -ENFILE)
+        return rmdir(path), fd;
+    if (fd < 0 || flock(fd, LOCK_SH | LOCK_NB) < 0 || faccessat(fd, "cgroup.procs", F_OK, 0) < 0)
+        return -EAGAIN;
+    h->fd = piso__fd_steal(&fd);
+    return 0;
+}
+
+/* make_host: for the caller's first group. Threads that make theirs together may make a host each; both are good. */
+static int make_host(const char *parent, piso__group_host **ret_host) {
+    piso__autofree piso__group_host *h = calloc(1, sizeof *h);
+    if (!h)
+        return -ENOMEM;
+    if (strlen(parent) >= sizeof h->parent)
+        return -ENAMETOOLONG;
+    strcpy(h->parent, parent);
+    h->fork_generation = piso__fork_generation();
+    int r = -EAGAIN;
+    for (int attempt = 0; r == -EAGAIN && attempt < ATTEMPTS; attempt++)
+        r = lock_new(h);
+    if (r < 0)
+        return r;
+    h->users = h->made = 1;
+    *ret_host = h;
+    piso__lock_take(&hosts_lock);
+    h->next = hosts;
+    hosts = piso__steal_pointer(&h);
+    piso__lock_give(&hosts_lock);
+    return 0;
 }
 
 /* ---- making one ---- */
 
 int piso__group_folder_make(const char *parent, piso__group_folder *ret_folder) {
     piso__group_folder *f = ret_folder;
-    for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-        uint64_t number;
-        int r = piso__random(&number, sizeof number);
-        if (r < 0)
-            return r;
-        if (snprintf(f->path, sizeof f->path, "%s/" PREFIX "%016llx", parent, (unsigned long long)number) >=
-            (int)sizeof f->path)
-            return -ENAMETOOLONG;
-        if (mkdir(f->path, 0755) < 0)
-            return -errno;
-        piso__autoclose int fd = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0 || flock(fd, LOCK_SH) < 0 || faccessat(fd, "cgroup.procs", F_OK, 0) < 0)
-            continue; /* swept away */
-        f->fd = piso__fd_steal(&fd);
+    uint32_t number = 1;
+    *f = (piso__group_folder){.host = use(parent, &number)};
+    int r = f->host ? 0 : make_host(parent, &f->host);
+    if (r < 0)
+        return r;
+    host_path(f->host, f->path);
+    size_t length = strlen(f->path);
+    snprintf(f->path + length, sizeof f->path - length, ".%x", (unsigned)number);
+    if (mkdir(f->path, 0755) == 0)
         return 0;
+    int error = errno;
+    piso__group_folder_drop(f);
+    return -error;
+}
+
+void piso__group_folder_drop(piso__group_folder *f) {
+    if (f->host)
+        let_go(f->host);
+    f->host = NULL;
+}
+
+/* ---- those that dead hosts have left ---- */
+
+/* host_part: how long the host's part of a name of ours is; 0 for other names: the prefix may be anybody's. */
+static size_t host_part(const char *name) {
+    size_t length = sizeof PREFIX - 1 + DIGITS;
+    const char *digits = name + sizeof PREFIX - 1;
+    if (strncmp(name, PREFIX, sizeof PREFIX - 1) != 0 || strspn(digits, "0123456789abcdef") != DIGITS)
+        return 0;
+    const char *rest = name + length;
+    bool is_group = *rest == '.' && rest[1] && strspn(rest + 1, "0123456789abcdef") == strlen(rest + 1);
+    return *rest == '\0' || is_group ? length : 0;
+}
+
+/* is_dead: whether nobody holds the lock on a host's folder. *ret_fd: this process does, until it is closed. */
+static bool is_dead(const char *path, int *ret_fd) {
+    int fd = *ret_fd = piso__group_open(path);
+    return fd < 0 ? fd == -ENOENT : flock(fd, LOCK_EX | LOCK_NB) == 0;
+}
+
+static void *sweep(void *argument) {
+    piso__autofree char *parent = argument;
+    DIR *all = opendir(parent);
+    struct dirent *entry;
+    while (all && (entry = readdir(all))) {
+        char path[PATH_MAX], host[PATH_MAX];
+        size_t part = host_part(entry->d_name);
+        if (!part || snprintf(path, sizeof path, "%s/%s", parent, entry->d_name) >= (int)sizeof path)
+            continue;
+        snprintf(host, sizeof host, "%s/%.*s", parent, (int)part, entry->d_name);
+        piso__autoclose int fd = -1;
+        if (is_dead(host, &fd))
+            piso__group_folder_remove(path, false);
     }
-    return -EAGAIN;
+    if (all)
+        closedir(all);
+    return NULL;
+}
+
+void piso__group_folder_sweep(const char *parent) {
+    char *copy = strdup(parent);
+    if (copy && piso__thread_start("piso-sweep", sweep, copy) < 0)
+        free(copy); /* the next process may have room for a thread */
 }

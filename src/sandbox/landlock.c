@@ -4,7 +4,6 @@
  * not exist yet, is not reached by another name. Rules that the host cannot write, because they are for what only
  * the child has (its own /proc entry, its private mounts), are added by the child. */
 #include <fcntl.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -112,30 +111,42 @@ piso__landlock piso__landlock_probe(void) {
 }
 
 /* Under memory pressure the kernel forgets the inodes of /proc and makes new ones, to which no rule belongs. One that
- * somebody holds open stays, so this process does, for as long as it lives. */
+ * somebody holds open stays, so this process does, for as long as it lives. The list only grows, at its front. */
 #define PINS_MAX 32
-static struct {
-    pthread_mutex_t lock;
-    int count;
-    struct {
-        char path[64];
-        int fd;
-    } all[PINS_MAX];
-} pins = {.lock = PTHREAD_MUTEX_INITIALIZER};
+typedef struct pinned {
+    struct pinned *next;
+    int fd, number; /* number: how many there are from here on */
+    char path[64];
+} pinned;
+static _Atomic(pinned *) pins;
+
+static bool is_pinned(const pinned *first, const char *path) {
+    while (first && strcmp(first->path, path) != 0)
+        first = first->next;
+    return first != NULL;
+}
 
 /* pin: keeps a path below /proc open. Paths without room are not pinned. */
 static void pin(const char *path) {
-    if (strncmp(path, "/proc/", 6) != 0 || strlen(path) >= sizeof pins.all[0].path)
+    if (strncmp(path, "/proc/", 6) != 0 || strlen(path) >= sizeof((pinned *)NULL)->path)
         return;
-    pthread_mutex_lock(&pins.lock);
-    int i = 0;
-    while (i < pins.count && strcmp(pins.all[i].path, path) != 0)
-        i++;
-    if (i == pins.count && i < PINS_MAX && (pins.all[i].fd = open(path, O_PATH | O_CLOEXEC)) >= 0) {
-        strcpy(pins.all[i].path, path);
-        pins.count++;
-    }
-    pthread_mutex_unlock(&pins.lock);
+    pinned *first = atomic_load_explicit(&pins, memory_order_acquire);
+    if (is_pinned(first, path) || (first && first->number == PINS_MAX))
+        return;
+    pinned *p = malloc(sizeof *p);
+    if (!p)
+        return;
+    strcpy(p->path, path);
+    p->fd = open(path, O_PATH | O_CLOEXEC);
+    do {
+        p->next = first;
+        p->number = first ? first->number + 1 : 1;
+        if (p->fd < 0 || is_pinned(first, path) || p->number > PINS_MAX) { /* another thread has been faster */
+            piso__fd_close(p->fd);
+            free(p);
+            return;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(&pins, &first, p, memory_order_acq_rel, memory_order_acquire));
 }
 
 /* add: a rule for a path, if it exists. */

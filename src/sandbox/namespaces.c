@@ -8,7 +8,6 @@
  * times and attributes of files; this does. /dev/shm is a private one, so that semaphores of multiprocessing work and
  * others' are not seen. The child keeps its user and group: files are as they were. */
 #include <fcntl.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -162,17 +161,11 @@ static int try(void) {
 }
 
 int piso__namespaces_probe(void) {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static uint32_t asker;
-    static bool known;
-    static int result;
-    pthread_mutex_lock(&lock);
-    if (!known || asker != piso__fork_generation()) { /* a forked process may have given up rights */
-        result = try();
-        known = true;
-        asker = piso__fork_generation();
+    static piso__finding found; /* threads that ask for the first time together try together */
+    int r;
+    if (!piso__finding_get(&found, &r)) {
+        r = try();
+        piso__finding_set(&found, r);
     }
-    int r = result;
-    pthread_mutex_unlock(&lock);
     return r;
 }

@@ -4,7 +4,6 @@
  * capabilities there are; it does for the root of a container that is another user outside. Which of these this
  * process is cannot be read anywhere, so it is tried. */
 #include <linux/capability.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -43,17 +42,12 @@ PISO__IN_CHILD static int try_main(void *argument) {
 }
 
 bool piso__kernel_counts_processes(void) {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static uint32_t asker;
-    static bool known, result;
-    pthread_mutex_lock(&lock);
-    if (!known || asker != piso__fork_generation()) { /* a forked process may have become another user */
+    static piso__finding found; /* threads that ask for the first time together try together */
+    int holds;
+    if (!piso__finding_get(&found, &holds)) {
         trial t = {.holds = false};
-        result = piso__call_in_child(try_main, &t) == 0 && t.holds;
-        known = true;
-        asker = piso__fork_generation();
+        holds = piso__call_in_child(try_main, &t) == 0 && t.holds;
+        piso__finding_set(&found, holds);
     }
-    bool holds = result;
-    pthread_mutex_unlock(&lock);
     return holds;
 }

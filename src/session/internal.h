@@ -57,8 +57,11 @@ struct piso_session {
     pthread_mutex_t lock;
     piso__channel *channel;
     piso_process *process; /* NULL in the child and in pairs */
-    int epoll_fd;
+    _Atomic int epoll_fd;  /* the channel's; -1 once disconnected */
     bool handshaken, peer_gone, quiet;
+    bool disconnected; /* it has ended, and its descriptors go with the last who uses one of them */
+    uint32_t fd_users; /* besides those who sleep */
+    _Atomic uint32_t hung_up;
     _Atomic int state;
     const char *_Atomic fault; /* what the peer did wrong */
 
@@ -127,11 +130,6 @@ static inline bool piso__session_forked(const piso_session *s) {
 /* piso__session_check: 0, or why nothing can be sent: the state, or PISO_EFORKED. */
 static inline int piso__session_check(const piso_session *s) {
     return piso__session_forked(s) ? PISO_EFORKED : atomic_load_explicit(&s->state, memory_order_acquire);
-}
-
-/* piso__session_end_fd: readable when the peer has ended: its process, where we know it, or the socket's hang-up. */
-static inline int piso__session_end_fd(const piso_session *s) {
-    return s->process ? piso__process_exit_fd(s->process) : s->channel->socket_fd;
 }
 
 static inline void piso__session_lock(piso_session *s) {
@@ -273,5 +271,7 @@ piso_call *piso__backlog_take_any(piso_session *s);
 
 /* piso__session_silence: forgets rings of the doorbells. */
 void piso__session_silence(piso_session *s);
+/* piso__session_hang_up: closes the descriptors if the session is disconnected and nobody waits for one of them. */
+void piso__session_hang_up(piso_session *s);
 
 #endif

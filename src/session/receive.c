@@ -27,10 +27,10 @@ typedef struct message {
 static int check_span(piso_session *s, const piso_span *span) {
     if (piso__session_check_span(s, span) < 0)
         return piso__session_wrong(s, "a buffer lies outside of the shared memory");
-    if (span->length > LARGE_SPAN && span->segment == 0 && span->length > piso__memfd_backed(s->channel->peer_fd))
+    if (span->length > LARGE_SPAN && span->segment == 0 && span->length > piso__channel_backed(s->channel))
         return piso__session_wrong(s, "a buffer is larger than all the memory behind it");
     if (PISO__UNLIKELY(s->strict) && span->segment == 0 &&
-        piso__memfd_has_hole(s->channel->peer_fd, span->offset, span->length))
+        piso__channel_has_hole(s->channel, span->offset, span->length))
         return piso__session_wrong(s, "a buffer is not all there");
     return 0;
 }
@@ -349,6 +349,16 @@ static int fail_event(piso_session *s, piso_call *call, int error, piso_event *e
     return 1;
 }
 
+/* forget_end: what tells of the peer's end has told. */
+static void forget_end(piso_session *s) {
+    if (!s->process) {
+        piso__epoll_remove(s->epoll_fd, s->channel->socket_fd);
+        return;
+    }
+    piso__process_on_end(s->process, -1, -1);
+    piso__epoll_switch(s->epoll_fd, s->channel->beacons.ended, false);
+}
+
 /* fall_silent: the descriptor must not wake anybody any more: the peer's end would do so for ever. Those who sleep
  * still have to hear of it: they clear the bell, one after another (piso_session_sleep_end). */
 static void fall_silent(piso_session *s) {
@@ -356,7 +366,7 @@ static void fall_silent(piso_session *s) {
         return;
     s->quiet = true;
     piso__session_drop_segments(s);
-    piso__epoll_remove(s->epoll_fd, piso__session_end_fd(s));
+    forget_end(s);
     if (atomic_load(&s->sleepers) == 0)
         piso__session_silence(s);
 }

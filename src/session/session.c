@@ -5,6 +5,8 @@
 #include "os/cgroup.h"
 #include "session/internal.h"
 
+#define SLICE_NS 100000000 /* of a wait for the handshake */
+
 static piso_session *session_new(void) {
     piso_session *s = calloc(1, sizeof *s);
     if (!s)
@@ -26,9 +28,10 @@ static piso_session *session_new(void) {
 }
 
 static void session_free(piso_session *s) {
+    if (s->process)
+        piso__process_on_end(s->process, -1, -1);
     piso__channel_close(s->channel);
     piso__process_unref(s->process);
-    piso__fd_close(s->epoll_fd);
     piso__session_drop_segments(s);
     while (s->queue_head) {
         piso__queued *message = s->queue_head;
@@ -70,16 +73,15 @@ static void unref_session(piso_session **s) {
     *s = piso_session_unref(*s);
 }
 
-/* watch: the descriptor that loops wait for: the doorbell, and what tells of the peer's end. */
+/* watch: the descriptor that loops wait for: the channel's bells, and what tells of the peer's end: of its process, where
+ * we know it, or the socket's hang-up. */
 static int watch(piso_session *s) {
-    if ((s->epoll_fd = piso__epoll_create()) < 0)
-        return s->epoll_fd;
-    int r = piso__epoll_add(s->epoll_fd, s->channel->bell, 0);
-    if (r == 0)
-        r = piso__epoll_add(s->epoll_fd, s->channel->own_bell, 0);
-    if (r == 0)
-        r = s->process ? piso__epoll_add(s->epoll_fd, piso__session_end_fd(s), 0)
-                       : piso__epoll_add_hangup(s->epoll_fd, piso__session_end_fd(s), 0);
+    s->epoll_fd = s->channel->wait_fd;
+    int r = 0;
+    if (s->process)
+        piso__process_on_end(s->process, s->epoll_fd, s->channel->beacons.ended);
+    else
+        r = piso__epoll_add_hangup(s->epoll_fd, s->channel->socket_fd, 0);
     atomic_store(&s->processors, (uint32_t)piso__cpu_count());
     s->cpu_checked_ns = piso_now_ns();
     return r;
@@ -150,6 +152,24 @@ static int accept_child(piso_session *s) {
     return r;
 }
 
+/* await_child: until it says something, or, when that cannot be any more, until it has ended. The socket tells of the end
+ * as well, unless a process that the child has left behind holds it: hence the slices. */
+static int await_child(piso_session *s, bool may_speak, int64_t timeout_ns) {
+    piso_exit status;
+    if (!may_speak)
+        return piso_process_wait(s->process, timeout_ns, &status);
+    piso__session_lock(s);
+    int fd = s->channel->socket_fd;
+    s->fd_users++;
+    piso__session_unlock(s);
+    int r = piso__poll_in(&fd, 1, timeout_ns);
+    piso__session_lock(s);
+    s->fd_users--;
+    piso__session_hang_up(s);
+    piso__session_unlock(s);
+    return r;
+}
+
 int piso_session_handshake(piso_session *s, int64_t timeout_ns) {
     int r = piso__session_check(s);
     if (r < 0 || !s->process)
@@ -159,8 +179,7 @@ int piso_session_handshake(piso_session *s, int64_t timeout_ns) {
         int64_t left = end - piso_now_ns();
         if (left <= 0)
             return -ETIMEDOUT;
-        int fds[2] = {piso__process_exit_fd(s->process), r == -EAGAIN ? s->channel->socket_fd : -1};
-        r = piso__poll_in(fds, 2, left);
+        r = await_child(s, r == -EAGAIN, left < SLICE_NS ? left : SLICE_NS);
         if (r < 0)
             return r;
     }
@@ -219,6 +238,27 @@ void piso_session_close(piso_session *s) {
     piso__session_lock(s);
     piso__session_flush_releases(s);
     piso__session_fail(s, PISO_ECLOSED);
+    piso__session_unlock(s);
+}
+
+int piso_session_disconnect(piso_session *s, int64_t timeout_ns) {
+    int r = piso__session_check(s);
+    if (r == 0 || r == PISO_EFORKED)
+        return r == 0 ? -EBUSY : r;
+    piso__session_lock(s);
+    s->disconnected = true;
+    piso__session_hang_up(s);
+    piso__session_unlock(s);
+    r = piso__word_wait(&s->hung_up, 0, timeout_ns);
+    return r == -EINTR ? 0 : r;
+}
+
+void piso_session_keep_fd(piso_session *s, bool keep) {
+    if (piso__session_forked(s))
+        return;
+    piso__session_lock(s);
+    s->fd_users += keep ? 1 : UINT32_MAX;
+    piso__session_hang_up(s);
     piso__session_unlock(s);
 }
 

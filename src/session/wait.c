@@ -228,6 +228,17 @@ static void look_at_socket(piso_session *s) {
     }
 }
 
+void piso__session_hang_up(piso_session *s) {
+    if (PISO__LIKELY(!s->disconnected) || s->fd_users || atomic_load(&s->sleepers) || atomic_load(&s->hung_up))
+        return;
+    if (s->process)
+        piso__process_on_end(s->process, -1, -1);
+    s->epoll_fd = -1;
+    piso__channel_hang_up(s->channel);
+    atomic_store_explicit(&s->hung_up, 1, memory_order_release);
+    piso__word_wake(&s->hung_up);
+}
+
 void piso_session_sleep_end(piso_session *s) {
     if (piso__session_forked(s))
         return;
@@ -242,6 +253,7 @@ void piso_session_sleep_end(piso_session *s) {
         piso__channel_ring_self(s->channel); /* what is there already may be theirs, and they slept through it */
     if (!is_ready(s))
         look_at_socket(s);
+    piso__session_hang_up(s);
     piso__session_unlock(s);
 }
 
@@ -254,7 +266,8 @@ void piso_session_nudge(piso_session *s) {
 }
 
 int piso_session_fd(piso_session *s) {
-    return piso__session_forked(s) ? PISO_EFORKED : s->epoll_fd;
+    int fd = atomic_load_explicit(&s->epoll_fd, memory_order_relaxed);
+    return piso__session_forked(s) ? PISO_EFORKED : fd < 0 ? PISO_ECLOSED : fd;
 }
 
 /* sleep: until one of the sessions, all of which have begun to sleep, or the extra descriptor is readable. */

@@ -1,4 +1,5 @@
-/* internal.h - the process object, shared by process.c (its public side), spawn.c (its start) and monitor.c (its end). */
+/* internal.h - the process object, shared by process.c (its public side), spawn.c (its start), output.c (what it writes)
+ * and monitor.c (its end). */
 #ifndef PISO_SUPERVISOR_INTERNAL_H
 #define PISO_SUPERVISOR_INTERNAL_H
 
@@ -29,19 +30,32 @@ struct piso_process {
     _Atomic uint32_t references;
     uint32_t fork_generation; /* of the process that spawned it */
     pid_t pid;
-    int exit_fd;
-    piso_zygote *zygote;      /* whose child it is, or NULL: ours */
-    int output_fd;            /* eventfd: there is output to read, or it has ended */
-    piso__group *group;       /* control group that it is in, or NULL; the monitor's from when it is watched */
+    piso_zygote *zygote; /* whose child it is, or NULL: ours */
+    _Atomic uint32_t ended;
+
+    /* The monitor's, or, once that has handed it over, of the thread that ends the group. */
+    piso__group *group;       /* control group that it is in, or NULL */
     uint64_t memory_exceeded; /* the group's limit, if it died of it; written before `ended` */
-    _Atomic bool ended;
-    /* The lock guards the rest, and makes reaping exclude kill: a pid that is reaped may belong to another. */
+    uint64_t id;              /* in the monitor's table */
+    int last_pidfd;           /* of one that has ended, until that is told; -1 */
+    piso_process *next_ending;
+    int ticks; /* that its zygote has taken to say how it ended */
+
+    /* The lock guards the rest, and makes reaping exclude kill: a pid that is reaped may belong to another. It is held
+     * for a few system calls that never wait. */
     pthread_mutex_t lock;
-    int pidfd; /* -1 once reaped */
+    int pidfd; /* -1 once it has ended: there is nobody to be signalled */
     piso_exit status;
-    uint64_t tail_written; /* bytes of stderr ever; the tail is a ring */
+    int end_epoll, end_beacon; /* made readable by the end; -1: none */
+    uint64_t tail_written;     /* bytes of stderr ever; the tail is a ring */
     char tail[PISO__STDERR_TAIL];
-    piso__output outputs[2]; /* stdout, stderr */
+    piso__output outputs[2]; /* stdout, stderr; the pipes are the monitor's */
+
+    /* output.c's static lock guards these. */
+    uint64_t cookie; /* of who follows the output; 0: nobody */
+    int output_fd;   /* eventfd, if somebody asked for one; or -1 */
+    bool has_news;   /* it is in the list of those that have written something */
+    piso_process *next, **previous;
 };
 
 #define PISO__OUT 0
@@ -49,22 +63,37 @@ struct piso_process {
 
 /* piso__process_new: not started yet. NULL: no memory. */
 piso_process *piso__process_new(void);
+/* piso__process_close_fds: what it has open. Also in the child of a fork, at once: whoever closes one of them in the
+ * parent changes the field before, so that none is closed there whose number stands for another. */
+void piso__process_close_fds(piso_process *p);
 /* piso__process_unrefp: for piso__cleanup. */
 static inline void piso__process_unrefp(piso_process **p) {
     *p = piso__process_unref(*p);
 }
 
-/* piso__process_reap: whether it has ended; then its status, if anybody knows it, is recorded. Needs the lock. */
-bool piso__process_reap(piso_process *p);
+/* piso__process_look: 0 when it has not ended. 1 when it has: then its status is recorded, if anybody knows it.
+ * -EINPROGRESS: it has, and its zygote has been asked how; piso__process_settle follows. In both cases its pidfd is the
+ * last one. Needs the lock. */
+int piso__process_look(piso_process *p);
+/* piso__process_settle: records how it ended: as its zygote says, or, with NULL, what the system tells. Needs the lock. */
+void piso__process_settle(piso_process *p, const piso_exit *told);
+/* piso__process_tell: it has ended, and all is recorded: wakes who waits for that. */
+void piso__process_tell(piso_process *p);
 
 /* piso__monitor_watch: takes a reference to `p` and watches it until it has ended. On failure nothing of `p` is
  * watched any more and the caller reaps it. */
 int piso__monitor_watch(piso_process *p);
+/* piso__monitor_watch_zygote: hears what it says, until it has ended. */
+int piso__monitor_watch_zygote(piso_zygote *z);
 
 /* piso__output_drain: takes what is in the pipe, about `limit` bytes at most, and keeps it for readers; of stderr also as
  * last words. At the pipe's end the caller closes it. LATER: nothing was taken, because the child has used up what it may
- * write; not so if this is the last time. Needs the process's lock; the monitor's thread only. */
+ * write; not so if this is the last time. For the monitor's thread only. */
 typedef enum piso__drained { PISO__DRAINED_END, PISO__DRAINED_SOME, PISO__DRAINED_LATER } piso__drained;
 piso__drained piso__output_drain(piso_process *p, int index, size_t limit, bool last);
+/* piso__output_notify: there is something to read, or it has ended. */
+void piso__output_notify(piso_process *p);
+/* piso__output_forget: nobody follows it any more: it is about to be freed. */
+void piso__output_forget(piso_process *p);
 
 #endif

@@ -1,76 +1,99 @@
 /* monitor.c - the thread that waits for all children of this process (process.h, rules 2 to 4).
  *
- * epoll names a process by its id in a table, not by its address: an event of a process that has been forgotten
- * since, in the same batch or by another thread, finds nothing. */
+ * epoll names a process or a zygote by its id in a table, not by its address: an event of one that has been forgotten
+ * since, in the same batch or by another thread, finds nothing.
+ *
+ * A child of a zygote is in the list of those that are ending from when its pidfd is readable until the zygote has said
+ * how it ended, or has taken too long. The list is the thread's own. Time is counted in ticks, of which a host that was
+ * stopped itself, together with its zygote, has missed all but one. */
 #include <signal.h>
 #include <unistd.h>
 
 #include "base/slots.h"
 #include "os/os.h"
 #include "supervisor/internal.h"
+#include "supervisor/zygote.h"
 
-/* Say that an event is of a pipe, not of the pidfd. No index of the table gets this far. */
+/* Say of what an event is, if it is not the end of a process. No index of a table gets this far. */
+#define ZYGOTE_BIT ((uint64_t)1 << 29)
 #define OUT_BIT    ((uint64_t)1 << 30)
 #define ERR_BIT    ((uint64_t)1 << 31)
 #define BATCH      16
 #define FAIR_SHARE (64 << 10) /* bytes read from one pipe before others get their turn */
 #define LAST_WORDS (1 << 20)  /* the most that a pipe can hold for an unprivileged process */
 #define REST_NS    5000000    /* when nothing but outputs that write too much is there */
+#define TICK_MS    50
+#define PATIENCE   20 /* ticks: what a zygote does at once, if it runs */
 
-/* The lock guards the rest and is held for a few instructions; epoll_fd stays once the thread runs. */
+/* The lock guards the rest; epoll_fd stays once the thread runs. */
 static struct {
-    pthread_mutex_t lock;
     bool started;
     int epoll_fd;
-    piso__slots watched; /* a reference each */
-} monitor = {.lock = PTHREAD_MUTEX_INITIALIZER, .epoll_fd = -1};
+    piso__slots watched, zygotes; /* a reference each */
+} monitor = {.epoll_fd = -1};
 
-static void before_fork(void) {
-    pthread_mutex_lock(&monitor.lock);
-}
-
-static void after_fork(void) {
-    pthread_mutex_unlock(&monitor.lock);
-}
-
-/* after_fork_in_child: the thread is not there, and what it watched is not ours: start over when needed. */
-static void after_fork_in_child(void) {
-    piso_process *p;
-    while ((p = piso__slots_take_any(&monitor.watched)))
+/* start_over_in_child: the thread is not there, and what it watched is not ours. */
+static void start_over_in_child(void) {
+    if (!monitor.started)
+        return;
+    void *p;
+    while ((p = piso__slots_take_any(&monitor.watched))) {
+        piso__process_close_fds(p);
         piso__process_unref(p);
+    }
+    while ((p = piso__slots_take_any(&monitor.zygotes))) {
+        piso__zygote_close_fd(p);
+        piso__zygote_release(p);
+    }
     piso__slots_fini(&monitor.watched);
+    piso__slots_fini(&monitor.zygotes);
     monitor.epoll_fd = piso__fd_close(monitor.epoll_fd);
     monitor.started = false;
-    pthread_mutex_unlock(&monitor.lock);
 }
 
-static void prepare(void) {
-    piso__slots_init(&monitor.watched);
-    pthread_atfork(before_fork, after_fork, after_fork_in_child);
-}
+PISO__STATIC_LOCK(lock, PISO__PLACE_MONITOR, .in_child = start_over_in_child);
 
 /* find: a reference to the process with this id, or NULL. */
 static piso_process *find(uint64_t id) {
-    pthread_mutex_lock(&monitor.lock);
+    piso__lock_take(&lock);
     piso_process *p = piso__slots_get(&monitor.watched, id);
     if (p)
         piso__process_ref(p);
-    pthread_mutex_unlock(&monitor.lock);
+    piso__lock_give(&lock);
     return p;
 }
 
 static void forget(uint64_t id) {
-    pthread_mutex_lock(&monitor.lock);
+    piso__lock_take(&lock);
     piso_process *p = piso__slots_remove(&monitor.watched, id);
-    pthread_mutex_unlock(&monitor.lock);
+    piso__lock_give(&lock);
     piso__process_unref(p);
 }
 
+static piso_zygote *find_zygote(uint64_t id) {
+    piso__lock_take(&lock);
+    piso_zygote *z = piso__slots_get(&monitor.zygotes, id);
+    if (z)
+        piso__zygote_hold(z);
+    piso__lock_give(&lock);
+    return z;
+}
+
+static void forget_zygote(uint64_t id) {
+    piso__lock_take(&lock);
+    piso_zygote *z = piso__slots_remove(&monitor.zygotes, id);
+    piso__lock_give(&lock);
+    piso__zygote_release(z);
+}
+
+/* ---- the end of a process ---- */
+
 /* stop_watching: closes a descriptor of a process. Removed first: a forked copy would keep it in the set. */
 static void stop_watching(int *fd) {
-    if (*fd >= 0)
-        piso__epoll_remove(monitor.epoll_fd, *fd);
-    *fd = piso__fd_close(*fd);
+    int closed = piso__fd_steal(fd); /* first: see piso__process_close_fds */
+    if (closed >= 0)
+        piso__epoll_remove(monitor.epoll_fd, closed);
+    piso__fd_close(closed);
 }
 
 /* drain: false when there was something that has to wait. */
@@ -83,63 +106,146 @@ static bool drain(piso_process *p, int index, size_t limit, bool last) {
     return drained != PISO__DRAINED_LATER;
 }
 
-/* end: the pidfd is readable: last words, status, then everybody is told. False when it has not ended after all.
- * The group goes first, while its unreaped leader still holds the number. */
-static bool end(piso_process *p) {
+/* end_group: kills whatever has left the process group, and tells of the end when that has died, or after some
+ * milliseconds. */
+static void *end_group(void *argument) {
+    piso_process *p = argument;
+    p->group = piso__group_end(p->group);
+    piso__process_tell(p);
+    piso__process_unref(p);
+    return NULL;
+}
+
+/* finish: its status is recorded, if anybody knows it, and changes no more: last words, then everybody is told. */
+static void finish(piso_process *p) {
+    piso__fd_close(piso__fd_steal(&p->last_pidfd));
+    for (int i = 0; i < 2; i++) {
+        drain(p, i, LAST_WORDS, true);
+        stop_watching(&p->outputs[i].fd);
+    }
+    if (!p->status.known || p->status.signal == SIGKILL)
+        p->memory_exceeded = piso__group_exceeded(p->group);
+    uint64_t id = p->id;
+    if (!p->group) {
+        piso__process_tell(p);
+    } else {
+        piso__group_kill(p->group);
+        piso__process_ref(p);
+        if (piso__thread_start("piso-group", end_group, p) < 0)
+            end_group(p);
+    }
+    forget(id);
+}
+
+/* A list, linked by next_ending; the table has the references. */
+static piso_process *ending;
+
+/* settle: takes it out of the list, and finishes it. */
+static void settle(piso_process **at, const piso_exit *told) {
+    piso_process *p = *at;
+    *at = p->next_ending;
+    pthread_mutex_lock(&p->lock);
+    piso__process_settle(p, told);
+    pthread_mutex_unlock(&p->lock);
+    finish(p);
+}
+
+/* end: the pidfd is readable. The group goes first, while its unreaped leader still holds the number. */
+static void end(piso_process *p) {
     pthread_mutex_lock(&p->lock);
     piso__kill_group(p->pidfd, p->pid, SIGKILL);
-    bool ended = piso__process_reap(p);
-    if (ended) {
-        stop_watching(&p->pidfd);
-        for (int i = 0; i < 2; i++) {
-            drain(p, i, LAST_WORDS, true);
-            stop_watching(&p->outputs[i].fd);
-        }
-    }
+    int r = piso__process_look(p);
     pthread_mutex_unlock(&p->lock);
-    if (ended) {
-        if (!p->status.known || p->status.signal == SIGKILL)
-            p->memory_exceeded = piso__group_exceeded(p->group);
-        p->group = piso__group_end(p->group); /* whatever has left the process group */
-        atomic_store_explicit(&p->ended, true, memory_order_release);
-        piso__event_signal(p->exit_fd);
-        piso__event_signal(p->output_fd);
+    if (r != 0)
+        piso__epoll_remove(monitor.epoll_fd, p->last_pidfd);
+    if (r == 1) {
+        finish(p);
+    } else if (r < 0) {
+        p->next_ending = ending;
+        ending = p;
     }
-    return ended;
 }
+
+/* tick: those whose zygote has taken too long have ended all the same. */
+static void tick(void) {
+    for (piso_process **at = &ending; *at;)
+        if (++(*at)->ticks > PATIENCE)
+            settle(at, NULL);
+        else
+            at = &(*at)->next_ending;
+}
+
+/* ---- what a zygote says ---- */
+
+/* reaped: an answer that comes late finds nobody. */
+static void reaped(const piso_zygote *z, pid_t pid, const piso_exit *status) {
+    for (piso_process **at = &ending; *at; at = &(*at)->next_ending)
+        if ((*at)->zygote == z && (*at)->pid == pid) {
+            settle(at, status->known ? status : NULL);
+            return;
+        }
+}
+
+/* hear: everything that the zygote has said. Once it has ended nobody else will tell how its children did. */
+static void hear(piso_zygote *z, uint64_t id) {
+    pid_t pid;
+    piso_exit status;
+    int r;
+    while ((r = piso__zygote_hear(z, &pid, &status)) > 0)
+        reaped(z, pid, &status);
+    if (r == 0)
+        return;
+    piso__epoll_remove(monitor.epoll_fd, piso__zygote_socket(z));
+    piso__zygote_end(z, r);
+    for (piso_process **at = &ending; *at;)
+        if ((*at)->zygote == z)
+            settle(at, NULL);
+        else
+            at = &(*at)->next_ending;
+    forget_zygote(id);
+}
+
+/* ---- the thread ---- */
 
 /* handle: false when it was about an output that has to wait. */
 static bool handle(uint64_t data) {
-    uint64_t id = data & ~(OUT_BIT | ERR_BIT);
-    piso__cleanup(piso__process_unrefp) piso_process *p = find(id);
-    if (!p)
+    uint64_t id = data & ~(ZYGOTE_BIT | OUT_BIT | ERR_BIT);
+    if (data & ZYGOTE_BIT) {
+        piso_zygote *z = find_zygote(id);
+        if (z)
+            hear(z, id);
+        piso__zygote_release(z);
         return true;
-    bool done = true;
-    if (id != data) {
-        pthread_mutex_lock(&p->lock);
-        done = drain(p, data & OUT_BIT ? PISO__OUT : PISO__ERR, FAIR_SHARE, false);
-        pthread_mutex_unlock(&p->lock);
-    } else if (end(p)) {
-        forget(id);
     }
-    return done;
+    piso__cleanup(piso__process_unrefp) piso_process *p = find(id);
+    if (p && id != data)
+        return drain(p, data & OUT_BIT ? PISO__OUT : PISO__ERR, FAIR_SHARE, false);
+    if (p)
+        end(p);
+    return true;
 }
 
 static void *monitor_main(void *argument) {
     int epoll_fd = (int)(intptr_t)argument;
+    int64_t ticked_ns = 0;
     for (;;) {
         uint64_t data[BATCH];
-        int n = piso__epoll_wait(epoll_fd, data, BATCH);
+        int n = piso__epoll_wait(epoll_fd, data, BATCH, ending ? TICK_MS : -1);
         bool rest = n > 0;
         for (int i = 0; i < n; i++)
             rest &= !handle(data[i]);
         if (rest) /* outputs that have to wait stay readable */
             piso__poll_in(NULL, 0, REST_NS);
+        int64_t now = piso_now_ns();
+        if (now - ticked_ns >= TICK_MS * INT64_C(1000000)) {
+            ticked_ns = now;
+            tick();
+        }
     }
     return NULL;
 }
 
-/* start: the thread, if it does not run yet. Needs the monitor's lock. */
+/* start: the thread, if it does not run yet. Needs the lock. */
 static int start(void) {
     if (monitor.started)
         return 0;
@@ -147,6 +253,9 @@ static int start(void) {
     if (fd < 0)
         return fd;
     monitor.epoll_fd = fd;
+    ending = NULL; /* of a process that forked this one */
+    piso__slots_init(&monitor.watched);
+    piso__slots_init(&monitor.zygotes);
     int r = piso__thread_start("piso-monitor", monitor_main, (void *)(intptr_t)fd);
     if (r < 0)
         monitor.epoll_fd = piso__fd_close(fd);
@@ -155,26 +264,40 @@ static int start(void) {
 }
 
 int piso__monitor_watch(piso_process *p) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, prepare);
-    pthread_mutex_lock(&monitor.lock);
+    piso__lock_take(&lock);
     int r = start();
     uint64_t id = r == 0 ? piso__slots_add(&monitor.watched, p) : 0;
     if (id)
         piso__process_ref(p);
-    pthread_mutex_unlock(&monitor.lock);
+    piso__lock_give(&lock);
     if (!id)
         return r < 0 ? r : -ENOMEM;
-    pthread_mutex_lock(&p->lock);
+    p->id = id;
     r = piso__epoll_add(monitor.epoll_fd, p->outputs[PISO__ERR].fd, id | ERR_BIT);
     if (r == 0 && p->outputs[PISO__OUT].fd >= 0)
         r = piso__epoll_add(monitor.epoll_fd, p->outputs[PISO__OUT].fd, id | OUT_BIT);
     if (r == 0)
         r = piso__epoll_add(monitor.epoll_fd, p->pidfd, id);
-    for (int i = 0; r < 0 && i < 2; i++)
-        stop_watching(&p->outputs[i].fd);
-    pthread_mutex_unlock(&p->lock);
+    if (r == 0)
+        return 0;
+    forget(id); /* an event that is on its way finds nothing */
+    for (int i = 0; i < 2; i++)
+        if (p->outputs[i].fd >= 0)
+            piso__epoll_remove(monitor.epoll_fd, p->outputs[i].fd);
+    return r;
+}
+
+int piso__monitor_watch_zygote(piso_zygote *z) {
+    piso__lock_take(&lock);
+    int r = start();
+    uint64_t id = r == 0 ? piso__slots_add(&monitor.zygotes, z) : 0;
+    if (id)
+        piso__zygote_hold(z);
+    piso__lock_give(&lock);
+    if (!id)
+        return r < 0 ? r : -ENOMEM;
+    r = piso__epoll_add(monitor.epoll_fd, piso__zygote_socket(z), id | ZYGOTE_BIT);
     if (r < 0)
-        forget(id);
+        forget_zygote(id);
     return r;
 }

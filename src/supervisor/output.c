@@ -70,12 +70,13 @@ static void keep(piso__output *o, const char *data, size_t size) {
     o->size += (uint32_t)n;
 }
 
-static void echo(piso__output *o, const char *data, size_t size) {
+/* echo: passes on what it may. Returns how much it may not. */
+static size_t echo(piso__output *o, const char *data, size_t size) {
     size_t n = grant(&echo_quota, &o->echoed, size);
     o->echoed.left -= (int64_t)n;
-    o->echo_dropped += size - n;
     if (n)
         piso__write_if_ready(o->echo_fd, data, n);
+    return size - n;
 }
 
 piso__drained piso__output_drain(piso_process *p, int index, size_t limit, bool last) {
@@ -84,34 +85,150 @@ piso__drained piso__output_drain(piso_process *p, int index, size_t limit, bool 
     ssize_t n = -EAGAIN;
     size_t taken = 0, most = last ? limit : grant(&drain_quota, &o->drained, limit);
     while (taken < most && (n = piso__read(o->fd, buffer, sizeof buffer)) > 0) {
+        size_t unechoed = o->echo_fd >= 0 ? echo(o, buffer, (size_t)n) : 0;
+        pthread_mutex_lock(&p->lock);
         if (index == PISO__ERR)
             keep_tail(p, buffer, (size_t)n);
-        if (o->echo_fd >= 0)
-            echo(o, buffer, (size_t)n);
+        o->echo_dropped += unechoed;
         keep(o, buffer, (size_t)n);
+        pthread_mutex_unlock(&p->lock);
         taken += (size_t)n;
     }
     o->drained.left -= (int64_t)taken;
     if (taken)
-        piso__event_signal(p->output_fd);
+        piso__output_notify(p);
     if (n <= 0 && n != -EAGAIN)
         return PISO__DRAINED_END;
     return taken == 0 && most == 0 ? PISO__DRAINED_LATER : PISO__DRAINED_SOME;
 }
 
-int piso_process_output_fd(const piso_process *p) {
-    return p->fork_generation != piso__fork_generation() ? PISO_EFORKED : p->output_fd;
+/* ---- who has written something ---- */
+
+/* The lock guards this, and the last fields of each process. */
+static struct {
+    int fd;              /* eventfd: readable while the list is not empty; 0: nobody has asked for it */
+    piso_process *first; /* those that are followed and have news, the latest first */
+} news;
+
+/* forget_in_child: all of it is the parent's. */
+static void forget_in_child(void) {
+    if (news.fd)
+        piso__fd_close(news.fd);
+    news.fd = 0;
+    news.first = NULL;
 }
 
+PISO__STATIC_LOCK(news_lock, PISO__PLACE_OUTPUT, .in_child = forget_in_child);
+
+static bool is_foreign(const piso_process *p) {
+    return p->fork_generation != piso__fork_generation();
+}
+
+/* add, remove: they need the lock. */
+static void add(piso_process *p) {
+    if (p->has_news)
+        return;
+    p->has_news = true;
+    p->next = news.first;
+    p->previous = &news.first;
+    if (p->next)
+        p->next->previous = &p->next;
+    else if (news.fd)
+        piso__event_signal(news.fd);
+    news.first = p;
+}
+
+static void remove_from_list(piso_process *p) {
+    if (!p->has_news)
+        return;
+    p->has_news = false;
+    *p->previous = p->next;
+    if (p->next)
+        p->next->previous = p->previous;
+    if (!news.first && news.fd)
+        piso__event_clear(news.fd);
+}
+
+void piso__output_notify(piso_process *p) {
+    piso__lock_take(&news_lock);
+    if (p->cookie)
+        add(p);
+    if (p->output_fd >= 0)
+        piso__event_signal(p->output_fd);
+    piso__lock_give(&news_lock);
+}
+
+void piso__output_forget(piso_process *p) {
+    piso__lock_take(&news_lock);
+    remove_from_list(p);
+    p->output_fd = piso__fd_close(p->output_fd);
+    piso__lock_give(&news_lock);
+}
+
+int piso_output_fd(void) {
+    piso__lock_take(&news_lock);
+    int fd = news.fd;
+    if (!fd && (fd = piso__event_create()) > 0) {
+        news.fd = fd;
+        if (news.first)
+            piso__event_signal(fd);
+    }
+    piso__lock_give(&news_lock);
+    return fd;
+}
+
+void piso_process_follow(piso_process *p, uint64_t cookie) {
+    if (is_foreign(p))
+        return;
+    piso__lock_take(&news_lock);
+    p->cookie = cookie;
+    if (cookie)
+        add(p); /* there may be something already */
+    else
+        remove_from_list(p);
+    piso__lock_give(&news_lock);
+}
+
+size_t piso_output_next(uint64_t *ret_cookies, size_t count) {
+    size_t n = 0;
+    piso__lock_take(&news_lock);
+    while (n < count && news.first) {
+        ret_cookies[n++] = news.first->cookie;
+        remove_from_list(news.first);
+    }
+    piso__lock_give(&news_lock);
+    return n;
+}
+
+int piso_process_output_fd(piso_process *p) {
+    if (is_foreign(p))
+        return PISO_EFORKED;
+    piso__lock_take(&news_lock);
+    if (p->output_fd < 0 && (p->output_fd = piso__event_create()) >= 0)
+        piso__event_signal(p->output_fd); /* there may be something already */
+    int fd = p->output_fd;
+    piso__lock_give(&news_lock);
+    return fd;
+}
+
+/* clear_own_fd: unless there is something in the other output, which may have come after its own last look. */
+static void clear_own_fd(piso_process *p, const piso__output *other) {
+    piso__lock_take(&news_lock);
+    if (p->output_fd >= 0)
+        piso__event_clear(p->output_fd);
+    if (p->output_fd >= 0 && (other->size || other->dropped))
+        piso__event_signal(p->output_fd);
+    piso__lock_give(&news_lock);
+}
+
+/* ---- reading ---- */
+
 size_t piso_process_read_output(piso_process *p, int stream, char *buffer, size_t size, uint64_t *ret_dropped) {
-    if (p->fork_generation != piso__fork_generation() || (stream != PISO_STDOUT && stream != PISO_STDERR))
+    if (is_foreign(p) || (stream != PISO_STDOUT && stream != PISO_STDERR))
         return 0;
     piso__output *o = &p->outputs[stream == PISO_STDERR];
     pthread_mutex_lock(&p->lock);
-    piso__event_clear(p->output_fd); /* what comes after this look signals again */
-    const piso__output *other = &p->outputs[stream != PISO_STDERR];
-    if (other->size || other->dropped) /* it may have come after its own last look: who reads looks again */
-        piso__event_signal(p->output_fd);
+    clear_own_fd(p, &p->outputs[stream != PISO_STDERR]); /* what comes after this look signals again */
     size_t n = size < o->size ? size : o->size;
     size_t first = n < PISO_OUTPUT_BUFFER - o->start ? n : PISO_OUTPUT_BUFFER - o->start;
     memcpy(buffer, o->waiting + o->start, first);
@@ -126,7 +243,7 @@ size_t piso_process_read_output(piso_process *p, int stream, char *buffer, size_
 }
 
 uint64_t piso_process_echo_dropped(piso_process *p, int stream) {
-    if (p->fork_generation != piso__fork_generation() || (stream != PISO_STDOUT && stream != PISO_STDERR))
+    if (is_foreign(p) || (stream != PISO_STDOUT && stream != PISO_STDERR))
         return 0;
     pthread_mutex_lock(&p->lock);
     piso__output *o = &p->outputs[stream == PISO_STDERR];
@@ -137,7 +254,7 @@ uint64_t piso_process_echo_dropped(piso_process *p, int stream) {
 }
 
 size_t piso_process_stderr(piso_process *p, char *buffer, size_t size) {
-    if (p->fork_generation != piso__fork_generation())
+    if (is_foreign(p))
         return 0;
     pthread_mutex_lock(&p->lock);
     size_t n = p->tail_written < PISO__STDERR_TAIL ? (size_t)p->tail_written : PISO__STDERR_TAIL;

@@ -13,7 +13,7 @@ piso_process *piso__process_new(void) {
         return NULL;
     p->references = 1;
     p->fork_generation = piso__fork_generation();
-    p->pidfd = p->exit_fd = p->output_fd = -1;
+    p->pidfd = p->last_pidfd = p->output_fd = p->end_epoll = p->end_beacon = -1;
     for (int i = 0; i < 2; i++)
         p->outputs[i].fd = p->outputs[i].echo_fd = -1;
     p->status.code = -1;
@@ -26,16 +26,20 @@ piso_process *piso__process_ref(piso_process *p) {
     return p;
 }
 
+void piso__process_close_fds(piso_process *p) {
+    piso__fd_close(piso__fd_steal(&p->pidfd));
+    piso__fd_close(piso__fd_steal(&p->last_pidfd));
+    for (int i = 0; i < 2; i++)
+        piso__fd_close(piso__fd_steal(&p->outputs[i].fd));
+}
+
 piso_process *piso__process_unref(piso_process *p) {
     if (!p || atomic_fetch_sub(&p->references, 1) != 1)
         return NULL;
     /* in a forked process the numbers may stand for something else by now, and the lock may be held for ever */
     if (!is_foreign(p)) {
-        piso__fd_close(p->pidfd);
-        for (int i = 0; i < 2; i++)
-            piso__fd_close(p->outputs[i].fd);
-        piso__fd_close(p->exit_fd);
-        piso__fd_close(p->output_fd);
+        piso__output_forget(p);
+        piso__process_close_fds(p);
         pthread_mutex_destroy(&p->lock);
     }
     piso__group_end(p->group);
@@ -44,24 +48,51 @@ piso_process *piso__process_unref(piso_process *p) {
     return NULL;
 }
 
-bool piso__process_reap(piso_process *p) {
+int piso__process_look(piso_process *p) {
     int r = piso__reap(p->pidfd, &p->status);
-    if (!p->zygote)
-        return r != 0;
-    /* not our child: only the readable pidfd tells that it has ended */
-    if (piso__poll_in(&p->pidfd, 1, 0) <= 0)
-        return false;
-    if (piso__zygote_reap(p->zygote, p->pid, &p->status) < 0)
-        piso__exit_of(p->pidfd, &p->status); /* without its zygote; where the kernel does not tell, it stays unknown */
-    return true;
+    /* of a child that is not ours, unless its zygote has died and left it to us, only the pidfd tells that it has ended */
+    bool ended = p->zygote && r <= 0 ? piso__poll_in(&p->pidfd, 1, 0) > 0 : r != 0;
+    if (!ended)
+        return 0;
+    p->last_pidfd = piso__fd_steal(&p->pidfd);
+    if (!p->zygote || r > 0)
+        return 1;
+    if (piso__zygote_ask_reap(p->zygote, p->pid) == 0)
+        return -EINPROGRESS;
+    piso__process_settle(p, NULL);
+    return 1;
 }
 
-int piso__process_exit_fd(const piso_process *p) {
-    return is_foreign(p) ? PISO_EFORKED : p->exit_fd;
+void piso__process_settle(piso_process *p, const piso_exit *told) {
+    if (told)
+        p->status = *told;
+    else if (piso__reap(p->last_pidfd, &p->status) <= 0)
+        piso__exit_of(p->last_pidfd, p->pid, &p->status); /* where the kernel does not tell, it stays unknown */
+}
+
+void piso__process_tell(piso_process *p) {
+    pthread_mutex_lock(&p->lock);
+    atomic_store_explicit(&p->ended, 1, memory_order_release);
+    if (p->end_epoll >= 0)
+        piso__epoll_switch(p->end_epoll, p->end_beacon, true);
+    pthread_mutex_unlock(&p->lock);
+    piso__word_wake(&p->ended);
+    piso__output_notify(p);
+}
+
+void piso__process_on_end(piso_process *p, int epoll_fd, int beacon_fd) {
+    if (is_foreign(p))
+        return;
+    pthread_mutex_lock(&p->lock);
+    p->end_epoll = epoll_fd;
+    p->end_beacon = beacon_fd;
+    if (epoll_fd >= 0 && piso__process_ended(p))
+        piso__epoll_switch(epoll_fd, beacon_fd, true);
+    pthread_mutex_unlock(&p->lock);
 }
 
 bool piso__process_ended(const piso_process *p) {
-    return atomic_load_explicit(&p->ended, memory_order_acquire);
+    return atomic_load_explicit(&p->ended, memory_order_acquire) != 0;
 }
 
 int piso_process_pid(const piso_process *p) {
@@ -75,11 +106,9 @@ uint64_t piso_process_memory_exceeded(const piso_process *p) {
 int piso_process_wait(piso_process *p, int64_t timeout_ns, piso_exit *ret_exit) {
     if (is_foreign(p))
         return PISO_EFORKED;
-    if (!piso__process_ended(p)) {
-        int r = piso__poll_in(&p->exit_fd, 1, timeout_ns);
-        if (r <= 0)
-            return r;
-    }
+    int r = piso__word_wait(&p->ended, 0, timeout_ns);
+    if (r <= 0)
+        return r;
     pthread_mutex_lock(&p->lock);
     *ret_exit = p->status;
     pthread_mutex_unlock(&p->lock);

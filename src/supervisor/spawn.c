@@ -8,6 +8,8 @@
 #include "supervisor/internal.h"
 #include "supervisor/zygote.h"
 
+#define ABANDON_NS 1000000000
+
 /* with_channel: the environment with PISO_FD added; freed by the caller, as one block. */
 static const char **with_channel(const char *const *envp) {
     static const char variable[] = "PISO_FD=3";
@@ -105,14 +107,19 @@ static int start(piso_process *p, const piso_spawn *spawn, int channel_fd) {
     return started(p, sandbox);
 }
 
+/* abandon: ends one that cannot be watched. Whether it can be reaped in time or not, nobody has it any more. */
+static void abandon(piso_process *p) {
+    pthread_mutex_lock(&p->lock);
+    piso__kill_group(p->pidfd, p->pid, SIGKILL);
+    piso__poll_in(&p->pidfd, 1, ABANDON_NS);
+    piso__process_look(p);
+    pthread_mutex_unlock(&p->lock);
+}
+
 int piso__process_spawn(const piso_spawn *spawn, int channel_fd, piso_process **ret_process) {
     piso__cleanup(piso__process_unrefp) piso_process *p = piso__process_new();
     if (!p)
         return -ENOMEM;
-    if ((p->exit_fd = piso__event_create()) < 0)
-        return p->exit_fd;
-    if ((p->output_fd = piso__event_create()) < 0)
-        return p->output_fd;
     if (spawn->echo_stdout)
         p->outputs[PISO__OUT].echo_fd = STDOUT_FILENO;
     if (spawn->echo_stderr)
@@ -122,9 +129,7 @@ int piso__process_spawn(const piso_spawn *spawn, int channel_fd, piso_process **
         return r;
     r = piso__monitor_watch(p);
     if (r < 0) {
-        piso__kill_group(p->pidfd, p->pid, SIGKILL);
-        while (!piso__process_reap(p))
-            piso__poll_in(&p->pidfd, 1, -1);
+        abandon(p);
         return r;
     }
     *ret_process = piso__steal_pointer(&p);
@@ -152,6 +157,10 @@ int piso_zygote_spawn(const piso_spawn *spawn, piso_zygote **ret_zygote) {
     }
     piso__steal_pointer(&p);
     piso__fd_steal(&our_end);
-    *ret_zygote = z;
-    return 0;
+    r = piso__monitor_watch_zygote(z);
+    if (r < 0)
+        piso_zygote_unref(z);
+    else
+        *ret_zygote = z;
+    return r;
 }

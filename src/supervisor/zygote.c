@@ -3,22 +3,29 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <string.h>
 
 #include "os/os.h"
 #include "supervisor/process.h"
 
 #define READY_TIMEOUT_NS  INT64_C(120000000000) /* of who needs a child and finds the zygote still loading */
-#define ANSWER_TIMEOUT_NS INT64_C(10000000000)
+#define ANSWER_TIMEOUT_NS INT64_C(10000000000)  /* to fork, what it does in milliseconds */
+
+#define ROOM (sizeof(piso__zygote_packet) + PISO__ZYGOTE_REPORT)
+
+enum { LOADING, READY, FAILED };
 
 struct piso_zygote {
-    _Atomic uint32_t references;
+    _Atomic uint32_t references; /* of users and children: with the last one it ends */
+    _Atomic uint32_t holders;    /* all of these together, and the monitor: with the last one it is freed */
     uint32_t fork_generation;
     piso_process *process;
-    /* The lock guards the rest and is held while an answer is waited for. */
+    _Atomic uint32_t state;
+    /* The lock guards the rest, and is held for a few system calls that never wait. */
     pthread_mutex_t lock;
-    int socket_fd; /* -1 once it has failed or was closed */
-    bool is_ready;
-    void *report;
+    int socket_fd; /* closed by the monitor alone; -1 then */
+    int error;     /* why it FAILED */
+    char *report;  /* while LOADING with room for a packet and any report */
     size_t report_size;
 };
 
@@ -33,6 +40,58 @@ static void unlock(pthread_mutex_t **lock) {
     piso__cleanup(unlock) pthread_mutex_t *lock_ = &(z)->lock;                                                         \
     pthread_mutex_lock(lock_)
 
+/* ---- the object ---- */
+
+piso_zygote *piso__zygote_new(piso_process *process, int socket_fd) {
+    piso_zygote *z = calloc(1, sizeof *z);
+    char *report = malloc(ROOM);
+    if (!z || !report) {
+        free(z);
+        free(report);
+        return NULL;
+    }
+    z->references = z->holders = 1;
+    z->fork_generation = piso__fork_generation();
+    z->process = process;
+    z->socket_fd = socket_fd;
+    z->report = report;
+    pthread_mutex_init(&z->lock, NULL);
+    return z;
+}
+
+piso_zygote *piso__zygote_hold(piso_zygote *z) {
+    atomic_fetch_add(&z->holders, 1);
+    return z;
+}
+
+piso_zygote *piso__zygote_release(piso_zygote *z) {
+    if (!z || atomic_fetch_sub(&z->holders, 1) != 1)
+        return NULL;
+    if (!is_foreign(z)) { /* as in process.c */
+        piso__fd_close(z->socket_fd);
+        pthread_mutex_destroy(&z->lock);
+    }
+    piso__process_unref(z->process);
+    free(z->report);
+    free(z);
+    return NULL;
+}
+
+/* enter: one of the states after LOADING. Needs the lock. */
+static void enter(piso_zygote *z, uint32_t state) {
+    atomic_store_explicit(&z->state, state, memory_order_release);
+    piso__word_wake(&z->state);
+}
+
+/* fail: it is of no use any more, and the monitor will hear that. Needs the lock. */
+static void fail(piso_zygote *z, int error) {
+    if (atomic_load_explicit(&z->state, memory_order_relaxed) == FAILED)
+        return;
+    z->error = error == PISO_EPROTO || error == -ENOMEM ? error : PISO_EDIED;
+    piso_process_kill(z->process, SIGKILL);
+    enter(z, FAILED);
+}
+
 piso_zygote *piso_zygote_ref(piso_zygote *z) {
     atomic_fetch_add(&z->references, 1);
     return z;
@@ -41,147 +100,146 @@ piso_zygote *piso_zygote_ref(piso_zygote *z) {
 piso_zygote *piso_zygote_unref(piso_zygote *z) {
     if (!z || atomic_fetch_sub(&z->references, 1) != 1)
         return NULL;
-    if (!is_foreign(z)) {
-        if (z->process)
-            piso_process_kill(z->process, SIGKILL);
-        pthread_mutex_destroy(&z->lock);
-    }
-    piso__fd_close(z->socket_fd);
-    piso__process_unref(z->process);
-    free(z->report);
-    free(z);
-    return NULL;
+    piso_zygote_close(z);
+    return piso__zygote_release(z);
 }
 
-piso_zygote *piso__zygote_new(piso_process *process, int socket_fd) {
-    piso_zygote *z = calloc(1, sizeof *z);
-    if (!z)
-        return NULL;
-    z->references = 1;
-    z->fork_generation = piso__fork_generation();
-    z->process = process;
-    z->socket_fd = socket_fd;
-    pthread_mutex_init(&z->lock, NULL);
-    return z;
+void piso_zygote_close(piso_zygote *z) {
+    if (!z || is_foreign(z))
+        return;
+    LOCKED(z);
+    fail(z, 0);
 }
 
 piso_process *piso_zygote_process(piso_zygote *z) {
     return z->process;
 }
 
-/* fail: it is of no use any more. Needs the lock. */
-static int fail(piso_zygote *z, int error) {
-    z->socket_fd = piso__fd_close(z->socket_fd);
-    piso_process_kill(z->process, SIGKILL);
-    return error == -ECONNRESET || error == -EPIPE || error == -ETIMEDOUT ? PISO_EDIED : error;
+/* ---- what it says, in the monitor ---- */
+
+void piso__zygote_close_fd(piso_zygote *z) {
+    piso__fd_close(piso__fd_steal(&z->socket_fd));
 }
 
-void piso_zygote_close(piso_zygote *z) {
-    if (is_foreign(z))
-        return;
-    LOCKED(z);
-    fail(z, 0);
+int piso__zygote_socket(const piso_zygote *z) {
+    return z->socket_fd;
 }
 
-/* receive: one packet of the zygote's, waiting until end_ns. Needs the lock. -ETIMEDOUT and -EINTR leave it there. */
-static int receive(piso_zygote *z, void *data, size_t size, int *ret_fd, int64_t end_ns) {
-    int ready = 0;
-    while (ready == 0) {
-        int64_t left = end_ns - piso_now_ns();
-        if (left <= 0)
-            return -ETIMEDOUT;
-        int fds[2] = {z->socket_fd, piso__process_exit_fd(z->process)};
-        ready = piso__poll_in(fds, 2, left);
-    }
-    if (ready < 0)
-        return ready;
-    int r = piso__receive_fds(z->socket_fd, data, size, ret_fd, ret_fd ? 1 : 0, true);
-    return r == -EAGAIN ? -ECONNRESET : r == -EPROTO ? PISO_EPROTO : r;
-}
-
-/* answer: the packet that answers a question. Needs the lock. A failure is the zygote's last. */
-static int answer(piso_zygote *z, piso__zygote_kind kind, piso__zygote_packet *ret_packet) {
-    int64_t end_ns = piso_now_ns() + ANSWER_TIMEOUT_NS;
-    int r;
-    do
-        r = receive(z, ret_packet, sizeof *ret_packet, NULL, end_ns);
-    while (r == -EINTR);
-    if (r == 0 && (ret_packet->magic != PISO__ZYGOTE_MAGIC || ret_packet->kind != (uint32_t)kind))
-        r = PISO_EPROTO;
-    return r < 0 ? fail(z, r) : 0;
-}
-
-/* take_report: what follows READY. */
-static int take_report(piso_zygote *z, const piso__zygote_packet *packet, int64_t end_ns) {
-    size_t size = (size_t)packet->value;
-    if (packet->magic != PISO__ZYGOTE_MAGIC || packet->kind != PISO__ZYGOTE_READY || packet->value < 1 ||
-        size > PISO__ZYGOTE_REPORT)
+/* hear_ready: READY, with the report behind it. Needs the lock. */
+static int hear_ready(piso_zygote *z) {
+    piso__zygote_packet packet;
+    int none = 0;
+    ssize_t n = piso__receive_packet(z->socket_fd, z->report, ROOM, NULL, &none, true);
+    if (n < 0)
+        return (int)n;
+    memcpy(&packet, z->report, sizeof packet);
+    size_t size = (size_t)n - sizeof packet;
+    if ((size_t)n <= sizeof packet || packet.magic != PISO__ZYGOTE_MAGIC || packet.kind != PISO__ZYGOTE_READY ||
+        (size_t)packet.value != size)
         return PISO_EPROTO;
-    piso__autofree void *report = malloc(size);
-    if (!report)
-        return -ENOMEM;
-    int r;
-    do
-        r = receive(z, report, size, NULL, end_ns);
-    while (r == -EINTR);
-    if (r < 0)
-        return r;
-    z->report = piso__steal_pointer(&report);
+    memmove(z->report, z->report + sizeof packet, size);
+    char *fitting = realloc(z->report, size);
+    if (fitting)
+        z->report = fitting;
     z->report_size = size;
-    z->is_ready = true;
+    enter(z, READY);
     return 0;
 }
 
-/* wait_ready: needs the lock. */
-static int wait_ready(piso_zygote *z, int64_t timeout_ns) {
-    if (z->socket_fd < 0)
-        return PISO_EDIED;
-    if (z->is_ready)
-        return 0;
-    int64_t now = piso_now_ns(), end_ns = timeout_ns < 0 || timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
+/* hear_reaped: the same for REAPED. */
+static int hear_reaped(piso_zygote *z, pid_t *ret_pid, piso_exit *ret_exit) {
     piso__zygote_packet packet;
-    int r = receive(z, &packet, sizeof packet, NULL, end_ns);
-    if (r == -ETIMEDOUT || r == -EINTR)
-        return r;
-    if (r == 0)
-        r = take_report(z, &packet, piso_now_ns() + ANSWER_TIMEOUT_NS);
-    return r < 0 ? fail(z, r) : 0;
+    int none = 0;
+    ssize_t n = piso__receive_packet(z->socket_fd, &packet, sizeof packet, NULL, &none, true);
+    if (n < 0)
+        return (int)n;
+    if (n != sizeof packet || packet.magic != PISO__ZYGOTE_MAGIC || packet.kind != PISO__ZYGOTE_REAPED ||
+        packet.value > 1)
+        return PISO_EPROTO;
+    *ret_pid = packet.pid;
+    *ret_exit = (piso_exit){.known = packet.value == 1, .code = packet.code, .signal = packet.signal};
+    return 1;
+}
+
+int piso__zygote_hear(piso_zygote *z, pid_t *ret_pid, piso_exit *ret_exit) {
+    LOCKED(z);
+    bool is_loading = atomic_load_explicit(&z->state, memory_order_relaxed) == LOADING;
+    int r = is_loading ? hear_ready(z) : hear_reaped(z, ret_pid, ret_exit);
+    return r == -EAGAIN ? 0 : r == -EPROTO ? PISO_EPROTO : r;
+}
+
+void piso__zygote_end(piso_zygote *z, int error) {
+    LOCKED(z);
+    fail(z, error);
+    piso__zygote_close_fd(z);
+}
+
+/* ---- questions ---- */
+
+/* wait_ready: 0, -ETIMEDOUT, -EINTR, or why it failed. */
+static int wait_ready(piso_zygote *z, int64_t timeout_ns) {
+    int r = piso__word_wait(&z->state, LOADING, timeout_ns);
+    if (r <= 0)
+        return r < 0 ? r : -ETIMEDOUT;
+    LOCKED(z);
+    return atomic_load_explicit(&z->state, memory_order_relaxed) == FAILED ? z->error : 0;
 }
 
 int piso_zygote_ready(piso_zygote *z, int64_t timeout_ns, const void **ret_report, size_t *ret_size) {
     if (is_foreign(z))
         return PISO_EFORKED;
-    LOCKED(z);
     int r = wait_ready(z, timeout_ns);
-    if (r == 0) {
-        *ret_report = z->report;
-        *ret_size = z->report_size;
-    }
-    return r;
-}
-
-/* ask: sends a question, and the descriptors that go with it. Needs the lock. */
-static int ask(piso_zygote *z, piso__zygote_kind kind, int value, const int *fds, int count) {
-    piso__zygote_packet packet = {.magic = PISO__ZYGOTE_MAGIC, .kind = kind, .value = value};
-    int r = piso__send_fds(z->socket_fd, &packet, sizeof packet, NULL, 0);
-    if (r == 0 && count > 0)
-        r = piso__send_fds(z->socket_fd, "", 1, fds, count);
-    return r < 0 ? fail(z, r) : 0;
-}
-
-/* fork_with: needs the lock. */
-static pid_t fork_with(piso_zygote *z, const int *fds, int count, int *ret_pidfd) {
-    piso__zygote_packet packet;
-    int r = ask(z, PISO__ZYGOTE_FORK, count, fds, count);
-    if (r == 0)
-        r = answer(z, PISO__ZYGOTE_FORKED, &packet);
     if (r < 0)
         return r;
-    if (packet.value < 0)
+    *ret_report = z->report; /* which stays, once it is ready */
+    *ret_size = z->report_size;
+    return 0;
+}
+
+/* ask: sends a question, which never waits. One that is not taken because so many are there already, or nobody listens,
+ * is the zygote's end. */
+static int ask(piso_zygote *z, piso__zygote_kind kind, int value, const int *fds, int count) {
+    piso__zygote_packet packet = {.magic = PISO__ZYGOTE_MAGIC, .kind = kind, .value = value};
+    LOCKED(z);
+    if (atomic_load_explicit(&z->state, memory_order_relaxed) == FAILED)
+        return z->error;
+    int r = piso__send_fds(z->socket_fd, &packet, sizeof packet, fds, count);
+    if (r == -ETOOMANYREFS || r == -ENOMEM || r == -ENOBUFS) /* this process's trouble, not the zygote's */
+        return r;
+    if (r < 0)
+        fail(z, r);
+    return r < 0 ? z->error : 0;
+}
+
+/* answer: to a fork, by the socket that was sent with it. */
+static pid_t answer(piso_zygote *z, int answer_fd, int *ret_pidfd) {
+    int64_t end_ns = piso_now_ns() + ANSWER_TIMEOUT_NS;
+    int ready;
+    do {
+        int64_t left = end_ns - piso_now_ns();
+        ready = piso__poll_in(&answer_fd, 1, left > 0 ? left : 0);
+    } while (ready == -EINTR);
+    piso__zygote_packet packet;
+    int count = 1, pidfd = -1;
+    ssize_t n = ready > 0   ? piso__receive_packet(answer_fd, &packet, sizeof packet, &pidfd, &count, true)
+                : ready < 0 ? ready
+                            : -ETIMEDOUT;
+    bool good = n == sizeof packet && packet.magic == PISO__ZYGOTE_MAGIC && packet.kind == PISO__ZYGOTE_FORKED &&
+                (packet.value > 0) == (count == 1);
+    if (good && packet.value > 0)
+        *ret_pidfd = pidfd;
+    else if (n >= 0)
+        piso__fd_close(pidfd);
+    if (good)
         return packet.value;
-    char byte;
-    r = receive(z, &byte, 1, ret_pidfd, piso_now_ns() + ANSWER_TIMEOUT_NS);
-    return r < 0 ? fail(z, r) : packet.value;
+    if (n == -EMFILE && packet.magic == PISO__ZYGOTE_MAGIC && packet.kind == PISO__ZYGOTE_FORKED && packet.value > 0) {
+        kill(-packet.value, SIGKILL); /* nobody has it; it has its number until its zygote is asked to reap it */
+        ask(z, PISO__ZYGOTE_REAP, packet.value, NULL, 0);
+        return -EMFILE;
+    }
+    LOCKED(z);
+    fail(z, n >= 0 || n == -EPROTO ? PISO_EPROTO : (int)n);
+    return z->error;
 }
 
 pid_t piso__zygote_fork(const piso_spawn *spawn, const int stdio[3], int channel_fd, const piso__sandbox *sandbox,
@@ -189,35 +247,30 @@ pid_t piso__zygote_fork(const piso_spawn *spawn, const int stdio[3], int channel
     piso_zygote *z = spawn->zygote;
     if (is_foreign(z))
         return PISO_EFORKED;
-    piso__autoclose int block = piso__fork_block_new(spawn, sandbox), directory = piso__directory_open();
-    if (block < 0 || directory < 0)
-        return block < 0 ? block : directory;
-    int rules = sandbox ? piso__sandbox_fd(sandbox) : -1;
-    int fds[PISO__FORK_FDS + 1] = {
-        [PISO__FORK_BLOCK] = block,     [PISO__FORK_CWD] = directory,   [PISO__FORK_STDIN] = stdio[0],
-        [PISO__FORK_STDOUT] = stdio[1], [PISO__FORK_STDERR] = stdio[2], [PISO__FORK_CHANNEL] = channel_fd,
-        [PISO__FORK_RULES] = rules,
-    };
-    LOCKED(z);
     int r;
     do
         r = wait_ready(z, READY_TIMEOUT_NS);
     while (r == -EINTR);
-    return r < 0 ? r : fork_with(z, fds, PISO__FORK_FDS + (rules >= 0), ret_pidfd);
-}
-
-int piso__zygote_reap(piso_zygote *z, pid_t pid, piso_exit *ret_exit) {
-    if (is_foreign(z))
-        return PISO_EFORKED;
-    LOCKED(z);
-    piso__zygote_packet packet;
-    int r = z->socket_fd < 0 ? PISO_EDIED : ask(z, PISO__ZYGOTE_REAP, pid, NULL, 0);
-    if (r == 0)
-        r = answer(z, PISO__ZYGOTE_REAPED, &packet);
     if (r < 0)
         return r;
-    if (packet.value != 1)
-        return packet.value < 0 ? packet.value : -EAGAIN;
-    *ret_exit = (piso_exit){.known = true, .code = packet.code, .signal = packet.signal};
-    return 0;
+    piso__autoclose int block = piso__fork_block_new(spawn, sandbox), directory = piso__directory_open();
+    if (block < 0 || directory < 0)
+        return block < 0 ? block : directory;
+    int sockets[2];
+    if ((r = piso__socketpair(sockets)) < 0)
+        return r;
+    piso__autoclose int answer_fd = sockets[0], its_end = sockets[1];
+    int rules = sandbox ? piso__sandbox_fd(sandbox) : -1;
+    const int fds[PISO__FORK_FDS + 1] = {
+        [PISO__FORK_ANSWER] = its_end,     [PISO__FORK_BLOCK] = block,     [PISO__FORK_CWD] = directory,
+        [PISO__FORK_STDIN] = stdio[0],     [PISO__FORK_STDOUT] = stdio[1], [PISO__FORK_STDERR] = stdio[2],
+        [PISO__FORK_CHANNEL] = channel_fd, [PISO__FORK_RULES] = rules,
+    };
+    r = ask(z, PISO__ZYGOTE_FORK, 0, fds, PISO__FORK_FDS + (rules >= 0));
+    its_end = piso__fd_close(its_end); /* so that its end says that the zygote has gone */
+    return r < 0 ? r : answer(z, answer_fd, ret_pidfd);
+}
+
+int piso__zygote_ask_reap(piso_zygote *z, pid_t pid) {
+    return is_foreign(z) ? PISO_EFORKED : ask(z, PISO__ZYGOTE_REAP, pid, NULL, 0);
 }

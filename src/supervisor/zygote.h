@@ -2,23 +2,27 @@
  *
  * Host and zygote speak over a SOCK_SEQPACKET pair of which the zygote inherits one end:
  *
- *     zygote -> host   READY size; then a packet of that many bytes, its report
- *     host -> zygote   FORK, count of descriptors; then one byte with them:
- *                      block, directory, stdin, stdout, stderr, channel, and what else the child is to get
- *     zygote -> host   FORKED pid, or -errno; with a pid, then one byte with its pidfd
+ *     zygote -> host   READY size, followed by so many bytes, its report
+ *     host -> zygote   FORK, with descriptors: a socket for the answer, block, directory, stdin, stdout, stderr, channel,
+ *                      and what else the child is to get
+ *     zygote           answers by that socket: FORKED pid with its pidfd, or -errno
  *     host -> zygote   REAP pid
- *     zygote -> host   REAPED 1 with the status, or -errno
+ *     zygote -> host   REAPED pid: 1 with the status, or -errno
  *
  * Rules:
- *  1. The host asks, one question at a time (a lock), and waits for the answer. A zygote that does not answer in time,
- *     or wrongly, is killed: its answers could not be told apart any more.
- *  2. The zygote has one thread, counted before each fork; a child that would inherit half of a pool is never made.
- *  3. The zygote reaps a child only when the host says so, after the host has killed the child's group: the number of
+ *  1. Who asks holds no lock while the answer is awaited, so any number of threads may ask, and a zygote that is stopped
+ *     holds up nobody but those who want a child of it. A fork has a socket for its answer: it cannot be mistaken for that
+ *     of another, and when the zygote ends the socket says so. What comes over the zygote's own socket is read by the
+ *     monitor (process.h), as it comes; nobody waits for it but who waits for READY.
+ *  2. A zygote that does not fork in time, or says what makes no sense, is killed. One that does not reap in time is left
+ *     alone: the child's end is told without it, and it reaps when it goes on.
+ *  3. The zygote has one thread, counted before each fork; a child that would inherit half of a pool is never made.
+ *  4. The zygote reaps a child only when the host says so, after the host has killed the child's group: the number of
  *     the group is the child's until then, exactly as if the host were its parent.
- *  4. A child closes the zygote's socket before anything else runs in it, so no extension ever holds it.
- *  5. The zygote dies with the host: by a signal of the kernel's while it loads, by its own poll of the host's pidfd
+ *  5. A child closes the zygote's socket before anything else runs in it, so no extension ever holds it.
+ *  6. The zygote dies with the host: by a signal of the kernel's while it loads, by its own poll of the host's pidfd
  *     when it serves. Its children watch the host themselves (watch.c). When a zygote dies alone, its children go on.
- *  6. Objects know their process: after a fork of the host every function returns PISO_EFORKED. */
+ *  7. Objects know their process: after a fork of the host every function returns PISO_EFORKED. */
 #ifndef PISO_SUPERVISOR_ZYGOTE_H
 #define PISO_SUPERVISOR_ZYGOTE_H
 
@@ -32,6 +36,7 @@
 
 /* What a child gets, in this order; what is sent after these is its descriptors 4, 5, ... until it is set up. */
 enum {
+    PISO__FORK_ANSWER,
     PISO__FORK_BLOCK,
     PISO__FORK_CWD,
     PISO__FORK_STDIN,
@@ -40,7 +45,7 @@ enum {
     PISO__FORK_CHANNEL,
     PISO__FORK_RULES /* of a sandbox, if there are any */
 };
-#define PISO__FORK_FDS 6 /* without the last */
+#define PISO__FORK_FDS 7 /* without the last */
 
 typedef enum piso__zygote_kind {
     PISO__ZYGOTE_READY = 1,
@@ -53,18 +58,33 @@ typedef enum piso__zygote_kind {
 typedef struct piso__zygote_packet {
     uint32_t magic, kind;
     int32_t value;
-    int32_t code, signal; /* of REAPED */
+    int32_t pid, code, signal; /* of REAPED */
 } piso__zygote_packet;
 
 /* piso__zygote_new: the zygote that this process is; takes both, unless it returns NULL (no memory). */
 piso_zygote *piso__zygote_new(piso_process *process, int socket_fd);
-/* piso__zygote_fork: a child of the zygote, with descriptors 0 to 2 and the channel; waits for the zygote to be ready.
- * `cwd_fd`: its working directory, unless the spawn names one. The pid and its pidfd, or -EBUSY (threads), PISO_EDIED,
- * another negative code. */
+/* piso__zygote_fork: a child of the zygote, with descriptors 0 to 2 and the channel; waits for the zygote to be ready, and
+ * to answer. `cwd_fd`: its working directory, unless the spawn names one. The pid and its pidfd, or -EBUSY (threads),
+ * PISO_EDIED, another negative code. */
 pid_t piso__zygote_fork(const piso_spawn *spawn, const int stdio[3], int channel_fd, const piso__sandbox *sandbox,
                         int *ret_pidfd);
-/* piso__zygote_reap: the status of a child that has ended. 0 or a negative code. */
-int piso__zygote_reap(piso_zygote *z, pid_t pid, piso_exit *ret_exit);
+/* piso__zygote_ask_reap: asks how a child of it has ended, which is to be reaped. 0: the answer will come to the monitor;
+ * else there will be none. */
+int piso__zygote_ask_reap(piso_zygote *z, pid_t pid);
+
+/* ---- for the monitor, which holds a reference that does not keep the zygote running ---- */
+
+piso_zygote *piso__zygote_hold(piso_zygote *z);
+piso_zygote *piso__zygote_release(piso_zygote *z);
+/* piso__zygote_socket: of a zygote that has not ended for the monitor. */
+int piso__zygote_socket(const piso_zygote *z);
+/* piso__zygote_close_fd: as piso__process_close_fds. */
+void piso__zygote_close_fd(piso_zygote *z);
+/* piso__zygote_hear: the next packet. 1: a child was reaped: *ret_pid, and *ret_exit, which may be not known; 0: nothing to
+ * tell now; a negative code: it was its last. */
+int piso__zygote_hear(piso_zygote *z, pid_t *ret_pid, piso_exit *ret_exit);
+/* piso__zygote_end: it is not heard any more: kills it, tells those who wait, and closes the socket. */
+void piso__zygote_end(piso_zygote *z, int error);
 
 /* piso__fork_block_new: name, cwd, argv, envp (with PISO_FD) and a prepared sandbox, or NULL, in a memfd. The fd or
  * -errno. */

@@ -1,9 +1,12 @@
 /* zygote_serve.c - the zygote's own side: it answers its host, and is forked. See zygote.h. */
+#include <signal.h>
 #include <string.h>
 
 #include "os/os.h"
 #include "sandbox/sandbox.h"
 #include "supervisor/zygote.h"
+
+#define DISOWN_NS 1000000000
 
 /* Descriptors of a request; all close when it goes out of scope. */
 typedef struct request {
@@ -34,23 +37,22 @@ int piso_zygote_guard(int socket_fd) {
     return r < 0 ? r : piso__poll_in(&socket_fd, 1, 0) > 0 ? PISO_EDIED : 0;
 }
 
-static int say(int socket_fd, const piso__zygote_packet *packet) {
-    piso__zygote_packet filled = *packet;
-    filled.magic = PISO__ZYGOTE_MAGIC;
-    return piso__send_fds(socket_fd, &filled, sizeof filled, NULL, 0);
-}
-
 int piso_zygote_report(int socket_fd, const void *report, size_t size) {
     if (size == 0 || size > PISO__ZYGOTE_REPORT)
         return -EINVAL;
     int r = piso__thread_count();
     if (r != 1)
         return r < 0 ? r : -EBUSY;
+    const piso__zygote_packet packet = {
+        .magic = PISO__ZYGOTE_MAGIC, .kind = PISO__ZYGOTE_READY, .value = (int32_t)size};
+    piso__autofree uint8_t *all = malloc(sizeof packet + size);
+    if (!all)
+        return -ENOMEM;
+    memcpy(all, &packet, sizeof packet);
+    memcpy(all + sizeof packet, report, size);
     /* from here on the host speaks, which is no reason to die */
     r = piso__kill_on_hangup(socket_fd, false);
-    if (r == 0)
-        r = say(socket_fd, &(piso__zygote_packet){.kind = PISO__ZYGOTE_READY, .value = (int32_t)size});
-    return r < 0 ? r : piso__send_fds(socket_fd, report, size, NULL, 0);
+    return r < 0 ? r : piso__send_fds(socket_fd, all, sizeof packet + size, NULL, 0);
 }
 
 static void call(void (*hook)(void)) {
@@ -115,46 +117,56 @@ static int fork_child(const request *q, const piso_fork_hooks *hooks, piso__zygo
     return 1;
 }
 
-/* serve_fork: the second packet of a FORK, the fork, the answer. 1 in the child. */
-static int serve_fork(int socket_fd, int count, const piso_fork_hooks *hooks, piso_fork *ret_fork) {
-    piso__cleanup(close_request) request q = {.count = 0};
-    char byte;
-    if (count < PISO__FORK_FDS || count > PISO__FDS_MAX)
+/* disown: ends a child that nobody has any more, since who asked for it has gone. */
+static void disown(int pidfd, pid_t pid) {
+    piso_exit status;
+    piso__kill_group(pidfd, pid, SIGKILL);
+    piso__poll_in(&pidfd, 1, DISOWN_NS);
+    piso__reap(pidfd, &status);
+}
+
+/* serve_fork: 1 in the child. Who asked may have given up meanwhile: that is no fault of this process. */
+static int serve_fork(request *q, const piso_fork_hooks *hooks, piso_fork *ret_fork) {
+    if (q->count < PISO__FORK_FDS)
         return PISO_EPROTO;
-    int r = piso__receive_fds(socket_fd, &byte, 1, q.fds, count, false);
-    if (r < 0)
-        return r;
-    q.count = count;
     piso__autoclose int pidfd = -1;
-    piso__zygote_packet packet = {.kind = PISO__ZYGOTE_FORKED};
-    r = fork_child(&q, hooks, &packet, &pidfd, ret_fork);
-    if (r != 0) {
-        q.count = 0; /* in the child: closed already */
-        return r;
+    piso__zygote_packet packet = {.magic = PISO__ZYGOTE_MAGIC, .kind = PISO__ZYGOTE_FORKED};
+    if (fork_child(q, hooks, &packet, &pidfd, ret_fork) != 0) {
+        q->count = 0; /* in the child: closed already */
+        return 1;
     }
-    r = say(socket_fd, &packet);
-    return r == 0 && pidfd >= 0 ? piso__send_fds(socket_fd, "", 1, &pidfd, 1) : r;
+    int r = piso__send_fds(q->fds[PISO__FORK_ANSWER], &packet, sizeof packet, &pidfd, pidfd >= 0);
+    if (r < 0 && pidfd >= 0)
+        disown(pidfd, packet.value);
+    return 0;
 }
 
 static int serve_reap(int socket_fd, pid_t pid) {
     piso_exit status = {.code = -1};
     piso__autoclose int pidfd = piso__pidfd_open(pid);
     int r = pidfd < 0 ? pidfd : piso__reap(pidfd, &status);
-    piso__zygote_packet packet = {
-        .kind = PISO__ZYGOTE_REAPED, .value = r, .code = status.code, .signal = status.signal};
-    return say(socket_fd, &packet);
+    const piso__zygote_packet packet = {.magic = PISO__ZYGOTE_MAGIC,
+                                        .kind = PISO__ZYGOTE_REAPED,
+                                        .value = r,
+                                        .pid = pid,
+                                        .code = status.code,
+                                        .signal = status.signal};
+    return piso__send_fds(socket_fd, &packet, sizeof packet, NULL, 0);
 }
 
 /* answer: one question of the host's. 1 in a child, 0, -ECONNRESET when the host has gone. */
 static int answer(int socket_fd, const piso_fork_hooks *hooks, piso_fork *ret_fork) {
+    piso__cleanup(close_request) request q = {.count = 0};
     piso__zygote_packet packet;
-    int r = piso__receive_fds(socket_fd, &packet, sizeof packet, NULL, 0, false);
-    if (r < 0)
-        return r;
-    if (packet.magic != PISO__ZYGOTE_MAGIC)
+    int count = PISO__FDS_MAX;
+    ssize_t n = piso__receive_packet(socket_fd, &packet, sizeof packet, q.fds, &count, false);
+    if (n < 0)
+        return (int)n;
+    q.count = count;
+    if (n != sizeof packet || packet.magic != PISO__ZYGOTE_MAGIC)
         return PISO_EPROTO;
     if (packet.kind == PISO__ZYGOTE_FORK)
-        return serve_fork(socket_fd, packet.value, hooks, ret_fork);
+        return serve_fork(&q, hooks, ret_fork);
     return packet.kind == PISO__ZYGOTE_REAP ? serve_reap(socket_fd, packet.value) : PISO_EPROTO;
 }
 

@@ -29,7 +29,7 @@ typedef struct fixture {
 static int setup(void **state) {
     fixture *f = malloc(sizeof *f);
     if (!f || (f->fd = piso__memfd_create("test", SIZE)) < 0 || piso__map(f->fd, SIZE, true, true, &f->base) < 0 ||
-        piso__arena_new(f->fd, f->base, SIZE, &f->arena) < 0)
+        piso__arena_new(f->fd, 0, f->base, SIZE, &f->arena) < 0)
         return -1;
     *state = f;
     return 0;
@@ -298,7 +298,7 @@ static void survives_lack_of_memory(void **state) {
     if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
         skip_because("there can be no file of huge pages");
     fixture f = {.fd = fd, .base = &f}; /* nothing gets as far as the mapping */
-    assert_int_equal(piso__arena_new(fd, f.base, size, &f.arena), 0);
+    assert_int_equal(piso__arena_new(fd, 0, f.base, size, &f.arena), 0);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(refused(&f, size / 2), -ENOMEM);
         assert_int_equal(piso__arena_live(f.arena), 0);
@@ -334,7 +334,7 @@ static void serves_the_largest_arena(void **state) {
         piso__fd_close(f.fd);
         skip_because("address space is limited");
     }
-    assert_int_equal(piso__arena_new(f.fd, f.base, size, &f.arena), 0);
+    assert_int_equal(piso__arena_new(f.fd, 0, f.base, size, &f.arena), 0);
     piso_span spans[2] = {alloc(&f, PAGE), alloc(&f, LARGE)};
     memset((uint8_t *)f.base + spans[1].offset, 1, LARGE);
     release(&f, spans[0]);
@@ -349,7 +349,7 @@ static void refuses_a_size_that_is_no_power_of_two(void **state) {
     const uint64_t sizes[] = {0, PAGE / 2, PAGE + 1, 3 * PAGE, UINT64_MAX};
     piso__arena *arena = NULL;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        assert_int_equal(piso__arena_new(-1, NULL, sizes[i], &arena), -EINVAL);
+        assert_int_equal(piso__arena_new(-1, 0, NULL, sizes[i], &arena), -EINVAL);
         assert_null(arena);
     }
     assert_null(piso__arena_free(NULL));

@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "descriptors.h"
 #include "os/cgroup.h"
 #include "os/os.h"
 #include "sandbox/group.h"
@@ -133,6 +134,31 @@ static void what_is_in_one_of_memory_ends_with_it(void **state) {
 static void what_is_in_one_of_both_ends_with_it(void **state) {
     (void)state;
     expect_end(by_both);
+}
+
+/* The host's folder has its lock, for all groups, and goes with the last. */
+static void groups_share_one_lock(void **state) {
+    (void)state;
+    enum { COUNT = 5 };
+    piso__group *all[COUNT] = {new_group(by_both)};
+    char host[PATH_MAX];
+    int before = count_fds();
+    strcpy(host, piso__group_path(all[0], 0));
+    *strrchr(host, '.') = '\0';
+    assert_true(exists(host));
+    for (int i = 1; i < COUNT; i++) {
+        all[i] = new_group(by_both);
+        assert_memory_equal(piso__group_path(all[i], 0), host, strlen(host));
+    }
+    assert_int_equal(count_fds(), before);
+    for (int i = 0; i < COUNT; i++) {
+        assert_true(exists(host));
+        piso__group_end(all[i]);
+    }
+    assert_false(exists(host));
+    piso__group *again = new_group(by_both); /* of another name */
+    assert_false(exists(host));
+    piso__group_end(again);
 }
 
 static void nothing_ends_with_none(void **state) {
@@ -339,6 +365,8 @@ static void next_host(const char *mine, const char *abandoned, piso__group_limit
     piso__group_errors errors;
     if (piso__group_new(&limits, &g, &errors) < 0)
         _exit(1);
+    for (int i = 0; i < 100 && exists(abandoned); i++) /* by a thread */
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
     bool swept = !exists(abandoned), kept = exists(mine);
     piso__group_end(g);
     _exit(!kept ? 2 : swept ? 0 : NOT_YET_SWEPT);
@@ -394,6 +422,7 @@ int main(void) {
         cmocka_unit_test(nothing_ends_with_none),
         cmocka_unit_test(groups_of_dead_hosts_are_removed),
         cmocka_unit_test(groups_of_memory_of_dead_hosts_are_removed),
+        cmocka_unit_test(groups_share_one_lock),
         cmocka_unit_test(what_is_in_it_ends_with_it),
         cmocka_unit_test(what_is_in_one_of_memory_ends_with_it),
         cmocka_unit_test(what_is_in_one_of_both_ends_with_it),

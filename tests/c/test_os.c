@@ -295,14 +295,14 @@ static void epoll_gives_the_data(void **state) {
     assert_false(readable(epoll)); /* it can be waited for itself */
     piso__event_signal(first);
     assert_true(readable(epoll));
-    assert_int_equal(piso__epoll_wait(epoll, data, 16), 1);
+    assert_int_equal(piso__epoll_wait(epoll, data, 16, -1), 1);
     assert_int_equal(data[0], UINT64_MAX);
     piso__event_signal(second);
-    assert_int_equal(piso__epoll_wait(epoll, data, 16), 2);
-    assert_int_equal(piso__epoll_wait(epoll, data, 1), 1);
+    assert_int_equal(piso__epoll_wait(epoll, data, 16, -1), 2);
+    assert_int_equal(piso__epoll_wait(epoll, data, 1, -1), 1);
     assert_int_equal(piso__epoll_remove(epoll, first), 0);
     assert_int_equal(piso__epoll_remove(epoll, first), -ENOENT);
-    assert_int_equal(piso__epoll_wait(epoll, data, 16), 1);
+    assert_int_equal(piso__epoll_wait(epoll, data, 16, -1), 1);
     assert_int_equal(data[0], 5);
 }
 
@@ -357,6 +357,28 @@ static void packets_that_do_not_fit_are_refused(void **state) {
                          -EPROTO);
         assert_memory_equal(fds, untouched, sizeof fds);
     }
+    piso__fd_close(sockets[0]);
+    piso__fd_close(sockets[1]);
+}
+
+/* Where there is no room for a descriptor that comes, the bytes that came with it are there. */
+static void a_descriptor_without_room_is_told(void **state) {
+    (void)state;
+    int sockets[2], got = -1, count = 1;
+    char byte = 0;
+    struct rlimit before, few;
+    assert_int_equal(piso__socketpair(sockets), 0);
+    assert_int_equal(piso__send_fds(sockets[0], "x", 1, &sockets[0], 1), 0);
+    getrlimit(RLIMIT_NOFILE, &before);
+    int next = fcntl(sockets[0], F_DUPFD_CLOEXEC, 0);
+    close(next);
+    few = (struct rlimit){(rlim_t)next, before.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &few);
+    ssize_t n = piso__receive_packet(sockets[1], &byte, 1, &got, &count, true);
+    setrlimit(RLIMIT_NOFILE, &before);
+    assert_int_equal(n, -EMFILE);
+    assert_int_equal(byte, 'x');
+    assert_int_equal(got, -1);
     piso__fd_close(sockets[0]);
     piso__fd_close(sockets[1]);
 }
@@ -551,6 +573,7 @@ int main(void) {
         CASE(epoll_gives_the_data),
         CASE(packets_carry_descriptors),
         CASE(packets_that_do_not_fit_are_refused),
+        CASE(a_descriptor_without_room_is_told),
         CASE(sockets_tell_of_the_end),
         CASE(pipes_do_not_block),
         CASE(clock_is_monotonic),

@@ -125,6 +125,57 @@ static void a_look_at_one_output_does_not_hide_the_other(void **state) {
     release(&r);
 }
 
+/* named: whether piso_output_next names this cookie, soon. */
+static bool named(uint64_t cookie) {
+    uint64_t cookies[8];
+    int fd = piso_output_fd();
+    while (piso__poll_in(&fd, 1, LONG_ENOUGH) == 1) {
+        size_t n = piso_output_next(cookies, 8);
+        for (size_t i = 0; i < n; i++)
+            if (cookies[i] == cookie)
+                return true;
+    }
+    return false;
+}
+
+static void one_descriptor_tells_of_all(void **state) {
+    (void)state;
+    char buffer[4096], byte = 'x';
+    uint64_t cookies[8], dropped;
+    int fd = piso_output_fd();
+    assert_int_equal(piso_output_fd(), fd);
+    running all[] = {run("spill", "1"), run("spill", "1"), run("spill", "1")};
+    piso_process_follow(all[0].process, 10);
+    piso_process_follow(all[1].process, 11);
+    assert_true(named(10));
+    assert_true(named(11));
+    for (int i = 0; i < 3; i++) { /* each has written; the third is not followed */
+        assert_int_equal(piso__poll_in(&all[i].channel_fd, 1, LONG_ENOUGH), 1);
+        assert_int_equal(recv(all[i].channel_fd, &byte, 1, 0), 1);
+    }
+    for (int i = 0; i < 2; i++)
+        while (piso_process_read_output(all[i].process, PISO_STDOUT, buffer, sizeof buffer, &dropped) < 1024)
+            assert_true(named(10 + (uint64_t)i));
+    for (int i = 0; i < 3000 && piso__poll_in(&fd, 1, 0) != 0; i++) { /* the monitor says it a moment later */
+        piso_output_next(cookies, 8);
+        sleep_ms(1);
+    }
+    assert_int_equal(piso__poll_in(&fd, 1, 0), 0);
+    piso_process_follow(all[0].process, 0);
+    piso_process_follow(all[1].process, 12);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(send(all[i].channel_fd, &byte, 1, 0), 1);
+    assert_true(named(12));
+    for (int i = 0; i < 3; i++)
+        expect_end(&all[i]);
+    piso_process_follow(all[2].process, 13); /* what was there before is named, too */
+    assert_true(named(13));
+    for (int i = 0; i < 3; i++)
+        release(&all[i]);
+    assert_int_equal(piso_output_next(cookies, 8), 0);
+    assert_int_equal(piso__poll_in(&fd, 1, 0), 0);
+}
+
 int main(int argc, char **argv) {
     if (argc > 1)
         return child_main(argv);
@@ -133,6 +184,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(the_end_is_told_once),
         cmocka_unit_test(a_look_at_one_output_does_not_hide_the_other),
         cmocka_unit_test(a_flood_is_bounded_and_counted),
+        cmocka_unit_test(one_descriptor_tells_of_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

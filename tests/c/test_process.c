@@ -216,8 +216,6 @@ static void waiting_takes_its_time(void **state) {
     assert_int_equal(piso_process_kill(r.process, SIGTERM), 0);
     expect_exit(r.process, -1, SIGTERM);
     assert_true(piso__process_ended(r.process));
-    int exit_fd = piso__process_exit_fd(r.process);
-    assert_int_equal(piso__poll_in(&exit_fd, 1, 0), 1);
     release(&r);
 }
 
@@ -284,6 +282,35 @@ static void somebody_else_may_reap(void **state) {
         release(&r);
     }
     signal(SIGCHLD, SIG_DFL);
+}
+
+/* As a zygote's child is to the host: not its own, so that nothing but the system tells. */
+static void the_system_tells_how_a_process_ended(void **state) {
+    (void)state;
+    const struct {
+        const char *program, *argument;
+        int code, signal;
+    } ends[] = {{"exit", "0", 0, 0}, {"exit", "42", 42, 0}, {"raise", "15", -1, SIGTERM}, {"raise", "9", -1, SIGKILL}};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            execl("/proc/self/exe", "test", ends[i].program, ends[i].argument, NULL);
+            _exit(99);
+        }
+        piso_exit status = {.known = false};
+        piso__autoclose int pidfd = piso__pidfd_open(pid);
+        assert_int_equal(piso__poll_in(&pidfd, 1, LONG_ENOUGH), 1);
+        assert_int_equal(piso__exit_of(pidfd, pid, &status), 0);
+        assert_true(status.known);
+        assert_int_equal(status.code, ends[i].code);
+        assert_int_equal(status.signal, ends[i].signal);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        status = (piso_exit){.known = false};
+        if (piso__exit_of(pidfd, pid, &status) == 0) { /* Linux 6.15 */
+            assert_int_equal(status.code, ends[i].code);
+            assert_int_equal(status.signal, ends[i].signal);
+        }
+    }
 }
 
 static void many_at_once(void **state) {
@@ -363,7 +390,7 @@ static int in_forked(running *r) {
         return 1;
     if (piso_process_kill(r->process, SIGKILL) != PISO_EFORKED)
         return 2;
-    if (piso_process_pid(r->process) != PISO_EFORKED || piso__process_exit_fd(r->process) != PISO_EFORKED)
+    if (piso_process_pid(r->process) != PISO_EFORKED || piso_process_output_fd(r->process) != PISO_EFORKED)
         return 3;
     if (piso_process_stderr(r->process, text, sizeof text) != 0)
         return 4;
@@ -510,6 +537,7 @@ int main(int argc, char **argv) {
         TEST(last_words_are_complete),
         TEST(grandchildren_end_too),
         TEST(somebody_else_may_reap),
+        TEST(the_system_tells_how_a_process_ended),
         TEST(many_at_once),
         TEST(released_process_is_reaped),
         TEST(threads_may_do_all_this),

@@ -2,6 +2,8 @@
  * children of these tests run: this program again, with an argument. */
 #include "session_tools.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -50,6 +52,67 @@ static void closed_session_refuses_and_takes_nothing(void **state) {
     piso_session_discard_spans(pair.host, &w);
     assert_int_equal(stats_of(pair.host).arena_live, 0);
     piso_writer_fini(&w);
+}
+
+/* A session that has ended keeps no descriptor, however many references and buffers there are. */
+static void descriptors_go_before_the_last_reference(void **state) {
+    (void)state;
+    piso_event event;
+    piso_span span;
+    piso_writer w;
+    int before = count_fds();
+    piso_writer_init(&w);
+    piso_write_nil(&w);
+    add_buffer(pair.child, &w, 100000, 7);
+    assert_int_equal(piso_session_call(pair.child, NULL, 0, 0, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w), 0);
+    piso_writer_fini(&w);
+    assert_int_equal(piso_session_next(pair.host, &event), 1);
+    uint8_t *buffer = piso_event_take_span(&event, 0, &span);
+    piso_event_fini(&event);
+    assert_int_equal(piso_session_disconnect(pair.host, 0), -EBUSY);
+    piso_session_close(pair.host);
+    assert_int_equal(piso_session_disconnect(pair.host, 0), 1);
+    assert_int_equal(piso_session_disconnect(pair.host, 0), 1);
+    assert_int_equal(count_fds(), before - 4);
+    assert_int_equal(buffer[99999], 7);
+    piso_session_release(pair.host, &span);
+    assert_int_equal(piso_session_fd(pair.host), PISO_ECLOSED);
+    assert_int_equal(piso_session_wait(pair.host, -1, LONG_ENOUGH), 1); /* it has to tell of its end, for ever */
+    expect_end(pair.host, PISO_ECLOSED);
+    piso_session_trim(pair.host, 0);
+    piso_session_flush(pair.host);
+    expect_end(pair.child, PISO_EDIED); /* hung up */
+    assert_int_equal(piso_session_disconnect(pair.child, 0), 1);
+    assert_int_equal(count_fds(), before - 10); /* and the pair of beacons */
+}
+
+static void *wait_for_the_end(void *argument) {
+    while (piso_session_state(argument) == 0)
+        piso_session_wait(argument, -1, LONG_ENOUGH);
+    return NULL;
+}
+
+static void descriptors_stay_while_somebody_uses_them(void **state) {
+    (void)state;
+    pthread_t threads[2];
+    int before = count_fds();
+    piso_session_keep_fd(pair.host, true);
+    piso_session_keep_fd(pair.host, true);
+    for (int i = 0; i < 2; i++)
+        pthread_create(&threads[i], NULL, wait_for_the_end, pair.host);
+    while (atomic_load(&pair.host->sleepers) < 2)
+        sched_yield();
+    piso_session_close(pair.host);
+    assert_int_equal(piso_session_disconnect(pair.host, 0), 0);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(piso_session_disconnect(pair.host, SECOND / 50), 0);
+    assert_int_equal(count_fds(), before);
+    assert_true(piso_session_fd(pair.host) >= 0);
+    piso_session_keep_fd(pair.host, false);
+    assert_int_equal(count_fds(), before);
+    piso_session_keep_fd(pair.host, false);
+    assert_int_equal(count_fds(), before - 4);
 }
 
 static void farewell_waits_for_room_in_the_ring(void **state) {
@@ -484,7 +547,10 @@ int main(int argc, char **argv) {
     if (argc > 1)
         return child_main(argv);
     const struct CMUnitTest before_any_process[] = {
-        cmocka_unit_test(sessions_leave_no_descriptor), /* the end of a process closes some when it likes */
+        /* the end of a process closes descriptors when it likes */
+        cmocka_unit_test(sessions_leave_no_descriptor),
+        WITH_PAIR(descriptors_go_before_the_last_reference),
+        WITH_PAIR(descriptors_stay_while_somebody_uses_them),
     };
     const struct CMUnitTest tests[] = {
         WITH_PAIR(close_ends_pending_calls_on_both_sides),

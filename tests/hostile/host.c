@@ -95,9 +95,7 @@ static void check_body(const host *h, const piso_event *event) {
     const piso__channel *c = h->session->channel;
     if (event->body_size == 0)
         return;
-    check(!lies_in(event->body, c->control, 2 * sizeof(piso__ring_shared)));
-    check(!lies_in(event->body, c->arena_bases[0], c->arena_size));
-    check(!lies_in(event->body, c->arena_bases[1], c->arena_size));
+    check(!lies_in(event->body, c->memory, PISO__ARENAS_AT + 2 * c->arena_size));
 }
 
 static void read_values(host *h, const piso_event *event) {
@@ -150,8 +148,8 @@ static void take_spans(host *h, piso_event *event) {
         }
         uint8_t *data = piso_event_take_span(event, i, &span);
         const piso__channel *c = h->session->channel;
-        check(data && lies_in(data, c->arena_bases[1], c->arena_size));
-        check(span.length > 0 && span.length <= c->arena_size - (uint64_t)(data - (uint8_t *)c->arena_bases[1]));
+        check(data && lies_in(data, c->peer.base, c->arena_size));
+        check(span.length > 0 && span.length <= c->arena_size - (uint64_t)(data - (uint8_t *)c->peer.base));
         h->sum += data[0] + (uint64_t)data[span.length - 1];
         if (h->held_count == HOST_CALLS || below(h, 2)) {
             piso_session_release(h->session, &span);

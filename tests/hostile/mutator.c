@@ -6,8 +6,6 @@
 
 #include "hostile.h"
 
-#define CONTROL_SIZE (2 * sizeof(piso__ring_shared))
-
 static uint32_t below(mutator *m, uint32_t limit) {
     return hostile_below(&m->random, limit);
 }
@@ -38,7 +36,7 @@ static uint64_t interesting(mutator *m) {
 }
 
 static piso__ring_shared *ring(mutator *m, int index) {
-    return (piso__ring_shared *)m->session->channel->control + index;
+    return (piso__ring_shared *)(void *)m->session->channel->memory + index;
 }
 
 /* ---- writing over shared memory ---- */
@@ -54,10 +52,10 @@ static void store(void *at, uint64_t value, size_t size) {
 
 static void poke_anywhere(mutator *m) {
     size_t size = (size_t)1 << below(m, 4);
-    uint32_t offset = below(m, (uint32_t)(CONTROL_SIZE - 8));
+    uint32_t offset = below(m, (uint32_t)(PISO__CONTROL_SIZE - 8));
     if (below(m, 2))
         offset &= ~7u;
-    store((uint8_t *)m->session->channel->control + offset, interesting(m), size);
+    store(m->session->channel->memory + offset, interesting(m), size);
 }
 
 /* poke_next_slots: where the host looks next. */
@@ -95,13 +93,13 @@ static void poke_arena(mutator *m) {
     int which = (int)below(m, 2);
     uint32_t offset = below(m, 1u << 18) & ~7u;
     if (below(m, 16))
-        store((uint8_t *)c->arena_bases[which] + offset, interesting(m), 8);
+        store(c->memory + piso__channel_arena_at(c, which) + offset, interesting(m), 8);
     else
-        piso__punch(c->arena_fds[which], offset & ~4095u, 4096u << below(m, 4));
+        piso__punch(c->memory_fd, piso__channel_arena_at(c, which) + (offset & ~4095u), 4096u << below(m, 4));
 }
 
 static void punch_rings(mutator *m) {
-    piso__punch(m->session->channel->control_fd, below(m, (uint32_t)CONTROL_SIZE) & ~4095u, 4096);
+    piso__punch(m->session->channel->memory_fd, below(m, (uint32_t)PISO__CONTROL_SIZE) & ~4095u, 4096);
 }
 
 /* ---- messages ---- */

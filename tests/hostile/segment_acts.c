@@ -178,7 +178,7 @@ void act_attach(mutator *m) {
 static void attach_bad_memory(mutator *m) {
     const piso__channel *c = m->session->channel;
     uint32_t number = some_number(m, false), which = below(m, POOL_BAD + 3);
-    int own[3] = {c->control_fd, c->arena_fds[1], c->socket_fd};
+    int own[3] = {c->memory_fd, c->bell, c->socket_fd};
     int fd = which < POOL_BAD ? m->bad[which] : own[which - POOL_BAD];
     uint64_t size = which < POOL_BAD ? m->bad_sizes[which] : (uint64_t)piso__memfd_size(fd);
     packet p = {number, 0, below(m, 4) ? size : (uint64_t)1 << 63};

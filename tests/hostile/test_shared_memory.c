@@ -29,32 +29,27 @@ static void answer_once(piso_session *s) {
 }
 
 static void truncate_all(const piso__channel *c) {
-    const int fds[] = {c->control_fd, c->arena_fds[0], c->arena_fds[1]};
-    for (int i = 0; i < 3; i++) {
-        assert_true(ftruncate(fds[i], 0) < 0 && errno == EPERM);
-        assert_true(ftruncate(fds[i], 4096) < 0 && errno == EPERM);
-        assert_true(ftruncate(fds[i], (off_t)1 << 40) < 0 && errno == EPERM);
-        assert_true(fcntl(fds[i], F_ADD_SEALS, F_SEAL_WRITE) < 0 && errno == EPERM);
-    }
+    assert_true(ftruncate(c->memory_fd, 0) < 0 && errno == EPERM);
+    assert_true(ftruncate(c->memory_fd, 4096) < 0 && errno == EPERM);
+    assert_true(ftruncate(c->memory_fd, (off_t)1 << 40) < 0 && errno == EPERM);
+    assert_true(fcntl(c->memory_fd, F_ADD_SEALS, F_SEAL_WRITE) < 0 && errno == EPERM);
 }
 
 static void punch_all(const piso__channel *c) {
-    assert_int_equal(piso__punch(c->control_fd, 0, 2 * sizeof(piso__ring_shared)), 0);
-    assert_int_equal(piso__punch(c->arena_fds[0], 0, c->arena_size), 0);
-    assert_int_equal(piso__punch(c->arena_fds[1], 0, c->arena_size), 0);
+    assert_int_equal(piso__punch(c->memory_fd, 0, PISO__ARENAS_AT + 2 * c->arena_size), 0);
 }
 
 /* fill_all: as much as there is, which a limit on this process does not allow to be much. */
 static void fill_all(const piso__channel *c) {
     for (int i = 0; i < 2; i++)
         for (uint64_t at = 0; at < c->arena_size; at += BUFFER)
-            if (piso__populate(c->arena_fds[i], c->arena_bases[i], at, BUFFER) < 0)
+            if (piso__populate(c->memory_fd, c->memory, piso__channel_arena_at(c, i) + at, BUFFER) < 0)
                 return;
 }
 
 static void scribble(const piso__channel *c) {
-    for (size_t i = 0; i < 2 * sizeof(piso__ring_shared); i++)
-        ((volatile uint8_t *)c->control)[i] = (uint8_t)(i * 41 + 7);
+    for (size_t i = 0; i < PISO__CONTROL_SIZE; i++)
+        ((volatile uint8_t *)c->memory)[i] = (uint8_t)(i * 41 + 7);
     piso__bell_ring(c->bell);
 }
 
@@ -224,7 +219,7 @@ static void memory_that_is_not_there_is_not_read(void **state) {
     (void)state;
     piso__strict_memory = 1;
     ends e = open_pair();
-    assert_false(piso__memfd_has_hole(e.child->channel->control_fd, 0, 2 * sizeof(piso__ring_shared)));
+    assert_false(piso__memfd_has_hole(e.child->channel->memory_fd, 0, PISO__CONTROL_SIZE));
     piso_event event;
     for (int i = 0; i < 3; i++) { /* what is there passes */
         send_buffers(e.child, NULL, 0, 2, 70000);

@@ -89,3 +89,28 @@ def test_assertions_have_no_side_effects() -> None:
         if (match := pattern.search(without_comments(path.read_text())))
     ]
     assert not faults
+
+
+STATIC = re.compile(
+    r"\bPTHREAD_(?:MUTEX|RWLOCK|COND|ONCE)_INIT\w*|\bpthread_(?:once|atfork)\(|\bstatic\s+pthread_\w+_t\b"
+)
+MAY_BE_STATIC = {
+    "src/os/fork.c": "it is the table",
+    "src/os/fork.h": "it is the table",
+    "binding/calls/thread.c": "libc runs it again in a forked process, and all it does is to make a key",
+}
+
+
+def test_locks_of_the_process_are_in_the_table() -> None:
+    """Another one would be held for ever in the child of a fork (src/os/fork.h)."""
+    faults = [
+        f"{name(path)}: {match[0]}"
+        for path in c_files("src", "binding")
+        if (match := STATIC.search(without_comments(path.read_text()))) and name(path) not in MAY_BE_STATIC
+    ]
+    assert not faults
+
+
+def test_no_property_is_cached_under_a_lock_of_its_class() -> None:
+    """That of Python 3.11 is held for ever in the child of a fork, too (pyisolate/forks.py)."""
+    assert not [name(path) for path in PACKAGE if "cached_property" in path.read_text()]

@@ -43,6 +43,7 @@ def run_python(
     wrapper: Sequence[str] = (),
     source: str | None = None,
     environ: Mapping[str, str] | None = None,
+    timeout: float = 60,
 ) -> subprocess.CompletedProcess[str]:
     """A program that this interpreter has run in `folder`, under `wrapper`; `source` is what it reads."""
     return subprocess.run(
@@ -52,14 +53,17 @@ def run_python(
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **(environ or {})},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=timeout,
         check=False,
     )
 
 
-def run_host(source: str, folder: Path, arguments: Sequence[str], wrapper: Sequence[str] = ()) -> Any:
+def run_host(
+    source: str, folder: Path, arguments: Sequence[str], wrapper: Sequence[str] = (), timeout: float = 60
+) -> Any:
     """What a host program prints as JSON: `source`, written to `folder` and run there, under `wrapper`."""
     (folder / "host.py").write_text(source)
-    done = run_python(["host.py", *arguments], folder, wrapper=wrapper, environ={"TMPDIR": str(folder)})
+    environ = {"TMPDIR": str(folder)}
+    done = run_python(["host.py", *arguments], folder, wrapper=wrapper, environ=environ, timeout=timeout)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -31,7 +31,7 @@ def build(header: Path, program: Path) -> subprocess.CompletedProcess[str]:
     # Of cuda_driver.c only its table is needed, and nothing that it calls.
     command += ["-ffunction-sections", "-Wl,--gc-sections"]
     command += [f"-I{ROOT}/src", f"-I{ROOT}/include", "-isystem", str(header.parent)]
-    command += [str(ROOT / "tests/c/cuda_header.c"), "-o", str(program)]
+    command += [str(ROOT / "tests/c/cuda_header.c"), str(ROOT / "src/os/fork.c"), "-o", str(program)]
     return subprocess.run(command, capture_output=True, text=True)
 
 

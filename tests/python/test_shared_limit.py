@@ -73,10 +73,10 @@ def test_one_that_does_not_keep_to_it_is_dropped(load: Load) -> None:
 
 
 def test_the_memory_between_them_has_that_size(load: Load) -> None:
+    rings = 2 * MB
     sizes = load("arrays", sandbox={"limits": {"shared_memory": LIMIT - 5}}).sync.memory_sizes()
-    assert sizes[-2:] == [LIMIT, LIMIT]
-    assert sum(sizes) < 2 * LIMIT + MB
-    assert load("arrays", name="free").sync.memory_sizes()[-1] > LIMIT
+    assert sizes == [rings + 2 * LIMIT]
+    assert load("arrays", name="free").sync.memory_sizes()[-1] > 100 * LIMIT
 
 
 def test_wrong_limits_are_refused(load: Load) -> None:

@@ -1,4 +1,4 @@
-"""The thread that waits for descriptors and times, where what it needs is short at first."""
+"""The thread that waits for output and times, where what it needs is short at first."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def test_a_process_whose_output_cannot_be_read_is_ended(
     extension = load("echo")
     followed: list[Any] = []
 
-    def add_reader(_: Watcher, fd: int, callback: Any) -> None:
+    def follow(_: Watcher, callback: Any) -> int:
         followed.append(callback.__self__._session)
         raise OSError(errno.ENOSPC, "no watch is left")
 
-    monkeypatch.setattr(watching.Watcher, "add_reader", add_reader)
+    monkeypatch.setattr(watching.Watcher, "follow", follow)
     with pytest.raises(OSError, match="no watch"):
         extension.sync.echo(1)
     assert followed[0].wait(20) is not None
