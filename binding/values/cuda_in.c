@@ -81,6 +81,8 @@ static PyObject *from_copy(core_decoder *d, piso_reader *r, const core_tensor_la
     PyObject *owner = core_decode_data(d, r, &size), *tensor = NULL;
     if (owner && !core_tensor_fits(l, size)) {
         core_malformed(d, "a tensor that is larger than its bytes");
+    } else if (owner && !core_tensor_charge(d, l, size)) {
+        tensor = NULL;
     } else if (owner && l->count == 0) {
         tensor = empty(t, l, device);
     } else if (owner) {
@@ -363,7 +365,7 @@ static PyObject *storage_at(core_decoder *d, const place *p, held *h, const core
             refuse(d, own, NOT_OPENED);
     } else if (p->offset > size || p->size > size - p->offset || !core_tensor_fits(l, p->size)) {
         core_malformed(d, "a tensor that is larger than its memory");
-    } else {
+    } else if (core_tensor_charge(d, l, p->size)) {
         void *data = (char *)base + p->offset;
         storage = core_cuda_recall(state, data, p->size);
         if (!storage && !PyErr_Occurred() && own == 0)

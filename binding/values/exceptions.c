@@ -317,8 +317,8 @@ static bool would_end(core_decoder *d, PyObject *cls) {
 /* find_class: ret_tamed: whether it is a RemoteError in the place of a class that would_end. */
 static PyObject *find_class(core_decoder *d, PyObject *name, bool *ret_tamed) {
     core_class_kind kind = 0;
-    PyObject *cls = core_registry_class(d->codec->registry, name, &kind);
-    if (cls && kind == CORE_EXCEPTION_CLASS)
+    PyObject *fields, *cls = core_registry_class(d->codec->registry, name);
+    if (cls && core_registry_shape(d->codec->registry, cls, &kind, &fields) == 0 && kind == CORE_EXCEPTION_CLASS)
         return Py_NewRef(cls);
     if (PyErr_Occurred())
         return NULL;

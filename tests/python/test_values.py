@@ -413,20 +413,27 @@ def test_malformed_bodies(body: bytes) -> None:
 
 
 def test_record_must_have_the_declared_fields() -> None:
+    """The two sides may have two versions of the class, which is no fault of the protocol's."""
     registry = _core.Registry()
     name = registry.register(Point)
     for fields in ({}, {"x": 1}, {"x": 1, "label": 2, "more": 3}, {"x": 1, "__class__": 2}, {"x": 1, 2: 2}):
-        with pytest.raises(_core.ProtocolError):
+        with pytest.raises(TypeError, match=r"Point'> with other fields than here"):
             _core._decode(ext("record", [name, fields]), registry)
+    for content in ([1, 2], None, 1):
+        with pytest.raises(_core.ProtocolError):
+            _core._decode(ext("record", [name, content]), registry)
 
 
 def test_named_tuple_must_have_the_fields_of_its_class() -> None:
     registry = _core.Registry()
     name = registry.register(Pair)
-    for fields in ({}, {"a": 1}, {"a": 1, "b": 2, "c": 3}, {"a": 1, "c": 2}, {"a": 1, 2: 2}, [1, 2], None):
-        with pytest.raises(_core.ProtocolError, match=r"other fields"):
+    for fields in ({}, {"a": 1}, {"a": 1, "b": 2, "c": 3}, {"a": 1, "c": 2}, {"a": 1, 2: 2}):
+        with pytest.raises(TypeError, match=r"other fields"):
             _core._decode(ext("record", [name, fields]), registry)
-    with pytest.raises(_core.ProtocolError):
+    for content in ([1, 2], None):
+        with pytest.raises(_core.ProtocolError):
+            _core._decode(ext("record", [name, content]), registry)
+    with pytest.raises(TypeError, match="another kind of class"):
         _core._decode(ext("enum", [name, "a"]), registry)
     assert _core._decode(ext("record", [name, {"b": 1, "a": 2}]), registry) == Pair(2, 1)
 
