@@ -36,8 +36,8 @@ struct core_convert_state {
     PyObject *timezone, *zone_info, *timedelta;
     PyObject *counter, *defaultdict, *deque;
     PyObject *remote_classes; /* type name -> subclass of RemoteError made for it */
-    PyObject *remote_files;   /* list: files of tracebacks that were put into linecache */
-    Py_ssize_t remote_lines;  /* their lines together */
+    PyObject *source_files;   /* dict: name -> SourceFile, of tracebacks that are alive (sources.c) */
+    PyTypeObject *source_file_type, *sources_type;
     /* NumPy, once it has been met */
     PyObject *numpy, *ndarray, *generic, *dtype;
     PyObject *dtype_specs; /* dtype -> bytes: its encoded description */

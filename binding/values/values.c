@@ -1,7 +1,7 @@
 /* values.c - values of the standard library's types. */
 #include <string.h>
 
-#include "convert_internal.h"
+#include "exceptions.h"
 
 #include <datetime.h>
 
@@ -71,15 +71,16 @@ int core_convert_load(core_state *state) {
     return 0;
 }
 
-int core_convert_init(PyObject *Py_UNUSED(module), core_state *state) {
+int core_convert_init(PyObject *module, core_state *state) {
     state->convert = PyMem_Calloc(1, sizeof *state->convert);
     if (!state->convert) {
         PyErr_NoMemory();
         return -1;
     }
     state->convert->remote_classes = PyDict_New();
-    state->convert->remote_files = PyList_New(0);
-    return state->convert->remote_classes && state->convert->remote_files ? 0 : -1;
+    if (!state->convert->remote_classes || core_sources_init(module, state->convert) < 0)
+        return -1;
+    return core_exceptions_init(module, state);
 }
 
 int core_convert_visit(core_state *state, visitproc visit, void *arg) {
@@ -97,7 +98,9 @@ int core_convert_visit(core_state *state, visitproc visit, void *arg) {
     Py_VISIT(c->defaultdict);
     Py_VISIT(c->deque);
     Py_VISIT(c->remote_classes);
-    Py_VISIT(c->remote_files);
+    Py_VISIT(c->source_files);
+    Py_VISIT(c->source_file_type);
+    Py_VISIT(c->sources_type);
     Py_VISIT(c->numpy);
     Py_VISIT(c->ndarray);
     Py_VISIT(c->generic);
@@ -113,9 +116,11 @@ void core_convert_clear(core_state *state) {
         return;
     PyObject **fields[] = {&c->known,       &c->paths,     &c->decimal,        &c->uuid,
                            &c->timezone,    &c->zone_info, &c->timedelta,      &c->counter,
-                           &c->defaultdict, &c->deque,     &c->remote_classes, &c->remote_files};
+                           &c->defaultdict, &c->deque,     &c->remote_classes, &c->source_files};
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         Py_CLEAR(*fields[i]);
+    Py_CLEAR(c->source_file_type);
+    Py_CLEAR(c->sources_type);
     core_arrays_clear(c);
     c->loaded = false;
 }
