@@ -43,6 +43,7 @@ class Settings:
     apis: tuple[type[ProxiedSingleton], ...]
     env: dict[str, str]
     call_timeout: float | None
+    value_limit: int | None
     start_timeout: float | None
     watchdog: float | None
     restart: RestartPolicy | None
@@ -111,6 +112,7 @@ def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto")
         apis=values.get("apis", ()),
         env=values.get("env", {}),
         call_timeout=values.get("call_timeout"),
+        value_limit=values.get("value_limit"),
         start_timeout=values.get("start_timeout"),
         watchdog=values.get("watchdog"),
         restart=values.get("restart"),
@@ -309,6 +311,14 @@ def _api(value: object) -> type[ProxiedSingleton]:
     return value
 
 
+def _bytes(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 62:
+        raise _Fault(f"must be a number of bytes or None, not {value!r}")
+    return value
+
+
 def _env(value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise _Fault(f"must be a dictionary of strings, not {_kind(value)}")
@@ -442,6 +452,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "apis": _list_of(_api, "ProxiedSingleton classes"),
     "env": _env,
     "call_timeout": _seconds,
+    "value_limit": _bytes,
     "start_timeout": _seconds,
     "watchdog": _seconds,
     "restart": _restart,
