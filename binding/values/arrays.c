@@ -310,7 +310,7 @@ PyObject *core_decode_array(core_decoder *d, const piso_item *ext) {
     Py_XDECREF(dtype);
     Py_XDECREF(shape);
     Py_XDECREF(owner);
-    return array;
+    return core_whole(d, &r, array);
 }
 
 /* scalar_from_bytes: the element of an array of no dimensions over the bytes. */
@@ -347,15 +347,10 @@ PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext) {
     Py_XDECREF(kind);
     Py_XDECREF(dtype);
     Py_XDECREF(data);
-    return scalar;
+    return core_whole(d, &r, scalar);
 }
 
 PyObject *core_decode_dtype(core_decoder *d, const piso_item *ext) {
     piso_reader r = {ext->as.bytes.data, ext->as.bytes.data + ext->as.bytes.size};
-    PyObject *dtype = core_numpy_needed(d) < 0 ? NULL : core_dtype_from_spec(d, &r);
-    if (dtype && r.cursor != r.end) {
-        Py_DECREF(dtype);
-        return core_malformed(d, "bytes after the end of a dtype");
-    }
-    return dtype;
+    return core_numpy_needed(d) < 0 ? NULL : core_whole(d, &r, core_dtype_from_spec(d, &r));
 }

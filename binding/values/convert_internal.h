@@ -180,6 +180,9 @@ int core_read_array(core_decoder *d, const piso_item *ext, size_t count, piso_re
 /* Characters of the name of an attribute. Python may keep it as long as the class, so it is not to be large. */
 #define CORE_MAX_ATTRIBUTE 200
 
+/* core_whole: `value`, which was read from a payload, and which is taken; NULL when that goes on behind it. */
+PyObject *core_whole(core_decoder *d, const piso_reader *r, PyObject *value);
+
 /* core_maker: makes values of one name in an ext that holds [name, part...]. */
 #define CORE_PARTS 3
 typedef struct core_maker {

@@ -405,6 +405,7 @@ static PyObject *from_parts(core_decoder *d, const piso_item *uuid, place *place
         core_tensor_read_head(d, &r, &h) == 0)
         tensor = place ? from_memory(d, &r, &h.layout, place) : from_copy(d, &r, &h.layout, device);
     Py_XDECREF(device);
+    tensor = tensor ? core_whole(d, &r, tensor) : NULL;
     return core_tensor_finish(d->codec->state->torch, tensor, h.flags);
 }
 
@@ -432,7 +433,7 @@ PyObject *core_decode_cuda_tensor(core_decoder *d, const piso_item *ext) {
     bool shared = memory.kind == PISO_ARRAY;
     if ((shared && read_place(d, &r, &place) < 0) || core_read(d, &r, PISO_EXT, &inner) < 0)
         return NULL;
-    if (inner.ext_type != PISO_EXT_TENSOR)
+    if (inner.ext_type != PISO_EXT_TENSOR || r.cursor != r.end)
         return core_malformed(d, "a tensor of a GPU that is none");
     if (core_torch_needed(d) < 0 || (shared && find_device(d, &uuid, &place) < 0))
         return NULL;

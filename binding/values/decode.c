@@ -92,6 +92,13 @@ int core_read_array(core_decoder *d, const piso_item *ext, size_t count, piso_re
     return -1;
 }
 
+PyObject *core_whole(core_decoder *d, const piso_reader *r, PyObject *value) {
+    if (!value || r->cursor == r->end)
+        return value;
+    Py_DECREF(value);
+    return core_malformed(d, "bytes after the end of a value");
+}
+
 /* ---- bytes ---- */
 
 const void *core_take_span(core_decoder *d, const piso_item *ext, piso_span *ret_span) {
@@ -99,6 +106,8 @@ const void *core_take_span(core_decoder *d, const piso_item *ext, piso_span *ret
     piso_item index;
     if (core_read(d, &r, PISO_INT, &index) < 0)
         return NULL;
+    if (r.cursor != r.end)
+        return core_malformed(d, "bytes after the end of a value");
     int64_t i = index.as.integer;
     const void *data = NULL;
     if (d->event && i >= 0 && i < d->event->nspans)
@@ -156,6 +165,8 @@ static PyObject *decode_bytearray(core_decoder *d, const piso_item *ext) {
     piso_item item;
     if (piso_read(&r, &item) != 1)
         return core_malformed(d, "bytes are missing");
+    if (r.cursor != r.end)
+        return core_malformed(d, "bytes after the end of a value");
     if (item.kind == PISO_BIN)
         return PyByteArray_FromStringAndSize((const char *)item.as.bytes.data, (Py_ssize_t)item.as.bytes.size);
     if (item.kind == PISO_EXT && item.ext_type == PISO_EXT_BUFFER)
@@ -266,11 +277,7 @@ static PyObject *decode_sequence(core_decoder *d, const piso_item *ext) {
     PyObject *value = ext->ext_type == PISO_EXT_TUPLE
                           ? decode_tuple(d, &r, array.as.count)
                           : decode_set(d, &r, array.as.count, ext->ext_type == PISO_EXT_FROZENSET);
-    if (value && r.cursor != r.end) {
-        Py_DECREF(value);
-        return core_malformed(d, "bytes after the end of a container");
-    }
-    return value;
+    return core_whole(d, &r, value);
 }
 
 /* find_maker: the one that an ext's array begins with the name of, if the array is as long as it should be. */

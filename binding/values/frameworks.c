@@ -40,5 +40,5 @@ PyObject *core_decode_framework(core_decoder *d, const piso_item *ext) {
     }
     for (int i = 0; i < 3; i++)
         Py_XDECREF(parts[i]);
-    return value;
+    return core_whole(d, &r, value);
 }

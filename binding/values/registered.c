@@ -163,11 +163,7 @@ PyObject *core_decode_registered(core_decoder *d, const piso_item *ext) {
     PyObject *name = core_decode(d, &r), *cls = name ? find_class(d, name) : NULL, *value = NULL;
     if (cls)
         value = decode_instance(d, ext, &r, cls);
-    if (value && r.cursor != r.end) {
-        Py_CLEAR(value);
-        core_malformed(d, "bytes after the end of an instance");
-    }
     Py_XDECREF(name);
     Py_XDECREF(cls);
-    return value;
+    return core_whole(d, &r, value);
 }

@@ -158,5 +158,5 @@ PyObject *core_decode_shared_array(core_decoder *d, const piso_item *ext) {
             Py_CLEAR(array);
         Py_XDECREF(result);
     }
-    return array;
+    return core_whole(d, &r, array);
 }

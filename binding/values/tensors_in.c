@@ -279,13 +279,15 @@ static PyObject *from_data(core_decoder *d, piso_reader *r, core_tensor_head *h,
     piso_segment *segment = piso_read(&data, &item) == 1 ? core_take_segment(d, &item, &ours) : NULL;
     if (!segment)
         return from_bytes(d, r, &h->layout);
+    const uint8_t *end = r->cursor;
+    *r = data;
     PyObject *tensor = NULL;
     if (ours) {
         tensor = sent_before(d->codec->state->torch, h, core_shared_find(segment));
         if (!tensor && !PyErr_Occurred())
             tensor = open(d, &h->layout, segment);
     } else {
-        PyObject *description = PyBytes_FromStringAndSize((const char *)start, r->cursor - start);
+        PyObject *description = PyBytes_FromStringAndSize((const char *)start, end - start);
         tensor = description ? open_again(d, &h->layout, segment, description) : NULL;
         Py_XDECREF(description);
     }
@@ -312,7 +314,7 @@ PyObject *core_decode_tensor(core_decoder *d, const piso_item *ext) {
     const uint8_t *start = r.cursor;
     if (core_tensor_read_head(d, &r, &h) < 0)
         return NULL;
-    PyObject *tensor = from_data(d, &r, &h, start);
+    PyObject *tensor = core_whole(d, &r, from_data(d, &r, &h, start));
     return core_tensor_finish(d->codec->state->torch, tensor, h.flags);
 }
 

@@ -253,7 +253,7 @@ static PyObject *decode_datetime(core_decoder *d, const piso_item *ext) {
     PyObject *value = PyDateTimeAPI->DateTime_FromDateAndTimeAndFold(f[0], f[1], f[2], f[3], f[4], f[5], f[6], zone,
                                                                      f[7], PyDateTimeAPI->DateTimeType);
     Py_DECREF(zone);
-    return value;
+    return core_whole(d, &r, value);
 }
 
 static PyObject *decode_time(core_decoder *d, const piso_item *ext) {
@@ -266,7 +266,7 @@ static PyObject *decode_time(core_decoder *d, const piso_item *ext) {
         return NULL;
     PyObject *value = PyDateTimeAPI->Time_FromTimeAndFold(f[0], f[1], f[2], f[3], zone, f[4], PyDateTimeAPI->TimeType);
     Py_DECREF(zone);
-    return value;
+    return core_whole(d, &r, value);
 }
 
 /* ---- the known classes ---- */
@@ -338,7 +338,7 @@ static PyObject *call_with(core_decoder *d, const piso_item *ext, piso_kind kind
     Py_XDECREF(args);
     Py_XDECREF(options);
     Py_DECREF(argument);
-    return value;
+    return core_whole(d, &r, value);
 }
 
 static PyObject *decode_path(core_decoder *d, const piso_item *ext) {
@@ -356,7 +356,7 @@ static PyObject *decode_path(core_decoder *d, const piso_item *ext) {
     }
     Py_XDECREF(name);
     Py_XDECREF(text);
-    return value;
+    return core_whole(d, &r, value);
 }
 
 PyObject *core_decode_known(core_decoder *d, const piso_item *ext) {
@@ -371,11 +371,13 @@ PyObject *core_decode_known(core_decoder *d, const piso_item *ext) {
     case PISO_EXT_TIME:
         return decode_time(d, ext);
     case PISO_EXT_DATE:
-        return core_read_array(d, ext, 3, &r) < 0 || read_ints(d, &r, f, 3) < 0 ? NULL
-                                                                                : PyDate_FromDate(f[0], f[1], f[2]);
+        if (core_read_array(d, ext, 3, &r) < 0 || read_ints(d, &r, f, 3) < 0)
+            return NULL;
+        return core_whole(d, &r, PyDate_FromDate(f[0], f[1], f[2]));
     case PISO_EXT_TIMEDELTA:
-        return core_read_array(d, ext, 3, &r) < 0 || read_ints(d, &r, f, 3) < 0 ? NULL
-                                                                                : PyDelta_FromDSU(f[0], f[1], f[2]);
+        if (core_read_array(d, ext, 3, &r) < 0 || read_ints(d, &r, f, 3) < 0)
+            return NULL;
+        return core_whole(d, &r, PyDelta_FromDSU(f[0], f[1], f[2]));
     case PISO_EXT_DECIMAL:
         return call_with(d, ext, PISO_STR, c->decimal, NULL);
     case PISO_EXT_UUID:

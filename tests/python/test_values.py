@@ -412,6 +412,34 @@ def test_malformed_bodies(body: bytes) -> None:
         decode(body)
 
 
+EVERY_EXTENSION = [
+    *(2j, bytearray(b"a"), memoryview(b"a"), (1,), {300}, frozenset({300})),
+    *(datetime.datetime(2020, 1, 1), datetime.date(2020, 1, 1), datetime.time(1), datetime.timedelta(1)),
+    *(decimal.Decimal(1), uuid.UUID(int=1), pathlib.PurePosixPath("a"), Colour.RED, Point(1, 2), Pair(1, 2)),
+    *(
+        collections.OrderedDict(a=1),
+        collections.deque([1]),
+        range(3),
+        slice(1),
+        ...,
+        collections.Counter("a"),
+    ),
+]
+
+
+@pytest.mark.parametrize("value", EVERY_EXTENSION, ids=lambda value: type(value).__name__)
+def test_bytes_after_the_end_of_a_payload(value: Any) -> None:
+    registry = _core.Registry()
+    for cls in (Colour, Point, Pair):
+        registry.register(cls)
+    body = _core._encode(value, registry)
+    header = {0xC7: 3, 0xC8: 4, 0xC9: 6}.get(body[0], 2)
+    code, payload = body[header - 1 : header], body[header:]
+    assert _core._decode(b"\xc9" + len(payload).to_bytes(4, "big") + code + payload, registry) == value
+    with pytest.raises(_core.ProtocolError):
+        _core._decode(b"\xc9" + (len(payload) + 1).to_bytes(4, "big") + code + payload + b"\xc0", registry)
+
+
 def test_record_must_have_the_declared_fields() -> None:
     """The two sides may have two versions of the class, which is no fault of the protocol's."""
     registry = _core.Registry()
