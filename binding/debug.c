@@ -25,8 +25,10 @@ static PyObject *debug_decode(PyObject *module, PyObject *args) {
     core_state *state = core_module_state(module);
     core_codec codec = {.state = state};
     Py_buffer data;
-    if (!PyArg_ParseTuple(args, "y*O!:_decode", &data, state->registry_type, &codec.registry))
+    long long limit = CORE_DEFAULT_LIMIT;
+    if (!PyArg_ParseTuple(args, "y*O!|L:_decode", &data, state->registry_type, &codec.registry, &limit))
         return NULL;
+    codec.value_limit = limit;
     piso_event event = {.body = data.buf, .body_size = (size_t)data.len};
     PyObject *result = core_decode_value(&codec, &event);
     PyBuffer_Release(&data);
@@ -35,7 +37,7 @@ static PyObject *debug_decode(PyObject *module, PyObject *args) {
 
 static PyMethodDef debug_methods[] = {
     {"_encode", debug_encode, METH_VARARGS, "_encode(value, registry, exception=False) -> bytes\n\nFor tests."},
-    {"_decode", debug_decode, METH_VARARGS, "_decode(data, registry) -> object\n\nFor tests."},
+    {"_decode", debug_decode, METH_VARARGS, "_decode(data, registry, limit=1 << 30) -> object\n\nFor tests."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -86,6 +86,9 @@ class Session:
     name: str
     pid: int | None
     """Process id of the child; None in the child and for pairs."""
+    value_limit: int
+    """Bytes of memory that what one message holds may take here, text and buffers not counted. Above:
+    MemoryError. In a host at first 1 GiB, or four times its peer's limit of shared memory if that is less."""
 
     @staticmethod
     def spawn(

@@ -144,6 +144,10 @@ class ExtensionConfig(_RequiredKeys, total=False):
     """Environment variables of the extension's process, over the inherited ones."""
     call_timeout: float | None
     """Seconds that a call may take. Default None: no limit. `with_timeout` of the proxy overrides it."""
+    value_limit: int | None
+    """Bytes of the host's memory that what one message of the extension holds may take, text and buffers not
+    counted; a list of ten million numbers takes 400 MB. Above, that call raises MemoryError. Default None:
+    1 GiB, or four times `shared_memory` of its limits if that is less."""
     start_timeout: float | None
     """Seconds from the start of the process to the end of `on_module_loaded`; building the environment does
     not count. Default None: 60 until the process answers, then no limit."""

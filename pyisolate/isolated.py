@@ -293,6 +293,8 @@ class IsolatedRuntime(Runtime):
         session = process.session
         connection = Connection(session)
         session.register(CONTROL, HostControl(connection, self.events, process.output, self._own))
+        if self._settings.value_limit is not None:
+            session.value_limit = self._settings.value_limit
         self._share(session, [])
         singletons = {name: singleton() for name, singleton in self._singletons.items()}
         with self._lock:

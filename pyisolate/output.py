@@ -44,7 +44,7 @@ TELL_EVERY = 1.0  # seconds between messages about what was dropped
 PAUSES = 0.05, 1.0  # seconds without reading, at least and at most, when there was too much
 
 # With what ends a line, or turns the direction of text around so that it shows something else than it says.
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff]")
 
 _ESCAPES = {
     keep: {n: repr(chr(n))[1:-1] for n in range(0x2070) if _CONTROLS.match(chr(n)) and chr(n) not in keep}

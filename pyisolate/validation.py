@@ -44,6 +44,7 @@ class Settings:
     apis: tuple[type[ProxiedSingleton], ...]
     env: dict[str, str]
     call_timeout: float | None
+    value_limit: int | None
     start_timeout: float | None
     watchdog: float | None
     max_open_calls: int
@@ -113,6 +114,7 @@ def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto")
         apis=values.get("apis", ()),
         env=values.get("env", {}),
         call_timeout=values.get("call_timeout"),
+        value_limit=values.get("value_limit"),
         start_timeout=values.get("start_timeout"),
         watchdog=values.get("watchdog"),
         max_open_calls=values.get("max_open_calls", DEFAULT_OPEN_CALLS),
@@ -312,6 +314,14 @@ def _api(value: object) -> type[ProxiedSingleton]:
     return value
 
 
+def _bytes(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 62:
+        raise _Fault(f"must be a number of bytes or None, not {value!r}")
+    return value
+
+
 def _env(value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise _Fault(f"must be a dictionary of strings, not {_kind(value)}")
@@ -451,6 +461,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "apis": _list_of(_api, "ProxiedSingleton classes"),
     "env": _env,
     "call_timeout": _seconds,
+    "value_limit": _bytes,
     "start_timeout": _seconds,
     "watchdog": _seconds,
     "max_open_calls": _open_calls,

@@ -41,6 +41,7 @@ static PyObject *learn_name(core_session *s, uint32_t number) {
     const char *text = piso_session_name(s->session, number, &size);
     if (!text) {
         PyErr_SetString(s->state->protocol_error, "the other side called a method that it has not named");
+        core_reject(&s->codec);
         return NULL;
     }
     PyObject *name = PyUnicode_DecodeUTF8(text, (Py_ssize_t)size, "replace");

@@ -36,6 +36,7 @@ static void give(core_session *s, piso_session *session) {
     s->session = session;
     s->codec.session = session;
     s->codec.owner = (PyObject *)s;
+    s->codec.value_limit = core_value_limit(session);
     s->next_session = s->state->sessions;
     s->previous_session = &s->state->sessions;
     if (s->next_session)
@@ -261,6 +262,7 @@ static PyObject *session_attach(PyObject *type, PyObject *args) {
     }
     core_tune_allocator(); /* this process exists to receive large values */
     give((core_session *)s, session);
+    ((core_session *)s)->codec.value_limit = INT64_MAX; /* the host is trusted */
     return s;
 }
 
@@ -534,6 +536,7 @@ static PyMethodDef session_methods[] = {
 };
 static PyMemberDef session_members[] = {
     {"name", T_OBJECT, offsetof(core_session, name), READONLY, "The extension's name."},
+    {"value_limit", T_LONGLONG, offsetof(core_session, codec.value_limit), 0, "Bytes that a message may take here."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(core_session, weakrefs), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };

@@ -5,6 +5,8 @@
 #include <signal.h>
 #include <string.h>
 
+#include "printable.h"
+
 /* make_class: a class of the package, put into the module. `bases` is stolen. */
 static int make_class(PyObject *module, const char *name, const char *doc, PyObject *bases, PyObject **field) {
     if (!bases)
@@ -196,33 +198,12 @@ static int fill(PyObject *error, const core_death *d, PyObject *signal, PyObject
     return set(error, "stderr", Py_NewRef(words));
 }
 
-/* printable: the last words as part of a message, which gets printed: without what would control a terminal. */
-static PyObject *printable(const core_death *d) {
-    char *text = PyMem_Malloc(4 * d->tail_size + 1);
-    if (!text)
-        return PyErr_NoMemory();
-    size_t size = 0;
-    for (size_t i = 0; i < d->tail_size; i++) {
-        uint8_t c = (uint8_t)d->tail[i];
-        bool is_high = c == 0xc2 && i + 1 < d->tail_size && ((uint8_t)d->tail[i + 1] & 0xe0) == 0x80;
-        if (is_high) /* U+0080 to U+009F */
-            c = (uint8_t)d->tail[++i];
-        if (is_high || c == 0x7f || (c < ' ' && c != '\n' && c != '\t'))
-            size += (size_t)sprintf(text + size, "\\x%02x", c);
-        else
-            text[size++] = (char)c;
-    }
-    PyObject *words = PyUnicode_DecodeUTF8(text, (Py_ssize_t)size, "replace");
-    PyMem_Free(text);
-    return words;
-}
-
 PyObject *core_raise_died(core_state *s, const core_death *d) {
     PyObject *class = d->hung ? s->extension_hung : s->extension_died;
     PyObject *signal = d->status && d->status->signal ? signal_name(d->status->signal) : NULL;
     PyObject *text = describe(d, signal);
     PyObject *words = PyUnicode_DecodeUTF8(d->tail, (Py_ssize_t)d->tail_size, "replace");
-    PyObject *message = NULL, *error = NULL, *clean = words && d->tail_size ? printable(d) : NULL;
+    PyObject *message = NULL, *error = NULL, *clean = words && d->tail_size ? core_printable(words, true) : NULL;
     if (text && clean)
         message = PyUnicode_FromFormat("%U; the last it wrote to stderr:\n%U", text, clean);
     else if (text && words && !d->tail_size)

@@ -11,6 +11,8 @@
 
 enum { FORTRAN = 1, READONLY = 2 }; /* flags on the wire */
 
+#define MAX_EMPTY_ITEMS 65536
+
 /* What the capsule points to. */
 typedef struct array_interface {
     int two, nd;
@@ -253,13 +255,18 @@ static PyObject *read_shape(core_decoder *d, piso_reader *r, int64_t *ret_items)
     return shape;
 }
 
-/* check_size: the bytes are exactly those of the items, so that NumPy never makes memory of the peer's choice. */
+/* check_size: the bytes are exactly those of the items, so that NumPy never makes memory of the peer's choice. Of items
+ * without bytes, of which there could be any number, there may be few: who goes through them gets to the end. */
 static int check_size(core_decoder *d, PyObject *dtype, int64_t items, size_t size) {
     PyObject *number = PyObject_GetAttrString(dtype, "itemsize");
     int64_t needed = number ? PyLong_AsLongLong(number) : -1;
     Py_XDECREF(number);
     if (needed < 0)
         return -1;
+    if (needed == 0 && items > MAX_EMPTY_ITEMS) {
+        core_malformed(d, "an array of too many items without bytes");
+        return -1;
+    }
     if (!__builtin_mul_overflow(needed, items, &needed) && (size_t)needed == size)
         return 0;
     core_malformed(d, "an array whose shape does not fit its bytes");
@@ -303,7 +310,7 @@ PyObject *core_decode_array(core_decoder *d, const piso_item *ext) {
     Py_XDECREF(dtype);
     Py_XDECREF(shape);
     Py_XDECREF(owner);
-    return array;
+    return core_whole(d, &r, array);
 }
 
 /* scalar_from_bytes: the element of an array of no dimensions over the bytes. */
@@ -340,15 +347,10 @@ PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext) {
     Py_XDECREF(kind);
     Py_XDECREF(dtype);
     Py_XDECREF(data);
-    return scalar;
+    return core_whole(d, &r, scalar);
 }
 
 PyObject *core_decode_dtype(core_decoder *d, const piso_item *ext) {
     piso_reader r = {ext->as.bytes.data, ext->as.bytes.data + ext->as.bytes.size};
-    PyObject *dtype = core_numpy_needed(d) < 0 ? NULL : core_dtype_from_spec(d, &r);
-    if (dtype && r.cursor != r.end) {
-        Py_DECREF(dtype);
-        return core_malformed(d, "bytes after the end of a dtype");
-    }
-    return dtype;
+    return core_numpy_needed(d) < 0 ? NULL : core_whole(d, &r, core_dtype_from_spec(d, &r));
 }

@@ -38,7 +38,8 @@ static PyTypeObject *const factories[] = {
 /* is_attribute: whether an attribute of an instance may have that name: text, and nothing that its class has, which it
  * would hide. */
 static bool is_attribute(PyObject *cls, PyObject *name) {
-    return PyUnicode_CheckExact(name) && !PyObject_HasAttr(cls, name);
+    return PyUnicode_CheckExact(name) && PyUnicode_GET_LENGTH(name) <= CORE_MAX_ATTRIBUTE &&
+           !PyObject_HasAttr(cls, name);
 }
 
 /* is_short: 1, 0 or -1. */
@@ -77,7 +78,8 @@ static int write_attributes(core_encoder *e, PyObject *value, const core_path *p
     int r = attributes ? 0 : -1;
     while (r == 0 && PyDict_Next(attributes, &position, &name, &ignored))
         if (!is_attribute((PyObject *)Py_TYPE(value), name))
-            r = core_encode_error(path, value, "one of its attributes hides one of its class, or has no name of text");
+            r = core_encode_error(
+                path, value, "one of its attributes hides one of its class, or has no name of text, or a long one");
     if (r == 0)
         r = write_items(e, attributes, (core_path){.parent = path, .kind = CORE_AT_FIELD});
     Py_XDECREF(attributes);
@@ -165,11 +167,13 @@ static int write_nothing(core_encoder *Py_UNUSED(e), PyObject *Py_UNUSED(value),
 static PyObject *make_mapping(core_decoder *d, PyObject *cls, PyObject *items, PyObject *attributes) {
     if (!PyDict_CheckExact(items) || !PyDict_CheckExact(attributes))
         return core_malformed(d, "a collection without its items or attributes");
+    if (!core_charge(d, (uint64_t)PyDict_GET_SIZE(items) * CORE_COST_COPIED_ENTRY))
+        return NULL;
     PyObject *name, *value, *mapping = PyObject_CallOneArg(cls, items);
     Py_ssize_t position = 0;
     while (mapping && PyDict_Next(attributes, &position, &name, &value))
         if (!is_attribute(cls, name)) {
-            core_malformed(d, "an attribute that hides one of its class");
+            core_malformed(d, "an attribute that hides one of its class, or has a long name");
             Py_CLEAR(mapping);
         }
     if (!mapping || !PyDict_GET_SIZE(attributes))
@@ -196,6 +200,8 @@ static PyObject *make_defaultdict(core_decoder *d, PyObject **parts) {
             factory = (PyObject *)factories[i];
     if (!factory || !PyDict_CheckExact(parts[1]))
         return core_malformed(d, "a defaultdict of an unknown kind");
+    if (!core_charge(d, (uint64_t)PyDict_GET_SIZE(parts[1]) * CORE_COST_COPIED_ENTRY))
+        return NULL;
     return PyObject_CallFunctionObjArgs(d->codec->state->convert->defaultdict, factory, parts[1], NULL);
 }
 

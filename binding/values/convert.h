@@ -3,7 +3,8 @@
  * Encoding goes by exact type; what is not listed in docs/wire-format.md is a TypeError that names the type
  * and where in the arguments it stood ("argument 1['mask'][3]: object of type 'socket' cannot cross"), and the
  * writer is to be thrown away (core_codec_abandon). Decoding trusts nothing: a malformed body is a
- * ProtocolError, never a crash, and no name in it is ever imported. */
+ * ProtocolError, and the end of the session, never a crash, and no name in it is ever imported. What is in order but cannot
+ * be had here, such as an instance of a class that is not registered, is another error, of that message alone. */
 #ifndef BINDING_CONVERT_H
 #define BINDING_CONVERT_H
 
@@ -15,6 +16,7 @@ typedef struct core_codec {
     piso_session *session;  /* buffers are allocated and leased here; NULL (tests): everything inline */
     PyObject *owner;        /* the Session; borrowed: it holds the codec */
     PyObject *registry;     /* a Registry */
+    int64_t value_limit;    /* bytes that one message may take here (budget.h) */
     bool share_torch;       /* tensors are shared, not copied */
     bool share_numpy;       /* and arrays that lie in shared memory */
     PyObject *cuda;         /* frozenset: UUIDs of GPUs whose memory is shared; NULL: none, also not from the peer */
@@ -28,6 +30,11 @@ typedef struct core_codec {
     unsigned unsent;        /* how much was sent ahead since then (ahead.c) */
     PyObject *seen;         /* dict: segment -> dict of what is kept over it; NULL: none (tensors_in.c) */
 } core_codec;
+
+/* core_value_limit: what one message of a session's peer may take here (budget.h): 1 GiB, or four times what an arena
+ * holds if that is less, because who may share little with the host is not to make it take much; at least 64 MiB. */
+#define CORE_DEFAULT_LIMIT ((int64_t)1 << 30)
+int64_t core_value_limit(const piso_session *session);
 
 int core_convert_init(PyObject *module, core_state *state);
 int core_convert_visit(core_state *state, visitproc visit, void *arg);
@@ -72,6 +79,8 @@ typedef struct core_arguments {
     PyObject *inline_args[CORE_ARGUMENTS_INLINE + 1];
 } core_arguments;
 
+/* core_reject: the exception that is set is a ProtocolError: the session ends, and others are told the same reason. */
+void core_reject(core_codec *c);
 /* core_decode_elsewhere: whether what this thread decodes from now on may be used by another one. What a GPU is still
  * writing is then waited for here: the stream that the other thread uses is known only there. */
 void core_decode_elsewhere(bool elsewhere);

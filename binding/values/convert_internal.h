@@ -3,6 +3,7 @@
 #ifndef BINDING_CONVERT_INTERNAL_H
 #define BINDING_CONVERT_INTERNAL_H
 
+#include "budget.h"
 #include "common/errors.h"
 #include "convert.h"
 #include "registry.h"
@@ -35,8 +36,8 @@ struct core_convert_state {
     PyObject *timezone, *zone_info, *timedelta;
     PyObject *counter, *defaultdict, *deque;
     PyObject *remote_classes; /* type name -> subclass of RemoteError made for it */
-    PyObject *remote_files;   /* list: files of tracebacks that were put into linecache */
-    Py_ssize_t remote_lines;  /* their lines together */
+    PyObject *source_files;   /* dict: name -> SourceFile, of tracebacks that are alive (sources.c) */
+    PyTypeObject *source_file_type, *sources_type;
     /* NumPy, once it has been met */
     PyObject *numpy, *ndarray, *generic, *dtype;
     PyObject *dtype_specs; /* dtype -> bytes: its encoded description */
@@ -92,6 +93,7 @@ int core_encode_error(const core_path *path, PyObject *value, const char *remedy
 int core_encode_known(core_encoder *e, core_known kind, PyObject *value, const core_path *path); /* values.c */
 int core_encode_collection(core_encoder *e, core_known kind, PyObject *value, const core_path *path);
 int core_encode_registered(core_encoder *e, PyObject *name, PyObject *value, const core_path *path);
+int core_encode_member(core_encoder *e, PyObject *value, const core_path *path); /* enums.c: of an enum */
 /* arrays.c: 1 when it was NumPy's, 0 when not, -1. */
 int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path);
 /* shared_arrays.c: 1 when it was written, 0 when it is not in shared memory, -1. `flags` as for arrays. */
@@ -109,22 +111,77 @@ typedef struct core_decoder {
     core_codec *codec;
     piso_event *event; /* whose spans are referred to; NULL: none */
     int depth;
+    int exceptions;    /* around what is being decoded */
     size_t items_left; /* of all containers together: no more than the body has bytes */
+    /* budget.h */
+    int64_t left, granted; /* memory: until the next look at the limit, and from the start until then */
+    uint64_t work;         /* comparisons of keys so far (collisions.h) */
+    uint64_t weight;       /* what it costs to compare the value that was decoded last with another one */
+    /* what the exception that is set is about */
+    bool malformed; /* the peer broke the protocol */
+    bool unfit;     /* what came is in order, but cannot be had here */
+    /* what has come so far */
+    bool registered; /* instances of registered classes, whose code may run and fail */
+    bool special;    /* besides, what another package makes text of, such as an array */
 } core_decoder;
+
+static inline void core_decoder_init(core_decoder *d, core_codec *c, piso_event *event) {
+    *d = (core_decoder){
+        .codec = c, .event = event, .items_left = event->body_size, .left = CORE_PORTION, .granted = CORE_PORTION};
+}
+/* core_is_trusted: the peer is the host: there is no limit. */
+static inline bool core_is_trusted(const core_decoder *d) {
+    return d->codec->value_limit == INT64_MAX;
+}
+
+/* core_charge: `bytes` of memory that the message is about to take. False with an exception beyond the limit. */
+bool core_charge_more(core_decoder *d);
+static inline bool core_charge(core_decoder *d, uint64_t bytes) {
+    d->left -= (int64_t)bytes;
+    return d->left >= 0 || core_charge_more(d);
+}
+
+/* core_charge_virtual: for an array or a tensor whose elements would take `whole` bytes by themselves, over the `size` that
+ * came: elements may lie over each other. Who computes with it gets as much. */
+static inline bool core_charge_virtual(core_decoder *d, uint64_t whole, uint64_t size) {
+    return whole <= size || core_charge(d, whole - size < INT64_MAX / 2 ? whole - size : INT64_MAX / 2);
+}
+
+/* CORE_NESTED: of functions that decode what may contain itself. They are not to be made into one: a tuple in a tuple would
+ * take the C stack that an exception needs. */
+#define CORE_NESTED __attribute__((noinline))
 
 /* core_decode: the next value; NULL with an exception when there is none. */
 PyObject *core_decode(core_decoder *d, piso_reader *r);
+/* core_decode_next: an item of many: the next value, unless the message has become too expensive. */
+static inline PyObject *core_decode_next(core_decoder *d, piso_reader *r) {
+    return d->left < 0 && !core_charge_more(d) ? NULL : core_decode(d, r);
+}
 /* core_decode_item: the value that begins with an item that was read. */
 PyObject *core_decode_item(core_decoder *d, piso_reader *r, const piso_item *item);
-/* core_malformed: raises ProtocolError; returns NULL. */
+/* core_malformed: raises ProtocolError: the peer broke the protocol, and the session will end. Returns NULL. */
 void *core_malformed(core_decoder *d, const char *what);
-/* core_refused: a constructor would not take the peer's data: makes a ProtocolError of its exception, and leaves
- * those alone that are not about the data (memory, a missing module). Returns NULL. */
+/* core_unfit: raises `type`: the message follows the protocol, but holds what cannot be had on this side. That call fails
+ * and no other. Returns NULL. */
+void *core_unfit(core_decoder *d, PyObject *type, const char *format, ...);
+/* core_refused: a constructor would not take the peer's data: what it raised becomes core_malformed, but for what is not
+ * about the data (memory, a missing module), or is core_unfit. Returns NULL. */
 void *core_refused(core_decoder *d);
+/* core_weight: of a container: the sum of its items' weights, as far as it counts, so that sums do not overflow. */
+#define CORE_MAX_WEIGHT (UINT64_C(1) << 31)
+static inline uint64_t core_weight(uint64_t sum) {
+    return sum < CORE_MAX_WEIGHT ? sum : CORE_MAX_WEIGHT;
+}
 /* core_read: the next item of that kind. 0 or -1. */
 int core_read(core_decoder *d, piso_reader *r, piso_kind kind, piso_item *ret_item);
 /* core_read_array: opens the payload of an ext that holds one array of `count` items. 0 or -1. */
 int core_read_array(core_decoder *d, const piso_item *ext, size_t count, piso_reader *ret_reader);
+
+/* Characters of the name of an attribute. Python may keep it as long as the class, so it is not to be large. */
+#define CORE_MAX_ATTRIBUTE 200
+
+/* core_whole: `value`, which was read from a payload, and which is taken; NULL when that goes on behind it. */
+PyObject *core_whole(core_decoder *d, const piso_reader *r, PyObject *value);
 
 /* core_maker: makes values of one name in an ext that holds [name, part...]. */
 #define CORE_PARTS 3
@@ -142,10 +199,11 @@ PyObject *core_decode_data(core_decoder *d, piso_reader *r, size_t *ret_size);
 /* core_take_span: the bytes behind EXT_BUFFER, to be released by the caller with piso_session_release. */
 const void *core_take_span(core_decoder *d, const piso_item *ext, piso_span *ret_span);
 
-PyObject *core_decode_known(core_decoder *d, const piso_item *ext);      /* values.c */
-PyObject *core_decode_registered(core_decoder *d, const piso_item *ext); /* values.c */
-PyObject *core_decode_collection(core_decoder *d, const piso_item *ext); /* collections.c */
-PyObject *core_decode_memoryview(core_decoder *d, const piso_item *ext); /* values.c */
+PyObject *core_decode_known(core_decoder *d, const piso_item *ext);                  /* values.c */
+CORE_NESTED PyObject *core_decode_registered(core_decoder *d, const piso_item *ext); /* registered.c */
+PyObject *core_decode_member(core_decoder *d, PyObject *cls, PyObject *key);         /* enums.c: of an enum */
+CORE_NESTED PyObject *core_decode_collection(core_decoder *d, const piso_item *ext); /* collections.c */
+PyObject *core_decode_memoryview(core_decoder *d, const piso_item *ext);             /* values.c */
 int core_encode_memoryview(core_encoder *e, PyObject *value, const core_path *path);
 PyObject *core_decode_array(core_decoder *d, const piso_item *ext);        /* arrays.c */
 PyObject *core_decode_dtype(core_decoder *d, const piso_item *ext);        /* arrays.c */
@@ -157,12 +215,12 @@ piso_segment *core_take_segment(core_decoder *d, const piso_item *data, bool *re
 /* core_seen_of: what is kept over one of the peer's segments, a dictionary, borrowed: tensors by their descriptions,
  * and under None a mapping for arrays. `key` is the segment's address. NULL with an exception. */
 PyObject *core_seen_of(core_codec *c, PyObject *key);
-PyObject *core_decode_framework(core_decoder *d, const piso_item *ext);       /* frameworks.c */
-PyObject *core_decode_tensor(core_decoder *d, const piso_item *ext);          /* tensors_in.c */
-PyObject *core_decode_cuda_tensor(core_decoder *d, const piso_item *ext);     /* cuda_in.c */
-PyObject *core_decode_torch_value(core_decoder *d, const piso_item *ext);     /* torch_values.c */
-PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext);          /* arrays.c */
-PyObject *core_decode_exception_value(core_decoder *d, const piso_item *ext); /* exceptions.c */
+PyObject *core_decode_framework(core_decoder *d, const piso_item *ext);                   /* frameworks.c */
+PyObject *core_decode_tensor(core_decoder *d, const piso_item *ext);                      /* tensors_in.c */
+PyObject *core_decode_cuda_tensor(core_decoder *d, const piso_item *ext);                 /* cuda_in.c */
+CORE_NESTED PyObject *core_decode_torch_value(core_decoder *d, const piso_item *ext);     /* torch_values.c */
+PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext);                      /* arrays.c */
+CORE_NESTED PyObject *core_decode_exception_value(core_decoder *d, const piso_item *ext); /* exceptions_in.c */
 
 void core_arrays_clear(core_convert_state *c);
 

@@ -81,6 +81,8 @@ static PyObject *from_copy(core_decoder *d, piso_reader *r, const core_tensor_la
     PyObject *owner = core_decode_data(d, r, &size), *tensor = NULL;
     if (owner && !core_tensor_fits(l, size)) {
         core_malformed(d, "a tensor that is larger than its bytes");
+    } else if (owner && !core_tensor_charge(d, l, size)) {
+        tensor = NULL;
     } else if (owner && l->count == 0) {
         tensor = empty(t, l, device);
     } else if (owner) {
@@ -358,7 +360,7 @@ static PyObject *storage_at(core_decoder *d, const place *p, held *h, const core
             refuse(d, own, NOT_OPENED);
     } else if (p->offset > size || p->size > size - p->offset || !core_tensor_fits(l, p->size)) {
         core_malformed(d, "a tensor that is larger than its memory");
-    } else {
+    } else if (core_tensor_charge(d, l, p->size)) {
         void *data = (char *)base + p->offset;
         storage = core_cuda_recall(state, data, p->size);
         if (!storage && !PyErr_Occurred() && own == 0)
@@ -398,6 +400,7 @@ static PyObject *from_parts(core_decoder *d, const piso_item *uuid, place *place
         core_tensor_read_head(d, &r, &h) == 0)
         tensor = place ? from_memory(d, &r, &h.layout, place) : from_copy(d, &r, &h.layout, device);
     Py_XDECREF(device);
+    tensor = tensor ? core_whole(d, &r, tensor) : NULL;
     return core_tensor_finish(d->codec->state->torch, tensor, h.flags);
 }
 
@@ -425,7 +428,7 @@ PyObject *core_decode_cuda_tensor(core_decoder *d, const piso_item *ext) {
     bool shared = memory.kind == PISO_ARRAY;
     if ((shared && read_place(d, &r, &place) < 0) || core_read(d, &r, PISO_EXT, &inner) < 0)
         return NULL;
-    if (inner.ext_type != PISO_EXT_TENSOR)
+    if (inner.ext_type != PISO_EXT_TENSOR || r.cursor != r.end)
         return core_malformed(d, "a tensor of a GPU that is none");
     if (core_torch_needed(d) < 0 || (shared && find_device(d, &uuid, &place) < 0))
         return NULL;

@@ -4,6 +4,7 @@
 
 #include "collisions.h"
 #include "common/allocator.h"
+#include "common/printable.h"
 #include "convert_internal.h"
 #include "lease.h"
 
@@ -12,23 +13,65 @@
  * its fields), and because the causes of an exception nest too. */
 #define MAX_LEVELS (2 * PISO_MAX_DEPTH + 64)
 
+/* ---- what is wrong ---- */
+
+#define SENDER     "the other side"
+#define MALFORMED  SENDER " sent a malformed message: "
+#define MAX_REASON 300 /* characters of what a constructor says */
+
 void *core_malformed(core_decoder *d, const char *what) {
-    if (!PyErr_Occurred())
-        PyErr_Format(d->codec->state->protocol_error, "the other side sent a malformed message: %s", what);
+    if (!PyErr_Occurred()) {
+        PyErr_Format(d->codec->state->protocol_error, MALFORMED "%s", what);
+        d->malformed = true;
+    }
+    return NULL;
+}
+
+void *core_unfit(core_decoder *d, PyObject *type, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    if (!PyErr_Occurred()) {
+        PyErr_FormatV(type, format, arguments);
+        d->unfit = true;
+    }
+    va_end(arguments);
     return NULL;
 }
 
 void *core_refused(core_decoder *d) {
-    if (!PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_TypeError) &&
-        !PyErr_ExceptionMatches(PyExc_ArithmeticError))
+    if (d->malformed || d->unfit ||
+        (!PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_TypeError) &&
+         !PyErr_ExceptionMatches(PyExc_ArithmeticError)))
         return NULL;
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    PyErr_Format(d->codec->state->protocol_error, "the other side sent a malformed message: %S", value ? value : type);
+    PyObject *text = PyObject_Str(value ? value : type), *reason = text ? core_name(text, MAX_REASON, false) : NULL;
+    if (reason) {
+        PyErr_Format(d->codec->state->protocol_error, MALFORMED "%U", reason);
+        d->malformed = true;
+    }
+    Py_XDECREF(text);
+    Py_XDECREF(reason);
     Py_XDECREF(type);
     Py_XDECREF(value);
     Py_XDECREF(traceback);
     return NULL;
+}
+
+void core_reject(core_codec *c) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *text = value ? PyObject_Str(value) : NULL;
+    const char *fault = text ? PyUnicode_AsUTF8(text) : NULL;
+    char reason[sizeof SENDER + MAX_REASON];
+    PyOS_snprintf(reason, sizeof reason, "it%s",
+                  fault && strncmp(fault, SENDER, sizeof SENDER - 1) == 0 ? fault + sizeof SENDER - 1
+                                                                          : " broke the protocol");
+    if (c->session)
+        piso_session_reject(c->session, reason);
+    Py_XDECREF(text);
+    PyErr_Clear(); /* out of memory: it ends without a reason */
+    PyErr_Restore(type, value, traceback);
 }
 
 int core_read(core_decoder *d, piso_reader *r, piso_kind kind, piso_item *ret_item) {
@@ -49,6 +92,13 @@ int core_read_array(core_decoder *d, const piso_item *ext, size_t count, piso_re
     return -1;
 }
 
+PyObject *core_whole(core_decoder *d, const piso_reader *r, PyObject *value) {
+    if (!value || r->cursor == r->end)
+        return value;
+    Py_DECREF(value);
+    return core_malformed(d, "bytes after the end of a value");
+}
+
 /* ---- bytes ---- */
 
 const void *core_take_span(core_decoder *d, const piso_item *ext, piso_span *ret_span) {
@@ -56,6 +106,8 @@ const void *core_take_span(core_decoder *d, const piso_item *ext, piso_span *ret
     piso_item index;
     if (core_read(d, &r, PISO_INT, &index) < 0)
         return NULL;
+    if (r.cursor != r.end)
+        return core_malformed(d, "bytes after the end of a value");
     int64_t i = index.as.integer;
     const void *data = NULL;
     if (d->event && i >= 0 && i < d->event->nspans)
@@ -113,6 +165,8 @@ static PyObject *decode_bytearray(core_decoder *d, const piso_item *ext) {
     piso_item item;
     if (piso_read(&r, &item) != 1)
         return core_malformed(d, "bytes are missing");
+    if (r.cursor != r.end)
+        return core_malformed(d, "bytes after the end of a value");
     if (item.kind == PISO_BIN)
         return PyByteArray_FromStringAndSize((const char *)item.as.bytes.data, (Py_ssize_t)item.as.bytes.size);
     if (item.kind == PISO_EXT && item.ext_type == PISO_EXT_BUFFER)
@@ -122,81 +176,95 @@ static PyObject *decode_bytearray(core_decoder *d, const piso_item *ext) {
 
 /* ---- containers ---- */
 
-/* take_items: counts a container's items. Each container alone is checked by piso_read against the bytes that are
- * left; this keeps nested ones from claiming the same bytes again and again. */
-static bool take_items(core_decoder *d, size_t count) {
+/* take_items: counts a container's items, and charges for them. Each container alone is checked by piso_read against the
+ * bytes that are left; this keeps nested ones from claiming the same bytes again and again. */
+static bool take_items(core_decoder *d, size_t count, uint64_t cost) {
     if (count > d->items_left)
         return core_malformed(d, "containers hold more items than the message has bytes") != NULL;
     d->items_left -= count;
-    return true;
+    return core_charge(d, cost);
 }
 
-static PyObject *decode_list(core_decoder *d, piso_reader *r, size_t count) {
-    PyObject *list = take_items(d, count) ? PyList_New((Py_ssize_t)count) : NULL;
+static CORE_NESTED PyObject *decode_list(core_decoder *d, piso_reader *r, size_t count) {
+    PyObject *list = NULL;
+    uint64_t weight = 1;
+    if (take_items(d, count, CORE_COST_LIST + CORE_COST_SLOT * (uint64_t)count))
+        list = PyList_New((Py_ssize_t)count);
     for (size_t i = 0; list && i < count; i++) {
-        PyObject *item = core_decode(d, r);
+        PyObject *item = core_decode_next(d, r);
+        weight += d->weight;
         if (item)
             PyList_SET_ITEM(list, (Py_ssize_t)i, item);
         else
             Py_CLEAR(list);
     }
+    d->weight = core_weight(weight);
     return list;
 }
 
-#define SAME_HASH "keys that all have the same hash"
+/* insert: a pair that was decoded; `weight` is the key's. */
+static int insert(core_decoder *d, core_keys *keys, PyObject *dict, PyObject *key, uint64_t weight, PyObject *value) {
+    if (core_keys_add(keys, d, key, weight) == 0 && PyDict_SetItem(dict, key, value) == 0)
+        return 0;
+    if (!d->registered)
+        core_refused(d); /* a key without a hash */
+    return -1;
+}
 
-static PyObject *decode_dict(core_decoder *d, piso_reader *r, size_t count) {
-    PyObject *dict = take_items(d, count) ? PyDict_New() : NULL;
-    core_collisions collisions = {0};
-    if (dict && core_collisions_init(&collisions, count) < 0)
-        Py_CLEAR(dict);
+static CORE_NESTED PyObject *decode_dict(core_decoder *d, piso_reader *r, size_t count) {
+    uint64_t sum = 1, cost = CORE_COST_DICT + (count ? CORE_COST_KEYS : 0) + CORE_COST_ENTRY * (uint64_t)count;
+    PyObject *dict = take_items(d, count, cost) ? PyDict_New() : NULL;
+    core_keys keys;
+    core_keys_init(&keys, count, false);
     for (size_t i = 0; dict && i < count; i++) {
-        PyObject *key = core_decode(d, r), *value = key ? core_decode(d, r) : NULL;
-        if (value && !core_collisions_add(&collisions, key)) {
-            core_malformed(d, SAME_HASH);
+        PyObject *key = core_decode_next(d, r);
+        uint64_t weight = d->weight;
+        PyObject *value = key ? core_decode(d, r) : NULL;
+        sum += weight + d->weight;
+        if (!value || insert(d, &keys, dict, key, weight, value) < 0)
             Py_CLEAR(dict);
-        } else if (!value || PyDict_SetItem(dict, key, value) < 0) {
-            if (value)
-                core_refused(d); /* a key without a hash */
-            Py_CLEAR(dict);
-        }
         Py_XDECREF(key);
         Py_XDECREF(value);
     }
-    core_collisions_fini(&collisions);
+    d->weight = core_keys_weight(&keys, sum);
+    core_keys_fini(&keys);
     return dict;
 }
 
-static PyObject *decode_tuple(core_decoder *d, piso_reader *r, size_t count) {
-    PyObject *tuple = take_items(d, count) ? PyTuple_New((Py_ssize_t)count) : NULL;
+static CORE_NESTED PyObject *decode_tuple(core_decoder *d, piso_reader *r, size_t count) {
+    PyObject *tuple = NULL;
+    uint64_t weight = 1;
+    if (take_items(d, count, CORE_COST_LIST + CORE_COST_SLOT * (uint64_t)count))
+        tuple = PyTuple_New((Py_ssize_t)count);
     for (size_t i = 0; tuple && i < count; i++) {
-        PyObject *item = core_decode(d, r);
+        PyObject *item = core_decode_next(d, r);
+        weight += d->weight;
         if (item)
             PyTuple_SET_ITEM(tuple, (Py_ssize_t)i, item);
         else
             Py_CLEAR(tuple);
     }
+    d->weight = core_weight(weight);
     return tuple;
 }
 
-static PyObject *decode_set(core_decoder *d, piso_reader *r, size_t count, bool frozen) {
-    PyObject *set = frozen ? PyFrozenSet_New(NULL) : PySet_New(NULL);
-    core_collisions collisions = {0};
-    if (set && core_collisions_init(&collisions, count) < 0)
-        Py_CLEAR(set);
+static CORE_NESTED PyObject *decode_set(core_decoder *d, piso_reader *r, size_t count, bool frozen) {
+    uint64_t sum = 1, cost = CORE_COST_SET + CORE_COST_ELEMENT * (uint64_t)count;
+    PyObject *set = take_items(d, count, cost) ? (frozen ? PyFrozenSet_New(NULL) : PySet_New(NULL)) : NULL;
+    core_keys keys;
+    core_keys_init(&keys, count, true);
     for (size_t i = 0; set && i < count; i++) {
-        PyObject *item = core_decode(d, r);
-        if (item && !core_collisions_add(&collisions, item)) {
-            core_malformed(d, SAME_HASH);
-            Py_CLEAR(set);
-        } else if (!item || PySet_Add(set, item) < 0) {
-            if (item)
+        PyObject *item = core_decode_next(d, r);
+        sum += d->weight;
+        if (!item || core_keys_add(&keys, d, item, d->weight) < 0 || PySet_Add(set, item) < 0) {
+            if (item && !d->registered)
                 core_refused(d); /* no hash */
             Py_CLEAR(set);
         }
         Py_XDECREF(item);
     }
-    core_collisions_fini(&collisions);
+    d->weight = core_keys_weight(&keys, sum);
+    core_keys_fini(&keys);
     return set;
 }
 
@@ -209,11 +277,7 @@ static PyObject *decode_sequence(core_decoder *d, const piso_item *ext) {
     PyObject *value = ext->ext_type == PISO_EXT_TUPLE
                           ? decode_tuple(d, &r, array.as.count)
                           : decode_set(d, &r, array.as.count, ext->ext_type == PISO_EXT_FROZENSET);
-    if (value && r.cursor != r.end) {
-        Py_DECREF(value);
-        return core_malformed(d, "bytes after the end of a container");
-    }
-    return value;
+    return core_whole(d, &r, value);
 }
 
 /* find_maker: the one that an ext's array begins with the name of, if the array is as long as it should be. */
@@ -233,8 +297,12 @@ PyObject *core_decode_made(core_decoder *d, const piso_item *ext, const core_mak
     const core_maker *maker = find_maker(d, &r, makers, count);
     PyObject *parts[CORE_PARTS] = {NULL}, *value = NULL;
     bool good = maker;
-    for (size_t i = 0; good && i < maker->parts; i++)
+    uint64_t weight = ext->as.bytes.size;
+    for (size_t i = 0; good && i < maker->parts; i++) {
         good = (parts[i] = core_decode(d, &r)) != NULL;
+        weight += d->weight;
+    }
+    d->weight = core_weight(weight);
     if (good && r.cursor != r.end)
         core_malformed(d, "bytes after the end of a value");
     else if (good && !(value = maker->make(d, parts)))
@@ -246,16 +314,43 @@ PyObject *core_decode_made(core_decoder *d, const piso_item *ext, const core_mak
 
 /* ---- the rest ---- */
 
-static PyObject *decode_big(const piso_item *ext) {
-    PyObject *method = PyObject_GetAttrString((PyObject *)&PyLong_Type, "from_bytes");
-    PyObject *args =
-        method ? Py_BuildValue("(y#s)", (const char *)ext->as.bytes.data, (Py_ssize_t)ext->as.bytes.size, "little")
-               : NULL;
-    PyObject *options = args ? Py_BuildValue("{s:O}", "signed", Py_True) : NULL;
-    PyObject *value = options ? PyObject_Call(method, args, options) : NULL;
-    Py_XDECREF(method);
-    Py_XDECREF(args);
-    Py_XDECREF(options);
+/* decode_text: the peer's need not be UTF-8. One character beyond ASCII can make all others wider than they came. */
+static PyObject *decode_text(core_decoder *d, const piso_item *item, const char *errors) {
+    Py_ssize_t size = (Py_ssize_t)item->as.bytes.size;
+    PyObject *text = PyUnicode_DecodeUTF8((const char *)item->as.bytes.data, size, errors);
+    if (!text)
+        return core_refused(d);
+    d->left -= CORE_COST_TEXT;
+    Py_ssize_t wider = PyUnicode_GET_LENGTH(text) * PyUnicode_KIND(text) - size;
+    if (wider > 0)
+        d->left -= wider;
+    d->weight = 1 + (uint64_t)size / 64;
+    return text;
+}
+
+/* Bytes of an integer that str() always takes, and that it may take at all; the program can choose in between. */
+#define ALWAYS_SHOWN 265
+#define EVER_SHOWN   1785
+
+static PyObject *big_from_bytes(const piso_item *ext) {
+#if PY_VERSION_HEX >= 0x030d0000
+    return PyLong_FromNativeBytes(ext->as.bytes.data, ext->as.bytes.size, Py_ASNATIVEBYTES_LITTLE_ENDIAN);
+#else
+    return _PyLong_FromByteArray(ext->as.bytes.data, ext->as.bytes.size, 1, 1);
+#endif
+}
+
+/* decode_big: in an exception an integer that has no str() is described: the exception could not be printed. */
+static PyObject *decode_big(core_decoder *d, const piso_item *ext) {
+    size_t size = ext->as.bytes.size;
+    PyObject *value = d->exceptions && size > EVER_SHOWN ? NULL : big_from_bytes(ext);
+    if (!d->exceptions || size <= ALWAYS_SHOWN || PyErr_Occurred())
+        return value;
+    PyObject *text = value ? PyObject_Str(value) : NULL;
+    PyErr_Clear(); /* ValueError: too many digits */
+    if (!text)
+        Py_XSETREF(value, PyUnicode_FromFormat("<an integer of %zu bytes>", size));
+    Py_XDECREF(text);
     return value;
 }
 
@@ -271,7 +366,7 @@ static PyObject *decode_complex(core_decoder *d, const piso_item *ext) {
 static PyObject *decode_leaf(core_decoder *d, const piso_item *ext) {
     switch (ext->ext_type) {
     case PISO_EXT_BIGINT:
-        return decode_big(ext);
+        return decode_big(d, ext);
     case PISO_EXT_COMPLEX:
         return decode_complex(d, ext);
     case PISO_EXT_BYTEARRAY:
@@ -279,8 +374,7 @@ static PyObject *decode_leaf(core_decoder *d, const piso_item *ext) {
     case PISO_EXT_MEMORYVIEW:
         return core_decode_memoryview(d, ext);
     case PISO_EXT_STR:
-        return PyUnicode_Decode((const char *)ext->as.bytes.data, (Py_ssize_t)ext->as.bytes.size, "utf-8",
-                                "surrogatepass");
+        return decode_text(d, ext, "surrogatepass");
     case PISO_EXT_BUFFER:
         return bytes_from_span(d, ext, false);
     case PISO_EXT_ARRAY:
@@ -304,7 +398,28 @@ static PyObject *decode_leaf(core_decoder *d, const piso_item *ext) {
     }
 }
 
-static PyObject *decode_ext(core_decoder *d, const piso_item *ext) {
+/* By extension type: what it takes here (budget.h), beside what is counted where it is made. */
+static const uint16_t costs[] = {
+    [PISO_EXT_BIGINT] = 48,         [PISO_EXT_COMPLEX] = 32,         [PISO_EXT_BYTEARRAY] = 80,
+    [PISO_EXT_MEMORYVIEW] = 450,    [PISO_EXT_BUFFER] = 48,          [PISO_EXT_ARRAY] = 500,
+    [PISO_EXT_SCALAR] = 350,        [PISO_EXT_DATETIME] = 128,       [PISO_EXT_DATE] = 40,
+    [PISO_EXT_TIME] = 128,          [PISO_EXT_TIMEDELTA] = 48,       [PISO_EXT_DECIMAL] = 128,
+    [PISO_EXT_UUID] = 700,          [PISO_EXT_PATH] = 950,           [PISO_EXT_ENUM] = 200,
+    [PISO_EXT_RECORD] = 250,        [PISO_EXT_EXCEPTION] = 1000,     [PISO_EXT_TENSOR] = 1800,
+    [PISO_EXT_SHARED_ARRAY] = 1000, [PISO_EXT_FOREIGN_ARRAY] = 2000, [PISO_EXT_CUDA_TENSOR] = 3000,
+    [PISO_EXT_COLLECTION] = 760,    [PISO_EXT_TORCH] = 150,          [PISO_EXT_DTYPE] = 100,
+};
+
+static CORE_NESTED PyObject *decode_leaf_or_refuse(core_decoder *d, const piso_item *ext) {
+    PyObject *value = decode_leaf(d, ext);
+    d->weight = core_weight(ext->ext_type == PISO_EXT_BIGINT ? 1 + ext->as.bytes.size / 16 : 32 + ext->as.bytes.size);
+    return value ? value : core_refused(d);
+}
+
+static CORE_NESTED PyObject *decode_ext(core_decoder *d, const piso_item *ext) {
+    size_t type = (uint8_t)ext->ext_type;
+    if (type < sizeof costs / sizeof *costs && !core_charge(d, costs[type]))
+        return NULL;
     switch (ext->ext_type) {
     case PISO_EXT_TUPLE:
     case PISO_EXT_SET:
@@ -313,23 +428,26 @@ static PyObject *decode_ext(core_decoder *d, const piso_item *ext) {
     case PISO_EXT_COLLECTION:
         return core_decode_collection(d, ext);
     case PISO_EXT_TORCH:
+        d->special = true;
         return core_decode_torch_value(d, ext);
     case PISO_EXT_ENUM:
     case PISO_EXT_RECORD:
+        d->special = d->registered = true;
         return core_decode_registered(d, ext);
     case PISO_EXT_EXCEPTION:
         return core_decode_exception_value(d, ext);
-    default: {
-        PyObject *value = decode_leaf(d, ext);
-        return value ? value : core_refused(d);
+    case PISO_EXT_ARRAY:
+    case PISO_EXT_SCALAR:
+    case PISO_EXT_SHARED_ARRAY:
+    case PISO_EXT_FOREIGN_ARRAY:
+    case PISO_EXT_TENSOR:
+    case PISO_EXT_CUDA_TENSOR:
+    case PISO_EXT_DTYPE:
+        d->special = true;
+        return decode_leaf_or_refuse(d, ext);
+    default:
+        return decode_leaf_or_refuse(d, ext);
     }
-    }
-}
-
-/* decode_str: text; the peer's need not be UTF-8. */
-static PyObject *decode_str(core_decoder *d, const piso_item *item) {
-    PyObject *text = PyUnicode_DecodeUTF8((const char *)item->as.bytes.data, (Py_ssize_t)item->as.bytes.size, NULL);
-    return text ? text : core_refused(d);
 }
 
 /* decode_nested: what may contain values itself. */
@@ -348,21 +466,31 @@ static PyObject *decode_nested(core_decoder *d, piso_reader *r, const piso_item 
     return value;
 }
 
+static inline bool is_small(int64_t number) {
+    return number >= -5 && number <= 256; /* which Python makes once for all */
+}
+
 PyObject *core_decode_item(core_decoder *d, piso_reader *r, const piso_item *item) {
+    d->weight = 1;
     switch (item->kind) {
     case PISO_NIL:
         Py_RETURN_NONE;
     case PISO_BOOL:
         return PyBool_FromLong(item->as.boolean);
     case PISO_INT:
+        d->left -= is_small(item->as.integer) ? 0 : CORE_COST_NUMBER;
         return PyLong_FromLongLong(item->as.integer);
     case PISO_UINT:
+        d->left -= CORE_COST_NUMBER;
         return PyLong_FromUnsignedLongLong(item->as.uinteger);
     case PISO_DOUBLE:
+        d->left -= CORE_COST_NUMBER;
         return PyFloat_FromDouble(item->as.real);
     case PISO_STR:
-        return decode_str(d, item);
+        return decode_text(d, item, NULL);
     case PISO_BIN:
+        d->left -= CORE_COST_BYTES;
+        d->weight = 1 + item->as.bytes.size / 64;
         return PyBytes_FromStringAndSize((const char *)item->as.bytes.data, (Py_ssize_t)item->as.bytes.size);
     default:
         return decode_nested(d, r, item);
@@ -374,114 +502,4 @@ PyObject *core_decode(core_decoder *d, piso_reader *r) {
     if (piso_read(r, &item) != 1)
         return core_malformed(d, "it ends in the middle of a value");
     return core_decode_item(d, r, &item);
-}
-
-/* ---- messages ---- */
-
-/* decode_whole: the only value of a body. */
-static PyObject *decode_whole(core_decoder *d) {
-    piso_reader r = {d->event->body, d->event->body + d->event->body_size};
-    PyObject *value = core_decode(d, &r);
-    if (value && r.cursor != r.end) {
-        Py_DECREF(value);
-        return core_malformed(d, "bytes after the end of the value");
-    }
-    return value;
-}
-
-PyObject *core_decode_value(core_codec *c, piso_event *event) {
-    core_decoder d = {.codec = c, .event = event, .items_left = event->body_size};
-    return decode_whole(&d);
-}
-
-PyObject *core_decode_exception(core_codec *c, piso_event *event) {
-    core_decoder d = {.codec = c, .event = event, .items_left = event->body_size};
-    PyObject *value = decode_whole(&d);
-    if (value && !PyExceptionInstance_Check(value)) {
-        Py_DECREF(value);
-        return core_malformed(&d, "an error that is not an exception");
-    }
-    return value;
-}
-
-void core_arguments_clear(core_arguments *a) {
-    for (Py_ssize_t i = 0; i < a->total; i++)
-        Py_XDECREF(a->args[i]);
-    Py_CLEAR(a->kwnames);
-    if (a->args != a->inline_args + 1)
-        PyMem_Free(a->args - 1);
-    a->args = a->inline_args + 1;
-    a->total = a->nargs = 0;
-}
-
-/* grow_arguments: room for `count` arguments and the free slot in front. */
-static int grow_arguments(core_arguments *a, size_t count) {
-    if (count <= CORE_ARGUMENTS_INLINE && a->args == a->inline_args + 1)
-        return 0;
-    PyObject **args = PyMem_New(PyObject *, count + 1);
-    if (!args) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    memcpy(args + 1, a->args, (size_t)a->total * sizeof *args);
-    if (a->args != a->inline_args + 1)
-        PyMem_Free(a->args - 1);
-    a->args = args + 1;
-    a->args[-1] = NULL;
-    return 0;
-}
-
-static int decode_positional(core_decoder *d, piso_reader *r, core_arguments *a) {
-    piso_item array;
-    if (core_read(d, r, PISO_ARRAY, &array) < 0 || grow_arguments(a, array.as.count) < 0)
-        return -1;
-    for (size_t i = 0; i < array.as.count; i++) {
-        PyObject *value = core_decode(d, r);
-        if (!value)
-            return -1;
-        a->args[a->total++] = value;
-    }
-    a->nargs = a->total;
-    return 0;
-}
-
-static int decode_keywords(core_decoder *d, piso_reader *r, core_arguments *a) {
-    piso_item map;
-    if (core_read(d, r, PISO_MAP, &map) < 0 || grow_arguments(a, (size_t)a->nargs + map.as.count) < 0)
-        return -1;
-    a->kwnames = PyTuple_New((Py_ssize_t)map.as.count);
-    for (size_t i = 0; a->kwnames && i < map.as.count; i++) {
-        /* not interned: on some versions interned text is never freed, and the peer could make it up */
-        PyObject *name = core_decode(d, r), *value = NULL;
-        if (name && PyUnicode_CheckExact(name))
-            value = core_decode(d, r);
-        else if (name)
-            core_malformed(d, "a keyword that is not text");
-        if (name)
-            PyTuple_SET_ITEM(a->kwnames, (Py_ssize_t)i, name);
-        if (!value)
-            return -1;
-        a->args[a->total++] = value;
-    }
-    return a->kwnames ? 0 : -1;
-}
-
-int core_decode_call(core_codec *c, piso_event *event, core_arguments *ret_arguments) {
-    core_decoder d = {.codec = c, .event = event, .items_left = event->body_size};
-    piso_reader r = {event->body, event->body + event->body_size};
-    core_arguments *a = ret_arguments;
-    a->args = a->inline_args + 1;
-    a->inline_args[0] = NULL;
-    a->nargs = a->total = 0;
-    a->kwnames = NULL;
-    int result = decode_positional(&d, &r, a);
-    if (result == 0 && (event->flags & PISO_CALL_KWARGS))
-        result = decode_keywords(&d, &r, a);
-    if (result == 0 && r.cursor != r.end) {
-        core_malformed(&d, "bytes after the arguments");
-        result = -1;
-    }
-    if (result < 0)
-        core_arguments_clear(a);
-    return result;
 }

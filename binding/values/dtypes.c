@@ -204,8 +204,10 @@ static PyObject *build_simple(core_decoder *d, PyObject *text) {
 
 /* build_subarray: dtype((base, shape)). */
 static PyObject *build_subarray(core_decoder *d, PyObject *description) {
+    if (!PyList_CheckExact(PyList_GET_ITEM(description, 2)))
+        return core_malformed(d, "a dtype without a shape");
     PyObject *base = build(d, PyList_GET_ITEM(description, 1));
-    PyObject *shape = base ? PySequence_Tuple(PyList_GET_ITEM(description, 2)) : NULL;
+    PyObject *shape = base ? PyList_AsTuple(PyList_GET_ITEM(description, 2)) : NULL;
     PyObject *argument = shape ? PyTuple_Pack(2, base, shape) : NULL;
     PyObject *dtype = argument ? PyObject_CallOneArg(d->codec->state->convert->dtype, argument) : NULL;
     Py_XDECREF(base);
@@ -214,12 +216,21 @@ static PyObject *build_subarray(core_decoder *d, PyObject *description) {
     return dtype;
 }
 
+/* is_field: names are keys, whose hashes must be secret (collisions.h). */
+static bool is_field(PyObject *field) {
+    PyObject *title = PyList_GET_ITEM(field, 3);
+    return PyUnicode_CheckExact(PyList_GET_ITEM(field, 0)) && PyLong_CheckExact(PyList_GET_ITEM(field, 2)) &&
+           (title == Py_None || PyUnicode_CheckExact(title));
+}
+
 /* add_field: one field's parts to the four lists that NumPy wants. */
 static int add_field(core_decoder *d, PyObject *field, PyObject *lists[4]) {
-    if (!PyList_CheckExact(field) || PyList_GET_SIZE(field) != 4) {
+    if (!PyList_CheckExact(field) || PyList_GET_SIZE(field) != 4 || !is_field(field)) {
         core_malformed(d, "a field of a dtype is not complete");
         return -1;
     }
+    if (!core_charge(d, CORE_COST_DTYPE_FIELD))
+        return -1;
     PyObject *format = build(d, PyList_GET_ITEM(field, 1));
     int r = !format || PyList_Append(lists[0], PyList_GET_ITEM(field, 0)) < 0 || PyList_Append(lists[1], format) < 0 ||
             PyList_Append(lists[2], PyList_GET_ITEM(field, 2)) < 0 ||
@@ -230,7 +241,8 @@ static int add_field(core_decoder *d, PyObject *field, PyObject *lists[4]) {
 
 static PyObject *build_structure(core_decoder *d, PyObject *description) {
     PyObject *fields = PyList_GET_ITEM(description, 3), *lists[4], *dtype = NULL;
-    if (!PyList_CheckExact(fields) || !PyBool_Check(PyList_GET_ITEM(description, 2)))
+    if (!PyList_CheckExact(fields) || !PyBool_Check(PyList_GET_ITEM(description, 2)) ||
+        !PyLong_CheckExact(PyList_GET_ITEM(description, 1)))
         return core_malformed(d, "a dtype without fields");
     int r = 0;
     for (int i = 0; i < 4; i++)

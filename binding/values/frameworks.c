@@ -30,13 +30,15 @@ PyObject *core_decode_framework(core_decoder *d, const piso_item *ext) {
     for (int i = 0; good && i < 3; i++)
         good = (parts[i] = core_decode(d, &r)) != NULL;
     if (good && !(PyUnicode_CheckExact(parts[0]) && PyUnicode_CheckExact(parts[1]) &&
-                  (PyObject *)Py_TYPE(parts[2]) == d->codec->state->convert->ndarray))
+                  (PyObject *)Py_TYPE(parts[2]) == d->codec->state->convert->ndarray)) {
         core_malformed(d, "an array of a framework without memory");
-    else if (good && hook)
+    } else if (good && !hook) {
+        core_unfit(d, PyExc_TypeError, "the other side sent an array of %.50R, which is not known here", parts[0]);
+    } else if (good) {
         value = PyObject_CallFunctionObjArgs(hook, parts[0], parts[1], parts[2], NULL);
-    else if (good)
-        core_malformed(d, "an array of a framework");
+        d->unfit = !value; /* the package is not installed, or does not take it */
+    }
     for (int i = 0; i < 3; i++)
         Py_XDECREF(parts[i]);
-    return value;
+    return core_whole(d, &r, value);
 }

@@ -91,5 +91,5 @@ PyObject *core_decode_memoryview(core_decoder *d, const piso_item *ext) {
     Py_XDECREF(shape);
     Py_XDECREF(owner);
     Py_XDECREF(bytes);
-    return view;
+    return core_whole(d, &r, view);
 }

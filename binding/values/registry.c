@@ -4,6 +4,8 @@
 typedef struct registry_object {
     PyObject_HEAD PyObject *names; /* class -> name */
     PyObject *classes;             /* name -> class */
+    PyObject *shapes;              /* class -> (kind, names of fields) */
+    PyObject *combinations; /* class of flags -> how many members there were when unused ones were last removed */
 } registry_object;
 
 /* is_subclass_of: of a class in a module that this process has imported; without it there are no subclasses. */
@@ -44,6 +46,37 @@ int core_class_kind_of(PyObject *cls) {
     return is_named_tuple(cls) ? CORE_NAMED_TUPLE : 0;
 }
 
+/* field_names: the declared fields of a dataclass, in order, without class variables; of a named tuple its items. */
+static PyObject *field_names(PyObject *cls, int kind) {
+    if (kind == CORE_NAMED_TUPLE)
+        return PyObject_GetAttrString(cls, "_fields");
+    if (kind != CORE_DATACLASS)
+        return Py_NewRef(Py_None);
+    PyObject *module = PyImport_ImportModule("dataclasses");
+    PyObject *fields = module ? PyObject_CallMethod(module, "fields", "O", cls) : NULL;
+    PyObject *names = fields ? PyTuple_New(PyTuple_GET_SIZE(fields)) : NULL;
+    for (Py_ssize_t i = 0; names && i < PyTuple_GET_SIZE(fields); i++) {
+        PyObject *name = PyObject_GetAttrString(PyTuple_GET_ITEM(fields, i), "name");
+        if (name)
+            PyTuple_SET_ITEM(names, i, name);
+        else
+            Py_CLEAR(names);
+    }
+    Py_XDECREF(module);
+    Py_XDECREF(fields);
+    return names;
+}
+
+/* remember: the name and the shape of a class. 0 or -1. */
+static int remember(registry_object *r, PyObject *cls, PyObject *name, int kind) {
+    PyObject *fields = field_names(cls, kind), *shape = fields ? Py_BuildValue("(iO)", kind, fields) : NULL;
+    int done = shape && PyDict_SetItem(r->shapes, cls, shape) == 0 && PyDict_SetItem(r->classes, name, cls) == 0 &&
+               PyDict_SetItem(r->names, cls, name) == 0;
+    Py_XDECREF(fields);
+    Py_XDECREF(shape);
+    return done ? 0 : -1;
+}
+
 static PyObject *default_name(PyObject *cls) {
     PyObject *module = PyObject_GetAttrString(cls, "__module__");
     PyObject *qualname = module ? PyObject_GetAttrString(cls, "__qualname__") : NULL;
@@ -73,7 +106,7 @@ static PyObject *registry_register(PyObject *self, PyObject *args) {
     PyObject *there = PyDict_GetItemWithError(r->classes, name);
     if (there && there != cls)
         PyErr_Format(PyExc_ValueError, "the name %R is already registered for %R", name, there);
-    if (PyErr_Occurred() || PyDict_SetItem(r->classes, name, cls) < 0 || PyDict_SetItem(r->names, cls, name) < 0)
+    if (PyErr_Occurred() || remember(r, cls, name, kind) < 0)
         Py_CLEAR(name);
     return name;
 }
@@ -86,18 +119,30 @@ PyObject *core_registry_name(PyObject *registry, PyTypeObject *cls) {
     return PyDict_GetItemWithError(((registry_object *)registry)->names, (PyObject *)cls);
 }
 
-PyObject *core_registry_class(PyObject *registry, PyObject *name, core_class_kind *ret_kind) {
-    PyObject *cls = PyDict_GetItemWithError(((registry_object *)registry)->classes, name);
-    int kind = cls ? core_class_kind_of(cls) : 0;
-    if (kind <= 0)
-        return NULL;
-    *ret_kind = (core_class_kind)kind;
-    return cls;
+PyObject *core_registry_class(PyObject *registry, PyObject *name) {
+    return PyDict_GetItemWithError(((registry_object *)registry)->classes, name);
+}
+
+int core_registry_shape(PyObject *registry, PyObject *cls, core_class_kind *ret_kind, PyObject **ret_fields) {
+    PyObject *shape = PyDict_GetItemWithError(((registry_object *)registry)->shapes, cls);
+    if (!shape) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "the class is not registered");
+        return -1;
+    }
+    *ret_kind = (core_class_kind)PyLong_AsLong(PyTuple_GET_ITEM(shape, 0));
+    *ret_fields = PyTuple_GET_ITEM(shape, 1);
+    return 0;
+}
+
+PyObject *core_registry_combinations(PyObject *registry) {
+    return ((registry_object *)registry)->combinations;
 }
 
 static PyObject *registry_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
     registry_object *r = (registry_object *)type->tp_alloc(type, 0);
-    if (r && (!(r->names = PyDict_New()) || !(r->classes = PyDict_New())))
+    if (r && (!(r->names = PyDict_New()) || !(r->classes = PyDict_New()) || !(r->shapes = PyDict_New()) ||
+              !(r->combinations = PyDict_New())))
         Py_CLEAR(r);
     return (PyObject *)r;
 }
@@ -107,6 +152,8 @@ static int registry_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(r->names);
     Py_VISIT(r->classes);
+    Py_VISIT(r->shapes);
+    Py_VISIT(r->combinations);
     return 0;
 }
 
@@ -114,6 +161,8 @@ static int registry_clear(PyObject *self) {
     registry_object *r = (registry_object *)self;
     Py_CLEAR(r->names);
     Py_CLEAR(r->classes);
+    Py_CLEAR(r->shapes);
+    Py_CLEAR(r->combinations);
     return 0;
 }
 

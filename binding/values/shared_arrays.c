@@ -103,6 +103,21 @@ static core_shared *map_for_peer(core_decoder *d, piso_segment *segment, bool ou
     return shared;
 }
 
+/* charge_for: elements that lie over each other (core_charge_virtual), and those without bytes. */
+static bool charge_for(core_decoder *d, PyObject *array, uint64_t size) {
+    PyObject *bytes = PyObject_GetAttrString(array, "nbytes"), *count = PyObject_GetAttrString(array, "size");
+    uint64_t whole = bytes ? PyLong_AsUnsignedLongLong(bytes) : 0, items = count ? PyLong_AsUnsignedLongLong(count) : 0;
+    Py_XDECREF(bytes);
+    Py_XDECREF(count);
+    if (PyErr_Occurred())
+        PyErr_Clear(); /* a number of more than 64 bits */
+    else if (core_charge_virtual(d, whole > items ? whole : items, size))
+        return true;
+    if (!PyErr_Occurred())
+        core_malformed(d, "a shared array of an impossible shape");
+    return false;
+}
+
 /* make_array: ndarray(shape, dtype, buffer, offset, strides). */
 static PyObject *make_array(core_decoder *d, piso_reader *r, PyObject *dtype, bool *ret_readonly) {
     PyObject *shape = core_decode(d, r), *strides = shape ? core_decode(d, r) : NULL, *array = NULL;
@@ -116,6 +131,8 @@ static PyObject *make_array(core_decoder *d, piso_reader *r, PyObject *dtype, bo
     if (shared) {
         array = PyObject_CallFunction(d->codec->state->convert->ndarray, "OOOLO", shape, dtype, shared,
                                       (long long)offset.as.integer, strides);
+        if (array && !charge_for(d, array, piso_segment_size(segment)))
+            Py_CLEAR(array);
         *ret_readonly = flags.as.integer != 0;
     } else if (!PyErr_Occurred()) {
         core_malformed(d, "a shared array without memory");
@@ -141,5 +158,5 @@ PyObject *core_decode_shared_array(core_decoder *d, const piso_item *ext) {
             Py_CLEAR(array);
         Py_XDECREF(result);
     }
-    return array;
+    return core_whole(d, &r, array);
 }

@@ -68,6 +68,8 @@ void core_tensor_numbers_clear(core_tensor_numbers *n);
 PyObject *core_tensor_over(core_torch_state *t, PyObject *storage, const core_tensor_layout *l);
 /* core_tensor_fits: whether all elements lie in `size` bytes. */
 bool core_tensor_fits(const core_tensor_layout *l, uint64_t size);
+/* core_tensor_charge: for elements that stand for more than the `size` bytes that came (core_charge_virtual). */
+bool core_tensor_charge(core_decoder *d, const core_tensor_layout *l, uint64_t size);
 /* core_tensor_finish: adds what is not in memory: bits, gradient, class. Takes `tensor`, which may be NULL. */
 PyObject *core_tensor_finish(core_torch_state *t, PyObject *tensor, int flags);
 /* core_torch_needed: imports torch, or -1 with an ImportError that says why. */

@@ -37,7 +37,8 @@ static core_torch_dtype *read_dtype(core_decoder *d, piso_reader *r) {
     core_torch_dtype *dtype = core_torch_dtype_named(d->codec->state->torch, data, name.as.bytes.size);
     PyObject *text = dtype ? NULL : PyUnicode_DecodeUTF8(data, (Py_ssize_t)name.as.bytes.size, "replace");
     if (text)
-        PyErr_Format(PyExc_TypeError, "the other side sent a tensor of dtype %R, which torch does not have here", text);
+        core_unfit(d, PyExc_TypeError, "the other side sent a tensor of dtype %.200R, which torch does not have here",
+                   text);
     Py_XDECREF(text);
     return dtype;
 }
@@ -112,6 +113,13 @@ bool core_tensor_fits(const core_tensor_layout *l, uint64_t size) {
            !__builtin_mul_overflow(end, l->dtype->itemsize, &end) && (uint64_t)end <= size;
 }
 
+bool core_tensor_charge(core_decoder *d, const core_tensor_layout *l, uint64_t size) {
+    uint64_t whole;
+    if (__builtin_mul_overflow((uint64_t)l->count, (uint64_t)l->dtype->itemsize, &whole))
+        whole = INT64_MAX / 2;
+    return core_charge_virtual(d, whole, size);
+}
+
 PyObject *core_tensor_finish(core_torch_state *t, PyObject *tensor, int flags) {
     if (tensor && flags & CORE_TENSOR_CONJ)
         Py_SETREF(tensor, PyObject_CallMethodNoArgs(tensor, t->conj));
@@ -158,7 +166,7 @@ static PyObject *from_bytes(core_decoder *d, piso_reader *r, const core_tensor_l
     PyObject *owner = core_decode_data(d, r, &size), *tensor = NULL;
     if (owner && !core_tensor_fits(l, size))
         core_malformed(d, "a tensor that is larger than its bytes");
-    else if (owner)
+    else if (owner && core_tensor_charge(d, l, size))
         tensor = l->count ? over_buffer(t, l, owner) : empty(t, l);
     Py_XDECREF(owner);
     return tensor;
@@ -171,6 +179,8 @@ static PyObject *open(core_decoder *d, const core_tensor_layout *l, piso_segment
     core_state *state = d->codec->state;
     if (!core_tensor_fits(l, piso_segment_size(segment)))
         return core_malformed(d, "a tensor that is larger than its memory");
+    if (!core_tensor_charge(d, l, piso_segment_size(segment)))
+        return NULL;
     PyObject *storage = core_storage_open(state, segment), *tensor = NULL;
     if (storage)
         tensor = core_tensor_over(state->torch, storage, l);
@@ -269,13 +279,15 @@ static PyObject *from_data(core_decoder *d, piso_reader *r, core_tensor_head *h,
     piso_segment *segment = piso_read(&data, &item) == 1 ? core_take_segment(d, &item, &ours) : NULL;
     if (!segment)
         return from_bytes(d, r, &h->layout);
+    const uint8_t *end = r->cursor;
+    *r = data;
     PyObject *tensor = NULL;
     if (ours) {
         tensor = sent_before(d->codec->state->torch, h, core_shared_find(segment));
         if (!tensor && !PyErr_Occurred())
             tensor = open(d, &h->layout, segment);
     } else {
-        PyObject *description = PyBytes_FromStringAndSize((const char *)start, r->cursor - start);
+        PyObject *description = PyBytes_FromStringAndSize((const char *)start, end - start);
         tensor = description ? open_again(d, &h->layout, segment, description) : NULL;
         Py_XDECREF(description);
     }
@@ -302,7 +314,7 @@ PyObject *core_decode_tensor(core_decoder *d, const piso_item *ext) {
     const uint8_t *start = r.cursor;
     if (core_tensor_read_head(d, &r, &h) < 0)
         return NULL;
-    PyObject *tensor = from_data(d, &r, &h, start);
+    PyObject *tensor = core_whole(d, &r, from_data(d, &r, &h, start));
     return core_tensor_finish(d->codec->state->torch, tensor, h.flags);
 }
 

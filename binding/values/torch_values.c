@@ -192,10 +192,12 @@ int core_encode_torch_value(core_encoder *e, PyObject *value, const core_path *p
 
 /* find: what torch has under this name here. Borrowed. */
 static PyObject *find(core_decoder *d, PyObject *table, PyObject *name) {
-    PyObject *found = PyUnicode_CheckExact(name) ? PyDict_GetItemWithError(table, name) : NULL;
-    if (!found && !PyErr_Occurred())
-        PyErr_Format(d->codec->state->protocol_error,
-                     "the other side sent a malformed message: torch has no %.200R on this side", name);
+    if (!PyUnicode_CheckExact(name))
+        return core_malformed(d, "a name of torch that is not text");
+    PyObject *found = PyDict_GetItemWithError(table, name);
+    if (!found)
+        core_unfit(d, PyExc_TypeError, "the other side sent %.200R of torch, which this side's version does not have",
+                   name);
     return found;
 }
 
@@ -257,8 +259,9 @@ static PyObject *make_device(core_decoder *d, PyObject **parts) {
     PyObject *device = index < 0 ? PyObject_CallOneArg(cls, type) : PyObject_CallFunction(cls, "On", type, index);
     if (!device && PyErr_ExceptionMatches(PyExc_RuntimeError)) {
         PyErr_Clear(); /* torch's lists all types that there are */
-        PyErr_Format(d->codec->state->protocol_error,
-                     "the other side sent a malformed message: torch has no devices of type %.200R on this side", type);
+        core_unfit(d, PyExc_TypeError,
+                   "the other side sent a device of type %.200R, which this side's version of torch does not have",
+                   type);
     }
     return device;
 }

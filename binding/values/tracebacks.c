@@ -4,18 +4,19 @@
  * compilers of other languages to Python do it. */
 #include "exceptions.h"
 
+#include <string.h>
+
 #include <frameobject.h>
+
+#include "common/printable.h"
 
 #define MAX_FRAMES 64
 #define MAX_LINE   100000
-/* Of all peers together, in linecache; the lists are as long as the highest line, so lines are what costs. */
-#define MAX_CACHED_FILES 256
-#define MAX_CACHED_LINES 200000
-#define MAX_SOURCE       300 /* characters of a line */
-/* In angle brackets, so that the printer that is written in C, which knows nothing of linecache, does not look for
- * a file of that name and show a line of one of ours. */
-#define FILE_MARK     "<remote "
-#define FILE_MARK_END ">"
+/* Characters. */
+#define MAX_FILE     400
+#define MAX_FUNCTION 200
+#define MAX_SOURCE   300
+#define KEPT_AS      "__pyisolate_sources__" /* in the globals of the frames */
 
 /* ---- out ---- */
 
@@ -79,132 +80,156 @@ int core_write_traceback(core_encoder *e, PyObject *exception) {
 
 /* ---- in ---- */
 
-/* A frame of the peer's, checked; text is borrowed from the list. */
-typedef struct remote_frame {
-    PyObject *file, *function, *source;
-    int line;
-} remote_frame;
+/* Nothing of a frame is made into an object but what is shown of it: the peer's names may be as long as a message. */
 
-static bool read_frame(PyObject *item, remote_frame *ret_frame) {
-    if (!PyList_CheckExact(item) || PyList_GET_SIZE(item) != 4)
-        return false;
-    PyObject *line = PyList_GET_ITEM(item, 1);
-    remote_frame f = {PyList_GET_ITEM(item, 0), PyList_GET_ITEM(item, 2), PyList_GET_ITEM(item, 3), 0};
-    if (!PyUnicode_CheckExact(f.file) || !PyUnicode_CheckExact(f.function) || !PyUnicode_CheckExact(f.source) ||
-        !PyLong_CheckExact(line) || PyUnicode_FindChar(f.file, 0, 0, PY_SSIZE_T_MAX, 1) >= 0)
-        return false; /* a NUL would cut off the mark at the end */
-    int overflow;
-    long number = PyLong_AsLongAndOverflow(line, &overflow);
-    f.line = !overflow && number > 0 && number < MAX_LINE ? (int)number : 1;
-    *ret_frame = f;
-    return true;
+static bool is_text(const piso_item *item) {
+    return item->kind == PISO_STR || (item->kind == PISO_EXT && item->ext_type == PISO_EXT_STR);
 }
 
-/* forget_sources: takes our entries out of linecache. */
-static void forget_sources(core_convert_state *c, PyObject *cache) {
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(c->remote_files); i++)
-        if (PyDict_DelItem(cache, PyList_GET_ITEM(c->remote_files, i)) < 0)
-            PyErr_Clear(); /* linecache.clearcache was faster */
-    PyList_SetSlice(c->remote_files, 0, PyList_GET_SIZE(c->remote_files), NULL);
-    c->remote_lines = 0;
+/* whole: moves a place in UTF-8 to the beginning of a character. */
+static const uint8_t *whole(const uint8_t *at, const uint8_t *from, const uint8_t *end) {
+    while (at > from && at < end && (*at & 0xc0) == 0x80)
+        at--;
+    return at;
 }
 
-/* lines_of: the list of known lines of a file in linecache, as long as needed; a new reference. */
-static PyObject *lines_of(core_convert_state *c, PyObject *cache, PyObject *file, int length) {
-    PyObject *entry = PyDict_GetItemWithError(cache, file), *lines = NULL;
-    if (entry && PyTuple_Check(entry) && PyTuple_GET_SIZE(entry) == 4 && PyList_Check(PyTuple_GET_ITEM(entry, 2)))
-        lines = Py_NewRef(PyTuple_GET_ITEM(entry, 2));
-    else if (!PyErr_Occurred() && PyList_Append(c->remote_files, file) == 0)
-        lines = PyList_New(0);
-    PyObject *blank = lines ? PyUnicode_FromString("\n") : NULL;
-    for (; blank && PyList_GET_SIZE(lines) < length; c->remote_lines++)
-        if (PyList_Append(lines, blank) < 0)
-            Py_CLEAR(blank);
-    if (!blank)
-        Py_CLEAR(lines);
-    Py_XDECREF(blank);
-    return lines;
+/* shown: the text of an item, printable, in one line and cut. */
+static PyObject *shown(core_decoder *d, const uint8_t *from, const uint8_t *end, Py_ssize_t limit, bool keep_end) {
+    const Py_ssize_t most = 4 * (limit + 1); /* bytes of more characters than that */
+    if (end - from > most && keep_end)
+        from = whole(end - most, from, end);
+    else if (end - from > most)
+        end = whole(from + most, from, end);
+    PyObject *text = PyUnicode_DecodeUTF8((const char *)from, end - from, "surrogatepass");
+    PyObject *name = text ? core_name(text, limit, keep_end) : core_refused(d);
+    Py_XDECREF(text);
+    return name;
 }
 
-/* remember_source: puts the line where printers look for it. An entry without a time is never read from disk. */
-static void remember_source(core_convert_state *c, PyObject *file, const remote_frame *f) {
-    PyObject *linecache = PyImport_ImportModule("linecache");
-    PyObject *cache = linecache ? PyObject_GetAttrString(linecache, "cache") : NULL;
-    if (cache && PyDict_Check(cache)) {
-        if (PyList_GET_SIZE(c->remote_files) >= MAX_CACHED_FILES || c->remote_lines + f->line > MAX_CACHED_LINES)
-            forget_sources(c, cache);
-        PyObject *lines = lines_of(c, cache, file, f->line);
-        PyObject *text = lines ? PyUnicode_FromFormat("%." Py_STRINGIFY(MAX_SOURCE) "U\n", f->source) : NULL;
-        PyObject *entry = NULL;
-        if (text && PyList_SetItem(lines, f->line - 1, Py_NewRef(text)) == 0)
-            entry = Py_BuildValue("(iOOO)", 1, Py_None, lines, file);
-        if (entry)
-            PyDict_SetItem(cache, file, entry);
-        Py_XDECREF(lines);
-        Py_XDECREF(text);
-        Py_XDECREF(entry);
+/* shown_file: as its process has it; one that came here by way of another process is marked already. */
+static PyObject *shown_file(core_decoder *d, const piso_item *item) {
+    static const char mark[] = "<remote ";
+    const size_t length = sizeof mark - 1, size = item->as.bytes.size;
+    const uint8_t *from = item->as.bytes.data, *end = from + size;
+    if (size > length && memcmp(from, mark, length) == 0 && end[-1] == '>')
+        return shown(d, from + length, end - 1, MAX_FILE, true);
+    return shown(d, from, end, MAX_FILE, true);
+}
+
+static PyObject *shown_item(core_decoder *d, const piso_item *item, Py_ssize_t limit) {
+    return shown(d, item->as.bytes.data, item->as.bytes.data + item->as.bytes.size, limit, false);
+}
+
+/* make_entry: (file, line, function, source). */
+static PyObject *make_entry(core_decoder *d, const piso_item parts[4]) {
+    int64_t number = parts[1].as.integer;
+    PyObject *file = shown_file(d, &parts[0]),
+             *line = PyLong_FromLongLong(number > 0 && number < MAX_LINE ? number : 1);
+    PyObject *function = file ? shown_item(d, &parts[2], MAX_FUNCTION) : NULL;
+    PyObject *source = function ? shown_item(d, &parts[3], MAX_SOURCE) : NULL;
+    PyObject *entry = line && source ? PyTuple_Pack(4, file, line, function, source) : NULL;
+    Py_XDECREF(file);
+    Py_XDECREF(line);
+    Py_XDECREF(function);
+    Py_XDECREF(source);
+    return entry;
+}
+
+/* read_entry: 1; 0 for what is no frame; -1. */
+static int read_entry(core_decoder *d, piso_reader *r, PyObject *entries) {
+    piso_item array, parts[4];
+    if (piso_read(r, &array) != 1 || array.kind != PISO_ARRAY || array.as.count != 4)
+        return 0;
+    for (int i = 0; i < 4; i++)
+        if (piso_read(r, &parts[i]) != 1 || !(i == 1 ? parts[i].kind == PISO_INT : is_text(&parts[i])))
+            return 0;
+    if (PyList_GET_SIZE(entries) == MAX_FRAMES)
+        return 1;
+    PyObject *entry = core_charge(d, CORE_COST_FRAME) ? make_entry(d, parts) : NULL;
+    int r2 = entry ? PyList_Append(entries, entry) : -1;
+    Py_XDECREF(entry);
+    return r2 < 0 ? -1 : 1;
+}
+
+/* pass_over: a value that is of no use. 0 or -1. */
+static int pass_over(core_decoder *d, piso_reader *r) {
+    PyObject *value = core_decode(d, r);
+    Py_XDECREF(value);
+    return value ? 0 : -1;
+}
+
+PyObject *core_read_traceback(core_decoder *d, piso_reader *r) {
+    piso_reader start = *r;
+    piso_item array;
+    PyObject *entries = PyList_New(0);
+    if (!entries)
+        return NULL;
+    bool is_list = piso_read(r, &array) == 1 && array.kind == PISO_ARRAY;
+    int done = 0;
+    if (!is_list) {
+        *r = start;
+        done = pass_over(d, r);
     }
-    Py_XDECREF(linecache);
-    Py_XDECREF(cache);
-    PyErr_Clear(); /* the traceback is shown without its source */
+    for (size_t i = 0; is_list && done == 0 && i < array.as.count; i++) {
+        start = *r;
+        int read = read_entry(d, r, entries);
+        if (read == 0)
+            *r = start;
+        done = read > 0 ? 0 : read < 0 ? -1 : pass_over(d, r);
+    }
+    if (done < 0)
+        Py_CLEAR(entries);
+    return entries;
 }
 
-/* marked_file: the file as it is shown; one that came here by way of another process is marked already. */
-static PyObject *marked_file(PyObject *file) {
-    PyObject *mark = PyUnicode_FromString(FILE_MARK), *end = PyUnicode_FromString(FILE_MARK_END), *marked = NULL;
-    Py_ssize_t starts = mark ? PyUnicode_Tailmatch(file, mark, 0, PY_SSIZE_T_MAX, -1) : -1;
-    Py_ssize_t ends = end ? PyUnicode_Tailmatch(file, end, 0, PY_SSIZE_T_MAX, 1) : -1;
-    if (starts > 0 && ends > 0)
-        marked = Py_NewRef(file);
-    else if (starts >= 0 && ends >= 0)
-        marked = PyUnicode_FromFormat(FILE_MARK "%U" FILE_MARK_END, file);
-    Py_XDECREF(mark);
-    Py_XDECREF(end);
-    return marked;
-}
-
-/* add_frame: one entry on top of the traceback of the current exception. */
-static void add_frame(core_convert_state *c, const remote_frame *f, PyObject *globals) {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyObject *file = marked_file(f->file);
-    const char *file_text = file ? PyUnicode_AsUTF8(file) : NULL, *function = PyUnicode_AsUTF8(f->function);
-    PyCodeObject *code = file_text && function ? PyCode_NewEmpty(file_text, function, f->line) : NULL;
+/* make_frame: with code that does nothing. */
+static PyFrameObject *make_frame(PyObject *entry, PyObject *sources, PyObject *globals) {
+    int line = (int)PyLong_AsLong(PyTuple_GET_ITEM(entry, 1));
+    PyObject *file = core_sources_add(sources, PyTuple_GET_ITEM(entry, 0), line, PyTuple_GET_ITEM(entry, 3));
+    const char *file_text = file ? PyUnicode_AsUTF8(file) : NULL;
+    const char *function = file_text ? PyUnicode_AsUTF8(PyTuple_GET_ITEM(entry, 2)) : NULL;
+    PyCodeObject *code = function ? PyCode_NewEmpty(file_text, function, line) : NULL;
     PyFrameObject *frame = code ? PyFrame_New(PyThreadState_Get(), code, globals, NULL) : NULL;
-    if (frame && PyUnicode_GET_LENGTH(f->source) > 0) /* tools that parse the "file" stumble over an empty one */
-        remember_source(c, file, f);
-    PyErr_Clear(); /* text that is not Unicode: the frame is left out */
-    PyErr_Restore(type, value, traceback);
 #if PY_VERSION_HEX < 0x030b0000
     if (frame)
-        frame->f_lineno = f->line;
+        frame->f_lineno = line;
 #endif
-    if (frame)
-        PyTraceBack_Here(frame);
     Py_XDECREF(file);
     Py_XDECREF(code);
-    Py_XDECREF(frame);
+    return frame;
 }
 
-void core_set_traceback(core_codec *c, PyObject *exception, PyObject *frames) {
-    PyObject *globals = frames && PyList_CheckExact(frames) ? PyDict_New() : NULL;
-    if (!globals) {
-        PyErr_Clear(); /* none sent, or out of memory */
-        return;
-    }
-    Py_ssize_t count = PyList_GET_SIZE(frames) < MAX_FRAMES ? PyList_GET_SIZE(frames) : MAX_FRAMES;
-    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exception)), Py_NewRef(exception), NULL);
-    for (Py_ssize_t i = count - 1; i >= 0; i--) { /* each goes in front of those that it called */
-        remote_frame f;
-        if (read_frame(PyList_GET_ITEM(frames, i), &f))
-            add_frame(c->state->convert, &f, globals);
-    }
+/* add_frame: one entry in front of the traceback of an exception. 0 or -1. */
+static int add_frame(PyObject *exception, PyFrameObject *frame) {
     PyObject *type, *value, *traceback;
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exception)), Py_NewRef(exception), PyException_GetTraceback(exception));
+    int r = PyTraceBack_Here(frame);
     PyErr_Fetch(&type, &value, &traceback);
-    if (traceback)
-        PyException_SetTraceback(exception, traceback);
+    if (r == 0 && traceback)
+        r = PyException_SetTraceback(exception, traceback);
+    if (r < 0) {
+        PyErr_Restore(type, value, traceback); /* what went wrong, not the exception in hand */
+        return -1;
+    }
     Py_XDECREF(type);
     Py_XDECREF(value);
     Py_XDECREF(traceback);
-    Py_DECREF(globals);
+    return 0;
+}
+
+int core_set_traceback(core_state *state, PyObject *exception, PyObject *entries) {
+    if (!entries || PyList_GET_SIZE(entries) == 0)
+        return 0;
+    PyObject *sources = core_sources_new(state->convert);
+    PyObject *globals = sources ? Py_BuildValue("{s:O}", KEPT_AS, sources) : NULL;
+    int r = globals ? 0 : -1;
+    for (Py_ssize_t i = PyList_GET_SIZE(entries) - 1; r == 0 && i >= 0;
+         i--) { /* each goes in front of those it called */
+        PyFrameObject *frame = make_frame(PyList_GET_ITEM(entries, i), sources, globals);
+        r = frame ? add_frame(exception, frame) : -1;
+        Py_XDECREF(frame);
+    }
+    Py_XDECREF(sources);
+    Py_XDECREF(globals);
+    return r;
 }

@@ -1,9 +1,11 @@
-/* values.c - values of the standard library's types, members of enums, dataclasses, named tuples. */
+/* values.c - values of the standard library's types. */
 #include <string.h>
 
-#include "convert_internal.h"
+#include "exceptions.h"
 
 #include <datetime.h>
+
+#define MAX_PATH 32768 /* characters; Python 3.12 keeps the parts of a path for ever */
 
 static const char *const path_classes[] = {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"};
 
@@ -69,15 +71,16 @@ int core_convert_load(core_state *state) {
     return 0;
 }
 
-int core_convert_init(PyObject *Py_UNUSED(module), core_state *state) {
+int core_convert_init(PyObject *module, core_state *state) {
     state->convert = PyMem_Calloc(1, sizeof *state->convert);
     if (!state->convert) {
         PyErr_NoMemory();
         return -1;
     }
     state->convert->remote_classes = PyDict_New();
-    state->convert->remote_files = PyList_New(0);
-    return state->convert->remote_classes && state->convert->remote_files ? 0 : -1;
+    if (!state->convert->remote_classes || core_sources_init(module, state->convert) < 0)
+        return -1;
+    return core_exceptions_init(module, state);
 }
 
 int core_convert_visit(core_state *state, visitproc visit, void *arg) {
@@ -95,7 +98,9 @@ int core_convert_visit(core_state *state, visitproc visit, void *arg) {
     Py_VISIT(c->defaultdict);
     Py_VISIT(c->deque);
     Py_VISIT(c->remote_classes);
-    Py_VISIT(c->remote_files);
+    Py_VISIT(c->source_files);
+    Py_VISIT(c->source_file_type);
+    Py_VISIT(c->sources_type);
     Py_VISIT(c->numpy);
     Py_VISIT(c->ndarray);
     Py_VISIT(c->generic);
@@ -111,9 +116,11 @@ void core_convert_clear(core_state *state) {
         return;
     PyObject **fields[] = {&c->known,       &c->paths,     &c->decimal,        &c->uuid,
                            &c->timezone,    &c->zone_info, &c->timedelta,      &c->counter,
-                           &c->defaultdict, &c->deque,     &c->remote_classes, &c->remote_files};
+                           &c->defaultdict, &c->deque,     &c->remote_classes, &c->source_files};
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         Py_CLEAR(*fields[i]);
+    Py_CLEAR(c->source_file_type);
+    Py_CLEAR(c->sources_type);
     core_arrays_clear(c);
     c->loaded = false;
 }
@@ -246,7 +253,7 @@ static PyObject *decode_datetime(core_decoder *d, const piso_item *ext) {
     PyObject *value = PyDateTimeAPI->DateTime_FromDateAndTimeAndFold(f[0], f[1], f[2], f[3], f[4], f[5], f[6], zone,
                                                                      f[7], PyDateTimeAPI->DateTimeType);
     Py_DECREF(zone);
-    return value;
+    return core_whole(d, &r, value);
 }
 
 static PyObject *decode_time(core_decoder *d, const piso_item *ext) {
@@ -259,7 +266,7 @@ static PyObject *decode_time(core_decoder *d, const piso_item *ext) {
         return NULL;
     PyObject *value = PyDateTimeAPI->Time_FromTimeAndFold(f[0], f[1], f[2], f[3], zone, f[4], PyDateTimeAPI->TimeType);
     Py_DECREF(zone);
-    return value;
+    return core_whole(d, &r, value);
 }
 
 /* ---- the known classes ---- */
@@ -331,7 +338,7 @@ static PyObject *call_with(core_decoder *d, const piso_item *ext, piso_kind kind
     Py_XDECREF(args);
     Py_XDECREF(options);
     Py_DECREF(argument);
-    return value;
+    return core_whole(d, &r, value);
 }
 
 static PyObject *decode_path(core_decoder *d, const piso_item *ext) {
@@ -339,7 +346,9 @@ static PyObject *decode_path(core_decoder *d, const piso_item *ext) {
     if (core_read_array(d, ext, 2, &r) < 0)
         return NULL;
     PyObject *name = core_decode(d, &r), *text = name ? core_decode(d, &r) : NULL, *value = NULL;
-    if (text && PyUnicode_CheckExact(name) && PyUnicode_CheckExact(text)) {
+    if (text && PyUnicode_CheckExact(name) && PyUnicode_CheckExact(text) && PyUnicode_GET_LENGTH(text) > MAX_PATH) {
+        core_unfit(d, PyExc_ValueError, "the other side sent a path of more than %d characters", MAX_PATH);
+    } else if (text && PyUnicode_CheckExact(name) && PyUnicode_CheckExact(text)) {
         PyObject *cls = PyDict_GetItemWithError(d->codec->state->convert->paths, name);
         value = cls ? PyObject_CallOneArg(cls, text) : core_malformed(d, "a path of an unknown class");
     } else if (text) {
@@ -347,7 +356,7 @@ static PyObject *decode_path(core_decoder *d, const piso_item *ext) {
     }
     Py_XDECREF(name);
     Py_XDECREF(text);
-    return value;
+    return core_whole(d, &r, value);
 }
 
 PyObject *core_decode_known(core_decoder *d, const piso_item *ext) {
@@ -362,11 +371,13 @@ PyObject *core_decode_known(core_decoder *d, const piso_item *ext) {
     case PISO_EXT_TIME:
         return decode_time(d, ext);
     case PISO_EXT_DATE:
-        return core_read_array(d, ext, 3, &r) < 0 || read_ints(d, &r, f, 3) < 0 ? NULL
-                                                                                : PyDate_FromDate(f[0], f[1], f[2]);
+        if (core_read_array(d, ext, 3, &r) < 0 || read_ints(d, &r, f, 3) < 0)
+            return NULL;
+        return core_whole(d, &r, PyDate_FromDate(f[0], f[1], f[2]));
     case PISO_EXT_TIMEDELTA:
-        return core_read_array(d, ext, 3, &r) < 0 || read_ints(d, &r, f, 3) < 0 ? NULL
-                                                                                : PyDelta_FromDSU(f[0], f[1], f[2]);
+        if (core_read_array(d, ext, 3, &r) < 0 || read_ints(d, &r, f, 3) < 0)
+            return NULL;
+        return core_whole(d, &r, PyDelta_FromDSU(f[0], f[1], f[2]));
     case PISO_EXT_DECIMAL:
         return call_with(d, ext, PISO_STR, c->decimal, NULL);
     case PISO_EXT_UUID:
@@ -374,162 +385,4 @@ PyObject *core_decode_known(core_decoder *d, const piso_item *ext) {
     default:
         return decode_path(d, ext);
     }
-}
-
-/* ---- enums, dataclasses, named tuples ---- */
-
-/* encode_member: by name; combinations of flags have none and go by value. */
-static int encode_member(core_encoder *e, PyObject *value, const core_path *path) {
-    PyObject *name = PyObject_GetAttrString(value, "_name_");
-    if (!name)
-        return -1;
-    int r =
-        PyUnicode_CheckExact(name) && !PyUnicode_READY(name) && PyUnicode_FindChar(name, '|', 0, PY_SSIZE_T_MAX, 1) < 0
-            ? core_encode(e, name, path)
-            : write_attribute(e, value, "_value_", path);
-    Py_DECREF(name);
-    return r;
-}
-
-/* field_names: the declared fields of a dataclass, in order, without class variables. */
-static PyObject *field_names(PyObject *cls) {
-    PyObject *module = PyImport_ImportModule("dataclasses");
-    PyObject *fields = module ? PyObject_CallMethod(module, "fields", "O", cls) : NULL;
-    PyObject *names = fields ? PyList_New(0) : NULL;
-    for (Py_ssize_t i = 0; names && i < PyTuple_GET_SIZE(fields); i++) {
-        PyObject *name = PyObject_GetAttrString(PyTuple_GET_ITEM(fields, i), "name");
-        if (!name || PyList_Append(names, name) < 0)
-            Py_CLEAR(names);
-        Py_XDECREF(name);
-    }
-    Py_XDECREF(module);
-    Py_XDECREF(fields);
-    return names;
-}
-
-/* encode_fields: a map from name to value. */
-static int encode_fields(core_encoder *e, PyObject *value, const core_path *path) {
-    PyObject *names = field_names((PyObject *)Py_TYPE(value));
-    if (!names)
-        return -1;
-    piso_write_map(e->w, (size_t)PyList_GET_SIZE(names));
-    int r = 0;
-    for (Py_ssize_t i = 0; r == 0 && i < PyList_GET_SIZE(names); i++) {
-        PyObject *name = PyList_GET_ITEM(names, i);
-        core_path at = {.parent = path, .kind = CORE_AT_FIELD, .key = name};
-        PyObject *field = PyObject_GetAttr(value, name);
-        r = field && core_encode(e, name, &at) == 0 ? core_encode(e, field, &at) : -1;
-        Py_XDECREF(field);
-    }
-    Py_DECREF(names);
-    return r;
-}
-
-/* encode_named_items: a map from name to item. */
-static int encode_named_items(core_encoder *e, PyObject *value, const core_path *path) {
-    PyObject *names = PyObject_GetAttrString((PyObject *)Py_TYPE(value), "_fields");
-    int r = names ? 0 : -1;
-    if (names && PyTuple_GET_SIZE(names) != PyTuple_GET_SIZE(value))
-        r = core_encode_error(path, value, "it has not as many items as its class has fields");
-    piso_write_map(e->w, (size_t)PyTuple_GET_SIZE(value));
-    for (Py_ssize_t i = 0; r == 0 && i < PyTuple_GET_SIZE(names); i++) {
-        core_path at = {.parent = path, .kind = CORE_AT_FIELD, .key = PyTuple_GET_ITEM(names, i)};
-        r = core_encode(e, at.key, &at) < 0 ? -1 : core_encode(e, PyTuple_GET_ITEM(value, i), &at);
-    }
-    Py_XDECREF(names);
-    return r;
-}
-
-int core_encode_registered(core_encoder *e, PyObject *name, PyObject *value, const core_path *path) {
-    int kind = core_class_kind_of((PyObject *)Py_TYPE(value));
-    size_t mark = piso_write_ext_begin(e->w, kind == CORE_ENUM ? PISO_EXT_ENUM : PISO_EXT_RECORD);
-    piso_write_array(e->w, 2);
-    int r = core_encode(e, name, path);
-    if (r == 0)
-        r = kind == CORE_ENUM          ? encode_member(e, value, path)
-            : kind == CORE_NAMED_TUPLE ? encode_named_items(e, value, path)
-                                       : encode_fields(e, value, path);
-    piso_write_ext_end(e->w, mark);
-    return r;
-}
-
-static PyObject *find_member(PyObject *cls, PyObject *key) {
-    return PyUnicode_CheckExact(key) ? PyObject_GetItem(cls, key) : PyObject_CallOneArg(cls, key);
-}
-
-/* make_record: an instance without running __init__; exactly the declared fields, set past a frozen __setattr__. */
-static PyObject *make_record(core_decoder *d, PyObject *cls, PyObject *values) {
-    PyObject *fields = field_names(cls);
-    if (!fields || !PyDict_CheckExact(values) || PyList_GET_SIZE(fields) != PyDict_GET_SIZE(values)) {
-        Py_XDECREF(fields);
-        return core_malformed(d, "a dataclass with other fields than here");
-    }
-    PyObject *empty = PyTuple_New(0);
-    PyObject *record = empty ? ((PyTypeObject *)cls)->tp_new((PyTypeObject *)cls, empty, NULL) : NULL;
-    Py_XDECREF(empty);
-    Py_ssize_t position = 0;
-    PyObject *name, *value;
-    while (record && PyDict_Next(values, &position, &name, &value)) {
-        int known = PySequence_Contains(fields, name);
-        if (known == 0)
-            core_malformed(d, "a dataclass with other fields than here");
-        if (known <= 0 || PyObject_GenericSetAttr(record, name, value) < 0)
-            Py_CLEAR(record);
-    }
-    Py_DECREF(fields);
-    return record;
-}
-
-/* make_named_tuple: an instance without running its class's __new__; exactly the fields that it has. */
-static PyObject *make_named_tuple(core_decoder *d, PyObject *cls, PyObject *values) {
-    PyObject *names = PyObject_GetAttrString(cls, "_fields"), *items = NULL, *record = NULL;
-    if (names && PyDict_CheckExact(values) && PyDict_GET_SIZE(values) == PyTuple_GET_SIZE(names))
-        items = PyTuple_New(PyTuple_GET_SIZE(names));
-    else if (names)
-        core_malformed(d, "a named tuple with other fields than here");
-    for (Py_ssize_t i = 0; items && i < PyTuple_GET_SIZE(names); i++) {
-        PyObject *item = PyDict_GetItemWithError(values, PyTuple_GET_ITEM(names, i));
-        if (item) {
-            PyTuple_SET_ITEM(items, i, Py_NewRef(item));
-        } else {
-            core_malformed(d, "a named tuple with other fields than here");
-            Py_CLEAR(items);
-        }
-    }
-    PyObject *args = items ? PyTuple_Pack(1, items) : NULL;
-    if (args)
-        record = PyTuple_Type.tp_new((PyTypeObject *)cls, args, NULL);
-    Py_XDECREF(names);
-    Py_XDECREF(items);
-    Py_XDECREF(args);
-    return record;
-}
-
-PyObject *core_decode_registered(core_decoder *d, const piso_item *ext) {
-    piso_reader r;
-    if (core_read_array(d, ext, 2, &r) < 0)
-        return NULL;
-    PyObject *name = core_decode(d, &r), *content = name ? core_decode(d, &r) : NULL, *value = NULL;
-    if (content && !PyUnicode_CheckExact(name)) {
-        core_malformed(d, "a class name that is not text");
-    } else if (content) {
-        core_class_kind kind = 0;
-        PyObject *cls = core_registry_class(d->codec->registry, name, &kind);
-        if (!cls && !PyErr_Occurred())
-            PyErr_Format(PyExc_TypeError,
-                         "the other side sent an instance of %U, which is not registered here; "
-                         "register it with pyisolate.register_type on the host",
-                         name);
-        else if (cls && ext->ext_type == PISO_EXT_ENUM && kind == CORE_ENUM)
-            value = find_member(cls, content);
-        else if (cls && ext->ext_type == PISO_EXT_RECORD && kind == CORE_DATACLASS)
-            value = make_record(d, cls, content);
-        else if (cls && ext->ext_type == PISO_EXT_RECORD && kind == CORE_NAMED_TUPLE)
-            value = make_named_tuple(d, cls, content);
-        else
-            core_malformed(d, "a registered class used as what it is not");
-    }
-    Py_XDECREF(name);
-    Py_XDECREF(content);
-    return value;
 }

@@ -136,8 +136,15 @@ PISO_API void piso_session_keep_fd(piso_session *s, bool keep);
 /* piso_session_state: 0 while it works, else the PISO_E code it failed with. Cheap; reads memory only. */
 PISO_API int piso_session_state(const piso_session *s);
 
-/* piso_session_fault: after PISO_EPROTO, what the peer did wrong, as static text; else NULL. */
+/* piso_session_fault: after PISO_EPROTO, what the peer did wrong, as text that lives as long as the session; else NULL. */
 PISO_API const char *piso_session_fault(const piso_session *s);
+
+/* piso_session_reject: for who reads bodies: one of the peer's is malformed, so the session ends with PISO_EPROTO. `fault`
+ * is what piso_session_fault will return; it is copied, as far as there is room. Any thread. */
+PISO_API void piso_session_reject(piso_session *s, const char *fault);
+
+/* piso_session_arena_size: bytes of each direction's arena: what the peer can send at once. */
+PISO_API uint64_t piso_session_arena_size(const piso_session *s);
 
 /* piso_session_process: the child's process, borrowed; NULL on the child's side and for pairs. */
 PISO_API piso_process *piso_session_process(piso_session *s);

@@ -64,6 +64,7 @@ struct piso_session {
     _Atomic uint32_t hung_up;
     _Atomic int state;
     const char *_Atomic fault; /* what the peer did wrong */
+    char rejected[200];        /* the text of that, if it was found in a body */
 
     /* sending */
     piso__queued *queue_head, **queue_tail;

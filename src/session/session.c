@@ -1,5 +1,6 @@
 /* session.c - making and ending a session. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "os/cgroup.h"
@@ -230,6 +231,22 @@ int piso_session_pair(size_t arena_size, piso_session **ret_host, piso_session *
 
 const char *piso_session_fault(const piso_session *s) {
     return piso__session_check(s) == PISO_EPROTO ? atomic_load(&s->fault) : NULL;
+}
+
+void piso_session_reject(piso_session *s, const char *fault) {
+    if (piso__session_forked(s))
+        return;
+    piso__session_lock(s);
+    if (!s->rejected[0]) { /* never changed once somebody may read it */
+        snprintf(s->rejected, sizeof s->rejected, "%s", fault);
+        piso__session_wrong(s, s->rejected);
+    }
+    piso__session_fail(s, PISO_EPROTO);
+    piso__session_unlock(s);
+}
+
+uint64_t piso_session_arena_size(const piso_session *s) {
+    return s->channel->arena_size;
 }
 
 void piso_session_close(piso_session *s) {

@@ -145,6 +145,35 @@ static void peer_that_goes_without_farewell_is_noticed(void **state) {
     assert_int_equal(received, PISO__RING_SLOTS);
 }
 
+static void rejected_body_ends_the_session(void **state) {
+    (void)state;
+    piso_call ours, theirs;
+    char large[1000];
+    memset(large, 'x', sizeof large - 1);
+    large[sizeof large - 1] = 0;
+    assert_int_equal(send_call(pair.host, &ours, 1, PISO_NO_DEADLINE), 0);
+    assert_int_equal(send_call(pair.child, &theirs, 2, PISO_NO_DEADLINE), 0);
+    take_request(pair.host, 2);
+    assert_null(piso_session_fault(pair.host));
+    piso_session_reject(pair.host, "it sent rubbish");
+    piso_session_reject(pair.host, large); /* the first one counts */
+    assert_int_equal(piso_session_state(pair.host), PISO_EPROTO);
+    assert_string_equal(piso_session_fault(pair.host), "it sent rubbish");
+    take_failure(pair.host, &ours, PISO_EPROTO);
+    expect_end(pair.host, PISO_EPROTO);
+    piso_session_reject(pair.child, large);
+    assert_in_range(strlen(piso_session_fault(pair.child)), 100, 999);
+    take_failure(pair.child, &theirs, PISO_EPROTO);
+}
+
+static void closed_session_is_not_rejected(void **state) {
+    (void)state;
+    piso_session_close(pair.host);
+    piso_session_reject(pair.host, "late");
+    assert_int_equal(piso_session_state(pair.host), PISO_ECLOSED);
+    assert_null(piso_session_fault(pair.host));
+}
+
 static void sessions_leave_no_descriptor(void **state) {
     (void)state;
     int before = count_fds();
@@ -555,6 +584,8 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         WITH_PAIR(close_ends_pending_calls_on_both_sides),
         WITH_PAIR(closed_session_refuses_and_takes_nothing),
+        WITH_PAIR(rejected_body_ends_the_session),
+        WITH_PAIR(closed_session_is_not_rejected),
         WITH_PAIR(farewell_waits_for_room_in_the_ring),
         WITH_PAIR(peer_that_goes_without_farewell_is_noticed),
         cmocka_unit_test(malformed_messages_end_the_session),

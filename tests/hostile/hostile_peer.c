@@ -127,7 +127,7 @@ int main(int argc, char **argv) {
     uint64_t mutations = number(argc, argv, 1, 200000), reasons = 0, sessions = 0;
     seed = number(argc, argv, 2, 1);
     bool threads = argc > 3 && strcmp(argv[3], "threads") == 0;
-    const char *seen[64];
+    static char seen[64][200]; /* copies: the session owns what it was told in a body */
     printf("hostile_peer %llu %llu %s\n", (unsigned long long)mutations, (unsigned long long)seed,
            threads ? "threads" : "");
     fflush(stdout);
@@ -148,9 +148,9 @@ int main(int argc, char **argv) {
         const char *fault = piso_session_fault(ends[0]);
         bool known = !fault;
         for (uint64_t i = 0; i < reasons && !known; i++)
-            known = seen[i] == fault;
+            known = strcmp(seen[i], fault) == 0;
         if (!known && reasons < 64)
-            seen[reasons++] = fault;
+            snprintf(seen[reasons++], sizeof seen[0], "%s", fault);
         piso_session_unref(ends[0]);
         piso_session_unref(ends[1]);
         check(count_fds() == fds);

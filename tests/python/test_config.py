@@ -35,6 +35,7 @@ def test_defaults() -> None:
     assert settings.dependencies == ()
     assert settings.env == {}
     assert settings.call_timeout is None
+    assert settings.value_limit is None
     assert settings.sandbox_mode is SandboxMode.REQUIRED
 
 
@@ -57,7 +58,9 @@ def test_everything_an_application_may_pass() -> None:
         extra_index_urls=["https://example.org/simple"],
         call_timeout=5,
         start_timeout=0.5,
+        value_limit=1 << 33,
     )
+    assert settings.value_limit == 1 << 33
     assert not settings.isolated
     assert settings.apis == (Api,)
     assert settings.sandbox_mode is SandboxMode.DISABLED
@@ -90,6 +93,8 @@ def test_everything_an_application_may_pass() -> None:
         ({"env": {"PYISOLATE_CHILD": "0"}}, ["'env'", "PYISOLATE_CHILD"]),
         ({"call_timeout": 0}, ["'call_timeout'", "positive"]),
         ({"call_timeout": True}, ["'call_timeout'"]),
+        ({"value_limit": 0}, ["'value_limit'", "number of bytes"]),
+        ({"value_limit": 1e9}, ["'value_limit'", "number of bytes"]),
         ({"start_timeout": float("nan")}, ["'start_timeout'"]),
         ({"sandbox": {"netwrok": True}}, ["'sandbox'", "did you mean 'network'?"]),
         ({"sandbox": {"network": "no"}}, ["'sandbox'", "'network'"]),

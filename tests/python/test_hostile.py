@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import linecache
+import logging
+import resource
 import sys
 import time
+import traceback
 from typing import Any
 
 import pytest
@@ -205,6 +210,102 @@ def test_honest_keys(keys: Any) -> None:
     value = dict.fromkeys(keys)
     registry = _core.Registry()
     assert _core._decode(_core._encode(value, registry), registry) == value
+
+
+ROWS = (
+    "import collections"
+    + ECHO
+    + """
+    def empty(self, count):
+        return [{}] * count
+    def deques(self, count):
+        return [collections.deque()] * count
+    def nested(self, n):
+        multiples = (i * (2**61 - 1) for i in range(1, n**3 + 1))
+        numbers = [frozenset(next(multiples) for _ in range(n)) for _ in range(n * n)]
+        return {frozenset(numbers[i * n : i * n + n]) for i in range(n)}
+    def undecodable(self, *args, **fields):
+        error = UnicodeDecodeError("utf-8", b"x", 0, 1, "r")
+        error.args = args
+        for name, value in fields.items():
+            setattr(error, name, value)
+        raise error
+    def long_names(self, size):
+        space = {}
+        for i in range(40):
+            call = "raise ValueError" if i == 0 else "f%d()" % (i - 1)
+            name = "f%d" % i
+            exec(compile("def %s(): %s" % (name, call), "x" * size, "exec"), space)
+            space[name].__code__ = space[name].__code__.replace(co_name="y" * size)
+        space["f39"]()
+"""
+)
+
+
+@pytest.mark.parametrize(("method", "count"), [("empty", 20_000_000), ("deques", 2_000_000)])
+def test_values_that_take_more_than_they_seem(method: str, count: int) -> None:
+    with peer(ROWS, arena_size=1 << 26) as session:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+        with pytest.raises(MemoryError, match="256 MB here"):
+            session.method(1, method, sync=True)(count)
+        assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before < 512 << 20
+        assert session.method(1, "echo", sync=True)(list(range(100_000))) == list(range(100_000))
+        session.value_limit = 1 << 40
+        assert len(session.method(1, method, sync=True)(count // 100)) == count // 100
+
+
+def test_sets_of_sets_that_all_have_the_same_hash() -> None:
+    with peer(ROWS) as session, peer(ECHO) as other:
+        assert len(session.method(1, "nested", sync=True)(6)) == 6
+        with pytest.raises(ProtocolError, match="same hash"):
+            session.method(1, "nested", sync=True)(40)
+        assert session.closed()
+        assert other.method(1, "echo", sync=True)(1) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "fields"),
+    [
+        (("utf-8", b"x", -(2**60), 1 - 2**60, "r"), {}),
+        (("utf-8", b"x", 0, 1, "r"), {"start": -(2**60), "end": 1 - 2**60}),
+    ],
+    ids=["args", "attributes"],
+)
+def test_an_exception_that_cannot_be_printed(
+    args: Any, fields: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told by its arguments, or by attributes."""
+    with peer(ROWS) as session:
+        for _ in range(3):
+            try:
+                session.method(1, "undecodable", sync=True)(*args, **fields)
+            except Exception:
+                logging.getLogger("test").exception("failed")
+        assert caplog.text.count("UnicodeDecodeError") >= 3
+        assert session.method(1, "echo", sync=True)(1) == 1
+
+
+def memory() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def test_frames_with_long_names_leave_nothing_behind() -> None:
+    with peer(ROWS) as session:
+        method = session.method(1, "long_names", sync=True)
+
+        def fail() -> None:
+            with pytest.raises(ValueError, match=r"^$") as caught:
+                method(1 << 20)
+            assert len(traceback.extract_tb(caught.value.__traceback__)) > 40
+
+        fail()
+        before = memory()
+        for _ in range(4):
+            fail()
+        gc.collect()
+        assert memory() - before < 64 << 20
+        assert not [name for name in linecache.cache if "xxxx" in name]
 
 
 def test_a_peer_that_takes_no_answers() -> None:

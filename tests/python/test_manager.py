@@ -273,6 +273,18 @@ def test_a_folder_named_like_what_it_imports_is_told(load: Load, tmp_path: Path)
     assert "hides 'msgpack' of " in caught.value.__notes__[0]
 
 
+def test_what_one_message_may_take(load: Load) -> None:
+    extension = load(value_limit=20 << 20).sync
+    value = list(range(1000, 301_000))
+    assert extension.echo(value) == value
+    with pytest.raises(MemoryError, match="20 MB here.*'value_limit'"):
+        extension.echo(value * 4)
+    assert extension.echo(value) == value
+    limited = load(name="limited", value_limit=None, sandbox={"limits": {"shared_memory": 16 << 20}}).sync
+    with pytest.raises(MemoryError, match="64 MB here"):
+        limited.echo([0] * 9_000_000)
+
+
 def test_environment_variables(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "of the host")
     monkeypatch.setenv("LC_NAME", "C")
