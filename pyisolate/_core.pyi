@@ -256,9 +256,6 @@ def serve_forks(fd: int, report: bytes, /) -> tuple[list[str], list[str]] | None
 def site_loaded() -> None:
     """Let sys.flags say that site has been loaded, in a process that was started without."""
 
-def fill_heap() -> None:
-    """Take the gaps between the blocks of the heap, for good, so that forked children allocate elsewhere."""
-
 def share_memory() -> bool:
     """Let forked children give back what they touched but did not change. False where that cannot be."""
 

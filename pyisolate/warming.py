@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable
 from types import CodeType, FunctionType
 
 from . import child
-from ._core import fill_heap
 
 __all__ = ["warm_up"]
 
@@ -130,7 +129,6 @@ def _fill_gaps() -> None:
                 filling.append([object() if size <= 16 else float(n) for n in range(free)])
             else:
                 filling.append([bytes(size - sys.getsizeof(b"")) for _ in range(free)])
-    fill_heap()
 
 
 def _free_blocks() -> Iterable[tuple[int, int]]:
