@@ -210,7 +210,9 @@ PISO_API int piso_zygote_report(int socket_fd, const void *report, size_t size);
  * of piso_session_spawn. */
 PISO_API int piso_zygote_serve(int socket_fd, const piso_fork_hooks *hooks, piso_fork *ret_fork);
 /* piso_zygote_share: in the zygote, when everything is loaded: lets its children give back what they touched but did not
- * change, with piso_fork_settle. Moves all private memory of the process. 0 or -errno: they will need more memory. */
+ * change, with piso_fork_settle. Moves all private memory of the process. 0, or -errno: nothing was moved, and children
+ * will need more memory; -EINVAL also where pages are not of 4 KiB. Where a move fails half-way the process is killed
+ * (SIGKILL), since its memory is no longer whole: start another zygote, which does not call this. */
 PISO_API int piso_zygote_share(void);
 /* piso_fork_settle: in a child, once, when it has become idle: gives back to the zygote the pages that hold what they
  * held before the fork. Takes a millisecond or two. Does nothing if there are threads besides the caller and the one

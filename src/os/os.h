@@ -179,9 +179,10 @@ int piso__kill_on_hangup(int socket_fd, bool on);
 /* piso__process_title: the name of this process and of its only thread, in the memory of its arguments. */
 void piso__process_title(const char *title);
 /* piso__memory_share: moves this process's memory to where forked processes can give it back. It must have one
- * thread. 0 or -errno, which only means that they cannot. */
+ * thread. 0, or -errno: nothing was moved. -EINVAL: it has been moved, or pages are not of 4 KiB. When it fails
+ * half-way the process is killed. */
 int piso__memory_share(void);
-/* piso__memory_settle: gives the pages back that hold what they held before the fork. Once; does nothing while the
+/* piso__memory_settle: gives the pages back that hold what they held before the fork. Once; does nothing when the
  * process has more than `own_threads` threads, of which all but the caller only wait. Returns how many pages. */
 int piso__memory_settle(int own_threads);
 /* piso__directory_open: the current directory, also when it has been removed. */

@@ -3,6 +3,7 @@
 
 #include "os/os.h"
 #include "sandbox/sandbox.h"
+#include "supervisor/process.h"
 #include "supervisor/zygote.h"
 
 /* Descriptors of a request; all close when it goes out of scope. */
@@ -183,7 +184,7 @@ int piso_zygote_share(void) {
 }
 
 int piso_fork_settle(void) {
-    return piso__memory_settle(2); /* the other one waits for the host's end */
+    return piso__memory_settle(piso__is_watched() ? 2 : 1); /* the other one waits for the host's end */
 }
 
 void piso_process_title(const char *title) {
