@@ -192,14 +192,18 @@ static PyObject *serve(PyObject *module, PyObject *args) {
     core_state *state = core_module_state(module);
     int fd;
     Py_buffer report;
-    if (!PyArg_ParseTuple(args, "iy*:serve_forks", &fd, &report))
+    PyObject *idle;
+    int64_t idle_ns;
+    if (!PyArg_ParseTuple(args, "iy*O:serve_forks", &fd, &report, &idle))
         return NULL;
+    if (core_timeout_from(idle, &idle_ns) < 0)
+        return PyBuffer_Release(&report), NULL;
     int r = piso_zygote_report(fd, report.buf, (size_t)report.len);
     PyBuffer_Release(&report);
     if (r < 0)
         return core_raise(state, r, "zygote");
     piso_fork fork;
-    while ((r = piso_zygote_serve(fd, &hooks, &fork)) == -EINTR)
+    while ((r = piso_zygote_serve(fd, &hooks, idle_ns, &fork)) == -EINTR)
         if (PyErr_CheckSignals() < 0)
             return NULL;
     if (r == 1)

@@ -171,6 +171,8 @@ void piso__pin_own_entry(void);
 /* piso__place_fds: makes descriptors from[0..count) the numbers 0..count-1, not close-on-exec, and closes all others;
  * for a forked child. 0 or -errno. */
 int piso__place_fds(const int *from, int count);
+/* piso__has_children: whether this process has any that it has not reaped. */
+bool piso__has_children(void);
 /* piso__thread_count: of this process; -errno when /proc does not tell. */
 int piso__thread_count(void);
 /* piso__kill_on_hangup: has the kernel kill this process's group (SIGKILL) when something happens at the other end of

@@ -8,6 +8,7 @@
 #include "supervisor/process.h"
 
 #define READY_TIMEOUT_NS  INT64_C(120000000000) /* of who needs a child and finds the zygote still loading */
+#define READY_SLICE_NS    INT64_C(50000000)     /* others get the lock in between, to close it */
 #define ANSWER_TIMEOUT_NS INT64_C(10000000000)
 
 struct piso_zygote {
@@ -184,6 +185,17 @@ static pid_t fork_with(piso_zygote *z, const int *fds, int count, int *ret_pidfd
     return r < 0 ? fail(z, r) : packet.value;
 }
 
+/* wait_until_ready: without the lock. */
+static int wait_until_ready(piso_zygote *z) {
+    int64_t end_ns = piso_now_ns() + READY_TIMEOUT_NS;
+    int r;
+    do {
+        LOCKED(z);
+        r = wait_ready(z, READY_SLICE_NS);
+    } while (r == -EINTR || (r == -ETIMEDOUT && piso_now_ns() < end_ns));
+    return r;
+}
+
 pid_t piso__zygote_fork(const piso_spawn *spawn, const int stdio[3], int channel_fd, const piso__sandbox *sandbox,
                         int *ret_pidfd) {
     piso_zygote *z = spawn->zygote;
@@ -198,11 +210,10 @@ pid_t piso__zygote_fork(const piso_spawn *spawn, const int stdio[3], int channel
         [PISO__FORK_STDOUT] = stdio[1], [PISO__FORK_STDERR] = stdio[2], [PISO__FORK_CHANNEL] = channel_fd,
         [PISO__FORK_RULES] = rules,
     };
+    int r = wait_until_ready(z);
     LOCKED(z);
-    int r;
-    do
-        r = wait_ready(z, READY_TIMEOUT_NS);
-    while (r == -EINTR);
+    if (r == 0 && z->socket_fd < 0)
+        r = PISO_EDIED;
     return r < 0 ? r : fork_with(z, fds, PISO__FORK_FDS + (rules >= 0), ret_pidfd);
 }
 

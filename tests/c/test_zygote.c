@@ -7,6 +7,8 @@
 
 #include "supervisor/zygote.h"
 
+#define IDLE (SECOND / 3)
+
 /* ---- the zygote's program ---- */
 
 static void *wait_for_ever(void *argument) {
@@ -43,7 +45,7 @@ static int zygote_main(const char *kind) {
     if (strcmp(kind, "deaf") == 0)
         return 0;
     piso_fork fork;
-    int r = piso_zygote_serve(CHILD_CHANNEL, NULL, &fork);
+    int r = piso_zygote_serve(CHILD_CHANNEL, NULL, strcmp(kind, "idle") == 0 ? IDLE : -1, &fork);
     return r == 1 ? run_child(&fork) : r == 0 ? 0 : 93;
 }
 
@@ -294,6 +296,33 @@ static void zygote_lives_as_long_as_its_children(void **state) {
     release(&r);
 }
 
+static void ends_when_nobody_needs_it(void **state) {
+    (void)state;
+    running r;
+    piso_zygote *z = start_zygote("idle");
+    assert_int_equal(ready(z), 0);
+    expect_exit(piso_zygote_process(z), 0, 0);
+    assert_int_equal(try_run(z, NULL, "exit", "0", &r), PISO_EDIED);
+    piso_zygote_unref(z);
+}
+
+static void stays_while_it_has_children(void **state) {
+    (void)state;
+    running r;
+    piso_zygote *z = start_zygote("idle");
+    for (int i = 0; i < 20 && try_run(z, NULL, "sleep", NULL, &r) == PISO_EDIED; i++) { /* late */
+        piso_zygote_unref(z);
+        z = start_zygote("idle");
+    }
+    sleep_ms(1000);
+    assert_false(piso__process_ended(piso_zygote_process(z)));
+    assert_int_equal(piso_process_kill(r.process, SIGTERM), 0);
+    expect_exit(r.process, -1, SIGTERM);
+    expect_exit(piso_zygote_process(z), 0, 0);
+    release(&r);
+    piso_zygote_unref(z);
+}
+
 static void waiting_takes_its_time(void **state) {
     (void)state;
     const void *report = NULL;
@@ -411,6 +440,8 @@ int main(int argc, char **argv) {
         TEST(wrong_answers_end_it),
         TEST(children_outlive_their_zygote),
         TEST(zygote_lives_as_long_as_its_children),
+        TEST(ends_when_nobody_needs_it),
+        TEST(stays_while_it_has_children),
         TEST(waiting_takes_its_time),
         TEST(all_end_with_the_host),
         TEST(forked_host_has_no_zygote),
