@@ -15,13 +15,13 @@ from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import WeakMethod, WeakSet
 
 from . import _core
 from ._core import CallTimeout, ExtensionStopped, SandboxError, Session, Zygote
 from .config import SandboxConfig, SandboxMode
 from .connection import CONTROL
-from .environment import Environment, EnvironmentBuilder
 from .errors import PyIsolateError
 from .interpreter import STARTING, interpreter
 from .offload import PerProcess, in_thread, outlast, outlast_sync, settle_future
@@ -33,6 +33,9 @@ from .sandbox import Sandbox, SandboxStatus
 from .validation import Settings
 from .watching import watcher
 from .zygote import CannotFork, ForkPlan, zygotes
+
+if TYPE_CHECKING:
+    from .environment import Environment, EnvironmentBuilder
 
 __all__ = ["ExtensionProcess"]
 
@@ -146,6 +149,8 @@ class ExtensionProcess:
         session.handshake(self.time_left() or HANDSHAKE_TIMEOUT)
 
     def _build(self, python: str) -> Environment:
+        from .environment import EnvironmentBuilder  # not at import: most hosts never install anything
+
         builder = EnvironmentBuilder(
             self._root,
             self._settings.name,

@@ -586,6 +586,7 @@ def test_quick_benchmark_has_large_tensors_on_request() -> None:
     [
         ("memory_flat.py", ["--calls", "100", "--large", "5"], ["small integer", "8 MB array"]),
         ("idle.py", ["--extensions", "2", "--seconds", "0.1"], ["host", "extensions"]),
+        ("first_start.py", ["--starts", "1"], ["first start", "ratio"]),
         ("sandbox_cost.py", ["--starts", "2", "--calls", "10"], ["start, fork (ms)", "call, exec (us)"]),
     ],
 )
