@@ -243,14 +243,10 @@ class Zygotes:
 
     def close(self) -> None:
         """End them all. Extensions that they have forked go on."""
-        for base in self.detach():
-            base.close()
-
-    def detach(self) -> list[_Base]:
-        """Forget them all, so that the next extension has others; the caller closes them."""
         with self._lock:
             bases, self._bases = self._bases, {}
-        return list(bases.values())
+        for base in bases.values():
+            base.close()
 
     def forget(self) -> None:
         """In a process forked from the host: the zygotes are the host's, the lock may be held for ever."""
