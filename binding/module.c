@@ -2,8 +2,6 @@
 #include "calls/aio.h"
 #include "calls/gather.h"
 #include "calls/session.h"
-#include "common/allocator.h"
-
 #include "calls/zygote.h"
 #include "debug.h"
 #include "floor.h"

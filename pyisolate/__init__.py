@@ -23,6 +23,8 @@ except ModuleNotFoundError as _error:
         "well, start Python in another folder, else run in this one: pip install -e ."
     ) from None
 
+from typing import TYPE_CHECKING
+
 from . import devices as _devices
 from . import frameworks as _frameworks
 from .config import (
@@ -48,13 +50,15 @@ from .errors import (
     RemoteError,
     SandboxError,
 )
-from .extension import Extension
-from .manager import ExtensionManager
 from .registry import register_type
-from .sandbox import SandboxLayer, SandboxStatus
 from .shared import ExtensionBase, ExtensionLocal
 from .singletons import ProxiedSingleton, SingletonMetaclass, local_execution, singleton_scope
 from .tensors import empty, empty_array, empty_like
+
+if TYPE_CHECKING:
+    from .extension import Extension
+    from .manager import ExtensionManager
+    from .sandbox import SandboxLayer, SandboxStatus
 
 _devices.install()
 _frameworks.install()
@@ -98,3 +102,24 @@ __all__ = [
     "register_type",
     "singleton_scope",
 ]
+
+# What only a host needs is loaded when it is asked for: most extensions never do.
+_OF_HOSTS = {
+    "Extension": "extension",
+    "ExtensionManager": "manager",
+    "SandboxLayer": "sandbox",
+    "SandboxStatus": "sandbox",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _OF_HOSTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f".{_OF_HOSTS[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

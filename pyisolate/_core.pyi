@@ -259,17 +259,15 @@ class Zygote:
 def zygote_guard(fd: int, /) -> None:
     """From now on this process, a zygote, is killed when its host dies. ExtensionDied if it has already."""
 
-def serve_forks(fd: int, report: bytes, /) -> tuple[list[str], list[str]] | None:
+def serve_forks(fd: int, report: bytes, idle: float | None, /) -> tuple[list[str], list[str]] | None:
     """Tell the host what it reports and fork as the host asks: (argv, environment) in each child.
 
-    Returns None in the zygote when the host has gone. OSError (EBUSY) when there is more than one thread.
+    Returns None in the zygote when the host has gone, or when there was no child for `idle` seconds.
+    OSError (EBUSY) when there is more than one thread.
     """
 
 def site_loaded() -> None:
     """Let sys.flags say that site has been loaded, in a process that was started without."""
-
-def fill_heap() -> None:
-    """Take the gaps between the blocks of the heap, for good, so that forked children allocate elsewhere."""
 
 def share_memory() -> bool:
     """Let forked children give back what they touched but did not change. False where that cannot be."""

@@ -5,6 +5,7 @@ extension's environment comes first on sys.path, the host's entries after it: wh
 what it does not have is found in the host.
 """
 
+import gc
 import importlib.util
 import json
 import os
@@ -42,18 +43,17 @@ def run(arguments: "dict[str, Any]") -> None:
     core = load("pyisolate._core", arguments["core"])
     preload = arguments.get("preload")
     if preload is not None:
+        gc.disable()  # what is imported stays: collections would look at it in vain
         core.zygote_guard(int(os.environ["PISO_FD"]))
     load("pyisolate", arguments["package"], arguments["package_path"])
     from pyisolate import child
 
-    own: dict[str, Any] | None = arguments
     if preload is not None:
         from pyisolate import forked
 
-        own = forked.serve(preload, arguments["path"], arguments["entry"])
-    if own is not None:
-        extend_path(own["path"])
-        child.main()
+        arguments = forked.serve(preload, arguments["path"], arguments["idle"], arguments["share"])
+    extend_path(arguments["path"])
+    child.main()
 
 
 run(json.loads(sys.argv.pop()))

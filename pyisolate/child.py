@@ -13,7 +13,6 @@ import threading
 import traceback
 from concurrent.futures import Future
 from contextlib import suppress
-from pathlib import Path
 from typing import NoReturn, TypedDict
 
 from . import devices
@@ -97,7 +96,7 @@ class ChildControl(Control):
         self._connection.learn(request["offered"])
         loader = Loader(
             resolve(request["extension_type"]),
-            Path(request["module_path"]),
+            request["module_path"],
             [resolve(api) for api in request["apis"]],
             self._connection,
         )
@@ -155,7 +154,9 @@ async def rehearse() -> None:
     host, session = Session.pair(REGISTRY)
     handler = _offer(session)
     served = session.serve()
-    await host.method(CONTROL, "load")(_REHEARSED)
+    torch = sys.modules.get("torch")
+    request: LoadRequest = {**_REHEARSED, "share_torch": torch.__file__ if torch else None}
+    await host.method(CONTROL, "load")(request)
     with suppress(LookupError):
         await host.method(CONTROL, "resolve")("nothing")
     await host.method(CONTROL, "shut_down")()
@@ -165,9 +166,9 @@ async def rehearse() -> None:
     del sys.modules[module_name(_REHEARSED_PATH)]
 
 
-_REHEARSED_PATH = Path(__file__).with_name("rehearsed_extension")
+_REHEARSED_PATH = os.path.join(os.path.dirname(__file__), "rehearsed_extension")
 _REHEARSED = LoadRequest(
-    module_path=str(_REHEARSED_PATH),
+    module_path=_REHEARSED_PATH,
     extension_type=refer(ExtensionBase),
     apis=[],
     offered={},

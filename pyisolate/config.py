@@ -36,10 +36,12 @@ StartMethod = Literal["auto", "fork", "exec"]
 """How an extension's process comes to be.
 
 ``"fork"``: from a warm process that has loaded the interpreter and what extensions share, in milliseconds
-and with little memory of its own. ``"exec"``: as a program of its own, for hosts that embed an interpreter,
-or if the extension is not to share the layout of its memory with others. ``"auto"``: fork, or exec what
-cannot be forked: another interpreter, variables in `env` that must be set before one starts. With ``"fork"``
-an extension that cannot be forked fails to start and says why.
+and with little memory of its own. The first one waits for that process, and so does the first one with other
+variables in `env` that must be set before an interpreter or its libraries start, such as OMP_NUM_THREADS.
+``"exec"``: as a program of its own, for hosts that embed an interpreter, or if the extension is not to share
+the layout of its memory and the seed of string hashes with others. ``"auto"``: fork, or exec what cannot be
+forked, such as another interpreter. With ``"fork"`` an extension that cannot be forked fails to start and
+says why.
 """
 
 

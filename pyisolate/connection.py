@@ -6,7 +6,6 @@ offers from 2 on; the other side learns the numbers when the extension is loaded
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
@@ -160,6 +159,8 @@ class _RemoteBinder(Binder):
         return deferred(name, sync, reach, reach_sync), False
 
     def _no_method(self, name: str) -> str:
+        import difflib  # not at import: only for those who mistype
+
         text = f"{self._type.__name__!r} has no method {name!r}"
         public = [known for known in dir(self._type) if not known.startswith("_") and known != name]
         if close := difflib.get_close_matches(name, public, n=1):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import uuid
 import weakref
 from contextlib import suppress
 from typing import Any, TypedDict
@@ -35,6 +34,8 @@ def device_of(wanted: bytes) -> Any:
 
     Raises RuntimeError when torch has no CUDA here, or when no device that this process sees has that UUID.
     """
+    import uuid  # not at import: only where there is a GPU
+
     import torch
 
     name = f"GPU-{uuid.UUID(bytes=wanted)}"
@@ -125,6 +126,8 @@ def _uuid_bytes(properties: Any) -> bytes:
     value = getattr(properties, "uuid", None)
     if value is None:
         raise RuntimeError("torch tells the UUIDs of GPUs from version 2.5 on; here, send tensor.cpu()")
+    import uuid
+
     return uuid.UUID(str(value).removeprefix("GPU-").removeprefix("MIG-")).bytes
 
 

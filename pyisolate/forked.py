@@ -1,66 +1,59 @@
 """A zygote's process: it loads what extensions share, and becomes an extension's process by forking.
 
 A forked process has to be what a started one is. Started with ``-S``, the zygote has the standard library
-alone on its path; after the fork the child enters its environment as an interpreter does at start: `site`
-reads the extension's site-packages and runs its ``.pth`` files there. A zygote for extensions that have no
-environment of their own does that before, once for all of them.
+alone on its path; after the fork the child does what an interpreter does at start: `site` reads the
+extension's site-packages and runs its ``.pth`` files.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import importlib
 import json
 import os
-import random
+import site
 import sys
 import time
 import weakref
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from typing import Any
 
-from ._core import serve_forks, share_memory
-from .entering import Entry, enter, enter_for_children, find_user_site
-from .warming import warm_up
+from . import child
+from ._core import serve_forks, share_memory, site_loaded
 
 __all__ = ["serve"]
 
 
+_COMMON = ("dataclasses", "pathlib", "platform")
+"""Of the standard library, what many extensions and packages import."""
 _kept: list[object] = []
-"""What a child has no use for. To free something is to write to it."""
+"""Never freed."""
 
 
-def serve(packages: Sequence[str], path: Iterable[str], entry: Entry | None) -> dict[str, Any] | None:
+def serve(packages: Sequence[str], path: Iterable[str], idle: float, share: bool) -> dict[str, Any]:
     """Load the packages from the host's path and fork as the host asks.
 
-    With `entry` what its children would do to enter their environment is done here.
-    Returns in each child, with the arguments of its program, and in the zygote when the host has gone: None.
+    Returns in each child, with the arguments of its program. The zygote itself ends with its host, or when it
+    has had no child for `idle` seconds. `share`: children give memory back that they did not change.
     """
-    gc.disable()  # it would look at what is loaded, which stays, again and again
     _load(packages, path)
-    report: dict[str, Any] = {"modules": _foreign_modules()}
-    if entry is not None:
-        report["entered"] = enter_for_children(**entry)
-    encoded = json.dumps(report).encode()
-    if entry is not None and report["entered"]["obstacle"]:
-        with suppress(OSError):  # threads
-            serve_forks(int(os.environ["PISO_FD"]), encoded)
-        os._exit(0)  # the host has no use for it
-    _kept.extend([report, encoded, list(sys.orig_argv), sys.executable, int(os.environ["PISO_FD"])])
-    warm_up(_rehearse)
-    share_memory()
-    request = serve_forks(int(os.environ["PISO_FD"]), encoded)
+    report = json.dumps({"modules": _foreign_modules()}).encode()
+    _warm_up(gaps=(128 if packages else 16) << 10)
+    if share:
+        share_memory()
+    request = serve_forks(int(os.environ["PISO_FD"]), report, idle)
     if request is None:
-        return None
-    gc.enable()
-    return _become(*request, entry is not None)
+        os._exit(0)
+    return _become(*request)
 
 
 # ---- before the fork ----
 
 
 def _load(packages: Sequence[str], path: Iterable[str]) -> None:
+    for module in _COMMON:
+        importlib.import_module(module)
     own = list(sys.path)
     sys.path += [entry for entry in path if entry not in own]
     try:
@@ -75,11 +68,35 @@ def _load(packages: Sequence[str], path: Iterable[str]) -> None:
         finalizer.atexit = False
 
 
-def _rehearse() -> None:
-    """Become a child, in a process that ends soon."""
-    variables = [f"{name}={value}" for name, value in {**os.environ, "PYISOLATE_CHILD": "0"}.items()]
-    _become([sys.executable, "{}"], variables, has_entered=True)
-    os.environ.pop("PYISOLATE_CHILD")
+def _warm_up(gaps: int) -> None:
+    """Leave children little to write to: each page that they write to is copied for them.
+
+    `gaps`: how many bytes between objects of each size to take up.
+    """
+    clear = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache
+    clear()  # who replaces an entry lets go of what was there
+    asyncio.run(child.rehearse())
+    _stop_threads()
+    _fill_gaps(gaps)
+    gc.freeze()
+
+
+def _fill_gaps(gaps: int) -> None:
+    """Take up what is free between small objects, so that those of children lie together, on new pages."""
+    _kept.append([object() for _ in range(gaps // 16)])
+    _kept.append([float(number) for number in range(gaps // 32)])
+    for size in range(48, 513, 16):
+        _kept.append([bytes(size - sys.getsizeof(b"")) for _ in range(gaps // size)])
+
+
+def _stop_threads() -> None:
+    """Fork for nothing: libraries that fork safely, such as OpenBLAS, stop their threads before."""
+    if len(os.listdir("/proc/self/task")) == 1:
+        return
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
 
 
 def _foreign_modules() -> dict[str, str]:
@@ -95,16 +112,14 @@ def _foreign_modules() -> dict[str, str]:
 # ---- after it ----
 
 
-def _become(argv: list[str], environment: list[str], has_entered: bool) -> dict[str, Any]:
+def _become(argv: list[str], environment: list[str]) -> dict[str, Any]:
     """Be the process that `argv` would have started in this environment; returns its last argument."""
+    gc.enable()
     _set_environment(environment)
     sys.orig_argv[:] = argv
     sys.argv[:] = ["-c"]
     sys.executable = argv[0]
-    if has_entered:
-        find_user_site()
-    else:
-        enter(argv[0], os.environ.get("PYTHONPATH", ""))
+    _enter(argv[0], os.environ.get("PYTHONPATH", ""))
     _seed()
     stdout: Any = sys.stdout
     if stdout is not None and stdout.line_buffering != os.isatty(1):
@@ -116,8 +131,6 @@ def _become(argv: list[str], environment: list[str], has_entered: bool) -> dict[
 def _set_environment(environment: Iterable[str]) -> None:
     new = dict(variable.split("=", 1) for variable in environment)
     old = dict(os.environ)
-    if old == new:
-        return
     for name in old.keys() - new.keys():
         del os.environ[name]
     for name, value in new.items():
@@ -127,9 +140,19 @@ def _set_environment(environment: Iterable[str]) -> None:
         time.tzset()
 
 
+def _enter(python: str, python_path: str) -> None:
+    """Have `site` do what it does when this interpreter starts."""
+    prefix = os.path.dirname(os.path.dirname(os.path.abspath(python)))
+    if sys.version_info >= (3, 14) and os.path.exists(os.path.join(prefix, "pyvenv.cfg")):
+        sys.prefix = sys.exec_prefix = prefix  # before 3.14 `site` does it
+    sys.path[:0] = [entry for entry in python_path.split(os.pathsep) if entry]
+    site.PREFIXES[:] = [sys.prefix, sys.exec_prefix]
+    site.main()
+    site_loaded()
+
+
 def _seed() -> None:
-    """New seeds for generators that have been seeded in the zygote; `random` does it itself at a fork."""
-    random.seed()
+    """New seeds for generators that were seeded in the zygote; `random` seeds its own after a fork."""
     loaded = sys.modules.get
     if numpy_random := loaded("numpy.random"):
         numpy_random.seed()

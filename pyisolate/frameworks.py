@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._core import set_framework_hooks
 
 __all__ = ["install"]
 
 
-@dataclass(frozen=True)
-class Framework:
+class Framework(NamedTuple):
     """How arrays of one package become arrays of NumPy and back."""
 
     array_type: Callable[[Any], Any]

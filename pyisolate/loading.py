@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -28,9 +27,9 @@ async def settle(result: Any) -> Any:
     return await result if inspect.isawaitable(result) else result
 
 
-def module_name(module_path: Path) -> str:
+def module_name(module_path: str | os.PathLike[str]) -> str:
     """The name in sys.modules of the extension in a folder."""
-    return module_path.name.replace("-", "_").replace(".", "_")
+    return os.path.basename(module_path).replace("-", "_").replace(".", "_")
 
 
 class Loader:
@@ -39,7 +38,7 @@ class Loader:
     def __init__(
         self,
         extension_type: type[Any],
-        module_path: Path,
+        module_path: str | os.PathLike[str],
         apis: Sequence[type[ProxiedSingleton]],
         link: HostLink,
     ) -> None:
@@ -83,7 +82,7 @@ class Loader:
         if name in sys.modules or name in sys.stdlib_module_names:
             _log_hidden(name, file)
         try:
-            return load_file(name, file, [str(self._path)])
+            return load_file(name, file, [os.fspath(self._path)])
         except SystemExit as end:  # it would end the host, without a word
             raise ImportError(
                 f"{file} called sys.exit({end.code!r}) when it was imported", path=file
@@ -175,12 +174,13 @@ def _class_of(module: ModuleType) -> type[Any]:
     return classes[0]
 
 
-def check_not_imported(module_path: Path) -> None:
+def check_not_imported(module_path: str | os.PathLike[str]) -> None:
     """Raise ImportError when another module of this process has the name of the extension in the folder."""
     name = module_name(module_path)
     there = sys.modules.get(name)
     file = getattr(there, "__file__", None)
-    if there is not None and (file is None or not os.path.samefile(file, module_path / "__init__.py")):
+    own = os.path.join(module_path, "__init__.py")
+    if there is not None and (file is None or not os.path.samefile(file, own)):
         raise ImportError(
             f"this process has a module {name!r} already, so {module_path} cannot be loaded into it; "
             "rename the folder or load it with 'isolated': True",

@@ -11,12 +11,15 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from ._core import Session
 from .connection import CONTROL
 from .errors import PyIsolateError
 from .singletons import ProxiedSingleton, when_made
-from .validation import Settings
+
+if TYPE_CHECKING:
+    from .validation import Settings
 
 __all__ = ["OwnSingletons", "tell_host"]
 

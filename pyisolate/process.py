@@ -12,19 +12,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import WeakMethod, WeakSet
 
 from . import _core
 from ._core import CallTimeout, ExtensionStopped, SandboxError, Session, Zygote
 from .config import SandboxConfig, SandboxMode
 from .connection import CONTROL
-from .environment import Environment, EnvironmentBuilder
 from .errors import PyIsolateError
 from .interpreter import STARTING, interpreter
-from .offload import PerProcess, in_thread, outlast, outlast_sync, settle_future
+from .offload import in_thread, outlast, outlast_sync, settle_future
 from .output import Output
 from .program import command
 from .registry import REGISTRY
@@ -34,6 +33,9 @@ from .validation import Settings
 from .watching import watcher
 from .zygote import CannotFork, ForkPlan, zygotes
 
+if TYPE_CHECKING:
+    from .environment import Environment, EnvironmentBuilder
+
 __all__ = ["ExtensionProcess"]
 
 HANDSHAKE_TIMEOUT = 60.0
@@ -41,7 +43,6 @@ MIN_TIME_LEFT = 0.001
 STOP_TIMEOUT = 5.0
 EXIT_TIMEOUT = 2.0
 LAST_WORDS_TIMEOUT = 1.0
-ZYGOTE_IDLE = 30.0  # seconds, once or twice, until a host without extensions ends its zygotes
 
 _log = logging.getLogger("pyisolate")
 
@@ -100,7 +101,6 @@ class ExtensionProcess:
         with self._lock:
             self._started = started
             _processes.add(self)
-        _zygote_keeper.get().note_start()
         in_thread("start", self._start)
         return started
 
@@ -146,6 +146,8 @@ class ExtensionProcess:
         session.handshake(self.time_left() or HANDSHAKE_TIMEOUT)
 
     def _build(self, python: str) -> Environment:
+        from .environment import EnvironmentBuilder  # not at import: most hosts never install anything
+
         builder = EnvironmentBuilder(
             self._root,
             self._settings.name,
@@ -385,45 +387,6 @@ def _activate(environ: dict[str, str], path: Path) -> None:
 
 _processes: WeakSet[ExtensionProcess] = WeakSet()
 _is_over = False
-
-
-class _ZygoteKeeper:
-    """Ends the zygotes when this process has no extension any more, and has started none for a while.
-
-    The lock guards the fields; nothing is waited for while it is held.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._starts = self._seen = 0
-        self._looks = False
-
-    def note_start(self) -> None:
-        """An extension is being started."""
-        with self._lock:
-            self._starts += 1
-            looks, self._looks = self._looks, True
-        if looks:
-            return
-        try:
-            watcher().after(ZYGOTE_IDLE, self._look)
-        except (OSError, RuntimeError):  # neither a descriptor nor a thread: the next start tries again
-            self._looks = False
-
-    def _look(self) -> None:
-        """In the watcher's thread, now and then."""
-        with self._lock:
-            self._looks = len(_processes) > 0 or self._starts != self._seen
-            self._seen = self._starts
-            bases = [] if self._looks else zygotes.detach()
-        if self._looks:
-            watcher().after(ZYGOTE_IDLE, self._look)
-        for base in bases:
-            with suppress(RuntimeError):  # no thread can be had: a zygote without its host's end ends, too
-                in_thread("zygote", base.close)
-
-
-_zygote_keeper = PerProcess(_ZygoteKeeper)
 
 
 @atexit.register

@@ -10,7 +10,6 @@ import importlib.machinery
 import importlib.util
 import logging
 import os
-import runpy
 import sys
 import threading
 from collections.abc import Iterable
@@ -209,6 +208,8 @@ def _tell_that_it_runs(file: str) -> None:
 def _main(reference: Reference) -> ModuleType:
     """The host's main module, run once under another name: ``if __name__ == "__main__"`` is false in it."""
     global _importing_main, _main_failure
+    import runpy  # not at import: few extensions need the host's main module
+
     if _MAIN_HERE in sys.modules:
         return sys.modules[_MAIN_HERE]
     if _main_failure is not None:  # a second run would fail for other reasons

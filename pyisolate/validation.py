@@ -5,7 +5,6 @@ Each fault is a ConfigurationError that names the key and says what to do.
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import math
 import os
@@ -142,6 +141,8 @@ def _check_keys(where: str, config: object, required: Collection[str], known: Co
 
 def _unknown_key(key: object, known: Collection[str]) -> str:
     place = next((place for place, keys in _PLACES.items() if key in keys), "")
+    import difflib  # not at import: only for those who mistype
+
     close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.85 if place else 0.6)
     if close:
         hint = f"did you mean {close[0]!r}?"

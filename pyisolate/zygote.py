@@ -11,7 +11,6 @@ import errno
 import json
 import logging
 import os
-import site
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from ._core import CallTimeout, ExtensionDied, ProtocolError, Zygote
-from .entering import Entered, Entry, changed
 from .packages import SearchPath, same_wheel
 from .program import command
 from .variables import READ_AT_START, READ_BY_LIBRARIES, without_secrets
@@ -28,21 +26,18 @@ from .variables import READ_AT_START, READ_BY_LIBRARIES, without_secrets
 __all__ = ["CannotFork", "ForkPlan", "Zygotes", "zygotes"]
 
 START_TIMEOUT = 120.0
+IDLE_SECONDS = 60.0
+"""How long a zygote waits for another extension when it has none, before it ends."""
 ATTEMPTS = 2
 """How often a zygote that ends before it has forked is started again for one extension."""
 
-LARGE = frozenset(["torch"])
-"""Packages of which one zygote is enough, also where another would serve some extensions better."""
-
+_FAULTS = {
+    errno.EBUSY: "what it has loaded runs threads",
+    errno.ETIMEDOUT: "its zygote was not ready in time",
+}
+_READ = READ_AT_START + READ_BY_LIBRARIES
 _log = logging.getLogger("pyisolate")
 _T = TypeVar("_T")
-
-
-def _read_at_start(environ: Mapping[str, str], packages: tuple[str, ...]) -> frozenset[tuple[str, str]]:
-    prefixes = READ_AT_START + (READ_BY_LIBRARIES if packages else ())
-    return frozenset(
-        (name, value) for name, value in environ.items() if name.startswith(prefixes) and name != "PYTHONPATH"
-    )
 
 
 class CannotFork(Exception):
@@ -78,26 +73,22 @@ class ForkPlan:
             yield ("numpy",)
         yield ()
 
-    def entry(self) -> Entry | None:
-        """How it enters its environment, if that is the host's and a zygote can do it for many."""
-        python_path = self.environ.get("PYTHONPATH", "")
-        if self.environment is not None or python_path != os.environ.get("PYTHONPATH", ""):
-            return None
-        if site.ENABLE_USER_SITE and os.path.isdir(_user_site(self.environ)):
-            return None
-        return Entry(python=self.python, python_path=python_path)
-
-    def check(self, packages: tuple[str, ...]) -> None:
+    def check(self) -> None:
         """Raise CannotFork if no zygote can become this process."""
         base = _base_python()
         if "PYTHONHOME" in self.environ or "PYTHONHOME" in os.environ:
             raise CannotFork("PYTHONHOME is set")
         if not base or os.path.realpath(self.python) != os.path.realpath(base):
             raise CannotFork(f"it runs {self.python}, which is another interpreter than {base}")
-        differing = _read_at_start(self.environ, packages) ^ _read_at_start(os.environ, packages)
-        if differing:
-            names = ", ".join(sorted({name for name, _ in differing}))
-            raise CannotFork(f"{names} must be set before the interpreter starts")
+
+    def read_at_start(self, packages: tuple[str, ...]) -> frozenset[tuple[str, str]]:
+        """Variables that its interpreter and these packages read once, so that they must be the zygote's."""
+        prefixes = READ_AT_START + (READ_BY_LIBRARIES if packages else ())
+        return frozenset(
+            (name, value)
+            for name, value in self.environ.items()
+            if name.startswith(prefixes) and name != "PYTHONPATH"
+        )
 
     def accept(self, modules: Mapping[str, str]) -> None:
         """Raise CannotFork unless the extension would load these modules from these files, or the same."""
@@ -106,12 +97,6 @@ class ForkPlan:
             folder = search.find(name)
             if folder is None or not _is_same(name, folder, _folder_of(file)):
                 raise CannotFork(f"it would load another {name} than {file}")
-
-    def accept_entry(self, entered: Entered) -> None:
-        """Raise CannotFork if its `site` would see other variables."""
-        for name, value in entered["variables"].items():
-            if self.environ.get(name) != value:
-                raise CannotFork(f"a .pth file looks at {name}")
 
 
 def _agree(name: str, one: SearchPath, other: SearchPath) -> bool:
@@ -133,81 +118,77 @@ def _base_python() -> str:
     return getattr(sys, "_base_executable", None) or sys.executable or ""
 
 
-def _user_site(environ: Mapping[str, str]) -> str:
-    """Where `site` looks for packages of the user's own."""
-    home = environ.get("HOME") or os.path.expanduser("~")
-    base = environ.get("PYTHONUSERBASE") or os.path.join(home, ".local")
-    return os.path.join(base, "lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
-
-
 class _Base:
     """One kind of zygote: the running one, if there is one, and whether to start another."""
 
-    def __init__(
-        self, packages: tuple[str, ...], read: frozenset[tuple[str, str]], entry: Entry | None
-    ) -> None:
+    def __init__(self, packages: tuple[str, ...], read: frozenset[tuple[str, str]]) -> None:
         self.packages = packages
         self.read = read
-        self.entry = entry
         self.lock = threading.Lock()
         self.zygote: Zygote | None = None
+        # Not with another allocator, which may rely on zeros in memory that it has given back.
+        other_allocator = any(name == "LD_PRELOAD" for name, _ in read)
+        self.share = os.environ.get("PYISOLATE_SHARE_MEMORY") != "0" and not other_allocator
+        self.is_ready = False
         self.modules: dict[str, str] = {}
-        self.entered: Entered | None = None
         self.fault: str | None = None
 
-    def get(self) -> Zygote:
-        """The zygote, ready, started if need be. Raises CannotFork."""
+    def get(self, ready: bool) -> Zygote:
+        """The zygote, started if need be; if `ready`, waits until `modules` says what it has loaded.
+
+        Raises CannotFork.
+        """
         with self.lock:
             for _ in range(ATTEMPTS):
                 if self.fault:
                     raise CannotFork(self.fault)
-                if self.zygote is not None and self.zygote.running() and self._is_current():
+                if self.zygote is None or not self.zygote.running():
+                    self.zygote, self.is_ready = self._start(), False
+                if self.is_ready or not ready or self._wait(self.zygote):
                     return self.zygote
-                self.zygote = self._start()
-            if self.zygote is None:
-                raise CannotFork(self.fault or "its zygote was killed while it started")
-            return self.zygote
+            raise CannotFork(self.fault or "its zygote was killed while it started")
 
-    def runs(self) -> bool:
-        """Whether there is one."""
-        return self.zygote is not None and self.zygote.running()
-
-    def _is_current(self) -> bool:
-        """Whether the files are still what it has entered."""
-        return self.entered is None or all(
-            changed(file) == time for file, time in self.entered["files"].items()
+    def _start(self) -> Zygote:
+        visible = without_secrets(os.environ)  # a child can read it in memory
+        environ = {name: value for name, value in visible.items() if not name.startswith(_READ)}
+        environ.update(self.read, PYISOLATE_CHILD="1")
+        arguments = command(
+            _base_python(), ["-S"], preload=self.packages, idle=IDLE_SECONDS, share=self.share
         )
-
-    def _start(self) -> Zygote | None:
-        """A new one; None if it was killed. Another failure is kept: no zygote of this kind gets further."""
-        environ = {**without_secrets(os.environ), "PYISOLATE_CHILD": "1"}  # a child can read it in memory
-        environ.pop("PYTHONPATH", None)
-        arguments = command(_base_python(), ["-S"], preload=self.packages, entry=self.entry)
         try:
-            zygote = Zygote.spawn(arguments, environ, "-".join(["zygote", *self.packages]))
-            report = json.loads(zygote.ready(START_TIMEOUT))
-            self.modules, self.entered = report["modules"], report.get("entered")
-        except (ExtensionDied, CallTimeout) as error:
-            if isinstance(error, ExtensionDied) and (error.returncode or 0) < 0:
-                return None
-            loaded = ", ".join(self.packages) or "PyIsolate"
-            self.fault = f"a process that has loaded {loaded} failed: {error}"
-            level = logging.WARNING if self.entry is None else logging.DEBUG  # then there is another way
-            _log.log(level, "extensions are not forked: %s", self.fault)
-            return None
+            return Zygote.spawn(arguments, environ, "-".join(["zygote", *self.packages]))
         except OSError as error:
             raise CannotFork(f"its zygote did not start: {error}") from error
-        if self.entered is not None and self.entered["obstacle"]:
-            self.fault = self.entered["obstacle"]
-            zygote.close()
-            return None
-        return zygote
+
+    def _wait(self, zygote: Zygote) -> bool:
+        """Until it is ready; False if it was killed. Another failure is kept: the next would fail, too."""
+        try:
+            self.modules = json.loads(zygote.ready(START_TIMEOUT))["modules"]
+        except (ExtensionDied, CallTimeout) as error:
+            self.zygote = None
+            self.share = False  # moving memory may have failed, which ends the process
+            if not isinstance(error, ExtensionDied) or (error.returncode or 0) >= 0:
+                loaded = ", ".join(self.packages) or "PyIsolate"
+                self.fault = f"a process that has loaded {loaded} failed: {error}"
+                _log.warning("extensions are not forked: %s", self.fault)
+            return False
+        self.is_ready = True
+        return True
+
+    def has_ended(self) -> bool:
+        """Whether its zygote has, and nothing else is known about this kind."""
+        return self.fault is None and self.zygote is not None and not self.zygote.running()
+
+    def has_forked(self, zygote: Zygote) -> None:
+        with self.lock:
+            self.is_ready = self.is_ready or self.zygote is zygote
 
     def discard(self, zygote: Zygote, fault: str | None) -> None:
         """It could not fork."""
         with self.lock:
             if self.zygote is zygote:
                 self.zygote = None
+                self.share = self.share and self.is_ready
             self.fault = self.fault or fault
 
     def close(self) -> None:
@@ -221,66 +202,51 @@ class Zygotes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._bases: dict[tuple[tuple[str, ...], bool], _Base] = {}
+        self._bases: dict[tuple[tuple[str, ...], frozenset[tuple[str, str]]], _Base] = {}
 
     def fork(self, plan: ForkPlan, start: Callable[[Zygote], _T]) -> _T:
         """What `start` returns with a zygote that suits. Raises CannotFork, and what `start` raises."""
         reasons = []
         for packages in plan.bases():
             try:
-                plan.check(packages)
-                if entry := self._entry(packages, plan):
-                    try:
-                        return self._fork(self._base(packages, entry), plan, start)
-                    except CannotFork as reason:
-                        _log.debug("it has to enter its environment itself: %s", reason)
-                return self._fork(self._base(packages, None), plan, start)
+                plan.check()
+                return self._fork(self._base(packages, plan.read_at_start(packages)), plan, start)
             except CannotFork as reason:
                 reasons.append(str(reason))
                 _log.debug("not forked from %s: %s", packages or "the bare interpreter", reason)
         raise CannotFork("; ".join(dict.fromkeys(reasons)))
 
-    def _entry(self, packages: tuple[str, ...], plan: ForkPlan) -> Entry | None:
-        """Of the plan; None if there is a zygote that can do without, and a second one would be too much."""
-        other, same = (self._bases.get((packages, has_entered)) for has_entered in (False, True))
-        too_much = not LARGE.isdisjoint(packages) and other and other.runs() and not (same and same.runs())
-        return None if too_much else plan.entry()
-
     def _fork(self, base: _Base, plan: ForkPlan, start: Callable[[Zygote], _T]) -> _T:
-        for _ in range(ATTEMPTS):
-            zygote = base.get()
+        for attempt in range(ATTEMPTS):
+            # One without packages fits before it is ready: the extension is prepared while it loads.
+            zygote = base.get(ready=bool(base.packages) or attempt > 0)
             plan.accept(base.modules)
-            if base.entered is not None:
-                plan.accept_entry(base.entered)
             try:
-                return start(zygote)
+                started = start(zygote)
+                base.has_forked(zygote)
+                return started
             except (ExtensionDied, ProtocolError):
                 base.discard(zygote, None)  # it has ended; another one is started
             except OSError as error:
-                if error.errno != errno.EBUSY:
+                if error.errno not in _FAULTS:
                     raise
-                base.discard(zygote, "what it has loaded runs threads")
+                base.discard(zygote, _FAULTS[error.errno])
         raise CannotFork("its zygote ended again and again")
 
-    def _base(self, packages: tuple[str, ...], entry: Entry | None) -> _Base:
-        """The one for packages and this process's variables; it replaces one for other variables."""
-        read = _read_at_start(os.environ, packages)
+    def _base(self, packages: tuple[str, ...], read: frozenset[tuple[str, str]]) -> _Base:
+        """The one with these packages and variables."""
         with self._lock:
-            base = self._bases.get((packages, entry is not None))
-            if base is None or base.read != read or base.entry != entry:
-                base = self._bases[packages, entry is not None] = _Base(packages, read, entry)
-            return base
+            wanted = (packages, read)
+            for key in [key for key, base in self._bases.items() if key != wanted and base.has_ended()]:
+                del self._bases[key]
+            return self._bases.setdefault(wanted, _Base(packages, read))
 
     def close(self) -> None:
         """End them all. Extensions that they have forked go on."""
-        for base in self.detach():
-            base.close()
-
-    def detach(self) -> list[_Base]:
-        """Forget them all, so that the next extension has others; the caller closes them."""
         with self._lock:
             bases, self._bases = self._bases, {}
-        return list(bases.values())
+        for base in bases.values():
+            base.close()
 
     def forget(self) -> None:
         """In a process forked from the host: the zygotes are the host's, the lock may be held for ever."""

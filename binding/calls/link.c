@@ -2,7 +2,6 @@
 #include "link.h"
 
 #include "aio.h"
-#include "common/allocator.h"
 #include "reader.h"
 
 #define TRIM_SECONDS 1.0
@@ -90,7 +89,6 @@ static PyObject *link_trim(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_link_run(link); /* releases that are on their way count */
     piso_session_flush(link->handle);
     piso_session_trim(link->handle, 0);
-    core_allocator_trim();
     return back_to_loop(link);
 }
 

@@ -1,7 +1,6 @@
 /* session_type.c - the Session type: making the two ends, what is offered to the peer, the child's process.
  * Everything that can block gives up the GIL and comes back for signals. */
 #include "aio.h"
-#include "common/allocator.h"
 #include "session.h"
 #include "zygote.h"
 
@@ -260,7 +259,6 @@ static PyObject *session_attach(PyObject *type, PyObject *args) {
         Py_DECREF(s);
         return core_raise(state, r, "attaching to the host");
     }
-    core_tune_allocator(); /* this process exists to receive large values */
     give((core_session *)s, session);
     ((core_session *)s)->codec.value_limit = INT64_MAX; /* the host is trusted */
     return s;

@@ -1,8 +1,6 @@
 /* sessions.c - what concerns all sessions at once, for those who do not know what a session is. */
 #include "session.h"
 
-#include "common/allocator.h"
-
 void core_sessions_retire(core_state *state, piso_segment *segment) {
     for (core_session *s = state->sessions; s; s = s->next_session)
         piso_session_retire(s->session, segment);
@@ -11,5 +9,4 @@ void core_sessions_retire(core_state *state, piso_segment *segment) {
 void core_sessions_make_room(core_state *state) {
     for (core_session *s = state->sessions; s; s = s->next_session)
         piso_session_trim(s->session, 0);
-    core_allocator_trim();
 }

@@ -1,10 +1,12 @@
 /* zygote.c - the Zygote type, for the host, and the functions of a zygote's process. What CPython needs done around a
  * fork is exactly what os.fork does. */
 #include "zygote.h"
-#include "common/allocator.h"
 #include "session.h"
 
 #include <errno.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 typedef struct core_zygote {
     PyObject_HEAD piso_zygote *zygote;
@@ -190,14 +192,18 @@ static PyObject *serve(PyObject *module, PyObject *args) {
     core_state *state = core_module_state(module);
     int fd;
     Py_buffer report;
-    if (!PyArg_ParseTuple(args, "iy*:serve_forks", &fd, &report))
+    PyObject *idle;
+    int64_t idle_ns;
+    if (!PyArg_ParseTuple(args, "iy*O:serve_forks", &fd, &report, &idle))
         return NULL;
+    if (core_timeout_from(idle, &idle_ns) < 0)
+        return PyBuffer_Release(&report), NULL;
     int r = piso_zygote_report(fd, report.buf, (size_t)report.len);
     PyBuffer_Release(&report);
     if (r < 0)
         return core_raise(state, r, "zygote");
     piso_fork fork;
-    while ((r = piso_zygote_serve(fd, &hooks, &fork)) == -EINTR)
+    while ((r = piso_zygote_serve(fd, &hooks, idle_ns, &fork)) == -EINTR)
         if (PyErr_CheckSignals() < 0)
             return NULL;
     if (r == 1)
@@ -218,17 +224,14 @@ static PyObject *site_loaded(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ig
     Py_RETURN_NONE;
 }
 
-static PyObject *fill_heap(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
-    core_allocator_fill();
-    Py_RETURN_NONE;
-}
-
 static PyObject *share_memory(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
     return PyBool_FromLong(piso_zygote_share() == 0);
 }
 
 static PyObject *settle_memory(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
-    core_allocator_trim(); /* what the start has needed and does not any more */
+#ifdef __GLIBC__
+    malloc_trim(0); /* what the start has needed and does not any more */
+#endif
     return PyLong_FromLong(piso_fork_settle());
 }
 
@@ -243,7 +246,6 @@ static PyObject *limit_shared_memory(PyObject *Py_UNUSED(module), PyObject *byte
 static PyMethodDef functions[] = {
     {"zygote_guard", guard, METH_O, "From now on this process dies with its host."},
     {"serve_forks", serve, METH_VARARGS, "Fork as the host asks; (argv, environment) in each child, None at the end."},
-    {"fill_heap", fill_heap, METH_NOARGS, "Take the gaps of the heap, so that children allocate elsewhere."},
     {"share_memory", share_memory, METH_NOARGS, "Let children give back what they did not change."},
     {"limit_shared_memory", limit_shared_memory, METH_O, "How many bytes of shared memory this process may have."},
     {"settle_memory", settle_memory, METH_NOARGS, "Give back what was not changed since the fork."},

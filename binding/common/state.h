@@ -51,7 +51,7 @@ static inline core_state *core_module_state(PyObject *module) {
 core_state *core_type_state(PyTypeObject *type);
 
 /* For those below the sessions (calls/sessions.c). */
-/* core_sessions_make_room: memory is short: what they and the allocator keep for later goes back. */
+/* core_sessions_make_room: memory is short: what they keep for later goes back. */
 void core_sessions_make_room(core_state *state);
 /* core_sessions_retire: nobody here uses this memory any more: the peers that got it from here are told. */
 void core_sessions_retire(core_state *state, piso_segment *segment);

@@ -229,12 +229,14 @@ PISO_API int piso_zygote_guard(int socket_fd);
 PISO_API int piso_zygote_report(int socket_fd, const void *report, size_t size);
 /* piso_zygote_serve: forks children as the host asks for them. Returns 1 in each child, which leads a process group
  * of its own, has the descriptors 0 to 2 and PISO_FD and no others, the host's current working directory (or the
- * one asked for), and no blocked signals; 0 in the zygote when the host has closed it or died; -EINTR (call again) and
- * other errors in the zygote. A zygote that has more than one thread refuses to fork, which the host sees as -EBUSY
- * of piso_session_spawn. */
-PISO_API int piso_zygote_serve(int socket_fd, const piso_fork_hooks *hooks, piso_fork *ret_fork);
+ * one asked for), and no blocked signals; 0 in the zygote when the host has closed it or died, or when it has asked for
+ * nothing for idle_ns (-1: for ever) and there is no child; -EINTR (call again) and other errors in the zygote. A zygote
+ * that has more than one thread refuses to fork, which the host sees as -EBUSY of piso_session_spawn. */
+PISO_API int piso_zygote_serve(int socket_fd, const piso_fork_hooks *hooks, int64_t idle_ns, piso_fork *ret_fork);
 /* piso_zygote_share: in the zygote, when everything is loaded: lets its children give back what they touched but did not
- * change, with piso_fork_settle. Moves all private memory of the process. 0 or -errno: they will need more memory. */
+ * change, with piso_fork_settle. Moves all private memory of the process. 0, or -errno: nothing was moved, and children
+ * will need more memory; -EINVAL also where pages are not of 4 KiB. Where a move fails half-way the process is killed
+ * (SIGKILL), since its memory is no longer whole: start another zygote, which does not call this. */
 PISO_API int piso_zygote_share(void);
 /* piso_fork_settle: in a child, once, when it has become idle: gives back to the zygote the pages that hold what they
  * held before the fork. Takes a millisecond or two. Does nothing if there are threads besides the caller and the one

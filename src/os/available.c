@@ -6,6 +6,7 @@
 #include <sys/sysinfo.h>
 
 #include "os/cgroup.h"
+#include "os/os.h"
 
 /* number_after: the number behind a word at the start of a line; 0 when it is not there. */
 static uint64_t number_after(const char *text, const char *word) {

@@ -12,20 +12,6 @@
 
 #define GROUPS_SIZE 8192 /* of /proc/self/cgroup; what is longer is cut */
 
-bool piso__read_text(const char *path, char *buffer, size_t size) {
-    piso__autoclose int fd = open(path, O_RDONLY | O_CLOEXEC);
-    size_t length = 0;
-    ssize_t n = fd < 0 ? -1 : 1;
-    while (n > 0 && length < size - 1) { /* files of /proc come in pieces */
-        n = piso__read(fd, buffer + length, size - 1 - length);
-        length += n > 0 ? (size_t)n : 0;
-    }
-    if (n < 0)
-        return false;
-    buffer[length] = '\0';
-    return true;
-}
-
 static bool lists(const char *list, const char *controller) {
     size_t length = strlen(controller);
     for (; list; list = strchr(list, ',') ? strchr(list, ',') + 1 : NULL)

@@ -12,9 +12,6 @@
 
 #include "base/base.h"
 
-/* piso__read_text: a file as a string, cut where the buffer ends; false if it cannot be read. */
-bool piso__read_text(const char *path, char *buffer, size_t size);
-
 /* piso__cgroup: the group of this process in the hierarchy that has a controller. */
 typedef struct piso__cgroup {
     bool unified; /* version 2 */

@@ -163,3 +163,17 @@ int piso__random(void *data, size_t size) {
     }
     return 0;
 }
+
+bool piso__read_text(const char *path, char *buffer, size_t size) {
+    piso__autoclose int fd = open(path, O_RDONLY | O_CLOEXEC);
+    size_t length = 0;
+    ssize_t n = fd < 0 ? -1 : 1;
+    while (n > 0 && length < size - 1) { /* files of /proc come in pieces */
+        n = piso__read(fd, buffer + length, size - 1 - length);
+        length += n > 0 ? (size_t)n : 0;
+    }
+    if (n < 0)
+        return false;
+    buffer[length] = '\0';
+    return true;
+}

@@ -29,6 +29,8 @@ static inline int piso__fd_steal(int *fd) {
 int piso__fd_dup(int fd);
 /* piso__fd_dup_shared: the same for one that programs inherit; -EBADF for one that they do not. */
 int piso__fd_dup_shared(int fd);
+/* piso__read_text: a file as a string, cut where the buffer ends; false if it cannot be read. */
+bool piso__read_text(const char *path, char *buffer, size_t size);
 /* piso__fd_cloexec: makes an inherited descriptor close-on-exec. */
 int piso__fd_cloexec(int fd);
 
@@ -191,6 +193,8 @@ void piso__pin_own_entry(void);
 /* piso__place_fds: makes descriptors from[0..count) the numbers 0..count-1, not close-on-exec, and closes all others;
  * for a forked child. 0 or -errno. */
 int piso__place_fds(const int *from, int count);
+/* piso__has_children: whether this process has any that it has not reaped. */
+bool piso__has_children(void);
 /* piso__thread_count: of this process; -errno when /proc does not tell. */
 int piso__thread_count(void);
 /* piso__kill_on_hangup: has the kernel kill this process's group (SIGKILL) when something happens at the other end of
@@ -199,9 +203,10 @@ int piso__kill_on_hangup(int socket_fd, bool on);
 /* piso__process_title: the name of this process and of its only thread, in the memory of its arguments. */
 void piso__process_title(const char *title);
 /* piso__memory_share: moves this process's memory to where forked processes can give it back. It must have one
- * thread. 0 or -errno, which only means that they cannot. */
+ * thread. 0, or -errno: nothing was moved. -EINVAL: it has been moved, or pages are not of 4 KiB. When it fails
+ * half-way the process is killed. */
 int piso__memory_share(void);
-/* piso__memory_settle: gives the pages back that hold what they held before the fork. Once; does nothing while the
+/* piso__memory_settle: gives the pages back that hold what they held before the fork. Once; does nothing when the
  * process has more than `own_threads` threads, of which all but the caller only wait. Returns how many pages. */
 int piso__memory_settle(int own_threads);
 /* piso__directory_open: the current directory, also when it has been removed. */

@@ -12,27 +12,47 @@
  *
  * Both need that nobody else writes meanwhile: no other thread that runs, no signal handler. The kernel itself writes
  * to the memory of the thread's control block (rseq), which is left alone, like the stack. So is memory with special
- * properties, for instance what is to be wiped by a fork. */
+ * properties, for instance what is to be wiped by a fork.
+ *
+ * Moving has two halves. Until everything is copied nothing has changed, and each failure is undone: the process goes on
+ * as it was. From the first mapping on there is no way back, because an mmap that fails may have dropped what was there
+ * before: the process ends. */
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "os/os.h"
 
 #define MAX_REGIONS 512
 #define REGION_MAX  ((size_t)1 << 30)
-#define PAGE        ((size_t)4096)
-#define BATCH       ((size_t)512) /* entries of pagemap read at once */
+#define PAGE        ((size_t)4096)   /* elsewhere nothing is moved */
+#define TAIL        ((off_t)1 << 40) /* of the memfd, empty: a mapping that is extended (realloc does so) reads on */
+#define BATCH       ((size_t)512)    /* entries of pagemap read at once */
 #define PIECE       (BATCH * PAGE)
 #define PRESENT     ((uint64_t)1 << 63)
 #define SWAPPED     ((uint64_t)1 << 62)
 #define OF_A_FILE   ((uint64_t)1 << 61)
-#define PLAIN_FLAGS " rd wr mr mw me ac sd nr dd " /* of a mapping in smaps; others say that it is special */
+#define PLAIN_FLAGS " rd wr mr mw me ac sd nr " /* of a mapping in smaps; others say that it is special */
+#define LINE_SIZE   (PATH_MAX + 128)            /* of maps and smaps: addresses, then a path without newlines */
 #define SEALS       (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+/* A line of maps. */
+typedef struct mapping {
+    char *start;
+    size_t size, offset;
+    bool writable; /* and private */
+    dev_t device;
+    ino_t inode; /* 0: anonymous */
+    const char *name;
+} mapping;
 
 typedef struct region {
     char *start;
@@ -45,7 +65,9 @@ static struct {
     region regions[MAX_REGIONS];
     int count;
     size_t size;
-    char *view; /* the memfd, to compare with */
+    char *view; /* the memfd, to compare with; NULL: nothing was moved, or it is settled */
+    dev_t device;
+    ino_t inode; /* of the memfd */
 } shared;
 
 /* in_file: where a byte of the region lies in the memfd: between pieces is a page that is nobody's. */
@@ -78,21 +100,42 @@ static void add_region(const region *found) {
     shared.size = in_file(r, found->size) + PAGE;
 }
 
+static bool parse_mapping(const char *line, mapping *ret_mapping) {
+    unsigned long start, end, offset, inode;
+    unsigned major, minor;
+    char permissions[5];
+    int name = 0;
+    if (sscanf(line, "%lx-%lx %4s %lx %x:%x %lu %n", &start, &end, permissions, &offset, &major, &minor, &inode,
+               &name) != 7)
+        return false;
+    *ret_mapping = (mapping){
+        .start = (char *)start,
+        .size = end - start,
+        .offset = offset,
+        .writable = strcmp(permissions, "rw-p") == 0,
+        .device = makedev(major, minor),
+        .inode = inode,
+        .name = line + name,
+    };
+    return true;
+}
+
 /* find_regions: private, writable and plain ones. */
 static int find_regions(void) {
     FILE *smaps = fopen("/proc/self/smaps", "re");
     if (!smaps)
         return -errno;
-    char line[512], permissions[5];
-    region found = {.size = 0};
-    unsigned long start, end, inode;
+    char line[LINE_SIZE];
+    mapping found;
+    region candidate = {.size = 0};
+    shared.count = 0;
+    shared.size = 0;
     while (fgets(line, sizeof line, smaps)) {
-        int name = 0;
-        if (sscanf(line, "%lx-%lx %4s %*x %*s %lu %n", &start, &end, permissions, &inode, &name) == 4) {
-            bool wanted = strcmp(permissions, "rw-p") == 0 && strncmp(line + name, "[stack", 6) != 0;
-            found = (region){(char *)start, wanted ? end - start : 0, 0, inode == 0};
-        } else if (strncmp(line, "VmFlags:", 8) == 0 && found.size && has_only_plain_flags(line + 8)) {
-            add_region(&found);
+        if (parse_mapping(line, &found)) {
+            bool wanted = found.writable && strncmp(found.name, "[stack", 6) != 0;
+            candidate = (region){found.start, wanted ? found.size : 0, 0, found.inode == 0};
+        } else if (strncmp(line, "VmFlags:", 8) == 0 && candidate.size && has_only_plain_flags(line + 8)) {
+            add_region(&candidate);
         }
     }
     fclose(smaps);
@@ -104,8 +147,8 @@ static int find_regions(void) {
 static int write_all(int fd, const char *from, size_t size, size_t offset) {
     while (size) {
         ssize_t n = pwrite(fd, from, size, (off_t)offset);
-        if (n < 0)
-            return -errno;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
         from += n;
         offset += (size_t)n;
         size -= (size_t)n;
@@ -148,32 +191,63 @@ static void touch(int fd, char *start, size_t size, size_t offset) {
     }
 }
 
+/* end_process: part of the memory may be gone, so nothing of it is used any more. */
+static void end_process(void) {
+    static const char words[] = "the memory of this process could not be moved, so it ends\n";
+    (void)!write(STDERR_FILENO, words, sizeof words - 1);
+    for (;;)
+        kill(getpid(), SIGKILL);
+}
+
 /* map_region: in pieces. A fork copies the page tables of a mapping that has been written to, and of no other; the
  * zygote writes to few pages, but to some of every large mapping. */
-static void map_region(int fd, region *r) {
+static void map_region(int fd, const region *r) {
     int flags = MAP_PRIVATE | MAP_FIXED;
     for (size_t at = 0; at < r->size; at += PIECE) {
         size_t size = r->size - at < PIECE ? r->size - at : PIECE, offset = in_file(r, at);
         if (mmap(r->start + at, size, PROT_READ | PROT_WRITE, flags, fd, (off_t)offset) == MAP_FAILED)
-            r->size = at; /* the rest stays as it was */
-        else
-            touch(fd, r->start + at, size, offset);
+            end_process();
+        touch(fd, r->start + at, size, offset);
     }
 }
 
-/* move: copies everything, then maps the copies. In between nothing outside of the stack is written. */
-static int move(int fd, int pagemap) {
+/* copy_regions: and seals the copies. */
+static int copy_regions(int fd, int pagemap) {
     for (int i = 0; i < shared.count; i++)
         for (size_t at = 0; at < shared.regions[i].size; at += PIECE) {
             int r = copy_piece(fd, pagemap, &shared.regions[i], at);
             if (r < 0)
                 return r;
         }
-    if (fcntl(fd, F_ADD_SEALS, SEALS) < 0)
+    return fcntl(fd, F_ADD_SEALS, SEALS) < 0 ? -errno : 0;
+}
+
+/* move: copies everything, then maps the copies. In between nothing outside of the stack is written. */
+static int move(int fd, int pagemap) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int r = copy_regions(fd, pagemap);
+    if (r == 0)
+        for (int i = 0; i < shared.count; i++)
+            map_region(fd, &shared.regions[i]);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return r;
+}
+
+/* make_file: for all regions. */
+static int make_file(void) {
+    off_t size = (off_t)shared.size + TAIL;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < (rlim_t)size)
+        return -EFBIG; /* the kernel says that with a signal */
+    piso__autoclose int fd = memfd_create("piso-zygote", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    struct stat status;
+    if (fd < 0 || ftruncate(fd, size) < 0 || fstat(fd, &status) < 0)
         return -errno;
-    for (int i = 0; i < shared.count; i++)
-        map_region(fd, &shared.regions[i]);
-    return 0;
+    shared.device = status.st_dev;
+    shared.inode = status.st_ino;
+    return piso__fd_steal(&fd);
 }
 
 int piso__memory_share(void) {
@@ -182,19 +256,17 @@ int piso__memory_share(void) {
     int r = find_regions();
     if (r < 0)
         return r;
-    piso__autoclose int fd = memfd_create("piso-zygote", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     piso__autoclose int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || pagemap < 0 || ftruncate(fd, (off_t)shared.size) < 0)
+    if (pagemap < 0)
         return -errno;
+    piso__autoclose int fd = make_file();
+    if (fd < 0)
+        return fd;
     void *view = mmap(NULL, shared.size, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
     if (view == MAP_FAILED)
         return -errno;
     shared.view = view;
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     r = move(fd, pagemap);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (r < 0) {
         munmap(view, shared.size);
         shared.view = NULL;
@@ -215,18 +287,32 @@ static size_t give_back_run(const uint64_t *entries, size_t i, size_t count, cha
     return end - i;
 }
 
-static int give_back_region(int pagemap, const region *r) {
+/* give_back_mapping: of the memfd. */
+static int give_back_mapping(int pagemap, const mapping *m) {
     uint64_t entries[BATCH];
     int given = 0;
-    for (size_t at = 0; at < r->size; at += BATCH * PAGE) {
-        size_t count = (r->size - at) / PAGE < BATCH ? (r->size - at) / PAGE : BATCH;
-        if (!read_entries(pagemap, r->start + at, entries, count))
+    for (size_t at = 0; at < m->size; at += BATCH * PAGE) {
+        size_t count = (m->size - at) / PAGE < BATCH ? (m->size - at) / PAGE : BATCH;
+        if (!read_entries(pagemap, m->start + at, entries, count))
             return given;
         for (size_t i = 0, run; i < count; i += run ? run : 1) {
-            run = give_back_run(entries, i, count, r->start + at, shared.view + in_file(r, at));
+            run = give_back_run(entries, i, count, m->start + at, shared.view + m->offset + at);
             given += (int)run;
         }
     }
+    return given;
+}
+
+/* give_back: what is still mapped where it was. What a process has unmapped since, its memory may have become something
+ * else's, which would be lost. */
+static int give_back(FILE *maps, int pagemap) {
+    char line[LINE_SIZE];
+    mapping m;
+    int given = 0;
+    while (fgets(line, sizeof line, maps))
+        if (parse_mapping(line, &m) && m.writable && m.inode == shared.inode && m.device == shared.device &&
+            m.offset <= shared.size && m.size <= shared.size - m.offset)
+            given += give_back_mapping(pagemap, &m);
     return given;
 }
 
@@ -234,14 +320,16 @@ int piso__memory_settle(int own_threads) {
     if (!shared.view)
         return 0;
     int given = 0;
+    FILE *maps = fopen("/proc/self/maps", "re");
     piso__autoclose int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (pagemap >= 0 && piso__thread_count() <= own_threads)
-        for (int i = 0; i < shared.count; i++)
-            given += give_back_region(pagemap, &shared.regions[i]);
+    if (maps && pagemap >= 0 && piso__thread_count() <= own_threads)
+        given = give_back(maps, pagemap);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (maps)
+        fclose(maps);
     munmap(shared.view, shared.size);
     shared.view = NULL;
     return given;

@@ -62,6 +62,11 @@ int piso__exit_of(int pidfd, pid_t pid, piso_exit *ret_exit) {
     return 0;
 }
 
+bool piso__has_children(void) {
+    siginfo_t info;
+    return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 || errno != ECHILD;
+}
+
 int piso__thread_count(void) {
     DIR *tasks = opendir("/proc/self/task");
     if (!tasks)

@@ -69,5 +69,7 @@ void piso__process_on_end(piso_process *p, int epoll_fd, int beacon_fd);
  * on the pidfd of the parent, and when the host is gone kills the process group of this process (SIGKILL).
  * Not when the process forked from this one exits. Also handles the race where the host was gone before. */
 int piso__watch_host(int socket_fd);
+/* piso__is_watched: whether this process has that thread. */
+bool piso__is_watched(void);
 
 #endif

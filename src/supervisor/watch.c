@@ -13,6 +13,8 @@ typedef struct watch {
     int socket_fd, host_fd; /* host_fd: -1 when the host has no pid here */
 } watch;
 
+static _Atomic int64_t watched = -1; /* the fork generation that has the thread */
+
 static void *watch_main(void *argument) {
     watch w = *(watch *)argument;
     free(argument);
@@ -44,7 +46,12 @@ int piso__watch_host(int socket_fd) {
         free(w);
         return r;
     }
+    atomic_store(&watched, piso__fork_generation());
     piso__fd_steal(&own_socket);
     piso__fd_steal(&host_fd);
     return 0;
+}
+
+bool piso__is_watched(void) {
+    return atomic_load(&watched) == piso__fork_generation();
 }

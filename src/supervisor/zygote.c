@@ -247,17 +247,12 @@ pid_t piso__zygote_fork(const piso_spawn *spawn, const int stdio[3], int channel
     piso_zygote *z = spawn->zygote;
     if (is_foreign(z))
         return PISO_EFORKED;
-    int r;
-    do
-        r = wait_ready(z, READY_TIMEOUT_NS);
-    while (r == -EINTR);
-    if (r < 0)
-        return r;
     piso__autoclose int block = piso__fork_block_new(spawn, sandbox), directory = piso__directory_open();
     if (block < 0 || directory < 0)
         return block < 0 ? block : directory;
     int sockets[2];
-    if ((r = piso__socketpair(sockets)) < 0)
+    int r = piso__socketpair(sockets);
+    if (r < 0)
         return r;
     piso__autoclose int answer_fd = sockets[0], its_end = sockets[1];
     int rules = sandbox ? piso__sandbox_fd(sandbox) : -1;
@@ -266,7 +261,11 @@ pid_t piso__zygote_fork(const piso_spawn *spawn, const int stdio[3], int channel
         [PISO__FORK_STDIN] = stdio[0],     [PISO__FORK_STDOUT] = stdio[1], [PISO__FORK_STDERR] = stdio[2],
         [PISO__FORK_CHANNEL] = channel_fd, [PISO__FORK_RULES] = rules,
     };
-    r = ask(z, PISO__ZYGOTE_FORK, 0, fds, PISO__FORK_FDS + (rules >= 0));
+    do
+        r = wait_ready(z, READY_TIMEOUT_NS);
+    while (r == -EINTR);
+    if (r == 0)
+        r = ask(z, PISO__ZYGOTE_FORK, 0, fds, PISO__FORK_FDS + (rules >= 0));
     its_end = piso__fd_close(its_end); /* so that its end says that the zygote has gone */
     return r < 0 ? r : answer(z, answer_fd, ret_pidfd);
 }

@@ -21,7 +21,9 @@
  *     the group is the child's until then, exactly as if the host were its parent.
  *  5. A child closes the zygote's socket before anything else runs in it, so no extension ever holds it.
  *  6. The zygote dies with the host: by a signal of the kernel's while it loads, by its own poll of the host's pidfd
- *     when it serves. Its children watch the host themselves (watch.c). When a zygote dies alone, its children go on.
+ *     when it serves. Its children watch the host themselves (watch.c). When a zygote dies alone, its children go on. It
+ *     also ends when the host has not asked for anything for a while and there is no child; a host that asks at that
+ *     moment sees it as dead, and starts another.
  *  7. Objects know their process: after a fork of the host every function returns PISO_EFORKED. */
 #ifndef PISO_SUPERVISOR_ZYGOTE_H
 #define PISO_SUPERVISOR_ZYGOTE_H

@@ -4,6 +4,7 @@
 
 #include "os/os.h"
 #include "sandbox/sandbox.h"
+#include "supervisor/process.h"
 #include "supervisor/zygote.h"
 
 #define DISOWN_NS 1000000000
@@ -170,15 +171,15 @@ static int answer(int socket_fd, const piso_fork_hooks *hooks, piso_fork *ret_fo
     return packet.kind == PISO__ZYGOTE_REAP ? serve_reap(socket_fd, packet.value) : PISO_EPROTO;
 }
 
-int piso_zygote_serve(int socket_fd, const piso_fork_hooks *hooks, piso_fork *ret_fork) {
+int piso_zygote_serve(int socket_fd, const piso_fork_hooks *hooks, int64_t idle_ns, piso_fork *ret_fork) {
     static const piso_fork_hooks none;
     int host_fd = watch_host(socket_fd), r = host_fd == PISO_EDIED ? -ECONNRESET : 0;
     while (r == 0) {
         int fds[2] = {host_fd, socket_fd};
-        int ready = piso__poll_in(fds, 2, -1);
+        int ready = piso__poll_in(fds, 2, idle_ns);
         if (ready < 0)
             r = ready;
-        else if (ready & 1)
+        else if (ready & 1 || (ready == 0 && !piso__has_children()))
             r = -ECONNRESET;
         else if (ready & 2)
             r = answer(socket_fd, hooks ? hooks : &none, ret_fork);
@@ -195,7 +196,7 @@ int piso_zygote_share(void) {
 }
 
 int piso_fork_settle(void) {
-    return piso__memory_settle(2); /* the other one waits for the host's end */
+    return piso__memory_settle(piso__is_watched() ? 2 : 1); /* the other one waits for the host's end */
 }
 
 void piso_process_title(const char *title) {

@@ -56,7 +56,7 @@ static void expect_exit(piso_process *p, int code, int signal) {
 }
 
 /* read_report: waits for what the child sends over the channel. */
-static void read_report(const running *r, char text[REPORT_SIZE]) {
+static inline void read_report(const running *r, char text[REPORT_SIZE]) {
     assert_int_equal(piso__poll_in(&r->channel_fd, 1, LONG_ENOUGH), 1);
     ssize_t n = recv(r->channel_fd, text, REPORT_SIZE - 1, 0);
     assert_true(n > 0);

@@ -171,4 +171,10 @@ static inline int await(piso_session *s, piso_event *ret_event) {
     }
 }
 
+static inline uint64_t next_random(uint64_t *state) {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    return *state ^= *state << 17;
+}
+
 #endif

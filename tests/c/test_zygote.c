@@ -1,114 +1,5 @@
-/* test_zygote.c - children that are forked from a zygote are to the host what spawned ones are. The zygote is this
- * program again; its children run the programs of child_programs.h. Times are limits for failing, not assertions. */
-#include "process_tools.h"
-
-#include <pthread.h>
-#include <sys/wait.h>
-
-#include "os/cgroup.h"
-#include "supervisor/zygote.h"
-
-/* ThreadSanitizer refuses threads in a process forked from one with threads, which the monitor must bear. */
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) {
-    return "die_after_fork=0:report_thread_leaks=0";
-}
-
-/* ---- the zygote's program ---- */
-
-static void *wait_for_ever(void *argument) {
-    sleep_for_ever();
-    return argument;
-}
-
-/* run_child: what main would do with the arguments; the environment is what was asked for. */
-static int run_child(piso_fork *fork) {
-    char *argv[4] = {0};
-    for (int i = 0; i < 3 && fork->argv[i]; i++)
-        argv[i] = (char *)fork->argv[i];
-    environ = (char **)fork->envp;
-    int status = child_main(argv);
-    environ = (char *[]){NULL};
-    piso_fork_fini(fork);
-    return status;
-}
-
-static int zygote_main(const char *kind) {
-    if (piso_zygote_guard(CHILD_CHANNEL) < 0)
-        return 90;
-    if (strcmp(kind, "slow") == 0)
-        sleep_for_ever();
-    if (strcmp(kind, "broken") == 0)
-        return 5;
-    if (piso_zygote_report(CHILD_CHANNEL, "ready!", 6) < 0)
-        return 91;
-    pthread_t thread;
-    if (strcmp(kind, "threads") == 0)
-        pthread_create(&thread, NULL, wait_for_ever, NULL);
-    if (strcmp(kind, "liar") == 0)
-        return send(CHILD_CHANNEL, "lies", 4, 0) == 4 ? (sleep_for_ever(), 0) : 92;
-    if (strcmp(kind, "deaf") == 0)
-        return 0;
-    piso_fork fork;
-    int r = piso_zygote_serve(CHILD_CHANNEL, NULL, &fork);
-    return r == 1 ? run_child(&fork) : r == 0 ? 0 : 93;
-}
-
-/* ---- the host ---- */
-
-/* expect_left: so many descriptors and no child, soon: the monitor lets go of a process after it has told its end. */
-static void expect_left(int fds) {
-    for (int i = 0; i < 3000 && (count_fds() != fds || waitpid(-1, NULL, WNOHANG) == 0); i++)
-        sleep_ms(1);
-    assert_int_equal(count_fds(), fds);
-    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
-}
-
-static int check_nothing_left(void **state) {
-    (void)state;
-    expect_left(fds_before);
-    return 0;
-}
-
-static const char *const environment[] = {"A=1", "PISO_FD=77", "B=two", NULL};
-
-static piso_zygote *start_zygote(const char *kind) {
-    const char *const argv[] = {"/proc/self/exe", "zygote", kind, NULL};
-    piso_spawn spawn = {.argv = argv, .envp = environment, .inherit_stdout = true, .name = "zygote"};
-    piso_zygote *z = NULL;
-    assert_int_equal(piso_zygote_spawn(&spawn, &z), 0);
-    return z;
-}
-
-static int ready(piso_zygote *z) {
-    const void *report;
-    size_t size;
-    int r = piso_zygote_ready(z, LONG_ENOUGH, &report, &size);
-    if (r == 0) {
-        assert_int_equal(size, 6);
-        assert_memory_equal(report, "ready!", 6);
-    }
-    return r;
-}
-
-static int try_run(piso_zygote *z, const char *cwd, const char *program, const char *argument, running *ret_running) {
-    const char *const argv[] = {"extension", program, argument, NULL};
-    piso_spawn spawn = {
-        .argv = argv, .envp = environment, .inherit_stdout = true, .name = program, .cwd = cwd, .zygote = z};
-    return try_spawn(&spawn, ret_running);
-}
-
-static running run(piso_zygote *z, const char *program, const char *argument) {
-    running r = {0};
-    assert_int_equal(try_run(z, NULL, program, argument, &r), 0);
-    return r;
-}
-
-static void expect_gone(int fd) {
-    char byte;
-    assert_int_equal(piso__poll_in(&fd, 1, LONG_ENOUGH), 1);
-    assert_true(recv(fd, &byte, 1, 0) <= 0);
-}
+/* test_zygote.c - children that are forked from a zygote are to the host what spawned ones are (zygote_tools.h). */
+#include "zygote_tools.h"
 
 /* ---- children ---- */
 
@@ -302,6 +193,33 @@ static void zygote_lives_as_long_as_its_children(void **state) {
     release(&r);
 }
 
+static void ends_when_nobody_needs_it(void **state) {
+    (void)state;
+    running r;
+    piso_zygote *z = start_zygote("idle");
+    assert_int_equal(ready(z), 0);
+    expect_exit(piso_zygote_process(z), 0, 0);
+    assert_int_equal(try_run(z, NULL, "exit", "0", &r), PISO_EDIED);
+    piso_zygote_unref(z);
+}
+
+static void stays_while_it_has_children(void **state) {
+    (void)state;
+    running r;
+    piso_zygote *z = start_zygote("idle");
+    for (int i = 0; i < 20 && try_run(z, NULL, "sleep", NULL, &r) == PISO_EDIED; i++) { /* late */
+        piso_zygote_unref(z);
+        z = start_zygote("idle");
+    }
+    sleep_ms(1000);
+    assert_false(piso__process_ended(piso_zygote_process(z)));
+    assert_int_equal(piso_process_kill(r.process, SIGTERM), 0);
+    expect_exit(r.process, -1, SIGTERM);
+    expect_exit(piso_zygote_process(z), 0, 0);
+    release(&r);
+    piso_zygote_unref(z);
+}
+
 static void waiting_takes_its_time(void **state) {
     (void)state;
     const void *report = NULL;
@@ -309,171 +227,6 @@ static void waiting_takes_its_time(void **state) {
     piso_zygote *z = start_zygote("slow");
     assert_int_equal(piso_zygote_ready(z, SECOND / 20, &report, &size), -ETIMEDOUT);
     assert_null(report);
-    piso_zygote_unref(z);
-}
-
-/* ---- zygotes and children that are stopped ---- */
-
-/* expect_state: soon, as /proc shows it: T: stopped, Z: ended and not reaped. */
-static void expect_state(pid_t pid, char letter) {
-    char path[40], text[512];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    do
-        assert_true(piso__read_text(path, text, sizeof text));
-    while (strrchr(text, ')')[2] != letter);
-}
-
-static void stop(piso_process *p) {
-    assert_int_equal(kill(piso_process_pid(p), SIGSTOP), 0);
-    expect_state(piso_process_pid(p), 'T');
-}
-
-static bool is_running(piso_zygote *z) {
-    return !piso__process_ended(piso_zygote_process(z));
-}
-
-static running run_ours(const char *program, const char *argument) {
-    const char *const argv[] = {"/proc/self/exe", program, argument, NULL};
-    piso_spawn spawn = {.argv = argv, .envp = environment, .inherit_stdout = true, .name = program};
-    running r = {0};
-    assert_int_equal(try_spawn(&spawn, &r), 0);
-    return r;
-}
-
-/* Nothing of this waits for the zygote, which would be killed for not answering. */
-static void a_stopped_zygote_holds_up_nobody(void **state) {
-    (void)state;
-    char text[64];
-    uint64_t dropped;
-    piso_zygote *z = start_zygote("good"), *another = start_zygote("good");
-    running child = run(z, "sleep", NULL), ours = run_ours("sleep", NULL), cousin = run(another, "exit", "4");
-    pid_t pid = piso_process_pid(child.process);
-    expect_exit(cousin.process, 4, 0);
-    stop(piso_zygote_process(z));
-    assert_int_equal(piso_process_kill(child.process, SIGKILL), 0);
-    expect_state(pid, 'Z');
-    piso_process_kill(child.process, SIGTERM);
-    piso_process_stderr(child.process, text, sizeof text);
-    piso_process_read_output(child.process, PISO_STDOUT, text, sizeof text, &dropped);
-    assert_int_equal(ready(z), 0);
-    assert_int_equal(piso_process_kill(ours.process, SIGTERM), 0);
-    expect_exit(ours.process, -1, SIGTERM);
-    running sibling = run(another, "exit", "5");
-    expect_exit(sibling.process, 5, 0);
-    expect_exit(child.process, -1, SIGKILL);
-    assert_int_equal(piso_process_kill(child.process, SIGTERM), -ESRCH);
-    assert_true(is_running(z));
-    /* and when it goes on it does what it was asked to */
-    assert_int_equal(kill(piso_process_pid(piso_zygote_process(z)), SIGCONT), 0);
-    while (kill(pid, 0) == 0)
-        sleep_ms(1);
-    running next = run(z, "exit", "6");
-    expect_exit(next.process, 6, 0);
-    release(&child), release(&ours), release(&cousin), release(&sibling), release(&next);
-    piso_zygote_unref(z);
-    piso_zygote_unref(another);
-}
-
-typedef struct asker {
-    piso_zygote *zygote;
-    pthread_t thread;
-    _Atomic bool begins;
-    running started;
-    int result;
-} asker;
-
-static void *ask(void *argument) {
-    asker *a = argument;
-    atomic_store(&a->begins, true);
-    a->result = try_run(a->zygote, NULL, "exit", "0", &a->started);
-    return NULL;
-}
-
-static void who_wants_a_child_of_a_stopped_zygote_waits_alone(void **state) {
-    (void)state;
-    enum { COUNT = 4 };
-    asker askers[COUNT];
-    piso_zygote *z = start_zygote("good"), *another = start_zygote("good");
-    assert_int_equal(ready(z), 0);
-    stop(piso_zygote_process(z));
-    for (int i = 0; i < COUNT; i++) {
-        askers[i] = (asker){.zygote = z};
-        pthread_create(&askers[i].thread, NULL, ask, &askers[i]);
-        while (!atomic_load(&askers[i].begins))
-            sleep_ms(1);
-    }
-    sleep_ms(20); /* they have asked, mostly */
-    running ours = run_ours("exit", "4"), cousin = run(another, "exit", "5");
-    expect_exit(ours.process, 4, 0);
-    expect_exit(cousin.process, 5, 0);
-    assert_int_equal(ready(z), 0);
-    piso_zygote_close(z);
-    for (int i = 0; i < COUNT; i++) {
-        pthread_join(askers[i].thread, NULL);
-        assert_int_equal(askers[i].result, PISO_EDIED);
-    }
-    expect_exit(piso_zygote_process(z), -1, SIGKILL);
-    release(&ours), release(&cousin);
-    piso_zygote_unref(z);
-    piso_zygote_unref(another);
-}
-
-static void a_zygote_that_goes_on_in_time_is_as_before(void **state) {
-    (void)state;
-    asker a = {.zygote = start_zygote("good")};
-    assert_int_equal(ready(a.zygote), 0);
-    running child = run(a.zygote, "sleep", NULL);
-    stop(piso_zygote_process(a.zygote));
-    a.result = -1;
-    pthread_create(&a.thread, NULL, ask, &a);
-    assert_int_equal(piso_process_kill(child.process, SIGTERM), 0);
-    sleep_ms(100);
-    assert_int_equal(kill(piso_process_pid(piso_zygote_process(a.zygote)), SIGCONT), 0);
-    expect_exit(child.process, -1, SIGTERM);
-    pthread_join(a.thread, NULL);
-    assert_int_equal(a.result, 0);
-    release(&child);
-    release(&a.started);
-    piso_zygote_unref(a.zygote);
-}
-
-/* What nobody has asked about, because the zygote is killed first, is seen from the outside. */
-static void ends_are_told_without_the_zygote(void **state) {
-    (void)state;
-    piso_zygote *z = start_zygote("good");
-    running one = run(z, "sleep", NULL), two = run(z, "sleep", NULL);
-    stop(piso_zygote_process(z));
-    assert_int_equal(piso_process_kill(one.process, SIGTERM), 0);
-    piso_zygote_close(z);
-    assert_int_equal(piso_process_kill(two.process, SIGKILL), 0);
-    piso_exit status;
-    assert_int_equal(piso_process_wait(one.process, LONG_ENOUGH, &status), 1);
-    assert_true(!status.known || status.signal == SIGTERM);
-    assert_int_equal(piso_process_wait(two.process, LONG_ENOUGH, &status), 1);
-    assert_true(!status.known || status.signal == SIGKILL);
-    release(&one), release(&two);
-    piso_zygote_unref(z);
-}
-
-static void a_stopped_child_can_be_looked_at_and_ended(void **state) {
-    (void)state;
-    char text[64];
-    uint64_t dropped;
-    piso_exit status;
-    piso_zygote *z = start_zygote("good");
-    running children[] = {run(z, "sleep", NULL), run_ours("sleep", NULL)};
-    for (int i = 0; i < 2; i++) {
-        piso_process *p = children[i].process;
-        stop(p);
-        assert_int_equal(piso_process_wait(p, 0, &status), 0);
-        assert_int_equal(piso_process_stderr(p, text, sizeof text), 0);
-        assert_int_equal(piso_process_read_output(p, PISO_STDERR, text, sizeof text, &dropped), 0);
-        assert_int_equal(piso_process_kill(p, SIGTERM), 0); /* not before it goes on */
-        assert_int_equal(piso_process_wait(p, SECOND / 50, &status), 0);
-        assert_int_equal(piso_process_kill(p, SIGKILL), 0);
-        expect_exit(p, -1, SIGKILL);
-        release(&children[i]);
-    }
     piso_zygote_unref(z);
 }
 
@@ -550,23 +303,6 @@ static void forked_host_has_no_zygote(void **state) {
     piso_zygote_unref(z);
 }
 
-/* start_monitor: its thread and one descriptor stay, so they are there before anything is counted. */
-static int start_monitor(void **state) {
-    remember_fds(state);
-    const char *const argv[] = {"/proc/self/exe", "exit", "0", NULL};
-    piso_process *process;
-    assert_int_equal(
-        piso__process_spawn(&(piso_spawn){.argv = argv, .envp = environment, .inherit_stdout = true, .name = "first"},
-                            STDIN_FILENO, &process),
-        0);
-    expect_exit(process, 0, 0);
-    piso__process_unref(process);
-    expect_left(fds_before + 1);
-    return 0;
-}
-
-#define TEST(function) cmocka_unit_test_setup_teardown(function, remember_fds, check_nothing_left)
-
 int main(int argc, char **argv) {
     if (argc > 2 && strcmp(argv[1], "zygote") == 0)
         return zygote_main(argv[2]);
@@ -584,12 +320,9 @@ int main(int argc, char **argv) {
         TEST(wrong_answers_end_it),
         TEST(children_outlive_their_zygote),
         TEST(zygote_lives_as_long_as_its_children),
+        TEST(ends_when_nobody_needs_it),
+        TEST(stays_while_it_has_children),
         TEST(waiting_takes_its_time),
-        TEST(a_stopped_zygote_holds_up_nobody),
-        TEST(who_wants_a_child_of_a_stopped_zygote_waits_alone),
-        TEST(a_zygote_that_goes_on_in_time_is_as_before),
-        TEST(ends_are_told_without_the_zygote),
-        TEST(a_stopped_child_can_be_looked_at_and_ended),
         TEST(all_end_with_the_host),
         TEST(forked_host_has_no_zygote),
     };

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from pyisolate import Extension, ExtensionBase, ExtensionManager, singleton_scope
+from pyisolate import Extension, ExtensionBase, ExtensionManager, SandboxMode, singleton_scope
 
 # No test asserts a time; a busy machine is no failure. Hypothesis itself allows an example 200 ms, which a
 # process that has to wait for a processor exceeds, and calls the test flaky when the next try is faster.
@@ -56,6 +56,21 @@ def load(venvs: Path, start_method: Any) -> Iterator[Callable[..., Extension]]:
     yield load
     for manager in managers:
         manager.stop_all_extensions()
+
+
+@pytest.fixture
+def forked(venvs: Path) -> Iterator[Callable[..., Extension]]:
+    """forked(name, folder, **configuration): an extension, by default `probe`, forked and not confined."""
+    manager = ExtensionManager(ExtensionBase, {"venv_root_path": str(venvs), "start_method": "fork"})
+
+    def load(name: str = "probe", folder: str = "probe", **config: Any) -> Extension:
+        path = str(EXTENSIONS / folder)
+        return manager.load_extension(
+            {"name": name, "module_path": path, "sandbox_mode": SandboxMode.DISABLED, **config}
+        )
+
+    yield load
+    manager.stop_all_extensions()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
-"""Extensions without an environment of their own are in the host's, as if each had been started in it.
+"""Extensions enter their environment as an interpreter does at start, forked like executed.
 
-Mostly a zygote enters it once for all of them. Here are the cases in which that must not be seen, and those
-in which it cannot be done.
+What files in the host's site-packages do at start they do in each extension's process, with its variables.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ HOST = """
 import json, os, site, sys
 from pathlib import Path
 from pyisolate import ExtensionBase, ExtensionManager, SandboxMode
-from pyisolate.zygote import zygotes
 
 manager = ExtensionManager(ExtensionBase, {{"venv_root_path": "venvs"}})
 packages = Path(site.getsitepackages()[0])
@@ -36,10 +34,8 @@ def ask(what, method="fork", **more):
         "name": name, "module_path": {probe!r}, "sandbox_mode": SandboxMode.DISABLED,
         "start_method": method, **more
     }})
-    answer = extension.sync.evaluate(what)
-    entered = zygotes._bases.get(((), True))
-    entered = entered is not None and entered.zygote is not None and entered.zygote.pid
-    found.append([answer, extension.sync.ids()[1] == entered, extension.sync.process()])
+    found.append([extension.sync.evaluate(what), extension.sync.process()])
+    assert (extension.sync.ids()[1] == os.getpid()) == (method == "exec")
     extension.stop()
 
 found = []
@@ -78,11 +74,6 @@ def host(tmp_path: Path) -> Ask:
     return run
 
 
-def assert_same(forked: list[Any], executed: list[Any]) -> None:
-    assert forked[0] == executed[0]
-    assert forked[2] == executed[2]
-
-
 def test_what_pth_files_do_is_there(host: Ask) -> None:
     forked, executed, confined = host(
         """
@@ -99,11 +90,9 @@ def test_what_pth_files_do_is_there(host: Ask) -> None:
             "sitecustomize.py": "",
         },
     )
-    assert_same(forked, executed)
+    assert forked == executed
     assert forked[0][0] == 7
-    assert "Hook" in forked[2]["hooks"]
-    assert forked[1]  # by its zygote, once
-    assert confined[1]
+    assert "Hook" in forked[1]["hooks"]
     assert confined[0] == forked[0]
 
 
@@ -118,9 +107,8 @@ def test_variables_that_pth_files_look_at_are_the_extensions(host: Ask, read: st
         """,
         {"switched.py": f"import os\nSWITCH = {read}\n", "switched.pth": "import switched\n"},
     )
-    assert_same(forked, executed)
+    assert forked == executed
     assert forked[0] == "on"
-    assert not forked[1]
     assert unset[0] is None
 
 
@@ -138,13 +126,12 @@ THREAD = "threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
         ("import native", "'_decimal' in sys.modules"),
     ],
 )
-def test_what_each_process_has_to_do_itself(host: Ask, line: str, what: str) -> None:
+def test_what_pth_files_do_to_their_process(host: Ask, line: str, what: str) -> None:
     forked, executed = host(
         f"ask({what!r})\nask({what!r}, 'exec')",
         {"odd.pth": f"{line}\n", "native.py": "import _decimal\n"},
     )
-    assert_same(forked, executed)
-    assert not forked[1]
+    assert forked == executed
 
 
 def test_a_pth_file_that_appears_is_seen(host: Ask) -> None:
@@ -159,9 +146,7 @@ def test_a_pth_file_that_appears_is_seen(host: Ask) -> None:
     )
     assert "/usr" not in before[0]
     assert "/usr" in after[0]
-    assert before[1]
-    assert after[1]
-    assert_same(after, executed)
+    assert after == executed
 
 
 def test_packages_of_the_user_are_found(host: Ask, tmp_path: Path) -> None:
@@ -179,10 +164,9 @@ def test_packages_of_the_user_are_found(host: Ask, tmp_path: Path) -> None:
         system=True,
         HOME=str(tmp_path / "home"),
     )
-    assert_same(forked, executed)
+    assert forked == executed
     assert str(packages) in forked[0]
-    assert not forked[1]
-    assert_same(elsewhere, executed_elsewhere)
+    assert elsewhere == executed_elsewhere
 
 
 def test_the_hosts_pythonpath_comes_first(host: Ask, tmp_path: Path) -> None:
@@ -196,9 +180,16 @@ def test_the_hosts_pythonpath_comes_first(host: Ask, tmp_path: Path) -> None:
         {},
         PYTHONPATH=str(tmp_path),
     )
-    assert_same(forked, executed)
+    assert forked == executed
     assert forked[0] == str(tmp_path)
-    assert forked[1]
-    assert_same(other, executed_other)
+    assert other == executed_other
     assert other[0] == "/usr"
-    assert not other[1]
+
+
+def test_each_process_runs_pth_files_itself(host: Ask) -> None:
+    """Also those without an environment of their own: nothing of what they do is another's."""
+    first, second = host(
+        "for _ in range(2):\n    ask('[sys.modules[\"counted\"].PID == os.getpid()]')",
+        {"counted.py": "import os\nPID = os.getpid()\n", "counted.pth": "import counted\n"},
+    )
+    assert first[0] == second[0] == [True]

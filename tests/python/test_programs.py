@@ -238,9 +238,8 @@ def test_what_extensions_are_forked_from_ends_when_there_are_none(tmp_path: Path
         tmp_path,
         """
         import time
-        from pyisolate import process
-        from pyisolate.zygote import zygotes
-        process.ZYGOTE_IDLE = 0.2
+        from pyisolate import zygote
+        zygote.IDLE_SECONDS = 1.0
         def children():
             with open(f"/proc/self/task/{os.getpid()}/children") as file:
                 return file.read().split()
@@ -249,7 +248,7 @@ def test_what_extensions_are_forked_from_ends_when_there_are_none(tmp_path: Path
             for way in range(2):
                 assert extension.sync.ask() == os.getpid()
                 before = children()
-                time.sleep(1)
+                time.sleep(2.5)
                 assert children() == before  # while it is there
                 extension.stop()
                 deadline = time.monotonic() + 30

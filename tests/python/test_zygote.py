@@ -7,11 +7,9 @@ import gc
 import importlib.util
 import os
 import signal
-import subprocess
 import sys
-import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ import test_asyncio_in_extension
 import test_manager
 import test_singletons
 from possible import can_lock
-from processes import gone, is_running, run_python
+from processes import gone, is_running
 
 from pyisolate import (
     ConfigurationError,
@@ -45,18 +43,6 @@ ROUNDS = 10 if os.environ.get("PISO_LONG") else 2
 @pytest.fixture(params=METHODS)
 def start_method(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture
-def forked(venvs: Path) -> Iterator[Callable[..., Extension]]:
-    """forked(name=..., **configuration): an extension `probe` that is forked."""
-    manager = ExtensionManager(ExtensionBase, {"venv_root_path": str(venvs), "start_method": "fork"})
-
-    def load(name: str = "probe", **more: Any) -> Extension:
-        return manager.load_extension(config(name, **more))
-
-    yield load
-    manager.stop_all_extensions()
 
 
 def config(name: str = "probe", folder: str = "probe", **more: Any) -> Any:
@@ -167,6 +153,21 @@ def test_random_numbers_differ(forked: Load, module: str) -> None:
     assert len({*first, *second}) == 6
 
 
+def test_what_is_drawn_differs(forked: Load) -> None:
+    """Also from what the zygote has loaded, and may have used."""
+    what = """[
+        __import__("uuid").uuid1().hex,
+        __import__("uuid").uuid4().hex,
+        __import__("ssl").RAND_bytes(16).hex(),
+        __import__("secrets").token_hex(),
+        __import__("random").SystemRandom().random(),
+        __import__("tempfile").mktemp(),
+        bytes(__import__("multiprocessing").current_process().authkey).hex(),
+    ]"""
+    first, second = (forked(name).sync.evaluate(what) for name in ("one", "two"))
+    assert [same for same in first if same in second] == []
+
+
 def test_it_has_a_title(forked: Load) -> None:
     assert forked("my extension").sync.title() == "my extension"
 
@@ -227,34 +228,47 @@ def test_what_a_zygote_has_rehearsed_is_gone(forked: Load) -> None:
     ]
 
 
-def test_a_second_large_zygote_is_not_needed(
-    forked: Load, make_wheel: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One that has not entered the host's environment serves extensions of both kinds."""
-    monkeypatch.setattr("pyisolate.zygote.LARGE", frozenset(["numpy"]))
-    make_wheel("1.0")
-    zygotes.close()
-    with_environment = forked("one", dependencies=["rivet"]).sync.ids()[1]
-    assert forked("two").sync.ids()[1] == with_environment
-    monkeypatch.undo()
-    assert forked("three").sync.ids()[1] != with_environment
+# ---- variables that are read at start ----
+
+
+def test_variables_that_an_interpreter_reads_have_a_zygote_of_their_own(forked: Load) -> None:
+    """It is started with them, for all extensions that have the same."""
+    one, same = (forked(name, env={"PYTHONHASHSEED": "7"}) for name in ("one", "same"))
+    other, none = forked("other", env={"PYTHONHASHSEED": "8"}), forked("none")
+    executed = forked("executed", env={"PYTHONHASHSEED": "7"}, start_method="exec")
+    hashes = [extension.sync.evaluate("hash('a')") for extension in (one, same, executed, other, none)]
+    assert hashes[0] == hashes[1] == hashes[2]
+    assert len(set(hashes)) == 3
+    assert one.sync.ids()[1] == same.sync.ids()[1]
+    assert len({extension.sync.ids()[1] for extension in (one, other, none)}) == 3
+    assert one.sync.process() == executed.sync.process()
+
+
+def test_variables_that_a_library_reads_count_where_it_is_loaded(forked: Load) -> None:
+    one, same = (forked(name, env={"OPENBLAS_NUM_THREADS": "1"}) for name in ("one", "same"))
+    assert one.sync.loaded("numpy")
+    assert one.sync.ids()[1] == same.sync.ids()[1] != forked("none").sync.ids()[1]
+    assert one.sync.blas(300) == 300.0
+    assert one.sync.evaluate("len(os.listdir('/proc/self/task'))") == 2  # and the one that waits for the host
+
+
+@pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
+def test_the_number_of_threads_of_torch(forked: Load) -> None:
+    extensions = [forked(name, env={"OMP_NUM_THREADS": "1"}, share_torch=True) for name in ("one", "same")]
+    assert [
+        extension.sync.evaluate("sys.modules['torch'].get_num_threads()") for extension in extensions
+    ] == [1, 1]
+    assert len({extension.sync.ids()[1] for extension in extensions}) == 1
 
 
 # ---- which cannot be forked ----
 
 
-def test_variables_that_an_interpreter_reads_need_exec(forked: Load) -> None:
-    with pytest.raises(PyIsolateError, match=r"PYTHONHASHSEED must be set before.*'auto'"):
-        forked(env={"PYTHONHASHSEED": "7"}).ensure_process_started()
-    extension = forked("other", env={"PYTHONHASHSEED": "7"}, start_method="auto")
+def test_another_interpreter_needs_exec(forked: Load) -> None:
+    with pytest.raises(PyIsolateError, match=r"PYTHONHOME is set.*'auto'"):
+        forked(env={"PYTHONHOME": sys.base_prefix}).ensure_process_started()
+    extension = forked("other", env={"PYTHONHOME": sys.base_prefix}, start_method="auto")
     assert extension.sync.ids()[1] == os.getpid()
-    assert extension.sync.process()["environ"]["PYTHONHASHSEED"] == "7"
-
-
-def test_variables_that_a_library_reads_need_a_process_without_it(forked: Load) -> None:
-    extension = forked(env={"OPENBLAS_NUM_THREADS": "1"})
-    assert not extension.sync.loaded("numpy")
-    assert extension.sync.blas(10) == 10.0
 
 
 def test_start_method_is_checked(venvs: Path) -> None:
@@ -282,130 +296,6 @@ def test_same_wheels_are_told_by_hash(tmp_path: Path) -> None:
     assert not same_wheel("bolt", one, other)
     assert SearchPath([str(tmp_path), other, one]).find("nut") == other
     assert SearchPath([one]).find("nut-1") is None
-
-
-# ---- zygotes come and go ----
-
-
-def test_one_zygote_for_many(forked: Load) -> None:
-    assert len({forked(f"e{n}").sync.ids()[1] for n in range(3)}) == 1
-
-
-def test_a_killed_zygote_is_replaced(forked: Load) -> None:
-    first = forked("first")
-    zygote = first.sync.ids()[1]
-    os.kill(zygote, signal.SIGKILL)
-    assert gone(zygote)
-    second = forked("second")
-    assert second.sync.ids()[1] not in (zygote, os.getpid())
-    assert first.sync.threads() == [0, 1, 4]  # it goes on
-    with pytest.raises(ExtensionDied) as caught:
-        first.sync.crash(int(signal.SIGKILL))
-    assert caught.value.returncode in (-signal.SIGKILL, None)
-    second.stop()
-
-
-def test_a_zygote_killed_while_it_starts_is_replaced(forked: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It starts anew for a variable that nobody else has."""
-    import pyisolate.zygote
-
-    monkeypatch.setenv("PYTHONZYGOTETEST", "1")
-    killed = []
-
-    class Zygote:
-        @staticmethod
-        def spawn(*args: Any) -> Any:
-            zygote = pyisolate._core.Zygote.spawn(*args)
-            if not killed:
-                killed.append(zygote.pid)
-                os.kill(zygote.pid, signal.SIGKILL)
-            return zygote
-
-    monkeypatch.setattr(pyisolate.zygote, "Zygote", Zygote)
-    extension = forked(env={"PYTHONZYGOTETEST": "1"})
-    assert extension.sync.threads() == [0, 1, 4]
-    assert len(killed) == 1
-    assert extension.sync.ids()[1] != killed[0]
-
-
-def test_a_zygote_that_cannot_load_is_told_and_not_needed(
-    forked: Load, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import pyisolate.zygote
-
-    monkeypatch.setattr(pyisolate.zygote.ForkPlan, "bases", lambda self: iter([("no_such_module",)]))
-    with pytest.raises(PyIsolateError, match="no_such_module"):
-        forked().ensure_process_started()
-    assert forked("other", start_method="auto").sync.ids()[1] == os.getpid()
-
-
-PROGRAM = """
-import os, sys, time, signal, threading
-from pyisolate import ExtensionBase, ExtensionManager, SandboxMode
-
-def load(name="probe"):
-    manager = ExtensionManager(ExtensionBase, {{"venv_root_path": "venvs", "start_method": "fork"}})
-    return manager.load_extension({{"name": name, "module_path": {probe!r},
-                                   "sandbox_mode": SandboxMode.DISABLED}})
-"""
-
-
-def run_program(tmp_path: Path, rest: str) -> subprocess.CompletedProcess[str]:
-    source = PROGRAM.format(probe=str(EXTENSIONS / "probe")) + textwrap.dedent(rest)
-    (tmp_path / "program.py").write_text(source)
-    return run_python(["program.py"], tmp_path)
-
-
-@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "os._exit(0)", "sys.exit(0)"])
-def test_nothing_outlives_the_host(tmp_path: Path, end: str) -> None:
-    ended = run_program(tmp_path, f"print(*load().sync.ids(), flush=True)\n{end}")
-    pids = [int(pid) for pid in ended.stdout.split()]
-    assert len(pids) == 2, ended.stderr
-    assert all(gone(pid) for pid in pids)
-
-
-def test_a_zygote_dies_with_its_host_while_it_loads(tmp_path: Path) -> None:
-    """Also when a process forked from the host holds the host's end of its socket."""
-    ended = run_program(
-        tmp_path,
-        """
-        import pyisolate.zygote, pyisolate._core
-        class Zygote:
-            @staticmethod
-            def spawn(*args):
-                zygote = pyisolate._core.Zygote.spawn(*args)
-                print(zygote.pid, flush=True)
-                os.kill(os.getpid(), 9)
-        pyisolate.zygote.Zygote = Zygote
-        load().ensure_process_started()
-        """,
-    )
-    assert ended.returncode == -signal.SIGKILL
-    assert gone(int(ended.stdout))
-
-
-def test_a_host_that_forks(tmp_path: Path) -> None:
-    """The forked host has a zygote of its own; that of the first goes on, and dies with it alone."""
-    ended = run_program(
-        tmp_path,
-        """
-        first = load("first")
-        pid, zygote = first.sync.ids()
-        child = os.fork()
-        if child == 0:
-            own_pid, own_zygote = load("second").sync.ids()
-            print(own_pid, own_zygote, flush=True)
-            os._exit(0 if own_zygote not in (zygote, os.getpid()) else 1)
-        status = os.waitpid(child, 0)[1]
-        assert first.sync.ids() == (pid, zygote)
-        assert load("third").sync.ids()[1] == zygote
-        print(pid, zygote, status)
-        """,
-    )
-    *pids, status = [int(word) for word in ended.stdout.split()]
-    assert status == 0, ended.stderr
-    assert len(pids) == 4
-    assert all(gone(pid) for pid in pids)
 
 
 # ---- many ----
@@ -521,14 +411,29 @@ def test_a_forked_process_shares_most_of_its_memory(forked: Load, monkeypatch: p
 def test_an_idle_extension_has_little_memory_of_its_own(
     forked: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is 1.6 to 2 MB, by version; whatever a start newly imports or looks at shows here."""
+    """Whatever a start newly imports or looks at shows here."""
     monkeypatch.setattr("pyisolate.registry._classes", [])
     extensions = [forked(f"echo{number}", folder="echo") for number in range(4)]
     for extension in extensions:
         extension.ensure_process_started()
     time.sleep(0.5)  # they settle
     found = [own_memory(extension.sync.pid()) for extension in extensions]
-    assert min(found) < 2400
+    assert min(found) < 3584
+
+
+@pytest.mark.parametrize(
+    ("of_host", "own"),
+    [({"PYISOLATE_SHARE_MEMORY": "0"}, {"PYTHONZYGOTETEST": "0"}), ({}, {"LD_PRELOAD": "libm.so.6"})],
+)
+def test_memory_that_is_not_moved(
+    forked: Load, monkeypatch: pytest.MonkeyPatch, of_host: dict[str, str], own: dict[str, str]
+) -> None:
+    """It is not wanted, or another allocator may be there."""
+    for name, value in of_host.items():
+        monkeypatch.setenv(name, value)
+    extension = forked(env={**own, "PROBE_SETTLE": "1"})
+    assert extension.sync.pages_given_back() == 0
+    assert extension.sync.evaluate("'piso-zygote' in open('/proc/self/maps').read()") is False
 
 
 def test_a_process_with_threads_keeps_its_memory(forked: Load) -> None:

@@ -5,6 +5,7 @@ import ctypes
 import gc
 import importlib
 import json
+import locale
 import logging
 import multiprocessing
 import os
@@ -62,6 +63,7 @@ class Probe(ExtensionBase):
             "gc": [gc.isenabled(), gc.get_threshold()],
             "loggers": [logging.getLogger().level, len(logging.getLogger().handlers)],
             "main": self.main_thread,
+            "locale": [locale.setlocale(locale.LC_ALL), locale.getpreferredencoding(False)],
             "umask": [os.umask(0o22), os.umask(0o22)][0],
             "helpers": [name in dir(__builtins__) or name in __builtins__ for name in ("exit", "help")],
         }
