@@ -23,7 +23,7 @@ FUZZERS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c)))
 SANITIZE := -Dpython=false -Dlibrary=false -Dbenchmarks=false -Dtests=enabled -Db_lto=false -Doptimization=2 \
     -Db_lundef=false $(STRICT)
 
-.PHONY: help packages build bench bench-all native-bench test test-asan test-tsan test-python test-fuzz test-model \
+.PHONY: help packages build bench bench-all native-bench test test-asan test-tsan test-python test-coverage test-fuzz test-model \
     lint fuzz fuzz-coverage soak format clean
 
 help:
@@ -41,7 +41,7 @@ help:
 # ---- environment ---------------------------------------------------------------------------------
 
 # Before anything is made. Targets that are not named here use tools of the C tests as well.
-NEEDS := $(if $(filter-out build bench bench-all native-bench soak lint format test-python,$(MAKECMDGOALS)),all,build)
+NEEDS := $(if $(filter-out build bench bench-all native-bench soak lint format test-python test-coverage,$(MAKECMDGOALS)),all,build)
 
 packages:
 	@PYTHON='$(PYTHON)' tools/install-packages $(NEEDS) 'make $(MAKECMDGOALS)'
@@ -158,6 +158,15 @@ test-model: packages
 test-python: build .venv/.bench
 	$(BIN)/pytest
 
+# Lines of the package that run in extensions' processes, seen from within these (tests/python/child_coverage.py).
+CHILD_TESTS := entering fork_in_extension interpreter manager output refusals singletons zygote
+
+test-coverage: build
+	rm -rf build/child-coverage && mkdir -p build/child-coverage
+	CHILD_COVERAGE=$(CURDIR)/build/child-coverage $(BIN)/pytest -q -k 'not memory' \
+	    $(CHILD_TESTS:%=tests/python/test_%.py)
+	$(BIN)/python tests/python/child_coverage.py build/child-coverage
+
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -174,6 +183,7 @@ test: packages
 	$(MAKE) lint
 	$(MAKE) test-asan test-tsan
 	$(MAKE) test-python
+	$(MAKE) test-coverage
 	$(MAKE) test-model test-fuzz
 
 clean:

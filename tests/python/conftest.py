@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -22,6 +23,11 @@ HERE = Path(__file__).parent
 EXTENSIONS = HERE / "extensions"
 # For peers.py, and for host_side.py, which extensions find on the host's path.
 sys.path += [str(HERE), str(EXTENSIONS)]
+
+if "CHILD_COVERAGE" in os.environ:
+    import child_coverage
+
+    child_coverage.begin(os.environ["CHILD_COVERAGE"])
 
 
 @pytest.fixture(autouse=True)

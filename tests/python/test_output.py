@@ -103,7 +103,7 @@ def test_last_words_are_in_the_error_and_in_the_log(
 def test_last_words_control_no_terminal(talker: Extension) -> None:
     with pytest.raises(ExtensionDied) as caught:
         talker.sync.exit(3, "\x1b]0;title\x07\x9b1m\rso long\n")
-    assert str(caught.value).endswith("\\x1b]0;title\\x07\\x9b1m\\x0dso long\n")
+    assert str(caught.value).endswith("\\x1b]0;title\\x07\\x9b1m\\rso long\n")
     assert caught.value.stderr == "\x1b]0;title\x07\x9b1m\rso long\n"
 
 
