@@ -163,7 +163,7 @@ CHILD_TESTS := entering fork_in_extension interpreter manager output refusals si
 
 test-coverage: build
 	rm -rf build/child-coverage && mkdir -p build/child-coverage
-	CHILD_COVERAGE=$(CURDIR)/build/child-coverage $(BIN)/pytest -q -k 'not memory' \
+	CHILD_COVERAGE=$(CURDIR)/build/child-coverage $(BIN)/pytest -q -k 'not memory and not hundred and not crash' \
 	    $(CHILD_TESTS:%=tests/python/test_%.py)
 	$(BIN)/python tests/python/child_coverage.py build/child-coverage
 

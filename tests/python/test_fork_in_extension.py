@@ -63,6 +63,11 @@ def test_its_exception_is_shown(forker: Extension, caplog: pytest.LogCaptureFixt
     assert said(caplog, "it was this")
 
 
+def test_what_it_logs_goes_to_stderr(forker: Extension, caplog: pytest.LogCaptureFixture) -> None:
+    forker.sync.fork("import logging; logging.getLogger('forked').warning('from the copy')")
+    assert said(caplog, "from the copy")
+
+
 def test_it_runs_nothing_of_the_loop_that_it_was_forked_from(forker: Extension, tmp_path: Path) -> None:
     cleaned = tmp_path / "cleaned"
 

@@ -151,6 +151,14 @@ def test_tracebacks_come_along(talker: Extension, caplog: pytest.LogCaptureFixtu
     assert "ValueError: the reason" in caplog.text
 
 
+def test_a_traceback_that_is_text_already_comes_along(
+    talker: Extension, caplog: pytest.LogCaptureFixture
+) -> None:
+    talker.sync.log_prepared("Traceback of another process")
+    assert until(lambda: bool(child_records(caplog)))
+    assert "Traceback of another process" in caplog.text
+
+
 def test_logging_while_logging_does_not_recurse(talker: Extension, caplog: pytest.LogCaptureFixture) -> None:
     talker.sync.log_nested()
     talker.sync.log_wrongly()

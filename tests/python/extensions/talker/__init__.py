@@ -81,6 +81,12 @@ class Talker(ExtensionBase):
         except ValueError:
             log.exception("it failed")
 
+    def log_prepared(self, trace):
+        """A record as it comes from another process, which has made its traceback into text."""
+        record = log.makeRecord(log.name, logging.ERROR, "file", 1, "it failed", (), None)
+        record.exc_text = trace
+        log.handle(record)
+
     def log_nested(self):
         log.warning("%s", Nested())
 
