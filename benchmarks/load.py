@@ -67,13 +67,14 @@ class Row:
 
 
 def answer(connection: Connection) -> None:
-    """Take steps as `Worker.work` does, for whoever asks."""
+    """Take steps as `Worker.work` does, for whoever asks; of a negative number tell the pace."""
     sys.path.insert(0, str(MODULE.parent))
-    from worker import count
+    from worker import count, pace
 
     try:
         while True:
-            connection.send(count(connection.recv()))
+            steps = connection.recv()
+            connection.send(count(steps) if steps >= 0 else pace(-steps))
     except EOFError:
         pass
 
@@ -97,6 +98,9 @@ class Pipes:
     @property
     def pids(self) -> list[int]:
         return [process.pid or 0 for process in self.processes]
+
+    def pace(self, index: int, steps: int) -> int:
+        return self.call(index, -steps)
 
     def call(self, index: int, steps: int) -> int:
         self.connections[index].send(steps)
@@ -140,6 +144,9 @@ class Extensions:
     @property
     def pids(self) -> list[int]:
         return [extension._runtime._session.pid for extension in self.extensions]
+
+    def pace(self, index: int, steps: int) -> int:
+        return self.extensions[index].sync.pace(steps)
 
     def call(self, index: int, steps: int) -> int:
         return self.extensions[index].sync.work(steps)
@@ -322,29 +329,22 @@ def rates(peers: Peers, seconds: float) -> list[Row]:
     return rows
 
 
-def steps_for(microseconds: float) -> int:
-    """How many steps of `count` take so long here, with a processor of its own."""
-    sys.path.insert(0, str(MODULE.parent))
-    from worker import count
+def steps_for(peer: Any, number: int, microseconds: float) -> list[int]:
+    """How many steps take so long in each of its processes, with a processor of its own.
 
-    best = min(_timed(count, 10_000) for _ in range(20))
-    return max(1, int(microseconds * 1000 * 10_000 / best))
-
-
-def _timed(function: Callable[[int], object], argument: int) -> int:
-    start = perf_counter_ns()
-    function(argument)
-    return perf_counter_ns() - start
+    The same code is up to 10 % faster in one process than in another, which would be all of a difference.
+    """
+    return [max(1, int(microseconds * 1e7 / peer.pace(index, 10_000))) for index in range(number)]
 
 
 def spread(peers: Peers, seconds: float, number: int) -> list[Row]:
     """Calls a second when `number` processes are each asked again as soon as they have answered."""
 
-    def threads(peer: Any, steps: int, length: float) -> float:
+    def threads(peer: Any, steps: list[int], length: float) -> float:
         def ask(index: int) -> int:
             calls = 0
             while perf_counter_ns() < end:
-                peer.call(index, steps)
+                peer.call(index, steps[index])
                 calls += 1
             return calls
 
@@ -352,11 +352,11 @@ def spread(peers: Peers, seconds: float, number: int) -> list[Row]:
             end = perf_counter_ns() + int(length * 1e9)
             return sum(pool.map(ask, range(number))) / length
 
-    async def loop(peer: Any, steps: int, length: float) -> float:
+    async def loop(peer: Any, steps: list[int], length: float) -> float:
         async def ask(index: int) -> int:
             calls = 0
             while perf_counter_ns() < end:
-                await peer.acall(index, steps)
+                await peer.acall(index, steps[index])
                 calls += 1
             return calls
 
@@ -365,12 +365,12 @@ def spread(peers: Peers, seconds: float, number: int) -> list[Row]:
 
     rows = []
     for microseconds in WORK_US:
-        steps = steps_for(microseconds)
+        steps = [steps_for(peer, number, microseconds) for peer in peers]
         for mode in ("threads", "loop"):
             found: list[list[float]] = [[], []]
             for turn in range(6):
                 run = (lambda *args: asyncio.run(loop(*args))) if mode == "loop" else threads
-                found[turn % 2].append(run(peers[turn % 2], steps, seconds / 3))
+                found[turn % 2].append(run(peers[turn % 2], steps[turn % 2], seconds / 3))
             ours, pipe = (statistics.median(samples) for samples in found)
             rows.append(Row(f"{number} processes, {microseconds} µs of work: calls/s", mode, ours, pipe))
     return rows

@@ -320,11 +320,20 @@ PyObject *core_loop_call(core_state *state, PyObject *loop, PyObject *method, Py
     return result;
 }
 
-/* new_service_loop: one that does not run yet; NULL with an exception. */
-static PyObject *new_service_loop(void) {
-    PyObject *asyncio = PyImport_ImportModule("asyncio");
-    PyObject *loop = asyncio ? PyObject_CallMethod(asyncio, "new_event_loop", NULL) : NULL;
+/* new_service_loop: one that does not run yet, and its selector's epoll; NULL with an exception. */
+static PyObject *new_service_loop(int *ret_epoll) {
+    PyObject *selectors = PyImport_ImportModule("selectors");
+    PyObject *selector = selectors ? PyObject_CallMethod(selectors, "EpollSelector", NULL) : NULL;
+    PyObject *asyncio = selector ? PyImport_ImportModule("asyncio") : NULL;
+    PyObject *loop = asyncio ? PyObject_CallMethod(asyncio, "SelectorEventLoop", "O", selector) : NULL;
+    PyObject *number = loop ? PyObject_CallMethod(selector, "fileno", NULL) : NULL;
+    *ret_epoll = number ? (int)PyLong_AsLong(number) : -1;
+    if (!number)
+        Py_CLEAR(loop);
+    Py_XDECREF(number);
     Py_XDECREF(asyncio);
+    Py_XDECREF(selector);
+    Py_XDECREF(selectors);
     return loop;
 }
 
@@ -347,7 +356,8 @@ PyObject *core_service_loop(core_state *state) {
     core_async_state *a = state->async;
     if (is_serviced(a))
         return a->service_loop;
-    PyObject *loop = core_aio_load(state) < 0 ? NULL : new_service_loop();
+    int epoll_fd;
+    PyObject *loop = core_aio_load(state) < 0 ? NULL : new_service_loop(&epoll_fd);
     if (!loop)
         return NULL;
     if (is_serviced(a)) { /* another thread has been faster */
@@ -357,6 +367,7 @@ PyObject *core_service_loop(core_state *state) {
     }
     Py_XSETREF(a->service_loop, Py_NewRef(loop)); /* one of a parent process stays as it was: its thread is not here */
     a->service_generation = piso_fork_generation();
+    a->service_epoll = epoll_fd;
     int r = start_thread(loop);
     if (r < 0) {
         if (a->service_loop == loop)

@@ -13,6 +13,7 @@ struct core_async_state {
     PyObject *task_type, *cancelled_error;
     PyObject *interruption;      /* an exception to be raised in the main thread, or NULL */
     PyObject *service_loop;      /* event loop of the service thread, or NULL */
+    int service_epoll;           /* of its selector */
     unsigned service_generation; /* process that started it */
     PyObject *request_variable;  /* ContextVar: the Request that code runs for */
     PyTypeObject *link_type, *reader_type, *handler_type, *parker_type, *request_type, *gather_type;

@@ -99,19 +99,18 @@ void core_call_unpark(core_call *call) {
     Py_DECREF(call); /* the reference to itself */
 }
 
-void core_call_completed(core_call *call, core_pump_context *context) {
+void core_call_completed(core_call *call) {
     core_link *link = call->link;
     if (!link)
         return;
     PyObject *parker = call->gather ? core_gather_completed(call->gather, call) : (PyObject *)call->parker;
-    if (parker && link == context->link)
-        context->completed = true;
     Py_XINCREF(parker);
     Py_INCREF(link);
     core_call_unpark(call);
     PyObject *wakeup_context = parker ? core_parker_wake((core_parker *)parker) : NULL;
     if (wakeup_context) {
         Py_INCREF(wakeup_context);
+        core_thread_is_due(link->home, &((core_parker *)parker)->due);
         core_link_schedule(link, parker, wakeup_context);
         Py_DECREF(wakeup_context);
     }
@@ -168,7 +167,7 @@ static void abandon(core_call *call, bool cancel) {
 /* poll_briefly: until the reply is there, or the loop has something else to do. */
 static void poll_briefly(core_session *s, core_call *call, core_thread *thread) {
     core_pump_context context = {.in_task = true, .thread = thread};
-    if (s->depth >= MAX_NESTING)
+    if (s->depth >= MAX_NESTING || thread->due)
         return;
     s->depth++;
     for (int i = 0; i < MAX_POLLS && !finished(call) && !call->closed && !context.started; i++) {
@@ -304,8 +303,7 @@ static PyObject *call_cancel(PyObject *self, PyObject *args, PyObject *kwargs) {
     piso_session_forget(call->session->session, &call->pending.call, true);
     call->pending.value = error;
     call->pending.outcome = CORE_EXCEPTION;
-    core_pump_context context = {0};
-    core_call_completed(call, &context);
+    core_call_completed(call);
     Py_RETURN_TRUE;
 }
 

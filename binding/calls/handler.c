@@ -54,6 +54,7 @@ static void unlist(core_handler *h) {
 }
 
 static void let_go(core_handler *h) {
+    core_thread_went_on(&h->due);
     Py_CLEAR(h->task);
     Py_CLEAR(h->awaiter);
     Py_CLEAR(h->context);
@@ -224,6 +225,8 @@ static PySendResult drive(core_handler *h, PyObject *thrown, PyObject *sent, PyO
 }
 
 static PySendResult step(core_handler *h, PyObject *thrown, PyObject *sent, PyObject **ret_value) {
+    h->stepped = true;
+    core_thread_went_on(&h->due);
     if (h->over || !h->awaiter) { /* it was given up before its first step */
         if (thrown) {
             PyErr_SetObject((PyObject *)Py_TYPE(thrown), thrown);
@@ -379,6 +382,8 @@ static void start(core_handler *h, core_pump_context *pump) {
         h->task = task;
         if (pump)
             pump->started = true;
+        if (!h->stepped)
+            core_thread_is_due(thread, &h->due);
         if (h->cancelled || h->session->closed)
             cancel_task(h);
     }
@@ -502,6 +507,7 @@ static int handler_clear(PyObject *self) {
 static void handler_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    core_thread_went_on(&((core_handler *)self)->due);
     handler_clear(self);
     type->tp_free(self);
     Py_DECREF(type);

@@ -13,8 +13,10 @@ struct core_handler {
     PyObject *awaiter;                   /* the request's coroutine, or iterator */
     PyObject *context;                   /* until the task is made */
     PyObject *result;                    /* until it is sent */
+    core_thread *due;                    /* while the loop is to take its first step */
     uint64_t request;                    /* 0: no answer is wanted */
     bool has_buffers;                    /* the request came with some */
+    bool stepped;                        /* the task has begun */
     bool failed;                         /* it has raised what its task raises */
     bool over;                           /* the coroutine has ended, or is not to be run */
     bool cancelled;                      /* the peer does not wait any more */

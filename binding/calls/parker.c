@@ -31,6 +31,7 @@ PyObject *core_parker_wake(core_parker *p) {
 static PyObject *parker_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
     core_parker *p = (core_parker *)self;
     PyObject *wakeup = p->wakeup;
+    core_thread_went_on(&p->due);
     if (!wakeup)
         Py_RETURN_NONE; /* it has been scheduled twice */
     p->wakeup = NULL;
@@ -117,6 +118,7 @@ static int parker_clear(PyObject *self) {
 static void parker_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    core_thread_went_on(&((core_parker *)self)->due);
     parker_clear(self);
     type->tp_free(self);
     Py_DECREF(type);
@@ -159,6 +161,7 @@ core_parker *core_parker_new(core_state *state, PyObject *loop) {
         return NULL;
     p->loop = Py_NewRef(loop);
     p->wakeup = p->wakeup_context = NULL;
+    p->due = NULL;
     p->blocking = 1;
     p->woken = p->cancelled = 0;
     PyObject_GC_Track(p);

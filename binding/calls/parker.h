@@ -3,10 +3,12 @@
 #define BINDING_PARKER_H
 
 #include "common/state.h"
+#include "thread.h"
 
 typedef struct core_parker {
     PyObject_HEAD PyObject *loop;
     PyObject *wakeup, *wakeup_context; /* the waiting task's callback, until it has been called */
+    core_thread *due;                  /* while the loop is to call this */
     char blocking, woken, cancelled;   /* cancelled: somebody cancelled the task while it waited */
 } core_parker;
 

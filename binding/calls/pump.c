@@ -40,7 +40,7 @@ static void complete(core_session *s, piso_event *event, core_pump_context *cont
         core_sync_completed(pending);
         return;
     }
-    core_call_completed(call, context);
+    core_call_completed(call);
     Py_CLEAR(call->session);
     Py_DECREF(call);
 }
@@ -74,12 +74,30 @@ static void leave(core_session *s) {
     core_leave_copy(s, true);
 }
 
+static bool others_sleep(const core_session *s) {
+    if (s->sync_sleepers)
+        return true;
+    for (const core_link *link = s->links; link; link = link->next)
+        if (link->asleep)
+            return true;
+    return false;
+}
+
+void core_pump_polled(core_session *s, core_pump_context *context) {
+    if (!context->polls)
+        return;
+    context->polls = false;
+    if (piso_session_poll_end(s->session) > 0 && others_sleep(s))
+        piso_session_nudge(s->session);
+}
+
 int core_pump(core_session *s, core_pump_context *context, int limit) {
     int handled = 0;
     /* once it has failed there is an end to what it has to tell, and that is to be reached */
     while (handled < limit || piso_session_state(s->session) != 0) {
         piso_event event;
         int r = piso_session_next(s->session, &event);
+        core_pump_polled(s, context);
         if (r == PISO_EFORKED && s->copy_hook)
             leave(s);
         if (r < 0)
@@ -123,15 +141,6 @@ int core_run_inbox(core_inbox *inbox, core_pump_context *context, int limit) {
         core_item_free(item);
     }
     return handled;
-}
-
-static bool others_sleep(const core_session *s) {
-    if (s->sync_sleepers)
-        return true;
-    for (const core_link *link = s->links; link; link = link->next)
-        if (link->asleep)
-            return true;
-    return false;
 }
 
 void core_pump_leftovers(core_session *s, core_pump_context *context) {

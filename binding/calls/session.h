@@ -71,6 +71,7 @@ struct core_link {
     bool asleep;                         /* piso_session_sleep_begin has been called for this loop */
     bool rearm_scheduled;                /* a call_soon(rearm) is on its way */
     bool serving;                        /* the child's main loop: poll before sleeping */
+    bool gave_way;                       /* its last turn ended for tasks that can go on: the next one polls */
     bool trim_scheduled;
     uint64_t trim_seen; /* session's buffer_uses when the trim timer was set */
     unsigned blocked;   /* synchronous waits that this loop's thread is in */
@@ -137,13 +138,15 @@ typedef struct core_pump_context {
     core_thread *thread;
     core_link *link;
     bool in_task, waits;
-    bool completed; /* out: a parked call of `link` was completed */
-    bool started;   /* out: the loop of this thread has a new task */
+    bool polls;   /* the session, since a wait: until the first event is taken (core_pump_polled) */
+    bool started; /* out: the loop of this thread has a new task */
 } core_pump_context;
 /* core_pump: handles the events that are there (at most `limit`); returns how many. Never raises: what goes wrong belongs
  * to a call or a request. */
 int core_pump(core_session *s, core_pump_context *context, int limit);
 
+/* core_pump_polled: ends the poll that a wait has left. What is there still may be for others, and they slept through it. */
+void core_pump_polled(core_session *s, core_pump_context *context);
 /* core_pump_leftovers: for who stops polling: what came while others slept did not wake them, so it is handled
  * here. */
 void core_pump_leftovers(core_session *s, core_pump_context *context);
@@ -188,7 +191,7 @@ int core_method_init(PyObject *module, core_state *state);
 PyObject *core_call_new(core_session *s, uint32_t object, uint32_t number, PyObject *name, int64_t timeout_ns,
                         PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 /* core_call_completed: pending.outcome has been set; wakes whoever waits. */
-void core_call_completed(core_call *call, core_pump_context *context);
+void core_call_completed(core_call *call);
 /* core_call_unpark: forgets parker and link. */
 void core_call_unpark(core_call *call);
 PyObject *core_method_new(core_session *s, uint32_t object, PyObject *name, bool sync, PyObject *timeout);
@@ -224,6 +227,9 @@ void core_links_wake(core_session *s);
 /* core_links_poll: polls without the GIL for what `s` gets, and for what else loops of this thread wait for: 1: something
  * is there for `s`; 0: not. Once in vain, it is not done again before one of the loops has had a turn. */
 int core_links_poll(core_session *s, core_thread *thread);
+/* core_service_watch: whether the service loop is woken by what the peer sends; not while a thread sleeps for it, which
+ * takes it, and would be in its way. */
+void core_service_watch(core_session *s, bool on);
 /* core_link_nudge: its loop takes a turn soon, whatever thread this is. */
 void core_link_nudge(core_link *link);
 void core_link_detach_all(core_session *s);

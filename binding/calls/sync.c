@@ -78,16 +78,23 @@ static int waited_sessions(core_wait *w, core_session **ret_sessions) {
     return count;
 }
 
-/* sleep: until something happened for one of the sessions, or the thread is woken. */
-static int sleep_on(core_session **sessions, int count, int wake_fd, int64_t timeout) {
+/* sleep_on: until something happened for one of the sessions, or the thread is woken. If it is this call's alone, it is
+ * polled then, as the context says. */
+static int sleep_on(core_wait *w, core_session **sessions, int count, int wake_fd, int64_t timeout,
+                    core_pump_context *context) {
+    bool polls = count == 1 && sessions[0] == w->session;
     piso_session *handles[PISO_SESSIONS_MAX];
     int r;
     for (int i = 0; i < count; i++) {
         handles[i] = sessions[i]->session;
-        sessions[i]->sync_sleepers++;
+        if (sessions[i]->sync_sleepers++ == 0)
+            core_service_watch(sessions[i], false);
     }
-    Py_BEGIN_ALLOW_THREADS r = piso_sessions_wait(handles, count, wake_fd, timeout);
-    Py_END_ALLOW_THREADS for (int i = 0; i < count; i++) sessions[i]->sync_sleepers--;
+    context->polls = polls;
+    Py_BEGIN_ALLOW_THREADS if (polls) r = piso_session_wait_polled(handles[0], wake_fd, timeout);
+    else r = piso_sessions_wait(handles, count, wake_fd, timeout);
+    Py_END_ALLOW_THREADS for (int i = 0; i < count; i++) if (--sessions[i]->sync_sleepers == 0)
+        core_service_watch(sessions[i], true);
     return r;
 }
 
@@ -106,7 +113,7 @@ static int wait_once(core_wait *w, core_pump_context *context) {
     int count = waited_sessions(w, sessions), wake_fd = core_thread_fd(w->thread);
     if (wake_fd < 0)
         return -1;
-    int r = count ? sleep_on(sessions, count, wake_fd, timeout) : 0;
+    int r = count ? sleep_on(w, sessions, count, wake_fd, timeout, context) : 0;
     if (r == 2) /* perhaps for an outer call of this thread, which looks for itself when this one has ended */
         core_thread_calm(w->thread);
     if (deadline != PISO_NO_DEADLINE && piso_now_ns() >= deadline)
@@ -138,9 +145,12 @@ static int wait_for(core_session *s, core_wait *w) {
         /* with no loop of the application's, requests that come while nobody waits go to the service loop */
         if (!s->links && !s->closed && be_served(s) < 0)
             return -1;
-        if (wait_once(w, &context) < 0)
+        int r = wait_once(w, &context);
+        if (r == 0)
+            core_pump(s, &context, PUMP_LIMIT);
+        core_pump_polled(s, &context);
+        if (r < 0)
             return -1;
-        core_pump(s, &context, PUMP_LIMIT);
         run_own(w, &context);
         if (!waiting(w)) {
             core_pump_leftovers(s, &context);

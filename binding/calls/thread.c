@@ -126,3 +126,17 @@ void core_thread_calm(core_thread *t) {
     if (t->wake_fd >= 0 && eventfd_read(t->wake_fd, &count) < 0)
         return; /* it was not readable */
 }
+
+void core_thread_is_due(core_thread *t, core_thread **slot) {
+    if (!t || *slot)
+        return;
+    *slot = core_thread_ref(t);
+    t->due++;
+}
+
+void core_thread_went_on(core_thread **slot) {
+    if (!*slot)
+        return;
+    (*slot)->due--;
+    *slot = core_thread_unref(*slot);
+}

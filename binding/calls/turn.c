@@ -9,6 +9,8 @@
  * A method of a loop may be Python code. Within it handlers of signals run, other threads, and what a collection of
  * garbage brings: afterwards the link may have been closed, and dropped by all but who holds a reference here. Such a
  * handler may raise, too: what the loop may not have been told then, it is told again at its next turn. */
+#include <sys/epoll.h>
+
 #include "aio.h"
 #include "link.h"
 
@@ -144,6 +146,15 @@ bool core_link_is_of_service(const core_link *link) {
     return link->loop && link->loop == async_of(link)->service_loop;
 }
 
+void core_service_watch(core_session *s, bool on) {
+    for (core_link *link = s->links; link; link = link->next) {
+        int fd = core_link_is_of_service(link) ? piso_session_fd(link->handle) : -1;
+        if (fd >= 0) /* with an error when the loop has not begun to watch it */
+            epoll_ctl(async_of(link)->service_epoll, EPOLL_CTL_MOD, fd,
+                      &(struct epoll_event){.events = on ? EPOLLIN : 0, .data.fd = fd});
+    }
+}
+
 /* is_done: the service loop, which serves a session that has another home, has nothing to do for it any more. */
 static bool is_done(const core_link *link) {
     return core_link_is_of_service(link) && link->session && link->session->links != link && !link->parked &&
@@ -154,7 +165,9 @@ static bool is_done(const core_link *link) {
 void core_link_run(core_link *link) {
     core_session *s = link->session;
     core_thread *thread = link->home;
-    if (thread)
+    bool polls = link->gave_way;
+    link->gave_way = false;
+    if (thread && !polls)
         thread->polled = false;
     core_link_wake(link);
     if (link->unscheduled)
@@ -173,12 +186,13 @@ void core_link_run(core_link *link) {
         if (!link->alive || !link->session || s->closed)
             break;
         /* tasks that can go on come first; a busy peer must not starve the loop */
-        bool turn = context.completed || context.started || link->finished || link->inbox.first;
+        bool turn = thread->due || context.started || link->finished || link->inbox.first;
         if (turn || (rounds++ + handled > 0 && piso_now_ns() > slice_end)) {
+            link->gave_way = turn;
             core_link_rearm(link);
             break;
         }
-        if ((handled || link->serving) && core_links_poll(s, thread))
+        if ((handled || polls || link->serving) && core_links_poll(s, thread))
             continue;
         if (link->rearm_scheduled)
             break; /* while others had the GIL */

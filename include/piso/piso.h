@@ -477,9 +477,9 @@ PISO_API bool piso_session_ready(const piso_session *s); /* is an event there? r
 PISO_API void piso_session_poll_begin(piso_session *s);
 PISO_API int piso_session_poll_end(piso_session *s);
 /* piso_session_look: polls for two microseconds, without yielding. piso_sessions_poll: goes on, for the sake of the
- * first session, if that has been worth it lately, and yields the processor between two looks: at most 50 us, and what
- * others keep the processor for; 500 us while the peer fills a large buffer. piso_session_spin: both. 1: an event is
- * there, of any of the sessions; 0: not within that time. */
+ * first session, if that has been worth it lately: 20 us, and yields the processor between two looks, and what others keep
+ * it for; 50 us, without yielding, where the peer had to be woken; 500 us while the peer fills a large buffer.
+ * piso_session_spin: both. 1: an event is there, of any of the sessions; 0: not within that time. */
 #define PISO_SESSIONS_MAX 30 /* polled, or waited for, at once */
 PISO_API int piso_session_look(piso_session *s);
 PISO_API int piso_sessions_poll(piso_session *const *sessions, int count);
@@ -494,7 +494,10 @@ PISO_API void piso_session_nudge(piso_session *s);
 /* piso_session_wait: sleep_begin, poll, sleep_end: until an event, the peer's death, extra_fd (or -1) is
  * readable, or timeout_ns (-1: none). 1 event or death, 2 extra_fd, 0 time, -EINTR. */
 PISO_API int piso_session_wait(piso_session *s, int extra_fd, int64_t timeout_ns);
-/* piso_sessions_wait: the same for several, at most PISO_SESSIONS_MAX. */
+/* piso_session_wait_polled: returns as after piso_session_poll_begin, whatever it returns. So others that sleep are not
+ * woken for what the caller takes at once. */
+PISO_API int piso_session_wait_polled(piso_session *s, int extra_fd, int64_t timeout_ns);
+/* piso_sessions_wait: piso_session_wait for several, at most PISO_SESSIONS_MAX. */
 PISO_API int piso_sessions_wait(piso_session *const *sessions, int count, int extra_fd, int64_t timeout_ns);
 
 /* piso_fork_generation: a number that differs in a process forked from this one, and in its children. Reads memory only. */

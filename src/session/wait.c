@@ -11,23 +11,25 @@
  * of these the later one finds the other's count, and who disarms is counted as polling until it has armed again. An
  * armed flag too many costs a system call; one too few would lose a wake-up.
  *
- * How long a wait polls is one rule. It polls for two microseconds, in which most answers come. Then, if polling has been
- * worth it lately, it goes on up to 50 us and yields its processor between two looks, so that whoever it waits for can
- * run there. It sleeps at once where it had to wake its peer, which takes longer than that; and so does every wait of this
- * process for a tenth of a second after a processor that was yielded came back late: somebody computes there, and
- * whoever is woken gets a processor sooner than whoever polls. */
+ * How long a wait polls is one rule. A wait polls if waits like it have been worth that lately, else it sleeps at once. It
+ * polls for two microseconds, in which most answers come, then up to 20 us, and yields its processor between two looks,
+ * so that whoever it waits for can run there. Where the peer had to be woken, it polls up to 50 us, which is what that
+ * takes, without yielding: the peer is to run elsewhere. When a processor that was yielded comes back late, somebody
+ * computes there, and whoever is woken gets a processor sooner than whoever polls: then all waits of this process sleep at
+ * once, for 32 times as long as that took. */
 #include <errno.h>
 
 #include "session/internal.h"
 
-#define LOOK_NS         2000      /* polled in any case: most answers come by then */
-#define POLL_NS         50000     /* polled at most, and only if it has been worth it */
-#define LATE_NS         100000    /* the processor was given to somebody who computes */
-#define SLEEP_FOR_NS    100000000 /* then nobody in this process polls for so long */
-#define ALONE_NS        1000      /* a switch to somebody else and back takes longer */
-#define PATIENT_MISSES  4         /* waits in a row that polled in vain, until the next ones sleep at once */
-#define PROBE_EVERY     64        /* but for one of so many */
-#define EAGER_LOOKS     64        /* without a pause between them */
+#define LOOK_NS         2000   /* polled in any case: most answers come by then */
+#define POLL_NS         20000  /* polled at most, and only if it has been worth it */
+#define WAKE_NS         50000  /* the same, where the peer had to be woken */
+#define LATE_NS         100000 /* the processor was given to somebody who computes */
+#define LATE_COSTS      32     /* then nobody in this process polls for so many times as long */
+#define ALONE_NS        1000   /* a switch to somebody else and back takes longer */
+#define PATIENT_MISSES  4      /* waits in a row that polled in vain, until the next ones sleep at once */
+#define PROBE_EVERY     64     /* but for one of so many */
+#define EAGER_LOOKS     64     /* without a pause between them */
 #define LOOKS_PER_CLOCK 16
 #define CPU_CHECK_NS    1000000000
 #define PATIENCE_NS     450000 /* besides, for a large message that the peer is writing */
@@ -103,18 +105,23 @@ static bool has_processor_alone(const piso_session *s) {
     return atomic_load_explicit(&s->processors, memory_order_relaxed) > 1;
 }
 
-static void note(piso_session *s, bool came) {
-    uint32_t misses = came ? 0 : atomic_load_explicit(&s->misses, memory_order_relaxed) + 1;
-    atomic_store_explicit(&s->misses, misses, memory_order_relaxed);
-}
-
-/* is_woken: whether the peer had to be woken for what this side waits for: that takes longer than polling. */
-static bool is_woken(const piso_session *s) {
+/* has_rung: whether the peer had to be woken, and has sent nothing since. */
+static bool has_rung(const piso_session *s) {
     return atomic_load_explicit(&s->rang, memory_order_relaxed);
 }
 
-static bool has_been_in_vain(const piso_session *s) {
-    return atomic_load_explicit(&s->misses, memory_order_relaxed) >= PATIENT_MISSES;
+/* misses_of: of waits like this one, which say whether it is worth polling. */
+static _Atomic uint32_t *misses_of(piso_session *s) {
+    return &s->misses[has_rung(s)];
+}
+
+static void note(_Atomic uint32_t *misses, bool came) {
+    uint32_t more = came ? 0 : atomic_load_explicit(misses, memory_order_relaxed) + 1;
+    atomic_store_explicit(misses, more, memory_order_relaxed);
+}
+
+static bool has_been_in_vain(piso_session *s) {
+    return atomic_load_explicit(misses_of(s), memory_order_relaxed) >= PATIENT_MISSES;
 }
 
 int piso_session_look(piso_session *s) {
@@ -123,24 +130,24 @@ int piso_session_look(piso_session *s) {
     bool came = false;
     for (int i = 1; i < EAGER_LOOKS && !came; i++)
         came = is_ready(s);
-    if (!came && has_processor_alone(s) && !is_woken(s) && !has_been_in_vain(s)) {
+    if (!came && has_processor_alone(s) && !has_rung(s) && !has_been_in_vain(s)) {
         int64_t end = piso_now_ns() + LOOK_NS;
         do
             came = look(s);
         while (!came && piso_now_ns() < end);
     }
     if (came)
-        note(s, true);
+        note(misses_of(s), true);
     return came;
 }
 
 /* is_worth: whether to poll for what this session waits for. */
 static bool is_worth(piso_session *s, int64_t now) {
-    if (is_woken(s) || now < atomic_load_explicit(&sleep_until_ns, memory_order_relaxed))
+    if ((has_rung(s) && !has_processor_alone(s)) || now < atomic_load_explicit(&sleep_until_ns, memory_order_relaxed))
         return false;
     if (!has_been_in_vain(s))
         return true;
-    return (atomic_fetch_add_explicit(&s->misses, 1, memory_order_relaxed) + 1) % PROBE_EVERY == 0;
+    return (atomic_fetch_add_explicit(misses_of(s), 1, memory_order_relaxed) + 1) % PROBE_EVERY == 0;
 }
 
 /* be_patient: whether the peer is writing a large message, so that the end of polling is put off: to sleep and be woken
@@ -160,7 +167,7 @@ static bool give_way(piso_session *s, int64_t now) {
     int64_t after = piso_now_ns(), took = after - now;
     atomic_fetch_add_explicit(&s->yields, 1, memory_order_relaxed);
     if (took > LATE_NS)
-        atomic_store_explicit(&sleep_until_ns, after + SLEEP_FOR_NS, memory_order_relaxed);
+        atomic_store_explicit(&sleep_until_ns, after + LATE_COSTS * took, memory_order_relaxed);
     return took <= LATE_NS && (has_processor_alone(s) || took > ALONE_NS);
 }
 
@@ -168,18 +175,19 @@ int piso_sessions_poll(piso_session *const *sessions, int count) {
     piso_session *s = sessions[0];
     if (piso__session_forked(s))
         return 1;
-    int64_t now = piso_now_ns(), end = now + POLL_NS;
+    int64_t now = piso_now_ns(), end = now + (has_rung(s) ? WAKE_NS : POLL_NS);
     if (!is_worth(s, now))
         return look_at_all(sessions, count);
+    _Atomic uint32_t *misses = misses_of(s);
     bool came, patient = false, goes_on = true;
     while (!(came = look_at_all(sessions, count)) && goes_on) {
-        goes_on = give_way(s, now);
+        goes_on = has_rung(s) || give_way(s, now);
         now = piso_now_ns();
         if (now >= end && goes_on)
             goes_on = !patient && (patient = be_patient(s, &end));
     }
     if (!came || is_ready(s)) /* what another session brings says nothing of this one */
-        note(s, came);
+        note(misses, came);
     return came;
 }
 
@@ -280,7 +288,7 @@ static int sleep_on(piso_session *const *sessions, int count, int extra_fd, int6
     return r <= 0 ? r : r & ((1 << count) - 1) ? 1 : 2;
 }
 
-int piso_sessions_wait(piso_session *const *sessions, int count, int extra_fd, int64_t timeout_ns) {
+static int sessions_wait(piso_session *const *sessions, int count, int extra_fd, int64_t timeout_ns, bool then_poll) {
     int r = 0, begun = 0;
     while (begun < count && r == 0) {
         r = piso_session_sleep_begin(sessions[begun]);
@@ -288,9 +296,19 @@ int piso_sessions_wait(piso_session *const *sessions, int count, int extra_fd, i
     }
     if (r == 0)
         r = sleep_on(sessions, count, extra_fd, timeout_ns);
+    for (int i = 0; i < count && then_poll; i++)
+        piso_session_poll_begin(sessions[i]);
     while (begun > 0)
         piso_session_sleep_end(sessions[--begun]);
     return r;
+}
+
+int piso_sessions_wait(piso_session *const *sessions, int count, int extra_fd, int64_t timeout_ns) {
+    return sessions_wait(sessions, count, extra_fd, timeout_ns, false);
+}
+
+int piso_session_wait_polled(piso_session *s, int extra_fd, int64_t timeout_ns) {
+    return sessions_wait(&s, 1, extra_fd, timeout_ns, true);
 }
 
 int piso_session_wait(piso_session *s, int extra_fd, int64_t timeout_ns) {

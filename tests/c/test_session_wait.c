@@ -43,7 +43,7 @@ static uint64_t yields_of_host(void) {
     return stats_of(pair.host).yields;
 }
 
-/* poll_in_vain: whether the host polled at all. */
+/* poll_in_vain: whether the host yielded, as it does when it polls for who is awake. */
 static bool poll_in_vain(void) {
     uint64_t before = yields_of_host();
     assert_int_equal(piso_session_spin(pair.host), 0);
@@ -61,7 +61,7 @@ static void a_wait_polls_until_that_was_in_vain_some_times(void **state) {
         assert_false(poll_in_vain());
 }
 
-static void who_had_to_wake_its_peer_does_not_poll(void **state) {
+static void who_had_to_wake_its_peer_does_not_yield(void **state) {
     (void)state;
     piso_call call;
     atomic_store(&pair.host->processors, 2);
@@ -320,7 +320,7 @@ int main(void) {
         WITH_PAIR(wait_tells_what_came),
         WITH_PAIR(spin_sees_a_message_and_ends_without_one),
         WITH_PAIR(a_wait_polls_until_that_was_in_vain_some_times),
-        WITH_PAIR(who_had_to_wake_its_peer_does_not_poll),
+        WITH_PAIR(who_had_to_wake_its_peer_does_not_yield),
         WITH_PAIR(with_one_processor_who_finds_nobody_else_sleeps),
         WITH_PAIR(what_any_of_several_sends_ends_a_wait),
         WITH_PAIR(buffers_come_back_without_waking_anybody),
