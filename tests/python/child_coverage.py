@@ -1,9 +1,9 @@
 """Which lines of the package run in processes of extensions; a test sees those of its own process only.
 
 With a folder as CHILD_COVERAGE in the environment, each process that an extension manager starts measures
-itself with coverage.py from its first line. So do zygotes and what they fork. Each writes what it has seen into
-the folder when it ends in order. ``python child_coverage.py FOLDER`` prints a report. It fails where a module
-that runs in these processes only is covered less than `ENOUGH`. `make test-coverage` does both.
+itself with coverage.py from its first line. So do zygotes and what they fork. Each writes what it has seen
+into the folder when it ends in order. ``python child_coverage.py FOLDER`` prints a report. It fails where a
+module that runs in these processes only is covered less than `ENOUGH`. `make test-coverage` does both.
 """
 
 from __future__ import annotations
