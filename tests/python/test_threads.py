@@ -199,3 +199,23 @@ def test_a_new_tensor_that_two_threads_send_at_once_is_one_for_all() -> None:
                 thread.join()
             tensor.fill_(number)
             assert [each.method(1, "first", sync=True)() for each in sessions] == [number, number]
+
+
+def switches(thread: threading.Thread) -> int:
+    """How often it has waited."""
+    status = pathlib.Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+    return int(status.partition("voluntary_ctxt_switches:")[2].split()[0])
+
+
+def test_an_answer_wakes_who_waits_for_it_and_nobody_else() -> None:
+    with peer(ECHO) as session:
+        later = session.method(1, "later", sync=True)
+        later("before")  # now the service loop looks after the session
+        (service,) = (each for each in threading.enumerate() if each.name == "pyisolate-service")
+        while session.method(1, "later", sync=True)("until it does") and switches(service) == 0:
+            pass
+        time.sleep(0.1)
+        before = switches(service)
+        for number in range(50):
+            assert later(number) == number
+        assert switches(service) - before < 25
