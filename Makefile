@@ -23,12 +23,13 @@ FUZZERS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c)))
 SANITIZE := -Dpython=false -Dlibrary=false -Dbenchmarks=false -Dtests=enabled -Db_lto=false -Doptimization=2 \
     -Db_lundef=false $(STRICT)
 
-.PHONY: help packages build bench bench-all native-bench test test-asan test-tsan test-python test-coverage test-fuzz test-model \
-    lint fuzz fuzz-coverage soak format clean
+.PHONY: help packages build bench bench-all native-bench test test-asan test-tsan test-python test-coverage \
+    test-packages test-fuzz test-model lint fuzz fuzz-coverage soak format clean
 
 help:
 	@echo 'make build         .venv with the package and its extension'
 	@echo 'make test          everything: C tests under sanitizers, pytest, fuzzers, model, lints'
+	@echo 'make test-packages popular packages in the sandbox, from PyPI'
 	@echo 'make bench         build, then the quick benchmark'
 	@echo 'make bench-all     all benchmarks, into one file in results/'
 	@echo 'make native-bench  the benchmark of the C core alone'
@@ -41,7 +42,7 @@ help:
 # ---- environment ---------------------------------------------------------------------------------
 
 # Before anything is made. Targets that are not named here use tools of the C tests as well.
-NEEDS := $(if $(filter-out build bench bench-all native-bench soak lint format test-python test-coverage,$(MAKECMDGOALS)),all,build)
+NEEDS := $(if $(filter-out build bench bench-all native-bench soak lint format test-python test-coverage test-packages,$(MAKECMDGOALS)),all,build)
 
 packages:
 	@PYTHON='$(PYTHON)' tools/install-packages $(NEEDS) 'make $(MAKECMDGOALS)'
@@ -157,6 +158,10 @@ test-model: packages
 
 test-python: build .venv/.bench
 	$(BIN)/pytest
+
+# Popular packages in the sandbox. Not part of `make test`: it installs gigabytes.
+test-packages: build
+	$(BIN)/pytest tests/packages
 
 # Lines of the package that run in extensions' processes, seen from within these (tests/python/child_coverage.py).
 CHILD_TESTS := entering fork_in_extension interpreter manager output refusals singletons zygote
