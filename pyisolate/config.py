@@ -90,6 +90,11 @@ class SandboxConfig(TypedDict, total=False):
     """Files and folders that exist, else the log says so; with all that is below."""
     readonly_paths: list[str] | dict[str, str]
     """Paths, or path in the host -> path in the sandbox, which has to be the same."""
+    host_paths: list[str]
+    """What it can read of the folders on the host's `sys.path`, in place of all that can be imported from
+    them: files, and folders with all that is below. One that begins with ``!`` is excluded, also where
+    another path, or one of `readonly_paths`, has a folder that it lies in; if all begin so, the rest is as by
+    default. Default: modules, and packages with an ``__init__``, with their data."""
     network: bool
     """Default False: none at all."""
     local_sockets: bool

@@ -406,6 +406,13 @@ def _readonly_paths(value: object) -> object:
     return _paths(list(value))
 
 
+def _host_path(value: object) -> str:
+    """With a leading ``!`` excluded."""
+    path = _path(value)
+    mark = "!" if path.startswith("!") else ""
+    return mark + os.path.abspath(_path(path.removeprefix(mark)))
+
+
 def _device(value: object) -> str:
     device = _string(value)
     if device != "gpu" and (not device.startswith("/dev/") or ".." in device.split("/")):
@@ -446,6 +453,7 @@ def _cuda_wheels(value: object) -> object:
 _SANDBOX_CHECKS: dict[str, Callable[[object], object]] = {
     "writable_paths": _paths,
     "readonly_paths": _readonly_paths,
+    "host_paths": _list_of(_host_path, "paths"),
     "network": _boolean,
     "local_sockets": _boolean,
     "devices": _list_of(_device, "paths"),

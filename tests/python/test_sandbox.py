@@ -325,15 +325,6 @@ def test_no_descriptor_but_the_channel(load: Load, tmp_path: Path) -> None:
     assert descriptors[0] == "/dev/null"
 
 
-def test_secrets_of_the_environment_stay(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("API_TOKEN", "secret")
-    monkeypatch.setenv("LANG", "C.UTF-8")
-    environ = load("prisoner", env={"MINE": "1"}).sync.environ()
-    assert "API_TOKEN" not in environ
-    assert (environ["MINE"], environ["LANG"]) == ("1", "C.UTF-8")
-    assert environ["HOME"] == environ["TMPDIR"] != os.environ.get("HOME")
-
-
 def test_its_folder_is_private_and_goes_with_it(load: Load) -> None:
     one, two = load("prisoner", name="one"), load("prisoner", name="two")
     folder = one.sync.folder()
@@ -411,21 +402,6 @@ def test_locks_of_multiprocessing_work(load: Load) -> None:
     if not extension.sandbox_status().layers["namespaces"].active:
         pytest.skip("without namespaces there is no private /dev/shm")
     assert extension.sync.use_a_lock_of_multiprocessing()
-
-
-def test_an_application_folder_shows_its_modules_only(
-    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "package").mkdir()
-    for name in ("module.py", "package/data.txt", "settings.json", ".env"):
-        (tmp_path / name).write_text("x = 1")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    extension = load("prisoner")
-    assert extension.sync.lock(str(tmp_path / "module.py"))
-    assert extension.sync.lock(str(tmp_path / "package" / "data.txt"))
-    for name in ("settings.json", ".env"):
-        with pytest.raises(PermissionError):
-            extension.sync.lock(str(tmp_path / name))
 
 
 # ---- limits ----
