@@ -222,15 +222,16 @@ static int refuse_arguments(scmp_filter_ctx c) {
 
 /* refuse_sockets: Landlock does not know sockets in the file system, such as a container daemon's or a desktop's:
  * nobody may connect to one. So either connect is refused, or sockets that can; unconnected datagram sockets, which
- * need no connect, always. Pairs of connected sockets remain. `local`: the configuration permits all of it. */
-static int refuse_sockets(scmp_filter_ctx c, bool network, bool local) {
+ * need no connect, always. Pairs of connected sockets remain. `local`: the configuration permits all of it. `own`: in
+ * its root there are no sockets but its own, so that it may connect to all that it sees. */
+static int refuse_sockets(scmp_filter_ctx c, bool network, bool local, bool own) {
     const struct scmp_arg_cmp datagrams[] = {SCMP_A0(SCMP_CMP_MASKED_EQ, INT_MASK, AF_UNIX),
                                              SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, SOCK_DGRAM)};
     int r = local ? 0 : refuse_named(c, "socketpair", 2, datagrams);
     if (r == 0)
         r = refuse_named(c, "socket", 1, &SCMP_A0(SCMP_CMP_GE, AF_MAX, 0));
     for (unsigned family = 0; r == 0 && family < AF_MAX; family++) {
-        if (family == AF_UNIX ? local || !network
+        if (family == AF_UNIX ? local || own || !network
                               : network && (family == AF_INET || family == AF_INET6 || family == AF_NETLINK))
             continue;
         r = refuse_named(c, "socket", 1, &SCMP_A0(SCMP_CMP_MASKED_EQ, INT_MASK, family));
@@ -239,7 +240,7 @@ static int refuse_sockets(scmp_filter_ctx c, bool network, bool local) {
         r = refuse_named(c, "socket", 2,
                          (const struct scmp_arg_cmp[]){SCMP_A0(SCMP_CMP_MASKED_EQ, INT_MASK, AF_NETLINK),
                                                        SCMP_A2(SCMP_CMP_NE, 0, 0)});
-    if (r == 0 && !network && !local)
+    if (r == 0 && (own || !network) && !local)
         r = refuse_named(c, "socket", 2, datagrams);
     /* SO_LINGER seems to work and does nothing: whoever closes a socket that lingers waits for as long as it says, and
      * that can be the host, when the socket has been sent to it. */
@@ -247,7 +248,7 @@ static int refuse_sockets(scmp_filter_ctx c, bool network, bool local) {
                                           SCMP_A2(SCMP_CMP_MASKED_EQ, INT_MASK, SO_LINGER)};
     if (r == 0)
         r = refuse(c, 0, seccomp_syscall_resolve_name("setsockopt"), 2, linger);
-    return r == 0 && !network && !local ? refuse_named(c, "connect", 0, NULL) : r;
+    return r == 0 && !network && !local && !own ? refuse_named(c, "connect", 0, NULL) : r;
 }
 
 /* refuse_signals: the ways to a signal that need no process id; the others are in `head`. A process may not join
@@ -281,7 +282,7 @@ static int fill(scmp_filter_ctx c, piso__filter_options o) {
     if (r == 0)
         r = refuse_arguments(c);
     if (r == 0)
-        r = refuse_sockets(c, o.network, o.local_sockets);
+        r = refuse_sockets(c, o.network, o.local_sockets, o.own_sockets);
     if (r == 0 && !o.private_disk)
         r = refuse_all(c, on_names, COUNT(on_names));
     if (r == 0 && !o.private_disk)
@@ -361,7 +362,7 @@ typedef struct kept_program {
 } kept_program;
 
 /* Building takes milliseconds, and there are few different programs: each is kept, the first one that is built. */
-static _Atomic(kept_program *) kept[64];
+static _Atomic(kept_program *) kept[128];
 
 /* keep: builds what is not there yet. NULL with *ret_error set. */
 static const kept_program *keep(_Atomic(kept_program *) *place, piso__filter_options o, int *ret_error) {
@@ -382,7 +383,7 @@ static const kept_program *keep(_Atomic(kept_program *) *place, piso__filter_opt
 
 int piso__filter_build(piso__filter_options o, struct sock_filter **ret_program) {
     size_t key = (size_t)(o.network | o.private_ipc << 1 | o.private_disk << 2 | o.own_signals << 3 |
-                          o.local_sockets << 4 | o.no_holes << 5);
+                          o.local_sockets << 4 | o.no_holes << 5 | o.own_sockets << 6);
     int error = 0;
     const kept_program *k = atomic_load_explicit(&kept[key], memory_order_acquire);
     if (!k && !(k = keep(&kept[key], o, &error)))

@@ -1,4 +1,5 @@
 /* prepare.c - the host's part: what is possible here, what was asked for, and the block of bytes that says so. */
+#include <limits.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -36,6 +37,9 @@ typedef struct job {
     int filter_count;
     piso__group *group;
     piso__group_errors group_errors;
+    piso__paths paths;
+    piso__step *steps;
+    size_t step_count;
     piso__blob head;
 } job;
 
@@ -60,7 +64,7 @@ static bool omitted(job *j, piso_layer layer) {
 static void plan_namespaces(job *j) {
     if (omitted(j, PISO_LAYER_NAMESPACES))
         return;
-    int r = piso__namespaces_probe();
+    int root = piso__root_probe(), r = root == 0 ? 0 : piso__namespaces_probe();
     if (r < 0) {
         say(j, PISO_LAYER_NAMESPACES, false,
             "this system does not let the user make namespaces (%s); the filter refuses more calls instead",
@@ -68,7 +72,9 @@ static void plan_namespaces(job *j) {
         return;
     }
     j->head.namespaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | (j->spec->network ? 0 : CLONE_NEWNET);
-    say(j, PISO_LAYER_NAMESPACES, true, j->spec->network ? "user, mount, IPC" : "user, mount, IPC, network");
+    j->head.root = root == 0 && !j->spec->local_sockets; /* which may be anywhere */
+    say(j, PISO_LAYER_NAMESPACES, true, "user, mount%s, IPC%s", j->head.root ? " with a root of its own" : "",
+        j->spec->network ? "" : ", network");
 }
 
 static int plan_landlock(job *j) {
@@ -98,6 +104,12 @@ static int plan_landlock(job *j) {
     return 0;
 }
 
+/* has_own_sockets: in its root there are no others' sockets in files; abstract ones belong to the network. */
+static bool has_own_sockets(const job *j) {
+    return j->head.root && (!j->spec->network || (j->layers & PISO__BIT(PISO_LAYER_SIGNALS) &&
+                                                  j->landlock.version >= PISO__LANDLOCK_SIGNALS));
+}
+
 static int plan_filter(job *j) {
     if (omitted(j, PISO_LAYER_SYSTEM_CALLS))
         return 0;
@@ -105,6 +117,7 @@ static int plan_filter(job *j) {
     piso__filter_options options = {
         .network = j->spec->network,
         .local_sockets = j->spec->local_sockets,
+        .own_sockets = has_own_sockets(j),
         .private_ipc = namespaces,
         .private_disk = namespaces,
         .no_holes = piso__memory_is_strict(),
@@ -206,7 +219,8 @@ static int plan_limits(job *j) {
     int r = plan_group(j);
     if (r < 0)
         return r;
-    j->head.limits[j->head.nlimits++] = (piso__limit){.resource = RLIMIT_CORE}; /* a core file is a write to disk */
+    j->head.limits[j->head.nlimits++] = (piso__limit){.resource = RLIMIT_CORE, .soft = 1, .hard = 1}; /* no core file, which is a write
+        to disk; with 0 the kernel starts a program for it all the same where `core_pattern` names one */
     add_limit(j, RLIMIT_DATA, l->memory, 0);
     add_limit(j, RLIMIT_CPU, l->cpu_seconds, l->cpu_seconds + 1); /* SIGXCPU first, which tells why */
     add_limit(j, RLIMIT_NPROC, j->group_errors.processes ? l->processes : 0, 0);
@@ -253,6 +267,74 @@ static void put_groups(piso__blob *b, const job *j) {
     }
 }
 
+/* add_spot: without a rule. */
+static int add_spot(job *j, const char *path, piso__use use) {
+    struct stat state;
+    piso__autoclose int fd = piso__paths_open(&j->paths, path, use, &state);
+    return fd == -ENOMEM ? fd : 0;
+}
+
+/* add_terminals: where there shall be a device that opens them; it works only beside these. */
+static int add_terminals(piso__paths *p) {
+    for (size_t i = 0; i < p->count; i++) {
+        piso__spot *spot = &p->places[i];
+        if (spot->use != PISO__USE_DEVICE || strcmp(spot->path, "/dev/ptmx") != 0)
+            continue;
+        *spot = (piso__spot){.path = spot->path, .use = PISO__USE_LINK, .target = strdup("pts/ptmx")};
+        return spot->target ? piso__paths_add(p, "/dev/pts", PISO__USE_TERMINALS, NULL) : -ENOMEM;
+    }
+    return 0;
+}
+
+/* plan_root: what the child makes its root of. */
+static int plan_root(job *j) {
+    static const struct {
+        const char *path, *target; /* no target: a folder */
+    } made[] = {
+        {"/tmp", NULL},
+        {"/dev/shm", NULL},
+        {"/dev/fd", "/proc/self/fd"},
+        {"/dev/stdin", "/proc/self/fd/0"},
+        {"/dev/stdout", "/proc/self/fd/1"},
+        {"/dev/stderr", "/proc/self/fd/2"},
+    };
+    char folder[PATH_MAX];
+    int r = add_spot(j, "/proc", PISO__USE_READ);
+    for (size_t i = 0; r == 0 && i < sizeof made / sizeof *made; i++)
+        r = piso__paths_add(&j->paths, made[i].path, made[i].target ? PISO__USE_LINK : PISO__USE_FOLDER,
+                            made[i].target);
+    if (r == 0)
+        r = add_terminals(&j->paths);
+    if (r == 0 && getcwd(folder, sizeof folder) && folder[0] == '/')
+        r = piso__paths_add(&j->paths, folder, PISO__USE_FOLDER, NULL);
+    return r == 0 ? piso__paths_plan(&j->paths, &j->steps, &j->step_count) : r;
+}
+
+static void put_steps(piso__blob *b, const job *j) {
+    piso__step *steps = piso__blob_at(b, b->steps);
+    b->step_count = (uint32_t)j->step_count;
+    for (size_t i = 0; i < j->step_count; i++) {
+        const piso__spot *place = &j->paths.places[j->steps[i].path];
+        uint32_t cut = j->steps[i].target;
+        steps[i] = j->steps[i];
+        steps[i].path = put_string(b, place->path);
+        if (cut) { /* a folder on the way */
+            b->size = steps[i].path + cut;
+            *(char *)piso__blob_at(b, b->size++) = '\0';
+        }
+        steps[i].target = place->target && !cut ? put_string(b, place->target) : 0;
+    }
+}
+
+static size_t steps_size(const job *j) {
+    size_t size = j->step_count * sizeof *j->steps;
+    for (size_t i = 0; i < j->step_count; i++) {
+        const piso__spot *place = &j->paths.places[j->steps[i].path];
+        size += strlen(place->path) + 1 + (place->target ? strlen(place->target) + 1 : 0);
+    }
+    return size;
+}
+
 /* own_mount: paths that stay writable by a mount of their own. The root cannot be mounted over. */
 static bool own_mount(const char *path) {
     return path[0] == '/' && path[1] != '\0' && access(path, F_OK) == 0;
@@ -261,6 +343,8 @@ static bool own_mount(const char *path) {
 static piso__blob *assemble(job *j) {
     const piso_sandbox *spec = j->spec;
     size_t filter_size = (size_t)j->filter_count * sizeof *j->filter, size = sizeof(piso__blob) + filter_size;
+    size_t first = (size + alignof(piso__step) - 1) / alignof(piso__step) * alignof(piso__step);
+    size = first + steps_size(j);
     for (const char *const *path = spec->writable; path && *path; path++)
         size += strlen(*path) + 1;
     size += spec->temp ? 2 * (strlen(spec->temp) + 1) : 0;
@@ -278,7 +362,9 @@ static piso__blob *assemble(job *j) {
     b->filter_count = (uint32_t)j->filter_count;
     if (filter_size)
         memcpy(piso__blob_at(b, b->filter), j->filter, filter_size);
-    b->size = (uint32_t)(sizeof *b + filter_size);
+    b->steps = (uint32_t)first;
+    b->size = (uint32_t)(first + j->step_count * sizeof *j->steps);
+    put_steps(b, j);
     b->writable = b->size;
     for (const char *const *path = spec->writable; path && *path; path++)
         if (own_mount(*path)) {
@@ -297,6 +383,8 @@ static piso__blob *assemble(job *j) {
 
 static void fini(job *j) {
     free(j->filter);
+    free(j->steps);
+    piso__paths_fini(&j->paths);
     piso__group_end(j->group);
 }
 
@@ -312,7 +400,11 @@ int piso__sandbox_prepare(const piso_sandbox *spec, const char *program, piso__s
     s->ruleset_fd = -1;
     int r = plan(&j);
     if (r == 0)
-        r = piso__landlock_ruleset(spec, program, j.layers, j.landlock, &j.head, &s->ruleset_fd);
+        r = piso__paths_distrust(&j.paths, spec->writable, spec->untrusted);
+    if (r == 0)
+        r = piso__landlock_ruleset(spec, program, j.layers, j.landlock, &j.head, &j.paths, &s->ruleset_fd);
+    if (r == 0 && j.head.root)
+        r = plan_root(&j);
     if (r < 0)
         return r;
     if (!(s->blob = assemble(&j)))
@@ -374,8 +466,15 @@ static bool is_whole(const piso__blob *b, size_t size) {
         return false;
     /* strings: the last byte of all is the end of the last one */
     const char *last = (const char *)b + size - 1;
-    if (size > filter_end && *last != '\0')
+    uint64_t steps_end = b->steps + (uint64_t)b->step_count * sizeof(piso__step);
+    if (b->steps % alignof(piso__step) || b->steps < sizeof *b || steps_end > size)
         return false;
+    if (size > (steps_end > filter_end ? steps_end : filter_end) && *last != '\0')
+        return false;
+    const piso__step *steps = piso__blob_at(b, b->steps);
+    for (uint32_t i = 0; i < b->step_count; i++)
+        if (steps[i].path >= size || steps[i].target >= size || *last != '\0')
+            return false;
     return are_strings(b, b->writable, b->writable_count, last) && are_strings(b, b->groups, b->group_count, last) &&
            b->temp < size;
 }
