@@ -101,7 +101,7 @@ PISO__IN_CHILD static int add_lists(const piso__blob *b, int ruleset) {
 PISO__IN_CHILD static int restrict_files(const piso__blob *b, int ruleset_fd) {
     int r = add_lists(b, ruleset_fd);
     if (r == 0 && b->read_access)
-        r = add_rule(ruleset_fd, "/proc/self", b->read_access);
+        r = add_rule(ruleset_fd, b->own_proc ? "/proc" : "/proc/self", b->read_access);
     if (r == 0 && b->thread_access)
         r = add_rule(ruleset_fd, PISO__THREADS, b->thread_access);
     if (r == 0 && b->write_access && has(b, PISO_LAYER_NAMESPACES))

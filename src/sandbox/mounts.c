@@ -20,6 +20,11 @@
 #define SYS_open_tree  428
 #define SYS_move_mount 429
 #endif
+#ifndef SYS_fsopen
+#define SYS_fsopen   430
+#define SYS_fsconfig 431
+#define SYS_fsmount  432
+#endif
 #ifndef SYS_mount_setattr
 #define SYS_mount_setattr 442
 #endif
@@ -32,6 +37,8 @@
 #define NO_LINKS            0x04
 #define FROM_DESCRIPTOR     0x04 /* MOVE_MOUNT_F_EMPTY_PATH */
 #define TO_DESCRIPTOR       0x40 /* MOVE_MOUNT_T_EMPTY_PATH */
+
+#define PROC_ATTRIBUTES     0x0f /* read-only, no set-user-id, no devices, no programs */
 
 #define BASE       "/proc" /* a folder that is there: the new root is mounted on it and then taken away */
 #define OLD        "/.host"
@@ -134,7 +141,7 @@ PISO__IN_CHILD static int cover(const piso__step *step, const char *path) {
     if (step->flags & PISO__STEP_IS_FOLDER)
         return piso__mounts_memory(path, COVER_SIZE, "755");
     int r = make_file(NONE, 0);
-    return r < 0 ? r : call(SYS_mount, NONE, path, NULL, (unsigned long)MS_BIND, NULL);
+    return r < 0 && r != -EACCES ? r : call(SYS_mount, NONE, path, NULL, (unsigned long)MS_BIND, NULL);
 }
 
 /* make_terminals: not the host's: a terminal is opened by way of what lies beside it. */
@@ -145,7 +152,25 @@ PISO__IN_CHILD static int make_terminals(const char *path) {
                         "newinstance,ptmxmode=0666,mode=600");
 }
 
-PISO__IN_CHILD static int take_step(const piso__blob *blob, int host, const piso__step *step) {
+PISO__IN_CHILD int piso__mounts_proc(void) {
+    int context = call(SYS_fsopen, "proc", 1 /* FSOPEN_CLOEXEC */);
+    if (context < 0)
+        return context;
+    int r = call(SYS_fsconfig, context, 1 /* FSCONFIG_SET_STRING */, "hidepid", "ptraceable", 0);
+    if (r == 0)
+        r = call(SYS_fsconfig, context, 6 /* FSCONFIG_CMD_CREATE */, NULL, NULL, 0);
+    if (r == 0)
+        r = call(SYS_fsmount, context, 1 /* FSMOUNT_CLOEXEC */, PROC_ATTRIBUTES);
+    syscall(SYS_close, context);
+    return r;
+}
+
+/* sources: where mounts come from. */
+typedef struct sources {
+    int host, proc;
+} sources;
+
+PISO__IN_CHILD static int take_step(const piso__blob *blob, sources from, const piso__step *step) {
     const char *path = piso__blob_at(blob, step->path);
     switch (step->kind) {
     case PISO__STEP_FOLDER:
@@ -154,7 +179,9 @@ PISO__IN_CHILD static int take_step(const piso__blob *blob, int host, const piso
     case PISO__STEP_LINK:
         return call(SYS_symlinkat, piso__blob_at(blob, step->target), AT_FDCWD, path);
     case PISO__STEP_MOUNT:
-        return show(host, step, path);
+        return show(from.host, step, path);
+    case PISO__STEP_PROC:
+        return attach(from.proc, step, path);
     case PISO__STEP_TERMINALS:
         return make_terminals(path);
     case PISO__STEP_COVER:
@@ -165,10 +192,10 @@ PISO__IN_CHILD static int take_step(const piso__blob *blob, int host, const piso
 }
 
 /* take_steps: what is gone since it was pinned is left out. */
-PISO__IN_CHILD static int take_steps(const piso__blob *blob, int host) {
+PISO__IN_CHILD static int take_steps(const piso__blob *blob, sources from) {
     const piso__step *steps = piso__blob_at(blob, blob->steps);
     for (uint32_t i = 0; i < blob->step_count; i++) {
-        int r = take_step(blob, host, &steps[i]);
+        int r = take_step(blob, from, &steps[i]);
         if (r < 0 && r != -ENOENT && r != -EEXIST && r != -ENOTDIR)
             return r;
     }
@@ -199,12 +226,14 @@ PISO__IN_CHILD static int leave_host(int host) {
     return r == 0 ? call(SYS_unlinkat, AT_FDCWD, OLD, AT_REMOVEDIR) : r;
 }
 
-PISO__IN_CHILD int piso__mounts_change_root(const piso__blob *blob) {
+PISO__IN_CHILD int piso__mounts_change_root(const piso__blob *blob, int proc) {
     int r = enter_base();
     int host = r < 0 ? r : call(SYS_openat, AT_FDCWD, OLD, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (host < 0)
         return host;
-    r = take_steps(blob, host);
+    r = take_steps(blob, (sources){host, proc});
+    if (proc >= 0)
+        syscall(SYS_close, proc);
     if (r == 0)
         r = leave_host(host);
     if (r < 0)

@@ -98,11 +98,14 @@ PISO__IN_CHILD int piso__namespaces_enter(const piso__blob *blob) {
     char folder[4096];
     if (syscall(SYS_getcwd, folder, sizeof folder) <= 0)
         folder[0] = '\0';
+    int proc = blob->own_proc ? piso__mounts_proc() : -1; /* as who this process still is */
+    if (blob->own_proc && proc < 0)
+        return proc;
     int r = call(SYS_unshare, (unsigned long)blob->namespaces);
     if (r == 0)
         r = map_ids(blob);
     if (r == 0)
-        r = blob->root ? piso__mounts_change_root(blob) : make_read_only(blob);
+        r = blob->root ? piso__mounts_change_root(blob, proc) : make_read_only(blob);
     if (r == 0)
         r = piso__mounts_memory("/dev/shm", blob->shm_size, "1777");
     if (r == -ENOENT)
@@ -151,4 +154,16 @@ int piso__namespaces_probe(void) {
 int piso__root_probe(void) {
     static piso__finding found;
     return probe(&found, true);
+}
+
+int piso__proc_probe(void) {
+    static piso__finding found;
+    int r;
+    if (!piso__finding_get(&found, &r)) {
+        int fd = piso__mounts_proc();
+        r = fd < 0 ? fd : 0;
+        piso__fd_close(fd);
+        piso__finding_set(&found, r);
+    }
+    return r;
 }

@@ -326,6 +326,7 @@ static uint32_t kind_of(piso__use use) {
     return use == PISO__USE_FOLDER ? PISO__STEP_FOLDER
            : use == PISO__USE_TERMINALS ? PISO__STEP_TERMINALS
            : use == PISO__USE_LINK ? PISO__STEP_LINK
+           : use == PISO__USE_PROC ? PISO__STEP_PROC
            : use == PISO__USE_LIST ? PISO__STEP_LIST
            : use == PISO__USE_HIDE ? PISO__STEP_COVER
                                    : PISO__STEP_MOUNT;
@@ -349,7 +350,8 @@ static int add_place(plan *p, size_t index) {
                   (place->use == PISO__USE_WRITE ? PISO__STEP_WRITABLE : 0);
     step->device = place->device;
     step->inode = place->inode;
-    if (place->is_folder && (step->kind == PISO__STEP_MOUNT || step->kind == PISO__STEP_COVER)) {
+    if (place->is_folder &&
+        (step->kind == PISO__STEP_MOUNT || step->kind == PISO__STEP_PROC || step->kind == PISO__STEP_COVER)) {
         if (p->depth == (int)(sizeof p->tops / sizeof *p->tops))
             return -ELOOP;
         p->tops[p->depth++] = index;

@@ -17,6 +17,7 @@ typedef enum piso__use { /* of two of one name the higher one counts */
     PISO__USE_LIST,
     PISO__USE_HIDE,
     PISO__USE_READ,
+    PISO__USE_PROC, /* a /proc of its own, with what there is in the host's */
     PISO__USE_DEVICE,
     PISO__USE_WRITE,
 } piso__use;
@@ -55,6 +56,7 @@ typedef enum piso__step_kind {
     PISO__STEP_LIST,       /* makes one, whose names can be listed */
     PISO__STEP_LINK,       /* makes one, with `target` */
     PISO__STEP_MOUNT,      /* shows what was there in the host's root */
+    PISO__STEP_PROC,       /* a /proc with no other processes than those that it could trace, its own */
     PISO__STEP_TERMINALS,  /* a file system of terminals */
     PISO__STEP_COVER,      /* an empty folder, or file, in its place */
 } piso__step_kind;

@@ -1,4 +1,6 @@
 /* prepare.c - the host's part: what is possible here, what was asked for, and the block of bytes that says so. */
+#include <ctype.h>
+#include <dirent.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -73,6 +75,7 @@ static void plan_namespaces(job *j) {
     }
     j->head.namespaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | (j->spec->network ? 0 : CLONE_NEWNET);
     j->head.root = root == 0 && !j->spec->local_sockets; /* which may be anywhere */
+    j->head.own_proc = j->head.root && piso__proc_probe() == 0;
     say(j, PISO_LAYER_NAMESPACES, true, "user, mount%s, IPC%s", j->head.root ? " with a root of its own" : "",
         j->spec->network ? "" : ", network");
 }
@@ -267,6 +270,11 @@ static void put_groups(piso__blob *b, const job *j) {
     }
 }
 
+static void closedirp(DIR **folder) {
+    if (*folder)
+        closedir(*folder);
+}
+
 /* add_spot: without a rule. */
 static int add_spot(job *j, const char *path, piso__use use) {
     struct stat state;
@@ -286,6 +294,25 @@ static int add_terminals(piso__paths *p) {
     return 0;
 }
 
+/* add_proc: without what is no process and not permitted by a name of its own. */
+static int add_proc(piso__paths *p) {
+    piso__cleanup(closedirp) DIR *folder = opendir("/proc");
+    if (!folder)
+        return -errno;
+    size_t permitted = p->count;
+    int r = piso__paths_add(p, "/proc", PISO__USE_PROC, NULL);
+    for (struct dirent *entry; r == 0 && (entry = readdir(folder));) {
+        char path[sizeof entry->d_name + sizeof "/proc/"];
+        bool is_permitted = entry->d_type == DT_LNK || entry->d_name[0] == '.' || isdigit(entry->d_name[0]);
+        snprintf(path, sizeof path, "/proc/%s", entry->d_name);
+        for (size_t i = 0; !is_permitted && i < permitted; i++)
+            is_permitted = strcmp(p->places[i].path, path) == 0;
+        if (!is_permitted && (r = piso__paths_add(p, path, PISO__USE_HIDE, NULL)) == 0)
+            p->places[p->count - 1].is_folder = entry->d_type == DT_DIR;
+    }
+    return r;
+}
+
 /* plan_root: what the child makes its root of. */
 static int plan_root(job *j) {
     static const struct {
@@ -299,7 +326,7 @@ static int plan_root(job *j) {
         {"/dev/stderr", "/proc/self/fd/2"},
     };
     char folder[PATH_MAX];
-    int r = add_spot(j, "/proc", PISO__USE_READ);
+    int r = j->head.own_proc ? add_proc(&j->paths) : add_spot(j, "/proc", PISO__USE_READ);
     for (size_t i = 0; r == 0 && i < sizeof made / sizeof *made; i++)
         r = piso__paths_add(&j->paths, made[i].path, made[i].target ? PISO__USE_LINK : PISO__USE_FOLDER,
                             made[i].target);
