@@ -16,7 +16,7 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,6 +144,8 @@ class Sandbox:
         """For `Session.spawn`."""
         config = self._settings.sandbox
         readable, listed, excluded = self._readable(python)
+        self._tell_links("readonly_paths", config.get("readonly_paths", ()))
+        self._tell_links("writable_paths", config.get("writable_paths", ()))
         if environment is not None:
             readable.append(str(environment))  # one of those that are excluded
         return {
@@ -174,6 +176,17 @@ class Sandbox:
         libraries = filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
         permitted += [*interpreter, *own, *_editable(self._settings.dependencies), *libraries]
         return permitted, listed, excluded
+
+    def _tell_links(self, key: str, paths: Iterable[str]) -> None:
+        """Of those that are passed over: links where extensions can write are not followed."""
+        text = "extension %r: %s under %r leads through the link %s, which an extension can have made; "
+        text += "nothing is permitted there"
+        roots = {os.path.realpath(root) for root in _untrusted}
+        for path in paths:
+            for link in _links(path):
+                if is_below(link, roots):
+                    _log.warning(text, self._settings.name, path, key, link)
+                    break
 
     def _tell_missing(self, key: str, paths: Iterable[str]) -> None:
         text = "extension %r: %s under %r does not exist, so nothing is permitted there"
@@ -317,6 +330,14 @@ def _remove_host_folders() -> None:
     for folder in left:
         remove_tree(folder.path, budget=AT_EXIT)
         os.close(folder.lock)
+
+
+def _links(path: str) -> Iterator[str]:
+    """Those on the way of an absolute path, as far as they are in its own name."""
+    for end, letter in enumerate(path + os.sep):
+        if letter == os.sep and end and os.path.islink(path[:end]):
+            folder, name = os.path.split(path[:end])
+            yield os.path.join(os.path.realpath(folder), name)
 
 
 def _editable(dependencies: Iterable[str]) -> list[str]:
