@@ -248,7 +248,9 @@ static int refuse_sockets(scmp_filter_ctx c, bool network, bool local, bool own)
                                           SCMP_A2(SCMP_CMP_MASKED_EQ, INT_MASK, SO_LINGER)};
     if (r == 0)
         r = refuse(c, 0, seccomp_syscall_resolve_name("setsockopt"), 2, linger);
-    return r == 0 && !network && !local && !own ? refuse_named(c, "connect", 0, NULL) : r;
+    /* who cannot connect has no use for a name, which in the abstract space a host may take for that of another */
+    static const char *const addresses[] = {"connect", "bind", "listen"};
+    return r == 0 && !network && !local && !own ? refuse_all(c, addresses, COUNT(addresses)) : r;
 }
 
 /* refuse_signals: the ways to a signal that need no process id; the others are in `head`. A process may not join

@@ -105,9 +105,10 @@ ESCAPES: dict[str, tuple[tuple[int, ...], set[str]]] = {
     "make_a_socket_with_a_bit_above": ((CALLS,), DENIED),
     "connect_to_a_daemon": ((CALLS, NAMESPACES), HIDDEN),
     "connect_to_an_abstract_socket": ((CALLS, SIGNALS, NAMESPACES), DENIED | {"ECONNREFUSED"}),
+    "listen_by_an_abstract_name": ((CALLS, NAMESPACES), DENIED | {"done"}),  # in a network of its own
     "send_to_a_daemon": ((CALLS, NAMESPACES), HIDDEN),
     "send_to_a_daemon_from_a_pair": ((CALLS, NAMESPACES), HIDDEN),
-    "put_a_socket_into_a_folder": ((FILES, NAMESPACES), OUT_OF_REACH),
+    "put_a_socket_into_a_folder": ((FILES, NAMESPACES, CALLS), OUT_OF_REACH),
     "signal_another": ((SIGNALS,), DENIED),
     "signal_the_host": ((SIGNALS,), DENIED),
     "signal_a_group": ((SIGNALS,), DENIED),
@@ -504,7 +505,7 @@ if __name__ == "__main__":
     target = json.loads(sys.argv[2])
     names = ["read_a_file", "write_a_file", "change_a_mode", "connect_by_tcp", "connect_to_a_daemon",
              "signal_another", "read_environment_of_another", "attach_shared_memory", "make_a_user_namespace",
-             "use_io_uring", "keep_a_capability", "change_flags_of_a_file"]
+             "use_io_uring", "keep_a_capability", "change_flags_of_a_file", "listen_by_an_abstract_name"]
     found = {name: extension.sync.attempt(name, target) for name in names}
     status = extension.sandbox_status()
     print(json.dumps([found, status.layers["namespaces"].active, status.confined]))
@@ -550,6 +551,23 @@ def test_where_namespaces_are_forbidden(tmp_path: Path, target: dict[str, Any]) 
     assert confined
     assert not namespaces
     assert not [name for name, result in found.items() if result == "done"]
+
+
+def test_an_abstract_name_is_the_hosts(prison: Callable[..., Extension], outside: dict[str, Any]) -> None:
+    """An extension may not listen where its host connects; in a network of its own nobody hears it."""
+    name = f"{outside['abstract']}-taken"
+    target = {**outside, "abstract": name}
+    for layers, listens, heard in (
+        ((), True, False),
+        ((NAMESPACES,), False, False),
+        ((NAMESPACES, CALLS), True, True),
+    ):
+        extension = prison(*layers)
+        if layers == () and not extension.sandbox_status().layers["namespaces"].active:
+            continue
+        assert (extension.sync.attempt("listen_by_an_abstract_name", target) == "done") == listens
+        with socket.socket(socket.AF_UNIX) as s:
+            assert (s.connect_ex("\0" + name) == 0) == heard
 
 
 def test_what_is_missing_is_told(tmp_path: Path, target: dict[str, Any]) -> None:
