@@ -123,7 +123,8 @@ async def call(extension: Extension) -> int:
 
 
 def test_a_failed_start_is_raised_to_all_and_tried_again(load: Load, tmp_path: Path) -> None:
-    extension = load("broken", host_side.Hooked, env={"BROKEN_UNTIL": str(tmp_path / "fixed")})
+    env, sandbox = {"BROKEN_UNTIL": str(tmp_path / "fixed")}, {"readonly_paths": [str(tmp_path)]}
+    extension = load("broken", host_side.Hooked, env=env, sandbox=sandbox)
 
     async def main() -> None:
         results = await asyncio.gather(*(extension.hooks() for _ in range(3)), return_exceptions=True)
