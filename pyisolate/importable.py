@@ -123,13 +123,17 @@ def without(paths: Iterable[str], excluded: Sequence[str]) -> Files:
     readable: list[str] = []
     listed: list[str] = []
     names = {*excluded, *map(os.path.realpath, excluded)}
+    folders: dict[str, str] = {}
     for path in paths:
-        _take(path, names, readable, listed)
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        real = os.path.realpath(path) if os.path.islink(path) else os.path.join(folders[folder], name)
+        _take(path, real, names, readable, listed)
     return readable, listed
 
 
-def _take(path: str, excluded: set[str], readable: list[str], listed: list[str]) -> None:
-    real = os.path.realpath(path) if excluded else path
+def _take(path: str, real: str, excluded: set[str], readable: list[str], listed: list[str]) -> None:
     if is_below(path, excluded) or is_below(real, excluded):
         return
     if not any(is_below(one, (path, real)) for one in excluded):
@@ -138,4 +142,5 @@ def _take(path: str, excluded: set[str], readable: list[str], listed: list[str])
     listed.append(path)
     with suppress(OSError), os.scandir(path) as items:
         for item in items:
-            _take(item.path, excluded, readable, listed)
+            inner = os.path.realpath(item.path) if item.is_symlink() else os.path.join(real, item.name)
+            _take(item.path, inner, excluded, readable, listed)

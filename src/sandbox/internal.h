@@ -32,15 +32,16 @@ typedef struct piso__blob {
     uint32_t filter, filter_count;     /* struct sock_filter[] */
     uint32_t writable, writable_count; /* strings, one after the other */
     uint32_t temp;
-    uint32_t root;              /* whether there is one of its own */
-    uint32_t own_proc;          /* and a /proc in it */
-    uint32_t steps, step_count; /* piso__step[], which make it */
+    uint32_t root;                /* whether there is one of its own */
+    uint32_t own_proc;            /* and a /proc in it */
+    uint32_t steps, step_count;   /* piso__step[], which make it */
     uint32_t groups, group_count; /* strings: files to write to, to be in the control group */
     uint32_t nlimits;
     uint64_t temp_size; /* 0: the folder as it is; else a file system of this size */
     uint64_t shm_size;
-    uint64_t read_access, write_access, list_access, device_access; /* Landlock rights for what only the child can name */
-    uint64_t thread_access;             /* and for what /proc has of its threads; 0: as for the rest of /proc */
+    uint64_t read_access, write_access, list_access,
+        device_access;      /* Landlock rights for what only the child can name */
+    uint64_t thread_access; /* and for what /proc has of its threads; 0: as for the rest of /proc */
     piso__limit limits[PISO__LIMITS_MAX];
 } piso__blob;
 

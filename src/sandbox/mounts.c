@@ -38,7 +38,7 @@
 #define FROM_DESCRIPTOR     0x04 /* MOVE_MOUNT_F_EMPTY_PATH */
 #define TO_DESCRIPTOR       0x40 /* MOVE_MOUNT_T_EMPTY_PATH */
 
-#define PROC_ATTRIBUTES     0x0f /* read-only, no set-user-id, no devices, no programs */
+#define PROC_ATTRIBUTES 0x0f /* read-only, no set-user-id, no devices, no programs */
 
 #define BASE       "/proc" /* a folder that is there: the new root is mounted on it and then taken away */
 #define OLD        "/.host"
@@ -102,7 +102,10 @@ PISO__IN_CHILD static int make_file(const char *path, int mode) {
 
 PISO__IN_CHILD static int open_real(int folder, const char *path) {
     const how h = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = NO_LINKS};
-    return call(SYS_openat2, folder, path, &h, sizeof h);
+    int fd = call(SYS_openat2, folder, path, &h, sizeof h);
+    if (fd == -ENOSYS || fd == -EPERM) /* forbidden by a container; what was pinned is compared all the same */
+        fd = call(SYS_openat, folder, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    return fd;
 }
 
 /* attach: a mount that has been cloned, by its descriptor, in a place. */
@@ -202,12 +205,15 @@ PISO__IN_CHILD static int take_steps(const piso__blob *blob, sources from) {
     return 0;
 }
 
+/* make_writable: what is writable, except for what was not before, and for what lies in it and is not. */
 PISO__IN_CHILD static void make_writable(const piso__blob *blob) {
     const piso__step *steps = piso__blob_at(blob, blob->steps);
     for (uint32_t i = 0; i < blob->step_count; i++) {
         const char *path = piso__blob_at(blob, steps[i].path);
         if (steps[i].flags & PISO__STEP_WRITABLE && piso__mounts_set_read_only(path, true, false) < 0)
-            piso__mounts_set_read_only(path, false, false); /* but what was not writable before */
+            piso__mounts_set_read_only(path, false, false);
+        if (steps[i].flags & PISO__STEP_PROTECTED)
+            piso__mounts_set_read_only(path, true, true);
     }
 }
 

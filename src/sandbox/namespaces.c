@@ -11,8 +11,10 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -119,8 +121,11 @@ PISO__IN_CHILD int piso__namespaces_enter(const piso__blob *blob) {
 
 /* ---- probing, in the host ---- */
 
+/* trial: with all that a root is made of: a folder, and a file that is mounted in it. */
 typedef struct trial {
     piso__blob blob;
+    piso__step steps[2];
+    char folder[8], file[16];
     int result;
 } trial;
 
@@ -131,7 +136,15 @@ PISO__IN_CHILD static int try_main(void *argument) {
 }
 
 static int try(bool root) {
-    trial t = {.blob = {.uid = geteuid(), .gid = getegid(), .root = root}};
+    trial t = {.blob = {.uid = geteuid(), .gid = getegid(), .root = root}, .folder = "/dev", .file = "/dev/null"};
+    struct stat state;
+    if (root && stat(t.file, &state) == 0) {
+        t.blob.steps = offsetof(trial, steps);
+        t.blob.step_count = 2;
+        t.steps[0] = (piso__step){.kind = PISO__STEP_FOLDER, .path = offsetof(trial, folder)};
+        t.steps[1] = (piso__step){
+            .kind = PISO__STEP_MOUNT, .path = offsetof(trial, file), .device = state.st_dev, .inode = state.st_ino};
+    }
     t.blob.namespaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET;
     int r = piso__call_in_child(try_main, &t);
     return r < 0 ? r : t.result;

@@ -323,13 +323,13 @@ static int add_parents(plan *p, size_t place, size_t below) {
 }
 
 static uint32_t kind_of(piso__use use) {
-    return use == PISO__USE_FOLDER ? PISO__STEP_FOLDER
+    return use == PISO__USE_FOLDER      ? PISO__STEP_FOLDER
            : use == PISO__USE_TERMINALS ? PISO__STEP_TERMINALS
-           : use == PISO__USE_LINK ? PISO__STEP_LINK
-           : use == PISO__USE_PROC ? PISO__STEP_PROC
-           : use == PISO__USE_LIST ? PISO__STEP_LIST
-           : use == PISO__USE_HIDE ? PISO__STEP_COVER
-                                   : PISO__STEP_MOUNT;
+           : use == PISO__USE_LINK      ? PISO__STEP_LINK
+           : use == PISO__USE_PROC      ? PISO__STEP_PROC
+           : use == PISO__USE_LIST      ? PISO__STEP_LIST
+           : use == PISO__USE_HIDE      ? PISO__STEP_COVER
+                                        : PISO__STEP_MOUNT;
 }
 
 static int add_place(plan *p, size_t index) {
@@ -348,6 +348,9 @@ static int add_place(plan *p, size_t index) {
         return -ENOMEM;
     step->flags = (place->is_folder ? PISO__STEP_IS_FOLDER : 0) | (is_inside ? PISO__STEP_INSIDE : 0) |
                   (place->use == PISO__USE_WRITE ? PISO__STEP_WRITABLE : 0);
+    for (int i = 0; i < p->depth; i++)
+        if (p->paths->places[p->tops[i]].use == PISO__USE_WRITE && place->use != PISO__USE_WRITE)
+            step->flags |= step->kind == PISO__STEP_MOUNT || step->kind == PISO__STEP_COVER ? PISO__STEP_PROTECTED : 0;
     step->device = place->device;
     step->inode = place->inode;
     if (place->is_folder &&

@@ -10,16 +10,16 @@
 
 #include "base/base.h"
 
-typedef enum piso__use { /* of two of one name the higher one counts */
-    PISO__USE_FOLDER,    /* is there, nothing else */
-    PISO__USE_TERMINALS, /* a folder with terminals of its own */
-    PISO__USE_LINK,
-    PISO__USE_LIST,
-    PISO__USE_HIDE,
-    PISO__USE_READ,
-    PISO__USE_PROC, /* a /proc of its own, with what there is in the host's */
-    PISO__USE_DEVICE,
-    PISO__USE_WRITE,
+typedef enum piso__use {                      /* of two of one name the higher one counts */
+                         PISO__USE_FOLDER,    /* is there, nothing else */
+                         PISO__USE_TERMINALS, /* a folder with terminals of its own */
+                         PISO__USE_LINK,
+                         PISO__USE_LIST,
+                         PISO__USE_HIDE,
+                         PISO__USE_READ,
+                         PISO__USE_PROC, /* a /proc of its own, with what there is in the host's */
+                         PISO__USE_DEVICE,
+                         PISO__USE_WRITE,
 } piso__use;
 
 typedef struct piso__spot {
@@ -61,7 +61,12 @@ typedef enum piso__step_kind {
     PISO__STEP_COVER,      /* an empty folder, or file, in its place */
 } piso__step_kind;
 
-enum { PISO__STEP_IS_FOLDER = 1, PISO__STEP_WRITABLE = 2, PISO__STEP_INSIDE = 4 /* the name is there already */ };
+enum {
+    PISO__STEP_IS_FOLDER = 1,
+    PISO__STEP_WRITABLE = 2,
+    PISO__STEP_INSIDE = 4 /* the name is there already */,
+    PISO__STEP_PROTECTED = 8 /* read-only in what is writable */
+};
 
 typedef struct piso__step {
     uint32_t kind, flags;

@@ -222,7 +222,8 @@ static int plan_limits(job *j) {
     int r = plan_group(j);
     if (r < 0)
         return r;
-    j->head.limits[j->head.nlimits++] = (piso__limit){.resource = RLIMIT_CORE, .soft = 1, .hard = 1}; /* no core file, which is a write
+    j->head.limits[j->head.nlimits++] =
+        (piso__limit){.resource = RLIMIT_CORE, .soft = 1, .hard = 1}; /* no core file, which is a write
         to disk; with 0 the kernel starts a program for it all the same where `core_pattern` names one */
     add_limit(j, RLIMIT_DATA, l->memory, 0);
     add_limit(j, RLIMIT_CPU, l->cpu_seconds, l->cpu_seconds + 1); /* SIGXCPU first, which tells why */

@@ -517,7 +517,9 @@ static void prepared_sandbox_can_be_sent(void **state) {
     if (pid == 0) {
         if (piso__sandbox_apply(copy, piso__sandbox_fd(copy)) < 0)
             _exit(1);
-        _exit(open(secret, O_RDONLY) < 0 && (errno == EACCES || errno == ENOENT) && socket(AF_INET, SOCK_STREAM, 0) < 0 ? 0 : 2);
+        _exit(open(secret, O_RDONLY) < 0 && (errno == EACCES || errno == ENOENT) && socket(AF_INET, SOCK_STREAM, 0) < 0
+                  ? 0
+                  : 2);
     }
     int status;
     assert_int_equal(waitpid(pid, &status, 0), pid);
