@@ -74,10 +74,10 @@ extern int piso__landlock_newest;
 /* piso__landlock_probe: what the kernel has. */
 piso__landlock piso__landlock_probe(void);
 /* piso__landlock_ruleset: a ruleset for the spec, with the layers in `layers`; none, and *ret_fd left alone, when
- * there is nothing to rule on. What the spec permits is added to `paths` in any case. The rights for the child's own
+ * there is nothing to rule on. `group`: the child's, or NULL for this process's. What the spec permits is added to `paths` in any case. The rights for the child's own
  * rules go to the blob. 0 or -errno. */
-int piso__landlock_ruleset(const piso_sandbox *spec, const char *program, uint32_t layers, piso__landlock landlock,
-                           piso__blob *blob, piso__paths *paths, int *ret_fd);
+int piso__landlock_ruleset(const piso_sandbox *spec, const char *program, const piso__group *group, uint32_t layers,
+                           piso__landlock landlock, piso__blob *blob, piso__paths *paths, int *ret_fd);
 
 #define PISO__LANDLOCK_NETWORK 4 /* versions that have the layers */
 #define PISO__LANDLOCK_SIGNALS 6

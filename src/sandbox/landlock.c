@@ -4,10 +4,13 @@
  * not exist yet, is not reached by another name. Rules that the host cannot write, because they are for what only
  * the child has (its own /proc entry, its private mounts), are added by the child. */
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "os/cgroup.h"
 #include "os/os.h"
 #include "sandbox/internal.h"
 #include "sandbox/landlock_abi.h"
@@ -64,11 +67,6 @@ static const char *const system_paths[] = {
     "/sys/devices/system/cpu",
     "/sys/devices/system/node",
     "/sys/kernel/mm/transparent_hugepage",
-    "/sys/fs/cgroup/cpu.max",
-    "/sys/fs/cgroup/memory.max",
-    "/sys/fs/cgroup/cpu/cpu.cfs_quota_us",
-    "/sys/fs/cgroup/cpu/cpu.cfs_period_us",
-    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
     NULL,
 };
 
@@ -197,8 +195,39 @@ static int add_system(adding to, const piso_sandbox *spec, uint64_t allowed) {
     return r;
 }
 
-static int add_files(adding to, const piso_sandbox *spec, const char *program, rights allow) {
+/* add_group: what a control group's folder says about limits and what is used of them: for who asks how much it may
+ * have. Not its processes, nor what is below. */
+static void add_group(const char *folder, void *argument) {
+    static const char *const names[] = {"cpu.max",
+                                        "cpu.cfs_quota_us",
+                                        "cpu.cfs_period_us",
+                                        "memory.max",
+                                        "memory.limit_in_bytes",
+                                        "memory.usage_in_bytes",
+                                        "memory.current",
+                                        "memory.stat"};
+    char path[PATH_MAX + 32];
+    const adding *to = argument;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        if (access(path, F_OK) == 0)
+            add(*to, path, PISO__USE_READ, LANDLOCK_FS_READ_FILE); /* if it fails, it cannot be asked */
+    }
+}
+
+static void add_groups(adding to, const piso__group *group) {
+    struct stat st;
+    const char *path;
+    piso__fd_close(piso__paths_open(to.paths, "/sys/fs/cgroup", PISO__USE_READ, &st)); /* its place, without a rule */
+    for (int i = 0; group && (path = piso__group_path(group, i)); i++)
+        add_group(path, &to);
+    piso__cgroup_walk("cpu", add_group, &to);
+    piso__cgroup_walk("memory", add_group, &to);
+}
+
+static int add_files(adding to, const piso_sandbox *spec, const char *program, const piso__group *group, rights allow) {
     int r = add_system(to, spec, allow.read);
+    add_groups(to, group);
     if (r == 0)
         r = add(to, program, PISO__USE_READ, allow.read);
     if (r == 0)
@@ -216,8 +245,8 @@ static int add_files(adding to, const piso_sandbox *spec, const char *program, r
     return r == 0 ? add_all(to, spec->hidden, PISO__USE_HIDE, 0) : r;
 }
 
-int piso__landlock_ruleset(const piso_sandbox *spec, const char *program, uint32_t layers, piso__landlock landlock,
-                           piso__blob *blob, piso__paths *paths, int *ret_fd) {
+int piso__landlock_ruleset(const piso_sandbox *spec, const char *program, const piso__group *group, uint32_t layers,
+                           piso__landlock landlock, piso__blob *blob, piso__paths *paths, int *ret_fd) {
     landlock_ruleset_v6 attributes = {0};
     if (layers & PISO__BIT(PISO_LAYER_FILES))
         attributes.handled_fs = handled_fs(landlock.version);
@@ -226,7 +255,7 @@ int piso__landlock_ruleset(const piso_sandbox *spec, const char *program, uint32
     if (layers & PISO__BIT(PISO_LAYER_SIGNALS) && landlock.version >= PISO__LANDLOCK_SIGNALS)
         attributes.scoped = LANDLOCK_SCOPE_BOTH;
     if (!attributes.handled_fs && !attributes.handled_net && !attributes.scoped)
-        return add_files((adding){-1, paths}, spec, program, (rights){0});
+        return add_files((adding){-1, paths}, spec, program, group, (rights){0});
     size_t size = landlock.version >= PISO__LANDLOCK_SIGNALS   ? sizeof attributes
                   : landlock.version >= PISO__LANDLOCK_NETWORK ? offsetof(landlock_ruleset_v6, scoped)
                                                                : offsetof(landlock_ruleset_v6, handled_net);
@@ -247,7 +276,7 @@ int piso__landlock_ruleset(const piso_sandbox *spec, const char *program, uint32
         blob->thread_access = all & (LANDLOCK_FS_WRITE_FILE | LANDLOCK_FS_TRUNCATE);
     blob->list_access = allow.list;
     blob->device_access = allow.device;
-    int r = add_files((adding){all ? ruleset : -1, paths}, spec, program, allow);
+    int r = add_files((adding){all ? ruleset : -1, paths}, spec, program, group, allow);
     if (r == 0)
         *ret_fd = piso__fd_steal(&ruleset);
     return r;

@@ -430,7 +430,7 @@ int piso__sandbox_prepare(const piso_sandbox *spec, const char *program, piso__s
     if (r == 0)
         r = piso__paths_distrust(&j.paths, spec->writable, spec->untrusted);
     if (r == 0)
-        r = piso__landlock_ruleset(spec, program, j.layers, j.landlock, &j.head, &j.paths, &s->ruleset_fd);
+        r = piso__landlock_ruleset(spec, program, j.group, j.layers, j.landlock, &j.head, &j.paths, &s->ruleset_fd);
     if (r == 0 && j.head.root)
         r = plan_root(&j);
     if (r < 0)
