@@ -94,7 +94,8 @@ class SandboxConfig(TypedDict, total=False):
     """What it can read of the folders on the host's `sys.path`, in place of all that can be imported from
     them: files, and folders with all that is below. One that begins with ``!`` is excluded, also where
     another path, or one of `readonly_paths`, has a folder that it lies in; if all begin so, the rest is as by
-    default. Default: modules, and packages with an ``__init__``, with their data."""
+    default. Default: modules, and packages with their data: folders that have an ``__init__``, or that the
+    host has imported."""
     network: bool
     """Default False: none at all."""
     local_sockets: bool

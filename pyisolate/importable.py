@@ -61,8 +61,8 @@ def _of_prefix(prefix: str) -> list[str]:
 def host_files(entries: Iterable[str]) -> Files:
     """What can be imported from these entries of the host's path.
 
-    Of a folder that is no ``site-packages``: modules and packages with an ``__init__`` that lie in it, these
-    with all that they hold but what is hidden.
+    Of a folder that is no ``site-packages``: modules and packages that lie in it, these with all that they
+    hold but what is hidden. A package has an ``__init__``, or has been imported.
     """
     readable: list[str] = []
     listed: list[str] = []
@@ -85,7 +85,7 @@ def _add(item: os.DirEntry[str], readable: list[str], listed: list[str]) -> None
         return
     with suppress(OSError), os.scandir(item.path) as items:
         content = list(items)
-        if not any(map(_INITS.fullmatch, (inner.name for inner in content))):
+        if not any(map(_INITS.fullmatch, (inner.name for inner in content))) and not _is_imported(item):
             return
         hidden = [inner.path for inner in content if inner.name.startswith(".")]
         if not hidden:
@@ -93,6 +93,14 @@ def _add(item: os.DirEntry[str], readable: list[str], listed: list[str]) -> None
             return
         listed.append(item.path)
         readable += [inner.path for inner in content if not inner.name.startswith(".")]
+
+
+def _is_imported(item: os.DirEntry[str]) -> bool:
+    """Whether the host has imported the folder as a package without ``__init__``.
+
+    Another one may be anything: what users have sent, or a folder with settings.
+    """
+    return item.path in map(os.path.abspath, getattr(sys.modules.get(item.name), "__path__", ()))
 
 
 # ---- exclusions ----

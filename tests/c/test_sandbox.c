@@ -541,12 +541,6 @@ static bool has_filter(void) {
     return r > 0;
 }
 
-static void layers_have_names(void **state) {
-    (void)state;
-    assert_string_equal(piso_layer_name(PISO_LAYER_FILES), "files");
-    assert_null(piso_layer_name(PISO_LAYERS));
-}
-
 static int make_folder(void **state) {
     (void)state;
     if (!mkdtemp(folder))
@@ -595,7 +589,6 @@ int main(int argc, char **argv) {
         cmocka_unit_test(processes_of_a_containers_root),
         cmocka_unit_test(a_limit_that_cannot_hold_is_told),
         cmocka_unit_test(prepared_sandbox_can_be_sent),
-        cmocka_unit_test(layers_have_names),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,20 @@ def test_beside_a_program_is_seen_what_can_be_imported(
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     expect(load("prisoner"), files(tmp_path, *IMPORTABLE), files(tmp_path, *OTHERS))
+
+
+def test_a_package_without_init_is_seen_when_it_has_been_imported(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    imported = files(tmp_path, "spacious/module.py", "spacious/data.json", "spacious/below/module.py")
+    others = files(tmp_path, "instances/config.py", "spacious/.env")
+    try:
+        importlib.import_module("spacious.module")
+        expect(load("prisoner"), imported, others)
+    finally:
+        for name in ("spacious", "spacious.module"):
+            sys.modules.pop(name, None)
 
 
 def test_a_prefix_beside_a_program_is_no_more_than_an_interpreters(
