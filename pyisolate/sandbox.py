@@ -46,6 +46,7 @@ _HOMES = {
     "XDG_STATE_HOME": ".local/state",
 }
 _DEV = "/dev"
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _GPU = ("nvidia*", "nvidia-caps/*", "dri", "kfd", "dxg")
 
 _omitted = 0
@@ -173,7 +174,9 @@ class Sandbox:
         own = [str(self._settings.module_path), os.path.dirname(__file__), *self._needed]
         permitted, more = without([*chosen, *readable, *config.get("readonly_paths", ())], excluded)
         listed = [path for path in listed if not is_below(path, excluded)] + more
-        libraries = filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
+        libraries = filter(os.path.isabs, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
+        if config.get("network"):
+            permitted += filter(os.path.isabs, map(os.environ.get, _CERTIFICATES, ("", "")))
         permitted += [*interpreter, *own, *_editable(self._settings.dependencies), *libraries]
         return permitted, listed, excluded
 
