@@ -40,10 +40,9 @@
 
 #define PROC_ATTRIBUTES 0x0f /* read-only, no set-user-id, no devices, no programs */
 
-#define BASE       "/proc" /* a folder that is there: the new root is mounted on it and then taken away */
-#define OLD        "/.host"
-#define NONE       "/.none" /* an empty file that nobody can open */
-#define COVER_SIZE 4096
+#define BASE "/proc" /* a folder that is there: the new root is mounted on it and then taken away */
+#define OLD  "/.host"
+#define NONE "/.none" /* a folder of what covers something: an empty file that nobody can open, empty folders */
 
 typedef struct attributes { /* struct mount_attr of newer headers */
     uint64_t set, clear, propagation, userns_fd;
@@ -72,17 +71,24 @@ PISO__IN_CHILD static size_t put_text(char *to, const char *text) {
     return n;
 }
 
+PISO__IN_CHILD static size_t put_number(char *to, uint64_t value) {
+    char digits[20];
+    size_t n = 0, count = 0;
+    do
+        digits[count++] = (char)('0' + value % 10);
+    while (value /= 10);
+    while (count)
+        to[n++] = digits[--count];
+    return n;
+}
+
 PISO__IN_CHILD int piso__mounts_memory(const char *path, uint64_t size, const char *mode) {
-    char options[64], digits[20];
-    size_t n = put_text(options, "mode="), count = 0;
+    char options[64];
+    size_t n = put_text(options, "mode=");
     n += put_text(options + n, mode);
     if (size) {
         n += put_text(options + n, ",size=");
-        do
-            digits[count++] = (char)('0' + size % 10);
-        while (size /= 10);
-        while (count)
-            options[n++] = digits[--count];
+        n += put_number(options + n, size);
     }
     options[n] = '\0';
     return call(SYS_mount, "tmpfs", path, "tmpfs", (unsigned long)(MS_NOSUID | MS_NODEV), options);
@@ -140,11 +146,19 @@ PISO__IN_CHILD static int show(int host, const piso__step *step, const char *pat
     return r;
 }
 
-PISO__IN_CHILD static int cover(const piso__step *step, const char *path) {
-    if (step->flags & PISO__STEP_IS_FOLDER)
-        return piso__mounts_memory(path, COVER_SIZE, "755");
-    int r = make_file(NONE, 0);
-    return r < 0 && r != -EACCES ? r : call(SYS_mount, NONE, path, NULL, (unsigned long)MS_BIND, NULL);
+/* cover: with an empty folder of its own, since there may be something to be mounted in it, or an empty file. */
+PISO__IN_CHILD static int cover(const piso__step *step, uint32_t number, const char *path) {
+    char name[sizeof NONE "/" + 20] = NONE "/file";
+    int r = make_folder(NONE);
+    if (step->flags & PISO__STEP_IS_FOLDER) {
+        name[put_number(name + sizeof NONE, number) + sizeof NONE] = '\0';
+        r = r < 0 ? r : make_folder(name);
+    } else {
+        r = r < 0 ? r : make_file(name, 0);
+        if (r == -EACCES)
+            r = 0; /* it is there */
+    }
+    return r < 0 ? r : call(SYS_mount, name, path, NULL, (unsigned long)MS_BIND, NULL);
 }
 
 /* make_terminals: not the host's: a terminal is opened by way of what lies beside it. */
@@ -173,7 +187,8 @@ typedef struct sources {
     int host, proc;
 } sources;
 
-PISO__IN_CHILD static int take_step(const piso__blob *blob, sources from, const piso__step *step) {
+PISO__IN_CHILD static int take_step(const piso__blob *blob, sources from, uint32_t number) {
+    const piso__step *step = (const piso__step *)piso__blob_at(blob, blob->steps) + number;
     const char *path = piso__blob_at(blob, step->path);
     switch (step->kind) {
     case PISO__STEP_FOLDER:
@@ -188,7 +203,7 @@ PISO__IN_CHILD static int take_step(const piso__blob *blob, sources from, const 
     case PISO__STEP_TERMINALS:
         return make_terminals(path);
     case PISO__STEP_COVER:
-        return cover(step, path);
+        return cover(step, number, path);
     default:
         return -EINVAL;
     }
@@ -196,9 +211,8 @@ PISO__IN_CHILD static int take_step(const piso__blob *blob, sources from, const 
 
 /* take_steps: what is gone since it was pinned is left out. */
 PISO__IN_CHILD static int take_steps(const piso__blob *blob, sources from) {
-    const piso__step *steps = piso__blob_at(blob, blob->steps);
     for (uint32_t i = 0; i < blob->step_count; i++) {
-        int r = take_step(blob, from, &steps[i]);
+        int r = take_step(blob, from, i);
         if (r < 0 && r != -ENOENT && r != -EEXIST && r != -ENOTDIR)
             return r;
     }
