@@ -76,8 +76,11 @@ static void plan_namespaces(job *j) {
     j->head.namespaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | (j->spec->network ? 0 : CLONE_NEWNET);
     j->head.root = root == 0 && !j->spec->local_sockets; /* which may be anywhere */
     j->head.own_proc = j->head.root && piso__proc_probe() == 0;
-    say(j, PISO_LAYER_NAMESPACES, true, "user, mount%s, IPC%s", j->head.root ? " with a root of its own" : "",
-        j->spec->network ? "" : ", network");
+    char why[64] = "";
+    if (root < 0)
+        snprintf(why, sizeof why, "; the root stays the host's (%s)", piso_strerror(root));
+    say(j, PISO_LAYER_NAMESPACES, true, "user, mount%s, IPC%s%s", j->head.root ? " with a root of its own" : "",
+        j->spec->network ? "" : ", network", why);
 }
 
 static int plan_landlock(job *j) {
