@@ -31,6 +31,19 @@ _VARIABLES = {
     "client-cert": ("SSL_CLIENT_CERT",),
     "proxy": ("ALL_PROXY",),
 }
+# What would point uv elsewhere, or have it run what it installs.
+_LEFT_OUT = frozenset(
+    {
+        *("UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX", "VIRTUAL_ENV"),
+        *(
+            "UV_COMPILE_BYTECODE",
+            "UV_NO_BINARY",
+            "UV_NO_BINARY_PACKAGE",
+            "UV_NO_BUILD",
+            "UV_NO_BUILD_PACKAGE",
+        ),
+    }
+)
 _SEPARATORS = {"find-links": ","}
 # pip's flag -> uv's variable and its value
 _FLAGS = {
@@ -85,7 +98,7 @@ def _files(environ: Mapping[str, str]) -> Iterable[Path]:
 def uv_environment(environ: Mapping[str, str], extra_index_urls: Sequence[str] = ()) -> dict[str, str]:
     """Environment variables for uv: `environ`, with what pip's settings mean."""
     settings = pip_settings(environ)
-    result = dict(environ)
+    result = {name: value for name, value in environ.items() if name not in _LEFT_OUT}
     for option, names in _VARIABLES.items():
         if settings.get(option) and not any(name in environ for name in names):
             result[names[0]] = _SEPARATORS.get(option, " ").join(settings[option])
@@ -103,12 +116,14 @@ def uv_environment(environ: Mapping[str, str], extra_index_urls: Sequence[str] =
 
 
 def uv_options(environ: Mapping[str, str]) -> list[str]:
-    """Options for ``uv pip install`` that mean what pip's settings mean and have no variable."""
+    """Options for ``uv pip install`` that mean what pip's settings mean and have no variable.
+
+    Not ``no-binary``: to uv it would be the permission to build those packages.
+    """
     settings = pip_settings(environ)
     options = ["--no-index"] if _is_set(settings, "no-index") else []
-    for option in ("only-binary", "no-binary"):
-        for value in settings.get(option, []):
-            options += [f"--{option}={package}" for package in value.split(",")]
+    for value in settings.get("only-binary", []):
+        options += [f"--only-binary={package}" for package in value.split(",")]
     return options
 
 

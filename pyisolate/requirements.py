@@ -1,0 +1,81 @@
+"""Tells requirements apart by whose code is run when they are installed.
+
+A wheel is unpacked, which runs nothing. Anything else is built first, and its build runs code: that of the
+host's own projects is the host's, that of all others is a stranger's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+__all__ = [
+    "arguments",
+    "as_url",
+    "is_own_source",
+    "named_in",
+    "normalized",
+    "without_build",
+    "without_wheels",
+]
+
+_EXTRAS = re.compile(r"\[[^\]]*\]$")
+_NAMED_URL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^\]]*\])?\s*@\s*(?P<target>\S+).*")
+_PACKAGE = r"[`']?(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)[`']?"
+# What uv says of a package that it may not build: of one from an index, and of one with a URL.
+_NO_WHEELS = re.compile(
+    rf"Wheels are required for {_PACKAGE} because|{_PACKAGE.replace('name', 'other')}==\S+ has no usable wheels"
+)
+_NO_BUILD = re.compile(rf"Building source distributions for {_PACKAGE} is disabled")
+
+
+def arguments(requirement: str) -> list[str]:
+    """A requirement as arguments for uv."""
+    editable = requirement.removeprefix("-e ")
+    return [requirement] if editable == requirement else ["--editable", editable]
+
+
+def is_own_source(requirement: str) -> bool:
+    """Whether it is a project or an archive of source code on this machine, named by the configuration."""
+    target = requirement.removeprefix("-e ")
+    if match := _NAMED_URL.fullmatch(target):
+        target = match["target"]
+    target = _EXTRAS.sub("", target.split("#")[0])
+    if target.lower().startswith("file:"):
+        return not target.lower().endswith(".whl")
+    return os.path.isabs(target) and not target.endswith(".whl")
+
+
+def as_url(requirement: str) -> str:
+    """A requirement of the host's own, as a line of a file of requirements, without its extras."""
+    target = requirement.removeprefix("-e ")
+    if os.path.isabs(target):
+        target = Path(_EXTRAS.sub("", target)).as_uri()
+    return f"-e {target}" if requirement.startswith("-e ") else target
+
+
+def normalized(name: str) -> str:
+    """A project's name as indexes spell it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def without_wheels(words: str) -> list[str]:
+    """The packages of indexes of which uv has said that it would have to build them."""
+    found = (match["name"] or match["other"] for match in _NO_WHEELS.finditer(_one_line(words)))
+    return list(dict.fromkeys(map(normalized, found)))
+
+
+def without_build(words: str) -> list[str]:
+    """The same for packages that a URL names."""
+    found = (match["name"] for match in _NO_BUILD.finditer(_one_line(words)))
+    return list(dict.fromkeys(map(normalized, found)))
+
+
+def _one_line(words: str) -> str:
+    return re.sub(r"\s+", " ", words)
+
+
+def named_in(lock: str) -> list[str]:
+    """The packages in a pylock.toml that uv has written."""
+    return re.findall(r'^name = "([A-Za-z0-9._-]+)"$', lock, re.MULTILINE)

@@ -1,0 +1,252 @@
+"""Building environments runs nothing of a package with the host's rights."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import tarfile
+import textwrap
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import host_side
+import pytest
+
+from pyisolate import ConfigurationError, EnvironmentBuildError, Extension
+from pyisolate import environment as environments
+from pyisolate.environment import EnvironmentBuilder
+from pyisolate.requirements import is_own_source, without_build, without_wheels
+
+Load = Callable[..., Extension]
+MakeWheel = Callable[[str], Path]
+
+WHEEL = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+
+def metadata(name: str, version: str, *needed: str) -> str:
+    lines = [f"Requires-Dist: {text}\n" for text in needed]
+    return "".join(["Metadata-Version: 2.1\n", f"Name: {name}\n", f"Version: {version}\n", *lines])
+
+
+def add_wheel(folder: Path, name: str, files: dict[str, str], *needed: str, version: str = "1.0") -> None:
+    info = f"{name}-{version}.dist-info"
+    everything = {**files, f"{info}/METADATA": metadata(name, version, *needed), f"{info}/WHEEL": WHEEL}
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        for path, text in everything.items():
+            archive.writestr(path, text)
+        archive.writestr(f"{info}/RECORD", "".join(f"{path},,\n" for path in [*everything, f"{info}/RECORD"]))
+
+
+BACKEND = """
+import os, zipfile
+{code}
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    info = "{name}-{version}.dist-info"
+    with zipfile.ZipFile(os.path.join(folder, "{name}-{version}-py3-none-any.whl"), "w") as wheel:
+        wheel.writestr("{name}.py", f"VERSION = 'built'\\nNOTE = {{NOTE!r}}\\n")
+        wheel.writestr(f"{{info}}/METADATA", {metadata!r})
+        wheel.writestr(f"{{info}}/WHEEL", {wheel!r})
+        wheel.writestr(f"{{info}}/RECORD", "")
+    return "{name}-{version}-py3-none-any.whl"
+"""
+
+
+def source_files(
+    name: str, *needed: str, version: str = "1.0", code: str = "NOTE = ''", requires: str = "[]"
+) -> dict[str, str]:
+    """A project whose build backend is in it and runs this code when it is imported."""
+    said = metadata(name, version, *needed)
+    return {
+        "pyproject.toml": textwrap.dedent(f"""
+            [build-system]
+            requires = {requires}
+            build-backend = "backend"
+            backend-path = ["."]
+            [project]
+            name = "{name}"
+            version = "{version}"
+            dynamic = ["dependencies"]
+        """),
+        "PKG-INFO": metadata(name, version),
+        "backend.py": BACKEND.format(name=name, version=version, code=code, metadata=said, wheel=WHEEL),
+    }
+
+
+def add_source(folder: Path, name: str, *needed: str, version: str = "1.0", **options: str) -> Path:
+    path = folder / f"{name}-{version}.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for file, text in source_files(name, *needed, version=version, **options).items():
+            item = tarfile.TarInfo(f"{name}-{version}/{file}")
+            item.size = len(text.encode())
+            archive.addfile(item, io.BytesIO(text.encode()))
+    return path
+
+
+def add_project(folder: Path, name: str, *needed: str, **options: str) -> Path:
+    folder.mkdir()
+    for file, text in source_files(name, *needed, **options).items():
+        (folder / file).write_text(text)
+    return folder
+
+
+def touching(path: Path) -> str:
+    """Code that leaves a trace, if it may."""
+    return f"NOTE = 'refused'\ntry:\n    open({str(path)!r}, 'w').close()\n    NOTE = 'ran'\nexcept OSError: pass"
+
+
+@pytest.fixture
+def wheels(make_wheel: MakeWheel, tmp_path: Path) -> Path:
+    """Where pip and uv look for packages."""
+    return tmp_path / "wheels"
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """A file of the host's that nothing may make."""
+    return tmp_path / "trace"
+
+
+def build(root: Path, *dependencies: str, **options: bool) -> Path:
+    environment = EnvironmentBuilder(root, "ext", dependencies, **options).provide()
+    environment.release()
+    return environment.path
+
+
+# ---- wheels: nothing of them runs ----
+
+
+def test_a_pth_file_does_not_run(venvs: Path, wheels: Path, trace: Path) -> None:
+    pth = f"import os; open({str(trace)!r}, 'w').close()\n"
+    add_wheel(wheels, "bolt", {"bolt.pth": pth, "bolt.py": "", "sitecustomize.py": pth})
+    path = build(venvs, "bolt")
+    assert list(path.glob("lib/python*/site-packages/bolt.pth"))
+    assert list(path.glob("lib/python*/site-packages/__pycache__/bolt.*.pyc"))
+    assert not trace.exists()
+
+
+def test_a_pth_file_does_not_run_when_uv_is_told_to_compile(
+    venvs: Path, wheels: Path, trace: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = tmp_path / "uv.toml"
+    settings.write_text("[pip]\ncompile-bytecode = true\n")
+    monkeypatch.setenv("UV_CONFIG_FILE", str(settings))
+    monkeypatch.setenv("UV_COMPILE_BYTECODE", "1")
+    add_wheel(wheels, "bolt", {"bolt.pth": f"import os; open({str(trace)!r}, 'w').close()\n"})
+    build(venvs, "bolt")
+    assert not trace.exists()
+
+
+def test_a_pth_file_does_not_run_beside_a_project_of_the_hosts(
+    venvs: Path, wheels: Path, trace: Path, tmp_path: Path
+) -> None:
+    add_wheel(wheels, "bolt", {"bolt.pth": f"import os; open({str(trace)!r}, 'w').close()\n"})
+    project = add_project(tmp_path / "my project", "nail", "bolt")
+    path = build(venvs, str(project))
+    assert list(path.glob("lib/python*/site-packages/bolt.pth"))
+    assert not trace.exists()
+
+
+def test_an_interpreter_in_a_wheel_does_not_run(venvs: Path, wheels: Path, trace: Path) -> None:
+    script = f"#!/bin/sh\ntouch {trace}\n"
+    add_wheel(wheels, "bolt", {"bolt.py": "", "bolt-1.0.data/data/bin/python": script})
+    with suppress(EnvironmentBuildError):  # uv may refuse it
+        build(venvs, "bolt")
+    assert not trace.exists()
+
+
+def test_what_is_no_python_is_left_alone(venvs: Path, wheels: Path) -> None:
+    add_wheel(wheels, "bolt", {"bolt.py": "", "bolt_old.py": "print 'two'\n"})
+    assert list(build(venvs, "bolt").glob("lib/python*/site-packages/__pycache__/bolt.*.pyc"))
+
+
+# ---- source code: refused, with names ----
+
+
+def test_source_code_is_refused_by_default(venvs: Path, wheels: Path, trace: Path) -> None:
+    add_source(wheels, "bolt", code=touching(trace))
+    with pytest.raises(
+        EnvironmentBuildError, match=r"only source code of bolt\b.*'allow_source_builds': True"
+    ):
+        build(venvs, "bolt")
+    assert not trace.exists()
+    assert [path for path in venvs.iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_an_older_wheel_is_preferred_to_source_code(venvs: Path, wheels: Path, trace: Path) -> None:
+    add_source(wheels, "bolt", version="2.0", code=touching(trace))
+    add_wheel(wheels, "bolt", {"bolt.py": ""})
+    assert list(build(venvs, "bolt").glob("lib/python*/site-packages/bolt-1.0.dist-info"))
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("name", ["PIP_NO_BINARY", "UV_NO_BINARY", "UV_NO_BINARY_PACKAGE"])
+def test_preferring_source_code_does_not_permit_it(
+    venvs: Path, wheels: Path, trace: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "1" if name == "UV_NO_BINARY" else "bolt")
+    add_source(wheels, "bolt", code=touching(trace))
+    with pytest.raises(EnvironmentBuildError, match="only source code of bolt"):
+        build(venvs, "bolt")
+    assert not trace.exists()
+
+
+def test_source_code_that_a_project_of_the_hosts_needs_is_refused(
+    venvs: Path, wheels: Path, trace: Path, tmp_path: Path
+) -> None:
+    add_source(wheels, "bolt", code=touching(trace))
+    project = add_project(tmp_path / "project", "nail", "bolt")
+    with pytest.raises(EnvironmentBuildError, match="only source code of bolt"):
+        build(venvs, str(project))
+    assert not trace.exists()
+
+
+# ---- the host's own projects are the host's ----
+
+
+@pytest.mark.parametrize("form", ["{path}", "nail @ file://{path}", "file://{path}", "{archive}"])
+def test_projects_of_the_hosts_are_built(venvs: Path, wheels: Path, tmp_path: Path, form: str) -> None:
+    project = add_project(tmp_path / "project", "nail")
+    archive = add_source(tmp_path, "nail")
+    path = build(venvs, form.format(path=project, archive=archive))
+    assert list(path.glob("lib/python*/site-packages/nail.py"))
+
+
+def test_what_is_the_hosts_own(tmp_path: Path) -> None:
+    own = ["-e /a", "/a", "/a[x]", "/a-1.tar.gz", "a @ file:///a", "a[x] @ file:///a.zip", "-e file:///a"]
+    others = [
+        "a",
+        "a>=1",
+        "/a-1-py3-none-any.whl",
+        "file:///a.whl",
+        "a @ https://b/a.tar.gz",
+        "git+https://b",
+    ]
+    assert [text for text in own + others if is_own_source(text)] == own
+
+
+def test_what_uv_says_is_understood() -> None:
+    words = "x\nhint: Wheels are required for\n   `Foo.Bar` because building\n`b==2 has no usable wheels"
+    assert without_wheels(words) == ["foo-bar", "b"]
+    assert without_build("cause: Building source distributions for `nut` is disabled") == ["nut"]
+
+
+def test_keys_need_each_other(load: Load) -> None:
+    with pytest.raises(ConfigurationError, match="'build_network' needs 'allow_source_builds'"):
+        load("echo", host_side.Hooked, build_network=True)
+
+
+# ---- locks ----
+
+
+def test_a_lock_is_waited_for_with_a_limit(
+    venvs: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environments, "LOCK_LIMIT", 0.2)
+    venvs.mkdir()
+    with open(venvs / ".ext.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(EnvironmentBuildError, match=rf"process {os.getpid()} \(.*'venv_root_path'"):
+            build(venvs, "rivet")
