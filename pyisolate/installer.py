@@ -2,10 +2,10 @@
 
     1. resolve and fetch    uv, with wheels only: it reads metadata and runs nothing
     2. build                what has no wheel; refused, unless the configuration permits it
-    3. unpack and compile   uv unpacks wheels; the host's Python compiles them, without looking at their .pth files
+    3. unpack and compile   uv unpacks wheels; the host's Python compiles them, without `site`
 
 The interpreter of the new environment is not started once there is something in it: with `site` it would run
-what the .pth files in it say. The host's own projects, given by their paths, are built with the host's rights.
+what the .pth files in it say. The host's own projects, given by their paths, are built with its rights.
 """
 
 from __future__ import annotations

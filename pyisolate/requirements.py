@@ -22,11 +22,9 @@ __all__ = [
 
 _EXTRAS = re.compile(r"\[[^\]]*\]$")
 _NAMED_URL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^\]]*\])?\s*@\s*(?P<target>\S+).*")
-_PACKAGE = r"[`']?(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)[`']?"
+_PACKAGE = r"[`']?([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)[`']?"
 # What uv says of a package that it may not build: of one from an index, and of one with a URL.
-_NO_WHEELS = re.compile(
-    rf"Wheels are required for {_PACKAGE} because|{_PACKAGE.replace('name', 'other')}==\S+ has no usable wheels"
-)
+_NO_WHEELS = re.compile(rf"Wheels are required for {_PACKAGE} because|{_PACKAGE}==\S+ has no usable wheels")
 _NO_BUILD = re.compile(rf"Building source distributions for {_PACKAGE} is disabled")
 
 
@@ -62,13 +60,13 @@ def normalized(name: str) -> str:
 
 def without_wheels(words: str) -> list[str]:
     """The packages of indexes of which uv has said that it would have to build them."""
-    found = (match["name"] or match["other"] for match in _NO_WHEELS.finditer(_one_line(words)))
+    found = (match[1] or match[2] for match in _NO_WHEELS.finditer(_one_line(words)))
     return list(dict.fromkeys(map(normalized, found)))
 
 
 def without_build(words: str) -> list[str]:
     """The same for packages that a URL names."""
-    found = (match["name"] for match in _NO_BUILD.finditer(_one_line(words)))
+    found = (match[1] for match in _NO_BUILD.finditer(_one_line(words)))
     return list(dict.fromkeys(map(normalized, found)))
 
 

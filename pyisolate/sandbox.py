@@ -26,6 +26,7 @@ from typing import Any
 
 from ._core import cuda_devices
 from .config import SandboxMode
+from .exclusion import without
 from .interpreter import prefixes
 from .offload import PerProcess
 from .removal import Budget, in_background, remove_later, remove_tree
@@ -140,11 +141,13 @@ class Sandbox:
         readable += [*interpreter, str(self._settings.module_path), os.path.dirname(__file__)]
         readable += [*self._needed, *_editable(self._settings.dependencies)]
         readable += filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
+        readable += map(os.path.abspath, config.get("readonly_paths", ()))
+        readable, above = without(readable, self._venv_root)  # other extensions' environments and their locks
         if environment is not None:
             readable.append(str(environment))
         return {
-            "readable": [*readable, *map(os.path.abspath, config.get("readonly_paths", ()))],
-            "listed": listed,
+            "readable": readable,
+            "listed": [*listed, *above],
             "writable": list(map(os.path.abspath, config.get("writable_paths", ()))),
             "devices": _devices([*config.get("devices", ()), *self._shared_devices()]),
             "temp": self._folder.path,
