@@ -7,8 +7,8 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 from .errors import ExtensionStopped
 from .progress import Report
@@ -27,6 +27,7 @@ class Commands:
         self._lock = threading.Lock()  # guards `_running`, which is not waited for while it is held
         self._cancelled = threading.Event()
         self._running: subprocess.Popen[str] | None = None
+        self._end: Callable[[], object] | None = None
 
     def cancel(self) -> None:
         """End the program that runs, with what it has started, and let no other one start. Does not wait."""
@@ -34,6 +35,21 @@ class Commands:
             self._cancelled.set()
             if self._running is not None:
                 _kill_group(self._running)
+            end = self._end
+        if end is not None:
+            end()
+
+    @contextmanager
+    def ending(self, end: Callable[[], object]) -> Iterator[None]:
+        """While something else runs; `end`, which does not wait, ends that."""
+        with self._lock:
+            before, self._end = self._end, end
+        try:
+            self.check()
+            yield
+        finally:
+            with self._lock:
+                self._end = before
 
     def check(self) -> None:
         """Raises ExtensionStopped after `cancel`."""

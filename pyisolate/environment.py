@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from .commands import Commands
+from .config import SandboxMode
 from .errors import ConfigurationError, EnvironmentBuildError
-from .installer import Installer, Plan
+from .installer import Installer, Plan, environment_command
 from .offload import PerProcess
 from .pip_settings import uv_environment
 from .progress import Report, installing
@@ -123,11 +124,12 @@ class EnvironmentBuilder:
         python: str | None = None,
         allow_source_builds: bool = False,
         build_network: bool = False,
+        sandbox_mode: SandboxMode = SandboxMode.REQUIRED,
     ) -> None:
         """`excluded`: packages of the host's, not installed although something may depend on them.
 
-        `python`: the interpreter; that of this process if None. `allow_source_builds`, `build_network`: see
-        `ExtensionConfig`.
+        `python`: the interpreter; that of this process if None. `allow_source_builds`, `build_network`,
+        `sandbox_mode`: see `ExtensionConfig`.
         """
         self._root = root
         self._name = name
@@ -139,6 +141,7 @@ class EnvironmentBuilder:
             list(excluded),
             allow_source_builds,
             build_network,
+            sandbox_mode,
         )
         self._commands = Commands(name)
         self._content: dict[str, Any] = {
@@ -237,11 +240,10 @@ class EnvironmentBuilder:
     def _build(self) -> None:
         building, scratch = self._temporary(), self._temporary()
         with installing(self._name) as report:
-            self._run_uv(
-                ["venv", "--relocatable", "--no-project", "--python", self._plan.python, str(building)],
-                report,
-            )
-            Installer(self._plan, self._run_uv, self._commands, os.environ, scratch).install(building, report)
+            self._run_uv(environment_command(self._plan.python, building), report)
+            uv_environ = uv_environment(os.environ, self._extra_index_urls)
+            installer = Installer(self._plan, self._run_uv, self._commands, os.environ, uv_environ, scratch)
+            installer.install(building, report)
         (building / MARKER).write_text(json.dumps(self._content, indent=1))
         if self.path.exists():
             os.rename(self.path, self._temporary())

@@ -11,12 +11,15 @@ what the .pth files in it say. The host's own projects, given by their paths, ar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from .commands import Commands
+from .config import SandboxMode
 from .errors import EnvironmentBuildError
-from .pip_settings import uv_options
+from .pip_settings import depending_on_nothing, uv_options
 from .progress import Report
 from .requirements import (
     arguments,
@@ -27,8 +30,10 @@ from .requirements import (
     without_build,
     without_wheels,
 )
+from .source_builds import SourceBuilds
+from .sources import Source, in_lock
 
-__all__ = ["Installer", "Plan"]
+__all__ = ["Installer", "Plan", "environment_command"]
 
 KEY = "allow_source_builds"
 _COMPILE = ["-I", "-S", "-m", "compileall", "-q", "-q", "-j", "0"]
@@ -46,6 +51,7 @@ class Plan:
     """Packages that are not installed although something may depend on them."""
     allow_source_builds: bool = False
     build_network: bool = False
+    sandbox_mode: SandboxMode = SandboxMode.REQUIRED
 
 
 class Installer:
@@ -57,30 +63,133 @@ class Installer:
         run_uv: Callable[[list[str], Report], None],
         commands: Commands,
         environ: Mapping[str, str],
+        uv_environ: Mapping[str, str],
         scratch: Path,
     ) -> None:
-        """`scratch`: a folder that is made when it is needed, and removed by the caller."""
+        """`environ`: of this process; `uv_environ`: for uv. `scratch`: a folder that is made when it is
+        needed, and removed by the caller.
+        """
         self._plan = plan
         self._run_uv = run_uv
         self._commands = commands
         self._environ = environ
+        self._uv_environ = uv_environ
         self._scratch = scratch
+        self._source_builds: SourceBuilds | None = None
 
     def install(self, folder: Path, report: Report) -> None:
         """Fill the environment in this folder, which has nothing but an interpreter."""
-        options = [*uv_options(self._environ), "--no-progress", "--python", str(folder / "bin" / "python")]
+        own = self._own_projects(report)
+        self._unpack(folder, self._plan.requirements, own, report)
+        self._compile(folder, report)
+
+    def _unpack(self, folder: Path, requirements: Sequence[str], own: Sequence[str], report: Report) -> None:
+        """`own`: projects that uv may build."""
+        python = ["--python", str(folder / "bin" / "python")]
+        # Not compiled by uv, which starts the environment's interpreter for that.
+        install = ["pip", "install", "--no-compile-bytecode", *_WHEELS_ONLY, *_permitted(own), *python]
+        wanted = [part for text in requirements for part in arguments(text)]
+        built: set[str] = set()
+        while True:
+            try:
+                return self._run_uv([*install, *self._options(), *self._find_built(), *wanted], report)
+            except EnvironmentBuildError as error:
+                sources = self._without_wheels(error, requirements, own, report)
+                if not sources or built.issuperset(sources):
+                    raise
+            for name in sorted(sources.keys() - built):
+                built.add(name)
+                self._builds(report).build(sources[name], self._uv_environ)
+
+    def _without_wheels(
+        self, error: EnvironmentBuildError, requirements: Sequence[str], own: Sequence[str], report: Report
+    ) -> dict[str, Source]:
+        """Where there is source code of packages that have no wheels. Raises when that is not to be built."""
+        names, named = without_wheels(error.stderr), without_build(error.stderr)
+        sources: dict[str, Source] = {}
+        if names:
+            with suppress(EnvironmentBuildError):  # then only those are known that uv has named at first
+                sources = self._locate(names, requirements, own, report)
+        if (names or named) and not self._plan.allow_source_builds:
+            self._refuse(error, [*sorted({*names, *sources}), *named])
+        if named:
+            self._refuse_url(error, named)
+        return sources
+
+    def _locate(
+        self, names: list[str], requirements: Sequence[str], own: Sequence[str], report: Report
+    ) -> dict[str, Source]:
+        """Have uv choose versions as if these packages, and others without wheels, depended on nothing.
+
+        So it builds none to know what that needs. What they need is known when they have been built.
+        """
+        folder = self._file("locate")
+        folder.mkdir(exist_ok=True)
+        listed, lock = folder / "requirements.txt", folder / "pylock.toml"
+        lines = [as_url(text) if is_own_source(text) else text for text in requirements]
+        listed.write_text("".join(f"{line}\n" for line in lines))
+        formatted = ["--format", "pylock.toml", "--output-file", str(lock), "--python", self._plan.python]
+        compile_ = ["pip", "compile", *formatted, *_WHEELS_ONLY, *self._options(), *self._find_built()]
+        if not own:  # then nothing has to be built, and in a cache like this nothing can be
+            cache = folder / "cache"
+            cache.mkdir(exist_ok=True)
+            (cache / "builds-v0").touch()
+            compile_ += ["--cache-dir", str(cache)]
+        while True:
+            settings = depending_on_nothing(names, folder)
+            try:
+                self._run_uv(
+                    [
+                        *compile_,
+                        *_permitted([*own, *names]),
+                        *settings,
+                        "--directory",
+                        str(folder),
+                        str(listed),
+                    ],
+                    report,
+                )
+            except EnvironmentBuildError as error:
+                more = [name for name in without_wheels(error.stderr) if name not in names]
+                if not more:
+                    raise
+                names = [*names, *more]
+            else:
+                found = {source.name: source for source in in_lock(lock.read_text())}
+                return {name: found[name] for name in names if name in found}
+
+    def _builds(self, report: Report) -> SourceBuilds:
+        if self._source_builds is None:
+
+            def make_environment(folder: Path, requirements: list[str]) -> None:
+                self._run_uv(environment_command(self._plan.python, folder), report)
+                if requirements:
+                    self._unpack(folder, requirements, [], report)
+
+            self._source_builds = SourceBuilds(
+                self._plan.name,
+                self._plan.python,
+                self._plan.build_network,
+                self._plan.sandbox_mode,
+                self._scratch,
+                self._commands,
+                make_environment,
+            )
+        return self._source_builds
+
+    def _find_built(self) -> list[str]:
+        """Options for uv that let it find wheels that were built here."""
+        builds = self._source_builds
+        if builds is None or not builds.wheels.exists():
+            return []
+        others = self._uv_environ.get("UV_FIND_LINKS", "").split(",")  # which the options override
+        return [f"--find-links={place}" for place in (str(builds.wheels), *others) if place]
+
+    def _options(self) -> list[str]:
+        options = [*uv_options(self._environ), "--no-progress"]
         if self._plan.excluded:
             options += ["--override", str(self._exclusion())]
-        own = [f"--no-binary={name}" for name in self._own_projects(options, report)]
-        requirements = [part for text in self._plan.requirements for part in arguments(text)]
-        try:
-            # Not compiled by uv, which starts the environment's interpreter for that.
-            install = ["pip", "install", "--no-compile-bytecode", *_WHEELS_ONLY, *own]
-            self._run_uv([*install, *options, *requirements], report)
-        except EnvironmentBuildError as error:
-            self._explain(error)
-            raise
-        self._compile(folder, report)
+        return options
 
     def _file(self, name: str) -> Path:
         self._scratch.mkdir(exist_ok=True)
@@ -92,30 +201,43 @@ class Installer:
         path.write_text("".join(f'{name} ; python_version < "0"\n' for name in self._plan.excluded))
         return path
 
-    def _own_projects(self, options: list[str], report: Report) -> list[str]:
+    def _own_projects(self, report: Report) -> list[str]:
         """The names of the host's own projects, which uv may build."""
         own = [as_url(text) for text in self._plan.requirements if is_own_source(text)]
         if not own:
             return []
         file, lock = self._file("own.txt"), self._file("pylock.own.toml")
         file.write_text("".join(f"{text}\n" for text in own))
-        formatted = ["--format", "pylock.toml", "--output-file", str(lock)]
-        self._run_uv(["pip", "compile", "--no-deps", *formatted, *options, str(file)], report)
+        formatted = ["--format", "pylock.toml", "--output-file", str(lock), "--python", self._plan.python]
+        self._run_uv(["pip", "compile", "--no-deps", *formatted, *self._options(), str(file)], report)
         return [normalized(name) for name in named_in(lock.read_text())]
 
-    def _explain(self, error: EnvironmentBuildError) -> None:
-        names = [*without_wheels(error.stderr), *without_build(error.stderr)]
-        if names:
-            raise EnvironmentBuildError(
-                f"the environment of extension {self._plan.name!r} was not built: there is only source code "
-                f"of {', '.join(names)} for this Python, and building a package runs its code. "
-                f"{KEY!r}: True in the extension's configuration permits that, confined; or choose versions "
-                f"that have wheels in 'dependencies'. uv said:\n{error.stderr}",
-                name=error.name,
-                command=error.command,
-                returncode=error.returncode,
-                stderr=error.stderr,
-            ) from None
+    def _refuse(self, error: EnvironmentBuildError, names: Sequence[str]) -> NoReturn:
+        raise self._another(
+            error,
+            f"the environment of extension {self._plan.name!r} was not built: there is only source code of "
+            f"{', '.join(names)} for this Python, and building a package runs its code. {KEY!r}: True in the "
+            "extension's configuration permits that, confined; or choose versions that have wheels in "
+            f"'dependencies'. uv said:\n{error.stderr}",
+        )
+
+    def _refuse_url(self, error: EnvironmentBuildError, names: Sequence[str]) -> NoReturn:
+        raise self._another(
+            error,
+            f"the environment of extension {self._plan.name!r} was not built: {', '.join(names)} would have "
+            "to be built from a URL, which is not supported. Fetch it and give its path in 'dependencies': "
+            "then it is built as the host's own, with the host's rights",
+        )
+
+    @staticmethod
+    def _another(error: EnvironmentBuildError, message: str) -> EnvironmentBuildError:
+        return EnvironmentBuildError(
+            message,
+            name=error.name,
+            command=error.command,
+            returncode=error.returncode,
+            stderr=error.stderr,
+        )
 
     def _compile(self, folder: Path, report: Report) -> None:
         """Compile what was installed: confined processes could not keep what they compile.
@@ -125,3 +247,13 @@ class Installer:
         for libraries in sorted(folder.glob("lib/python*/site-packages")):
             command = [self._plan.python, *_COMPILE, str(libraries)]
             self._commands.run(command, self._environ, report)
+
+
+def environment_command(python: str, folder: Path) -> list[str]:
+    """uv's arguments that make an empty environment."""
+    return ["venv", "--relocatable", "--no-project", "--python", python, str(folder)]
+
+
+def _permitted(names: Sequence[str]) -> list[str]:
+    """Options for uv that let it build these, although it may build nothing else."""
+    return [f"--no-binary={name}" for name in names]

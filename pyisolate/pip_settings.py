@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["pip_settings", "uv_environment", "uv_options"]
+__all__ = ["depending_on_nothing", "pip_settings", "uv_environment", "uv_options"]
 
 _SYSTEM_FILE = Path("/etc/pip.conf")
 _TRUE = frozenset({"1", "yes", "true", "on", "y", "t"})
@@ -107,6 +109,9 @@ def uv_environment(environ: Mapping[str, str], extra_index_urls: Sequence[str] =
             result.setdefault(name, value)
     if settings.get("keyring-provider") == ["subprocess"]:
         result.setdefault("UV_KEYRING_PROVIDER", "subprocess")
+    for name, separator in (("UV_FIND_LINKS", ","), ("UV_CONSTRAINT", " ")):  # wherever uv runs
+        if name in result:
+            result[name] = separator.join(map(_absolute, result[name].split(separator)))
     if extra_index_urls:
         result["UV_INDEX"] = " ".join([*extra_index_urls, *result.get("UV_INDEX", "").split()])
     if extra_index_urls or settings.get("extra-index-url"):
@@ -125,6 +130,39 @@ def uv_options(environ: Mapping[str, str]) -> list[str]:
     for value in settings.get("only-binary", []):
         options += [f"--only-binary={package}" for package in value.split(",")]
     return options
+
+
+def depending_on_nothing(names: Sequence[str], folder: Path) -> list[str]:
+    """Options for uv, to be run in this folder, that let it take these packages to depend on nothing.
+
+    That can only be said in its settings: in the user's own, or those of the project that it runs in, of
+    which a copy is made.
+    """
+    chosen = os.environ.get("UV_CONFIG_FILE")
+    file = Path(chosen) if chosen else _project_settings()
+    text = file.read_text(encoding="utf-8") + "\n" if file is not None else ""
+    in_project = file is not None and file.name == "pyproject.toml"
+    table = "tool.uv.dependency-metadata" if in_project else "dependency-metadata"
+    text += "".join(f'[[{table}]]\nname = "{name}"\nrequires-dist = []\n' for name in names)
+    copy = folder / ("pyproject.toml" if in_project else "uv.toml")
+    copy.write_text(text, encoding="utf-8")
+    return ["--config-file", str(copy)] if chosen else []
+
+
+def _project_settings() -> Path | None:
+    """The file of settings that uv would find, running here."""
+    with suppress(OSError):
+        for folder in (here := Path.cwd(), *here.parents):
+            if (folder / "uv.toml").is_file():
+                return folder / "uv.toml"
+            project = folder / "pyproject.toml"
+            if project.is_file() and re.search(r"^\[+tool\.uv\b", project.read_text("utf-8"), re.MULTILINE):
+                return project
+    return None
+
+
+def _absolute(text: str) -> str:
+    return os.path.abspath(text) if os.path.exists(text) else text
 
 
 def _is_set(settings: Mapping[str, list[str]], option: str) -> bool:

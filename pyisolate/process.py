@@ -157,6 +157,7 @@ class ExtensionProcess:
             python=python,
             allow_source_builds=self._settings.allow_source_builds,
             build_network=self._settings.build_network,
+            sandbox_mode=self._settings.sandbox_mode,
         )
         with self._lock:
             if self._ended:

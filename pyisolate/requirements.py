@@ -14,6 +14,7 @@ __all__ = [
     "arguments",
     "as_url",
     "is_own_source",
+    "is_plain",
     "named_in",
     "normalized",
     "without_build",
@@ -21,6 +22,10 @@ __all__ = [
 ]
 
 _EXTRAS = re.compile(r"\[[^\]]*\]$")
+_PLAIN = re.compile(
+    r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\s*(?:\[[A-Za-z0-9._,\s-]*\])?"
+    r"\s*\(?(?:\s*(?:~=|===?|!=|<=?|>=?)\s*[A-Za-z0-9._*+!-]+\s*,?)*\)?\s*(?:;[ -~]*)?"
+)
 _NAMED_URL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^\]]*\])?\s*@\s*(?P<target>\S+).*")
 _PACKAGE = r"[`']?([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)[`']?"
 # What uv says of a package that it may not build: of one from an index, and of one with a URL.
@@ -43,6 +48,11 @@ def is_own_source(requirement: str) -> bool:
     if target.lower().startswith("file:"):
         return not target.lower().endswith(".whl")
     return os.path.isabs(target) and not target.endswith(".whl")
+
+
+def is_plain(requirement: str) -> bool:
+    """Whether it names a project and versions of it, to be found in an index, and nothing else."""
+    return len(requirement) < 1_000 and _PLAIN.fullmatch(requirement) is not None
 
 
 def as_url(requirement: str) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import fcntl
 import io
 import os
+import socket
+import sys
 import tarfile
 import textwrap
+import threading
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,14 +17,20 @@ from pathlib import Path
 
 import host_side
 import pytest
+from waiting import eventually
 
-from pyisolate import ConfigurationError, EnvironmentBuildError, Extension
+import pyisolate.sandbox
+from pyisolate import ConfigurationError, EnvironmentBuildError, Extension, ExtensionStopped, SandboxMode
 from pyisolate import environment as environments
+from pyisolate.commands import Commands
 from pyisolate.environment import EnvironmentBuilder
 from pyisolate.requirements import is_own_source, without_build, without_wheels
+from pyisolate.source_builds import SourceBuilds
 
 Load = Callable[..., Extension]
 MakeWheel = Callable[[str], Path]
+
+FILES, NAMESPACES = 1, 5  # layers of the sandbox
 
 WHEEL = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
@@ -55,7 +64,12 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
 
 
 def source_files(
-    name: str, *needed: str, version: str = "1.0", code: str = "NOTE = ''", requires: str = "[]"
+    name: str,
+    *needed: str,
+    version: str = "1.0",
+    code: str = "NOTE = ''",
+    requires: str = "[]",
+    ending: str = "",
 ) -> dict[str, str]:
     """A project whose build backend is in it and runs this code when it is imported."""
     said = metadata(name, version, *needed)
@@ -71,7 +85,8 @@ def source_files(
             dynamic = ["dependencies"]
         """),
         "PKG-INFO": metadata(name, version),
-        "backend.py": BACKEND.format(name=name, version=version, code=code, metadata=said, wheel=WHEEL),
+        "backend.py": BACKEND.format(name=name, version=version, code=code, metadata=said, wheel=WHEEL)
+        + ending,
     }
 
 
@@ -251,3 +266,184 @@ def test_a_lock_is_waited_for_with_a_limit(
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(EnvironmentBuildError, match=rf"process {os.getpid()} \(.*'venv_root_path'"):
             build(venvs, "rivet")
+
+
+# ---- source code, where it is permitted: built in a sandbox ----
+
+
+def note(environment: Path, name: str = "bolt") -> str:
+    """What the build of a package has left in it."""
+    values: dict[str, str] = {}
+    exec(next(environment.glob(f"lib/python*/site-packages/{name}.py")).read_text(), values)
+    return values["NOTE"]
+
+
+def test_source_code_is_built_confined(venvs: Path, wheels: Path, trace: Path) -> None:
+    add_source(wheels, "bolt", code=touching(trace))
+    assert note(build(venvs, "bolt", allow_source_builds=True)) == "refused"
+    assert not trace.exists()
+
+
+def test_it_is_the_sandbox_that_holds(
+    venvs: Path, wheels: Path, trace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pyisolate.sandbox, "_omitted", 1 << FILES | 1 << NAMESPACES)
+    add_source(wheels, "bolt", code=touching(trace))
+    assert note(build(venvs, "bolt", allow_source_builds=True)) == "ran"
+    assert trace.exists()
+
+
+def test_what_a_package_needs_is_known_when_it_has_been_built(venvs: Path, wheels: Path) -> None:
+    add_source(wheels, "bolt", "nut>=2", "rivet")
+    add_source(wheels, "nut", version="1.0")
+    add_source(wheels, "nut", version="2.0")
+    add_source(wheels, "nut", version="3.0")
+    add_wheel(wheels, "rivet", {"rivet.py": ""})
+    path = build(venvs, "bolt", "nut<3", allow_source_builds=True)
+    found = sorted(info.name for info in path.glob("lib/python*/site-packages/*.dist-info"))
+    assert found == ["bolt-1.0.dist-info", "nut-2.0.dist-info", "rivet-1.0.dist-info"]
+
+
+def test_what_a_build_needs_is_built_too(venvs: Path, wheels: Path, trace: Path) -> None:
+    add_source(wheels, "tool", code=touching(trace))
+    add_source(wheels, "bolt", code="import tool\nNOTE = tool.NOTE", requires='["tool"]')
+    path = build(venvs, "bolt", allow_source_builds=True)
+    assert note(path) == "refused"
+    assert not list(path.glob("lib/python*/site-packages/tool.py"))
+
+
+def test_what_a_backend_asks_for(venvs: Path, wheels: Path) -> None:
+    add_wheel(wheels, "tool", {"tool.py": "NOTE = 'here'"})
+    code = """
+def get_requires_for_build_wheel(config_settings=None):
+    return ["tool"]
+try:
+    from tool import NOTE
+except ImportError:
+    NOTE = "missing"
+"""
+    add_source(wheels, "bolt", code=code)
+    assert note(build(venvs, "bolt", allow_source_builds=True)) == "here"
+
+
+def test_a_pth_file_of_what_a_build_needs_is_confined(venvs: Path, wheels: Path, trace: Path) -> None:
+    line = f"import os; open({str(trace)!r}, 'w').close()\n"
+    add_wheel(wheels, "tool", {"tool.py": "", "tool.pth": line})
+    add_source(wheels, "bolt", requires='["tool"]')
+    build(venvs, "bolt", allow_source_builds=True)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    "needed", ["nail @ file://{path}", "{path}", "-e {path}", "nail @ https://a/b.tar.gz"]
+)
+def test_a_build_cannot_have_projects_of_the_host_built(
+    venvs: Path, wheels: Path, tmp_path: Path, trace: Path, needed: str
+) -> None:
+    path = add_project(tmp_path / "project", "nail", code=touching(trace))
+    add_source(wheels, "bolt", requires=repr([needed.format(path=path)]))
+    with pytest.raises(EnvironmentBuildError, match="which is not taken from an index"):
+        build(venvs, "bolt", allow_source_builds=True)
+    assert not trace.exists()
+
+
+def test_packages_that_need_each_other_to_be_built(venvs: Path, wheels: Path) -> None:
+    add_source(wheels, "bolt", requires='["nut"]')
+    add_source(wheels, "nut", requires='["bolt"]')
+    with pytest.raises(EnvironmentBuildError, match="bolt needs nut needs bolt"):
+        build(venvs, "bolt", allow_source_builds=True)
+
+
+def test_a_build_that_fails_says_why(venvs: Path, wheels: Path) -> None:
+    add_source(wheels, "bolt", code="NOTE = ''\nraise RuntimeError('no compiler')")
+    with pytest.raises(
+        EnvironmentBuildError, match=r"(?s)bolt could not be built.*no compiler.*'build_network'"
+    ):
+        build(venvs, "bolt", allow_source_builds=True)
+    assert [path for path in venvs.iterdir() if not path.name.endswith(".lock")] == []
+
+
+NETWORK = """
+import socket
+try:
+    socket.create_connection(("127.0.0.1", {port}), timeout=10).close()
+    NOTE = "connected"
+except OSError:
+    NOTE = "refused"
+"""
+
+
+@pytest.mark.parametrize("permitted", [False, True])
+def test_the_network_is_permitted_by_its_key(venvs: Path, wheels: Path, permitted: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        add_source(wheels, "bolt", code=NETWORK.format(port=server.getsockname()[1]))
+        path = build(venvs, "bolt", allow_source_builds=True, build_network=permitted)
+    assert note(path) == ("connected" if permitted else "refused")
+
+
+@pytest.mark.parametrize(
+    "name", ["'../../rivet-1.0-py3-none-any.whl'", "'rivet-1.0-py3-none-any.whl'", "None"]
+)
+def test_a_build_makes_a_wheel_of_its_package_only(venvs: Path, wheels: Path, name: str) -> None:
+    add_source(
+        wheels,
+        "bolt",
+        code="NOTE = ''",
+        ending=f"""
+real = build_wheel
+def build_wheel(folder, *args):
+    import shutil
+    path = os.path.join(folder, real(folder, *args))
+    shutil.copy(path, os.path.join(folder, "rivet-1.0-py3-none-any.whl"))
+    return {name}
+""",
+    )
+    with pytest.raises(EnvironmentBuildError, match="bolt could not be built"):
+        build(venvs, "bolt", allow_source_builds=True)
+
+
+def test_a_link_in_place_of_a_wheel_is_not_followed(venvs: Path, wheels: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    commands = Commands("ext")
+    builds = SourceBuilds(
+        "ext", sys.executable, False, SandboxMode.REQUIRED, tmp_path, commands, lambda folder, names: None
+    )
+    builds.wheels.mkdir()
+    (tmp_path / "bolt-1.0-py3-none-any.whl").symlink_to(secret)
+    with pytest.raises(EnvironmentBuildError, match="could not be read"):
+        builds._take("bolt", tmp_path, "bolt-1.0-py3-none-any.whl")
+
+
+def test_a_build_can_be_ended(venvs: Path, wheels: Path, tmp_path: Path) -> None:
+    add_source(
+        wheels, "bolt", code="NOTE = ''\nimport time, os\nprint(os.getpid(), flush=True)\ntime.sleep(600)"
+    )
+    builder = EnvironmentBuilder(venvs, "ext", ["bolt"], allow_source_builds=True)
+    errors: list[BaseException] = []
+
+    def provide() -> None:
+        with pytest.raises(ExtensionStopped) as caught:
+            builder.provide()
+        errors.append(caught.value)
+
+    thread = threading.Thread(target=provide)
+    thread.start()
+    assert eventually(lambda: list(venvs.glob(".ext.*/output-*")) != [])
+    builder.cancel()
+    thread.join(20)
+    assert len(errors) == 1
+
+
+def test_an_extension_says_what_it_permits(load: Load, wheels: Path) -> None:
+    add_source(wheels, "bolt", code="NOTE = ''")
+    extension = load("echo", host_side.Hooked, dependencies=["bolt"], allow_source_builds=True)
+    assert extension.sync.version("bolt") == "built"
+
+
+def test_a_project_of_the_hosts_that_needs_source_code(
+    venvs: Path, wheels: Path, trace: Path, tmp_path: Path
+) -> None:
+    add_source(wheels, "bolt", code=touching(trace))
+    project = add_project(tmp_path / "project", "nail", "bolt")
+    assert note(build(venvs, str(project), allow_source_builds=True)) == "refused"
