@@ -12,6 +12,7 @@ held, except by renaming: what has been replaced or left becomes a .tmp, which i
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -33,7 +34,7 @@ from .config import SandboxMode
 from .errors import ConfigurationError, EnvironmentBuildError
 from .installer import Installer, Plan, environment_command
 from .offload import PerProcess
-from .pip_settings import uv_environment
+from .pip_settings import settings_that_build, uv_environment
 from .progress import Report, installing
 from .removal import remove_later
 
@@ -47,6 +48,34 @@ LOCK_LOOKS = 0.05  # seconds between two looks whether another builder has finis
 LOCK_TOLD = 10.0  # seconds until the log says who that is
 LOCK_LIMIT = 1800.0  # seconds until waiting for it fails
 PATIENCE = 1.0  # seconds until a marker that is locked counts as one that goes away
+
+
+_REMEDY = (
+    "Correct 'dependencies' in the extension's configuration, the package index in pip's or uv's "
+    "configuration, or the network, and load it again"
+)
+_REMEDIES = (
+    (
+        r"No space left|Disk quota|os error (?:28|122)\b",
+        "Free space on the disk of 'venv_root_path' or on that of uv's cache (UV_CACHE_DIR), and load it "
+        "again",
+    ),
+    (
+        r"Permission denied|Read-only file system|os error (?:13|30)\b",
+        "Set 'venv_root_path', and UV_CACHE_DIR for uv's cache, to folders that this process can write to",
+    ),
+    (
+        r"Failed to fetch|error sending request|dns error|[Cc]onnection|timed? ?out",
+        "Check the network, and the package index in pip's or uv's configuration and in 'extra_index_urls', "
+        "and load it again",
+    ),
+    (
+        r"No solution found|not found in the",
+        "Correct 'dependencies' in the extension's configuration, or the package index in pip's or uv's "
+        "configuration, and load it again",
+    ),
+)
+"""What to do, by what uv has said."""
 
 
 class _Marker:
@@ -163,12 +192,23 @@ class EnvironmentBuilder:
     def provide(self) -> Environment:
         """The environment, built if it is not there. Can take minutes; also waits for others who build it.
 
-        Raises EnvironmentBuildError, OSError when the root cannot be written to, and ExtensionStopped after
+        Raises EnvironmentBuildError, OSError when there are no descriptors left, and ExtensionStopped after
         `cancel`.
         """
         environment = self._existing()
         if environment is not None:
             return environment
+        try:
+            return self._provide()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
+            raise self._failed(
+                f"{error}. The folder of environments, 'venv_root_path' in the configuration of the manager, "
+                f"is {self._root}: it has to be a folder that this process can write to, with space left"
+            ) from error
+
+    def _provide(self) -> Environment:
         self._root.mkdir(parents=True, exist_ok=True)
         leftovers: list[Path] = []
         try:
@@ -184,10 +224,7 @@ class EnvironmentBuilder:
         finally:
             remove_later(*map(str, leftovers))
         if environment is None:
-            raise EnvironmentBuildError(
-                f"the environment of extension {self._name!r}, {self.path}, was removed at once",
-                name=self._name,
-            )
+            raise self._failed(f"{self.path} was removed at once")
         return environment
 
     def cancel(self) -> None:
@@ -223,11 +260,9 @@ class EnvironmentBuilder:
                 return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             waited = time.monotonic() - start
             if waited > LOCK_LIMIT:
-                raise EnvironmentBuildError(
-                    f"the environment of extension {self._name!r} is locked by {_holder(descriptor)} since "
-                    f"more than {waited:.0f} s. If that does not build it, end it; or set another "
-                    "'venv_root_path' in the configuration of the manager",
-                    name=self._name,
+                raise self._failed(
+                    f"for more than {waited:.0f} s it has been locked by {_holder(descriptor)}. If that does "
+                    "not build it, end it; or set another 'venv_root_path' in the manager's configuration"
                 )
             if waited > LOCK_TOLD and not told:
                 told = True
@@ -238,6 +273,11 @@ class EnvironmentBuilder:
     # ---- building ----
 
     def _build(self) -> None:
+        if (settings := settings_that_build(os.environ)) is not None:
+            raise self._failed(
+                f"{settings} has a setting 'no-binary', by which uv would run code of packages with all "
+                "rights. Remove it, or set the environment variable UV_CONFIG_FILE to a file without it"
+            )
         building, scratch = self._temporary(), self._temporary()
         with installing(self._name) as report:
             self._run_uv(environment_command(self._plan.python, building), report)
@@ -256,13 +296,14 @@ class EnvironmentBuilder:
         if returncode != 0:
             raise self._failure(command, returncode, words)
 
+    def _failed(self, fault: str, **details: Any) -> EnvironmentBuildError:
+        message = f"the environment of extension {self._name!r} could not be built: {fault}"
+        return EnvironmentBuildError(message, name=self._name, **details)
+
     def _failure(self, command: list[str], returncode: int, words: str) -> EnvironmentBuildError:
-        return EnvironmentBuildError(
-            f"the environment of extension {self._name!r} could not be built: uv exited with status "
-            f"{returncode}. It said:\n{words}\n"
-            "Correct 'dependencies' in the extension's configuration, the package index in pip's or uv's "
-            "configuration, or the network, and load it again",
-            name=self._name,
+        remedy = next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, words)), _REMEDY)
+        return self._failed(
+            f"uv exited with status {returncode}. It said:\n{words}\n{remedy}",
             command=command,
             returncode=returncode,
             stderr=words,

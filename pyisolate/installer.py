@@ -10,6 +10,8 @@ what the .pth files in it say. The host's own projects, given by their paths, ar
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ from .requirements import (
     is_own_source,
     named_in,
     normalized,
+    remote_source,
+    with_wheel,
     without_build,
     without_wheels,
 )
@@ -80,8 +84,19 @@ class Installer:
     def install(self, folder: Path, report: Report) -> None:
         """Fill the environment in this folder, which has nothing but an interpreter."""
         own = self._own_projects(report)
-        self._unpack(folder, self._plan.requirements, own, report)
+        requirements = [self._with_wheel(text, report) for text in self._plan.requirements]
+        self._unpack(folder, requirements, own, report)
         self._compile(folder, report)
+
+    def _with_wheel(self, requirement: str, report: Report) -> str:
+        """The requirement; one of source code at a URL, if it may be built, with a wheel in its place."""
+        remote = remote_source(requirement)
+        if remote is None or not self._plan.allow_source_builds:
+            return requirement
+        name, url = remote
+        digest = re.search(r"#(?:.*&)?sha256=([0-9a-f]{64})\b", url)
+        source = Source(name, url.split("#")[0], digest[1] if digest else None)
+        return with_wheel(requirement, self._builds(report).build(source, self._uv_environ))
 
     def _unpack(self, folder: Path, requirements: Sequence[str], own: Sequence[str], report: Report) -> None:
         """`own`: projects that uv may build."""
@@ -97,6 +112,9 @@ class Installer:
                 sources = self._without_wheels(error, requirements, own, report)
                 if not sources or built.issuperset(sources):
                     raise
+            # Nothing was unpacked there, says uv; but what it says holds words of strangers.
+            shutil.rmtree(folder)
+            self._run_uv(environment_command(self._plan.python, folder), report)
             for name in sorted(sources.keys() - built):
                 built.add(name)
                 self._builds(report).build(sources[name], self._uv_environ)
@@ -225,8 +243,9 @@ class Installer:
         raise self._another(
             error,
             f"the environment of extension {self._plan.name!r} was not built: {', '.join(names)} would have "
-            "to be built from a URL, which is not supported. Fetch it and give its path in 'dependencies': "
-            "then it is built as the host's own, with the host's rights",
+            "to be built from a repository, which is not supported. Give the URL of an archive of its source, "
+            "which is built confined; or fetch it and give its path, then it is built as the host's own, with "
+            "the host's rights",
         )
 
     @staticmethod

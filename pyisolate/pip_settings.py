@@ -15,7 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["depending_on_nothing", "pip_settings", "uv_environment", "uv_options"]
+__all__ = [
+    "depending_on_nothing",
+    "pip_settings",
+    "settings_that_build",
+    "uv_environment",
+    "uv_options",
+]
 
 _SYSTEM_FILE = Path("/etc/pip.conf")
 _TRUE = frozenset({"1", "yes", "true", "on", "y", "t"})
@@ -147,6 +153,33 @@ def depending_on_nothing(names: Sequence[str], folder: Path) -> list[str]:
     copy = folder / ("pyproject.toml" if in_project else "uv.toml")
     copy.write_text(text, encoding="utf-8")
     return ["--config-file", str(copy)] if chosen else []
+
+
+def settings_that_build(environ: Mapping[str, str]) -> Path | None:
+    """A file of uv's settings that has it build packages although it is told to install wheels only.
+
+    uv adds what these files say of `no-binary` to its options, where it permits a build, and has no option
+    against it.
+    """
+    for file in _uv_files(environ):
+        with suppress(OSError, UnicodeDecodeError):
+            if re.search(r"^[^#\n]*\bno-binary(?:-package)?\s*=", file.read_text("utf-8"), re.MULTILINE):
+                return file
+    return None
+
+
+def _uv_files(environ: Mapping[str, str]) -> list[Path]:
+    """Those that uv reads, running here."""
+    if environ.get("UV_CONFIG_FILE"):
+        return [Path(environ["UV_CONFIG_FILE"])]
+    if environ.get("UV_NO_CONFIG", "").lower() in _TRUE:
+        return []
+    home = Path(environ.get("HOME") or os.path.expanduser("~"))
+    user = Path(environ.get("XDG_CONFIG_HOME") or home / ".config", "uv", "uv.toml")
+    folders = (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
+    system = [Path(folder, "uv", "uv.toml") for folder in folders] + [Path("/etc/uv/uv.toml")]
+    project = _project_settings()
+    return [*([project] if project is not None else []), user, *system]
 
 
 def _project_settings() -> Path | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 __all__ = [
     "arguments",
@@ -17,6 +18,8 @@ __all__ = [
     "is_plain",
     "named_in",
     "normalized",
+    "remote_source",
+    "with_wheel",
     "without_build",
     "without_wheels",
 ]
@@ -26,7 +29,9 @@ _PLAIN = re.compile(
     r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\s*(?:\[[A-Za-z0-9._,\s-]*\])?"
     r"\s*\(?(?:\s*(?:~=|===?|!=|<=?|>=?)\s*[A-Za-z0-9._*+!-]+\s*,?)*\)?\s*(?:;[ -~]*)?"
 )
-_NAMED_URL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^\]]*\])?\s*@\s*(?P<target>\S+).*")
+_NAMED_URL = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*@\s*(?P<target>\S+).*")
+ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".zip")
+"""Endings of the files that source code comes in."""
 _PACKAGE = r"[`']?([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)[`']?"
 # What uv says of a package that it may not build: of one from an index, and of one with a URL.
 _NO_WHEELS = re.compile(rf"Wheels are required for {_PACKAGE} because|{_PACKAGE}==\S+ has no usable wheels")
@@ -52,7 +57,10 @@ def is_own_source(requirement: str) -> bool:
 
 def is_plain(requirement: str) -> bool:
     """Whether it names a project and versions of it, to be found in an index, and nothing else."""
-    return len(requirement) < 1_000 and _PLAIN.fullmatch(requirement) is not None
+    if len(requirement) >= 1_000 or _PLAIN.fullmatch(requirement) is None:
+        return False
+    name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+    return not name.lower().endswith((*ARCHIVES, ".whl", ".txt", ".toml"))  # uv would take it for a file
 
 
 def as_url(requirement: str) -> str:
@@ -66,6 +74,25 @@ def as_url(requirement: str) -> str:
 def normalized(name: str) -> str:
     """A project's name as indexes spell it."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def remote_source(requirement: str) -> tuple[str, str] | None:
+    """Name and URL, if it is an archive of source code on another machine."""
+    match = _NAMED_URL.fullmatch(requirement)
+    url = match["target"] if match else requirement
+    path = urlsplit(url).path
+    if not re.match(r"https?:", url, re.IGNORECASE) or not path.endswith(ARCHIVES):
+        return None
+    name = match["name"] if match else os.path.basename(path).rsplit("-", 1)[0]
+    return normalized(name), url
+
+
+def with_wheel(requirement: str, wheel: Path) -> str:
+    """The requirement that `remote_source` has understood, with a wheel of it in place of the source."""
+    match = _NAMED_URL.fullmatch(requirement)
+    if match is None:
+        return str(wheel)
+    return requirement[: match.start("target")] + wheel.as_uri() + requirement[match.end("target") :]
 
 
 def without_wheels(words: str) -> list[str]:

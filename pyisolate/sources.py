@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from .requirements import normalized
+from .requirements import ARCHIVES, normalized
 
 __all__ = ["Source", "fetch", "in_lock"]
 
@@ -23,7 +23,6 @@ _CHUNK = 1 << 20
 _MOST = 2 << 30
 _SECONDS = 60.0
 _INDEXES = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_FIND_LINKS")
-_ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".zip")
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Source:
     @property
     def file(self) -> str:
         """What to call it."""
-        ending = next((end for end in _ARCHIVES if urlsplit(self.url).path.endswith(end)), ".tar.gz")
+        ending = next((end for end in ARCHIVES if urlsplit(self.url).path.endswith(end)), ".tar.gz")
         return f"{self.name}{ending}"
 
 

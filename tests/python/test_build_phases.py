@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import functools
+import hashlib
+import http.server
 import io
 import os
 import socket
+import subprocess
 import sys
 import tarfile
 import textwrap
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +28,7 @@ from pyisolate import ConfigurationError, EnvironmentBuildError, Extension, Exte
 from pyisolate import environment as environments
 from pyisolate.commands import Commands
 from pyisolate.environment import EnvironmentBuilder
-from pyisolate.requirements import is_own_source, without_build, without_wheels
+from pyisolate.requirements import is_own_source, is_plain, without_build, without_wheels
 from pyisolate.source_builds import SourceBuilds
 
 Load = Callable[..., Extension]
@@ -243,6 +247,24 @@ def test_what_is_the_hosts_own(tmp_path: Path) -> None:
     assert [text for text in own + others if is_own_source(text)] == own
 
 
+def test_what_a_build_may_ask_for() -> None:
+    plain = ["a", "a.b-c_d", "a>=1,<2", "a (>=1)", "a[x,y]~=1.0 ; python_version < '3'", "a==1.*"]
+    others = [
+        "",
+        "-e a",
+        "--index-url=b",
+        "a @ b",
+        "./a",
+        "/a",
+        "a/b",
+        "a.zip",
+        "a.whl",
+        "a.tar.gz[x]",
+        "a\nb",
+    ]
+    assert [text for text in plain + others if is_plain(text)] == plain
+
+
 def test_what_uv_says_is_understood() -> None:
     words = "x\nhint: Wheels are required for\n   `Foo.Bar` because building\n`b==2 has no usable wheels"
     assert without_wheels(words) == ["foo-bar", "b"]
@@ -252,6 +274,115 @@ def test_what_uv_says_is_understood() -> None:
 def test_keys_need_each_other(load: Load) -> None:
     with pytest.raises(ConfigurationError, match="'build_network' needs 'allow_source_builds'"):
         load("echo", host_side.Hooked, build_network=True)
+
+
+# ---- source code at a URL ----
+
+
+class Silent(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder, and the URL at which it is served."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    handler = functools.partial(Silent, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("form", ["bolt @ {url}", "{url}", "bolt[x] @ {url} ; python_version > '3'"])
+def test_source_code_at_a_url(
+    venvs: Path, wheels: Path, trace: Path, site: tuple[Path, str], form: str
+) -> None:
+    archive = add_source(site[0], "bolt", code=touching(trace))
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    requirement = form.format(url=f"{site[1]}/{archive.name}#sha256={digest}")
+    with pytest.raises(EnvironmentBuildError, match="only source code of bolt"):
+        build(venvs, requirement)
+    assert note(build(venvs, requirement, allow_source_builds=True)) == "refused"
+    assert not trace.exists()
+
+
+def test_source_code_that_is_another(venvs: Path, wheels: Path, site: tuple[Path, str]) -> None:
+    archive = add_source(site[0], "bolt")
+    url = f"{site[1]}/{archive.name}#sha256={'0' * 64}"
+    with pytest.raises(EnvironmentBuildError, match="SHA-256 differs"):
+        build(venvs, f"bolt @ {url}", allow_source_builds=True)
+
+
+# ---- what is in the way is named ----
+
+
+@pytest.mark.parametrize("name", ["uv.toml", "pyproject.toml"])
+@pytest.mark.parametrize("text", ['no-binary-package = ["bolt"]', '{table}pip = {{ no-binary = ["bolt"] }}'])
+def test_settings_of_uv_that_permit_builds_are_refused(
+    venvs: Path,
+    wheels: Path,
+    trace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    name: str,
+    text: str,
+) -> None:
+    """uv would add them to its options."""
+    folder = tmp_path / "app"
+    folder.mkdir()
+    in_project = name == "pyproject.toml"
+    (folder / name).write_text("[tool.uv]\n" * in_project + text.format(table="") + "\n")
+    monkeypatch.chdir(folder)
+    add_source(wheels, "bolt", code=touching(trace))
+    with pytest.raises(EnvironmentBuildError, match=rf"{name} has a setting 'no-binary'"):
+        build(venvs, "bolt")
+    assert not trace.exists()
+
+
+def test_a_root_that_cannot_be_made_is_named(tmp_path: Path, wheels: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentBuildError, match=r"'venv_root_path' .*/file/venvs"):
+        build(tmp_path / "file" / "venvs", "rivet")
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ("failed to write: No space left on device (os error 28)", "UV_CACHE_DIR"),
+        ("cause: Permission denied (os error 13)", "'venv_root_path'"),
+        ("error: Failed to fetch: `https://a/b/`\ncause: dns error", "network"),
+        ("error: No solution found when resolving dependencies", "'dependencies'"),
+    ],
+)
+def test_the_remedy_is_for_what_has_failed(
+    venvs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: str, remedy: str
+) -> None:
+    uv = tmp_path / "uv"
+    uv.write_text(f"#!/bin/sh\ncat >&2 <<'.'\n{words}\n.\nexit 1\n")
+    uv.chmod(0o755)
+    monkeypatch.setattr("pyisolate.environment._find_uv", lambda name: str(uv))
+    with pytest.raises(EnvironmentBuildError) as caught:
+        build(venvs, "rivet")
+    assert remedy in str(caught.value).splitlines()[-1]
+
+
+def test_a_working_folder_that_has_been_removed(venvs: Path, make_wheel: MakeWheel, tmp_path: Path) -> None:
+    make_wheel("1.0")
+    source = """
+        import os, sys
+        from pathlib import Path
+        from pyisolate.environment import EnvironmentBuilder
+        os.mkdir("gone")
+        os.chdir("gone")
+        os.rmdir("../gone")
+        EnvironmentBuilder(Path(sys.argv[1]), "ext", ["rivet"]).provide()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(source), str(venvs)]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert list(venvs.glob("ext-*/pyisolate.json"))
 
 
 # ---- locks ----
