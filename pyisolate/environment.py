@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from .commands import Commands
-from .config import SandboxMode
+from .config import SandboxLimits, SandboxMode
 from .errors import ConfigurationError, EnvironmentBuildError
 from .installer import Installer, Plan, environment_command
 from .offload import PerProcess
@@ -154,11 +154,12 @@ class EnvironmentBuilder:
         allow_source_builds: bool = False,
         build_network: bool = False,
         sandbox_mode: SandboxMode = SandboxMode.REQUIRED,
+        limits: SandboxLimits | None = None,
     ) -> None:
         """`excluded`: packages of the host's, not installed although something may depend on them.
 
         `python`: the interpreter; that of this process if None. `allow_source_builds`, `build_network`,
-        `sandbox_mode`: see `ExtensionConfig`.
+        `sandbox_mode`, `limits`: see `ExtensionConfig`.
         """
         self._root = root
         self._name = name
@@ -171,6 +172,7 @@ class EnvironmentBuilder:
             allow_source_builds,
             build_network,
             sandbox_mode,
+            limits,
         )
         self._commands = Commands(name)
         self._content: dict[str, Any] = {

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["without"]
+__all__ = ["is_in", "without"]
 
 _Identity = tuple[int, int]
 
@@ -21,10 +21,7 @@ def without(paths: Iterable[str], excluded: Path) -> tuple[list[str], list[str]]
 
     Folders are told by their device and number, so that links and other names for one make no difference.
     """
-    above: set[_Identity] = set()
-    for folder in Path(os.path.realpath(excluded)).parents:
-        with suppress(OSError):
-            above.add(_identity(str(folder)))
+    above = _above(excluded)
     itself: _Identity | None = None
     with suppress(OSError):
         itself = _identity(str(excluded))
@@ -52,6 +49,23 @@ def without(paths: Iterable[str], excluded: Path) -> tuple[list[str], list[str]]
     for path in paths:
         add(path)
     return readable, listed
+
+
+def is_in(folder: Path, path: str) -> bool:
+    """Whether the folder, which need not be there, is this path or below it."""
+    with suppress(OSError):
+        if _identity(path) in _above(folder):
+            return True
+        return os.path.samefile(path, folder)
+    return False
+
+
+def _above(path: Path) -> set[_Identity]:
+    found = set()
+    for folder in Path(os.path.realpath(path)).parents:
+        with suppress(OSError):
+            found.add(_identity(str(folder)))
+    return found
 
 
 def _identity(path: str) -> _Identity:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .commands import Commands
-from .config import SandboxMode
+from .config import SandboxLimits, SandboxMode
 from .errors import EnvironmentBuildError
 from .pip_settings import depending_on_nothing, uv_options
 from .progress import Report
@@ -56,6 +56,8 @@ class Plan:
     allow_source_builds: bool = False
     build_network: bool = False
     sandbox_mode: SandboxMode = SandboxMode.REQUIRED
+    limits: SandboxLimits | None = None
+    """Those of the extension; they are those of builds, too."""
 
 
 class Installer:
@@ -189,6 +191,7 @@ class Installer:
                 self._plan.python,
                 self._plan.build_network,
                 self._plan.sandbox_mode,
+                self._plan.limits or {},
                 self._scratch,
                 self._commands,
                 make_environment,
@@ -243,9 +246,9 @@ class Installer:
         raise self._another(
             error,
             f"the environment of extension {self._plan.name!r} was not built: {', '.join(names)} would have "
-            "to be built from a repository, which is not supported. Give the URL of an archive of its source, "
-            "which is built confined; or fetch it and give its path, then it is built as the host's own, with "
-            "the host's rights",
+            "to be built from a repository, which is not supported. Give the URL of an archive of its "
+            "source, which is built confined; or fetch it and give its path, then it is built as the host's "
+            "own, with the host's rights",
         )
 
     @staticmethod

@@ -158,6 +158,7 @@ class ExtensionProcess:
             allow_source_builds=self._settings.allow_source_builds,
             build_network=self._settings.build_network,
             sandbox_mode=self._settings.sandbox_mode,
+            limits=self._settings.sandbox.get("limits"),
         )
         with self._lock:
             if self._ended:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .commands import Commands
-from .config import SandboxMode
+from .config import SandboxLimits, SandboxMode
 from .errors import EnvironmentBuildError, ExtensionStopped, PyIsolateError
 from .offload import in_thread
 from .requirements import is_plain, normalized
@@ -44,6 +44,7 @@ class SourceBuilds:
         python: str,
         network: bool,
         mode: SandboxMode,
+        limits: SandboxLimits,
         scratch: Path,
         commands: Commands,
         make_environment: Callable[[Path, list[str]], None],
@@ -53,6 +54,7 @@ class SourceBuilds:
         self._python = python
         self._network = network
         self._mode = mode
+        self._limits = limits
         self._scratch = scratch
         self._commands = commands
         self._make_environment = make_environment
@@ -100,6 +102,7 @@ class SourceBuilds:
                     "network": self._network,
                     "readonly_paths": [str(archive.parent)],
                     "writable_paths": [str(output)],
+                    "limits": self._limits,
                 },
             }
         )

@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import host_side
 import pytest
@@ -538,7 +539,7 @@ def test_a_link_in_place_of_a_wheel_is_not_followed(venvs: Path, wheels: Path, t
     secret.write_text("x")
     commands = Commands("ext")
     builds = SourceBuilds(
-        "ext", sys.executable, False, SandboxMode.REQUIRED, tmp_path, commands, lambda folder, names: None
+        "ext", sys.executable, False, SandboxMode.REQUIRED, {}, tmp_path, commands, lambda folder, names: None
     )
     builds.wheels.mkdir()
     (tmp_path / "bolt-1.0-py3-none-any.whl").symlink_to(secret)
@@ -570,6 +571,15 @@ def test_an_extension_says_what_it_permits(load: Load, wheels: Path) -> None:
     add_source(wheels, "bolt", code="NOTE = ''")
     extension = load("echo", host_side.Hooked, dependencies=["bolt"], allow_source_builds=True)
     assert extension.sync.version("bolt") == "built"
+
+
+def test_a_build_has_the_limits_of_its_extension(load: Load, wheels: Path) -> None:
+    code = "import resource\nNOTE = str(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    add_source(wheels, "bolt", code=code)
+    limits = {"open_files": 123}
+    options: dict[str, Any] = {"allow_source_builds": True, "sandbox": {"limits": limits}}
+    extension = load("echo", host_side.Hooked, dependencies=["bolt"], **options)
+    assert note(Path(extension.sync.file("bolt")).parents[3]) == "123"
 
 
 def test_a_project_of_the_hosts_that_needs_source_code(

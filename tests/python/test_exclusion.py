@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import pyisolate.sandbox
-from pyisolate import Extension, ExtensionBase, ExtensionManager
+from pyisolate import ConfigurationError, Extension, ExtensionBase, ExtensionManager
 from pyisolate.environment import EnvironmentBuilder
 from pyisolate.exclusion import without
 
@@ -94,6 +94,13 @@ def test_it_is_the_layer_that_holds(
     extension = load(dependencies=["rivet"])
     for path in others:
         assert extension.sync.lock(str(path))
+
+
+@pytest.mark.parametrize("below", ["", "data", "data/deep", "data/deep/venvs", "data/link"])
+def test_nothing_above_it_can_be_writable(load: Load, app: Path, below: str) -> None:
+    (app / "data" / "deep" / "venvs").mkdir()
+    with pytest.raises(ConfigurationError, match=r"'writable_paths' has .*'venv_root_path'"):
+        load(sandbox={"writable_paths": [str(app / below)]}).ensure_process_started()
 
 
 def test_a_link_upwards_is_left_out(app: Path) -> None:
