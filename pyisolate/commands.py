@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from .errors import ExtensionStopped
 from .progress import Report
 
-__all__ = ["Commands"]
+__all__ = ["Commands", "printable"]
 
 _TAIL_LINES = 40
 _LINE_BYTES = 4_096
@@ -81,6 +81,7 @@ class Commands:
             assert process.stderr is not None
             with process.stderr:
                 while line := process.stderr.readline(_LINE_BYTES):
+                    line = printable(line)  # it holds words of strangers
                     tail.append(line.rstrip())
                     report(line.strip())
         except BaseException:
@@ -92,6 +93,11 @@ class Commands:
             returncode = process.wait()
         self.check()
         return returncode, "\n".join(tail)
+
+
+def printable(text: str) -> str:
+    """The text, with escapes in place of what controls terminals or turns text around."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
 def _folder() -> str | None:

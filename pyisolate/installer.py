@@ -156,6 +156,7 @@ class Installer:
             (cache / "builds-v0").touch()
             compile_ += ["--cache-dir", str(cache)]
         while True:
+            lock.unlink(missing_ok=True)  # uv would prefer what is in it
             settings = depending_on_nothing(names, folder)
             try:
                 self._run_uv(

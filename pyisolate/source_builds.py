@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .commands import Commands
+from .commands import Commands, printable
 from .config import SandboxLimits, SandboxMode
 from .errors import EnvironmentBuildError, ExtensionStopped, PyIsolateError
 from .offload import in_thread
@@ -49,7 +49,9 @@ class SourceBuilds:
         commands: Commands,
         make_environment: Callable[[Path, list[str]], None],
     ) -> None:
-        """`make_environment(folder, requirements)`; it may lead to further builds here."""
+        """`scratch` is in the folder of environments. `make_environment(folder, requirements)` may lead to
+        further builds here.
+        """
         self._name = name
         self._python = python
         self._network = network
@@ -89,9 +91,8 @@ class SourceBuilds:
         from .manager import ExtensionManager  # not at import: that leads here
         from .shared import ExtensionBase
 
-        manager = ExtensionManager(
-            ExtensionBase, {"venv_root_path": str(self._scratch), "python_executable": self._python}
-        )
+        root = str(self._scratch.parent)  # which it cannot see
+        manager = ExtensionManager(ExtensionBase, {"venv_root_path": root, "python_executable": self._python})
         extension = manager.load_extension(
             {
                 "name": f"{self._name} builds {package}"[:100].strip(),
@@ -167,7 +168,7 @@ class SourceBuilds:
         return path
 
     def _failure(self, package: str, fault: str) -> EnvironmentBuildError:
-        hint = ""
+        fault, hint = printable(fault), ""
         if not self._network:
             hint = "; if its build needs the network, 'build_network': True permits that"
         return EnvironmentBuildError(

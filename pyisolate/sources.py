@@ -19,7 +19,7 @@ from .requirements import ARCHIVES, normalized
 
 __all__ = ["Source", "fetch", "in_lock"]
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
 _MOST = 2 << 30
 _SECONDS = 60.0
 _INDEXES = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_FIND_LINKS")
@@ -67,10 +67,10 @@ def fetch(source: Source, folder: Path, environ: Mapping[str, str], check: Calla
     request = urllib.request.Request(url, headers={"User-Agent": "pyisolate"})
     if word := _authorization(source.url, _indexes(environ)):
         request.add_unredirected_header("Authorization", word)  # not for where it may lead to
-    context = ssl.create_default_context(cafile=environ.get("SSL_CERT_FILE") or None)
+    opener = _opener(environ)
     path, digest, size = folder / source.file, hashlib.sha256(), 0
     with (
-        urllib.request.urlopen(request, timeout=_SECONDS, context=context) as answer,
+        opener.open(request, timeout=_SECONDS) as answer,
         path.open("xb") as file,
     ):
         while chunk := answer.read(_CHUNK):
@@ -83,6 +83,15 @@ def fetch(source: Source, folder: Path, environ: Mapping[str, str], check: Calla
     if source.sha256 is not None and digest.hexdigest() != source.sha256:
         raise OSError(f"{url} is not the file that its index describes: its SHA-256 differs")
     return path
+
+
+def _opener(environ: Mapping[str, str]) -> urllib.request.OpenerDirector:
+    context = ssl.create_default_context(cafile=environ.get("SSL_CERT_FILE") or None)
+    proxies = urllib.request.getproxies()
+    if everywhere := environ.get("ALL_PROXY") or environ.get("all_proxy"):
+        proxies = {"http": everywhere, "https": everywhere, **proxies}
+    https = urllib.request.HTTPSHandler(context=context)
+    return urllib.request.build_opener(urllib.request.ProxyHandler(proxies), https)
 
 
 def _indexes(environ: Mapping[str, str]) -> list[str]:

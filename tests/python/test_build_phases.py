@@ -6,15 +6,12 @@ import fcntl
 import functools
 import hashlib
 import http.server
-import io
 import os
 import socket
 import subprocess
 import sys
-import tarfile
 import textwrap
 import threading
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +19,7 @@ from typing import Any
 
 import host_side
 import pytest
+from sources import add_project, add_source, add_wheel, note
 from waiting import eventually
 
 import pyisolate.sandbox
@@ -36,80 +34,6 @@ Load = Callable[..., Extension]
 MakeWheel = Callable[[str], Path]
 
 FILES, NAMESPACES = 1, 5  # layers of the sandbox
-
-WHEEL = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-
-
-def metadata(name: str, version: str, *needed: str) -> str:
-    lines = [f"Requires-Dist: {text}\n" for text in needed]
-    return "".join(["Metadata-Version: 2.1\n", f"Name: {name}\n", f"Version: {version}\n", *lines])
-
-
-def add_wheel(folder: Path, name: str, files: dict[str, str], *needed: str, version: str = "1.0") -> None:
-    info = f"{name}-{version}.dist-info"
-    everything = {**files, f"{info}/METADATA": metadata(name, version, *needed), f"{info}/WHEEL": WHEEL}
-    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
-        for path, text in everything.items():
-            archive.writestr(path, text)
-        archive.writestr(f"{info}/RECORD", "".join(f"{path},,\n" for path in [*everything, f"{info}/RECORD"]))
-
-
-BACKEND = """
-import os, zipfile
-{code}
-def build_wheel(folder, config_settings=None, metadata_directory=None):
-    info = "{name}-{version}.dist-info"
-    with zipfile.ZipFile(os.path.join(folder, "{name}-{version}-py3-none-any.whl"), "w") as wheel:
-        wheel.writestr("{name}.py", f"VERSION = 'built'\\nNOTE = {{NOTE!r}}\\n")
-        wheel.writestr(f"{{info}}/METADATA", {metadata!r})
-        wheel.writestr(f"{{info}}/WHEEL", {wheel!r})
-        wheel.writestr(f"{{info}}/RECORD", "")
-    return "{name}-{version}-py3-none-any.whl"
-"""
-
-
-def source_files(
-    name: str,
-    *needed: str,
-    version: str = "1.0",
-    code: str = "NOTE = ''",
-    requires: str = "[]",
-    ending: str = "",
-) -> dict[str, str]:
-    """A project whose build backend is in it and runs this code when it is imported."""
-    said = metadata(name, version, *needed)
-    return {
-        "pyproject.toml": textwrap.dedent(f"""
-            [build-system]
-            requires = {requires}
-            build-backend = "backend"
-            backend-path = ["."]
-            [project]
-            name = "{name}"
-            version = "{version}"
-            dynamic = ["dependencies"]
-        """),
-        "PKG-INFO": metadata(name, version),
-        "backend.py": BACKEND.format(name=name, version=version, code=code, metadata=said, wheel=WHEEL)
-        + ending,
-    }
-
-
-def add_source(folder: Path, name: str, *needed: str, version: str = "1.0", **options: str) -> Path:
-    path = folder / f"{name}-{version}.tar.gz"
-    with tarfile.open(path, "w:gz") as archive:
-        for file, text in source_files(name, *needed, version=version, **options).items():
-            item = tarfile.TarInfo(f"{name}-{version}/{file}")
-            item.size = len(text.encode())
-            archive.addfile(item, io.BytesIO(text.encode()))
-    return path
-
-
-def add_project(folder: Path, name: str, *needed: str, **options: str) -> Path:
-    folder.mkdir()
-    for file, text in source_files(name, *needed, **options).items():
-        (folder / file).write_text(text)
-    return folder
 
 
 def touching(path: Path) -> str:
@@ -403,13 +327,6 @@ def test_a_lock_is_waited_for_with_a_limit(
 # ---- source code, where it is permitted: built in a sandbox ----
 
 
-def note(environment: Path, name: str = "bolt") -> str:
-    """What the build of a package has left in it."""
-    values: dict[str, str] = {}
-    exec(next(environment.glob(f"lib/python*/site-packages/{name}.py")).read_text(), values)
-    return values["NOTE"]
-
-
 def test_source_code_is_built_confined(venvs: Path, wheels: Path, trace: Path) -> None:
     add_source(wheels, "bolt", code=touching(trace))
     assert note(build(venvs, "bolt", allow_source_builds=True)) == "refused"
@@ -487,11 +404,12 @@ def test_packages_that_need_each_other_to_be_built(venvs: Path, wheels: Path) ->
 
 
 def test_a_build_that_fails_says_why(venvs: Path, wheels: Path) -> None:
-    add_source(wheels, "bolt", code="NOTE = ''\nraise RuntimeError('no compiler')")
+    add_source(wheels, "bolt", code="NOTE = ''\nraise RuntimeError('no compiler \x1b[2J')")
     with pytest.raises(
         EnvironmentBuildError, match=r"(?s)bolt could not be built.*no compiler.*'build_network'"
-    ):
+    ) as caught:
         build(venvs, "bolt", allow_source_builds=True)
+    assert "\x1b" not in str(caught.value) + caught.value.stderr
     assert [path for path in venvs.iterdir() if not path.name.endswith(".lock")] == []
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sources import add_source, note
 
 import pyisolate.sandbox
 from pyisolate import ConfigurationError, Extension, ExtensionBase, ExtensionManager
@@ -94,6 +95,28 @@ def test_it_is_the_layer_that_holds(
     extension = load(dependencies=["rivet"])
     for path in others:
         assert extension.sync.lock(str(path))
+
+
+def test_builds_see_none_either(
+    app: Path, others: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(app))
+    add_source(
+        tmp_path / "wheels",
+        "bolt",
+        code=f"""
+def readable(path):
+    try:
+        return bool(open(path))
+    except OSError:
+        return False
+NOTE = [path for path in {[str(path) for path in others]!r} if readable(path)]
+""",
+    )
+    root = app / "data" / "deep" / "venvs"
+    environment = EnvironmentBuilder(root, "builds", ["bolt"], allow_source_builds=True).provide()
+    environment.release()
+    assert note(environment.path) == []
 
 
 @pytest.mark.parametrize("below", ["", "data", "data/deep", "data/deep/venvs", "data/link"])
