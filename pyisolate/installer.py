@@ -119,6 +119,7 @@ class Installer:
             self._run_uv(environment_command(self._plan.python, folder), report)
             for name in sorted(sources.keys() - built):
                 built.add(name)
+                report(f"building {name}")
                 self._builds(report).build(sources[name], self._uv_environ)
 
     def _without_wheels(

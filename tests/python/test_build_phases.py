@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import functools
 import hashlib
 import http.server
 import os
+import re
 import socket
 import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import host_side
 import pytest
@@ -29,6 +31,7 @@ from pyisolate.commands import Commands
 from pyisolate.environment import EnvironmentBuilder
 from pyisolate.requirements import is_own_source, is_plain, without_build, without_wheels
 from pyisolate.source_builds import SourceBuilds
+from pyisolate.sources import Source, fetch
 
 Load = Callable[..., Extension]
 MakeWheel = Callable[[str], Path]
@@ -209,16 +212,25 @@ class Silent(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@contextmanager
+def serving(folder: Path, handler: type[Silent]) -> Iterator[int]:
+    """Serve a folder; yields the port."""
+    made = functools.partial(handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), made) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A folder, and the URL at which it is served."""
     folder = tmp_path / "site"
     folder.mkdir()
-    handler = functools.partial(Silent, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serving(folder, Silent) as port:
+        yield folder, f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize("form", ["bolt @ {url}", "{url}", "bolt[x] @ {url} ; python_version > '3'"])
@@ -239,6 +251,73 @@ def test_source_code_that_is_another(venvs: Path, wheels: Path, site: tuple[Path
     url = f"{site[1]}/{archive.name}#sha256={'0' * 64}"
     with pytest.raises(EnvironmentBuildError, match="SHA-256 differs"):
         build(venvs, f"bolt @ {url}", allow_source_builds=True)
+
+
+class Guarded(Silent):
+    """Serves to those that know a password; writes down what it was sent."""
+
+    def do_GET(self) -> None:
+        word = self.headers.get("Authorization", "")
+        self.words.append(word)
+        if word != "Basic " + base64.b64encode(b"me:secret").decode():
+            self.send_error(401)
+        elif "elsewhere" in self.path:
+            self.send_response(302)
+            self.send_header("Location", self.elsewhere)
+            self.end_headers()
+        else:
+            super().do_GET()
+
+    words: ClassVar[list[str]] = []
+    elsewhere = ""
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder, and the URL at which it is served, with user and password."""
+    folder = tmp_path / "guarded"
+    folder.mkdir()
+    Guarded.words.clear()
+    with serving(folder, Guarded) as port:
+        yield folder, f"http://me:secret@127.0.0.1:{port}"
+
+
+def test_source_code_in_an_index_with_a_password(
+    venvs: Path, wheels: Path, guarded: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, url = guarded
+    archive = add_source(folder, "bolt")
+    page = folder / "simple" / "bolt"
+    page.mkdir(parents=True)
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    link = f'<a href="/{archive.name}#sha256={digest}">{archive.name}</a>'
+    (page / "index.html").write_text(f"<html><body>{link}</body></html>")
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", f"{url}/simple")
+    assert note(build(venvs, "bolt", allow_source_builds=True)) == ""
+
+
+def test_a_password_stays_with_its_host(
+    tmp_path: Path, guarded: tuple[Path, str], site: tuple[Path, str]
+) -> None:
+    add_source(site[0], "bolt")
+    words: list[str] = []
+
+    class Listening(Silent):
+        def do_GET(self) -> None:
+            words.append(self.headers.get("Authorization", ""))
+            super().do_GET()
+
+    with serving(site[0], Listening) as port:
+        Guarded.elsewhere = f"http://localhost:{port}/bolt-1.0.tar.gz"
+        environ = {"UV_INDEX": f"mine={guarded[1]}/simple https://pypi.org/simple"}
+        urls = [f"{guarded[1]}/elsewhere/bolt-1.0.tar.gz", Guarded.elsewhere]
+        urls.append(re.sub("//.*@", "//", urls[0]))
+        for number, url in enumerate(urls):
+            (tmp_path / str(number)).mkdir()
+            fetch(Source("bolt", url), tmp_path / str(number), environ, lambda: None)
+    assert words == ["", "", ""]
+    assert "" not in Guarded.words
 
 
 # ---- what is in the way is named ----
