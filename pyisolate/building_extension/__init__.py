@@ -84,7 +84,8 @@ class BuildingExtension(ExtensionBase):
         }
         programs = os.path.join(environment, "bin")
         environ = {name: text for name, text in os.environ.items() if not name.startswith("PYTHON")}
-        environ["PATH"] = os.pathsep.join(filter(None, [programs, environ.get("PATH")]))
+        path = filter(_is_permitted, environ.get("PATH", "").split(os.pathsep))
+        environ["PATH"] = os.pathsep.join([programs, *path])
         environ["VIRTUAL_ENV"] = environment
         process = await asyncio.create_subprocess_exec(
             os.path.join(programs, "python"),
@@ -101,6 +102,14 @@ class BuildingExtension(ExtensionBase):
             raise RuntimeError(f"{hook} exited with status {status}. It said:\n{words}")
         with open(result) as file:
             return json.load(file)
+
+
+def _is_permitted(folder: str) -> bool:
+    """Whether it can be read. What looks for a program would find one in it all the same."""
+    try:
+        return bool(os.listdir(folder))
+    except OSError:
+        return False
 
 
 async def _last_words(process: asyncio.subprocess.Process) -> str:

@@ -9,6 +9,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from pyisolate.environment import EnvironmentBuilder
+
 WHEEL = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
@@ -89,3 +91,18 @@ def note(environment: Path, name: str = "bolt") -> Any:
     values: dict[str, Any] = {}
     exec(next(environment.glob(f"lib/python*/site-packages/{name}.py")).read_text(), values)
     return values["NOTE"]
+
+
+def touching(path: Path) -> str:
+    """Code that leaves a trace, if it may."""
+    return (
+        f"NOTE = 'refused'\ntry:\n    open({str(path)!r}, 'w').close()\n    NOTE = 'ran'\n"
+        "except OSError: pass"
+    )
+
+
+def build(root: Path, *dependencies: str, **options: bool) -> Path:
+    """The environment of an extension with these dependencies."""
+    environment = EnvironmentBuilder(root, "ext", dependencies, **options).provide()
+    environment.release()
+    return environment.path
