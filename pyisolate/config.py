@@ -143,8 +143,8 @@ class ExtensionConfig(_RequiredKeys, total=False):
     allow_source_builds: bool
     """Default False: dependencies are installed from wheels only, which runs nothing of theirs. One that has
     none is an EnvironmentBuildError that names it. True: it is built from its source, and its code runs for
-    that in a sandbox like the extension's. Projects on this machine (``-e path``, paths) are the host's own:
-    they are built with its rights, whatever is said here."""
+    that in a sandbox like the extension's, with its limits. Projects on this machine (``-e path``, paths) are
+    the host's own: they are built with its rights, whatever is said here."""
     build_network: bool
     """Default False. True, with `allow_source_builds`: code that builds a dependency has the network."""
     apis: list[type[ProxiedSingleton]]
