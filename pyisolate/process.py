@@ -155,6 +155,10 @@ class ExtensionProcess:
             self._settings.extra_index_urls,
             excluded=["torch"] if self._settings.share_torch else [],
             python=python,
+            allow_source_builds=self._settings.allow_source_builds,
+            build_network=self._settings.build_network,
+            sandbox_mode=self._settings.sandbox_mode,
+            limits=self._settings.sandbox.get("limits"),
         )
         with self._lock:
             if self._ended:

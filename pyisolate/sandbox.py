@@ -26,6 +26,8 @@ from typing import Any
 
 from ._core import cuda_devices
 from .config import SandboxMode
+from .errors import ConfigurationError
+from .exclusion import is_in, without
 from .interpreter import prefixes
 from .offload import PerProcess
 from .removal import Budget, in_background, remove_later, remove_tree
@@ -92,7 +94,7 @@ class SandboxStatus:
 class Sandbox:
     """The sandbox of one process, with its temporary folder, which is there from the start to `close`.
 
-    Raises OSError when the folder cannot be made.
+    Raises OSError when the folder cannot be made, and ConfigurationError.
     """
 
     def __init__(self, settings: Settings, venv_root: Path, needed: Iterable[str]) -> None:
@@ -100,6 +102,7 @@ class Sandbox:
         self._venv_root = venv_root
         self._needed = list(needed)
         self._report: list[tuple[str, bool, str]] = []
+        self._check_writable()
         self._folder = _Folder()
         self._tell_missing("readonly_paths", settings.sandbox.get("readonly_paths", ()))
         self._tell_missing("writable_paths", settings.sandbox.get("writable_paths", ()))
@@ -140,11 +143,13 @@ class Sandbox:
         readable += [*interpreter, str(self._settings.module_path), os.path.dirname(__file__)]
         readable += [*self._needed, *_editable(self._settings.dependencies)]
         readable += filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
+        readable += map(os.path.abspath, config.get("readonly_paths", ()))
+        readable, above = without(readable, self._venv_root)  # other extensions' environments and their locks
         if environment is not None:
             readable.append(str(environment))
         return {
-            "readable": [*readable, *map(os.path.abspath, config.get("readonly_paths", ()))],
-            "listed": listed,
+            "readable": readable,
+            "listed": [*listed, *above],
             "writable": list(map(os.path.abspath, config.get("writable_paths", ()))),
             "devices": _devices([*config.get("devices", ()), *self._shared_devices()]),
             "temp": self._folder.path,
@@ -153,6 +158,18 @@ class Sandbox:
             "limits": dict(config.get("limits", {})),
             "omit": _omitted,
         }
+
+    def _check_writable(self) -> None:
+        """Who can change an environment while it is built gets out by that."""
+        settings, root = self._settings, self._venv_root
+        if not settings.dependencies and not root.exists():  # then it may be that there are none
+            return
+        for path in settings.sandbox.get("writable_paths", ()):
+            if is_in(root, path):
+                raise ConfigurationError(
+                    f"configuration of extension {settings.name!r}: 'writable_paths' has {path!r}, in which "
+                    f"is the folder of environments, {str(root)!r}; set another 'venv_root_path'"
+                )
 
     def _tell_missing(self, key: str, paths: Iterable[str]) -> None:
         text = "extension %r: %s under %r does not exist, so nothing is permitted there"
