@@ -85,9 +85,11 @@ typedef struct piso__filter_options {
     bool private_disk;  /* what may not be written is mounted read-only, so that modes and owners are safe */
     bool own_signals;   /* nothing else stops signals to other processes */
     bool no_holes;      /* shared memory that is there stays there */
+    bool devices;       /* requests of their drivers, which are not known */
+    bool private_root;  /* no file can be named but those that may be used: connecting and watching need no rule */
 } piso__filter_options;
 /* piso__filter_build: the program, to be freed by the caller; the number of its instructions, or -errno, -ENOSYS when
- * this was built without libseccomp. */
+ * there is no table for this machine. */
 int piso__filter_build(piso__filter_options options, struct sock_filter **ret_program);
 /* Stands in the program for the child's process id, which only the child knows. */
 #define PISO__FILTER_OWN_PID 0x7e57c0deU

@@ -108,12 +108,14 @@ static int plan_filter(job *j) {
         .private_ipc = namespaces,
         .private_disk = namespaces,
         .no_holes = piso__memory_is_strict(),
+        .devices = j->spec->devices && j->spec->devices[0],
+        .private_root = false,
         .own_signals = j->layers & PISO__BIT(PISO_LAYER_SIGNALS) && j->landlock.version < PISO__LANDLOCK_SIGNALS,
     };
     int r = piso__filter_build(options, &j->filter);
     if (r == -ENOSYS) {
         say(j, PISO_LAYER_SYSTEM_CALLS, false,
-            "this build of PyIsolate has no libseccomp: install libseccomp-dev (libseccomp-devel) and build again");
+            "there is no list of system calls for this machine; there is one for x86-64 and aarch64");
         return PISO_ESANDBOX;
     }
     if (r < 0)
