@@ -99,8 +99,9 @@ PERMITTED = names("""
     read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek
     open openat openat2 creat close close_range dup dup2 dup3 pipe pipe2
     stat fstat lstat newfstatat statx statfs fstatfs access faccessat faccessat2 readlink readlinkat
-    getdents getdents64 getcwd chdir fchdir umask mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2
-    link linkat symlink symlinkat truncate ftruncate flock fsync fdatasync sync syncfs sync_file_range
+    getdents getdents64 getcwd chdir fchdir umask mkdir mkdirat rmdir unlink unlinkat rename renameat
+    renameat2 link linkat symlink symlinkat
+    truncate ftruncate flock fsync fdatasync sync syncfs sync_file_range
     getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr
     fadvise64 readahead copy_file_range sendfile splice tee memfd_create
 
@@ -110,7 +111,8 @@ PERMITTED = names("""
 
     select pselect6 poll ppoll epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2
     eventfd eventfd2 signalfd signalfd4 timerfd_create timerfd_settime timerfd_gettime
-    accept accept4 getsockname getpeername getsockopt sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg shutdown
+    accept accept4 getsockname getpeername getsockopt sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg
+    shutdown
 
     fork vfork execve execveat exit exit_group wait4 waitid pidfd_open
     futex futex_waitv futex_wake futex_wait futex_requeue set_robust_list set_tid_address rseq membarrier
@@ -276,7 +278,7 @@ SOCKETS: dict[str, list[When]] = {
     "socket": [
         when(arg(0, socket.AF_UNIX), arg(1, *PAIRED, mask=TYPE), option("local_sockets", "private_root")),
         # One that is not connected to anything. With network, connecting is permitted, so it is not.
-        when(arg(0, socket.AF_UNIX), option("network"), then=refuse(errno.EPERM)),
+        when(arg(0, socket.AF_UNIX), arg(1, *PAIRED, mask=TYPE), option("network"), then=refuse(errno.EPERM)),
         when(arg(0, socket.AF_UNIX), arg(1, *PAIRED, mask=TYPE)),
         when(arg(0, socket.AF_UNIX), then=refuse(errno.ESOCKTNOSUPPORT)),
         when(
