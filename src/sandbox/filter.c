@@ -11,9 +11,13 @@
 #if defined(__x86_64__)
 #define TABLE piso__filter_x86_64
 #define COUNT piso__filter_x86_64_count
+#define NAMES piso__names_x86_64
+#define NAMED piso__names_x86_64_count
 #elif defined(__aarch64__)
 #define TABLE piso__filter_aarch64
 #define COUNT piso__filter_aarch64_count
+#define NAMES piso__names_aarch64
+#define NAMED piso__names_aarch64_count
 #endif
 
 /* as_bits: in the order of rules.OPTIONS. */
@@ -38,10 +42,14 @@ int piso__filter_build(piso__filter_options options, struct sock_filter **ret_pr
         if (program[i].code == (BPF_LD | BPF_IMM))
             program[i].k = bits;
         else if (program[i].code == (BPF_RET | BPF_K) && (program[i].k & SECCOMP_RET_ACTION) == SECCOMP_RET_TRACE)
-            program[i].k = SECCOMP_RET_ERRNO | (program[i].k & SECCOMP_RET_DATA);
+            program[i].k = SECCOMP_RET_USER_NOTIF | (program[i].k & SECCOMP_RET_DATA);
     }
     *ret_program = program;
     return (int)COUNT;
+}
+
+const char *piso__filter_name(uint32_t number) {
+    return number < NAMED ? NAMES[number] : NULL;
 }
 
 #else
@@ -50,6 +58,11 @@ int piso__filter_build(piso__filter_options options, struct sock_filter **ret_pr
     (void)ret_program;
     (void)as_bits(options);
     return -ENOSYS;
+}
+
+const char *piso__filter_name(uint32_t number) {
+    (void)number;
+    return NULL;
 }
 
 #endif

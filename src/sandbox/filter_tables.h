@@ -11,4 +11,8 @@
 extern const struct sock_filter piso__filter_x86_64[], piso__filter_aarch64[];
 extern const size_t piso__filter_x86_64_count, piso__filter_aarch64_count;
 
+/* The names of system calls by their numbers, NULL for those that there are not. */
+extern const char *const piso__names_x86_64[], *const piso__names_aarch64[];
+extern const size_t piso__names_x86_64_count, piso__names_aarch64_count;
+
 #endif

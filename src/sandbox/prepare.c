@@ -311,10 +311,14 @@ int piso__sandbox_prepare(const piso_sandbox *spec, const char *program, piso__s
     piso__cleanup(piso__sandbox_freep) piso__sandbox *s = calloc(1, sizeof *s);
     if (!s)
         return -ENOMEM;
-    s->ruleset_fd = -1;
+    s->fd = -1;
+    piso__autoclose int ruleset = -1;
     int r = plan(&j);
     if (r == 0)
-        r = piso__landlock_ruleset(spec, program, j.layers, j.landlock, &j.head, &s->ruleset_fd);
+        r = piso__landlock_ruleset(spec, program, j.layers, j.landlock, &j.head, &ruleset);
+    j.head.has_ruleset = ruleset >= 0;
+    if (r == 0 && (ruleset >= 0 || j.filter_count))
+        r = piso__refusals_new(j.filter, j.filter_count, ruleset, &s->refusals, &s->fd);
     if (r < 0)
         return r;
     if (!(s->blob = assemble(&j)))
@@ -326,8 +330,9 @@ int piso__sandbox_prepare(const piso_sandbox *spec, const char *program, piso__s
 
 piso__sandbox *piso__sandbox_free(piso__sandbox *s) {
     if (s) {
-        piso__fd_close(s->ruleset_fd);
+        piso__fd_close(s->fd);
         free(s->blob);
+        piso__refusals_unref(s->refusals);
         piso__group_end(s->group);
         free(s);
     }
@@ -345,10 +350,14 @@ piso__group *piso__sandbox_take_group(piso__sandbox *s) {
     return piso__steal_pointer(&s->group);
 }
 
+piso__refusals *piso__sandbox_take_refusals(piso__sandbox *s) {
+    return piso__steal_pointer(&s->refusals);
+}
+
 /* ---- to another process ---- */
 
 int piso__sandbox_fd(const piso__sandbox *s) {
-    return s->ruleset_fd;
+    return s->fd;
 }
 
 const void *piso__sandbox_export(const piso__sandbox *s, size_t *ret_size) {
@@ -386,14 +395,14 @@ int piso__sandbox_import(const void *data, size_t size, int fd, piso__sandbox **
     piso__cleanup(piso__sandbox_freep) piso__sandbox *s = calloc(1, sizeof *s);
     if (!s)
         return -ENOMEM;
-    s->ruleset_fd = -1;
+    s->fd = -1;
     s->blob = malloc(size > sizeof *s->blob ? size : sizeof *s->blob);
     if (!s->blob)
         return -ENOMEM;
     memcpy(s->blob, data, size);
     if (!is_whole(s->blob, size) || s->blob->writable > size)
         return -EPROTO;
-    s->ruleset_fd = fd;
+    s->fd = fd;
     *ret_sandbox = piso__steal_pointer(&s);
     return 0;
 }

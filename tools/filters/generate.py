@@ -35,7 +35,24 @@ class Numbers:
     """The numbers of system calls. Raises OSError where there is no libseccomp."""
 
     def __init__(self) -> None:
-        self._resolve = ctypes.CDLL("libseccomp.so.2").seccomp_syscall_resolve_name_arch
+        library = ctypes.CDLL("libseccomp.so.2")
+        self._resolve, self._name = (
+            library.seccomp_syscall_resolve_name_arch,
+            library.seccomp_syscall_resolve_num_arch,
+        )
+        self._name.restype = ctypes.c_void_p
+        self._free = ctypes.CDLL(None).free
+        self._free.argtypes = [ctypes.c_void_p]
+
+    def name(self, number: int, machine: str) -> str | None:
+        """Of the call with this number."""
+        found = self._name(ctypes.c_uint32(ARCHITECTURES[machine]), number)
+        if not found:
+            return None
+        try:
+            return ctypes.string_at(found).decode()
+        finally:
+            self._free(found)
 
     def of(self, name: str, machine: str) -> int | None:
         """None: this machine has no such call. Raises ValueError for a name that no machine knows."""
@@ -61,12 +78,28 @@ def make_program(machine: str, numbers: Numbers) -> list[Instruction]:
     )
 
 
+LAST_NAMED = 449
+"""Later calls have names here only if the rules name them: what libseccomp knows depends on its version."""
+
+
+def make_names(machine: str, numbers: Numbers) -> list[str | None]:
+    """The names of calls by number."""
+    named = {number: name for number in range(LAST_NAMED + 1) if (name := numbers.name(number, machine))}
+    for name in rules.NUMBERS:
+        number = numbers.of(name, machine)
+        if number is not None:
+            named[number] = name
+    return [named.get(number) for number in range(max(named) + 1)]
+
+
 def render() -> str:
     """The text of the file with all tables."""
     numbers = Numbers()
-    return _HEAD + "".join(
-        line for machine in ARCHITECTURES for line in _table(machine, make_program(machine, numbers))
-    )
+    text = _HEAD
+    for machine in ARCHITECTURES:
+        text += "".join(_table(machine, make_program(machine, numbers)))
+        text += "".join(_names(machine, make_names(machine, numbers)))
+    return text
 
 
 def _table(machine: str, program: list[Instruction]) -> Iterator[str]:
@@ -76,6 +109,15 @@ def _table(machine: str, program: list[Instruction]) -> Iterator[str]:
         yield "    " + " ".join(f"{{0x{c:02x}, {y}, {n}, 0x{k:x}}}," for c, y, n, k in line) + "\n"
     yield "};\n"
     yield f"const size_t piso__filter_{machine}_count = {len(program)};\n"
+
+
+def _names(machine: str, names: list[str | None]) -> Iterator[str]:
+    yield f"\nconst char *const piso__names_{machine}[] = {{\n"
+    for start in range(0, len(names), _IN_A_LINE):
+        line = names[start : start + _IN_A_LINE]
+        yield "    " + " ".join(f'"{name}",' if name else "NULL," for name in line) + "\n"
+    yield "};\n"
+    yield f"const size_t piso__names_{machine}_count = {len(names)};\n"
 
 
 if __name__ == "__main__":

@@ -137,6 +137,7 @@ PERMITTED = names("""
 NUMBERS = {
     "uretprobe": ("x86_64", 335),
     "uprobe": ("x86_64", 336),
+    "cachestat": ("", 451),
     "fchmodat2": ("", 452),
     "map_shadow_stack": ("", 453),
     "futex_wake": ("", 454),
@@ -190,6 +191,8 @@ FILES: dict[str, list[When]] = {
         when(arg(1, *OWNERS)),
         otherwise(errno.EINVAL),
     ],
+    # Which pages of a file others have read. Some libraries ask at each start, and do without.
+    "cachestat": [otherwise(errno.ENOSYS, told=False)],
     # Devices need CAP_MKNOD, and Landlock rules on the rest.
     "mknod": [when(arg(1, *NODES, mask=stat.S_IFMT(0xFFFF))), otherwise(errno.EPERM)],
     "mknodat": [when(arg(2, *NODES, mask=stat.S_IFMT(0xFFFF))), otherwise(errno.EPERM)],
