@@ -531,7 +531,7 @@ def test_without_capabilities(tmp_path: Path, target: dict[str, Any]) -> None:
 
 
 def test_where_namespaces_are_forbidden(tmp_path: Path, target: dict[str, Any]) -> None:
-    number = ctypes.CDLL("libseccomp.so.2").seccomp_syscall_resolve_name(b"unshare")
+    number = {"x86_64": 272, "aarch64": 97}[os.uname().machine]  # unshare
     found, namespaces, confined = run_host(tmp_path, target, sys.executable, "-c", FORBID, str(number))
     assert confined
     assert not namespaces

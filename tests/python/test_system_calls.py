@@ -259,10 +259,10 @@ def test_other_numbers_and_machines(machine: str) -> None:
         assert program.evaluate(instructions, bits(FULL), other, 0) == program.KILL
 
 
-def test_calls_of_one_machine_only() -> None:
-    assert generate.Numbers().of("open", "aarch64") is None
+def test_calls_of_one_machine_only(numbers: generate.Numbers) -> None:
+    assert numbers.of("open", "aarch64") is None
     with pytest.raises(ValueError, match="no system call 'nothing'"):
-        generate.Numbers().of("nothing", "x86_64")
+        numbers.of("nothing", "x86_64")
 
 
 def by_the_rules(found: Sequence[rules.When], options: set[str], arguments: Sequence[int]) -> rules.Action:
