@@ -114,4 +114,6 @@ def _note(refusals: list[Refusal], keys: list[str]) -> str:
     shown = "; ".join(map(str, refusals[:MAX_IN_NOTE]))
     more = f"; and {len(refusals) - MAX_IN_NOTE} more kinds" if len(refusals) > MAX_IN_NOTE else ""
     permitted = f". In its configuration, under 'sandbox', {', '.join(keys)}" if keys else ""
-    return f"before this the extension's sandbox refused system calls: {shown}{more}{permitted}"
+    watching = any(refusal.call.startswith("inotify") for refusal in refusals)
+    hint = ". Files cannot be watched here; polling works" if watching else ""
+    return f"before this the extension's sandbox refused system calls: {shown}{more}{permitted}{hint}"

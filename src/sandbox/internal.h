@@ -84,12 +84,14 @@ int piso__landlock_ruleset(const piso_sandbox *spec, const char *program, uint32
 typedef struct piso__filter_options {
     bool network;       /* the internet's families of sockets */
     bool local_sockets; /* and those of the file system */
+    bool own_sockets;   /* there are none but its own: they can be connected */
     bool private_ipc;   /* an IPC namespace keeps others' objects away */
     bool private_disk;  /* what may not be written is mounted read-only, so that modes and owners are safe */
+    bool private_root;  /* no file can be named but those that may be used: what changes can be watched */
     bool own_signals;   /* nothing else stops signals to other processes */
+    bool own_group;     /* no namespace tells whose processes are: they stay in the process group */
     bool no_holes;      /* shared memory that is there stays there */
     bool devices;       /* requests of their drivers, which are not known */
-    bool private_root;  /* no file can be named but those that may be used: connecting and watching need no rule */
 } piso__filter_options;
 /* piso__filter_build: the program, to be freed by the caller; the number of its instructions, or -errno, -ENOSYS when
  * there is no table for this machine. */

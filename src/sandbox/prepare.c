@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "os/cgroup.h"
@@ -98,6 +99,15 @@ static int plan_landlock(job *j) {
     return 0;
 }
 
+/* has_private_root: nothing can be named but what may be used. Then what changes there can be watched, by as many
+ * instances of inotify as namespaces.c permits, if that can be written. */
+static bool has_private_root(const job *j) {
+    struct statvfs system;
+    bool root = false; /* the host's root is seen, from which Landlock keeps no watches */
+    return root && j->layers & PISO__BIT(PISO_LAYER_NAMESPACES) && statvfs("/proc/sys/user", &system) == 0 &&
+           !(system.f_flag & ST_RDONLY);
+}
+
 static int plan_filter(job *j) {
     if (omitted(j, PISO_LAYER_SYSTEM_CALLS))
         return 0;
@@ -109,7 +119,7 @@ static int plan_filter(job *j) {
         .private_disk = namespaces,
         .no_holes = piso__memory_is_strict(),
         .devices = j->spec->devices && j->spec->devices[0],
-        .private_root = false,
+        .private_root = has_private_root(j),
         .own_signals = j->layers & PISO__BIT(PISO_LAYER_SIGNALS) && j->landlock.version < PISO__LANDLOCK_SIGNALS,
     };
     int r = piso__filter_build(options, &j->filter);

@@ -99,8 +99,8 @@ static int error_of(const piso__refusals *r, const struct seccomp_data *data) {
         case BPF_JMP | BPF_JSET | BPF_K:
             holds = (a & i->k) != 0;
             break;
-        default: /* its end */
-            return (int)(i->k & SECCOMP_RET_DATA);
+        default: /* its end; the kernel's copy knows the process, and so may say another thing */
+            return (i->k & SECCOMP_RET_ACTION) == SECCOMP_RET_USER_NOTIF ? (int)(i->k & SECCOMP_RET_DATA) : ENOSYS;
         }
         at += holds ? i->jt : i->jf;
     }

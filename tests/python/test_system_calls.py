@@ -25,7 +25,7 @@ import rules  # noqa: E402
 MACHINES = list(generate.ARCHITECTURES)
 OWN_PID = rules.OWN_PID
 HIGH = 1 << 32
-FULL = ("network", "local_sockets", "private_ipc", "private_disk", "devices", "private_root")
+FULL = ("network", "local_sockets", "own_sockets", "private_ipc", "private_disk", "private_root", "devices")
 """All that permits."""
 
 
@@ -131,6 +131,9 @@ CALLS: list[tuple[str, tuple[int, ...], tuple[str, ...], str]] = [
     ("setpgid", (0, 0), ("own_signals",), ""),
     ("setpgid", (0, 7), ("own_signals",), "EPERM"),
     ("setpgid", (0, 7), (), ""),
+    ("setpgid", (0, 0), ("own_group",), "EPERM"),
+    ("setsid", (), ("own_group",), "EPERM"),
+    ("setsid", (), ("own_signals",), ""),
     ("personality", (0xFFFFFFFF,), (), ""),
     ("personality", (0x40000,), FULL, "EINVAL"),
     ("prctl", (15,), (), ""),
@@ -199,7 +202,7 @@ CALLS: list[tuple[str, tuple[int, ...], tuple[str, ...], str]] = [
     ),
     ("socket", (1, 1), ("network",), "EPERM"),
     ("socket", (1, 1), ("network", "local_sockets"), ""),
-    ("socket", (1, 1), ("network", "private_root"), ""),
+    ("socket", (1, 1), ("network", "own_sockets"), ""),
     ("socket", (2, 1), (), "EPERM"),
     ("socket", (10, 2), ("local_sockets",), "EPERM"),
     ("socket", (HIGH | 2, 1), (), "EPERM"),
@@ -223,7 +226,8 @@ CALLS: list[tuple[str, tuple[int, ...], tuple[str, ...], str]] = [
             ((), "EPERM"),
             (("network",), ""),
             (("local_sockets",), ""),
-            (("private_root",), ""),
+            (("own_sockets",), ""),
+            (("private_root",), "EPERM"),
         )
     ),
     ("setsockopt", (3, 1, 13), FULL, "0"),

@@ -18,12 +18,14 @@ from dataclasses import dataclass
 OPTIONS = (
     "network",
     "local_sockets",
+    "own_sockets",
     "private_ipc",
     "private_disk",
+    "private_root",
     "own_signals",
+    "own_group",
     "no_holes",
     "devices",
-    "private_root",
 )
 """The bits of piso__filter_options, the lowest first."""
 
@@ -120,7 +122,7 @@ PERMITTED = names("""
     restart_syscall
     uretprobe uprobe
 
-    getpid getppid gettid getpgid getpgrp getsid setsid
+    getpid getppid gettid getpgid getpgrp getsid
     getuid geteuid getgid getegid getresuid getresgid getgroups capget
     setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups capset
     getrlimit setrlimit getrusage times sysinfo uname getcpu getrandom
@@ -273,13 +275,13 @@ PAIRED = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
 """A datagram socket of AF_UNIX, which SOCK_RAW makes, too, sends to every name without connecting: never."""
 INTERNET = (socket.AF_INET, socket.AF_INET6)
 PROTOCOLS = (0, socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6)
-CONNECTED = option("network", "local_sockets", "private_root")
+CONNECTED = option("network", "local_sockets", "own_sockets")
 FILTERS = (26, 50, 51, 52)  # SO_ATTACH_FILTER, SO_ATTACH_BPF, for SO_REUSEPORT
 TCP_ULP = 31
 
 SOCKETS: dict[str, list[When]] = {
     "socket": [
-        when(arg(0, socket.AF_UNIX), arg(1, *PAIRED, mask=TYPE), option("local_sockets", "private_root")),
+        when(arg(0, socket.AF_UNIX), arg(1, *PAIRED, mask=TYPE), option("local_sockets", "own_sockets")),
         # One that is not connected to anything. With network, connecting is permitted, so it is not.
         when(arg(0, socket.AF_UNIX), arg(1, *PAIRED, mask=TYPE), option("network"), then=refuse(errno.EPERM)),
         when(arg(0, socket.AF_UNIX), arg(1, *PAIRED, mask=TYPE)),
@@ -409,8 +411,16 @@ PROCESSES: dict[str, list[When]] = {
     "rt_tgsigqueueinfo": TO_SELF,
     "tkill": [when(OWN_SIGNALS, then=refuse(errno.EPERM)), when()],
     "pidfd_send_signal": [when(OWN_SIGNALS, then=refuse(errno.EPERM)), when()],
+    # Without a mount namespace, by which its processes are known, what leaves the group is not killed with
+    # it.
+    "setsid": [when(option("own_group"), then=refuse(errno.EPERM)), when()],
     # A process may not join another group, because signals to the own group are allowed.
-    "setpgid": [when(OWN_SIGNALS, arg(1, 0)), when(OWN_SIGNALS, then=refuse(errno.EPERM)), when()],
+    "setpgid": [
+        when(option("own_group"), then=refuse(errno.EPERM)),
+        when(OWN_SIGNALS, arg(1, 0)),
+        when(OWN_SIGNALS, then=refuse(errno.EPERM)),
+        when(),
+    ],
 }
 
 # ---- what only an IPC namespace keeps apart ----
