@@ -79,12 +79,12 @@ def test_children_count(extension: Extension) -> None:
 
 @pytest.mark.skipif(not hasattr(BaseException, "add_note"), reason="Python 3.10 has no notes")
 def test_the_next_error_has_a_note(extension: Extension) -> None:
-    extension.sync.run("LIBC.inotify_init1(0)")
+    extension.sync.run("LIBC.unshare(0x10000000)")
     with pytest.raises(ValueError, match="of a library") as caught:
         extension.sync.run("raise ValueError('of a library')")
     (note,) = caught.value.__notes__
     assert note.startswith("before this the extension's sandbox refused system calls: ")
-    assert "inotify_init1: ENOSYS" in note
+    assert "unshare(flags 0x10000000): EINVAL" in note
     with pytest.raises(ValueError, match="another") as caught:
         extension.sync.run("raise ValueError('another')")
     assert not hasattr(caught.value, "__notes__")
@@ -161,8 +161,8 @@ for pid in pids:
     os.waitpid(pid, 0)
 """
     extension.sync.run(code)
-    extension.sync.run("LIBC.inotify_init1(0)")
-    assert eventually(lambda: of_the_test(extension, "inotify_init1"))
+    extension.sync.run("LIBC.unshare(0x10000000)")
+    assert eventually(lambda: of_the_test(extension, "unshare"))
 
 
 def test_nobody_else_has_the_listener(extension: Extension) -> None:
@@ -224,13 +224,13 @@ def listens():
 if __name__ == "__main__":
     manager = ExtensionManager(ExtensionBase, {"venv_root_path": "venvs"})
     extension = manager.load_extension({"name": "refused", "module_path": sys.argv[1]})
-    extension.sync.run("LIBC.inotify_init1(0)")
+    extension.sync.run("LIBC.unshare(0x10000000)")
     before = listens()
     pid = os.fork()
     if pid == 0:
         os._exit(listens())
     print(before, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-    extension.sync.run("LIBC.inotify_init1(0)")
+    extension.sync.run("LIBC.unshare(0x10000000)")
     print(extension.sandbox_status().refused)
     manager.stop_all_extensions()
 """

@@ -162,7 +162,7 @@ ESCAPES: dict[str, tuple[tuple[int, ...], set[str]]] = {
     "open_a_terminal": ((FILES,), DENIED),
     "make_others_wait_for_a_file": ((CALLS,), {"EINVAL"}),
     "watch_a_folder_by_signals": ((CALLS,), {"EINVAL"}),
-    "use_up_the_instances_of_inotify": ((CALLS,), UNKNOWN),
+    "use_up_the_instances_of_inotify": ((CALLS, NAMESPACES), UNKNOWN | {"EMFILE"}),
     "give_the_host_a_child": ((CALLS,), {"EINVAL"}),
     "change_flags_of_a_file": ((NAMESPACES, CALLS), OUT_OF_REACH),
     "make_a_closing_host_wait": ((CALLS,), DENIED),

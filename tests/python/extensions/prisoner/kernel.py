@@ -484,7 +484,13 @@ def lease(request, kind):
 
 @attempt
 def use_up_the_instances_of_inotify(target):
-    os.close(call("inotify_init1", 0))
+    opened = []
+    try:
+        while len(opened) < 32:  # of 128 that a user has, where nobody has changed that
+            opened.append(call("inotify_init1", 0))
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 @attempt
