@@ -105,6 +105,7 @@ PERMITTED = names("""
     renameat2 link linkat symlink symlinkat
     truncate ftruncate flock fsync fdatasync sync syncfs sync_file_range
     getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr
+    getxattrat listxattrat
     fadvise64 readahead copy_file_range sendfile splice tee memfd_create
 
     mmap munmap mprotect mremap msync mincore brk mlock mlock2 munlock mlockall munlockall
@@ -163,7 +164,7 @@ MODES = names("""
 """)
 ATTRIBUTES = names("""
     setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
-    setxattrat removexattrat getxattrat listxattrat
+    setxattrat removexattrat
 """)
 ON_DISK: dict[str, list[When]] = {
     **{name: [when(option("private_disk")), otherwise(errno.EPERM)] for name in MODES},
@@ -363,6 +364,7 @@ PRCTLS = (
     ),  # vectors and pointers of ARM, memory that is not executable
     *(74, 75, 76, 78),  # shadow stacks, hashes of futexes
     *(0x53564D41, 0x41555856),  # PR_SET_VMA, PR_GET_AUXV
+    0x59616D61,  # PR_SET_PTRACER, which CUDA's driver asks for; tracing is refused all the same
 )
 PR_CAP_AMBIENT = 47
 ARCH_PRCTLS = (
