@@ -1,6 +1,6 @@
 /* filter.c - which system calls an extension may make, as a program for seccomp.
  *
- * What is not permitted is refused. The rules are in tools/filters/rules.py; the tables that are made of them have all
+ * What is not permitted is refused. The rules are in tools/filters/filter_rules.py; the tables that are made of them have all
  * permissions in one program, which asks for its options. Here these are put in. */
 #include <linux/seccomp.h>
 #include <stdlib.h>
@@ -20,7 +20,7 @@
 #define NAMED piso__names_aarch64_count
 #endif
 
-/* as_bits: in the order of rules.OPTIONS. */
+/* as_bits: in the order of filter_rules.OPTIONS. */
 static uint32_t as_bits(piso__filter_options o) {
     const bool options[] = {o.network,      o.local_sockets, o.own_sockets, o.private_ipc, o.private_disk,
                             o.private_root, o.own_signals,   o.own_group,   o.no_holes,    o.devices};

@@ -17,10 +17,11 @@ import pytest
 
 FILTERS = Path(__file__).parents[2] / "tools" / "filters"
 sys.path.insert(0, str(FILTERS))
+import filter_program as program  # noqa: E402
+import filter_rules as rules  # noqa: E402
+import generate_filters as generate  # noqa: E402
 
-import generate  # noqa: E402
-import program  # noqa: E402
-import rules  # noqa: E402
+sys.path.remove(str(FILTERS))
 
 MACHINES = list(generate.ARCHITECTURES)
 OWN_PID = rules.OWN_PID
@@ -59,7 +60,7 @@ def meaning(result: int) -> str:
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_tables_are_those_of_the_rules(machine: str, numbers: generate.Numbers) -> None:
-    assert table(machine) == generate.make_program(machine, numbers), "run tools/filters/generate.py"
+    assert table(machine) == generate.make_program(machine, numbers), "run tools/filters/generate_filters.py"
     assert generate.TABLES.read_text() == generate.render()
 
 

@@ -1,8 +1,8 @@
 """Which system calls an extension may make, and with which arguments. What is not here does not exist for it.
 
-`generate.py` makes the tables of the sandbox of this file; run it after a change. Errors are those of an
-older kernel, or of one that was built without the feature, since libraries have fall-backs for these. EPERM
-says that a key of the configuration, or namespaces, would permit the call.
+`generate_filters.py` makes the tables of the sandbox of this file; run it after a change. Errors are those of
+an older kernel, or of one that was built without the feature, since libraries have fall-backs for these.
+EPERM says that a key of the configuration, or namespaces, would permit the call.
 
 An argument is compared by its low 32 bits: all that are checked here are ints for the kernel.
 """

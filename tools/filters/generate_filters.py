@@ -1,6 +1,6 @@
 """Write the tables of the sandbox's filter, src/sandbox/filter_tables.c, from the rules.
 
-    python3 tools/filters/generate.py
+    python3 tools/filters/generate_filters.py
 
 Needs libseccomp.so.2, which knows the numbers of system calls on each machine. Neither building nor running
 does. It does not make the programs: it cannot express a call that is permitted with some arguments and has an
@@ -13,15 +13,15 @@ import ctypes
 from collections.abc import Iterator
 from pathlib import Path
 
-import rules
-from program import Instruction, compile_filter
+import filter_rules as rules
+from filter_program import Instruction, compile_filter
 
 TABLES = Path(__file__).resolve().parents[2] / "src" / "sandbox" / "filter_tables.c"
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 """AUDIT_ARCH_..., which libseccomp names them by, too."""
 
 _HEAD = """\
-/* filter_tables.c - made by tools/filters/generate.py from the rules beside it; not to be edited.
+/* filter_tables.c - made by tools/filters/generate_filters.py from the rules beside it; not to be edited.
  *
  * The first number of each instruction is its code, then come two jumps and its value. */
 #include "sandbox/filter_tables.h"

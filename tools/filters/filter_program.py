@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rules import ALLOW, INT, Action, Argument, Option, When
+from filter_rules import ALLOW, INT, Action, Argument, Option, When
 
 __all__ = ["Instruction", "compile_filter", "evaluate"]
 
