@@ -8,12 +8,13 @@
 #include "sandbox/filter_tables.h"
 #include "sandbox/internal.h"
 
-#if defined(__x86_64__)
+/* The tables look at the low 32 bits of arguments where these are on a machine that is little endian. */
+#if defined(__x86_64__) && !defined(__ILP32__)
 #define TABLE piso__filter_x86_64
 #define COUNT piso__filter_x86_64_count
 #define NAMES piso__names_x86_64
 #define NAMED piso__names_x86_64_count
-#elif defined(__aarch64__)
+#elif defined(__AARCH64EL__) && !defined(__ILP32__)
 #define TABLE piso__filter_aarch64
 #define COUNT piso__filter_aarch64_count
 #define NAMES piso__names_aarch64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from processes import run_python
 from waiting import eventually
 
 from pyisolate import Extension, SandboxMode
-from pyisolate.refused import Refusal
+from pyisolate.refused import Refusal, Remarks, refusals_of
 
 SOURCE = """
 import ctypes, errno, fcntl, os, socket, subprocess, sys, threading
@@ -69,6 +70,79 @@ for family, kind in (("INET", "STREAM"), ("INET", "STREAM"), ("UNIX", "DGRAM"), 
     ]
     assert "refused: " in str(extension.sandbox_status())
     assert "socket(AF_INET, SOCK_STREAM): EPERM, 2 times" in str(extension.sandbox_status())
+
+
+class Told:
+    """A session of which is known what was refused."""
+
+    def __init__(self, *kinds: tuple[str | None, int, tuple[int, int], int, int]) -> None:
+        self.kinds: list[tuple[str | None, int, tuple[int, int], int, int]] | None = list(kinds)
+
+    def on_refused(self, hook: Any) -> None:
+        self.hook = hook
+
+    def refusals(self) -> Any:
+        return self.kinds
+
+
+SOCKET, CONNECT = ("socket", 41, (1, 2), errno.EPERM, 1), ("connect", 42, (0, 0), errno.EPERM, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (SOCKET, "socket(AF_UNIX, SOCK_DGRAM): EPERM"),
+        (("socket", 41, (99, 77), errno.EAFNOSUPPORT, 3), "socket(99, 77): EAFNOSUPPORT, 3 times"),
+        (("ioctl", 16, (0x5412, 0), errno.ENOTTY, 1), "ioctl(request 0x5412): ENOTTY"),
+        (
+            ("setsockopt", 54, (1, 26), errno.ENOPROTOOPT, 1),
+            "setsockopt(level 0x1, option 0x1a): ENOPROTOOPT",
+        ),
+        (("ptrace", 101, (0, 0), errno.ENOSYS, 1), "ptrace: ENOSYS"),
+        ((None, 999, (0, 0), 4000, 1), "number 999: 4000"),
+    ],
+)
+def test_words(kind: Any, text: str) -> None:
+    assert [str(one) for one in refusals_of(Told(kind)) or ()] == [text]  # type: ignore[arg-type]
+
+
+def test_what_is_not_known_is_none() -> None:
+    session = Told()
+    session.kinds = None
+    assert refusals_of(session) is None  # type: ignore[arg-type]
+    assert refusals_of(None) is None
+
+
+@pytest.mark.skipif(not hasattr(BaseException, "add_note"), reason="Python 3.10 has no notes")
+@pytest.mark.parametrize(
+    ("sandbox", "kinds", "words", "not_words"),
+    [
+        ({}, [CONNECT], ["connect: EPERM", "'network': True"], ["local_sockets"]),
+        ({"network": True}, [SOCKET], ["'local_sockets': True"], ["'network'"]),
+        ({"network": True, "local_sockets": True}, [SOCKET], ["socket("], ["In its configuration"]),
+        ({}, [("inotify_init1", 294, (0, 0), errno.ENOSYS, 1)], ["polling works"], ["In its configuration"]),
+        ({}, [(f"c{i}", i, (0, 0), errno.ENOSYS, 1) for i in range(9)], ["c4", "and 4 more kinds"], ["c5"]),
+    ],
+)
+def test_notes(sandbox: Any, kinds: Any, words: list[str], not_words: list[str]) -> None:
+    session = Told(*kinds)
+    remarks = Remarks(session, sandbox)  # type: ignore[arg-type]
+    first, second = ValueError(), ValueError()
+    remarks.add_note(first)
+    remarks.add_note(second)
+    (note,) = first.__notes__
+    assert [word for word in words if word not in note] == []
+    assert [word for word in not_words if word in note] == []
+    assert not hasattr(second, "__notes__")
+
+
+@pytest.mark.skipif(not hasattr(BaseException, "add_note"), reason="Python 3.10 has no notes")
+def test_what_the_extension_says_itself_is_not_said_again() -> None:
+    session = Told(CONNECT)
+    error = ValueError()
+    error.add_note("the extension is confined; ... 'network': True permits the network")
+    Remarks(session, {}).add_note(error)  # type: ignore[arg-type]
+    assert len(error.__notes__) == 1
 
 
 def test_children_count(extension: Extension) -> None:
