@@ -24,12 +24,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ._core import cuda_devices
+from ._core import Session, cuda_devices
 from .config import SandboxMode
 from .errors import ConfigurationError
 from .exclusion import is_in, without
 from .interpreter import prefixes
 from .offload import PerProcess
+from .refused import Refusal, refusals_of
 from .removal import Budget, in_background, remove_later, remove_tree
 from .validation import Settings
 from .variables import without_secrets
@@ -75,6 +76,9 @@ class SandboxStatus:
     mode: SandboxMode
     layers: dict[str, SandboxLayer] = field(default_factory=dict)
     """By name: privileges, files, network, signals, system calls, namespaces, limits. None: it runs open."""
+    refused: tuple[Refusal, ...] | None = ()
+    """System calls that its filter has refused. None: that is not known, because the kernel is too old, or
+    something outside, such as a container's monitor, listens to the system calls of this host already."""
 
     @property
     def confined(self) -> bool:
@@ -84,11 +88,16 @@ class SandboxStatus:
     def __str__(self) -> str:
         if not self.layers:
             return "not confined"
-        return "; ".join(
+        parts = [
             f"{layer.name}: {'on' if layer.active else 'off'}"
             + (f" ({layer.detail})" if layer.detail else "")
             for layer in self.layers.values()
-        )
+        ]
+        if self.refused is None:
+            parts.append("what is refused is not known")
+        elif self.refused:
+            parts.append(f"refused: {', '.join(f'{refusal}' for refusal in self.refused)}")
+        return "; ".join(parts)
 
 
 class Sandbox:
@@ -112,10 +121,12 @@ class Sandbox:
         """Filled by `Session.spawn`."""
         return self._report
 
-    def status(self) -> SandboxStatus:
-        """What holds, after the process has been started."""
+    def status(self, session: Session | None = None) -> SandboxStatus:
+        """What holds, after the process of the session has been started."""
         layers = {name: SandboxLayer(name, active, detail) for name, active, detail in self._report}
-        return SandboxStatus(self._settings.sandbox_mode, layers)
+        filtered = "system calls" in layers and layers["system calls"].active and session is not None
+        refused = refusals_of(session) if filtered else ()
+        return SandboxStatus(self._settings.sandbox_mode, layers, refused)
 
     def missing(self) -> str:
         """What kept the process from being confined, in words."""

@@ -74,6 +74,13 @@ PISO__IN_CHILD static int map_ids(const piso__blob *blob) {
     return r == 0 ? map_id("/proc/self/gid_map", blob->gid) : r;
 }
 
+/* limit_watches: instances of inotify are counted for each user, all extensions and the host together, and for each
+ * namespace. Where this cannot be written the filter permits none (prepare.c). */
+PISO__IN_CHILD static void limit_watches(void) {
+    write_file("/proc/sys/user/max_inotify_instances", "16", 2);
+    write_file("/proc/sys/user/max_inotify_watches", "8192", 4);
+}
+
 /* mount_memory: a file system in memory; size 0: half of the memory, as usual. */
 PISO__IN_CHILD static int mount_memory(const char *path, uint64_t size, const char *mode, size_t mode_size) {
     char options[64] = "mode=";
@@ -127,6 +134,8 @@ PISO__IN_CHILD int piso__namespaces_enter(const piso__blob *blob) {
     int r = call(SYS_unshare, (unsigned long)blob->namespaces);
     if (r == 0)
         r = map_ids(blob);
+    if (r == 0)
+        limit_watches();
     if (r == 0)
         r = make_read_only(blob);
     if (r == 0)
