@@ -171,6 +171,12 @@ class Session:
         disconnected; perhaps several times. It is not to wait for anything."""
     def on_error(self, hook: Callable[[BaseException], None], /) -> None:
         """Have `hook` called with each exception that answers a call of the peer's, before it is sent."""
+    def on_refused(self, hook: Callable[[BaseException], None], /) -> None:
+        """Have `hook` called with an exception that arrives from the child, if the child's sandbox has
+        refused a system call since it was called last."""
+    def refusals(self) -> list[tuple[str | None, int, tuple[int, int], int, int]] | None:
+        """The kinds of system calls that the child's sandbox has refused, in the order of the first of each:
+        name, number, arguments that say what for, errno, how many. None: that is not known."""
     def trim(self) -> None:
         """Give free shared memory back to the system now."""
     def share(

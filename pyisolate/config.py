@@ -147,6 +147,13 @@ class ExtensionConfig(_RequiredKeys, total=False):
     """Requirements as pip takes them, also paths, URLs and ``-e path``. Default: none, and no environment."""
     extra_index_urls: list[str]
     """Package indexes besides those of pip's and uv's configuration."""
+    allow_source_builds: bool
+    """Default False: dependencies are installed from wheels only, which runs nothing of theirs. One that has
+    none is an EnvironmentBuildError that names it. True: it is built from its source, and its code runs for
+    that in a sandbox like the extension's, with its limits. Projects on this machine (``-e path``, paths) are
+    the host's own: they are built with its rights, whatever is said here."""
+    build_network: bool
+    """Default False. True, with `allow_source_builds`: code that builds a dependency has the network."""
     apis: list[type[ProxiedSingleton]]
     """Singletons of the host that the extension may call."""
     env: dict[str, str]

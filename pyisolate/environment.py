@@ -12,37 +12,70 @@ held, except by renaming: what has been replaced or left becomes a .tmp, which i
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
 import shutil
-import signal
-import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigurationError, EnvironmentBuildError, ExtensionStopped
+from .commands import Commands
+from .config import SandboxLimits, SandboxMode
+from .errors import ConfigurationError, EnvironmentBuildError
+from .installer import Installer, Plan, environment_command
 from .offload import PerProcess
-from .pip_settings import uv_environment, uv_options
+from .pip_settings import settings_that_build, uv_environment
 from .progress import Report, installing
 from .removal import remove_later
 
 __all__ = ["Environment", "EnvironmentBuilder"]
 
+_log = logging.getLogger("pyisolate")
+
 FORMAT_VERSION = 1
 MARKER = "pyisolate.json"
-_TAIL_LINES = 40
 LOCK_LOOKS = 0.05  # seconds between two looks whether another builder has finished
+LOCK_TOLD = 10.0  # seconds until the log says who that is
+LOCK_LIMIT = 1800.0  # seconds until waiting for it fails
 PATIENCE = 1.0  # seconds until a marker that is locked counts as one that goes away
+
+
+_REMEDY = (
+    "Correct 'dependencies' in the extension's configuration, the package index in pip's or uv's "
+    "configuration, or the network, and load it again"
+)
+_REMEDIES = (
+    (
+        r"No space left|Disk quota|os error (?:28|122)\b",
+        "Free space on the disk of 'venv_root_path' or on that of uv's cache (UV_CACHE_DIR), and load it "
+        "again",
+    ),
+    (
+        r"Permission denied|Read-only file system|os error (?:13|30)\b",
+        "Set 'venv_root_path', and UV_CACHE_DIR for uv's cache, to folders that this process can write to",
+    ),
+    (
+        r"Failed to fetch|error sending request|dns error|[Cc]onnection|timed? ?out",
+        "Check the network, and the package index in pip's or uv's configuration and in 'extra_index_urls', "
+        "and load it again",
+    ),
+    (
+        r"No solution found|not found in the",
+        "Correct 'dependencies' in the extension's configuration, or the package index in pip's or uv's "
+        "configuration, and load it again",
+    ),
+)
+"""What to do, by what uv has said."""
 
 
 class _Marker:
@@ -118,27 +151,37 @@ class EnvironmentBuilder:
         extra_index_urls: Sequence[str] = (),
         excluded: Sequence[str] = (),
         python: str | None = None,
+        allow_source_builds: bool = False,
+        build_network: bool = False,
+        sandbox_mode: SandboxMode = SandboxMode.REQUIRED,
+        limits: SandboxLimits | None = None,
     ) -> None:
         """`excluded`: packages of the host's, not installed although something may depend on them.
 
-        `python`: the interpreter; that of this process if None.
+        `python`: the interpreter; that of this process if None. `allow_source_builds`, `build_network`,
+        `sandbox_mode`, `limits`: see `ExtensionConfig`.
         """
         self._root = root
         self._name = name
-        self._dependencies = list(dependencies)
         self._extra_index_urls = list(extra_index_urls)
-        self._excluded = list(excluded)
-        self._python = python or sys.executable
-        self._lock = threading.Lock()  # guards `_running`, which is not waited for while it is one
-        self._cancelled = threading.Event()
-        self._running: subprocess.Popen[str] | None = None
-        self._content = {
+        self._plan = Plan(
+            name,
+            list(dependencies),
+            python or sys.executable,
+            list(excluded),
+            allow_source_builds,
+            build_network,
+            sandbox_mode,
+            limits,
+        )
+        self._commands = Commands(name)
+        self._content: dict[str, Any] = {
             "format": FORMAT_VERSION,
-            "python": [sys.implementation.cache_tag, sys.version, os.path.realpath(self._python)],
-            "dependencies": self._dependencies,
+            "python": [sys.implementation.cache_tag, sys.version, os.path.realpath(self._plan.python)],
+            "dependencies": self._plan.requirements,
         }
         if excluded:
-            self._content["excluded"] = self._excluded
+            self._content["excluded"] = self._plan.excluded
         # An index's URL can hold a password: it is in the key, but not written down.
         key = hashlib.sha256(json.dumps([self._content, self._extra_index_urls]).encode()).hexdigest()[:12]
         self.path = root / f"{name}-{key}"
@@ -151,12 +194,23 @@ class EnvironmentBuilder:
     def provide(self) -> Environment:
         """The environment, built if it is not there. Can take minutes; also waits for others who build it.
 
-        Raises EnvironmentBuildError, OSError when the root cannot be written to, and ExtensionStopped after
+        Raises EnvironmentBuildError, OSError when there are no descriptors left, and ExtensionStopped after
         `cancel`.
         """
         environment = self._existing()
         if environment is not None:
             return environment
+        try:
+            return self._provide()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
+            raise self._failed(
+                f"{error}. The folder of environments, 'venv_root_path' in the configuration of the manager, "
+                f"is {self._root}: it has to be a folder that this process can write to, with space left"
+            ) from error
+
+    def _provide(self) -> Environment:
         self._root.mkdir(parents=True, exist_ok=True)
         leftovers: list[Path] = []
         try:
@@ -172,18 +226,12 @@ class EnvironmentBuilder:
         finally:
             remove_later(*map(str, leftovers))
         if environment is None:
-            raise EnvironmentBuildError(
-                f"the environment of extension {self._name!r}, {self.path}, was removed at once",
-                name=self._name,
-            )
+            raise self._failed(f"{self.path} was removed at once")
         return environment
 
     def cancel(self) -> None:
         """End `provide` in another thread. Does not wait for it."""
-        with self._lock:
-            self._cancelled.set()
-            if self._running is not None:
-                _kill_group(self._running)
+        self._commands.cancel()
 
     def _existing(self) -> Environment | None:
         environment = Environment.find(self.path)
@@ -196,41 +244,48 @@ class EnvironmentBuilder:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        descriptor = os.open(self._root / f".{self._name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        path = self._root / f".{self._name}.lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            while not self._try_lock(descriptor):
-                self._cancelled.wait(LOCK_LOOKS)
+            self._lock(descriptor)
             yield
         finally:
             os.close(descriptor)
 
-    def _try_lock(self, descriptor: int) -> bool:
-        self._check_cancelled()
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _check_cancelled(self) -> None:
-        if self._cancelled.is_set():
-            raise ExtensionStopped(f"{self._name!r} was stopped while its environment was built")
+    def _lock(self, descriptor: int) -> None:
+        """Raises EnvironmentBuildError when somebody else has it for too long."""
+        start = time.monotonic()
+        told = False
+        while True:
+            self._commands.check()
+            with suppress(BlockingIOError):
+                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            waited = time.monotonic() - start
+            if waited > LOCK_LIMIT:
+                raise self._failed(
+                    f"for more than {waited:.0f} s it has been locked by {_holder(descriptor)}. If that does "
+                    "not build it, end it; or set another 'venv_root_path' in the manager's configuration"
+                )
+            if waited > LOCK_TOLD and not told:
+                told = True
+                holder = _holder(descriptor)
+                _log.info("extension %r waits for its environment, which %s builds", self._name, holder)
+            self._commands.pause(LOCK_LOOKS)
 
     # ---- building ----
 
     def _build(self) -> None:
-        building = self._temporary()
-        with installing(self._name) as report:
-            self._run_uv(
-                ["venv", "--relocatable", "--no-project", "--python", self._python, str(building)], report
+        if (settings := settings_that_build(os.environ)) is not None:
+            raise self._failed(
+                f"{settings} has a setting 'no-binary', by which uv would run code of packages with all "
+                "rights. Remove it, or set the environment variable UV_CONFIG_FILE to a file without it"
             )
-            requirements = [part for text in self._dependencies for part in _arguments(text)]
-            python = str(building / "bin" / "python")
-            options = [*uv_options(os.environ), "--no-progress", "--python", python]
-            options.append("--compile-bytecode")  # confined processes could not keep what they compile
-            if self._excluded:
-                options += ["--override", str(_exclusion(building, self._excluded))]
-            self._run_uv(["pip", "install", *options, *requirements], report)
+        building, scratch = self._temporary(), self._temporary()
+        with installing(self._name) as report:
+            self._run_uv(environment_command(self._plan.python, building), report)
+            uv_environ = uv_environment(os.environ, self._extra_index_urls)
+            installer = Installer(self._plan, self._run_uv, self._commands, os.environ, uv_environ, scratch)
+            installer.install(building, report)
         (building / MARKER).write_text(json.dumps(self._content, indent=1))
         if self.path.exists():
             os.rename(self.path, self._temporary())
@@ -239,46 +294,18 @@ class EnvironmentBuilder:
     def _run_uv(self, arguments: list[str], report: Report) -> None:
         command = [_find_uv(self._name), *arguments]
         environ = uv_environment(os.environ, self._extra_index_urls)
-        for variable in ("UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX", "VIRTUAL_ENV"):
-            environ.pop(variable, None)  # they would point uv elsewhere
-        process = subprocess.Popen(
-            command,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # a group of its own: what it starts to build a package ends with it
-        )
-        with self._lock:
-            self._running = process
-        tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        try:
-            self._check_cancelled()
-            assert process.stderr is not None
-            with process.stderr:
-                for line in process.stderr:
-                    tail.append(line.rstrip())
-                    report(line.strip())
-        except BaseException:
-            _kill_group(process)
-            raise
-        finally:
-            with self._lock:
-                self._running = None
-            returncode = process.wait()
-        self._check_cancelled()
+        returncode, words = self._commands.run(command, environ, report)
         if returncode != 0:
-            raise self._failure(command, returncode, "\n".join(tail))
+            raise self._failure(command, returncode, words)
+
+    def _failed(self, fault: str, **details: Any) -> EnvironmentBuildError:
+        message = f"the environment of extension {self._name!r} could not be built: {fault}"
+        return EnvironmentBuildError(message, name=self._name, **details)
 
     def _failure(self, command: list[str], returncode: int, words: str) -> EnvironmentBuildError:
-        return EnvironmentBuildError(
-            f"the environment of extension {self._name!r} could not be built: uv exited with status "
-            f"{returncode}. It said:\n{words}\n"
-            "Correct 'dependencies' in the extension's configuration, the package index in pip's or uv's "
-            "configuration, or the network, and load it again",
-            name=self._name,
+        remedy = next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, words)), _REMEDY)
+        return self._failed(
+            f"uv exited with status {returncode}. It said:\n{words}\n{remedy}",
             command=command,
             returncode=returncode,
             stderr=words,
@@ -334,12 +361,6 @@ def _is_marker(environment: Path, descriptor: int) -> bool:
     return False
 
 
-def _kill_group(process: subprocess.Popen[str]) -> None:
-    """The process, which has not been waited for, and what it has started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
 def _flock(descriptor: int, operation: int, seconds: float) -> None:
     """Lock the descriptor. Raises BlockingIOError when that is not possible for so long."""
     end = time.monotonic() + (0.0 if operation & fcntl.LOCK_NB else seconds)
@@ -352,17 +373,18 @@ def _flock(descriptor: int, operation: int, seconds: float) -> None:
             time.sleep(0.01)
 
 
-def _exclusion(folder: Path, packages: Sequence[str]) -> Path:
-    """A file of overrides for uv that replaces requirements by ones that never apply."""
-    path = folder / "pyisolate-excluded.txt"
-    path.write_text("".join(f'{package} ; python_version < "0"\n' for package in packages))
-    return path
-
-
-def _arguments(requirement: str) -> list[str]:
-    """A requirement as arguments for uv."""
-    editable = requirement.removeprefix("-e ")
-    return [requirement] if editable == requirement else ["--editable", editable]
+def _holder(descriptor: int) -> str:
+    """Which process has a lock on this file, in words."""
+    status = os.fstat(descriptor)
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    with suppress(OSError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()
+            if len(words) > 5 and words[1] == "FLOCK" and words[5] == device:
+                with suppress(OSError):
+                    program = Path(f"/proc/{words[4]}/comm").read_text().strip()
+                    return f"process {words[4]} ({program})"
+    return "a process that cannot be seen from here"
 
 
 def _find_uv(name: str) -> str:

@@ -26,6 +26,7 @@ from .interpreter import STARTING, interpreter
 from .offload import in_thread, outlast, outlast_sync, settle_future
 from .output import Output
 from .program import command
+from .refused import Remarks
 from .registry import REGISTRY
 from .removal import remove_in_background, remove_later
 from .sandbox import Sandbox, SandboxStatus
@@ -155,6 +156,10 @@ class ExtensionProcess:
             self._settings.extra_index_urls,
             excluded=["torch"] if self._settings.share_torch else [],
             python=python,
+            allow_source_builds=self._settings.allow_source_builds,
+            build_network=self._settings.build_network,
+            sandbox_mode=self._settings.sandbox_mode,
+            limits=self._settings.sandbox.get("limits"),
         )
         with self._lock:
             if self._ended:
@@ -241,14 +246,16 @@ class ExtensionProcess:
                 f"extension {name!r} could not be confined, so it was not started: {sandbox.missing()}. "
                 "'sandbox_mode': SandboxMode.DISABLED runs it with all rights of this user"
             ) from None
-        if sandbox is not None and _log.isEnabledFor(logging.INFO):
-            _log.info("extension %r is confined: %s", name, sandbox.status())
+        if sandbox is not None:
+            session.on_refused(Remarks(session, self._settings.sandbox).add_note)
+            if _log.isEnabledFor(logging.INFO):
+                _log.info("extension %r is confined: %s", name, sandbox.status())
         return session
 
     def sandbox_status(self) -> SandboxStatus:
         """How the process is confined."""
-        sandbox = self._sandbox
-        return SandboxStatus(self._settings.sandbox_mode) if sandbox is None else sandbox.status()
+        sandbox, session = self._sandbox, self._session
+        return SandboxStatus(self._settings.sandbox_mode) if sandbox is None else sandbox.status(session)
 
     @property
     def shared_memory_limit(self) -> int | None:

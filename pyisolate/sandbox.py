@@ -22,10 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ._core import cuda_devices
+from ._core import Session, cuda_devices
 from .config import SandboxMode
+from .errors import ConfigurationError
+from .exclusion import is_in
+from .exclusion import without as without_folder
 from .importable import host_files, interpreter_files, is_below, split_exclusions, without
 from .offload import PerProcess
+from .refused import Refusal, refusals_of
 from .removal import Budget, in_background, remove_later, remove_tree
 from .validation import Settings
 from .variables import without_secrets
@@ -73,6 +77,9 @@ class SandboxStatus:
     mode: SandboxMode
     layers: dict[str, SandboxLayer] = field(default_factory=dict)
     """By name: privileges, files, network, signals, system calls, namespaces, limits. None: it runs open."""
+    refused: tuple[Refusal, ...] | None = ()
+    """System calls that its filter has refused. None: that is not known, because the kernel is too old, or
+    something outside, such as a container's monitor, listens to the system calls of this host already."""
 
     @property
     def confined(self) -> bool:
@@ -82,17 +89,22 @@ class SandboxStatus:
     def __str__(self) -> str:
         if not self.layers:
             return "not confined"
-        return "; ".join(
+        parts = [
             f"{layer.name}: {'on' if layer.active else 'off'}"
             + (f" ({layer.detail})" if layer.detail else "")
             for layer in self.layers.values()
-        )
+        ]
+        if self.refused is None:
+            parts.append("what is refused is not known")
+        elif self.refused:
+            parts.append(f"refused: {', '.join(f'{refusal}' for refusal in self.refused)}")
+        return "; ".join(parts)
 
 
 class Sandbox:
     """The sandbox of one process, with its temporary folder, which is there from the start to `close`.
 
-    Raises OSError when the folder cannot be made.
+    Raises OSError when the folder cannot be made, and ConfigurationError.
     """
 
     def __init__(self, settings: Settings, venv_root: Path, needed: Iterable[str]) -> None:
@@ -100,6 +112,7 @@ class Sandbox:
         self._venv_root = venv_root
         self._needed = list(needed)
         self._report: list[tuple[str, bool, str]] = []
+        self._check_writable()
         self._folder = _Folder()
         _untrusted.update(map(os.path.abspath, settings.sandbox.get("writable_paths", ())))
         self._tell_missing("readonly_paths", settings.sandbox.get("readonly_paths", ()))
@@ -110,10 +123,12 @@ class Sandbox:
         """Filled by `Session.spawn`."""
         return self._report
 
-    def status(self) -> SandboxStatus:
-        """What holds, after the process has been started."""
+    def status(self, session: Session | None = None) -> SandboxStatus:
+        """What holds, after the process of the session has been started."""
         layers = {name: SandboxLayer(name, active, detail) for name, active, detail in self._report}
-        return SandboxStatus(self._settings.sandbox_mode, layers)
+        filtered = "system calls" in layers and layers["system calls"].active and session is not None
+        refused = refusals_of(session) if filtered else ()
+        return SandboxStatus(self._settings.sandbox_mode, layers, refused)
 
     def missing(self) -> str:
         """What kept the process from being confined, in words."""
@@ -178,7 +193,8 @@ class Sandbox:
         if config.get("network"):
             permitted += filter(os.path.isabs, map(os.environ.get, _CERTIFICATES, ("", "")))
         permitted += [*interpreter, *own, *_editable(self._settings.dependencies), *libraries]
-        return permitted, listed, excluded
+        permitted, above = without_folder(permitted, self._venv_root)  # others' environments and their locks
+        return permitted, [*listed, *above], excluded
 
     def _tell_links(self, key: str, paths: Iterable[str]) -> None:
         """Of those that are passed over: links where extensions can write are not followed."""
@@ -190,6 +206,18 @@ class Sandbox:
                 if is_below(link, roots):
                     _log.warning(text, self._settings.name, path, key, link)
                     break
+
+    def _check_writable(self) -> None:
+        """Who can change an environment while it is built gets out by that."""
+        settings, root = self._settings, self._venv_root
+        if not settings.dependencies and not root.exists():  # then it may be that there are none
+            return
+        for path in settings.sandbox.get("writable_paths", ()):
+            if is_in(root, path):
+                raise ConfigurationError(
+                    f"configuration of extension {settings.name!r}: 'writable_paths' has {path!r}, in which "
+                    f"is the folder of environments, {str(root)!r}; set another 'venv_root_path'"
+                )
 
     def _tell_missing(self, key: str, paths: Iterable[str]) -> None:
         text = "extension %r: %s under %r does not exist, so nothing is permitted there"

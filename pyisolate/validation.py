@@ -40,6 +40,8 @@ class Settings:
     isolated: bool
     dependencies: tuple[str, ...]
     extra_index_urls: tuple[str, ...]
+    allow_source_builds: bool
+    build_network: bool
     apis: tuple[type[ProxiedSingleton], ...]
     env: dict[str, str]
     call_timeout: float | None
@@ -97,6 +99,8 @@ def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto")
             values[key] = _CHECKS[key](value)
         except _Fault as fault:
             raise ConfigurationError(f"{where}: {key!r} {fault}") from None
+    if values.get("build_network") and not values.get("allow_source_builds"):
+        raise ConfigurationError(f"{where}: 'build_network' needs 'allow_source_builds': True beside it")
     share_torch = values.get("share_torch", False)
     if values.get("share_cuda_ipc") and not share_torch:
         raise ConfigurationError(f"{where}: 'share_cuda_ipc' needs 'share_torch': True beside it")
@@ -110,6 +114,8 @@ def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto")
         isolated=values.get("isolated", True),
         dependencies=values.get("dependencies", ()),
         extra_index_urls=values.get("extra_index_urls", ()),
+        allow_source_builds=values.get("allow_source_builds", False),
+        build_network=values.get("build_network", False),
         apis=values.get("apis", ()),
         env=values.get("env", {}),
         call_timeout=values.get("call_timeout"),
@@ -467,6 +473,8 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "isolated": _boolean,
     "dependencies": _list_of(_dependency, "requirements"),
     "extra_index_urls": _strings,
+    "allow_source_builds": _boolean,
+    "build_network": _boolean,
     "apis": _list_of(_api, "ProxiedSingleton classes"),
     "env": _env,
     "call_timeout": _seconds,

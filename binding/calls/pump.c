@@ -19,6 +19,8 @@ static void complete(core_session *s, piso_event *event, core_pump_context *cont
         outcome = value ? CORE_RESULT : CORE_EXCEPTION;
     } else if (event->type == PISO_EVENT_ERROR) {
         value = core_decode_exception(&s->codec, event);
+        if (value)
+            core_session_remark_refused(s, value);
         if (value && PyErr_GivenExceptionMatches(value, PyExc_MemoryError))
             core_sessions_make_room(s->state); /* what is idle here may be what it lacked there */
     } else {

@@ -124,10 +124,12 @@ struct core_session {
     core_session *next_session, **previous_session; /* state->sessions */
     PyObject *end_note;                             /* str: what an error of its end says besides; or NULL */
     PyObject *error_hook;                           /* called with exceptions before they are sent; or NULL */
-    PyObject *end_hook;                             /* called before a caller is told of the end; or NULL */
-    PyObject *copy_hook;                            /* ends a process that was forked here: an extension's; or NULL */
-    unsigned unanswered_errors;                     /* that were reported */
-    bool hung;                                      /* it was ended because it did not answer */
+    PyObject *refusal_hook;     /* called with exceptions of a child that was refused calls; or NULL */
+    int64_t refused;            /* how many, when it was called last */
+    PyObject *end_hook;         /* called before a caller is told of the end; or NULL */
+    PyObject *copy_hook;        /* ends a process that was forked here: an extension's; or NULL */
+    unsigned unanswered_errors; /* that were reported */
+    bool hung;                  /* it was ended because it did not answer */
     core_meter meter;
     PyObject *weakrefs;
 };
@@ -173,6 +175,11 @@ PyObject *core_session_on_end(PyObject *self, PyObject *hook);
 void core_session_tell_end(core_session *s);
 /* core_session_remark: lets the hook see an exception that is about to be sent. None is set, before or after. */
 void core_session_remark(core_session *s, PyObject *exception);
+/* core_session_remark_refused: lets the hook remark on an exception of the child's, if its sandbox has refused a call since
+ * the last time. */
+void core_session_remark_refused(core_session *s, PyObject *exception);
+PyObject *core_session_refusals(PyObject *self, PyObject *unused);
+PyObject *core_session_on_refused(PyObject *self, PyObject *hook);
 PyObject *core_session_meter(PyObject *self, PyObject *args);
 PyObject *core_session_metered(PyObject *self, PyObject *ignored);
 /* core_session_refuses: whether this notification is one too many; it is counted then. */

@@ -64,6 +64,7 @@ static int session_traverse(PyObject *self, visitproc visit, void *arg) {
         Py_VISIT(h);
     Py_VISIT(s->finished);
     Py_VISIT(s->error_hook);
+    Py_VISIT(s->refusal_hook);
     Py_VISIT(s->end_hook);
     Py_VISIT(s->copy_hook);
     for (core_link *link = s->links; link; link = link->next)
@@ -80,6 +81,7 @@ static int session_clear(PyObject *self) {
     Py_CLEAR(s->more_objects);
     Py_CLEAR(s->finished);
     Py_CLEAR(s->error_hook);
+    Py_CLEAR(s->refusal_hook);
     Py_CLEAR(s->end_hook);
     Py_CLEAR(s->copy_hook);
     Py_CLEAR(s->codec.seen);
@@ -526,6 +528,9 @@ static PyMethodDef session_methods[] = {
     {"explain", KEYWORDS(core_session_explain), "What errors say when the child has ended."},
     {"on_end", core_session_on_end, METH_O, "A function that is called before a caller is told that the child ended."},
     {"on_error", core_session_on_error, METH_O, "A function that is called with each exception before it is sent."},
+    {"on_refused", core_session_on_refused, METH_O,
+     "A function that is called with errors of a child that was refused."},
+    {"refusals", core_session_refusals, METH_NOARGS, "What system calls the child's sandbox has refused, or None."},
     {"on_copy", core_session_on_copy, METH_O, "A function that ends a process that a handler has forked."},
     {"trim", session_trim, METH_NOARGS, "Give free shared memory back to the system now."},
     {"share", KEYWORDS(session_share), "What is shared with the peer instead of copied."},

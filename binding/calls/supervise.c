@@ -105,6 +105,48 @@ void core_session_remark(core_session *s, PyObject *exception) {
     Py_XDECREF(hook);
 }
 
+/* ---- what a confined child was refused ---- */
+
+#define KINDS_AT_ONCE 32
+
+/* core_session_refusals: refusals(). */
+PyObject *core_session_refusals(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    piso_process *process = piso_session_process(((core_session *)self)->session);
+    int64_t total = process ? piso_process_refused(process) : -ENOSYS;
+    if (total == -ENOSYS)
+        Py_RETURN_NONE;
+    piso_refusal kinds[KINDS_AT_ONCE];
+    size_t n = process ? piso_process_refusals(process, kinds, KINDS_AT_ONCE) : 0;
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list && i < n; i++) {
+        const piso_refusal *k = &kinds[i];
+        PyObject *item = Py_BuildValue("(zI(II)iK)", k->call, k->number, k->arguments[0], k->arguments[1], k->error,
+                                       (unsigned long long)k->count);
+        if (!item || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
+/* core_session_on_refused: on_refused(hook). */
+PyObject *core_session_on_refused(PyObject *self, PyObject *hook) {
+    Py_XSETREF(((core_session *)self)->refusal_hook, Py_NewRef(hook));
+    Py_RETURN_NONE;
+}
+
+void core_session_remark_refused(core_session *s, PyObject *exception) {
+    piso_process *process = s->refusal_hook ? piso_session_process(s->session) : NULL;
+    int64_t total = process ? piso_process_refused(process) : 0;
+    if (total <= s->refused)
+        return;
+    s->refused = total;
+    PyObject *hook = Py_NewRef(s->refusal_hook), *done = PyObject_CallOneArg(hook, exception);
+    PyErr_Clear(); /* it is raised all the same: what it lacks is a remark */
+    Py_XDECREF(done);
+    Py_DECREF(hook);
+}
+
 /* ---- notifications of which there are too many ---- */
 
 /* core_session_meter: meter(object_id, name, burst, per_second). */

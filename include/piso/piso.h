@@ -156,6 +156,19 @@ PISO_API int piso_process_pid(const piso_process *p);
 /* piso_process_memory_exceeded: of a process that was killed because its control group reached its limit of memory: that
  * limit, in bytes; else 0. Known once piso_process_wait has returned 1. */
 PISO_API uint64_t piso_process_memory_exceeded(const piso_process *p);
+/* piso_refusal: a kind of system call that a confined process was refused. */
+typedef struct piso_refusal {
+    const char *call;      /* its name, or NULL; lives for ever */
+    uint32_t number;       /* of the call */
+    uint32_t arguments[2]; /* those that say what it was for: of ioctl, fcntl, prctl, socket, setsockopt, ...; else 0 */
+    int error;             /* what it got, as errno */
+    uint64_t count;
+} piso_refusal;
+/* piso_process_refused: how many calls were refused. -EAGAIN: it is not known yet; -ENOSYS: it cannot be known, because the
+ * process is not confined or something else watches this host's system calls. */
+PISO_API int64_t piso_process_refused(piso_process *p);
+/* piso_process_refusals: at most `count` kinds, in the order of the first of each; how many. */
+PISO_API size_t piso_process_refusals(piso_process *p, piso_refusal *ret_kinds, size_t count);
 /* piso_process_wait: 1 and the status when it has ended, 0 when timeout_ns (-1: for ever) went by first, -EINTR
  * (call again). */
 PISO_API int piso_process_wait(piso_process *p, int64_t timeout_ns, piso_exit *ret_exit);

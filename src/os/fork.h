@@ -28,6 +28,7 @@ typedef enum piso__place {
     PISO__PLACE_MONITOR,  /* supervisor/monitor.c: which processes are watched */
     PISO__PLACE_OUTPUT,   /* supervisor/output.c: which have written something */
     PISO__PLACE_GROUPS,   /* sandbox/group_folder.c: the locks of this host */
+    PISO__PLACE_REFUSALS, /* sandbox/refusals.c: which processes are answered */
     PISO__PLACE_CHANNELS, /* channel/channel.c: those that are open */
     PISO__PLACE_SEGMENTS, /* memory/segment.c: the segments of this process */
     PISO__PLACE_BEACON,   /* os/fd.c: descriptors that are always readable */

@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <linux/securebits.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -111,6 +110,15 @@ PISO__IN_CHILD static int restrict_files(const piso__blob *b, int ruleset_fd) {
     return r == 0 ? call(SYS_landlock_restrict_self, ruleset_fd, 0) : r;
 }
 
+/* restrict_by: the ruleset that is in the socket. */
+PISO__IN_CHILD static int restrict_by(const piso__blob *b, int fd) {
+    int ruleset_fd = piso__refusals_take_ruleset(fd);
+    int r = ruleset_fd < 0 ? ruleset_fd : restrict_files(b, ruleset_fd);
+    if (ruleset_fd >= 0)
+        syscall(SYS_close, ruleset_fd);
+    return r;
+}
+
 /* drop_capabilities: all of them, and with them the ways to get them back. Bounding set and secure bits can be
  * changed only by who has CAP_SETPCAP; who does not has nothing to lose. */
 PISO__IN_CHILD static int drop_capabilities(void) {
@@ -124,17 +132,16 @@ PISO__IN_CHILD static int drop_capabilities(void) {
     return call(SYS_capset, &header, none);
 }
 
-PISO__IN_CHILD static int load_filter(const piso__blob *b) {
+PISO__IN_CHILD static int load_filter(const piso__blob *b, int fd) {
     struct sock_filter *program = piso__blob_at(b, b->filter);
     uint32_t self = (uint32_t)syscall(SYS_getpid);
     for (uint32_t i = 0; i < b->filter_count; i++)
         if (program[i].k == PISO__FILTER_OWN_PID && BPF_CLASS(program[i].code) == BPF_JMP)
             program[i].k = self;
-    struct sock_fprog loaded = {.len = (unsigned short)b->filter_count, .filter = program};
-    return call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &loaded);
+    return piso__refusals_load(fd, program, b->filter_count);
 }
 
-PISO__IN_CHILD int piso__sandbox_apply(void *sandbox, int ruleset_fd) {
+PISO__IN_CHILD int piso__sandbox_apply(void *sandbox, int fd) {
     piso__sandbox *s = sandbox;
     const piso__blob *b = s->blob;
     int r = 0;
@@ -150,7 +157,7 @@ PISO__IN_CHILD int piso__sandbox_apply(void *sandbox, int ruleset_fd) {
     if ((r = call(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) < 0)
         return r;
     s->failed_layer = PISO_LAYER_FILES;
-    if (ruleset_fd >= 0 && (r = restrict_files(b, ruleset_fd)) < 0)
+    if (b->has_ruleset && (r = restrict_by(b, fd)) < 0)
         return r;
     s->failed_layer = PISO_LAYER_PRIVILEGES;
     if (has(b, PISO_LAYER_PRIVILEGES) && (r = drop_capabilities()) < 0)
@@ -159,7 +166,7 @@ PISO__IN_CHILD int piso__sandbox_apply(void *sandbox, int ruleset_fd) {
     if (has(b, PISO_LAYER_LIMITS) && (r = set_limits(b)) < 0)
         return r;
     s->failed_layer = PISO_LAYER_SYSTEM_CALLS;
-    if (b->filter_count && (r = load_filter(b)) < 0)
+    if (b->filter_count && (r = load_filter(b, fd)) < 0)
         return r;
     return 0;
 }

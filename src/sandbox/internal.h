@@ -7,6 +7,7 @@
 
 #include "sandbox/group.h"
 #include "sandbox/paths.h"
+#include "sandbox/refusals.h"
 #include "sandbox/sandbox.h"
 
 #define PISO__LIMITS_MAX 8
@@ -25,7 +26,8 @@ typedef struct piso__limit {
 /* piso__blob: what the child does. Offsets are from its start; 0: not there. */
 typedef struct piso__blob {
     uint64_t magic;
-    uint32_t size;   /* of all, with the strings and the filter that follow */
+    uint32_t size; /* of all, with the strings and the filter that follow */
+    uint32_t has_ruleset, padding;
     uint32_t layers; /* bits of those to apply */
     uint32_t namespaces;
     uint32_t uid, gid;
@@ -46,10 +48,11 @@ typedef struct piso__blob {
 } piso__blob;
 
 struct piso__sandbox {
-    int ruleset_fd;
+    int fd; /* the child's end of the sockets of its refusals, with the ruleset in it; -1: neither ruleset nor filter */
     int failed_layer; /* written by the child */
     piso__blob *blob;
-    piso__group *group; /* in the host, until it is taken */
+    piso__group *group;       /* in the host, until it is taken */
+    piso__refusals *refusals; /* the same */
 };
 
 static inline void *piso__blob_at(const piso__blob *blob, uint32_t offset) {
@@ -90,12 +93,17 @@ typedef struct piso__filter_options {
     bool own_sockets;   /* there are none but its own: they can be connected */
     bool private_ipc;   /* an IPC namespace keeps others' objects away */
     bool private_disk;  /* what may not be written is mounted read-only, so that modes and owners are safe */
+    bool private_root;  /* no file can be named but those that may be used: what changes can be watched */
     bool own_signals;   /* nothing else stops signals to other processes */
+    bool own_group;     /* no namespace tells whose processes are: they stay in the process group */
     bool no_holes;      /* shared memory that is there stays there */
+    bool devices;       /* requests of their drivers, which are not known */
 } piso__filter_options;
 /* piso__filter_build: the program, to be freed by the caller; the number of its instructions, or -errno, -ENOSYS when
- * this was built without libseccomp. */
+ * there is no table for this machine. */
 int piso__filter_build(piso__filter_options options, struct sock_filter **ret_program);
+/* piso__filter_name: of a system call, or NULL. */
+const char *piso__filter_name(uint32_t number);
 /* Stands in the program for the child's process id, which only the child knows. */
 #define PISO__FILTER_OWN_PID 0x7e57c0deU
 

@@ -67,6 +67,13 @@ PISO__IN_CHILD static int map_ids(const piso__blob *blob) {
     return r == 0 ? map_id("/proc/self/gid_map", blob->gid) : r;
 }
 
+/* limit_watches: instances of inotify are counted for each user, all extensions and the host together, and for each
+ * namespace. Where this cannot be written the filter permits none (prepare.c). */
+PISO__IN_CHILD static void limit_watches(void) {
+    write_file("/proc/sys/user/max_inotify_instances", "16", 2);
+    write_file("/proc/sys/user/max_inotify_watches", "8192", 4);
+}
+
 /* make_read_only: what is to stay writable is mounted on itself first, and made writable again afterwards, except
  * what was not writable before. */
 PISO__IN_CHILD static int make_read_only(const piso__blob *blob) {
@@ -106,6 +113,8 @@ PISO__IN_CHILD int piso__namespaces_enter(const piso__blob *blob) {
     int r = call(SYS_unshare, (unsigned long)blob->namespaces);
     if (r == 0)
         r = map_ids(blob);
+    if (r == 0)
+        limit_watches();
     if (r == 0)
         r = blob->root ? piso__mounts_change_root(blob, proc) : make_read_only(blob);
     if (r == 0)

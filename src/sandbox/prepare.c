@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "os/cgroup.h"
@@ -116,6 +117,14 @@ static bool has_own_sockets(const job *j) {
                                                   j->landlock.version >= PISO__LANDLOCK_SIGNALS));
 }
 
+/* has_private_root: nothing can be named but what may be used. Then what changes there can be watched, by as many
+ * instances of inotify as namespaces.c permits, if that can be written. */
+static bool has_private_root(const job *j) {
+    struct statvfs system;
+    return j->head.root && j->layers & PISO__BIT(PISO_LAYER_NAMESPACES) && statvfs("/proc/sys/user", &system) == 0 &&
+           !(system.f_flag & ST_RDONLY);
+}
+
 static int plan_filter(job *j) {
     if (omitted(j, PISO_LAYER_SYSTEM_CALLS))
         return 0;
@@ -127,12 +136,14 @@ static int plan_filter(job *j) {
         .private_ipc = namespaces,
         .private_disk = namespaces,
         .no_holes = piso__memory_is_strict(),
+        .devices = j->spec->devices && j->spec->devices[0],
+        .private_root = has_private_root(j),
         .own_signals = j->layers & PISO__BIT(PISO_LAYER_SIGNALS) && j->landlock.version < PISO__LANDLOCK_SIGNALS,
     };
     int r = piso__filter_build(options, &j->filter);
     if (r == -ENOSYS) {
         say(j, PISO_LAYER_SYSTEM_CALLS, false,
-            "this build of PyIsolate has no libseccomp: install libseccomp-dev (libseccomp-devel) and build again");
+            "there is no list of system calls for this machine; there is one for x86-64 and aarch64");
         return PISO_ESANDBOX;
     }
     if (r < 0)
@@ -428,14 +439,18 @@ int piso__sandbox_prepare(const piso_sandbox *spec, const char *program, piso__s
     piso__cleanup(piso__sandbox_freep) piso__sandbox *s = calloc(1, sizeof *s);
     if (!s)
         return -ENOMEM;
-    s->ruleset_fd = -1;
+    s->fd = -1;
+    piso__autoclose int ruleset = -1;
     int r = plan(&j);
     if (r == 0)
         r = piso__paths_distrust(&j.paths, spec->writable, spec->untrusted);
     if (r == 0)
-        r = piso__landlock_ruleset(spec, program, j.group, j.layers, j.landlock, &j.head, &j.paths, &s->ruleset_fd);
+        r = piso__landlock_ruleset(spec, program, j.group, j.layers, j.landlock, &j.head, &j.paths, &ruleset);
+    j.head.has_ruleset = ruleset >= 0;
     if (r == 0 && j.head.root)
         r = plan_root(&j);
+    if (r == 0 && (ruleset >= 0 || j.filter_count))
+        r = piso__refusals_new(j.filter, j.filter_count, ruleset, &s->refusals, &s->fd);
     if (r < 0)
         return r;
     if (!(s->blob = assemble(&j)))
@@ -447,8 +462,9 @@ int piso__sandbox_prepare(const piso_sandbox *spec, const char *program, piso__s
 
 piso__sandbox *piso__sandbox_free(piso__sandbox *s) {
     if (s) {
-        piso__fd_close(s->ruleset_fd);
+        piso__fd_close(s->fd);
         free(s->blob);
+        piso__refusals_unref(s->refusals);
         piso__group_end(s->group);
         free(s);
     }
@@ -466,10 +482,14 @@ piso__group *piso__sandbox_take_group(piso__sandbox *s) {
     return piso__steal_pointer(&s->group);
 }
 
+piso__refusals *piso__sandbox_take_refusals(piso__sandbox *s) {
+    return piso__steal_pointer(&s->refusals);
+}
+
 /* ---- to another process ---- */
 
 int piso__sandbox_fd(const piso__sandbox *s) {
-    return s->ruleset_fd;
+    return s->fd;
 }
 
 const void *piso__sandbox_export(const piso__sandbox *s, size_t *ret_size) {
@@ -514,14 +534,14 @@ int piso__sandbox_import(const void *data, size_t size, int fd, piso__sandbox **
     piso__cleanup(piso__sandbox_freep) piso__sandbox *s = calloc(1, sizeof *s);
     if (!s)
         return -ENOMEM;
-    s->ruleset_fd = -1;
+    s->fd = -1;
     s->blob = malloc(size > sizeof *s->blob ? size : sizeof *s->blob);
     if (!s->blob)
         return -ENOMEM;
     memcpy(s->blob, data, size);
     if (!is_whole(s->blob, size) || s->blob->writable > size)
         return -EPROTO;
-    s->ruleset_fd = fd;
+    s->fd = fd;
     *ret_sandbox = piso__steal_pointer(&s);
     return 0;
 }

@@ -14,6 +14,7 @@
 
 #include "base/base.h"
 #include "sandbox/group.h"
+#include "sandbox/refusals.h"
 
 typedef struct piso__sandbox piso__sandbox;
 
@@ -28,8 +29,8 @@ static inline void piso__sandbox_freep(piso__sandbox **s) {
 }
 
 /* piso__sandbox_apply: confines the calling thread, which must be the only one of its process, by a prepared sandbox
- * whose descriptor has the number ruleset_fd in this process. 0 or -errno. */
-int piso__sandbox_apply(void *sandbox, int ruleset_fd);
+ * whose descriptor has the number fd in this process, where it is to be closed before the program runs. 0 or -errno. */
+int piso__sandbox_apply(void *sandbox, int fd);
 /* piso__sandbox_fd: the descriptor of a prepared sandbox (borrowed), -1: none. */
 int piso__sandbox_fd(const piso__sandbox *s);
 /* piso__sandbox_blame: after a failed apply: says in `report` which layer failed, with that error. */
@@ -38,6 +39,8 @@ void piso__sandbox_blame(const piso__sandbox *s, int error, piso_sandbox_report 
 /* piso__sandbox_take_group: the control group that was made for the child, or NULL: the caller ends it when the child
  * has ended. */
 piso__group *piso__sandbox_take_group(piso__sandbox *s);
+/* piso__sandbox_take_refusals: what the child's filter refuses, to be watched by the caller; or NULL. */
+piso__refusals *piso__sandbox_take_refusals(piso__sandbox *s);
 
 /* piso__sandbox_export: the bytes of a prepared sandbox (borrowed); its descriptor goes with them. */
 const void *piso__sandbox_export(const piso__sandbox *s, size_t *ret_size);

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "sandbox/group.h"
+#include "sandbox/refusals.h"
 #include "supervisor/process.h"
 
 /* What an output may still have of a quota (output.c). The monitor's thread alone uses it. */
@@ -35,6 +36,7 @@ struct piso_process {
 
     /* The monitor's, or, once that has handed it over, of the thread that ends the group. */
     piso__group *group;       /* control group that it is in, or NULL */
+    piso__refusals *refusals; /* of its filter of system calls, or NULL */
     uint64_t memory_exceeded; /* the group's limit, if it died of it; written before `ended` */
     uint64_t id;              /* in the monitor's table */
     int last_pidfd;           /* of one that has ended, until that is told; -1 */

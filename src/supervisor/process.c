@@ -43,6 +43,7 @@ piso_process *piso__process_unref(piso_process *p) {
         pthread_mutex_destroy(&p->lock);
     }
     piso__group_end(p->group);
+    piso__refusals_unref(p->refusals);
     piso_zygote_unref(p->zygote);
     free(p);
     return NULL;
@@ -101,6 +102,14 @@ int piso_process_pid(const piso_process *p) {
 
 uint64_t piso_process_memory_exceeded(const piso_process *p) {
     return is_foreign(p) || !piso__process_ended(p) ? 0 : p->memory_exceeded;
+}
+
+int64_t piso_process_refused(piso_process *p) {
+    return is_foreign(p) || !p->refusals ? -ENOSYS : piso__refusals_total(p->refusals);
+}
+
+size_t piso_process_refusals(piso_process *p, piso_refusal *ret_kinds, size_t count) {
+    return is_foreign(p) || !p->refusals ? 0 : piso__refusals_read(p->refusals, ret_kinds, count);
 }
 
 int piso_process_wait(piso_process *p, int64_t timeout_ns, piso_exit *ret_exit) {

@@ -18,7 +18,8 @@
  *     only. The monitor thread does not exist in a forked child; what it watched is closed there at once.
  *  6. Objects are reference-counted; the last unref of a running process leaves it to the monitor, which reaps
  *     it when it ends. All functions are thread-safe.
- *  7. A process costs its host three descriptors while it runs, pidfd and two pipes, and none once it has ended.
+ *  7. A process costs its host four descriptors while it runs, pidfd, two pipes and the listener of its
+ *     sandbox, and none once it has ended.
  *
  * Whom the host waits for. Any process but the host may be stopped (SIGSTOP, a debugger, a frozen group, a disk that does
  * not answer) for as long as it likes. So:

@@ -69,6 +69,8 @@ static pid_t run(piso__spawn_options *options, piso__sandbox *sandbox, piso_sand
 static int started(piso_process *p, piso__sandbox *sandbox) {
     if (p->pid >= 0 && sandbox)
         p->group = piso__sandbox_take_group(sandbox);
+    if (p->pid >= 0 && sandbox && (p->refusals = piso__sandbox_take_refusals(sandbox)))
+        piso__refusals_watch(p->refusals); /* what is refused is not known, if this fails */
     return p->pid < 0 ? p->pid : 0;
 }
 

@@ -101,11 +101,11 @@ static int open_many(void) {
 static int remove_page(bool punch) {
     int fd = memfd_create("shared", MFD_CLOEXEC);
     if (fd < 0 || ftruncate(fd, 8192) < 0 || fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 8192) < 0)
-        return EINVAL;
+        return EIO;
     if (punch)
         return outcome(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096, 4096));
     void *p = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    return p == MAP_FAILED ? EINVAL : outcome(madvise(p, 4096, MADV_REMOVE));
+    return p == MAP_FAILED ? EIO : outcome(madvise(p, 4096, MADV_REMOVE));
 }
 
 /* has_fewer_files: than half of what its host may have, so that descriptors in sockets cannot use that up. */
@@ -212,7 +212,8 @@ static void expect_confined(piso_sandbox spec) {
     assert_int_not_equal(start(spec, "write", secret), 0);
     assert_int_not_equal(start(spec, "chmod", secret), 0);
     assert_int_equal(start(spec, "socket", NULL), EPERM);
-    assert_int_equal(start(spec, "unshare", NULL), EPERM);
+    int unshared = start(spec, "unshare", NULL);
+    assert_true(unshared == EINVAL || unshared == EPERM); /* the other is from outside */
     assert_int_equal(start(spec, "signal", NULL), EPERM);
     assert_int_equal(start(spec, "signal-self", NULL), 0);
     assert_int_equal(start(spec, "capabilities", NULL), 0);
@@ -351,8 +352,8 @@ static void holes_are_refused_where_they_are_dangerous(void **state) {
     (void)state;
     for (int strict_memory = 0; strict_memory < 2; strict_memory++) {
         piso__strict_memory = strict_memory;
-        assert_int_equal(start(strict, "punch", NULL), strict_memory ? EPERM : 0);
-        assert_int_equal(start(strict, "remove", NULL), strict_memory ? EPERM : 0);
+        assert_int_equal(start(strict, "punch", NULL), strict_memory ? EOPNOTSUPP : 0);
+        assert_int_equal(start(strict, "remove", NULL), strict_memory ? EINVAL : 0);
         expect_confined(strict);
     }
     piso__strict_memory = -1;
@@ -527,10 +528,10 @@ static void prepared_sandbox_can_be_sent(void **state) {
     piso__sandbox_free(copy);
 }
 
-static void build_without_filter_is_told(void **state) {
+static void machine_without_filter_is_told(void **state) {
     (void)state;
     assert_int_equal(start(strict, "nothing", NULL), PISO_ESANDBOX);
-    assert_non_null(strstr(report.layers[PISO_LAYER_SYSTEM_CALLS].detail, "libseccomp"));
+    assert_non_null(strstr(report.layers[PISO_LAYER_SYSTEM_CALLS].detail, "this machine"));
     assert_int_equal(start((piso_sandbox){.omit = PISO__BIT(PISO_LAYER_SYSTEM_CALLS)}, "nothing", NULL), 0);
 }
 
@@ -567,7 +568,7 @@ int main(int argc, char **argv) {
         return child_main(argv[1], argv[2]);
     if (getpgrp() == 0) /* it has no number in this PID namespace, so that nobody could try to join it */
         setpgid(0, 0);
-    const struct CMUnitTest without[] = {cmocka_unit_test(build_without_filter_is_told)};
+    const struct CMUnitTest without[] = {cmocka_unit_test(machine_without_filter_is_told)};
     if (!has_filter())
         return cmocka_run_group_tests(without, make_folder, remove_folder);
     const struct CMUnitTest tests[] = {

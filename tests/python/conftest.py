@@ -107,3 +107,15 @@ def make_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
         return wheel
 
     return make
+
+
+@pytest.fixture
+def wheels(make_wheel: Callable[[str], Path], tmp_path: Path) -> Path:
+    """Where pip and uv look for packages."""
+    return tmp_path / "wheels"
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """A file of the host's that nothing may make."""
+    return tmp_path / "trace"

@@ -17,7 +17,7 @@ from waiting import eventually
 from pyisolate import Extension, ExtensionDied
 
 EXTENSIONS = Path(__file__).parent / "extensions"
-MOST = 7
+MOST = 8
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "confined": {},

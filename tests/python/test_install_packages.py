@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tools/install-packages"
 TOOLS = ["cat", "cp", "env", "find", "grep", "make", "mktemp", "rm", "sed", "sh", "sort", "tr", "true"]
-BUILD = "gcc libc6-dev libseccomp-dev pkg-config python3 python3-dev python3-venv"
-ALL = f"clang {BUILD.replace('libseccomp', 'libclang-rt-dev libcmocka-dev libseccomp')} spin"
+BUILD = "gcc libc6-dev python3 python3-dev python3-venv"
+ALL = "clang gcc libc6-dev libclang-rt-dev libcmocka-dev pkg-config python3 python3-dev python3-venv spin"
 WORKS = {
     "python3": 'echo "python3.11 system"',
     "cc": "cat >/dev/null",
@@ -117,13 +117,12 @@ def test_what_apt_does_not_bring_is_told(machine: Machine) -> None:
     status, _, said = machine.run(SCRIPT, "build")
     assert status != 0
     assert "missing still" in said
-    assert "libseccomp" in said
+    assert "a C compiler" in said
 
 
 @pytest.mark.parametrize(
     ("broken", "packages"),
     [
-        ({"pkg-config": "false"}, "libseccomp-dev"),
         ({"python3": 'echo "python3.11 system ensurepip"'}, "python3.11 python3.11-dev python3.11-venv"),
         (
             {"python3": 'echo "python3.13 system /usr/include/python3.13/Python.h"'},

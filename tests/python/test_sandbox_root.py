@@ -147,14 +147,16 @@ def test_links_elsewhere_are_followed(load: Load, tmp_path: Path) -> None:
     assert extension.sync.lock(str(tmp_path / "real" / "below" / "file"))
 
 
-def test_environments_are_hidden_in_what_it_writes(started: Load, tmp_path: Path, venvs: Path) -> None:
-    (venvs / "other").mkdir(parents=True)
-    (venvs / "other" / "file").write_text("x")
-    extension = started(sandbox={"writable_paths": [str(tmp_path)]})
-    extension.sync.write(str(tmp_path / "new"))
+def test_what_is_excluded_is_hidden_in_what_it_writes(started: Load, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "hidden").mkdir(parents=True)
+    (out / "hidden" / "file").write_text("x")
+    config = {"writable_paths": [str(out)], "host_paths": [f"!{out}/hidden"]}
+    extension = started(sandbox=config)
+    extension.sync.write(str(out / "new"))
     with pytest.raises(OSError, match=r"No such file|Permission denied|Read-only"):
-        extension.sync.write(str(venvs / "other" / "file"))
-    assert (venvs / "other" / "file").read_text() == "x"
+        extension.sync.write(str(out / "hidden" / "file"))
+    assert (out / "hidden" / "file").read_text() == "x"
 
 
 # ---- /proc and /sys ----

@@ -187,8 +187,11 @@ def make_a_device(target):
 
 @attempt
 def watch_a_folder(target):
-    # Makes none of a user's few instances (fs.inotify.max_user_instances): others may have used them up.
-    senseless("inotify_add_watch", -1, target["folder"].encode(), 0xFFF)
+    descriptor = call("inotify_init1", 0)
+    try:
+        call("inotify_add_watch", descriptor, target["folder"].encode(), 0xFFF)
+    finally:
+        os.close(descriptor)
 
 
 @attempt

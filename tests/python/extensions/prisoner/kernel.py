@@ -71,13 +71,7 @@ def make_a_socket_with_a_bit_above(target):
 
 
 def make_family(family):
-    try:
-        socket.socket(
-            family, socket.SOCK_STREAM if family == socket.AF_VSOCK else socket.SOCK_SEQPACKET
-        ).close()
-    except OSError as error:
-        if error.errno != errno.EAFNOSUPPORT:
-            raise
+    senseless("socket", family, 14, 0)  # a type that does not exist: the kernel looks at the family after it
 
 
 @attempt
@@ -111,6 +105,41 @@ def send_to_a_daemon_from_a_pair(target):
     a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with a, b:
         a.sendto(b"x", target["datagrams"])
+
+
+@attempt
+def send_from_a_raw_socket(target):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_RAW) as s:
+        s.sendto(b"x", target["datagrams"])
+
+
+@attempt
+def send_from_a_raw_pair(target):
+    a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_RAW)
+    with a, b:
+        a.sendto(b"x", target["datagrams"])
+
+
+@attempt
+def send_a_descriptor_from_a_raw_socket(target):
+    rights = struct.pack("i", 0)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_RAW) as s:
+        s.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], 0, target["datagrams"])
+
+
+@attempt
+def listen_on_an_abstract_name(target):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+        s.bind(f"\0pyisolate-test-{os.urandom(8).hex()}")
+        s.listen(1)
+
+
+@attempt
+def run_a_program_on_packets(target):
+    program = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 1))
+    a, b = socket.socketpair()
+    with a, b:
+        a.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HxxxxxxP", 1, ctypes.addressof(program)))
 
 
 @attempt
@@ -201,7 +230,26 @@ def slow_another_down(target):
 
 @attempt
 def slow_the_user_down(target):
-    senseless("setpriority", 99, 1, 0)
+    try:
+        call("setpriority", 99, 1, 0)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+
+
+@attempt
+def make_the_user_wait_for_disks(target):
+    call("ioprio_set", 3, 0, 0)  # all of the user's processes; as they were
+
+
+@attempt
+def make_another_wait_for_disks(target):
+    call("ioprio_set", 1, target["victim"], 0)
+
+
+@attempt
+def schedule_another(target):
+    os.sched_setscheduler(target["victim"], os.SCHED_OTHER, os.sched_param(0))
 
 
 @attempt
@@ -374,13 +422,47 @@ def paste_into_the_terminal(target):
     terminal(0x541C)
 
 
+@attempt
+def take_over_the_terminal(target):
+    terminal(0x540E)
+
+
+@attempt
+def stop_the_terminal(target):
+    terminal(0x540A)
+
+
+@attempt
+def change_the_terminal(target):
+    terminal(0x5402)
+
+
 def terminal(request):
-    senseless("ioctl", 0, request, b"x")
+    try:
+        call("ioctl", -1, request, b"x")
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+
+
+@attempt
+def use_up_asynchronous_requests(target):
+    senseless("io_setup", 0, 0)
+
+
+@attempt
+def see_what_others_read(target):
+    senseless(451, -1, 0, 0, 0)  # cachestat
+
+
+@attempt
+def list_mounts(target):
+    senseless(458, 0, 0, 0, 0)
 
 
 @attempt
 def call_what_is_new(target):
-    senseless(463, -1, 0, 0xFFFF, 0, 0, 0)
+    senseless(467, -1, 0, 0xFFFF, 0, 0, 0)
 
 
 # ---- what a process does to those who share files and counters with it ----
@@ -404,7 +486,7 @@ def lease(request, kind):
     try:
         fcntl.fcntl(descriptor, request, kind)
     except OSError as error:
-        if error.errno not in LOOKED_AT:
+        if error.errno not in LOOKED_AT - {errno.EINVAL}:
             raise
     finally:
         os.close(descriptor)
@@ -412,12 +494,25 @@ def lease(request, kind):
 
 @attempt
 def use_up_the_instances_of_inotify(target):
-    os.close(call("inotify_init1", 0))
+    opened = []
+    try:
+        while len(opened) < 32:  # of 128 that a user has, where nobody has changed that
+            opened.append(call("inotify_init1", 0))
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 @attempt
 def give_the_host_a_child(target):
-    senseless("clone", 0x8000 | 0x800, 0, 0, 0, 0)  # CLONE_PARENT; CLONE_SIGHAND alone is senseless
+    """Here a child of this process does it, so that this process is the parent that gets one."""
+
+    def be_forked():
+        if call("clone", 0x8000 | signal.SIGCHLD, 0, 0, 0, 0) == 0:  # CLONE_PARENT
+            os._exit(0)
+
+    in_a_child(be_forked)
+    os.waitpid(-1, 0)
 
 
 @attempt

@@ -5,8 +5,9 @@ import errno
 import os
 import tempfile
 
+from .numbers import number_of
+
 LIBC = ctypes.CDLL(None, use_errno=True)
-_libseccomp = ctypes.CDLL("libseccomp.so.2")
 
 ATTEMPTS = {}
 LOOKED_AT = {
@@ -22,7 +23,7 @@ def attempt(function):
 
 def call(name, *arguments):
     """A bare system call."""
-    number = _libseccomp.seccomp_syscall_resolve_name(name.encode()) if isinstance(name, str) else name
+    number = number_of(name) if isinstance(name, str) else name
     result = LIBC.syscall(
         ctypes.c_long(number), *(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments)
     )

@@ -1,0 +1,116 @@
+"""Tells requirements apart by whose code is run when they are installed.
+
+A wheel is unpacked, which runs nothing. Anything else is built first, and its build runs code: that of the
+host's own projects is the host's, that of all others is a stranger's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+__all__ = [
+    "arguments",
+    "as_url",
+    "is_own_source",
+    "is_plain",
+    "named_in",
+    "normalized",
+    "remote_source",
+    "with_wheel",
+    "without_build",
+    "without_wheels",
+]
+
+_EXTRAS = re.compile(r"\[[^\]]*\]$")
+_PLAIN = re.compile(
+    r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\s*(?:\[[A-Za-z0-9._,\s-]*\])?"
+    r"\s*\(?(?:\s*(?:~=|===?|!=|<=?|>=?)\s*[A-Za-z0-9._*+!-]+\s*,?)*\)?\s*(?:;[ -~]*)?"
+)
+_NAMED_URL = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*@\s*(?P<target>\S+).*")
+ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".zip")
+"""Endings of the files that source code comes in."""
+_PACKAGE = r"[`']?([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)[`']?"
+# What uv says of a package that it may not build: of one from an index, and of one with a URL.
+_NO_WHEELS = re.compile(rf"Wheels are required for {_PACKAGE} because|{_PACKAGE}==\S+ has no usable wheels")
+_NO_BUILD = re.compile(rf"Building source distributions for {_PACKAGE} is disabled")
+
+
+def arguments(requirement: str) -> list[str]:
+    """A requirement as arguments for uv."""
+    editable = requirement.removeprefix("-e ")
+    return [requirement] if editable == requirement else ["--editable", editable]
+
+
+def is_own_source(requirement: str) -> bool:
+    """Whether it is a project or an archive of source code on this machine, named by the configuration."""
+    target = requirement.removeprefix("-e ")
+    if match := _NAMED_URL.fullmatch(target):
+        target = match["target"]
+    target = _EXTRAS.sub("", target.split("#")[0])
+    if target.lower().startswith("file:"):
+        return not target.lower().endswith(".whl")
+    return os.path.isabs(target) and not target.endswith(".whl")
+
+
+def is_plain(requirement: str) -> bool:
+    """Whether it names a project and versions of it, to be found in an index, and nothing else."""
+    if len(requirement) >= 1_000 or _PLAIN.fullmatch(requirement) is None:
+        return False
+    name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+    return not name.lower().endswith((*ARCHIVES, ".whl", ".txt", ".toml"))  # uv would take it for a file
+
+
+def as_url(requirement: str) -> str:
+    """A requirement of the host's own, as a line of a file of requirements, without its extras."""
+    target = requirement.removeprefix("-e ")
+    if os.path.isabs(target):
+        target = Path(_EXTRAS.sub("", target)).as_uri()
+    return f"-e {target}" if requirement.startswith("-e ") else target
+
+
+def normalized(name: str) -> str:
+    """A project's name as indexes spell it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def remote_source(requirement: str) -> tuple[str, str] | None:
+    """Name and URL, if it is an archive of source code on another machine."""
+    match = _NAMED_URL.fullmatch(requirement)
+    url = match["target"] if match else requirement
+    path = urlsplit(url).path
+    if not re.match(r"https?:", url, re.IGNORECASE) or not path.endswith(ARCHIVES):
+        return None
+    name = match["name"] if match else os.path.basename(path).rsplit("-", 1)[0]
+    return normalized(name), url
+
+
+def with_wheel(requirement: str, wheel: Path) -> str:
+    """The requirement that `remote_source` has understood, with a wheel of it in place of the source."""
+    match = _NAMED_URL.fullmatch(requirement)
+    if match is None:
+        return str(wheel)
+    return requirement[: match.start("target")] + wheel.as_uri() + requirement[match.end("target") :]
+
+
+def without_wheels(words: str) -> list[str]:
+    """The packages of indexes of which uv has said that it would have to build them."""
+    found = (match[1] or match[2] for match in _NO_WHEELS.finditer(_one_line(words)))
+    return list(dict.fromkeys(map(normalized, found)))
+
+
+def without_build(words: str) -> list[str]:
+    """The same for packages that a URL names."""
+    found = (match[1] for match in _NO_BUILD.finditer(_one_line(words)))
+    return list(dict.fromkeys(map(normalized, found)))
+
+
+def _one_line(words: str) -> str:
+    return re.sub(r"\s+", " ", words)
+
+
+def named_in(lock: str) -> list[str]:
+    """The packages in a pylock.toml that uv has written."""
+    return re.findall(r'^name = "([A-Za-z0-9._-]+)"$', lock, re.MULTILINE)

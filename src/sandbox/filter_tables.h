@@ -1,0 +1,18 @@
+/* filter_tables.h - the filters of system calls, one for each machine. tools/filters makes them.
+ *
+ * In a table LD IMM stands for the options, JEQ with PISO__FILTER_OWN_PID for the process, and SECCOMP_RET_TRACE with
+ * an error for a refusal that the host wants to know of. Loaded as it is, it refuses. */
+#ifndef PISO_SANDBOX_FILTER_TABLES_H
+#define PISO_SANDBOX_FILTER_TABLES_H
+
+#include <linux/filter.h>
+#include <stddef.h>
+
+extern const struct sock_filter piso__filter_x86_64[], piso__filter_aarch64[];
+extern const size_t piso__filter_x86_64_count, piso__filter_aarch64_count;
+
+/* The names of system calls by their numbers, NULL for those that there are not. */
+extern const char *const piso__names_x86_64[], *const piso__names_aarch64[];
+extern const size_t piso__names_x86_64_count, piso__names_aarch64_count;
+
+#endif

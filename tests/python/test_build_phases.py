@@ -1,0 +1,247 @@
+"""Building environments runs nothing of a package with the host's rights."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import host_side
+import pytest
+from sources import add_project, add_source, add_wheel, build, touching
+
+from pyisolate import ConfigurationError, EnvironmentBuildError, Extension
+from pyisolate import environment as environments
+from pyisolate.requirements import is_own_source, is_plain, without_build, without_wheels
+
+Load = Callable[..., Extension]
+MakeWheel = Callable[[str], Path]
+
+FILES, NAMESPACES = 1, 5  # layers of the sandbox
+
+
+# ---- wheels: nothing of them runs ----
+
+
+def test_a_pth_file_does_not_run(venvs: Path, wheels: Path, trace: Path) -> None:
+    pth = f"import os; open({str(trace)!r}, 'w').close()\n"
+    add_wheel(wheels, "bolt", {"bolt.pth": pth, "bolt.py": "", "sitecustomize.py": pth})
+    path = build(venvs, "bolt")
+    assert list(path.glob("lib/python*/site-packages/bolt.pth"))
+    assert list(path.glob("lib/python*/site-packages/__pycache__/bolt.*.pyc"))
+    assert not trace.exists()
+
+
+def test_a_pth_file_does_not_run_when_uv_is_told_to_compile(
+    venvs: Path, wheels: Path, trace: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = tmp_path / "uv.toml"
+    settings.write_text("[pip]\ncompile-bytecode = true\n")
+    monkeypatch.setenv("UV_CONFIG_FILE", str(settings))
+    monkeypatch.setenv("UV_COMPILE_BYTECODE", "1")
+    add_wheel(wheels, "bolt", {"bolt.pth": f"import os; open({str(trace)!r}, 'w').close()\n"})
+    build(venvs, "bolt")
+    assert not trace.exists()
+
+
+def test_a_pth_file_does_not_run_beside_a_project_of_the_hosts(
+    venvs: Path, wheels: Path, trace: Path, tmp_path: Path
+) -> None:
+    add_wheel(wheels, "bolt", {"bolt.pth": f"import os; open({str(trace)!r}, 'w').close()\n"})
+    project = add_project(tmp_path / "my project", "nail", "bolt")
+    path = build(venvs, str(project))
+    assert list(path.glob("lib/python*/site-packages/bolt.pth"))
+    assert not trace.exists()
+
+
+def test_an_interpreter_in_a_wheel_does_not_run(venvs: Path, wheels: Path, trace: Path) -> None:
+    script = f"#!/bin/sh\ntouch {trace}\n"
+    add_wheel(wheels, "bolt", {"bolt.py": "", "bolt-1.0.data/data/bin/python": script})
+    with suppress(EnvironmentBuildError):  # uv may refuse it
+        build(venvs, "bolt")
+    assert not trace.exists()
+
+
+def test_what_is_no_python_is_left_alone(venvs: Path, wheels: Path) -> None:
+    add_wheel(wheels, "bolt", {"bolt.py": "", "bolt_old.py": "print 'two'\n"})
+    assert list(build(venvs, "bolt").glob("lib/python*/site-packages/__pycache__/bolt.*.pyc"))
+
+
+# ---- source code: refused, with names ----
+
+
+def test_source_code_is_refused_by_default(venvs: Path, wheels: Path, trace: Path) -> None:
+    add_source(wheels, "bolt", code=touching(trace))
+    with pytest.raises(EnvironmentBuildError, match=r"source code of bolt\b.*'allow_source_builds': True"):
+        build(venvs, "bolt")
+    assert not trace.exists()
+    assert [path for path in venvs.iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_an_older_wheel_is_preferred_to_source_code(venvs: Path, wheels: Path, trace: Path) -> None:
+    add_source(wheels, "bolt", version="2.0", code=touching(trace))
+    add_wheel(wheels, "bolt", {"bolt.py": ""})
+    assert list(build(venvs, "bolt").glob("lib/python*/site-packages/bolt-1.0.dist-info"))
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("name", ["PIP_NO_BINARY", "UV_NO_BINARY", "UV_NO_BINARY_PACKAGE"])
+def test_preferring_source_code_does_not_permit_it(
+    venvs: Path, wheels: Path, trace: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "1" if name == "UV_NO_BINARY" else "bolt")
+    add_source(wheels, "bolt", code=touching(trace))
+    with pytest.raises(EnvironmentBuildError, match="only source code of bolt"):
+        build(venvs, "bolt")
+    assert not trace.exists()
+
+
+def test_source_code_that_a_project_of_the_hosts_needs_is_refused(
+    venvs: Path, wheels: Path, trace: Path, tmp_path: Path
+) -> None:
+    add_source(wheels, "bolt", code=touching(trace))
+    project = add_project(tmp_path / "project", "nail", "bolt")
+    with pytest.raises(EnvironmentBuildError, match="only source code of bolt"):
+        build(venvs, str(project))
+    assert not trace.exists()
+
+
+# ---- the host's own projects are the host's ----
+
+
+@pytest.mark.parametrize("form", ["{path}", "nail @ file://{path}", "file://{path}", "{archive}"])
+def test_projects_of_the_hosts_are_built(venvs: Path, wheels: Path, tmp_path: Path, form: str) -> None:
+    project = add_project(tmp_path / "project", "nail")
+    archive = add_source(tmp_path, "nail")
+    path = build(venvs, form.format(path=project, archive=archive))
+    assert list(path.glob("lib/python*/site-packages/nail.py"))
+
+
+def test_what_is_the_hosts_own(tmp_path: Path) -> None:
+    own = ["-e /a", "/a", "/a[x]", "/a-1.tar.gz", "a @ file:///a", "a[x] @ file:///a.zip", "-e file:///a"]
+    others = [
+        "a",
+        "a>=1",
+        "/a-1-py3-none-any.whl",
+        "file:///a.whl",
+        "a @ https://b/a.tar.gz",
+        "git+https://b",
+    ]
+    assert [text for text in own + others if is_own_source(text)] == own
+
+
+def test_what_a_build_may_ask_for() -> None:
+    plain = ["a", "a.b-c_d", "a>=1,<2", "a (>=1)", "a[x,y]~=1.0 ; python_version < '3'", "a==1.*"]
+    others = [
+        "",
+        "-e a",
+        "--index-url=b",
+        "a @ b",
+        "./a",
+        "/a",
+        "a/b",
+        "a.zip",
+        "a.whl",
+        "a.tar.gz[x]",
+        "a\nb",
+    ]
+    assert [text for text in plain + others if is_plain(text)] == plain
+
+
+def test_what_uv_says_is_understood() -> None:
+    words = "x\nhint: Wheels are required for\n   `Foo.Bar` because building\n`b==2 has no usable wheels"
+    assert without_wheels(words) == ["foo-bar", "b"]
+    assert without_build("cause: Building source distributions for `nut` is disabled") == ["nut"]
+
+
+def test_keys_need_each_other(load: Load) -> None:
+    with pytest.raises(ConfigurationError, match="'build_network' needs 'allow_source_builds'"):
+        load("echo", host_side.Hooked, build_network=True)
+
+
+# ---- what is in the way is named ----
+
+
+@pytest.mark.parametrize("name", ["uv.toml", "pyproject.toml"])
+@pytest.mark.parametrize("text", ['no-binary-package = ["bolt"]', '{table}pip = {{ no-binary = ["bolt"] }}'])
+def test_settings_of_uv_that_permit_builds_are_refused(
+    venvs: Path,
+    wheels: Path,
+    trace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    name: str,
+    text: str,
+) -> None:
+    """uv would add them to its options."""
+    folder = tmp_path / "app"
+    folder.mkdir()
+    in_project = name == "pyproject.toml"
+    (folder / name).write_text("[tool.uv]\n" * in_project + text.format(table="") + "\n")
+    monkeypatch.chdir(folder)
+    add_source(wheels, "bolt", code=touching(trace))
+    with pytest.raises(EnvironmentBuildError, match=rf"{name} has a setting 'no-binary'"):
+        build(venvs, "bolt")
+    assert not trace.exists()
+
+
+def test_a_root_that_cannot_be_made_is_named(tmp_path: Path, wheels: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentBuildError, match=r"'venv_root_path' .*/file/venvs"):
+        build(tmp_path / "file" / "venvs", "rivet")
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ("failed to write: No space left on device (os error 28)", "UV_CACHE_DIR"),
+        ("cause: Permission denied (os error 13)", "'venv_root_path'"),
+        ("error: Failed to fetch: `https://a/b/`\ncause: dns error", "network"),
+        ("error: No solution found when resolving dependencies", "'dependencies'"),
+    ],
+)
+def test_the_remedy_is_for_what_has_failed(
+    venvs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: str, remedy: str
+) -> None:
+    uv = tmp_path / "uv"
+    uv.write_text(f"#!/bin/sh\ncat >&2 <<'.'\n{words}\n.\nexit 1\n")
+    uv.chmod(0o755)
+    monkeypatch.setattr("pyisolate.environment._find_uv", lambda name: str(uv))
+    with pytest.raises(EnvironmentBuildError) as caught:
+        build(venvs, "rivet")
+    assert remedy in str(caught.value).splitlines()[-1]
+
+
+def test_a_working_folder_that_has_been_removed(venvs: Path, make_wheel: MakeWheel, tmp_path: Path) -> None:
+    make_wheel("1.0")
+    source = """
+        import os, sys
+        from pathlib import Path
+        from pyisolate.environment import EnvironmentBuilder
+        os.mkdir("gone")
+        os.chdir("gone")
+        os.rmdir("../gone")
+        EnvironmentBuilder(Path(sys.argv[1]), "ext", ["rivet"]).provide()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(source), str(venvs)]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert list(venvs.glob("ext-*/pyisolate.json"))
+
+
+# ---- locks ----
+
+
+def test_a_lock_is_waited_for_with_a_limit(
+    venvs: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environments, "LOCK_LIMIT", 0.2)
+    venvs.mkdir()
+    with open(venvs / ".ext.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(EnvironmentBuildError, match=rf"process {os.getpid()} \(.*'venv_root_path'"):
+            build(venvs, "rivet")
