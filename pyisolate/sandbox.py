@@ -183,7 +183,6 @@ class Sandbox:
         config = self._settings.sandbox
         interpreter = interpreter_files(python)
         chosen, excluded = split_exclusions(config.get("host_paths", ()))
-        excluded.append(str(self._venv_root))
         entries = [] if chosen else [entry for entry in sys.path if not is_below(entry, interpreter)]
         readable, listed = host_files(entries)
         own = [str(self._settings.module_path), os.path.dirname(__file__), *self._needed]
@@ -194,7 +193,7 @@ class Sandbox:
             permitted += filter(os.path.isabs, map(os.environ.get, _CERTIFICATES, ("", "")))
         permitted += [*interpreter, *own, *_editable(self._settings.dependencies), *libraries]
         permitted, above = without_folder(permitted, self._venv_root)  # others' environments and their locks
-        return permitted, [*listed, *above], excluded
+        return permitted, [*listed, *above], [*excluded, str(self._venv_root)]
 
     def _tell_links(self, key: str, paths: Iterable[str]) -> None:
         """Of those that are passed over: links where extensions can write are not followed."""
