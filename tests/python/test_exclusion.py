@@ -14,7 +14,7 @@ from pyisolate import ConfigurationError, Extension, ExtensionBase, ExtensionMan
 from pyisolate.environment import EnvironmentBuilder
 from pyisolate.exclusion import without
 
-FILES = 1  # the layer that holds them
+FILES, NAMESPACES = 1, 5  # the layers that hold them
 PRISONER = Path(__file__).parent / "extensions" / "prisoner"
 
 Load = Callable[..., Extension]
@@ -69,6 +69,8 @@ def check(extension: Extension, app: Path, others: list[Path]) -> None:
 def test_below_a_folder_that_the_host_imports_from(
     load: Load, app: Path, others: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (app / "data" / "__init__.py").touch()
+    (app / "data" / "deep" / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(app))
     check(load(dependencies=["rivet"]), app, others)
 
@@ -91,7 +93,7 @@ REAL = pyisolate.sandbox.interpreter_files
 def test_it_is_the_layer_that_holds(
     load: Load, app: Path, others: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pyisolate.sandbox, "_omitted", 1 << FILES)
+    monkeypatch.setattr(pyisolate.sandbox, "_omitted", 1 << FILES | 1 << NAMESPACES)
     extension = load(dependencies=["rivet"])
     for path in others:
         assert extension.sync.lock(str(path))

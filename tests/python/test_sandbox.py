@@ -83,7 +83,7 @@ ESCAPES: dict[str, tuple[tuple[int, ...], set[str]]] = {
     "change_times": ((NAMESPACES, CALLS), OUT_OF_REACH),
     "change_attributes": ((NAMESPACES, CALLS), OUT_OF_REACH | {"EOPNOTSUPP"}),
     "make_a_pipe": ((FILES, NAMESPACES, CALLS), OUT_OF_REACH),
-    "watch_a_folder": ((CALLS,), UNKNOWN | {"done"}),  # in a root of its own there are no others
+    "watch_a_folder": ((CALLS, NAMESPACES), UNKNOWN | {"ENOENT"}),
     "open_by_handle": ((CALLS,), UNKNOWN),
     "list_shared_memory": ((FILES, NAMESPACES), DENIED | {"ENOENT"}),
     "read_environment_of_another": (OTHER, HIDDEN),
