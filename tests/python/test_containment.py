@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from processes import gone, has_ended
+from waiting import eventually
 
 import pyisolate.sandbox
 from pyisolate import Extension, ExtensionBase, ExtensionDied, ExtensionManager, RemoteError
@@ -145,6 +146,21 @@ def test_nothing_outlives_the_extension(breeder: Callable[..., Extension], end: 
     assert [pid for pid in others if has_ended(pid)] == []
     other.stop()
     assert [pid for pid in others if not gone(pid)] == []
+
+
+def test_what_has_ended_is_reaped(breeder: Callable[..., Extension]) -> None:
+    extension = breeder()
+    pids = [extension.sync.orphan() for _ in range(20)]
+    assert eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
+
+
+def test_what_has_ended_is_reaped_beside_what_lives(breeder: Callable[..., Extension]) -> None:
+    extension, other = breeder(), breeder("other")
+    alive = extension.sync.daemon()
+    other.stop()
+    pid = extension.sync.orphan()
+    assert eventually(lambda: not os.path.exists(f"/proc/{pid}"))
+    assert not has_ended(alive)
 
 
 def test_what_is_another_process_all_the_time_is_caught(

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pyisolate import ExtensionBase
 
@@ -22,8 +22,8 @@ def control(option: int, value: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def forked(*steps: Callable[[], object]) -> int:
-    """A process whose ancestors, one for each step, have ended: the pid of the last one, which sleeps."""
+def forked(*steps: Callable[[], object], program: Sequence[str] = SLEEP) -> int:
+    """A process whose ancestors, one for each step, have ended: the pid of the last one, which runs `program`."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -33,7 +33,7 @@ def forked(*steps: Callable[[], object]) -> int:
                 if os.fork():
                     os._exit(0)
             os.write(writing, str(os.getpid()).encode())
-            os.execv(SLEEP[0], SLEEP)
+            os.execv(program[0], program)
         except OSError as error:
             os.write(writing, f"-{error.errno}".encode())
         finally:
@@ -104,6 +104,10 @@ class Breeder(ExtensionBase):
             while True:
                 time.sleep(300)
         return pid
+
+    def orphan(self) -> int:
+        """One that has ended, or will at once."""
+        return forked(os.setsid, program=("/bin/true",))
 
     def runner(self, mark: str) -> int:
         """A process that is another one all the time, in another session."""
