@@ -8,7 +8,7 @@
 #define NOTICE_NS   INT64_C(20000000) /* orphans that end are reaped together: an extension may make thousands */
 #define SHORT_NS    INT64_C(500000)   /* the first pause between looks at what has been killed, then twice that ... */
 #define LONG_NS     INT64_C(50000000) /* ... up to this */
-#define ROUNDS      64                /* of one look, in which orphans become known by the end of others */
+#define LOOK_NS     INT64_C(5000000)  /* in which a look begins another round */
 #define LAST_END_NS INT64_C(60000000000)
 
 /* ---- the list ---- */
@@ -92,11 +92,27 @@ void piso__keeper_notice(piso__keeper *k) {
 
 /* ---- orphans ---- */
 
-/* has_extension: whether a child that has not ended is in this mount namespace. */
-static bool has_extension(const piso__keeper *k, uint64_t namespace) {
-    uint64_t its;
-    for (int i = 0; i < k->count; i++)
-        if (!k->children[i].ending && piso__mount_namespace(k->children[i].pid, &its) == 0 && its == namespace)
+/* living: namespaces of the children that have not ended, found out when the first orphan is looked at. */
+typedef struct living {
+    uint64_t *namespaces;
+    int count; /* -1: not known */
+} living;
+
+static void find_living(const piso__keeper *k, living *l) {
+    l->count = 0;
+    l->namespaces = calloc((size_t)k->count + 1, sizeof *l->namespaces);
+    for (int i = 0; l->namespaces && i < k->count; i++)
+        if (!k->children[i].ending && piso__mount_namespace(k->children[i].pid, &l->namespaces[l->count]) == 0)
+            l->count++;
+}
+
+static bool has_extension(const piso__keeper *k, living *l, uint64_t namespace) {
+    if (l->count < 0)
+        find_living(k, l);
+    if (!l->namespaces)
+        return true; /* no memory: at another look */
+    for (int i = 0; i < l->count; i++)
+        if (l->namespaces[i] == namespace)
             return true;
     return false;
 }
@@ -105,29 +121,31 @@ typedef enum fate { LIVES, DIES, IS_DYING } fate;
 
 /* fate_of: of an orphan. One that is dying has left its namespace already. Its children are not the zygote's yet, and may
  * be those of an extension that lives: its group is left alone. */
-static fate fate_of(const piso__keeper *k, pid_t pid) {
+static fate fate_of(const piso__keeper *k, living *l, pid_t pid) {
     uint64_t namespace;
     int r = piso__mount_namespace(pid, &namespace);
     if (r == -ENOENT)
         return IS_DYING;
     bool lives =
-        r < 0 ? !piso__has_no_new_privileges(pid) : namespace == k->own_namespace || has_extension(k, namespace);
+        r < 0 ? !piso__has_no_new_privileges(pid) : namespace == k->own_namespace || has_extension(k, l, namespace);
     return lives ? LIVES : DIES;
 }
 
 /* kill_orphans: once. How many are to be looked at again. */
 static int kill_orphans(const piso__keeper *k) {
     piso__autofree pid_t *pids = NULL;
+    living l = {.count = -1};
     int count = piso__children(&pids), left = 0;
     for (int i = 0; i < count; i++) {
         piso_exit status;
         if (find(k, pids[i]) || piso__reap_child(pids[i], &status) != 0)
             continue;
-        fate f = fate_of(k, pids[i]);
+        fate f = fate_of(k, &l, pids[i]);
         if (f == DIES)
             piso__kill_child(pids[i]);
         left += f != LIVES;
     }
+    free(l.namespaces);
     return left;
 }
 
@@ -153,16 +171,15 @@ static int reap(piso__keeper *k, bool clean, piso__keeper_reaped *reaped, void *
 }
 
 void piso__keeper_look(piso__keeper *k, piso__keeper_reaped *reaped, void *argument) {
-    int left = 1;
-    for (int i = 0; left > 0 && i < ROUNDS; i++) {
-        left = kill_orphans(k);
-        if (left)
-            piso__cpu_yield();
-    }
+    int64_t start_ns = piso_now_ns(), took_ns;
+    int left;
+    while ((left = kill_orphans(k)) > 0 && piso_now_ns() - start_ns < LOOK_NS)
+        piso__cpu_yield(); /* to those that are to die; then others become known */
+    took_ns = piso_now_ns() - start_ns;
     k->look_ns = -1;
     if (reap(k, left == 0, reaped, argument) + left == 0)
         return;
-    look_in(k, k->pause_ns);
+    look_in(k, k->pause_ns > took_ns ? k->pause_ns : took_ns); /* the host gets half of the time */
     k->pause_ns = k->pause_ns * 2 < LONG_NS ? k->pause_ns * 2 : LONG_NS;
 }
 

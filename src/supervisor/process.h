@@ -41,7 +41,7 @@
  *     piso_session_spawn, executed     the child, up to its exec  as long as exec takes       nobody
  *     piso_session_spawn, forked       the zygote: to be ready    two minutes                 nobody
  *                                      the zygote: to fork        ten seconds, then it is     nobody
- *                                                                 killed (PISO_EDIED)
+ *                                                                 given up (PISO_EDIED)
  *     a child of it that executes      the child, up to its exec  a minute, then it is killed nobody
  *     the first sandbox of a process   two trial children         as long as they run         nobody
  *     a child that cannot be watched   the child, killed          a second                    nobody

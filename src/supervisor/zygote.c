@@ -261,7 +261,10 @@ static pid_t answer(piso_zygote *z, int answer_fd, int *ret_pidfd) {
         return -EMFILE;
     }
     LOCKED(z);
-    fail(z, n >= 0 || n == -EPROTO ? PISO_EPROTO : (int)n);
+    if (n == -ETIMEDOUT && piso__socket_end(z->socket_fd) == 0)
+        lose(z, 0); /* when it goes on it is told, and looks after the children that it has */
+    else
+        fail(z, n >= 0 || n == -EPROTO ? PISO_EPROTO : (int)n);
     return z->error;
 }
 

@@ -16,8 +16,9 @@
  *     holds up nobody but those who want a child of it. A fork has a socket for its answer: it cannot be mistaken for that
  *     of another, and when the zygote ends the socket says so. What comes over the zygote's own socket is read by the
  *     monitor (process.h), as it comes; nobody waits for it but who waits for READY.
- *  2. A zygote that does not fork in time, or says what makes no sense, is killed. One that does not reap in time is left
- *     alone: the child's end is told without it, and it reaps when it goes on.
+ *  2. A zygote that does not fork in time is not asked any more: it is told so by the end of the socket, and looks after
+ *     the children that it has when it goes on. One that says what makes no sense is killed. One that does not reap in
+ *     time is left alone: the child's end is told without it, and it reaps when it goes on.
  *  3. The zygote has one thread, counted before each fork; a child that would inherit half of a pool is never made.
  *  4. The zygote reaps a child only when the host says so, after the host has killed the child's group: the number of
  *     the group is the child's until then, exactly as if the host were its parent.
