@@ -23,7 +23,7 @@ def control(option: int, value: int) -> None:
 
 
 def forked(*steps: Callable[[], object], program: Sequence[str] = SLEEP) -> int:
-    """A process whose ancestors, one for each step, have ended: the pid of the last one, which runs `program`."""
+    """A process that runs `program`, and whose ancestors, one for each step, have ended: its pid."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
