@@ -1,8 +1,6 @@
 /* keeper.c - see keeper.h. */
 #include "supervisor/keeper.h"
 
-#include <unistd.h>
-
 #include "os/os.h"
 
 #define NOTICE_NS   INT64_C(20000000) /* orphans that end are reaped together: an extension may make thousands */
@@ -15,8 +13,6 @@
 
 int piso__keeper_init(piso__keeper *k) {
     *k = (piso__keeper){.signal_fd = -1, .look_ns = -1};
-    if (piso__mount_namespace(getpid(), &k->own_namespace) < 0)
-        k->own_namespace = 0; /* no /proc */
     k->signal_fd = piso__adopt_orphans();
     return k->signal_fd < 0 ? k->signal_fd : 0;
 }
@@ -126,8 +122,7 @@ static fate fate_of(const piso__keeper *k, living *l, pid_t pid) {
     int r = piso__mount_namespace(pid, &namespace);
     if (r == -ENOENT)
         return IS_DYING;
-    bool lives =
-        r < 0 ? !piso__has_no_new_privileges(pid) : namespace == k->own_namespace || has_extension(k, l, namespace);
+    bool lives = r < 0 ? !piso__has_no_new_privileges(pid) : has_extension(k, l, namespace);
     return lives ? LIVES : DIES;
 }
 

@@ -7,9 +7,9 @@
  *  2. An orphan lives as long as a child that is in the same mount namespace. A namespace is never left, because the
  *     filter refuses that; so it says whose an orphan is, if its extension has one. One that hides its namespace (it made
  *     itself undumpable, or runs a program that cannot be read) is killed like one without an extension, if it is confined.
- *  3. An orphan in the zygote's own mount namespace is left alone: that of an extension without namespaces is in the
- *     process group that is killed with the extension, since the filter lets it not leave that; that of an extension
- *     which is not confined may go its own way.
+ *  3. Extensions without a namespace of their own are in the zygote's. What a confined one of these has started is in its
+ *     process group, which the filter does not let it leave, and is killed with that. What has left the group of one that
+ *     is not confined is killed when none of these is there any more.
  *  4. What is to go is killed in rounds, until there is nothing left: what the killed had as children is the zygote's in the
  *     next round. Nothing is waited for: the zygote serves its host between rounds. A child that has ended is reaped, and
  *     its host told, after that, or after PISO__KEEPER_PATIENCE_NS.
@@ -34,10 +34,9 @@ typedef struct piso__kept {
 typedef struct piso__keeper {
     piso__kept *children; /* that were forked here */
     int count, room;
-    int signal_fd;          /* readable when a child has ended; -1 */
-    uint64_t own_namespace; /* 0: not known */
-    int64_t look_ns;        /* when to look again; -1: not before something happens */
-    int64_t pause_ns;       /* before the next look but that one */
+    int signal_fd;    /* readable when a child has ended; -1 */
+    int64_t look_ns;  /* when to look again; -1: not before something happens */
+    int64_t pause_ns; /* before the next look but that one */
 } piso__keeper;
 
 /* piso__keeper_reaped: called for a child about which the host asked: r as piso__reap returns it. */

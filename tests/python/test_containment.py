@@ -16,7 +16,14 @@ from processes import gone, has_ended
 from waiting import eventually
 
 import pyisolate.sandbox
-from pyisolate import Extension, ExtensionBase, ExtensionDied, ExtensionManager, RemoteError
+from pyisolate import (
+    Extension,
+    ExtensionBase,
+    ExtensionDied,
+    ExtensionManager,
+    RemoteError,
+    SandboxMode,
+)
 
 BREEDER = Path(__file__).parent / "extensions" / "breeder"
 NAMESPACES, CALLS = 1 << 5, 1 << 4
@@ -30,7 +37,8 @@ HOST = """
     pyisolate.sandbox._omitted = {omitted}
     if __name__ == "__main__":
         manager = ExtensionManager(ExtensionBase, {{"venv_root_path": "venvs", "start_method": {method!r}}})
-        breeder = manager.load_extension({{"name": "breeder", "module_path": {breeder!r}}})
+        breeder = manager.load_extension(
+            {{"name": "breeder", "module_path": {breeder!r}, "sandbox_mode": {mode!r}}})
         pids = [getattr(breeder.sync, name)() for name in {names!r}]
         print(*breeder.sync.processes(), *pids, flush=True)
         time.sleep(300)
@@ -52,8 +60,8 @@ def marked(mark: str) -> list[int]:
 class Host:
     """A host that is a program of its own."""
 
-    def __init__(self, folder: Path, method: str, omitted: int, names: tuple[str, ...]) -> None:
-        source = HOST.format(omitted=omitted, method=method, breeder=str(BREEDER), names=names)
+    def __init__(self, folder: Path, method: str, omitted: int, names: tuple[str, ...], mode: str) -> None:
+        source = HOST.format(omitted=omitted, method=method, breeder=str(BREEDER), names=names, mode=mode)
         (folder / "host.py").write_text(textwrap.dedent(source))
         self.process = subprocess.Popen(
             [sys.executable, "host.py"],
@@ -83,8 +91,8 @@ class Host:
 def start(tmp_path: Path) -> Iterator[Callable[..., Host]]:
     hosts = []
 
-    def start(method: str, omitted: int, names: tuple[str, ...]) -> Host:
-        host = Host(tmp_path, method, omitted, names)
+    def start(method: str, omitted: int, names: tuple[str, ...], mode: str = "required") -> Host:
+        host = Host(tmp_path, method, omitted, names, mode)
         hosts.append(host)
         return host
 
@@ -128,6 +136,14 @@ def test_nothing_outlives_the_host(
         host.end(number)
         left = [pid for pid in host.pids if not gone(pid)]
         assert left == []
+
+
+@pytest.mark.parametrize("method", ["fork", "exec"])
+def test_nothing_outlives_the_host_of_one_without_a_sandbox(start: Callable[..., Host], method: str) -> None:
+    names = [name for name in STAY + LEAVE if name != "hidden"]  # whose it is only root can tell
+    host = start(method, 0, (*names,), "disabled")
+    host.end(signal.SIGKILL)
+    assert [pid for pid in host.pids if not gone(pid)] == []
 
 
 @pytest.fixture(params=["fork", "exec"])
@@ -199,6 +215,26 @@ def test_what_is_another_process_all_the_time_is_caught(
     assert not any(set(marked(str(mark))) - before for _ in range(20))
 
 
+def test_of_one_without_a_sandbox(tmp_path: Path) -> None:
+    config = {"venv_root_path": str(tmp_path / "venvs")}
+    with ExtensionManager(ExtensionBase, config) as manager:
+        extension, other = (
+            manager.load_extension(
+                {"name": name, "module_path": str(BREEDER), "sandbox_mode": SandboxMode.DISABLED}
+            )
+            for name in ("breeder", "other")
+        )
+        own, others = extension.sync.plain(), other.sync.plain()
+        away = extension.sync.daemon()
+        extension.stop()
+        assert gone(own)
+        time.sleep(0.1)
+        assert not has_ended(others)
+        other.stop()
+        assert gone(others)
+        assert gone(away)
+
+
 def test_without_namespaces_leaving_the_group_is_an_error(breeder: Callable[..., Extension]) -> None:
     extension = breeder(omitted=NAMESPACES)
     for name in ("session", "daemon", "group", "own_group"):
@@ -212,7 +248,8 @@ def test_without_namespaces_leaving_the_group_is_an_error(breeder: Callable[...,
 
 
 def test_without_namespaces_and_filter_they_would_get_away(breeder: Callable[..., Extension]) -> None:
-    extension = breeder(omitted=NAMESPACES | CALLS)
+    """Beside another extension like it: else there is nobody else whose it could be."""
+    extension, _ = breeder(omitted=NAMESPACES | CALLS), breeder("other", omitted=NAMESPACES | CALLS)
     pid = extension.sync.daemon()
     extension.stop()
     time.sleep(0.2)
