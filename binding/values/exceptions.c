@@ -150,7 +150,7 @@ int core_encode_exception_value(core_encoder *e, PyObject *exception, int chain)
     PyObject *notes = whole > 0 ? core_attribute(exception, "__notes__") : NULL;
     PyObject *suppress = core_attribute(exception, "__suppress_context__");
     piso_write_map(e->w, 8);
-    int r = whole < 0 ? -1 : write_type(e, exception);
+    int r = whole < 0 || (!whole && !args) ? -1 : write_type(e, exception);
     if (r == 0)
         r = write_sequence(e, "args", args);
     if (r == 0)

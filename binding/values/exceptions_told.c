@@ -97,15 +97,11 @@ static PyObject *unicode_args(PyObject *exception, PyObject *args) {
     PyErr_Clear(); /* no integers: then they are -1 */
     if (start < 0 || end <= start || end > size)
         return text_only(exception);
-    PyObject *told = PyTuple_GetSlice(args, 0, count), *rest = masked(whole, start, end);
-    if (told == args) /* tuples are their own whole slices */
-        Py_SETREF(told, PySequence_List(args));
-    if (told && rest && PyList_Check(told)) {
-        PyList_SetItem(told, at, Py_NewRef(rest));
-        Py_SETREF(told, PyList_AsTuple(told));
-    } else {
-        Py_CLEAR(told);
-    }
+    PyObject *rest = masked(whole, start, end), *list = rest ? PySequence_List(args) : NULL;
+    if (list)
+        PyList_SetItem(list, at, Py_NewRef(rest)); /* takes it; cannot fail */
+    PyObject *told = list ? PyList_AsTuple(list) : NULL;
+    Py_XDECREF(list);
     Py_XDECREF(rest);
     return told;
 }
