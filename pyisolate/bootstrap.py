@@ -37,6 +37,13 @@ def extend_path(entries: "list[str]") -> None:
             sys.path.append(entry)
 
 
+def tell_programs(entries: "list[str]", package: str) -> None:
+    """Have this interpreter find the host's entries also where the extension runs it as a program."""
+    os.environ["PYISOLATE_PATH"] = json.dumps({"prefix": sys.prefix, "version": sys.version, "path": entries})
+    others = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.path.join(package, "programs"), others]))
+
+
 def run(arguments: "dict[str, Any]") -> None:
     os.environ.pop("PYISOLATE_STARTING", None)  # it is an interpreter (interpreter.py)
     # By file: the extension's environment need not have the package, and might have another version.
@@ -57,6 +64,7 @@ def run(arguments: "dict[str, Any]") -> None:
         from pyisolate import forked
 
         arguments = forked.serve(preload, arguments["path"], arguments["idle"], arguments["share"])
+    tell_programs(arguments["path"], os.path.dirname(arguments["package"]))
     extend_path(arguments["path"])
     child.main()
 

@@ -90,11 +90,18 @@ class SandboxConfig(TypedDict, total=False):
     """Files and folders that exist, else the log says so; with all that is below."""
     readonly_paths: list[str] | dict[str, str]
     """Paths, or path in the host -> path in the sandbox, which has to be the same."""
+    host_paths: list[str]
+    """What it can read of the folders on the host's `sys.path`, in place of all that can be imported from
+    them: files, and folders with all that is below. One that begins with ``!`` is excluded, also where
+    another path, or one of `readonly_paths`, has a folder that it lies in; if all begin so, the rest is as by
+    default. Default: modules, and packages with their data: folders that have an ``__init__``, or that the
+    host has imported."""
     network: bool
     """Default False: none at all."""
     local_sockets: bool
-    """Default False. True: Unix sockets can be connected, which multiprocessing's managers and PyTorch's data
-    loaders with workers need; services of this machine that listen on one can then be reached, too."""
+    """Default False: where the system permits namespaces, Unix sockets (streams) in its temporary folder and
+    below `writable_paths`, as multiprocessing and PyTorch's data loaders need them; elsewhere pairs only.
+    True: all that the user may connect to, such as services of this machine."""
     devices: list[str]
     """Device files, for example ``"/dev/video0"``; ``"gpu"`` stands for those of graphics processors, which
     `share_cuda_ipc` permits, too."""
@@ -150,7 +157,9 @@ class ExtensionConfig(_RequiredKeys, total=False):
     apis: list[type[ProxiedSingleton]]
     """Singletons of the host that the extension may call."""
     env: dict[str, str]
-    """Environment variables of the extension's process, over the inherited ones."""
+    """Environment variables of the extension's process, over the inherited ones. A confined one inherits a
+    list of those that say how Python and libraries are set up; what may be a secret has to be given here.
+    With ``HOME`` the ``XDG_...`` variables, which else name folders in its temporary one, are not set."""
     call_timeout: float | None
     """Seconds that a call may take. Default None: no limit. `with_timeout` of the proxy overrides it."""
     value_limit: int | None

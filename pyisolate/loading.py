@@ -79,7 +79,7 @@ class Loader:
     def _import(self) -> ModuleType:
         file = os.path.join(self._path, "__init__.py")
         name = module_name(self._path)
-        if name in sys.modules or name in sys.stdlib_module_names:
+        if name in sys.modules or name in sys.stdlib_module_names or _is_elsewhere(name, self._path):
             _log_hidden(name, file)
         try:
             return load_file(name, file, [os.fspath(self._path)])
@@ -91,6 +91,17 @@ class Loader:
             if hasattr(error, "add_note") and (hidden := _hidden(name, file)):
                 error.add_note(hidden)
             raise
+
+
+def _is_elsewhere(name: str, folder: str | os.PathLike[str]) -> bool:
+    """Whether the path may have another module of this name. Looks at names only: each start does it."""
+    parent = os.path.dirname(os.path.abspath(folder))
+    return any(
+        os.path.exists(os.path.join(entry, name, "__init__.py"))
+        or os.path.exists(os.path.join(entry, f"{name}.py"))
+        for entry in sys.path
+        if entry != parent
+    )
 
 
 def _hidden(name: str, file: str) -> str:

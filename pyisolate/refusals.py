@@ -29,7 +29,7 @@ _FILES = {
     errno.EACCES: "'readonly_paths' and 'writable_paths' add files that it may use",
 }
 _NETWORK = "'network': True permits the network"
-_SOCKETS = "'local_sockets': True permits Unix sockets"
+_SOCKETS = "'local_sockets': True permits Unix sockets of others"
 _GROUP = (
     "nothing permits it to leave its process group (setsid, setpgid, start_new_session): this system lets "
     "the user make no namespaces, by which it would be known what is to end with it"
@@ -85,6 +85,8 @@ def _permission(error: BaseException, sandbox: SandboxConfig) -> str:
             texts = [text for key, text in more.items() if not sandbox.get(key)]
             return ", ".join(texts if _may_leave_group() else [*texts, _GROUP])
         code = errno.EROFS if error.errno == errno.EPERM else error.errno
+        if code == errno.ENOENT and isinstance(error.filename, str) and _is_hidden(error.filename):
+            code = errno.EACCES
     elif isinstance(error, RuntimeError):  # of a library in C++
         code = next((code for code in _FILES if os.strerror(code) in str(error)), None)
     else:
@@ -99,6 +101,18 @@ def _may_leave_group() -> bool:
     except OSError:
         return False
     return True
+
+
+def _is_hidden(path: str) -> bool:
+    """Whether a path that is not there may be in the host's root, of which this one has a part."""
+    try:
+        root = os.stat("/")
+        while True:
+            path = os.path.dirname(os.path.abspath(path))
+            if os.path.exists(path):
+                return root.st_ino == 1 and os.stat(path).st_dev == root.st_dev
+    except OSError:
+        return False
 
 
 def _came_from_host(error: BaseException) -> bool:

@@ -14,21 +14,20 @@ import itertools
 import logging
 import os
 import sys
-import sysconfig
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ._core import Session, cuda_devices
 from .config import SandboxMode
 from .errors import ConfigurationError
-from .exclusion import is_in, without
-from .interpreter import prefixes
+from .exclusion import is_in
+from .exclusion import without as without_folder
+from .importable import host_files, interpreter_files, is_below, split_exclusions, without
 from .offload import PerProcess
 from .refused import Refusal, refusals_of
 from .removal import Budget, in_background, remove_later, remove_tree
@@ -51,12 +50,14 @@ _HOMES = {
     "XDG_STATE_HOME": ".local/state",
 }
 _DEV = "/dev"
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _GPU = ("nvidia*", "nvidia-caps/*", "dri", "kfd", "dxg")
-_SHARED_PREFIXES = ("/", "/usr", "/usr/local")
-_SITES = ("site-packages", "dist-packages")
 
 _omitted = 0
 """Layers to leave out, as bits. Set by tests only, to show which layer refuses what."""
+
+_untrusted: set[str] = set()
+"""Paths that extensions of this process can write to: a link there may be one of theirs."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ class Sandbox:
         self._report: list[tuple[str, bool, str]] = []
         self._check_writable()
         self._folder = _Folder()
+        _untrusted.update(map(os.path.abspath, settings.sandbox.get("writable_paths", ())))
         self._tell_missing("readonly_paths", settings.sandbox.get("readonly_paths", ()))
         self._tell_missing("writable_paths", settings.sandbox.get("writable_paths", ()))
 
@@ -139,29 +141,35 @@ class Sandbox:
         )
 
     def environ(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """What of the host's variables is no secret, with the folders for what the process writes."""
+        """What of the host's variables is no secret, with the folders for what the process writes.
+
+        Those in the configuration's `env` are added by the caller, and win. With a home folder of its own the
+        others, which are below it unless they are said, are left to it.
+        """
         kept = without_secrets(environ)
         user = f"pyisolate-{os.getuid()}"
-        homes = {name: os.path.join(self._folder.path, below) for name, below in _HOMES.items()}
+        own_home = "HOME" in self._settings.env
+        homes = {
+            name: os.path.join(self._folder.path, below)
+            for name, below in _HOMES.items()
+            if name == "TMPDIR" or not own_home
+        }
         return {**kept, "USER": user, "LOGNAME": user, **homes}
 
     def description(self, python: str, environment: Path | None) -> dict[str, Any]:
         """For `Session.spawn`."""
         config = self._settings.sandbox
-        interpreter = _interpreter(python)
-        entries = [entry for entry in sys.path if not _is_below(entry, interpreter)]
-        readable, listed = _imports(entries, self._venv_root)
-        readable += [*interpreter, str(self._settings.module_path), os.path.dirname(__file__)]
-        readable += [*self._needed, *_editable(self._settings.dependencies)]
-        readable += filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
-        readable += map(os.path.abspath, config.get("readonly_paths", ()))
-        readable, above = without(readable, self._venv_root)  # other extensions' environments and their locks
+        readable, listed, excluded = self._readable(python)
+        self._tell_links("readonly_paths", config.get("readonly_paths", ()))
+        self._tell_links("writable_paths", config.get("writable_paths", ()))
         if environment is not None:
-            readable.append(str(environment))
+            readable.append(str(environment))  # one of those that are excluded
         return {
             "readable": readable,
-            "listed": [*listed, *above],
+            "listed": listed,
             "writable": list(map(os.path.abspath, config.get("writable_paths", ()))),
+            "hidden": excluded,
+            "untrusted": list(_untrusted),
             "devices": _devices([*config.get("devices", ()), *self._shared_devices()]),
             "temp": self._folder.path,
             "network": config.get("network", False),
@@ -169,6 +177,34 @@ class Sandbox:
             "limits": dict(config.get("limits", {})),
             "omit": _omitted,
         }
+
+    def _readable(self, python: str) -> tuple[list[str], list[str], list[str]]:
+        """What it can read, folders that it can list, and what is excluded from both."""
+        config = self._settings.sandbox
+        interpreter = interpreter_files(python)
+        chosen, excluded = split_exclusions(config.get("host_paths", ()))
+        entries = [] if chosen else [entry for entry in sys.path if not is_below(entry, interpreter)]
+        readable, listed = host_files(entries)
+        own = [str(self._settings.module_path), os.path.dirname(__file__), *self._needed]
+        permitted, more = without([*chosen, *readable, *config.get("readonly_paths", ())], excluded)
+        listed = [path for path in listed if not is_below(path, excluded)] + more
+        libraries = filter(os.path.isabs, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
+        if config.get("network"):
+            permitted += filter(os.path.isabs, map(os.environ.get, _CERTIFICATES, ("", "")))
+        permitted += [*interpreter, *own, *_editable(self._settings.dependencies), *libraries]
+        permitted, above = without_folder(permitted, self._venv_root)  # others' environments and their locks
+        return permitted, [*listed, *above], [*excluded, str(self._venv_root)]
+
+    def _tell_links(self, key: str, paths: Iterable[str]) -> None:
+        """Of those that are passed over: links where extensions can write are not followed."""
+        text = "extension %r: %s under %r leads through the link %s, which an extension can have made; "
+        text += "nothing is permitted there"
+        roots = {os.path.realpath(root) for root in _untrusted}
+        for path in paths:
+            for link in _links(path):
+                if is_below(link, roots):
+                    _log.warning(text, self._settings.name, path, key, link)
+                    break
 
     def _check_writable(self) -> None:
         """Who can change an environment while it is built gets out by that."""
@@ -326,57 +362,12 @@ def _remove_host_folders() -> None:
         os.close(folder.lock)
 
 
-@cache
-def _interpreter(python: str) -> tuple[str, ...]:
-    """Where an interpreter and its standard library are."""
-    executables = {python, sys.executable or python}
-    paths = executables | set(map(os.path.realpath, executables))
-    paths.update(prefix for prefix in prefixes(python) if prefix not in _SHARED_PREFIXES)
-    for prefix in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix):
-        if prefix not in _SHARED_PREFIXES:
-            paths.add(prefix)
-    for executable in executables:
-        config = os.path.join(os.path.dirname(os.path.dirname(executable)), "pyvenv.cfg")
-        if os.path.isfile(config):  # a host that runs without `site` does not have that prefix
-            paths.add(config)
-    paths.update(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    if sys.pycache_prefix:
-        paths.add(sys.pycache_prefix)
-    return tuple(sorted(paths))
-
-
-def _is_below(path: str, folders: Iterable[str]) -> bool:
-    return any(path == folder or path.startswith(folder + os.sep) for folder in folders)
-
-
-def _imports(entries: Iterable[str], venv_root: Path) -> tuple[list[str], list[str]]:
-    """What the host's import path needs: what can be read, and folders whose names can be listed.
-
-    An application's folder holds more than modules: settings, keys, a repository. Of such a folder its
-    modules and subfolders can be read, but not what else lies in it, nor what is hidden. Of the home folder
-    and those above it, packages only.
-    """
-    readable: list[str] = []
-    listed: list[str] = []
-    home = os.path.realpath(os.path.expanduser("~"))
-    for entry in dict.fromkeys(map(os.path.abspath, entries)):
-        if os.path.basename(entry) in _SITES or os.path.isfile(entry):
-            readable.append(entry)
-            continue
-        real = os.path.realpath(entry)
-        broad = os.path.commonpath([real, home]) == real or real == os.path.realpath(tempfile.gettempdir())
-        listed.append(entry)
-        with suppress(OSError), os.scandir(entry) as items:
-            readable += [item.path for item in items if _is_import(item, broad, venv_root)]
-    return readable, listed
-
-
-def _is_import(item: os.DirEntry[str], broad: bool, venv_root: Path) -> bool:
-    if item.name.startswith(".") or item.path == str(venv_root):
-        return False
-    if not item.is_dir():
-        return item.name.endswith((".py", ".pyc", ".so", ".pth", ".zip", ".egg"))
-    return not broad or os.path.exists(os.path.join(item.path, "__init__.py"))
+def _links(path: str) -> Iterator[str]:
+    """Those on the way of an absolute path, as far as they are in its own name."""
+    for end, letter in enumerate(path + os.sep):
+        if letter == os.sep and end and os.path.islink(path[:end]):
+            folder, name = os.path.split(path[:end])
+            yield os.path.join(os.path.realpath(folder), name)
 
 
 def _editable(dependencies: Iterable[str]) -> list[str]:

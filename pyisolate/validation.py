@@ -28,7 +28,7 @@ from .supervision import RestartPolicy
 
 MAX_NAME_BYTES = 100
 DEFAULT_OPEN_CALLS, MAX_OPEN_CALLS = 4096, 1 << 20
-RESERVED_VARIABLES = ("PISO_FD", "PYISOLATE_CHILD", "PYISOLATE_STARTING")
+RESERVED_VARIABLES = ("PISO_FD", "PYISOLATE_CHILD", "PYISOLATE_STARTING", "PYISOLATE_PATH")
 
 
 @dataclass(frozen=True)
@@ -412,6 +412,13 @@ def _readonly_paths(value: object) -> object:
     return _paths(list(value))
 
 
+def _host_path(value: object) -> str:
+    """With a leading ``!`` excluded."""
+    path = _path(value)
+    mark = "!" if path.startswith("!") else ""
+    return mark + os.path.abspath(_path(path.removeprefix(mark)))
+
+
 def _device(value: object) -> str:
     device = _string(value)
     if device != "gpu" and (not device.startswith("/dev/") or ".." in device.split("/")):
@@ -452,6 +459,7 @@ def _cuda_wheels(value: object) -> object:
 _SANDBOX_CHECKS: dict[str, Callable[[object], object]] = {
     "writable_paths": _paths,
     "readonly_paths": _readonly_paths,
+    "host_paths": _list_of(_host_path, "paths"),
     "network": _boolean,
     "local_sockets": _boolean,
     "devices": _list_of(_device, "paths"),

@@ -21,7 +21,7 @@ from typing import TypeVar
 from ._core import CallTimeout, ExtensionDied, ProtocolError, Zygote
 from .packages import SearchPath, same_wheel
 from .program import command
-from .variables import READ_AT_START, READ_BY_LIBRARIES, without_secrets
+from .variables import READ_AT_START, READ_BY_LIBRARIES, looks_secret, without_secrets
 
 __all__ = ["CannotFork", "ForkPlan", "Zygotes", "zygotes"]
 
@@ -87,7 +87,7 @@ class ForkPlan:
         return frozenset(
             (name, value)
             for name, value in self.environ.items()
-            if name.startswith(prefixes) and name != "PYTHONPATH"
+            if name.startswith(prefixes) and name != "PYTHONPATH" and not looks_secret(name)
         )
 
     def accept(self, modules: Mapping[str, str]) -> None:

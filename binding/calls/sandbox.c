@@ -70,7 +70,9 @@ int core_sandbox_parse(PyObject *description, core_sandbox *s) {
     if (parse_paths(s, description, "readable", 0, &s->spec.readable) < 0 ||
         parse_paths(s, description, "listed", 1, &s->spec.listed) < 0 ||
         parse_paths(s, description, "writable", 2, &s->spec.writable) < 0 ||
-        parse_paths(s, description, "devices", 3, &s->spec.devices) < 0)
+        parse_paths(s, description, "devices", 3, &s->spec.devices) < 0 ||
+        parse_paths(s, description, "hidden", 4, &s->spec.hidden) < 0 ||
+        parse_paths(s, description, "untrusted", 5, &s->spec.untrusted) < 0)
         return -1;
     PyObject *temp = PyDict_GetItemString(description, "temp");
     if (temp && temp != Py_None && !(s->spec.temp = c_string(s, temp)))

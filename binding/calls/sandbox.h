@@ -9,7 +9,7 @@ typedef struct core_sandbox {
     piso_sandbox spec;
     piso_sandbox_report report;
     PyObject *keep; /* the strings */
-    const char **lists[4];
+    const char **lists[6];
 } core_sandbox;
 
 /* core_sandbox_parse: from a dictionary with the fields of piso_sandbox; limits are a dictionary, too. -1 with an

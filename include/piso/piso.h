@@ -63,11 +63,15 @@ typedef struct piso_limits {
  * NULL themselves; paths that do not exist are passed over. Programs and libraries of the system can always be read
  * and run, and so can the program that is started. */
 typedef struct piso_sandbox {
-    const char *const *readable; /* files and folders with all that is below: read and run */
-    const char *const *listed;   /* folders: the names of what is below, nothing else */
-    const char *const *writable; /* read, run, write, make, remove */
-    const char *const *devices;  /* read, write, ioctl */
-    const char *temp;            /* a private folder, writable; or NULL */
+    const char *const *readable;  /* files and folders with all that is below: read and run */
+    const char *const *listed;    /* folders: the names of what is below, nothing else */
+    const char *const *writable;  /* read, run, write, make, remove */
+    const char *const *devices;   /* read, write, ioctl */
+    const char *const *hidden;    /* what cannot be reached though it lies below one of these, unless a list names it,
+                                  * or something in it, itself; holds where namespaces can be made */
+    const char *const *untrusted; /* what confined processes can write to, besides `writable`: no link there is
+                                   * followed, so a path that leads through one is passed over */
+    const char *temp;             /* a private folder, writable; or NULL */
     bool network;
     bool local_sockets; /* Unix sockets can be connected: also those of daemons that the user may talk to */
     piso_limits limits;

@@ -84,12 +84,23 @@ PISO__IN_CHILD static int add_rule(int ruleset, const char *path, uint64_t allow
     return r;
 }
 
+/* add_lists: for folders of its root in which there is no more than what is permitted, and for its terminals. */
+PISO__IN_CHILD static int add_lists(const piso__blob *b, int ruleset) {
+    const piso__step *steps = piso__blob_at(b, b->steps);
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && b->list_access && i < b->step_count; i++)
+        if (steps[i].kind == PISO__STEP_LIST || steps[i].kind == PISO__STEP_TERMINALS)
+            r = add_rule(ruleset, piso__blob_at(b, steps[i].path),
+                         steps[i].kind == PISO__STEP_LIST ? b->list_access : b->device_access);
+    return r;
+}
+
 /* restrict_files: with the rules that only the child can write: for its entry in /proc, which is not that of the
  * process that prepared this, and for the file systems that it has mounted. */
 PISO__IN_CHILD static int restrict_files(const piso__blob *b, int ruleset_fd) {
-    int r = 0;
-    if (b->read_access)
-        r = add_rule(ruleset_fd, "/proc/self", b->read_access);
+    int r = add_lists(b, ruleset_fd);
+    if (r == 0 && b->read_access)
+        r = add_rule(ruleset_fd, b->own_proc ? "/proc" : "/proc/self", b->read_access);
     if (r == 0 && b->thread_access)
         r = add_rule(ruleset_fd, PISO__THREADS, b->thread_access);
     if (r == 0 && b->write_access && has(b, PISO_LAYER_NAMESPACES))

@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include "sandbox/group.h"
+#include "sandbox/paths.h"
 #include "sandbox/refusals.h"
 #include "sandbox/sandbox.h"
 
@@ -33,12 +34,16 @@ typedef struct piso__blob {
     uint32_t filter, filter_count;     /* struct sock_filter[] */
     uint32_t writable, writable_count; /* strings, one after the other */
     uint32_t temp;
+    uint32_t root;                /* whether there is one of its own */
+    uint32_t own_proc;            /* and a /proc in it */
+    uint32_t steps, step_count;   /* piso__step[], which make it */
     uint32_t groups, group_count; /* strings: files to write to, to be in the control group */
     uint32_t nlimits;
     uint64_t temp_size; /* 0: the folder as it is; else a file system of this size */
     uint64_t shm_size;
-    uint64_t read_access, write_access; /* Landlock rights for what only the child can name */
-    uint64_t thread_access;             /* and for what /proc has of its threads; 0: as for the rest of /proc */
+    uint64_t read_access, write_access, list_access,
+        device_access;      /* Landlock rights for what only the child can name */
+    uint64_t thread_access; /* and for what /proc has of its threads; 0: as for the rest of /proc */
     piso__limit limits[PISO__LIMITS_MAX];
 } piso__blob;
 
@@ -72,9 +77,10 @@ extern int piso__landlock_newest;
 /* piso__landlock_probe: what the kernel has. */
 piso__landlock piso__landlock_probe(void);
 /* piso__landlock_ruleset: a ruleset for the spec, with the layers in `layers`; none, and *ret_fd left alone, when
- * there is nothing to rule on. The rights for the child's own rules go to the blob. 0 or -errno. */
-int piso__landlock_ruleset(const piso_sandbox *spec, const char *program, uint32_t layers, piso__landlock landlock,
-                           piso__blob *blob, int *ret_fd);
+ * there is nothing to rule on. `group`: the child's, or NULL for this process's. What the spec permits is added to `paths` in any case. The rights for the child's own
+ * rules go to the blob. 0 or -errno. */
+int piso__landlock_ruleset(const piso_sandbox *spec, const char *program, const piso__group *group, uint32_t layers,
+                           piso__landlock landlock, piso__blob *blob, piso__paths *paths, int *ret_fd);
 
 #define PISO__LANDLOCK_NETWORK 4 /* versions that have the layers */
 #define PISO__LANDLOCK_SIGNALS 6
@@ -110,7 +116,23 @@ bool piso__kernel_counts_processes(void);
 
 /* piso__namespaces_probe: 0 when this process may make the namespaces, else -errno. Looked at once in a process. */
 int piso__namespaces_probe(void);
+/* piso__root_probe: the same for namespaces with a root of its own. */
+int piso__root_probe(void);
+/* piso__proc_probe: and for a /proc of its own. */
+int piso__proc_probe(void);
 /* piso__namespaces_enter: in the child. 0 or -errno. */
 int piso__namespaces_enter(const piso__blob *blob);
+
+/* ---- the root: mounts.c, in the child ---- */
+
+/* piso__mounts_proc: a /proc that shows to each process those that it could trace, mounted nowhere yet; -errno: only
+ * root may have one that is not of its own PID namespace. Also in the host, which finds out so. */
+int piso__mounts_proc(void);
+/* piso__mounts_change_root: the root is from now on what the block's steps make, all of it read-only but what is
+ * mounted writable. `proc`: from piso__mounts_proc, or -1; closed. 0 or -errno. */
+int piso__mounts_change_root(const piso__blob *blob, int proc);
+int piso__mounts_set_read_only(const char *path, bool below, bool read_only);
+/* piso__mounts_memory: a file system in memory, of this size (0: half of the memory) and mode, in a name in octal. */
+int piso__mounts_memory(const char *path, uint64_t size, const char *mode);
 
 #endif

@@ -4,10 +4,13 @@
  * not exist yet, is not reached by another name. Rules that the host cannot write, because they are for what only
  * the child has (its own /proc entry, its private mounts), are added by the child. */
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "os/cgroup.h"
 #include "os/os.h"
 #include "sandbox/internal.h"
 #include "sandbox/landlock_abi.h"
@@ -28,18 +31,24 @@ static const char *const system_paths[] = {
     "/lib32",
     "/lib64",
     "/bin",
+    "/sbin/ldconfig", /* asked by ctypes where a library is */
+    "/sbin/ldconfig.real",
+    "/usr/sbin/ldconfig",
+    "/usr/sbin/ldconfig.real",
     "/etc/ld.so.cache",
     "/etc/ld.so.conf",
     "/etc/ld.so.conf.d",
     "/etc/alternatives",
     "/etc/localtime",
     "/etc/timezone",
+    "/etc/os-release", /* a link to what is in /usr/lib */
     "/etc/debian_version",
     "/etc/lsb-release",
     "/etc/redhat-release",
     "/etc/mime.types",
     "/etc/fonts",
     "/etc/nsswitch.conf",
+    "/etc/gitconfig",
     "/etc/ssl/openssl.cnf",
     "/etc/ssl/certs",
     "/etc/pki/tls/certs",
@@ -58,7 +67,6 @@ static const char *const system_paths[] = {
     "/sys/devices/system/cpu",
     "/sys/devices/system/node",
     "/sys/kernel/mm/transparent_hugepage",
-    "/sys/fs/cgroup",
     NULL,
 };
 
@@ -149,51 +157,96 @@ static void pin(const char *path) {
     } while (!atomic_compare_exchange_weak_explicit(&pins, &first, p, memory_order_acq_rel, memory_order_acquire));
 }
 
-/* add: a rule for a path, if it exists. */
-static int add(int ruleset, const char *path, uint64_t allowed) {
-    pin(path);
-    piso__autoclose int fd = open(path, O_PATH | O_CLOEXEC);
+/* adding: where what is permitted goes. */
+typedef struct adding {
+    int ruleset; /* -1: no rules on files */
+    piso__paths *paths;
+} adding;
+
+/* add: a path, if it exists: its place, and a rule for it. */
+static int add(adding to, const char *path, piso__use use, uint64_t allowed) {
     struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return errno == ENOENT || errno == EACCES || errno == ENOTDIR || errno == ELOOP ? 0 : -errno;
+    pin(path);
+    piso__autoclose int fd = piso__paths_open(to.paths, path, use, &st);
+    if (fd < 0)
+        return fd == -ENOMEM || fd == -EMFILE || fd == -ENFILE ? fd : 0;
     if (!S_ISDIR(st.st_mode))
         allowed &= ON_FILES;
     landlock_path_beneath rule = {.allowed = allowed, .parent_fd = fd};
-    if (allowed == 0 || syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_PATH_BENEATH, &rule, 0) == 0)
+    if (to.ruleset < 0 || allowed == 0 ||
+        syscall(SYS_landlock_add_rule, to.ruleset, LANDLOCK_PATH_BENEATH, &rule, 0) == 0)
         return 0;
     return errno == EBADFD ? 0 : -errno; /* EBADFD: a file that has no place, such as a pipe; nothing to rule on */
 }
 
-static int add_all(int ruleset, const char *const *paths, uint64_t allowed) {
+static int add_all(adding to, const char *const *paths, piso__use use, uint64_t allowed) {
     int r = 0;
     for (; r == 0 && paths && *paths; paths++)
-        r = add(ruleset, *paths, allowed);
+        r = add(to, *paths, use, allowed);
     return r;
 }
 
-static int add_files(int ruleset, const piso_sandbox *spec, const char *program, rights allow) {
-    int r = add_all(ruleset, system_paths, allow.read);
+static int add_system(adding to, const piso_sandbox *spec, uint64_t allowed) {
+    int r = add_all(to, system_paths, PISO__USE_READ, allowed);
     if (r == 0 && spec->network)
-        r = add_all(ruleset, network_paths, allow.read);
+        r = add_all(to, network_paths, PISO__USE_READ, allowed);
     if (r == 0 && spec->devices && spec->devices[0])
-        r = add_all(ruleset, device_paths, allow.read);
-    if (r == 0)
-        r = add(ruleset, program, allow.read);
-    if (r == 0)
-        r = add_all(ruleset, spec->readable, allow.read);
-    if (r == 0)
-        r = add_all(ruleset, spec->listed, allow.list);
-    if (r == 0)
-        r = add_all(ruleset, spec->writable, allow.write);
-    if (r == 0 && spec->temp)
-        r = add(ruleset, spec->temp, allow.write);
-    if (r == 0)
-        r = add_all(ruleset, common_devices, allow.device & ~LANDLOCK_FS_IOCTL_DEV);
-    return r == 0 ? add_all(ruleset, spec->devices, allow.device) : r;
+        r = add_all(to, device_paths, PISO__USE_READ, allowed);
+    return r;
 }
 
-int piso__landlock_ruleset(const piso_sandbox *spec, const char *program, uint32_t layers, piso__landlock landlock,
-                           piso__blob *blob, int *ret_fd) {
+/* add_group: what a control group's folder says about limits and what is used of them: for who asks how much it may
+ * have. Not its processes, nor what is below. */
+static void add_group(const char *folder, void *argument) {
+    static const char *const names[] = {"cpu.max",
+                                        "cpu.cfs_quota_us",
+                                        "cpu.cfs_period_us",
+                                        "memory.max",
+                                        "memory.limit_in_bytes",
+                                        "memory.usage_in_bytes",
+                                        "memory.current",
+                                        "memory.stat"};
+    char path[PATH_MAX + 32];
+    const adding *to = argument;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        if (access(path, F_OK) == 0)
+            add(*to, path, PISO__USE_READ, LANDLOCK_FS_READ_FILE); /* if it fails, it cannot be asked */
+    }
+}
+
+static void add_groups(adding to, const piso__group *group) {
+    struct stat st;
+    const char *path;
+    piso__fd_close(piso__paths_open(to.paths, "/sys/fs/cgroup", PISO__USE_READ, &st)); /* its place, without a rule */
+    for (int i = 0; group && (path = piso__group_path(group, i)); i++)
+        add_group(path, &to);
+    piso__cgroup_walk("cpu", add_group, &to);
+    piso__cgroup_walk("memory", add_group, &to);
+}
+
+static int add_files(adding to, const piso_sandbox *spec, const char *program, const piso__group *group, rights allow) {
+    int r = add_system(to, spec, allow.read);
+    add_groups(to, group);
+    if (r == 0)
+        r = add(to, program, PISO__USE_READ, allow.read);
+    if (r == 0)
+        r = add_all(to, spec->readable, PISO__USE_READ, allow.read);
+    if (r == 0)
+        r = add_all(to, spec->listed, PISO__USE_LIST, allow.list);
+    if (r == 0)
+        r = add_all(to, spec->writable, PISO__USE_WRITE, allow.write);
+    if (r == 0 && spec->temp)
+        r = add(to, spec->temp, PISO__USE_WRITE, allow.write);
+    if (r == 0)
+        r = add_all(to, common_devices, PISO__USE_DEVICE, allow.device & ~LANDLOCK_FS_IOCTL_DEV);
+    if (r == 0)
+        r = add_all(to, spec->devices, PISO__USE_DEVICE, allow.device);
+    return r == 0 ? add_all(to, spec->hidden, PISO__USE_HIDE, 0) : r;
+}
+
+int piso__landlock_ruleset(const piso_sandbox *spec, const char *program, const piso__group *group, uint32_t layers,
+                           piso__landlock landlock, piso__blob *blob, piso__paths *paths, int *ret_fd) {
     landlock_ruleset_v6 attributes = {0};
     if (layers & PISO__BIT(PISO_LAYER_FILES))
         attributes.handled_fs = handled_fs(landlock.version);
@@ -202,7 +255,7 @@ int piso__landlock_ruleset(const piso_sandbox *spec, const char *program, uint32
     if (layers & PISO__BIT(PISO_LAYER_SIGNALS) && landlock.version >= PISO__LANDLOCK_SIGNALS)
         attributes.scoped = LANDLOCK_SCOPE_BOTH;
     if (!attributes.handled_fs && !attributes.handled_net && !attributes.scoped)
-        return 0;
+        return add_files((adding){-1, paths}, spec, program, group, (rights){0});
     size_t size = landlock.version >= PISO__LANDLOCK_SIGNALS   ? sizeof attributes
                   : landlock.version >= PISO__LANDLOCK_NETWORK ? offsetof(landlock_ruleset_v6, scoped)
                                                                : offsetof(landlock_ruleset_v6, handled_net);
@@ -221,7 +274,9 @@ int piso__landlock_ruleset(const piso_sandbox *spec, const char *program, uint32
     /* CUDA's driver gives its threads names, by files below /proc/self/task, and does not start if it cannot */
     if (spec->devices && spec->devices[0])
         blob->thread_access = all & (LANDLOCK_FS_WRITE_FILE | LANDLOCK_FS_TRUNCATE);
-    int r = all ? add_files(ruleset, spec, program, allow) : 0;
+    blob->list_access = allow.list;
+    blob->device_access = allow.device;
+    int r = add_files((adding){all ? ruleset : -1, paths}, spec, program, group, allow);
     if (r == 0)
         *ret_fd = piso__fd_steal(&ruleset);
     return r;

@@ -5,29 +5,22 @@
  * whose memory every extension pays. What a PID namespace hides, Landlock refuses.
  *
  * In the mount namespace everything is read-only but the writable paths. Landlock does not rule on modes, owners,
- * times and attributes of files; this does. /dev/shm is a private one, so that semaphores of multiprocessing work and
+ * times and attributes of files; this does. Where the root can be changed it has nothing but what is permitted
+ * (mounts.c). /dev/shm is a private one, so that semaphores of multiprocessing work and
  * others' are not seen. The child keeps its user and group: files are as they were. */
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "os/os.h"
 #include "sandbox/internal.h"
-
-#ifndef SYS_mount_setattr
-#define SYS_mount_setattr 442
-#endif
-#define ATTRIBUTE_READ_ONLY 1
-#define EVERYTHING_BELOW    0x8000 /* AT_RECURSIVE */
-
-typedef struct attributes { /* struct mount_attr of newer headers */
-    uint64_t set, clear, propagation, userns_fd;
-} attributes;
 
 /* call: a system call's result, -errno on failure. */
 #define call(...)                                                                                                      \
@@ -81,26 +74,6 @@ PISO__IN_CHILD static void limit_watches(void) {
     write_file("/proc/sys/user/max_inotify_watches", "8192", 4);
 }
 
-/* mount_memory: a file system in memory; size 0: half of the memory, as usual. */
-PISO__IN_CHILD static int mount_memory(const char *path, uint64_t size, const char *mode, size_t mode_size) {
-    char options[64] = "mode=";
-    size_t n = 5;
-    for (size_t i = 0; i < mode_size; i++)
-        options[n++] = mode[i];
-    if (size) {
-        static const char name[] = ",size=";
-        for (size_t i = 0; i < sizeof name - 1; i++)
-            options[n++] = name[i];
-        n += put_number(options + n, size);
-    }
-    options[n] = '\0';
-    return call(SYS_mount, "tmpfs", path, "tmpfs", (unsigned long)(MS_NOSUID | MS_NODEV), options);
-}
-
-PISO__IN_CHILD static int set_attributes(const char *path, bool below, attributes a) {
-    return call(SYS_mount_setattr, AT_FDCWD, path, below ? EVERYTHING_BELOW : 0, &a, sizeof a);
-}
-
 /* make_read_only: what is to stay writable is mounted on itself first, and made writable again afterwards, except
  * what was not writable before. */
 PISO__IN_CHILD static int make_read_only(const piso__blob *blob) {
@@ -112,47 +85,56 @@ PISO__IN_CHILD static int make_read_only(const piso__blob *blob) {
     }
     if (blob->thread_access) /* where it fails, names of threads cannot be set */
         syscall(SYS_mount, PISO__THREADS, PISO__THREADS, NULL, (unsigned long)MS_BIND, NULL);
-    int r = set_attributes("/", true, (attributes){.set = ATTRIBUTE_READ_ONLY});
+    int r = piso__mounts_set_read_only("/", true, true);
     if (blob->thread_access)
-        set_attributes(PISO__THREADS, false, (attributes){.clear = ATTRIBUTE_READ_ONLY});
+        piso__mounts_set_read_only(PISO__THREADS, false, false);
     path = piso__blob_at(blob, blob->writable);
     for (uint32_t i = 0; r == 0 && i < blob->writable_count; i++, path = piso__next_string(path))
-        if (set_attributes(path, true, (attributes){.clear = ATTRIBUTE_READ_ONLY}) < 0)
-            set_attributes(path, false, (attributes){.clear = ATTRIBUTE_READ_ONLY});
+        if (piso__mounts_set_read_only(path, true, false) < 0)
+            piso__mounts_set_read_only(path, false, false);
     return r;
 }
 
-/* return_to_folder: the working directory again, by its name: it may have been mounted over. A folder whose name is
- * too long or gone stays as it is, read-only. */
-PISO__IN_CHILD static void return_to_folder(char *buffer, size_t size) {
-    if (syscall(SYS_getcwd, buffer, size) > 0 && buffer[0] == '/')
-        syscall(SYS_chdir, buffer);
+/* return_to_folder: the working directory again, by its name: it may have been mounted over, or lie in the root that
+ * was left. A folder whose name is too long or gone is replaced by the root, if that has changed, else it stays as it
+ * is, read-only. */
+PISO__IN_CHILD static void return_to_folder(const piso__blob *blob, const char *folder) {
+    if ((folder[0] != '/' || syscall(SYS_chdir, folder) < 0) && blob->root)
+        syscall(SYS_chdir, "/");
 }
 
 PISO__IN_CHILD int piso__namespaces_enter(const piso__blob *blob) {
     char folder[4096];
+    if (syscall(SYS_getcwd, folder, sizeof folder) <= 0)
+        folder[0] = '\0';
+    int proc = blob->own_proc ? piso__mounts_proc() : -1; /* as who this process still is */
+    if (blob->own_proc && proc < 0)
+        return proc;
     int r = call(SYS_unshare, (unsigned long)blob->namespaces);
     if (r == 0)
         r = map_ids(blob);
     if (r == 0)
         limit_watches();
     if (r == 0)
-        r = make_read_only(blob);
+        r = blob->root ? piso__mounts_change_root(blob, proc) : make_read_only(blob);
     if (r == 0)
-        r = mount_memory("/dev/shm", blob->shm_size, "1777", 4);
+        r = piso__mounts_memory("/dev/shm", blob->shm_size, "1777");
     if (r == -ENOENT)
         r = 0; /* a system without it */
     if (r == 0 && blob->temp && blob->temp_size)
-        r = mount_memory(piso__blob_at(blob, blob->temp), blob->temp_size, "700", 3);
+        r = piso__mounts_memory(piso__blob_at(blob, blob->temp), blob->temp_size, "700");
     if (r == 0)
-        return_to_folder(folder, sizeof folder);
+        return_to_folder(blob, folder);
     return r;
 }
 
 /* ---- probing, in the host ---- */
 
+/* trial: with all that a root is made of: a folder, and a file that is mounted in it. */
 typedef struct trial {
     piso__blob blob;
+    piso__step steps[2];
+    char folder[8], file[16];
     int result;
 } trial;
 
@@ -162,18 +144,47 @@ PISO__IN_CHILD static int try_main(void *argument) {
     return 0;
 }
 
-static int try(void) {
-    trial t = {.blob = {.uid = geteuid(), .gid = getegid()}};
+static int try(bool root) {
+    trial t = {.blob = {.uid = geteuid(), .gid = getegid(), .root = root}, .folder = "/dev", .file = "/dev/null"};
+    struct stat state;
+    if (root && stat(t.file, &state) == 0) {
+        t.blob.steps = offsetof(trial, steps);
+        t.blob.step_count = 2;
+        t.steps[0] = (piso__step){.kind = PISO__STEP_FOLDER, .path = offsetof(trial, folder)};
+        t.steps[1] = (piso__step){
+            .kind = PISO__STEP_MOUNT, .path = offsetof(trial, file), .device = state.st_dev, .inode = state.st_ino};
+    }
     t.blob.namespaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET;
     int r = piso__call_in_child(try_main, &t);
     return r < 0 ? r : t.result;
 }
 
+static int probe(piso__finding *found, bool root) {
+    int r; /* threads that ask for the first time together try together */
+    if (!piso__finding_get(found, &r)) {
+        r = try(root);
+        piso__finding_set(found, r);
+    }
+    return r;
+}
+
 int piso__namespaces_probe(void) {
-    static piso__finding found; /* threads that ask for the first time together try together */
+    static piso__finding found;
+    return probe(&found, false);
+}
+
+int piso__root_probe(void) {
+    static piso__finding found;
+    return probe(&found, true);
+}
+
+int piso__proc_probe(void) {
+    static piso__finding found;
     int r;
     if (!piso__finding_get(&found, &r)) {
-        r = try();
+        int fd = piso__mounts_proc();
+        r = fd < 0 ? fd : 0;
+        piso__fd_close(fd);
         piso__finding_set(&found, r);
     }
     return r;

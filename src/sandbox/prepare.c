@@ -1,4 +1,7 @@
 /* prepare.c - the host's part: what is possible here, what was asked for, and the block of bytes that says so. */
+#include <ctype.h>
+#include <dirent.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -37,6 +40,9 @@ typedef struct job {
     int filter_count;
     piso__group *group;
     piso__group_errors group_errors;
+    piso__paths paths;
+    piso__step *steps;
+    size_t step_count;
     piso__blob head;
 } job;
 
@@ -61,7 +67,7 @@ static bool omitted(job *j, piso_layer layer) {
 static void plan_namespaces(job *j) {
     if (omitted(j, PISO_LAYER_NAMESPACES))
         return;
-    int r = piso__namespaces_probe();
+    int root = piso__root_probe(), r = root == 0 ? 0 : piso__namespaces_probe();
     if (r < 0) {
         say(j, PISO_LAYER_NAMESPACES, false,
             "this system does not let the user make namespaces (%s); the filter refuses more calls instead",
@@ -69,7 +75,13 @@ static void plan_namespaces(job *j) {
         return;
     }
     j->head.namespaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | (j->spec->network ? 0 : CLONE_NEWNET);
-    say(j, PISO_LAYER_NAMESPACES, true, j->spec->network ? "user, mount, IPC" : "user, mount, IPC, network");
+    j->head.root = root == 0 && !j->spec->local_sockets; /* which may be anywhere */
+    j->head.own_proc = j->head.root && piso__proc_probe() == 0;
+    char why[64] = "";
+    if (root < 0)
+        snprintf(why, sizeof why, "; the root stays the host's (%s)", piso_strerror(root));
+    say(j, PISO_LAYER_NAMESPACES, true, "user, mount%s, IPC%s%s", j->head.root ? " with a root of its own" : "",
+        j->spec->network ? "" : ", network", why);
 }
 
 static int plan_landlock(job *j) {
@@ -99,12 +111,17 @@ static int plan_landlock(job *j) {
     return 0;
 }
 
+/* has_own_sockets: in its root there are no others' sockets in files; abstract ones belong to the network. */
+static bool has_own_sockets(const job *j) {
+    return j->head.root && (!j->spec->network || (j->layers & PISO__BIT(PISO_LAYER_SIGNALS) &&
+                                                  j->landlock.version >= PISO__LANDLOCK_SIGNALS));
+}
+
 /* has_private_root: nothing can be named but what may be used. Then what changes there can be watched, by as many
  * instances of inotify as namespaces.c permits, if that can be written. */
 static bool has_private_root(const job *j) {
     struct statvfs system;
-    bool root = false; /* the host's root is seen, from which Landlock keeps no watches */
-    return root && j->layers & PISO__BIT(PISO_LAYER_NAMESPACES) && statvfs("/proc/sys/user", &system) == 0 &&
+    return j->head.root && j->layers & PISO__BIT(PISO_LAYER_NAMESPACES) && statvfs("/proc/sys/user", &system) == 0 &&
            !(system.f_flag & ST_RDONLY);
 }
 
@@ -115,6 +132,7 @@ static int plan_filter(job *j) {
     piso__filter_options options = {
         .network = j->spec->network,
         .local_sockets = j->spec->local_sockets,
+        .own_sockets = has_own_sockets(j),
         .private_ipc = namespaces,
         .private_disk = namespaces,
         .no_holes = piso__memory_is_strict(),
@@ -219,7 +237,9 @@ static int plan_limits(job *j) {
     int r = plan_group(j);
     if (r < 0)
         return r;
-    j->head.limits[j->head.nlimits++] = (piso__limit){.resource = RLIMIT_CORE}; /* a core file is a write to disk */
+    j->head.limits[j->head.nlimits++] =
+        (piso__limit){.resource = RLIMIT_CORE, .soft = 1, .hard = 1}; /* no core file, which is a write
+        to disk; with 0 the kernel starts a program for it all the same where `core_pattern` names one */
     add_limit(j, RLIMIT_DATA, l->memory, 0);
     add_limit(j, RLIMIT_CPU, l->cpu_seconds, l->cpu_seconds + 1); /* SIGXCPU first, which tells why */
     add_limit(j, RLIMIT_NPROC, j->group_errors.processes ? l->processes : 0, 0);
@@ -266,6 +286,98 @@ static void put_groups(piso__blob *b, const job *j) {
     }
 }
 
+static void closedirp(DIR **folder) {
+    if (*folder)
+        closedir(*folder);
+}
+
+/* add_spot: without a rule. */
+static int add_spot(job *j, const char *path, piso__use use) {
+    struct stat state;
+    piso__autoclose int fd = piso__paths_open(&j->paths, path, use, &state);
+    return fd == -ENOMEM ? fd : 0;
+}
+
+/* add_terminals: where there shall be a device that opens them; it works only beside these. */
+static int add_terminals(piso__paths *p) {
+    for (size_t i = 0; i < p->count; i++) {
+        piso__spot *spot = &p->places[i];
+        if (spot->use != PISO__USE_DEVICE || strcmp(spot->path, "/dev/ptmx") != 0)
+            continue;
+        *spot = (piso__spot){.path = spot->path, .use = PISO__USE_LINK, .target = strdup("pts/ptmx")};
+        return spot->target ? piso__paths_add(p, "/dev/pts", PISO__USE_TERMINALS, NULL) : -ENOMEM;
+    }
+    return 0;
+}
+
+/* add_proc: without what is no process and not permitted by a name of its own. */
+static int add_proc(piso__paths *p) {
+    piso__cleanup(closedirp) DIR *folder = opendir("/proc");
+    if (!folder)
+        return -errno;
+    size_t permitted = p->count;
+    int r = piso__paths_add(p, "/proc", PISO__USE_PROC, NULL);
+    for (struct dirent *entry; r == 0 && (entry = readdir(folder));) {
+        char path[sizeof entry->d_name + sizeof "/proc/"];
+        bool is_permitted = entry->d_type == DT_LNK || entry->d_name[0] == '.' || isdigit(entry->d_name[0]);
+        snprintf(path, sizeof path, "/proc/%s", entry->d_name);
+        for (size_t i = 0; !is_permitted && i < permitted; i++)
+            is_permitted = strcmp(p->places[i].path, path) == 0;
+        if (!is_permitted && (r = piso__paths_add(p, path, PISO__USE_HIDE, NULL)) == 0)
+            p->places[p->count - 1].is_folder = entry->d_type == DT_DIR;
+    }
+    return r;
+}
+
+/* plan_root: what the child makes its root of. */
+static int plan_root(job *j) {
+    static const struct {
+        const char *path, *target; /* no target: a folder */
+    } made[] = {
+        {"/tmp", NULL},
+        {"/dev/shm", NULL},
+        {"/dev/fd", "/proc/self/fd"},
+        {"/dev/stdin", "/proc/self/fd/0"},
+        {"/dev/stdout", "/proc/self/fd/1"},
+        {"/dev/stderr", "/proc/self/fd/2"},
+    };
+    char folder[PATH_MAX];
+    int r = j->head.own_proc ? add_proc(&j->paths) : add_spot(j, "/proc", PISO__USE_READ);
+    for (size_t i = 0; r == 0 && i < sizeof made / sizeof *made; i++)
+        r = piso__paths_add(&j->paths, made[i].path, made[i].target ? PISO__USE_LINK : PISO__USE_FOLDER,
+                            made[i].target);
+    if (r == 0)
+        r = add_terminals(&j->paths);
+    if (r == 0 && getcwd(folder, sizeof folder) && folder[0] == '/')
+        r = piso__paths_add(&j->paths, folder, PISO__USE_FOLDER, NULL);
+    return r == 0 ? piso__paths_plan(&j->paths, &j->steps, &j->step_count) : r;
+}
+
+static void put_steps(piso__blob *b, const job *j) {
+    piso__step *steps = piso__blob_at(b, b->steps);
+    b->step_count = (uint32_t)j->step_count;
+    for (size_t i = 0; i < j->step_count; i++) {
+        const piso__spot *place = &j->paths.places[j->steps[i].path];
+        uint32_t cut = j->steps[i].target;
+        steps[i] = j->steps[i];
+        steps[i].path = put_string(b, place->path);
+        if (cut) { /* a folder on the way */
+            b->size = steps[i].path + cut;
+            *(char *)piso__blob_at(b, b->size++) = '\0';
+        }
+        steps[i].target = place->target && !cut ? put_string(b, place->target) : 0;
+    }
+}
+
+static size_t steps_size(const job *j) {
+    size_t size = j->step_count * sizeof *j->steps;
+    for (size_t i = 0; i < j->step_count; i++) {
+        const piso__spot *place = &j->paths.places[j->steps[i].path];
+        size += strlen(place->path) + 1 + (place->target ? strlen(place->target) + 1 : 0);
+    }
+    return size;
+}
+
 /* own_mount: paths that stay writable by a mount of their own. The root cannot be mounted over. */
 static bool own_mount(const char *path) {
     return path[0] == '/' && path[1] != '\0' && access(path, F_OK) == 0;
@@ -274,6 +386,8 @@ static bool own_mount(const char *path) {
 static piso__blob *assemble(job *j) {
     const piso_sandbox *spec = j->spec;
     size_t filter_size = (size_t)j->filter_count * sizeof *j->filter, size = sizeof(piso__blob) + filter_size;
+    size_t first = (size + alignof(piso__step) - 1) / alignof(piso__step) * alignof(piso__step);
+    size = first + steps_size(j);
     for (const char *const *path = spec->writable; path && *path; path++)
         size += strlen(*path) + 1;
     size += spec->temp ? 2 * (strlen(spec->temp) + 1) : 0;
@@ -291,7 +405,9 @@ static piso__blob *assemble(job *j) {
     b->filter_count = (uint32_t)j->filter_count;
     if (filter_size)
         memcpy(piso__blob_at(b, b->filter), j->filter, filter_size);
-    b->size = (uint32_t)(sizeof *b + filter_size);
+    b->steps = (uint32_t)first;
+    b->size = (uint32_t)(first + j->step_count * sizeof *j->steps);
+    put_steps(b, j);
     b->writable = b->size;
     for (const char *const *path = spec->writable; path && *path; path++)
         if (own_mount(*path)) {
@@ -310,6 +426,8 @@ static piso__blob *assemble(job *j) {
 
 static void fini(job *j) {
     free(j->filter);
+    free(j->steps);
+    piso__paths_fini(&j->paths);
     piso__group_end(j->group);
 }
 
@@ -326,8 +444,12 @@ int piso__sandbox_prepare(const piso_sandbox *spec, const char *program, piso__s
     piso__autoclose int ruleset = -1;
     int r = plan(&j);
     if (r == 0)
-        r = piso__landlock_ruleset(spec, program, j.layers, j.landlock, &j.head, &ruleset);
+        r = piso__paths_distrust(&j.paths, spec->writable, spec->untrusted);
+    if (r == 0)
+        r = piso__landlock_ruleset(spec, program, j.group, j.layers, j.landlock, &j.head, &j.paths, &ruleset);
     j.head.has_ruleset = ruleset >= 0;
+    if (r == 0 && j.head.root)
+        r = plan_root(&j);
     if (r == 0 && (ruleset >= 0 || j.filter_count))
         r = piso__refusals_new(j.filter, j.filter_count, ruleset, &s->refusals, &s->fd);
     if (r < 0)
@@ -400,8 +522,15 @@ static bool is_whole(const piso__blob *b, size_t size) {
         return false;
     /* strings: the last byte of all is the end of the last one */
     const char *last = (const char *)b + size - 1;
-    if (size > filter_end && *last != '\0')
+    uint64_t steps_end = b->steps + (uint64_t)b->step_count * sizeof(piso__step);
+    if (b->steps % alignof(piso__step) || b->steps < sizeof *b || steps_end > size)
         return false;
+    if (size > (steps_end > filter_end ? steps_end : filter_end) && *last != '\0')
+        return false;
+    const piso__step *steps = piso__blob_at(b, b->steps);
+    for (uint32_t i = 0; i < b->step_count; i++)
+        if (steps[i].path >= size || steps[i].target >= size || *last != '\0')
+            return false;
     return are_strings(b, b->writable, b->writable_count, last) && are_strings(b, b->groups, b->group_count, last) &&
            b->temp < size;
 }

@@ -207,7 +207,8 @@ static void expect_confined(piso_sandbox spec) {
     assert_int_equal(start(spec, "nothing", NULL), 0);
     unlink(path); /* another user's, perhaps */
     assert_int_equal(start(spec, "write", path), 0);
-    assert_int_equal(start(spec, "read", secret), EACCES);
+    int r = start(spec, "read", secret);
+    assert_true(r == EACCES || r == ENOENT); /* it is not there in a root of its own */
     assert_int_not_equal(start(spec, "write", secret), 0);
     assert_int_not_equal(start(spec, "chmod", secret), 0);
     assert_int_equal(start(spec, "socket", NULL), EPERM);
@@ -375,6 +376,9 @@ static void an_extension_dies_before_its_host(void **state) {
 
 static void nothing_holds_without_its_layer(void **state) {
     (void)state;
+    const piso_sandbox only_root = {.omit = PISO__BIT(PISO_LAYER_FILES) | PISO__BIT(PISO_LAYER_SYSTEM_CALLS)};
+    if (piso__root_probe() == 0)
+        assert_int_equal(start(only_root, "read", secret), ENOENT);
     const piso_sandbox open_files = {.omit = PISO__BIT(PISO_LAYER_FILES) | PISO__BIT(PISO_LAYER_NAMESPACES) |
                                              PISO__BIT(PISO_LAYER_SYSTEM_CALLS)};
     assert_int_equal(start(open_files, "read", secret), 0);
@@ -393,7 +397,8 @@ static void lists_are_kept(void **state) {
                      piso__namespaces_probe() ? EACCES : EROFS);
     assert_int_equal(start((piso_sandbox){.writable = one}, "write", secret), 0);
     assert_int_equal(start((piso_sandbox){.network = true}, "socket", NULL), 0);
-    assert_int_equal(start(strict, "read", "/dev/ptmx"), EACCES);
+    int refused = start(strict, "read", "/dev/ptmx");
+    assert_true(refused == EACCES || refused == ENOENT);
     const char *const device[] = {"/dev/ptmx", NULL};
     piso__autoclose int here = open(device[0], O_RDONLY | O_CLOEXEC); /* fails without a file system of terminals */
     assert_int_equal(start((piso_sandbox){.devices = device}, "read", device[0]), here < 0 ? errno : 0);
@@ -513,7 +518,9 @@ static void prepared_sandbox_can_be_sent(void **state) {
     if (pid == 0) {
         if (piso__sandbox_apply(copy, piso__sandbox_fd(copy)) < 0)
             _exit(1);
-        _exit(open(secret, O_RDONLY) < 0 && errno == EACCES && socket(AF_INET, SOCK_STREAM, 0) < 0 ? 0 : 2);
+        _exit(open(secret, O_RDONLY) < 0 && (errno == EACCES || errno == ENOENT) && socket(AF_INET, SOCK_STREAM, 0) < 0
+                  ? 0
+                  : 2);
     }
     int status;
     assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -533,12 +540,6 @@ static bool has_filter(void) {
     int r = piso__filter_build((piso__filter_options){0}, &program);
     free(program);
     return r > 0;
-}
-
-static void layers_have_names(void **state) {
-    (void)state;
-    assert_string_equal(piso_layer_name(PISO_LAYER_FILES), "files");
-    assert_null(piso_layer_name(PISO_LAYERS));
 }
 
 static int make_folder(void **state) {
@@ -589,7 +590,6 @@ int main(int argc, char **argv) {
         cmocka_unit_test(processes_of_a_containers_root),
         cmocka_unit_test(a_limit_that_cannot_hold_is_told),
         cmocka_unit_test(prepared_sandbox_can_be_sent),
-        cmocka_unit_test(layers_have_names),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -14,7 +14,7 @@ from pyisolate import ConfigurationError, Extension, ExtensionBase, ExtensionMan
 from pyisolate.environment import EnvironmentBuilder
 from pyisolate.exclusion import without
 
-FILES = 1  # the layer that holds them
+FILES, NAMESPACES = 1, 5  # the layers that hold them
 PRISONER = Path(__file__).parent / "extensions" / "prisoner"
 
 Load = Callable[..., Extension]
@@ -59,7 +59,7 @@ def check(extension: Extension, app: Path, others: list[Path]) -> None:
     assert extension.sync.lock(str(app / "data" / "deep" / "table.txt"))
     for path in others:
         for name in (str(path), str(app / "data" / "link" / path.relative_to(app))):
-            with pytest.raises(PermissionError):
+            with pytest.raises((PermissionError, FileNotFoundError)):
                 extension.sync.lock(name)
     own = list((app / "data" / "deep" / "venvs").glob("prisoner-*/pyisolate.json"))
     assert len(own) == 1
@@ -69,6 +69,8 @@ def check(extension: Extension, app: Path, others: list[Path]) -> None:
 def test_below_a_folder_that_the_host_imports_from(
     load: Load, app: Path, others: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (app / "data" / "__init__.py").touch()
+    (app / "data" / "deep" / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(app))
     check(load(dependencies=["rivet"]), app, others)
 
@@ -81,17 +83,17 @@ def test_below_a_permitted_path(load: Load, app: Path, others: list[Path], below
 
 def test_below_a_prefix(load: Load, app: Path, others: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """As after `python -m venv .` in the folder of an application."""
-    monkeypatch.setattr("pyisolate.sandbox._interpreter", lambda python: (*REAL(python), str(app)))
+    monkeypatch.setattr("pyisolate.sandbox.interpreter_files", lambda python: (*REAL(python), str(app)))
     check(load(dependencies=["rivet"]), app, others)
 
 
-REAL = pyisolate.sandbox._interpreter
+REAL = pyisolate.sandbox.interpreter_files
 
 
 def test_it_is_the_layer_that_holds(
     load: Load, app: Path, others: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pyisolate.sandbox, "_omitted", 1 << FILES)
+    monkeypatch.setattr(pyisolate.sandbox, "_omitted", 1 << FILES | 1 << NAMESPACES)
     extension = load(dependencies=["rivet"])
     for path in others:
         assert extension.sync.lock(str(path))

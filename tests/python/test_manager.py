@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -123,7 +122,8 @@ async def call(extension: Extension) -> int:
 
 
 def test_a_failed_start_is_raised_to_all_and_tried_again(load: Load, tmp_path: Path) -> None:
-    extension = load("broken", host_side.Hooked, env={"BROKEN_UNTIL": str(tmp_path / "fixed")})
+    env, sandbox = {"BROKEN_UNTIL": str(tmp_path / "fixed")}, {"readonly_paths": [str(tmp_path)]}
+    extension = load("broken", host_side.Hooked, env=env, sandbox=sandbox)
 
     async def main() -> None:
         results = await asyncio.gather(*(extension.hooks() for _ in range(3)), return_exceptions=True)
@@ -250,27 +250,6 @@ def test_a_module_of_the_folder_that_is_imported_as_if_installed(
     with pytest.raises(ModuleNotFoundError) as caught:
         load("echo", module_path=str(tmp_path / "unimportable")).ensure_process_started()
     assert "from . import helper" in caught.value.__notes__[-1]
-
-
-@pytest.mark.parametrize("name", ["json", "colorsys"])
-def test_a_folder_that_hides_a_module_is_told(load: Load, tmp_path: Path, name: str, caplog: Any) -> None:
-    """Of the standard library, whether it has been imported or not."""
-    shutil.copytree(EXTENSIONS / "echo", tmp_path / name)
-    extension = load("echo", module_path=str(tmp_path / name))
-    extension.ensure_process_started()
-    extension.stop()  # returns when all that it logs has arrived
-    (told,) = caplog.messages
-    assert f"hides '{name}' of " in told
-    assert "rename its folder" in told
-
-
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no notes")
-def test_a_folder_named_like_what_it_imports_is_told(load: Load, tmp_path: Path) -> None:
-    (tmp_path / "msgpack").mkdir()
-    (tmp_path / "msgpack" / "__init__.py").write_text("from msgpack import packb")
-    with pytest.raises(ImportError, match="cannot import name 'packb'") as caught:
-        load("echo", module_path=str(tmp_path / "msgpack")).ensure_process_started()
-    assert "hides 'msgpack' of " in caught.value.__notes__[0]
 
 
 def test_what_one_message_may_take(load: Load) -> None:

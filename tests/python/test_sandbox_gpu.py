@@ -17,6 +17,7 @@ NAMESPACES = 5
 """The layer's number."""
 DENIED = {"EACCES", "EPERM"}
 OUT_OF_REACH = DENIED | {"EROFS"}
+HIDDEN = DENIED | {"ENOENT"}
 
 
 @pytest.mark.parametrize("omitted", [0, 1 << NAMESPACES], ids=["all layers", "no namespaces"])
@@ -39,4 +40,4 @@ def test_sharing_memory_of_gpus_permits_their_devices(load: Load, monkeypatch: p
     monkeypatch.setattr(warnings, "warn", lambda *args, **options: None)  # of no GPU
     extension = load("prisoner", share_torch=True, share_cuda_ipc=True)
     assert extension.sync.attempt("open_a_terminal", {}) == "done"
-    assert load("prisoner", name="without", share_torch=True).sync.attempt("open_a_terminal", {}) in DENIED
+    assert load("prisoner", name="without", share_torch=True).sync.attempt("open_a_terminal", {}) in HIDDEN

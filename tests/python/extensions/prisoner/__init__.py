@@ -172,6 +172,40 @@ class Prisoner(ExtensionBase):
         with multiprocessing.get_context("fork").Lock():
             return True
 
+    def talk_to_itself(self):
+        path = os.path.join(tempfile.gettempdir(), "socket")
+        with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+            listener.bind(path)
+            listener.listen(1)
+            client.connect(path)
+            client.sendall(b"hello")
+            return listener.accept()[0].recv(5)
+
+    def use_multiprocessing(self, method):
+        import multiprocessing
+
+        context = multiprocessing.get_context(method)
+        with context.Pool(2) as pool, context.Manager() as manager:
+            shared = manager.dict(a=1)
+            numbers = pool.map(abs, [-1, 2, -3])
+            queue = manager.Queue()
+            queue.put("sent")
+            return [numbers, dict(shared), queue.get(timeout=60)]
+
+    def load_data(self, workers):
+        import torch
+
+        data = torch.utils.data.TensorDataset(torch.arange(8))
+        loader = torch.utils.data.DataLoader(data, batch_size=2, num_workers=workers)
+        return [batch[0].tolist() for batch in loader]
+
+    def replace_by_link(self, path, target):
+        os.rename(path, path + "-aside")
+        os.symlink(target, path)
+
+    def limit(self, number):
+        return resource.getrlimit(number)
+
     def run(self, *command):
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 

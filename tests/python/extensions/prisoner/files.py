@@ -244,7 +244,8 @@ def enter_the_root_of_another(target):
 
 @attempt
 def list_processes(target):
-    os.listdir("/proc")
+    if str(target["victim"]) not in os.listdir("/proc"):
+        raise PermissionError(errno.EPERM, "not listed")
 
 
 @attempt

@@ -14,6 +14,8 @@ from .tools import LOOKED_AT, attempt, call, in_a_child, senseless, temporary
 
 # ---- sockets ----
 
+_listening = []
+
 
 @attempt
 def connect_by_tcp(target):
@@ -82,6 +84,14 @@ def connect_to_a_daemon(target):
 def connect_to_an_abstract_socket(target):
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
         s.connect("\0" + target["abstract"])
+
+
+@attempt
+def listen_by_an_abstract_name(target):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    _listening.append(s)
+    s.bind("\0" + target["abstract"] + ("" if "taken" in target["abstract"] else "-other"))
+    s.listen(1)
 
 
 @attempt
