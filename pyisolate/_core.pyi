@@ -105,10 +105,12 @@ class Session:
         max_requests: int = 0,
         sandbox: dict[str, Any] | None = None,
         report: list[tuple[str, bool, str]] | None = None,
+        execute: bool = False,
     ) -> Session:
         """Start a process with a channel to it, whose descriptor PISO_FD names. OSError if it cannot run.
 
         A zygote forks it instead: ExtensionDied if the zygote has ended, OSError (EBUSY) if it has threads.
+        With `execute` the zygote's child runs the program, so that the zygote is its parent.
         `max_requests`: of the child that may be unanswered at once, at most 1 << 20; 0: 4096.
         `sandbox` has the fields of piso_sandbox in piso.h; SandboxError if it cannot be kept. (name, active,
         detail) of each layer are appended to `report`, also then.

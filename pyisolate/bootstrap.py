@@ -48,6 +48,11 @@ def run(arguments: "dict[str, Any]") -> None:
     os.environ.pop("PYISOLATE_STARTING", None)  # it is an interpreter (interpreter.py)
     # By file: the extension's environment need not have the package, and might have another version.
     core = load("pyisolate._core", arguments["core"])
+    if "keeper" in arguments:
+        descriptor = int(os.environ["PISO_FD"])
+        core.zygote_guard(descriptor)
+        core.serve_forks(descriptor, b'{"modules": {}}', arguments["idle"])
+        os._exit(0)
     preload = arguments.get("preload")
     if preload is not None:
         gc.disable()  # what is imported stays: collections would look at it in vain

@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -61,9 +61,21 @@ class HostControl(Control):
         self, connection: Connection, events: EventHandlers, output: Output, singletons: OwnSingletons
     ) -> None:
         super().__init__(connection)
-        self.emit = events.emit
-        self.log = output.log
-        self.made_singleton = singletons.made
+        self._events = events
+        self._output = output
+        self._singletons = singletons
+
+    def emit(self, name: str, payload: object) -> Awaitable[None] | None:
+        """Run the host's handler of an event."""
+        return self._events.emit(name, payload)
+
+    def log(self, *fields: object, **more: object) -> None:
+        """Take a record of the extension's log."""
+        self._output.log(*fields, **more)
+
+    def made_singleton(self, *definition: object, **more: object) -> None:
+        """Learn that the extension has an instance of its own of a class."""
+        self._singletons.made(*definition, **more)
 
 
 class IsolatedRuntime(Runtime):

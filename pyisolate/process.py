@@ -207,7 +207,7 @@ class ExtensionProcess:
         """A session with a new process: forked if possible and wanted, else executed."""
         name, method = self._settings.name, self._settings.start_method
         if method == "exec":
-            return self._spawn(python, environ, None)
+            return self._execute(python, environ)
         environment = self._environment.path if self._environment else None
         plan = ForkPlan(python, environ, environment, self._settings.share_torch)
         try:
@@ -217,16 +217,29 @@ class ExtensionProcess:
                 remedy = "with 'start_method': 'auto' it is executed"
                 raise PyIsolateError(f"extension {name!r} cannot be forked: {reason}; {remedy}") from None
             _log.debug("extension %r starts by exec: %s", name, reason)
+            return self._execute(python, environ)
+
+    def _execute(self, python: str, environ: dict[str, str]) -> Session:
+        """With a parent that ends what the extension leaves behind, if there can be one."""
+        environ = {**environ, STARTING: "1"}
+        try:
+            return zygotes.execute(lambda keeper: self._spawn(python, environ, keeper, execute=True))
+        except CannotFork as reason:
+            _log.warning(
+                "what extension %r starts may outlive it: no process can look after it: %s",
+                self._settings.name,
+                reason,
+            )
             return self._spawn(python, environ, None)
 
-    def _spawn(self, python: str, environ: dict[str, str], zygote: Zygote | None) -> Session:
+    def _spawn(
+        self, python: str, environ: dict[str, str], zygote: Zygote | None, execute: bool = False
+    ) -> Session:
         name, sandbox = self._settings.name, self._sandbox
         echo_stdout, echo_stderr = self.output.echo.values()
         environment = self._environment.path if self._environment else None
         if sandbox is not None:
             sandbox.report.clear()
-        if zygote is None:
-            environ = {**environ, STARTING: "1"}
         try:
             session = Session.spawn(
                 command(python),
@@ -236,6 +249,7 @@ class ExtensionProcess:
                 echo_stdout=echo_stdout,
                 echo_stderr=echo_stderr,
                 zygote=zygote,
+                execute=execute,
                 max_requests=self._settings.max_open_calls,
                 sandbox=sandbox.description(python, environment) if sandbox is not None else None,
                 report=sandbox.report if sandbox is not None else [],

@@ -30,6 +30,10 @@ _FILES = {
 }
 _NETWORK = "'network': True permits the network"
 _SOCKETS = "'local_sockets': True permits Unix sockets of others"
+_GROUP = (
+    "nothing permits it to leave its process group (setsid, setpgid, start_new_session): this system lets "
+    "the user make no namespaces, by which it would be known what is to end with it"
+)
 _NO_THREAD = "can't start new thread"
 
 
@@ -78,7 +82,8 @@ def _permission(error: BaseException, sandbox: SandboxConfig) -> str:
     if isinstance(error, OSError):
         if error.errno == errno.EPERM and error.filename is None:  # of a socket, most likely
             more = {"network": _NETWORK, "local_sockets": _SOCKETS}
-            return ", ".join(text for key, text in more.items() if not sandbox.get(key))
+            texts = [text for key, text in more.items() if not sandbox.get(key)]
+            return ", ".join(texts if _may_leave_group() else [*texts, _GROUP])
         code = errno.EROFS if error.errno == errno.EPERM else error.errno
         if code == errno.ENOENT and isinstance(error.filename, str) and _is_hidden(error.filename):
             code = errno.EACCES
@@ -87,6 +92,15 @@ def _permission(error: BaseException, sandbox: SandboxConfig) -> str:
     else:
         return ""
     return _FILES.get(code or 0, "")
+
+
+def _may_leave_group() -> bool:
+    """Whether the sandbox permits it; an extension's process leads its group already."""
+    try:
+        os.setpgid(0, 0)
+    except OSError:
+        return False
+    return True
 
 
 def _is_hidden(path: str) -> bool:

@@ -191,10 +191,20 @@ class _Base:
                 self.share = self.share and self.is_ready
             self.fault = self.fault or fault
 
-    def close(self) -> None:
-        zygote, self.zygote = self.zygote, None
-        if zygote is not None:
-            zygote.close()
+
+class _Keeper(_Base):
+    """A zygote that has loaded nothing, whose children execute their programs."""
+
+    def __init__(self) -> None:
+        super().__init__((), frozenset())
+
+    def _start(self) -> Zygote:
+        environ = {**without_secrets(os.environ), "PYISOLATE_CHILD": "1"}
+        arguments = command(_base_python(), ["-S"], keeper=True, idle=IDLE_SECONDS)
+        try:
+            return Zygote.spawn(arguments, environ, "keeper")
+        except OSError as error:
+            raise CannotFork(f"it did not start: {error}") from error
 
 
 class Zygotes:
@@ -202,6 +212,7 @@ class Zygotes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._keeper = _Keeper()
         self._bases: dict[tuple[tuple[str, ...], frozenset[tuple[str, str]]], _Base] = {}
 
     def fork(self, plan: ForkPlan, start: Callable[[Zygote], _T]) -> _T:
@@ -215,6 +226,20 @@ class Zygotes:
                 reasons.append(str(reason))
                 _log.debug("not forked from %s: %s", packages or "the bare interpreter", reason)
         raise CannotFork("; ".join(dict.fromkeys(reasons)))
+
+    def execute(self, start: Callable[[Zygote], _T]) -> _T:
+        """What `start` returns with a zygote whose child executes the program.
+
+        Raises CannotFork, and what `start` raises.
+        """
+        for _ in range(ATTEMPTS):
+            zygote = self._keeper.get(ready=False)
+            try:
+                return start(zygote)
+            except (ExtensionDied, ProtocolError):
+                self._keeper.discard(zygote, None)
+        self._keeper.get(ready=True)
+        raise CannotFork("it ended again and again")
 
     def _fork(self, base: _Base, plan: ForkPlan, start: Callable[[Zygote], _T]) -> _T:
         for attempt in range(ATTEMPTS):
@@ -242,16 +267,17 @@ class Zygotes:
             return self._bases.setdefault(wanted, _Base(packages, read))
 
     def close(self) -> None:
-        """End them all. Extensions that they have forked go on."""
+        """Let go of them all. Each ends when its extensions have ended, and what these have started."""
         with self._lock:
             bases, self._bases = self._bases, {}
-        for base in bases.values():
-            base.close()
+        for base in (*bases.values(), self._keeper):
+            base.zygote = None
 
     def forget(self) -> None:
         """In a process forked from the host: the zygotes are the host's, the lock may be held for ever."""
         self._lock = threading.Lock()
         self._bases = {}
+        self._keeper = _Keeper()
 
 
 zygotes = Zygotes()

@@ -154,6 +154,51 @@ static void tell_attribute(core_session *s, PyObject *object, PyObject *name) {
     Py_DECREF(error);
 }
 
+/* is_method: whether what a class has under a name is a function: one in Python or C, as the class wraps it. Not a property,
+ * which would be evaluated, nor a class or an object that can be called. */
+static bool is_method(PyObject *found) {
+    bool wraps = Py_IS_TYPE(found, &PyStaticMethod_Type) || Py_IS_TYPE(found, &PyClassMethod_Type);
+    PyObject *function = wraps ? PyObject_GetAttrString(found, "__func__") : Py_NewRef(found);
+    const char *type = function ? Py_TYPE(function)->tp_name : "";
+    bool is = function && (PyType_HasFeature(Py_TYPE(function), Py_TPFLAGS_METHOD_DESCRIPTOR) ||
+                           PyCFunction_Check(function) || Py_IS_TYPE(function, &PyClassMethodDescr_Type) ||
+                           strcmp(type, "partialmethod") == 0 || strcmp(type, "singledispatchmethod") == 0);
+    PyErr_Clear(); /* only memory can be short */
+    Py_XDECREF(function);
+    return is;
+}
+
+/* call_host_method: what an extension may call of an object of its host's: a function that the object's class defines,
+ * whatever the object itself has under this name. `args` begins with the object. */
+static PyObject *call_host_method(PyObject *name, PyObject **args, size_t count, PyObject *kwnames) {
+    PyTypeObject *type = Py_TYPE(args[0]);
+    PyObject *found = Py_XNewRef(_PyType_Lookup(type, name)), *method = NULL, *result = NULL;
+    if (!found || !is_method(found))
+        PyErr_Format(PyExc_AttributeError, "%R is no method of %.200s", name, type->tp_name);
+    else if (PyType_HasFeature(Py_TYPE(found), Py_TPFLAGS_METHOD_DESCRIPTOR))
+        result = PyObject_Vectorcall(found, args, count, kwnames);
+    else if (!Py_TYPE(found)->tp_descr_get)
+        method = Py_NewRef(found);
+    else
+        method = Py_TYPE(found)->tp_descr_get(found, args[0], (PyObject *)type);
+    if (method)
+        result = PyObject_Vectorcall(method, args + 1, (count - 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, kwnames);
+    Py_XDECREF(method);
+    Py_XDECREF(found);
+    return result;
+}
+
+/* call_method: of the object. */
+static PyObject *call_method(core_session *s, PyObject *object, PyObject *name, core_arguments *a) {
+    size_t count = (size_t)a->nargs + 1;
+    PyObject **args = a->args - 1, *free_slot = args[0];
+    args[0] = object;
+    PyObject *result = piso_session_process(s->session) ? call_host_method(name, args, count, a->kwnames)
+                                                        : PyObject_VectorcallMethod(name, args, count, a->kwnames);
+    args[0] = free_slot;
+    return result;
+}
+
 /* is_coroutine_function: calling it only makes a coroutine, so nothing of ours can be seen by it. */
 static bool is_coroutine_function(PyObject *object, PyObject *name) {
     PyObject *method = _PyType_Lookup(Py_TYPE(object), name);
@@ -169,10 +214,7 @@ static PyObject *invoke(core_session *s, PyObject *object, PyObject *name, core_
         task = core_task_hide(s->state, &loop);
     PyObject *result = NULL;
     if (PyContext_Enter(request_context) == 0) {
-        PyObject **args = a->args - 1, *free_slot = args[0];
-        args[0] = object;
-        result = PyObject_VectorcallMethod(name, args, (size_t)(a->nargs + 1), a->kwnames);
-        args[0] = free_slot;
+        result = call_method(s, object, name, a);
         if (!result) {
             suggest(s, object, name);
             tell_attribute(s, object, name);

@@ -210,17 +210,17 @@ static int spawn_confined(core_session *s, PyObject *argv, PyObject *env, piso_s
 
 static PyObject *session_spawn(PyObject *type, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"argv",        "env",    "name",         "registry", "cwd",    "arena_size", "echo_stdout",
-                            "echo_stderr", "zygote", "max_requests", "sandbox",  "report", NULL};
+                            "echo_stderr", "zygote", "max_requests", "sandbox",  "report", "execute",    NULL};
     core_state *state = core_type_state((PyTypeObject *)type);
     PyObject *argv, *env, *name = NULL, *registry = NULL, *sandbox = Py_None, *report = NULL;
     const char *cwd = NULL;
     unsigned long long arena_size = 0;
     unsigned max_requests = 0;
-    int echo_stdout = 1, echo_stderr = 1;
+    int echo_stdout = 1, echo_stderr = 1, execute = 0;
     PyObject *zygote = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$UO!zKppOIOO!:spawn", names, &argv, &env, &name,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$UO!zKppOIOO!p:spawn", names, &argv, &env, &name,
                                      state->registry_type, &registry, &cwd, &arena_size, &echo_stdout, &echo_stderr,
-                                     &zygote, &max_requests, &sandbox, &PyList_Type, &report))
+                                     &zygote, &max_requests, &sandbox, &PyList_Type, &report, &execute))
         return NULL;
     if (zygote != Py_None && !Py_IS_TYPE(zygote, state->zygote_type)) {
         PyErr_SetString(PyExc_TypeError, "zygote must be a Zygote or None");
@@ -237,8 +237,11 @@ static PyObject *session_spawn(PyObject *type, PyObject *args, PyObject *kwargs)
         .echo_stdout = echo_stdout != 0,
         .echo_stderr = echo_stderr != 0,
         .zygote = zygote == Py_None ? NULL : core_zygote_handle(zygote),
+        .execute = execute != 0,
         .max_requests = max_requests,
     };
+    if (s)
+        ((core_session *)s)->codec.text_only = sandbox != Py_None;
     if (s && spawn_confined((core_session *)s, argv, env, &options, sandbox, report) < 0)
         Py_CLEAR(s);
     return s;

@@ -80,15 +80,23 @@ static int write_sequence(core_encoder *e, const char *key, PyObject *items) {
     return r;
 }
 
-static int write_attributes(core_encoder *e, PyObject *exception) {
+/* attributes_of: all that it has. */
+static PyObject *attributes_of(PyObject *exception) {
     PyObject *dict = core_attribute(exception, "__dict__"), *copy = dict ? PyDict_Copy(dict) : PyDict_New();
     Py_XDECREF(dict);
     if (!copy || core_fields_add(exception, copy) < 0) {
         Py_XDECREF(copy);
-        return -1;
+        return NULL;
     }
     if (PyDict_GetItemString(copy, "__notes__"))
         PyDict_DelItemString(copy, "__notes__");
+    return copy;
+}
+
+static int write_attributes(core_encoder *e, PyObject *exception, bool whole) {
+    PyObject *copy = whole ? attributes_of(exception) : core_told_attributes(exception);
+    if (!copy)
+        return -1;
     write_key(e, "attributes");
     piso_write_map(e->w, (size_t)PyDict_GET_SIZE(copy));
     Py_ssize_t position = 0;
@@ -115,6 +123,10 @@ static int write_linked(core_encoder *e, const char *key, PyObject *exception, i
 
 /* write_links: cause and context. They are the same more often than not, and then written once. */
 static int write_links(core_encoder *e, PyObject *exception, int chain) {
+    if (e->codec->text_only) {
+        write_linked(e, "cause", NULL, chain);
+        return write_linked(e, "context", NULL, chain);
+    }
     PyObject *cause = PyException_GetCause(exception), *context = PyException_GetContext(exception);
     bool same = cause && cause == context;
     if (write_linked(e, "cause", cause, chain) < 0) {
@@ -133,10 +145,12 @@ int core_encode_exception_value(core_encoder *e, PyObject *exception, int chain)
     bool exceptions = e->exceptions;
     e->exceptions = chain < MAX_CHAIN;
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_EXCEPTION);
-    PyObject *args = core_attribute(exception, "args"), *notes = core_attribute(exception, "__notes__");
+    int whole = core_is_told_whole(e->codec, exception);
+    PyObject *args = whole > 0 ? core_attribute(exception, "args") : core_told_args(exception);
+    PyObject *notes = whole > 0 ? core_attribute(exception, "__notes__") : NULL;
     PyObject *suppress = core_attribute(exception, "__suppress_context__");
     piso_write_map(e->w, 8);
-    int r = write_type(e, exception);
+    int r = whole < 0 || (!whole && !args) ? -1 : write_type(e, exception);
     if (r == 0)
         r = write_sequence(e, "args", args);
     if (r == 0)
@@ -147,10 +161,10 @@ int core_encode_exception_value(core_encoder *e, PyObject *exception, int chain)
         write_key(e, "suppress");
         piso_write_bool(e->w, suppress == Py_True);
         write_key(e, "traceback");
-        r = core_write_traceback(e, exception);
+        r = e->codec->text_only ? core_write_no_traceback(e) : core_write_traceback(e, exception);
     }
     if (r == 0)
-        r = write_attributes(e, exception);
+        r = write_attributes(e, exception, whole > 0);
     piso_write_ext_end(e->w, mark);
     Py_XDECREF(args);
     Py_XDECREF(notes);

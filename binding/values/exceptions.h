@@ -48,6 +48,18 @@ int core_field_set(core_state *state, PyObject *error, PyObject *name, PyObject 
  * made printable. `own`: those of the class, which have to be there; or NULL. 1, 0 without an exception, -1. */
 int core_fields_check(core_state *state, PyObject *error, const core_field *own);
 
+/* ---- what a confined peer is told (exceptions_told.c) ---- */
+
+/* core_is_told_whole: whether all of an exception that can cross is sent: to a peer that is not confined, and of a class
+ * that is registered, but for traceback, cause and context, which only the first one gets. 1, 0, -1. */
+int core_is_told_whole(core_codec *c, PyObject *exception);
+/* core_told_args: what is sent as the arguments of another exception, so that the peer's has the same text: a tuple. A
+ * class of Python's own keeps numbers and text among its arguments; of what a UnicodeError could not convert no more than
+ * the text shows is left. */
+PyObject *core_told_args(PyObject *exception);
+/* core_told_attributes: the same for attributes: a dict of those that the text shows. */
+PyObject *core_told_attributes(PyObject *exception);
+
 /* ---- classes (exception_classes.c) ---- */
 
 typedef enum core_origin { CORE_BUILTIN, CORE_STANDARD, CORE_REGISTERED, CORE_REMOTE } core_origin;
@@ -70,6 +82,8 @@ int core_exceptions_init(PyObject *module, core_state *state);
 /* core_write_traceback: the frames of an exception's traceback, outermost first, as
  * [[file, line, function, source]...]; the last 64 of them. 0 or -1. */
 int core_write_traceback(core_encoder *e, PyObject *exception);
+/* core_write_no_traceback: a frame that says that there were some. */
+int core_write_no_traceback(core_encoder *e);
 /* core_read_traceback: such a list as it came: a list of (file, line, function, source), of at most 64. Names are cut and
  * printable. What is no frame is passed over. NULL with an exception. */
 PyObject *core_read_traceback(core_decoder *d, piso_reader *r);

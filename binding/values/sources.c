@@ -135,6 +135,29 @@ static PyObject *file_item(PyObject *self, Py_ssize_t index) {
     return PyErr_Occurred() ? NULL : PyUnicode_FromString("\n");
 }
 
+/* file_subscript: what a list has for an index or a slice: printers that show more than a line take slices. */
+static PyObject *file_subscript(PyObject *self, PyObject *key) {
+    if (!PySlice_Check(key)) {
+        Py_ssize_t index = PyNumber_AsSsize_t(key, PyExc_IndexError);
+        if (index == -1 && PyErr_Occurred())
+            return NULL;
+        return file_item(self, index < 0 ? index + file_length(self) : index);
+    }
+    Py_ssize_t start, stop, step;
+    if (PySlice_Unpack(key, &start, &stop, &step) < 0)
+        return NULL;
+    Py_ssize_t count = PySlice_AdjustIndices(file_length(self), &start, &stop, step);
+    PyObject *lines = PyList_New(count);
+    for (Py_ssize_t i = 0; lines && i < count; i++) {
+        PyObject *line = file_item(self, start + i * step);
+        if (line)
+            PyList_SET_ITEM(lines, i, line);
+        else
+            Py_CLEAR(lines);
+    }
+    return lines;
+}
+
 static void file_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     Py_XDECREF(((source_file *)self)->name);
@@ -147,6 +170,8 @@ static PyType_Slot file_slots[] = {
     {Py_tp_doc, "The lines of a file of another process that are known here. The others are empty."},
     {Py_sq_length, file_length},
     {Py_sq_item, file_item},
+    {Py_mp_length, file_length},
+    {Py_mp_subscript, file_subscript},
     {Py_tp_dealloc, file_dealloc},
     {0, NULL},
 };

@@ -78,6 +78,18 @@ int core_write_traceback(core_encoder *e, PyObject *exception) {
     return r;
 }
 
+int core_write_no_traceback(core_encoder *e) {
+    static const char *const texts[] = {"the host", NULL, "<not shown>", ""};
+    piso_write_array(e->w, 1);
+    piso_write_array(e->w, 4);
+    for (int i = 0; i < 4; i++)
+        if (texts[i])
+            piso_write_str(e->w, texts[i], strlen(texts[i]));
+        else
+            piso_write_int(e->w, 1);
+    return 0;
+}
+
 /* ---- in ---- */
 
 /* Nothing of a frame is made into an object but what is shown of it: the peer's names may be as long as a message. */

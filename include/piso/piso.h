@@ -99,6 +99,7 @@ typedef struct piso_spawn {
     bool echo_stderr;            /* the same for stderr */
     bool inherit_stdout;         /* do not capture stdout: the child's is this process's own */
     piso_zygote *zygote;         /* or NULL: forks the child instead of running argv[0]; only borrowed */
+    bool execute;                /* with a zygote: the child runs argv[0] after all, with the zygote as its parent */
     const piso_sandbox *sandbox; /* NULL: the child is not confined */
     piso_sandbox_report *report; /* NULL, or what became of the sandbox, also when that is PISO_ESANDBOX */
 } piso_spawn;
@@ -206,20 +207,21 @@ PISO_API uint64_t piso_process_echo_dropped(piso_process *p, int stream);
 /* ---- zygotes ------------------------------------------------------------------------------------ */
 
 /* A zygote is a process that has loaded what its children need and forks them on request: they start in
- * milliseconds and share its memory. For its host, a forked child is like any other: piso_session_spawn with
+ * milliseconds and share its memory, or execute a program (piso_spawn.execute). For its host, a forked child is like any other: piso_session_spawn with
  * the field `zygote` set. The host's side is the first block of functions, the zygote's own the second. */
 
 /* piso_zygote_spawn: starts the zygote's program, as piso_session_spawn starts a child's; PISO_FD is the number of
  * its socket to the host. It dies with the host. Does not wait for it. */
 PISO_API int piso_zygote_spawn(const piso_spawn *spawn, piso_zygote **ret_zygote);
 PISO_API piso_zygote *piso_zygote_ref(piso_zygote *z);
-/* piso_zygote_unref: with the last one the zygote ends. Its running children hold one each. */
+/* piso_zygote_unref: with the last one the zygote ends, after what its children have left behind has been killed. Its
+ * running children hold one each. */
 PISO_API piso_zygote *piso_zygote_unref(piso_zygote *z);
 /* piso_zygote_ready: waits until it can fork and returns what it reported, which is valid as long as the zygote
  * object. Blocks up to timeout_ns (-1: for ever). 0, -ETIMEDOUT, -EINTR (call again), PISO_EDIED, PISO_EPROTO. */
 PISO_API int piso_zygote_ready(piso_zygote *z, int64_t timeout_ns, const void **ret_report, size_t *ret_size);
-/* piso_zygote_close: ends the zygote's process. Children that it has forked live on; how they end is known only
- * where the kernel tells (Linux 6.15 and later). */
+/* piso_zygote_close: kills the zygote's process. Children that it has forked live on; how they end is known only
+ * where the kernel tells (Linux 6.15 and later), and what leaves their process group outlives them. */
 PISO_API void piso_zygote_close(piso_zygote *z);
 /* piso_zygote_process: the zygote's own process, borrowed. */
 PISO_API piso_process *piso_zygote_process(piso_zygote *z);
@@ -237,6 +239,7 @@ typedef struct piso_fork {
     void *block; /* private, like the rest */
     size_t block_size, sandbox_size;
     const void *sandbox;
+    bool execute; /* never in what piso_zygote_serve returns */
 } piso_fork;
 PISO_API void piso_fork_fini(piso_fork *fork);
 /* piso_zygote_guard: in the zygote, before it loads anything: from now on it is killed when the host dies. */

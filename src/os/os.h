@@ -146,6 +146,8 @@ int piso__receive_fds(int fd, void *data, size_t size, int *ret_fds, int count, 
  * -EPROTO. */
 int piso__peek(int fd, void *data, size_t size, bool nonblocking);
 
+/* piso__socket_end: nothing more is sent or received here, and the other end is told. 0 or -errno. */
+int piso__socket_end(int fd);
 /* piso__socket_creator: pid of the process that made the pair; 0 when it has none here (pid namespaces). */
 pid_t piso__socket_creator(int fd);
 
@@ -196,8 +198,29 @@ void piso__pin_own_entry(void);
 /* piso__place_fds: makes descriptors from[0..count) the numbers 0..count-1, not close-on-exec, and closes all others;
  * for a forked child. 0 or -errno. */
 int piso__place_fds(const int *from, int count);
+/* piso__execute: in a forked child: runs the program, with signals as a fresh program expects them, and no descriptors from
+ * `first` on. -errno if it cannot. */
+int piso__execute(const char *const *argv, const char *const *envp, int first);
 /* piso__has_children: whether this process has any that it has not reaped. */
 bool piso__has_children(void);
+/* piso__adopt_orphans: from now on descendants of this process whose parent has ended become its children, in all
+ * processes that it forks from now on. SIGCHLD is blocked; a descriptor that is readable when a child has ended, or
+ * -errno. piso__children_clear: makes it unreadable again. */
+int piso__adopt_orphans(void);
+void piso__children_clear(int signal_fd);
+/* piso__children: of the calling thread, which is the only one, with those that nobody has reaped: how many, and a list
+ * for the caller to free; -errno. */
+int piso__children(pid_t **ret_pids);
+/* piso__child_has_ended: of a child that has not been reaped. piso__reap_child: as piso__reap. */
+bool piso__child_has_ended(pid_t pid);
+int piso__reap_child(pid_t pid, piso_exit *ret_exit);
+/* piso__kill_child: SIGKILL for a child that has not been reaped, and for its process group if it leads one. */
+void piso__kill_child(pid_t pid);
+/* piso__mount_namespace: a number for the mount namespace of a child that has not been reaped. 0; -ENOENT for one that has
+ * ended; -EACCES for one that hides it. */
+int piso__mount_namespace(pid_t pid, uint64_t *ret_id);
+/* piso__has_no_new_privileges: whether a process can get no privileges by executing, as all that are confined. */
+bool piso__has_no_new_privileges(pid_t pid);
 /* piso__thread_count: of this process; -errno when /proc does not tell. */
 int piso__thread_count(void);
 /* piso__kill_on_hangup: has the kernel kill this process's group (SIGKILL) when something happens at the other end of
@@ -240,6 +263,9 @@ int piso__pipe(int ret_fds[2]);
 int piso__open_null(void);
 /* piso__read: some bytes; 0 at the end; -EAGAIN; -errno. */
 ssize_t piso__read(int fd, void *buffer, size_t size);
+/* piso__read_at, piso__write_at: of memory or a file, at an offset: how many bytes, or -errno. */
+ssize_t piso__read_at(int fd, void *buffer, size_t size, off_t offset);
+ssize_t piso__write_at(int fd, const void *data, size_t size, off_t offset);
 /* piso__write_if_ready: writes as much as goes without blocking, drops the rest. */
 void piso__write_if_ready(int fd, const void *data, size_t size);
 

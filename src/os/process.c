@@ -33,12 +33,12 @@ void piso__pin_own_entry(void) {
     (void)!open("/proc/self", O_PATH | O_CLOEXEC);
 }
 
-int piso__reap(int pidfd, piso_exit *ret_exit) {
+static int reap(idtype_t kind, id_t id, piso_exit *ret_exit) {
     siginfo_t info;
     int r;
     do {
         info.si_pid = 0;
-        r = waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG);
+        r = waitid(kind, id, &info, WEXITED | WNOHANG);
     } while (r < 0 && errno == EINTR);
     if (r < 0)
         return -errno;
@@ -47,6 +47,14 @@ int piso__reap(int pidfd, piso_exit *ret_exit) {
     bool exited = info.si_code == CLD_EXITED;
     *ret_exit = (piso_exit){.known = true, .code = exited ? info.si_status : -1, .signal = exited ? 0 : info.si_status};
     return 1;
+}
+
+int piso__reap(int pidfd, piso_exit *ret_exit) {
+    return reap((idtype_t)P_PIDFD, (id_t)pidfd, ret_exit);
+}
+
+int piso__reap_child(pid_t pid, piso_exit *ret_exit) {
+    return reap(P_PID, (id_t)pid, ret_exit);
 }
 
 int piso__kill_group(int pidfd, pid_t group, int signal) {
@@ -106,6 +114,16 @@ ssize_t piso__read(int fd, void *buffer, size_t size) {
     do
         n = read(fd, buffer, size);
     while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+ssize_t piso__read_at(int fd, void *buffer, size_t size, off_t offset) {
+    ssize_t n = pread(fd, buffer, size, offset);
+    return n < 0 ? -errno : n;
+}
+
+ssize_t piso__write_at(int fd, const void *data, size_t size, off_t offset) {
+    ssize_t n = pwrite(fd, data, size, offset);
     return n < 0 ? -errno : n;
 }
 

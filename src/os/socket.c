@@ -20,6 +20,10 @@ int piso__socketpair(int ret_fds[2]) {
     return 0;
 }
 
+int piso__socket_end(int fd) {
+    return shutdown(fd, SHUT_RDWR) < 0 ? -errno : 0;
+}
+
 pid_t piso__socket_creator(int fd) {
     struct ucred creator;
     socklen_t size = sizeof creator;

@@ -183,3 +183,13 @@ int piso__place_fds(const int *from, int count) {
             return -errno;
     return close_from(count) ? 0 : -errno;
 }
+
+int piso__execute(const char *const *argv, const char *const *envp, int first) {
+    struct sigaction as_usual = {.sa_handler = SIG_DFL};
+    for (int signal = 1; signal < NSIG; signal++)
+        sigaction(signal, &as_usual, NULL);
+    for (int fd = first; fd < PISO__FDS_MAX; fd++)
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+    execve(argv[0], (char *const *)argv, (char *const *)envp);
+    return -errno;
+}

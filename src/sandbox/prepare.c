@@ -138,6 +138,7 @@ static int plan_filter(job *j) {
         .no_holes = piso__memory_is_strict(),
         .devices = j->spec->devices && j->spec->devices[0],
         .private_root = has_private_root(j),
+        .own_group = !namespaces,
         .own_signals = j->layers & PISO__BIT(PISO_LAYER_SIGNALS) && j->landlock.version < PISO__LANDLOCK_SIGNALS,
     };
     int r = piso__filter_build(options, &j->filter);
@@ -471,10 +472,14 @@ piso__sandbox *piso__sandbox_free(piso__sandbox *s) {
     return NULL;
 }
 
-void piso__sandbox_blame(const piso__sandbox *s, int error, piso_sandbox_report *report) {
+int piso__sandbox_failed(const piso__sandbox *s) {
+    return s->failed_layer;
+}
+
+void piso__sandbox_blame(int failed, int error, piso_sandbox_report *report) {
     for (int layer = 0; layer < PISO_LAYERS; layer++)
         report->layers[layer].active = false;
-    snprintf(report->layers[s->failed_layer].detail, sizeof report->layers[0].detail, "could not be applied: %s",
+    snprintf(report->layers[failed].detail, sizeof report->layers[0].detail, "could not be applied: %s",
              piso_strerror(error));
 }
 

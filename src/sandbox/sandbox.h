@@ -33,8 +33,10 @@ static inline void piso__sandbox_freep(piso__sandbox **s) {
 int piso__sandbox_apply(void *sandbox, int fd);
 /* piso__sandbox_fd: the descriptor of a prepared sandbox (borrowed), -1: none. */
 int piso__sandbox_fd(const piso__sandbox *s);
-/* piso__sandbox_blame: after a failed apply: says in `report` which layer failed, with that error. */
-void piso__sandbox_blame(const piso__sandbox *s, int error, piso_sandbox_report *report);
+/* piso__sandbox_failed: after a failed apply: the layer. piso__sandbox_blame: says in `report` that this layer failed, with
+ * that error. */
+int piso__sandbox_failed(const piso__sandbox *s);
+void piso__sandbox_blame(int layer, int error, piso_sandbox_report *report);
 
 /* piso__sandbox_take_group: the control group that was made for the child, or NULL: the caller ends it when the child
  * has ended. */

@@ -13,7 +13,8 @@
  *     open: that is not waited for), then records the status, then says that it has ended, for ever. The pipes
  *     are emptied whether or not anybody reads: no child waits for a reader.
  *  4. The group of an ended child is killed (SIGKILL): grandchildren die with it. So does all that is in its control
- *     group, if it has one (sandbox/group.h), also what has left the process group.
+ *     group, if it has one (sandbox/group.h), also what has left the process group; and what a zygote's child has left
+ *     behind (keeper.h).
  *  5. Objects know their pid: after fork every function returns PISO_EFORKED and the destructors free memory
  *     only. The monitor thread does not exist in a forked child; what it watched is closed there at once.
  *  6. Objects are reference-counted; the last unref of a running process leaves it to the monitor, which reaps
@@ -31,8 +32,8 @@
  *
  *     where                            for whom                   how long                    who else is held up
  *     the monitor                      nobody: pidfds, pipes and sockets are in its epoll; it never waits for an answer
- *     how a zygote's child has ended   the zygote                 a second, in the monitor's  nobody
- *                                                                 epoll; then what the system
+ *     how a zygote's child has ended   the zygote, which kills    a second, in the monitor's  nobody
+ *                                      what it has left behind    epoll; then what the system
  *                                                                 tells, or known = false
  *     a control group's end            what is killed in it       milliseconds before the end nobody: a thread of its own
  *                                                                 is told, then a minute
@@ -40,14 +41,15 @@
  *     piso_session_spawn, executed     the child, up to its exec  as long as exec takes       nobody
  *     piso_session_spawn, forked       the zygote: to be ready    two minutes                 nobody
  *                                      the zygote: to fork        ten seconds, then it is     nobody
- *                                                                 killed (PISO_EDIED)
+ *                                                                 given up (PISO_EDIED)
+ *     a child of it that executes      the child, up to its exec  a minute, then it is killed nobody
  *     the first sandbox of a process   two trial children         as long as they run         nobody
  *     a child that cannot be watched   the child, killed          a second                    nobody
  *     piso_zygote_ready, piso_process_wait, piso_session_handshake, piso_session_wait: the caller's timeout; nobody
  *     sockets, bells, echoed output    nobody: a send never waits (MSG_DONTWAIT); what does not fit is an error, or
  *                                      dropped
  *     piso_session_attach, in a child  the host, which has sent the greeting before
- *     piso_zygote_serve                the host: for ever, that is its work */
+ *     piso_zygote_serve                the host: for ever, that is its work; when that has gone: what it kills, a minute */
 #ifndef PISO_SUPERVISOR_PROCESS_H
 #define PISO_SUPERVISOR_PROCESS_H
 

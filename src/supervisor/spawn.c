@@ -29,7 +29,7 @@ static const char **with_channel(const char *const *envp) {
 
 /* fork_from_zygote: with the descriptors that a spawned child has. A host without stdout shares /dev/null. */
 static pid_t fork_from_zygote(piso_process *p, const piso_spawn *spawn, int null_fd, int stdout_fd, int stderr_fd,
-                              int channel_fd, const piso__sandbox *sandbox) {
+                              int channel_fd, piso__sandbox *sandbox) {
     piso__autoclose int own_stdout = stdout_fd < 0 ? piso__fd_dup_shared(STDOUT_FILENO) : -1;
     int out = stdout_fd >= 0 ? stdout_fd : own_stdout >= 0 ? own_stdout : null_fd, stdio[3] = {null_fd, out, stderr_fd};
     pid_t pid = piso__zygote_fork(spawn, stdio, channel_fd, sandbox, &p->pidfd);
@@ -61,7 +61,7 @@ static pid_t run(piso__spawn_options *options, piso__sandbox *sandbox, piso_sand
     pid_t pid = piso__spawn(options, ret_pidfd);
     if (!failed)
         return pid;
-    piso__sandbox_blame(sandbox, pid, report);
+    piso__sandbox_blame(piso__sandbox_failed(sandbox), pid, report);
     return PISO_ESANDBOX;
 }
 

@@ -8,8 +8,9 @@
 #include "os/os.h"
 #include "supervisor/process.h"
 
-#define READY_TIMEOUT_NS  INT64_C(120000000000) /* of who needs a child and finds the zygote still loading */
-#define ANSWER_TIMEOUT_NS INT64_C(10000000000)  /* to fork, what it does in milliseconds */
+#define READY_TIMEOUT_NS   INT64_C(120000000000) /* of who needs a child and finds the zygote still loading */
+#define ANSWER_TIMEOUT_NS  INT64_C(10000000000)  /* to fork, what it does in milliseconds */
+#define EXECUTE_TIMEOUT_NS INT64_C(60000000000)  /* of a child, up to its exec */
 
 #define ROOM (sizeof(piso__zygote_packet) + PISO__ZYGOTE_REPORT)
 
@@ -83,13 +84,32 @@ static void enter(piso_zygote *z, uint32_t state) {
     piso__word_wake(&z->state);
 }
 
+/* lose: nothing is asked of it any more. False: this is known. Needs the lock. */
+static bool lose(piso_zygote *z, int error) {
+    if (atomic_load_explicit(&z->state, memory_order_relaxed) == FAILED)
+        return false;
+    z->error = error == PISO_EPROTO || error == -ENOMEM ? error : PISO_EDIED;
+    enter(z, FAILED);
+    return true;
+}
+
 /* fail: it is of no use any more, and the monitor will hear that. Needs the lock. */
 static void fail(piso_zygote *z, int error) {
-    if (atomic_load_explicit(&z->state, memory_order_relaxed) == FAILED)
+    if (lose(z, error))
+        piso_process_kill(z->process, SIGKILL);
+}
+
+/* dismiss: it is not needed any more, and ends by itself when it has cleared up what its children have left. One that
+ * is stopped is to go on, for that. */
+static void dismiss(piso_zygote *z) {
+    if (is_foreign(z))
         return;
-    z->error = error == PISO_EPROTO || error == -ENOMEM ? error : PISO_EDIED;
-    piso_process_kill(z->process, SIGKILL);
-    enter(z, FAILED);
+    LOCKED(z);
+    piso_process_kill(z->process, SIGCONT);
+    if (atomic_load_explicit(&z->state, memory_order_relaxed) == READY && piso__socket_end(z->socket_fd) == 0)
+        lose(z, 0);
+    else
+        fail(z, 0);
 }
 
 piso_zygote *piso_zygote_ref(piso_zygote *z) {
@@ -100,7 +120,7 @@ piso_zygote *piso_zygote_ref(piso_zygote *z) {
 piso_zygote *piso_zygote_unref(piso_zygote *z) {
     if (!z || atomic_fetch_sub(&z->references, 1) != 1)
         return NULL;
-    piso_zygote_close(z);
+    dismiss(z);
     return piso__zygote_release(z);
 }
 
@@ -170,7 +190,10 @@ int piso__zygote_hear(piso_zygote *z, pid_t *ret_pid, piso_exit *ret_exit) {
 
 void piso__zygote_end(piso_zygote *z, int error) {
     LOCKED(z);
-    fail(z, error);
+    if (error == -ECONNRESET)
+        lose(z, error);
+    else
+        fail(z, error);
     piso__zygote_close_fd(z);
 }
 
@@ -238,11 +261,35 @@ static pid_t answer(piso_zygote *z, int answer_fd, int *ret_pidfd) {
         return -EMFILE;
     }
     LOCKED(z);
-    fail(z, n >= 0 || n == -EPROTO ? PISO_EPROTO : (int)n);
+    if (n == -ETIMEDOUT && piso__socket_end(z->socket_fd) == 0)
+        lose(z, 0); /* when it goes on it is told, and looks after the children that it has */
+    else
+        fail(z, n >= 0 || n == -EPROTO ? PISO_EPROTO : (int)n);
     return z->error;
 }
 
-pid_t piso__zygote_fork(const piso_spawn *spawn, const int stdio[3], int channel_fd, const piso__sandbox *sandbox,
+/* executed: waits until the child runs its program. 0 or a negative code; a child that failed, or takes too long, is killed,
+ * and the zygote asked to reap it. */
+static int executed(const piso_spawn *spawn, int answer_fd, int block, pid_t pid, int pidfd) {
+    int64_t end_ns = piso_now_ns() + EXECUTE_TIMEOUT_NS;
+    int layer = -1, ready;
+    do {
+        int64_t left = end_ns - piso_now_ns();
+        ready = piso__poll_in(&answer_fd, 1, left > 0 ? left : 0);
+    } while (ready == -EINTR);
+    int r = ready > 0 ? piso__fork_block_failure(block, &layer) : ready < 0 ? ready : -ETIMEDOUT;
+    if (r == 0)
+        return 0;
+    piso__kill_group(pidfd, pid, SIGKILL);
+    ask(spawn->zygote, PISO__ZYGOTE_REAP, pid, NULL, 0);
+    if (layer < 0 || layer >= PISO_LAYERS)
+        return r;
+    if (spawn->report)
+        piso__sandbox_blame(layer, r, spawn->report);
+    return PISO_ESANDBOX;
+}
+
+pid_t piso__zygote_fork(const piso_spawn *spawn, const int stdio[3], int channel_fd, piso__sandbox *sandbox,
                         int *ret_pidfd) {
     piso_zygote *z = spawn->zygote;
     if (is_foreign(z))
@@ -267,7 +314,13 @@ pid_t piso__zygote_fork(const piso_spawn *spawn, const int stdio[3], int channel
     if (r == 0)
         r = ask(z, PISO__ZYGOTE_FORK, 0, fds, PISO__FORK_FDS + (rules >= 0));
     its_end = piso__fd_close(its_end); /* so that its end says that the zygote has gone */
-    return r < 0 ? r : answer(z, answer_fd, ret_pidfd);
+    piso__autoclose int pidfd = -1;
+    pid_t pid = r < 0 ? r : answer(z, answer_fd, &pidfd);
+    if (pid > 0 && spawn->execute && (r = executed(spawn, answer_fd, block, pid, pidfd)) < 0)
+        return r;
+    if (pid > 0)
+        *ret_pidfd = piso__fd_steal(&pidfd);
+    return pid;
 }
 
 int piso__zygote_ask_reap(piso_zygote *z, pid_t pid) {

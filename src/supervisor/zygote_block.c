@@ -8,8 +8,12 @@
 #include "os/os.h"
 #include "supervisor/zygote.h"
 
+typedef struct block_failure {
+    int32_t error, layer;
+} block_failure;
 typedef struct block_header {
-    uint32_t arguments, variables, has_cwd, sandbox_size;
+    block_failure failure; /* comes back */
+    uint32_t arguments, variables, has_cwd, execute, sandbox_size;
 } block_header;
 
 static const char channel_variable[] = "PISO_FD=3";
@@ -29,7 +33,10 @@ static void put(char *to, size_t *size, const char *text) {
 
 /* fill: the block's bytes, or only their number. */
 static size_t fill(char *to, const piso_spawn *spawn, const void *sandbox, size_t sandbox_size) {
-    block_header header = {.has_cwd = spawn->cwd != NULL, .variables = 1, .sandbox_size = (uint32_t)sandbox_size};
+    block_header header = {.has_cwd = spawn->cwd != NULL,
+                           .execute = spawn->execute,
+                           .variables = 1,
+                           .sandbox_size = (uint32_t)sandbox_size};
     size_t size = sizeof header + sandbox_size;
     if (to && sandbox_size)
         memcpy(to + sizeof header, sandbox, sandbox_size);
@@ -95,6 +102,7 @@ static int parse(piso_fork *fork, const char **ret_cwd) {
         return PISO_EPROTO;
     fork->sandbox = (char *)fork->block + sizeof header;
     fork->sandbox_size = header.sandbox_size;
+    fork->execute = header.execute;
     const char *cursor = (char *)fork->block + sizeof header + header.sandbox_size;
     const char *end = (char *)fork->block + fork->block_size;
     if (header.arguments > fork->block_size || header.variables > fork->block_size)
@@ -130,6 +138,19 @@ int piso__fork_block_read(int fd, piso_fork *ret_fork, const char **ret_cwd) {
     else
         *ret_fork = fork;
     return r;
+}
+
+void piso__fork_block_fail(int fd, int error, int layer) {
+    const block_failure failure = {.error = error, .layer = layer};
+    piso__write_at(fd, &failure, sizeof failure, offsetof(block_header, failure));
+}
+
+int piso__fork_block_failure(int fd, int *ret_layer) {
+    block_failure failure = {0};
+    if (piso__read_at(fd, &failure, sizeof failure, offsetof(block_header, failure)) != sizeof failure)
+        return PISO_EPROTO;
+    *ret_layer = failure.layer;
+    return failure.error;
 }
 
 void piso_fork_fini(piso_fork *fork) {

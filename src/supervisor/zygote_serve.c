@@ -4,10 +4,15 @@
 
 #include "os/os.h"
 #include "sandbox/sandbox.h"
+#include "supervisor/keeper.h"
 #include "supervisor/process.h"
 #include "supervisor/zygote.h"
 
-#define DISOWN_NS 1000000000
+#define STAY_NS INT64_C(1000000000)
+
+/* Of this process. It is there from the first piso_zygote_serve on, also between two. */
+static piso__keeper keeper;
+static bool has_keeper;
 
 /* Descriptors of a request; all close when it goes out of scope. */
 typedef struct request {
@@ -56,6 +61,8 @@ int piso_zygote_report(int socket_fd, const void *report, size_t size) {
     return r < 0 ? r : piso__send_fds(socket_fd, all, sizeof packet + size, NULL, 0);
 }
 
+static const piso_fork_hooks no_hooks;
+
 static void call(void (*hook)(void)) {
     if (hook)
         hook();
@@ -64,12 +71,15 @@ static void call(void (*hook)(void)) {
 /* prepare: what can fail is done before the fork, so that the host is told: the zygote has no use for its own
  * directory. */
 static int prepare(const request *q, piso_fork *ret_fork) {
-    int threads = piso__thread_count();
-    if (threads != 1)
-        return threads < 0 ? threads : -EBUSY;
     piso_fork fork;
     const char *cwd;
     int r = piso__fork_block_read(q->fds[PISO__FORK_BLOCK], &fork, &cwd);
+    if (r < 0)
+        return r;
+    int threads = fork.execute ? 1 : piso__thread_count();
+    r = threads == 1 ? piso__keeper_reserve(&keeper) : threads < 0 ? threads : -EBUSY;
+    if (r < 0)
+        piso_fork_fini(&fork);
     if (r == 0 && (r = piso__directory_enter(q->fds[PISO__FORK_CWD], cwd)) < 0)
         piso_fork_fini(&fork);
     if (r == 0)
@@ -77,12 +87,21 @@ static int prepare(const request *q, piso_fork *ret_fork) {
     return r;
 }
 
-/* confine: applies the sandbox, or ends the child: the host hears of it by its last words. */
-static void confine(const piso_fork *fork, int rules_fd) {
+/* confine: applies the sandbox. 0, or a negative code and the layer that failed. */
+static int confine(const piso_fork *fork, int rules_fd, int *ret_layer) {
     piso__cleanup(piso__sandbox_freep) piso__sandbox *sandbox = NULL;
     int r = piso__sandbox_import(fork->sandbox, fork->sandbox_size, rules_fd, &sandbox);
-    if (r == 0)
-        r = piso__sandbox_apply(sandbox, rules_fd);
+    if (r < 0)
+        return r;
+    r = piso__sandbox_apply(sandbox, rules_fd);
+    if (r < 0)
+        *ret_layer = piso__sandbox_failed(sandbox);
+    return r;
+}
+
+/* confine_fork: or ends the child: the host hears of it by its last words. */
+static void confine_fork(const piso_fork *fork, int rules_fd) {
+    int layer, r = confine(fork, rules_fd, &layer);
     if (r == 0)
         return;
     static const char words[] = "the extension could not be confined, so it was not started: ";
@@ -93,6 +112,24 @@ static void confine(const piso_fork *fork, int rules_fd) {
     piso__kill_own_group();
 }
 
+/* execute: in the child: its program. Does not return. */
+static void execute(const request *q, const piso_fork *fork) {
+    enum { CHANNEL_END = PISO__FORK_CHANNEL - PISO__FORK_STDIN + 1 };
+    int fds[PISO__FDS_MAX], count = q->count - PISO__FORK_STDIN, layer = -1;
+    int rules = q->count > PISO__FORK_RULES ? CHANNEL_END : -1, block = count, r = 0;
+    memcpy(fds, q->fds + PISO__FORK_STDIN, (size_t)count * sizeof *fds);
+    fds[count++] = q->fds[PISO__FORK_BLOCK];
+    fds[count++] = q->fds[PISO__FORK_ANSWER]; /* closed by the program's start, which tells the host */
+    if (piso__place_fds(fds, count) < 0)
+        piso__kill_own_group();
+    if (fork->sandbox_size)
+        r = confine(fork, rules, &layer);
+    if (r == 0)
+        r = piso__execute(fork->argv, fork->envp, CHANNEL_END);
+    piso__fork_block_fail(block, r, layer);
+    piso__kill_own_group();
+}
+
 /* fork_child: 1 in the child; in the zygote 0 with the answer in *ret_packet. */
 static int fork_child(const request *q, const piso_fork_hooks *hooks, piso__zygote_packet *ret_packet, int *ret_pidfd,
                       piso_fork *ret_fork) {
@@ -100,18 +137,26 @@ static int fork_child(const request *q, const piso_fork_hooks *hooks, piso__zygo
     ret_packet->value = prepare(q, &fork);
     if (ret_packet->value < 0)
         return 0;
+    if (fork.execute)
+        hooks = &no_hooks; /* nothing of a runtime goes on in the child */
     call(hooks->before);
     ret_packet->value = piso__fork(ret_pidfd);
     if (ret_packet->value != 0) {
         call(hooks->in_parent);
         piso_fork_fini(&fork);
+        if (ret_packet->value > 0)
+            piso__keeper_add(&keeper, ret_packet->value);
         return 0;
     }
+    if (fork.execute)
+        execute(q, &fork);
+    piso__keeper_forget(&keeper);
+    has_keeper = false;
     /* the zygote's socket to the host is closed with the rest; without its own descriptors the child is nothing */
     if (piso__place_fds(q->fds + PISO__FORK_STDIN, q->count - PISO__FORK_STDIN) < 0)
         piso__kill_own_group();
     if (fork.sandbox_size)
-        confine(&fork, q->count > PISO__FORK_RULES ? PISO__FORK_RULES - PISO__FORK_STDIN : -1);
+        confine_fork(&fork, q->count > PISO__FORK_RULES ? PISO__FORK_RULES - PISO__FORK_STDIN : -1);
     piso__process_title(fork.name);
     call(hooks->in_child);
     *ret_fork = fork;
@@ -119,11 +164,9 @@ static int fork_child(const request *q, const piso_fork_hooks *hooks, piso__zygo
 }
 
 /* disown: ends a child that nobody has any more, since who asked for it has gone. */
-static void disown(int pidfd, pid_t pid) {
-    piso_exit status;
-    piso__kill_group(pidfd, pid, SIGKILL);
-    piso__poll_in(&pidfd, 1, DISOWN_NS);
-    piso__reap(pidfd, &status);
+static void disown(pid_t pid) {
+    piso__kill_child(pid);
+    piso__keeper_end(&keeper, pid, false);
 }
 
 /* serve_fork: 1 in the child. Who asked may have given up meanwhile: that is no fault of this process. */
@@ -138,21 +181,26 @@ static int serve_fork(request *q, const piso_fork_hooks *hooks, piso_fork *ret_f
     }
     int r = piso__send_fds(q->fds[PISO__FORK_ANSWER], &packet, sizeof packet, &pidfd, pidfd >= 0);
     if (r < 0 && pidfd >= 0)
-        disown(pidfd, packet.value);
+        disown(packet.value);
     return 0;
 }
 
-static int serve_reap(int socket_fd, pid_t pid) {
-    piso_exit status = {.code = -1};
-    piso__autoclose int pidfd = piso__pidfd_open(pid);
-    int r = pidfd < 0 ? pidfd : piso__reap(pidfd, &status);
+/* tell_reaped: a host that does not take it is found to be gone by the next look at the socket. */
+static void tell_reaped(void *argument, pid_t pid, int r, const piso_exit *status) {
     const piso__zygote_packet packet = {.magic = PISO__ZYGOTE_MAGIC,
                                         .kind = PISO__ZYGOTE_REAPED,
                                         .value = r,
                                         .pid = pid,
-                                        .code = status.code,
-                                        .signal = status.signal};
-    return piso__send_fds(socket_fd, &packet, sizeof packet, NULL, 0);
+                                        .code = status->code,
+                                        .signal = status->signal};
+    piso__send_fds(*(int *)argument, &packet, sizeof packet, NULL, 0);
+}
+
+static int serve_reap(int socket_fd, pid_t pid) {
+    const piso_exit unknown = {.code = -1};
+    if (!piso__keeper_end(&keeper, pid, true))
+        tell_reaped(&socket_fd, pid, -ECHILD, &unknown);
+    return 0;
 }
 
 /* answer: one question of the host's. 1 in a child, 0, -ECONNRESET when the host has gone. */
@@ -171,23 +219,54 @@ static int answer(int socket_fd, const piso_fork_hooks *hooks, piso_fork *ret_fo
     return packet.kind == PISO__ZYGOTE_REAP ? serve_reap(socket_fd, packet.value) : PISO_EPROTO;
 }
 
-int piso_zygote_serve(int socket_fd, const piso_fork_hooks *hooks, int64_t idle_ns, piso_fork *ret_fork) {
-    static const piso_fork_hooks none;
-    int host_fd = watch_host(socket_fd), r = host_fd == PISO_EDIED ? -ECONNRESET : 0;
-    while (r == 0) {
-        int fds[2] = {host_fd, socket_fd};
-        int ready = piso__poll_in(fds, 2, idle_ns);
-        if (ready < 0)
-            r = ready;
-        else if (ready & 1 || (ready == 0 && !piso__has_children()))
-            r = -ECONNRESET;
-        else if (ready & 2)
-            r = answer(socket_fd, hooks ? hooks : &none, ret_fork);
+enum { HOST, SOCKET, CHILDREN };
+
+/* turn: waits for what there is to do, and does it. 1 in a child; 0; -ECONNRESET when the host does not speak any more,
+ * -ESRCH when it has gone, -ETIMEDOUT when nothing came for idle_ns. */
+static int turn(int fds[3], const piso_fork_hooks *hooks, int64_t idle_ns, piso_fork *ret_fork) {
+    int64_t due = piso__keeper_timeout(&keeper);
+    /* while a look is due, ends of others wait for it */
+    int ready = piso__poll_in(fds, due < 0 ? 3 : 2, due < 0 ? idle_ns : due);
+    if (ready < 0)
+        return ready;
+    if (ready & 1 << HOST)
+        return -ESRCH;
+    if (ready & 1 << CHILDREN)
+        piso__keeper_notice(&keeper);
+    int r = ready & 1 << SOCKET ? answer(fds[SOCKET], hooks, ret_fork) : 0;
+    if (r == 0 && piso__keeper_timeout(&keeper) == 0)
+        piso__keeper_look(&keeper, tell_reaped, &fds[SOCKET]);
+    return r != 0 || ready || due >= 0 ? r : -ETIMEDOUT;
+}
+
+/* stay: as long as there are children, of a host that is not listened to any more. */
+static void stay(int host_fd) {
+    int fds[3] = {host_fd, -1, keeper.signal_fd}, r = 0;
+    while (r != -ESRCH && (keeper.count || piso__keeper_timeout(&keeper) >= 0)) {
+        piso__keeper_end_dead(&keeper);
+        r = turn(fds, &no_hooks, STAY_NS, NULL);
     }
+}
+
+int piso_zygote_serve(int socket_fd, const piso_fork_hooks *hooks, int64_t idle_ns, piso_fork *ret_fork) {
+    int host_fd = watch_host(socket_fd), r = host_fd == PISO_EDIED ? -ESRCH : 0;
+    if (r == 0 && !has_keeper) {
+        r = piso__keeper_init(&keeper);
+        has_keeper = r == 0;
+    }
+    int fds[3] = {[HOST] = host_fd, [SOCKET] = socket_fd, [CHILDREN] = keeper.signal_fd};
+    while (r == 0 || (r == -ETIMEDOUT && piso__has_children()))
+        r = turn(fds, hooks ? hooks : &no_hooks, idle_ns, ret_fork);
     if (r == 1)
         return 1; /* in the child every descriptor of the zygote's is closed, or stands for another thing */
+    if (has_keeper && r != -EINTR) {
+        piso__socket_end(socket_fd);
+        if (r != -ESRCH)
+            stay(host_fd);
+        piso__keeper_end_all(&keeper);
+    }
     piso__fd_close(host_fd == PISO_EDIED ? -1 : host_fd);
-    return r == -ECONNRESET || r == -EPIPE ? 0 : r;
+    return r == -ECONNRESET || r == -EPIPE || r == -ESRCH || r == -ETIMEDOUT ? 0 : r;
 }
 
 int piso_zygote_share(void) {

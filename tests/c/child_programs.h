@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -164,6 +165,22 @@ static int spill_main(int count) {
     return write(STDOUT_FILENO, "more\n", 5) != 5;
 }
 
+/* breed: so many orphans, which end at once. */
+static int breed_main(int count) {
+    for (int i = 0; i < count; i++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            if (fork() == 0)
+                sleep_ms(10);
+            _exit(0);
+        }
+        waitpid(pid, NULL, 0);
+    }
+    if (send(CHILD_CHANNEL, "b", 1, 0) == 1)
+        sleep_for_ever();
+    return 1;
+}
+
 /* child_main: the exit status of the child program `argv[1]`, with its argument. */
 static int child_main(char **argv) {
     const char *name = argv[1];
@@ -182,6 +199,8 @@ static int child_main(char **argv) {
         return say_main();
     if (strcmp(name, "spill") == 0)
         return spill_main(argument);
+    if (strcmp(name, "breed") == 0)
+        return breed_main(argument);
     if (strcmp(name, "orphan") == 0)
         with_grandchild(), sleep_ms(50);
     else if (strcmp(name, "sleep") == 0)

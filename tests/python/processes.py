@@ -11,6 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pyisolate.zygote import zygotes
+
+
+def keeper_pids() -> list[int]:
+    """Of the parent of extensions that are executed, if it is there."""
+    keeper = zygotes._keeper.zygote
+    return [keeper.pid] if keeper is not None else []
+
 
 def is_running(pid: int) -> bool:
     try:

@@ -99,6 +99,7 @@ class Host:
         self.lock: Any = None
         self.inner: Callable[[], object] = lambda: None
         self.asked: list[str] = []
+        self.noted: Callable[[str], object] = self.asked.append
 
     def ident(self) -> int:
         return threading.get_ident()
@@ -118,7 +119,7 @@ class Host:
         return self.inner()
 
     def note(self, text: str) -> None:
-        self.asked.append(f"{text} {threading.current_thread().name}")
+        self.noted(f"{text} {threading.current_thread().name}")
 
     async def nested(self, depth: int) -> list[int]:
         inner = await self.session.method(1, "nested")(depth - 1) if depth else []
@@ -261,7 +262,7 @@ def test_a_thread_runs_what_is_meant_for_an_outer_wait() -> None:
             seen.append("inner has ended")
 
         host.inner = inner
-        host.note = lambda _: seen.append(threading.get_ident())  # type: ignore[method-assign]
+        host.noted = lambda _: seen.append(threading.get_ident())
         sync(first, "call_both", "note", "run")
         assert seen == [threading.get_ident(), "inner has ended"]
 

@@ -57,7 +57,7 @@ def test_an_extension_takes_few_and_stop_closes_them(
     methods = [extension.echo for extension in extensions]
     for extension in extensions:
         extension.stop()
-    assert eventually(lambda: count() == counts[0]), methods  # its folder is removed in the background
+    assert eventually(lambda: count() <= counts[0]), methods  # its folder is removed in the background
     assert kept == b"y" * 100_000
 
 

@@ -7,6 +7,7 @@ import concurrent.futures
 import errno
 import gc
 import json
+import linecache
 import logging
 import subprocess
 import sys
@@ -285,6 +286,17 @@ def test_logging_shows_it(caplog: pytest.LogCaptureFixture) -> None:
         logging.getLogger("test").exception("failed")
     assert "in recurse\n    raise ValueError" in caplog.text
     assert "<remote " in caplog.text
+
+
+def test_printers_may_take_slices_of_the_source() -> None:
+    got = throw(failed())
+    frame = frames(got)[-1]
+    lines: Any = linecache.cache[frame.filename][2]  # type: ignore[index]
+    assert frame.lineno is not None
+    assert lines[frame.lineno - 1 : frame.lineno] == [lines[frame.lineno - 1]] == [f"{frame.line}\n"]
+    assert lines[-1] == lines[len(lines) - 1]
+    assert lines[: len(lines) + 5] == list(lines)
+    assert lines[5:2] == []
 
 
 def test_traceback_is_marked_once_when_it_is_passed_on() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import dataclasses
 import enum
+import json
 import os
 import threading
 from types import ModuleType
@@ -167,6 +169,106 @@ class Pixel(NamedTuple):
 
 class BadImage(Exception):
     pass
+
+
+class Registered(Exception):
+    """Of which the host says that it may travel."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"code {code}")
+        self.code = code
+
+
+class Unregistered(Exception):
+    def __init__(self, text: str) -> None:
+        super().__init__("more than text", {"password": "hunter2"})
+        self.text = text
+        self.secret = "hunter2"
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Opaque:
+    """What shows less than it is."""
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return "<opaque>"
+
+
+class Told(ProxiedSingleton):
+    """Raises exceptions that know a secret, ``hunter2``, which their text does not tell."""
+
+    def plain(self) -> None:
+        raise ValueError("no")  # the password is hunter2
+
+    def caused(self) -> None:
+        try:
+            raise LookupError("hunter2")
+        except LookupError as error:
+            raise ValueError("no") from error
+
+    def handled(self) -> None:
+        try:
+            raise LookupError("hunter2")
+        except LookupError:
+            raise ValueError("no")  # noqa: B904
+
+    def attributes(self) -> None:
+        error = ValueError("no")
+        error.secret = "hunter2"  # type: ignore[attr-defined]
+        raise error
+
+    def notes(self) -> None:
+        error = ValueError("no")
+        if hasattr(error, "add_note"):
+            error.add_note("hunter2")
+        raise error
+
+    def arguments(self) -> None:
+        raise ValueError(Opaque("hunter2"), 1)
+
+    def unregistered(self) -> None:
+        raise Unregistered("no")
+
+    def registered(self) -> None:
+        try:
+            raise LookupError("hunter2")
+        except LookupError as error:
+            raise Registered(7) from error  # hunter2
+
+    def undecodable(self) -> None:
+        b"hunter2 \xff hunter2".decode()
+
+    def unencodable(self) -> None:
+        "hunter2 \xff hunter2".encode("ascii")
+
+    def syntax(self) -> None:
+        compile("hunter2 = =", "settings.py", "exec")
+
+    def json(self) -> None:
+        json.loads("{'password': 'hunter2'}")
+
+    def attribute(self) -> None:
+        {"password": "hunter2"}.get_it  # type: ignore[attr-defined]  # noqa: B018
+
+    def missing(self) -> None:
+        os.stat("/no/such/file")
+
+    def key(self) -> None:
+        {"password": "hunter2"}["user"]
+
+    def group(self) -> None:
+        inner = ValueError("no")
+        inner.secret = "hunter2"  # type: ignore[attr-defined]
+        raise vars(builtins)["ExceptionGroup"]("both", [inner, Unregistered("no")])
+
+    async def later(self) -> None:
+        await asyncio.sleep(0)
+        self.unregistered()
 
 
 class Board:
