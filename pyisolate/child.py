@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import importlib.util
 import io
+import json
 import logging
 import os
 import sys
@@ -94,6 +95,7 @@ class ChildControl(Control):
         )
         cuda_events(self._connection.session, request["cuda_events"])
         self._connection.learn(request["offered"])
+        _tell_programs(request["module_path"])
         loader = Loader(
             resolve(request["extension_type"]),
             request["module_path"],
@@ -135,6 +137,13 @@ class ChildControl(Control):
         for handler in logging.getLogger().handlers:
             if isinstance(handler, HostHandler):
                 handler.tell_losses()
+
+
+def _tell_programs(module_path: str) -> None:
+    """Have Pythons that the extension starts, such as workers of `multiprocessing`, find its module."""
+    if known := os.environ.get("PYISOLATE_PATH"):
+        module = [module_name(module_path), os.path.join(module_path, "__init__.py")]
+        os.environ["PYISOLATE_PATH"] = json.dumps({**json.loads(known), "module": module})
 
 
 def check_torch(host_file: str) -> None:

@@ -5,10 +5,24 @@ interpreter, or environment, is left as it is.
 """
 
 import importlib
+import importlib.util
 import json
 import os
 import site
 import sys
+
+
+class _Module:
+    """Finds the extension's own module, of which workers unpickle functions; no folder of the path has it."""
+
+    def __init__(self, name: str, file: str) -> None:
+        self._name, self._file = name, file
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> object:
+        if name != self._name:
+            return None
+        folder = os.path.dirname(self._file)
+        return importlib.util.spec_from_file_location(name, self._file, submodule_search_locations=[folder])
 
 
 def _extend_path() -> None:
@@ -16,8 +30,11 @@ def _extend_path() -> None:
         known = json.loads(os.environ["PYISOLATE_PATH"])
         same = (known["prefix"], known["version"]) == (sys.prefix, sys.version)
         entries = known["path"] if same else []
+        module = known.get("module") if same else None
     except (KeyError, ValueError, TypeError):
         return
+    if module:
+        sys.meta_path.insert(0, _Module(*module))  # type: ignore[arg-type]
     for entry in entries:
         if entry in sys.path:
             continue

@@ -63,7 +63,9 @@ def shared_memory():
 
     block = memory.SharedMemory(create=True, size=100)
     block.buf[0] = 7
-    found = memory.SharedMemory(block.name).buf[0]
+    other = memory.SharedMemory(block.name)
+    found = other.buf[0]
+    other.close()
     block.close()
     block.unlink()
     return found
@@ -84,7 +86,8 @@ def unix_server():
                 writer.write(b"there\n")
                 return (await reader.readline()).decode()
 
-    return asyncio.run(main())
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:  # the extension's own loop runs in this one
+        return thread.submit(lambda: asyncio.run(main())).result()
 
 
 def tls():
