@@ -25,16 +25,21 @@ __all__ = [
 ]
 
 _EXTRAS = re.compile(r"\[[^\]]*\]$")
+_VERSIONS = r" ?(?:~=|===?|!=|<=?|>=?) ?[A-Za-z0-9._*+!-]+"
+# Where a part ends is clear from its text: no requirement, whoever wrote it, is tried in many ways.
 _PLAIN = re.compile(
-    r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\s*(?:\[[A-Za-z0-9._,\s-]*\])?"
-    r"\s*\(?(?:\s*(?:~=|===?|!=|<=?|>=?)\s*[A-Za-z0-9._*+!-]+\s*,?)*\)?\s*(?:;[ -~]*)?"
+    r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?: ?\[[A-Za-z0-9._, -]*\])?"
+    rf"(?: ?\()?(?:{_VERSIONS}(?: ?,{_VERSIONS})*(?: ?,)?)?(?: ?\))? ?(?:;[ -~]*)?"
 )
 _NAMED_URL = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*@\s*(?P<target>\S+).*")
 ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".zip")
 """Endings of the files that source code comes in."""
-_PACKAGE = r"[`']?([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)[`']?"
+# Begins where no name can be under way, so that a long one is read once.
+_PACKAGE = r"[`']?(?<![A-Za-z0-9._-])([A-Za-z0-9](?:[A-Za-z0-9._-]{0,200}[A-Za-z0-9])?)[`']?"
 # What uv says of a package that it may not build: of one from an index, and of one with a URL.
-_NO_WHEELS = re.compile(rf"Wheels are required for {_PACKAGE} because|{_PACKAGE}==\S+ has no usable wheels")
+_NO_WHEELS = re.compile(
+    rf"Wheels are required for {_PACKAGE} because|{_PACKAGE}==[^\s=]+ has no usable wheels"
+)
 _NO_BUILD = re.compile(rf"Building source distributions for {_PACKAGE} is disabled")
 
 
@@ -57,7 +62,7 @@ def is_own_source(requirement: str) -> bool:
 
 def is_plain(requirement: str) -> bool:
     """Whether it names a project and versions of it, to be found in an index, and nothing else."""
-    if len(requirement) >= 1_000 or _PLAIN.fullmatch(requirement) is None:
+    if len(requirement) >= 1_000 or _PLAIN.fullmatch(re.sub(r"[ \t]+", " ", requirement)) is None:
         return False
     name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
     return not name.lower().endswith((*ARCHIVES, ".whl", ".txt", ".toml"))  # uv would take it for a file

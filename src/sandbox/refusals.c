@@ -34,7 +34,9 @@ struct piso__refusals {
     state state;
     int fd; /* the socket, then the listener; -1 */
     uint64_t id;
-    int64_t total, rests_until_ns;
+    int64_t total, looks, rests_until_ns;
+    bool asked;
+    uint64_t first_question;
     size_t kind_count;
     struct kind {
         uint32_t number, arguments[2];
@@ -44,6 +46,8 @@ struct piso__refusals {
     int count;
     struct sock_filter program[];
 };
+
+uint64_t piso__refusals_most = UINT64_C(1) << 30;
 
 static struct {
     bool started;
@@ -179,8 +183,17 @@ static bool take_listener(piso__refusals *r) {
     return piso__epoll_add(listener.epoll_fd, fd, r->id) == 0;
 }
 
-/* answer: one call. False when all processes with this filter have ended. Nothing here waits: there is a call, or there
- * was one whose process has died. */
+/* is_too_much: the kernel numbers all questions, and counts in 32 bits those that were not received. A signal takes back
+ * one that waits, but not from that count. With the count beyond its range receiving would wait for ever. */
+static bool is_too_much(piso__refusals *r, uint64_t question) {
+    if (!r->asked)
+        r->first_question = question;
+    r->asked = true;
+    return question - r->first_question > piso__refusals_most;
+}
+
+/* answer: one call. False when all processes with this filter have ended, or ask for ever. Nothing here waits: there is a
+ * call, or there was one whose process has died. */
 static bool answer(piso__refusals *r) {
     union {
         struct seccomp_notif call;
@@ -197,6 +210,8 @@ static bool answer(piso__refusals *r) {
         return false;
     if (ioctl(r->fd, SECCOMP_IOCTL_NOTIF_RECV, &q) < 0)
         return errno == ENOENT || errno == EINTR || errno == EAGAIN;
+    if (is_too_much(r, q.call.id))
+        return false;
     int error = error_of(r, &q.call.data);
     a.reply.id = q.call.id;
     if (error == ESRCH && is_own_thread((pid_t)q.call.pid, &q.call.data)) {
@@ -228,7 +243,7 @@ static bool handle(uint64_t id, int64_t now_ns) {
     if (r && !waits) {
         if (!(r->state == WAITING ? take_listener(r) : answer(r)))
             forget(r);
-        else if (r->total > PISO__REFUSALS_FAST)
+        else if (++r->looks > PISO__REFUSALS_FAST) /* also when there was nothing any more, or it was permitted */
             r->rests_until_ns = now_ns + REST_NS;
     }
     piso__lock_give(&lock);

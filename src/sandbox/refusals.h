@@ -7,8 +7,8 @@
  *  2. A thread of the host, one for all, without Python's lock, answers each refused call with the error that the filter
  *     has for it, and records it. It permits nothing but calls on threads of the caller's own process, whose only
  *     arguments that matter are in registers.
- *  3. The process waits for the answer, the host for nothing. After PISO__REFUSALS_FAST calls a process is answered more
- *     slowly, so that it cannot keep the thread busy.
+ *  3. The process waits for the answer, the host for nothing. After PISO__REFUSALS_FAST questions a process is answered
+ *     more slowly, whatever the answers are, so that it cannot keep the thread busy; after piso__refusals_most not at all.
  *  4. Where no listener can be had, because another one watches the host already, calls are refused all the same. */
 #ifndef PISO_SANDBOX_REFUSALS_H
 #define PISO_SANDBOX_REFUSALS_H
@@ -18,6 +18,8 @@
 #include "base/base.h"
 
 #define PISO__REFUSALS_FAST 1000
+/* Questions after which nobody listens to a process any more: it gets ENOSYS. Lowered by tests. */
+extern uint64_t piso__refusals_most;
 
 typedef struct piso__refusals piso__refusals;
 

@@ -13,6 +13,7 @@
 
 #include "os/os.h"
 #include "sandbox/internal.h"
+#include "sandbox/refusals.h"
 #include "skipping.h"
 #include "supervisor/process.h"
 
@@ -92,6 +93,22 @@ static void many_are_counted(void **state) {
     }
 }
 
+/* The kernel's count of questions has an end. Whoever gets there is not listened to any more. */
+static void questions_have_an_end(void **state) {
+    (void)state;
+    uint64_t most = piso__refusals_most;
+    piso__refusals_most = CALLS / 2;
+    piso_refusal kinds[1];
+    size_t count = 1;
+    int64_t total = refused("unshare many", kinds, &count);
+    int error = exit_of("unshare many").code;
+    piso__refusals_most = most;
+    if (total == -ENOSYS)
+        skip_because("something else listens to the system calls of this process");
+    assert_int_equal(total, CALLS / 2 + 1);
+    assert_int_equal(error, ENOSYS);
+}
+
 #ifdef __x86_64__
 static void other_numbers_mean_nothing(void **state) {
     (void)state;
@@ -115,6 +132,8 @@ static int child_main(const char *what) {
     if (strcmp(what, "unshare") == 0)
         return unshare(CLONE_NEWUSER) < 0 ? errno : 0;
     int error = 0;
+    for (int i = 0; strcmp(what, "unshare many") == 0 && i < CALLS; i++)
+        error = unshare(CLONE_NEWUSER) < 0 ? errno : 0;
     for (int i = 0; strcmp(what, "many") == 0 && i < CALLS; i++)
         error = syscall(SYS_ptrace, 0, 0, 0, 0) < 0 ? errno : 0;
     return error;
@@ -126,6 +145,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_refused_is_known),
         cmocka_unit_test(many_are_counted),
+        cmocka_unit_test(questions_have_an_end),
 #ifdef __x86_64__
         cmocka_unit_test(other_numbers_mean_nothing),
 #endif

@@ -137,6 +137,7 @@ def test_what_is_the_hosts_own(tmp_path: Path) -> None:
 
 def test_what_a_build_may_ask_for() -> None:
     plain = ["a", "a.b-c_d", "a>=1,<2", "a (>=1)", "a[x,y]~=1.0 ; python_version < '3'", "a==1.*"]
+    plain += ["a >= 1 , < 2", "a  [x , y]  ( >= 1, )", "a\t!=1.0+b", "a;x"]
     others = [
         "",
         "-e a",
@@ -149,8 +150,22 @@ def test_what_a_build_may_ask_for() -> None:
         "a.whl",
         "a.tar.gz[x]",
         "a\nb",
+        "a ; python_version\n< '3'",
+        "a==1 ==1",
     ]
     assert [text for text in plain + others if is_plain(text)] == plain
+
+
+@pytest.mark.parametrize("part", ["==1  ", "==1 ,", " ", "a-", "[a]", "( "])
+def test_what_a_build_asks_for_is_read_once(part: str) -> None:
+    """It does not end where the parts can be told apart in many ways, and nothing else of the host runs."""
+    assert not is_plain("a" + part * (990 // len(part)) + "\0")
+
+
+def test_words_of_strangers_are_read_once() -> None:
+    long = "\n".join(["a" * 4_000, "a-" * 2_000, "a==a" * 1_000] * 500)
+    assert without_wheels(f"{long} b==2 has no usable wheels {long}") == ["b"]
+    assert without_build(f"{long} Building source distributions for `c` is disabled {long}") == ["c"]
 
 
 def test_what_uv_says_is_understood() -> None:

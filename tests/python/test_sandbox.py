@@ -79,6 +79,7 @@ ESCAPES: dict[str, tuple[tuple[int, ...], set[str]]] = {
     "run_a_program": ((FILES, NAMESPACES), HIDDEN),
     "change_a_mode": ((NAMESPACES, CALLS), OUT_OF_REACH),
     "change_a_mode_by_number": ((NAMESPACES, CALLS), OUT_OF_REACH),
+    "leave_a_program_of_its_owner": ((CALLS,), DENIED),
     "change_an_owner": ((NAMESPACES, CALLS), OUT_OF_REACH),
     "change_times": ((NAMESPACES, CALLS), OUT_OF_REACH),
     "change_attributes": ((NAMESPACES, CALLS), OUT_OF_REACH | {"EOPNOTSUPP"}),

@@ -166,8 +166,16 @@ ATTRIBUTES = names("""
     setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
     setxattrat removexattrat
 """)
+# A program that runs with the rights of its owner outlives its extension, and whoever finds it in a writable
+# path may run it. What is made with such a mode loses it when something is written to it. The bit for groups
+# is what folders are shared by, and copying one sets it.
+MODE_OF = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2}
 ON_DISK: dict[str, list[When]] = {
     **{name: [when(option("private_disk")), otherwise(errno.EPERM)] for name in MODES},
+    **{
+        name: [when(option("private_disk"), arg(index, 0, mask=stat.S_ISUID)), otherwise(errno.EPERM)]
+        for name, index in MODE_OF.items()
+    },
     **{name: [when(option("private_disk")), otherwise(errno.EOPNOTSUPP)] for name in ATTRIBUTES},
 }
 

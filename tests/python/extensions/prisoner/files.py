@@ -152,6 +152,13 @@ def change_a_mode(target):
 
 
 @attempt
+def leave_a_program_of_its_owner(target):
+    path = os.path.join(tempfile.mkdtemp(), "program")
+    open(path, "w").close()
+    os.chmod(path, 0o4755)
+
+
+@attempt
 def change_a_mode_by_number(target):
     call("fchmodat", -100, target["secret"].encode(), 0o666)
 
