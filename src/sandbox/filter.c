@@ -23,8 +23,9 @@
 
 /* as_bits: in the order of filter_rules.OPTIONS. */
 static uint32_t as_bits(piso__filter_options o) {
-    const bool options[] = {o.network,      o.local_sockets, o.own_sockets, o.private_ipc, o.private_disk,
-                            o.private_root, o.own_signals,   o.own_group,   o.no_holes,    o.devices};
+    const bool options[] = {o.network,      o.local_sockets, o.own_sockets,  o.private_ipc,
+                            o.private_disk, o.private_root,  o.own_signals,  o.own_group,
+                            o.no_holes,     o.devices,       o.no_truncation};
     uint32_t bits = 0;
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
         bits |= (uint32_t)options[i] << i;

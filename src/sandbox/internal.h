@@ -82,8 +82,9 @@ piso__landlock piso__landlock_probe(void);
 int piso__landlock_ruleset(const piso_sandbox *spec, const char *program, const piso__group *group, uint32_t layers,
                            piso__landlock landlock, piso__blob *blob, piso__paths *paths, int *ret_fd);
 
-#define PISO__LANDLOCK_NETWORK 4 /* versions that have the layers */
-#define PISO__LANDLOCK_SIGNALS 6
+#define PISO__LANDLOCK_NETWORK    4 /* versions that have the layers */
+#define PISO__LANDLOCK_TRUNCATION 3
+#define PISO__LANDLOCK_SIGNALS    6
 
 /* ---- system calls: filter.c ---- */
 
@@ -98,6 +99,7 @@ typedef struct piso__filter_options {
     bool own_group;     /* no namespace tells whose processes are: they stay in the process group */
     bool no_holes;      /* shared memory that is there stays there */
     bool devices;       /* requests of their drivers, which are not known */
+    bool no_truncation; /* nothing else stops it: opening for reading, too, can truncate */
 } piso__filter_options;
 /* piso__filter_build: the program, to be freed by the caller; the number of its instructions, or -errno, -ENOSYS when
  * there is no table for this machine. */

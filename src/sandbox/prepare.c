@@ -139,6 +139,7 @@ static int plan_filter(job *j) {
         .devices = j->spec->devices && j->spec->devices[0],
         .private_root = has_private_root(j),
         .own_group = !namespaces,
+        .no_truncation = !namespaces && j->landlock.version < PISO__LANDLOCK_TRUNCATION,
         .own_signals = j->layers & PISO__BIT(PISO_LAYER_SIGNALS) && j->landlock.version < PISO__LANDLOCK_SIGNALS,
     };
     int r = piso__filter_build(options, &j->filter);

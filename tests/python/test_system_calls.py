@@ -71,6 +71,13 @@ CALLS: list[tuple[str, tuple[int, ...], tuple[str, ...], str]] = [
     ("execve", (), (), ""),
     ("futex", (), (), ""),
     ("statx", (), (), ""),
+    *((name, (0, 0), (), "") for name in ("truncate", "openat", "openat2")),
+    ("openat", (0, 0, 0), ("no_truncation",), ""),
+    ("truncate", (0, 0), ("no_truncation",), "EPERM"),
+    ("openat", (0, 0, 0o1000), ("no_truncation",), "EPERM"),
+    ("openat", (0, 0, 0o1003 | 0o2000000), ("no_truncation",), "EPERM"),
+    *(("openat", (0, 0, flags), ("no_truncation",), "") for flags in (0o1001, 0o1102, 0o2000000, 3)),
+    ("openat2", (0, 0), ("no_truncation",), "ENOSYS"),
     ("clone3", (), FULL, "ENOSYS"),
     ("clone", (17,), (), ""),
     ("clone", (0x3D0F00,), (), ""),  # a thread

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import socket
 import stat
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ OPTIONS = (
     "own_group",
     "no_holes",
     "devices",
+    "no_truncation",
 )
 """The bits of piso__filter_options, the lowest first."""
 
@@ -99,11 +101,11 @@ def otherwise(error: int, *, told: bool = True) -> When:
 
 PERMITTED = names("""
     read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek
-    open openat openat2 creat close close_range dup dup2 dup3 pipe pipe2
+    creat close close_range dup dup2 dup3 pipe pipe2
     stat fstat lstat newfstatat statx statfs fstatfs access faccessat faccessat2 readlink readlinkat
     getdents getdents64 getcwd chdir fchdir umask mkdir mkdirat rmdir unlink unlinkat rename renameat
     renameat2 link linkat symlink symlinkat
-    truncate ftruncate flock fsync fdatasync sync syncfs sync_file_range
+    ftruncate flock fsync fdatasync sync syncfs sync_file_range
     getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr
     getxattrat listxattrat
     fadvise64 readahead copy_file_range sendfile splice tee memfd_create
@@ -179,6 +181,25 @@ ON_DISK: dict[str, list[When]] = {
     **{name: [when(option("private_disk")), otherwise(errno.EOPNOTSUPP)] for name in ATTRIBUTES},
 }
 
+# Before its version 3 Landlock has no rule on truncating. A file need not be opened for writing for that:
+# for reading is enough, or for neither (O_ACCMODE), which Landlock lets everybody do.
+WITHOUT_WRITING = tuple(mode | os.O_TRUNC for mode in (os.O_RDONLY, os.O_ACCMODE))
+TRUNCATION: dict[str, list[When]] = {
+    "truncate": [when(option("no_truncation"), then=refuse(errno.EPERM)), when()],
+    **{
+        name: [
+            when(
+                option("no_truncation"),
+                arg(flags, *WITHOUT_WRITING, mask=os.O_ACCMODE | os.O_TRUNC),
+                then=refuse(errno.EPERM),
+            ),
+            when(),
+        ]
+        for name, flags in (("open", 1), ("openat", 2))
+    },
+    "openat2": [when(option("no_truncation"), then=refuse(errno.ENOSYS)), when()],
+}
+
 NODES = (0, stat.S_IFREG, stat.S_IFIFO)
 PUNCH_HOLE = 2
 MADV_REMOVE = 9
@@ -196,6 +217,7 @@ OWNERS = (fcntl.F_SETOWN, 15, fcntl.F_SETSIG)  # F_SETOWN_EX
 
 FILES: dict[str, list[When]] = {
     **ON_DISK,
+    **TRUNCATION,
     "fcntl": [
         when(arg(1, *FCNTLS)),
         when(arg(1, *OWNERS), option("own_signals"), then=refuse(errno.EINVAL)),

@@ -1,0 +1,284 @@
+"""Attempts on other processes: the host, a program of its, another extension."""
+
+import ctypes
+import errno
+import fcntl
+import os
+import resource
+import signal
+import socket
+import struct
+
+from .tools import attempt, call, in_a_child, looked_at, number, open_for_writing, read, register
+
+READ = [
+    *("auxv", "clear_refs", "cwd", "environ", "exe", "fd/0", "fdinfo/0", "io", "limits", "map_files"),
+    *("maps", "mem", "mountinfo", "net/unix", "ns/mnt", "ns/net", "ns/user", "pagemap", "root", "smaps"),
+    *("stack", "stat", "status", "syscall", "task", "wchan", "cgroup", "cmdline", "comm", "sched"),
+]
+WRITE = ["clear_refs", "comm", "coredump_filter", "mem", "oom_score_adj", "timerslack_ns", "autogroup"]
+
+
+def look_into(target, who, name):
+    path = f"/proc/{target[who]}/{name}"
+    if name in ("map_files", "task", "cwd", "root"):
+        os.listdir(path)
+    elif name == "clear_refs":
+        os.close(os.open(path, os.O_WRONLY))
+    elif name in ("mem", "exe", "fd/0", "pagemap") or name.startswith("ns/"):
+        os.close(os.open(path, os.O_RDONLY))
+    else:
+        read(path)
+
+
+for _name in READ:
+    register(f"look_into_{_name.replace('/', '_')}_of_the_host", look_into, "host", _name)
+for _name in ("environ", "mem", "maps", "fd/0", "root", "cwd", "cmdline"):
+    register(f"look_into_{_name.replace('/', '_')}_of_a_sibling", look_into, "sibling", _name)
+for _name in WRITE:
+    register(
+        f"write_to_{_name}_of_the_host",
+        lambda target, name: open_for_writing(f"/proc/{target['host']}/{name}"),
+        _name,
+    )
+
+
+@attempt
+def look_into_a_thread_of_the_host(target):
+    read(f"/proc/{target['host']}/task/{target['host']}/environ")
+
+
+@attempt
+def look_into_the_parent(target):
+    read(f"/proc/{os.getppid()}/environ")
+
+
+# ---- signals ----
+
+
+@attempt
+def signal_a_sibling(target):
+    os.kill(target["sibling"], 0)
+
+
+@attempt
+def signal_the_parent(target):
+    os.kill(os.getppid(), 0)
+
+
+@attempt
+def signal_the_group_of_the_host(target):
+    os.killpg(os.getpgid(target["host"]), 0)
+
+
+@attempt
+def signal_a_thread_by_its_number(target):
+    call(number("tkill"), target["host"], 0)
+
+
+@attempt
+def queue_a_signal_for_a_thread(target):
+    info = (ctypes.c_int * 32)(signal.SIGCONT, 0, -1)
+    call(number("rt_tgsigqueueinfo"), target["victim"], target["victim"], 0, info)
+
+
+@attempt
+def signal_from_a_child(target):
+    in_a_child(lambda: os.kill(target["victim"], 0))
+
+
+def signal_by_owner(set_owner):
+    """The kernel signals who owns a descriptor that can be read. The host looks who died."""
+    a, b = socket.socketpair()
+    with a, b:
+        fcntl.fcntl(a, 10, signal.SIGTERM)  # F_SETSIG
+        set_owner(a)
+        fcntl.fcntl(a, fcntl.F_SETFL, fcntl.fcntl(a, fcntl.F_GETFL) | os.O_ASYNC)
+        b.send(b"x")
+
+
+@attempt
+def kill_by_a_socket(target):
+    signal_by_owner(lambda s: fcntl.fcntl(s, fcntl.F_SETOWN, target["prey"]))
+
+
+@attempt
+def kill_by_an_owner_of_a_kind(target):
+    signal_by_owner(lambda s: fcntl.fcntl(s, 15, struct.pack("ii", 1, target["prey"])))  # F_SETOWN_EX
+
+
+@attempt
+def kill_by_an_owning_group(target):
+    signal_by_owner(lambda s: fcntl.fcntl(s, fcntl.F_SETOWN, -target["prey"]))
+
+
+@attempt
+def kill_by_a_request(target):
+    signal_by_owner(lambda s: fcntl.ioctl(s, 0x8901, struct.pack("i", target["prey"])))  # FIOSETOWN
+
+
+# ---- memory and descriptors ----
+
+
+@attempt
+def read_memory_of_another_by_vector(target):
+    buffer = ctypes.create_string_buffer(8)
+    here = (ctypes.c_size_t * 2)(ctypes.addressof(buffer), 8)
+    looked_at("process_vm_readv", target["victim"], here, 1, here, 1, 0)  # EFAULT: there is nothing there
+
+
+@attempt
+def take_a_descriptor_of_another(target):
+    other = call(number("pidfd_open"), target["victim"], 0)
+    try:
+        os.close(call(number("pidfd_getfd"), other, 0, 0))
+    finally:
+        os.close(other)
+
+
+@attempt
+def take_a_descriptor_of_a_sibling(target):
+    other = call(number("pidfd_open"), target["sibling"], 0)
+    try:
+        os.close(call(number("pidfd_getfd"), other, 0, 0))
+    finally:
+        os.close(other)
+
+
+@attempt
+def advise_on_memory_of_another(target):
+    looked_at("process_madvise", -1, 0, 0, 0, 0)
+
+
+@attempt
+def reap_memory_of_another(target):
+    looked_at("process_mrelease", -1, 0)
+
+
+@attempt
+def find_locks_of_another(target):
+    head, size = ctypes.c_void_p(), ctypes.c_size_t()
+    call(number("get_robust_list"), target["victim"], ctypes.byref(head), ctypes.byref(size))
+
+
+@attempt
+def find_pages_of_another(target):
+    call(number("move_pages"), target["victim"], 0, 0, 0, 0, 0)
+
+
+@attempt
+def trace_the_host(target):
+    in_a_child(lambda: call(number("ptrace"), 0x4206, target["victim"], 0, 0))
+
+
+@attempt
+def trace_a_sibling(target):
+    in_a_child(lambda: call(number("ptrace"), 0x4206, target["sibling"], 0, 0))
+
+
+@attempt
+def trace_a_child(target):
+    """Then a tracer could change the arguments of calls after they were checked."""
+
+    def be_traced():
+        call(number("ptrace"), 0, 0, 0, 0)
+
+    in_a_child(be_traced)
+
+
+@attempt
+def measure_another(target):
+    attributes = (ctypes.c_uint32 * 32)(1, 128)
+    descriptor = call(number("perf_event_open"), attributes, target["victim"], -1, -1, 0)
+    os.close(descriptor)
+
+
+# ---- time of processors and disks ----
+
+
+@attempt
+def schedule_another_by_structure(target):
+    attributes = (ctypes.c_uint32 * 14)(56)
+    call(number("sched_setattr"), target["victim"], attributes, 0)
+
+
+@attempt
+def schedule_parameters_of_another(target):
+    os.sched_setparam(target["victim"], os.sched_param(0))
+
+
+@attempt
+def slow_the_host_down(target):
+    os.setpriority(os.PRIO_PROCESS, target["host"], os.getpriority(os.PRIO_PROCESS, 0))
+
+
+@attempt
+def slow_a_group_down(target):
+    os.setpriority(os.PRIO_PGRP, target["victim"], 19)
+
+
+@attempt
+def slow_a_sibling_down(target):
+    os.setpriority(os.PRIO_PROCESS, target["sibling"], 0)
+
+
+@attempt
+def limit_another_for_good(target):
+    resource.prlimit(target["victim"], resource.RLIMIT_CORE, (0, 0))
+
+
+@attempt
+def come_first(target):
+    """A priority of real time of its own: with it nothing else runs on that processor."""
+    in_a_child(lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)))
+
+
+@attempt
+def be_nice_to_itself(target):
+    in_a_child(lambda: os.setpriority(os.PRIO_PROCESS, 0, -5))
+
+
+@attempt
+def lift_the_limit_of_descriptors(target):
+    """To what the host has."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, target["descriptors"]))
+    except ValueError:
+        raise OSError(errno.EPERM, "no higher limit") from None
+
+
+@attempt
+def make_others_be_killed_first(target):
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("-900")
+
+
+# ---- groups and namespaces ----
+
+
+NAMESPACES = {
+    **{"network": 0x40000000, "processes": 0x20000000, "ipc": 0x08000000, "names": 0x04000000},
+    **{"groups": 0x02000000, "times": 0x80, "everything": 0x7E020080},
+}
+for _name, _flag in NAMESPACES.items():
+    register(
+        f"make_a_namespace_of_{_name}",
+        lambda target, flag: in_a_child(lambda: call(number("unshare"), flag)),
+        _flag,
+    )
+
+
+@attempt
+def join_namespaces_by_a_process(target):
+    other = call(number("pidfd_open"), target["victim"], 0)
+    try:
+        in_a_child(lambda: call(number("setns"), other, 0x08000000))
+    finally:
+        os.close(other)
+
+
+@attempt
+def start_in_a_foreign_group(target):
+    """By clone3 a child begins in another control group."""
+    looked_at(435, 0, 88)
