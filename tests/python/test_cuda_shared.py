@@ -228,7 +228,7 @@ def test_a_confined_extension_shares_without_events(run: Callable[[str], None]) 
     memory = os.path.join(DRIVER, "memory")
     os.makedirs(memory)
     os.environ["CUDA_MOCK_FOLDER"] = memory
-    two = load("two", sandbox_mode=SandboxMode.REQUIRED,
+    two = load("two", sandbox_mode=SandboxMode.REQUIRED, env={"CUDA_MOCK_FOLDER": memory},
                sandbox={"readonly_paths": [DRIVER, HERE], "writable_paths": [memory]})
     mock.no_shm = True
     two.set_mock("no_shm", True)

@@ -208,10 +208,15 @@ async def ask(extension: Extension) -> Any:
     return await extension.echo(2)
 
 
+def fails_with(file: Path) -> dict[str, Any]:
+    """Configuration with which it does not start while the file is there."""
+    return {"env": {"TALKER_FAILS_WITH": str(file)}, "sandbox": {"readonly_paths": [str(file.parent)]}}
+
+
 def test_calls_wait_for_later_attempts(load: LoadFunction, tmp_path: Path) -> None:
     """The first attempts to start it again fail; who has waited since gets its answer in the end."""
     bad = tmp_path / "bad"
-    extension = load("talker", restart={"delay": 0.1, "limit": 20}, env={"TALKER_FAILS_WITH": str(bad)})
+    extension = load("talker", restart={"delay": 0.1, "limit": 20}, **fails_with(bad))
     extension.ensure_process_started()
     bad.touch()
     die(extension)
@@ -292,7 +297,7 @@ def test_restarts_have_a_limit(load: LoadFunction) -> None:
 
 def test_a_process_that_cannot_be_started_again(load: LoadFunction, tmp_path: Path) -> None:
     bad = tmp_path / "bad"
-    extension = load("talker", restart={"delay": 0.01, "limit": 3}, env={"TALKER_FAILS_WITH": str(bad)})
+    extension = load("talker", restart={"delay": 0.01, "limit": 3}, **fails_with(bad))
     extension.ensure_process_started()
     bad.touch()
     die(extension)

@@ -258,7 +258,14 @@ def permit(sandbox: Any) -> None:
         }
         real(self, dataclasses.replace(settings, sandbox={**settings.sandbox, **folders}), *others)
 
+    real_environ = sandbox.Sandbox.environ
+
+    def environ(self: Any, *others: Any) -> dict[str, str]:
+        mock = {name: value for name, value in os.environ.items() if name.startswith("CUDA_MOCK_")}
+        return {**real_environ(self, *others), **mock}
+
     sandbox.Sandbox.__init__ = init
+    sandbox.Sandbox.environ = environ
 
 
 class Finder:
