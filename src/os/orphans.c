@@ -96,7 +96,7 @@ static int search(pids *p) {
 }
 
 int piso__children(pid_t **ret_pids) {
-    pids p = {NULL};
+    pids p = {0};
     int r = list(&p);
     if (r == -ENOENT)
         r = search(&p);

@@ -47,7 +47,7 @@ struct piso__refusals {
     struct sock_filter program[];
 };
 
-uint64_t piso__refusals_most = UINT64_C(1) << 30;
+_Atomic uint64_t piso__refusals_most = UINT64_C(1) << 30;
 
 static struct {
     bool started;

@@ -19,7 +19,7 @@
 
 #define PISO__REFUSALS_FAST 1000
 /* Questions after which nobody listens to a process any more: it gets ENOSYS. Lowered by tests. */
-extern uint64_t piso__refusals_most;
+extern _Atomic uint64_t piso__refusals_most;
 
 typedef struct piso__refusals piso__refusals;
 

@@ -18,11 +18,11 @@
 typedef struct packet {
     char byte;
     struct iovec part;
+    struct msghdr message;
     union {
         struct cmsghdr header;
         char room[CMSG_SPACE(sizeof(int))];
     } control;
-    struct msghdr message;
 } packet;
 
 PISO__IN_CHILD static void prepare(packet *p) {

@@ -28,8 +28,9 @@ static piso_process *start(const char *what) {
     int pair[2];
     piso_process *p;
     assert_int_equal(piso__socketpair(pair), 0);
-    piso__autoclose int ours = pair[0], theirs = pair[1];
-    assert_int_equal(piso__process_spawn(&spawn, theirs, &p), 0);
+    assert_int_equal(piso__process_spawn(&spawn, pair[1], &p), 0);
+    piso__fd_close(pair[0]);
+    piso__fd_close(pair[1]);
     return p;
 }
 
