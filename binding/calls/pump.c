@@ -5,7 +5,7 @@
 
 /* complete: the call's outcome is in the event. The caller's reference to a Call may be the last one and may go
  * away as soon as it is woken: it is touched no more after that. */
-static void complete(core_session *s, piso_event *event, core_pump_context *context) {
+static void complete(core_session *s, piso_event *event) {
     core_pending *pending = (core_pending *)event->call; /* its first member */
     core_call *call = pending->is_sync ? NULL : (core_call *)((char *)pending - offsetof(core_call, pending));
     Py_XINCREF(call); /* decoding may run code that drops it, and lets other threads run */
@@ -127,7 +127,7 @@ int core_pump(core_session *s, core_pump_context *context, int limit) {
         case PISO_EVENT_REPLY:
         case PISO_EVENT_ERROR:
         case PISO_EVENT_FAILED:
-            complete(s, &event, context);
+            complete(s, &event);
             break;
         }
     }
