@@ -388,7 +388,9 @@ static PyObject *session_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     if (!context.thread)
         return NULL;
     Py_BEGIN_ALLOW_THREADS piso_session_close(s->session);
-    Py_END_ALLOW_THREADS while (core_pump(s, &context, 256) > 0);
+    Py_END_ALLOW_THREADS;
+    while (core_pump(s, &context, 256) > 0)
+        continue;
     /* other threads' loops let go of the descriptor at their next turn */
     Py_BEGIN_ALLOW_THREADS piso_session_disconnect(s->session, LET_GO_NS);
     Py_END_ALLOW_THREADS
