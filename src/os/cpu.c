@@ -5,7 +5,6 @@
 #include <limits.h>
 #include <sched.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "os/cgroup.h"
@@ -61,19 +60,4 @@ int piso__cpu_current(void) {
 
 void piso__cpu_yield(void) {
     sched_yield();
-}
-
-bool piso__cpu_leave(void) {
-    cpu_set_t allowed;
-    int here = sched_getcpu();
-    if (here < 0 || here >= CPU_SETSIZE || sched_getaffinity(0, sizeof allowed, &allowed) < 0)
-        return false;
-    if (CPU_COUNT(&allowed) < 2 || CPU_COUNT(&allowed) < sysconf(_SC_NPROCESSORS_ONLN))
-        return false;
-    CPU_CLR((size_t)here, &allowed);
-    if (sched_setaffinity(0, sizeof allowed, &allowed) < 0)
-        return false;
-    memset(&allowed, 0xff, sizeof allowed); /* also those that come later */
-    sched_setaffinity(0, sizeof allowed, &allowed);
-    return true;
 }

@@ -160,9 +160,6 @@ int piso__cpu_count(void);
 
 /* piso__cpu_current: the processor this thread runs on, or -1. No system call. */
 int piso__cpu_current(void);
-/* piso__cpu_leave: moves this thread to another processor; takes some 40 us. False where it may not use all there are: it
- * is where somebody wants it. What it may use is as before afterwards. */
-bool piso__cpu_leave(void);
 /* piso__cpu_yield: lets another thread run that is ready on this processor, if there is one. */
 void piso__cpu_yield(void);
 

@@ -114,9 +114,7 @@ struct piso_session {
     _Atomic bool attention;         /* piso_session_next has something to say that is not in the ring */
     _Atomic bool rang;              /* the peer had to be woken, and has sent nothing since */
     _Atomic uint32_t pollers, sleepers;
-    _Atomic uint32_t misses[2]; /* waits in a row that polled in vain, or did not poll; [1]: after it rang */
-    /* meetings: answers that came while a processor was yielded; apart: since it was left (piso__cpu_leave) */
-    _Atomic uint32_t meetings, apart, leave_after;
+    _Atomic uint32_t misses[2];  /* waits in a row that polled in vain, or did not poll; [1]: after it rang */
     _Atomic uint32_t processors; /* that this process may use */
     _Atomic int64_t cpu_checked_ns;
     _Atomic uint64_t yields;

@@ -29,10 +29,7 @@
 #define ALONE_NS        1000   /* a switch to somebody else and back takes longer */
 #define PATIENT_MISSES  4      /* waits in a row that polled in vain, until the next ones sleep at once */
 #define PROBE_EVERY     64     /* but for one of so many */
-#define LEAVE_AFTER     8      /* meetings on one processor, before this side leaves it */
-#define LEAVE_SELDOM    1024
-#define LEFT_BIT        31
-#define EAGER_LOOKS     64 /* without a pause between them */
+#define EAGER_LOOKS     64     /* without a pause between them */
 #define LOOKS_PER_CLOCK 16
 #define CPU_CHECK_NS    1000000000
 #define PATIENCE_NS     450000 /* besides, for a large message that the peer is writing */
@@ -118,29 +115,6 @@ static _Atomic uint32_t *misses_of(piso_session *s) {
     return &s->misses[has_rung(s)];
 }
 
-/* note_meeting: the peer has answered on this processor, which this side had yielded, or elsewhere. The kernel does not part the
- * two where idle processors of a virtual machine look as if they were taken. To leave takes as long as some meetings: it
- * is done after a few, at once if the time before the last one was long enough, and ever more seldom if not. */
-static void note_meeting(piso_session *s, bool met) {
-    uint32_t after = atomic_load_explicit(&s->leave_after, memory_order_relaxed);
-    if (!met) {
-        atomic_fetch_add_explicit(&s->apart, after >> LEFT_BIT, memory_order_relaxed);
-        return;
-    }
-    if (after >> LEFT_BIT) {
-        bool paid = atomic_exchange_explicit(&s->apart, 0, memory_order_relaxed) >= LEAVE_AFTER;
-        after &= ~(1u << LEFT_BIT);
-        after = paid ? 1 : after < LEAVE_AFTER ? LEAVE_AFTER : after < LEAVE_SELDOM ? 2 * after : LEAVE_SELDOM;
-    }
-    uint32_t meetings = atomic_fetch_add_explicit(&s->meetings, 1, memory_order_relaxed) + 1;
-    if (meetings >= (after ? after : LEAVE_AFTER)) {
-        atomic_store_explicit(&s->meetings, 0, memory_order_relaxed);
-        after = (after ? after : LEAVE_AFTER) | 1u << LEFT_BIT;
-        piso__cpu_leave();
-    }
-    atomic_store_explicit(&s->leave_after, after, memory_order_relaxed);
-}
-
 static void note(_Atomic uint32_t *misses, bool came) {
     uint32_t more = came ? 0 : atomic_load_explicit(misses, memory_order_relaxed) + 1;
     atomic_store_explicit(misses, more, memory_order_relaxed);
@@ -162,10 +136,8 @@ int piso_session_look(piso_session *s) {
             came = look(s);
         while (!came && piso_now_ns() < end);
     }
-    if (came) {
+    if (came)
         note(misses_of(s), true);
-        note_meeting(s, false);
-    }
     return came;
 }
 
@@ -190,10 +162,9 @@ static bool be_patient(const piso_session *s, int64_t *end) {
 
 /* give_way: lets somebody else have the processor. False if there is no point in going on: somebody kept it, or, with one
  * processor, nobody wants it, so the peer sleeps. */
-static bool give_way(piso_session *s, int64_t now, bool *ret_met) {
+static bool give_way(piso_session *s, int64_t now) {
     piso__cpu_yield();
     int64_t after = piso_now_ns(), took = after - now;
-    *ret_met = took > ALONE_NS;
     atomic_fetch_add_explicit(&s->yields, 1, memory_order_relaxed);
     if (took > LATE_NS)
         atomic_store_explicit(&sleep_until_ns, after + LATE_COSTS * took, memory_order_relaxed);
@@ -208,17 +179,15 @@ int piso_sessions_poll(piso_session *const *sessions, int count) {
     if (!is_worth(s, now))
         return look_at_all(sessions, count);
     _Atomic uint32_t *misses = misses_of(s);
-    bool came, patient = false, goes_on = true, met = false;
+    bool came, patient = false, goes_on = true;
     while (!(came = look_at_all(sessions, count)) && goes_on) {
-        goes_on = has_rung(s) || give_way(s, now, &met);
+        goes_on = has_rung(s) || give_way(s, now);
         now = piso_now_ns();
         if (now >= end && goes_on)
             goes_on = !patient && (patient = be_patient(s, &end));
     }
     if (!came || is_ready(s)) /* what another session brings says nothing of this one */
         note(misses, came);
-    if (came && has_processor_alone(s))
-        note_meeting(s, met);
     return came;
 }
 
