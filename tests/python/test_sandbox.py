@@ -13,7 +13,6 @@ import resource
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import pytest
 from possible import can_open_terminals
 from processes import run_python
+from wrappers import without_calls
 
 import pyisolate.sandbox
 from pyisolate import (
@@ -476,18 +476,6 @@ if __name__ == "__main__":
     print(json.dumps([found, status.layers["namespaces"].active, status.confined]))
     manager.stop_all_extensions()
 """
-FORBID = """
-import ctypes, os, struct, sys
-# As a container does: a system call (its number is the argument) fails with EPERM.
-number = int(sys.argv[1])
-rules = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (6, 0, 0, 0x50001), (6, 0, 0, 0x7FFF0000)]
-program = b"".join(struct.pack("=HBBI", *rule) for rule in rules)
-buffer = ctypes.create_string_buffer(program)
-pointer = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 4, ctypes.addressof(buffer)))
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(pointer), 0, 0) == 0
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 def start_host(tmp_path: Path, target: dict[str, Any], *wrapper: str) -> subprocess.CompletedProcess[str]:
@@ -512,7 +500,7 @@ def test_without_capabilities(tmp_path: Path, target: dict[str, Any]) -> None:
 
 def test_where_namespaces_are_forbidden(tmp_path: Path, target: dict[str, Any]) -> None:
     number = {"x86_64": 272, "aarch64": 97}[os.uname().machine]  # unshare
-    found, namespaces, confined = run_host(tmp_path, target, sys.executable, "-c", FORBID, str(number))
+    found, namespaces, confined = run_host(tmp_path, target, *without_calls(number))
     assert confined
     assert not namespaces
     assert not [name for name, result in found.items() if result == "done"]
@@ -536,8 +524,8 @@ def test_an_abstract_name_is_the_hosts(prison: Callable[..., Extension], outside
 
 
 def test_what_is_missing_is_told(tmp_path: Path, target: dict[str, Any]) -> None:
-    landlock_create_ruleset = "444"
-    done = start_host(tmp_path, target, sys.executable, "-c", FORBID, landlock_create_ruleset)
+    landlock_create_ruleset = 444
+    done = start_host(tmp_path, target, *without_calls(landlock_create_ruleset))
     assert done.returncode != 0
     assert "SandboxError: extension 'prisoner' could not be confined, so it was not started" in done.stderr
     assert "files: no Landlock" in done.stderr
