@@ -40,7 +40,8 @@ typedef struct piso__ring_shared {
     alignas(PISO__CACHE_LINE) _Atomic uint64_t consumed;   /* position; written by the consumer */
     alignas(PISO__CACHE_LINE) _Atomic uint32_t want_space; /* set by the producer, cleared by the consumer */
     alignas(PISO__CACHE_LINE) _Atomic uint32_t sleeping;   /* set by the consumer, cleared by the producer */
-    _Atomic uint32_t coming; /* 1 + the processor that the producer writes a large message on; a hint, 0: none */
+    _Atomic uint32_t coming;   /* 1 + the processor that the producer writes a large message on; a hint, 0: none */
+    _Atomic uint32_t waits_on; /* 1 + the processor that the consumer has last waited on; a hint, 0: it has not */
 } piso__ring_shared;
 
 typedef struct piso__ring_producer {

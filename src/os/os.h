@@ -160,6 +160,9 @@ int piso__cpu_count(void);
 
 /* piso__cpu_current: the processor this thread runs on, or -1. No system call. */
 int piso__cpu_current(void);
+/* piso__cpu_leave: moves this thread to another of the processors that it may use; takes some 40 us. Nothing where there
+ * is only one. */
+void piso__cpu_leave(void);
 /* piso__cpu_yield: lets another thread run that is ready on this processor, if there is one. */
 void piso__cpu_yield(void);
 

@@ -118,6 +118,9 @@ struct piso_session {
     _Atomic uint32_t processors; /* that this process may use */
     _Atomic int64_t cpu_checked_ns;
     _Atomic uint64_t yields;
+    _Atomic uint32_t meetings; /* waits in a row that ended with an answer on this processor, which was yielded */
+    int64_t slept_ns;          /* when somebody last began to sleep; by the lock */
+    _Atomic int64_t left_ns;   /* when this process last left a processor because of that */
 
     piso_stats stats;
     uint8_t scratch[PISO__RING_MESSAGE_MAX]; /* where messages are taken to */

@@ -12,11 +12,11 @@
  * armed flag too many costs a system call; one too few would lose a wake-up.
  *
  * How long a wait polls is one rule. A wait polls if waits like it have been worth that lately, else it sleeps at once. It
- * polls for two microseconds, in which most answers come, then up to 20 us, and yields its processor between two looks,
- * so that whoever it waits for can run there. Where the peer had to be woken, it polls up to 50 us, which is what that
- * takes, without yielding: the peer is to run elsewhere. When a processor that was yielded comes back late, somebody
- * computes there, and whoever is woken gets a processor sooner than whoever polls: then all waits of this process sleep at
- * once, for 32 times as long as that took. */
+ * polls for two microseconds, in which most answers come, then up to 20 us; up to 50 us where the peer had to be woken,
+ * which is what that takes. Each side notes on which processor it waits. On one processor the peer can only run while this
+ * side does not: then it yields between two looks. When the processor comes back late, somebody else computes there, and whoever
+ * is woken gets a processor sooner than whoever polls: then waits beside a peer sleep at once, for 32 times as long as that took.
+ * A child that has met its host on one processor eight times in a row moves to another one. */
 #include <errno.h>
 
 #include "session/internal.h"
@@ -25,16 +25,19 @@
 #define POLL_NS         20000  /* polled at most, and only if it has been worth it */
 #define WAKE_NS         50000  /* the same, where the peer had to be woken */
 #define LATE_NS         100000 /* the processor was given to somebody who computes */
-#define LATE_COSTS      32     /* then nobody in this process polls for so many times as long */
+#define LATE_COSTS      32     /* then no wait of this process polls beside its peer for so many times as long */
 #define ALONE_NS        1000   /* a switch to somebody else and back takes longer */
 #define PATIENT_MISSES  4      /* waits in a row that polled in vain, until the next ones sleep at once */
 #define PROBE_EVERY     64     /* but for one of so many */
 #define EAGER_LOOKS     64     /* without a pause between them */
 #define LOOKS_PER_CLOCK 16
 #define CPU_CHECK_NS    1000000000
-#define PATIENCE_NS     450000 /* besides, for a large message that the peer is writing */
+#define PATIENCE_NS     450000  /* besides, for a large message that the peer is writing */
+#define SHORT_SLEEP_NS  100000  /* a longer one says nothing of where the peer runs */
+#define MEETINGS        8       /* on one processor, until the child leaves it */
+#define LEAVE_EVERY_NS  2000000 /* at most: it takes as long as some meetings */
 
-/* Until when the waits of this process sleep at once. */
+/* Until when the waits of this process sleep at once that share a processor with their peer. */
 static _Atomic int64_t sleep_until_ns;
 
 /* probe: a consumer to look at the ring with, without the lock. One that is behind sees a message where there was one:
@@ -82,16 +85,56 @@ int piso_session_poll_end(piso_session *s) {
     return last && PISO__UNLIKELY(atomic_load(&s->sleepers)) ? arm(s) : is_ready(s);
 }
 
+/* ---- on which processor ---- */
+
+/* may_run_apart: whether there is a processor for each side. */
+static bool may_run_apart(const piso_session *s) {
+    return atomic_load_explicit(&s->processors, memory_order_relaxed) > 1;
+}
+
+/* note_processor: tells the peer where this side waits. */
+static void note_processor(piso_session *s) {
+    uint32_t cpu = (uint32_t)(piso__cpu_current() + 1);
+    _Atomic uint32_t *slot = &s->channel->rx.shared->waits_on;
+    if (atomic_load_explicit(slot, memory_order_relaxed) != cpu)
+        atomic_store_explicit(slot, cpu, memory_order_relaxed);
+}
+
+/* is_beside_peer: whether the peer has last waited on this processor, so that it cannot run while this side polls. */
+static bool is_beside_peer(const piso_session *s) {
+    uint32_t cpu = atomic_load_explicit(&s->channel->tx.shared->waits_on, memory_order_relaxed);
+    return cpu && cpu == (uint32_t)(piso__cpu_current() + 1);
+}
+
+/* shares_processor: whether the peer can only run while this side does not. */
+static bool shares_processor(const piso_session *s) {
+    return !may_run_apart(s) || is_beside_peer(s);
+}
+
+/* note_meeting: a wait has ended with a message, and whether the peer sent it from this processor. The kernel puts two that
+ * wake each other on one processor and leaves them there, although another is idle: so the child moves away. */
+static void note_meeting(piso_session *s, bool met, int64_t now) {
+    uint32_t meetings = met ? atomic_load_explicit(&s->meetings, memory_order_relaxed) + 1 : 0;
+    bool leaves =
+        meetings >= MEETINGS && now - atomic_load_explicit(&s->left_ns, memory_order_relaxed) >= LEAVE_EVERY_NS;
+    atomic_store_explicit(&s->meetings, leaves ? 0 : meetings, memory_order_relaxed);
+    if (!leaves || s->process || !may_run_apart(s))
+        return;
+    atomic_store_explicit(&s->left_ns, now, memory_order_relaxed);
+    atomic_store_explicit(&s->misses[0], 0, memory_order_relaxed);
+    piso__cpu_leave();
+}
+
 /* ---- polling ---- */
 
-/* look: for a fraction of a microsecond. */
+/* look: for a fraction of a microsecond, or once where nothing can come meanwhile. */
 static bool look(piso_session *s) {
-    for (int i = 0; i < LOOKS_PER_CLOCK; i++) {
-        if (is_ready(s))
-            return true;
+    bool ready = is_ready(s);
+    for (int i = 1; i < LOOKS_PER_CLOCK && !ready && !shares_processor(s); i++) {
         piso__relax();
+        ready = is_ready(s);
     }
-    return false;
+    return ready;
 }
 
 static bool look_at_all(piso_session *const *sessions, int count) {
@@ -99,10 +142,6 @@ static bool look_at_all(piso_session *const *sessions, int count) {
     for (int i = 1; i < count && !ready; i++)
         ready = is_ready(sessions[i]);
     return ready;
-}
-
-static bool has_processor_alone(const piso_session *s) {
-    return atomic_load_explicit(&s->processors, memory_order_relaxed) > 1;
 }
 
 /* has_rung: whether the peer had to be woken, and has sent nothing since. */
@@ -128,9 +167,12 @@ int piso_session_look(piso_session *s) {
     if (piso__session_forked(s) || is_ready(s))
         return 1; /* without a wait, which says nothing of polling */
     bool came = false;
+    note_processor(s);
+    if (shares_processor(s))
+        return false;
     for (int i = 1; i < EAGER_LOOKS && !came; i++)
         came = is_ready(s);
-    if (!came && has_processor_alone(s) && !has_rung(s) && !has_been_in_vain(s)) {
+    if (!came && !has_rung(s) && !has_been_in_vain(s)) {
         int64_t end = piso_now_ns() + LOOK_NS;
         do
             came = look(s);
@@ -143,7 +185,9 @@ int piso_session_look(piso_session *s) {
 
 /* is_worth: whether to poll for what this session waits for. */
 static bool is_worth(piso_session *s, int64_t now) {
-    if ((has_rung(s) && !has_processor_alone(s)) || now < atomic_load_explicit(&sleep_until_ns, memory_order_relaxed))
+    if (has_rung(s) && !may_run_apart(s))
+        return false;
+    if (shares_processor(s) && now < atomic_load_explicit(&sleep_until_ns, memory_order_relaxed))
         return false;
     if (!has_been_in_vain(s))
         return true;
@@ -168,7 +212,7 @@ static bool give_way(piso_session *s, int64_t now) {
     atomic_fetch_add_explicit(&s->yields, 1, memory_order_relaxed);
     if (took > LATE_NS)
         atomic_store_explicit(&sleep_until_ns, after + LATE_COSTS * took, memory_order_relaxed);
-    return took <= LATE_NS && (has_processor_alone(s) || took > ALONE_NS);
+    return took <= LATE_NS && (may_run_apart(s) || took > ALONE_NS);
 }
 
 int piso_sessions_poll(piso_session *const *sessions, int count) {
@@ -179,15 +223,20 @@ int piso_sessions_poll(piso_session *const *sessions, int count) {
     if (!is_worth(s, now))
         return look_at_all(sessions, count);
     _Atomic uint32_t *misses = misses_of(s);
-    bool came, patient = false, goes_on = true;
+    bool came, patient = false, goes_on = true, gave_way = false;
     while (!(came = look_at_all(sessions, count)) && goes_on) {
-        goes_on = has_rung(s) || give_way(s, now);
+        if (!has_rung(s) && shares_processor(s)) {
+            goes_on = give_way(s, now);
+            gave_way = true;
+        }
         now = piso_now_ns();
         if (now >= end && goes_on)
             goes_on = !patient && (patient = be_patient(s, &end));
     }
     if (!came || is_ready(s)) /* what another session brings says nothing of this one */
         note(misses, came);
+    if (came)
+        note_meeting(s, gave_way, now);
     return came;
 }
 
@@ -219,6 +268,8 @@ int piso_session_sleep_begin(piso_session *s) {
     }
     atomic_fetch_add(&s->sleepers, 1);
     bool ready = arm(s);
+    if (!s->process && !ready)
+        s->slept_ns = piso_now_ns();
     piso__session_unlock(s);
     return ready;
 }
@@ -226,6 +277,11 @@ int piso_session_sleep_begin(piso_session *s) {
 void piso__session_silence(piso_session *s) {
     if (!piso__channel_silence(s->channel)) /* or it would wake everybody for ever */
         piso__epoll_remove(s->epoll_fd, s->channel->bell);
+}
+
+static void note_sleep(piso_session *s) {
+    int64_t now = piso_now_ns();
+    note_meeting(s, now - s->slept_ns < SHORT_SLEEP_NS && is_beside_peer(s), now);
 }
 
 /* look_at_socket: woken for no other reason: the peer may have hung up. A process of ours tells by itself. */
@@ -261,6 +317,8 @@ void piso_session_sleep_end(piso_session *s) {
         piso__channel_ring_self(s->channel); /* what is there already may be theirs, and they slept through it */
     if (!is_ready(s))
         look_at_socket(s);
+    else if (!s->process)
+        note_sleep(s);
     piso__session_hang_up(s);
     piso__session_unlock(s);
 }

@@ -2,6 +2,9 @@
 #include "session_tools.h"
 
 #include <pthread.h>
+#include <sched.h>
+
+#include "os/os.h"
 
 /* notify: a message for the host. */
 static void notify_host(void) {
@@ -43,7 +46,24 @@ static uint64_t yields_of_host(void) {
     return stats_of(pair.host).yields;
 }
 
-/* poll_in_vain: whether the host yielded, as it does when it polls for who is awake. */
+/* stay_here: keeps this thread on its processor; restored by go_anywhere. */
+static cpu_set_t anywhere;
+
+static void stay_here(void) {
+    cpu_set_t here;
+    assert_int_equal(sched_getaffinity(0, sizeof anywhere, &anywhere), 0);
+    CPU_ZERO(&here);
+    CPU_SET((size_t)piso__cpu_current(), &here);
+    assert_int_equal(sched_setaffinity(0, sizeof here, &here), 0);
+    atomic_store(&pair.host->processors, 2);
+    atomic_store(&pair.child->processors, 2);
+}
+
+static void go_anywhere(void) {
+    assert_int_equal(sched_setaffinity(0, sizeof anywhere, &anywhere), 0);
+}
+
+/* poll_in_vain: whether the host yielded, as it does when it polls on the processor of its peer. */
 static bool poll_in_vain(void) {
     uint64_t before = yields_of_host();
     assert_int_equal(piso_session_spin(pair.host), 0);
@@ -52,7 +72,7 @@ static bool poll_in_vain(void) {
 
 static void a_wait_polls_until_that_was_in_vain_some_times(void **state) {
     (void)state;
-    atomic_store(&pair.host->processors, 2);
+    atomic_store(&pair.host->processors, 1);
     int polled = 0, waits = 0;
     while (poll_in_vain() && waits++ < 100) /* each ends when the processor comes back late, too */
         polled++;
@@ -61,10 +81,40 @@ static void a_wait_polls_until_that_was_in_vain_some_times(void **state) {
         assert_false(poll_in_vain());
 }
 
+static void who_waits_on_the_processor_of_its_peer_yields(void **state) {
+    (void)state;
+    stay_here();
+    assert_false(poll_in_vain());
+    assert_int_equal(piso_session_look(pair.child), 0);
+    assert_true(poll_in_vain());
+    _Atomic uint32_t *where = &pair.child->channel->rx.shared->waits_on;
+    atomic_fetch_add(where, 1);
+    assert_false(poll_in_vain());
+    atomic_store(where, UINT32_MAX); /* no such processor: a hostile peer */
+    assert_false(poll_in_vain());
+    go_anywhere();
+}
+
+static void a_child_that_meets_its_host_on_a_processor_leaves_it(void **state) {
+    (void)state;
+    stay_here();
+    assert_int_equal(piso_session_look(pair.host), 0);
+    for (int i = 0; i < 10000 && pair.child->left_ns == 0; i++) { /* each of eight in a row is to be short */
+        assert_int_equal(piso_session_sleep_begin(pair.child), 0);
+        assert_int_equal(send_call(pair.host, NULL, 1, PISO_NO_DEADLINE), 0);
+        piso_session_sleep_end(pair.child);
+        drain(pair.child);
+    }
+    assert_true(pair.child->left_ns > 0);
+    assert_true(pair.host->left_ns == 0); /* its threads are the application's */
+    go_anywhere();
+}
+
 static void who_had_to_wake_its_peer_does_not_yield(void **state) {
     (void)state;
     piso_call call;
-    atomic_store(&pair.host->processors, 2);
+    stay_here();
+    assert_int_equal(piso_session_look(pair.child), 0);
     assert_int_equal(piso_session_sleep_begin(pair.child), 0);
     assert_int_equal(send_call(pair.host, &call, 1, PISO_NO_DEADLINE), 0);
     assert_false(poll_in_vain());
@@ -73,6 +123,7 @@ static void who_had_to_wake_its_peer_does_not_yield(void **state) {
     assert_int_equal(send_reply(pair.child, request, 1), 0);
     assert_int_equal(piso_session_spin(pair.host), 1);
     take_result(pair.host, &call, 1);
+    go_anywhere();
 }
 
 static void with_one_processor_who_finds_nobody_else_sleeps(void **state) {
@@ -320,6 +371,8 @@ int main(void) {
         WITH_PAIR(wait_tells_what_came),
         WITH_PAIR(spin_sees_a_message_and_ends_without_one),
         WITH_PAIR(a_wait_polls_until_that_was_in_vain_some_times),
+        WITH_PAIR(who_waits_on_the_processor_of_its_peer_yields),
+        WITH_PAIR(a_child_that_meets_its_host_on_a_processor_leaves_it),
         WITH_PAIR(who_had_to_wake_its_peer_does_not_yield),
         WITH_PAIR(with_one_processor_who_finds_nobody_else_sleeps),
         WITH_PAIR(what_any_of_several_sends_ends_a_wait),
