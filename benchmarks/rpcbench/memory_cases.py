@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import statistics
 import time
@@ -18,6 +19,8 @@ from rpcbench.memory import Gpus, Usage
 SMALL_SHAPE = (512, 512)
 TIME_LIMIT = 600.0
 """Seconds that one measurement may take. Calls have no limit of their own."""
+IDLE_AFTER_SECONDS = 0.5
+"""Extensions are measured when they idle: soon after an answer a process gives back memory that it did not change."""
 MB = 2**20
 
 
@@ -112,6 +115,7 @@ class MemorySuite:
         """Start `count` extensions, measure, give all of them one small tensor, measure again."""
         baseline = self.usage()
         async with self._fleet(configuration, count, baseline) as (fleet, seconds):
+            await asyncio.sleep(IDLE_AFTER_SECONDS)
             row = ScalingRow(count, self.usage() - baseline, memory.private(fleet.pids.values()), seconds)
             if configuration.device:
                 tensor = tensors.allocate(SMALL_SHAPE, configuration.device)
