@@ -12,11 +12,12 @@
  * armed flag too many costs a system call; one too few would lose a wake-up.
  *
  * How long a wait polls is one rule. A wait polls if waits like it have been worth that lately, else it sleeps at once. It
- * polls for two microseconds, in which most answers come, then up to 20 us; up to 50 us where the peer had to be woken,
- * which is what that takes. Each side notes on which processor it waits. On one processor the peer can only run while this
- * side does not: then it yields between two looks. When the processor comes back late, somebody else computes there, and whoever
- * is woken gets a processor sooner than whoever polls: then waits beside a peer sleep at once, for 32 times as long as that took.
- * A child that has met its host on one processor eight times in a row moves to another one. */
+ * polls for two microseconds, in which most answers come, then up to 20 us, and yields its processor between two looks,
+ * so that whoever it waits for can run there. Where the peer had to be woken, it polls up to 50 us, which is what that
+ * takes, without yielding: the peer is to run elsewhere. When a processor that was yielded comes back late, somebody computes
+ * there: no wait of this process yields for 32 times as long as that took. Each side notes on which processor it waits;
+ * where both are on one, polling without yielding would be in vain, so for that time it sleeps at once. A child that has met
+ * its host on one processor eight times in a row moves to another one. */
 #include <errno.h>
 
 #include "session/internal.h"
@@ -25,7 +26,7 @@
 #define POLL_NS         20000  /* polled at most, and only if it has been worth it */
 #define WAKE_NS         50000  /* the same, where the peer had to be woken */
 #define LATE_NS         100000 /* the processor was given to somebody who computes */
-#define LATE_COSTS      32     /* then no wait of this process polls beside its peer for so many times as long */
+#define LATE_COSTS      32     /* then no wait of this process yields for so many times as long */
 #define ALONE_NS        1000   /* a switch to somebody else and back takes longer */
 #define PATIENT_MISSES  4      /* waits in a row that polled in vain, until the next ones sleep at once */
 #define PROBE_EVERY     64     /* but for one of so many */
@@ -37,8 +38,8 @@
 #define MEETINGS        8       /* on one processor, until the child leaves it */
 #define LEAVE_EVERY_NS  2000000 /* at most: it takes as long as some meetings */
 
-/* Until when the waits of this process sleep at once that share a processor with their peer. */
-static _Atomic int64_t sleep_until_ns;
+/* Until when somebody is taken to compute where this process waits. */
+static _Atomic int64_t busy_until_ns;
 
 /* probe: a consumer to look at the ring with, without the lock. One that is behind sees a message where there was one:
  * it looks once too often. */
@@ -183,11 +184,15 @@ int piso_session_look(piso_session *s) {
     return came;
 }
 
+static bool is_busy(int64_t now) {
+    return now < atomic_load_explicit(&busy_until_ns, memory_order_relaxed);
+}
+
 /* is_worth: whether to poll for what this session waits for. */
 static bool is_worth(piso_session *s, int64_t now) {
     if (has_rung(s) && !may_run_apart(s))
         return false;
-    if (shares_processor(s) && now < atomic_load_explicit(&sleep_until_ns, memory_order_relaxed))
+    if (shares_processor(s) && is_busy(now))
         return false;
     if (!has_been_in_vain(s))
         return true;
@@ -211,7 +216,7 @@ static bool give_way(piso_session *s, int64_t now) {
     int64_t after = piso_now_ns(), took = after - now;
     atomic_fetch_add_explicit(&s->yields, 1, memory_order_relaxed);
     if (took > LATE_NS)
-        atomic_store_explicit(&sleep_until_ns, after + LATE_COSTS * took, memory_order_relaxed);
+        atomic_store_explicit(&busy_until_ns, after + LATE_COSTS * took, memory_order_relaxed);
     return took <= LATE_NS && (may_run_apart(s) || took > ALONE_NS);
 }
 
@@ -225,10 +230,8 @@ int piso_sessions_poll(piso_session *const *sessions, int count) {
     _Atomic uint32_t *misses = misses_of(s);
     bool came, patient = false, goes_on = true, gave_way = false;
     while (!(came = look_at_all(sessions, count)) && goes_on) {
-        if (!has_rung(s) && shares_processor(s)) {
-            goes_on = give_way(s, now);
-            gave_way = true;
-        }
+        gave_way = !has_rung(s) && !is_busy(now);
+        goes_on = !gave_way || give_way(s, now);
         now = piso_now_ns();
         if (now >= end && goes_on)
             goes_on = !patient && (patient = be_patient(s, &end));
@@ -236,7 +239,7 @@ int piso_sessions_poll(piso_session *const *sessions, int count) {
     if (!came || is_ready(s)) /* what another session brings says nothing of this one */
         note(misses, came);
     if (came)
-        note_meeting(s, gave_way, now);
+        note_meeting(s, gave_way && is_beside_peer(s), now);
     return came;
 }
 

@@ -63,7 +63,7 @@ static void go_anywhere(void) {
     assert_int_equal(sched_setaffinity(0, sizeof anywhere, &anywhere), 0);
 }
 
-/* poll_in_vain: whether the host yielded, as it does when it polls on the processor of its peer. */
+/* poll_in_vain: whether the host yielded, as it does when it polls for who is awake. */
 static bool poll_in_vain(void) {
     uint64_t before = yields_of_host();
     assert_int_equal(piso_session_spin(pair.host), 0);
@@ -72,7 +72,7 @@ static bool poll_in_vain(void) {
 
 static void a_wait_polls_until_that_was_in_vain_some_times(void **state) {
     (void)state;
-    atomic_store(&pair.host->processors, 1);
+    atomic_store(&pair.host->processors, 2);
     int polled = 0, waits = 0;
     while (poll_in_vain() && waits++ < 100) /* each ends when the processor comes back late, too */
         polled++;
@@ -81,17 +81,44 @@ static void a_wait_polls_until_that_was_in_vain_some_times(void **state) {
         assert_false(poll_in_vain());
 }
 
-static void who_waits_on_the_processor_of_its_peer_yields(void **state) {
+static _Atomic bool hog_is_over;
+
+static void *compute(void *unused) {
+    while (!atomic_load(&hog_is_over))
+        piso__relax();
+    return unused;
+}
+
+static void who_got_its_processor_back_late_does_not_yield(void **state) {
     (void)state;
     stay_here();
-    assert_false(poll_in_vain());
-    assert_int_equal(piso_session_look(pair.child), 0);
-    assert_true(poll_in_vain());
-    _Atomic uint32_t *where = &pair.child->channel->rx.shared->waits_on;
-    atomic_fetch_add(where, 1);
-    assert_false(poll_in_vain());
-    atomic_store(where, UINT32_MAX); /* no such processor: a hostile peer */
-    assert_false(poll_in_vain());
+    atomic_store(&hog_is_over, false);
+    pthread_t hog; /* on this processor */
+    pthread_create(&hog, NULL, compute, NULL);
+    bool yielded = true;
+    for (int i = 0; i < 1000 && yielded; i++) {
+        atomic_store(&pair.host->misses[0], 0);
+        yielded = poll_in_vain();
+    }
+    assert_false(yielded);
+    notify_host();
+    assert_int_equal(piso_session_spin(pair.host), 1); /* it polls still */
+    atomic_store(&hog_is_over, true);
+    pthread_join(hog, NULL);
+    go_anywhere();
+}
+
+static void where_a_peer_says_that_it_waits_is_a_hint(void **state) {
+    (void)state;
+    stay_here();
+    uint32_t here = (uint32_t)piso__cpu_current() + 1, said[] = {0, here, here + 1, UINT32_MAX};
+    for (size_t i = 0; i < sizeof said / sizeof said[0]; i++) {
+        atomic_store(&pair.child->channel->rx.shared->waits_on, said[i]);
+        assert_int_equal(piso_session_spin(pair.host), 0);
+        notify_host();
+        assert_int_equal(piso_session_spin(pair.host), 1);
+        drain(pair.host);
+    }
     go_anywhere();
 }
 
@@ -371,7 +398,8 @@ int main(void) {
         WITH_PAIR(wait_tells_what_came),
         WITH_PAIR(spin_sees_a_message_and_ends_without_one),
         WITH_PAIR(a_wait_polls_until_that_was_in_vain_some_times),
-        WITH_PAIR(who_waits_on_the_processor_of_its_peer_yields),
+        WITH_PAIR(who_got_its_processor_back_late_does_not_yield),
+        WITH_PAIR(where_a_peer_says_that_it_waits_is_a_hint),
         WITH_PAIR(a_child_that_meets_its_host_on_a_processor_leaves_it),
         WITH_PAIR(who_had_to_wake_its_peer_does_not_yield),
         WITH_PAIR(with_one_processor_who_finds_nobody_else_sleeps),
