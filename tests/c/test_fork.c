@@ -1,5 +1,8 @@
 /* test_fork.c - a process with threads forks: whatever these are doing, the child can do everything that the parent can,
- * with objects of its own. Times are limits for failing, not assertions. */
+ * with objects of its own. Times are limits for failing, not assertions.
+ *
+ * A sanitizer's own allocator may be locked in the child, other than the C library's. What forks while threads allocate
+ * is run by test_fork_plain, the same program without that. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +17,14 @@
 #include "memory/segment.h"
 #include "os/os.h"
 #include "sandbox/sandbox.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define HAS_OWN_ALLOCATOR true
+#elif defined(__has_feature)
+#define HAS_OWN_ALLOCATOR (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define HAS_OWN_ALLOCATOR false
+#endif
 
 #define LONG_ENOUGH     (30 * INT64_C(1000000000))
 #define FORKS           40
@@ -105,9 +116,8 @@ static void *repeat(void *argument) {
 
 static void threads_may_do_anything_while_another_forks(void **state) {
     (void)state;
-#ifdef __SANITIZE_ADDRESS__
-    skip(); /* the sanitizer's own allocator may be locked in the child; ThreadSanitizer's is not */
-#endif
+    if (HAS_OWN_ALLOCATOR)
+        skip();
     pthread_t threads[COUNT];
     atomic_store(&is_over, false);
     for (uintptr_t i = 0; i < COUNT; i++)
@@ -175,9 +185,8 @@ static void a_lock_that_is_held_is_free_in_the_child(void **state) {
 
 static void children_of_children_start_over_too(void **state) {
     (void)state;
-#ifdef __SANITIZE_ADDRESS__
-    skip(); /* the sanitizer's own allocator may be locked: the child has a monitor when it forks */
-#endif
+    if (HAS_OWN_ALLOCATOR)
+        skip(); /* the child has a monitor when it forks */
     uint32_t generation = piso__fork_generation();
     piso_segment *ours;
     assert_int_equal(piso_segment_create(4096, &ours), 0);
