@@ -124,7 +124,7 @@ enum {
     PISO_EXT_MEMORYVIEW = 7, /* [format, shape, readonly, data] */
     PISO_EXT_STR = 8,        /* a string with lone surrogates, in generalised UTF-8 */
     PISO_EXT_BUFFER = 9,     /* a span of this message: its index; stands where bytes stand */
-    PISO_EXT_ARRAY = 10,     /* [dtype, shape, strides or order, flags, data] */
+    PISO_EXT_ARRAY = 10,     /* [dtype, shape, flags, data] */
     PISO_EXT_SCALAR = 11,    /* [dtype, data] */
     /* clang-format off */
     PISO_EXT_DATETIME = 12, PISO_EXT_DATE = 13, PISO_EXT_TIME = 14, PISO_EXT_TIMEDELTA = 15,

@@ -433,6 +433,8 @@ static void release_rest(piso_event *event) {
 }
 
 void piso_event_fini(piso_event *event) {
+    if (!event)
+        return;
     if (event->nspans && !piso__session_forked(event->session))
         release_rest(event);
     if (event->type == PISO_EVENT_RETIRED)

@@ -250,7 +250,7 @@ uint64_t piso_session_arena_size(const piso_session *s) {
 }
 
 void piso_session_close(piso_session *s) {
-    if (s->epoll_fd < 0 || piso__session_forked(s)) /* half made, or not ours */
+    if (!s || s->epoll_fd < 0 || piso__session_forked(s)) /* half made, or not ours */
         return;
     piso__session_lock(s);
     piso__session_flush_releases(s);

@@ -154,6 +154,8 @@ int piso__fork_block_failure(int fd, int *ret_layer) {
 }
 
 void piso_fork_fini(piso_fork *fork) {
+    if (!fork)
+        return;
     free((void *)fork->argv);
     piso__unmap(fork->block, fork->block_size);
     *fork = (piso_fork){0};

@@ -16,6 +16,8 @@ void piso_writer_init(piso_writer *w) {
 }
 
 void piso_writer_fini(piso_writer *w) {
+    if (!w)
+        return;
     if (w->data != w->inline_data)
         free(w->data);
     free(w->spans);
