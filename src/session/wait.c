@@ -131,7 +131,8 @@ static void note_meeting(piso_session *s, bool met, int64_t now) {
 /* look: for a fraction of a microsecond, or once where nothing can come meanwhile. */
 static bool look(piso_session *s) {
     bool ready = is_ready(s);
-    for (int i = 1; i < LOOKS_PER_CLOCK && !ready && !shares_processor(s); i++) {
+    int looks = shares_processor(s) ? 1 : LOOKS_PER_CLOCK;
+    for (int i = 1; i < looks && !ready; i++) {
         piso__relax();
         ready = is_ready(s);
     }
