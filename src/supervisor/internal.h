@@ -1,5 +1,5 @@
 /* internal.h - the process object, shared by process.c (its public side), spawn.c (its start), output.c (what it writes)
- * and monitor.c (its end). */
+ * and monitor.c (its end); and what zygote.c is to it. */
 #ifndef PISO_SUPERVISOR_INTERNAL_H
 #define PISO_SUPERVISOR_INTERNAL_H
 
@@ -27,11 +27,19 @@ typedef struct piso__output {
     char waiting[PISO_OUTPUT_BUFFER];
 } piso__output;
 
+/* piso__parent: who has forked a child that is not this process's: the first member of a zygote. */
+typedef struct piso__parent {
+    /* asks how a child of it has ended, which is to be reaped. 0: the answer will come to the monitor; else there will be
+     * none. */
+    int (*ask_reap)(struct piso__parent *parent, pid_t pid);
+    void (*unref)(struct piso__parent *parent);
+} piso__parent;
+
 struct piso_process {
     _Atomic uint32_t references;
     uint32_t fork_generation; /* of the process that spawned it */
     pid_t pid;
-    piso_zygote *zygote; /* whose child it is, or NULL: ours */
+    piso__parent *parent; /* whose child it is, a reference; or NULL: ours */
     _Atomic uint32_t ended;
 
     /* The monitor's, or, once that has handed it over, of the thread that ends the group. */

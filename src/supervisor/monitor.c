@@ -178,9 +178,9 @@ static void tick(void) {
 /* ---- what a zygote says ---- */
 
 /* reaped: an answer that comes late finds nobody. */
-static void reaped(const piso_zygote *z, pid_t pid, const piso_exit *status) {
+static void reaped(piso_zygote *z, pid_t pid, const piso_exit *status) {
     for (piso_process **at = &ending; *at; at = &(*at)->next_ending)
-        if ((*at)->zygote == z && (*at)->pid == pid) {
+        if ((*at)->parent == piso__zygote_as_parent(z) && (*at)->pid == pid) {
             settle(at, status->known ? status : NULL);
             return;
         }
@@ -198,7 +198,7 @@ static void hear(piso_zygote *z, uint64_t id) {
     piso__epoll_remove(monitor.epoll_fd, piso__zygote_socket(z));
     piso__zygote_end(z, r);
     for (piso_process **at = &ending; *at;)
-        if ((*at)->zygote == z)
+        if ((*at)->parent == piso__zygote_as_parent(z))
             settle(at, NULL);
         else
             at = &(*at)->next_ending;

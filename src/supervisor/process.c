@@ -1,7 +1,6 @@
 /* process.c - see process.h: the object, and what others may ask of a process. */
 #include "os/os.h"
 #include "supervisor/internal.h"
-#include "supervisor/zygote.h"
 
 static bool is_foreign(const piso_process *p) {
     return p->fork_generation != piso__fork_generation();
@@ -44,21 +43,22 @@ piso_process *piso__process_unref(piso_process *p) {
     }
     piso__group_end(p->group);
     piso__refusals_unref(p->refusals);
-    piso_zygote_unref(p->zygote);
+    if (p->parent)
+        p->parent->unref(p->parent);
     free(p);
     return NULL;
 }
 
 int piso__process_look(piso_process *p) {
     int r = piso__reap(p->pidfd, &p->status);
-    /* of a child that is not ours, unless its zygote has died and left it to us, only the pidfd tells that it has ended */
-    bool ended = p->zygote && r <= 0 ? piso__poll_in(&p->pidfd, 1, 0) > 0 : r != 0;
+    /* of a child that is not ours, unless its parent has died and left it to us, only the pidfd tells that it has ended */
+    bool ended = p->parent && r <= 0 ? piso__poll_in(&p->pidfd, 1, 0) > 0 : r != 0;
     if (!ended)
         return 0;
     p->last_pidfd = piso__fd_steal(&p->pidfd);
-    if (!p->zygote || r > 0)
+    if (!p->parent || r > 0)
         return 1;
-    if (piso__zygote_ask_reap(p->zygote, p->pid) == 0)
+    if (p->parent->ask_reap(p->parent, p->pid) == 0)
         return -EINPROGRESS;
     piso__process_settle(p, NULL);
     return 1;

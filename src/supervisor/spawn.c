@@ -34,7 +34,7 @@ static pid_t fork_from_zygote(piso_process *p, const piso_spawn *spawn, int null
     int out = stdout_fd >= 0 ? stdout_fd : own_stdout >= 0 ? own_stdout : null_fd, stdio[3] = {null_fd, out, stderr_fd};
     pid_t pid = piso__zygote_fork(spawn, stdio, channel_fd, sandbox, &p->pidfd);
     if (pid > 0)
-        p->zygote = piso_zygote_ref(spawn->zygote);
+        p->parent = piso__zygote_as_parent(piso_zygote_ref(spawn->zygote));
     return pid;
 }
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "os/os.h"
-#include "supervisor/process.h"
+#include "supervisor/internal.h"
 
 #define READY_TIMEOUT_NS   INT64_C(120000000000) /* of who needs a child and finds the zygote still loading */
 #define ANSWER_TIMEOUT_NS  INT64_C(10000000000)  /* to fork, what it does in milliseconds */
@@ -17,6 +17,7 @@
 enum { LOADING, READY, FAILED };
 
 struct piso_zygote {
+    piso__parent parent;
     _Atomic uint32_t references; /* of users and children: with the last one it ends */
     _Atomic uint32_t holders;    /* all of these together, and the monitor: with the last one it is freed */
     uint32_t fork_generation;
@@ -29,6 +30,9 @@ struct piso_zygote {
     char *report;  /* while LOADING with room for a packet and any report */
     size_t report_size;
 };
+
+static int ask_reap(piso__parent *parent, pid_t pid);
+static void unref(piso__parent *parent);
 
 static bool is_foreign(const piso_zygote *z) {
     return z->fork_generation != piso__fork_generation();
@@ -51,6 +55,7 @@ piso_zygote *piso__zygote_new(piso_process *process, int socket_fd) {
         free(report);
         return NULL;
     }
+    z->parent = (piso__parent){.ask_reap = ask_reap, .unref = unref};
     z->references = z->holders = 1;
     z->fork_generation = piso__fork_generation();
     z->process = process;
@@ -323,6 +328,17 @@ pid_t piso__zygote_fork(const piso_spawn *spawn, const int stdio[3], int channel
     return pid;
 }
 
-int piso__zygote_ask_reap(piso_zygote *z, pid_t pid) {
+/* ---- as the parent of its children ---- */
+
+piso__parent *piso__zygote_as_parent(piso_zygote *z) {
+    return &z->parent;
+}
+
+static int ask_reap(piso__parent *parent, pid_t pid) {
+    piso_zygote *z = (piso_zygote *)parent;
     return is_foreign(z) ? PISO_EFORKED : ask(z, PISO__ZYGOTE_REAP, pid, NULL, 0);
+}
+
+static void unref(piso__parent *parent) {
+    piso_zygote_unref((piso_zygote *)parent);
 }

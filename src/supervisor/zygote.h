@@ -75,9 +75,8 @@ piso_zygote *piso__zygote_new(piso_process *process, int socket_fd);
  * a failed exec, or PISO_ESANDBOX, of which the report tells. */
 pid_t piso__zygote_fork(const piso_spawn *spawn, const int stdio[3], int channel_fd, piso__sandbox *sandbox,
                         int *ret_pidfd);
-/* piso__zygote_ask_reap: asks how a child of it has ended, which is to be reaped. 0: the answer will come to the monitor;
- * else there will be none. */
-int piso__zygote_ask_reap(piso_zygote *z, pid_t pid);
+/* piso__zygote_as_parent: of the children that it forks (internal.h); the same reference. */
+struct piso__parent *piso__zygote_as_parent(piso_zygote *z);
 
 /* ---- for the monitor, which holds a reference that does not keep the zygote running ---- */
 
