@@ -20,7 +20,7 @@ SMALL_SHAPE = (512, 512)
 TIME_LIMIT = 600.0
 """Seconds that one measurement may take. Calls have no limit of their own."""
 IDLE_AFTER_SECONDS = 0.5
-"""Extensions are measured when they idle: soon after an answer a process gives back memory that it did not change."""
+"""Extensions are measured when they idle: then a process gives back memory that it did not change."""
 MB = 2**20
 
 
