@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["as_a_user", "in_a_chroot", "with_landlock_of", "without_calls", "without_capabilities"]
+import filters
+
+__all__ = [
+    "as_a_user",
+    "filtered",
+    "in_a_chroot",
+    "in_a_container",
+    "with_landlock_of",
+    "without_calls",
+    "without_capabilities",
+]
 
 USER = 23456
-UNSHARE = {"x86_64": 272, "aarch64": 97}
-
-FORBID = """
+FILTER = """
 import ctypes, os, struct, sys
-# As a container does: a system call (its number is the argument) fails with EPERM.
-number = int(sys.argv[1])
-rules = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (6, 0, 0, 0x50001), (6, 0, 0, 0x7FFF0000)]
-program = b"".join(struct.pack("=HBBI", *rule) for rule in rules)
+# The first argument is a program for seccomp, under which the program of the others runs.
+program = bytes.fromhex(sys.argv[1])
 buffer = ctypes.create_string_buffer(program)
-pointer = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 4, ctypes.addressof(buffer)))
+pointer = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buffer)))
 libc = ctypes.CDLL(None, use_errno=True)
 assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(pointer), 0, 0) == 0
 os.execv(sys.argv[2], sys.argv[2:])
@@ -66,9 +73,17 @@ def possible(*command: str) -> bool:
     return subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0
 
 
-def without_calls(number: int = UNSHARE[os.uname().machine]) -> list[str]:
+def filtered(refused: filters.Refused) -> list[str] | None:
+    """Where a filter refuses calls; None where there is no libseccomp, which knows their numbers."""
+    try:
+        return [sys.executable, "-c", FILTER, filters.make(refused).hex()]
+    except OSError:
+        return None
+
+
+def without_calls(name: str = "unshare") -> list[str] | None:
     """One call fails with EPERM; by default that which makes namespaces."""
-    return [sys.executable, "-c", FORBID, str(number)]
+    return filtered({name: errno.EPERM})
 
 
 def with_landlock_of(version: int) -> list[str]:
@@ -121,3 +136,48 @@ def in_a_chroot(folder: Path) -> list[str] | None:
     enter = f"""exec chroot {root} sh -c 'cd "$0" && exec "$@"' "$PWD" "$@" """
     wrapper = ["unshare", "--mount", "sh", "-c", f"{mount} && {enter}", "sh"]
     return wrapper if os.geteuid() == 0 and possible(*wrapper) else None
+
+
+CAPABILITIES = """
+    chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw sys_chroot mknod
+    audit_write setfcap
+"""
+"""What root has in a container, unless more is asked for."""
+
+CONTAINER = """
+set -e
+mount --make-rprivate /
+mount -t proc -o nosuid,nodev,noexec proc /proc
+for path in bus fs irq sys sysrq-trigger; do
+    if [ -e /proc/$path ]; then
+        mount --bind /proc/$path /proc/$path
+        mount -o remount,bind,ro /proc/$path
+    fi
+done
+for path in acpi asound scsi; do
+    if [ -d /proc/$path ]; then mount -t tmpfs -o ro tmpfs /proc/$path; fi
+done
+for path in interrupts kcore keys latency_stats sched_debug timer_list timer_stats; do
+    if [ -e /proc/$path ]; then mount --bind /dev/null /proc/$path; fi
+done
+mount --rbind /sys /sys
+mount -o remount,bind,ro /sys
+if [ -d /sys/firmware ]; then mount -t tmpfs -o ro tmpfs /sys/firmware; fi
+for path in $(awk '$5 ~ "^/sys/fs/cgroup" {print $5}' /proc/self/mountinfo); do
+    mount -o remount,bind,ro $path
+done
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+"""
+
+
+def in_a_container(refused: filters.Refused, *, user: bool = False) -> list[str] | None:
+    """The host is root with few capabilities and the first process, and most of /proc and /sys is read-only or
+    covered. With `user` in a namespace of users, where a user has made the container."""
+    filter_of_calls = filtered(refused)
+    unshare = ["unshare", *(["--user", "--map-root-user"] if user else []), "--mount", "--pid", "--fork", "--ipc"]
+    kept = ",".join(f"+{name}" for name in CAPABILITIES.split())
+    leave = f'exec setsid setpriv --bounding-set=-all,{kept} --inh-caps=-all "$@"'
+    wrapper = [*unshare, "sh", "-c", CONTAINER + leave, "sh"]
+    if os.geteuid() != 0 or filter_of_calls is None or not possible(*wrapper):
+        return None
+    return [*wrapper, *filter_of_calls]

@@ -405,6 +405,8 @@ def look(target, path):
     if os.path.isdir(path):
         os.listdir(path)
     else:
+        if os.path.samestat(os.stat(path), os.stat("/dev/null")):
+            raise nothing("a container has covered it")
         read(path)
 
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import struct
 
-from .tools import attempt, call, in_a_child, looked_at, number, open_for_writing, read, register
+from .tools import attempt, call, in_a_child, looked_at, nothing, number, open_for_writing, read, register
 
 READ = [
     *("auxv", "clear_refs", "cwd", "environ", "exe", "fd/0", "fdinfo/0", "io", "limits", "map_files"),
@@ -68,7 +68,10 @@ def signal_the_parent(target):
 
 @attempt
 def signal_the_group_of_the_host(target):
-    os.killpg(os.getpgid(target["host"]), 0)
+    group = os.getpgid(target["host"])
+    if group == 1:
+        raise nothing("the first process of a container has a group that no call names: -1 stands for all")
+    os.killpg(group, 0)
 
 
 @attempt
