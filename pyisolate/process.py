@@ -23,6 +23,7 @@ from .config import SandboxConfig, SandboxMode
 from .connection import CONTROL
 from .errors import PyIsolateError
 from .interpreter import STARTING, interpreter
+from .kernel import missing_calls
 from .offload import in_thread, outlast, outlast_sync, settle_future
 from .output import Output
 from .program import command
@@ -110,9 +111,7 @@ class ExtensionProcess:
         try:
             self._build_and_spawn()
         except BaseException as error:
-            number = error.errno if isinstance(error, OSError) else None
-            is_short = number in (errno.EMFILE, errno.ENFILE)
-            self._settle(self._out_of_descriptors(number or 0) if is_short else error)
+            self._settle(self._explained(error) if isinstance(error, OSError) else error)
         else:
             self._settle(None)
 
@@ -187,14 +186,24 @@ class ExtensionProcess:
             self.kill()
             raise self._stopped_error()
 
-    def _out_of_descriptors(self, number: int) -> OSError:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return OSError(
-            number,
-            f"{os.strerror(number)}: extension {self._settings.name!r} could not be started. This process "
-            f"may have {soft} descriptors (ulimit -n; at most {hard}), and each extension needs some: raise "
-            "the limit, or stop extensions",
-        )
+    def _explained(self, error: OSError) -> OSError:
+        """What the system lacks, if that is the reason."""
+        number = error.errno or 0
+        if number in (errno.EMFILE, errno.ENFILE):
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            reason = (
+                f"This process may have {soft} descriptors (ulimit -n; at most {hard}), and each extension "
+                "needs some: raise the limit, or stop extensions"
+            )
+        elif number in (errno.ENOSYS, errno.EPERM, errno.EINVAL) and (missing := missing_calls()):
+            reason = (
+                f"This kernel, or the container, does not permit {'; '.join(missing)}. It needs Linux 5.4 or "
+                "later, and a container that permits these calls"
+            )
+        else:
+            return error
+        text = f"{os.strerror(number)}: extension {self._settings.name!r} could not be started. {reason}"
+        return OSError(number, text)
 
     def is_spawned(self) -> bool:
         """Whether there is a process that `over` tells the end of."""

@@ -101,6 +101,8 @@ typedef struct piso__filter_options {
     bool devices;       /* requests of their drivers, which are not known */
     bool no_truncation; /* nothing else stops it: opening for reading, too, can truncate */
 } piso__filter_options;
+/* piso__filter_probe: 0, or why the kernel, or somebody who filters this process, takes no filter: -errno. */
+int piso__filter_probe(void);
 /* piso__filter_build: the program, to be freed by the caller; the number of its instructions, or -errno, -ENOSYS when
  * there is no table for this machine. */
 int piso__filter_build(piso__filter_options options, struct sock_filter **ret_program);

@@ -62,6 +62,16 @@ static bool omitted(job *j, piso_layer layer) {
     return j->spec->omit & PISO__BIT(layer);
 }
 
+/* blame: the layer for which nothing can be started; what was said of others would look like reasons. */
+static int blame(job *j, piso_layer layer) {
+    for (int other = 0; other < PISO_LAYERS; other++) {
+        j->report->layers[other].active = false;
+        if (other != (int)layer)
+            j->report->layers[other].detail[0] = '\0';
+    }
+    return PISO_ESANDBOX;
+}
+
 /* ---- layer by layer; each fails only where it has to be there and cannot ---- */
 
 static void plan_namespaces(job *j) {
@@ -84,16 +94,25 @@ static void plan_namespaces(job *j) {
         j->spec->network ? "" : ", network", why);
 }
 
+/* without_landlock: says what there is to be done about it. */
+static int without_landlock(job *j, int error) {
+    say(j, PISO_LAYER_FILES, false,
+        error == ENOSYS ? "this kernel has no Landlock (%s): it needs Linux 5.13 or later, built with it; gVisor has none"
+        : error == EOPNOTSUPP
+            ? "Landlock is switched off (%s): add 'landlock' to the 'lsm=' of the kernel's command line"
+            : "Landlock is forbidden (%s), as by a container's seccomp profile: it needs Docker 23 or later, or a "
+              "profile with landlock_*",
+        piso_strerror(-error));
+    return blame(j, PISO_LAYER_FILES);
+}
+
 static int plan_landlock(job *j) {
     piso__landlock l = j->landlock = piso__landlock_probe();
     if (!omitted(j, PISO_LAYER_FILES)) {
-        say(j, PISO_LAYER_FILES, l.version > 0,
-            l.version ? j->spec->devices && j->spec->devices[0] ? "Landlock %d, with devices" : "Landlock %d"
-                      : "no Landlock (%.0d%s): Linux 5.13 or later with landlock among the 'lsm=' of its "
-                        "command line, in a container that permits it",
-            l.version, l.version ? "" : piso_strerror(-l.error));
         if (!l.version)
-            return PISO_ESANDBOX;
+            return without_landlock(j, l.error);
+        say(j, PISO_LAYER_FILES, true, "Landlock %d%s", l.version,
+            j->spec->devices && j->spec->devices[0] ? ", with devices" : "");
     }
     if (!omitted(j, PISO_LAYER_NETWORK)) {
         bool active = l.version >= PISO__LANDLOCK_NETWORK && !j->spec->network;
@@ -142,11 +161,19 @@ static int plan_filter(job *j) {
         .no_truncation = !namespaces && j->landlock.version < PISO__LANDLOCK_TRUNCATION,
         .own_signals = j->layers & PISO__BIT(PISO_LAYER_SIGNALS) && j->landlock.version < PISO__LANDLOCK_SIGNALS,
     };
-    int r = piso__filter_build(options, &j->filter);
+    int r = piso__filter_probe();
+    if (r < 0) {
+        say(j, PISO_LAYER_SYSTEM_CALLS, false,
+            "no filter of system calls can be loaded (%s): it needs a kernel with CONFIG_SECCOMP_FILTER, in a container "
+            "that permits seccomp",
+            piso_strerror(r));
+        return blame(j, PISO_LAYER_SYSTEM_CALLS);
+    }
+    r = piso__filter_build(options, &j->filter);
     if (r == -ENOSYS) {
         say(j, PISO_LAYER_SYSTEM_CALLS, false,
             "there is no list of system calls for this machine; there is one for x86-64 and aarch64");
-        return PISO_ESANDBOX;
+        return blame(j, PISO_LAYER_SYSTEM_CALLS);
     }
     if (r < 0)
         return r;
@@ -197,7 +224,7 @@ static int plan_group(job *j) {
         "'processes' of root are limited only by a control group, and none can be made (%s): run as another user or "
         "make /sys/fs/cgroup writable",
         r == -ENOENT ? "no pids controller" : piso_strerror(r));
-    return PISO_ESANDBOX;
+    return blame(j, PISO_LAYER_LIMITS);
 }
 
 /* say_limits: by what they hold. */
@@ -233,7 +260,7 @@ static int plan_limits(job *j) {
         return 0;
     if (l->temp_size && !(j->layers & PISO__BIT(PISO_LAYER_NAMESPACES))) {
         say(j, PISO_LAYER_LIMITS, false, "temporary space can be limited only where namespaces are permitted");
-        return PISO_ESANDBOX;
+        return blame(j, PISO_LAYER_LIMITS);
     }
     int r = plan_group(j);
     if (r < 0)
@@ -478,8 +505,7 @@ int piso__sandbox_failed(const piso__sandbox *s) {
 }
 
 void piso__sandbox_blame(int failed, int error, piso_sandbox_report *report) {
-    for (int layer = 0; layer < PISO_LAYERS; layer++)
-        report->layers[layer].active = false;
+    blame(&(job){.report = report}, (piso_layer)failed);
     snprintf(report->layers[failed].detail, sizeof report->layers[0].detail, "could not be applied: %s",
              piso_strerror(error));
 }

@@ -21,7 +21,7 @@ import generate_filters as generate  # noqa: E402
 
 sys.path.remove(str(FILTERS))
 
-__all__ = ["DOCKER", "DOCKER_OF_2020", "GVISOR", "PODMAN", "Refused", "make", "number_of"]
+__all__ = ["DOCKER", "DOCKER_OF_2021", "GVISOR", "PODMAN", "Refused", "make", "number_of"]
 
 Refused = Mapping[str, int | Sequence[rules.When]]
 """System calls by name: the error of each, or rules on its arguments."""
@@ -69,12 +69,12 @@ DOCKER: Refused = {
 }
 """Of ``docker run`` without options."""
 
-DOCKER_OF_2020: Refused = {
+DOCKER_OF_2021: Refused = {
     **DOCKER,
     **names(_LANDLOCK, errno.EPERM),
-    **names("clone3 close_range epoll_pwait2 faccessat2 fchmodat2 futex_waitv openat2 pidfd_open", errno.EPERM),
+    **names("cachestat fchmodat2 futex_waitv map_shadow_stack process_mrelease memfd_secret", errno.EPERM),
 }
-"""Of one that knows nothing newer, and forbids what it does not know."""
+"""Of a version that does not know Landlock, and forbids what it does not know."""
 
 PODMAN: Refused = {
     **names(_WITHOUT_CAPABILITIES + _FOR_NOBODY, errno.EPERM),
