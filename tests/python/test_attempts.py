@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -55,12 +53,8 @@ PLACES: dict[str, Callable[[Path], list[str] | None]] = {
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """One that other users can get to, on a disk."""
-    path = Path(tempfile.mkdtemp(prefix="pyisolate-test-", dir="/var/tmp"))
-    path.chmod(0o755)
-    yield path
-    for left in (path, *path.parent.glob(f"{path.name}-*")):
-        shutil.rmtree(left)
+    with wrappers.public_folder() as path:
+        yield path
 
 
 def run(folder: Path, wrapper: Sequence[str], jobs: list[Any]) -> Any:

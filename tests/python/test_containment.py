@@ -8,10 +8,11 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import wrappers
 from processes import gone, has_ended
 from waiting import eventually
 
@@ -28,8 +29,10 @@ from pyisolate import (
 BREEDER = Path(__file__).parent / "extensions" / "breeder"
 NAMESPACES, CALLS = 1 << 5, 1 << 4
 TIMES = int(os.environ.get("TEST_CONTAINMENT_TIMES", "2"))
-STAY = ("plain", "twice")
-LEAVE = ("session", "daemon", "dynasty", "group", "reaper", "hidden", "deaf")
+STAY = ("plain", "twice", "stopped", "waiting", "renamed", "other_user")
+LEAVE = ("session", "daemon", "dynasty", "group", "reaper", "hidden", "deaf", "unreadable")
+HIDDEN = ("hidden", "unreadable")
+"""Of these only root can tell whose they are."""
 HOST = """
     import os, sys, time
     import pyisolate.sandbox
@@ -60,13 +63,27 @@ def marked(mark: str) -> list[int]:
 class Host:
     """A host that is a program of its own."""
 
-    def __init__(self, folder: Path, method: str, omitted: int, names: tuple[str, ...], mode: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        method: str,
+        omitted: int,
+        names: tuple[str, ...],
+        mode: str,
+        wrapper: Sequence[str],
+        stdin: int | None,
+    ) -> None:
         source = HOST.format(omitted=omitted, method=method, breeder=str(BREEDER), names=names, mode=mode)
         (folder / "host.py").write_text(textwrap.dedent(source))
         self.process = subprocess.Popen(
-            [sys.executable, "host.py"],
+            [*wrapper, sys.executable, "host.py"],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                "TMPDIR": str(folder),
+            },
+            stdin=stdin,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -91,8 +108,16 @@ class Host:
 def start(tmp_path: Path) -> Iterator[Callable[..., Host]]:
     hosts = []
 
-    def start(method: str, omitted: int, names: tuple[str, ...], mode: str = "required") -> Host:
-        host = Host(tmp_path, method, omitted, names, mode)
+    def start(
+        method: str,
+        omitted: int,
+        names: tuple[str, ...],
+        mode: str = "required",
+        folder: Path = tmp_path,
+        wrapper: Sequence[str] = (),
+        stdin: int | None = None,
+    ) -> Host:
+        host = Host(folder, method, omitted, names, mode, wrapper, stdin)
         hosts.append(host)
         return host
 
@@ -139,8 +164,41 @@ def test_nothing_outlives_the_host(
 
 
 @pytest.mark.parametrize("method", ["fork", "exec"])
+def test_nothing_outlives_the_host_of_a_user(start: Callable[..., Host], method: str) -> None:
+    """Who cannot look at a process that has made itself undumpable."""
+    with wrappers.public_folder() as folder:
+        wrapper = wrappers.as_a_user(folder)
+        if wrapper is None:
+            pytest.skip("there is no way to become another user here")
+        host = start(method, 0, STAY + LEAVE, folder=folder, wrapper=wrapper)
+        assert len(host.pids) == 2 + len(STAY + LEAVE)
+        host.end(signal.SIGKILL)
+        assert [pid for pid in host.pids if not gone(pid)] == []
+
+
+@pytest.mark.parametrize("method", ["fork", "exec"])
+@pytest.mark.parametrize("omitted", [0, NAMESPACES], ids=["namespaces", "no-namespaces"])
+def test_nothing_outlives_a_closed_terminal(
+    start: Callable[..., Host], method: str, omitted: int, request: pytest.FixtureRequest
+) -> None:
+    names = STAY
+    if not omitted:
+        request.getfixturevalue("namespaces")
+        names += LEAVE
+    ours, theirs = os.openpty()
+    try:
+        host = start(method, omitted, names, wrapper=["setsid", "--ctty"], stdin=theirs)
+        os.close(theirs)
+        assert len(host.pids) == 2 + len(names)
+    finally:
+        os.close(ours)
+    assert host.process.wait(30) == -signal.SIGHUP
+    assert [pid for pid in host.pids if not gone(pid)] == []
+
+
+@pytest.mark.parametrize("method", ["fork", "exec"])
 def test_nothing_outlives_the_host_of_one_without_a_sandbox(start: Callable[..., Host], method: str) -> None:
-    names = [name for name in STAY + LEAVE if name != "hidden"]  # whose it is only root can tell
+    names = [name for name in STAY + LEAVE if name not in (*HIDDEN, "other_user")]
     host = start(method, 0, (*names,), "disabled")
     host.end(signal.SIGKILL)
     assert [pid for pid in host.pids if not gone(pid)] == []
@@ -169,7 +227,7 @@ def breeder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable
 def test_nothing_outlives_the_extension(breeder: Callable[..., Extension], end: str) -> None:
     extension, other = breeder(), breeder("other")
     pids = [getattr(extension.sync, name)() for name in STAY + LEAVE]
-    others = [getattr(other.sync, name)() for name in STAY + LEAVE if name != "hidden"]
+    others = [getattr(other.sync, name)() for name in STAY + LEAVE if name not in HIDDEN]
     if end == "stop":
         extension.stop()
     elif end == "leave":
@@ -182,6 +240,19 @@ def test_nothing_outlives_the_extension(breeder: Callable[..., Extension], end: 
     assert [pid for pid in others if has_ended(pid)] == []
     other.stop()
     assert [pid for pid in others if not gone(pid)] == []
+
+
+@pytest.mark.usefixtures("namespaces")
+def test_one_that_hides_harms_itself_alone(breeder: Callable[..., Extension]) -> None:
+    """Nobody but root can tell whose its orphans are then; they may be ended, those of others may not."""
+    extension, other = breeder(), breeder("other")
+    extension.sync.hide()
+    pids = [getattr(extension.sync, name)() for name in STAY + LEAVE]
+    others = [getattr(other.sync, name)() for name in STAY + LEAVE if name not in HIDDEN]
+    extension.stop()
+    assert [pid for pid in pids if not gone(pid)] == []
+    time.sleep(0.2)
+    assert [pid for pid in others if has_ended(pid)] == []
 
 
 @pytest.mark.usefixtures("namespaces")

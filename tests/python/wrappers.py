@@ -7,6 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import filters
@@ -16,6 +19,7 @@ __all__ = [
     "filtered",
     "in_a_chroot",
     "in_a_container",
+    "public_folder",
     "with_landlock_of",
     "without_calls",
     "without_capabilities",
@@ -67,6 +71,18 @@ while True:
     except OSError:
         os._exit(0)  # the last of those that asked is gone
 """
+
+
+@contextmanager
+def public_folder() -> Iterator[Path]:
+    """One that other users can get to, on a disk; what `as_a_user` and its kin make beside it goes with it."""
+    path = Path(tempfile.mkdtemp(prefix="pyisolate-test-", dir="/var/tmp"))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        for left in (path, *path.parent.glob(f"{path.name}-*")):
+            shutil.rmtree(left)
 
 
 def possible(*command: str) -> bool:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 
 from pyisolate import ExtensionBase
 
 SLEEP = ("/bin/sleep", "300")
-SET_DUMPABLE, SET_SUBREAPER = 4, 36
+SET_DUMPABLE, SET_NAME, SET_SUBREAPER, SET_PTRACER = 4, 15, 36, 0x59616D61
+VFORK = {"x86_64": (58,), "aarch64": (220, 0x4000 | 0x100 | signal.SIGCHLD, 0, 0, 0, 0)}  # clone, there
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -104,6 +107,61 @@ class Breeder(ExtensionBase):
             while True:
                 time.sleep(300)
         return pid
+
+    def stopped(self) -> int:
+        """Does not run when it is to end."""
+        pid = os.fork()
+        if pid == 0:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            signal.pause()
+        os.waitpid(pid, os.WUNTRACED)
+        return pid
+
+    def waiting(self) -> int:
+        """Waits in the kernel, where few signals reach it, for its child to run a program."""
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            libc.syscall(*VFORK[os.uname().machine])
+            os.write(writing, b"x")  # the child, on its parent's stack
+            while True:
+                signal.pause()
+        os.read(reading, 1)
+        os.close(reading)
+        os.close(writing)
+        return pid
+
+    def renamed(self) -> int:
+        """Has a name that looks like what else is known of a process."""
+        pid = os.fork()
+        if pid == 0:
+            libc.prctl(SET_NAME, b") R 1 1 1 (", 0, 0, 0)
+            libc.prctl(SET_PTRACER, -1, 0, 0, 0)
+            signal.pause()
+        return pid
+
+    def unreadable(self) -> int:
+        """An orphan whose program cannot be read, so that what it has cannot be looked at."""
+        program = f"{tempfile.mkdtemp()}/sleep"
+        shutil.copy("/bin/sleep", program)
+        os.chmod(program, 0o111)
+        return forked(nothing, program=(program, "300"))
+
+    def other_user(self) -> int:
+        """Has tried to become somebody else, by all ways, and by a program of root's."""
+        pid = os.fork()
+        if pid == 0:
+            for change in (os.setuid, os.setgid, os.seteuid, os.setegid):
+                try:
+                    change(1)
+                except OSError:
+                    continue
+                os._exit(1)
+            signal.pause()
+        return pid
+
+    def hide(self) -> None:
+        control(SET_DUMPABLE, 0)
 
     def orphan(self) -> int:
         """One that has ended, or will at once."""
