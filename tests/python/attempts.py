@@ -29,6 +29,7 @@ OTHERS = frozenset({"ESRCH"})
 FLAGS = frozenset({"EINVAL"})
 FLAGS_OF_FILES = HIDDEN | {"ENOTTY"}
 NO_STRUCTURE = HIDDEN | UNKNOWN
+EMPTY = HIDDEN | {"EAGAIN"}
 
 
 class Attempt(NamedTuple):
@@ -168,6 +169,41 @@ TABLE = [
         find_the_user_of_a_namespace make_a_network_interface make_a_virtual_machine
         attach_a_disk_to_a_file send_a_scsi_command listen_to_calls_of_others route_packets
         bridge_packets be_signalled_by_a_socket list_interfaces
+        """,
+    ),
+    *attempts(
+        (FILES, NAMESPACES),
+        HIDDEN,
+        """
+        leave_by_a_folder_that_it_holds
+        """,
+    ),
+    *attempts(
+        (SIGNALS,),
+        DENIED,
+        """
+        signal_by_a_descriptor_that_it_holds
+        """,
+    ),
+    *attempts(
+        (CALLS,),
+        TERMINAL,
+        """
+        ask_a_descriptor_that_it_holds
+        """,
+    ),
+    *attempts(
+        OTHER,
+        UNKNOWN,
+        """
+        take_by_a_descriptor_that_it_holds join_by_a_descriptor_that_it_holds
+        """,
+    ),
+    *attempts(
+        NOTHING,
+        EMPTY,
+        """
+        get_descriptors_by_the_sockets_that_it_holds
         """,
     ),
     *attempts(

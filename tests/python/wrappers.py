@@ -190,7 +190,8 @@ def in_a_container(refused: filters.Refused, *, user: bool = False) -> list[str]
     """The host is root with few capabilities and the first process, and most of /proc and /sys is read-only or
     covered. With `user` in a namespace of users, where a user has made the container."""
     filter_of_calls = filtered(refused)
-    unshare = ["unshare", *(["--user", "--map-root-user"] if user else []), "--mount", "--pid", "--fork", "--ipc"]
+    unshare = ["unshare", *(["--user", "--map-root-user"] if user else []), "--mount", "--pid", "--ipc"]
+    unshare += ["--fork", "--kill-child"]
     kept = ",".join(f"+{name}" for name in CAPABILITIES.split())
     leave = f'exec setsid setpriv --bounding-set=-all,{kept} --inh-caps=-all "$@"'
     wrapper = [*unshare, "sh", "-c", CONTAINER + leave, "sh"]

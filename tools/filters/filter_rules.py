@@ -277,13 +277,22 @@ INTERFACES = (
     ),  # names, list, flags, addresses, metric
     *(0x8921, 0x8927, 0x8933, 0x8942, 0x8946, 0x8970),  # MTU, hardware address, index, queue, ethtool, map
 )
-# What types into a terminal, takes one over, or makes the kernel send signals.
+# What types into a terminal, takes one over or gives it up, holds up its output, or makes the kernel send
+# signals to who uses it: TIOCSTI, TIOCLINUX, TIOCCONS; TIOCSCTTY, TIOCNOTTY, TIOCSPGRP, TIOCSETD, TIOCEXCL,
+# TIOCNXCL, TIOCVHANGUP; TCXONC; TIOCSIG, FIOSETOWN, SIOCSPGRP. The speed and the like of a line may be set,
+# and so may its size: serial devices and terminals of its own need it.
 NEVER = (
-    *(0x5412, 0x541C, 0x541D, 0x540E, 0x5410),  # TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSCTTY, TIOCSPGRP
-    *(0x5423, 0x5422, 0x540C, 0x540D, 0x540A),  # TIOCSETD, TIOCNOTTY, TIOCEXCL, TIOCNXCL, TCXONC
-    *(0x8901, 0x8902),  # FIOSETOWN, SIOCSPGRP
-    *(0x4B4E, 0x4B51, 0x4B3A, 0x4B47, 0x4B49, 0x5605, 0x5606),  # keyboard maps, modes of consoles, VT_RELDISP
+    *(0x5412, 0x541C, 0x541D),
+    *(0x540E, 0x5422, 0x5410, 0x5423, 0x540C, 0x540D, 0x5437),
+    *(0x540A, 0x40045436, 0x8901, 0x8902),
 )
+# Old families of requests, which have neither a direction nor a size: consoles' fonts, keyboards, colours and
+# graphics (K), switching and locking of consoles (V), disks made of files (L), and of interfaces of the
+# network, which can be asked by any socket. Drivers with the same letters number theirs in the new way.
+OLD_FAMILIES, OLD_FAMILY = (0x4B00, 0x4C00, 0x8900), 0xFFFFFF00
+CONSOLES, CONSOLE = (0x5600,), 0xFFFFFFE0  # video devices have a V above
+# Of whole letters: volumes; what a descriptor of a process tells of it, which an extension has of its host.
+LETTERS, LETTER = (0xFD00, 0xFF00), 0xFF00
 # What writes to what a file system keeps about a file: requests that write, of its letters, with any size.
 ON_ATTRIBUTES = tuple(1 << 30 | ord(letter) << 8 for letter in "fvX\x94")
 
@@ -293,6 +302,9 @@ IOCTL = [
     when(arg(1, *INTERFACES), option("network")),
     # Requests of drivers cannot be listed.
     when(arg(1, *NEVER), then=refuse(errno.ENOTTY)),
+    when(arg(1, *OLD_FAMILIES, mask=OLD_FAMILY), then=refuse(errno.ENOTTY)),
+    when(arg(1, *CONSOLES, mask=CONSOLE), then=refuse(errno.ENOTTY)),
+    when(arg(1, *LETTERS, mask=LETTER), then=refuse(errno.ENOTTY)),
     when(option("devices"), option("private_disk")),
     when(option("devices"), arg(1, *ON_ATTRIBUTES, mask=1 << 30 | 0xFF00), then=refuse(errno.ENOTTY)),
     when(option("devices")),

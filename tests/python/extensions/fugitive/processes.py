@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 import struct
 
 from .tools import attempt, call, in_a_child, looked_at, nothing, number, open_for_writing, read, register
@@ -146,6 +147,88 @@ def take_a_descriptor_of_a_sibling(target):
         os.close(call(number("pidfd_getfd"), other, 0, 0))
     finally:
         os.close(other)
+
+
+# ---- descriptors that it has from the start, or opens to see when its host ends ----
+
+
+def own_descriptors(of):
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if of(os.fstat(int(name)), os.readlink(f"/proc/self/fd/{name}")):
+                found.append(int(name))
+        except OSError:
+            continue  # that of the listing
+    if not found:
+        raise nothing("it has none")
+    return found
+
+
+def own_folders():
+    return own_descriptors(lambda state, path: stat.S_ISDIR(state.st_mode))
+
+
+def of_processes():
+    return own_descriptors(lambda state, path: path == "anon_inode:[pidfd]")
+
+
+def any_of(descriptors, use):
+    """Done if one works; else the last error."""
+    for count, descriptor in enumerate(descriptors, 1):
+        try:
+            return use(descriptor)
+        except OSError:
+            if count == len(descriptors):
+                raise
+
+
+@attempt
+def leave_by_a_folder_that_it_holds(target):
+    def leave(folder):
+        for path in ("../../../etc/shadow", f"../{target['host']}/environ", "root/etc/shadow", "cwd/.."):
+            try:
+                return os.close(os.open(path, os.O_RDONLY, dir_fd=folder))
+            except OSError as error:
+                last = error
+        raise last
+
+    any_of(own_folders(), leave)
+
+
+@attempt
+def signal_by_a_descriptor_that_it_holds(target):
+    any_of(of_processes(), lambda fd: signal.pidfd_send_signal(fd, 0))
+
+
+@attempt
+def take_by_a_descriptor_that_it_holds(target):
+    any_of(of_processes(), lambda fd: os.close(call(number("pidfd_getfd"), fd, 0, 0)))
+
+
+@attempt
+def join_by_a_descriptor_that_it_holds(target):
+    any_of(of_processes(), lambda fd: in_a_child(lambda: call(number("setns"), fd, 0x08000000)))
+
+
+@attempt
+def ask_a_descriptor_that_it_holds(target):
+    """PIDFD_GET_INFO, for the number of its control group."""
+    any_of(of_processes(), lambda fd: fcntl.ioctl(fd, 0xC040FF0B, struct.pack("Q56x", 4)))
+
+
+@attempt
+def get_descriptors_by_the_sockets_that_it_holds(target):
+    """Those that the host has sent, and nobody has received."""
+
+    def receive(descriptor):
+        with socket.socket(fileno=os.dup(descriptor)) as s:
+            room, flags = socket.CMSG_LEN(400), socket.MSG_PEEK | socket.MSG_DONTWAIT
+            _, found, _, _ = s.recvmsg(1 << 16, room, flags)
+        if not any(kind == socket.SCM_RIGHTS for _, kind, _ in found):
+            raise nothing("there are none")
+
+    any_of(own_descriptors(lambda state, path: stat.S_ISSOCK(state.st_mode)), receive)
 
 
 @attempt
