@@ -153,15 +153,35 @@ static void note(piso__refusals *r, const struct seccomp_data *data, int error) 
         r->kinds[r->kind_count++] = k;
 }
 
+/* process_of: the one that a thread belongs to; 0: it is gone. */
+static pid_t process_of(pid_t thread) {
+    char path[64], text[4096];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)thread);
+    const char *found = piso__read_text(path, text, sizeof text) ? strstr(text, "\nTgid:") : NULL;
+    return found ? (pid_t)strtol(found + sizeof "\nTgid:" - 1, NULL, 10) : 0;
+}
+
+/* starts_threads: calls by which the C library places a thread that it starts, before that runs: on others than the
+ * caller. */
+static bool starts_threads(int number) {
+    return number == SYS_sched_setaffinity || number == SYS_sched_setscheduler;
+}
+
 /* is_own_thread: whether a call that acts on a process or thread acts on one of the caller's own. Its number is in a
- * register, so that nobody changes it after this. */
+ * register, so that nobody changes it after this. The caller waits for its answer, so neither its number nor that of its
+ * process can belong to others meanwhile; if it is killed there is nobody to answer. Only another thread of its process
+ * can end before the kernel goes on with the call, and its number be that of something else by then. So these are
+ * permitted to calls alone that need them, and which change where and when something runs. */
 static bool is_own_thread(pid_t caller, const struct seccomp_data *data) {
     bool second = data->nr == SYS_setpriority || data->nr == SYS_ioprio_set;
     if ((data->nr == SYS_setpriority && data->args[0] != PRIO_PROCESS) ||
         (data->nr == SYS_ioprio_set && data->args[0] != 1 /* IOPRIO_WHO_PROCESS */))
         return false;
+    pid_t wanted = (pid_t)data->args[second];
+    if (!starts_threads(data->nr))
+        return wanted == caller || wanted == process_of(caller);
     char path[64];
-    snprintf(path, sizeof path, "/proc/%d/task/%d", (int)caller, (int)data->args[second]);
+    snprintf(path, sizeof path, "/proc/%d/task/%d", (int)caller, (int)wanted);
     return access(path, F_OK) == 0;
 }
 

@@ -208,6 +208,46 @@ result = errno.errorcode[os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
     assert extension.sync.run(code) == "ESRCH"  # the second one's error
 
 
+def test_only_what_starts_threads_reaches_others_of_its_own(extension: Extension) -> None:
+    """Their numbers may have been given to something else when the kernel comes to the call: no limit and no
+    priority is set by them. Those of the caller and of its process stay its own while it waits."""
+    code = """
+import resource
+ready, done = threading.Event(), threading.Event()
+thread = threading.Thread(target=lambda: (ready.set(), done.wait()))
+thread.start(); ready.wait()
+same = os.getpriority(os.PRIO_PROCESS, 0)
+CALLS = {
+    "priority": lambda who: os.setpriority(os.PRIO_PROCESS, who, same),
+    "limit": lambda who: resource.prlimit(who, resource.RLIMIT_CORE, resource.getrlimit(resource.RLIMIT_CORE)),
+    "parameters": lambda who: os.sched_setparam(who, os.sched_param(0)),
+    "scheduler": lambda who: os.sched_setscheduler(who, os.SCHED_OTHER, os.sched_param(0)),
+    "processors": lambda who: os.sched_setaffinity(who, os.sched_getaffinity(0)),
+}
+def tried(call, who):
+    try:
+        call(who)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+result = []
+def try_all():
+    for name, call in CALLS.items():
+        own = [tried(call, threading.get_native_id()), tried(call, os.getpid())]
+        result.append((name, own, tried(call, thread.native_id)))
+trying = threading.Thread(target=try_all)
+trying.start(); trying.join()
+done.set(); thread.join()
+result = sorted(result)
+"""
+    assert extension.sync.run(code) == [
+        ("limit", [None, None], "ESRCH"),
+        ("parameters", [None, None], "ESRCH"),
+        ("priority", [None, None], "ESRCH"),
+        ("processors", [None, None], None),
+        ("scheduler", [None, None], None),
+    ]
+
+
 def test_many_are_slowed_down_and_counted(extension: Extension) -> None:
     extension.sync.run(f"for _ in range(1200):\n    {UNKNOWN_CALL}")
     assert of_the_test(extension, "number 563") == [Refusal("number 563", "ENOSYS", 1200)]
