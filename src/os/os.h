@@ -191,8 +191,10 @@ pid_t piso__spawn(const piso__spawn_options *options, int *ret_pidfd);
  * 0 or -errno of starting it. */
 int piso__call_in_child(int (*function)(void *argument), void *argument);
 
-/* piso__pin_own_entry: keeps /proc/self open for ever. A sandbox lets a process read that inode; under memory pressure
- * the kernel would make another one. */
+/* piso__own_files: what a process has in /proc about itself, but for its threads and its network. Ends with NULL. */
+extern const char *const piso__own_files[];
+/* piso__pin_own_entry: keeps /proc/self open for ever, and where what is about the network cannot be read piso__own_files,
+ * too. A sandbox lets a process read these inodes; under memory pressure the kernel would make others. */
 void piso__pin_own_entry(void);
 
 /* piso__place_fds: makes descriptors from[0..count) the numbers 0..count-1, not close-on-exec, and closes all others;

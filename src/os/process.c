@@ -29,8 +29,48 @@ int piso__pidfd_open(pid_t pid) {
     return fd < 0 ? -errno : fd;
 }
 
+const char *const piso__own_files[] = {
+    "/proc/self/auxv",
+    "/proc/self/cgroup",
+    "/proc/self/clear_refs",
+    "/proc/self/cmdline",
+    "/proc/self/comm",
+    "/proc/self/cpuset",
+    "/proc/self/coredump_filter",
+    "/proc/self/environ",
+    "/proc/self/fdinfo",
+    "/proc/self/gid_map",
+    "/proc/self/io",
+    "/proc/self/limits",
+    "/proc/self/loginuid",
+    "/proc/self/maps",
+    "/proc/self/mem",
+    "/proc/self/mountinfo",
+    "/proc/self/mounts",
+    "/proc/self/numa_maps",
+    "/proc/self/oom_score",
+    "/proc/self/oom_score_adj",
+    "/proc/self/pagemap",
+    "/proc/self/personality",
+    "/proc/self/schedstat",
+    "/proc/self/smaps",
+    "/proc/self/smaps_rollup",
+    "/proc/self/stat",
+    "/proc/self/statm",
+    "/proc/self/status",
+    "/proc/self/uid_map",
+    NULL,
+};
+
+static void pin(const char *path) {
+    (void)!open(path, O_PATH | O_CLOEXEC);
+}
+
 void piso__pin_own_entry(void) {
-    (void)!open("/proc/self", O_PATH | O_CLOEXEC);
+    pin("/proc/self");
+    piso__autoclose int network = open("/proc/self/net/unix", O_RDONLY | O_CLOEXEC);
+    for (const char *const *path = piso__own_files; network < 0 && errno == EACCES && *path; path++)
+        pin(*path);
 }
 
 static int reap(idtype_t kind, id_t id, piso_exit *ret_exit) {

@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "os/os.h"
 #include "sandbox/internal.h"
 #include "sandbox/landlock_abi.h"
 
@@ -95,12 +96,24 @@ PISO__IN_CHILD static int add_lists(const piso__blob *b, int ruleset) {
     return r;
 }
 
+/* add_own_entry: of /proc, whole or in parts: Landlock has no rule that takes something out of a folder. Names of what is
+ * there are no secret, and those of threads cannot be listed beforehand: what they have to read is lost with the network,
+ * unless a driver needs it. */
+PISO__IN_CHILD static int add_own_entry(const piso__blob *b, int ruleset) {
+    if (!b->hides_network)
+        return add_rule(ruleset, b->own_proc ? "/proc" : "/proc/self", b->read_access);
+    int r = add_rule(ruleset, "/proc/self", b->read_access & LANDLOCK_FS_READ_DIR);
+    for (const char *const *path = piso__own_files; r == 0 && *path; path++)
+        r = add_rule(ruleset, *path, b->read_access & LANDLOCK_FS_READ_FILE);
+    return r == 0 && b->thread_access ? add_rule(ruleset, PISO__THREADS, b->read_access) : r;
+}
+
 /* restrict_files: with the rules that only the child can write: for its entry in /proc, which is not that of the
  * process that prepared this, and for the file systems that it has mounted. */
 PISO__IN_CHILD static int restrict_files(const piso__blob *b, int ruleset_fd) {
     int r = add_lists(b, ruleset_fd);
     if (r == 0 && b->read_access)
-        r = add_rule(ruleset_fd, b->own_proc ? "/proc" : "/proc/self", b->read_access);
+        r = add_own_entry(b, ruleset_fd);
     if (r == 0 && b->thread_access)
         r = add_rule(ruleset_fd, PISO__THREADS, b->thread_access);
     if (r == 0 && b->write_access && has(b, PISO_LAYER_NAMESPACES))

@@ -27,8 +27,9 @@ typedef struct piso__limit {
 typedef struct piso__blob {
     uint64_t magic;
     uint32_t size; /* of all, with the strings and the filter that follow */
-    uint32_t has_ruleset, padding;
-    uint32_t layers; /* bits of those to apply */
+    uint32_t has_ruleset;
+    uint32_t hides_network; /* of its entry in /proc all but what is about the network, which is the host's */
+    uint32_t layers;        /* bits of those to apply */
     uint32_t namespaces;
     uint32_t uid, gid;
     uint32_t filter, filter_count;     /* struct sock_filter[] */

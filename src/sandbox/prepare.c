@@ -97,7 +97,8 @@ static void plan_namespaces(job *j) {
 /* without_landlock: says what there is to be done about it. */
 static int without_landlock(job *j, int error) {
     say(j, PISO_LAYER_FILES, false,
-        error == ENOSYS ? "this kernel has no Landlock (%s): it needs Linux 5.13 or later, built with it; gVisor has none"
+        error == ENOSYS
+            ? "this kernel has no Landlock (%s): it needs Linux 5.13 or later, built with it; gVisor has none"
         : error == EOPNOTSUPP
             ? "Landlock is switched off (%s): add 'landlock' to the 'lsm=' of the kernel's command line"
             : "Landlock is forbidden (%s), as by a container's seccomp profile: it needs Docker 23 or later, or a "
@@ -427,6 +428,7 @@ static piso__blob *assemble(job *j) {
     *b = j->head;
     b->magic = MAGIC;
     b->layers = j->layers;
+    b->hides_network = !spec->network && !(b->namespaces & CLONE_NEWNET);
     b->uid = geteuid();
     b->gid = getegid();
     b->filter = sizeof *b;

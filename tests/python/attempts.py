@@ -432,17 +432,6 @@ TABLE = [
     ),
 ]
 
-WITHOUT_NAMESPACES = frozenset(
-    [
-        "list_connections_of_the_host",
-        "list_local_sockets_of_the_host",
-        "list_connections_by_a_thread",
-        "list_connections_beside_a_path",
-    ]
-)
-"""These succeed there: /proc/self/net is part of what a process sees of itself, and tells of the
-sockets of its network."""
-
 JUDGED_ELSEWHERE = frozenset(
     {"change_attributes", "list_processes", "listen_on_an_abstract_name", "listen_by_an_abstract_name"}
 )

@@ -18,7 +18,7 @@ import attempts_host
 import filters
 import pytest
 import wrappers
-from attempts import HIDDEN, NOTHING, TABLE, WITHOUT_NAMESPACES
+from attempts import HIDDEN, NOTHING, TABLE
 from processes import run_python
 
 HOST = Path(attempts_host.__file__)
@@ -90,9 +90,6 @@ def test_no_way_out(place: str, folder: Path) -> None:
         for name, error in found.items()
         if error not in refused().get(name, {error} - {"done"}) | others
     }
-    if not layers["namespaces"]:
-        for name in WITHOUT_NAMESPACES:
-            unexpected.pop(name, None)
     assert unexpected == {}
     assert not [error for error in found.values() if not error.startswith("E") and error != "done"]
     assert refused().keys() <= found.keys()

@@ -520,12 +520,3 @@ def test_an_abstract_name_is_the_hosts(prison: Callable[..., Extension], outside
         assert (extension.sync.attempt("listen_by_an_abstract_name", target) == "done") == listens
         with socket.socket(socket.AF_UNIX) as s:
             assert (s.connect_ex("\0" + name) == 0) == heard
-
-
-def test_what_is_missing_is_told(tmp_path: Path, target: dict[str, Any]) -> None:
-    done = start_host(tmp_path, target, *without_calls("landlock_create_ruleset"))
-    assert done.returncode != 0
-    assert "SandboxError: extension 'prisoner' could not be confined, so it was not started" in done.stderr
-    assert "files: no Landlock" in done.stderr
-    assert "Linux 5.13 or later" in done.stderr
-    assert "SandboxMode.DISABLED runs it with all rights of this user" in done.stderr
