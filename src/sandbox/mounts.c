@@ -146,18 +146,21 @@ PISO__IN_CHILD static int show(int host, const piso__step *step, const char *pat
     return r;
 }
 
-/* cover: with an empty folder of its own, since there may be something to be mounted in it, or an empty file. */
+/* cover: with an empty folder of its own, since there may be something to be mounted in it, or an empty file, which is
+ * made for the first of many. */
 PISO__IN_CHILD static int cover(const piso__step *step, uint32_t number, const char *path) {
     char name[sizeof NONE "/" + 20] = NONE "/file";
-    int r = make_folder(NONE);
-    if (step->flags & PISO__STEP_IS_FOLDER) {
+    bool is_folder = step->flags & PISO__STEP_IS_FOLDER;
+    if (is_folder)
         name[put_number(name + sizeof NONE, number) + sizeof NONE] = '\0';
-        r = r < 0 ? r : make_folder(name);
-    } else {
-        r = r < 0 ? r : make_file(name, 0);
-        if (r == -EACCES)
-            r = 0; /* it is there */
-    }
+    int r = call(SYS_mount, name, path, NULL, (unsigned long)MS_BIND, NULL);
+    if (r != -ENOENT)
+        return r;
+    r = make_folder(NONE);
+    if (r == 0)
+        r = is_folder ? make_folder(name) : make_file(name, 0);
+    if (r == -EACCES)
+        r = 0; /* a file that is there */
     return r < 0 ? r : call(SYS_mount, name, path, NULL, (unsigned long)MS_BIND, NULL);
 }
 

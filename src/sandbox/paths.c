@@ -235,26 +235,65 @@ static int open_walking(const char *path) {
     return fd < 0 ? -errno : piso__fd_steal(&fd);
 }
 
-/* open_real: a path without links, also if somebody has just put one there. */
-static int open_real(const char *path) {
+/* open_linkless: -ELOOP when there is a link on the way. */
+static int open_linkless(const char *path) {
     const how h = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = NO_LINKS};
     int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &h, sizeof h);
-    if (fd >= 0)
+    return fd < 0 ? -errno : fd;
+}
+
+/* open_real: a path without links, also if somebody has just put one there. */
+static int open_real(const char *path) {
+    int fd = open_linkless(path);
+    return fd == -ENOSYS || fd == -EPERM ? open_walking(path) : fd;
+}
+
+/* is_plain: a path that is its own real one, if it has no links: no name in it is empty, "." or "..". */
+static bool is_plain(const char *path) {
+    if (path[0] != '/' || strlen(path) >= PATH_MAX)
+        return false;
+    for (const char *name = path; *name;) {
+        size_t length = strcspn(++name, "/"), dots = strspn(name, ".");
+        if (length == 0 || (length == dots && dots <= 2))
+            return false;
+        name += length;
+    }
+    return true;
+}
+
+/* open_plain: most paths have no links, so that is tried first. -ELOOP: it has to be followed, or is itself a link, which
+ * is opened instead of what it names. */
+static int open_plain(const char *path, struct stat *ret_state) {
+    piso__autoclose int fd = is_plain(path) ? open_linkless(path) : -ELOOP;
+    if (fd < 0)
+        return fd == -ENOENT || fd == -ENOTDIR ? fd : -ELOOP;
+    if (fstat(fd, ret_state) < 0)
+        return -errno;
+    return S_ISLNK(ret_state->st_mode) ? -ELOOP : piso__fd_steal(&fd);
+}
+
+/* open_followed: fills `w` with what the path names. */
+static int open_followed(piso__paths *p, const char *path, walk *w, struct stat *ret_state) {
+    int r = resolve(p, path, w);
+    if (r < 0)
+        return r;
+    piso__autoclose int fd = open_real(w->real);
+    if (fd < 0)
         return fd;
-    return errno == ENOSYS || errno == EPERM ? open_walking(path) : -errno;
+    return fstat(fd, ret_state) < 0 ? -errno : piso__fd_steal(&fd);
 }
 
 int piso__paths_open(piso__paths *p, const char *path, piso__use use, struct stat *ret_state) {
     walk w;
-    int r = resolve(p, path, &w);
-    if (r < 0)
-        return r;
-    piso__autoclose int fd = open_real(w.real);
+    const char *real = path;
+    piso__autoclose int fd = open_plain(path, ret_state);
+    if (fd == -ELOOP) {
+        fd = open_followed(p, path, &w, ret_state);
+        real = w.real;
+    }
     if (fd < 0)
         return fd;
-    if (fstat(fd, ret_state) < 0)
-        return -errno;
-    piso__spot *place = append(p, w.real, use, NULL);
+    piso__spot *place = append(p, real, use, NULL);
     if (!place)
         return -ENOMEM;
     place->is_folder = S_ISDIR(ret_state->st_mode);
