@@ -200,6 +200,13 @@ static void add_open_files(job *j, uint64_t asked) {
         add_limit(j, RLIMIT_NOFILE, asked, 0);
 }
 
+/* add_signals: half of what this process may have: timers and signals that wait are counted for the user in the same way. */
+static void add_signals(job *j) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_SIGPENDING, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+        add_limit(j, RLIMIT_SIGPENDING, limit.rlim_cur / 2, 0);
+}
+
 /* group_memory: what all memory of the child's may come to: besides its own also what other limits give it and the kernel
  * counts as memory. */
 static uint64_t group_memory(const piso_limits *l) {
@@ -274,6 +281,7 @@ static int plan_limits(job *j) {
     add_limit(j, RLIMIT_NPROC, j->group_errors.processes ? l->processes : 0, 0);
     add_open_files(j, l->open_files);
     add_limit(j, RLIMIT_FSIZE, l->file_size, 0);
+    add_signals(j);
     j->head.temp_size = l->temp_size;
     j->head.shm_size = l->memory;
     say_limits(j);
