@@ -1,4 +1,4 @@
-"""Filters of system calls, as containers and other kernels have them: what they refuse, as programs for seccomp.
+"""Filters of system calls as containers and other kernels have them, as programs for seccomp.
 
 The calls that are not named here are permitted. Numbers come from libseccomp, as those of the sandbox's own
 filter do.

@@ -27,7 +27,6 @@ for _attempt in TABLE:
     BY_LAYERS.setdefault(_attempt.omitted, []).append(_attempt.name)
 
 
-
 def both(first: list[str], second: list[str] | None) -> list[str] | None:
     return None if second is None else [*first, *second]
 

@@ -213,13 +213,14 @@ def test_only_what_starts_threads_reaches_others_of_its_own(extension: Extension
     priority is set by them. Those of the caller and of its process stay its own while it waits."""
     code = """
 import resource
+CORE = resource.RLIMIT_CORE
 ready, done = threading.Event(), threading.Event()
 thread = threading.Thread(target=lambda: (ready.set(), done.wait()))
 thread.start(); ready.wait()
 same = os.getpriority(os.PRIO_PROCESS, 0)
 CALLS = {
     "priority": lambda who: os.setpriority(os.PRIO_PROCESS, who, same),
-    "limit": lambda who: resource.prlimit(who, resource.RLIMIT_CORE, resource.getrlimit(resource.RLIMIT_CORE)),
+    "limit": lambda who: resource.prlimit(who, CORE, resource.getrlimit(CORE)),
     "parameters": lambda who: os.sched_setparam(who, os.sched_param(0)),
     "scheduler": lambda who: os.sched_setscheduler(who, os.SCHED_OTHER, os.sched_param(0)),
     "processors": lambda who: os.sched_setaffinity(who, os.sched_getaffinity(0)),

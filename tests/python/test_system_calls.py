@@ -201,13 +201,14 @@ CALLS: list[tuple[str, tuple[int, ...], tuple[str, ...], str]] = [
     *(
         ("ioctl", (0, request), FULL, "ENOTTY")
         for request in (
-            *(0x5422, 0x540C, 0x540D, 0x5437, 0x40045436),  # TIOCNOTTY, TIOCEXCL, TIOCNXCL, TIOCVHANGUP, TIOCSIG
+            *(0x5422, 0x540C, 0x540D, 0x5437),  # TIOCNOTTY, TIOCEXCL, TIOCNXCL, TIOCVHANGUP
+            0x40045436,  # TIOCSIG
             *(0x4B3A, 0x4B45, 0x4B47, 0x4B49, 0x4B4E, 0x4B61, 0x4B72),  # of keyboards, fonts, graphics
-            *(0x5600, 0x5602, 0x5605, 0x5606, 0x5608, 0x560B, 0x560F),  # VT_SETMODE, VT_ACTIVATE and their kin
+            *(0x5600, 0x5602, 0x5605, 0x5606, 0x5608, 0x560B, 0x560F),  # VT_SETMODE, VT_ACTIVATE, ...
             *(0x4C00, 0x4C01, 0x4C06, 0x4C0A, 0x4C80, 0x4C82),  # LOOP_SET_FD and its kin, LOOP_CTL_ADD
             *(0xC138FD00, 0xC138FD03, 0xC138FD09),  # DM_VERSION, DM_DEV_CREATE, DM_TABLE_LOAD
             *(0x8914, 0x8918, 0x8924, 0x89A0),  # SIOCSIFFLAGS, SIOCSIFDSTADDR, SIOCSIFHWADDR, SIOCBRADDBR
-            *(0xC040FF0B, 0xFF04, 0xFF09),  # PIDFD_GET_INFO, PIDFD_GET_NET_NAMESPACE, PIDFD_GET_USER_NAMESPACE
+            *(0xC040FF0B, 0xFF04, 0xFF09),  # PIDFD_GET_INFO, PIDFD_GET_..._NAMESPACE
         )
     ),
     ("ioctl", (0, 0x8912), ("devices",), "ENOTTY"),
@@ -215,8 +216,8 @@ CALLS: list[tuple[str, tuple[int, ...], tuple[str, ...], str]] = [
         ("ioctl", (0, request), ("devices",), "")
         for request in (
             *(0xC0084600, 0xC0106401, 0x80084B01, 0xC0184B02),  # of nvidia, DRM, kfd, which has K, too
-            *(0x80685600, 0x5646, 0xAE01, 0x400454CA),  # of cameras, which have V, too; KVM_CREATE_VM, TUNSETIFF
-            *(0x5402, 0x5409, 0x5414, 0x5418, 0x5441, 0x40045431),  # TCSETS, TIOCSWINSZ, TIOCGPTPEER and their kin
+            *(0x80685600, 0x5646, 0xAE01, 0x400454CA),  # of cameras, which have V; KVM_CREATE_VM, TUNSETIFF
+            *(0x5402, 0x5409, 0x5414, 0x5418, 0x5441, 0x40045431),  # TCSETS, TIOCSWINSZ, TIOCGPTPEER, ...
             *(0x2285, 0x1277, 0x80081272),  # SG_IO, BLKDISCARD, BLKGETSIZE64
         )
     ),

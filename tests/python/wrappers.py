@@ -75,7 +75,7 @@ while True:
 
 @contextmanager
 def public_folder() -> Iterator[Path]:
-    """One that other users can get to, on a disk; what `as_a_user` and its kin make beside it goes with it."""
+    """One that other users can get to, on a disk; what `as_a_user` makes beside it goes with it."""
     path = Path(tempfile.mkdtemp(prefix="pyisolate-test-", dir="/var/tmp"))
     path.chmod(0o755)
     try:
@@ -187,7 +187,7 @@ mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 
 
 def in_a_container(refused: filters.Refused, *, user: bool = False) -> list[str] | None:
-    """The host is root with few capabilities and the first process, and most of /proc and /sys is read-only or
+    """The host is root with few capabilities and the first process; most of /proc and /sys is read-only or
     covered. With `user` in a namespace of users, where a user has made the container."""
     filter_of_calls = filtered(refused)
     unshare = ["unshare", *(["--user", "--map-root-user"] if user else []), "--mount", "--pid", "--ipc"]
