@@ -307,45 +307,18 @@ static void namespaces_forbidden(void **state) {
     in_fork(no_namespaces_body);
 }
 
-/* expect_missing: the layer is the only one that is said to be missing, with this text. */
-static void expect_missing(piso_layer missing, const char *text) {
-    assert_int_equal(start(strict, "nothing", NULL), PISO_ESANDBOX);
-    for (int layer = 0; layer < PISO_LAYERS; layer++) {
-        assert_false(report.layers[layer].active);
-        if (layer != (int)missing)
-            assert_string_equal(report.layers[layer].detail, "");
-    }
-    assert_non_null(strstr(report.layers[missing].detail, text));
-    assert_true(strlen(report.layers[missing].detail) < sizeof report.layers[0].detail - 1);
-}
-
-/* As a kernel without Landlock, or with what is there switched off or forbidden. */
+/* As a kernel with Landlock switched off. */
 static void no_landlock_body(void) {
-    forbid(SYS_landlock_create_ruleset, ENOSYS);
-    expect_missing(PISO_LAYER_FILES, "Linux 5.13");
-}
-
-static void switched_off_body(void) {
     forbid(SYS_landlock_create_ruleset, EOPNOTSUPP);
-    expect_missing(PISO_LAYER_FILES, "'lsm='");
-}
-
-static void forbidden_body(void) {
-    forbid(SYS_landlock_create_ruleset, EPERM);
-    expect_missing(PISO_LAYER_FILES, "Docker 23 or later, or a profile with landlock_*");
-}
-
-static void no_filters_body(void) {
-    forbid(SYS_seccomp, ENOSYS);
-    expect_missing(PISO_LAYER_SYSTEM_CALLS, "in a container that permits seccomp");
+    assert_int_equal(start(strict, "nothing", NULL), PISO_ESANDBOX);
+    for (piso_layer layer = 0; layer < PISO_LAYERS; layer++)
+        assert_true(!report.layers[layer].active && (layer == PISO_LAYER_FILES) == !!report.layers[layer].detail[0]);
+    assert_non_null(strstr(report.layers[PISO_LAYER_FILES].detail, "'lsm='"));
 }
 
 static void what_is_missing_is_told(void **state) {
     (void)state;
     in_fork(no_landlock_body);
-    in_fork(switched_off_body);
-    in_fork(forbidden_body);
-    in_fork(no_filters_body);
 }
 
 static void failure_body(void) {
