@@ -485,6 +485,10 @@ int piso__sandbox_prepare(const piso_sandbox *spec, const char *program, piso__s
         r = piso__paths_distrust(&j.paths, spec->writable, spec->untrusted);
     if (r == 0)
         r = piso__landlock_ruleset(spec, program, j.group, j.layers, j.landlock, &j.head, &j.paths, &ruleset);
+    if (r == -EPERM || r == -ENOSYS) { /* forbidden in parts */
+        piso__sandbox_blame(PISO_LAYER_FILES, r, report);
+        return PISO_ESANDBOX;
+    }
     j.head.has_ruleset = ruleset >= 0;
     if (r == 0 && j.head.root)
         r = plan_root(&j);

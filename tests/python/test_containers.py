@@ -74,6 +74,11 @@ LACKING: dict[str, tuple[Callable[[], list[str] | None], str, str]] = {
         "files: this kernel has no Landlock (Function not implemented)",
         "Linux 5.13 or later",
     ),
+    "parts of Landlock": (
+        lambda: wrappers.filtered({"landlock_add_rule": errno.EPERM}),
+        "files: could not be applied: Operation not permitted",
+        "",
+    ),
     "no filters": (
         lambda: wrappers.filtered({"seccomp": errno.ENOSYS}),
         "system calls: no filter of system calls can be loaded (Function not implemented)",
