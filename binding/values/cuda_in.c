@@ -38,12 +38,12 @@ static PyObject *blank(core_torch_state *t, PyObject *dtype, PyObject *device) {
     PyObject *key = PyTuple_Pack(2, dtype, device), *inference = NULL;
     PyObject *kept = key ? PyDict_GetItemWithError(t->blanks, key) : NULL, *tensor = NULL;
     if (kept)
-        tensor = PyObject_CallMethodNoArgs(kept, t->detach);
+        tensor = core_torch_fresh(t, kept);
     else if (key && !PyErr_Occurred())
         tensor = call_on(t, "empty", Py_BuildValue("(i)", 0), dtype, device);
     if (tensor && !kept && (inference = PyObject_CallMethod(tensor, "is_inference", NULL)) == Py_False &&
         PyDict_SetItem(t->blanks, key, tensor) == 0)
-        Py_SETREF(tensor, PyObject_CallMethodNoArgs(tensor, t->detach));
+        Py_SETREF(tensor, core_torch_fresh(t, tensor));
     if (PyErr_Occurred())
         Py_CLEAR(tensor);
     Py_XDECREF(inference);

@@ -20,6 +20,7 @@ core_shared *core_shared_new(core_state *state, piso_segment *segment, PyObject 
     shared->data = data;
     shared->mapped = false;
     shared->recent = NULL;
+    shared->before = NULL;
     *piso_segment_cell(segment) = shared;
     return shared;
 }
@@ -59,6 +60,7 @@ static void shared_dealloc(PyObject *self) {
     piso_segment_unref(shared->segment);
     Py_XDECREF(shared->owner);
     Py_XDECREF(shared->recent);
+    Py_XDECREF(shared->before);
     type->tp_free(self);
     Py_DECREF(type);
 }

@@ -18,6 +18,7 @@ typedef struct core_shared {
     void *data;            /* where it is mapped */
     bool mapped;           /* by this object, which unmaps it */
     PyObject *recent;      /* weak reference to the tensor that was sent last, or NULL */
+    PyObject *before;      /* the memory that the storage had before, where somebody may still be reading it, or NULL */
 } core_shared;
 
 int core_shared_init(PyObject *module, core_state *state);

@@ -117,6 +117,8 @@ static core_shared *move(core_state *state, PyObject *tensor, PyObject *storage,
         shared = data ? core_shared_new(state, piso_segment_ref(segment), result, data) : NULL;
         if (shared && PyObject_SetAttr(result, t->shares_attribute, (PyObject *)shared) < 0)
             Py_CLEAR(shared);
+        if (shared && !core_is_only_thread())
+            shared->before = Py_NewRef(can_swap ? fresh : storage); /* movable.c says why */
     }
     piso_segment_unref(segment);
     Py_XDECREF(copied);

@@ -41,6 +41,14 @@ void core_tensor_write_head(piso_writer *w, const core_tensor_layout *l, Py_ssiz
 void core_tensor_write_span(piso_writer *w, const core_tensor_layout *l, Py_ssize_t offset, int flags, int index);
 /* core_storage_shared: the Shared of a storage, a new reference; NULL, without an exception, when it has none. */
 core_shared *core_storage_shared(core_state *state, PyObject *storage);
+/* core_storage_moves: whether a storage that has no Shared may be moved into shared memory. 1; 0 when it has to be copied,
+ * of which a warning has told; -1. */
+int core_storage_moves(core_torch_state *t, PyObject *tensor, PyObject *storage);
+/* core_tensor_holders, core_storage_holders: how many references C++ counts, with those of their Python objects; -1. */
+long core_tensor_holders(PyObject *tensor);
+long core_storage_holders(core_torch_state *t, PyObject *storage);
+/* core_is_only_thread: whether no other thread runs Python. */
+bool core_is_only_thread(void);
 /* core_storage_share: the Shared of a tensor's storage, which is moved into shared memory if it is not there yet, with
  * all tensors that view it; or with this one alone, whose offset is another then (storages.c). New reference. */
 core_shared *core_storage_share(core_state *state, PyObject *tensor, PyObject *storage, core_tensor_layout *l);

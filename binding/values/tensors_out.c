@@ -135,28 +135,30 @@ static int write_span(core_encoder *e, core_shared *shared, const core_tensor_la
     return 0;
 }
 
+/* write_shared: 1; 0 when it has to be copied; -1. */
 static int write_shared(core_encoder *e, PyObject *tensor, core_tensor_layout *l, int flags) {
     core_torch_state *t = e->codec->state->torch;
     PyObject *storage = PyObject_CallMethodNoArgs(tensor, t->untyped_storage);
-    core_shared *shared = storage ? core_storage_share(e->codec->state, tensor, storage, l) : NULL;
+    core_shared *shared = storage ? core_storage_shared(e->codec->state, storage) : NULL;
+    bool known = shared && core_torch_data(t, storage) == shared->data;
+    int moves = known ? 1 : storage && !PyErr_Occurred() ? core_storage_moves(t, tensor, storage) : -1;
+    Py_XSETREF(shared, moves > 0 ? core_storage_share(e->codec->state, tensor, storage, l) : NULL);
     Py_XDECREF(storage);
     if (!shared)
-        return -1;
+        return moves == 0 ? 0 : -1;
     remember(shared, tensor);
     int r = write_span(e, shared, l, l->offset, flags);
     Py_DECREF(shared);
-    return r;
+    return r < 0 ? -1 : 1;
 }
+
 /* ---- copied ---- */
 
-/* is_alone: whether the storage belongs to one tensor, and to `storage`, its only other face. */
-static bool is_alone(core_torch_state *t, PyObject *storage) {
-    PyObject *address = t->use_count ? PyObject_GetAttrString(storage, "_cdata") : NULL;
-    PyObject *count = address ? PyObject_CallOneArg(t->use_count, address) : NULL;
-    bool alone = count && PyLong_AsLong(count) == 2 && Py_REFCNT(storage) == t->storage_references;
-    Py_XDECREF(address);
-    Py_XDECREF(count);
-    return alone;
+/* is_alone: whether the storage belongs to one tensor, and to `storage`, its only other face, and nobody holds the tensor
+ * in C++: another library by DLPack, autograd for a backward pass. */
+static bool is_alone(core_torch_state *t, PyObject *tensor, PyObject *storage) {
+    return core_storage_holders(t, storage) == 2 && core_tensor_holders(tensor) == 1 &&
+           Py_REFCNT(storage) == t->storage_references;
 }
 
 /* owner_of: the Lease that the tensor's memory lies in, borrowed, if this message is the last to see that memory. Else
@@ -168,7 +170,7 @@ static PyObject *owner_of(core_encoder *e, PyObject *tensor) {
     PyObject *storage = PyObject_CallMethodNoArgs(tensor, t->untyped_storage);
     PyObject *lease = storage ? PyObject_GetAttr(storage, t->lease_attribute) : NULL;
     /* three references: the storage's attribute, torch's, which keeps the buffer, and this one */
-    bool last = lease && core_is_last(lease, 3) && is_alone(t, storage);
+    bool last = lease && core_is_last(lease, 3) && is_alone(t, tensor, storage);
     PyErr_Clear(); /* a storage that did not come in a message has no such attribute */
     Py_XDECREF(storage);
     Py_XDECREF(lease);
@@ -335,7 +337,8 @@ int core_encode_tensor(core_encoder *e, PyObject *tensor, const core_path *path)
     }
     if (cuda)
         return core_encode_cuda_tensor(e, tensor, &l, flags);
-    if (e->codec->share_torch && l.count && e->codec->session)
-        return write_shared(e, tensor, &l, flags);
+    int shared = e->codec->share_torch && l.count && e->codec->session ? write_shared(e, tensor, &l, flags) : 0;
+    if (shared != 0)
+        return shared < 0 ? -1 : 0;
     return l.dense ? write_bytes(e, tensor, &l, flags) : write_with_gaps(e, tensor, &l, flags);
 }

@@ -37,6 +37,7 @@ static int intern_all(core_torch_state *t) {
     const named names[] = {
         {&t->shares_attribute, "_pyisolate_shared"},
         {&t->lease_attribute, "_pyisolate_lease"},
+        {&t->warned_attribute, "_pyisolate_copied"},
         {&t->untyped_storage, "untyped_storage"},
         {&t->data_ptr, "data_ptr"},
         {&t->dtype, "dtype"},
@@ -52,6 +53,7 @@ static int intern_all(core_torch_state *t) {
         {&t->is_leaf, "is_leaf"},
         {&t->layout, "layout"},
         {&t->detach, "detach"},
+        {&t->data, "data"},
         {&t->set, "set_"},
         {&t->nbytes, "nbytes"},
         {&t->conj, "conj"},
@@ -219,11 +221,15 @@ static PyObject *new_blank(core_torch_state *t, const core_torch_dtype *dtype) {
     return blank;
 }
 
+PyObject *core_torch_fresh(core_torch_state *t, PyObject *blank) {
+    return PyObject_GetAttr(blank, t->data);
+}
+
 PyObject *core_torch_over(core_torch_state *t, PyObject *storage, core_torch_dtype *dtype, PyObject *offset,
                           PyObject *shape, PyObject *strides) {
     if (!dtype->blank)
         dtype->blank = new_blank(t, dtype);
-    PyObject *tensor = dtype->blank ? PyObject_CallMethodNoArgs(dtype->blank, t->detach) : NULL;
+    PyObject *tensor = dtype->blank ? core_torch_fresh(t, dtype->blank) : NULL;
     if (!tensor)
         return NULL;
     PyObject *args[] = {tensor, storage, offset, shape, strides};

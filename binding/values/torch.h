@@ -40,10 +40,11 @@ struct core_torch_state {
     PyObject *from_dlpack;                                     /* NULL until memory of a GPU comes */
     PyObject *shares_attribute;                                /* of a storage: its Shared */
     PyObject *lease_attribute;                                 /* of a storage over a received buffer: its Lease */
+    PyObject *warned_attribute;                                /* of a storage that is copied: it was told */
     core_torch_values values;
     /* interned names */
     PyObject *untyped_storage, *data_ptr, *dtype, *shape, *stride, *storage_offset, *requires_grad, *requires_grad_set,
-        *is_conj, *is_neg, *is_cpu, *is_cuda, *is_leaf, *layout, *detach, *set, *nbytes, *conj, *neg_view;
+        *is_conj, *is_neg, *is_cpu, *is_cuda, *is_leaf, *layout, *detach, *data, *set, *nbytes, *conj, *neg_view;
 };
 
 /* core_torch_load: 1; 0 when nobody has imported torch and `import` is false; -1. */
@@ -62,6 +63,9 @@ static inline bool core_torch_is_tensor(const core_torch_state *t, PyObject *val
 core_torch_dtype *core_torch_dtype_of(core_torch_state *t, PyObject *tensor);
 /* core_torch_dtype_named: NULL, without an exception, when it is none that crosses, or not in this version. */
 core_torch_dtype *core_torch_dtype_named(core_torch_state *t, const char *name, size_t size);
+/* core_torch_fresh: a tensor made of an empty one; not by detach, which would let all share a version, and autograd take
+ * a write to one for a write to another. New reference. */
+PyObject *core_torch_fresh(core_torch_state *t, PyObject *blank);
 /* core_torch_over: a tensor over a storage; offset and strides in elements. New reference. */
 PyObject *core_torch_over(core_torch_state *t, PyObject *storage, core_torch_dtype *dtype, PyObject *offset,
                           PyObject *shape, PyObject *strides);

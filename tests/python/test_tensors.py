@@ -191,6 +191,17 @@ def test_what_cannot_cross_is_named(either: Any, make: Callable[[], Any], words:
     assert either.echo(1) == 1
 
 
+@pytest.mark.parametrize("kind", ["shared", "standard"])
+def test_what_arrives_is_no_write_to_what_arrived(running: dict[str, Extension], kind: str) -> None:
+    """autograd counts the writes to a tensor that it keeps for a backward pass."""
+    extension: Any = running[kind].sync
+    weight = torch.ones(10, requires_grad=True)
+    loss = (extension.make(10) * weight).sum()
+    extension.make(10)
+    loss.backward()
+    assert torch.equal(weight.grad, torch.ones(10))
+
+
 # ---- copies ----
 
 

@@ -1,0 +1,92 @@
+/* movable.c - which storages may move into shared memory, and what becomes of the memory that they leave.
+ *
+ * When a storage moves, whoever has asked it for the address of its memory still has the old one. Who that can be:
+ *
+ * - Memory that torch did not allocate (from_numpy, frombuffer, from_dlpack, from_file) is somebody else's, and memory
+ *   that torch has shared or pinned is used by other processes, a file or a GPU. None of it moves.
+ * - A NumPy array over a tensor, and what is made of it. torch marks the storage when it makes the first one, for good:
+ *   it is no longer "resizable", as memory that is not torch's own is not. It does not move.
+ * - Another library, by DLPack. It holds the tensor in C++, as views hold the tensor that they are views of. More holders
+ *   than there can be views mean that it does not move. Where it got another tensor over the same memory, a view or an
+ *   alias such as `detach` gives, that cannot be told: it goes on with the old memory.
+ * - Another thread that computes. It has the old address until its operation has ended, and nothing says when that is.
+ *
+ * So the old memory stays allocated until the storage has ended: that is after all operations on it, and after
+ * all that holds a tensor of it, as NumPy and DLPack do. It is let go of at once only where no other thread runs Python.
+ *
+ * What does not move is copied each time it is sent. One warning for each storage says so. */
+#include "tensors.h"
+
+static const char text_end[] =
+    ", so it is sent as a copy: neither side sees what the other writes. Send a clone() of it, "
+    "which can be moved, or make it with pyisolate.empty()";
+
+static const char *const reasons[] = {
+    "", "its memory is not torch's alone: it is also that of a NumPy array, a buffer, a file or another library",
+    "torch has shared its memory with other processes or a file", "its memory is pinned",
+    "it is also held by something that is not Python: another library has it by DLPack, or autograd for a backward pass"};
+enum { MOVES = 0, FOREIGN, SHARED, PINNED, HELD };
+
+bool core_is_only_thread(void) {
+    PyThreadState *self = PyThreadState_Get();
+    return PyInterpreterState_ThreadHead(PyThreadState_GetInterpreter(self)) == self && !PyThreadState_Next(self);
+}
+
+/* ask: what a method without arguments says: 1, 0, -1. */
+static int ask(PyObject *object, const char *method) {
+    PyObject *answer = PyObject_CallMethod(object, method, NULL);
+    int r = answer ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    return r;
+}
+
+static long count(PyObject *answer) {
+    long number = answer ? PyLong_AsLong(answer) : -1;
+    Py_XDECREF(answer);
+    return number;
+}
+
+long core_tensor_holders(PyObject *tensor) {
+    return count(PyObject_CallMethod(tensor, "_use_count", NULL));
+}
+
+long core_storage_holders(core_torch_state *t, PyObject *storage) {
+    PyObject *address = t->use_count ? PyObject_GetAttrString(storage, "_cdata") : NULL;
+    long holders = address ? count(PyObject_CallOneArg(t->use_count, address)) : -1;
+    Py_XDECREF(address);
+    return holders;
+}
+
+/* reason_of: why it stays where it is; MOVES; or -1. */
+static int reason_of(core_torch_state *t, PyObject *tensor, PyObject *storage) {
+    int shared = ask(storage, "is_shared");
+    if (shared != 0)
+        return shared < 0 ? -1 : SHARED;
+    int own = ask(storage, "resizable");
+    if (own <= 0)
+        return own < 0 ? -1 : FOREIGN;
+    int pinned = ask(tensor, "is_pinned");
+    if (pinned != 0)
+        return pinned < 0 ? -1 : PINNED;
+    int is_view = ask(tensor, "_is_view");
+    long others = is_view ? 0 : core_storage_holders(t, storage) - 2; /* views: not this, nor the storage's object */
+    long holders = core_tensor_holders(tensor) - 1;                   /* not its own object */
+    return PyErr_Occurred() ? -1 : holders > others ? HELD : MOVES;
+}
+
+/* warn: once for a storage. 0 or -1. */
+static int warn(core_torch_state *t, PyObject *storage, int reason) {
+    int warned = PyObject_HasAttr(storage, t->warned_attribute);
+    if (warned || PyObject_SetAttr(storage, t->warned_attribute, Py_True) < 0)
+        return warned ? 0 : -1;
+    return PyErr_WarnFormat(PyExc_UserWarning, 1, "a tensor cannot be shared: %s%s", reasons[reason], text_end);
+}
+
+int core_storage_moves(core_torch_state *t, PyObject *tensor, PyObject *storage) {
+    if (PyObject_HasAttr(storage, t->lease_attribute))
+        return 0; /* it came as a copy */
+    int reason = reason_of(t, tensor, storage);
+    if (reason <= 0)
+        return reason < 0 ? -1 : 1;
+    return warn(t, storage, reason);
+}
