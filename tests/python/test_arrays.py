@@ -103,6 +103,54 @@ def test_scalars_that_are_also_builtin_types() -> None:
         assert repr(got) == repr(scalar)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["", "a", "a\0", "a\0\0", "\0", "\0a", "a\0b", "ä\0", "€\0", "\U0001f600\0", "\ud800", "\ud800\0"],
+    ids=ascii,
+)
+def test_text_and_bytes_that_end_with_nul(text: str) -> None:
+    """NumPy's own `str`, `repr` and `==` do not show these: they are looked at as what they are built on."""
+    scalar = np.str_(text)
+    for got in (round_trip(scalar), round_trip({"a": [scalar]})["a"][0], next(iter(round_trip({scalar: 1})))):
+        assert type(got) is np.str_
+        assert [ord(c) for c in got] == [ord(c) for c in text]
+        assert str.__eq__(got, scalar)
+    data = text.encode("utf-8", "surrogatepass")
+    for kind, base in ((np.bytes_, bytes), (np.void, None)):
+        value = kind(data)
+        got = round_trip(value)
+        assert type(got) is kind
+        assert got.dtype == value.dtype
+        assert (bytes.__eq__(got, data) if base else got.tobytes() == data) is True
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.longdouble("1.1897e+4932"),
+        np.longdouble("nan"),
+        np.clongdouble(1 - 2j),
+        np.float16("-inf"),
+        np.float16(6e-8),
+        np.datetime64("2024-02-29T12:30:15.123456789", "ns"),
+        np.datetime64(3, "25us"),
+        np.datetime64("NaT"),
+        np.timedelta64(-3, "W"),
+        np.timedelta64("NaT", "s"),
+        np.timedelta64(5),
+        np.uint64(2**64 - 1),
+        np.array((1, b"a\0b", "x\0y"), [("a", ">i4"), ("b", "S3"), ("c", ">U3")])[()],
+        np.array((1, (2, 3.5)), [("a", "i1"), ("b", [("c", ">u2"), ("d", "f2")])])[()],
+    ],
+    ids=repr,
+)
+def test_other_scalars(value: Any) -> None:
+    got = round_trip(value)
+    assert type(got) is type(value)
+    assert got.dtype == value.dtype
+    assert repr(got) == repr(value)
+
+
 def test_not_a_time() -> None:
     assert np.isnat(round_trip(np.datetime64("NaT", "s")))
     assert np.isnat(round_trip(np.array(["NaT", "2020-01-01"], "M8[s]"))).tolist() == [True, False]
