@@ -193,8 +193,8 @@ class ExtensionConfig(_RequiredKeys, total=False):
     """Default False: the extension has a PyTorch of its own, and tensors are copied. True: it uses the
     host's, and tensors of the CPU are shared: their storage moves into shared memory when they are first
     sent, and both sides see what either writes, in all of the storage, also where a view was sent. Tensors
-    whose memory something else has, too (NumPy, a file) are copied, with a warning. torch is then left out of
-    what its dependencies need."""
+    whose memory something else has, too (NumPy, a file) are copied, with a warning. Of a tensor `grad`, hooks
+    and attributes are not sent. torch is then left out of what its dependencies need."""
     share_numpy: bool
     """Default False: NumPy arrays are copied. True: those that `pyisolate.empty_array` has made, and views of
     them, are shared; others are still copied, because NumPy cannot move an array to other memory."""

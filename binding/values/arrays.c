@@ -151,11 +151,9 @@ static int encode_scalar(core_encoder *e, PyObject *value, PyObject *spec) {
     piso_write_raw(e->w, PyBytes_AS_STRING(spec), (size_t)PyBytes_GET_SIZE(spec));
     int r = -1;
     if (PyUnicode_Check(value)) { /* numpy.str_: as text, which keeps trailing NULs */
-        PyObject *text = PyObject_CallOneArg((PyObject *)&PyUnicode_Type, value);
         core_path at = {.kind = CORE_AT_ROOT, .root = "a numpy.str_"};
-        PyObject *plain = text ? PyUnicode_FromFormat("%U", text) : NULL;
+        PyObject *plain = PyUnicode_FromObject(value); /* of str itself; str(value) would cut trailing NULs */
         r = plain ? core_encode(e, plain, &at) : -1;
-        Py_XDECREF(text);
         Py_XDECREF(plain);
     } else if (PyBytes_Check(value)) {
         piso_write_bin(e->w, PyBytes_AS_STRING(value), (size_t)PyBytes_GET_SIZE(value));
@@ -172,14 +170,36 @@ static int encode_scalar(core_encoder *e, PyObject *value, PyObject *spec) {
     return r;
 }
 
+/* refuse: what holds objects, was registered by another package, or has items of the class numpy.record. */
+static void refuse(core_state *state, PyObject *dtype, PyObject *value, const core_path *path) {
+    PyObject *type = PyObject_GetAttrString(dtype, "type");
+    PyObject *record = type ? PyObject_GetAttrString(state->convert->numpy, "record") : NULL;
+    bool is_record = record && type == record;
+    Py_XDECREF(type);
+    Py_XDECREF(record);
+    if (PyErr_Occurred())
+        return;
+    const char *hint = core_hint(value);
+    if (value == dtype)
+        core_encode_error(path, value,
+                          is_record ? "its items are of the class numpy.record; send numpy.dtype((numpy.void, value))"
+                                    : "it holds Python objects or is not one of NumPy's own; send str(value)");
+    else if (is_record && (PyObject *)Py_TYPE(value) == state->convert->ndarray)
+        core_encode_error(path, value,
+                          "its items are of the class numpy.record; "
+                          "send array.view(numpy.dtype((numpy.void, array.dtype)))");
+    else
+        core_encode_error(path, value,
+                          is_record && hint ? hint
+                                            : "its dtype holds Python objects or is not one of NumPy's own; "
+                                              "send value.tolist()");
+}
+
 /* spec_of: the description of a dtype, that of the value or the value itself; NULL with an exception. */
 static PyObject *spec_of(core_encoder *e, PyObject *dtype, PyObject *value, const core_path *path) {
     PyObject *spec = core_dtype_spec(e->codec->state, dtype);
     if (!spec && !PyErr_Occurred())
-        core_encode_error(path, value,
-                          value == dtype ? "it holds Python objects or is not one of NumPy's own"
-                                         : "its dtype holds Python objects or is not one of NumPy's own; convert it to "
-                                           "numbers, text or bytes");
+        refuse(e->codec->state, dtype, value, path);
     return spec;
 }
 

@@ -89,6 +89,8 @@ static inline void core_note_shared(core_codec *c) {
 }
 /* core_encode_error: -1 with the TypeError "<path>: <problem>". */
 int core_encode_error(const core_path *path, PyObject *value, const char *remedy);
+/* core_hint: what to send instead of a value of a class of NumPy or PyTorch; or NULL. */
+const char *core_hint(PyObject *value);
 
 int core_encode_known(core_encoder *e, core_known kind, PyObject *value, const core_path *path); /* values.c */
 int core_encode_collection(core_encoder *e, core_known kind, PyObject *value, const core_path *path);

@@ -300,6 +300,9 @@ static int cannot_cross(core_encoder *e, PyObject *value, const core_path *path)
         return core_encode_error(path, value, "register its class with pyisolate.register_type on the host");
     if (PyCoro_CheckExact(value) || Py_TYPE(value) == e->codec->state->call_type)
         return core_encode_error(path, value, unawaited);
+    const char *hint = core_hint(value);
+    if (hint)
+        return core_encode_error(path, value, hint);
     for (size_t i = 0; i < sizeof remedies / sizeof *remedies; i++)
         if (PyType_IsSubtype(Py_TYPE(value), remedies[i].base))
             return core_encode_error(path, value, remedies[i].text);

@@ -260,11 +260,21 @@ static int looks_like(core_torch_state *t, PyObject *tensor, const core_tensor_h
     return bits < 0 ? -1 : bits == (h->flags & (CORE_TENSOR_CONJ | CORE_TENSOR_NEG));
 }
 
+/* takes_gradient: whether a tensor over the same elements can require a gradient: not one of torch.inference_mode. */
+static bool takes_gradient(PyObject *tensor) {
+    PyObject *inference = PyObject_CallMethod(tensor, "is_inference", NULL);
+    bool takes = inference == Py_False;
+    Py_XDECREF(inference);
+    PyErr_Clear(); /* a new one is made instead */
+    return takes;
+}
+
 /* sent_before: what came is what was sent last, which is still there: a new tensor over the same elements costs no more
  * than a `detach`. NULL without an exception where it is not so. */
 static PyObject *sent_before(core_torch_state *t, core_tensor_head *h, const core_shared *shared) {
     PyObject *sent = shared && shared->recent ? PyObject_CallNoArgs(shared->recent) : NULL, *tensor = NULL;
-    if (sent && sent != Py_None && looks_like(t, sent, h, shared) == 1) {
+    bool good = sent && sent != Py_None && (!(h->flags & CORE_TENSOR_GRAD) || takes_gradient(sent));
+    if (good && looks_like(t, sent, h, shared) == 1) {
         tensor = PyObject_CallMethodNoArgs(sent, t->detach);
         h->flags &= ~(CORE_TENSOR_CONJ | CORE_TENSOR_NEG); /* it has them */
     }

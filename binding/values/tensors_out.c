@@ -200,17 +200,26 @@ PyObject *core_tensor_plain(core_torch_state *t, PyObject *tensor, int flags) {
 
 /* with_strides: the elements at the same places of new memory that is zero elsewhere. */
 static PyObject *with_strides(core_torch_state *t, PyObject *raw, const core_tensor_layout *l) {
+    core_tensor_layout once = *l; /* repeated elements, of stride 0, are copied once: torch refuses to write them */
+    for (Py_ssize_t i = 0; i < l->ndim; i++)
+        if (l->strides[i] == 0 && l->shape[i] > 1)
+            once.shape[i] = 1;
+    core_tensor_numbers all, each = {NULL};
     PyObject *memory = PyObject_CallMethod(raw, "new_zeros", "(L)", (long long)l->extent);
-    PyObject *shape = PyObject_GetAttr(raw, t->shape), *strides = PyObject_CallMethodNoArgs(raw, t->stride);
-    PyObject *view = NULL;
-    if (memory && shape && strides)
-        view = PyObject_CallMethod(memory, "as_strided", "OO", shape, strides);
-    PyObject *copied = view ? PyObject_CallMethod(view, "copy_", "O", raw) : NULL;
-    if (!copied)
-        Py_CLEAR(view);
+    PyObject *from = NULL, *to = NULL, *copied = NULL, *view = NULL;
+    if (core_tensor_numbers_new(l, &all) == 0 && core_tensor_numbers_new(&once, &each) == 0 && memory)
+        from = PyObject_CallMethod(raw, "as_strided", "OOO", each.shape, each.strides, each.offset);
+    if (from)
+        to = PyObject_CallMethod(memory, "as_strided", "OO", each.shape, each.strides);
+    if (to)
+        copied = PyObject_CallMethod(to, "copy_", "O", from);
+    if (copied)
+        view = PyObject_CallMethod(memory, "as_strided", "OO", all.shape, all.strides);
+    core_tensor_numbers_clear(&all);
+    core_tensor_numbers_clear(&each);
     Py_XDECREF(memory);
-    Py_XDECREF(shape);
-    Py_XDECREF(strides);
+    Py_XDECREF(from);
+    Py_XDECREF(to);
     Py_XDECREF(copied);
     return view;
 }
@@ -237,6 +246,13 @@ static int write_with_gaps(core_encoder *e, PyObject *tensor, core_tensor_layout
 
 /* ---- what cannot cross ---- */
 
+/* flag_named: an attribute that few tensors are asked for. 1, 0, -1. */
+static int flag_named(PyObject *tensor, const char *name) {
+    PyObject *answer = PyObject_GetAttrString(tensor, name);
+    Py_XDECREF(answer); /* a bool: they live for ever */
+    return answer ? answer == Py_True : -1;
+}
+
 /* refuse: why; -1 with the TypeError, or 0 when nothing speaks against the tensor, and whether it lies on a GPU. */
 static int refuse(core_encoder *e, PyObject *tensor, const core_path *path, int flags, bool *ret_cuda) {
     core_torch_state *t = e->codec->state->torch;
@@ -246,14 +262,16 @@ static int refuse(core_encoder *e, PyObject *tensor, const core_path *path, int 
     if (!layout)
         return -1;
     if (layout != t->strided)
-        problem = "it is sparse; send its indices and values, or to_dense()";
+        problem = "its elements do not lie in strides: it is sparse or of another library; send tensor.to_dense()";
     else if (flags & CORE_TENSOR_GRAD && flag(tensor, t->is_leaf, false, 1) != 1)
         problem = "it is the result of a computation that autograd records, which does not reach into other processes; "
                   "send tensor.detach()";
     else if (!(cpu = PyObject_GetAttr(tensor, t->is_cpu)))
         problem = NULL;
     else if (cpu != Py_True && !(cuda = flag(tensor, t->is_cuda, false, 1) == 1) && !PyErr_Occurred())
-        problem = "it is neither in the memory of the CPU nor in that of a GPU of CUDA; send tensor.cpu()";
+        problem = flag_named(tensor, "is_meta") == 1
+                      ? "it is on the device \"meta\" and has no data; send (tensor.shape, tensor.dtype)"
+                      : "it is neither in the memory of the CPU nor in that of a GPU of CUDA; send tensor.cpu()";
     Py_DECREF(layout);
     Py_XDECREF(cpu);
     if (PyErr_Occurred())
@@ -263,7 +281,44 @@ static int refuse(core_encoder *e, PyObject *tensor, const core_path *path, int 
 }
 
 static int refuse_dtype(PyObject *tensor, const core_path *path) {
-    return core_encode_error(path, tensor, "its elements are quantised or of an unknown dtype; send dequantize()");
+    int quantised = flag_named(tensor, "is_quantized");
+    return quantised < 0 ? -1
+                         : core_encode_error(path, tensor,
+                                             quantised ? "it is quantised; send tensor.dequantize()"
+                                                       : "its dtype is not one of numbers that torch can copy; "
+                                                         "send tensor.view(torch.uint8)");
+}
+
+/* check_memory: that all that the tensor claims is there. 0 or -1. */
+static int check_memory(core_torch_state *t, PyObject *tensor, const core_tensor_layout *l, bool cuda,
+                        const core_path *path) {
+    if (l->count == 0)
+        return 0;
+    PyObject *storage = PyObject_CallMethodNoArgs(tensor, t->untyped_storage);
+    PyObject *number = storage ? PyObject_CallMethodNoArgs(storage, t->nbytes) : NULL;
+    uint64_t size = number ? PyLong_AsUnsignedLongLong(number) : 0;
+    Py_XDECREF(storage);
+    Py_XDECREF(number);
+    if (!number && PyErr_ExceptionMatches(PyExc_RuntimeError)) {
+        PyErr_Clear(); /* NotImplementedError: "Cannot access storage of ..." */
+        return core_encode_error(path, tensor,
+                                 "it has no memory of its own: torch.func (vmap, grad) wraps another tensor in it; "
+                                 "send what the function gets from outside, or what it returns");
+    }
+    if (PyErr_Occurred())
+        return -1;
+    if (!core_tensor_fits(l, size))
+        return core_encode_error(
+            path, tensor,
+            "its storage has been resized, and has fewer bytes than the tensor needs; send it before "
+            "that is done, or resize the storage back");
+    if (!cuda && !core_torch_data(t, tensor))
+        return PyErr_Occurred()
+                   ? -1
+                   : core_encode_error(
+                         path, tensor,
+                         "it has no memory, such as a tensor of zeros that torch has not made; send tensor.clone()");
+    return 0;
 }
 
 /* ---- the short way ---- */
@@ -296,9 +351,11 @@ static int write_again(core_encoder *e, PyObject *tensor, core_shared *shared, c
         if (l->shape[i] == 0)
             return 0;
     }
+    l->offset = ((char *)view->data - (char *)shared->data) / l->dtype->itemsize;
+    if (!core_layout_measure(l) || !core_tensor_fits(l, piso_segment_size(shared->segment)))
+        return 0; /* the long way says why */
     remember(shared, tensor);
-    Py_ssize_t bytes = (char *)view->data - (char *)shared->data;
-    return write_span(e, shared, l, bytes / l->dtype->itemsize, flags) < 0 ? -1 : 1;
+    return write_span(e, shared, l, l->offset, flags) < 0 ? -1 : 1;
 }
 
 /* encode_again: a tensor whose storage is shared already. 1; 0 where that is not so; -1. */
@@ -333,8 +390,10 @@ int core_encode_tensor(core_encoder *e, PyObject *tensor, const core_path *path)
         if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_RuntimeError))
             return -1;
         PyErr_Clear(); /* of nested tensors, which have no shape */
-        return core_encode_error(path, tensor, "it is nested; send the tensors it is made of");
+        return core_encode_error(path, tensor, "it is nested; send tensor.unbind()");
     }
+    if (check_memory(t, tensor, &l, cuda, path) < 0)
+        return -1;
     if (cuda)
         return core_encode_cuda_tensor(e, tensor, &l, flags);
     int shared = e->codec->share_torch && l.count && e->codec->session ? write_shared(e, tensor, &l, flags) : 0;

@@ -90,8 +90,20 @@ class Tensors(ExtensionBase):
         self.held.append(t)
         return t
 
+    def shrunk(self):
+        import torch
+
+        t = torch.ones(100)
+        t.untyped_storage().resize_(4)
+        return t
+
+    def zeros(self):
+        import torch
+
+        return torch._efficientzerotensor(3)
+
     def keep_memory(self, t, how):
-        """Keep the memory of a received tensor by something that is no tensor of Python, and return the tensor."""
+        """Keep the memory of a received tensor by something else than a tensor, and return the tensor."""
         import numpy
 
         if how == "autograd":
