@@ -55,6 +55,11 @@ static PyObject *set_framework_hooks(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+static PyObject *set_thread_hook(PyObject *module, PyObject *others_wait) {
+    Py_XSETREF(core_module_state(module)->others_wait, Py_NewRef(others_wait));
+    Py_RETURN_NONE;
+}
+
 static PyObject *set_device_hooks(PyObject *module, PyObject *args) {
     core_state *state = core_module_state(module);
     PyObject *uuid, *device, *lend, *refuse;
@@ -136,6 +141,8 @@ static PyMethodDef module_methods[] = {
     {"set_device_hooks", set_device_hooks, METH_VARARGS,
      "set_device_hooks(uuid, device, lend, refuse)\n\nFunctions from the number of a GPU to its UUID, from that to its "
      "device, for the first send of a storage, and for memory that cannot be opened here."},
+    {"set_thread_hook", set_thread_hook, METH_O,
+     "set_thread_hook(others_wait)\n\nA function that says whether no other thread may be inside of an operation."},
     {"set_framework_hooks", set_framework_hooks, METH_VARARGS,
      "set_framework_hooks(export, restore)\n\nFunctions that make NumPy arrays of others, and the other way round."},
     {"shared_buffer", shared_buffer, METH_O,
@@ -171,6 +178,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->registry_type);
     Py_VISIT(state->framework_export);
     Py_VISIT(state->framework_restore);
+    Py_VISIT(state->others_wait);
     Py_VISIT(state->device_uuid);
     Py_VISIT(state->device_of);
     Py_VISIT(state->device_lend);
@@ -199,6 +207,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->registry_type);
     Py_CLEAR(state->framework_export);
     Py_CLEAR(state->framework_restore);
+    Py_CLEAR(state->others_wait);
     Py_CLEAR(state->device_uuid);
     Py_CLEAR(state->device_of);
     Py_CLEAR(state->device_lend);

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from . import devices as _devices
 from . import frameworks as _frameworks
+from . import threads as _threads
 from .config import (
     CUDAWheelConfig,
     ExtensionConfig,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 
 _devices.install()
 _frameworks.install()
+_threads.install()
 
 __all__ = [
     "CUDAWheelConfig",

@@ -196,6 +196,9 @@ def shared_storage(size: int, /) -> Any:
 def set_framework_hooks(export: Any, restore: Any, /) -> None:
     """Functions for arrays of other packages: value -> (framework, dtype, NumPy array) or None, and back."""
 
+def set_thread_hook(others_wait: Any, /) -> None:
+    """A function that says whether no other thread may be inside of an operation on a tensor."""
+
 def set_device_hooks(uuid: Any, device: Any, lend: Any, refuse: Any, /) -> None:
     """Functions for GPUs: number -> 16 bytes of its UUID, these -> torch.device, one that is called with
     (session, a dict of that session for its use, storage, address, handle of the memory) when a storage is

@@ -5,10 +5,10 @@ they have it already.
 
 Any tensor of the CPU can be sent to an extension with `share_torch`. If its memory is torch's alone, its
 storage moves into shared memory the first time it is sent, as `Tensor.share_memory_` would move it, and like
-after that it cannot be enlarged any more. That is a copy, and as long as the storage lives twice the memory,
-since another thread may be using the old one. A tensor whose memory NumPy, a file or another library has,
-too, is copied each time it is sent, and a UserWarning says so. What `empty` makes is shared in all these
-cases: NumPy arrays over it see what extensions write.
+after that it cannot be enlarged any more. That is a copy, and for a moment twice the memory; it is as long as
+the storage lives if there are views, or other threads that run, since these may use the old memory. A tensor
+whose memory NumPy, a file or another library has, too, is copied each time it is sent, and a UserWarning says
+so. What `empty` makes is shared in all these cases: NumPy arrays over it see what extensions write.
 
 All of a storage is shared: whoever gets a view of a tensor can read and write the whole tensor.
 

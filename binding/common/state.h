@@ -35,6 +35,7 @@ typedef struct core_state {
     core_convert_state *convert;
     core_async_state *async;
     PyObject *framework_export, *framework_restore; /* functions for arrays of other packages, or NULL */
+    PyObject *others_wait;                          /* function: whether no other thread computes, or NULL */
     PyObject *device_uuid, *device_of, *device_lend, *device_refuse; /* functions for GPUs, likewise */
     PyObject *cuda_storages;       /* dict: address -> weak reference to the storage there */
     core_torch_state *torch;       /* NULL: nobody has imported it */

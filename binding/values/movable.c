@@ -12,10 +12,13 @@
  * - Another thread that computes. It has the old address until its operation has ended, and nothing says when that is.
  *
  * So the old memory stays allocated until the storage has ended: that is after all operations on it, and after
- * all that holds a tensor of it, as NumPy and DLPack do. It is let go of at once only where no other thread runs Python.
+ * all that holds a tensor of it, as NumPy and DLPack do. It is let go of at once only where there is no other tensor over it
+ * and all other threads wait for something to do (pyisolate/threads.py).
  *
  * What does not move is copied each time it is sent. One warning for each storage says so. */
 #include "tensors.h"
+
+#define LITTLE (64u << 10) /* bytes that are kept without asking */
 
 static const char text_end[] =
     ", so it is sent as a copy: neither side sees what the other writes. Send a clone() of it, "
@@ -26,11 +29,6 @@ static const char *const reasons[] = {
     "torch has shared its memory with other processes or a file", "its memory is pinned",
     "it is also held by something that is not Python: another library has it by DLPack, or autograd for a backward pass"};
 enum { MOVES = 0, FOREIGN, SHARED, PINNED, HELD };
-
-bool core_is_only_thread(void) {
-    PyThreadState *self = PyThreadState_Get();
-    return PyInterpreterState_ThreadHead(PyThreadState_GetInterpreter(self)) == self && !PyThreadState_Next(self);
-}
 
 /* ask: what a method without arguments says: 1, 0, -1. */
 static int ask(PyObject *object, const char *method) {
@@ -55,6 +53,17 @@ long core_storage_holders(core_torch_state *t, PyObject *storage) {
     long holders = address ? count(PyObject_CallOneArg(t->use_count, address)) : -1;
     Py_XDECREF(address);
     return holders;
+}
+
+bool core_may_be_in_use(core_state *state, PyObject *tensor, PyObject *storage, size_t size) {
+    if (size < LITTLE || !state->others_wait)
+        return true;
+    bool alone = core_storage_holders(state->torch, storage) <= 2 && core_tensor_holders(tensor) == 1;
+    PyObject *wait = alone ? PyObject_CallNoArgs(state->others_wait) : NULL;
+    bool may_be = wait != Py_True;
+    Py_XDECREF(wait);
+    PyErr_Clear(); /* out of memory, or another version of torch: it is not known */
+    return may_be;
 }
 
 /* reason_of: why it stays where it is; MOVES; or -1. */

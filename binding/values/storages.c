@@ -117,7 +117,7 @@ static core_shared *move(core_state *state, PyObject *tensor, PyObject *storage,
         shared = data ? core_shared_new(state, piso_segment_ref(segment), result, data) : NULL;
         if (shared && PyObject_SetAttr(result, t->shares_attribute, (PyObject *)shared) < 0)
             Py_CLEAR(shared);
-        if (shared && !core_is_only_thread())
+        if (shared && core_may_be_in_use(state, tensor, storage, size))
             shared->before = Py_NewRef(can_swap ? fresh : storage); /* movable.c says why */
     }
     piso_segment_unref(segment);

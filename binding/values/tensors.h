@@ -47,8 +47,8 @@ int core_storage_moves(core_torch_state *t, PyObject *tensor, PyObject *storage)
 /* core_tensor_holders, core_storage_holders: how many references C++ counts, with those of their Python objects; -1. */
 long core_tensor_holders(PyObject *tensor);
 long core_storage_holders(core_torch_state *t, PyObject *storage);
-/* core_is_only_thread: whether no other thread runs Python. */
-bool core_is_only_thread(void);
+/* core_may_be_in_use: whether somebody may still use the memory, of so many bytes, that a tensor's storage has left. */
+bool core_may_be_in_use(core_state *state, PyObject *tensor, PyObject *storage, size_t size);
 /* core_storage_share: the Shared of a tensor's storage, which is moved into shared memory if it is not there yet, with
  * all tensors that view it; or with this one alone, whose offset is another then (storages.c). New reference. */
 core_shared *core_storage_share(core_state *state, PyObject *tensor, PyObject *storage, core_tensor_layout *l);

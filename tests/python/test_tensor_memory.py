@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import eventually
 
 import pyisolate
 from pyisolate import ExtensionBase, ExtensionManager, SandboxMode
+from pyisolate.threads import others_wait
 
 np: Any = pytest.importorskip("numpy", reason="NumPy is not installed")
 torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -310,11 +314,55 @@ def test_threads_that_compute_while_it_is_sent(extension: Any) -> None:
     assert not wrong
 
 
-def test_old_memory_goes_with_the_storage(extension: Any) -> None:
-    def resident() -> int:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * 4096
+def resident() -> int:
+    """Bytes of private memory."""
+    with open("/proc/self/statm") as file:
+        _, pages, shared, *_ = file.read().split()
+    return (int(pages) - int(shared)) * os.sysconf("SC_PAGESIZE")
 
+
+def test_old_memory_is_freed_where_no_thread_can_use_it(extension: Any) -> None:
+    """In a program with one thread of its own, and workers that have nothing to do."""
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(int).result()
+        extension.echo(torch.ones(LARGE))
+        before = resident()
+        held = [torch.ones(16 * LARGE) for _ in range(3)]  # not of the heap, which would keep them
+        for t in held:
+            extension.echo(t)
+        assert resident() < before + 64 * LARGE
+
+
+def test_what_other_threads_may_do() -> None:
+    """Only those wait that wait for something to do."""
+    assert others_wait()
+    go, done = threading.Event(), threading.Event()
+
+    def work(target: Callable[[], Any]) -> threading.Thread:
+        thread = threading.Thread(target=target)
+        thread.start()
+        return thread
+
+    pool = ThreadPoolExecutor(1)
+    waiting = pool.submit(go.wait)
+    lock = threading.Lock()
+    lock.acquire()
+    holder = work(lock.acquire)  # of C, as an operation of torch would be
+    user = work(lambda: done.wait())
+    assert not others_wait()
+    lock.release()
+    holder.join()
+    assert not others_wait()
+    go.set()
+    waiting.result()
+    assert not others_wait()
+    done.set()
+    user.join()
+    assert eventually(others_wait)
+    pool.shutdown()
+
+
+def test_old_memory_goes_with_the_storage(extension: Any) -> None:
     extension.total(torch.ones(LARGE))
     gc.collect()
     before = resident()
