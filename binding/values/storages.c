@@ -9,6 +9,8 @@
  * and can send it in its own way too. */
 #include "tensors.h"
 
+#define COPIES 3 /* at most, of a storage that is written while it is copied */
+
 /* attach: makes `shared` (stolen) the property of the storage. 0 or -1. */
 static int attach(core_torch_state *t, PyObject *storage, core_shared *shared) {
     int r = shared ? PyObject_SetAttr(storage, t->shares_attribute, (PyObject *)shared) : -1;
@@ -86,6 +88,26 @@ static PyObject *copy(PyObject *storage, PyObject *fresh, const core_tensor_layo
     return copied;
 }
 
+/* version_of: a number that each write to a tensor changes, or one of its views does; 0 where writes are not counted. */
+static unsigned long version_of(PyObject *tensor) {
+    PyObject *number = PyObject_GetAttrString(tensor, "_version");
+    unsigned long version = number ? PyLong_AsUnsignedLongMask(number) : 0;
+    Py_XDECREF(number);
+    PyErr_Clear(); /* of torch.inference_mode */
+    return version;
+}
+
+/* copy_unchanged: the same again if another thread has written meanwhile, but not for ever. */
+static PyObject *copy_unchanged(PyObject *tensor, PyObject *storage, PyObject *fresh, const core_tensor_layout *span) {
+    PyObject *copied = NULL;
+    unsigned long version = 0;
+    for (int i = 0; i < COPIES && (i == 0 || (copied && version_of(tensor) != version)); i++) {
+        version = version_of(tensor);
+        Py_XSETREF(copied, copy(storage, fresh, span));
+    }
+    return copied;
+}
+
 /* swap: lets the storage have the memory of a new one, and with it all its tensors. 0 or -1. */
 static int swap(PyObject *storage, PyObject *fresh) {
     PyObject *swapped = PyObject_CallMethod(storage, "_swap_data_ptr_", "O", fresh);
@@ -107,7 +129,7 @@ static core_shared *move(core_state *state, PyObject *tensor, PyObject *storage,
         size = (size_t)l->extent * (size_t)l->dtype->itemsize;
     piso_segment *segment = core_shared_segment(state, size);
     PyObject *fresh = segment ? map(t, segment) : NULL,
-             *copied = fresh ? copy(storage, fresh, can_swap ? NULL : l) : NULL;
+             *copied = fresh ? copy_unchanged(tensor, storage, fresh, can_swap ? NULL : l) : NULL;
     /* it took its time, without the GIL: another thread may have sent the same tensor */
     core_shared *shared = copied ? shared_of(state, storage) : NULL;
     PyObject *result = can_swap ? storage : fresh;

@@ -190,6 +190,17 @@ def test_torchs_own_workers_see_what_is_written(extension: Any) -> None:
     assert t.sum() == 1000
 
 
+def test_torch_can_share_what_is_shared_here(extension: Any) -> None:
+    """As it does to send it to a process that was spawned."""
+    t = torch.zeros(1000)
+    extension.hold(t)
+    where = t.data_ptr()
+    descriptor, size = t.untyped_storage()._share_fd_cpu_()  # the storage keeps it
+    other = torch.empty(0).set_(torch.UntypedStorage._new_shared_fd_cpu(descriptor, size))
+    other.fill_(3)
+    assert (t.data_ptr(), t.sum(), extension.held_total()) == (where, 3000, 3000)
+
+
 def test_a_numpy_view_of_what_is_shared_sees_what_is_written(extension: Any) -> None:
     t = pyisolate.empty(1000)
     array = t.numpy()
@@ -312,6 +323,24 @@ def test_threads_that_compute_while_it_is_sent(extension: Any) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_what_others_write_while_it_is_copied_is_kept(
+    extension: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    t = torch.ones(1000)
+    original = torch.UntypedStorage.copy_
+    writes = [5, 6]
+
+    def copy_and_write(self: Any, *args: Any) -> Any:
+        copied = original(self, *args)
+        if writes:
+            t.view(10, 100).fill_(writes.pop())
+        return copied
+
+    monkeypatch.setattr(torch.UntypedStorage, "copy_", copy_and_write)
+    assert extension.total(t) == 5000
+    assert t.sum() == 5000
 
 
 def resident() -> int:
