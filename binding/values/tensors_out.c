@@ -199,7 +199,7 @@ PyObject *core_tensor_plain(core_torch_state *t, PyObject *tensor, int flags) {
 }
 
 /* with_strides: the elements at the same places of new memory that is zero elsewhere. */
-static PyObject *with_strides(core_torch_state *t, PyObject *raw, const core_tensor_layout *l) {
+static PyObject *with_strides(PyObject *raw, const core_tensor_layout *l) {
     core_tensor_layout once = *l; /* repeated elements, of stride 0, are copied once: torch refuses to write them */
     for (Py_ssize_t i = 0; i < l->ndim; i++)
         if (l->strides[i] == 0 && l->shape[i] > 1)
@@ -229,7 +229,7 @@ PyObject *core_tensor_compact(core_torch_state *t, PyObject *tensor, core_tensor
     bool keeps_strides =
         l->extent / GAPS_FACTOR <= l->count || l->extent <= (int64_t)GAPS_BYTES / (int64_t)l->dtype->itemsize;
     if (raw)
-        copy = keeps_strides ? with_strides(t, raw, l) : PyObject_CallMethod(raw, "contiguous", NULL);
+        copy = keeps_strides ? with_strides(raw, l) : PyObject_CallMethod(raw, "contiguous", NULL);
     if (copy && core_tensor_look(t, copy, l->dtype, l) < 0)
         Py_CLEAR(copy);
     Py_XDECREF(raw);
