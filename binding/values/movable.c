@@ -68,15 +68,13 @@ bool core_may_be_in_use(core_state *state, PyObject *tensor, PyObject *storage, 
 
 /* reason_of: why it stays where it is; MOVES; or -1. */
 static int reason_of(core_torch_state *t, PyObject *tensor, PyObject *storage) {
-    int shared = ask(storage, "is_shared");
-    if (shared != 0)
-        return shared < 0 ? -1 : SHARED;
+    int shared = ask(storage, "is_shared"), pinned = shared == 0 ? ask(tensor, "is_pinned") : 0;
+    if (shared != 0 || pinned != 0)
+        return shared < 0 || pinned < 0 ? -1 : shared ? SHARED : PINNED;
+    /* from here on no other thread runs: what is asked is C, and so is what then moves the storage */
     int own = ask(storage, "resizable");
     if (own <= 0)
         return own < 0 ? -1 : FOREIGN;
-    int pinned = ask(tensor, "is_pinned");
-    if (pinned != 0)
-        return pinned < 0 ? -1 : PINNED;
     int is_view = ask(tensor, "_is_view");
     long others = is_view ? 0 : core_storage_holders(t, storage) - 2; /* views: not this, nor the storage's object */
     long holders = core_tensor_holders(tensor) - 1;                   /* not its own object */

@@ -130,11 +130,13 @@ static core_shared *move(core_state *state, PyObject *tensor, PyObject *storage,
     piso_segment *segment = core_shared_segment(state, size);
     PyObject *fresh = segment ? map(t, segment) : NULL,
              *copied = fresh ? copy_unchanged(tensor, storage, fresh, can_swap ? NULL : l) : NULL;
-    /* it took its time, without the GIL: another thread may have sent the same tensor */
+    /* it took its time, without the GIL: another thread may have sent the same tensor, or made an array of it */
     core_shared *shared = copied ? shared_of(state, storage) : NULL;
     PyObject *result = can_swap ? storage : fresh;
-    if (copied && !shared && !PyErr_Occurred() &&
-        (can_swap ? swap(storage, fresh) : follow(t, tensor, fresh, l)) == 0) {
+    bool moves = copied && !shared && !PyErr_Occurred() && core_storage_moves(t, tensor, storage) > 0;
+    if (moves) /* to ask took its time, too; from here on no other thread runs */
+        shared = shared_of(state, storage);
+    if (moves && !shared && !PyErr_Occurred() && (can_swap ? swap(storage, fresh) : follow(t, tensor, fresh, l)) == 0) {
         void *data = core_torch_data(t, result);
         shared = data ? core_shared_new(state, piso_segment_ref(segment), result, data) : NULL;
         if (shared && PyObject_SetAttr(result, t->shares_attribute, (PyObject *)shared) < 0)
@@ -152,8 +154,5 @@ core_shared *core_storage_share(core_state *state, PyObject *tensor, PyObject *s
     core_shared *shared = shared_of(state, storage);
     if (shared || PyErr_Occurred())
         return shared;
-    shared = move(state, tensor, storage, l);
-    if (!shared && !PyErr_Occurred())
-        PyErr_SetString(PyExc_RuntimeError, "a tensor could not be moved into shared memory");
-    return shared;
+    return core_storage_moves(state->torch, tensor, storage) > 0 ? move(state, tensor, storage, l) : NULL;
 }

@@ -50,7 +50,8 @@ long core_storage_holders(core_torch_state *t, PyObject *storage);
 /* core_may_be_in_use: whether somebody may still use the memory, of so many bytes, that a tensor's storage has left. */
 bool core_may_be_in_use(core_state *state, PyObject *tensor, PyObject *storage, size_t size);
 /* core_storage_share: the Shared of a tensor's storage, which is moved into shared memory if it is not there yet, with
- * all tensors that view it; or with this one alone, whose offset is another then (storages.c). New reference. */
+ * all tensors that view it; or with this one alone, whose offset is another then (storages.c). New reference; NULL,
+ * without an exception, when it has to be copied. */
 core_shared *core_storage_share(core_state *state, PyObject *tensor, PyObject *storage, core_tensor_layout *l);
 /* core_tensor_plain: the same memory without gradient, conjugate and negative bits. New reference. */
 PyObject *core_tensor_plain(core_torch_state *t, PyObject *tensor, int flags);

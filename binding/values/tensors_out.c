@@ -139,13 +139,10 @@ static int write_span(core_encoder *e, core_shared *shared, const core_tensor_la
 static int write_shared(core_encoder *e, PyObject *tensor, core_tensor_layout *l, int flags) {
     core_torch_state *t = e->codec->state->torch;
     PyObject *storage = PyObject_CallMethodNoArgs(tensor, t->untyped_storage);
-    core_shared *shared = storage ? core_storage_shared(e->codec->state, storage) : NULL;
-    bool known = shared && core_torch_data(t, storage) == shared->data;
-    int moves = known ? 1 : storage && !PyErr_Occurred() ? core_storage_moves(t, tensor, storage) : -1;
-    Py_XSETREF(shared, moves > 0 ? core_storage_share(e->codec->state, tensor, storage, l) : NULL);
+    core_shared *shared = storage ? core_storage_share(e->codec->state, tensor, storage, l) : NULL;
     Py_XDECREF(storage);
     if (!shared)
-        return moves == 0 ? 0 : -1;
+        return PyErr_Occurred() ? -1 : 0;
     remember(shared, tensor);
     int r = write_span(e, shared, l, l->offset, flags);
     Py_DECREF(shared);

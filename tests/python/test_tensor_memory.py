@@ -17,6 +17,7 @@ from waiting import eventually
 
 import pyisolate
 from pyisolate import ExtensionBase, ExtensionManager, SandboxMode
+from pyisolate._core import set_thread_hook
 from pyisolate.threads import others_wait
 
 np: Any = pytest.importorskip("numpy", reason="NumPy is not installed")
@@ -343,6 +344,23 @@ def test_what_others_write_while_it_is_copied_is_kept(
     assert t.sum() == 5000
 
 
+def test_an_array_that_is_made_while_it_is_copied(extension: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by another thread. The tensor stays where it is."""
+    t = torch.ones(1000)
+    original = torch.UntypedStorage.copy_
+    arrays = []
+
+    def copy_and_view(self: Any, *args: Any) -> Any:
+        arrays.append(t.numpy())
+        return original(self, *args)
+
+    monkeypatch.setattr(torch.UntypedStorage, "copy_", copy_and_view)
+    with cannot_be_shared("NumPy"):
+        extension.fill(t, 7)
+    t.fill_(3)
+    assert arrays[0].sum() == 3000
+
+
 def resident() -> int:
     """Bytes of private memory."""
     with open("/proc/self/statm") as file:
@@ -351,20 +369,21 @@ def resident() -> int:
 
 
 def test_old_memory_is_freed_where_no_thread_can_use_it(extension: Any) -> None:
-    """In a program with one thread of its own, and workers that have nothing to do."""
-    with ThreadPoolExecutor(2) as pool:
-        pool.submit(int).result()
+    try:
+        set_thread_hook(lambda: True)
         extension.echo(torch.ones(LARGE))
         before = resident()
         held = [torch.ones(16 * LARGE) for _ in range(3)]  # not of the heap, which would keep them
         for t in held:
             extension.echo(t)
         assert resident() < before + 64 * LARGE
+    finally:
+        set_thread_hook(others_wait)
 
 
 def test_what_other_threads_may_do() -> None:
     """Only those wait that wait for something to do."""
-    assert others_wait()
+    assert eventually(others_wait)
     go, done = threading.Event(), threading.Event()
 
     def work(target: Callable[[], Any]) -> threading.Thread:
