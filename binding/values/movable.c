@@ -10,6 +10,7 @@
  *   than there can be views mean that it does not move. Where it got another tensor over the same memory, a view or an
  *   alias such as `detach` gives, that cannot be told: it goes on with the old memory.
  * - Another thread that computes. It has the old address until its operation has ended, and nothing says when that is.
+ *   Some operations hold their tensors in C++, and are found like DLPack.
  *
  * So the old memory stays allocated until the storage has ended: that is after all operations on it, and after
  * all that holds a tensor of it, as NumPy and DLPack do. It is let go of at once only where there is no other tensor over it
@@ -27,8 +28,9 @@ static const char text_end[] =
 static const char *const reasons[] = {
     "", "its memory is not torch's alone: it is also that of a NumPy array, a buffer, a file or another library",
     "torch has shared its memory with other processes or a file", "its memory is pinned",
-    "it is also held by something that is not Python: another library has it by DLPack, or autograd for a backward pass"};
-enum { MOVES = 0, FOREIGN, SHARED, PINNED, HELD };
+    "something besides Python holds it: another library by DLPack, autograd for a backward pass, or an operation that "
+    "another thread is in"};
+enum { FOREIGN = 1, SHARED, PINNED, HELD, RECEIVED };
 
 /* ask: what a method without arguments says: 1, 0, -1. */
 static int ask(PyObject *object, const char *method) {
@@ -66,8 +68,8 @@ bool core_may_be_in_use(core_state *state, PyObject *tensor, PyObject *storage, 
     return may_be;
 }
 
-/* reason_of: why it stays where it is; MOVES; or -1. */
-static int reason_of(core_torch_state *t, PyObject *tensor, PyObject *storage) {
+/* obstacle_of: why it stays where it is; 0; or -1. */
+static int obstacle_of(core_torch_state *t, PyObject *tensor, PyObject *storage) {
     int shared = ask(storage, "is_shared"), pinned = shared == 0 ? ask(tensor, "is_pinned") : 0;
     if (shared != 0 || pinned != 0)
         return shared < 0 || pinned < 0 ? -1 : shared ? SHARED : PINNED;
@@ -78,22 +80,16 @@ static int reason_of(core_torch_state *t, PyObject *tensor, PyObject *storage) {
     int is_view = ask(tensor, "_is_view");
     long others = is_view ? 0 : core_storage_holders(t, storage) - 2; /* views: not this, nor the storage's object */
     long holders = core_tensor_holders(tensor) - 1;                   /* not its own object */
-    return PyErr_Occurred() ? -1 : holders > others ? HELD : MOVES;
+    return PyErr_Occurred() ? -1 : holders > others ? HELD : 0;
 }
 
-/* warn: once for a storage. 0 or -1. */
-static int warn(core_torch_state *t, PyObject *storage, int reason) {
-    int warned = PyObject_HasAttr(storage, t->warned_attribute);
-    if (warned || PyObject_SetAttr(storage, t->warned_attribute, Py_True) < 0)
-        return warned ? 0 : -1;
-    return PyErr_WarnFormat(PyExc_UserWarning, 1, "a tensor cannot be shared: %s%s", reasons[reason], text_end);
+int core_storage_obstacle(core_torch_state *t, PyObject *tensor, PyObject *storage) {
+    return PyObject_HasAttr(storage, t->lease_attribute) ? RECEIVED : obstacle_of(t, tensor, storage);
 }
 
-int core_storage_moves(core_torch_state *t, PyObject *tensor, PyObject *storage) {
-    if (PyObject_HasAttr(storage, t->lease_attribute))
-        return 0; /* it came as a copy */
-    int reason = reason_of(t, tensor, storage);
-    if (reason <= 0)
-        return reason < 0 ? -1 : 1;
-    return warn(t, storage, reason);
+void core_storage_tell(core_torch_state *t, PyObject *storage, int obstacle) {
+    /* once for a storage; not of one that came as a copy */
+    if (obstacle != RECEIVED && !PyObject_HasAttr(storage, t->warned_attribute) &&
+        PyObject_SetAttr(storage, t->warned_attribute, Py_True) == 0)
+        PyErr_WarnFormat(PyExc_UserWarning, 1, "a tensor cannot be shared: %s%s", reasons[obstacle], text_end);
 }

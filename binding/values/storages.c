@@ -115,6 +115,18 @@ static int swap(PyObject *storage, PyObject *fresh) {
     return swapped ? 0 : -1;
 }
 
+/* may_move: whether nothing speaks against it. If another thread has moved it by now, `ret_shared` is its Shared. No other
+ * thread runs between the last that is asked here and what the caller does next. */
+static bool may_move(core_state *state, PyObject *tensor, PyObject *storage, core_shared **ret_shared) {
+    int obstacle = core_storage_obstacle(state->torch, tensor, storage);
+    *ret_shared = obstacle < 0 ? NULL : shared_of(state, storage);
+    if (*ret_shared || PyErr_Occurred())
+        return false;
+    if (obstacle)
+        core_storage_tell(state->torch, storage, obstacle);
+    return obstacle == 0;
+}
+
 /* move: into a new segment; where that cannot be done with the whole storage, what one tensor spans, and that tensor. The
  * Shared of what the tensor views afterwards, a new reference. */
 static core_shared *move(core_state *state, PyObject *tensor, PyObject *storage, core_tensor_layout *l) {
@@ -130,13 +142,11 @@ static core_shared *move(core_state *state, PyObject *tensor, PyObject *storage,
     piso_segment *segment = core_shared_segment(state, size);
     PyObject *fresh = segment ? map(t, segment) : NULL,
              *copied = fresh ? copy_unchanged(tensor, storage, fresh, can_swap ? NULL : l) : NULL;
-    /* it took its time, without the GIL: another thread may have sent the same tensor, or made an array of it */
-    core_shared *shared = copied ? shared_of(state, storage) : NULL;
+    core_shared *shared = NULL;
     PyObject *result = can_swap ? storage : fresh;
-    bool moves = copied && !shared && !PyErr_Occurred() && core_storage_moves(t, tensor, storage) > 0;
-    if (moves) /* to ask took its time, too; from here on no other thread runs */
-        shared = shared_of(state, storage);
-    if (moves && !shared && !PyErr_Occurred() && (can_swap ? swap(storage, fresh) : follow(t, tensor, fresh, l)) == 0) {
+    /* the copy took its time, without the GIL */
+    if (copied && may_move(state, tensor, storage, &shared) &&
+        (can_swap ? swap(storage, fresh) : follow(t, tensor, fresh, l)) == 0) {
         void *data = core_torch_data(t, result);
         shared = data ? core_shared_new(state, piso_segment_ref(segment), result, data) : NULL;
         if (shared && PyObject_SetAttr(result, t->shares_attribute, (PyObject *)shared) < 0)
@@ -154,5 +164,5 @@ core_shared *core_storage_share(core_state *state, PyObject *tensor, PyObject *s
     core_shared *shared = shared_of(state, storage);
     if (shared || PyErr_Occurred())
         return shared;
-    return core_storage_moves(state->torch, tensor, storage) > 0 ? move(state, tensor, storage, l) : NULL;
+    return may_move(state, tensor, storage, &shared) ? move(state, tensor, storage, l) : shared;
 }

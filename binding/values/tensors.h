@@ -41,9 +41,11 @@ void core_tensor_write_head(piso_writer *w, const core_tensor_layout *l, Py_ssiz
 void core_tensor_write_span(piso_writer *w, const core_tensor_layout *l, Py_ssize_t offset, int flags, int index);
 /* core_storage_shared: the Shared of a storage, a new reference; NULL, without an exception, when it has none. */
 core_shared *core_storage_shared(core_state *state, PyObject *storage);
-/* core_storage_moves: whether a storage that has no Shared may be moved into shared memory. 1; 0 when it has to be copied,
- * of which a warning has told; -1. */
-int core_storage_moves(core_torch_state *t, PyObject *tensor, PyObject *storage);
+/* core_storage_obstacle: why a storage that has no Shared must not be moved into shared memory; 0: it may; -1. Other threads
+ * run while it asks, but not after the last question. */
+int core_storage_obstacle(core_torch_state *t, PyObject *tensor, PyObject *storage);
+/* core_storage_tell: the warning that it is copied therefore; with an exception where warnings are errors. */
+void core_storage_tell(core_torch_state *t, PyObject *storage, int obstacle);
 /* core_tensor_holders, core_storage_holders: how many references C++ counts, with those of their Python objects; -1. */
 long core_tensor_holders(PyObject *tensor);
 long core_storage_holders(core_torch_state *t, PyObject *storage);
