@@ -46,23 +46,45 @@ class Loader:
         self._path = module_path
         self._apis = apis
         self._link = link
+        self._made: dict[str, Any] = {}
 
     async def load(self) -> Any:
         """The extension's object, when its `on_module_loaded` has finished. Raises what its code raises."""
-        if self._type is ExtensionBase:
-            self._use_apis()
-            module = self._import()
-            with _forgotten_on_error(module):
-                extension = self._connected(_class_of(module))
-                await settle(extension.on_module_loaded(module))
-        else:
-            extension = self._connected(self._type)
-            await settle(extension.before_module_loaded())
-            self._use_apis()
-            module = self._import()
-            with _forgotten_on_error(module):
-                await settle(extension.on_module_loaded(module))
+        hooked = await self._before()
+        self._use_apis()
+        module = self._import()
+        with _forgotten_on_error(module):
+            cls = _class_of(module, self._type)
+            if hooked is None:
+                extension = self._connected(cls)
+            elif type(hooked) is cls:
+                extension = hooked
+            else:
+                extension = self._connected(cls)
+                self._hand_over(hooked, extension)
+            await settle(extension.on_module_loaded(module))
         return extension
+
+    async def _before(self) -> Any:
+        """Run `before_module_loaded` of the application's class, if it defines it, on an instance of it."""
+        if self._type.before_module_loaded is ExtensionLocal.before_module_loaded or inspect.isabstract(
+            self._type
+        ):
+            return None
+        hooked = self._connected(self._type)
+        self._made = dict(vars(hooked))
+        await settle(hooked.before_module_loaded())
+        return hooked
+
+    def _hand_over(self, hooked: Any, extension: Any) -> None:
+        """Give the extension, whose class the module defines, what `before_module_loaded` has set.
+
+        That is all that the instance has if both were made in the same way.
+        """
+        same = type(extension).__init__ is type(hooked).__init__
+        for name, value in vars(hooked).items():
+            if same or name not in self._made or self._made[name] is not value:
+                setattr(extension, name, value)
 
     def _connected(self, cls: type[Any]) -> Any:
         extension = _made(cls)
@@ -156,33 +178,57 @@ def _missing_arguments(cls: type[Any]) -> str:
     return ""
 
 
-def _class_of(module: ModuleType) -> type[Any]:
-    """The one extension class that a module defines.
+def _class_of(module: ModuleType, base: type[Any]) -> type[Any]:
+    """The class of a module's extension: the one leaf among the subclasses of `base` that it defines.
 
-    Raises ImportError when there is none, or are several.
+    A leaf is a class that no other of them derives from. Where there is none it is `base` itself, if that is
+    the application's own. Raises ImportError when there is no class, or are several leafs.
     """
     own = [
         value
         for value in {id(value): value for value in vars(module).values()}.values()
         if isinstance(value, type) and f"{value.__module__}.".startswith(f"{module.__name__}.")
     ]
-    classes = [cls for cls in own if issubclass(cls, ExtensionBase)]
-    if len(classes) > 1:
-        names = ", ".join(cls.__name__ for cls in classes)
+    classes = [cls for cls in own if issubclass(cls, base) and cls is not base]
+    leafs = [cls for cls in classes if not any(cls in other.__mro__[1:] for other in classes)]
+    if len(leafs) == 1:
+        return leafs[0]
+    if leafs:
         raise ImportError(
-            f"{module.__file__} has more than one subclass of ExtensionBase ({names}); keep one, or hand the "
-            "one that is meant to ExtensionManager",
-            name=module.__name__,
-        )
-    if not classes:
-        there = f" (it has {', '.join(cls.__name__ for cls in own[:5])})" if own else ""
-        raise ImportError(
-            f"{module.__file__} has no extension: it must define a class that derives from "
-            f"pyisolate.ExtensionBase, or import one from a module of its folder{there}",
+            f"{module.__file__} defines more than one extension: {_names(leafs)}. An extension's module defines "
+            "one: give each a folder of its own; or, if one extends another, derive it from that",
             name=module.__name__,
             path=module.__file__,
         )
-    return classes[0]
+    if base in (ExtensionBase, ExtensionLocal) or inspect.isabstract(base):
+        there = f" (it has {_names(own)})" if own else ""
+        raise ImportError(
+            f"{module.__file__} has no extension: it must define a class that derives from "
+            f"{_public_name(base)}, or import one from a module of its folder{there}",
+            name=module.__name__,
+            path=module.__file__,
+        )
+    others = [cls for cls in own if issubclass(cls, ExtensionLocal) and not issubclass(base, cls)]
+    if others:
+        _log.warning(
+            "%s defines %s, which is not used, because it does not derive from %s: the application makes its "
+            "extensions of that",
+            module.__file__,
+            _names(others),
+            _public_name(base),
+        )
+    return base
+
+
+def _names(classes: Sequence[type[Any]]) -> str:
+    """A few of them; the loader's errors are the host's to read."""
+    names = ", ".join(cls.__qualname__ for cls in classes[:5])
+    return f"{names} and {len(classes) - 5} more" if len(classes) > 5 else names
+
+
+def _public_name(cls: type[Any]) -> str:
+    module = __package__ if cls in (ExtensionBase, ExtensionLocal) else cls.__module__
+    return f"{module}.{cls.__qualname__}"
 
 
 def check_not_imported(module_path: str | os.PathLike[str]) -> None:
