@@ -145,10 +145,10 @@ class EventHandlers:
         self._handlers[name] = handler
 
     def emit(self, name: str, payload: object) -> Awaitable[None] | None:
-        """Run the handler; what is returned, if anything, is to be awaited. ValueError when there is none."""
+        """Run the handler, if there is one; what is returned, if anything, is to be awaited."""
         handler = self._handlers.get(name)
         if handler is None:
-            raise ValueError(f"no handler is registered for the event {name!r}")
+            return None
         result = handler(payload)
         return _finish(result) if inspect.isawaitable(result) else None
 

@@ -195,8 +195,9 @@ def _class_of(module: ModuleType, base: type[Any]) -> type[Any]:
         return leafs[0]
     if leafs:
         raise ImportError(
-            f"{module.__file__} defines more than one extension: {_names(leafs)}. An extension's module defines "
-            "one: give each a folder of its own; or, if one extends another, derive it from that",
+            f"{module.__file__} defines more than one extension: {_names(leafs)}. The module of an "
+            "extension defines one: give each a folder of its own; or, if one extends another, derive it from "
+            "that",
             name=module.__name__,
             path=module.__file__,
         )

@@ -60,7 +60,7 @@ class ExtensionLocal:
     def emit_event(self, name: str, payload: Any) -> None:
         """Have the host's handler for `name` run with `payload`, and wait until it has.
 
-        Raises ValueError when the host has no handler for it, and what the handler raises.
+        Where the host has none for it nothing happens. Raises what the handler raises.
         """
         self._host().emit(name, payload)
 
@@ -75,9 +75,9 @@ class ExtensionBase(ExtensionLocal):
     """Base class of extensions.
 
     Its public methods can be called by the host. An application hands `ExtensionBase`, or a subclass of its
-    own, to its `ExtensionManager`. An instance of the subclass of that which the extension's module defines is
-    made in the extension's process: of the one from which no other class of the module derives. If the module
-    defines none, the application's class is used; `ExtensionBase` itself is not.
+    own, to its `ExtensionManager`. The module of an extension defines a subclass of that, of which an
+    instance is made in the extension's process: of the one from which no other class of the module derives.
+    If the module defines none, the application's class is used; `ExtensionBase` itself is not.
 
     The module's class exists only once the module has been imported. The `before_module_loaded` of the
     application's class is therefore called on an instance of that class, and what it sets there as attributes

@@ -67,7 +67,7 @@ def load(venvs: Path, start_method: Any) -> Iterator[Callable[..., Extension]]:
 
 @pytest.fixture
 def plugin(load: Callable[..., Extension], tmp_path: Path) -> Iterator[Callable[..., Extension]]:
-    """plugin(source, extension type, **configuration): an extension with this module; `name` is its folder's."""
+    """plugin(source, extension type, **configuration): an extension of this module; `name` is its folder."""
 
     def make(source: str, extension_type: type[Any] = ExtensionBase, **config: Any) -> Extension:
         folder = tmp_path / "plugins" / config.setdefault("name", "plugin")
