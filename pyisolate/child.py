@@ -22,6 +22,7 @@ from .config import SandboxConfig
 from .connection import CONTROL, Connection, Control
 from .loading import Loader, module_name, settle
 from .logs import HostHandler
+from .names import NamesReport, names_of
 from .own_singletons import tell_host
 from .references import Reference, blame_main, refer, resolve, set_host_main
 from .refusals import noter
@@ -61,6 +62,13 @@ class LoadRequest(TypedDict):
     """The file of the host's program."""
 
 
+class LoadReport(TypedDict):
+    """What the extension's process tells of what it has loaded."""
+
+    devices: devices.Report
+    names: NamesReport
+
+
 class ChildControl(Control):
     """Object 0 of the extension's side. Its callers are the host."""
 
@@ -69,8 +77,8 @@ class ChildControl(Control):
         self._extension: ExtensionLocal | None = None
         self._stopped: Future[None] | None = None
 
-    async def load(self, request: LoadRequest) -> devices.Report:
-        """Load the extension; returns when its `on_module_loaded` has finished, with what it has of GPUs."""
+    async def load(self, request: LoadRequest) -> LoadReport:
+        """Load the extension; returns when its `on_module_loaded` has finished."""
         set_host_main(request["main"])
         try:
             return await self._load(request)
@@ -79,7 +87,7 @@ class ChildControl(Control):
                 raise
             raise blame from error
 
-    async def _load(self, request: LoadRequest) -> devices.Report:
+    async def _load(self, request: LoadRequest) -> LoadReport:
         logging.getLogger().setLevel(request["log_level"])
         adopt(request["types"])
         if request["shared_memory"] is not None:
@@ -104,7 +112,11 @@ class ChildControl(Control):
         )
         self._extension = await loader.load()
         asyncio.get_running_loop().call_later(SETTLE_AFTER, settle_memory)
-        return report
+        return {"devices": report, "names": names_of(self._extension)}
+
+    def has(self, name: str) -> bool:
+        """Whether the extension has an attribute of this name by now."""
+        return hasattr(self._extension, name)
 
     def adopt(self, types: list[Reference]) -> None:
         """Register classes of the host."""

@@ -135,6 +135,9 @@ class TypedBinder(Binder):
     def __init__(self, object_type: type) -> None:
         self._type = object_type
 
+    def __repr__(self) -> str:
+        return f"a {self._type.__name__} of the other side"
+
     def bind(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
         attribute = getattr(self._type, name, None)
         if not callable(attribute):

@@ -33,6 +33,7 @@ from .ending import ProcessEnding, Revival
 from .errors import ConfigurationError
 from .extension import Ending, EventHandlers, Runtime
 from .forks import tell
+from .names import Names
 from .offload import in_thread, outlast_sync
 from .once import Once
 from .output import Output, extension_logger
@@ -118,6 +119,7 @@ class IsolatedRuntime(Runtime):
         self._process: ExtensionProcess | None = None
         self._connection: Connection | None = None
         self._session: Session | None = None  # once the extension has been loaded
+        self._names: Names | None = None
         self._restarts = Restarts(settings.restart) if settings.restart is not None else None
         self._revival: Revival | None = None
         self._given_up: str | None = None
@@ -126,6 +128,9 @@ class IsolatedRuntime(Runtime):
         self._closed = False
         self._kept: WeakKeyDictionary[Methods, set[str]] = WeakKeyDictionary()
         tell(self)
+
+    def __repr__(self) -> str:
+        return f"extension {self._settings.name!r}"
 
     def after_fork(self) -> None:
         """In a forked process it can be started, unless it was before, and not stopped since."""
@@ -143,8 +148,10 @@ class IsolatedRuntime(Runtime):
 
     def bind(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
         self._check_process()
-        session = self._session
+        session, names = self._session, self._names
         if session is not None:
+            if names is not None:
+                names.check(name, session)
             return session.method(EXTENSION, name, sync=sync, timeout=timeout), True
 
         def method() -> Callable[..., Any] | None:
@@ -266,8 +273,7 @@ class IsolatedRuntime(Runtime):
             await asyncio.wrap_future(process.begin())
             session, request = self._connect(process)
             report = await session.method(CONTROL, "load", timeout=process.time_left())(request)
-            self._share_devices(session, report)
-            self._loaded(process, session, stops)
+            self._loaded(process, session, stops, report)
         except BaseException as error:
             self._failed(process, error, stops)
             raise
@@ -278,8 +284,7 @@ class IsolatedRuntime(Runtime):
             process.begin().result()
             session, request = self._connect(process)
             report = session.method(CONTROL, "load", sync=True, timeout=process.time_left())(request)
-            self._share_devices(session, report)
-            self._loaded(process, session, stops)
+            self._loaded(process, session, stops, report)
         except BaseException as error:
             self._failed(process, error, stops)
             raise
@@ -364,7 +369,10 @@ class IsolatedRuntime(Runtime):
             log.info("memory of GPUs is shared; order is kept by %s", order)
         self._share(session, [] if why else common)
 
-    def _loaded(self, process: ExtensionProcess, session: Session, stops: int) -> None:
+    def _loaded(self, process: ExtensionProcess, session: Session, stops: int, report: object) -> None:
+        told = report if isinstance(report, dict) else {}
+        self._share_devices(session, told.get("devices"))
+        names = Names(told.get("names"))
         with self._lock:
             if self._closed or self._stops != stops:
                 raise self._stopped_error()
@@ -378,7 +386,7 @@ class IsolatedRuntime(Runtime):
                     "get the method from the extension again"
                 )
             session.explain(note)
-            self._session = session
+            self._session, self._names = session, names
             revival, self._revival = self._revival, None
         if revival is not None:
             revival.end()

@@ -55,13 +55,13 @@ class Loader:
         module = self._import()
         with _forgotten_on_error(module):
             cls = _class_of(module, self._type)
-            if hooked is None:
-                extension = self._connected(cls)
-            elif type(hooked) is cls:
+            _tell_hidden_names(cls)
+            if type(hooked) is cls:
                 extension = hooked
             else:
                 extension = self._connected(cls)
-                self._hand_over(hooked, extension)
+                if hooked is not None:
+                    self._hand_over(hooked, extension)
             await settle(extension.on_module_loaded(module))
         return extension
 
@@ -113,6 +113,49 @@ class Loader:
             if hasattr(error, "add_note") and (hidden := _hidden(name, file)):
                 error.add_note(hidden)
             raise
+
+
+HIDDEN_NAMES = frozenset(
+    {
+        *("config", "create_caller", "ensure_process_started", "generation", "name", "register_callee"),
+        *("register_event_handler", "sandbox_status", "stop", "sync", "with_timeout"),
+    }
+)
+"""Names that the host's proxy of an extension has itself. Written down: a process of an extension has no
+such proxy, and does not load its module."""
+
+
+def _tell_hidden_names(cls: type[Any]) -> None:
+    """Warn of methods of the extension that the host cannot call, because its proxy has something else there.
+
+    `stop` is called when the extension's process ends, and is told of if it cannot be called so.
+    """
+    own = [vars(base) for base in cls.__mro__ if base not in (ExtensionBase, *ExtensionBase.__mro__)]
+    hidden = {name for names in own for name in HIDDEN_NAMES.intersection(names)}
+    for name in sorted(hidden):
+        method = getattr(cls, name, None)
+        if not callable(method) or (name == "stop" and _takes_nothing(method)):
+            continue
+        remedy = (
+            "it is called, without arguments, when the process ends. Rename it"
+            if name == "stop"
+            else "rename it"
+        )
+        _log.warning(
+            "the host cannot call the method %r of %s: its proxy has something else of this name; %s",
+            name,
+            cls.__qualname__,
+            remedy,
+        )
+
+
+def _takes_nothing(method: Any) -> bool:
+    """Whether it can be called with its object alone. By its code: looking at signatures takes memory."""
+    code = getattr(method, "__code__", None)
+    if code is None:
+        return True
+    needed: int = code.co_argcount - len(method.__defaults__ or ())
+    return needed <= 1 and code.co_kwonlyargcount <= len(method.__kwdefaults__ or ())
 
 
 def _is_elsewhere(name: str, folder: str | os.PathLike[str]) -> bool:
@@ -195,9 +238,8 @@ def _class_of(module: ModuleType, base: type[Any]) -> type[Any]:
         return leafs[0]
     if leafs:
         raise ImportError(
-            f"{module.__file__} defines more than one extension: {_names(leafs)}. The module of an "
-            "extension defines one: give each a folder of its own; or, if one extends another, derive it from "
-            "that",
+            f"{module.__file__} defines more than one extension: {_names(leafs)}. A module defines "
+            "one: give each a folder of its own; or, if one extends another, derive it from that",
             name=module.__name__,
             path=module.__file__,
         )

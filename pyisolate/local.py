@@ -98,7 +98,13 @@ class LocalRuntime(Runtime):
         self._once = Once()
 
     def bind(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
-        return self._object.bind(name, sync, timeout)
+        loaded = self._once.done
+        if loaded and not hasattr(type(self._link.extension), name):
+            getattr(self._link.extension, name)  # or AttributeError
+        return self._object.bind(name, sync, timeout)[0], loaded
+
+    def __repr__(self) -> str:
+        return f"extension {self._settings.name!r}"
 
     async def _started(self) -> Any:
         await self.start()

@@ -13,14 +13,14 @@ import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from weakref import WeakValueDictionary
 
 from ._core import CallTimeout
 from .connection import RemoteObject, TypedBinder
 from .extension import limited
 from .offload import running_loop
-from .proxies import Binder
+from .proxies import Binder, Deferred
 from .singletons import SingletonMetaclass, substitute
 
 __all__ = ["HOST", "LocalBinder", "Side", "as_side", "is_side_of", "offered", "run_as", "wait_for"]
@@ -123,6 +123,16 @@ class LocalCall(Coroutine[Any, Any, Any]):
         state = "awaited" if self._awaited else "done" if self.done() else "pending"
         return f"<{__package__}.Call {self.__name__!r} {state}>"
 
+    def _misuse(self, *_: Any) -> NoReturn:
+        raise TypeError(
+            f"the call of {self.__name__!r} is no value, its result is one: write 'await' before it, or call "
+            "it by '.sync'"
+        )
+
+    __bool__ = __len__ = __getitem__ = __contains__ = _misuse
+    __int__ = __float__ = __index__ = __lt__ = __le__ = __gt__ = __ge__ = _misuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _misuse
+
     def __del__(self) -> None:
         work = self._work
         if not self._awaited and isinstance(work, asyncio.Task):
@@ -170,9 +180,7 @@ class LocalBinder(Binder):
         def call_sync(*args: Any, **kwargs: Any) -> Any:
             return wait_for(run(args, kwargs))
 
-        method = call_sync if sync else call
-        method.__name__ = method.__qualname__ = name
-        return method, True
+        return Deferred(name, call_sync if sync else call), True
 
 
 def _method(target: Any, name: str) -> Callable[..., Any]:
