@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import faulthandler
 import importlib.util
 import io
 import json
@@ -22,6 +23,7 @@ from .config import SandboxConfig
 from .connection import CONTROL, Connection, Control
 from .loading import Loader, module_name, settle
 from .logs import HostHandler
+from .mistakes import refuse_breakpoints
 from .names import NamesReport, names_of
 from .own_singletons import tell_host
 from .references import Reference, blame_main, refer, resolve, set_host_main
@@ -92,7 +94,7 @@ class ChildControl(Control):
         adopt(request["types"])
         if request["shared_memory"] is not None:
             limit_shared_memory(request["shared_memory"])
-        if request["sandbox"] is not None and hasattr(BaseException, "add_note"):
+        if hasattr(BaseException, "add_note"):
             self._connection.session.on_error(noter(request["sandbox"]))
         host_torch = request["share_torch"]
         if host_torch is not None:
@@ -239,6 +241,9 @@ async def _serve() -> None:
 
 def main() -> None:
     """Answer the host's calls until it ends the session. Does not return: it ends the process."""
+    # A crash tells where: of its thread alone, since the last lines are what the host keeps.
+    faulthandler.enable(2, all_threads=False)
+    refuse_breakpoints()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe, of which the host wants each line at once
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     status = 1
