@@ -144,7 +144,8 @@ class ExtensionConfig(_RequiredKeys, total=False):
     isolated: bool
     """Default True: in a process of its own. False: in the host's process, behind the same proxy."""
     dependencies: list[str]
-    """Requirements as pip takes them, also paths, URLs and ``-e path``. Default: none, and no environment."""
+    """Requirements as pip takes them, also paths, URLs and ``-e path``, in one item or two. Comments are left
+    out, and so is PyIsolate: extensions use the host's. Default: none, and no environment."""
     extra_index_urls: list[str]
     """Package indexes besides those of pip's and uv's configuration."""
     allow_source_builds: bool

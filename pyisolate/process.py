@@ -153,7 +153,7 @@ class ExtensionProcess:
             self._settings.name,
             self._settings.dependencies,
             self._settings.extra_index_urls,
-            excluded=["torch"] if self._settings.share_torch else [],
+            excluded=["pyisolate", *(["torch"] if self._settings.share_torch else [])],
             python=python,
             allow_source_builds=self._settings.allow_source_builds,
             build_network=self._settings.build_network,

@@ -107,7 +107,7 @@ def _text(error: BaseException) -> str:
 
 
 def _missing(error: BaseException, sandbox: SandboxConfig) -> str:
-    """Of what is permitted, what was not there when the extension was started: so nothing is permitted there."""
+    """Of what is permitted, what was not there when the extension was started: nothing is permitted there."""
     file = error.filename if isinstance(error, OSError) else None
     if not isinstance(file, str):
         return ""

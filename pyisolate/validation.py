@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from .config import (
     SandboxMode,
     StartMethod,
 )
+from .dependencies import dependency, joined
 from .errors import ConfigurationError
 from .singletons import ProxiedSingleton
 from .supervision import RestartPolicy
@@ -278,41 +278,16 @@ def _module_path(value: object) -> Path:
     return path
 
 
-_VERSION = r"(?:~=|===?|!=|<=?|>=?)\s*[^\s,;()]+"
-_VERSIONS = rf"{_VERSION}(?:\s*,\s*{_VERSION})*\s*,?"
-_EXTRAS = r"\[[A-Za-z0-9._,\s-]*\]"
-_PROJECT = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
-_REQUIREMENT = re.compile(
-    rf"{_PROJECT}\s*(?:{_EXTRAS})?\s*(?:@\s*\S+|{_VERSIONS}|\(\s*{_VERSIONS}\s*\))?\s*(?:;.*)?"
-)
-_REQUIREMENTS_FILE = re.compile(r"(?:-r|--requirement)\b.*|[^\s@]*\.txt")
-_URL = re.compile(r"(?:[a-z][a-z0-9+.-]*\+)?[a-z][a-z0-9+.-]*:", re.IGNORECASE)
-
-
 def _dependency(value: object) -> str:
-    """One requirement, with a local path made absolute."""
-    text = _string(value).strip()
-    if not text or not text.isprintable():
-        raise _Fault(f"must be one requirement on one line, not {text!r}")
-    editable = re.match(r"(?:-e|--editable)(?:\s+|=|$)", text)
-    target = text[editable.end() :].strip() if editable else text
-    if _REQUIREMENTS_FILE.fullmatch(text):
-        raise _Fault(f"is {text!r}, a file of requirements; list the requirements that are in it")
-    if target.startswith("-") or re.search(r"\s--?[A-Za-z]", target):
-        raise _Fault(f"may not hold options for the installer: {text!r}; only '-e path' is taken")
-    if not editable and _REQUIREMENT.fullmatch(target):
-        return target
-    if not _URL.match(target):
-        target = _local_path(target, text)
-    return f"-e {target}" if editable else target
+    try:
+        return dependency(_string(value))
+    except ValueError as error:
+        raise _Fault(str(error)) from None
 
 
-def _local_path(target: str, text: str) -> str:
-    match = re.fullmatch(rf"(?P<path>.*?)(?P<extras>{_EXTRAS})?", target)
-    path, extras = (match["path"], match["extras"] or "") if match else (target, "")
-    if not path or not os.path.exists(path):
-        raise _Fault(f"is neither a requirement like 'numpy>=2', nor a URL, nor a path that exists: {text!r}")
-    return os.path.abspath(path) + extras
+def _dependencies(value: object) -> tuple[str, ...]:
+    items = joined(value) if isinstance(value, (list, tuple)) else value
+    return tuple(filter(None, _list_of(_dependency, "requirements")(items)))
 
 
 def _api(value: object) -> type[ProxiedSingleton]:
@@ -471,7 +446,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "module_path": _module_path,
     "module": _string,
     "isolated": _boolean,
-    "dependencies": _list_of(_dependency, "requirements"),
+    "dependencies": _dependencies,
     "extra_index_urls": _strings,
     "allow_source_builds": _boolean,
     "build_network": _boolean,
