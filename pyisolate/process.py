@@ -32,6 +32,7 @@ from .registry import REGISTRY
 from .removal import remove_in_background, remove_later
 from .sandbox import Sandbox, SandboxStatus
 from .validation import Settings
+from .variables import READ_AT_START
 from .watching import watcher
 from .zygote import CannotFork, ForkPlan, zygotes
 
@@ -225,7 +226,9 @@ class ExtensionProcess:
             if method == "fork":
                 remedy = "with 'start_method': 'auto' it is executed"
                 raise PyIsolateError(f"extension {name!r} cannot be forked: {reason}; {remedy}") from None
-            _log.debug("extension %r starts by exec: %s", name, reason)
+            is_own = any(variable.startswith(READ_AT_START) for variable in self._settings.env)
+            level = logging.WARNING if is_own else logging.DEBUG
+            _log.log(level, "extension %r starts by exec, which takes longer: %s", name, reason)
             return self._execute(python, environ)
 
     def _execute(self, python: str, environ: dict[str, str]) -> Session:
