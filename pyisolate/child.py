@@ -23,7 +23,7 @@ from .config import SandboxConfig
 from .connection import CONTROL, Connection, Control
 from .loading import Loader, module_name, settle
 from .logs import HostHandler
-from .mistakes import refuse_breakpoints
+from .mistakes import end_mute_workers, refuse_breakpoints
 from .names import NamesReport, names_of
 from .own_singletons import tell_host
 from .references import Reference, blame_main, refer, resolve, set_host_main
@@ -96,6 +96,8 @@ class ChildControl(Control):
             limit_shared_memory(request["shared_memory"])
         if hasattr(BaseException, "add_note"):
             self._connection.session.on_error(noter(request["sandbox"]))
+        if request["sandbox"] is not None and not request["sandbox"].get("local_sockets"):
+            end_mute_workers()
         host_torch = request["share_torch"]
         if host_torch is not None:
             check_torch(host_torch)

@@ -153,10 +153,10 @@ class _Base:
         own = sorted(name for name, value in self.read if os.environ.get(name) != value)
         if own:
             _log.warning(
-                "an extension starts slowly, because its 'env' sets %s: that is read once, by Python or %s when "
-                "it starts, so a process of its own is started for it, as if nothing had been loaded yet. "
-                "Further extensions with the same variables start from that; manager.preload starts one ahead "
-                "of need. Set in the host's environment instead, it slows down none",
+                "an extension starts slowly, because its 'env' sets %s: that is read once, by Python or %s "
+                "when it starts, so a process of its own is started for it, which has nothing loaded yet. "
+                "Further extensions with the same variables start from that; manager.preload starts one "
+                "ahead of need. Set in the host's environment instead, it slows down none",
                 ", ".join(own),
                 " or ".join(self.packages) or "its libraries",
             )

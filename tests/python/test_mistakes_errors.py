@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -235,3 +236,54 @@ def test_other_loops_are_told(plugin: Plugin) -> None:
         with pytest.raises(RuntimeError, match=r"needs a running asyncio event loop; .*extension\.sync"):
             call().send(None)
         asyncio.run(call())
+
+
+# ---- workers, where the system permits no namespaces ----
+
+WORKERS = """
+import multiprocessing
+from pyisolate import ExtensionBase
+
+class Numbers:
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        import torch
+        return torch.ones(3) * index
+
+class E(ExtensionBase):
+    def load(self):
+        from torch.utils.data import DataLoader
+        return sum(float(batch.sum()) for batch in DataLoader(Numbers(), num_workers=2))
+
+    def lock(self):
+        multiprocessing.Lock()
+"""
+
+
+@pytest.fixture
+def without_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyisolate.sandbox._omitted", 1 << 5)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+@pytest.mark.parametrize("network", [True, False])
+def test_workers_that_cannot_send_end(plugin: Plugin, without_namespaces: None, network: bool) -> None:
+    """They hung."""
+    sandbox = {"writable_paths": ["/dev/shm"], "network": network}
+    extension = plugin(WORKERS, sandbox=sandbox, share_torch=True, call_timeout=60)
+    with pytest.raises(RuntimeError, match="exited unexpectedly") as caught:
+        extension.sync.load()
+    if sys.version_info >= (3, 11):
+        assert "'local_sockets': True" in "\n".join(caught.value.__notes__)
+    more = plugin(WORKERS, name="more", sandbox={**sandbox, "local_sockets": True}, share_torch=True)
+    assert more.sync.load() == 18.0
+
+
+@needs_notes
+def test_locks_of_multiprocessing(plugin: Plugin, without_namespaces: None) -> None:
+    extension = plugin(WORKERS)
+    with pytest.raises(PermissionError) as caught:
+        extension.sync.lock()
+    assert "'writable_paths': ['/dev/shm']" in "\n".join(caught.value.__notes__)
