@@ -3,6 +3,16 @@
 
 #include "convert_internal.h"
 
+/* is_instance: of a class of a module, if that has been imported. */
+static bool is_instance(PyObject *value, const char *module_name, const char *name) {
+    PyObject *module = PyDict_GetItemString(PyImport_GetModuleDict(), module_name);
+    PyObject *cls = module ? PyObject_GetAttrString(module, name) : NULL;
+    bool is = cls && PyType_Check(cls) && PyType_IsSubtype(Py_TYPE(value), (PyTypeObject *)cls);
+    Py_XDECREF(cls);
+    PyErr_Clear(); /* it is being imported at this moment, or is something else of that name */
+    return is;
+}
+
 /* ---- subclasses ---- */
 
 /* overrides: whether a class gives a name another meaning than its base. */
@@ -37,7 +47,8 @@ PyTypeObject *core_sent_base(core_encoder *e, PyObject *value, core_class_kind k
     static PyTypeObject *const scalars[] = {&PyUnicode_Type, &PyLong_Type, &PyFloat_Type, &PyBytes_Type};
     static PyTypeObject *const containers[] = {&PyList_Type, &PyTuple_Type, &PyDict_Type, &PySet_Type};
     PyTypeObject *cls = Py_TYPE(value);
-    if (kind == CORE_DATACLASS || PyExceptionInstance_Check(value))
+    if (kind == CORE_DATACLASS || PyExceptionInstance_Check(value) || is_instance(value, "numpy", "generic") ||
+        is_instance(value, "torch", "Size"))
         return NULL;
     for (size_t i = 0; i < sizeof scalars / sizeof *scalars; i++)
         if (PyType_IsSubtype(cls, scalars[i]))
@@ -113,15 +124,6 @@ static const struct {
     {"collections", "UserList", "send value.data"},
     {"collections", "UserString", "send value.data"},
 };
-
-static bool is_instance(PyObject *value, const char *module_name, const char *name) {
-    PyObject *module = PyDict_GetItemString(PyImport_GetModuleDict(), module_name);
-    PyObject *cls = module ? PyObject_GetAttrString(module, name) : NULL;
-    bool is = cls && PyType_Check(cls) && PyType_IsSubtype(Py_TYPE(value), (PyTypeObject *)cls);
-    Py_XDECREF(cls);
-    PyErr_Clear(); /* it is being imported at this moment, or is something else of that name */
-    return is;
-}
 
 const char *core_remedy(PyObject *value, core_class_kind kind) {
     if (kind == CORE_DATACLASS)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pyisolate import ConfigurationError, ExtensionBase, ExtensionManager
+from pyisolate import ConfigurationError, EnvironmentBuildError, ExtensionBase, ExtensionManager
 from pyisolate.validation import check_extension
 
 ECHO = str(Path(__file__).parent / "extensions" / "echo")
@@ -161,3 +161,15 @@ def test_what_a_dependency_needs_of_pyisolate_is_the_hosts(
         assert extension.sync.echo(1) == 1
     assert list(venvs.rglob("rivet.py"))
     assert not list(venvs.rglob("pyisolate*dist-info"))
+
+
+def test_what_cannot_be_installed_says_no_more_than_that(venvs: Path, wheels: Path) -> None:
+    with ExtensionManager(ExtensionBase, {"venv_root_path": str(venvs)}) as manager:
+        extension = manager.load_extension(
+            {"name": "echo", "module_path": ECHO, "dependencies": ["rivet>=7"]}
+        )
+        with pytest.raises(EnvironmentBuildError, match="rivet") as caught:
+            extension.ensure_process_started()
+    text = str(caught.value)
+    assert ".tmp" not in text
+    assert text.splitlines()[-1].startswith("Correct 'dependencies' in the extension's configuration")
