@@ -216,6 +216,16 @@ def _path(value: object) -> str:
     return path
 
 
+def _absolute(value: object) -> str:
+    path = _path(value)
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        raise _Fault(
+            f"is {path!r}, but this process's working folder has been removed; give an absolute path"
+        ) from None
+
+
 def _seconds(value: object) -> float | None:
     if value is None:
         return None
@@ -254,7 +264,7 @@ def _name(value: object) -> str:
 
 
 def _venv_root(value: object) -> Path:
-    root = Path(os.path.abspath(_path(value)))
+    root = Path(_absolute(value))
     if root.exists() and not root.is_dir():
         raise _Fault(f"must be a folder, but {str(root)!r} is a file")
     return root
@@ -262,14 +272,14 @@ def _venv_root(value: object) -> Path:
 
 def _executable(value: object) -> str:
     """Not its real path: an environment's interpreter is a link."""
-    path = os.path.abspath(_path(value))
+    path = _absolute(value)
     if not os.path.isfile(path) or not os.access(path, os.X_OK):
         raise _Fault(f"must be the path of a Python interpreter, but {path!r} is not a program")
     return path
 
 
 def _module_path(value: object) -> Path:
-    path = Path(os.path.abspath(_path(value)))
+    path = Path(_absolute(value))
     if not path.is_dir():
         what = "is not a folder" if path.exists() else "does not exist"
         raise _Fault(f"must be the extension's folder, but {str(path)!r} {what}")
@@ -281,6 +291,8 @@ def _module_path(value: object) -> Path:
 def _dependency(value: object) -> str:
     try:
         return dependency(_string(value))
+    except FileNotFoundError:
+        raise _Fault(f"is {value!r}, but this process's working folder has been removed") from None
     except ValueError as error:
         raise _Fault(str(error)) from None
 
@@ -373,14 +385,14 @@ def _sandbox(value: object) -> SandboxConfig:
     return cast(SandboxConfig, checked)
 
 
-_paths = _list_of(lambda value: os.path.abspath(_path(value)), "paths")
+_paths = _list_of(_absolute, "paths")
 
 
 def _readonly_paths(value: object) -> object:
     if not isinstance(value, Mapping):
         return _paths(value)
     for source, target in value.items():
-        if os.path.abspath(_path(source)) != os.path.abspath(_path(target)):
+        if _absolute(source) != _absolute(target):
             raise _Fault(
                 f"maps {source!r} to {target!r}; files keep their names in the sandbox: map it to itself"
             )
@@ -391,7 +403,7 @@ def _host_path(value: object) -> str:
     """With a leading ``!`` excluded."""
     path = _path(value)
     mark = "!" if path.startswith("!") else ""
-    return mark + os.path.abspath(_path(path.removeprefix(mark)))
+    return mark + _absolute(path.removeprefix(mark))
 
 
 def _device(value: object) -> str:
