@@ -60,6 +60,8 @@ class LoadRequest(TypedDict):
     """The limit of this process's shared memory, in bytes."""
     sandbox: SandboxConfig | None
     """What it is permitted; None: it is not confined."""
+    refuse_subclasses: bool
+    """Whether values of subclasses are refused instead of sent as their base."""
     main: str | None
     """The file of the host's program."""
 
@@ -92,6 +94,7 @@ class ChildControl(Control):
     async def _load(self, request: LoadRequest) -> LoadReport:
         logging.getLogger().setLevel(request["log_level"])
         adopt(request["types"])
+        self._connection.session.refuse_subclasses = request["refuse_subclasses"]
         if request["shared_memory"] is not None:
             limit_shared_memory(request["shared_memory"])
         if hasattr(BaseException, "add_note"):
@@ -205,6 +208,7 @@ _REHEARSED = LoadRequest(
     cuda_events=False,
     shared_memory=None,
     sandbox=None,
+    refuse_subclasses=False,
     main=None,
 )
 

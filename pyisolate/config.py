@@ -163,6 +163,9 @@ class ExtensionConfig(_RequiredKeys, total=False):
     With ``HOME`` the ``XDG_...`` variables, which else name folders in its temporary one, are not set."""
     call_timeout: float | None
     """Seconds that a call may take. Default None: no limit. `with_timeout` of the proxy overrides it."""
+    subclasses: Literal["send", "refuse"]
+    """Values of subclasses of str, int, float, bytes, list, tuple, dict and set that are not registered, in
+    both directions: ``"send"`` (default) as their base, ``"refuse"`` with a TypeError."""
     value_limit: int | None
     """Bytes of the host's memory that what one message of the extension holds may take, text and buffers not
     counted; a list of ten million numbers takes 400 MB. Above, that call raises MemoryError. Default None:

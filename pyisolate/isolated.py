@@ -33,6 +33,7 @@ from .ending import ProcessEnding, Revival
 from .errors import ConfigurationError
 from .extension import Ending, EventHandlers, Runtime
 from .forks import tell
+from .loading import missing_module
 from .names import Names
 from .offload import in_thread, outlast_sync
 from .once import Once
@@ -310,6 +311,7 @@ class IsolatedRuntime(Runtime):
         session = process.session
         connection = Connection(session)
         session.register(CONTROL, HostControl(connection, self.events, process.output, self._own))
+        session.refuse_subclasses = self._settings.refuse_subclasses
         if self._settings.value_limit is not None:
             session.value_limit = self._settings.value_limit
         self._share(session, [])
@@ -332,6 +334,7 @@ class IsolatedRuntime(Runtime):
             cuda_events=self._events_of_gpus(),
             shared_memory=process.shared_memory_limit,
             sandbox=process.permitted,
+            refuse_subclasses=self._settings.refuse_subclasses,
             main=main_file(),
         )
         return session, request
@@ -416,7 +419,7 @@ class IsolatedRuntime(Runtime):
             text = f"extension {name!r} was not loaded within its 'start_timeout', {limit:g} seconds"
             raise CallTimeout(text) from None
         if hasattr(error, "add_note"):
-            hint = _missing(path, error.name or "") if type(error) is ModuleNotFoundError else ""
+            hint = missing_module(path, error.name or "") if type(error) is ModuleNotFoundError else ""
             error.add_note(f"while extension {name!r} was started from {path}{hint}")
 
     # ---- another process ----
@@ -571,13 +574,6 @@ def _notice_end(runtime: ref[IsolatedRuntime], session: ref[Session]) -> None:
     found, of = runtime(), session()
     if found is not None and of is not None:
         found._has_ended(of)
-
-
-def _missing(module_path: Path, name: str) -> str:
-    """What to do about a module that an extension does not find."""
-    if (module_path / name).is_dir() or (module_path / f"{name}.py").is_file():
-        return f"; a module of its own folder is imported like this: from . import {name}"
-    return "; what it imports has to be in its 'dependencies' or installed for the host"
 
 
 def _host_torch() -> str | None:

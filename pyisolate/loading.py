@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +17,7 @@ from .references import load_file
 from .shared import ExtensionBase, ExtensionLocal, HostLink
 from .singletons import ProxiedSingleton
 
-__all__ = ["Loader", "module_name", "settle"]
+__all__ = ["Loader", "missing_module", "module_name", "settle"]
 
 
 _log = logging.getLogger("pyisolate")
@@ -286,3 +287,10 @@ def check_not_imported(module_path: str | os.PathLike[str]) -> None:
             "rename the folder or load it with 'isolated': True",
             name=name,
         )
+
+
+def missing_module(module_path: Path, name: str) -> str:
+    """What to do about a module that an extension does not find."""
+    if (module_path / name).is_dir() or (module_path / f"{name}.py").is_file():
+        return f"; a module of its own folder is imported like this: from . import {name}"
+    return "; what it imports has to be in its 'dependencies' or installed for the host"

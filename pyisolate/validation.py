@@ -45,6 +45,7 @@ class Settings:
     apis: tuple[type[ProxiedSingleton], ...]
     env: dict[str, str]
     call_timeout: float | None
+    refuse_subclasses: bool
     value_limit: int | None
     start_timeout: float | None
     watchdog: float | None
@@ -119,6 +120,7 @@ def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto")
         apis=values.get("apis", ()),
         env=values.get("env", {}),
         call_timeout=values.get("call_timeout"),
+        refuse_subclasses=values.get("subclasses") == "refuse",
         value_limit=values.get("value_limit"),
         start_timeout=values.get("start_timeout"),
         watchdog=values.get("watchdog"),
@@ -316,6 +318,12 @@ def _bytes(value: object) -> int | None:
     return value
 
 
+def _subclasses(value: object) -> object:
+    if value not in ("send", "refuse"):
+        raise _Fault(f"must be 'send' or 'refuse', not {value!r}")
+    return value
+
+
 def _env(value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise _Fault(f"must be a dictionary of strings, not {_kind(value)}")
@@ -465,6 +473,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "apis": _list_of(_api, "ProxiedSingleton classes"),
     "env": _env,
     "call_timeout": _seconds,
+    "subclasses": _subclasses,
     "value_limit": _bytes,
     "start_timeout": _seconds,
     "watchdog": _seconds,

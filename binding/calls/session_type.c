@@ -544,6 +544,8 @@ static PyMethodDef session_methods[] = {
 };
 static PyMemberDef session_members[] = {
     {"name", T_OBJECT, offsetof(core_session, name), READONLY, "The extension's name."},
+    {"refuse_subclasses", T_BOOL, offsetof(core_session, codec.refuse_subclasses), 0,
+     "Whether values of subclasses are refused instead of sent as their base."},
     {"value_limit", T_LONGLONG, offsetof(core_session, codec.value_limit), 0, "Bytes that a message may take here."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(core_session, weakrefs), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},

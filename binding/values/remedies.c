@@ -47,8 +47,8 @@ PyTypeObject *core_sent_base(core_encoder *e, PyObject *value, core_class_kind k
     static PyTypeObject *const scalars[] = {&PyUnicode_Type, &PyLong_Type, &PyFloat_Type, &PyBytes_Type};
     static PyTypeObject *const containers[] = {&PyList_Type, &PyTuple_Type, &PyDict_Type, &PySet_Type};
     PyTypeObject *cls = Py_TYPE(value);
-    if (kind == CORE_DATACLASS || PyExceptionInstance_Check(value) || is_instance(value, "numpy", "generic") ||
-        is_instance(value, "torch", "Size"))
+    if (e->codec->refuse_subclasses || kind == CORE_DATACLASS || PyExceptionInstance_Check(value) ||
+        is_instance(value, "numpy", "generic") || is_instance(value, "torch", "Size"))
         return NULL;
     for (size_t i = 0; i < sizeof scalars / sizeof *scalars; i++)
         if (PyType_IsSubtype(cls, scalars[i]))

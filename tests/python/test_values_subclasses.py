@@ -164,3 +164,23 @@ def test_containers_may_contain_themselves() -> None:
     value.append(value)
     with pytest.raises(ValueError, match="contains itself"):
         round_trip(value)
+
+
+@pytest.mark.parametrize("mode", ["send", "refuse"])
+def test_they_can_be_refused(plugin: Any, mode: str) -> None:
+    source = """
+    import enum
+    from pyisolate import ExtensionBase
+    class Level(enum.IntEnum):
+        LOW = 1
+    class E(ExtensionBase):
+        def level(self, value=None): return [Level.LOW]
+    """
+    extension = plugin(source, subclasses=mode)
+    if mode == "send":
+        assert extension.sync.level(Level.LOW) == [1]
+        return
+    with pytest.raises(TypeError, match=r"result\[0\]: .*Level' cannot cross; register its class"):
+        extension.sync.level()
+    with pytest.raises(TypeError, match=r"argument 0: .*AnyType' cannot cross; convert it with str"):
+        extension.sync.level(AnyType("x"))
