@@ -221,7 +221,8 @@ static PyObject *excerpt(PyObject *words) {
     Py_ssize_t newline = at < 0 && start > 0 ? PyUnicode_FindChar(words, '\n', start, length, 1) : -1;
     if (newline >= 0 && newline + 1 < length)
         start = newline + 1; /* begin with a whole line */
-    PyObject *part = PyUnicode_Substring(words, start, start + SHOWN), *clean = part ? core_printable(part, true) : NULL;
+    PyObject *part = PyUnicode_Substring(words, start, start + SHOWN),
+             *clean = part ? core_printable(part, true) : NULL;
     Py_XDECREF(part);
     return clean;
 }
