@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from ._core import ExtensionStopped
 from .extension import Ending, EventHandlers, Runtime
 from .loading import Loader, check_not_imported, module_name
-from .local_calls import HOST, LocalBinder, Side, as_side, is_side_of, offered, run_as, wait_for
+from .local_calls import HOST, LocalBinder, Side, as_side, handle, is_side_of, offered, run_as, wait_for
 from .offload import Persistent, settle_future
 from .once import Once
 from .singletons import ProxiedSingleton, callers_of
@@ -58,7 +58,7 @@ class _LocalLink:
     def emit(self, name: str, payload: object) -> None:
         result = run_as(HOST, self._events.emit, name, payload)
         if result is not None:
-            wait_for(result)
+            handle(result)
 
 
 def _singleton_caller(singleton: type[ProxiedSingleton]) -> Any:

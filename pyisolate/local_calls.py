@@ -23,7 +23,7 @@ from .offload import running_loop
 from .proxies import Binder, Deferred
 from .singletons import SingletonMetaclass, substitute
 
-__all__ = ["HOST", "LocalBinder", "Side", "as_side", "is_side_of", "offered", "run_as", "wait_for"]
+__all__ = ["HOST", "LocalBinder", "Side", "as_side", "handle", "is_side_of", "offered", "run_as", "wait_for"]
 
 _T = TypeVar("_T")
 
@@ -39,6 +39,10 @@ class Side:
 HOST = Side()
 _running: ContextVar[Side | None] = ContextVar("pyisolate_side", default=None)
 _modules: WeakValueDictionary[str, Side] = WeakValueDictionary()
+
+
+_handlers: ContextVar[list[asyncio.Task[Any]] | None] = ContextVar("pyisolate_handlers", default=None)
+"""Handlers of events that the call has caused in its loop; it waits for them at its end."""
 
 
 def is_side_of(module: str, side: Side) -> None:
@@ -68,6 +72,19 @@ def wait_for(awaitable: Awaitable[_T]) -> _T:
         return asyncio.run(settle())
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(copy_context().run, asyncio.run, settle()).result()
+
+
+def handle(handler: Coroutine[Any, Any, None]) -> None:
+    """Have a coroutine of a host's handler run.
+
+    Its loop cannot run it while code of an extension waits in the same thread: then the call that this code
+    belongs to waits for it at its end, and raises what it raises.
+    """
+    loop, handlers = running_loop(), _handlers.get()
+    if loop is None or handlers is None:
+        wait_for(handler)
+    else:
+        handlers.append(loop.create_task(handler))
 
 
 class LocalCall(Coroutine[Any, Any, Any]):
@@ -163,11 +180,16 @@ class LocalBinder(Binder):
     def bind(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
         async def run(args: Any, kwargs: Any) -> Any:
             method = _method(await self._find(), name)
-            token = _running.set(self._side)
+            handlers: list[asyncio.Task[Any]] = []
+            side, waiting = _running.set(self._side), _handlers.set(handlers)
             try:
-                return await limited(method(*args, **kwargs), timeout, timed_out)
+                result = await limited(method(*args, **kwargs), timeout, timed_out)
             finally:
-                _running.reset(token)
+                _running.reset(side)
+                _handlers.reset(waiting)
+            for handler in handlers:
+                await handler
+            return result
 
         def timed_out() -> Exception:
             return CallTimeout(

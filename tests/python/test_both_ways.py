@@ -119,6 +119,41 @@ def test_the_host_gets_its_instance_in_what_an_extension_calls(extension: Extens
     assert seen == [0, 0]
 
 
+def test_async_handlers_run_in_the_loop_of_the_host(extension: Extension) -> None:
+    seen: list[Any] = []
+
+    async def main() -> None:
+        lock = asyncio.Lock()
+
+        async def handler(payload: Any) -> None:
+            async with lock:
+                await asyncio.sleep(0.01)
+                seen.append((payload, asyncio.get_running_loop() is loop))
+
+        loop = asyncio.get_running_loop()
+        extension.register_event_handler("async", handler)
+        await extension.emit("async", "async")
+        await extension.emit_plainly("async")
+        assert seen == [(1, True)] * 3
+
+    asyncio.run(main())
+
+
+def test_what_a_handler_raises(extension: Extension) -> None:
+    async def handler(payload: Any) -> None:
+        await asyncio.sleep(0)
+        raise ZeroDivisionError("in the handler")
+
+    async def main() -> None:
+        with pytest.raises(ZeroDivisionError, match="in the handler"):
+            await extension.emit("async")
+
+    extension.register_event_handler("async", handler)
+    asyncio.run(main())
+    with pytest.raises(ZeroDivisionError, match="in the handler"):
+        extension.sync.emit_plainly("async")
+
+
 @pytest.mark.parametrize("name", ["emit", "emit_plainly"])
 def test_an_event_without_a_handler_does_nothing(extension: Extension, name: str, caplog: Any) -> None:
     assert getattr(extension.sync, name)("nobody") is None
