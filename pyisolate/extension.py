@@ -200,7 +200,8 @@ class Extension(Proxy):
     ``extension.method(...)`` returns an awaitable of the result of the extension's method, be that plain or
     async; ``extension.sync.method(...)`` waits for it. The first call starts the extension; ``await
     extension`` does only that, and returns it. Names that start with ``_`` are not forwarded, nor are those
-    of this class.
+    of this class. Before it is loaded it has any other name; afterwards those that the extension has, and
+    others raise AttributeError. Setting one raises AttributeError, and using a method as a value TypeError.
 
     Calls raise what the method raises: exceptions of Python and of registered classes as they are; others,
     and SystemExit, KeyboardInterrupt, GeneratorExit and asyncio.CancelledError, which would end the host or
