@@ -7,7 +7,8 @@
 
 #include "printable.h"
 
-#define SHOWN 4096 /* characters of stderr in a message */
+#define SHOWN  4096 /* characters of stderr in a message */
+#define BEFORE 512  /* of these, how many from before a crash, at most */
 
 /* make_class: a class of the package, put into the module. `bases` is stolen. */
 static int make_class(PyObject *module, const char *name, const char *doc, PyObject *bases, PyObject **field) {
@@ -206,7 +207,7 @@ static int fill(PyObject *error, const core_death *d, PyObject *signal, PyObject
 }
 
 /* excerpt: of what was written to stderr, what is shown in a message: of a crash that faulthandler has told the beginning,
- * where its innermost frames are, else the end. */
+ * where its innermost frames are, and what was written just before; else the end. */
 static PyObject *excerpt(PyObject *words) {
     PyObject *crash = PyUnicode_FromString("Fatal Python error: ");
     Py_ssize_t length = PyUnicode_GET_LENGTH(words), at = -1;
@@ -217,8 +218,8 @@ static PyObject *excerpt(PyObject *words) {
         return NULL;
     }
     Py_DECREF(crash);
-    Py_ssize_t start = at >= 0 ? at : length > SHOWN ? length - SHOWN : 0;
-    Py_ssize_t newline = at < 0 && start > 0 ? PyUnicode_FindChar(words, '\n', start, length, 1) : -1;
+    Py_ssize_t before = at >= 0 ? at - BEFORE : length - SHOWN, start = before > 0 ? before : 0;
+    Py_ssize_t newline = start > 0 ? PyUnicode_FindChar(words, '\n', start, length, 1) : -1;
     if (newline >= 0 && newline + 1 < length)
         start = newline + 1; /* begin with a whole line */
     PyObject *part = PyUnicode_Substring(words, start, start + SHOWN),
