@@ -87,6 +87,7 @@ class Session:
     pid: int | None
     """Process id of the child; None in the child and for pairs."""
     value_limit: int
+    refuse_subclasses: bool
     """Bytes of memory that what one message holds may take here, text and buffers not counted. Above:
     MemoryError. In a host at first 1 GiB, or four times its peer's limit of shared memory if that is less."""
 

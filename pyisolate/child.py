@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import faulthandler
 import importlib.util
 import io
 import json
@@ -22,6 +23,8 @@ from .config import SandboxConfig
 from .connection import CONTROL, Connection, Control
 from .loading import Loader, module_name, settle
 from .logs import HostHandler
+from .mistakes import end_mute_workers, refuse_breakpoints
+from .names import NamesReport, names_of
 from .own_singletons import tell_host
 from .references import Reference, blame_main, refer, resolve, set_host_main
 from .refusals import noter
@@ -57,8 +60,17 @@ class LoadRequest(TypedDict):
     """The limit of this process's shared memory, in bytes."""
     sandbox: SandboxConfig | None
     """What it is permitted; None: it is not confined."""
+    refuse_subclasses: bool
+    """Whether values of subclasses are refused instead of sent as their base."""
     main: str | None
     """The file of the host's program."""
+
+
+class LoadReport(TypedDict):
+    """What the extension's process tells of what it has loaded."""
+
+    devices: devices.Report
+    names: NamesReport
 
 
 class ChildControl(Control):
@@ -69,8 +81,8 @@ class ChildControl(Control):
         self._extension: ExtensionLocal | None = None
         self._stopped: Future[None] | None = None
 
-    async def load(self, request: LoadRequest) -> devices.Report:
-        """Load the extension; returns when its `on_module_loaded` has finished, with what it has of GPUs."""
+    async def load(self, request: LoadRequest) -> LoadReport:
+        """Load the extension; returns when its `on_module_loaded` has finished."""
         set_host_main(request["main"])
         try:
             return await self._load(request)
@@ -79,13 +91,16 @@ class ChildControl(Control):
                 raise
             raise blame from error
 
-    async def _load(self, request: LoadRequest) -> devices.Report:
+    async def _load(self, request: LoadRequest) -> LoadReport:
         logging.getLogger().setLevel(request["log_level"])
         adopt(request["types"])
+        self._connection.session.refuse_subclasses = request["refuse_subclasses"]
         if request["shared_memory"] is not None:
             limit_shared_memory(request["shared_memory"])
-        if request["sandbox"] is not None and hasattr(BaseException, "add_note"):
+        if hasattr(BaseException, "add_note"):
             self._connection.session.on_error(noter(request["sandbox"]))
+        if request["sandbox"] is not None and not request["sandbox"].get("local_sockets"):
+            end_mute_workers()
         host_torch = request["share_torch"]
         if host_torch is not None:
             check_torch(host_torch)
@@ -104,7 +119,11 @@ class ChildControl(Control):
         )
         self._extension = await loader.load()
         asyncio.get_running_loop().call_later(SETTLE_AFTER, settle_memory)
-        return report
+        return {"devices": report, "names": names_of(self._extension)}
+
+    def has(self, name: str) -> bool:
+        """Whether the extension has an attribute of this name by now."""
+        return hasattr(self._extension, name)
 
     def adopt(self, types: list[Reference]) -> None:
         """Register classes of the host."""
@@ -189,6 +208,7 @@ _REHEARSED = LoadRequest(
     cuda_events=False,
     shared_memory=None,
     sandbox=None,
+    refuse_subclasses=False,
     main=None,
 )
 
@@ -227,6 +247,9 @@ async def _serve() -> None:
 
 def main() -> None:
     """Answer the host's calls until it ends the session. Does not return: it ends the process."""
+    # A crash tells where: of its thread alone, since the last lines are what the host keeps.
+    faulthandler.enable(2, all_threads=False)
+    refuse_breakpoints()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe, of which the host wants each line at once
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     status = 1

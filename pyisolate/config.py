@@ -144,7 +144,8 @@ class ExtensionConfig(_RequiredKeys, total=False):
     isolated: bool
     """Default True: in a process of its own. False: in the host's process, behind the same proxy."""
     dependencies: list[str]
-    """Requirements as pip takes them, also paths, URLs and ``-e path``. Default: none, and no environment."""
+    """Requirements as pip takes them, also paths, URLs and ``-e path``, in one item or two. Comments are left
+    out, and so is PyIsolate: extensions use the host's. Default: none, and no environment."""
     extra_index_urls: list[str]
     """Package indexes besides those of pip's and uv's configuration."""
     allow_source_builds: bool
@@ -162,6 +163,9 @@ class ExtensionConfig(_RequiredKeys, total=False):
     With ``HOME`` the ``XDG_...`` variables, which else name folders in its temporary one, are not set."""
     call_timeout: float | None
     """Seconds that a call may take. Default None: no limit. `with_timeout` of the proxy overrides it."""
+    subclasses: Literal["send", "refuse"]
+    """Values of subclasses of str, int, float, bytes, list, tuple, dict and set that are not registered, in
+    both directions: ``"send"`` (default) as their base, ``"refuse"`` with a TypeError."""
     value_limit: int | None
     """Bytes of the host's memory that what one message of the extension holds may take, text and buffers not
     counted; a list of ten million numbers takes 400 MB. Above, that call raises MemoryError. Default None:

@@ -7,6 +7,7 @@ offers from 2 on; the other side learns the numbers when the extension is loaded
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -14,7 +15,7 @@ from ._core import Session, cuda_refused, cuda_release
 from .proxies import Binder, Methods, Proxy, deferred
 from .singletons import ProxiedSingleton, is_local
 
-__all__ = ["CONTROL", "EXTENSION", "Connection", "Control", "one_line"]
+__all__ = ["CONTROL", "EXTENSION", "Connection", "Control", "RemoteObject", "TypedBinder", "one_line"]
 
 CONTROL = 0
 EXTENSION = 1
@@ -52,7 +53,7 @@ class Connection:
 
     def create_caller(self, object_type: type[_T], object_id: str) -> _T:
         """A proxy for the object that the other side has registered as `object_id`."""
-        return cast(_T, RemoteObject(self, object_type, object_id))
+        return cast(_T, RemoteObject(_RemoteBinder(self, object_type, object_id)))
 
     def use_remote(self, singleton: type[ProxiedSingleton]) -> None:
         """Make the other side's instance of `singleton` the one of this process."""
@@ -117,9 +118,6 @@ class RemoteObject(Methods):
     a Proxy, unless the class has methods of that name.
     """
 
-    def __init__(self, connection: Connection, object_type: type, object_id: str) -> None:
-        super().__init__(_RemoteBinder(connection, object_type, object_id))
-
     def __setattr__(self, name: str, value: object) -> None:
         if not name.startswith("_") and not isinstance(value, Methods):
             warnings.warn(
@@ -131,12 +129,14 @@ class RemoteObject(Methods):
         super().__setattr__(name, value)
 
 
-class _RemoteBinder(Binder):
-    def __init__(self, connection: Connection, object_type: type, object_id: str) -> None:
-        self._connection = connection
+class TypedBinder(Binder):
+    """Finds methods of an object whose class is known here."""
+
+    def __init__(self, object_type: type) -> None:
         self._type = object_type
-        self._id = object_id
-        self._local: Any = None
+
+    def __repr__(self) -> str:
+        return f"a {self._type.__name__} of the other side"
 
     def bind(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
         attribute = getattr(self._type, name, None)
@@ -145,7 +145,35 @@ class _RemoteBinder(Binder):
                 return getattr(Proxy(self), name), True
             raise AttributeError(self._no_method(name))
         if is_local(attribute):
-            return getattr(self._local_instance(), name), True
+            return getattr(self.local_instance(), name), True
+        return self.bind_method(name, sync, timeout)
+
+    @abstractmethod
+    def bind_method(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
+        """As `bind`, for a method that runs where the object is."""
+
+    @abstractmethod
+    def local_instance(self) -> Any:
+        """An instance for methods that run here."""
+
+    def _no_method(self, name: str) -> str:
+        import difflib  # not at import: only for those who mistype
+
+        text = f"{self._type.__name__!r} has no method {name!r}"
+        public = [known for known in dir(self._type) if not known.startswith("_") and known != name]
+        if close := difflib.get_close_matches(name, public, n=1):
+            return f"{text}; did you mean {close[0]!r}?"
+        return f"{text}; of an object of the other side only methods can be used: one that returns the value"
+
+
+class _RemoteBinder(TypedBinder):
+    def __init__(self, connection: Connection, object_type: type, object_id: str) -> None:
+        super().__init__(object_type)
+        self._connection = connection
+        self._id = object_id
+        self._local: Any = None
+
+    def bind_method(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
         number = self._connection.known(self._id)
         if number is not None:
             return self._method(number, name, sync, timeout), True
@@ -158,15 +186,6 @@ class _RemoteBinder(Binder):
 
         return deferred(name, sync, reach, reach_sync), False
 
-    def _no_method(self, name: str) -> str:
-        import difflib  # not at import: only for those who mistype
-
-        text = f"{self._type.__name__!r} has no method {name!r}"
-        public = [known for known in dir(self._type) if not known.startswith("_") and known != name]
-        if close := difflib.get_close_matches(name, public, n=1):
-            return f"{text}; did you mean {close[0]!r}?"
-        return f"{text}; it is in another process, where only methods can be used: one that returns the value"
-
     def _resolve(self, *, sync: bool) -> Any:
         return self._connection.session.method(CONTROL, "resolve", sync=sync)(self._id)
 
@@ -174,8 +193,8 @@ class _RemoteBinder(Binder):
         self._connection.learn({self._id: number})
         return self._connection.session.method(number, name, sync=sync, timeout=timeout)
 
-    def _local_instance(self) -> Any:
-        """An instance for methods that run here; of a singleton, one besides its one instance."""
+    def local_instance(self) -> Any:
+        """Of a singleton, one besides its one instance."""
         if self._local is None:
             self._local = type.__call__(self._type)
         return self._local

@@ -78,6 +78,10 @@ _REMEDIES = (
 """What to do, by what uv has said."""
 
 
+_NOISE = re.compile(r"^Using Python \S+ environment at: .*\n", re.MULTILINE)
+"""What uv says of a folder that is gone when the error is read."""
+
+
 class _Marker:
     """The lock on an environment's marker, for all extensions of this process that use the environment."""
 
@@ -303,6 +307,7 @@ class EnvironmentBuilder:
         return EnvironmentBuildError(message, name=self._name, **details)
 
     def _failure(self, command: list[str], returncode: int, words: str) -> EnvironmentBuildError:
+        words = _NOISE.sub("", words)
         remedy = next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, words)), _REMEDY)
         return self._failed(
             f"uv exited with status {returncode}. It said:\n{words}\n{remedy}",

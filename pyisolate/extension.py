@@ -145,10 +145,10 @@ class EventHandlers:
         self._handlers[name] = handler
 
     def emit(self, name: str, payload: object) -> Awaitable[None] | None:
-        """Run the handler; what is returned, if anything, is to be awaited. ValueError when there is none."""
+        """Run the handler, if there is one; what is returned, if anything, is to be awaited."""
         handler = self._handlers.get(name)
         if handler is None:
-            raise ValueError(f"no handler is registered for the event {name!r}")
+            return None
         result = handler(payload)
         return _finish(result) if inspect.isawaitable(result) else None
 
@@ -200,7 +200,8 @@ class Extension(Proxy):
     ``extension.method(...)`` returns an awaitable of the result of the extension's method, be that plain or
     async; ``extension.sync.method(...)`` waits for it. The first call starts the extension; ``await
     extension`` does only that, and returns it. Names that start with ``_`` are not forwarded, nor are those
-    of this class.
+    of this class. Before it is loaded it has any other name; afterwards those that the extension has, and
+    others raise AttributeError. Setting one raises AttributeError, and using a method as a value TypeError.
 
     Calls raise what the method raises: exceptions of Python and of registered classes as they are; others,
     and SystemExit, KeyboardInterrupt, GeneratorExit and asyncio.CancelledError, which would end the host or
@@ -221,8 +222,7 @@ class Extension(Proxy):
         config: ExtensionConfig,
     ) -> None:
         super().__init__(runtime, timeout=settings.call_timeout)
-        self.name = settings.name
-        self.config = config
+        self.__dict__.update(name=settings.name, config=config)
         self._runtime = runtime
 
     @property
@@ -259,25 +259,47 @@ class Extension(Proxy):
         return self._runtime.sandbox_status()
 
     def register_event_handler(self, name: str, handler: Callable[[Any], Any]) -> None:
-        """Have `handler`, plain or async, called with the payload of each event `name` of the extension."""
+        """Have `handler`, plain or async, called with the payload of each event `name` of the extension.
+
+        It replaces an earlier one. Raises TypeError when it cannot be called, or `name` is no string.
+        """
+        _check_name("the name of an event", name)
+        if not callable(handler):
+            raise TypeError(
+                f"the handler of the event {name!r} must be a function of one argument, not {handler!r}"
+            )
         self._runtime.events.register(name, handler)
 
     def register_callee(self, object_instance: object, object_id: str) -> None:
         """Let the extension call methods of `object_instance`, with ``create_caller(type, object_id)``.
 
-        Raises ValueError when the name is taken.
+        Raises ValueError when the name is taken, and TypeError when `object_id` is no string.
         """
+        _check_name("the name of an object, its second argument,", object_id)
+        if isinstance(object_instance, type) or object_instance is None:
+            raise TypeError(
+                f"{object_id!r} must be an object with methods for the extension, not {object_instance!r}"
+            )
         self._runtime.register_callee(object_instance, object_id)
 
     def create_caller(self, object_type: type[_T], object_id: str) -> _T:
         """A proxy for an object that the extension has registered. Its methods return awaitables.
 
-        Raises RuntimeError when the extension has not been started.
+        Raises RuntimeError when the extension has not been started, and TypeError when `object_type` is no
+        class or `object_id` no string.
         """
+        if not isinstance(object_type, type):
+            raise TypeError(f"create_caller takes the class of the object first, not {object_type!r}")
+        _check_name("the name of an object, its second argument,", object_id)
         return self._runtime.create_caller(object_type, object_id)
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} {self.name!r}>"
+
+
+def _check_name(what: str, name: object) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"{what} must be a string, not {name!r}")
 
 
 async def limited(result: Any, timeout: float | None, timed_out: Callable[[], Exception]) -> Any:

@@ -33,6 +33,8 @@ from .ending import ProcessEnding, Revival
 from .errors import ConfigurationError
 from .extension import Ending, EventHandlers, Runtime
 from .forks import tell
+from .loading import missing_module
+from .names import Names
 from .offload import in_thread, outlast_sync
 from .once import Once
 from .output import Output, extension_logger
@@ -118,6 +120,7 @@ class IsolatedRuntime(Runtime):
         self._process: ExtensionProcess | None = None
         self._connection: Connection | None = None
         self._session: Session | None = None  # once the extension has been loaded
+        self._names: Names | None = None
         self._restarts = Restarts(settings.restart) if settings.restart is not None else None
         self._revival: Revival | None = None
         self._given_up: str | None = None
@@ -126,6 +129,9 @@ class IsolatedRuntime(Runtime):
         self._closed = False
         self._kept: WeakKeyDictionary[Methods, set[str]] = WeakKeyDictionary()
         tell(self)
+
+    def __repr__(self) -> str:
+        return f"extension {self._settings.name!r}"
 
     def after_fork(self) -> None:
         """In a forked process it can be started, unless it was before, and not stopped since."""
@@ -143,8 +149,10 @@ class IsolatedRuntime(Runtime):
 
     def bind(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
         self._check_process()
-        session = self._session
+        session, names = self._session, self._names
         if session is not None:
+            if names is not None:
+                names.check(name, session)
             return session.method(EXTENSION, name, sync=sync, timeout=timeout), True
 
         def method() -> Callable[..., Any] | None:
@@ -266,8 +274,7 @@ class IsolatedRuntime(Runtime):
             await asyncio.wrap_future(process.begin())
             session, request = self._connect(process)
             report = await session.method(CONTROL, "load", timeout=process.time_left())(request)
-            self._share_devices(session, report)
-            self._loaded(process, session, stops)
+            self._loaded(process, session, stops, report)
         except BaseException as error:
             self._failed(process, error, stops)
             raise
@@ -278,8 +285,7 @@ class IsolatedRuntime(Runtime):
             process.begin().result()
             session, request = self._connect(process)
             report = session.method(CONTROL, "load", sync=True, timeout=process.time_left())(request)
-            self._share_devices(session, report)
-            self._loaded(process, session, stops)
+            self._loaded(process, session, stops, report)
         except BaseException as error:
             self._failed(process, error, stops)
             raise
@@ -305,6 +311,7 @@ class IsolatedRuntime(Runtime):
         session = process.session
         connection = Connection(session)
         session.register(CONTROL, HostControl(connection, self.events, process.output, self._own))
+        session.refuse_subclasses = self._settings.refuse_subclasses
         if self._settings.value_limit is not None:
             session.value_limit = self._settings.value_limit
         self._share(session, [])
@@ -327,6 +334,7 @@ class IsolatedRuntime(Runtime):
             cuda_events=self._events_of_gpus(),
             shared_memory=process.shared_memory_limit,
             sandbox=process.permitted,
+            refuse_subclasses=self._settings.refuse_subclasses,
             main=main_file(),
         )
         return session, request
@@ -364,7 +372,10 @@ class IsolatedRuntime(Runtime):
             log.info("memory of GPUs is shared; order is kept by %s", order)
         self._share(session, [] if why else common)
 
-    def _loaded(self, process: ExtensionProcess, session: Session, stops: int) -> None:
+    def _loaded(self, process: ExtensionProcess, session: Session, stops: int, report: object) -> None:
+        told = report if isinstance(report, dict) else {}
+        self._share_devices(session, told.get("devices"))
+        names = Names(told.get("names"))
         with self._lock:
             if self._closed or self._stops != stops:
                 raise self._stopped_error()
@@ -378,7 +389,7 @@ class IsolatedRuntime(Runtime):
                     "get the method from the extension again"
                 )
             session.explain(note)
-            self._session = session
+            self._session, self._names = session, names
             revival, self._revival = self._revival, None
         if revival is not None:
             revival.end()
@@ -408,7 +419,7 @@ class IsolatedRuntime(Runtime):
             text = f"extension {name!r} was not loaded within its 'start_timeout', {limit:g} seconds"
             raise CallTimeout(text) from None
         if hasattr(error, "add_note"):
-            hint = _missing(path, error.name or "") if type(error) is ModuleNotFoundError else ""
+            hint = missing_module(path, error.name or "") if type(error) is ModuleNotFoundError else ""
             error.add_note(f"while extension {name!r} was started from {path}{hint}")
 
     # ---- another process ----
@@ -563,13 +574,6 @@ def _notice_end(runtime: ref[IsolatedRuntime], session: ref[Session]) -> None:
     found, of = runtime(), session()
     if found is not None and of is not None:
         found._has_ended(of)
-
-
-def _missing(module_path: Path, name: str) -> str:
-    """What to do about a module that an extension does not find."""
-    if (module_path / name).is_dir() or (module_path / f"{name}.py").is_file():
-        return f"; a module of its own folder is imported like this: from . import {name}"
-    return "; what it imports has to be in its 'dependencies' or installed for the host"
 
 
 def _host_torch() -> str | None:

@@ -1,7 +1,9 @@
 """An extension in the host's process, behind the same proxy as one in a process of its own.
 
-Arguments and results are the objects themselves, not copies, and dependencies are not installed. Singletons
-are the host's own: their plain methods return values, not awaitables.
+Arguments and results are the objects themselves, not copies, and dependencies are not installed. Otherwise
+the same program runs in both ways: singletons are the host's own instances, but what the extension gets for
+their classes is a proxy, whose methods return awaitables. An instance that a module of the host's keeps in a
+variable is the host's for whoever imports it from there.
 """
 
 from __future__ import annotations
@@ -9,18 +11,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from ._core import CallTimeout, ExtensionStopped
-from .extension import Ending, EventHandlers, Runtime, limited
-from .loading import Loader, check_not_imported, settle
+from ._core import ExtensionStopped
+from .extension import Ending, EventHandlers, Runtime
+from .loading import Loader, check_not_imported, module_name
+from .local_calls import HOST, LocalBinder, Side, as_side, handle, is_side_of, offered, run_as, wait_for
 from .offload import Persistent, settle_future
 from .once import Once
-from .proxies import Binder, Proxy
-from .singletons import ProxiedSingleton
+from .singletons import ProxiedSingleton, callers_of
 from .validation import Settings
 
 __all__ = ["LocalRuntime"]
@@ -31,47 +32,11 @@ _log = logging.getLogger("pyisolate")
 _loading: ContextVar[object] = ContextVar("pyisolate_loading", default=None)
 
 
-def _wait(awaitable: Awaitable[Any]) -> Any:
-    """The result of an awaitable, blocking; it runs in another thread when this one's event loop runs."""
-
-    def run() -> Any:
-        return asyncio.run(settle(awaitable))
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return run()
-    with ThreadPoolExecutor(1) as executor:
-        return executor.submit(run).result()
-
-
-class _LocalObject(Binder):
-    """An object of this process that is called as if it were in another."""
-
-    def __init__(self, name: str, find: Callable[[], Awaitable[Any]]) -> None:
-        self._name = name
-        self._find = find
-
-    def bind(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            target = await self._find()
-            return await limited(getattr(target, name)(*args, **kwargs), timeout, timed_out)
-
-        def timed_out() -> Exception:
-            return CallTimeout(
-                f"the call of {name!r} of {self._name!r} did not finish within {timeout:g} seconds"
-            )
-
-        def call_sync(*args: Any, **kwargs: Any) -> Any:
-            return _wait(call(*args, **kwargs))
-
-        return (call_sync if sync else call), True
-
-
 class _LocalLink:
     """How the extension reaches the host, and the host what the extension has registered."""
 
-    def __init__(self, events: EventHandlers, of_host: dict[str, object]) -> None:
+    def __init__(self, side: Side, events: EventHandlers, of_host: dict[str, object]) -> None:
+        self._side = side
         self.extension: Any = None
         self.of_host = of_host
         self.of_extension: dict[str, object] = {}
@@ -81,18 +46,24 @@ class _LocalLink:
         _add(self.of_extension, object_instance, object_id)
 
     def create_caller(self, object_type: type[_T], object_id: str) -> _T:
-        return _caller(self.of_host, object_type, object_id)
+        return offered(object_type, HOST, lambda: _find(self.of_host, object_id))
 
     def use_remote(self, singleton: type[ProxiedSingleton]) -> None:
-        """The host's instance is that of this process already."""
+        """The host's instance is that of this process already; the extension is given a proxy for it."""
+        self._side.callers.update(callers_of(singleton, _singleton_caller))
 
     def offer_extension(self, extension: object) -> None:
         self.extension = extension
 
     def emit(self, name: str, payload: object) -> None:
-        result = self._events.emit(name, payload)
+        result = run_as(HOST, self._events.emit, name, payload)
         if result is not None:
-            _wait(result)
+            handle(result)
+
+
+def _singleton_caller(singleton: type[ProxiedSingleton]) -> Any:
+    instance = run_as(HOST, singleton)
+    return offered(singleton, HOST, lambda: instance)
 
 
 def _add(objects: dict[str, object], instance: object, object_id: str) -> None:
@@ -101,13 +72,10 @@ def _add(objects: dict[str, object], instance: object, object_id: str) -> None:
     objects[object_id] = instance
 
 
-def _caller(objects: dict[str, object], object_type: type[_T], object_id: str) -> _T:
-    async def find() -> object:
-        if object_id not in objects:
-            raise LookupError(f"no object {object_id!r} is offered; is it registered?")
-        return objects[object_id]
-
-    return cast(_T, Proxy(_LocalObject(object_type.__name__, find)))
+def _find(objects: dict[str, object], object_id: str) -> object:
+    if object_id not in objects:
+        raise LookupError(f"no object {object_id!r} is offered; is it registered?")
+    return objects[object_id]
 
 
 class LocalRuntime(Runtime):
@@ -118,18 +86,25 @@ class LocalRuntime(Runtime):
         self._settings = settings
         self._type = extension_type
         self._of_host: dict[str, object] = {}
-        self._object = _LocalObject(settings.name, self._started)
+        self._side = Side()
+        self._object = LocalBinder(settings.name, self._side, self._started)
         self._closed = False
         self._begin()
 
     def _begin(self) -> None:
         """Be as before the first start."""
-        self._link = _LocalLink(self.events, self._of_host)
+        self._link = _LocalLink(self._side, self.events, self._of_host)
         self._loader = Loader(self._type, self._settings.module_path, self._settings.apis, self._link)
         self._once = Once()
 
     def bind(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
-        return self._object.bind(name, sync, timeout)
+        loaded = self._once.done
+        if loaded and not hasattr(type(self._link.extension), name):
+            getattr(self._link.extension, name)  # or AttributeError
+        return self._object.bind(name, sync, timeout)[0], loaded
+
+    def __repr__(self) -> str:
+        return f"extension {self._settings.name!r}"
 
     async def _started(self) -> Any:
         await self.start()
@@ -146,14 +121,15 @@ class LocalRuntime(Runtime):
                 raise ExtensionStopped(f"{self._settings.name!r} was stopped while it was being loaded")
 
     def start_sync(self) -> None:
-        _wait(self.start())
+        wait_for(self.start())
 
     async def _load(self) -> None:
         self.is_stopped = False
         check_not_imported(self._settings.module_path)
         token = _loading.set(self)
+        is_side_of(module_name(self._settings.module_path), self._side)
         try:
-            await self._loader.load()
+            await as_side(self._side, self._loader.load())
         finally:
             _loading.reset(token)
         self.generation += 1
@@ -164,13 +140,14 @@ class LocalRuntime(Runtime):
         once, extension = self._once, self._link.extension
         once.abandon()
         self._begin()
-        return _LocalEnding(self._settings.name, extension if once.done else None)
+        return _LocalEnding(self._settings.name, self._side, extension if once.done else None)
 
     def register_callee(self, object_instance: object, object_id: str) -> None:
         _add(self._of_host, object_instance, object_id)
 
     def create_caller(self, object_type: type[_T], object_id: str) -> _T:
-        return _caller(self._link.of_extension, object_type, object_id)
+        link = self._link
+        return offered(object_type, self._side, lambda: _find(link.of_extension, object_id))
 
 
 class _LocalEnding(Ending):
@@ -178,16 +155,17 @@ class _LocalEnding(Ending):
 
     runs_here = True
 
-    def __init__(self, name: str, extension: Any) -> None:
+    def __init__(self, name: str, side: Side, extension: Any) -> None:
         super().__init__()
         self._name = name
+        self._side = side
         self._extension = extension
 
     def finish(self) -> None:
         try:
             result = self._stop()
             if inspect.isawaitable(result):
-                _wait(result)
+                wait_for(result)
         except Exception:
             self._tell()
         finally:
@@ -207,7 +185,7 @@ class _LocalEnding(Ending):
     def _stop(self) -> Any:
         extension, self._extension = self._extension, None
         stop = getattr(extension, "stop", None)
-        return stop() if stop is not None else None
+        return run_as(self._side, stop) if stop is not None else None
 
     async def _settled(self, result: Any) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
@@ -95,9 +95,12 @@ class ExtensionManager(Generic[_T]):
         loaded. Their starts have begun when this returns: in a coroutine ``await manager.preload(...)``, else
         ``manager.preload(...).wait()``, returns the extensions when all have started.
 
-        Raises ConfigurationError and, for the name of one that is not loaded, ValueError. Waiting raises what
+        Raises TypeError where `extensions` is one and no list, ConfigurationError and, for the name of one
+        that is not loaded, ValueError. Waiting raises what
         the first call of an extension raises; if its start has failed, its next call tries again.
         """
+        if isinstance(extensions, (str, Mapping)):
+            raise TypeError(f"preload takes a list of extensions: preload([{extensions!r}])")
         chosen = [self._find_or_load(item) for item in extensions]
         try:
             loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
@@ -131,7 +134,7 @@ class ExtensionManager(Generic[_T]):
         await self.stop_all_extensions()
 
     def _find_or_load(self, item: ExtensionConfig | str) -> Extension:
-        name = item if isinstance(item, str) else item.get("name")
+        name = item.get("name") if isinstance(item, Mapping) else item
         extension = self.extensions.get(name) if isinstance(name, str) else None
         if extension is not None:
             return extension

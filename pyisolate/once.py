@@ -37,8 +37,17 @@ class Once:
         settle_future(running, None)
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> bool:
-        """Return True when it has been done, False when it was abandoned; raises what `work` raises."""
-        while (running := self._claim(asyncio.get_running_loop())) is not None:
+        """Return True when it has been done, False when it was abandoned; raises what `work` raises.
+
+        Raises RuntimeError where no event loop of asyncio runs.
+        """
+        loop = running_loop()
+        if loop is None:
+            raise RuntimeError(
+                "awaiting an extension needs a running asyncio event loop; without one use "
+                "extension.sync.method(...), and extension.ensure_process_started() to start it"
+            )
+        while (running := self._claim(loop)) is not None:
             try:
                 await asyncio.wrap_future(running)
             finally:

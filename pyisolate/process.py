@@ -32,6 +32,7 @@ from .registry import REGISTRY
 from .removal import remove_in_background, remove_later
 from .sandbox import Sandbox, SandboxStatus
 from .validation import Settings
+from .variables import READ_AT_START
 from .watching import watcher
 from .zygote import CannotFork, ForkPlan, zygotes
 
@@ -153,7 +154,7 @@ class ExtensionProcess:
             self._settings.name,
             self._settings.dependencies,
             self._settings.extra_index_urls,
-            excluded=["torch"] if self._settings.share_torch else [],
+            excluded=["pyisolate", *(["torch"] if self._settings.share_torch else [])],
             python=python,
             allow_source_builds=self._settings.allow_source_builds,
             build_network=self._settings.build_network,
@@ -225,7 +226,9 @@ class ExtensionProcess:
             if method == "fork":
                 remedy = "with 'start_method': 'auto' it is executed"
                 raise PyIsolateError(f"extension {name!r} cannot be forked: {reason}; {remedy}") from None
-            _log.debug("extension %r starts by exec: %s", name, reason)
+            is_own = any(variable.startswith(READ_AT_START) for variable in self._settings.env)
+            level = logging.WARNING if is_own else logging.DEBUG
+            _log.log(level, "extension %r starts by exec, which takes longer: %s", name, reason)
             return self._execute(python, environ)
 
     def _execute(self, python: str, environ: dict[str, str]) -> Session:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 
-__all__ = ["Binder", "Methods", "Proxy", "deferred"]
+__all__ = ["Binder", "Deferred", "Methods", "Proxy", "deferred"]
 
 
 class Binder(ABC):
@@ -48,7 +48,18 @@ class Methods:
 
 
 class Proxy(Methods):
-    """Methods, and views of the same object that call them in other ways."""
+    """Methods, and views of the same object that call them in other ways.
+
+    Attributes cannot be set: they would be set here, and not where the object is.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not name.startswith("_"):
+            raise AttributeError(
+                f"{name!r} cannot be set on {self!r}, which stands for an object that is elsewhere: give "
+                "that a method that sets it, and call it"
+            )
+        super().__setattr__(name, value)
 
     @property
     def sync(self) -> Proxy:
@@ -61,11 +72,48 @@ class Proxy(Methods):
     def with_timeout(self, seconds: float | None) -> Proxy:
         """The same object; calls that take longer raise CallTimeout. None: no limit.
 
-        Raises ValueError when `seconds` is not positive.
+        Raises TypeError when `seconds` is no number, ValueError when it is not positive.
         """
-        if seconds is not None and not seconds > 0:
-            raise ValueError(f"a timeout must be a positive number of seconds or None, not {seconds!r}")
-        return Proxy(self._binder, sync=self._sync, timeout=seconds)
+        return Proxy(self._binder, sync=self._sync, timeout=_positive(seconds))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._binder!r}>"
+
+
+def _positive(seconds: Any) -> float | None:
+    if seconds is None:
+        return None
+    fault = f"a timeout must be a positive number of seconds or None, not {seconds!r}"
+    if isinstance(seconds, bool) or not hasattr(type(seconds), "__float__"):
+        raise TypeError(fault)
+    number = float(seconds)
+    if not number > 0:
+        raise ValueError(fault)
+    return number
+
+
+class Deferred:
+    """A method that is found when it is called. As `pyisolate.Method` it can be called, and nothing else."""
+
+    def __init__(self, name: str, call: Callable[..., Any]) -> None:
+        self.__name__ = self.__qualname__ = name
+        self._call = call
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<{__package__}.Method {self.__name__}>"
+
+    def _misuse(self, *_: Any) -> NoReturn:
+        raise TypeError(
+            f"{self.__name__!r} is a method of the other side and no value: call it. Of an attribute there, "
+            "only a method can return the value"
+        )
+
+    __bool__ = __len__ = __getitem__ = __contains__ = __iter__ = _misuse
+    __int__ = __float__ = __index__ = __lt__ = __le__ = __gt__ = __ge__ = _misuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _misuse
 
 
 def deferred(
@@ -85,6 +133,5 @@ def deferred(
     def call_sync(*args: Any, **kwargs: Any) -> Any:
         return reach_sync()(*args, **kwargs)
 
-    method = call_sync if sync else call
-    method.__name__ = method.__qualname__ = name
-    return method
+    call.__name__ = call.__qualname__ = name  # of its coroutine
+    return Deferred(name, call_sync if sync else call)

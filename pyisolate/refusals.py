@@ -1,4 +1,4 @@
-"""In a confined extension's process: notes for errors that its sandbox may be the reason of.
+"""In an extension's process: notes for its errors, most of which its sandbox may be the reason of.
 
 The kernel says "Operation not permitted", not by whom; and a library often says it in words of its own. The
 note, which the host sees below the error, names the key of the configuration that permits more.
@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .config import SandboxConfig
+from .mistakes import advise
 
 __all__ = ["noter"]
 
 MAX_CHAIN = 20
+MAX_TEXT = 10_000
 
 _LIMITS = {
     errno.EMFILE: "open_files",
@@ -28,6 +30,10 @@ _FILES = {
     errno.EROFS: "'writable_paths' adds what it may write",
     errno.EACCES: "'readonly_paths' and 'writable_paths' add files that it may use",
 }
+_WORDS = {
+    errno.EROFS: (os.strerror(errno.EROFS), "attempt to write a readonly database"),
+    errno.EACCES: (os.strerror(errno.EACCES), "unable to open database file"),
+}
 _NETWORK = "'network': True permits the network"
 _SOCKETS = "'local_sockets': True permits Unix sockets of others"
 _GROUP = (
@@ -37,12 +43,12 @@ _GROUP = (
 _NO_THREAD = "can't start new thread"
 
 
-def noter(sandbox: SandboxConfig) -> Callable[[BaseException], None]:
-    """What adds the note to an exception that is about to be sent to the host."""
+def noter(sandbox: SandboxConfig | None) -> Callable[[BaseException], None]:
+    """What adds the note to an exception that is about to be sent to the host. None: it is not confined."""
 
     def add_note(error: BaseException) -> None:
         for link in _chain(error):
-            note = _note(link, sandbox)
+            note = advise(link, sandbox is not None) or (_note(link, sandbox) if sandbox is not None else "")
             if note and note not in getattr(error, "__notes__", ()) and not _came_from_host(link):
                 error.add_note(note)  # type: ignore[attr-defined,unused-ignore]  # Python 3.10 is given no noter
                 return
@@ -63,8 +69,8 @@ def _note(error: BaseException, sandbox: SandboxConfig) -> str:
     limits: Mapping[str, Any] = sandbox.get("limits", {})
     key = _limit(error)
     if key in limits:
-        return f"the extension is limited; its configuration has under 'limits' {key!r}: {limits[key]}"
-    permission = _permission(error, sandbox)
+        return f"the extension is limited: its 'sandbox' has under 'limits' {key!r}: {limits[key]}"
+    permission = _missing(error, sandbox) or _permission(error, sandbox)
     return permission and f"the extension is confined; in its configuration, under 'sandbox', {permission}"
 
 
@@ -87,11 +93,30 @@ def _permission(error: BaseException, sandbox: SandboxConfig) -> str:
         code = errno.EROFS if error.errno == errno.EPERM else error.errno
         if code == errno.ENOENT and isinstance(error.filename, str) and _is_hidden(error.filename):
             code = errno.EACCES
-    elif isinstance(error, RuntimeError):  # of a library in C++
-        code = next((code for code in _FILES if os.strerror(code) in str(error)), None)
-    else:
-        return ""
+    else:  # of a library that says it in words
+        text = _text(error)
+        code = next((code for code, words in _WORDS.items() if any(word in text for word in words)), None)
     return _FILES.get(code or 0, "")
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)[:MAX_TEXT]
+    except Exception:  # its own __str__
+        return ""
+
+
+def _missing(error: BaseException, sandbox: SandboxConfig) -> str:
+    """Of what is permitted, what was not there when the extension was started: nothing is permitted there."""
+    file = error.filename if isinstance(error, OSError) else None
+    if not isinstance(file, str):
+        return ""
+    path = os.path.abspath(file)
+    for key in ("writable_paths", "readonly_paths"):
+        for permitted in map(os.path.abspath, sandbox.get(key, ())):  # type: ignore[call-overload]
+            if os.path.commonpath([path, permitted]) == permitted and not os.path.exists(permitted):
+                return f"{permitted!r} in {key!r} has to be there when the extension is started"
+    return ""
 
 
 def _may_leave_group() -> bool:

@@ -100,12 +100,13 @@ class Remarks:
         """What permits it."""
         if refusal.error != "EPERM":
             return ""
-        unix = "AF_UNIX" in refusal.call
-        if not self._sandbox.get("network") and refusal.call.startswith(
-            ("socket", "connect", "bind", "listen")
-        ):
-            return _SOCKETS if unix else _NETWORK
-        return _SOCKETS if unix and not self._sandbox.get("local_sockets") else ""
+        network, local = self._sandbox.get("network"), self._sandbox.get("local_sockets")
+        if refusal.call.startswith(("bind", "listen")):  # of a socket of either family
+            missing = {_NETWORK: network, _SOCKETS: local}
+            return ", ".join(text for text, permitted in missing.items() if not permitted)
+        if "AF_UNIX" in refusal.call:
+            return "" if local else _SOCKETS
+        return _NETWORK if refusal.call.startswith(("socket", "connect")) and not network else ""
 
 
 def _note(refusals: list[Refusal], keys: list[str]) -> str:

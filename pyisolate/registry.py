@@ -36,6 +36,8 @@ def register_type(cls: _T) -> _T:
     Raises TypeError when `cls` is none of these, ValueError when its name is taken by another class, and
     ConfigurationError when another process cannot import it.
     """
+    if not isinstance(cls, type):
+        raise TypeError(f"register_type takes a class, not {cls!r}")
     reference = refer(cls)
     REGISTRY.register(cls)
     if cls not in _classes:

@@ -29,7 +29,7 @@ class ExtensionLocal:
     _link: HostLink | None = None
 
     async def before_module_loaded(self) -> None:
-        """Called before the extension's module is imported."""
+        """Called before the extension's module is imported, if the application's class defines it."""
 
     async def on_module_loaded(self, module: ModuleType) -> None:
         """Called when the extension's module has been imported. The host's first call comes after it."""
@@ -60,7 +60,7 @@ class ExtensionLocal:
     def emit_event(self, name: str, payload: Any) -> None:
         """Have the host's handler for `name` run with `payload`, and wait until it has.
 
-        Raises ValueError when the host has no handler for it, and what the handler raises.
+        Where the host has none for it nothing happens. Raises what the handler raises.
         """
         self._host().emit(name, payload)
 
@@ -74,10 +74,14 @@ class ExtensionLocal:
 class ExtensionBase(ExtensionLocal):
     """Base class of extensions.
 
-    Its public methods can be called by the host. An application either hands a subclass to its
-    `ExtensionManager`, which is then instantiated in each extension's process, or `ExtensionBase` itself:
-    then the extension's module may define one subclass, which is used. That class exists only once its module
-    has been imported, so `before_module_loaded` is not called on it.
+    Its public methods can be called by the host. An application hands `ExtensionBase`, or a subclass of its
+    own, to its `ExtensionManager`. The module of an extension defines a subclass of that, of which an
+    instance is made in the extension's process: of the one from which no other class of the module derives.
+    If the module defines none, the application's class is used; `ExtensionBase` itself is not.
+
+    The module's class exists only once the module has been imported. The `before_module_loaded` of the
+    application's class is therefore called on an instance of that class, and what it sets there as attributes
+    is set on the extension, too.
     """
 
     async def stop(self) -> None:

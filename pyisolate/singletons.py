@@ -46,6 +46,15 @@ def when_made(hook: Callable[[type], None]) -> None:
     _when_made = hook
 
 
+_substitute: Callable[[type], Any] | None = None
+
+
+def substitute(hook: Callable[[type], Any]) -> None:
+    """Have calling a class return what `hook` returns for it, unless that is None."""
+    global _substitute
+    _substitute = hook
+
+
 class SingletonMetaclass(type):
     """Makes calling a class return its one instance."""
 
@@ -53,6 +62,8 @@ class SingletonMetaclass(type):
     _making = threading.RLock()
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if _substitute is not None and (substitute := _substitute(cls)) is not None:
+            return substitute
         instances = SingletonMetaclass._instances
         if cls not in instances:
             with SingletonMetaclass._making:
@@ -83,16 +94,7 @@ class SingletonMetaclass(type):
 
         Raises TypeError when the class is not a `ProxiedSingleton`.
         """
-        if not issubclass(cls, ProxiedSingleton):
-            raise TypeError(
-                f"{cls.__name__} must be a subclass of ProxiedSingleton to be used from another process"
-            )
-        callers: dict[type[ProxiedSingleton], Any] = {}
-        for owner in reachable(cls):
-            callers[owner] = rpc.create_caller(owner, owner.get_remote_id())
-        for owner, caller in callers.items():
-            for name, singleton in referred(owner):
-                setattr(caller, name, callers[singleton])
+        callers = callers_of(cls, lambda owner: rpc.create_caller(owner, owner.get_remote_id()))
         with SingletonMetaclass._making:
             # An instance that was made while modules were imported is not the host's: it is replaced.
             for owner, caller in callers.items():
@@ -160,6 +162,24 @@ def reachable(cls: type[ProxiedSingleton]) -> list[type[ProxiedSingleton]]:
     for owner in found:
         found += dict.fromkeys(singleton for _, singleton in referred(owner) if singleton not in found)
     return found
+
+
+def callers_of(
+    cls: type[Any], create: Callable[[type[ProxiedSingleton]], Any]
+) -> dict[type[ProxiedSingleton], Any]:
+    """What `create` makes for the class and all that can be reached, with each other as attributes.
+
+    Raises TypeError when the class is not a `ProxiedSingleton`.
+    """
+    if not issubclass(cls, ProxiedSingleton):
+        raise TypeError(
+            f"{cls.__name__} must be a subclass of ProxiedSingleton to be used from another process"
+        )
+    callers = {owner: create(owner) for owner in reachable(cls)}
+    for owner, caller in callers.items():
+        for name, singleton in referred(owner):
+            setattr(caller, name, callers[singleton])
+    return callers
 
 
 @contextmanager

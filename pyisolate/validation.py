@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from .config import (
     SandboxMode,
     StartMethod,
 )
+from .dependencies import dependency, joined
 from .errors import ConfigurationError
 from .singletons import ProxiedSingleton
 from .supervision import RestartPolicy
@@ -45,6 +45,7 @@ class Settings:
     apis: tuple[type[ProxiedSingleton], ...]
     env: dict[str, str]
     call_timeout: float | None
+    refuse_subclasses: bool
     value_limit: int | None
     start_timeout: float | None
     watchdog: float | None
@@ -119,6 +120,7 @@ def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto")
         apis=values.get("apis", ()),
         env=values.get("env", {}),
         call_timeout=values.get("call_timeout"),
+        refuse_subclasses=values.get("subclasses") == "refuse",
         value_limit=values.get("value_limit"),
         start_timeout=values.get("start_timeout"),
         watchdog=values.get("watchdog"),
@@ -216,6 +218,16 @@ def _path(value: object) -> str:
     return path
 
 
+def _absolute(value: object) -> str:
+    path = _path(value)
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        raise _Fault(
+            f"is {path!r}, but this process's working folder has been removed; give an absolute path"
+        ) from None
+
+
 def _seconds(value: object) -> float | None:
     if value is None:
         return None
@@ -254,7 +266,7 @@ def _name(value: object) -> str:
 
 
 def _venv_root(value: object) -> Path:
-    root = Path(os.path.abspath(_path(value)))
+    root = Path(_absolute(value))
     if root.exists() and not root.is_dir():
         raise _Fault(f"must be a folder, but {str(root)!r} is a file")
     return root
@@ -262,14 +274,14 @@ def _venv_root(value: object) -> Path:
 
 def _executable(value: object) -> str:
     """Not its real path: an environment's interpreter is a link."""
-    path = os.path.abspath(_path(value))
+    path = _absolute(value)
     if not os.path.isfile(path) or not os.access(path, os.X_OK):
         raise _Fault(f"must be the path of a Python interpreter, but {path!r} is not a program")
     return path
 
 
 def _module_path(value: object) -> Path:
-    path = Path(os.path.abspath(_path(value)))
+    path = Path(_absolute(value))
     if not path.is_dir():
         what = "is not a folder" if path.exists() else "does not exist"
         raise _Fault(f"must be the extension's folder, but {str(path)!r} {what}")
@@ -278,41 +290,18 @@ def _module_path(value: object) -> Path:
     return path
 
 
-_VERSION = r"(?:~=|===?|!=|<=?|>=?)\s*[^\s,;()]+"
-_VERSIONS = rf"{_VERSION}(?:\s*,\s*{_VERSION})*\s*,?"
-_EXTRAS = r"\[[A-Za-z0-9._,\s-]*\]"
-_PROJECT = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
-_REQUIREMENT = re.compile(
-    rf"{_PROJECT}\s*(?:{_EXTRAS})?\s*(?:@\s*\S+|{_VERSIONS}|\(\s*{_VERSIONS}\s*\))?\s*(?:;.*)?"
-)
-_REQUIREMENTS_FILE = re.compile(r"(?:-r|--requirement)\b.*|[^\s@]*\.txt")
-_URL = re.compile(r"(?:[a-z][a-z0-9+.-]*\+)?[a-z][a-z0-9+.-]*:", re.IGNORECASE)
-
-
 def _dependency(value: object) -> str:
-    """One requirement, with a local path made absolute."""
-    text = _string(value).strip()
-    if not text or not text.isprintable():
-        raise _Fault(f"must be one requirement on one line, not {text!r}")
-    editable = re.match(r"(?:-e|--editable)(?:\s+|=|$)", text)
-    target = text[editable.end() :].strip() if editable else text
-    if _REQUIREMENTS_FILE.fullmatch(text):
-        raise _Fault(f"is {text!r}, a file of requirements; list the requirements that are in it")
-    if target.startswith("-") or re.search(r"\s--?[A-Za-z]", target):
-        raise _Fault(f"may not hold options for the installer: {text!r}; only '-e path' is taken")
-    if not editable and _REQUIREMENT.fullmatch(target):
-        return target
-    if not _URL.match(target):
-        target = _local_path(target, text)
-    return f"-e {target}" if editable else target
+    try:
+        return dependency(_string(value))
+    except FileNotFoundError:
+        raise _Fault(f"is {value!r}, but this process's working folder has been removed") from None
+    except ValueError as error:
+        raise _Fault(str(error)) from None
 
 
-def _local_path(target: str, text: str) -> str:
-    match = re.fullmatch(rf"(?P<path>.*?)(?P<extras>{_EXTRAS})?", target)
-    path, extras = (match["path"], match["extras"] or "") if match else (target, "")
-    if not path or not os.path.exists(path):
-        raise _Fault(f"is neither a requirement like 'numpy>=2', nor a URL, nor a path that exists: {text!r}")
-    return os.path.abspath(path) + extras
+def _dependencies(value: object) -> tuple[str, ...]:
+    items = joined(value) if isinstance(value, (list, tuple)) else value
+    return tuple(filter(None, _list_of(_dependency, "requirements")(items)))
 
 
 def _api(value: object) -> type[ProxiedSingleton]:
@@ -326,6 +315,12 @@ def _bytes(value: object) -> int | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 62:
         raise _Fault(f"must be a number of bytes or None, not {value!r}")
+    return value
+
+
+def _subclasses(value: object) -> object:
+    if value not in ("send", "refuse"):
+        raise _Fault(f"must be 'send' or 'refuse', not {value!r}")
     return value
 
 
@@ -398,14 +393,14 @@ def _sandbox(value: object) -> SandboxConfig:
     return cast(SandboxConfig, checked)
 
 
-_paths = _list_of(lambda value: os.path.abspath(_path(value)), "paths")
+_paths = _list_of(_absolute, "paths")
 
 
 def _readonly_paths(value: object) -> object:
     if not isinstance(value, Mapping):
         return _paths(value)
     for source, target in value.items():
-        if os.path.abspath(_path(source)) != os.path.abspath(_path(target)):
+        if _absolute(source) != _absolute(target):
             raise _Fault(
                 f"maps {source!r} to {target!r}; files keep their names in the sandbox: map it to itself"
             )
@@ -416,7 +411,7 @@ def _host_path(value: object) -> str:
     """With a leading ``!`` excluded."""
     path = _path(value)
     mark = "!" if path.startswith("!") else ""
-    return mark + os.path.abspath(_path(path.removeprefix(mark)))
+    return mark + _absolute(path.removeprefix(mark))
 
 
 def _device(value: object) -> str:
@@ -471,13 +466,14 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "module_path": _module_path,
     "module": _string,
     "isolated": _boolean,
-    "dependencies": _list_of(_dependency, "requirements"),
+    "dependencies": _dependencies,
     "extra_index_urls": _strings,
     "allow_source_builds": _boolean,
     "build_network": _boolean,
     "apis": _list_of(_api, "ProxiedSingleton classes"),
     "env": _env,
     "call_timeout": _seconds,
+    "subclasses": _subclasses,
     "value_limit": _bytes,
     "start_timeout": _seconds,
     "watchdog": _seconds,

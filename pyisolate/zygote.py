@@ -148,7 +148,21 @@ class _Base:
                     return self.zygote
             raise CannotFork(self.fault or "its zygote was killed while it started")
 
+    def _tell_variables(self) -> None:
+        """Say that a start is slow because of variables that only some extensions have."""
+        own = sorted(name for name, value in self.read if os.environ.get(name) != value)
+        if own:
+            _log.warning(
+                "an extension starts slowly, because its 'env' sets %s: that is read once, by Python or %s "
+                "when it starts, so a process of its own is started for it, which has nothing loaded yet. "
+                "Further extensions with the same variables start from that; manager.preload starts one "
+                "ahead of need. Set in the host's environment instead, it slows down none",
+                ", ".join(own),
+                " or ".join(self.packages) or "its libraries",
+            )
+
     def _start(self) -> Zygote:
+        self._tell_variables()
         visible = without_secrets(os.environ)  # a child can read it in memory
         environ = {name: value for name, value in visible.items() if not name.startswith(_READ)}
         environ.update(self.read, PYISOLATE_CHILD="1")

@@ -10,6 +10,7 @@
 #include <structmember.h>
 
 #include "aio.h"
+#include "common/misuse.h"
 #include "gather.h"
 #include "parker.h"
 
@@ -396,6 +397,7 @@ static PyType_Slot call_slots[] = {
     {Py_tp_clear, call_clear},
     {Py_tp_finalize, call_finalize},
     {Py_tp_dealloc, call_dealloc},
+    CORE_MISUSE_SLOTS,
     {0, NULL},
 };
 static PyType_Spec call_spec = {

@@ -1,5 +1,6 @@
 /* method.c - a method of an object on the other side. Proxies keep one in their dictionary for each name, so a
  * call costs an ordinary attribute lookup and one vectorcall into core_call_new. */
+#include "common/misuse.h"
 #include "session.h"
 
 #include <errno.h>
@@ -108,6 +109,7 @@ static PyType_Slot method_slots[] = {
     {Py_tp_repr, method_repr},
     {Py_tp_traverse, method_traverse},
     {Py_tp_dealloc, method_dealloc},
+    CORE_MISUSE_SLOTS,
     {0, NULL},
 };
 static PyType_Spec method_spec = {

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <structmember.h>
 
-#define TAIL_SIZE 4096      /* of stderr, in an error's message */
+#define TAIL_SIZE 16384     /* of stderr, in an error */
 #define LET_GO_NS 100000000 /* what close waits for others, who need a moment, so that it leaves no descriptor */
 
 /* ---- making and unmaking ---- */
@@ -452,7 +452,7 @@ static PyObject *session_wait(PyObject *self, PyObject *args, PyObject *kwargs) 
 
 static PyObject *session_stderr(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     piso_process *process = piso_session_process(((core_session *)self)->session);
-    char tail[2 * TAIL_SIZE];
+    char tail[TAIL_SIZE];
     size_t size = 0;
     if (process) {
         Py_BEGIN_ALLOW_THREADS size = piso_process_stderr(process, tail, sizeof tail);
@@ -544,6 +544,8 @@ static PyMethodDef session_methods[] = {
 };
 static PyMemberDef session_members[] = {
     {"name", T_OBJECT, offsetof(core_session, name), READONLY, "The extension's name."},
+    {"refuse_subclasses", T_BOOL, offsetof(core_session, codec.refuse_subclasses), 0,
+     "Whether values of subclasses are refused instead of sent as their base."},
     {"value_limit", T_LONGLONG, offsetof(core_session, codec.value_limit), 0, "Bytes that a message may take here."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(core_session, weakrefs), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},

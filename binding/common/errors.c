@@ -7,6 +7,9 @@
 
 #include "printable.h"
 
+#define SHOWN  4096 /* characters of stderr in a message */
+#define BEFORE 512  /* of these, how many from before a crash, at most */
+
 /* make_class: a class of the package, put into the module. `bases` is stolen. */
 static int make_class(PyObject *module, const char *name, const char *doc, PyObject *bases, PyObject **field) {
     if (!bases)
@@ -147,6 +150,14 @@ static PyObject *signal_name(int number) {
     return name ? PyUnicode_FromFormat("SIG%s", name) : PyUnicode_FromFormat("signal %d", number);
 }
 
+static PyObject *describe_memory(PyObject *who, unsigned long long limit) {
+    bool small = limit < 10ull << 20;
+    return PyUnicode_FromFormat("%U was killed: its memory control group's limit of %llu %s (limits['memory'], "
+                                "'shared_memory' and 'temp_size' together) was reached; raise limits['memory'] under "
+                                "'sandbox' in its configuration if it needs more",
+                                who, small ? limit : limit >> 20, small ? "bytes" : "MB");
+}
+
 /* describe: how it ended, in words. */
 static PyObject *describe(const core_death *d, PyObject *signal) {
     PyObject *who = d->pid ? PyUnicode_FromFormat("extension '%s' (process %d)", d->name, d->pid)
@@ -157,10 +168,7 @@ static PyObject *describe(const core_death *d, PyObject *signal) {
     if (d->hung)
         text = PyUnicode_FromFormat("%U did not answer and was ended", who);
     else if (d->memory_exceeded)
-        text = PyUnicode_FromFormat("%U was killed: its memory control group's limit of %llu MB (limits['memory'], "
-                                    "'shared_memory' and 'temp_size' together) was reached; raise limits['memory'] if "
-                                    "it needs more",
-                                    who, (unsigned long long)d->memory_exceeded >> 20);
+        text = describe_memory(who, (unsigned long long)d->memory_exceeded);
     else if (!d->status || !d->status->known)
         text = PyUnicode_FromFormat("%U has ended", who);
     else if (d->status->signal == SIGXCPU)
@@ -198,12 +206,34 @@ static int fill(PyObject *error, const core_death *d, PyObject *signal, PyObject
     return set(error, "stderr", Py_NewRef(words));
 }
 
+/* excerpt: of what was written to stderr, what is shown in a message: of a crash that faulthandler has told the beginning,
+ * where its innermost frames are, and what was written just before; else the end. */
+static PyObject *excerpt(PyObject *words) {
+    PyObject *crash = PyUnicode_FromString("Fatal Python error: ");
+    Py_ssize_t length = PyUnicode_GET_LENGTH(words), at = -1;
+    if (crash)
+        at = PyUnicode_Find(words, crash, 0, length, -1);
+    if (!crash || at == -2) {
+        Py_XDECREF(crash);
+        return NULL;
+    }
+    Py_DECREF(crash);
+    Py_ssize_t before = at >= 0 ? at - BEFORE : length - SHOWN, start = before > 0 ? before : 0;
+    Py_ssize_t newline = start > 0 ? PyUnicode_FindChar(words, '\n', start, length, 1) : -1;
+    if (newline >= 0 && newline + 1 < length)
+        start = newline + 1; /* begin with a whole line */
+    PyObject *part = PyUnicode_Substring(words, start, start + SHOWN),
+             *clean = part ? core_printable(part, true) : NULL;
+    Py_XDECREF(part);
+    return clean;
+}
+
 PyObject *core_raise_died(core_state *s, const core_death *d) {
     PyObject *class = d->hung ? s->extension_hung : s->extension_died;
     PyObject *signal = d->status && d->status->signal ? signal_name(d->status->signal) : NULL;
     PyObject *text = describe(d, signal);
     PyObject *words = PyUnicode_DecodeUTF8(d->tail, (Py_ssize_t)d->tail_size, "replace");
-    PyObject *message = NULL, *error = NULL, *clean = words && d->tail_size ? core_printable(words, true) : NULL;
+    PyObject *message = NULL, *error = NULL, *clean = words && d->tail_size ? excerpt(words) : NULL;
     if (text && clean)
         message = PyUnicode_FromFormat("%U; the last it wrote to stderr:\n%U", text, clean);
     else if (text && words && !d->tail_size)

@@ -203,9 +203,14 @@ static PyObject *spec_of(core_encoder *e, PyObject *dtype, PyObject *value, cons
     return spec;
 }
 
+/* is_of: whether a value is of a class of NumPy's, whatever it says of itself; a stand-in for NumPy may have no classes. */
+static bool is_of(PyObject *value, PyObject *cls) {
+    return PyType_Check(cls) && PyObject_TypeCheck(value, (PyTypeObject *)cls);
+}
+
 /* encode_dtype: 1 when it was one, 0 when not, -1. */
 static int encode_dtype(core_encoder *e, PyObject *value, const core_path *path) {
-    int r = PyObject_IsInstance(value, e->codec->state->convert->dtype);
+    int r = is_of(value, e->codec->state->convert->dtype);
     PyObject *spec = r > 0 ? spec_of(e, value, value, path) : NULL;
     if (spec)
         piso_write_ext(e->w, PISO_EXT_DTYPE, PyBytes_AS_STRING(spec), (size_t)PyBytes_GET_SIZE(spec));
@@ -221,11 +226,8 @@ int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path) {
     if (r <= 0)
         return r;
     bool is_array = (PyObject *)Py_TYPE(value) == c->ndarray;
-    if (!is_array) {
-        r = PyObject_IsInstance(value, c->generic);
-        if (r <= 0)
-            return r < 0 ? r : encode_dtype(e, value, path);
-    }
+    if (!is_array && !is_of(value, c->generic))
+        return encode_dtype(e, value, path);
     PyObject *dtype = PyObject_GetAttrString(value, "dtype");
     PyObject *type = dtype && !is_array ? PyObject_GetAttrString(dtype, "type") : NULL;
     bool subclass = type && type != (PyObject *)Py_TYPE(value); /* of a scalar type: it would arrive as its base */

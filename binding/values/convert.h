@@ -17,6 +17,7 @@ typedef struct core_codec {
     PyObject *owner;        /* the Session; borrowed: it holds the codec */
     PyObject *registry;     /* a Registry */
     int64_t value_limit;    /* bytes that one message may take here (budget.h) */
+    bool refuse_subclasses; /* values of subclasses are not sent as their base */
     bool text_only;         /* exceptions are sent as type and text: the peer is confined (exceptions_told.c) */
     bool share_torch;       /* tensors are shared, not copied */
     bool share_numpy;       /* and arrays that lie in shared memory */

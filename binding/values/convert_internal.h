@@ -91,6 +91,11 @@ static inline void core_note_shared(core_codec *c) {
 int core_encode_error(const core_path *path, PyObject *value, const char *remedy);
 /* core_hint: what to send instead of a value of a class of NumPy or PyTorch; or NULL. */
 const char *core_hint(PyObject *value);
+/* core_sent_base: str, int, float, bytes, list, tuple, dict or set, by whose storage a value of a subclass is sent; NULL
+ * where that would be something else than what the value shows. `kind`: of its class. */
+PyTypeObject *core_sent_base(core_encoder *e, PyObject *value, core_class_kind kind);
+/* core_remedy: what to send instead of a value. */
+const char *core_remedy(PyObject *value, core_class_kind kind);
 
 int core_encode_known(core_encoder *e, core_known kind, PyObject *value, const core_path *path); /* values.c */
 int core_encode_collection(core_encoder *e, core_known kind, PyObject *value, const core_path *path);

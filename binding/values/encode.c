@@ -45,10 +45,16 @@ int core_encode_error(const core_path *path, PyObject *value, const char *remedy
 }
 
 static int too_deep(const core_path *path) {
-    PyObject *where = path_text(path);
-    if (where) /* the whole path would be a hundred steps long */
-        PyErr_Format(PyExc_ValueError, "%.60U...: values are nested deeper than %d levels, or contain themselves",
-                     where, PISO_MAX_DEPTH);
+    const core_path *step = path, *below = path; /* the whole path would be a hundred steps long */
+    for (; step->parent; step = step->parent)
+        below = step;
+    PyObject *where = path_text(below);
+    if (where)
+        PyErr_Format(
+            PyExc_ValueError,
+            "%U: it contains itself, or its values are nested deeper than %d levels; send it flat, for example "
+            "as a list of items that refer to each other by index",
+            where, PISO_MAX_DEPTH);
     Py_XDECREF(where);
     return -1;
 }
@@ -266,49 +272,42 @@ static int encode_set(core_encoder *e, PyObject *value, int8_t type, const core_
 
 /* ---- everything else ---- */
 
-static const char uncallable[] =
-    "offer an object with methods instead, by register_callee or as a singleton under 'apis', "
-    "or listen to an event";
 static const char unawaited[] = "it has not been awaited: write 'await', or call by '.sync'";
 
-/* remedies: for functions, and for subclasses, which would arrive as what they are not. */
-static const struct {
-    PyTypeObject *base;
-    const char *text;
-} remedies[] = {
-    {&PyFunction_Type, uncallable},
-    {&PyMethod_Type, uncallable},
-    {&PyCFunction_Type, uncallable},
-    {&PyDict_Type, "convert it with dict(...)"},
-    {&PyList_Type, "convert it with list(...)"},
-    {&PyTuple_Type, "convert it with tuple(...)"},
-    {&PyUnicode_Type, "convert it with str(...)"},
-    {&PyLong_Type, "convert it with int(...)"},
-    {&PyFloat_Type, "convert it with float(...)"},
-    {&PyComplex_Type, "convert it with complex(...)"},
-    {&PyBytes_Type, "convert it with bytes(...)"},
-    {&PyByteArray_Type, "convert it with bytearray(...)"},
-    {&PySet_Type, "convert it with set(...)"},
-    {&PyFrozenSet_Type, "convert it with frozenset(...)"},
-};
+/* encode_stored: a value of a subclass by what its base holds, without calling anything of its own. */
+static int encode_stored(core_encoder *e, PyTypeObject *base, PyObject *value, const core_path *path) {
+    if (base == &PyUnicode_Type)
+        return encode_str(e, value);
+    if (base == &PyFloat_Type)
+        return piso_write_double(e->w, PyFloat_AS_DOUBLE(value)), 0;
+    if (base == &PyBytes_Type)
+        return core_encode_data(e, PyBytes_AS_STRING(value), (size_t)PyBytes_GET_SIZE(value));
+    if (base == &PyTuple_Type)
+        return encode_tuple(e, value, path);
+    if (base == &PyList_Type)
+        return encode_list(e, value, path);
+    if (base == &PyDict_Type)
+        return encode_dict(e, value, path);
+    if (base == &PySet_Type)
+        return encode_set(e, value, PISO_EXT_SET, path);
+    PyObject *number = PyLong_Type.tp_as_number->nb_positive(value); /* an int itself */
+    int r = number ? encode_int(e, number) : -1;
+    Py_XDECREF(number);
+    return r;
+}
 
-static int cannot_cross(core_encoder *e, PyObject *value, const core_path *path) {
+/* encode_foreign: a value of a class that nothing is known of: by its base, or not at all. */
+static int encode_foreign(core_encoder *e, PyObject *value, const core_path *path) {
     int kind = core_class_kind_of((PyObject *)Py_TYPE(value));
     if (kind < 0)
         return -1;
-    if (kind == CORE_ENUM || kind == CORE_DATACLASS || kind == CORE_NAMED_TUPLE)
-        return core_encode_error(path, value, "register its class with pyisolate.register_type on the host");
+    PyTypeObject *base = core_sent_base(e, value, (core_class_kind)kind);
+    if (base)
+        return encode_stored(e, base, value, path);
     if (PyCoro_CheckExact(value) || Py_TYPE(value) == e->codec->state->call_type)
         return core_encode_error(path, value, unawaited);
     const char *hint = core_hint(value);
-    if (hint)
-        return core_encode_error(path, value, hint);
-    for (size_t i = 0; i < sizeof remedies / sizeof *remedies; i++)
-        if (PyType_IsSubtype(Py_TYPE(value), remedies[i].base))
-            return core_encode_error(path, value, remedies[i].text);
-    return core_encode_error(path, value,
-                             "send numbers, text, bytes, containers of them, arrays, tensors or classes that "
-                             "pyisolate.register_type has registered");
+    return core_encode_error(path, value, hint ? hint : core_remedy(value, (core_class_kind)kind));
 }
 
 static int encode_other(core_encoder *e, PyObject *value, int references, const core_path *path) {
@@ -338,7 +337,7 @@ static int encode_other(core_encoder *e, PyObject *value, int references, const 
         r = core_encode_torch_value(e, value, path);
     if (r == 0)
         r = core_encode_framework(e, value, path);
-    return r < 0 ? -1 : r > 0 ? 0 : cannot_cross(e, value, path);
+    return r < 0 ? -1 : r > 0 ? 0 : encode_foreign(e, value, path);
 }
 
 static int encode_container(core_encoder *e, PyObject *value, const core_path *path) {

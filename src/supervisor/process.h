@@ -55,7 +55,7 @@
 
 #include "base/base.h"
 
-#define PISO__STDERR_TAIL 8192
+#define PISO__STDERR_TAIL 16384 /* a stack of a hundred frames, and the names of modules */
 
 /* piso__process_spawn: runs spawn->argv; the child gets channel_fd (kept close-on-exec here, the caller closes
  * its copy) under the number told in PISO_FD. */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,6 +63,22 @@ def load(venvs: Path, start_method: Any) -> Iterator[Callable[..., Extension]]:
     yield load
     for manager in managers:
         manager.stop_all_extensions()
+
+
+@pytest.fixture
+def plugin(load: Callable[..., Extension], tmp_path: Path) -> Iterator[Callable[..., Extension]]:
+    """plugin(source, extension type, **configuration): an extension of this module; `name` is its folder."""
+
+    def make(source: str, extension_type: type[Any] = ExtensionBase, **config: Any) -> Extension:
+        folder = tmp_path / "plugins" / config.setdefault("name", "plugin")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "__init__.py").write_text(textwrap.dedent(source))
+        return load("", extension_type, **{"module_path": str(folder), **config})
+
+    yield make
+    for name, module in list(sys.modules.items()):  # of those that ran here
+        if str(getattr(module, "__file__", None)).startswith(f"{tmp_path}/plugins/"):
+            del sys.modules[name]
 
 
 @pytest.fixture

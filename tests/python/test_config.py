@@ -179,7 +179,6 @@ def test_local_paths_do_not_depend_on_the_working_directory(
 @pytest.mark.parametrize(
     "requirement",
     [
-        "",
         "--index-url=https://evil.example",
         "-r requirements.txt",
         "-e",

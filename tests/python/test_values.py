@@ -307,9 +307,7 @@ def test_error_says_where() -> None:
         round_trip([0, {int}])
 
 
-@pytest.mark.parametrize(
-    "value", [Colour.RED, Point(1), Pair(1, 2)], ids=["enum", "dataclass", "named tuple"]
-)
+@pytest.mark.parametrize("value", [Colour.RED, Point(1)], ids=["enum", "dataclass"])
 def test_unregistered_class_names_the_remedy(value: Any) -> None:
     with pytest.raises(TypeError, match=r"pyisolate\.register_type"):
         round_trip(value)
@@ -347,7 +345,7 @@ def test_depth_has_a_limit() -> None:
 def test_object_that_contains_itself() -> None:
     items: list[Any] = []
     items.append({"again": items})
-    with pytest.raises(ValueError, match="contain themselves"):
+    with pytest.raises(ValueError, match="contains itself"):
         round_trip(items)
 
 

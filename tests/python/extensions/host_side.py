@@ -9,6 +9,7 @@ import enum
 import json
 import os
 import threading
+from abc import ABC, abstractmethod
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -37,6 +38,24 @@ class Hooked(ExtensionBase):
 
     def file(self, name: str) -> str:
         return str(__import__(name).__file__)
+
+
+class Setting(ExtensionBase):
+    """Has a hook that sets attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changed = self.replaced = "by init"
+
+    async def before_module_loaded(self) -> None:
+        self.set = self.replaced = "by the hook"
+
+
+class Abstract(ExtensionBase, ABC):
+    """Leaves a method to the module's class."""
+
+    @abstractmethod
+    def work(self) -> str: ...
 
 
 class PlainHooks(ExtensionBase):

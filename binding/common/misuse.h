@@ -1,0 +1,38 @@
+/* misuse.h - what a call or a method says where it is used as if it were the value that it stands for. */
+#ifndef BINDING_MISUSE_H
+#define BINDING_MISUSE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+/* All of these raise TypeError, which names the call or method by its __name__ and says what to write. Equality and hash
+ * stay those of an object. A type that is iterated by `await` keeps its iterator. */
+int core_misuse_bool(PyObject *self);
+PyObject *core_misuse_unary(PyObject *self);
+PyObject *core_misuse_binary(PyObject *left, PyObject *right);
+PyObject *core_misuse_ternary(PyObject *left, PyObject *right, PyObject *third);
+PyObject *core_misuse_compare(PyObject *left, PyObject *right, int operation);
+Py_ssize_t core_misuse_length(PyObject *self);
+int core_misuse_assign(PyObject *self, PyObject *key, PyObject *value);
+int core_misuse_contains(PyObject *self, PyObject *item);
+Py_hash_t core_misuse_hash(PyObject *self);
+/* core_misuse_attribute: the type's tp_getattro; AttributeError for a public name that there is not. */
+PyObject *core_misuse_attribute(PyObject *self, PyObject *name);
+
+/* CORE_MISUSE_SLOTS: for a PyType_Slot table. */
+#define CORE_MISUSE_SLOTS                                                                                              \
+    {Py_nb_bool, core_misuse_bool}, {Py_nb_int, core_misuse_unary}, {Py_nb_float, core_misuse_unary},                  \
+        {Py_nb_index, core_misuse_unary}, {Py_nb_negative, core_misuse_unary}, {Py_nb_positive, core_misuse_unary},    \
+        {Py_nb_absolute, core_misuse_unary}, {Py_nb_invert, core_misuse_unary}, {Py_nb_add, core_misuse_binary},       \
+        {Py_nb_subtract, core_misuse_binary}, {Py_nb_multiply, core_misuse_binary},                                    \
+        {Py_nb_true_divide, core_misuse_binary}, {Py_nb_floor_divide, core_misuse_binary},                             \
+        {Py_nb_remainder, core_misuse_binary}, {Py_nb_divmod, core_misuse_binary}, {Py_nb_power, core_misuse_ternary}, \
+        {Py_nb_matrix_multiply, core_misuse_binary}, {Py_nb_lshift, core_misuse_binary},                               \
+        {Py_nb_rshift, core_misuse_binary}, {Py_nb_and, core_misuse_binary}, {Py_nb_or, core_misuse_binary},           \
+        {Py_nb_xor, core_misuse_binary}, {Py_tp_richcompare, core_misuse_compare}, {Py_tp_hash, core_misuse_hash},     \
+        {Py_mp_length, core_misuse_length}, {Py_mp_subscript, core_misuse_binary},                                     \
+        {Py_mp_ass_subscript, core_misuse_assign}, {Py_sq_contains, core_misuse_contains}, {                           \
+        Py_tp_getattro, core_misuse_attribute                                                                          \
+    }
+
+#endif
