@@ -70,6 +70,10 @@ static const char *const system_paths[] = {
     NULL,
 };
 
+const char *const *piso__landlock_system(void) {
+    return system_paths;
+}
+
 static const char *const network_paths[] = {
     "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/gai.conf", "/etc/services", "/etc/protocols", NULL,
 };
