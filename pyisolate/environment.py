@@ -22,6 +22,7 @@ import re
 import secrets
 import shutil
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -29,12 +30,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .commands import Commands
+from .bounds import DEFAULT_SECONDS, DEFAULT_SIZE, Bounds
+from .commands import Commands, OutOfBounds
 from .config import SandboxLimits, SandboxMode
 from .errors import ConfigurationError, EnvironmentBuildError
 from .installer import Installer, Plan, environment_command
 from .offload import PerProcess
-from .pip_settings import settings_that_build, uv_environment
+from .pip_settings import cache_folder, settings_that_build, uv_environment
 from .progress import Report, installing
 from .removal import remove_later
 
@@ -155,11 +157,12 @@ class EnvironmentBuilder:
         build_network: bool = False,
         sandbox_mode: SandboxMode = SandboxMode.REQUIRED,
         limits: SandboxLimits | None = None,
+        environment_timeout: float | None = DEFAULT_SECONDS,
+        environment_size: int | None = DEFAULT_SIZE,
     ) -> None:
         """`excluded`: packages of the host's, not installed although something may depend on them.
 
-        `python`: the interpreter; that of this process if None. `allow_source_builds`, `build_network`,
-        `sandbox_mode`, `limits`: see `ExtensionConfig`.
+        `python`: the interpreter; that of this process if None. For what follows see `ExtensionConfig`.
         """
         self._root = root
         self._name = name
@@ -175,6 +178,7 @@ class EnvironmentBuilder:
             limits,
         )
         self._commands = Commands(name)
+        self._timeout, self._size = environment_timeout, environment_size
         self._content: dict[str, Any] = {
             "format": FORMAT_VERSION,
             "python": [sys.implementation.cache_tag, sys.version, os.path.realpath(self._plan.python)],
@@ -280,20 +284,47 @@ class EnvironmentBuilder:
                 f"{settings} has a setting 'no-binary', by which uv would run code of packages with all "
                 "rights. Remove it, or set the environment variable UV_CONFIG_FILE to a file without it"
             )
-        building, scratch = self._temporary(), self._temporary()
-        with installing(self._name) as report:
-            self._run_uv(environment_command(self._plan.python, building), report)
-            uv_environ = uv_environment(os.environ, self._extra_index_urls)
-            installer = Installer(self._plan, self._run_uv, self._commands, os.environ, uv_environ, scratch)
-            installer.install(building, report)
+        uv_environ = uv_environment(os.environ, self._extra_index_urls)
+        cache = cache_folder(uv_environ)
+        written_to = (str(self._root), cache, tempfile.gettempdir())
+        self._commands.bounds = Bounds(written_to, self._timeout, self._size)
+        building = self._temporary()
+        try:
+            self._fill(building, uv_environ)
+        except OutOfBounds as fault:
+            leavings = dict(filter(None, (_in_cache(cache, path) for path in fault.files)))
+            remove_later(*leavings)
+            written = next(iter(leavings.values()), "")
+            raise self._failed(f"{fault}{written and f'. {written} was being unpacked'}") from None
         (building / MARKER).write_text(json.dumps(self._content, indent=1))
         if self.path.exists():
             os.rename(self.path, self._temporary())
         os.rename(building, self.path)
 
+    def _fill(self, building: Path, uv_environ: dict[str, str]) -> None:
+        with installing(self._name) as report:
+            self._run_uv(environment_command(self._plan.python, building), report)
+            installer = Installer(
+                self._plan,
+                self._run_uv,
+                self._resolve,
+                self._commands,
+                os.environ,
+                uv_environ,
+                self._temporary(),
+            )
+            installer.install(building, report)
+
     def _run_uv(self, arguments: list[str], report: Report) -> None:
-        command = [_find_uv(self._name), *arguments]
+        self._run(arguments, uv_environment(os.environ, self._extra_index_urls), report)
+
+    def _resolve(self, arguments: list[str], report: Report) -> None:
+        """Without Git: a package may name any repository, and uv would check it out."""
         environ = uv_environment(os.environ, self._extra_index_urls)
+        self._run(arguments, {**environ, "GIT_ALLOW_PROTOCOL": "none"}, report)
+
+    def _run(self, arguments: list[str], environ: dict[str, str], report: Report) -> None:
+        command = [_find_uv(self._name), *arguments]
         returncode, words = self._commands.run(command, environ, report)
         if returncode != 0:
             raise self._failure(command, returncode, words)
@@ -334,6 +365,12 @@ class EnvironmentBuilder:
 
     def _matching(self, pattern: str) -> list[Path]:
         return [path for path in self._root.iterdir() if re.fullmatch(pattern, path.name)]
+
+
+def _in_cache(cache: str, path: str) -> tuple[str, str] | None:
+    """Of a file that uv was unpacking in its cache: the folder to be removed, and what it is in the package."""
+    match = re.match(rf"({re.escape(os.path.realpath(cache))}/(?:[\w-]+/)?\.tmp\w+)/(.+)", path)
+    return (match[1], match[2]) if match is not None else None
 
 
 def _lock_marker(environment: Path, operation: int) -> int | None:

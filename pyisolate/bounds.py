@@ -1,0 +1,65 @@
+"""What building an environment may take of the machine: time for each step, space on its disks for all.
+
+Neither uv nor a build has a bound of its own, and an archive of a few kilobytes can hold terabytes. Space is
+what is free less than at the beginning, on all disks that are written to: whoever has taken it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+
+__all__ = ["DEFAULT_SECONDS", "DEFAULT_SIZE", "MOST_FILES", "Bounds"]
+
+TIME_KEY, SIZE_KEY = "environment_timeout", "environment_size"
+DEFAULT_SECONDS, DEFAULT_SIZE = 3600.0, 32 << 30
+MOST_FILES = 2_000_000
+
+
+class Bounds:
+    """Those of one environment, from when this is made."""
+
+    def __init__(
+        self, folders: Iterable[str] = (), seconds: float | None = None, size: int | None = None
+    ) -> None:
+        """`folders`: what is written to, which need not be there. None: no bound."""
+        self.seconds = seconds
+        self.size = size
+        self._disks = {}
+        for folder in map(_existing, folders):
+            self._disks.setdefault(os.stat(folder).st_dev, (folder, os.statvfs(folder)))
+
+    def exceeded(self, start: float) -> str | None:
+        """What is wrong with a step that has begun at this monotonic time, if something is."""
+        taken = time.monotonic() - start
+        if self.seconds is not None and taken > self.seconds:
+            return f"it took more than {self.seconds:g} s; {TIME_KEY!r} in the extension's configuration " + (
+                "permits more"
+            )
+        for folder, before in self._disks.values() if self.size is not None else ():
+            now = os.statvfs(folder)
+            size = before.f_bavail * before.f_frsize - now.f_bavail * now.f_frsize
+            if size > self.size:
+                return self.too_large(size)
+            if before.f_files and before.f_ffree - now.f_ffree > MOST_FILES:
+                return f"more than {MOST_FILES:,} files were made"
+        return None
+
+    def too_large(self, size: int) -> str:
+        """The fault, in words."""
+        return (
+            f"it takes {_words(size)} of the disk, more than {_words(self.size or 0)}; {SIZE_KEY!r} in the "
+            "extension's configuration permits more"
+        )
+
+
+def _words(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):.1f} MiB"
+
+
+def _existing(folder: str) -> str:
+    folder = os.path.abspath(folder)
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    return folder
