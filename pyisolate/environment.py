@@ -58,6 +58,11 @@ _REMEDY = (
 )
 _REMEDIES = (
     (
+        r"transport '\w+' not allowed",
+        "A package depends on this repository, and what a package says is not fetched: add NAME @ git+URL to "
+        "'dependencies', and load it again",
+    ),
+    (
         r"No space left|Disk quota|os error (?:28|122)\b",
         "Free space on the disk of 'venv_root_path' or on that of uv's cache (UV_CACHE_DIR), and load it "
         "again",

@@ -53,7 +53,7 @@ class Unpacked:
             for record in libraries.glob("*.dist-info/RECORD"):
                 with suppress(OSError):
                     if any(line.startswith((f"{name},", f'"{name}",')) for line in _lines(record)):
-                        return record.parent.name.rsplit("-", 1)[0]
+                        return record.parent.name.removesuffix(".dist-info").rsplit("-", 1)[0]
         return "a package"
 
 

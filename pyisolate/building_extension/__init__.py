@@ -130,13 +130,19 @@ async def _last_words(process: asyncio.subprocess.Process) -> str:
 
 def _check_out(repository: str, folder: Path, revision: str) -> None:
     """Here and not in the host: what the repository says about that is a stranger's."""
-    shutil.copytree(repository, folder / ".git")
+    own = folder / ".git"
+    for place, _, names in os.walk(repository):  # without modes and times, which not every sandbox lets it set
+        target = own / os.path.relpath(place, repository)
+        target.mkdir()
+        for name in names:
+            shutil.copyfile(os.path.join(place, name), target / name)
+    config = own / "config"
+    config.write_text(config.read_text().replace("bare = true", "bare = false"))
 
     def git(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = ["git", "-c", "safe.directory=*", "-c", "advice.detachedHead=false", *arguments]
         return subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
 
-    git("config", "core.bare", "false")
     for name in (_WANTED, f"refs/tags/{revision}", f"refs/heads/{revision}", revision):
         found = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
         if found.returncode == 0:

@@ -164,7 +164,7 @@ def test_a_package_with_very_much_in_it(
     monkeypatch.syspath_prepend(str(tmp_path / "app"))
     seen = files(tmp_path, "app/package/__init__.py", "app/other/__init__.py", "app/other/data/x")
     names = [f"app/package/sent/{number}/x" for number in range(40)]
-    files(tmp_path, *names, "app/package/deep/" + "d/" * 500 + "x")
+    files(tmp_path, *names, "app/package/deep/" + "d/" * 100 + "x")
     expect(load("prisoner"), seen, [])
     assert "'host_paths'" in caplog.text
 
