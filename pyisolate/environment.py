@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from .bounds import DEFAULT_SECONDS, DEFAULT_SIZE, Bounds
-from .commands import Commands, OutOfBounds
+from .commands import Commands, OutOfBounds, printable
 from .config import SandboxLimits, SandboxMode
 from .errors import ConfigurationError, EnvironmentBuildError
 from .installer import Installer, Plan, environment_command
@@ -253,33 +253,49 @@ class EnvironmentBuilder:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
+        """Raises EnvironmentBuildError when somebody else has it for too long."""
         path = self._root / f".{self._name}.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        start, told, descriptor = time.monotonic(), False, -1
         try:
-            self._lock(descriptor)
+            while (descriptor := self._try_lock(path)) < 0:
+                self._commands.check()
+                waited = time.monotonic() - start
+                if waited > LOCK_LIMIT:
+                    raise self._failed(
+                        f"for more than {waited:.0f} s it has been locked by {_holder(path)}. If that does not "
+                        "build it, end it; or set another 'venv_root_path' in the manager's configuration"
+                    )
+                if waited > LOCK_TOLD and not told:
+                    told = True
+                    text = "extension %r waits for its environment, which is locked by %s"
+                    _log.warning(text, self._name, _holder(path))
+                self._commands.pause(LOCK_LOOKS)
             yield
         finally:
-            os.close(descriptor)
+            if descriptor >= 0:
+                # Not only closed: a process that was forked meanwhile has a copy, which would keep it locked.
+                with suppress(OSError):
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+                os.close(descriptor)
 
-    def _lock(self, descriptor: int) -> None:
-        """Raises EnvironmentBuildError when somebody else has it for too long."""
-        start = time.monotonic()
-        told = False
-        while True:
-            self._commands.check()
-            with suppress(BlockingIOError):
-                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            waited = time.monotonic() - start
-            if waited > LOCK_LIMIT:
-                raise self._failed(
-                    f"for more than {waited:.0f} s it has been locked by {_holder(descriptor)}. If that does "
-                    "not build it, end it; or set another 'venv_root_path' in the manager's configuration"
-                )
-            if waited > LOCK_TOLD and not told:
-                told = True
-                holder = _holder(descriptor)
-                _log.info("extension %r waits for its environment, which %s builds", self._name, holder)
-            self._commands.pause(LOCK_LOOKS)
+    def _try_lock(self, path: Path) -> int:
+        """A descriptor of the file, locked; -1 while somebody else has it."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A file that has been removed since it was opened locks nothing: others make a new one.
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        except OSError as error:
+            os.close(descriptor)
+            raise self._failed(
+                f"{path} cannot be locked: {error.strerror}. Set 'venv_root_path' in the manager's configuration "
+                "to a folder on a disk of this machine, or on a network file system that has locks"
+            ) from error
+        os.close(descriptor)
+        return -1
 
     # ---- building ----
 
@@ -415,17 +431,18 @@ def _flock(descriptor: int, operation: int, seconds: float) -> None:
             time.sleep(0.01)
 
 
-def _holder(descriptor: int) -> str:
+def _holder(path: Path) -> str:
     """Which process has a lock on this file, in words."""
-    status = os.fstat(descriptor)
-    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     with suppress(OSError):
+        status = os.stat(path)
+        device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
         for line in Path("/proc/locks").read_text().splitlines():
             words = line.split()
             if len(words) > 5 and words[1] == "FLOCK" and words[5] == device:
-                with suppress(OSError):
-                    program = Path(f"/proc/{words[4]}/comm").read_text().strip()
-                    return f"process {words[4]} ({program})"
+                # "number (name) state ...", and the name can be anything
+                name, _, rest = Path(f"/proc/{words[4]}/stat").read_text().partition("(")[2].rpartition(")")
+                stopped = ", which is stopped" if rest.split()[0] in "tT" else ""
+                return f"process {words[4]} ({printable(name)}){stopped}"
     return "a process that cannot be seen from here"
 
 

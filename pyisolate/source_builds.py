@@ -91,7 +91,8 @@ class SourceBuilds:
     def _fetch(self, source: Source, work: Path, environ: Mapping[str, str]) -> Path:
         """An archive, or the folder of a Git repository. Nothing in it has been looked at."""
         if source.revision is None:
-            return fetch(source, work, environ, self._commands.check)
+            with self._commands.ending(lambda: None):  # it looks itself whether it is to end
+                return fetch(source, work, environ, self._commands.check)
         return fetch_repository(source, work, environ, self._commands)
 
     def _build(self, source: Source, fetched: Path, output: Path) -> str:

@@ -58,7 +58,7 @@ def fetch(source: Source, folder: Path, environ: Mapping[str, str], check: Calla
         opener.open(request, timeout=_SECONDS) as answer,
         path.open("xb") as file,
     ):
-        while chunk := answer.read(_CHUNK):
+        while chunk := answer.read1(_CHUNK):  # type: ignore[attr-defined]
             check()
             size += len(chunk)
             if size > _MOST:
