@@ -26,18 +26,18 @@ class Bounds:
         """`folders`: what is written to, which need not be there. None: no bound."""
         self.seconds = seconds
         self.size = size
-        self._disks = {}
+        self._disks: dict[int, tuple[str, os.statvfs_result]] = {}
         for folder in map(_existing, folders):
             self._disks.setdefault(os.stat(folder).st_dev, (folder, os.statvfs(folder)))
 
     def exceeded(self, start: float) -> str | None:
         """What is wrong with a step that has begun at this monotonic time, if something is."""
-        taken = time.monotonic() - start
-        if self.seconds is not None and taken > self.seconds:
-            return f"it took more than {self.seconds:g} s; {TIME_KEY!r} in the extension's configuration " + (
-                "permits more"
-            )
-        for folder, before in self._disks.values() if self.size is not None else ():
+        if self.seconds is not None and time.monotonic() - start > self.seconds:
+            key = f"{TIME_KEY!r} in the extension's configuration"
+            return f"it took more than {self.seconds:g} s; {key} permits more"
+        if self.size is None:
+            return None
+        for folder, before in self._disks.values():
             now = os.statvfs(folder)
             size = before.f_bavail * before.f_frsize - now.f_bavail * now.f_frsize
             if size > self.size:

@@ -262,8 +262,8 @@ class EnvironmentBuilder:
                 waited = time.monotonic() - start
                 if waited > LOCK_LIMIT:
                     raise self._failed(
-                        f"for more than {waited:.0f} s it has been locked by {_holder(path)}. If that does not "
-                        "build it, end it; or set another 'venv_root_path' in the manager's configuration"
+                        f"for more than {waited:.0f} s it has been locked by {_holder(path)}. If that does "
+                        "not build it, end it; or set another 'venv_root_path' in the manager's configuration"
                     )
                 if waited > LOCK_TOLD and not told:
                     told = True
@@ -291,8 +291,8 @@ class EnvironmentBuilder:
         except OSError as error:
             os.close(descriptor)
             raise self._failed(
-                f"{path} cannot be locked: {error.strerror}. Set 'venv_root_path' in the manager's configuration "
-                "to a folder on a disk of this machine, or on a network file system that has locks"
+                f"{path} cannot be locked: {error.strerror}. Set 'venv_root_path' in the manager's "
+                "configuration to a folder on a disk of this machine, or on a network file system with locks"
             ) from error
         os.close(descriptor)
         return -1
@@ -389,7 +389,7 @@ class EnvironmentBuilder:
 
 
 def _in_cache(cache: str, path: str) -> tuple[str, str] | None:
-    """Of a file that uv was unpacking in its cache: the folder to be removed, and what it is in the package."""
+    """Of a file that uv was unpacking in its cache: the folder to be removed, and its name in the package."""
     match = re.match(rf"({re.escape(os.path.realpath(cache))}/(?:[\w-]+/)?\.tmp\w+)/(.+)", path)
     return (match[1], match[2]) if match is not None else None
 

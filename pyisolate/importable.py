@@ -71,7 +71,7 @@ def _of_prefix(prefix: str) -> list[str]:
 
 
 def library_files(folders: Iterable[str]) -> list[str]:
-    """What the linker is told to look for libraries in: all of it, or its libraries if it is no folder of such."""
+    """Of folders that the linker looks in: all that is in one of libraries, and the libraries in others."""
     found: list[str] = []
     for folder in filter(os.path.isabs, folders):
         if os.path.basename(os.path.normpath(folder)).startswith("lib"):
@@ -161,7 +161,7 @@ class _Package:
         )
 
     def _is_own(self, path: str) -> bool:
-        """Whether it is a file of the package. What a link leads to outside is none, and nothing hidden is."""
+        """Whether it is a file of the package. What a link leads to outside is none, nor what is hidden."""
         if not os.path.islink(path):
             return True
         below = os.path.relpath(os.path.realpath(path), self._real)
@@ -221,7 +221,9 @@ def _content(path: str) -> _Content:
 
 
 def _sorted_out(items: Iterable[os.DirEntry[str]]) -> _Content:
-    files, folders, hidden = [], [], False
+    files: list[str] = []
+    folders: list[str] = []
+    hidden = False
     for item in items:
         if item.name.startswith("."):
             hidden = True

@@ -106,8 +106,8 @@ class Installer:
         """The requirement; one of source code elsewhere, if it may be built, with a wheel in its place."""
         if (repository := unsupported_repository(requirement)) is not None:
             raise self._failed(
-                f"{repository} is a repository of a kind that cannot be fetched. Of repositories only those of "
-                "Git are (git+https://...); or give the URL of an archive"
+                f"{repository} is a repository of a kind that cannot be fetched. Of repositories only those "
+                "of Git are (git+https://...); or give the URL of an archive"
             )
         source = remote_source(requirement)
         if source is None:
@@ -168,8 +168,8 @@ class Installer:
 
     def _refuse_place(self, name: str, place: str) -> NoReturn:
         raise self._failed(
-            f"{name} was to be taken from {place}, a file of this machine, because an index or another package "
-            "says so. If you mean it, add that path to 'dependencies'"
+            f"{name} was to be taken from {place}, a file of this machine, because an index or another "
+            "package says so. If you mean it, add that path to 'dependencies'"
         )
 
     def _without_wheels(
@@ -292,15 +292,21 @@ class Installer:
         self, names: Sequence[str], error: EnvironmentBuildError | None = None
     ) -> EnvironmentBuildError:
         fault = (
-            f"there is only source code of {', '.join(names)} for this Python, and building a package runs its "
-            f"code. {KEY!r}: True in the extension's configuration permits that, confined; or choose versions "
-            "that have wheels in 'dependencies'"
+            f"there is only source code of {', '.join(names)} for this Python, and building a package runs "
+            f"its code. {KEY!r}: True in the extension's configuration permits that, confined; or choose "
+            "versions that have wheels in 'dependencies'"
         )
-        return self._failed(fault) if error is None else self._another(error, f"{fault}. uv said:\n{error.stderr}")
+        return (
+            self._failed(fault)
+            if error is None
+            else self._another(error, f"{fault}. uv said:\n{error.stderr}")
+        )
 
     def _failed(self, fault: str) -> EnvironmentBuildError:
         name = self._plan.name
-        return EnvironmentBuildError(f"the environment of extension {name!r} was not built: {fault}", name=name)
+        return EnvironmentBuildError(
+            f"the environment of extension {name!r} was not built: {fault}", name=name
+        )
 
     def _another(self, error: EnvironmentBuildError, fault: str) -> EnvironmentBuildError:
         return EnvironmentBuildError(

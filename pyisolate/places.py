@@ -1,4 +1,4 @@
-"""Where files of packages may come from: other machines, and those places of this one that somebody has named.
+"""Where files of packages may come from: other machines, and places of this one that somebody has named.
 
 An index says for each file where it is, and a wheel says so for what it depends on. uv also takes ``file:``
 URLs there, by which either could have files of this machine put into an environment. So what uv has chosen
@@ -86,7 +86,7 @@ def file_path(url: str) -> str | None:
 
 def _place(file: Mapping[str, Any], folder: Path) -> str:
     if "path" in file:
-        return os.path.abspath(folder / file["path"])
+        return os.path.abspath(os.path.join(folder, str(file["path"])))
     return file_path(file["url"]) or str(file["url"])
 
 

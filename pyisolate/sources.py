@@ -36,7 +36,15 @@ _GIT_SETTINGS = {
 }
 _GIT_PROTOCOLS = {"https": "https:ssh", "http": "http:https", "ssh": "ssh", "file": "file"}
 """By the scheme of a URL. A user's settings may lead from HTTPS to SSH."""
-_GIT_VARIABLES = ("GIT_SSH", "GIT_SSL_", "GIT_CONFIG", "GIT_PROXY", "GIT_ASKPASS", "GIT_HTTP_", "GIT_EXEC_PATH")
+_GIT_VARIABLES = (
+    "GIT_SSH",
+    "GIT_SSL_",
+    "GIT_CONFIG",
+    "GIT_PROXY",
+    "GIT_ASKPASS",
+    "GIT_HTTP_",
+    "GIT_EXEC_PATH",
+)
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,250}")
 _INDEXES = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_FIND_LINKS")
 
@@ -58,7 +66,7 @@ def fetch(source: Source, folder: Path, environ: Mapping[str, str], check: Calla
         opener.open(request, timeout=_SECONDS) as answer,
         path.open("xb") as file,
     ):
-        while chunk := answer.read1(_CHUNK):  # type: ignore[attr-defined]
+        while chunk := answer.read1(_CHUNK):
             check()
             size += len(chunk)
             if size > _MOST:
@@ -70,9 +78,7 @@ def fetch(source: Source, folder: Path, environ: Mapping[str, str], check: Calla
     return path
 
 
-def fetch_repository(
-    source: Source, folder: Path, environ: Mapping[str, str], commands: Commands
-) -> Path:
+def fetch_repository(source: Source, folder: Path, environ: Mapping[str, str], commands: Commands) -> Path:
     """The repository, bare, in this folder: objects and names, of which nothing has been checked out.
 
     So no hook, filter, attribute or submodule of it has a part in anything: who checks it out has them.

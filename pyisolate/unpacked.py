@@ -1,4 +1,4 @@
-"""What was unpacked into an environment: regular files only, in bounds, and the environment is still what it was.
+"""What was unpacked into an environment: regular files, in bounds, and it is still the same environment.
 
 A wheel can hold a ``pyvenv.cfg`` of its own, by which the environment would be that of another interpreter.
 """
@@ -30,9 +30,8 @@ class Unpacked:
             below = os.path.relpath(path, self._folder)
             before = self._before.get(path)
             if before is not None:
-                if below not in (".lock", "CACHEDIR.TAG") and not stat.S_ISDIR(status.st_mode):
-                    if before != _state(path):
-                        return f"{self._owner(below)} has another {below} than the environment"
+                if below != ".lock" and before != _state(path):
+                    return f"{self._owner(below)} has another {below} than the environment"
                 continue
             if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
                 return f"{self._owner(below)} has {below}, which is no file"

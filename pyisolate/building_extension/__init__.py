@@ -131,7 +131,9 @@ async def _last_words(process: asyncio.subprocess.Process) -> str:
 def _check_out(repository: str, folder: Path, revision: str) -> None:
     """Here and not in the host: what the repository says about that is a stranger's."""
     own = folder / ".git"
-    for place, _, names in os.walk(repository):  # without modes and times, which not every sandbox lets it set
+    for place, _, names in os.walk(
+        repository
+    ):  # without modes and times, which not every sandbox lets it set
         target = own / os.path.relpath(place, repository)
         target.mkdir()
         for name in names:
@@ -141,7 +143,9 @@ def _check_out(repository: str, folder: Path, revision: str) -> None:
 
     def git(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = ["git", "-c", "safe.directory=*", "-c", "advice.detachedHead=false", *arguments]
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+        return subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, errors="replace", check=False
+        )
 
     for name in (_WANTED, f"refs/tags/{revision}", f"refs/heads/{revision}", revision):
         found = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")

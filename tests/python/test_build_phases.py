@@ -255,7 +255,9 @@ def test_a_working_folder_that_has_been_removed(venvs: Path, make_wheel: MakeWhe
 
 def lock_in_another_process(path: Path, then: str) -> subprocess.Popen[str]:
     """Locks the file, says so, and goes on with `then`."""
-    source = f"import fcntl, os, signal, sys, time; file = open(sys.argv[1], 'w'); fcntl.flock(file, 2)\n{then}"
+    source = (
+        f"import fcntl, os, signal, sys, time; file = open(sys.argv[1], 'w'); fcntl.flock(file, 2)\n{then}"
+    )
     process = subprocess.Popen([sys.executable, "-c", source, str(path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
@@ -322,7 +324,7 @@ def test_a_file_system_without_locks_is_named(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("fcntl.flock", flock)
-    with pytest.raises(EnvironmentBuildError, match=rf"\.ext\.lock cannot be locked.*'venv_root_path'"):
+    with pytest.raises(EnvironmentBuildError, match=r"\.ext\.lock cannot be locked.*'venv_root_path'"):
         build(venvs, "rivet")
 
 

@@ -104,7 +104,9 @@ def test_what_a_package_depends_on(
     add_project(private.parent / "project", "secret", code=touching(trace))
     url = named.format(uri=private.as_uri(), folder=private.parent.as_uri())
     add_wheel(site[0], "bolt", {"bolt.py": ""}, f"secret @ {url}")
-    add_source(site[0], "nail", f"secret @ {url}", requires=repr([f"secret @ {url}"]) if by == "none" else "[]")
+    add_source(
+        site[0], "nail", f"secret @ {url}", requires=repr([f"secret @ {url}"]) if by == "none" else "[]"
+    )
     requirement = {
         "index": "bolt",
         "url": f"bolt @ {site[1]}/bolt-1.0-py3-none-any.whl",

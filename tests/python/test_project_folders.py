@@ -42,7 +42,8 @@ def main():
     paths = [os.path.join(folder, name) for folder, _, names in os.walk(here) for name in names]
     manager = ExtensionManager(ExtensionBase, {{"venv_root_path": os.path.join(here, "venvs")}})
     with manager:
-        extension = manager.load_extension({{"name": "reader", "module_path": sys.argv[1], "sandbox": {sandbox}}})
+        config = {{"name": "reader", "module_path": sys.argv[1], "sandbox": {sandbox}}}
+        extension = manager.load_extension(config)
         json.dump(extension.sync.readable(paths), sys.stdout)
 
 if __name__ == "__main__":
@@ -68,13 +69,24 @@ FLASK = {
 COMFY = {
     "seen": [
         *("main.py", "folder_paths.py", "nodes.py", "execution.py", "server.py", "app/__init__.py"),
-        *("app/database/models.py", "app/frontend_management.py", "comfy/sd.py", "comfy/sd1_clip_config.json"),
+        *(
+            "app/database/models.py",
+            "app/frontend_management.py",
+            "comfy/sd.py",
+            "comfy/sd1_clip_config.json",
+        ),
         *("comfy/sd1_tokenizer/vocab.json", "comfy/ldm/modules/attention.py", "comfy_api/__init__.py"),
         *("utils/__init__.py", "utils/json_util.py", "custom_nodes/reader/__init__.py"),
         *("custom_nodes/reader/.git/config", "custom_nodes/reader/config.ini"),
     ],
     "unseen": [
-        *(".git/config", ".env", "extra_model_paths.yaml", "comfyui.log", "models/checkpoints/model.safetensors"),
+        *(
+            ".git/config",
+            ".env",
+            "extra_model_paths.yaml",
+            "comfyui.log",
+            "models/checkpoints/model.safetensors",
+        ),
         *("models/configs/v1-inference.yaml", "input/example.png", "output/ComfyUI_00001_.png", "temp/x.png"),
         *("user/comfyui.db", "user/default/comfy.settings.json", "user/default/workflows/mine.json"),
         *("user/__manager/config.ini", "custom_nodes/other/config.ini", "custom_nodes/other/.git/config"),
@@ -109,7 +121,12 @@ def read(
     command = [python, str(folder / script), str(reader), str(omitted)]
     environ = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        command, cwd=folder, env=environ, timeout=120, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=folder,
+        env=environ,
+        timeout=120,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     return {os.path.relpath(path, folder) for path in json.loads(done.stdout)}
@@ -145,14 +162,17 @@ def test_a_project_that_is_its_own_environment(tmp_path: Path, omitted: int) -> 
 
 @pytest.mark.parametrize("imports", ["", "import custom_nodes.other"])
 def test_a_comfyui_folder(tmp_path: Path, omitted: int, imports: str) -> None:
-    """Its `comfy` has no ``__init__``; some nodes import others as parts of `custom_nodes`, which has none."""
+    """Its `comfy` has no ``__init__``. Some nodes import others from `custom_nodes`, without one, too."""
     app = tmp_path / "ComfyUI"
     make(app, [*COMFY["seen"], *COMFY["unseen"]])
     others = set()
     if imports:
         others = {"custom_nodes/other/__init__.py"}
         make(app, others)
-        others |= {"custom_nodes/other/config.ini", "custom_nodes/other/data.py.bak"}  # a package, with its data
+        others |= {
+            "custom_nodes/other/config.ini",
+            "custom_nodes/other/data.py.bak",
+        }  # a package, with its data
     python = make_environment(app / "venv")
     reader = app / "custom_nodes" / "reader"
     imports = f"import app.database.models, comfy.sd, utils.json_util, folder_paths, nodes\n{imports}"

@@ -29,7 +29,9 @@ def git(folder: Path, *arguments: str) -> str:
     environ = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
     who = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "protocol.file.allow=always")
     command = ["git", *who, *arguments]
-    return subprocess.run(command, cwd=folder, env=environ, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        command, cwd=folder, env=environ, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def commit(folder: Path, files: dict[str, str]) -> str:
@@ -74,7 +76,9 @@ def test_a_repository_is_refused_by_default(
     assert not trace.exists()
 
 
-@pytest.mark.parametrize("form", ["bolt @ {url}", "{url}#egg=bolt", "{url}", "bolt[x] @ {url} ; python_version > '3'"])
+@pytest.mark.parametrize(
+    "form", ["bolt @ {url}", "{url}#egg=bolt", "{url}", "bolt[x] @ {url} ; python_version > '3'"]
+)
 def test_a_repository_is_built_confined(
     venvs: Path, wheels: Path, repository: Path, url: str, trace: Path, form: str
 ) -> None:
@@ -117,7 +121,9 @@ def test_a_project_in_a_folder_of_it(venvs: Path, wheels: Path, repository: Path
 
 def test_a_build_sees_the_history(venvs: Path, wheels: Path, repository: Path, url: str) -> None:
     """By which projects find out their version."""
-    code = "import subprocess\nNOTE = subprocess.run(['git', 'describe'], capture_output=True, text=True).stdout"
+    code = (
+        "import subprocess\nNOTE = subprocess.run(['git', 'describe'], capture_output=True, text=True).stdout"
+    )
     commit(repository, {"README": "x"})
     git(repository, "tag", "--annotate", "--message", "x", "v7")
     commit(repository, source_files("bolt", code=code))
@@ -125,7 +131,13 @@ def test_a_build_sees_the_history(venvs: Path, wheels: Path, repository: Path, u
 
 
 def test_what_a_repository_says_about_checking_out(
-    venvs: Path, wheels: Path, repository: Path, url: str, tmp_path: Path, trace: Path, monkeypatch: pytest.MonkeyPatch
+    venvs: Path,
+    wheels: Path,
+    repository: Path,
+    url: str,
+    tmp_path: Path,
+    trace: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Filters that the user has set up are not the host's to run; submodules are not fetched."""
     settings = tmp_path / "gitconfig"
@@ -133,15 +145,19 @@ def test_what_a_repository_says_about_checking_out(
     program.write_text(f"#!/bin/sh\ntouch {trace}\ncat\n")
     program.chmod(0o755)
     settings.write_text(
-        f"[filter \"x\"]\n smudge = {program}\n process = {program}\n required = true\n"
+        f'[filter "x"]\n smudge = {program}\n process = {program}\n required = true\n'
         f"[core]\n hooksPath = {tmp_path}/hooks\n fsmonitor = {program}\n[diff]\n external = {program}\n"
-        "[protocol \"file\"]\n allow = always\n[submodule]\n recurse = true\n[fetch]\n recurseSubmodules = true\n"
+        '[protocol "file"]\n allow = always\n[submodule]\n recurse = true\n'
+        "[fetch]\n recurseSubmodules = true\n"
     )
     (tmp_path / "hooks").mkdir()
     for name in ("post-checkout", "reference-transaction", "post-merge", "pre-auto-gc"):
         (tmp_path / "hooks" / name).symlink_to(program)
     files = saying("built")
-    commit(repository, {**files, ".gitattributes": "* filter=x diff=x\n", "hooks/post-checkout": program.read_text()})
+    commit(
+        repository,
+        {**files, ".gitattributes": "* filter=x diff=x\n", "hooks/post-checkout": program.read_text()},
+    )
     other = tmp_path / "other"
     other.mkdir()
     git(other, "init", "--quiet")
@@ -181,7 +197,7 @@ def test_a_repository_that_a_package_names(
     commit(repository, saying("x"))
     add_wheel(repository.parent, "nail", {"nail.py": ""}, f"bolt @ git+{repository.as_uri()}")
     wheel = url.removeprefix("git+").replace("bolt/.git", "nail-1.0-py3-none-any.whl")
-    with pytest.raises(EnvironmentBuildError, match="(?s)bolt.*'dependencies'"):
+    with pytest.raises(EnvironmentBuildError, match=r"(?s)bolt.*'dependencies'"):
         build(venvs, f"nail @ {wheel}", allow_source_builds=True)
 
 
@@ -195,13 +211,17 @@ def test_repositories_of_other_kinds(venvs: Path, wheels: Path, kind: str) -> No
 
 
 def test_a_repository_that_is_not_there(venvs: Path, wheels: Path, url: str) -> None:
-    with pytest.raises(EnvironmentBuildError, match=r"bolt could not be built .*git could not fetch") as caught:
+    with pytest.raises(
+        EnvironmentBuildError, match=r"bolt could not be built .*git could not fetch"
+    ) as caught:
         build(venvs, f"bolt @ {url.replace('//', '//me:secret@')}x", allow_source_builds=True)
     assert "secret" not in str(caught.value)
 
 
 def test_what_a_requirement_says() -> None:
-    source = remote_source("a.B[x] @ git+ssh://git@h:22/o/r.git@v1/x#subdirectory=d&egg=c ; python_version > '3'")
+    source = remote_source(
+        "a.B[x] @ git+ssh://git@h:22/o/r.git@v1/x#subdirectory=d&egg=c ; python_version > '3'"
+    )
     assert source is not None
     assert (source.name, source.url, source.revision) == ("a-b", "ssh://git@h:22/o/r.git", "v1/x")
     assert (source.subdirectory, source.is_named, source.file) == ("d", True, "a-b.git")

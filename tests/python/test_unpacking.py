@@ -7,7 +7,6 @@ import stat
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 import zipfile
 from pathlib import Path
@@ -49,13 +48,17 @@ def add_bomb(folder: Path, name: str, mebibytes: int) -> None:
                 file.write(bytes(MIB))
         archive.writestr(f"{name}-1.0.dist-info/METADATA", metadata(name, "1.0"))
         archive.writestr(f"{name}-1.0.dist-info/WHEEL", WHEEL)
-        archive.writestr(f"{name}-1.0.dist-info/RECORD", f"{name}/zeros.bin,,\n{name}-1.0.dist-info/RECORD,,\n")
+        archive.writestr(
+            f"{name}-1.0.dist-info/RECORD", f"{name}/zeros.bin,,\n{name}-1.0.dist-info/RECORD,,\n"
+        )
 
 
 def files(folder: Path) -> dict[str, Any]:
     """All that is there, with what it leads to or how it can be used."""
     return {
-        str(path.relative_to(folder)): os.readlink(path) if path.is_symlink() else stat.S_IFMT(path.stat().st_mode)
+        str(path.relative_to(folder)): os.readlink(path)
+        if path.is_symlink()
+        else stat.S_IFMT(path.stat().st_mode)
         for path in folder.rglob("*")
     }
 
@@ -138,20 +141,26 @@ def test_what_is_no_file_is_found(tmp_path: Path) -> None:
 # ---- size ----
 
 
-def test_a_wheel_that_is_a_bomb(venvs: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_wheel_that_is_a_bomb(
+    venvs: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A thousandth of what it is unpacked to. Nothing of it stays, in uv's cache neither."""
     cache = tmp_path / "cache"
     monkeypatch.setenv("UV_CACHE_DIR", str(cache))
     add_bomb(wheels, "bolt", 600)
     builder = EnvironmentBuilder(venvs, "ext", ["bolt"], environment_size=50 * MIB)
-    with pytest.raises(EnvironmentBuildError, match=r"bolt.*'environment_size'|'environment_size'.*(?s:.*)bolt"):
+    with pytest.raises(
+        EnvironmentBuildError, match=r"bolt.*'environment_size'|'environment_size'.*(?s:.*)bolt"
+    ):
         builder.provide()
     assert not list(venvs.glob("ext-*"))
     assert eventually(lambda: sum(path.stat().st_size for path in venvs.rglob("*") if path.is_file()) < MIB)
 
 
 def test_a_source_that_is_a_bomb(venvs: Path, wheels: Path) -> None:
-    code = "NOTE = ''\nwith open('zeros', 'wb') as file:\n    for _ in range(4000): file.write(bytes(1 << 20))"
+    code = (
+        "NOTE = ''\nwith open('zeros', 'wb') as file:\n    for _ in range(4000): file.write(bytes(1 << 20))"
+    )
     add_source(wheels, "bolt", code=code)
     builder = EnvironmentBuilder(venvs, "ext", ["bolt"], allow_source_builds=True, environment_size=200 * MIB)
     with pytest.raises(EnvironmentBuildError, match="'environment_size'"):
@@ -168,13 +177,15 @@ def test_an_archive_that_is_a_bomb(venvs: Path, wheels: Path) -> None:
         item = tarfile.TarInfo("bolt-1.0/PKG-INFO")
         archive.addfile(item)
     builder = EnvironmentBuilder(venvs, "ext", ["bolt"], allow_source_builds=True, environment_size=200 * MIB)
-    with pytest.raises(EnvironmentBuildError, match="'environment_size'|bolt"):
+    with pytest.raises(EnvironmentBuildError, match=r"'environment_size'|bolt"):
         builder.provide()
 
 
 def test_what_fits_is_built(venvs: Path, wheels: Path) -> None:
     add_bomb(wheels, "bolt", 20)
-    EnvironmentBuilder(venvs, "ext", ["bolt"], environment_size=None, environment_timeout=None).provide().release()
+    EnvironmentBuilder(
+        venvs, "ext", ["bolt"], environment_size=None, environment_timeout=None
+    ).provide().release()
     assert list(venvs.glob("ext-*/lib/python*/site-packages/bolt/zeros.bin"))
 
 
@@ -188,7 +199,9 @@ def test_very_many_entries(venvs: Path, wheels: Path, monkeypatch: pytest.Monkey
 # ---- time ----
 
 
-def test_a_step_has_a_limit(venvs: Path, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_has_a_limit(
+    venvs: Path, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uv = tmp_path / "uv"
     uv.write_text("#!/bin/sh\nsleep 600 & wait\n")
     uv.chmod(0o755)
@@ -235,7 +248,7 @@ def compiled(folder: Path) -> set[str]:
 def test_files_that_cannot_be_compiled(tmp_path: Path) -> None:
     """Each other file is compiled all the same."""
     good = ["a", "m", "z", "below/b", "below/" + "d/" * 300 + "deep"]
-    texts = {name: "x = 1\n" for name in good}
+    texts = dict.fromkeys(good, "x = 1\n")
     texts |= {
         "two": "print 'x'\n",
         "nul": "x = 1\0\n",
