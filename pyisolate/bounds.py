@@ -15,6 +15,7 @@ __all__ = ["DEFAULT_SECONDS", "DEFAULT_SIZE", "MOST_FILES", "Bounds"]
 TIME_KEY, SIZE_KEY = "environment_timeout", "environment_size"
 DEFAULT_SECONDS, DEFAULT_SIZE = 3600.0, 32 << 30
 MOST_FILES = 2_000_000
+PART_OF_DISK = 0.9  # of what is free at the beginning; the rest is for others
 
 
 class Bounds:
@@ -39,9 +40,15 @@ class Bounds:
             return None
         for folder, before in self._disks.values():
             now = os.statvfs(folder)
-            size = before.f_bavail * before.f_frsize - now.f_bavail * now.f_frsize
+            free = before.f_bavail * before.f_frsize
+            size = free - now.f_bavail * now.f_frsize
             if size > self.size:
                 return self.too_large(size)
+            if size > PART_OF_DISK * free:
+                return (
+                    f"it takes {_words(size)} of the disk of {folder}, of which {_words(free)} were free; free "
+                    "more, or set 'venv_root_path' or UV_CACHE_DIR to folders on another disk"
+                )
             if before.f_files and before.f_ffree - now.f_ffree > MOST_FILES:
                 return f"more than {MOST_FILES:,} files were made"
         return None
@@ -54,7 +61,7 @@ class Bounds:
         )
 
 
-def _words(size: int) -> str:
+def _words(size: float) -> str:
     return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):.1f} MiB"
 
 

@@ -189,6 +189,14 @@ def test_what_fits_is_built(venvs: Path, wheels: Path) -> None:
     assert list(venvs.glob("ext-*/lib/python*/site-packages/bolt/zeros.bin"))
 
 
+def test_the_disk_is_not_filled(venvs: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much is permitted."""
+    monkeypatch.setattr("pyisolate.bounds.PART_OF_DISK", -1.0)
+    with pytest.raises(EnvironmentBuildError, match="were free; free more, or set 'venv_root_path'"):
+        add_bomb(wheels, "bolt", 600)
+        build(venvs, "bolt")
+
+
 def test_very_many_entries(venvs: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyisolate.unpacked.MOST_FILES", 500)
     add_wheel(wheels, "bolt", {f"bolt/{number}.txt": "" for number in range(600)})
