@@ -46,8 +46,8 @@ class Bounds:
                 return self.too_large(size)
             if size > PART_OF_DISK * free:
                 return (
-                    f"it takes {_words(size)} of the disk of {folder}, of which {_words(free)} were free; free "
-                    "more, or set 'venv_root_path' or UV_CACHE_DIR to folders on another disk"
+                    f"it takes {_words(size)} of the disk of {folder}, of which {_words(free)} were free; "
+                    "free more, or set 'venv_root_path' or UV_CACHE_DIR to folders on another disk"
                 )
             if before.f_files and before.f_ffree - now.f_ffree > MOST_FILES:
                 return f"more than {MOST_FILES:,} files were made"

@@ -192,8 +192,8 @@ def test_what_fits_is_built(venvs: Path, wheels: Path) -> None:
 def test_the_disk_is_not_filled(venvs: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much is permitted."""
     monkeypatch.setattr("pyisolate.bounds.PART_OF_DISK", -1.0)
+    add_bomb(wheels, "bolt", 600)
     with pytest.raises(EnvironmentBuildError, match="were free; free more, or set 'venv_root_path'"):
-        add_bomb(wheels, "bolt", 600)
         build(venvs, "bolt")
 
 
