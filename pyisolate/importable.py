@@ -30,6 +30,7 @@ _OF_CONDA = ("ssl/cacert.pem", "ssl/cert.pem", "ssl/openssl.cnf", "etc/fonts")
 _IN_A_VENV = frozenset({*_OF_A_PREFIX, "etc", "man", "src", ".gitignore", ".lock", "CACHEDIR.TAG"})
 _BESIDE_A_PROGRAM = ("bin/python*", "lib*/python*", "lib*/*.so*", "pyvenv.cfg")
 _MODULES = (".py", ".pyc", ".so")
+_OF_PACKAGES = (".dist-info", ".egg-info", ".libs")  # as after ``pip install --target``
 _INITS = re.compile(r"__init__\.(?:pyc?|.*so)")
 _MOST_FOLDERS = 10_000  # of a package
 _MOST_NESTED = 64
@@ -118,7 +119,7 @@ class _Finding:
         links = [name for name in content.files if os.path.isdir(os.path.join(path, name))]
         for name in (*content.folders, *links):
             inner = os.path.join(path, name)
-            if name == "__pycache__":
+            if name == "__pycache__" or name.endswith(_OF_PACKAGES):
                 self.readable.append(inner)
             elif any(map(_INITS.fullmatch, _content(inner).files)):
                 self._add_package(inner)

@@ -10,7 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from .places import file_path
 
@@ -31,6 +31,7 @@ __all__ = [
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".zip")
 """Endings of the files that source code comes in."""
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _EXTRAS = re.compile(r"\[[^\]]*\]$")
 _VERSIONS = r" ?(?:~=|===?|!=|<=?|>=?) ?[A-Za-z0-9._*+!-]+"
 # Where a part ends is clear from its text: no requirement, whoever wrote it, is tried in many ways.
@@ -117,8 +118,9 @@ def remote_source(requirement: str) -> Source | None:
     requirement = requirement.removeprefix("-e ")
     match = _NAMED_URL.fullmatch(requirement)
     url, _, fragment = (match["target"] if match else requirement).partition("#")
-    said = dict(part.partition("=")[::2] for part in fragment.split("&"))
-    name = match["name"] if match else said.get("egg", "").split("[")[0] or None
+    said = dict(part.partition("=")[::2] for part in unquote(fragment).split("&"))
+    egg = said.get("egg", "").split("[")[0]
+    name = match["name"] if match else egg if _NAME.fullmatch(egg) else None
     path, revision = urlsplit(url).path, None
     if re.match(r"git\+", url, re.IGNORECASE):
         url = url[4:]
@@ -131,7 +133,7 @@ def remote_source(requirement: str) -> Source | None:
     else:
         return None
     return Source(
-        normalized(name or guess),
+        normalized(name or re.sub(r"[^A-Za-z0-9]+", "-", guess).strip("-") or "source"),
         url,
         sha256=said.get("sha256"),
         revision=(revision or "HEAD") if revision is not None else None,

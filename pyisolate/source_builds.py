@@ -84,7 +84,8 @@ class SourceBuilds:
             except OSError as error:
                 raise self._failure(source.name, f"its source could not be fetched: {error}") from None
             wheel = self._build(source, fetched, output)
-            return self._take(source.name, output, wheel, source.is_named)
+            with self._commands.ending(lambda: None):  # it looks itself whether it is to end
+                return self._take(source.name, output, wheel, source.is_named)
         finally:
             self._under_way.pop()
 

@@ -15,7 +15,7 @@ from sources import add_wheel, build, note, source_files, touching
 
 import pyisolate.sandbox
 from pyisolate import EnvironmentBuildError
-from pyisolate.requirements import remote_source, unsupported_repository
+from pyisolate.requirements import is_plain, remote_source, unsupported_repository
 
 FILES, NAMESPACES = 1, 5  # layers of the sandbox
 
@@ -230,3 +230,13 @@ def test_what_a_requirement_says() -> None:
     assert (source.name, source.revision, source.is_named) == ("r", "HEAD", False)
     assert remote_source("a @ https://h/a-1-py3-none-any.whl") is None
     assert remote_source("a>=1") is None
+    for url in (
+        "git+https://h/..",
+        "git+https://h/",
+        "git+https://h/a\\b.git#egg=../../c",
+        "https://h/...zip",
+    ):
+        source = remote_source(url)
+        assert source is not None
+        assert is_plain(source.name)
+        assert not source.is_named

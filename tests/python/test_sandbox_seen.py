@@ -80,7 +80,10 @@ def expect(extension: Extension, seen: list[Path], unseen: list[Path]) -> None:
             extension.sync.lock(str(path))
 
 
-IMPORTABLE = ["module.py", "package/__init__.py", "package/data.txt", "package/below/more.html"]
+IMPORTABLE = [
+    *("module.py", "package/__init__.py", "package/data.txt", "package/below/more.html"),
+    *("package.libs/libx.so", "package-1.0.dist-info/METADATA"),
+]
 OTHERS = [
     *(".env", ".git/config", "settings.json", "certs/key.pem", "certs/.hidden/x", "instance/app.db"),
     *("instance/config.py", "uploads/photo.jpg", "package/.env", "package/.git/config", "data.zip"),

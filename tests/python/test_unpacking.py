@@ -171,7 +171,7 @@ def test_an_archive_that_is_a_bomb(venvs: Path, wheels: Path) -> None:
     path = add_source(wheels, "bolt")
     zeros = wheels.parent / "zeros"
     with zeros.open("wb") as file:
-        file.truncate(2000 * MIB)
+        file.truncate(1000 * MIB)
     with tarfile.open(path, "w:gz", compresslevel=1) as archive:
         archive.add(zeros, "bolt-1.0/zeros")
         item = tarfile.TarInfo("bolt-1.0/PKG-INFO")
@@ -229,11 +229,11 @@ def test_a_build_has_a_limit(venvs: Path, wheels: Path) -> None:
 def test_what_is_over_is_not_ended() -> None:
     """Its number may be that of another process by then."""
     commands = Commands("ext")
-    commands.bounds = Bounds(seconds=0.2)
     ended: list[str] = []
     with commands.ending(lambda: ended.append("first")) as finish:
         finish()
-        time.sleep(0.5)
+        commands.bounds = Bounds(seconds=0.0)
+        time.sleep(0.3)
     assert ended == []
     with pytest.raises(OutOfBounds), commands.ending(lambda: ended.append("second")):
         assert eventually(lambda: ended == ["second"])
