@@ -337,7 +337,10 @@ class EnvironmentBuilder:
             installer.install(building, report)
 
     def _run_uv(self, arguments: list[str], report: Report) -> None:
-        self._run(arguments, uv_environment(os.environ, self._extra_index_urls), report)
+        """Without constraints: these are for choosing, and uv takes none for what it has chosen."""
+        environ = uv_environment(os.environ, self._extra_index_urls)
+        kept = {name: text for name, text in environ.items() if name not in ("UV_CONSTRAINT", "UV_OVERRIDE")}
+        self._run(arguments, kept, report)
 
     def _resolve(self, arguments: list[str], report: Report) -> None:
         """Without Git: a package may name any repository, and uv would check it out."""
