@@ -127,6 +127,10 @@ class Installer:
         self._run_uv([*install, "--no-progress", *self._find_built(), "-r", str(lock)], report)
         if (fault := before.fault(self._commands.bounds)) is not None:
             raise self._failed(fault)
+        if locked(lock) and not any(folder.glob("lib/python*/site-packages/*.dist-info")):
+            raise self._failed(
+                "uv has installed it elsewhere. Remove 'target' and 'prefix' from its settings"
+            )
 
     def _choose(self, requirements: Sequence[str], own: Sequence[str], report: Report) -> Path:
         """A pylock.toml of the wheels, and projects of the host's own, that are to be installed."""

@@ -184,6 +184,25 @@ def test_keys_need_each_other(load: Load) -> None:
 # ---- what is in the way is named ----
 
 
+@pytest.mark.parametrize("setting", ["target", "prefix"])
+def test_settings_of_uv_that_lead_elsewhere(
+    venvs: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str
+) -> None:
+    (tmp_path / "uv.toml").write_text(f'[pip]\n{setting} = "{tmp_path}/elsewhere"\n')
+    monkeypatch.setenv("UV_CONFIG_FILE", str(tmp_path / "uv.toml"))
+    add_wheel(wheels, "bolt", {"bolt.py": ""})
+    with pytest.raises(EnvironmentBuildError, match=rf"elsewhere\. Remove .*'{setting}'"):
+        build(venvs, "bolt")
+
+
+def test_files_are_not_links_to_a_cache(venvs: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No extension can read that."""
+    monkeypatch.setenv("UV_LINK_MODE", "symlink")
+    add_wheel(wheels, "bolt", {"bolt.py": ""})
+    (module,) = build(venvs, "bolt").glob("lib/python*/site-packages/bolt.py")
+    assert not module.is_symlink()
+
+
 @pytest.mark.parametrize("name", ["uv.toml", "pyproject.toml"])
 @pytest.mark.parametrize("text", ['no-binary-package = ["bolt"]', '{table}pip = {{ no-binary = ["bolt"] }}'])
 def test_settings_of_uv_that_permit_builds_are_refused(
