@@ -27,6 +27,7 @@ from .progress import Report
 from .requirements import (
     Source,
     as_line,
+    has_condition,
     is_own_source,
     normalized,
     own_path,
@@ -34,6 +35,7 @@ from .requirements import (
     unsupported_repository,
     with_wheel,
     without_build,
+    without_git,
     without_wheels,
 )
 from .source_builds import SourceBuilds
@@ -113,6 +115,8 @@ class Installer:
         if source is None:
             return requirement
         if not self._plan.allow_source_builds:
+            if has_condition(requirement):  # uv knows whether it applies
+                return requirement
             raise self._refusal([source.name])
         report(f"building {source.name}")
         return with_wheel(requirement, self._builds(report).build(source, self._uv_environ))
@@ -181,6 +185,9 @@ class Installer:
     ) -> dict[str, Source]:
         """Where there is source code of packages that have no wheels. Raises when that is not to be built."""
         names, named = without_wheels(error.stderr), without_build(error.stderr)
+        if without_git(error.stderr):
+            own_sources = filter(None, map(remote_source, requirements))
+            named += [source.name for source in own_sources if source.revision is not None]
         sources: dict[str, Source] = {}
         if names:
             found: list[Locked] = []

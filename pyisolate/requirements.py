@@ -17,6 +17,7 @@ from .places import file_path
 __all__ = [
     "Source",
     "as_line",
+    "has_condition",
     "is_own_source",
     "is_plain",
     "named_in",
@@ -26,6 +27,7 @@ __all__ = [
     "unsupported_repository",
     "with_wheel",
     "without_build",
+    "without_git",
     "without_wheels",
 ]
 
@@ -142,6 +144,11 @@ def remote_source(requirement: str) -> Source | None:
     )
 
 
+def has_condition(requirement: str) -> bool:
+    """Whether it is for some systems or Pythons only."""
+    return re.search(r"\s;", requirement) is not None
+
+
 def unsupported_repository(requirement: str) -> str | None:
     """The URL, if it names a repository of a kind that cannot be fetched."""
     match = _NAMED_URL.fullmatch(requirement.removeprefix("-e "))
@@ -168,6 +175,11 @@ def without_build(words: str) -> list[str]:
     """The same for packages that a URL names."""
     found = (match[1] for match in _NO_BUILD.finditer(_one_line(words)))
     return list(dict.fromkeys(map(normalized, found)))
+
+
+def without_git(words: str) -> bool:
+    """Whether uv has said that it would need Git, which it is not permitted to use."""
+    return re.search(r"transport '\w+' not allowed", words) is not None
 
 
 def _one_line(words: str) -> str:

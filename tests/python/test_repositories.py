@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sources import add_wheel, build, note, source_files, touching
+from sources import add_source, add_wheel, build, note, source_files, touching
 
 import pyisolate.sandbox
 from pyisolate import EnvironmentBuildError
@@ -199,6 +199,17 @@ def test_a_repository_that_a_package_names(
     wheel = url.removeprefix("git+").replace("bolt/.git", "nail-1.0-py3-none-any.whl")
     with pytest.raises(EnvironmentBuildError, match=r"(?s)bolt.*'dependencies'"):
         build(venvs, f"nail @ {wheel}", allow_source_builds=True)
+
+
+def test_conditions(venvs: Path, wheels: Path, repository: Path, url: str) -> None:
+    """What is for other systems is not needed here."""
+    commit(repository, saying("x"))
+    add_source(repository.parent, "bolt")
+    archive = url.removeprefix("git+").replace("bolt/.git", "bolt-1.0.tar.gz")
+    for place in (url, archive):
+        build(venvs, f"bolt @ {place} ; sys_platform == 'win32'")
+        with pytest.raises(EnvironmentBuildError, match=r"source code of bolt .*'allow_source_builds': True"):
+            build(venvs, f"bolt @ {place} ; sys_platform == 'linux'")
 
 
 @pytest.mark.parametrize("kind", ["hg", "svn", "bzr"])
