@@ -74,44 +74,15 @@ static int blame(job *j, piso_layer layer) {
 
 /* ---- layer by layer; each fails only where it has to be there and cannot ---- */
 
-/* lies_in: whether a path is one of the folders or lies in one, whatever links lead there. */
-static bool lies_in(const char *path, const char *const *folders) {
-    char real[PATH_MAX], folder[PATH_MAX];
-    if (!realpath(path, real))
-        return false;
-    for (; folders && *folders; folders++) {
-        size_t n = realpath(*folders, folder) ? strlen(folder) : 0;
-        if (n > 0 && strncmp(real, folder, n) == 0 && (real[n] == '\0' || real[n] == '/' || n == 1))
-            return true;
-    }
-    return false;
-}
-
-/* check_hidden: in the host's root nothing can be hidden in a folder that is permitted as a whole. */
-static int check_hidden(job *j) {
-    for (const char *const *path = j->spec->hidden; path && *path; path++) {
-        const char *where = lies_in(*path, j->spec->writable)         ? "that can be written to"
-                            : lies_in(*path, piso__landlock_system()) ? "of the system's programs"
-                                                                      : NULL;
-        if (where) {
-            say(j, PISO_LAYER_NAMESPACES, false,
-                "what lies in a folder %s is excluded only with namespaces and without 'local_sockets': %s", where,
-                *path);
-            return PISO_ESANDBOX;
-        }
-    }
-    return 0;
-}
-
-static int plan_namespaces(job *j) {
+static void plan_namespaces(job *j) {
     if (omitted(j, PISO_LAYER_NAMESPACES))
-        return check_hidden(j);
+        return;
     int root = piso__root_probe(), r = root == 0 ? 0 : piso__namespaces_probe();
     if (r < 0) {
         say(j, PISO_LAYER_NAMESPACES, false,
             "this system does not let the user make namespaces (%s); the filter refuses more calls instead",
             piso_strerror(r));
-        return check_hidden(j);
+        return;
     }
     j->head.namespaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | (j->spec->network ? 0 : CLONE_NEWNET);
     j->head.root = root == 0 && !j->spec->local_sockets; /* which may be anywhere */
@@ -121,7 +92,6 @@ static int plan_namespaces(job *j) {
         snprintf(why, sizeof why, "; the root stays the host's (%s)", piso_strerror(root));
     say(j, PISO_LAYER_NAMESPACES, true, "user, mount%s, IPC%s%s", j->head.root ? " with a root of its own" : "",
         j->spec->network ? "" : ", network", why);
-    return j->head.root ? 0 : check_hidden(j);
 }
 
 /* without_landlock: says what there is to be done about it. */
@@ -319,8 +289,12 @@ static int plan_limits(job *j) {
 }
 
 static int plan(job *j) {
-    int r = plan_namespaces(j);
-    if (r == 0)
+    plan_namespaces(j);
+    char why[sizeof j->report->layers[0].detail];
+    int r = j->head.root ? 0 : piso__landlock_hides(j->spec, why, sizeof why);
+    if (r < 0)
+        say(j, PISO_LAYER_NAMESPACES, false, "%s", why);
+    else
         r = plan_landlock(j);
     if (r == 0)
         r = plan_filter(j);
