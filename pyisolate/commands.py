@@ -6,62 +6,111 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
+from .bounds import Bounds
 from .errors import ExtensionStopped
+from .offload import in_thread
 from .progress import Report
 
-__all__ = ["Commands", "printable"]
+__all__ = ["Commands", "OutOfBounds", "printable"]
 
 _TAIL_LINES = 40
 _LINE_BYTES = 4_096
+_LOOKS = 0.1  # seconds between two looks at the bounds
+
+
+class OutOfBounds(Exception):
+    """What is wrong, and files that were being written then."""
+
+    def __init__(self, fault: str, files: Sequence[str]) -> None:
+        super().__init__(fault)
+        self.files = files
+
+
+class _Step:
+    """What runs, and how to end it."""
+
+    def __init__(self, end: Callable[[], object], files: Callable[[], list[str]]) -> None:
+        self.end = end
+        self.files = files
+        self.start = time.monotonic()
+        self.over = threading.Event()
 
 
 class Commands:
-    """Those of one extension. `cancel` may be called in any thread."""
+    """Those of one extension. `cancel` may be called in any thread.
+
+    Beyond `bounds`, which are looked at while something runs, it is ended, and OutOfBounds is raised.
+    """
 
     def __init__(self, name: str) -> None:
+        self.bounds = Bounds()
         self._name = name
-        self._lock = threading.Lock()  # guards `_running`, which is not waited for while it is held
+        self._lock = threading.Lock()  # guards `_steps`, which are not waited for while it is held
         self._cancelled = threading.Event()
-        self._running: subprocess.Popen[str] | None = None
-        self._end: Callable[[], object] | None = None
+        self._steps: list[_Step] = []
+        self._fault: OutOfBounds | None = None
 
     def cancel(self) -> None:
-        """End the program that runs, with what it has started, and let no other one start. Does not wait."""
+        """End what runs, with what it has started, and let nothing else start. Does not wait."""
         with self._lock:
             self._cancelled.set()
-            if self._running is not None:
-                _kill_group(self._running)
-            end = self._end
-        if end is not None:
-            end()
+            for step in self._steps:
+                step.end()
 
     @contextmanager
-    def ending(self, end: Callable[[], object]) -> Iterator[None]:
-        """While something else runs; `end`, which does not wait, ends that."""
+    def ending(
+        self, end: Callable[[], object], files: Callable[[], list[str]] = list
+    ) -> Iterator[Callable[[], None]]:
+        """While something runs; `end`, which does not wait, ends that, but not after the function that this
+        yields has been called. `files` tells what it is writing.
+        """
+        step = _Step(end, files)
         with self._lock:
-            before, self._end = self._end, end
+            self._steps.append(step)
         try:
             self.check()
-            yield
+            in_thread("bounds", lambda: self._watch(step))
+            yield lambda: self._finish(step)
         finally:
-            with self._lock:
-                self._end = before
+            self._finish(step)
+        self.check()
+
+    def _finish(self, step: _Step) -> None:
+        with self._lock:
+            step.over.set()
+            if step in self._steps:
+                self._steps.remove(step)
+
+    def _watch(self, step: _Step) -> None:
+        while not step.over.wait(_LOOKS):
+            fault = self.bounds.exceeded(step.start)
+            if fault is not None:
+                with self._lock:
+                    if not step.over.is_set():
+                        self._fault = OutOfBounds(fault, step.files())
+                        for running in self._steps:
+                            running.end()
+                return
 
     def check(self) -> None:
-        """Raises ExtensionStopped after `cancel`."""
+        """Raises ExtensionStopped after `cancel`, and OutOfBounds."""
         if self._cancelled.is_set():
             raise ExtensionStopped(f"{self._name!r} was stopped while its environment was built")
+        if self._fault is not None:
+            fault, self._fault = self._fault, None
+            raise fault
 
     def pause(self, seconds: float) -> None:
         """Wait, or less if it is cancelled."""
         self._cancelled.wait(seconds)
 
     def run(self, command: Sequence[str], environ: Mapping[str, str], report: Report) -> tuple[int, str]:
-        """The exit status, and the last lines of stderr. Raises OSError, and ExtensionStopped."""
+        """The exit status, and the last lines of stderr. Raises OSError, ExtensionStopped, OutOfBounds."""
         process = subprocess.Popen(
             command,
             env=environ,
@@ -73,25 +122,26 @@ class Commands:
             errors="replace",
             start_new_session=True,  # a group of its own: what it starts ends with it
         )
-        with self._lock:
-            self._running = process
         tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        returncode = 0
         try:
-            self.check()
-            assert process.stderr is not None
-            with process.stderr:
-                while line := process.stderr.readline(_LINE_BYTES):
-                    line = printable(line)  # it holds words of strangers
-                    tail.append(line.rstrip())
-                    report(line.strip())
+            with self.ending(lambda: _kill_group(process), lambda: _written(process)) as finish:
+                assert process.stderr is not None
+                with process.stderr:
+                    while line := process.stderr.readline(_LINE_BYTES):
+                        line = printable(line)  # it holds words of strangers
+                        tail.append(line.rstrip())
+                        report(line.strip())
+                # Its end is waited for without its number being given to another process.
+                with suppress(ChildProcessError):
+                    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+                finish()
+                returncode = process.wait()
         except BaseException:
-            _kill_group(process)
+            if process.returncode is None:
+                _kill_group(process)
+                process.wait()
             raise
-        finally:
-            with self._lock:
-                self._running = None
-            returncode = process.wait()
-        self.check()
         return returncode, "\n".join(tail)
 
 
@@ -107,6 +157,18 @@ def _folder() -> str | None:
     except OSError:
         return "/"
     return None
+
+
+def _written(process: subprocess.Popen[str]) -> list[str]:
+    """The files that the process has open, which has not been waited for. It is stopped."""
+    found: set[str] = set()
+    with suppress(OSError):
+        os.kill(process.pid, signal.SIGSTOP)
+        folder = f"/proc/{process.pid}/fd"
+        for name in os.listdir(folder):
+            with suppress(OSError):
+                found.add(os.readlink(os.path.join(folder, name)))
+    return sorted(path for path in found if path.startswith("/"))
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:

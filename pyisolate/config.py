@@ -155,6 +155,12 @@ class ExtensionConfig(_RequiredKeys, total=False):
     the host's own: they are built with its rights, whatever is said here."""
     build_network: bool
     """Default False. True, with `allow_source_builds`: code that builds a dependency has the network."""
+    environment_timeout: float | None
+    """Seconds that each step of building the environment may take: resolving, each build of a package,
+    installing, compiling. Default 3,600; None: no limit."""
+    environment_size: int | None
+    """Bytes of the disk that building the environment may take, with uv's cache and temporary files: by how
+    much less is free than before, whoever has taken it. Default 32 GiB; None: no limit."""
     apis: list[type[ProxiedSingleton]]
     """Singletons of the host that the extension may call."""
     env: dict[str, str]

@@ -22,6 +22,7 @@ import re
 import secrets
 import shutil
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -29,12 +30,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .commands import Commands
+from .bounds import DEFAULT_SECONDS, DEFAULT_SIZE, Bounds
+from .commands import Commands, OutOfBounds, printable
 from .config import SandboxLimits, SandboxMode
 from .errors import ConfigurationError, EnvironmentBuildError
 from .installer import Installer, Plan, environment_command
 from .offload import PerProcess
-from .pip_settings import settings_that_build, uv_environment
+from .pip_settings import cache_folder, settings_that_build, uv_environment
 from .progress import Report, installing
 from .removal import remove_later
 
@@ -55,6 +57,11 @@ _REMEDY = (
     "configuration, or the network, and load it again"
 )
 _REMEDIES = (
+    (
+        r"transport '\w+' not allowed",
+        "A package depends on this repository, and what a package says is not fetched: add NAME @ git+URL to "
+        "'dependencies', and load it again",
+    ),
     (
         r"No space left|Disk quota|os error (?:28|122)\b",
         "Free space on the disk of 'venv_root_path' or on that of uv's cache (UV_CACHE_DIR), and load it "
@@ -159,11 +166,12 @@ class EnvironmentBuilder:
         build_network: bool = False,
         sandbox_mode: SandboxMode = SandboxMode.REQUIRED,
         limits: SandboxLimits | None = None,
+        environment_timeout: float | None = DEFAULT_SECONDS,
+        environment_size: int | None = DEFAULT_SIZE,
     ) -> None:
         """`excluded`: packages of the host's, not installed although something may depend on them.
 
-        `python`: the interpreter; that of this process if None. `allow_source_builds`, `build_network`,
-        `sandbox_mode`, `limits`: see `ExtensionConfig`.
+        `python`: the interpreter; that of this process if None. For what follows see `ExtensionConfig`.
         """
         self._root = root
         self._name = name
@@ -179,6 +187,7 @@ class EnvironmentBuilder:
             limits,
         )
         self._commands = Commands(name)
+        self._timeout, self._size = environment_timeout, environment_size
         self._content: dict[str, Any] = {
             "format": FORMAT_VERSION,
             "python": [sys.implementation.cache_tag, sys.version, os.path.realpath(self._plan.python)],
@@ -248,33 +257,49 @@ class EnvironmentBuilder:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
+        """Raises EnvironmentBuildError when somebody else has it for too long."""
         path = self._root / f".{self._name}.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        start, told, descriptor = time.monotonic(), False, -1
         try:
-            self._lock(descriptor)
+            while (descriptor := self._try_lock(path)) < 0:
+                self._commands.check()
+                waited = time.monotonic() - start
+                if waited > LOCK_LIMIT:
+                    raise self._failed(
+                        f"for more than {waited:.0f} s it has been locked by {_holder(path)}. If that does "
+                        "not build it, end it; or set another 'venv_root_path' in the manager's configuration"
+                    )
+                if waited > LOCK_TOLD and not told:
+                    told = True
+                    text = "extension %r waits for its environment, which is locked by %s"
+                    _log.warning(text, self._name, _holder(path))
+                self._commands.pause(LOCK_LOOKS)
             yield
         finally:
-            os.close(descriptor)
+            if descriptor >= 0:
+                # Not only closed: a process that was forked meanwhile has a copy, which would keep it locked.
+                with suppress(OSError):
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+                os.close(descriptor)
 
-    def _lock(self, descriptor: int) -> None:
-        """Raises EnvironmentBuildError when somebody else has it for too long."""
-        start = time.monotonic()
-        told = False
-        while True:
-            self._commands.check()
-            with suppress(BlockingIOError):
-                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            waited = time.monotonic() - start
-            if waited > LOCK_LIMIT:
-                raise self._failed(
-                    f"for more than {waited:.0f} s it has been locked by {_holder(descriptor)}. If that does "
-                    "not build it, end it; or set another 'venv_root_path' in the manager's configuration"
-                )
-            if waited > LOCK_TOLD and not told:
-                told = True
-                holder = _holder(descriptor)
-                _log.info("extension %r waits for its environment, which %s builds", self._name, holder)
-            self._commands.pause(LOCK_LOOKS)
+    def _try_lock(self, path: Path) -> int:
+        """A descriptor of the file, locked; -1 while somebody else has it."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A file that has been removed since it was opened locks nothing: others make a new one.
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        except OSError as error:
+            os.close(descriptor)
+            raise self._failed(
+                f"{path} cannot be locked: {error.strerror}. Set 'venv_root_path' in the manager's "
+                "configuration to a folder on a disk of this machine, or on a network file system with locks"
+            ) from error
+        os.close(descriptor)
+        return -1
 
     # ---- building ----
 
@@ -284,20 +309,50 @@ class EnvironmentBuilder:
                 f"{settings} has a setting 'no-binary', by which uv would run code of packages with all "
                 "rights. Remove it, or set the environment variable UV_CONFIG_FILE to a file without it"
             )
-        building, scratch = self._temporary(), self._temporary()
-        with installing(self._name) as report:
-            self._run_uv(environment_command(self._plan.python, building), report)
-            uv_environ = uv_environment(os.environ, self._extra_index_urls)
-            installer = Installer(self._plan, self._run_uv, self._commands, os.environ, uv_environ, scratch)
-            installer.install(building, report)
+        uv_environ = uv_environment(os.environ, self._extra_index_urls)
+        cache = cache_folder(uv_environ)
+        written_to = (str(self._root), cache, tempfile.gettempdir())
+        self._commands.bounds = Bounds(written_to, self._timeout, self._size)
+        building = self._temporary()
+        try:
+            self._fill(building, uv_environ)
+        except OutOfBounds as fault:
+            leavings = dict(filter(None, (_in_cache(cache, path) for path in fault.files)))
+            remove_later(*leavings)
+            written = next(iter(leavings.values()), "")
+            raise self._failed(f"{fault}{written and f'. {written} was being unpacked'}") from None
         (building / MARKER).write_text(json.dumps(self._content, indent=1))
         if self.path.exists():
             os.rename(self.path, self._temporary())
         os.rename(building, self.path)
 
+    def _fill(self, building: Path, uv_environ: dict[str, str]) -> None:
+        with installing(self._name) as report:
+            self._run_uv(environment_command(self._plan.python, building), report)
+            installer = Installer(
+                self._plan,
+                self._run_uv,
+                self._resolve,
+                self._commands,
+                os.environ,
+                uv_environ,
+                self._temporary(),
+            )
+            installer.install(building, report)
+
     def _run_uv(self, arguments: list[str], report: Report) -> None:
-        command = [_find_uv(self._name), *arguments]
+        """Without constraints: these are for choosing, and uv takes none for what it has chosen."""
         environ = uv_environment(os.environ, self._extra_index_urls)
+        kept = {name: text for name, text in environ.items() if name not in ("UV_CONSTRAINT", "UV_OVERRIDE")}
+        self._run(arguments, kept, report)
+
+    def _resolve(self, arguments: list[str], report: Report) -> None:
+        """Without Git: a package may name any repository, and uv would check it out."""
+        environ = uv_environment(os.environ, self._extra_index_urls)
+        self._run(arguments, {**environ, "GIT_ALLOW_PROTOCOL": "none"}, report)
+
+    def _run(self, arguments: list[str], environ: dict[str, str], report: Report) -> None:
+        command = [_find_uv(self._name), *arguments]
         returncode, words = self._commands.run(command, environ, report)
         if returncode != 0:
             raise self._failure(command, returncode, words)
@@ -341,6 +396,12 @@ class EnvironmentBuilder:
         return [path for path in self._root.iterdir() if re.fullmatch(pattern, path.name)]
 
 
+def _in_cache(cache: str, path: str) -> tuple[str, str] | None:
+    """Of a file that uv was unpacking in its cache: the folder to be removed, and its name in the package."""
+    match = re.match(rf"({re.escape(os.path.realpath(cache))}/(?:[\w-]+/)?\.tmp\w+)/(.+)", path)
+    return (match[1], match[2]) if match is not None else None
+
+
 def _lock_marker(environment: Path, operation: int) -> int | None:
     """A descriptor of the environment's marker, locked; None if there is none or it cannot be locked."""
     path = environment / MARKER
@@ -378,17 +439,18 @@ def _flock(descriptor: int, operation: int, seconds: float) -> None:
             time.sleep(0.01)
 
 
-def _holder(descriptor: int) -> str:
+def _holder(path: Path) -> str:
     """Which process has a lock on this file, in words."""
-    status = os.fstat(descriptor)
-    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     with suppress(OSError):
+        status = os.stat(path)
+        device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
         for line in Path("/proc/locks").read_text().splitlines():
             words = line.split()
             if len(words) > 5 and words[1] == "FLOCK" and words[5] == device:
-                with suppress(OSError):
-                    program = Path(f"/proc/{words[4]}/comm").read_text().strip()
-                    return f"process {words[4]} ({program})"
+                # "number (name) state ...", and the name can be anything
+                name, _, rest = Path(f"/proc/{words[4]}/stat").read_text().partition("(")[2].rpartition(")")
+                stopped = ", which is stopped" if rest.split()[0] in "tT" else ""
+                return f"process {words[4]} ({printable(name)}){stopped}"
     return "a process that cannot be seen from here"
 
 

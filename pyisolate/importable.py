@@ -6,27 +6,38 @@ The folder of a program holds more than its modules: settings, keys, a database,
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Iterable
 from functools import cache
+from typing import NamedTuple
 
+from .exclusion import Files, is_in
 from .interpreter import prefixes
 
-__all__ = ["host_files", "interpreter_files", "is_below", "split_exclusions", "without"]
+__all__ = ["host_files", "interpreter_files", "library_files"]
+
+_log = logging.getLogger("pyisolate")
 
 _SHARED_PREFIXES = ("/", "/usr", "/usr/local")
 _SITES = ("site-packages", "dist-packages")
 _OF_A_PREFIX = ("bin", "lib", "lib32", "lib64", "libexec", "include", "share", "pyvenv.cfg")
 _OF_CONDA = ("ssl/cacert.pem", "ssl/cert.pem", "ssl/openssl.cnf", "etc/fonts")
+_IN_A_VENV = frozenset({*_OF_A_PREFIX, "etc", "man", "src", ".gitignore", ".lock", "CACHEDIR.TAG"})
+_BESIDE_A_PROGRAM = ("bin/python*", "lib*/python*", "lib*/*.so*", "pyvenv.cfg")
 _MODULES = (".py", ".pyc", ".so")
+_OF_PACKAGES = (".dist-info", ".egg-info", ".libs")  # as after ``pip install --target``
 _INITS = re.compile(r"__init__\.(?:pyc?|.*so)")
+_MOST_FOLDERS = 10_000  # of a package
+_MOST_NESTED = 64
+_SETTLED = 2.0  # seconds after which the time of a folder tells whether it has changed since
 
-Files = tuple[list[str], list[str]]
-"""What can be read with all that is below, and folders whose names can be listed."""
+
+# ---- interpreters and libraries ----
 
 
 @cache
@@ -49,106 +60,174 @@ def interpreter_files(python: str) -> tuple[str, ...]:
 
 
 def _of_prefix(prefix: str) -> list[str]:
-    """Not all of it: ``python -m venv .`` makes a program's folder a prefix."""
+    """Not all of it: ``python -m venv .`` makes a program's folder a prefix, with folders of its own."""
     if prefix in _SHARED_PREFIXES:
         return []
     names: tuple[str, ...] = _OF_A_PREFIX
     if os.path.isdir(os.path.join(prefix, "conda-meta")):
         names += _OF_CONDA
-    return [path for name in names if os.path.exists(path := os.path.join(prefix, name))]
+    elif os.path.isfile(os.path.join(prefix, "pyvenv.cfg")) and set(os.listdir(prefix)) - _IN_A_VENV:
+        names = _BESIDE_A_PROGRAM
+    return [path for name in names for path in glob.glob(os.path.join(glob.escape(prefix), name))]
 
 
-def host_files(entries: Iterable[str]) -> Files:
+def library_files(folders: Iterable[str]) -> list[str]:
+    """Of folders that the linker looks in: all that is in one of libraries, and the libraries in others."""
+    found: list[str] = []
+    for folder in filter(os.path.isabs, folders):
+        if os.path.basename(os.path.normpath(folder)).startswith("lib"):
+            found.append(folder)
+        else:
+            found += glob.glob(os.path.join(glob.escape(folder), "*.so*"))
+    return found
+
+
+# ---- what can be imported ----
+
+
+def host_files(entries: Iterable[str], extension: str, environments: str) -> Files:
     """What can be imported from these entries of the host's path.
 
     Of a folder that is no ``site-packages``: modules and packages that lie in it, these with all that they
-    hold but what is hidden. A package has an ``__init__``, or has been imported.
+    hold but what is hidden, and the folder of environments. A package has an ``__init__``, or has been
+    imported; of one without, in which the folder of the extension lies, only modules and packages again: it
+    is a folder of extensions.
     """
-    readable: list[str] = []
-    listed: list[str] = []
+    finding = _Finding(extension, environments)
     for entry in dict.fromkeys(map(os.path.abspath, entries)):
         if os.path.basename(entry) in _SITES or os.path.isfile(entry):
-            readable.append(entry)
-            continue
-        listed.append(entry)
-        with suppress(OSError), os.scandir(entry) as items:
-            for item in items:
-                if not item.name.startswith("."):
-                    _add(item, readable, listed)
-    return readable, listed
+            finding.readable.append(entry)
+        else:
+            finding.add_entry(entry, "")
+    return finding.readable, finding.listed
 
 
-def _add(item: os.DirEntry[str], readable: list[str], listed: list[str]) -> None:
-    if item.name == "__pycache__" or not item.is_dir():
-        if item.name == "__pycache__" or item.name.endswith(_MODULES):
-            readable.append(item.path)
-        return
-    with suppress(OSError), os.scandir(item.path) as items:
-        content = list(items)
-        if not any(map(_INITS.fullmatch, (inner.name for inner in content))) and not _is_imported(item):
-            return
-        hidden = [inner.path for inner in content if inner.name.startswith(".")]
-        if not hidden:
-            readable.append(item.path)
-            return
-        listed.append(item.path)
-        readable += [inner.path for inner in content if not inner.name.startswith(".")]
+class _Finding:
+    """What has been found."""
+
+    def __init__(self, extension: str, environments: str) -> None:
+        self.readable: list[str] = []
+        self.listed: list[str] = []
+        self._extension = extension
+        self._environments = environments
+
+    def add_entry(self, path: str, package: str) -> None:
+        """A folder from which modules are imported, into this package if it has a name."""
+        self.listed.append(path)
+        content = _content(path)
+        self.readable += [os.path.join(path, name) for name in content.files if name.endswith(_MODULES)]
+        links = [name for name in content.files if os.path.isdir(os.path.join(path, name))]
+        for name in (*content.folders, *links):
+            inner = os.path.join(path, name)
+            if name == "__pycache__" or name.endswith(_OF_PACKAGES):
+                self.readable.append(inner)
+            elif any(map(_INITS.fullmatch, _content(inner).files)):
+                self._add_package(inner)
+            elif _is_imported(package + name, inner):
+                if is_in(self._extension, inner):
+                    self.add_entry(inner, f"{package}{name}.")
+                else:
+                    self._add_package(inner)
+
+    def _add_package(self, path: str) -> None:
+        readable, listed = _Package(path, self._environments).visible(path, 0)
+        self.readable += readable
+        self.listed += listed
 
 
-def _is_imported(item: os.DirEntry[str]) -> bool:
+class _Package:
+    """A package, of which only so many folders are looked through: they may hold what users have sent."""
+
+    def __init__(self, path: str, environments: str) -> None:
+        self._path, self._real = path, os.path.realpath(path)
+        self._environments = os.path.realpath(environments)
+        self._folders = 0
+
+    def visible(self, path: str, depth: int) -> Files:
+        """The folder, or what is in it if something below is hidden."""
+        self._folders += 1
+        if self._folders > _MOST_FOLDERS or depth > _MOST_NESTED:
+            self._tell()
+            return [], [path]
+        if self._real + path[len(self._path) :] == self._environments:
+            return [], [path]
+        content = _content(path)
+        inner = [self.visible(os.path.join(path, name), depth + 1) for name in content.folders]
+        if not content.hidden and not any(listed for _, listed in inner):
+            return [path], []
+        files = [os.path.join(path, name) for name in content.files]
+        return (
+            [*filter(self._is_own, files), *(one for readable, _ in inner for one in readable)],
+            [path, *(one for _, listed in inner for one in listed)],
+        )
+
+    def _is_own(self, path: str) -> bool:
+        """Whether it is a file of the package. What a link leads to outside is none, nor what is hidden."""
+        if not os.path.islink(path):
+            return True
+        below = os.path.relpath(os.path.realpath(path), self._real)
+        return not os.path.isdir(path) and not any(part.startswith(".") for part in below.split(os.sep))
+
+    def _tell(self) -> None:
+        if self._path not in _told:
+            _told.add(self._path)
+            _log.warning(
+                "the package in %s has more than %s folders, or some that are nested more than %s times; "
+                "extensions cannot read all of it, unless 'host_paths' names it",
+                self._path,
+                f"{_MOST_FOLDERS:,}",
+                _MOST_NESTED,
+            )
+
+
+def _is_imported(name: str, path: str) -> bool:
     """Whether the host has imported the folder as a package without ``__init__``.
 
     Another one may be anything: what users have sent, or a folder with settings.
     """
-    return item.path in map(os.path.abspath, getattr(sys.modules.get(item.name), "__path__", ()))
+    return path in map(os.path.abspath, getattr(sys.modules.get(name), "__path__", ()))
 
 
-# ---- exclusions ----
+# ---- folders ----
 
 
-def split_exclusions(paths: Iterable[str]) -> tuple[list[str], list[str]]:
-    """What is permitted, and what a leading ``!`` excludes: of a module also what it was compiled to."""
-    permitted, excluded = [], []
-    for path in paths:
-        if not path.startswith("!"):
-            permitted.append(path)
-            continue
-        excluded.append(path[1:])
-        folder, name = os.path.split(path[1:])
-        if name.endswith(".py"):
-            compiled = os.path.join(glob.escape(folder), "__pycache__", f"{glob.escape(name[:-3])}.*.pyc")
-            excluded += glob.glob(compiled)
-    return permitted, excluded
+class _Content(NamedTuple):
+    """The names in a folder that are not hidden, and whether others are."""
+
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
+    hidden: bool
 
 
-def is_below(path: str, folders: Iterable[str]) -> bool:
-    """Whether the path is one of the folders, or lies in one."""
-    return any(path == folder or path.startswith(folder.rstrip(os.sep) + os.sep) for folder in folders)
+_told: set[str] = set()
+_contents: dict[str, tuple[tuple[int, int, int], _Content]] = {}
+"""By path, with what tells whether it is still right."""
 
 
-def without(paths: Iterable[str], excluded: Sequence[str]) -> Files:
-    """The paths without what is excluded: of a folder that holds some of it, the rest one by one."""
-    readable: list[str] = []
-    listed: list[str] = []
-    names = {*excluded, *map(os.path.realpath, excluded)}
-    folders: dict[str, str] = {}
-    for path in paths:
-        folder, name = os.path.split(path)
-        if folder not in folders:
-            folders[folder] = os.path.realpath(folder)
-        real = os.path.realpath(path) if os.path.islink(path) else os.path.join(folders[folder], name)
-        _take(path, real, names, readable, listed)
-    return readable, listed
+def _content(path: str) -> _Content:
+    """Of a folder that cannot be read: nothing. Links are files, wherever they lead to."""
+    try:
+        status = os.stat(path)
+        key = (status.st_dev, status.st_ino, status.st_mtime_ns)
+        known = _contents.get(path)
+        if known is not None and known[0] == key:
+            return known[1]
+        with os.scandir(path) as items:
+            content = _sorted_out(items)
+    except OSError:
+        return _Content((), (), False)
+    if time.time() - status.st_mtime > _SETTLED:
+        _contents[path] = (key, content)
+    return content
 
 
-def _take(path: str, real: str, excluded: set[str], readable: list[str], listed: list[str]) -> None:
-    if is_below(path, excluded) or is_below(real, excluded):
-        return
-    if not any(is_below(one, (path, real)) for one in excluded):
-        readable.append(path)
-        return
-    listed.append(path)
-    with suppress(OSError), os.scandir(path) as items:
-        for item in items:
-            inner = os.path.realpath(item.path) if item.is_symlink() else os.path.join(real, item.name)
-            _take(item.path, inner, excluded, readable, listed)
+def _sorted_out(items: Iterable[os.DirEntry[str]]) -> _Content:
+    files: list[str] = []
+    folders: list[str] = []
+    hidden = False
+    for item in items:
+        if item.name.startswith("."):
+            hidden = True
+        else:
+            (folders if item.is_dir(follow_symlinks=False) else files).append(item.name)
+    return _Content(tuple(files), tuple(folders), hidden)

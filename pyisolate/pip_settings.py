@@ -16,10 +16,12 @@ from contextlib import suppress
 from pathlib import Path
 
 __all__ = [
+    "cache_folder",
     "depending_on_nothing",
     "pip_settings",
     "settings_that_build",
     "uv_environment",
+    "uv_files",
     "uv_options",
 ]
 
@@ -113,6 +115,8 @@ def uv_environment(environ: Mapping[str, str], extra_index_urls: Sequence[str] =
     for option, (name, value) in _FLAGS.items():
         if _is_set(settings, option):
             result.setdefault(name, value)
+    if result.get("UV_LINK_MODE") == "symlink":  # to the cache, which no extension can read
+        del result["UV_LINK_MODE"]
     if settings.get("keyring-provider") == ["subprocess"]:
         result.setdefault("UV_KEYRING_PROVIDER", "subprocess")
     for name, separator in (("UV_FIND_LINKS", ","), ("UV_CONSTRAINT", " ")):  # wherever uv runs
@@ -161,14 +165,21 @@ def settings_that_build(environ: Mapping[str, str]) -> Path | None:
     uv adds what these files say of `no-binary` to its options, where it permits a build, and has no option
     against it.
     """
-    for file in _uv_files(environ):
+    for file in uv_files(environ):
         with suppress(OSError, UnicodeDecodeError):
             if re.search(r"^[^#\n]*\bno-binary(?:-package)?\s*=", file.read_text("utf-8"), re.MULTILINE):
                 return file
     return None
 
 
-def _uv_files(environ: Mapping[str, str]) -> list[Path]:
+def cache_folder(environ: Mapping[str, str]) -> str:
+    """Where uv keeps what it has fetched, unless a file of its settings says otherwise."""
+    home = environ.get("HOME") or os.path.expanduser("~")
+    caches = environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")
+    return os.path.abspath(environ.get("UV_CACHE_DIR") or os.path.join(caches, "uv"))
+
+
+def uv_files(environ: Mapping[str, str]) -> list[Path]:
     """Those that uv reads, running here."""
     if environ.get("UV_CONFIG_FILE"):
         return [Path(environ["UV_CONFIG_FILE"])]

@@ -158,6 +158,8 @@ class ExtensionProcess:
             python=python,
             allow_source_builds=self._settings.allow_source_builds,
             build_network=self._settings.build_network,
+            environment_timeout=self._settings.environment_timeout,
+            environment_size=self._settings.environment_size,
             sandbox_mode=self._settings.sandbox_mode,
             limits=self._settings.sandbox.get("limits"),
         )

@@ -25,9 +25,8 @@ from typing import Any
 from ._core import Session, cuda_devices
 from .config import SandboxMode
 from .errors import ConfigurationError
-from .exclusion import is_in
-from .exclusion import without as without_folder
-from .importable import host_files, interpreter_files, is_below, split_exclusions, without
+from .exclusion import is_below, is_in, split_exclusions, without
+from .importable import host_files, interpreter_files, library_files
 from .offload import PerProcess
 from .refused import Refusal, refusals_of
 from .removal import Budget, in_background, remove_later, remove_tree
@@ -176,20 +175,22 @@ class Sandbox:
 
     def _readable(self, python: str) -> tuple[list[str], list[str], list[str]]:
         """What it can read, folders that it can list, and what is excluded from both."""
-        config = self._settings.sandbox
+        config, root = self._settings.sandbox, str(self._venv_root)
         interpreter = interpreter_files(python)
         chosen, excluded = split_exclusions(config.get("host_paths", ()))
         entries = [] if chosen else [entry for entry in sys.path if not is_below(entry, interpreter)]
-        readable, listed = host_files(entries)
-        own = [str(self._settings.module_path), os.path.dirname(__file__), *self._needed]
+        readable, listed = host_files(entries, str(self._settings.module_path), root)
         permitted, more = without([*chosen, *readable, *config.get("readonly_paths", ())], excluded)
         listed = [path for path in listed if not is_below(path, excluded)] + more
-        libraries = filter(os.path.isabs, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
+        needed = [*interpreter, str(self._settings.module_path), os.path.dirname(__file__), *self._needed]
+        needed += _editable(self._settings.dependencies)
+        needed += library_files(os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
         if config.get("network"):
-            permitted += filter(os.path.isabs, map(os.environ.get, _CERTIFICATES, ("", "")))
-        permitted += [*interpreter, *own, *_editable(self._settings.dependencies), *libraries]
-        permitted, above = without_folder(permitted, self._venv_root)  # others' environments and their locks
-        return permitted, [*listed, *above], [*excluded, str(self._venv_root)]
+            needed += filter(os.path.isabs, map(os.environ.get, _CERTIFICATES, ("", "")))
+        needed, more = without(needed, excluded, narrower=True)
+        permitted, above = without([*permitted, *needed], [root], narrower=True)  # others' environments
+        hidden = [*excluded, *([root] if self._venv_root.exists() else [])]
+        return permitted, [*listed, *more, *above], hidden
 
     def _tell_links(self, key: str, paths: Iterable[str]) -> None:
         """Of those that are passed over: links where extensions can write are not followed."""
@@ -208,7 +209,7 @@ class Sandbox:
         if not settings.dependencies and not root.exists():  # then it may be that there are none
             return
         for path in settings.sandbox.get("writable_paths", ()):
-            if is_in(root, path):
+            if is_in(str(root), path):
                 raise ConfigurationError(
                     f"configuration of extension {settings.name!r}: 'writable_paths' has {path!r}, in which "
                     f"is the folder of environments, {str(root)!r}; set another 'venv_root_path'"

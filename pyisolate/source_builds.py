@@ -18,8 +18,8 @@ from .commands import Commands, printable
 from .config import SandboxLimits, SandboxMode
 from .errors import EnvironmentBuildError, ExtensionStopped, PyIsolateError
 from .offload import in_thread
-from .requirements import is_plain, normalized
-from .sources import Source, fetch
+from .requirements import Source, is_plain, normalized
+from .sources import fetch, fetch_repository
 
 if TYPE_CHECKING:
     from .extension import Extension
@@ -80,14 +80,23 @@ class SourceBuilds:
             for folder in (work, output, self.wheels):
                 folder.mkdir(parents=True, exist_ok=True)
             try:
-                archive = fetch(source, work, environ, self._commands.check)
+                fetched = self._fetch(source, work, environ)
             except OSError as error:
                 raise self._failure(source.name, f"its source could not be fetched: {error}") from None
-            return self._take(source.name, output, self._build(source.name, archive, output))
+            wheel = self._build(source, fetched, output)
+            with self._commands.ending(lambda: None):  # it looks itself whether it is to end
+                return self._take(source.name, output, wheel, source.is_named)
         finally:
             self._under_way.pop()
 
-    def _build(self, package: str, archive: Path, output: Path) -> str:
+    def _fetch(self, source: Source, work: Path, environ: Mapping[str, str]) -> Path:
+        """An archive, or the folder of a Git repository. Nothing in it has been looked at."""
+        if source.revision is None:
+            with self._commands.ending(lambda: None):  # it looks itself whether it is to end
+                return fetch(source, work, environ, self._commands.check)
+        return fetch_repository(source, work, environ, self._commands)
+
+    def _build(self, source: Source, fetched: Path, output: Path) -> str:
         from .manager import ExtensionManager  # not at import: that leads here
         from .shared import ExtensionBase
 
@@ -95,22 +104,24 @@ class SourceBuilds:
         manager = ExtensionManager(ExtensionBase, {"venv_root_path": root, "python_executable": self._python})
         extension = manager.load_extension(
             {
-                "name": f"{self._name} builds {package}"[:100].strip(),
+                "name": f"{self._name} builds {source.name}"[:100].strip(),
                 "module_path": _MODULE,
                 "start_method": "exec",
                 "sandbox_mode": self._mode,
                 "sandbox": {
                     "network": self._network,
-                    "readonly_paths": [str(archive.parent)],
+                    "readonly_paths": [str(fetched.parent)],
                     "writable_paths": [str(output)],
                     "limits": self._limits,
                 },
             }
         )
         with manager, self._commands.ending(lambda: in_thread("stop", manager.stop_all_extensions)):
-            return self._run(package, extension, archive, output)
+            return self._run(source, extension, fetched, output)
 
-    def _run(self, package: str, extension: Extension, archive: Path, output: Path) -> str:
+    def _run(self, source: Source, extension: Extension, fetched: Path, output: Path) -> str:
+        package = source.name
+
         def ask(method: str, *arguments: str) -> Any:
             self._commands.check()
             try:
@@ -119,15 +130,18 @@ class SourceBuilds:
                 self._commands.check()
                 raise
             except PyIsolateError as error:
+                self._commands.check()
                 raise self._failure(package, str(error)) from None
             except Exception as error:  # whatever the build has raised
+                self._commands.check()
                 raise self._failure(package, f"{type(error).__name__}: {error}") from None
 
-        requirements = self._checked(package, ask("unpack", str(archive)))
-        environment = self._environment(archive.parent, requirements)
+        place = (source.subdirectory, source.revision or "")
+        requirements = self._checked(package, ask("unpack", str(fetched), *place))
+        environment = self._environment(fetched.parent, requirements)
         more = self._checked(package, ask("more_requirements", str(environment)))
         if more:
-            environment = self._environment(archive.parent, [*requirements, *more])
+            environment = self._environment(fetched.parent, [*requirements, *more])
         return str(ask("build", str(environment), str(output)))
 
     def _environment(self, work: Path, requirements: list[str]) -> Path:
@@ -147,10 +161,13 @@ class SourceBuilds:
                 )
         return list(requirements)
 
-    def _take(self, package: str, output: Path, name: str) -> Path:
-        """Copy the wheel from where the build could write, without following links."""
+    def _take(self, package: str, output: Path, name: str, is_named: bool = True) -> Path:
+        """Copy the wheel from where the build could write, without following links.
+
+        `is_named`: the name of the package is known, and the wheel has to have it.
+        """
         match = _WHEEL.fullmatch(name)
-        if match is None or normalized(match[1]) != package:
+        if match is None or (is_named and normalized(match[1]) != package):
             raise self._failure(package, f"its build made {name!r}, which is no wheel of it")
         path = self.wheels / name
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

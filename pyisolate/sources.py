@@ -1,4 +1,4 @@
-"""Fetches source distributions without running anything of them."""
+"""Fetches source code without running anything of it: archives, and Git repositories without checking out."""
 
 from __future__ import annotations
 
@@ -7,53 +7,46 @@ import hashlib
 import netrc
 import os
 import re
+import shutil
 import ssl
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from .requirements import ARCHIVES, normalized
+from .commands import Commands
+from .requirements import Source
 
-__all__ = ["Source", "fetch", "in_lock"]
+__all__ = ["Source", "fetch", "fetch_repository"]
 
 _CHUNK = 1 << 16
 _MOST = 2 << 30
 _SECONDS = 60.0
+WANTED = "refs/pyisolate/wanted"
+# What the settings of a user may have Git do besides: none of it while something is fetched.
+_GIT_SETTINGS = {
+    "core.hooksPath": os.devnull,
+    "core.fsmonitor": "false",
+    "fetch.recurseSubmodules": "false",
+    "gc.auto": "0",
+    "init.defaultBranch": "main",
+    "maintenance.auto": "false",
+    "transfer.bundleURI": "false",
+}
+_GIT_PROTOCOLS = {"https": "https:ssh", "http": "http:https", "ssh": "ssh", "file": "file"}
+"""By the scheme of a URL. A user's settings may lead from HTTPS to SSH."""
+_GIT_VARIABLES = (
+    "GIT_SSH",
+    "GIT_SSL_",
+    "GIT_CONFIG",
+    "GIT_PROXY",
+    "GIT_ASKPASS",
+    "GIT_HTTP_",
+    "GIT_EXEC_PATH",
+)
+_REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,250}")
 _INDEXES = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_FIND_LINKS")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A source distribution, where it is, and its SHA-256 if that is known."""
-
-    name: str
-    url: str
-    sha256: str | None = None
-
-    @property
-    def file(self) -> str:
-        """What to call it."""
-        ending = next((end for end in ARCHIVES if urlsplit(self.url).path.endswith(end)), ".tar.gz")
-        return f"{self.name}{ending}"
-
-
-def in_lock(lock: str) -> list[Source]:
-    """The source distributions in a pylock.toml that uv has written, with a line for each key."""
-    found = []
-    for block in lock.split("[[packages]]")[1:]:
-        name = re.search(r'^name = "([^"]+)"$', block, re.MULTILINE)
-        source = re.search(r"^sdist = \{(.*)\}$", block, re.MULTILINE)
-        if name is None or source is None:
-            continue
-        place = re.search(r'\b(url|path) = "([^"]+)"', source[1])
-        digest = re.search(r'\bsha256 = "([0-9a-f]{64})"', source[1])
-        if place is not None:
-            url = place[2] if place[1] == "url" else Path(os.path.abspath(place[2])).as_uri()
-            found.append(Source(normalized(name[1]), url, digest[1] if digest else None))
-    return found
 
 
 def fetch(source: Source, folder: Path, environ: Mapping[str, str], check: Callable[[], None]) -> Path:
@@ -61,7 +54,7 @@ def fetch(source: Source, folder: Path, environ: Mapping[str, str], check: Calla
 
     Raises OSError, also when it is not what it was said to be.
     """
-    url = re.sub(r"//[^/@]*@", "//", source.url)  # without a password
+    url = _without_password(source.url)
     if urlsplit(url).scheme not in ("https", "http", "file"):
         raise OSError(f"source code cannot be fetched from {url}")
     request = urllib.request.Request(url, headers={"User-Agent": "pyisolate"})
@@ -73,7 +66,7 @@ def fetch(source: Source, folder: Path, environ: Mapping[str, str], check: Calla
         opener.open(request, timeout=_SECONDS) as answer,
         path.open("xb") as file,
     ):
-        while chunk := answer.read(_CHUNK):
+        while chunk := answer.read1(_CHUNK):
             check()
             size += len(chunk)
             if size > _MOST:
@@ -83,6 +76,52 @@ def fetch(source: Source, folder: Path, environ: Mapping[str, str], check: Calla
     if source.sha256 is not None and digest.hexdigest() != source.sha256:
         raise OSError(f"{url} is not the file that its index describes: its SHA-256 differs")
     return path
+
+
+def fetch_repository(source: Source, folder: Path, environ: Mapping[str, str], commands: Commands) -> Path:
+    """The repository, bare, in this folder: objects and names, of which nothing has been checked out.
+
+    So no hook, filter, attribute or submodule of it has a part in anything: who checks it out has them.
+    Raises OSError, and what `commands` raises.
+    """
+    revision = source.revision or "HEAD"
+    scheme = urlsplit(source.url).scheme.lower()
+    if scheme not in _GIT_PROTOCOLS:
+        raise OSError(f"a repository cannot be fetched from {_without_password(source.url)}")
+    if not _REVISION.fullmatch(revision) or ".." in revision:
+        raise OSError(f"{revision!r} is no revision of a repository")
+    git = shutil.which("git")
+    if git is None:
+        raise OSError("it is in a Git repository, and there is no git here")
+    path = folder / source.file
+    settings = [part for name, value in _GIT_SETTINGS.items() for part in ("-c", f"{name}={value}")]
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith("GIT_") or name.startswith(_GIT_VARIABLES)
+    }
+    said = {**kept, "GIT_ALLOW_PROTOCOL": _GIT_PROTOCOLS[scheme], "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+
+    def run(*arguments: str) -> str | None:
+        """What it said, if it has failed."""
+        status, words = commands.run([git, *settings, *arguments], said, lambda line: None)
+        return _without_password(words) if status != 0 else None
+
+    fetching = (f"--git-dir={path}", "fetch", "--quiet", "--no-tags", "--no-recurse-submodules")
+    fault = run("init", "--quiet", "--bare", "--template=", str(path))
+    if fault is None:
+        wanted = f"+{revision}:{WANTED}"
+        fault = run(*fetching, "--", source.url, wanted, "+refs/tags/*:refs/tags/*")
+    if fault is not None:  # a part of a commit's number can be found only among all
+        heads = "+refs/heads/*:refs/heads/*"
+        fault = run(*fetching, "--", source.url, heads, "+refs/tags/*:refs/tags/*")
+    if fault is not None:
+        raise OSError(f"git could not fetch {_without_password(source.url)}. It said:\n{fault}")
+    return path
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def _opener(environ: Mapping[str, str]) -> urllib.request.OpenerDirector:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from .bounds import DEFAULT_SECONDS, DEFAULT_SIZE
 from .config import (
     ExtensionConfig,
     ExtensionManagerConfig,
@@ -42,6 +43,8 @@ class Settings:
     extra_index_urls: tuple[str, ...]
     allow_source_builds: bool
     build_network: bool
+    environment_timeout: float | None
+    environment_size: int | None
     apis: tuple[type[ProxiedSingleton], ...]
     env: dict[str, str]
     call_timeout: float | None
@@ -117,6 +120,8 @@ def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto")
         extra_index_urls=values.get("extra_index_urls", ()),
         allow_source_builds=values.get("allow_source_builds", False),
         build_network=values.get("build_network", False),
+        environment_timeout=values.get("environment_timeout", DEFAULT_SECONDS),
+        environment_size=values.get("environment_size", DEFAULT_SIZE),
         apis=values.get("apis", ()),
         env=values.get("env", {}),
         call_timeout=values.get("call_timeout"),
@@ -470,6 +475,8 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "extra_index_urls": _strings,
     "allow_source_builds": _boolean,
     "build_network": _boolean,
+    "environment_timeout": _seconds,
+    "environment_size": _bytes,
     "apis": _list_of(_api, "ProxiedSingleton classes"),
     "env": _env,
     "call_timeout": _seconds,

@@ -68,7 +68,9 @@ typedef struct piso_sandbox {
     const char *const *writable;  /* read, run, write, make, remove */
     const char *const *devices;   /* read, write, ioctl */
     const char *const *hidden;    /* what cannot be reached though it lies below one of these, unless a list names it,
-                                  * or something in it, itself; holds where namespaces can be made */
+                                  * or something in it, itself. Without namespaces, or with `local_sockets`,
+                                  * that cannot hold for what is there and lies in `writable` or in what is the
+                                  * system's: PISO_ESANDBOX */
     const char *const *untrusted; /* what confined processes can write to, besides `writable`: no link there is
                                    * followed, so a path that leads through one is passed over */
     const char *temp;             /* a private folder, writable; or NULL */

@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -36,6 +37,7 @@ with open(request["result"], "w") as file:
     json.dump(result, file)
 """
 _WORDS = 8_000
+_WANTED = "refs/pyisolate/wanted"  # where the host has put the revision, if its repository knows that name
 _LEGACY = {"requires": ["setuptools>=40.8.0"], "build-backend": "setuptools.build_meta:__legacy__"}
 
 
@@ -45,12 +47,18 @@ class BuildingExtension(ExtensionBase):
     _source: Path
     _system: dict[str, Any]
 
-    async def unpack(self, archive: str) -> list[str]:
-        """Unpack the source; returns what its build needs."""
+    async def unpack(self, fetched: str, subdirectory: str = "", revision: str = "") -> list[str]:
+        """Unpack the source, or check it out; returns what its build needs."""
         folder = Path(tempfile.mkdtemp())
-        await asyncio.to_thread(_unpack, archive, folder)
+        if os.path.isdir(fetched):
+            await asyncio.to_thread(_check_out, fetched, folder, revision)
+        else:
+            await asyncio.to_thread(_unpack, fetched, folder)
         inside = list(folder.iterdir())
-        self._source = inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
+        source = inside[0] if len(inside) == 1 and inside[0].is_dir() and not revision else folder
+        self._source = source / subdirectory
+        if not self._source.is_dir():
+            raise FileNotFoundError(f"there is no folder {subdirectory!r} in it")
         settings = self._source / "pyproject.toml"
         self._system = dict(_LEGACY)
         if settings.is_file():
@@ -118,6 +126,35 @@ async def _last_words(process: asyncio.subprocess.Process) -> str:
     while chunk := await process.stdout.read(1 << 16):
         words = (words + chunk)[-_WORDS:]
     return words.decode(errors="replace").strip()
+
+
+def _check_out(repository: str, folder: Path, revision: str) -> None:
+    """Here and not in the host: what the repository says about that is a stranger's."""
+    own = folder / ".git"
+    for place, _, names in os.walk(
+        repository
+    ):  # without modes and times, which not every sandbox lets it set
+        target = own / os.path.relpath(place, repository)
+        target.mkdir()
+        for name in names:
+            shutil.copyfile(os.path.join(place, name), target / name)
+    config = own / "config"
+    config.write_text(config.read_text().replace("bare = true", "bare = false"))
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["git", "-c", "safe.directory=*", "-c", "advice.detachedHead=false", *arguments]
+        return subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, errors="replace", check=False
+        )
+
+    for name in (_WANTED, f"refs/tags/{revision}", f"refs/heads/{revision}", revision):
+        found = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+        if found.returncode == 0:
+            done = git("checkout", "--quiet", "--force", "--detach", found.stdout.strip())
+            if done.returncode != 0:
+                raise RuntimeError(f"git could not check it out. It said:\n{done.stderr[-_WORDS:]}")
+            return
+    raise LookupError(f"there is no revision {revision!r} in it")
 
 
 def _unpack(archive: str, folder: Path) -> None:

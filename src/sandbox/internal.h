@@ -77,6 +77,9 @@ typedef struct piso__landlock {
 extern int piso__landlock_newest;
 /* piso__landlock_probe: what the kernel has. */
 piso__landlock piso__landlock_probe(void);
+/* piso__landlock_hides: 0, or PISO_ESANDBOX and why: in the host's root nothing can be hidden in a folder that is
+ * permitted as a whole. */
+int piso__landlock_hides(const piso_sandbox *spec, char *why, size_t size);
 /* piso__landlock_ruleset: a ruleset for the spec, with the layers in `layers`; none, and *ret_fd left alone, when
  * there is nothing to rule on. `group`: the child's, or NULL for this process's. What the spec permits is added to `paths` in any case. The rights for the child's own
  * rules go to the blob. 0 or -errno. */

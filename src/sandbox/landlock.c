@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -69,6 +70,34 @@ static const char *const system_paths[] = {
     "/sys/kernel/mm/transparent_hugepage",
     NULL,
 };
+
+/* lies_in: whether a path is one of the folders or lies in one, whatever links lead there. */
+static bool lies_in(const char *path, const char *const *folders) {
+    char real[PATH_MAX], folder[PATH_MAX];
+    if (!realpath(path, real))
+        return false;
+    for (; folders && *folders; folders++) {
+        size_t n = realpath(*folders, folder) ? strlen(folder) : 0;
+        if (n > 0 && strncmp(real, folder, n) == 0 && (real[n] == '\0' || real[n] == '/' || n == 1))
+            return true;
+    }
+    return false;
+}
+
+int piso__landlock_hides(const piso_sandbox *spec, char *why, size_t size) {
+    for (const char *const *path = spec->hidden; path && *path; path++) {
+        const char *where = lies_in(*path, spec->writable) ? "that can be written to"
+                            : lies_in(*path, system_paths) ? "of the system's programs"
+                                                           : NULL;
+        if (where) {
+            snprintf(why, size,
+                     "what lies in a folder %s is excluded only with namespaces and without 'local_sockets': %s", where,
+                     *path);
+            return PISO_ESANDBOX;
+        }
+    }
+    return 0;
+}
 
 static const char *const network_paths[] = {
     "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/gai.conf", "/etc/services", "/etc/protocols", NULL,

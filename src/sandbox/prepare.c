@@ -290,7 +290,12 @@ static int plan_limits(job *j) {
 
 static int plan(job *j) {
     plan_namespaces(j);
-    int r = plan_landlock(j);
+    char why[sizeof j->report->layers[0].detail];
+    int r = j->head.root ? 0 : piso__landlock_hides(j->spec, why, sizeof why);
+    if (r < 0)
+        say(j, PISO_LAYER_NAMESPACES, false, "%s", why);
+    else
+        r = plan_landlock(j);
     if (r == 0)
         r = plan_filter(j);
     if (r == 0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -182,6 +184,25 @@ def test_keys_need_each_other(load: Load) -> None:
 # ---- what is in the way is named ----
 
 
+@pytest.mark.parametrize("setting", ["target", "prefix"])
+def test_settings_of_uv_that_lead_elsewhere(
+    venvs: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str
+) -> None:
+    (tmp_path / "uv.toml").write_text(f'[pip]\n{setting} = "{tmp_path}/elsewhere"\n')
+    monkeypatch.setenv("UV_CONFIG_FILE", str(tmp_path / "uv.toml"))
+    add_wheel(wheels, "bolt", {"bolt.py": ""})
+    with pytest.raises(EnvironmentBuildError, match=rf"elsewhere\. Remove .*'{setting}'"):
+        build(venvs, "bolt")
+
+
+def test_files_are_not_links_to_a_cache(venvs: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No extension can read that."""
+    monkeypatch.setenv("UV_LINK_MODE", "symlink")
+    add_wheel(wheels, "bolt", {"bolt.py": ""})
+    (module,) = build(venvs, "bolt").glob("lib/python*/site-packages/bolt.py")
+    assert not module.is_symlink()
+
+
 @pytest.mark.parametrize("name", ["uv.toml", "pyproject.toml"])
 @pytest.mark.parametrize("text", ['no-binary-package = ["bolt"]', '{table}pip = {{ no-binary = ["bolt"] }}'])
 def test_settings_of_uv_that_permit_builds_are_refused(
@@ -249,6 +270,81 @@ def test_a_working_folder_that_has_been_removed(venvs: Path, make_wheel: MakeWhe
 
 
 # ---- locks ----
+
+
+def lock_in_another_process(path: Path, then: str) -> subprocess.Popen[str]:
+    """Locks the file, says so, and goes on with `then`."""
+    source = (
+        f"import fcntl, os, signal, sys, time; file = open(sys.argv[1], 'w'); fcntl.flock(file, 2)\n{then}"
+    )
+    process = subprocess.Popen([sys.executable, "-c", source, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def test_who_has_a_lock_and_is_stopped_is_named(
+    venvs: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(environments, "LOCK_LIMIT", 1.0)
+    monkeypatch.setattr(environments, "LOCK_TOLD", 0.5)
+    venvs.mkdir()
+    then = "print('locked', flush=True); os.kill(os.getpid(), signal.SIGSTOP)"
+    holder = lock_in_another_process(venvs / ".ext.lock", then)
+    try:
+        os.waitid(os.P_PID, holder.pid, os.WSTOPPED | os.WNOWAIT)
+        with pytest.raises(EnvironmentBuildError, match=rf"process {holder.pid} \(.*\), which is stopped"):
+            build(venvs, "rivet")
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert f"locked by process {holder.pid}" in caplog.text
+
+
+def test_a_lock_of_a_process_that_dies_is_free(venvs: Path, make_wheel: MakeWheel) -> None:
+    make_wheel("1.0")
+    venvs.mkdir()
+    holder = lock_in_another_process(venvs / ".ext.lock", "print('locked', flush=True); time.sleep(0.5)")
+    build(venvs, "rivet")
+    assert holder.wait() == 0
+    holder.communicate()
+
+
+def test_a_copy_of_a_lock_in_a_forked_process_locks_nothing(venvs: Path, make_wheel: MakeWheel) -> None:
+    make_wheel("1.0")
+    builder = environments.EnvironmentBuilder(venvs, "ext", ["rivet"])
+    venvs.mkdir()
+    with builder._locked():
+        pid = os.fork()
+        if pid == 0:
+            signal.pause()
+    try:
+        build(venvs, "rivet")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_a_lock_that_was_removed_locks_nothing(venvs: Path) -> None:
+    venvs.mkdir()
+    first, second = (environments.EnvironmentBuilder(venvs, "ext", ["rivet"]) for _ in range(2))
+    with first._locked():
+        (venvs / ".ext.lock").unlink()
+        with second._locked():
+            descriptor = first._try_lock(venvs / ".ext.lock")
+            assert descriptor == -1
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
+def test_a_file_system_without_locks_is_named(
+    venvs: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def flock(*arguments: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(EnvironmentBuildError, match=r"\.ext\.lock cannot be locked.*'venv_root_path'"):
+        build(venvs, "rivet")
 
 
 def test_a_lock_is_waited_for_with_a_limit(

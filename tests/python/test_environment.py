@@ -123,6 +123,26 @@ def test_editable_dependency(
     assert extension.sync.file("nail") == str(project / "nail.py")
 
 
+@pytest.mark.parametrize("said", ["PIP_CONSTRAINT", "UV_CONSTRAINT", "UV_OVERRIDE", "pip.conf", "uv.toml"])
+def test_constraints_choose_versions(
+    tmp_path: Path, make_wheel: MakeWheel, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    make_wheel("1.0")
+    make_wheel("2.0")
+    constraints = tmp_path / "constraints.txt"
+    constraints.write_text("rivet<2\n")
+    if said == "pip.conf":
+        (tmp_path / said).write_text(f"[global]\nconstraint = {constraints}\n")
+        monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / said))
+    elif said == "uv.toml":
+        (tmp_path / said).write_text('constraint-dependencies = ["rivet<2"]\n')
+        monkeypatch.chdir(tmp_path)
+    else:
+        monkeypatch.setenv(said, str(constraints))
+    path = build(tmp_path / "venvs", "rivet")
+    assert list(path.glob("lib/python*/site-packages/rivet-1.0.dist-info"))
+
+
 # ---- when it is built ----
 
 

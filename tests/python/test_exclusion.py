@@ -130,10 +130,29 @@ def test_nothing_above_it_can_be_writable(load: Load, app: Path, below: str) -> 
 
 def test_a_link_upwards_is_left_out(app: Path) -> None:
     root = app / "data" / "deep" / "venvs"
-    readable, listed = without([str(app), "/usr/lib"], root)
+    excluded = [str(root)]
+    readable, listed = without([str(app), "/usr/lib"], excluded)
     assert sorted(readable) == sorted(["/usr/lib", str(app / "data" / "deep" / "table.txt")])
     assert listed == [str(app), str(app / "data"), str(app / "data" / "deep")]
     root.mkdir()
     (app / "data" / "venvs").symlink_to(root)
-    assert without([str(app), "/usr/lib"], root) == (readable, listed)
-    assert without([os.fspath(root)], root) == ([], [])
+    assert without([str(app), "/usr/lib"], excluded) == (readable, listed)
+    assert without([os.fspath(root)], excluded) == ([], [])
+
+
+def test_what_lies_in_it_is_left_out_too(tmp_path: Path) -> None:
+    (tmp_path / "hidden" / "below").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("hidden/below")
+    below = [str(tmp_path / "hidden" / "below"), str(tmp_path / "link")]
+    assert without(below, [str(tmp_path / "hidden")]) == ([], [])
+    assert without(below, [str(tmp_path / "hidden")], narrower=True) == (below, [])
+    assert without(below, [str(tmp_path / "other")]) == (below, [])
+
+
+def test_another_name_for_a_file_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "other").hardlink_to(tmp_path / "secret")
+    (tmp_path / "link").symlink_to("secret")
+    (tmp_path / "rest").write_text("x")
+    found = without([str(tmp_path)], [str(tmp_path / "secret")])
+    assert found == ([str(tmp_path / "rest")], [str(tmp_path)])

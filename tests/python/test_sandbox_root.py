@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import pyisolate.sandbox
-from pyisolate import Extension
+from pyisolate import Extension, SandboxError
 
 Load = Callable[..., Extension]
 FILES, CALLS, NAMESPACES = 1, 4, 5
@@ -157,6 +157,48 @@ def test_what_is_excluded_is_hidden_in_what_it_writes(started: Load, tmp_path: P
     with pytest.raises(OSError, match=r"No such file|Permission denied|Read-only"):
         extension.sync.write(str(out / "hidden" / "file"))
     assert (out / "hidden" / "file").read_text() == "x"
+
+
+@pytest.mark.parametrize("local_sockets", [False, True])
+@pytest.mark.parametrize("place", ["out/hidden", "link/hidden", "out/hidden/file", "system"])
+def test_what_cannot_be_excluded_is_an_error(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, local_sockets: bool
+) -> None:
+    """In the host's root a folder that can be written to is permitted as a whole, and so is the system's."""
+    if not local_sockets:
+        monkeypatch.setattr(pyisolate.sandbox, "_omitted", 1 << NAMESPACES)
+    (tmp_path / "out" / "hidden").mkdir(parents=True)
+    (tmp_path / "out" / "hidden" / "file").write_text("x")
+    (tmp_path / "link").symlink_to("out")
+    excluded = "/usr/share" if place == "system" else str(tmp_path / place)
+    config = {
+        "local_sockets": local_sockets,
+        "writable_paths": [str(tmp_path / "out")],
+        "host_paths": [f"!{excluded}"],
+    }
+    where = "of the system's programs" if place == "system" else "that can be written to"
+    with pytest.raises(SandboxError, match=rf"lies in a folder {where} .*'local_sockets': {excluded[:20]}"):
+        load("prisoner", sandbox=config).ensure_process_started()
+
+
+def test_what_lies_elsewhere_can_be_excluded(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pyisolate.sandbox, "_omitted", 1 << NAMESPACES)
+    for name in ("out", "output", "given/hidden"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").write_text("x")
+    excluded = [f"!{tmp_path}/output", f"!{tmp_path}/given/hidden", f"!{tmp_path}/out/missing"]
+    config = {
+        "writable_paths": [str(tmp_path / "out")],
+        "readonly_paths": [str(tmp_path / "given")],
+        "host_paths": excluded,
+    }
+    extension = load("prisoner", sandbox=config)
+    extension.sync.write(str(tmp_path / "out" / "new"))
+    for name in ("output", "given/hidden"):
+        with pytest.raises(PermissionError):
+            extension.sync.lock(str(tmp_path / name / "file"))
 
 
 # ---- /proc and /sys ----

@@ -80,7 +80,10 @@ def expect(extension: Extension, seen: list[Path], unseen: list[Path]) -> None:
             extension.sync.lock(str(path))
 
 
-IMPORTABLE = ["module.py", "package/__init__.py", "package/data.txt", "package/below/more.html"]
+IMPORTABLE = [
+    *("module.py", "package/__init__.py", "package/data.txt", "package/below/more.html"),
+    *("package.libs/libx.so", "package-1.0.dist-info/METADATA"),
+]
 OTHERS = [
     *(".env", ".git/config", "settings.json", "certs/key.pem", "certs/.hidden/x", "instance/app.db"),
     *("instance/config.py", "uploads/photo.jpg", "package/.env", "package/.git/config", "data.zip"),
@@ -111,16 +114,62 @@ def test_a_package_without_init_is_seen_when_it_has_been_imported(
 def test_a_prefix_beside_a_program_is_no_more_than_an_interpreters(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after ``python -m venv .`` in a program's folder."""
+    """As after ``python -m venv .`` in a program's folder, which may have folders of the same names."""
     monkeypatch.setattr("sys.prefix", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
-    own = files(tmp_path, "pyvenv.cfg", "bin/activate", "lib/python3/site-packages/module.py", "share/doc")
+    own = files(tmp_path, "pyvenv.cfg", "bin/python3", "lib/python3/site-packages/module.py", "lib/libx.so.1")
+    programs = ["bin/deploy.sh", "lib/settings.json", "share/dump", "include/x", "library_of_secrets/x"]
     sandbox.interpreter_files.cache_clear()
     try:
         seen = [*own, *files(tmp_path, *IMPORTABLE)]
-        expect(load("prisoner"), seen, files(tmp_path, *OTHERS, "library_of_secrets/x"))
+        expect(load("prisoner"), seen, files(tmp_path, *OTHERS, *programs))
     finally:
         sandbox.interpreter_files.cache_clear()
+
+
+def test_a_prefix_of_its_own_is_an_interpreters(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    own = files(tmp_path, "pyvenv.cfg", "bin/tool", "lib/python3/site-packages/module.py", "share/doc")
+    sandbox.interpreter_files.cache_clear()
+    try:
+        expect(load("prisoner"), own, files(tmp_path, "etc/passwords"))
+    finally:
+        sandbox.interpreter_files.cache_clear()
+
+
+def test_where_libraries_are_looked_for(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{tmp_path}/lib64:{tmp_path}/app::relative")
+    seen = files(tmp_path, "lib64/libx.so", "lib64/data/x", "app/liby.so.2")
+    expect(load("prisoner"), seen, files(tmp_path, "app/.env", "app/key.pem", "app/below/libz.so"))
+
+
+@pytest.mark.parametrize("namespaces", [True, False])
+def test_a_link_in_a_package_leads_nowhere(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespaces: bool
+) -> None:
+    if not namespaces:
+        monkeypatch.setattr(sandbox, "_omitted", 1 << 5)
+    monkeypatch.syspath_prepend(str(tmp_path / "app"))
+    (seen,) = files(tmp_path, "app/package/__init__.py")
+    unseen = files(tmp_path, "app/package/.env", "app/package/below/.hidden/x", "elsewhere/key.pem")
+    for name, target in [("a", unseen[2]), ("b", unseen[2].parent), ("c", unseen[0]), ("d", unseen[1])]:
+        (tmp_path / "app" / "package" / name).symlink_to(target)
+    expect(load("prisoner"), [seen], [*unseen, tmp_path / "app/package/a", tmp_path / "app/package/c"])
+
+
+def test_a_package_with_very_much_in_it(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What users have sent does not keep an extension from being started."""
+    monkeypatch.setattr("pyisolate.importable._MOST_FOLDERS", 20)
+    monkeypatch.syspath_prepend(str(tmp_path / "app"))
+    seen = files(tmp_path, "app/package/__init__.py", "app/other/__init__.py", "app/other/data/x")
+    names = [f"app/package/sent/{number}/x" for number in range(40)]
+    files(tmp_path, *names, "app/package/deep/" + "d/" * 100 + "x")
+    expect(load("prisoner"), seen, [])
+    assert "'host_paths'" in caplog.text
 
 
 def test_host_paths_say_otherwise(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -321,6 +321,22 @@ def test_source_code_in_an_index_with_a_password(
     assert note(build(venvs, "bolt", allow_source_builds=True)) == ""
 
 
+def test_a_wheel_in_an_index_with_a_password(
+    venvs: Path, wheels: Path, guarded: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, url = guarded
+    add_wheel(folder, "nail", {"nail.py": ""})
+    page = folder / "simple" / "nail"
+    page.mkdir(parents=True)
+    name = "nail-1.0-py3-none-any.whl"
+    (page / "index.html").write_text(f'<html><body><a href="/{name}">{name}</a></body></html>')
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", f"{url}/simple")
+    path = build(venvs, "nail")
+    assert list(path.glob("lib/python*/site-packages/nail.py"))
+    assert "secret" not in "".join(file.read_text() for file in path.glob("*.json"))
+
+
 def test_a_password_stays_with_its_host(
     tmp_path: Path, guarded: tuple[Path, str], site: tuple[Path, str]
 ) -> None:
