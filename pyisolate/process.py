@@ -30,7 +30,8 @@ from .program import command
 from .refused import Remarks
 from .registry import REGISTRY
 from .removal import remove_in_background, remove_later
-from .sandbox import Sandbox, SandboxStatus
+from .sandbox import Sandbox
+from .sandbox_status import SandboxStatus
 from .validation import Settings
 from .watching import watcher
 from .zygote import CannotFork, ForkPlan, zygotes
