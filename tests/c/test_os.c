@@ -547,9 +547,11 @@ static void errors_have_texts(void **state) {
             assert_string_not_equal(piso_strerror(codes[i]), piso_strerror(codes[j]));
     }
     assert_string_equal(piso_strerror(-ENOENT), strerror(ENOENT));
-    const int unknown[] = {-3999, INT_MIN, INT_MIN + 1, INT_MAX};
+    const int unknown[] = {3999, INT_MIN, INT_MAX};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++)
-        assert_non_null(strstr(piso_strerror(unknown[i]), "Unknown"));
+        assert_string_equal(piso_strerror(unknown[i]), strerror(unknown[i]));
+    assert_string_equal(piso_strerror(-3999), strerror(3999));
+    assert_string_equal(piso_strerror(INT_MIN + 1), strerror(INT_MAX));
     int major, minor, patch;
     assert_int_equal(sscanf(piso_version(), "%d.%d.%d", &major, &minor, &patch), 3);
 }

@@ -66,7 +66,8 @@ static int try_memory(void) {
 }
 
 static int burn(void) {
-    for (volatile unsigned i = 0;; i++)
+    volatile bool busy = true;
+    while (busy)
         ;
     return 0;
 }
