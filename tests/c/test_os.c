@@ -25,6 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "emulation.h"
 #include "os/os.h"
 #include "skipping.h"
 
@@ -165,6 +166,7 @@ static int is_mapped(void *base) {
 
 static void mappings_stay_out_of_forked_processes(void **state) {
     (void)state;
+    need_no_emulation();
     piso__autoclose int fd = piso__memfd_create("test", SIZE);
     for (int dontfork = 0; dontfork <= 1; dontfork++) {
         void *base;

@@ -23,6 +23,7 @@
 
 #include <cmocka.h>
 
+#include "emulation.h"
 #include "os/os.h"
 
 #define PAGE       ((size_t)4096)
@@ -401,6 +402,7 @@ static int settle_after_moving(void) {
 
 static void unchanged_pages_go_back(void **state) {
     (void)state;
+    need_no_emulation();
     expect_exit(settle_after_moving, 0);
 }
 

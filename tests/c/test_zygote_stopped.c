@@ -1,4 +1,5 @@
 /* test_zygote_stopped.c - a zygote or a child that is stopped holds up nobody who does not need it (zygote_tools.h). */
+#include "emulation.h"
 #include "zygote_tools.h"
 
 /* expect_state: soon, as /proc shows it: T: stopped, Z: ended and not reaped. */
@@ -169,6 +170,7 @@ int main(int argc, char **argv) {
         return zygote_main(argv[2]);
     if (argc > 1)
         return child_main(argv);
+    leave_if_emulated();
     const struct CMUnitTest tests[] = {
         TEST(a_stopped_zygote_holds_up_nobody),           TEST(who_wants_a_child_of_a_stopped_zygote_waits_alone),
         TEST(a_zygote_that_goes_on_in_time_is_as_before), TEST(ends_are_told_without_the_zygote),
