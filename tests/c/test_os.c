@@ -29,7 +29,7 @@
 #include "os/os.h"
 #include "skipping.h"
 
-#define PAGE        ((uint64_t)4096)
+#define PAGE        piso__page_size()
 #define SIZE        (256 * PAGE)
 #define LONG_ENOUGH ((int64_t)30 * 1000000000) /* a limit for failing */
 
