@@ -2,10 +2,10 @@
 
     tools/test-pythons [--ends] [PYTHON…]
 
-PYTHON is a path or a name like python3.12; without any, those are taken that pyenv has or that are on PATH, one
-of each version; with --ends the oldest and the newest of them only. Each gets an environment, a build and the
+PYTHON is a path or a name like python3.12; without any, those are taken that pyenv has or that are on PATH,
+one of each version; with --ends the oldest and the newest of them. Each gets an environment, a build and the
 quick tests (below), all under build/pythons; pip needs an index for it. A Python that is not supported has to
-say so when it is asked to import the package. The last lines are a table; what failed is in the logs.
+say so when it imports the package. The last lines are a table; what failed is in the logs.
 
 WERROR=1: warnings of the C compiler are errors.
 """
@@ -32,9 +32,11 @@ SECONDS = 600
 """For the tests of one Python."""
 
 # Not installed: tests that need them are skipped.
-WITHOUT = "ruff,mypy,clang-format,torch,nvidia,gunicorn,uvicorn,pytest-xdist,jupyter-client,ipykernel"
+WITHOUT = (
+    "ruff,mypy,clang-format,torch,nvidia,matplotlib,gunicorn,uvicorn,pytest-xdist,jupyter-client,ipykernel"
+)
 
-# What depends on the kernel, on hardware or on the network rather than on the version of Python, and what is long.
+# What depends on the kernel, hardware or the network rather than on the version of Python, and what is long.
 LEFT_OUT = [
     *("attempts", "containment", "descriptors", "examples", "install_packages", "kills", "memory_full"),
     *("memory_limit", "permitted", "process_limit", "sandbox", "sandbox_devices", "sandbox_limits"),
@@ -141,16 +143,9 @@ def run(command: Sequence[str | Path], log: Path, python: Path, seconds: float =
     with log.open("a") as file:
         file.write(f"\n$ {' '.join(map(str, command))}\n")
         file.flush()
+        streams = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": file}
         try:
-            status = subprocess.run(
-                command,
-                cwd=ROOT,
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                timeout=seconds,
-            ).returncode
+            status = subprocess.call(command, cwd=ROOT, env=environ, timeout=seconds, **streams)
         except subprocess.TimeoutExpired:
             return f"FAILED (not done after {seconds:.0f} s)"
     return f"FAILED (status {status})" if status else ""
@@ -163,20 +158,12 @@ def build(python: Python, environment: Path, log: Path) -> str:
     options += ["-Dwerror=true"] if os.environ.get("WERROR") == "1" else []
     settings = [f"--config-settings=setup-args={option}" for option in options]
     settings += [f"--config-settings=build-dir={FOLDER / python.name / 'build'}"]
-    install = [
-        program,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-build-isolation",
-        "--force-reinstall",
-        "--no-deps",
-    ]
+    install = [program, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps"]
+    extras = [program, "tools/install_extras.py", f"--without={WITHOUT}", "dev", "test", "bench"]
     return (
         ("" if program.exists() else run([python.path, "-m", "venv", environment], log, program))
-        or run([program, "tools/install_extras.py", f"--without={WITHOUT}", "dev", "test"], log, program)
-        or run([*install, *settings, "."], log, program)
+        or run(extras, log, program)
+        or run([*install, "--force-reinstall", *settings, "."], log, program)
     )
 
 
@@ -188,33 +175,22 @@ def test(python: Python, environment: Path, log: Path) -> str:
         if path.stem.removeprefix("test_") not in LEFT_OUT
     )
     chosen = ["-k", " and ".join(f"not {word}" for word in LONG if word.isidentifier())]
-    command = [
-        environment / "bin" / "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--timeout=100",
-        *chosen,
-        *files,
-    ]
-    fault = run(command, log, environment / "bin" / "python")
-    lines = re.findall(
-        r"^.*\b\d+ (?:passed|failed|errors?)\b.*$", log.read_text(errors="replace"), re.MULTILINE
-    )
+    program = environment / "bin" / "pytest"
+    fault = run([program, "-q", "-p", "no:cacheprovider", "--timeout=100", *chosen, *files], log, program)
+    said = log.read_text(errors="replace")
+    lines = re.findall(r"^.*\b\d+ (?:passed|failed|errors?)\b.*$", said, re.MULTILINE)
     counts = lines[-1].strip("= ").partition(" in ")[0] if lines else ""
     return f"{fault} {counts}".strip()
 
 
 def refusal(python: Python, log: Path) -> str:
-    """What an unsupported Python says when it imports the sources; it has to be an ImportError that explains."""
-    said = subprocess.run([python.path, "-c", "import pyisolate"], cwd=ROOT, capture_output=True, text=True)
-    log.write_text(said.stderr)
-    last = (said.stderr.strip().splitlines() or [""])[-1]
-    return (
-        "refused, as it is to be"
-        if last.startswith("ImportError: PyIsolate ")
-        else f"FAILED to refuse: {last}"
-    )
+    """How an unsupported Python imports the sources: with an ImportError that explains."""
+    command = [python.path, "-c", "import pyisolate"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS).stderr
+    log.write_text(said)
+    last = (said.strip().splitlines() or ["nothing"])[-1]
+    good = last.startswith("ImportError: PyIsolate ")
+    return "refused, as it is to be" if good else f"FAILED to refuse: {last}"
 
 
 def examine(python: Python) -> Result:
@@ -233,9 +209,8 @@ def examine(python: Python) -> Result:
 def show(results: Iterable[Result], missing: Sequence[str]) -> None:
     for result in results:
         python = result.python
-        print(
-            f"{python.name:10} {python.full:12} {result.built:8} {result.seconds:5.0f} s  {result.tests}  {python.path}"
-        )
+        columns = f"{python.name:10} {python.full:12} {result.built:8} {result.seconds:5.0f} s"
+        print(f"{columns}  {result.tests}  {python.path}")
         if not result.good:
             print(f"           its log: {FOLDER / python.name / 'log'}")
     if missing:
