@@ -199,7 +199,8 @@ class ExtensionProcess:
         elif number in (errno.ENOSYS, errno.EPERM, errno.EINVAL) and (missing := missing_calls()):
             reason = (
                 f"This kernel, or the container, does not permit {'; '.join(missing)}. It needs Linux 5.4 or "
-                "later, and a container that permits these calls"
+                "later (on Windows WSL 2, not WSL 1), and a container that permits these calls. With "
+                "'isolated': False it runs in this process, not confined"
             )
         else:
             return error

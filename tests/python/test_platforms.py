@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from processes import run_python
+from wrappers import without_calls
 
 import pyisolate
 from pyisolate import no_core
@@ -154,6 +155,43 @@ def test_memory_that_nobody_shares() -> None:
     assert bytes(no_core.shared_buffer(3)) == bytes(3)
     torch = pytest.importorskip("torch")
     assert torch.empty(0, dtype=torch.int32).set_(no_core.shared_storage(8)).tolist() == [0, 0]
+
+
+FIRST_START = """
+import pyisolate
+with pyisolate.ExtensionManager(pyisolate.ExtensionBase, {"venv_root_path": "venvs"}) as manager:
+    for config in ({}, {"sandbox_mode": "disabled"}, {"isolated": False}):
+        name = f"{len(manager.extensions)}"
+        extension = manager.load_extension({"name": name, "module_path": "plugin", **config})
+        try:
+            print(extension.sync.twice(21))
+        except (OSError, pyisolate.PyIsolateError) as error:
+            print(error)
+"""
+NUMBERS = {"memfd_create": {"x86_64": 319, "aarch64": 279}, "pidfd_open": {}, "landlock_create_ruleset": {}}
+SAME = {"pidfd_open": 434, "landlock_create_ruleset": 444}
+
+
+@pytest.mark.parametrize("call", NUMBERS)
+def test_a_kernel_that_lacks_a_call(call: str, tmp_path: Path) -> None:
+    """The error names it and what to do; what needs no process, or no Landlock, works."""
+    (tmp_path / "plugin").mkdir()
+    (tmp_path / "plugin" / "__init__.py").write_text(PLUGIN)
+    number = NUMBERS[call].get(os.uname().machine) or SAME.get(call)
+    if number is None:
+        pytest.skip(f"the number of {call} on this machine is not known here")
+    run = run_python(["-c", FIRST_START], tmp_path, wrapper=without_calls(number))
+    confined, open_, local = run.stdout.splitlines()
+    assert local == "42"
+    if call == "landlock_create_ruleset":
+        assert "no Landlock" in confined
+        assert "Linux 5.13 or later" in confined
+        assert "'sandbox_mode': SandboxMode.DISABLED" in confined
+        assert open_ == "42"
+    else:
+        for message, name in ((confined, "'0'"), (open_, "'1'")):
+            for words in (name, call, "Linux 5.4", "'isolated': False"):
+                assert words in message
 
 
 PYTHONS = {
