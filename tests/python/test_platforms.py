@@ -31,6 +31,7 @@ PRETEND = """
 import sys, os
 import asyncio, concurrent.futures, ctypes, importlib.util, inspect, json, logging, multiprocessing.util
 import secrets, shutil, socket, subprocess, tempfile, threading, uuid
+asyncio.run(asyncio.sleep(0))  # its loops are those of Linux
 POSIX = ["fcntl", "resource", "pwd", "grp", "termios"]
 OF_LINUX = "memfd_create pidfd_open sched_getaffinity O_PATH eventfd listxattr setns unshare"
 OF_POSIX = (
