@@ -175,6 +175,9 @@ def build(python: Python, environment: Path, log: Path) -> str:
     extras = [program, "tools/install_extras.py", f"--without={WITHOUT}", "dev", "test", "bench"]
     return (
         ("" if program.exists() else run([python.path, "-m", "venv", environment], log, program))
+        or run(
+            [program, "-m", "pip", "install", "--quiet", "pip>=23.1"], log, program
+        )  # takes several settings
         or run(extras, log, program)
         or run([*install, "--force-reinstall", *settings, "."], log, program)
     )
