@@ -28,7 +28,7 @@ SANITIZE := -Dpython=false -Dlibrary=false -Dbenchmarks=false -Dtests=enabled -D
 
 help:
 	@echo 'make build         .venv with the package and its extension'
-	@echo 'make test          everything: C tests under sanitizers, pytest, fuzzers, model, lints'
+	@echo 'make test          everything: C tests under sanitizers, pytest, other Pythons, fuzzers, model, lints'
 	@echo 'make test-pythons  the quick tests with the oldest and the newest other Python that is here'
 	@echo 'make test-packages popular packages in the sandbox, from PyPI'
 	@echo 'make test-aarch64  the core for aarch64, under qemu'

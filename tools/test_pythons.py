@@ -5,7 +5,8 @@
 PYTHON is a path or a name like python3.12; without any, those are taken that pyenv has or that are on PATH,
 one of each version; with --ends the oldest and the newest of them. Each gets an environment, a build and the
 quick tests (below), all under build/pythons; pip needs an index for it. A Python that is not supported has to
-say so when it imports the package. The last lines are a table; what failed is in the logs.
+say so when it imports the package. One that was found, not named, and for which pip finds nothing is not
+tried. The last lines are a table; what failed is in the logs.
 
 WERROR=1: warnings of the C compiler are errors.
 """
@@ -61,6 +62,8 @@ LONG = [
     *("without_the_core", "versions_of_one_package"),
 ]
 
+NOT_TRIED = "not tried"
+
 QUESTION = """
 import json, sys
 print(json.dumps({
@@ -102,6 +105,10 @@ class Result:
     @property
     def good(self) -> bool:
         return "FAILED" not in self.built + self.tests
+
+    @property
+    def tried(self) -> bool:
+        return self.built != NOT_TRIED
 
 
 def ask(path: str) -> Python | None:
@@ -160,18 +167,13 @@ def run(command: Sequence[str | Path], log: Path, python: Path, seconds: float =
         try:
             status = subprocess.call(command, cwd=ROOT, env=environ, timeout=seconds, **streams)
         except subprocess.TimeoutExpired:
-            return f"FAILED (not done after {seconds:.0f} s)"
-    return f"FAILED (status {status})" if status else ""
+            return f"not done after {seconds:.0f} s"
+    return f"status {status}" if status else ""
 
 
-def build(python: Python, environment: Path, log: Path) -> str:
-    """An environment with the package and what its tests need."""
+def equip(python: Python, environment: Path, log: Path) -> str:
+    """An environment with what is needed to build and to test."""
     program = environment / "bin" / "python"
-    options = ["-Doptimization=1", "-Db_lto=false", "-Db_ndebug=false"]
-    options += ["-Dwerror=true"] if os.environ.get("WERROR") == "1" else []
-    settings = [f"--config-settings=setup-args={option}" for option in options]
-    settings += [f"--config-settings=build-dir={FOLDER / python.name / 'build'}"]
-    install = [program, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps"]
     extras = [program, "tools/install_extras.py", f"--without={WITHOUT}", "dev", "test", "bench"]
     return (
         ("" if program.exists() else run([python.path, "-m", "venv", environment], log, program))
@@ -179,8 +181,18 @@ def build(python: Python, environment: Path, log: Path) -> str:
             [program, "-m", "pip", "install", "--quiet", "pip>=23.1"], log, program
         )  # takes several settings
         or run(extras, log, program)
-        or run([*install, "--force-reinstall", *settings, "."], log, program)
     )
+
+
+def build(python: Python, environment: Path, log: Path) -> str:
+    """The package, put into the environment."""
+    program = environment / "bin" / "python"
+    options = ["-Doptimization=1", "-Db_lto=false", "-Db_ndebug=false"]
+    options += ["-Dwerror=true"] if os.environ.get("WERROR") == "1" else []
+    settings = [f"--config-settings=setup-args={option}" for option in options]
+    settings += [f"--config-settings=build-dir={FOLDER / python.name / 'build'}"]
+    install = [program, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps"]
+    return run([*install, "--force-reinstall", *settings, "."], log, program)
 
 
 def test(python: Python, environment: Path, log: Path) -> str:
@@ -196,7 +208,7 @@ def test(python: Python, environment: Path, log: Path) -> str:
     said = log.read_text(errors="replace")
     lines = re.findall(r"^.*\b\d+ (?:passed|failed|errors?)\b.*$", said, re.MULTILINE)
     counts = lines[-1].strip("= ").partition(" in ")[0] if lines else ""
-    return f"{fault} {counts}".strip()
+    return f"FAILED ({fault}) {counts}".strip() if fault else counts
 
 
 def refusal(python: Python, log: Path) -> str:
@@ -217,9 +229,11 @@ def examine(python: Python) -> Result:
     begin = time.monotonic()
     if not python.supported:
         return Result(python, "-", refusal(python, log), time.monotonic() - begin)
+    if fault := equip(python, folder / "venv", log):
+        return Result(python, NOT_TRIED, f"no environment: {fault}", time.monotonic() - begin)
     built = build(python, folder / "venv", log)
     tests = "-" if built else test(python, folder / "venv", log)
-    return Result(python, built or "built", tests, time.monotonic() - begin)
+    return Result(python, f"FAILED ({built})" if built else "built", tests, time.monotonic() - begin)
 
 
 def show(results: Iterable[Result], missing: Sequence[str]) -> None:
@@ -227,7 +241,7 @@ def show(results: Iterable[Result], missing: Sequence[str]) -> None:
         python = result.python
         columns = f"{python.name:10} {python.full:12} {result.built:8} {result.seconds:5.0f} s"
         print(f"{columns}  {result.tests}  {python.path}")
-        if not result.good:
+        if not (result.good and result.tried):
             print(f"           its log: {FOLDER / python.name / 'log'}")
     if missing:
         print(f"not here: {', '.join(missing)}; pyenv or the system's packages bring them")
@@ -257,10 +271,11 @@ def main(arguments: Sequence[str]) -> int:
     for python in pythons:
         print(f"== {python.name}: {python.path}", flush=True)
         results.append(examine(python))
-        if not results[-1].good:
+        if not (results[-1].good and results[-1].tried):
             print("".join((FOLDER / python.name / "log").read_text(errors="replace").splitlines(True)[-60:]))
     show(results, missing)
-    return 0 if all(result.good for result in results) else 1
+    enough = all(result.tried for result in results) or not options.pythons
+    return 0 if enough and all(result.good for result in results) else 1
 
 
 if __name__ == "__main__":

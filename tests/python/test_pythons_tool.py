@@ -100,16 +100,31 @@ def test_what_is_no_python_is_named(tool: ModuleType, capsys: pytest.CaptureFixt
     assert "/bin/true, no-such-python" in capsys.readouterr().err
 
 
-def test_a_build_that_fails_is_told_with_its_log(
+def test_an_environment_that_cannot_be_made(
     tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """It is told, with the log; an error is it for one that was named."""
     path = make(tmp_path / "bin/python3.12")
-    Path(path).write_text(
-        Path(path)
-        .read_text()
-        .replace("#!/bin/sh\n", '#!/bin/sh\n[ "$2" != venv ] || { echo no room >&2; exit 3; }\n')
-    )
-    assert tool.main([path]) == 1
-    said = capsys.readouterr().out
-    assert "FAILED (status 3)" in said
-    assert "no room" in said
+    fails = '[ "$2" != venv ] || { echo no room >&2; exit 3; }'
+    Path(path).write_text(Path(path).read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{fails}\n"))
+    for arguments, status in (([path], 1), ([], 0)):
+        assert tool.main(arguments) == status
+        said = capsys.readouterr().out
+        assert "not tried" in said
+        assert "no environment: status 3" in said
+        assert "no room" in said
+
+
+def test_what_fails_is_an_error(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "bin/python3.12")
+    monkeypatch.setattr(tool, "equip", lambda *arguments: "")
+    monkeypatch.setattr(tool, "run", lambda *arguments: "status 1")
+    (tmp_path / "build/3.12").mkdir(parents=True)
+    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok: path.write_text("2 failed, 3 passed in 1s"))
+    assert tool.main([]) == 1
+    assert "FAILED (status 1)" in capsys.readouterr().out
+    monkeypatch.setattr(tool, "build", lambda *arguments: "")
+    assert tool.main([]) == 1
+    assert "FAILED (status 1) 2 failed, 3 passed" in capsys.readouterr().out
