@@ -124,11 +124,16 @@ build/musl/build.ninja: .venv/.tools
 	ln -sfn /usr/include/linux build/musl-headers/linux
 	ln -sfn /usr/include/asm-generic build/musl-headers/asm-generic
 	ln -sfn /usr/include/$$($(CC) -print-multiarch)/asm build/musl-headers/asm
+	ln -sfn /usr/include/$$($(CC) -print-multiarch) build/musl-headers/ # Debian's headers of Python name it
 	CC=musl-gcc PKG_CONFIG_LIBDIR=$(CMOCKA)/lib/pkgconfig meson setup --reconfigure build/musl $(OTHER) -Dfuzzers=true \
 	    -Dtests=$(if $(CMOCKA),enabled,disabled) -Dc_args='-idirafter $(CURDIR)/build/musl-headers'
 
+# Of the binding it is tried whether it compiles: there is no Python to link with.
 test-musl: build/musl/build.ninja
 	meson test -C build/musl --print-errorlogs
+	headers=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))') && \
+	    find binding -name '*.c' -print0 | xargs -0 -n 1 musl-gcc -fsyntax-only -std=gnu11 -D_GNU_SOURCE -Wall -Wextra \
+	        -Werror -Iinclude -Ibinding -I"$$headers" -idirafter build/musl-headers
 	$(call skipped,build/musl)
 
 # ---- more of C -----------------------------------------------------------------------------------
