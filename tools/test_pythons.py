@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "build" / "pythons"
 VERSIONS = [(3, minor) for minor in range(10, 16)]
 """Those that are supported."""
-SECONDS = 600
+SECONDS = 900
 """For the tests of one Python."""
 
 # Not installed: tests that need them are skipped.
