@@ -169,24 +169,21 @@ with pyisolate.ExtensionManager(pyisolate.ExtensionBase, {"venv_root_path": "ven
         except (OSError, pyisolate.PyIsolateError) as error:
             print(error)
 """
-NUMBERS = {"memfd_create": {"x86_64": 319, "aarch64": 279}, "pidfd_open": {}, "landlock_create_ruleset": {}}
-SAME = {"pidfd_open": 434, "landlock_create_ruleset": 444}
 
 
-@pytest.mark.parametrize("call", NUMBERS)
+@pytest.mark.parametrize("call", ["memfd_create", "pidfd_open", "landlock_create_ruleset"])
 def test_a_kernel_that_lacks_a_call(call: str, tmp_path: Path) -> None:
     """The error names it and what to do; what needs no process, or no Landlock, works."""
     (tmp_path / "plugin").mkdir()
     (tmp_path / "plugin" / "__init__.py").write_text(PLUGIN)
-    number = NUMBERS[call].get(os.uname().machine) or SAME.get(call)
-    if number is None:
-        pytest.skip(f"the number of {call} on this machine is not known here")
-    run = run_python(["-c", FIRST_START], tmp_path, wrapper=without_calls(number))
+    wrapper = without_calls(call)
+    if wrapper is None:
+        pytest.skip("this system lets nobody filter system calls")
+    run = run_python(["-c", FIRST_START], tmp_path, wrapper=wrapper)
     confined, open_, local = run.stdout.splitlines()
     assert local == "42"
     if call == "landlock_create_ruleset":
-        assert "no Landlock" in confined
-        assert "Linux 5.13 or later" in confined
+        assert "Landlock is forbidden" in confined
         assert "'sandbox_mode': SandboxMode.DISABLED" in confined
         assert open_ == "42"
     else:
