@@ -23,13 +23,16 @@ FUZZERS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c)))
 SANITIZE := -Dpython=false -Dlibrary=false -Dbenchmarks=false -Dtests=enabled -Db_lto=false -Doptimization=2 \
     -Db_lundef=false $(STRICT)
 
-.PHONY: help packages build bench bench-all native-bench test test-asan test-tsan test-python test-coverage \
-    test-packages test-fuzz test-model lint fuzz fuzz-coverage soak format clean
+.PHONY: help packages build bench bench-all native-bench test test-asan test-tsan test-python test-pythons \
+    test-coverage test-packages test-fuzz test-model test-aarch64 test-musl lint fuzz fuzz-coverage soak format clean
 
 help:
 	@echo 'make build         .venv with the package and its extension'
-	@echo 'make test          everything: C tests under sanitizers, pytest, fuzzers, model, lints'
+	@echo 'make test          everything: C tests under sanitizers, pytest, other Pythons, fuzzers, model, lints'
+	@echo 'make test-pythons  the quick tests with the oldest and the newest other Python that is here'
 	@echo 'make test-packages popular packages in the sandbox, from PyPI'
+	@echo 'make test-aarch64  the core for aarch64, under qemu'
+	@echo 'make test-musl     the core with the C library of Alpine'
 	@echo 'make bench         build, then the quick benchmark'
 	@echo 'make bench-all     all benchmarks, into one file in results/'
 	@echo 'make native-bench  the benchmark of the C core alone'
@@ -42,10 +45,12 @@ help:
 # ---- environment ---------------------------------------------------------------------------------
 
 # Before anything is made. Targets that are not named here use tools of the C tests as well.
-NEEDS := $(if $(filter-out build bench bench-all native-bench soak lint format test-python test-coverage test-packages,$(MAKECMDGOALS)),all,build)
+ONLY_BUILD := build bench bench-all native-bench soak lint format test-python test-pythons test-coverage test-packages
+NEEDS := $(if $(filter-out $(ONLY_BUILD) test-aarch64 test-musl,$(MAKECMDGOALS)),all,build) \
+    $(patsubst test-%,%,$(filter test-aarch64 test-musl,$(MAKECMDGOALS)))
 
 packages:
-	@PYTHON='$(PYTHON)' tools/install-packages $(NEEDS) 'make $(MAKECMDGOALS)'
+	@PYTHON='$(PYTHON)' tools/install-packages '$(strip $(NEEDS))' 'make $(MAKECMDGOALS)'
 
 .venv/.made: | packages
 	$(PYTHON) -m venv .venv
@@ -99,6 +104,39 @@ test-asan: build/asan/build.ninja
 test-tsan: build/tsan/build.ninja
 	TSAN_OPTIONS=halt_on_error=1 meson test -C build/tsan --suite threads --print-errorlogs
 	$(call skipped,build/tsan)
+
+# ---- other machines ------------------------------------------------------------------------------
+
+OTHER := -Dpython=false -Db_lto=false -Doptimization=1 $(STRICT)
+
+build/aarch64/build.ninja: .venv/.tools tools/aarch64.ini
+	meson setup --reconfigure build/aarch64 --cross-file tools/aarch64.ini -Dtests=enabled $(OTHER)
+
+# Everything takes longer under emulation.
+test-aarch64: build/aarch64/build.ninja
+	meson test -C build/aarch64 --timeout-multiplier 5 --print-errorlogs
+	$(call skipped,build/aarch64)
+
+# The headers of the kernel without those of glibc beside them. CMOCKA=folder: where a cmocka is installed that is
+# made with musl; without it only what needs none is run.
+build/musl/build.ninja: .venv/.tools
+	mkdir -p build/musl-headers
+	ln -sfn /usr/include/linux build/musl-headers/linux
+	ln -sfn /usr/include/asm-generic build/musl-headers/asm-generic
+	ln -sfn /usr/include/$$($(CC) -print-multiarch)/asm build/musl-headers/asm
+	ln -sfn /usr/include/$$($(CC) -print-multiarch) build/musl-headers/ # Debian's headers of Python name it
+	CC=musl-gcc PKG_CONFIG_LIBDIR=$(CMOCKA)/lib/pkgconfig meson setup --reconfigure build/musl $(OTHER) -Dfuzzers=true \
+	    -Dtests=$(if $(CMOCKA),enabled,disabled) -Dc_args='-idirafter $(CURDIR)/build/musl-headers'
+
+# Of the binding it is tried whether it compiles: there is no Python to link with.
+test-musl: build/musl/build.ninja
+	meson test -C build/musl --print-errorlogs
+	headers=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))') && \
+	    find binding -name '*.c' -print0 | xargs -0 -n 1 musl-gcc -fsyntax-only -std=gnu11 -D_GNU_SOURCE -Wall -Wextra \
+	        -Werror -Iinclude -Ibinding -I"$$headers" -idirafter build/musl-headers
+	$(call skipped,build/musl)
+
+# ---- more of C -----------------------------------------------------------------------------------
 
 native-bench: build/native/build.ninja
 	meson compile -C build/native
@@ -159,6 +197,10 @@ test-model: packages
 test-python: build .venv/.bench
 	$(BIN)/pytest
 
+# Other Pythons than that of .venv, as many as there is time for; tools/test-pythons tries each that is here.
+test-pythons: build
+	WERROR=$(WERROR) PYTHON=$(BIN)/python tools/test-pythons --ends
+
 # Popular packages in the sandbox. Not part of `make test`: it installs gigabytes.
 test-packages: build
 	$(BIN)/pytest tests/packages
@@ -188,6 +230,7 @@ test: packages
 	$(MAKE) lint
 	$(MAKE) test-asan test-tsan
 	$(MAKE) test-python
+	$(MAKE) test-pythons
 	$(MAKE) test-coverage
 	$(MAKE) test-model test-fuzz
 

@@ -159,8 +159,19 @@ static PyMethodDef module_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* in_main_interpreter: from Python 3.12 on the slot below says it, but not to interpreters of the old kind, which share the
+ * GIL. The words are CPython's. */
+static int in_main_interpreter(void) {
+    if (PyInterpreterState_GetID(PyInterpreterState_Get()) == 0)
+        return 0;
+    PyErr_SetString(PyExc_ImportError, "module pyisolate._core does not support loading in subinterpreters");
+    return -1;
+}
+
 static int module_exec(PyObject *module) {
     core_state *state = core_module_state(module);
+    if (in_main_interpreter() < 0)
+        return -1;
     if (core_errors_init(module, state) < 0 || core_registry_init(module, state) < 0 ||
         core_lease_init(module, state) < 0 || core_shared_init(module, state) < 0 ||
         core_convert_init(module, state) < 0 || core_debug_init(module, state) < 0 ||

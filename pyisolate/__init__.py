@@ -13,15 +13,18 @@ if "PYISOLATE_STARTING" in _os.environ:
 
     leave()
 
+from .supported import python_fault as _python_fault
+
+if _python_fault():
+    raise ImportError(_python_fault())
+
 try:
     from ._core import Call, __version__, gather
-except ModuleNotFoundError as _error:
-    if _error.name != f"{__name__}._core":
-        raise
-    raise ImportError(
-        f"{__path__[0]} holds sources of PyIsolate that are not built for this Python. If it is installed as "
-        "well, start Python in another folder, else run in this one: pip install -e ."
-    ) from None
+except ImportError as _error:
+    from .supported import go_on_without_core as _go_on
+
+    _go_on(__name__, __path__[0], _error)
+    from ._core import Call, __version__, gather
 
 from typing import TYPE_CHECKING
 
@@ -59,7 +62,7 @@ from .tensors import empty, empty_array, empty_like
 if TYPE_CHECKING:
     from .extension import Extension
     from .manager import ExtensionManager
-    from .sandbox import SandboxLayer, SandboxStatus
+    from .sandbox_status import SandboxLayer, SandboxStatus
 
 _devices.install()
 _frameworks.install()
@@ -109,8 +112,8 @@ __all__ = [
 _OF_HOSTS = {
     "Extension": "extension",
     "ExtensionManager": "manager",
-    "SandboxLayer": "sandbox",
-    "SandboxStatus": "sandbox",
+    "SandboxLayer": "sandbox_status",
+    "SandboxStatus": "sandbox_status",
 }
 
 

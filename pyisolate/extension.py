@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from .config import ExtensionConfig, SandboxMode
 from .offload import in_thread, running_loop
 from .proxies import Binder, Proxy
-from .sandbox import SandboxStatus
+from .sandbox_status import SandboxStatus
 from .validation import Settings
 
 __all__ = [

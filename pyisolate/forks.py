@@ -33,4 +33,5 @@ def _tell_all() -> None:
         one.after_fork()
 
 
-os.register_at_fork(after_in_child=_tell_all)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_tell_all)

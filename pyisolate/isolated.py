@@ -43,10 +43,11 @@ from .process import EXIT_TIMEOUT, ExtensionProcess
 from .proxies import Methods, deferred
 from .references import Reference, importing_main, main_file, needed_files, refer
 from .registry import follow
-from .sandbox import SandboxStatus
+from .sandbox_status import SandboxStatus
 from .singletons import ProxiedSingleton, reachable
-from .supervision import Restarts, Watchdog
+from .supervision import Restarts
 from .validation import Settings
+from .watchdog import Watchdog
 
 __all__ = ["IsolatedRuntime"]
 

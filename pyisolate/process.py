@@ -30,7 +30,8 @@ from .program import command
 from .refused import Remarks
 from .registry import REGISTRY
 from .removal import remove_in_background, remove_later
-from .sandbox import Sandbox, SandboxStatus
+from .sandbox import Sandbox
+from .sandbox_status import SandboxStatus
 from .validation import Settings
 from .variables import READ_AT_START
 from .watching import watcher
@@ -201,7 +202,8 @@ class ExtensionProcess:
         elif number in (errno.ENOSYS, errno.EPERM, errno.EINVAL) and (missing := missing_calls()):
             reason = (
                 f"This kernel, or the container, does not permit {'; '.join(missing)}. It needs Linux 5.4 or "
-                "later, and a container that permits these calls"
+                "later (on Windows WSL 2, not WSL 1), and a container that permits these calls. With "
+                "'isolated': False it runs in this process, not confined"
             )
         else:
             return error

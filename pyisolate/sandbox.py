@@ -18,22 +18,21 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ._core import Session, cuda_devices
-from .config import SandboxMode
 from .errors import ConfigurationError
 from .exclusion import is_below, is_in, split_exclusions, without
 from .importable import host_files, interpreter_files, library_files
 from .offload import PerProcess
-from .refused import Refusal, refusals_of
+from .refused import refusals_of
 from .removal import Budget, in_background, remove_later, remove_tree
+from .sandbox_status import SandboxLayer, SandboxStatus
 from .validation import Settings
 from .variables import without_secrets
 
-__all__ = ["Sandbox", "SandboxLayer", "SandboxStatus"]
+__all__ = ["Sandbox"]
 
 _log = logging.getLogger("pyisolate")
 
@@ -57,47 +56,6 @@ _omitted = 0
 
 _untrusted: set[str] = set()
 """Paths that extensions of this process can write to: a link there may be one of theirs."""
-
-
-@dataclass(frozen=True)
-class SandboxLayer:
-    """One of the parts of a sandbox."""
-
-    name: str
-    active: bool
-    detail: str
-    """What it does, or why it does not."""
-
-
-@dataclass(frozen=True)
-class SandboxStatus:
-    """How an extension's process is confined."""
-
-    mode: SandboxMode
-    layers: dict[str, SandboxLayer] = field(default_factory=dict)
-    """By name: privileges, files, network, signals, system calls, namespaces, limits. None: it runs open."""
-    refused: tuple[Refusal, ...] | None = ()
-    """System calls that its filter has refused. None: that is not known, because the kernel is too old, or
-    something outside, such as a container's monitor, listens to the system calls of this host already."""
-
-    @property
-    def confined(self) -> bool:
-        """Whether files and system calls are confined."""
-        return all(name in self.layers and self.layers[name].active for name in ("files", "system calls"))
-
-    def __str__(self) -> str:
-        if not self.layers:
-            return "not confined"
-        parts = [
-            f"{layer.name}: {'on' if layer.active else 'off'}"
-            + (f" ({layer.detail})" if layer.detail else "")
-            for layer in self.layers.values()
-        ]
-        if self.refused is None:
-            parts.append("what is refused is not known")
-        elif self.refused:
-            parts.append(f"refused: {', '.join(f'{refusal}' for refusal in self.refused)}")
-        return "; ".join(parts)
 
 
 class Sandbox:

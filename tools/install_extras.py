@@ -2,6 +2,7 @@
 
 Building needs some of them (meson, ninja), so `pip install .[dev]` would come too early. Of PyTorch only the
 pinned version is installed, and only its build for CPUs: the one on PyPI brings gigabytes for a GPU.
+With --without=NAME,... requirements whose names begin with one of these are left out.
 """
 
 import importlib.util
@@ -36,11 +37,14 @@ def install_torch(requirement: str) -> None:
         print(NO_TORCH.format(version=version, python=sys.executable), file=sys.stderr)
 
 
-def main(extras: list[str]) -> int:
+def main(arguments: list[str]) -> int:
+    extras = [text for text in arguments if not text.startswith("--without=")]
+    unwanted = [name for text in arguments if text not in extras for name in text.split("=")[1].split(",")]
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
     requirements = list(project["dependencies"])
     for extra in extras:
         requirements += project["optional-dependencies"][extra]
+    requirements = [text for text in requirements if not text.startswith(tuple(unwanted))]
     torch = [text for text in requirements if re.match(r"torch\b", text)]
     if status := install(*(text for text in requirements if text not in torch)):
         return status

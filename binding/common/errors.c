@@ -144,10 +144,15 @@ static PyObject *none_or(PyObject *value) {
     return value ? value : Py_NewRef(Py_None);
 }
 
-/* signal_name: "SIGSEGV", or NULL for a number without a name. */
+/* signal_name: "SIGSEGV". Python's, since not every C library has names. */
 static PyObject *signal_name(int number) {
-    const char *name = sigabbrev_np(number);
-    return name ? PyUnicode_FromFormat("SIG%s", name) : PyUnicode_FromFormat("signal %d", number);
+    PyObject *module = PyImport_ImportModule("signal");
+    PyObject *member = module ? PyObject_CallMethod(module, "Signals", "i", number) : NULL;
+    PyObject *name = member ? PyObject_GetAttrString(member, "name") : NULL;
+    Py_XDECREF(member);
+    Py_XDECREF(module);
+    PyErr_Clear(); /* a number without a name */
+    return name ? name : PyUnicode_FromFormat("signal %d", number);
 }
 
 static PyObject *describe_memory(PyObject *who, unsigned long long limit) {

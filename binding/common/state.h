@@ -9,6 +9,10 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#if defined(Py_GIL_DISABLED) || defined(PYPY_VERSION)
+#error "pyisolate/supported.py says why this Python is not supported"
+#endif
+
 #include "piso/piso.h"
 
 typedef struct core_convert_state core_convert_state; /* encode.c, decode.c and their kin */

@@ -17,7 +17,9 @@
 
 #define PISO__LIKELY(x)   __builtin_expect(!!(x), 1)
 #define PISO__UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define PISO__CACHE_LINE  64
+#define PISO__CACHE_LINE                                                                                               \
+    64 /* of the layout that processes share; of 128 bytes two slots share one, which costs time only */
+#define PISO__PAGE_MAX 65536 /* no Linux on a machine that this is for has larger ones */
 
 #define piso__container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 #define piso__align_up(value, to)                 (((value) + (to)-1) & ~((to)-1)) /* `to` is a power of two */

@@ -8,8 +8,17 @@
 #define PISO_VERSION "0.0.0"
 #endif
 
-const char *piso_strerror(int error) {
+/* system_text: glibc's function, which may return a text of its own, and POSIX's have the same name. */
+static const char *system_text(int number) {
     static _Thread_local char text[96];
+#ifdef __GLIBC__
+    return strerror_r(number, text, sizeof text);
+#else
+    return strerror_r(number, text, sizeof text) == 0 ? text : "unknown error";
+#endif
+}
+
+const char *piso_strerror(int error) {
     switch (error) {
     case PISO_EPROTO:
         return "the peer sent something malformed";
@@ -28,7 +37,7 @@ const char *piso_strerror(int error) {
     case PISO_ENEWER:
         return "the peer speaks a newer version of the wire; update PyIsolate here";
     default:
-        return strerror_r(error < 0 && error > INT_MIN ? -error : error, text, sizeof text);
+        return system_text(error < 0 && error > INT_MIN ? -error : error);
     }
 }
 

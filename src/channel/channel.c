@@ -11,6 +11,8 @@
 #define FD_COUNT         2
 
 static_assert(PISO__CONTROL_SIZE <= PISO__ARENAS_AT, "the arenas lie behind the rings");
+static_assert(PISO__ARENAS_AT % PISO__PAGE_MAX == 0 && PISO__ARENA_MIN_SIZE % PISO__PAGE_MAX == 0,
+              "no page is in two arenas");
 
 /* The packet that both sides send once. The host's carries the descriptors: memory, bell. Magic and version stay where they
  * are in every version: they are looked at first. */

@@ -12,11 +12,8 @@
 #include "memory/budget.h"
 #include "os/os.h"
 
-#define BLOCK_SHIFT 12
-#define MAX_ORDERS  48
-#define NO_ORDER    (-1)
-
-static_assert(1u << BLOCK_SHIFT == PISO__ARENA_BLOCK, "order 0 is one block");
+#define MAX_ORDERS 48
+#define NO_ORDER   (-1)
 
 typedef struct node {
     struct node *children; /* two, or NULL for a leaf */
@@ -33,12 +30,18 @@ struct piso__arena {
     uint64_t at; /* where it begins in the file */
     uint8_t *base;
     uint64_t live, committed;
+    uint64_t block; /* bytes of a block of order 0 */
     uint32_t generation;
     node root;
 };
 
-static inline uint64_t block_size(int order) {
-    return (uint64_t)PISO__ARENA_BLOCK << order;
+static inline uint64_t block_size(const piso__arena *a, int order) {
+    return a->block << order;
+}
+
+/* order_of: of the smallest blocks that hold so many bytes. */
+static inline int order_of(const piso__arena *a, uint64_t size) {
+    return size > a->block ? 64 - __builtin_clzll((size - 1) / a->block) : 0;
 }
 
 static inline bool is_free(const node *n) {
@@ -55,7 +58,12 @@ static void update(node *n) {
 }
 
 int piso__arena_new(int fd, uint64_t offset, void *base, uint64_t size, piso__arena **ret_arena) {
-    if (size < PISO__ARENA_BLOCK || (size & (size - 1)) != 0)
+    return piso__arena_new_paged(fd, offset, base, size, piso__page_size(), ret_arena);
+}
+
+int piso__arena_new_paged(int fd, uint64_t offset, void *base, uint64_t size, uint64_t page, piso__arena **ret_arena) {
+    uint64_t block = page > PISO__ARENA_BLOCK ? page : PISO__ARENA_BLOCK;
+    if (size < block || (size & (size - 1)) != 0 || offset % block != 0)
         return -EINVAL;
     piso__arena *a = calloc(1, sizeof *a);
     if (!a)
@@ -63,7 +71,8 @@ int piso__arena_new(int fd, uint64_t offset, void *base, uint64_t size, piso__ar
     a->fd = fd;
     a->at = offset;
     a->base = base;
-    a->root.order = a->root.largest = (int8_t)(__builtin_ctzll(size) - BLOCK_SHIFT);
+    a->block = block;
+    a->root.order = a->root.largest = (int8_t)order_of(a, size);
     *ret_arena = a;
     return 0;
 }
@@ -102,11 +111,11 @@ static void uncommit(piso__arena *a, uint64_t size) {
 }
 
 /* split: makes two free halves of a free leaf. */
-static int split(node *n) {
+static int split(const piso__arena *a, node *n) {
     node *children = calloc(2, sizeof *children);
     if (!children)
         return -ENOMEM;
-    uint64_t half = block_size(n->order - 1);
+    uint64_t half = block_size(a, n->order - 1);
     for (int i = 0; i < 2; i++)
         children[i].order = children[i].largest = (int8_t)(n->order - 1);
     children[0].watermark = n->watermark < half ? n->watermark : half;
@@ -122,7 +131,7 @@ static void merge(piso__arena *a, node *n, uint64_t offset) {
     if (!n->children)
         return;
     node *left = &n->children[0], *right = &n->children[1];
-    uint64_t half = block_size(left->order);
+    uint64_t half = block_size(a, left->order);
     merge(a, left, offset);
     merge(a, right, offset + half);
     if (left->watermark < half && right->watermark > 0) {
@@ -172,12 +181,12 @@ static int find_leaf(piso__arena *a, int order, node **path, int *ret_length, no
     uint64_t offset = 0;
     int length = 0, r = 0;
     while (n->order > order) {
-        if (!n->children && (r = split(n)) < 0)
+        if (!n->children && (r = split(a, n)) < 0)
             break;
         path[length++] = n;
         bool right = n->children[0].largest < order;
         n = &n->children[right];
-        offset += right ? block_size(n->order) : 0;
+        offset += right ? block_size(a, n->order) : 0;
     }
     *ret_length = length;
     if (r < 0)
@@ -189,10 +198,10 @@ static int find_leaf(piso__arena *a, int order, node **path, int *ret_length, no
 }
 
 int piso__arena_alloc(piso__arena *a, uint64_t size, piso_span *ret_span, void **ret_data) {
-    uint64_t backed = size ? piso__align_up(size, (uint64_t)PISO__ARENA_BLOCK) : PISO__ARENA_BLOCK;
-    if (backed < size || backed > block_size(a->root.order))
+    uint64_t backed = size ? piso__align_up(size, a->block) : a->block;
+    if (backed < size || backed > block_size(a, a->root.order))
         return -ENOMEM;
-    int order = backed > PISO__ARENA_BLOCK ? 64 - __builtin_clzll((backed - 1) >> BLOCK_SHIFT) : 0;
+    int order = order_of(a, backed);
     if (a->root.largest < order)
         return -ENOMEM;
     node *path[MAX_ORDERS], *leaf;
@@ -217,14 +226,14 @@ int piso__arena_alloc(piso__arena *a, uint64_t size, piso_span *ret_span, void *
 
 /* find_block: the used leaf of this span, or NULL; `path` gets the nodes above it. */
 static node *find_block(piso__arena *a, uint64_t offset, uint32_t generation, node **path, int *ret_length) {
-    if (offset >= block_size(a->root.order))
+    if (offset >= block_size(a, a->root.order))
         return NULL;
     node *n = &a->root;
     uint64_t start = 0;
     int length = 0;
     while (n->children) {
         path[length++] = n;
-        uint64_t half = block_size(n->order - 1);
+        uint64_t half = block_size(a, n->order - 1);
         bool right = offset >= start + half;
         n = &n->children[right];
         start += right ? half : 0;
@@ -275,14 +284,14 @@ static void trim(piso__arena *a, node *n, uint64_t offset, uint64_t *excess) {
     if (*excess == 0)
         return;
     if (n->children) {
-        trim(a, &n->children[1], offset + block_size(n->order - 1), excess);
+        trim(a, &n->children[1], offset + block_size(a, n->order - 1), excess);
         trim(a, &n->children[0], offset, excess);
         return;
     }
     if (n->watermark <= n->size)
         return;
     uint64_t surplus = n->watermark - n->size, taken = surplus < *excess ? surplus : *excess;
-    taken = piso__align_up(taken, (uint64_t)PISO__ARENA_BLOCK);
+    taken = piso__align_up(taken, a->block);
     if (punch(a, offset + n->watermark - taken, taken) < 0)
         return;
     n->watermark -= taken;

@@ -1,7 +1,7 @@
 /* arena.h - a direction's shared buffers: a sender-only buddy allocator over one large sparse memfd.
  *
  * The sender allocates and frees; its metadata is private memory, so the receiver, who is not trusted, can
- * damage contents only. Blocks are powers of two from 4 KiB; the lowest free address is taken first, which
+ * damage contents only. Blocks are powers of two from 4 KiB, or a page; the lowest free address is taken first, which
  * keeps recycled pages warm. Pages are committed when a block is first used (an error then, not a SIGBUS
  * later) and stay committed while the arena is in use, until trim.
  *
@@ -15,14 +15,16 @@
 
 #define PISO__ARENA_DEFAULT_SIZE ((uint64_t)64 << 30)
 #define PISO__ARENA_MIN_SIZE     ((uint64_t)1 << 20)
-#define PISO__ARENA_BLOCK        4096u
+#define PISO__ARENA_BLOCK        4096u /* the smallest; where pages are larger, a page */
 
 typedef struct piso__arena piso__arena;
 
 /* piso__arena_new: over `size` bytes of the memfd `fd` (borrowed, see piso__arena_freeze), which begin at `offset` of it
- * and are mapped writable at `base`. The size is a power of two, at least PISO__ARENA_BLOCK, else -EINVAL. Metadata grows
- * with use, not with size. */
+ * and are mapped writable at `base`. The size is a power of two, at least a block, and `offset` a multiple of that, else
+ * -EINVAL. Metadata grows with use, not with size. */
 int piso__arena_new(int fd, uint64_t offset, void *base, uint64_t size, piso__arena **ret_arena);
+/* piso__arena_new_paged: the same for pages of that size, whatever this machine's are. */
+int piso__arena_new_paged(int fd, uint64_t offset, void *base, uint64_t size, uint64_t page, piso__arena **ret_arena);
 piso__arena *piso__arena_free(piso__arena *a);
 /* piso__arena_freeze: before its memfd is closed: from now on it takes no memory and gives none back. */
 void piso__arena_freeze(piso__arena *a);

@@ -44,6 +44,11 @@ typedef struct piso__ring_shared {
     _Atomic uint32_t waits_on; /* 1 + the processor that the consumer has last waited on; a hint, 0: it has not */
 } piso__ring_shared;
 
+static_assert(sizeof(piso__ring_slot) == 64 && offsetof(piso__ring_slot, payload) == 8 &&
+                  offsetof(piso__ring_shared, consumed) == 64 * PISO__RING_SLOTS &&
+                  sizeof(piso__ring_shared) == 64 * (PISO__RING_SLOTS + 3),
+              "the layout is the same on each machine, whatever its cache lines and its compiler are");
+
 typedef struct piso__ring_producer {
     piso__ring_shared *shared;
     uint64_t position;      /* next slot to fill */

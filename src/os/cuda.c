@@ -171,7 +171,7 @@ int piso_cuda_export(int device, const void *data, piso_cuda_memory *ret_memory)
     const piso__cuda_driver *driver = piso__cuda_enter(device, &r);
     if (!driver)
         return r;
-    exported e;
+    exported e = {0};
     r = look_up(driver, device, (piso__cuda_pointer)data, &e);
     piso__cuda_leave(driver);
     if (r < 0)
@@ -285,7 +285,7 @@ int piso_cuda_open(int device, const uint8_t handle[PISO_CUDA_HANDLE], const voi
     if (!driver)
         return r;
     piso__cuda_handle h;
-    piso__cuda_pointer base;
+    piso__cuda_pointer base = 0;
     memcpy(h.bytes, handle, sizeof h.bytes);
     r = open(driver, device, &h, keeper, &base, ret_size);
     piso__cuda_leave(driver);

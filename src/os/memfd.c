@@ -25,6 +25,10 @@
 #define RESERVE (2 * LARGE)
 #define SEALS   (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
+uint64_t piso__page_size(void) {
+    return (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 int piso__memfd_create(const char *name, uint64_t size) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && size > limit.rlim_cur)

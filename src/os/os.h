@@ -47,6 +47,8 @@ uint64_t piso__fd_share(void);
 
 /* ---- shared memory ---- */
 
+/* piso__page_size: of this machine, at most PISO__PAGE_MAX. */
+uint64_t piso__page_size(void);
 /* piso__memfd_create: anonymous memory of `size` bytes (sparse: no page is there yet), sealed against
  * shrinking and growing and further sealing. The fd, or -errno. */
 int piso__memfd_create(const char *name, uint64_t size);

@@ -1,6 +1,7 @@
 /* process.c - processes told and reaped, threads, pipes. Starting a program: spawn.c. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -19,8 +20,7 @@
 #define PIDFD_SIGNAL_PROCESS_GROUP (1UL << 2)
 #endif
 
-#define STACK_SIZE  (256 * 1024)
-#define PIPE_ATOMIC 4096
+#define STACK_SIZE (256 * 1024)
 
 /* ---- the end of a process ---- */
 
@@ -188,8 +188,8 @@ void piso__write_if_ready(int fd, const void *data, size_t size) {
         struct pollfd polled = {.fd = fd, .events = POLLOUT};
         if (poll(&polled, 1, 0) <= 0 || !(polled.revents & POLLOUT))
             return;
-        /* a pipe that is ready takes this much at once */
-        ssize_t n = write_now(fd, from, size < PIPE_ATOMIC ? size : PIPE_ATOMIC);
+        /* a pipe that is ready takes this much at once; it is no page */
+        ssize_t n = write_now(fd, from, size < PIPE_BUF ? size : PIPE_BUF);
         if (n <= 0)
             return;
         from += n;

@@ -15,7 +15,7 @@
 #include "os/os.h"
 #include "skipping.h"
 
-#define PAGE  ((uint64_t)PISO__ARENA_BLOCK)
+#define PAGE  piso__page_size()
 #define MIB   ((uint64_t)1 << 20)
 #define SIZE  (64 * MIB)
 #define LARGE (10 * MIB + 1) /* its block is 16 MiB */
@@ -355,6 +355,37 @@ static void refuses_a_size_that_is_no_power_of_two(void **state) {
     assert_null(piso__arena_free(NULL));
 }
 
+/* Where pages are larger than the smallest block no two blocks share one: it could not be given back while one lives. */
+static void larger_pages_belong_to_one_block(void **state) {
+    (void)state;
+    const uint64_t page = 65536;
+    fixture f = {.fd = piso__memfd_create("test", SIZE)};
+    assert_int_equal(piso__map(f.fd, SIZE, true, true, &f.base), 0);
+    assert_int_equal(piso__arena_new_paged(f.fd, 0, f.base, page / 2, page, &f.arena), -EINVAL);
+    assert_int_equal(piso__arena_new_paged(f.fd, page / 2, f.base, SIZE / 2, page, &f.arena), -EINVAL);
+    assert_int_equal(piso__arena_new_paged(f.fd, 0, f.base, SIZE, page, &f.arena), 0);
+    piso_span spans[9];
+    for (uint64_t i = 0; i < 9; i++) {
+        spans[i] = alloc(&f, i == 8 ? 3 * page + 1 : 5000 + i);
+        assert_int_equal(spans[i].offset, i * page);
+    }
+    assert_books(&f, 12 * page, 12 * page);
+    release(&f, spans[1]);
+    release(&f, spans[3]);
+    piso__arena_trim(f.arena, page);
+    assert_books(&f, 10 * page, 11 * page);
+    piso__arena_trim(f.arena, 1);
+    assert_books(&f, 10 * page, 10 * page);
+    assert_int_equal(alloc(&f, page).offset, page);
+    assert_books(&f, 11 * page, 11 * page);
+    for (uint64_t i = 0; i < 9; i++)
+        if (i != 1 && i != 3)
+            release(&f, spans[i]);
+    piso__arena_free(f.arena);
+    piso__unmap(f.base, SIZE);
+    piso__fd_close(f.fd);
+}
+
 int main(void) {
 #define CASE(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -373,6 +404,7 @@ int main(void) {
         CASE(leaks_nothing_on_failure),
         cmocka_unit_test(serves_the_largest_arena),
         cmocka_unit_test(refuses_a_size_that_is_no_power_of_two),
+        cmocka_unit_test(larger_pages_belong_to_one_block),
     };
     return cmocka_run_group_tests_name("arena", tests, NULL, NULL);
 }

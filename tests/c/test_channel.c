@@ -16,6 +16,7 @@
 
 #include "channel/channel.h"
 #include "descriptors.h"
+#include "emulation.h"
 #include "os/os.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -302,6 +303,7 @@ static uint64_t address_space_used(void) {
 
 static void default_fits_address_space(void **state) {
     (void)state;
+    need_no_emulation();
     struct rlimit before, limited;
     getrlimit(RLIMIT_AS, &before);
     limited = (struct rlimit){address_space_used() + 20 * GIB, before.rlim_max};
@@ -508,6 +510,7 @@ static int in_forked(piso__channel *c) {
 
 static void mappings_stay_out_of_forked_processes(void **state) {
     (void)state;
+    need_no_emulation();
     ends e = connect_ends();
     pid_t pid = fork();
     if (pid == 0)

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 
 #include "child_programs.h"
+#include "emulation.h"
 
 #include "memory/segment.h"
 #include "os/os.h"
@@ -116,6 +117,7 @@ static void *repeat(void *argument) {
 
 static void threads_may_do_anything_while_another_forks(void **state) {
     (void)state;
+    need_no_emulation();
     if (HAS_OWN_ALLOCATOR)
         skip();
     pthread_t threads[COUNT];
@@ -185,6 +187,7 @@ static void a_lock_that_is_held_is_free_in_the_child(void **state) {
 
 static void children_of_children_start_over_too(void **state) {
     (void)state;
+    need_no_emulation();
     if (HAS_OWN_ALLOCATOR)
         skip(); /* the child has a monitor when it forks */
     uint32_t generation = piso__fork_generation();

@@ -1,4 +1,5 @@
 /* test_keeper.c - children that a zygote has execute their programs, and orphans (zygote_tools.h). */
+#include "emulation.h"
 #include "zygote_tools.h"
 
 static int try_execute(piso_zygote *z, const char *path, const char *program, const char *argument,
@@ -110,6 +111,7 @@ int main(int argc, char **argv) {
         return zygote_main(argv[2]);
     if (argc > 1)
         return child_main(argv);
+    leave_if_emulated();
     const struct CMUnitTest tests[] = {
         TEST(executed_child_starts_clean),
         TEST(what_cannot_be_executed_is_told),

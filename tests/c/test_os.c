@@ -25,10 +25,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "emulation.h"
 #include "os/os.h"
 #include "skipping.h"
 
-#define PAGE        ((uint64_t)4096)
+#define PAGE        piso__page_size()
 #define SIZE        (256 * PAGE)
 #define LONG_ENOUGH ((int64_t)30 * 1000000000) /* a limit for failing */
 
@@ -165,6 +166,7 @@ static int is_mapped(void *base) {
 
 static void mappings_stay_out_of_forked_processes(void **state) {
     (void)state;
+    need_no_emulation();
     piso__autoclose int fd = piso__memfd_create("test", SIZE);
     for (int dontfork = 0; dontfork <= 1; dontfork++) {
         void *base;
@@ -547,9 +549,11 @@ static void errors_have_texts(void **state) {
             assert_string_not_equal(piso_strerror(codes[i]), piso_strerror(codes[j]));
     }
     assert_string_equal(piso_strerror(-ENOENT), strerror(ENOENT));
-    const int unknown[] = {-3999, INT_MIN, INT_MIN + 1, INT_MAX};
+    const int unknown[] = {3999, INT_MIN, INT_MAX};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++)
-        assert_non_null(strstr(piso_strerror(unknown[i]), "Unknown"));
+        assert_string_equal(piso_strerror(unknown[i]), strerror(unknown[i]));
+    assert_string_equal(piso_strerror(-3999), strerror(3999));
+    assert_string_equal(piso_strerror(INT_MIN + 1), strerror(INT_MAX));
     int major, minor, patch;
     assert_int_equal(sscanf(piso_version(), "%d.%d.%d", &major, &minor, &patch), 3);
 }

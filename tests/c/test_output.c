@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "child_programs.h"
+#include "emulation.h"
 #include "os/os.h"
 
 #define LONG_ENOUGH (30 * INT64_C(1000000000))
@@ -181,6 +182,7 @@ static void one_descriptor_tells_of_all(void **state) {
 int main(int argc, char **argv) {
     if (argc > 1)
         return child_main(argv);
+    leave_if_emulated();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_outputs_are_captured),
         cmocka_unit_test(the_end_is_told_once),

@@ -1,6 +1,7 @@
 /* test_process.c - the life of child processes as the host sees it. The children: child_programs.h.
  *
  * Each test is checked for descriptors and zombies that it leaves. Times are limits for failing, not assertions. */
+#include "emulation.h"
 #include "process_tools.h"
 
 #include <fcntl.h>
@@ -524,6 +525,7 @@ static int start_monitor(void **state) {
 int main(int argc, char **argv) {
     if (argc > 1)
         return child_main(argv);
+    leave_if_emulated();
     const struct CMUnitTest tests[] = {
         TEST(child_starts_clean),
         TEST(low_descriptors_do_not_collide),

@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "emulation.h"
 #include "os/os.h"
 #include "sandbox/internal.h"
 #include "sandbox/refusals.h"
@@ -143,6 +144,7 @@ static int child_main(const char *what) {
 int main(int argc, char **argv) {
     if (argc > 1)
         return child_main(argv[1]);
+    leave_if_emulated();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_refused_is_known),
         cmocka_unit_test(many_are_counted),

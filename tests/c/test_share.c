@@ -23,6 +23,7 @@
 
 #include <cmocka.h>
 
+#include "emulation.h"
 #include "os/os.h"
 
 #define PAGE       ((size_t)4096)
@@ -354,7 +355,7 @@ static int share_silently(void) {
 static void a_failed_mapping_ends_the_process(void **state) {
     (void)state;
     int count = uses("mmap");
-    assert_true(count > 10);
+    assert_true(count > 4); /* musl has its memory in fewer mappings than glibc */
     for (int n = 2; n <= count; n = next(n, count)) {
         fail_at("mmap", n);
         int status = in_child(share_silently);
@@ -362,7 +363,7 @@ static void a_failed_mapping_ends_the_process(void **state) {
         assert_int_equal(WTERMSIG(status), SIGKILL);
     }
     fault->drops = true;
-    for (int n = 2; n < 8; n++) {
+    for (int n = 2; n < 8 && n <= count; n++) {
         fail_at("mmap", n);
         int status = in_child(share_silently);
         assert_true(WIFSIGNALED(status));
@@ -401,6 +402,7 @@ static int settle_after_moving(void) {
 
 static void unchanged_pages_go_back(void **state) {
     (void)state;
+    need_no_emulation();
     expect_exit(settle_after_moving, 0);
 }
 

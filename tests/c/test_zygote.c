@@ -1,4 +1,5 @@
 /* test_zygote.c - children that are forked from a zygote are to the host what spawned ones are (zygote_tools.h). */
+#include "emulation.h"
 #include "zygote_tools.h"
 
 /* ---- children ---- */
@@ -308,6 +309,7 @@ int main(int argc, char **argv) {
         return zygote_main(argv[2]);
     if (argc > 1)
         return child_main(argv);
+    leave_if_emulated();
     const struct CMUnitTest tests[] = {
         TEST(child_starts_clean),
         TEST(ends_are_told),

@@ -1,4 +1,5 @@
 /* test_zygote_stopped.c - a zygote or a child that is stopped holds up nobody who does not need it (zygote_tools.h). */
+#include "emulation.h"
 #include "zygote_tools.h"
 
 /* expect_state: soon, as /proc shows it: T: stopped, Z: ended and not reaped. */
@@ -10,7 +11,7 @@ static void expect_state(pid_t pid, char letter) {
     while (strrchr(text, ')')[2] != letter);
 }
 
-static void stop(piso_process *p) {
+static void halt(piso_process *p) {
     assert_int_equal(kill(piso_process_pid(p), SIGSTOP), 0);
     expect_state(piso_process_pid(p), 'T');
 }
@@ -36,7 +37,7 @@ static void a_stopped_zygote_holds_up_nobody(void **state) {
     running child = run(z, "sleep", NULL), ours = run_ours("sleep", NULL), cousin = run(another, "exit", "4");
     pid_t pid = piso_process_pid(child.process);
     expect_exit(cousin.process, 4, 0);
-    stop(piso_zygote_process(z));
+    halt(piso_zygote_process(z));
     assert_int_equal(piso_process_kill(child.process, SIGKILL), 0);
     expect_state(pid, 'Z');
     piso_process_kill(child.process, SIGTERM);
@@ -82,7 +83,7 @@ static void who_wants_a_child_of_a_stopped_zygote_waits_alone(void **state) {
     asker askers[COUNT];
     piso_zygote *z = start_zygote("good"), *another = start_zygote("good");
     assert_int_equal(ready(z), 0);
-    stop(piso_zygote_process(z));
+    halt(piso_zygote_process(z));
     for (int i = 0; i < COUNT; i++) {
         askers[i] = (asker){.zygote = z};
         pthread_create(&askers[i].thread, NULL, ask, &askers[i]);
@@ -110,7 +111,7 @@ static void a_zygote_that_goes_on_in_time_is_as_before(void **state) {
     asker a = {.zygote = start_zygote("good")};
     assert_int_equal(ready(a.zygote), 0);
     running child = run(a.zygote, "sleep", NULL);
-    stop(piso_zygote_process(a.zygote));
+    halt(piso_zygote_process(a.zygote));
     a.result = -1;
     pthread_create(&a.thread, NULL, ask, &a);
     assert_int_equal(piso_process_kill(child.process, SIGTERM), 0);
@@ -129,7 +130,7 @@ static void ends_are_told_without_the_zygote(void **state) {
     (void)state;
     piso_zygote *z = start_zygote("good");
     running one = run(z, "sleep", NULL), two = run(z, "sleep", NULL);
-    stop(piso_zygote_process(z));
+    halt(piso_zygote_process(z));
     assert_int_equal(piso_process_kill(one.process, SIGTERM), 0);
     piso_zygote_close(z);
     assert_int_equal(piso_process_kill(two.process, SIGKILL), 0);
@@ -151,7 +152,7 @@ static void a_stopped_child_can_be_looked_at_and_ended(void **state) {
     running children[] = {run(z, "sleep", NULL), run_ours("sleep", NULL)};
     for (int i = 0; i < 2; i++) {
         piso_process *p = children[i].process;
-        stop(p);
+        halt(p);
         assert_int_equal(piso_process_wait(p, 0, &status), 0);
         assert_int_equal(piso_process_stderr(p, text, sizeof text), 0);
         assert_int_equal(piso_process_read_output(p, PISO_STDERR, text, sizeof text, &dropped), 0);
@@ -169,6 +170,7 @@ int main(int argc, char **argv) {
         return zygote_main(argv[2]);
     if (argc > 1)
         return child_main(argv);
+    leave_if_emulated();
     const struct CMUnitTest tests[] = {
         TEST(a_stopped_zygote_holds_up_nobody),           TEST(who_wants_a_child_of_a_stopped_zygote_waits_alone),
         TEST(a_zygote_that_goes_on_in_time_is_as_before), TEST(ends_are_told_without_the_zygote),

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "../c/emulation.h"
 #include "../c/session_tools.h"
 #include "os/cgroup.h"
 
@@ -111,6 +112,7 @@ static void wait_until_done(const victim *v) {
 }
 
 static void let_loose(victim *v, const char *what) {
+    need_no_emulation();
     const char *argv[] = {"/proc/self/exe", what, NULL};
     piso_spawn options = {.argv = argv, .envp = (const char *const *)environ, .name = what, .arena_size = SMALL_ARENA};
     *v = (victim){0};
@@ -217,6 +219,7 @@ static void send_buffer_at(piso_session *child, uint64_t offset, uint64_t length
 /* Where the system gives no more memory than it has, reading a page that is not there can be a SIGBUS. */
 static void memory_that_is_not_there_is_not_read(void **state) {
     (void)state;
+    need_no_emulation();
     piso__strict_memory = 1;
     ends e = open_pair();
     assert_false(piso__memfd_has_hole(e.child->channel->memory_fd, 0, PISO__CONTROL_SIZE));

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from limits import start_limited
 from processes import run_host
 from waiting import eventually
 
@@ -44,7 +45,7 @@ def no_collection() -> Iterator[None]:
 def test_an_extension_takes_few_and_stop_closes_them(
     load: Callable[..., Extension], config: dict[str, Any], no_collection: None
 ) -> None:
-    first = load(name="first", **config)  # what all extensions have in common
+    first = start_limited(load, "echo", name="first", **config)  # what all extensions have in common
     assert first.sync.echo(1) == 1
     counts = [count()]
     extensions = []

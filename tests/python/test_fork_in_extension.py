@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -94,7 +95,13 @@ def test_it_runs_its_exit_handlers(forker: Extension, tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["await_in_child", "yield_in_child"])
 def test_it_cannot_go_on_awaiting(forker: Extension, caplog: pytest.LogCaptureFixture, method: str) -> None:
     assert getattr(forker.sync, method)() == 1
-    assert said(caplog, "cannot run the extension's event loop" if method == "yield_in_child" else "Error")
+    if method == "yield_in_child":  # from Python 3.14 on asyncio itself knows of the fork
+        words = (
+            "not the running loop" if sys.version_info >= (3, 14) else "cannot run the extension's event loop"
+        )
+    else:
+        words = "Error"
+    assert said(caplog, words)
 
 
 def test_with_a_terminal_of_its_own(forker: Extension) -> None:
@@ -120,5 +127,8 @@ def test_it_cannot_use_the_extension_s_host(forker: Extension, caplog: pytest.Lo
 @pytest.mark.parametrize("confined", [False, True], ids=["open", "confined"])
 def test_multiprocessing_by_fork(load: Callable[..., Extension], confined: bool) -> None:
     extension = load("forker", **({} if confined else {"sandbox_mode": "disabled"}))
+    extension.ensure_process_started()
+    if confined and not extension.sandbox_status().layers["namespaces"].active:
+        pytest.skip("without namespaces there is no private /dev/shm, which locks of multiprocessing need")
     assert extension.sync.run("fork") == [4, 9]
     assert extension.sync.run("fork") == [4, 9]

@@ -95,6 +95,31 @@ def test_who_may_not_install_is_told_one_command(
     assert not machine.installed()
 
 
+def test_libraries_of_another_machine_need_its_architecture(machine: Machine) -> None:
+    machine.has(**{**WORKS, "pkg-config": '[ -z "$PKG_CONFIG_LIBDIR" ]'})
+    status, _, said = machine.run(SCRIPT, "build aarch64")
+    assert status != 0
+    assert commands(said) == [
+        "su -c 'dpkg --add-architecture arm64; apt-get update; apt-get install -y --no-install-recommends "
+        "gcc-aarch64-linux-gnu libc6-dev-arm64-cross libcmocka-dev:arm64 qemu-user'"
+    ]
+
+
+def test_musl_is_looked_for(machine: Machine) -> None:
+    machine.has(**WORKS)
+    assert "install -y --no-install-recommends musl-tools" in machine.run(SCRIPT, "build musl")[2]
+    machine.has(**{"musl-gcc": "cat >/dev/null"})
+    assert machine.run(SCRIPT, "build musl") == (0, "", "")
+
+
+def test_another_system_is_told_what_it_can_have(machine: Machine) -> None:
+    machine.has(**WORKS, uname="echo Darwin")
+    status, _, said = machine.run(SCRIPT, "build", "make build")
+    assert status != 0
+    assert "make build is for Linux, and this is Darwin" in said
+    assert "pip install ." in said
+
+
 @pytest.mark.parametrize("programs", [{"id": "echo 0"}, {"sudo": '[ "$1" = -n ] && shift; exec "$@"'}])
 def test_who_may_install_installs(machine: Machine, programs: dict[str, str]) -> None:
     source = machine.bin.parent / "source"
@@ -142,7 +167,16 @@ def test_only_what_is_missing_is_named(machine: Machine, broken: dict[str, str],
     ("python", "line", "expected"),
     [
         ("/opt/python3", 'echo "python3.12 own /opt/include/Python.h"', "without /opt/include/Python.h"),
-        ("/opt/python3", 'echo "old cpython 3.9"', "3.10 or later, and .*python3 is cpython 3.9"),
+        (
+            "/opt/python3",
+            'echo "old cpython 3.9"',
+            "3.10 or later with its GIL, and .*python3 is cpython 3.9",
+        ),
+        (
+            "/opt/python3",
+            'echo "old free-threaded 3.14"',
+            "with its GIL, and .*python3 is free-threaded 3.14",
+        ),
         ("/opt/python3", "echo shim >&2; exit 127", r"does not run \(shim\)"),
         ("/opt/python3", None, "there is no .*/python3;"),
     ],

@@ -1,0 +1,169 @@
+"""Stands in for the C module where there is none: extensions run in their host's process there.
+
+It has what a host uses that loads such extensions, and nothing that needs another process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import Any
+
+__all__ = [
+    "Call",
+    "CallTimeout",
+    "ExtensionDied",
+    "ExtensionHung",
+    "ExtensionStopped",
+    "ForkedProcessError",
+    "ProtocolError",
+    "PyIsolateError",
+    "Registry",
+    "RemoteError",
+    "SandboxError",
+    "Session",
+    "__version__",
+    "cuda_devices",
+    "cuda_failure",
+    "cuda_refused",
+    "cuda_release",
+    "gather",
+    "send_ahead",
+    "set_device_hooks",
+    "set_framework_hooks",
+    "shared_buffer",
+    "shared_storage",
+]
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("pyisolate")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+__version__ = _version()
+
+
+class PyIsolateError(Exception):
+    """Base class of the errors of this package."""
+
+
+class RemoteError(PyIsolateError):
+    """An exception of a class that this side has not registered was raised on the other side."""
+
+
+class ExtensionDied(PyIsolateError, ConnectionError):
+    """The process at the other end has ended."""
+
+
+class ExtensionHung(ExtensionDied):
+    """The process did not answer its watchdog in time and was ended."""
+
+
+class ExtensionStopped(PyIsolateError):
+    """The extension was stopped on this side."""
+
+
+class ProtocolError(PyIsolateError):
+    """The other side sent something malformed."""
+
+
+class ForkedProcessError(PyIsolateError, RuntimeError):
+    """A session was used in a process forked from the one that owns it."""
+
+
+class SandboxError(PyIsolateError):
+    """An extension cannot be confined here as its configuration asks; the message says what is missing."""
+
+
+# Before Python 3.11 asyncio has a TimeoutError of its own.
+class CallTimeout(PyIsolateError, *dict.fromkeys((asyncio.TimeoutError, TimeoutError))):  # type: ignore[misc]
+    """A call did not finish within its time limit."""
+
+
+for _class in (PyIsolateError, RemoteError, ExtensionDied, ExtensionHung, ExtensionStopped, ProtocolError,
+               ForkedProcessError, SandboxError, CallTimeout):  # fmt: skip
+    _class.__module__ = "pyisolate"
+
+
+class Call:
+    """A call to another process, of which there is none."""
+
+    def __init__(self) -> None:
+        raise TypeError("cannot create 'pyisolate.Call' instances")
+
+
+class Session:
+    """A connection with another process, of which there is none."""
+
+    def __init__(self) -> None:
+        raise TypeError("cannot create 'pyisolate.Session' instances")
+
+
+class Registry:
+    """The classes that may arrive: enums, dataclasses, named tuples, exceptions. Nothing does."""
+
+    def __init__(self) -> None:
+        self._classes: dict[str, type] = {}
+
+    def register(self, cls: type, name: str | None = None, /) -> str:
+        if not _can_travel(cls):
+            raise TypeError(
+                f"{cls!r} cannot be registered: an Enum, dataclass, named tuple or exception class is needed"
+            )
+        name = f"{cls.__module__}:{cls.__qualname__}" if name is None else name
+        there = self._classes.setdefault(name, cls)
+        if there is not cls:
+            raise ValueError(f"the name {name!r} is already registered for {there!r}")
+        return name
+
+    def names(self) -> list[str]:
+        return list(self._classes)
+
+
+def _can_travel(cls: object) -> bool:
+    if not isinstance(cls, type):
+        return False
+    fields = getattr(cls, "_fields", None)
+    return (
+        issubclass(cls, (BaseException, Enum))
+        or hasattr(cls, "__dataclass_fields__")
+        or (issubclass(cls, tuple) and type(fields) is tuple and all(type(name) is str for name in fields))
+    )
+
+
+async def gather(*awaitables: Any, return_exceptions: bool = False) -> list[Any]:
+    """The results of calls that are awaited together, as `asyncio.gather` has them."""
+    return list(await asyncio.gather(*awaitables, return_exceptions=return_exceptions))
+
+
+def shared_buffer(size: int, /) -> bytearray:
+    """Zeros, which nobody else can share."""
+    return bytearray(size)
+
+
+def shared_storage(size: int, /) -> Any:
+    """A torch.UntypedStorage of zeros, which nobody else can share."""
+    import torch
+
+    return torch.zeros(size, dtype=torch.uint8).untyped_storage()
+
+
+def _nothing(*arguments: object) -> None:
+    """Nothing is sent, so there is nothing to prepare for it."""
+
+
+set_device_hooks = set_framework_hooks = send_ahead = cuda_refused = cuda_release = _nothing
+
+
+def cuda_devices() -> list[bytes]:
+    """None whose memory could be shared with another process."""
+    return []
+
+
+def cuda_failure() -> str:
+    return "the core of PyIsolate is for Linux"

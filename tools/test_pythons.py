@@ -1,0 +1,282 @@
+"""Builds and tests PyIsolate with other Pythons than that of .venv.
+
+    tools/test-pythons [--ends] [PYTHON…]
+
+PYTHON is a path or a name like python3.12; without any, those are taken that pyenv has or that are on PATH,
+one of each version; with --ends the oldest and the newest of them. Each gets an environment, a build and the
+quick tests (below), all under build/pythons; pip needs an index for it. A Python that is not supported has to
+say so when it imports the package. One that was found, not named, and for which pip finds nothing is not
+tried. The last lines are a table; what failed is in the logs.
+
+WERROR=1: warnings of the C compiler are errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "build" / "pythons"
+VERSIONS = [(3, minor) for minor in range(10, 16)]
+"""Those that are supported."""
+SECONDS = 900
+"""For the tests of one Python."""
+
+# Not installed: tests that need them are skipped.
+WITHOUT = (
+    "ruff,mypy,clang-format,torch,nvidia,matplotlib,gunicorn,uvicorn,pytest-xdist,jupyter-client,ipykernel"
+)
+
+# What depends on the kernel, hardware or the network rather than on the version of Python, and what is long.
+LEFT_OUT = [
+    *("attempts", "build_phases", "containment", "cuda_header", "descriptors", "environment", "examples"),
+    *(
+        "exclusion",
+        "folders",
+        "fork_users",
+        "gpu_rehearsal",
+        "hostile",
+        "install",
+        "install_packages",
+        "kills",
+    ),
+    *("memory_freed", "memory_full", "memory_limit", "open_calls", "permitted", "process_limit", "programs"),
+    *("pythons_tool", "refusals", "refused", "removal", "sandbox", "sandbox_devices", "sandbox_gpu"),
+    *("sandbox_host", "sandbox_limits", "sandbox_root", "sandbox_seen", "shared_limit", "soak"),
+    *("source_builds", "stop", "stopped", "supervision", "system_calls", "value_bounds", "watching"),
+    *("zygote_life",),
+]
+LONG = [
+    *("hundred", "nothing_is_kept", "at_random", "threads_may_do_anything", "ways_to_fork", "damaged"),
+    *("a_later_exception", "the_cache_may_be", "cannot_go_on_awaiting", "is_closed_in_each_of_them"),
+    *("without_the_core", "versions_of_one_package"),
+]
+
+NOT_TRIED = "not tried"
+
+QUESTION = """
+import json, sys
+print(json.dumps({
+    "version": list(sys.version_info[:2]), "full": sys.version.split()[0], "prefix": sys.base_prefix,
+    "implementation": sys.implementation.name, "path": sys.executable,
+    "free-threaded": "free-threading build" in sys.version,
+}))
+"""
+
+
+@dataclass
+class Python:
+    """An interpreter that answers."""
+
+    path: str
+    version: tuple[int, int]
+    full: str
+    implementation: str
+    free_threaded: bool
+
+    @property
+    def name(self) -> str:
+        """Of its folder, and in the table."""
+        name = f"{self.version[0]}.{self.version[1]}" + "t" * self.free_threaded
+        return name if self.implementation == "cpython" else f"{self.implementation}{name}"
+
+    @property
+    def supported(self) -> bool:
+        return self.implementation == "cpython" and not self.free_threaded and self.version >= VERSIONS[0]
+
+
+@dataclass
+class Result:
+    python: Python
+    built: str
+    tests: str
+    seconds: float
+
+    @property
+    def good(self) -> bool:
+        return "FAILED" not in self.built + self.tests
+
+    @property
+    def tried(self) -> bool:
+        return self.built != NOT_TRIED
+
+
+def ask(path: str) -> Python | None:
+    """None where it is no Python that runs."""
+    try:
+        said = subprocess.run([path, "-I", "-c", QUESTION], capture_output=True, text=True, timeout=60)
+        answer = json.loads(said.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    return Python(
+        answer["path"],
+        tuple(answer["version"]),
+        answer["full"],
+        answer["implementation"],
+        answer["free-threaded"],
+    )
+
+
+def candidates() -> Iterable[str]:
+    """Paths that may be of interpreters, the best of a version first."""
+    names = [f"python{major}.{minor}{flag}" for major, minor in VERSIONS for flag in ("", "t")]
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    yield from map(str, sorted(root.glob("versions/*/bin/python"), reverse=True))
+    for name in [*names, "pypy3", "python3"]:
+        if path := shutil.which(name):
+            yield path
+
+
+def find(paths: Iterable[str]) -> list[Python]:
+    """One of each kind and version, in order; not those that are too old."""
+    found: dict[str, Python] = {}
+    for path in paths:
+        python = ask(path)
+        if python is not None and python.version >= VERSIONS[0]:
+            found.setdefault(python.name, python)
+    return sorted(found.values(), key=lambda python: (python.version, python.name))
+
+
+def without_the_usual(pythons: list[Python], ends: bool) -> list[Python]:
+    """Those but that of .venv, which `make test` tests wholly; with `ends` the first and the last of them."""
+    usual = ask(str(ROOT / ".venv" / "bin" / "python"))
+    others = [python for python in pythons if usual is None or python.name != usual.name]
+    supported = [python for python in others if python.supported]
+    if not ends or len(supported) < 3:
+        return others
+    return [python for python in others if python in (supported[0], supported[-1]) or not python.supported]
+
+
+def run(command: Sequence[str | Path], log: Path, python: Path, seconds: float = SECONDS) -> str:
+    """Its status: "", or what went wrong; what it says is added to the log."""
+    environ = {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": "1"}
+    with log.open("a") as file:
+        file.write(f"\n$ {' '.join(map(str, command))}\n")
+        file.flush()
+        streams = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": file}
+        try:
+            status = subprocess.call(command, cwd=ROOT, env=environ, timeout=seconds, **streams)
+        except subprocess.TimeoutExpired:
+            return f"not done after {seconds:.0f} s"
+    return f"status {status}" if status else ""
+
+
+def equip(python: Python, environment: Path, log: Path) -> str:
+    """An environment with what is needed to build and to test."""
+    program = environment / "bin" / "python"
+    extras = [program, "tools/install_extras.py", f"--without={WITHOUT}", "dev", "test", "bench"]
+    return (
+        ("" if program.exists() else run([python.path, "-m", "venv", environment], log, program))
+        or run(
+            [program, "-m", "pip", "install", "--quiet", "pip>=23.1"], log, program
+        )  # takes several settings
+        or run(extras, log, program)
+    )
+
+
+def build(python: Python, environment: Path, log: Path) -> str:
+    """The package, put into the environment."""
+    program = environment / "bin" / "python"
+    options = ["-Doptimization=1", "-Db_lto=false", "-Db_ndebug=false"]
+    options += ["-Dwerror=true"] if os.environ.get("WERROR") == "1" else []
+    settings = [f"--config-settings=setup-args={option}" for option in options]
+    settings += [f"--config-settings=build-dir={FOLDER / python.name / 'build'}"]
+    install = [program, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps"]
+    return run([*install, "--force-reinstall", *settings, "."], log, program)
+
+
+def test(python: Python, environment: Path, log: Path) -> str:
+    """How the quick tests went, as pytest's last line says it."""
+    files = sorted(
+        path
+        for path in (ROOT / "tests" / "python").glob("test_*.py")
+        if path.stem.removeprefix("test_") not in LEFT_OUT
+    )
+    chosen = ["-k", " and ".join(f"not {word}" for word in LONG)]
+    program = environment / "bin" / "pytest"
+    fault = run([program, "-q", "-p", "no:cacheprovider", "--timeout=100", *chosen, *files], log, program)
+    said = log.read_text(errors="replace")
+    lines = re.findall(r"^.*\b\d+ (?:passed|failed|errors?)\b.*$", said, re.MULTILINE)
+    counts = lines[-1].strip("= ").partition(" in ")[0] if lines else ""
+    return f"FAILED ({fault}) {counts}".strip() if fault else counts
+
+
+def refusal(python: Python, log: Path) -> str:
+    """How an unsupported Python imports the sources: with an ImportError that explains."""
+    command = [python.path, "-c", "import pyisolate"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS).stderr
+    log.write_text(said)
+    last = (said.strip().splitlines() or ["nothing"])[-1]
+    good = last.startswith("ImportError: PyIsolate ")
+    return "refused, as it is to be" if good else f"FAILED to refuse: {last}"
+
+
+def examine(python: Python) -> Result:
+    folder = FOLDER / python.name
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "log"
+    log.unlink(missing_ok=True)
+    begin = time.monotonic()
+    if not python.supported:
+        return Result(python, "-", refusal(python, log), time.monotonic() - begin)
+    if fault := equip(python, folder / "venv", log):
+        return Result(python, NOT_TRIED, f"no environment: {fault}", time.monotonic() - begin)
+    built = build(python, folder / "venv", log)
+    tests = "-" if built else test(python, folder / "venv", log)
+    return Result(python, f"FAILED ({built})" if built else "built", tests, time.monotonic() - begin)
+
+
+def show(results: Iterable[Result], missing: Sequence[str]) -> None:
+    for result in results:
+        python = result.python
+        columns = f"{python.name:10} {python.full:12} {result.built:8} {result.seconds:5.0f} s"
+        print(f"{columns}  {result.tests}  {python.path}")
+        if not (result.good and result.tried):
+            print(f"           its log: {FOLDER / python.name / 'log'}")
+    if missing:
+        print(f"not here: {', '.join(missing)}; pyenv or the system's packages bring them")
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="test-pythons", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--ends", action="store_true", help="the oldest and the newest that are found")
+    parser.add_argument("pythons", nargs="*", metavar="PYTHON")
+    options = parser.parse_args(arguments)
+    missing: list[str] = []
+    if options.pythons:
+        named = [(text, ask(shutil.which(text) or text)) for text in options.pythons]
+        if wrong := [text for text, python in named if python is None]:
+            print(f"test-pythons: these are no Pythons that run: {', '.join(wrong)}", file=sys.stderr)
+            return 2
+        pythons = [python for _, python in named if python is not None]
+    else:
+        found = find(candidates())
+        missing = [
+            f"{major}.{minor}"
+            for major, minor in VERSIONS
+            if not any(python.supported and python.version == (major, minor) for python in found)
+        ]
+        pythons = without_the_usual(found, options.ends)
+    results = []
+    for python in pythons:
+        print(f"== {python.name}: {python.path}", flush=True)
+        results.append(examine(python))
+        if not (results[-1].good and results[-1].tried):
+            print("".join((FOLDER / python.name / "log").read_text(errors="replace").splitlines(True)[-60:]))
+    show(results, missing)
+    enough = all(result.tried for result in results) or not options.pythons
+    return 0 if enough and all(result.good for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
