@@ -35,7 +35,7 @@ static PyObject *shared_buffer(PyObject *module, PyObject *size) {
     core_state *state = core_module_state(module);
     size_t bytes = PyLong_AsSize_t(size);
     piso_segment *segment = PyErr_Occurred() ? NULL : core_shared_segment(state, bytes);
-    PyObject *shared = segment ? (PyObject *)core_shared_map(state, segment) : NULL;
+    PyObject *shared = segment ? (PyObject *)core_shared_map(state, segment, true) : NULL;
     piso_segment_unref(segment);
     return shared;
 }

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "printable.h"
 
@@ -104,8 +106,43 @@ static PyObject *raise_errno(int number, const char *what) {
     return NULL;
 }
 
+/* raise_full: OSError of what this process has no more of. */
+static PyObject *raise_full(int number, const char *what) {
+    struct rlimit limit = {.rlim_cur = 0};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    PyObject *text;
+    if (number == ENOBUFS)
+        text = PyUnicode_FromFormat(
+            "%s: process %d has as many shared tensors and arrays as it may: %u, half of its "
+            "mappings (vm.max_map_count), and half of these from one peer. Keep fewer, put several "
+            "into one, or send copies (without share_torch and share_numpy)",
+            what, (int)getpid(), (unsigned)piso_segment_limit());
+    else
+        text = PyUnicode_FromFormat(
+            "%s: process %d may have %llu descriptors (ulimit -n; at most %llu), and each shared "
+            "tensor or array takes one where it was made and in a host. Raise the limit, keep "
+            "fewer, put several into one, or send copies (without share_torch and share_numpy)",
+            what, (int)getpid(), (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max);
+    PyObject *error = text ? PyObject_CallFunction(PyExc_OSError, "iO", number, text) : NULL;
+    if (error)
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_XDECREF(error);
+    Py_XDECREF(text);
+    return NULL;
+}
+
 PyObject *core_raise(core_state *s, int error, const char *what) {
     switch (error) {
+    case -EMFILE:
+    case -ENFILE:
+    case -ENOBUFS:
+        return raise_full(-error, what);
+    case -EBADF:
+        return PyErr_Format(
+            PyExc_ValueError,
+            "%s: it holds a tensor or an array that the host of this process shares with it, which can be "
+            "sent only back there; send a copy (tensor.clone(), array.copy())",
+            what);
     case PISO_EPROTO:
         return PyErr_Format(s->protocol_error, "%s: the other side sent something malformed, so it was disconnected",
                             what);

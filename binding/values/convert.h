@@ -38,6 +38,10 @@ typedef struct core_codec {
 #define CORE_DEFAULT_LIMIT ((int64_t)1 << 30)
 int64_t core_value_limit(const piso_session *session);
 
+/* core_keeps_fd: whether this process may send on to others what this session's peer shares with it. An extension cannot,
+ * unless it is a host itself: its only peer is its host. */
+bool core_keeps_fd(const core_codec *c);
+
 int core_convert_init(PyObject *module, core_state *state);
 int core_convert_visit(core_state *state, visitproc visit, void *arg);
 void core_convert_clear(core_state *state);

@@ -217,11 +217,15 @@ PyObject *core_decode_dtype(core_decoder *d, const piso_item *ext);        /* ar
 PyObject *core_decode_shared_array(core_decoder *d, const piso_item *ext); /* shared_arrays.c */
 /* core_numpy_needed: imports NumPy, or raises an ImportError that says why. arrays.c */
 int core_numpy_needed(core_decoder *d);
-/* core_take_segment: the segment behind EXT_BUFFER, a reference; NULL without an exception when it lies elsewhere. */
+/* core_take_segment: the segment behind EXT_BUFFER, a reference; NULL without an exception when it lies elsewhere, or with
+ * one when this process could not take it. */
 piso_segment *core_take_segment(core_decoder *d, const piso_item *data, bool *ret_ours);
 /* core_seen_of: what is kept over one of the peer's segments, a dictionary, borrowed: tensors by their descriptions,
  * and under None a mapping for arrays. `key` is the segment's address. NULL with an exception. */
 PyObject *core_seen_of(core_codec *c, PyObject *key);
+/* core_seen_check: after something has been added: forgets it if the peer has taken the segment back meanwhile. Another
+ * thread may have heard of that while this one still decoded a message of before. */
+void core_seen_check(core_codec *c, PyObject *key, const piso_segment *segment);
 PyObject *core_decode_framework(core_decoder *d, const piso_item *ext);                   /* frameworks.c */
 PyObject *core_decode_tensor(core_decoder *d, const piso_item *ext);                      /* tensors_in.c */
 PyObject *core_decode_cuda_tensor(core_decoder *d, const piso_item *ext);                 /* cuda_in.c */

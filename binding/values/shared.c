@@ -2,31 +2,56 @@
 #include "shared.h"
 
 #include <errno.h>
-#include <sys/mman.h>
 
 #include "common/errors.h"
 
-core_shared *core_shared_new(core_state *state, piso_segment *segment, PyObject *owner, void *data) {
-    PyObject *weak = owner ? PyWeakref_NewRef(owner, NULL) : NULL;
-    core_shared *shared = owner && !weak ? NULL : PyObject_New(core_shared, state->shared_type);
-    if (!shared) {
-        Py_XDECREF(weak);
-        piso_segment_unref(segment);
+core_shared *core_shared_find(piso_segment *segment) {
+    return *piso_segment_cell(segment);
+}
+
+int core_shared_write(core_state *state, piso_writer *w, core_shared *shared, const char *what) {
+    int index = piso_writer_add_segment(w, shared->segment, 0, piso_segment_size(shared->segment));
+    if (index < 0)
+        core_raise(state, index, what);
+    return index;
+}
+
+core_shared *core_shared_map(core_state *state, piso_segment *segment, bool keep_fd) {
+    core_shared *known = core_shared_find(segment);
+    if (known)
+        return (core_shared *)Py_NewRef((PyObject *)known);
+    void *data;
+    int r = piso_segment_map(segment, keep_fd, &data);
+    if (r < 0) {
+        core_raise(state, r, "mapping shared memory");
         return NULL;
     }
+    core_shared *shared = PyObject_New(core_shared, state->shared_type);
+    if (!shared)
+        return NULL; /* the segment keeps the mapping */
     shared->state = state;
-    shared->segment = segment;
-    shared->owner = weak;
+    shared->segment = piso_segment_ref(segment);
     shared->data = data;
-    shared->mapped = false;
+    shared->owner = NULL;
     shared->recent = NULL;
     shared->before = NULL;
     *piso_segment_cell(segment) = shared;
     return shared;
 }
 
-core_shared *core_shared_find(piso_segment *segment) {
-    return *piso_segment_cell(segment);
+int core_shared_own(core_shared *shared, PyObject *storage) {
+    PyObject *weak = PyWeakref_NewRef(storage, NULL);
+    if (!weak)
+        return -1;
+    Py_XSETREF(shared->owner, weak);
+    return 0;
+}
+
+PyObject *core_shared_storage(core_shared *shared) {
+    PyObject *storage = shared->owner ? PyObject_CallNoArgs(shared->owner) : NULL;
+    if (storage == Py_None)
+        Py_CLEAR(storage);
+    return storage;
 }
 
 piso_segment *core_shared_segment(core_state *state, size_t size) {
@@ -52,11 +77,9 @@ static void shared_dealloc(PyObject *self) {
     core_shared *shared = (core_shared *)self;
     PyTypeObject *type = Py_TYPE(self);
     void **cell = piso_segment_cell(shared->segment);
-    if (*cell == shared)
-        *cell = NULL;
+    *cell = NULL;
     core_sessions_retire(shared->state, shared->segment);
-    if (shared->mapped)
-        munmap(shared->data, (size_t)piso_segment_size(shared->segment));
+    piso_segment_unmap(shared->segment);
     piso_segment_unref(shared->segment);
     Py_XDECREF(shared->owner);
     Py_XDECREF(shared->recent);
@@ -67,18 +90,34 @@ static void shared_dealloc(PyObject *self) {
 
 static int shared_getbuffer(PyObject *self, Py_buffer *view, int flags) {
     core_shared *shared = (core_shared *)self;
-    if (!shared->mapped) {
-        PyErr_SetString(PyExc_BufferError, "this memory belongs to a tensor");
-        view->obj = NULL;
-        return -1;
-    }
     return PyBuffer_FillInfo(view, self, shared->data, (Py_ssize_t)piso_segment_size(shared->segment), 0, flags);
 }
 
+static PyObject *shared_is_shared(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored)) {
+    Py_RETURN_TRUE;
+}
+
+/* shared_fd: what torch.multiprocessing asks a storage for: its descriptor and its size. */
+static PyObject *shared_fd(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    piso_segment *segment = ((core_shared *)self)->segment;
+    int fd = piso_segment_fd(segment);
+    if (fd >= 0)
+        return Py_BuildValue("iK", fd, (unsigned long long)piso_segment_size(segment));
+    PyErr_SetString(PyExc_OSError, "this tensor came from the host of this process, which has its descriptor: other "
+                                   "processes cannot share it; send them tensor.clone()");
+    return NULL;
+}
+
+static PyMethodDef shared_methods[] = {
+    {CORE_SHARED_IS_SHARED, shared_is_shared, METH_NOARGS, NULL},
+    {CORE_SHARED_FD, shared_fd, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
 static PyType_Slot shared_slots[] = {
     {Py_tp_doc, "Memory that this process shares with others."},
     {Py_bf_getbuffer, shared_getbuffer},
     {Py_tp_dealloc, shared_dealloc},
+    {Py_tp_methods, shared_methods},
     {0, NULL},
 };
 static PyType_Spec shared_spec = {

@@ -6,8 +6,6 @@
 #include "dtypes.h"
 #include "shared.h"
 
-#include <sys/mman.h>
-
 /* ---- out ---- */
 
 /* shared_base: the Shared that an array's memory belongs to, through the arrays that it is a view of; borrowed. NULL
@@ -18,7 +16,7 @@ static core_shared *shared_base(core_state *state, PyObject *array) {
         Py_SETREF(base, PyObject_GetAttrString(base, "base"));
     core_shared *shared = base && Py_TYPE(base) == state->shared_type ? (core_shared *)base : NULL;
     Py_XDECREF(base); /* the array keeps it */
-    return shared && shared->mapped ? shared : NULL;
+    return shared;
 }
 
 static void write_tuple(piso_writer *w, PyObject *numbers) {
@@ -42,9 +40,7 @@ static int write_shared(core_encoder *e, PyObject *array, PyObject *spec, core_s
     char *first = strides ? address(array) : NULL;
     int index = -1;
     if (first)
-        index = piso_writer_add_segment(e->w, shared->segment, 0, piso_segment_size(shared->segment));
-    if (first && index < 0)
-        core_raise(e->codec->state, index, "sending a shared array");
+        index = core_shared_write(e->codec->state, e->w, shared, "sending a shared array");
     if (index >= 0) {
         core_note_shared(e->codec);
         size_t mark = piso_write_ext_begin(e->w, PISO_EXT_SHARED_ARRAY);
@@ -75,30 +71,16 @@ int core_encode_shared_array(core_encoder *e, PyObject *array, PyObject *spec, i
 
 /* ---- in ---- */
 
-core_shared *core_shared_map(core_state *state, piso_segment *segment) {
-    core_shared *known = core_shared_find(segment);
-    if (known && known->mapped)
-        return (core_shared *)Py_NewRef((PyObject *)known);
-    size_t size = (size_t)piso_segment_size(segment);
-    void *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, piso_segment_fd(segment), 0);
-    if (data == MAP_FAILED)
-        return (core_shared *)PyErr_SetFromErrno(PyExc_OSError);
-    core_shared *shared = core_shared_new(state, piso_segment_ref(segment), NULL, data);
-    if (shared)
-        shared->mapped = true;
-    else
-        munmap(data, size);
-    return shared;
-}
-
 /* map_for_peer: the mapping, kept for the next time where it is the peer's. New reference. */
 static core_shared *map_for_peer(core_decoder *d, piso_segment *segment, bool ours) {
-    core_shared *shared = core_shared_map(d->codec->state, segment);
+    core_shared *shared = core_shared_map(d->codec->state, segment, core_keeps_fd(d->codec));
     if (!shared || ours)
         return shared;
     PyObject *key = PyLong_FromVoidPtr(segment), *kept = key ? core_seen_of(d->codec, key) : NULL;
     if (!kept || PyDict_SetItem(kept, Py_None, (PyObject *)shared) < 0)
         Py_CLEAR(shared);
+    if (key)
+        core_seen_check(d->codec, key, segment);
     Py_XDECREF(key);
     return shared;
 }

@@ -5,43 +5,42 @@
  * from Python; there only the tensor that is sent moves, with no more than its own memory, and what else views the
  * storage stays behind.
  *
- * The new storage is made by `_new_shared_fd_cpu`, as torch.multiprocessing does: torch then knows that it is shared,
- * and can send it in its own way too. */
+ * The new storage lies over the buffer of the segment's Shared, which torch does not take for shared memory of its own
+ * kind. So the storage has attributes that answer for it: torch.multiprocessing then sends the segment's descriptor,
+ * where it would move the storage to memory that the peers do not have. */
 #include "tensors.h"
 
 #define COPIES 3 /* at most, of a storage that is written while it is copied */
 
-/* attach: makes `shared` (stolen) the property of the storage. 0 or -1. */
+/* attach: makes the storage, which lies over it, the owner of `shared`. 0 or -1. */
 static int attach(core_torch_state *t, PyObject *storage, core_shared *shared) {
-    int r = shared ? PyObject_SetAttr(storage, t->shares_attribute, (PyObject *)shared) : -1;
-    Py_XDECREF(shared);
+    static const char *const methods[] = {CORE_SHARED_IS_SHARED, CORE_SHARED_FD};
+    int r = core_shared_own(shared, storage);
+    if (r == 0)
+        r = PyObject_SetAttr(storage, t->shares_attribute, (PyObject *)shared);
+    for (size_t i = 0; r == 0 && i < sizeof methods / sizeof *methods; i++) {
+        PyObject *method = PyObject_GetAttrString((PyObject *)shared, methods[i]);
+        r = method ? PyObject_SetAttrString(storage, methods[i], method) : -1;
+        Py_XDECREF(method);
+    }
     return r;
 }
 
-/* map: a storage over a segment. */
-static PyObject *map(core_torch_state *t, piso_segment *segment) {
-    return PyObject_CallMethod(t->storage, "_new_shared_fd_cpu", "iK", piso_segment_fd(segment),
-                               (unsigned long long)piso_segment_size(segment));
-}
-
-PyObject *core_storage_open(core_state *state, piso_segment *segment) {
-    core_shared *known = core_shared_find(segment);
-    PyObject *there = known && known->owner ? PyObject_CallNoArgs(known->owner) : NULL;
-    if (there && there != Py_None)
-        return there;
-    Py_XDECREF(there);
-    PyObject *storage = map(state->torch, segment);
-    void *data = storage ? core_torch_data(state->torch, storage) : NULL;
-    if (!data)
-        Py_CLEAR(storage);
-    if (storage && attach(state->torch, storage, core_shared_new(state, piso_segment_ref(segment), storage, data)) < 0)
-        Py_CLEAR(storage);
+PyObject *core_storage_open(core_state *state, piso_segment *segment, bool keep_fd) {
+    core_shared *shared = core_shared_map(state, segment, keep_fd);
+    PyObject *storage = shared ? core_shared_storage(shared) : NULL;
+    if (shared && !storage && !PyErr_Occurred()) {
+        storage = core_torch_buffer(state->torch, (PyObject *)shared, NULL);
+        if (storage && attach(state->torch, storage, shared) < 0)
+            Py_CLEAR(storage);
+    }
+    Py_XDECREF(shared);
     return storage;
 }
 
 PyObject *core_storage_new(core_state *state, size_t size) {
     piso_segment *segment = core_shared_segment(state, size);
-    PyObject *storage = segment ? core_storage_open(state, segment) : NULL;
+    PyObject *storage = segment ? core_storage_open(state, segment, true) : NULL;
     piso_segment_unref(segment);
     return storage;
 }
@@ -140,21 +139,19 @@ static core_shared *move(core_state *state, PyObject *tensor, PyObject *storage,
     if (!can_swap)
         size = (size_t)l->extent * (size_t)l->dtype->itemsize;
     piso_segment *segment = core_shared_segment(state, size);
-    PyObject *fresh = segment ? map(t, segment) : NULL,
+    core_shared *moved = segment ? core_shared_map(state, segment, true) : NULL, *shared = NULL;
+    PyObject *fresh = moved ? core_torch_buffer(t, (PyObject *)moved, NULL) : NULL,
              *copied = fresh ? copy_unchanged(tensor, storage, fresh, can_swap ? NULL : l) : NULL;
-    core_shared *shared = NULL;
     PyObject *result = can_swap ? storage : fresh;
     /* the copy took its time, without the GIL */
     if (copied && may_move(state, tensor, storage, &shared) &&
         (can_swap ? swap(storage, fresh) : follow(t, tensor, fresh, l)) == 0) {
-        void *data = core_torch_data(t, result);
-        shared = data ? core_shared_new(state, piso_segment_ref(segment), result, data) : NULL;
-        if (shared && PyObject_SetAttr(result, t->shares_attribute, (PyObject *)shared) < 0)
-            Py_CLEAR(shared);
+        shared = attach(t, result, moved) == 0 ? (core_shared *)Py_NewRef((PyObject *)moved) : NULL;
         if (shared && core_may_be_in_use(state, tensor, storage, size))
             shared->before = Py_NewRef(can_swap ? fresh : storage); /* movable.c says why */
     }
     piso_segment_unref(segment);
+    Py_XDECREF(moved);
     Py_XDECREF(copied);
     Py_XDECREF(fresh);
     return shared;

@@ -181,11 +181,26 @@ static PyObject *open(core_decoder *d, const core_tensor_layout *l, piso_segment
         return core_malformed(d, "a tensor that is larger than its memory");
     if (!core_tensor_charge(d, l, piso_segment_size(segment)))
         return NULL;
-    PyObject *storage = core_storage_open(state, segment), *tensor = NULL;
+    PyObject *storage = core_storage_open(state, segment, core_keeps_fd(d->codec)), *tensor = NULL;
     if (storage)
         tensor = core_tensor_over(state->torch, storage, l);
     Py_XDECREF(storage);
     return tensor;
+}
+
+/* forget: what is kept over a segment. Keeps the current exception. */
+static void forget(core_codec *c, PyObject *key) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (c->seen && PyDict_Contains(c->seen, key) > 0)
+        PyDict_DelItem(c->seen, key);
+    PyErr_Clear(); /* out of memory: it is kept until the session ends */
+    PyErr_Restore(type, value, traceback);
+}
+
+void core_seen_check(core_codec *c, PyObject *key, const piso_segment *segment) {
+    if (!piso_session_has_segment(c->session, segment))
+        forget(c, key);
 }
 
 PyObject *core_seen_of(core_codec *c, PyObject *key) {
@@ -229,6 +244,7 @@ static PyObject *open_again(core_decoder *d, const core_tensor_layout *l, piso_s
         if (tensor && keep(shapes, description, tensor) < 0)
             Py_CLEAR(tensor);
         Py_DECREF(shapes);
+        core_seen_check(d->codec, key, segment);
     }
     Py_XDECREF(key);
     if (tensor)
@@ -243,6 +259,11 @@ piso_segment *core_take_segment(core_decoder *d, const piso_item *data, bool *re
     if (data->kind != PISO_EXT || data->ext_type != PISO_EXT_BUFFER || !d->event || piso_read(&r, &index) != 1 ||
         index.kind != PISO_INT || index.as.integer < 0 || index.as.integer >= d->event->nspans)
         return NULL;
+    int refused = piso_event_refused(d->event, (uint32_t)index.as.integer);
+    if (refused < 0) {
+        core_raise(d->codec->state, refused, "taking shared memory");
+        return NULL;
+    }
     return piso_event_take_segment(d->event, (uint32_t)index.as.integer, &span, ret_ours);
 }
 
@@ -288,7 +309,7 @@ static PyObject *from_data(core_decoder *d, piso_reader *r, core_tensor_head *h,
     bool ours;
     piso_segment *segment = piso_read(&data, &item) == 1 ? core_take_segment(d, &item, &ours) : NULL;
     if (!segment)
-        return from_bytes(d, r, &h->layout);
+        return PyErr_Occurred() ? NULL : from_bytes(d, r, &h->layout);
     const uint8_t *end = r->cursor;
     *r = data;
     PyObject *tensor = NULL;
@@ -330,8 +351,10 @@ PyObject *core_decode_tensor(core_decoder *d, const piso_item *ext) {
 
 void core_tensors_retired(core_codec *c, piso_segment *segment) {
     PyObject *key = c->seen ? PyLong_FromVoidPtr(segment) : NULL;
-    if (key && PyDict_Contains(c->seen, key) > 0)
-        PyDict_DelItem(c->seen, key);
+    if (key)
+        forget(c, key);
     Py_XDECREF(key);
-    PyErr_Clear(); /* out of memory: it is kept until the session ends */
+    PyErr_Clear(); /* out of memory, for the key */
+    if (!core_shared_find(segment))
+        piso_session_retire(c->session, segment);
 }

@@ -125,11 +125,9 @@ static void remember(core_shared *shared, PyObject *tensor) {
 
 /* write_span: a tensor over shared memory; the offset in elements. */
 static int write_span(core_encoder *e, core_shared *shared, const core_tensor_layout *l, Py_ssize_t offset, int flags) {
-    int index = piso_writer_add_segment(e->w, shared->segment, 0, piso_segment_size(shared->segment));
-    if (index < 0) {
-        core_raise(e->codec->state, index, "sending a shared tensor");
+    int index = core_shared_write(e->codec->state, e->w, shared, "sending a shared tensor");
+    if (index < 0)
         return -1;
-    }
     core_note_shared(e->codec);
     core_tensor_write_span(e->w, l, offset, flags, index);
     return 0;

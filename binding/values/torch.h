@@ -90,8 +90,9 @@ int core_torch_stream(core_torch_state *t, int device, void **ret_stream);
 
 /* storages.c */
 
-/* core_storage_open: a storage over a segment: the one that is there, or a new one. New reference. */
-PyObject *core_storage_open(core_state *state, piso_segment *segment);
+/* core_storage_open: a storage over a segment: the one that is there, or a new one. `keep_fd`: as of piso_segment_map. New
+ * reference. */
+PyObject *core_storage_open(core_state *state, piso_segment *segment, bool keep_fd);
 /* core_storage_new: a storage in new shared memory. New reference. */
 PyObject *core_storage_new(core_state *state, size_t size);
 

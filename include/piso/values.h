@@ -15,10 +15,10 @@ extern "C" {
 
 /* ---- values: writing ---------------------------------------------------------------------------- */
 
-#define PISO_MAX_DEPTH        128  /* nesting of containers */
-#define PISO_MAX_SPANS        1024 /* shared buffers in one message */
-#define PISO_INLINE_BODY      4096 /* bodies above this travel in the arena, by themselves */
-#define PISO_BUFFER_THRESHOLD 2048 /* a binding puts byte payloads of at least this size into spans */
+#define PISO_MAX_DEPTH        128   /* nesting of containers */
+#define PISO_MAX_SPANS        65536 /* shared buffers in one message */
+#define PISO_INLINE_BODY      4096  /* bodies above this travel in the arena, by themselves */
+#define PISO_BUFFER_THRESHOLD 2048  /* a binding puts byte payloads of at least this size into spans */
 
 typedef struct piso_segment piso_segment;
 typedef struct piso_event piso_event;
@@ -76,7 +76,8 @@ PISO_API void piso_write_raw(piso_writer *w, const void *data, size_t size);
  * w->error). The value that refers to it is written by the caller. */
 PISO_API int piso_writer_add_span(piso_writer *w, const piso_span *span);
 /* piso_writer_add_segment: a span of a shared segment. The writer keeps the segment until it is reset. The bytes
- * are shared, not sent: both sides see what either writes. -EINVAL when the range is not inside. */
+ * are shared, not sent: both sides see what either writes. What has just been added is not added again: its index comes
+ * back. -EINVAL when the range is not inside. */
 PISO_API int piso_writer_add_segment(piso_writer *w, piso_segment *segment, uint64_t offset, uint64_t length);
 
 /* ---- values: reading ---------------------------------------------------------------------------- */

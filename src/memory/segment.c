@@ -5,43 +5,90 @@
 #include "os/cgroup.h"
 #include "os/os.h"
 
+#define USUAL_MAPPINGS 65530u
+
 /* The lock guards the table, and that a segment found in it has not lost its last reference. A forked process keeps the
  * entries of its parent's segments, which it never finds and never frees. */
 PISO__STATIC_LOCK(lock, PISO__PLACE_SEGMENTS);
 static struct {
     piso_segment **segments; /* by index; NULL: free */
-    uint32_t capacity;
+    piso_segment **buckets;  /* by inode: lists */
+    uint32_t capacity;       /* of both; a power of two, or 0 */
+    uint32_t count, lowest_free;
 } table;
 
-/* free_index: one that no segment has, with room for it in the table. Needs the lock. UINT32_MAX: no memory. */
-static uint32_t free_index(void) {
-    for (uint32_t i = 0; i < table.capacity; i++)
-        if (!table.segments[i])
-            return i;
+uint32_t piso__segment_limit(void) {
+    static _Atomic uint32_t known;
+    uint32_t limit = atomic_load_explicit(&known, memory_order_relaxed);
+    if (limit)
+        return limit;
+    char text[32];
+    unsigned long mappings =
+        piso__read_text("/proc/sys/vm/max_map_count", text, sizeof text) ? strtoul(text, NULL, 10) : USUAL_MAPPINGS;
+    limit = mappings < 2 ? 1 : mappings / 2 < UINT32_MAX / 2 ? (uint32_t)(mappings / 2) : UINT32_MAX / 2;
+    atomic_store_explicit(&known, limit, memory_order_relaxed);
+    return limit;
+}
+
+static piso_segment **bucket_of(uint64_t inode) {
+    return &table.buckets[(inode * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (table.capacity - 1)];
+}
+
+static void link_segment(piso_segment *s) {
+    piso_segment **bucket = bucket_of(s->inode);
+    s->next = *bucket;
+    *bucket = s;
+}
+
+static void unlink_segment(piso_segment *s) {
+    piso_segment **at = bucket_of(s->inode);
+    while (*at != s)
+        at = &(*at)->next;
+    *at = s->next;
+}
+
+/* grow: twice as much room in the table. Needs the lock. 0 or -ENOMEM. */
+static int grow(void) {
     uint32_t capacity = table.capacity ? table.capacity * 2 : 64;
     piso_segment **segments = reallocarray(table.segments, capacity, sizeof *segments);
     if (!segments)
-        return UINT32_MAX;
+        return -ENOMEM;
+    table.segments = segments;
+    piso_segment **buckets = calloc(capacity, sizeof *buckets);
+    if (!buckets)
+        return -ENOMEM;
     for (uint32_t i = table.capacity; i < capacity; i++)
         segments[i] = NULL;
-    uint32_t first = table.capacity;
-    table.segments = segments;
+    free(table.buckets);
+    table.buckets = buckets;
     table.capacity = capacity;
-    return first;
+    for (uint32_t i = 0; i < capacity; i++)
+        if (segments[i])
+            link_segment(segments[i]);
+    return 0;
+}
+
+/* free_index: one that no segment has, with room for it in the table. Needs the lock. UINT32_MAX: no memory. */
+static uint32_t free_index(void) {
+    uint32_t index = table.lowest_free;
+    while (index < table.capacity && table.segments[index])
+        index++;
+    table.lowest_free = index;
+    return index < table.capacity || grow() == 0 ? index : UINT32_MAX;
 }
 
 /* find: a reference to the segment of this process with the inode, or NULL. Needs the lock. */
 static piso_segment *find(uint64_t inode) {
-    for (uint32_t i = 0; i < table.capacity; i++) {
-        piso_segment *s = table.segments[i];
-        if (s && s->inode == inode && s->fork_generation == piso__fork_generation())
+    for (piso_segment *s = table.capacity ? *bucket_of(inode) : NULL; s; s = s->next)
+        if (s->inode == inode && s->fork_generation == piso__fork_generation())
             return piso_segment_ref(s);
-    }
     return NULL;
 }
 
 /* enter: makes an object for a descriptor, which is taken on success. Needs the lock. */
 static int enter(int fd, uint64_t size, uint64_t inode, piso_segment **ret_segment) {
+    if (table.count >= piso__segment_limit())
+        return -ENOBUFS;
     piso_segment *s = calloc(1, sizeof *s);
     uint32_t index = s ? free_index() : UINT32_MAX;
     if (index == UINT32_MAX) {
@@ -55,8 +102,20 @@ static int enter(int fd, uint64_t size, uint64_t inode, piso_segment **ret_segme
     s->size = size;
     s->inode = inode;
     table.segments[index] = s;
+    table.lowest_free = index + 1;
+    table.count++;
+    link_segment(s);
     *ret_segment = s;
     return 0;
+}
+
+/* leave: takes a segment out of the table. Needs the lock. */
+static void leave(piso_segment *s) {
+    table.segments[s->index] = NULL;
+    unlink_segment(s);
+    table.count--;
+    if (s->index < table.lowest_free)
+        table.lowest_free = s->index;
 }
 
 /* create: without regard to the budget. */
@@ -146,18 +205,43 @@ piso_segment *piso_segment_unref(piso_segment *segment) {
     piso__lock_take(&lock); /* the last one goes under the lock: the table may be giving out another */
     bool last = atomic_fetch_sub_explicit(&segment->references, 1, memory_order_acq_rel) == 1;
     if (last)
-        table.segments[segment->index] = NULL;
+        leave(segment);
     piso__lock_give(&lock);
     if (last) {
         piso__segment_unbudget(segment);
+        piso__unmap(segment->data, segment->size);
         piso__fd_close(segment->fd);
         free(segment);
     }
     return NULL;
 }
 
+uint32_t piso_segment_limit(void) {
+    return piso__segment_limit();
+}
+
 int piso_segment_fd(const piso_segment *segment) {
     return segment->fd;
+}
+
+int piso_segment_map(piso_segment *segment, bool keep_fd, void **ret_data) {
+    void *data = segment->data;
+    int r = data ? 0 : segment->fd < 0 ? -EBADF : piso__map(segment->fd, segment->size, true, false, &data);
+    if (r < 0)
+        return r;
+    segment->data = *ret_data = data;
+    if (!keep_fd && !segment->made) {
+        piso__fd_close(segment->fd);
+        segment->fd = -1;
+    }
+    return 0;
+}
+
+void piso_segment_unmap(piso_segment *segment) {
+    if (segment->fd < 0)
+        return; /* it could not be mapped again, and may have to be */
+    piso__unmap(segment->data, segment->size);
+    segment->data = NULL;
 }
 
 uint64_t piso_segment_size(const piso_segment *segment) {

@@ -11,17 +11,23 @@
 struct piso_segment {
     _Atomic uint32_t references;
     uint32_t index, fork_generation;
-    int fd;
+    int fd; /* -1: it has been mapped, and is not needed any more */
     uint64_t size, inode;
-    bool made;                 /* by this process */
-    _Atomic uint64_t budgeted; /* bytes of this process's budget */
-    void *cell;                /* the caller's */
+    struct piso_segment *next;  /* in the table */
+    void *data;                 /* where it is mapped, or NULL; the caller's lock guards it */
+    bool made;                  /* by this process */
+    _Atomic uint64_t budgeted;  /* bytes of this process's budget */
+    void *cell;                 /* the caller's */
+    _Atomic uint32_t last_span; /* where it stands in the message that it was last added to: a hint */
 };
 
 /* piso__segment_adopt: the segment behind a descriptor that came from elsewhere, which is taken (closed also on
  * failure): the one that is known already, or a new one. PISO_EPROTO when it is no sealed memory of that size, or not
  * all of it is there. */
 int piso__segment_adopt(int fd, uint64_t size, piso_segment **ret_segment);
+/* piso__segment_limit: how many segments this process may have: half of its mappings (vm.max_map_count), since a process
+ * that has none left cannot even allocate memory. */
+uint32_t piso__segment_limit(void);
 /* piso__segment_budget: counts it among what this process has, if it was made here and is not counted: 0 or -EDQUOT.
  * piso__segment_unbudget: nobody here uses it any more, but it lives until the peer has heard of that. */
 int piso__segment_budget(piso_segment *segment);

@@ -35,7 +35,10 @@ int piso__session_begin(piso_session *s, piso__frame *frame, piso_writer *w) {
             return r;
         frame->flags |= PISO__FRAME_BODY_SPAN;
     }
-    frame->nspans = (uint16_t)w->nspans;
+    if (w->nspans > PISO__HEADER_SPANS)
+        frame->flags |= PISO__FRAME_SPAN_TABLE;
+    bool spilled = frame->flags & PISO__FRAME_BODY_SPAN;
+    frame->nspans = (uint16_t)(w->nspans > PISO__HEADER_SPANS ? 1u + spilled : w->nspans);
     piso__session_lock(s);
     return 0;
 }
@@ -51,10 +54,33 @@ static int send_with_segments(piso_session *s, const piso__frame *frame, const p
     return r;
 }
 
+/* send_with_table: more spans than follow a header: they go into a buffer. */
+static int send_with_table(piso_session *s, const piso__frame *frame, const piso_writer *w, size_t size) {
+    piso_span outer[2];
+    void *table;
+    int r = piso__session_alloc(s, w->nspans * sizeof(piso_span), &outer[0], &table);
+    if (r < 0)
+        return r;
+    uint32_t count = w->nspans;
+    if (frame->flags & PISO__FRAME_BODY_SPAN)
+        outer[1] = w->spans[--count];
+    outer[0].length = count * sizeof(piso_span);
+    r = piso__session_name_spans(s, w, table);
+    if (r == 0)
+        r = piso__session_send(s, frame, outer, w->data, size);
+    if (r == 0)
+        piso__arena_lend(s->channel->arena, outer[0].offset, outer[0].generation);
+    else
+        piso__arena_release(s->channel->arena, outer[0].offset, outer[0].generation);
+    return r;
+}
+
 int piso__session_send_body(piso_session *s, const piso__frame *frame, const piso_writer *w) {
     if (s->release_count | s->ended_count)
         piso__session_flush_releases(s);
     size_t size = frame->flags & PISO__FRAME_BODY_SPAN ? 0 : w->size;
+    if (PISO__UNLIKELY(frame->flags & PISO__FRAME_SPAN_TABLE))
+        return send_with_table(s, frame, w, size);
     return w->nsegments ? send_with_segments(s, frame, w, size) : piso__session_send(s, frame, w->spans, w->data, size);
 }
 

@@ -7,17 +7,13 @@
 
 #define LONG_TO_FILL ((size_t)1 << 20)
 
-int piso_session_alloc(piso_session *s, size_t size, piso_span *ret_span, void **ret_data) {
-    int r = piso__session_check(s);
-    if (r < 0)
-        return r;
+int piso__session_alloc(piso_session *s, size_t size, piso_span *ret_span, void **ret_data) {
     piso_span span;
     void *data;
-    piso__session_lock(s);
     if (size >= LONG_TO_FILL) /* before pages are made for it */
         piso__session_announce(s, true);
     piso__arena *a = s->channel->arena;
-    r = piso__arena_alloc(a, size, &span, &data);
+    int r = piso__arena_alloc(a, size, &span, &data);
     if (r == -ENOMEM || r == -EDQUOT) { /* what is kept for the next time may lie where this does not fit */
         piso__arena_trim(a, 0);
         r = piso__arena_alloc(a, size, &span, &data);
@@ -27,12 +23,21 @@ int piso_session_alloc(piso_session *s, size_t size, piso_span *ret_span, void *
         r = -EDQUOT; /* the arena is no larger than that */
     if (r < 0 && size >= LONG_TO_FILL)
         piso__session_announce(s, false);
-    piso__session_unlock(s);
     if (r < 0)
         return r;
     *ret_span = span;
     *ret_data = data;
     return 0;
+}
+
+int piso_session_alloc(piso_session *s, size_t size, piso_span *ret_span, void **ret_data) {
+    int r = piso__session_check(s);
+    if (r < 0)
+        return r;
+    piso__session_lock(s);
+    r = piso__session_alloc(s, size, ret_span, ret_data);
+    piso__session_unlock(s);
+    return r;
 }
 
 /* turned: the same buffer seen from the other side. In a message a returned span lies in the receiver's arena, in an

@@ -46,6 +46,13 @@ typedef struct piso__given {
     bool attached, retired;
 } piso__given;
 
+/* What a number of the peer's stands for. */
+typedef struct piso__taken {
+    piso_segment *segment; /* a reference */
+    int refused;           /* why there is none although the number was given: a negative code */
+    bool retiring; /* the peer does not use it any more, but we do, and have no descriptor to give it back with */
+} piso__taken;
+
 /* The numbers of one segment, ours and the peer's; 0: none. */
 typedef struct piso__numbers {
     uint32_t given, taken;
@@ -101,7 +108,7 @@ struct piso_session {
 
     /* shared segments (segments.c) */
     piso__given *given;     /* by our number */
-    piso_segment **taken;   /* by the peer's number, a reference each */
+    piso__taken *taken;     /* by the peer's number */
     piso__numbers *numbers; /* by index of the segment */
     uint32_t given_capacity, taken_capacity, number_capacity, lowest_free, attach_credit;
     bool may_share;
@@ -192,11 +199,13 @@ void piso__session_free_names(piso_session *s);
 
 /* piso__session_name_spans: the writer's spans as they go on the wire. */
 int piso__session_name_spans(piso_session *s, const piso_writer *w, piso_span *ret_spans);
-/* piso__session_find_segment: what a span of the peer's lies in, checked; a new reference, or NULL. */
-piso_segment *piso__session_find_segment(piso_session *s, const piso_span *span, bool *ret_ours);
+/* piso__session_find_segment: what a span of the peer's lies in, checked: 0 and a new reference; why there is none if it
+ * was refused; PISO_EPROTO. */
+int piso__session_find_segment(piso_session *s, const piso_span *span, piso_segment **ret_segment, bool *ret_ours);
 /* The peer's frames about segments. */
 int piso__session_attached_by_peer(piso_session *s, uint32_t number);
-int piso__session_attach_done(piso_session *s, uint32_t number);
+int piso__session_attach_done(piso_session *s, uint32_t number, bool refused);
+/* piso__session_retired_by_peer: *ret_segment is NULL if it was refused. */
 int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment **ret_segment);
 int piso__session_retire_done(piso_session *s, uint32_t number);
 /* piso__session_drop_segments: the session has ended: its references go. */
@@ -229,6 +238,8 @@ int piso__session_next_lease(piso_session *s, piso_event *event);
 
 /* buffers.c */
 
+/* piso__session_alloc: piso_session_alloc, with the lock. */
+int piso__session_alloc(piso_session *s, size_t size, piso_span *ret_span, void **ret_data);
 /* piso__session_discard: piso_session_discard_spans, with the lock. */
 void piso__session_discard(piso_session *s, piso_writer *w);
 /* piso__session_check_span: 0 or PISO_EPROTO: a span that came with a message lies in the peer's arena; or it is one

@@ -18,40 +18,80 @@
 typedef struct message {
     piso__frame frame;
     const uint8_t *spans, *body;
+    uint32_t nspans; /* without the body's, and without the table's */
+    uint8_t *table;  /* a copy of the spans, if they came in a buffer: freed when they have been looked at */
     size_t body_size;
     piso_span shared_body; /* length 0: none */
+    uint64_t lengths;      /* of all its buffers in the peer's arena so far */
+    uint64_t backed;       /* how much memory that arena has; 0: not asked yet */
 } message;
 
-/* check_span: whether a span that came from the peer lies in an arena and, where it is large, there is that much memory
- * in it at all: to read what was never written takes new pages, and to copy it, room. */
-static int check_span(piso_session *s, const piso_span *span) {
+/* check_span: whether a span that came from the peer lies in an arena and, where all of the message are large, there is
+ * that much memory in it at all: to read what was never written takes new pages, and to copy it, room. Buffers that lie
+ * over each other could be copied more often than they are there. */
+static int check_span(piso_session *s, message *m, const piso_span *span) {
     if (piso__session_check_span(s, span) < 0)
         return piso__session_wrong(s, "a buffer lies outside of the shared memory");
-    if (span->length > LARGE_SPAN && span->segment == 0 && span->length > piso__channel_backed(s->channel))
-        return piso__session_wrong(s, "a buffer is larger than all the memory behind it");
+    if (span->segment == 0)
+        m->lengths += span->length; /* of at most PISO_MAX_SPANS, each at most the arena's size */
+    if (m->lengths > LARGE_SPAN && !m->backed)
+        m->backed = piso__channel_backed(s->channel);
+    if (m->lengths > LARGE_SPAN && m->lengths > m->backed)
+        return piso__session_wrong(s, "its buffers are larger than all the memory behind them");
     if (PISO__UNLIKELY(s->strict) && span->segment == 0 &&
         piso__channel_has_hole(s->channel, span->offset, span->length))
         return piso__session_wrong(s, "a buffer is not all there");
     return 0;
 }
 
+/* split_spans: sets the body's span apart, and replaces the table's by what is in it. */
+static int split_spans(piso_session *s, message *m) {
+    m->nspans = m->frame.nspans;
+    if (m->frame.flags & PISO__FRAME_BODY_SPAN) {
+        piso__span_decode(m->spans + --m->nspans * PISO__SPAN_SIZE, &m->shared_body);
+        if (m->shared_body.segment)
+            return piso__session_wrong(s, "a body lies outside of its arena");
+        int r = check_span(s, m, &m->shared_body);
+        if (r < 0)
+            return r;
+    }
+    if (!(m->frame.flags & PISO__FRAME_SPAN_TABLE))
+        return 0;
+    piso_span table;
+    piso__span_decode(m->spans, &table);
+    if (table.segment || table.length % PISO__SPAN_SIZE || table.length > PISO_MAX_SPANS * PISO__SPAN_SIZE)
+        return piso__session_wrong(s, "a table of buffers is malformed");
+    int r = check_span(s, m, &table);
+    if (r < 0)
+        return r;
+    if (!(m->table = malloc(table.length)))
+        return -ENOMEM;
+    memcpy(m->table, s->channel->peer.base + table.offset, table.length);
+    piso__session_give_back(s, &table);
+    m->spans = m->table;
+    m->nspans = (uint32_t)(table.length / PISO__SPAN_SIZE);
+    return 0;
+}
+
 /* load_span: copies a span and checks it. */
-static int load_span(piso_session *s, const uint8_t *bytes, piso_span *ret_span, piso_segment **ret_segment) {
+static int load_span(piso_session *s, message *m, uint32_t index, piso_span *ret_span, piso_segment **ret_segment) {
     piso_span span;
     piso_segment *segment = NULL;
-    piso__span_decode(bytes, &span);
+    piso__span_decode(m->spans + index * PISO__SPAN_SIZE, &span);
     if (span.segment == PISO__SEGMENT_LEASE) {
         if (span.offset == 0 || span.length || span.generation)
             return piso__session_wrong(s, "a lease is malformed");
         s->stats.leases_held++;
     } else if (piso__span_in_segment(&span)) {
-        bool ours;
-        segment = piso__session_find_segment(s, &span, &ours);
-        if (!segment)
+        bool ours = false;
+        int r = piso__session_find_segment(s, &span, &segment, &ours);
+        if (r == PISO_EPROTO)
             return piso__session_wrong(s, "a buffer lies outside of the shared memory");
         span.generation = ours;
+        if (r < 0) /* that message cannot be understood here, but others can */
+            span = (piso_span){.segment = PISO__SEGMENT_REFUSED, .offset = (uint64_t)(int64_t)r};
     } else {
-        int r = check_span(s, &span);
+        int r = check_span(s, m, &span);
         if (r < 0)
             return r;
         s->stats.spans_held++;
@@ -61,9 +101,9 @@ static int load_span(piso_session *s, const uint8_t *bytes, piso_span *ret_span,
     return 0;
 }
 
-static int load_spans(piso_session *s, const message *m, piso_event *event) {
-    for (uint32_t i = 0; i < m->frame.nspans; i++) {
-        int r = load_span(s, m->spans + i * PISO__SPAN_SIZE, &event->spans[i], &event->segments[i]);
+static int load_spans(piso_session *s, message *m, piso_event *event) {
+    for (uint32_t i = 0; i < m->nspans; i++) {
+        int r = load_span(s, m, i, &event->spans[i], &event->segments[i]);
         if (r < 0) {
             while (i > 0)
                 piso_segment_unref(event->segments[--i]);
@@ -75,7 +115,7 @@ static int load_spans(piso_session *s, const message *m, piso_event *event) {
 
 /* place: room for spans and body: in the event where the body is small, else in one heap block. */
 static int place(const message *m, piso_event *event, uint8_t **ret_body) {
-    size_t spans_size = m->frame.nspans * (sizeof(piso_span) + sizeof(piso_segment *));
+    size_t spans_size = m->nspans * (sizeof(piso_span) + sizeof(piso_segment *));
     event->heap = NULL;
     event->spans = NULL;
     event->segments = NULL;
@@ -87,34 +127,26 @@ static int place(const message *m, piso_event *event, uint8_t **ret_body) {
         return -ENOMEM;
     event->heap = heap;
     event->spans = (piso_span *)(void *)heap;
-    event->segments = (piso_segment **)(void *)(heap + m->frame.nspans * sizeof(piso_span));
+    event->segments = (piso_segment **)(void *)(heap + m->nspans * sizeof(piso_span));
     *ret_body = heap + spans_size;
     return 0;
 }
 
 /* load: fills body and spans of an event from a message. */
 static int load(piso_session *s, message *m, piso_event *event) {
-    piso_span shared = {.length = 0};
-    if (m->frame.flags & PISO__FRAME_BODY_SPAN) {
-        piso__span_decode(m->spans + --m->frame.nspans * PISO__SPAN_SIZE, &shared);
-        int r = shared.segment ? piso__session_wrong(s, "a body lies outside of its arena") : check_span(s, &shared);
-        if (r < 0)
-            return r;
-        m->body_size = shared.length;
-    }
+    if (m->shared_body.length)
+        m->body_size = m->shared_body.length;
     uint8_t *body;
     int r = place(m, event, &body);
-    if (r == 0 && m->frame.nspans)
+    if (r == 0 && m->nspans)
         r = load_spans(s, m, event);
     if (r < 0) {
         free(event->heap);
         return r;
     }
-    if (shared.length)
-        m->shared_body = shared;
-    else
+    if (!m->shared_body.length)
         memcpy(body, m->body, m->body_size);
-    event->nspans = m->frame.nspans;
+    event->nspans = m->nspans;
     event->body = body;
     event->body_size = m->body_size;
     event->session = s;
@@ -130,8 +162,11 @@ static void copy_shared_body(piso_session *s, const message *m, piso_event *even
 }
 
 /* drop: releases the spans of a message that nobody waits for. */
-static int drop(piso_session *s, const message *m) {
-    for (uint32_t i = 0; i < m->frame.nspans; i++) {
+static int drop(piso_session *s, message *m) {
+    if (m->shared_body.length)
+        piso__session_give_back(s, &m->shared_body);
+    m->shared_body.length = 0;
+    for (uint32_t i = 0; i < m->nspans; i++) {
         piso_span span;
         piso__span_decode(m->spans + i * PISO__SPAN_SIZE, &span);
         if (span.segment == PISO__SEGMENT_LEASE) {
@@ -140,7 +175,7 @@ static int drop(piso_session *s, const message *m) {
         }
         if (piso__span_in_segment(&span))
             continue;
-        int r = check_span(s, &span);
+        int r = check_span(s, m, &span);
         if (r < 0)
             return r;
         piso__session_give_back(s, &span);
@@ -250,7 +285,7 @@ static int receive_releases(piso_session *s, const message *m) {
 static int receive_retire(piso_session *s, const message *m, piso_event *event) {
     piso_segment *segment;
     int r = piso__session_retired_by_peer(s, m->frame.method, &segment);
-    if (r < 0)
+    if (r < 0 || !segment)
         return r;
     event->type = PISO_EVENT_RETIRED;
     event->segment = segment;
@@ -260,10 +295,7 @@ static int receive_retire(piso_session *s, const message *m, piso_event *event) 
     return 1;
 }
 
-static int receive(piso_session *s, size_t size, message *m, piso_event *event) {
-    int r = piso__frame_decode(s->scratch, size, &m->frame, &m->spans, &m->body, &m->body_size);
-    if (r < 0)
-        return piso__session_wrong(s, "a message is malformed");
+static int handle(piso_session *s, message *m, piso_event *event) {
     switch (m->frame.type) {
     case PISO__FRAME_CALL:
         return receive_call(s, m, event);
@@ -279,7 +311,8 @@ static int receive(piso_session *s, size_t size, message *m, piso_event *event) 
     case PISO__FRAME_ATTACH:
         return piso__session_attached_by_peer(s, m->frame.method);
     case PISO__FRAME_ATTACHED:
-        return piso__session_attach_done(s, m->frame.method);
+    case PISO__FRAME_REFUSED:
+        return piso__session_attach_done(s, m->frame.method, m->frame.type == PISO__FRAME_REFUSED);
     case PISO__FRAME_RETIRE:
         return receive_retire(s, m, event);
     case PISO__FRAME_RETIRED:
@@ -291,6 +324,23 @@ static int receive(piso_session *s, size_t size, message *m, piso_event *event) 
         s->peer_gone = true;
         return 0;
     }
+}
+
+static int receive(piso_session *s, size_t size, message *m, piso_event *event) {
+    m->nspans = 0;
+    m->table = NULL;
+    m->shared_body.length = m->lengths = m->backed = 0;
+    int r = piso__frame_decode(s->scratch, size, &m->frame, &m->spans, &m->body, &m->body_size);
+    if (r < 0)
+        return piso__session_wrong(s, "a message is malformed");
+    r = m->frame.nspans ? split_spans(s, m) : 0;
+    if (r == 0)
+        r = handle(s, m, event);
+    if (PISO__UNLIKELY(m->table != NULL))
+        free(m->table);
+    if (r <= 0)
+        m->shared_body.length = 0; /* there is no event to copy it to */
+    return r;
 }
 
 /* ---- events ---- */

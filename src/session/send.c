@@ -28,9 +28,38 @@ static void wake_peer(piso_session *s) {
     }
 }
 
+/* can_be_provoked: whether a peer has this side send such messages, as many as it likes. */
+static bool can_be_provoked(piso__frame_type type) {
+    return type == PISO__FRAME_REPLY || type == PISO__FRAME_ERROR || type == PISO__FRAME_ATTACHED ||
+           type == PISO__FRAME_REFUSED || type == PISO__FRAME_RETIRED || type == PISO__FRAME_RELEASE ||
+           type == PISO__FRAME_END_LEASES;
+}
+
+/* overtakes: what the peer's own queue may wait for. Behind what waits for the peer it would never arrive. It has no order
+ * with other messages of this side. */
+static bool overtakes(piso__frame_type type) {
+    return type == PISO__FRAME_ATTACHED || type == PISO__FRAME_REFUSED;
+}
+
+/* put_first, put_last: into the queue. */
+static void put_first(piso_session *s, piso__queued *message) {
+    message->next = s->queue_head;
+    s->queue_head = message;
+    if (!message->next)
+        s->queue_tail = &message->next;
+    atomic_store_explicit(&s->has_queue, true, memory_order_relaxed);
+}
+
+static void put_last(piso_session *s, piso__queued *message) {
+    *s->queue_tail = message;
+    s->queue_tail = &message->next;
+    atomic_store_explicit(&s->has_queue, s->attach_credit > 0, memory_order_relaxed);
+}
+
 /* enqueue: keeps a message for later, with a segment whose descriptor goes first, or NULL. */
 static int enqueue(piso_session *s, const piso__ring_part *parts, int count, piso_segment *segment, uint32_t number,
-                   bool is_answer) {
+                   piso__frame_type type) {
+    bool is_answer = can_be_provoked(type);
     size_t size = 0;
     for (int i = 0; i < count; i++)
         size += parts[i].size;
@@ -50,9 +79,10 @@ static int enqueue(piso_session *s, const piso__ring_part *parts, int count, pis
             memcpy(to, parts[i].data, parts[i].size);
         to += parts[i].size;
     }
-    *s->queue_tail = message;
-    s->queue_tail = &message->next;
-    atomic_store_explicit(&s->has_queue, s->attach_credit > 0, memory_order_relaxed);
+    if (overtakes(type))
+        put_first(s, message);
+    else
+        put_last(s, message);
     s->stats.queued++;
     return 0;
 }
@@ -108,12 +138,6 @@ void piso__session_flush_queue(piso_session *s) {
         wake_peer(s);
 }
 
-/* can_be_provoked: whether a peer has this side send such messages, as many as it likes. */
-static bool can_be_provoked(piso__frame_type type) {
-    return type == PISO__FRAME_REPLY || type == PISO__FRAME_ERROR || type == PISO__FRAME_ATTACHED ||
-           type == PISO__FRAME_RETIRED || type == PISO__FRAME_RELEASE || type == PISO__FRAME_END_LEASES;
-}
-
 /* send: without waking the peer. */
 static int send(piso_session *s, const piso__frame *frame, const piso_span *spans, const void *body, size_t size) {
     uint8_t header[PISO__HEADER_MAX];
@@ -125,12 +149,12 @@ static int send(piso_session *s, const piso__frame *frame, const piso_span *span
         parts[count++] = (piso__ring_part){body, size};
     if (PISO__UNLIKELY(s->queue_head != NULL))
         piso__session_flush_queue(s);
-    int r = s->queue_head ? -EAGAIN : piso__ring_send(&s->channel->tx, parts, count);
+    piso__frame_type type = (piso__frame_type)frame->type;
+    int r = s->queue_head && !overtakes(type) ? -EAGAIN : piso__ring_send(&s->channel->tx, parts, count);
     if (r == -EAGAIN) {
-        bool is_answer = can_be_provoked((piso__frame_type)frame->type);
-        if (is_answer && s->queued_answers > PISO__MAX_ANSWERS)
+        if (can_be_provoked(type) && s->queued_answers > PISO__MAX_ANSWERS)
             piso__session_fail(s, piso__session_wrong(s, "it asks and asks, and takes no answers"));
-        return enqueue(s, parts, count, NULL, 0, is_answer);
+        return enqueue(s, parts, count, NULL, 0, type);
     }
     if (r == PISO_EPROTO)
         piso__session_fail(s, piso__session_wrong(s, IMPOSSIBLE_CURSOR));
@@ -163,7 +187,7 @@ int piso__session_send_attach(piso_session *s, piso_segment *segment, uint32_t n
     if (r == 0)
         r = send_descriptor(s, segment, number);
     if (r == -EAGAIN)
-        return enqueue(s, &part, 1, segment, number, false);
+        return enqueue(s, &part, 1, segment, number, PISO__FRAME_ATTACH);
     return r < 0 ? r : piso__session_send(s, &frame, NULL, NULL, 0);
 }
 

@@ -49,10 +49,11 @@ typedef struct rule {
     ((uint64_t)(type) | (uint64_t)(flags) << 8 | (uint64_t)(nspans) << 16 | (uint64_t)(timeout) << 32)
 #define ALL        UINT64_MAX
 #define NO_OBJECT  UINT64_C(0xffffffff)
-#define SPANS      0x7ffu /* as many bits as PISO_MAX_SPANS needs */
-#define CALL_FLAGS (PISO_CALL_KWARGS | PISO_CALL_NO_REPLY | PISO__FRAME_BODY_SPAN | PISO__FRAME_PARENT)
+#define SPANS      0x7ffu /* as many bits as PISO__HEADER_SPANS needs */
+#define IN_SPANS   (PISO__FRAME_BODY_SPAN | PISO__FRAME_SPAN_TABLE)
+#define CALL_FLAGS (PISO_CALL_KWARGS | PISO_CALL_NO_REPLY | IN_SPANS | PISO__FRAME_PARENT)
 #define ANSWER                                                                                                         \
-    { ~WORD(0xff, PISO__FRAME_BODY_SPAN, SPANS, 0), 0, ALL }
+    { ~WORD(0xff, IN_SPANS, SPANS, 0), 0, ALL }
 #define PLAIN(number)                                                                                                  \
     { ~WORD(0xff, 0, 0, 0), ALL, (number) ? NO_OBJECT : ALL }
 
@@ -69,6 +70,7 @@ static const rule rules[] = {
     [PISO__FRAME_RETIRE] = {.forbidden = PLAIN(true)},
     [PISO__FRAME_RETIRED] = {.forbidden = PLAIN(true)},
     [PISO__FRAME_END_LEASES] = {.forbidden = PLAIN(false), .body = true},
+    [PISO__FRAME_REFUSED] = {.forbidden = PLAIN(true)},
 };
 static_assert(offsetof(piso__frame, flags) == 1 && offsetof(piso__frame, nspans) == 2 &&
                   offsetof(piso__frame, timeout_ms) == 4 && offsetof(piso__frame, id) == 8 &&
@@ -83,12 +85,15 @@ static bool check_header(const piso__frame *f, const rule *rule) {
     uint64_t wrong =
         (words[0] & rule->forbidden[0]) | (words[1] & rule->forbidden[1]) | (words[2] & rule->forbidden[2]);
     bool has_id = f->type == PISO__FRAME_CALL ? !(f->flags & PISO_CALL_NO_REPLY) : rule->id;
-    return !wrong && (f->id != 0) == has_id && f->nspans <= PISO_MAX_SPANS;
+    return !wrong && (f->id != 0) == has_id && f->nspans <= PISO__HEADER_SPANS;
 }
 
 /* check_body: the size of the inline body. */
 static bool check_body(const piso__frame *f, const rule *rule, size_t size) {
-    if (f->flags & PISO__FRAME_BODY_SPAN)
+    bool spilled = f->flags & PISO__FRAME_BODY_SPAN;
+    if (f->flags & PISO__FRAME_SPAN_TABLE && f->nspans != 1 + spilled)
+        return false;
+    if (spilled)
         return size == 0 && f->nspans > 0;
     switch (f->type) {
     case PISO__FRAME_RELEASE:

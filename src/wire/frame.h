@@ -2,7 +2,9 @@
  *
  * A message is the header (24 bytes, little endian), with PISO__FRAME_PARENT 8 bytes more, then nspans spans of 24 bytes,
  * then the body up to the end. A body larger than PISO_INLINE_BODY travels in the last span, marked by
- * PISO__FRAME_BODY_SPAN; the inline body is then empty. */
+ * PISO__FRAME_BODY_SPAN; the inline body is then empty. Of a message with more than PISO__HEADER_SPANS the spans are in
+ * a buffer of their own, the table: PISO__FRAME_SPAN_TABLE marks that the first span is its place. No other span follows
+ * but the body's. */
 #ifndef PISO_WIRE_FRAME_H
 #define PISO_WIRE_FRAME_H
 
@@ -21,13 +23,17 @@ typedef enum piso__frame_type {
     PISO__FRAME_RETIRE,     /* method: the sender's number that it will not use again */
     PISO__FRAME_RETIRED,    /* method: that number: the peer will not use it again either */
     PISO__FRAME_END_LEASES, /* body: 1.. ids (u64) of leases that the receiver has given */
+    PISO__FRAME_REFUSED, /* method: a number of ATTACH: instead of ATTACHED, where there is no room for the segment */
 } piso__frame_type;
 
 /* Flags; the two low ones are PISO_CALL_KWARGS and PISO_CALL_NO_REPLY. */
-enum { PISO__FRAME_BODY_SPAN = 4, PISO__FRAME_PARENT = 8 };
+enum { PISO__FRAME_BODY_SPAN = 4, PISO__FRAME_PARENT = 8, PISO__FRAME_SPAN_TABLE = 16 };
 
 /* The segment field of a span: 0 for the arena, else a number, with this bit where the span's receiver gave it. */
 #define PISO__SEGMENT_YOURS 0x40000000u
+
+/* In an event only: the span's segment could not be taken; `offset` is the negative code that says why. */
+#define PISO__SEGMENT_REFUSED 0x10000000u
 
 /* A span that is a lease: the id stands in `offset`, all else is 0. */
 #define PISO__SEGMENT_LEASE 0x20000000u
@@ -36,6 +42,7 @@ enum { PISO__FRAME_BODY_SPAN = 4, PISO__FRAME_PARENT = 8 };
 #define PISO__PARENT_SIZE  8
 #define PISO__HEADER_MAX   (PISO__FRAME_SIZE + PISO__PARENT_SIZE)
 #define PISO__SPAN_SIZE    24
+#define PISO__HEADER_SPANS 1024 /* that follow the header at most */
 #define PISO__RELEASE_SIZE 16
 #define PISO__LEASE_SIZE   8
 

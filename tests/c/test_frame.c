@@ -29,6 +29,7 @@ static const sample samples[] = {
     {{.type = PISO__FRAME_RETIRE, .method = 1}, 0},
     {{.type = PISO__FRAME_RETIRED, .method = 1}, 0},
     {{.type = PISO__FRAME_END_LEASES}, 8},
+    {{.type = PISO__FRAME_REFUSED, .method = 1}, 0},
 };
 #define SAMPLES (sizeof samples / sizeof *samples)
 
@@ -182,7 +183,7 @@ static void samples_are_accepted(void **state) {
 static void unknown_types_are_refused(void **state) {
     (void)state;
     for (int type = 0; type <= UINT8_MAX; type++) {
-        bool known = type >= PISO__FRAME_CALL && type <= PISO__FRAME_END_LEASES;
+        bool known = type >= PISO__FRAME_CALL && type <= PISO__FRAME_REFUSED;
         bool accepted = false;
         for (size_t i = 0; i < SAMPLES; i++) {
             piso__frame frame = samples[i].frame;
@@ -204,7 +205,7 @@ static void fields_belong_to_their_types(void **state) {
         assert_int_equal(accepts(&f, body), call);
         f = samples[i].frame;
         f.method = UINT32_MAX;
-        bool numbered = type >= PISO__FRAME_ATTACH && type <= PISO__FRAME_RETIRED;
+        bool numbered = (type >= PISO__FRAME_ATTACH && type <= PISO__FRAME_RETIRED) || type == PISO__FRAME_REFUSED;
         assert_int_equal(accepts(&f, body), call || type == PISO__FRAME_DEFINE || numbered);
         f = samples[i].frame;
         f.timeout_ms = UINT32_MAX;
@@ -227,10 +228,11 @@ static void flags_belong_to_their_types(void **state) {
             piso__frame f = samples[i].frame;
             bool call = f.type == PISO__FRAME_CALL;
             bool has_body = call || f.type == PISO__FRAME_REPLY || f.type == PISO__FRAME_ERROR;
-            int allowed = (has_body ? PISO__FRAME_BODY_SPAN : 0) | (call ? PISO_CALL_KWARGS | PISO_CALL_NO_REPLY : 0);
-            bool spilled = flags & PISO__FRAME_BODY_SPAN;
+            int allowed = (has_body ? PISO__FRAME_BODY_SPAN | PISO__FRAME_SPAN_TABLE : 0) |
+                          (call ? PISO_CALL_KWARGS | PISO_CALL_NO_REPLY : 0);
+            bool spilled = flags & PISO__FRAME_BODY_SPAN, table = flags & PISO__FRAME_SPAN_TABLE;
             f.flags = (uint8_t)flags;
-            f.nspans = spilled && has_body;
+            f.nspans = has_body ? (uint16_t)(spilled + table) : 0;
             if (call && (flags & PISO_CALL_NO_REPLY))
                 f.id = 0;
             assert_int_equal(accepts(&f, spilled ? 0 : samples[i].body_size), (flags & ~allowed) == 0);
@@ -256,6 +258,17 @@ static void body_in_a_span_is_the_only_body(void **state) {
     }
 }
 
+static void a_table_is_the_only_span_but_the_body(void **state) {
+    (void)state;
+    for (piso__frame_type type = PISO__FRAME_CALL; type <= PISO__FRAME_ERROR; type++)
+        for (int spilled = 0; spilled < 2; spilled++)
+            for (uint16_t nspans = 0; nspans < 4; nspans++) {
+                int flags = PISO__FRAME_SPAN_TABLE | (spilled ? PISO__FRAME_BODY_SPAN : 0);
+                piso__frame f = {.type = (uint8_t)type, .flags = (uint8_t)flags, .nspans = nspans, .id = 1};
+                assert_int_equal(accepts(&f, !spilled), nspans == 1 + spilled);
+            }
+}
+
 static void body_has_a_size_for_its_type(void **state) {
     (void)state;
     static const size_t sizes[] = {
@@ -277,9 +290,9 @@ static void body_has_a_size_for_its_type(void **state) {
 
 static void spans_have_a_limit(void **state) {
     (void)state;
-    piso__frame f = {.type = PISO__FRAME_REPLY, .id = 1, .nspans = PISO_MAX_SPANS};
+    piso__frame f = {.type = PISO__FRAME_REPLY, .id = 1, .nspans = PISO__HEADER_SPANS};
     assert_true(accepts(&f, 1));
-    f.nspans = PISO_MAX_SPANS + 1;
+    f.nspans = PISO__HEADER_SPANS + 1;
     assert_false(accepts(&f, 1));
     f.nspans = UINT16_MAX;
     assert_false(accepts(&f, 1));
@@ -317,6 +330,7 @@ int main(void) {
         cmocka_unit_test(flags_belong_to_their_types),
         cmocka_unit_test(call_without_reply_has_no_id),
         cmocka_unit_test(body_in_a_span_is_the_only_body),
+        cmocka_unit_test(a_table_is_the_only_span_but_the_body),
         cmocka_unit_test(body_has_a_size_for_its_type),
         cmocka_unit_test(spans_have_a_limit),
         cmocka_unit_test(truncated_messages_are_refused),

@@ -17,7 +17,7 @@ typedef struct forgery {
 /* At this time the host waits for call 1, and the child for its request 1. */
 static const forgery forgeries[] = {
     {.what = "no type", .frame = {.type = 0}},
-    {.what = "unknown type", .frame = {.type = PISO__FRAME_GOODBYE + 1}},
+    {.what = "unknown type", .frame = {.type = PISO__FRAME_REFUSED + 1}},
     {.what = "unknown flag", .frame = {CALL, .id = 2, .flags = 8}},
     {.what = "call without id", .frame = {CALL}},
     {.what = "call that wants no reply with an id", .frame = {CALL, .id = 2, .flags = PISO_CALL_NO_REPLY}},
@@ -37,7 +37,27 @@ static const forgery forgeries[] = {
     {.what = "empty span", .frame = {CALL, .id = 2, .nspans = 1}, SPAN(0, 0, 0)},
     {.what = "span of an unknown segment", .frame = {CALL, .id = 2, .nspans = 1}, SPAN(1, 0, 1)},
     {.what = "fewer spans than announced", .frame = {CALL, .id = 2, .nspans = 2}, SPAN(0, 0, 1)},
-    {.what = "too many spans", .frame = {CALL, .id = 2, .nspans = PISO_MAX_SPANS + 1}, SPAN(0, 0, 1)},
+    {.what = "too many spans", .frame = {CALL, .id = 2, .nspans = PISO__HEADER_SPANS + 1}, SPAN(0, 0, 1)},
+    {.what = "table of no spans", .frame = {CALL, .id = 2, .flags = PISO__FRAME_SPAN_TABLE}},
+    {.what = "empty table", .frame = {CALL, .id = 2, .flags = PISO__FRAME_SPAN_TABLE, .nspans = 1}, SPAN(0, 0, 0)},
+    {.what = "table of half a span",
+     .frame = {CALL, .id = 2, .flags = PISO__FRAME_SPAN_TABLE, .nspans = 1},
+     SPAN(0, 0, PISO__SPAN_SIZE / 2)},
+    {.what = "table beyond the arena",
+     .frame = {CALL, .id = 2, .flags = PISO__FRAME_SPAN_TABLE, .nspans = 1},
+     SPAN(0, SMALL_ARENA, PISO__SPAN_SIZE)},
+    {.what = "table of too many spans",
+     .frame = {CALL, .id = 2, .flags = PISO__FRAME_SPAN_TABLE, .nspans = 1},
+     SPAN(0, 0, (PISO_MAX_SPANS + 1) * PISO__SPAN_SIZE)},
+    {.what = "table in a segment",
+     .frame = {CALL, .id = 2, .flags = PISO__FRAME_SPAN_TABLE, .nspans = 1},
+     SPAN(1, 0, PISO__SPAN_SIZE)},
+    {.what = "table that goes back",
+     .frame = {CALL, .id = 2, .flags = PISO__FRAME_SPAN_TABLE, .nspans = 1},
+     SPAN(PISO_SPAN_RETURNED, 0, PISO__SPAN_SIZE)},
+    {.what = "table of spans that are none", /* nothing was ever written there */
+     .frame = {CALL, .id = 2, .flags = PISO__FRAME_SPAN_TABLE, .nspans = 1},
+     SPAN(0, 0, PISO__SPAN_SIZE)},
     {.what = "body in no span", .frame = {CALL, .id = 2, .flags = PISO__FRAME_BODY_SPAN}},
     {.what = "body in a span and inline",
      .frame = {CALL, .id = 2, .flags = PISO__FRAME_BODY_SPAN, .nspans = 1},
@@ -131,7 +151,7 @@ static void inject_random(uint64_t *random) {
     uint8_t message[PISO__FRAME_SIZE + 3 * PISO__SPAN_SIZE + 64];
     uint64_t r = next_random(random);
     piso__frame frame = {.type = (uint8_t)(r % 8),
-                         .flags = (uint8_t)(r >> 8 & r >> 16 & 7),
+                         .flags = (uint8_t)(r >> 8 & r >> 16 & 0x17),
                          .id = r >> 24 & 3,
                          .method = (uint32_t)(r >> 32 & r >> 34 & 3),
                          .nspans = (uint16_t)(r >> 40 & r >> 42 & 3)};

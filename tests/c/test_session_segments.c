@@ -2,6 +2,7 @@
  * its numbers live until both sides have let go; a peer that lies about it loses the session. */
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "descriptors.h"
 #include "session_tools.h"
@@ -41,7 +42,8 @@ static piso_segment *take_segment(piso_session *s, piso_span *ret_span, bool *re
     assert_null(piso_event_take_span(&event, 0, &span)); /* it is not in the arena */
     piso_segment *segment = piso_event_take_segment(&event, 0, ret_span, ret_ours);
     assert_non_null(segment);
-    assert_null(piso_event_take_segment(&event, 0, &span, ret_ours));
+    assert_ptr_equal(piso_event_take_segment(&event, 0, &span, ret_ours), segment); /* as often as it is named */
+    piso_segment_unref(segment);
     piso_event_fini(&event);
     return segment;
 }
@@ -309,6 +311,7 @@ static void frames_out_of_turn_end_the_session(void **state) {
         {PISO__FRAME_ATTACHED, 0}, {PISO__FRAME_ATTACHED, 1}, {PISO__FRAME_ATTACHED, UINT32_MAX},
         {PISO__FRAME_RETIRE, 0},   {PISO__FRAME_RETIRE, 1},   {PISO__FRAME_RETIRE, UINT32_MAX},
         {PISO__FRAME_RETIRED, 0},  {PISO__FRAME_RETIRED, 1},  {PISO__FRAME_RETIRED, UINT32_MAX},
+        {PISO__FRAME_REFUSED, 0},  {PISO__FRAME_REFUSED, 1},  {PISO__FRAME_REFUSED, UINT32_MAX},
     };
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
         ends e = open_sharing_pair();
@@ -452,39 +455,108 @@ static void false_acknowledgements_do_not_block(void **state) {
     close_pair(&e);
 }
 
-/* A peer that would use up the descriptors of its host loses the session; one that sends honestly is told before. */
-static void descriptors_are_left_for_others(void **state) {
+/* What would take more descriptors, or more mappings, than a peer may have here is refused, and that message alone. The
+ * sender takes the number back, and may send it again when there is room. */
+static void what_there_is_no_room_for_is_refused(void **state) {
+    (void)state;
+    uint64_t share = piso__fd_share(), mappings = piso__segment_limit() / 2;
+    for (int round = 0; round < 2; round++) {
+        uint64_t most = round ? mappings : share;
+        if (most > UINT32_MAX / 2 || (!round && mappings < share))
+            continue; /* the other limit comes first */
+        ends e = open_sharing_pair();
+        int fds = count_fds();
+        e.host->taken_count = (uint32_t)most; /* as if it had */
+        piso_segment *segment = new_segment(1);
+        for (int i = 0; i < 3; i++) {
+            send_segment(e.child, segment, 0, 1);
+            send_segment(e.child, segment, 0, 1);
+            for (int j = 0; j < 2; j++) {
+                piso_event event;
+                piso_span span;
+                bool ours;
+                take(e.host, PISO_EVENT_REQUEST, &event);
+                assert_int_equal(piso_event_refused(&event, 0), round ? -ENOBUFS : -EMFILE);
+                assert_int_equal(piso_event_refused(&event, 1), 0);
+                assert_null(piso_event_take_segment(&event, 0, &span, &ours));
+                assert_null(piso_event_take_span(&event, 0, &span));
+                piso_event_fini(&event);
+            }
+            expect_nothing(e.child);
+            settle(&e);
+            assert_int_equal(e.child->given_count, 0);
+        }
+        e.host->taken_count = 0;
+        send_segment(e.child, segment, 0, 1);
+        piso_span span;
+        bool ours;
+        piso_segment_unref(take_segment(e.host, &span, &ours));
+        piso_segment_unref(segment);
+        close_pair(&e);
+        assert_true(count_fds() < fds);
+    }
+}
+
+/* A descriptor that the process has no room for is lost on its way out of the socket. */
+static void a_process_without_descriptors_refuses(void **state) {
     (void)state;
     ends e = open_sharing_pair();
-    piso_segment *segments[20];
-    uint64_t share = piso__fd_share();
-    if (share > UINT32_MAX / 2)
-        skip_because("descriptors are not limited");
-    e.child->given_count = (uint32_t)share - 10; /* as if it had */
-    e.host->taken_count = (uint32_t)share - 9;
-    int r = 0, sent = 0;
-    for (int i = 0; i < 20; i++) {
-        segments[i] = new_segment(1);
-        piso_writer w;
-        piso_writer_init(&w);
-        piso_write_nil(&w);
-        piso_writer_add_segment(&w, segments[i], 0, 1);
-        if (r == 0)
-            r = piso_session_call(e.child, NULL, 0, 0, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w);
-        sent += r == 0;
-        piso_session_discard_spans(e.child, &w);
-        piso_writer_fini(&w);
-    }
-    assert_int_equal(r, -EMFILE);
-    assert_int_equal(sent, 10);
-    assert_int_equal(piso_session_state(e.child), 0);
+    piso_segment *segment = new_segment(1);
+    send_segment(e.child, segment, 0, 1);
+    struct rlimit before, none;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = 0;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
     piso_event event;
-    while ((r = piso_session_next(e.host, &event)) == 1)
-        piso_event_fini(&event);
-    assert_int_equal(r, PISO_EPROTO);
-    assert_non_null(strstr(piso_session_fault(e.host), "more descriptors"));
-    for (int i = 0; i < 20; i++)
-        piso_segment_unref(segments[i]);
+    take(e.host, PISO_EVENT_REQUEST, &event);
+    assert_int_equal(piso_event_refused(&event, 0), -EMFILE);
+    piso_event_fini(&event);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    settle(&e);
+    send_segment(e.child, segment, 0, 1);
+    piso_span span;
+    bool ours;
+    piso_segment_unref(take_segment(e.host, &span, &ours));
+    piso_segment_unref(segment);
+    close_pair(&e);
+}
+
+/* Who has closed its descriptor can send the segment back as long as it uses it, whatever the giver does with it. */
+static void without_a_descriptor_the_number_stays(void **state) {
+    (void)state;
+    ends e = open_sharing_pair();
+    piso_segment *segment = new_segment(100);
+    piso_span span;
+    bool ours;
+    void *data;
+    send_segment(e.host, segment, 0, 100);
+    piso_segment *there = take_segment(e.child, &span, &ours);
+    there->made = false; /* in one process it is the same object */
+    assert_int_equal(piso_segment_map(there, false, &data), 0);
+    assert_int_equal(piso_segment_fd(there), -1);
+    piso_session_retire(e.host, segment);
+    piso_event event;
+    take(e.child, PISO_EVENT_RETIRED, &event);
+    piso_event_fini(&event);
+    settle(&e);
+    assert_false(piso_session_has_segment(e.child, there));
+    assert_int_equal(e.host->given_count, 1);
+    send_segment(e.child, there, 0, 100);
+    piso_segment_unref(take_segment(e.host, &span, &ours));
+    assert_true(ours);
+    piso_session_retire(e.child, there); /* it is not used there any more */
+    settle(&e);
+    assert_int_equal(e.host->given_count, 0);
+    assert_int_equal(stats_of(e.child).segments, 0);
+    piso_writer w;
+    piso_writer_init(&w);
+    assert_int_equal(piso_writer_add_segment(&w, there, 0, 100), 0);
+    assert_int_equal(piso_session_call(e.child, NULL, 0, 0, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w), -EBADF);
+    piso_session_discard_spans(e.child, &w);
+    piso_writer_fini(&w);
+    piso_segment_unref(there);
+    piso_segment_unref(segment);
     close_pair(&e);
 }
 
@@ -507,7 +579,9 @@ int main(void) {
         cmocka_unit_test(packets_that_are_no_attachments_end_the_session),
         cmocka_unit_test(odd_memory_is_refused),
         cmocka_unit_test(false_acknowledgements_do_not_block),
-        cmocka_unit_test(descriptors_are_left_for_others),
+        cmocka_unit_test(what_there_is_no_room_for_is_refused),
+        cmocka_unit_test(a_process_without_descriptors_refuses),
+        cmocka_unit_test(without_a_descriptor_the_number_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,14 +7,14 @@
 /* is_right: the rules, one type after another, in other words than those of frame.c. */
 static bool is_right(const piso__frame *f, size_t body) {
     bool no_target = f->object == 0 && f->method == 0 && f->timeout_ms == 0, bare = f->flags == 0 && f->nspans == 0;
-    bool spilled = f->flags & 4;
-    bool sized = spilled ? f->nspans >= 1 && body == 0 : body <= 4096;
+    bool spilled = f->flags & 4, table = f->flags & 16;
+    bool sized = (spilled ? f->nspans >= 1 && body == 0 : body <= 4096) && (!table || f->nspans == 1 + spilled);
     switch (f->type) {
     case 1: /* CALL */
-        return f->flags < 16 && (f->flags & 2 ? f->id == 0 : f->id != 0) && f->nspans <= 1024 && sized;
+        return (f->flags & ~31) == 0 && (f->flags & 2 ? f->id == 0 : f->id != 0) && f->nspans <= 1024 && sized;
     case 2: /* REPLY */
     case 3: /* ERROR */
-        return (f->flags == 0 || f->flags == 4) && f->id != 0 && no_target && f->nspans <= 1024 && sized;
+        return (f->flags & ~20) == 0 && f->id != 0 && no_target && f->nspans <= 1024 && sized;
     case 4: /* CANCEL */
         return bare && f->id != 0 && no_target && body == 0;
     case 5: /* RELEASE */
@@ -27,6 +27,7 @@ static bool is_right(const piso__frame *f, size_t body) {
     case 9:  /* ATTACHED */
     case 10: /* RETIRE */
     case 11: /* RETIRED */
+    case 13: /* REFUSED */
         return bare && f->id == 0 && f->object == 0 && f->timeout_ms == 0 && body == 0;
     case 12: /* END_LEASES */
         return bare && f->id == 0 && no_target && body > 0 && body <= 4096 && body % 8 == 0;

@@ -9,8 +9,8 @@ from pathlib import Path
 CORPUS = Path(__file__).parent / "corpus"
 
 CALL, REPLY, ERROR, CANCEL, RELEASE, DEFINE, GOODBYE, ATTACH, ATTACHED, RETIRE, RETIRED = range(1, 12)
-END_LEASES = 12
-KWARGS, NO_REPLY, BODY_SPAN, PARENT = 1, 2, 4, 8
+END_LEASES, REFUSED = 12, 13
+KWARGS, NO_REPLY, BODY_SPAN, PARENT, SPAN_TABLE = 1, 2, 4, 8, 16
 
 
 def frame(
@@ -48,6 +48,8 @@ FRAMES = {
     "call_parent_none": frame(CALL, b"\x90", flags=PARENT, call=1, parent=0),
     "reply": frame(REPLY, b"\xcb\x3f\xf8\0\0\0\0\0\0", call=1),
     "reply_body_in_span": frame(REPLY, flags=BODY_SPAN, spans=2, call=1),
+    "reply_table": frame(REPLY, b"\x90", flags=SPAN_TABLE, spans=1, call=1),
+    "reply_table_and_body": frame(REPLY, flags=SPAN_TABLE | BODY_SPAN, spans=2, call=1),
     "error": frame(ERROR, ext(21, b"\x81\xa4type\xb3builtins:ValueError"), call=1),
     "cancel": frame(CANCEL, call=1),
     "release": frame(RELEASE, struct.pack("<QIIQII", 4096, 1, 0, 8192, 2, 0)),
@@ -60,7 +62,8 @@ FRAMES = {
     "retire": frame(RETIRE, method=1),
     "retired": frame(RETIRED, method=1),
     "end_leases": frame(END_LEASES, struct.pack("<QQ", 1, (7 << 32) + 2)),
-    "unknown_type": frame(END_LEASES + 1),
+    "refused": frame(REFUSED, method=1),
+    "unknown_type": frame(REFUSED + 1),
     "unknown_flag": frame(CALL, b"\x90", flags=16, call=1),
     "call_without_number": frame(CALL, b"\x90"),
     "too_many_spans": frame(REPLY, spans=1025, call=1),

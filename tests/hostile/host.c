@@ -125,7 +125,8 @@ static void take_segment(host *h, piso_event *event, uint32_t i) {
     piso_span span, second;
     bool ours;
     piso_segment *segment = piso_event_take_segment(event, i, &span, &ours);
-    check(segment && !piso_event_take_segment(event, i, &second, &ours));
+    check(segment && piso_event_take_segment(event, i, &second, &ours) == segment);
+    piso_segment_unref(segment);
     check(h->shares || ours);
     if (below(h, 4) == 0)
         use_segment(h, segment, &span);

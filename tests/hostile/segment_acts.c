@@ -260,7 +260,7 @@ void act_acknowledge(mutator *m) {
         uint32_t number = (uint32_t)m->announced.values[--m->announced.count];
         if (below(m, 4) && piso__receive_fds(m->session->channel->socket_fd, &p, sizeof p, &fd, 1, true) == 0)
             close(fd);
-        send_frame(m, PISO__FRAME_ATTACHED, number);
+        send_frame(m, below(m, 8) ? PISO__FRAME_ATTACHED : PISO__FRAME_REFUSED, number);
     } else if (m->retired.count) {
         uint32_t number = (uint32_t)m->retired.values[--m->retired.count];
         unnote(&m->theirs, number);
@@ -270,7 +270,8 @@ void act_acknowledge(mutator *m) {
 
 void act_acknowledge_wrongly(mutator *m) {
     uint32_t number = below(m, 2) ? (uint32_t)noted(m, &m->theirs) : 1 + below(m, NUMBERS);
-    send_frame(m, below(m, 2) ? PISO__FRAME_ATTACHED : PISO__FRAME_RETIRED, number);
+    static const piso__frame_type types[] = {PISO__FRAME_ATTACHED, PISO__FRAME_REFUSED, PISO__FRAME_RETIRED};
+    send_frame(m, types[below(m, 3)], number);
 }
 
 /* ---- spans ---- */
@@ -314,6 +315,26 @@ static piso_span lease_span(mutator *m, bool right) {
     return span;
 }
 
+/* send_in_table: the same message with its spans in a buffer. */
+static void send_in_table(mutator *m, piso__frame f, const uint8_t *spans, bool right) {
+    uint8_t data[PISO__FRAME_SIZE + PISO__SPAN_SIZE + 1];
+    piso_span table;
+    void *to;
+    size_t size = f.nspans * (size_t)PISO__SPAN_SIZE;
+    if (piso_session_alloc(m->session, size, &table, &to) < 0)
+        return;
+    memcpy(to, spans, size);
+    piso__arena_lend(m->session->channel->arena, table.offset, table.generation);
+    if (!right && below(m, 2))
+        table.length = below(m, 2) ? 1 + below(m, 100) : (uint64_t)PISO__SPAN_SIZE << below(m, 40);
+    f.flags |= PISO__FRAME_SPAN_TABLE;
+    f.nspans = 1;
+    piso__frame_encode(&f, data);
+    piso__span_encode(&table, data + PISO__FRAME_SIZE);
+    data[PISO__FRAME_SIZE + PISO__SPAN_SIZE] = 0xc0;
+    mutator_send(m, data, sizeof data);
+}
+
 /* send_spans: a call, or an answer to one of the host's. */
 static void send_spans(mutator *m, bool right) {
     uint8_t data[PISO__FRAME_SIZE + 4 * PISO__SPAN_SIZE + 1], *at = data + PISO__FRAME_SIZE;
@@ -328,7 +349,10 @@ static void send_spans(mutator *m, bool right) {
         piso__span_encode(&span, at);
     }
     *at++ = 0xc0;
-    mutator_send(m, data, (size_t)(at - data));
+    if (below(m, 4) == 0)
+        send_in_table(m, f, data + PISO__FRAME_SIZE, right);
+    else
+        mutator_send(m, data, (size_t)(at - data));
 }
 
 void act_name(mutator *m) {
