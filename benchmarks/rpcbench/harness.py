@@ -204,14 +204,14 @@ class BenchmarkRunner:
         if operation.sample_local:
             result.local_ns = await self._sample(operation.sample_local, self.max_seconds)
         gc.collect()
-        if operation.collect:
+        if operation.collect is not None:
             await operation.collect()
         remember("before")
         result.samples_ns = await self._sample(
             operation.sample, self.max_seconds, warm=lambda: remember("warm")
         )
         result.warmup = self.warmup
-        if operation.collect and operation.memory:
+        if operation.collect is not None and operation.memory:
             await operation.collect()
         remember("after")
         for name, sample in operation.series.items():
