@@ -518,7 +518,7 @@ PISO_API void piso_session_poll_begin(piso_session *s);
 PISO_API int piso_session_poll_end(piso_session *s);
 /* piso_session_look: polls for two microseconds, without yielding. piso_sessions_poll: goes on, for the sake of the
  * first session, if that has been worth it lately: 20 us, and yields the processor between two looks, and what others keep
- * it for; 50 us, without yielding, where the peer had to be woken; 500 us while the peer fills a large buffer.
+ * it for; 100 us, without yielding, where the peer had to be woken; 500 us while the peer fills a large buffer.
  * piso_session_spin: both. 1: an event is there, of any of the sessions; 0: not within that time. */
 #define PISO_SESSIONS_MAX 30 /* polled, or waited for, at once */
 PISO_API int piso_session_look(piso_session *s);

@@ -13,7 +13,7 @@
  *
  * How long a wait polls is one rule. A wait polls if waits like it have been worth that lately, else it sleeps at once. It
  * polls for two microseconds, in which most answers come, then up to 20 us, and yields its processor between two looks,
- * so that whoever it waits for can run there. Where the peer had to be woken, it polls up to 50 us, which is what that
+ * so that whoever it waits for can run there. Where the peer had to be woken, it polls up to 100 us, twice what that
  * takes, without yielding: the peer is to run elsewhere. When a processor that was yielded comes back late, somebody computes
  * there: no wait of this process yields for 32 times as long as that took. Each side notes on which processor it waits;
  * where both are on one, polling without yielding would be in vain, so for that time it sleeps at once. A child that has met
@@ -24,7 +24,7 @@
 
 #define LOOK_NS         2000   /* polled in any case: most answers come by then */
 #define POLL_NS         20000  /* polled at most, and only if it has been worth it */
-#define WAKE_NS         50000  /* the same, where the peer had to be woken */
+#define WAKE_NS         100000 /* the same, where the peer had to be woken */
 #define LATE_NS         100000 /* the processor was given to somebody who computes */
 #define LATE_COSTS      32     /* then no wait of this process yields for so many times as long */
 #define ALONE_NS        1000   /* a switch to somebody else and back takes longer */
