@@ -12,11 +12,14 @@ from .config import ExtensionConfig, ExtensionManagerConfig
 from .errors import ConfigurationError
 from .extension import Completion, Extension, Preload, Runtime, finish_all
 from .forks import tell
-from .local import LocalRuntime
 from .offload import side_by_side
 from .shared import ExtensionLocal
 from .supported import isolation_fault
 from .validation import Settings, check_extension, check_manager
+
+if not isolation_fault():  # elsewhere they cannot be imported
+    from .interpreter import interpreter
+    from .isolated import IsolatedRuntime
 
 __all__ = ["ExtensionManager"]
 
@@ -144,14 +147,12 @@ class ExtensionManager(Generic[_T]):
     def _runtime(self, settings: Settings) -> Runtime:
         extension_type: type[Any] = self.extension_type
         if not settings.isolated:
+            from .local import LocalRuntime
+
             return LocalRuntime(settings, extension_type)
         fault = isolation_fault()
         if fault:
             raise ConfigurationError(f"configuration of extension {settings.name!r}: {fault}")
-        # Not on every system they can be imported.
-        from .interpreter import interpreter
-        from .isolated import IsolatedRuntime
-
         interpreter(self._python)  # while nothing has been started
         return IsolatedRuntime(settings, self._root, extension_type, self._python)
 

@@ -21,7 +21,6 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 __all__ = ["Locked", "Places", "file_path", "locked"]
 
-_toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 _LISTS = ("UV_FIND_LINKS", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
 _KEYS = ("find-links", "index-url", "extra-index-url", "index")
 _LINK = re.compile(r"""<a\b[^>]*?\bhref\s*=\s*(?:"([^"]*)"|'([^']*)')""", re.IGNORECASE)
@@ -43,9 +42,13 @@ class Locked:
         self.source_sha256 = (sdist or {}).get("hashes", {}).get("sha256")
 
 
+def _toml() -> Any:
+    return importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+
 def locked(lock: Path) -> list[Locked]:
     """What uv has chosen."""
-    content = _toml.loads(lock.read_text(encoding="utf-8"))
+    content = _toml().loads(lock.read_text(encoding="utf-8"))
     return [Locked(table, lock.parent) for table in content.get("packages", ())]
 
 
@@ -107,7 +110,7 @@ def _in_environ(environ: Mapping[str, str]) -> Iterator[str]:
 def _in_files(settings: Iterable[Path]) -> Iterator[str]:
     for file in settings:
         with suppress(OSError, ValueError):
-            content = _toml.loads(file.read_text(encoding="utf-8"))
+            content = _toml().loads(file.read_text(encoding="utf-8"))
             tables = content.get("tool", {}).get("uv", {}) if file.name == "pyproject.toml" else content
             for table in (tables, tables.get("pip", {})):
                 for key in _KEYS:

@@ -22,7 +22,6 @@ from .config import (
     SandboxMode,
     StartMethod,
 )
-from .dependencies import dependency, joined
 from .errors import ConfigurationError
 from .singletons import ProxiedSingleton
 from .supervision import RestartPolicy
@@ -296,6 +295,8 @@ def _module_path(value: object) -> Path:
 
 
 def _dependency(value: object) -> str:
+    from .dependencies import dependency  # most extensions have none, and it imports much
+
     try:
         return dependency(_string(value))
     except FileNotFoundError:
@@ -305,7 +306,11 @@ def _dependency(value: object) -> str:
 
 
 def _dependencies(value: object) -> tuple[str, ...]:
-    items = joined(value) if isinstance(value, (list, tuple)) else value
+    items = value
+    if value and isinstance(value, (list, tuple)):
+        from .dependencies import joined
+
+        items = joined(value)
     return tuple(filter(None, _list_of(_dependency, "requirements")(items)))
 
 
