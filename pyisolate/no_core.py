@@ -31,6 +31,7 @@ __all__ = [
     "send_ahead",
     "set_device_hooks",
     "set_framework_hooks",
+    "set_thread_hook",
     "shared_buffer",
     "shared_storage",
 ]
@@ -157,7 +158,7 @@ def _nothing(*arguments: object) -> None:
     """Nothing is sent, so there is nothing to prepare for it."""
 
 
-set_device_hooks = set_framework_hooks = send_ahead = cuda_refused = cuda_release = _nothing
+set_device_hooks = set_framework_hooks = set_thread_hook = send_ahead = cuda_refused = cuda_release = _nothing
 
 
 def cuda_devices() -> list[bytes]:
