@@ -81,9 +81,18 @@ def kill_one(moment: float) -> None:
     session.close()
 
 
+def wait_without_loop() -> None:
+    """Makes the loop that serves who has none, if there is none yet."""
+    session = start()
+    threading.Timer(0.1, session.kill).start()
+    wait_in_a_thread(session, [])
+    session.close()
+
+
 def test_killed_at_random_moments() -> None:
     moments = random.Random(7)
     kill_one(0.1)  # threads and caches are made with the first
+    wait_without_loop()
     fds, mappings, children = left_over()
     for _ in range(KILLS):
         kill_one(moments.uniform(0, 0.12))

@@ -414,14 +414,14 @@ def test_a_forked_process_shares_most_of_its_memory(forked: Load, monkeypatch: p
 def test_an_idle_extension_has_little_memory_of_its_own(
     forked: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever a start newly imports or looks at shows here."""
+    """Whatever a start newly imports or looks at shows here; a host with more than tests and their tools leaves less."""
     monkeypatch.setattr("pyisolate.registry._classes", [])
     extensions = [forked(f"echo{number}", folder="echo") for number in range(4)]
     for extension in extensions:
         extension.ensure_process_started()
     time.sleep(0.5)  # they settle
     found = [own_memory(extension.sync.pid()) for extension in extensions]
-    assert min(found) < 3584
+    assert min(found) < 3840
 
 
 @pytest.mark.parametrize(
