@@ -414,7 +414,7 @@ def test_a_forked_process_shares_most_of_its_memory(forked: Load, monkeypatch: p
 def test_an_idle_extension_has_little_memory_of_its_own(
     forked: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever a start newly imports or looks at shows here; a host with more than tests and their tools leaves less."""
+    """Whatever a start newly imports or looks at shows here."""
     monkeypatch.setattr("pyisolate.registry._classes", [])
     extensions = [forked(f"echo{number}", folder="echo") for number in range(4)]
     for extension in extensions:
