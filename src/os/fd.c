@@ -45,6 +45,10 @@ int piso__fd_inode(int fd, uint64_t *ret_inode) {
     return 0;
 }
 
+void piso__fd_reserve(int fd, int count) {
+    piso__fd_close(fcntl(fd, F_DUPFD_CLOEXEC, count - 1));
+}
+
 bool piso__fd_raise_limit(void) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= limit.rlim_max)

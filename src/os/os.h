@@ -39,6 +39,9 @@ int piso__fd_inode(int fd, uint64_t *ret_inode);
 /* piso__fd_make_room: raises this process's soft limit on descriptors towards the hard one when `fd`, the newest, is
  * past half of it. */
 void piso__fd_make_room(int fd);
+/* piso__fd_reserve: has the kernel make its table for `count` descriptors, as far as the limit permits. Where several threads
+ * share the table each doubling takes tens of milliseconds, so this is for a process that has no threads yet. */
+void piso__fd_reserve(int fd, int count);
 /* piso__fd_raise_limit: raises the soft limit to the hard one. False when it is there already. */
 bool piso__fd_raise_limit(void);
 

@@ -6,7 +6,8 @@
 #include "os/cgroup.h"
 #include "session/internal.h"
 
-#define SLICE_NS 100000000 /* of a wait for the handshake */
+#define CHILD_DESCRIPTORS 512       /* that it may have without waiting for its table to grow */
+#define SLICE_NS          100000000 /* of a wait for the handshake */
 
 static piso_session *session_new(void) {
     piso_session *s = calloc(1, sizeof *s);
@@ -196,6 +197,7 @@ int piso_session_attach(int channel_fd, piso_session **ret_session) {
         return r;
     s->call_limit = call_limit(s);
     s->may_share = true; /* the host is trusted */
+    piso__fd_reserve(s->channel->socket_fd, CHILD_DESCRIPTORS);
     r = watch(s);
     if (r == 0)
         r = piso__watch_host(s->channel->socket_fd);
