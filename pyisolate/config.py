@@ -87,7 +87,8 @@ class SandboxConfig(TypedDict, total=False):
     """What a confined extension may reach besides its own files; see docs/security-model.md."""
 
     writable_paths: list[str]
-    """Files and folders that exist, else the log says so; with all that is below."""
+    """Files and folders that exist, else the log says so; with all that is below. The folder of environments,
+    `venv_root_path`, may not be among that."""
     readonly_paths: list[str] | dict[str, str]
     """Paths, or path in the host -> path in the sandbox, which has to be the same."""
     host_paths: list[str]
@@ -175,7 +176,7 @@ class ExtensionConfig(_RequiredKeys, total=False):
     value_limit: int | None
     """Bytes of the host's memory that what one message of the extension holds may take, text and buffers not
     counted; a list of ten million numbers takes 400 MB. Above, that call raises MemoryError. Default None:
-    1 GiB, or four times `shared_memory` of its limits if that is less."""
+    1 GiB, or four times `shared_memory` of its limits if that is less, but at least 64 MiB."""
     start_timeout: float | None
     """Seconds from the start of the process to the end of `on_module_loaded`; building the environment does
     not count. Default None: 60 until the process answers, then no limit."""

@@ -153,8 +153,11 @@ class LocalCall(Coroutine[Any, Any, Any]):
     def __del__(self) -> None:
         work = self._work
         if not self._awaited and isinstance(work, asyncio.Task):
-            _unawaited.add(work)
-            work.add_done_callback(_forget)
+            if work.done():
+                _forget(work)  # without its loop, which may have been closed
+            elif not work.get_loop().is_closed():
+                _unawaited.add(work)
+                work.add_done_callback(_forget)
             warnings.warn(f"call of {self.__name__!r} was never awaited", RuntimeWarning, stacklevel=1)
 
 

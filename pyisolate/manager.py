@@ -90,18 +90,18 @@ class ExtensionManager(Generic[_T]):
             raise ValueError(f"extension {name!r} is not loaded")
         return finish_all([extension._runtime.stop(final=True)])
 
-    def preload(self, extensions: Iterable[ExtensionConfig | str]) -> Preload:
+    def preload(self, extensions: Iterable[ExtensionConfig | Extension | str]) -> Preload:
         """Start extensions side by side, before they are needed.
 
-        Each is the configuration of one, which is loaded if none of that name is, or the name of one that is
-        loaded. Their starts have begun when this returns: in a coroutine ``await manager.preload(...)``, else
-        ``manager.preload(...).wait()``, returns the extensions when all have started.
+        Each is the configuration of one, which is loaded if none of that name is, or one that is loaded, or
+        its name. Their starts have begun when this returns: in a coroutine ``await manager.preload(...)``,
+        else ``manager.preload(...).wait()``, returns the extensions when all have started.
 
-        Raises TypeError where `extensions` is one and no list, ConfigurationError and, for the name of one
-        that is not loaded, ValueError. Waiting raises what
-        the first call of an extension raises; if its start has failed, its next call tries again.
+        Raises TypeError where `extensions` is one and no list, ConfigurationError and, for one that is not
+        loaded by this manager, ValueError. Waiting raises what the first call of an extension raises; if its
+        start has failed, its next call tries again.
         """
-        if isinstance(extensions, (str, Mapping)):
+        if isinstance(extensions, (str, Mapping, Extension)):
             raise TypeError(f"preload takes a list of extensions: preload([{extensions!r}])")
         chosen = [self._find_or_load(item) for item in extensions]
         try:
@@ -135,7 +135,11 @@ class ExtensionManager(Generic[_T]):
     async def __aexit__(self, *error: object) -> None:
         await self.stop_all_extensions()
 
-    def _find_or_load(self, item: ExtensionConfig | str) -> Extension:
+    def _find_or_load(self, item: ExtensionConfig | Extension | str) -> Extension:
+        if isinstance(item, Extension):
+            if self.extensions.get(item.name) is not item:
+                raise ValueError(f"extension {item.name!r} is not loaded, or by another manager")
+            return item
         name = item.get("name") if isinstance(item, Mapping) else item
         extension = self.extensions.get(name) if isinstance(name, str) else None
         if extension is not None:

@@ -162,15 +162,13 @@ class Sandbox:
                     break
 
     def _check_writable(self) -> None:
-        """Who can change an environment while it is built gets out by that."""
-        settings, root = self._settings, self._venv_root
-        if not settings.dependencies and not root.exists():  # then it may be that there are none
-            return
-        for path in settings.sandbox.get("writable_paths", ()):
-            if is_in(str(root), path):
+        """Who can change an environment, or make one before it is built, gets out by that."""
+        root = str(self._venv_root)  # it need not be there yet: an extension that is loaded later has it made
+        for path in self._settings.sandbox.get("writable_paths", ()):
+            if is_in(root, path):
                 raise ConfigurationError(
-                    f"configuration of extension {settings.name!r}: 'writable_paths' has {path!r}, in which "
-                    f"is the folder of environments, {str(root)!r}; set another 'venv_root_path'"
+                    f"configuration of extension {self._settings.name!r}: 'writable_paths' has {path!r}, in "
+                    f"which is the folder of environments, {root!r}; set another 'venv_root_path'"
                 )
 
     def _tell_missing(self, key: str, paths: Iterable[str]) -> None:

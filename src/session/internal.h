@@ -112,7 +112,8 @@ struct piso_session {
     piso__numbers *numbers; /* by index of the segment */
     uint32_t given_capacity, taken_capacity, number_capacity, lowest_free, attach_credit;
     bool may_share;
-    bool strict; /* what is not there may not be touched: piso__memory_is_strict */
+    bool keeps_none; /* of what it takes: the descriptor is closed once it is mapped, so none are counted */
+    bool strict;     /* what is not there may not be touched: piso__memory_is_strict */
     uint32_t given_count, taken_count;
     uint64_t taken_bytes, shared_limit; /* of the peer's segments; 0: no limit */
 

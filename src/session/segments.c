@@ -218,7 +218,7 @@ static int receive_segment(piso_session *s, uint32_t number, piso_segment **ret_
     }
     if (r == 0 && s->taken_count >= piso__segment_limit() / 2)
         r = -ENOBUFS;
-    if (r == 0 && s->taken_count >= piso__fd_share())
+    if (r == 0 && !s->keeps_none && s->taken_count >= piso__fd_share())
         r = -EMFILE;
     if (r < 0)
         piso__fd_close(fd);

@@ -196,7 +196,7 @@ int piso_session_attach(int channel_fd, piso_session **ret_session) {
     if (r < 0)
         return r;
     s->call_limit = call_limit(s);
-    s->may_share = true; /* the host is trusted */
+    s->may_share = s->keeps_none = true; /* the host is trusted, and nobody else is there to send it on to */
     piso__fd_reserve(s->channel->socket_fd, CHILD_DESCRIPTORS);
     r = watch(s);
     if (r == 0)
@@ -225,7 +225,7 @@ int piso_session_pair(size_t arena_size, piso_session **ret_host, piso_session *
         r = watch(child);
     if (r < 0)
         return r;
-    child->may_share = true;
+    child->may_share = child->keeps_none = true;
     *ret_host = piso__steal_pointer(&host);
     *ret_child = piso__steal_pointer(&child);
     return 0;

@@ -96,6 +96,24 @@ def forked(venvs: Path) -> Iterator[Callable[..., Extension]]:
     manager.stop_all_extensions()
 
 
+@pytest.fixture(scope="module")
+def tensor_extensions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Extension]]:
+    """One that shares and one that copies, for all tests of a file: each has to import torch first."""
+    manager = ExtensionManager(ExtensionBase, {"venv_root_path": str(tmp_path_factory.mktemp("venvs"))})
+    yield {
+        name: manager.load_extension(
+            {
+                "name": name,
+                "module_path": str(EXTENSIONS / "tensors"),
+                "sandbox_mode": SandboxMode.DISABLED,
+                "share_torch": name == "shared",
+            }
+        )
+        for name in ("shared", "standard")
+    }
+    manager.stop_all_extensions()
+
+
 @pytest.fixture
 def make_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """make_wheel(version): a wheel of rivet, a module that says its version, where pip and uv look for it."""

@@ -128,6 +128,13 @@ def test_nothing_above_it_can_be_writable(load: Load, app: Path, below: str) -> 
         load(sandbox={"writable_paths": [str(app / below)]}).ensure_process_started()
 
 
+@pytest.mark.parametrize("below", ["", "data", "data/deep", "data/link"])
+def test_nor_before_it_is_made(load: Load, app: Path, below: str) -> None:
+    """Else an extension without dependencies could have it made, or change what is made in it later."""
+    with pytest.raises(ConfigurationError, match=r"'writable_paths' has .*'venv_root_path'"):
+        load(sandbox={"writable_paths": [str(app / below)]}).ensure_process_started()
+
+
 def test_a_link_upwards_is_left_out(app: Path) -> None:
     root = app / "data" / "deep" / "venvs"
     excluded = [str(root)]

@@ -88,6 +88,24 @@ def test_a_cancelled_call_cancels_the_method(local: Load) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.filterwarnings("ignore:call of 'fail' was never awaited:RuntimeWarning")
+def test_a_call_that_outlives_its_loop(local: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that nobody has awaited, and that the garbage collector finds late."""
+    seen: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    extension = local()
+
+    async def main() -> Any:
+        call = extension.fail("no good")
+        while not call.done():
+            await asyncio.sleep(0)
+        return call
+
+    call = asyncio.run(main())
+    del call
+    assert seen == []
+
+
 def test_hooks_and_singletons(local: Load) -> None:
     assert local("echo", host_side.Hooked, name="hooked").sync.hooks() == ["init", "before", "echo"]
     extension = local("caller", apis=[host_side.Counter])

@@ -336,3 +336,33 @@ def test_a_limit_of_descriptors_is_an_error_of_one_call(tmp_path: Path, kind: st
         assert "descriptors (ulimit -n; at most" in text, where
         assert "Raise the limit, keep fewer" in text, where
         assert count <= 20
+
+
+FEW_DESCRIPTORS = """
+import json, os, resource, sys
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
+from many import make, wrong
+from pyisolate import ExtensionBase, ExtensionManager
+
+def main():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400))  # its extensions can have 200
+    kind = sys.argv[2]
+    manager = ExtensionManager(ExtensionBase, {"venv_root_path": "venvs"})
+    extension = manager.load_extension({
+        "name": "e", "module_path": sys.argv[1], "share_torch": kind != "arrays", "share_numpy": True,
+    })
+    sync = extension.sync
+    many = make(kind, 300)
+    for start in range(0, 300, 50):
+        sync.hold_too(many[start : start + 50])
+    print(json.dumps([len(sync.held_again()), wrong(kind, sync.held_again())]))
+    manager.stop_all_extensions()
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("kind", [pytest.param("empty", marks=needs_torch), "arrays"])
+def test_an_extension_keeps_more_than_it_has_descriptors(tmp_path: Path, kind: str) -> None:
+    assert run_host(FEW_DESCRIPTORS, tmp_path, [str(EXTENSIONS / "many"), kind]) == [300, 0]

@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hints import refused, sent_as_told
 
-from pyisolate import ExtensionBase, ExtensionManager, SandboxMode
-
 torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed")
-EXTENSIONS = Path(__file__).parent / "extensions"
-
-
-@pytest.fixture(scope="module")
-def extensions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    manager = ExtensionManager(ExtensionBase, {"venv_root_path": str(tmp_path_factory.mktemp("venvs"))})
-    yield {
-        name: manager.load_extension(
-            {
-                "name": name,
-                "module_path": str(EXTENSIONS / "tensors"),
-                "sandbox_mode": SandboxMode.DISABLED,
-                "share_torch": name == "shared",
-            }
-        )
-        for name in ("shared", "standard")
-    }
-    manager.stop_all_extensions()
 
 
 @pytest.fixture(params=["shared", "standard"])
-def either(request: pytest.FixtureRequest, extensions: dict[str, Any]) -> Any:
-    return extensions[request.param].sync
+def either(request: pytest.FixtureRequest, tensor_extensions: dict[str, Any]) -> Any:
+    return tensor_extensions[request.param].sync
 
 
 class Special(torch.Tensor):  # type: ignore[misc]

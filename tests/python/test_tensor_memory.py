@@ -16,38 +16,19 @@ import pytest
 from waiting import eventually
 
 import pyisolate
-from pyisolate import ExtensionBase, ExtensionManager, SandboxMode
 from pyisolate._core import set_thread_hook
 from pyisolate.threads import others_wait
 
 np: Any = pytest.importorskip("numpy", reason="NumPy is not installed")
 torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-EXTENSIONS = Path(__file__).parent / "extensions"
 LARGE = 1 << 20  # elements: the allocator gives such memory back to the system at once
 
 
-@pytest.fixture(scope="module")
-def extensions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    manager = ExtensionManager(ExtensionBase, {"venv_root_path": str(tmp_path_factory.mktemp("venvs"))})
-    yield {
-        name: manager.load_extension(
-            {
-                "name": name,
-                "module_path": str(EXTENSIONS / "tensors"),
-                "sandbox_mode": SandboxMode.DISABLED,
-                "share_torch": name == "shared",
-            }
-        )
-        for name in ("shared", "standard")
-    }
-    manager.stop_all_extensions()
-
-
 @pytest.fixture
-def extension(extensions: dict[str, Any]) -> Iterator[Any]:
-    yield extensions["shared"].sync
-    extensions["shared"].sync.release()
+def extension(tensor_extensions: dict[str, Any]) -> Iterator[Any]:
+    yield tensor_extensions["shared"].sync
+    tensor_extensions["shared"].sync.release()
 
 
 def cannot_be_shared(words: str) -> Any:
@@ -247,8 +228,8 @@ def test_a_warning_that_is_an_error_ends_the_call_only(extension: Any) -> None:
     assert extension.total(torch.ones(3)) == 3
 
 
-def test_what_came_as_a_copy_is_sent_as_one(extension: Any, extensions: dict[str, Any]) -> None:
-    t = extensions["standard"].sync.make(LARGE)
+def test_what_came_as_a_copy_is_sent_as_one(extension: Any, tensor_extensions: dict[str, Any]) -> None:
+    t = tensor_extensions["standard"].sync.make(LARGE)
     array = t.numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -256,10 +237,10 @@ def test_what_came_as_a_copy_is_sent_as_one(extension: Any, extensions: dict[str
     assert array.sum() == LARGE
 
 
-def test_in_copy_mode_nothing_is_told(extensions: dict[str, Any]) -> None:
+def test_in_copy_mode_nothing_is_told(tensor_extensions: dict[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert extensions["standard"].sync.total(torch.from_numpy(np.ones(10))) == 10
+        assert tensor_extensions["standard"].sync.total(torch.from_numpy(np.ones(10))) == 10
 
 
 # ---- what moves ----
@@ -423,8 +404,8 @@ def test_old_memory_goes_with_the_storage(extension: Any) -> None:
 # ---- what a handler received and returns ----
 
 
-def test_what_others_have_of_a_received_copy_is_not_given_back(extensions: dict[str, Any]) -> None:
-    copying = extensions["standard"].sync
+def test_what_others_have_of_a_received_copy_is_not_given_back(tensor_extensions: dict[str, Any]) -> None:
+    copying = tensor_extensions["standard"].sync
     t = torch.arange(100_000.0)
     for how in ("dlpack", "numpy", "autograd"):
         assert torch.equal(copying.keep_memory(t, how), t)

@@ -10,7 +10,6 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,16 +19,12 @@ import pyisolate
 from pyisolate import (
     ConfigurationError,
     Extension,
-    ExtensionBase,
     ExtensionDied,
-    ExtensionManager,
-    SandboxMode,
 )
 
 torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 Load = Callable[..., Extension]
-EXTENSIONS = Path(__file__).parent / "extensions"
 FLOATS8 = [name for name in ("float8_e4m3fn", "float8_e5m2") if hasattr(torch, name)]
 SWAPS = hasattr(torch.UntypedStorage, "_swap_data_ptr_")
 follows = pytest.mark.skipif(
@@ -37,42 +32,23 @@ follows = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Extension]]:
-    """An extension that shares and one that copies, for all tests: each has to import torch first."""
-    root = str(tmp_path_factory.mktemp("venvs"))
-    manager = ExtensionManager(ExtensionBase, {"venv_root_path": root})
-    yield {
-        name: manager.load_extension(
-            {
-                "name": name,
-                "module_path": str(EXTENSIONS / "tensors"),
-                "sandbox_mode": SandboxMode.DISABLED,
-                "share_torch": name == "shared",
-            }
-        )
-        for name in ("shared", "standard")
-    }
-    manager.stop_all_extensions()
-
-
 @pytest.fixture
-def extension(running: dict[str, Extension]) -> Iterator[Any]:
+def extension(tensor_extensions: dict[str, Extension]) -> Iterator[Any]:
     """One that shares tensors."""
-    yield running["shared"].sync
-    running["shared"].sync.release()
+    yield tensor_extensions["shared"].sync
+    tensor_extensions["shared"].sync.release()
 
 
 @pytest.fixture
-def copying(running: dict[str, Extension]) -> Iterator[Any]:
+def copying(tensor_extensions: dict[str, Extension]) -> Iterator[Any]:
     """One that copies them."""
-    yield running["standard"].sync
-    running["standard"].sync.release()
+    yield tensor_extensions["standard"].sync
+    tensor_extensions["standard"].sync.release()
 
 
 @pytest.fixture(params=["shared", "standard"])
-def either(request: pytest.FixtureRequest, running: dict[str, Extension]) -> Any:
-    return running[request.param].sync
+def either(request: pytest.FixtureRequest, tensor_extensions: dict[str, Extension]) -> Any:
+    return tensor_extensions[request.param].sync
 
 
 def segments() -> int:
@@ -201,9 +177,9 @@ def test_results_under_inference_mode(either: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["shared", "standard"])
-def test_what_arrives_is_no_write_to_what_arrived(running: dict[str, Extension], kind: str) -> None:
+def test_what_arrives_is_no_write_to_what_arrived(tensor_extensions: dict[str, Extension], kind: str) -> None:
     """autograd counts the writes to a tensor that it keeps for a backward pass."""
-    extension: Any = running[kind].sync
+    extension: Any = tensor_extensions[kind].sync
     weight = torch.ones(10, requires_grad=True)
     loss = (extension.make(10) * weight).sum()
     extension.make(10)
@@ -225,10 +201,10 @@ def test_a_copy_is_a_copy(copying: Any) -> None:
 
 
 def test_a_result_that_nobody_keeps_goes_back_without_a_copy(
-    copying: Any, running: dict[str, Extension]
+    copying: Any, tensor_extensions: dict[str, Extension]
 ) -> None:
     """The buffer that the host has sent is the one that comes back; what the extension kept is left alone."""
-    session = running["standard"]._runtime._session  # type: ignore[attr-defined]
+    session = tensor_extensions["standard"]._runtime._session  # type: ignore[attr-defined]
     t = torch.arange(100_000.0)
     copying.echo(t)
     gc.collect()
@@ -403,8 +379,8 @@ def test_the_extension_uses_the_hosts_torch(extension: Any) -> None:
     assert extension.torch_file() == torch.__file__
 
 
-def test_calls_in_flight(running: dict[str, Extension]) -> None:
-    extension: Any = running["shared"]
+def test_calls_in_flight(tensor_extensions: dict[str, Extension]) -> None:
+    extension: Any = tensor_extensions["shared"]
 
     async def main() -> None:
         tensors = [torch.full((3,), float(i)) for i in range(500)]

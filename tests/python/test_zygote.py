@@ -311,8 +311,11 @@ def test_preload_starts_and_returns_them(venvs: Path) -> None:
     assert [extension.name for extension in extensions] == ["named", "one", "two"]
     assert extensions[0] is named
     assert len({extension.sync.ids()[0] for extension in extensions}) == 3
+    assert manager.preload(iter([named])).wait(30) == [named]
     with pytest.raises(ValueError, match="'missing' is not loaded"):
         manager.preload(["missing"])
+    with pytest.raises(ValueError, match="'named' is not loaded, or by another manager"):
+        ExtensionManager(ExtensionBase, {"venv_root_path": str(venvs)}).preload([named])
 
     async def main() -> list[Extension]:
         return await manager.preload(["one", config("three")])

@@ -60,6 +60,9 @@ class Many(ExtensionBase):
     def hold(self, value):
         self.held = value
 
+    def hold_too(self, values):
+        self.held = [*(self.held or ()), *values]
+
     def held_again(self):
         return self.held
 
