@@ -43,14 +43,15 @@ typedef struct piso__waiting_call piso__waiting_call;
 /* What a number that we gave stands for. */
 typedef struct piso__given {
     piso_segment *segment; /* a reference; NULL: the number is free */
-    bool attached, retired;
+    bool sent, attached, retired; /* sent: the descriptor */
 } piso__given;
 
 /* What a number of the peer's stands for. */
 typedef struct piso__taken {
     piso_segment *segment; /* a reference */
     int refused;           /* why there is none although the number was given: a negative code */
-    bool retiring; /* the peer does not use it any more, but we do, and have no descriptor to give it back with */
+    uint32_t in_hand;      /* events that name it and have not ended */
+    bool retiring; /* the peer does not use it any more, but we do, and may have no descriptor to give it back with */
 } piso__taken;
 
 /* The numbers of one segment, ours and the peer's; 0: none. */
@@ -202,6 +203,8 @@ int piso__session_name_spans(piso_session *s, const piso_writer *w, piso_span *r
 /* piso__session_find_segment: what a span of the peer's lies in, checked: 0 and a new reference; why there is none if it
  * was refused; PISO_EPROTO. */
 int piso__session_find_segment(piso_session *s, const piso_span *span, piso_segment **ret_segment, bool *ret_ours);
+/* piso__session_let_go: an event that has such a reference ends; `span` is the event's. */
+void piso__session_let_go(piso_session *s, const piso_span *span, const piso_segment *segment);
 /* The peer's frames about segments. */
 int piso__session_attached_by_peer(piso_session *s, uint32_t number);
 int piso__session_attach_done(piso_session *s, uint32_t number, bool refused);

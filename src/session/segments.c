@@ -62,11 +62,15 @@ static int give_number(piso_session *s, piso_segment *segment, piso__numbers *nu
     if (segment->fd < 0)
         return -EBADF; /* it came from another peer, and was only mapped */
     int r = piso__segment_budget(segment);
-    if (r == 0)
-        r = piso__session_send_attach(s, segment, number);
     if (r < 0)
         return r;
     s->given[number] = (piso__given){.segment = piso_segment_ref(segment)};
+    r = piso__session_send_attach(s, segment, number);
+    if (r < 0) {
+        s->given[number] = (piso__given){.segment = NULL};
+        piso_segment_unref(segment);
+        return r;
+    }
     s->lowest_free = number + 1;
     s->given_count++;
     s->stats.segments++;
@@ -206,7 +210,7 @@ void piso_session_share(piso_session *s, bool allowed) {
 /* receive_segment: what the peer sends under a number. 0; why it cannot be had here: -EMFILE, -ENOBUFS; or what ends the
  * session. */
 static int receive_segment(piso_session *s, uint32_t number, piso_segment **ret_segment) {
-    piso__attachment packet;
+    piso__attachment packet = {.zero = 0}; /* one may be shorter */
     int fd = -1;
     /* it was put into the socket before the frame into the ring */
     int r = piso__receive_fds(s->channel->socket_fd, &packet, sizeof packet, &fd, 1, true);
@@ -276,7 +280,7 @@ int piso__session_attached_by_peer(piso_session *s, uint32_t number) {
 }
 
 int piso__session_attach_done(piso_session *s, uint32_t number, bool refused) {
-    if (number >= s->given_capacity || !s->given[number].segment || s->given[number].attached ||
+    if (number >= s->given_capacity || !s->given[number].sent || s->given[number].attached ||
         s->attach_credit == PISO__ATTACH_CREDIT)
         return piso__session_wrong(s, "it acknowledges a descriptor that was not sent");
     s->given[number].attached = true;
@@ -303,7 +307,7 @@ int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment
 }
 
 int piso__session_retire_done(piso_session *s, uint32_t number) {
-    if (number >= s->given_capacity || !s->given[number].retired)
+    if (number >= s->given_capacity || !s->given[number].retired || !s->given[number].attached)
         return piso__session_wrong(s, "it gives up a segment that was not taken back");
     piso_segment_unref(s->given[number].segment);
     s->given[number] = (piso__given){.segment = NULL};
