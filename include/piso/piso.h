@@ -334,7 +334,8 @@ PISO_API void piso_session_trim(piso_session *s, size_t keep_bytes);
  * Who made the number known (the sender of the descriptor) takes it back with piso_session_retire when nobody on its
  * side uses the segment any more. The peer hears of it by PISO_EVENT_RETIRED, lets go of what it keeps for the next
  * time, and keeps what its own users hold; the number is free again once it has answered. Where the descriptor has been
- * closed (piso_segment_map) it answers when piso_session_retire says that its own users hold nothing. */
+ * closed (piso_segment_map) it answers when piso_session_retire says that its own users hold nothing. It never answers
+ * before the events that name the segment have ended. A cell that is not NULL tells that it is used. */
 
 /* piso_segment_create: `size` bytes of zeros, backed by memory now (no SIGBUS later). -ENOMEM, -EDQUOT; -EMFILE; -ENOBUFS:
  * this process has as many segments as it may. One reference. */

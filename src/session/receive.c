@@ -470,7 +470,9 @@ static void release_rest(piso_event *event) {
     piso__session_lock(s);
     for (uint32_t i = 0; i < event->nspans; i++) {
         const piso_span *span = &event->spans[i];
-        if (span->segment == PISO__SEGMENT_LEASE) {
+        if (event->segments[i]) {
+            piso__session_let_go(s, span, event->segments[i]);
+        } else if (span->segment == PISO__SEGMENT_LEASE) {
             piso__session_queue_lease(s, span->offset);
         } else if (span->segment != TAKEN && !piso__span_in_segment(span)) {
             s->stats.spans_held--;

@@ -183,7 +183,7 @@ void piso_session_retire(piso_session *s, piso_segment *segment) {
         numbers = s->numbers[segment->index];
     if (numbers.given)
         take_back(s, numbers.given);
-    if (numbers.taken && s->taken[numbers.taken].retiring)
+    if (numbers.taken && s->taken[numbers.taken].retiring && !s->taken[numbers.taken].in_hand)
         give_up(s, numbers.taken, &unused);
     piso__session_unlock(s);
     piso_segment_unref(unused);
@@ -295,7 +295,9 @@ int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment
     if (!is_taken(s, number) || s->taken[number].retiring)
         return piso__session_wrong(s, "it takes back a segment that it has not sent");
     piso__taken *taken = &s->taken[number];
-    if (taken->segment && taken->segment->fd < 0) { /* piso_session_retire gives it up */
+    /* piso_session_retire gives it up, or the end of the last event that names it: whoever takes it out of the event may
+     * close the descriptor */
+    if (taken->segment && (taken->segment->fd < 0 || taken->in_hand)) {
         taken->retiring = true;
         *ret_segment = piso_segment_ref(taken->segment);
         return 0;
@@ -331,9 +333,25 @@ int piso__session_find_segment(piso_session *s, const piso_span *span, piso_segm
     if (!segment || span->generation || span->length == 0 || span->offset > segment->size ||
         span->length > segment->size - span->offset)
         return PISO_EPROTO;
+    if (!ours)
+        s->taken[number].in_hand++;
     *ret_ours = ours;
     *ret_segment = piso_segment_ref(segment);
     return 0;
+}
+
+void piso__session_let_go(piso_session *s, const piso_span *span, const piso_segment *segment) {
+    uint32_t number = span->segment;
+    piso__taken *taken = number < s->taken_capacity ? &s->taken[number] : NULL;
+    if (!taken || taken->segment != segment || !taken->in_hand) /* it is ours, or the session has ended */
+        return;
+    taken->in_hand--;
+    bool used = segment->fd < 0 && __atomic_load_n(&segment->cell, __ATOMIC_ACQUIRE);
+    if (taken->in_hand || !taken->retiring || used || atomic_load(&s->state) != 0)
+        return;
+    piso_segment *unused;
+    give_up(s, number, &unused);
+    piso_segment_unref(unused); /* not the last one: the event has another */
 }
 
 int piso_event_refused(const piso_event *event, uint32_t index) {

@@ -560,6 +560,141 @@ static void without_a_descriptor_the_number_stays(void **state) {
     close_pair(&e);
 }
 
+/* retire_in_hand: the giver lets go of a segment while the message with it waits to be looked at. */
+static void retire_in_hand(ends *e, piso_segment *segment, piso_event *ret_event) {
+    send_segment(e->host, segment, 0, 100);
+    take(e->child, PISO_EVENT_REQUEST, ret_event);
+    piso_session_retire(e->host, segment);
+    piso_event event;
+    take(e->child, PISO_EVENT_RETIRED, &event);
+    assert_false(piso_session_has_segment(e->child, event.segment));
+    piso_session_retire(e->child, event.segment); /* nobody uses it */
+    piso_event_fini(&event);
+    settle(e);
+}
+
+static void a_message_that_waits_can_still_be_answered_with_its_segment(void **state) {
+    (void)state;
+    for (int round = 0; round < 2; round++) {
+        ends e = open_sharing_pair();
+        piso_segment *segment = new_segment(100);
+        segment->made = false; /* in one process it is the same object */
+        void *data;
+        if (round)
+            assert_int_equal(piso_segment_map(segment, true, &data), 0);
+        piso_event event;
+        retire_in_hand(&e, segment, &event);
+        piso_span span;
+        bool ours;
+        piso_segment *there = piso_event_take_segment(&event, 0, &span, &ours);
+        assert_int_equal(piso_segment_map(there, false, &data), 0);
+        *piso_segment_cell(there) = data; /* it is used */
+        piso_event_fini(&event);
+        send_segment(e.child, there, 0, 100);
+        piso_segment_unref(take_segment(e.host, &span, &ours));
+        assert_true(ours);
+        assert_int_equal(e.host->given_count, 1);
+        *piso_segment_cell(there) = NULL;
+        piso_session_retire(e.child, there);
+        settle(&e);
+        assert_int_equal(e.host->given_count, 0);
+        assert_int_equal(stats_of(e.child).segments, 0);
+        piso_segment_unref(there);
+        piso_segment_unref(segment);
+        close_pair(&e);
+    }
+}
+
+static void a_message_that_is_never_looked_at_keeps_no_number(void **state) {
+    (void)state;
+    for (int round = 0; round < 2; round++) {
+        ends e = open_sharing_pair();
+        piso_segment *segment = new_segment(100);
+        segment->made = false;
+        void *data;
+        piso_event other, event;
+        send_segment(e.host, segment, 0, 100);
+        take(e.child, PISO_EVENT_REQUEST, &other);
+        if (round) /* as if it had been used */
+            assert_int_equal(piso_segment_map(segment, false, &data), 0);
+        retire_in_hand(&e, segment, &event);
+        piso_event_fini(&event);
+        settle(&e);
+        assert_int_equal(e.host->given_count, 1); /* the other message names it, too */
+        piso_event_fini(&other);
+        settle(&e);
+        assert_int_equal(e.host->given_count, 0);
+        assert_int_equal(stats_of(e.child).segments, 0);
+        piso_segment_unref(segment);
+        close_pair(&e);
+    }
+}
+
+/* What a peer has taken back, but left in messages that wait, is counted as its own. */
+static void what_waits_in_messages_counts(void **state) {
+    (void)state;
+    ends e = open_sharing_pair();
+    piso_event events[10];
+    for (int i = 0; i < 10; i++) {
+        piso_segment *segment = new_segment(1);
+        send_segment(e.child, segment, 0, 1);
+        take(e.host, PISO_EVENT_REQUEST, &events[i]);
+        piso_session_retire(e.child, segment);
+        piso_segment_unref(segment);
+        piso_event event;
+        take(e.host, PISO_EVENT_RETIRED, &event);
+        piso_event_fini(&event);
+        settle(&e);
+    }
+    assert_int_equal(e.host->taken_count, 10);
+    for (int i = 0; i < 10; i++)
+        piso_event_fini(&events[i]);
+    assert_int_equal(e.host->taken_count, 0);
+    settle(&e);
+    assert_int_equal(e.child->given_count, 0);
+    close_pair(&e);
+}
+
+/* What waits for room in the ring goes on when there is some, also while no descriptor may be sent. */
+static void a_full_ring_is_noticed_while_descriptors_wait(void **state) {
+    (void)state;
+    ends e = open_sharing_pair();
+    fill_ring(e.host);
+    e.host->attach_credit = 0;
+    assert_int_equal(send_call(e.host, NULL, 0, PISO_NO_DEADLINE), 0);
+    assert_int_equal(send_call(e.host, NULL, 0, PISO_NO_DEADLINE), 0);
+    assert_int_equal(stats_of(e.host).queued, 2);
+    piso_event event;
+    while (piso_session_next(e.child, &event) == 1)
+        piso_event_fini(&event);
+    assert_true(piso_session_ready(e.host));
+    expect_nothing(e.host);
+    assert_int_equal(stats_of(e.host).queued, 0);
+    e.host->attach_credit = PISO__ATTACH_CREDIT;
+    close_pair(&e);
+}
+
+/* A descriptor that waits on this side has not been taken out of the socket, whatever the peer says. */
+static void acknowledgements_of_what_waits_end_the_session(void **state) {
+    (void)state;
+    static const piso__frame_type types[] = {PISO__FRAME_ATTACHED, PISO__FRAME_REFUSED, PISO__FRAME_RETIRED};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        ends e = open_sharing_pair();
+        piso_segment *segment = NULL;
+        for (uint32_t j = 0; j <= PISO__ATTACH_CREDIT; j++) {
+            piso_segment_unref(segment);
+            segment = new_segment(1);
+            send_segment(e.host, segment, 0, 1);
+        }
+        if (types[i] == PISO__FRAME_RETIRED)
+            piso_session_retire(e.host, segment);
+        piso_segment_unref(segment);
+        send_frame(e.child, types[i], PISO__ATTACH_CREDIT + 1);
+        expect_end(e.host, PISO_EPROTO);
+        close_pair(&e);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_crosses_once_and_comes_back),
@@ -582,6 +717,11 @@ int main(void) {
         cmocka_unit_test(what_there_is_no_room_for_is_refused),
         cmocka_unit_test(a_process_without_descriptors_refuses),
         cmocka_unit_test(without_a_descriptor_the_number_stays),
+        cmocka_unit_test(a_message_that_waits_can_still_be_answered_with_its_segment),
+        cmocka_unit_test(a_message_that_is_never_looked_at_keeps_no_number),
+        cmocka_unit_test(what_waits_in_messages_counts),
+        cmocka_unit_test(a_full_ring_is_noticed_while_descriptors_wait),
+        cmocka_unit_test(acknowledgements_of_what_waits_end_the_session),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
