@@ -42,7 +42,7 @@ typedef struct piso__waiting_call piso__waiting_call;
 
 /* What a number that we gave stands for. */
 typedef struct piso__given {
-    piso_segment *segment; /* a reference; NULL: the number is free */
+    piso_segment *segment;        /* a reference; NULL: the number is free */
     bool sent, attached, retired; /* sent: the descriptor */
 } piso__given;
 
@@ -115,6 +115,7 @@ struct piso_session {
     bool may_share;
     bool strict; /* what is not there may not be touched: piso__memory_is_strict */
     uint32_t given_count, taken_count;
+    piso__share *share; /* what the peer has brought; NULL: nothing yet */
     uint64_t taken_bytes, shared_limit; /* of the peer's segments; 0: no limit */
 
     /* waiting (wait.c) */

@@ -207,6 +207,15 @@ void piso_session_share(piso_session *s, bool allowed) {
 
 /* ---- in ---- */
 
+/* check_room: 0, or why one more segment of the peer's cannot be had. What it has taken back counts as long as somebody here
+ * has it: to attach and take back without end would use up what this process has. */
+static int check_room(piso_session *s) {
+    if (!s->share && !(s->share = piso__share_new()))
+        return -ENOMEM;
+    uint32_t alive = atomic_load(&s->share->segments), count = alive > s->taken_count ? alive : s->taken_count;
+    return count >= piso__segment_limit() / 2 ? -ENOBUFS : count >= piso__fd_share() ? -EMFILE : 0;
+}
+
 /* receive_segment: what the peer sends under a number. 0; why it cannot be had here: -EMFILE, -ENOBUFS; or what ends the
  * session. */
 static int receive_segment(piso_session *s, uint32_t number, piso_segment **ret_segment) {
@@ -220,14 +229,12 @@ static int receive_segment(piso_session *s, uint32_t number, piso_segment **ret_
         piso__fd_close(fd);
         return piso__session_wrong(s, "a descriptor does not fit its announcement");
     }
-    if (r == 0 && s->taken_count >= piso__segment_limit() / 2)
-        r = -ENOBUFS;
-    if (r == 0 && s->taken_count >= piso__fd_share())
-        r = -EMFILE;
+    if (r == 0)
+        r = check_room(s);
     if (r < 0)
         piso__fd_close(fd);
     else
-        r = piso__segment_adopt(fd, packet.size, ret_segment);
+        r = piso__segment_adopt(fd, packet.size, s->share, ret_segment);
     return r == PISO_EPROTO
                ? piso__session_wrong(s, "a descriptor is no sealed memory of the size it told, or not all there")
                : r;

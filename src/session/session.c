@@ -34,6 +34,7 @@ static void session_free(piso_session *s) {
     piso__channel_close(s->channel);
     piso__process_unref(s->process);
     piso__session_drop_segments(s);
+    piso__share_unref(s->share);
     while (s->queue_head) {
         piso__queued *message = s->queue_head;
         s->queue_head = message->next;

@@ -55,7 +55,7 @@ static void the_same_memory_is_the_same_object(void **state) {
     assert_int_equal(piso_segment_create(100, &s), 0);
     assert_int_equal(piso_segment_create(100, &other), 0);
     *piso_segment_cell(s) = state;
-    assert_int_equal(piso__segment_adopt(piso__fd_dup(piso_segment_fd(s)), 100, &again), 0);
+    assert_int_equal(piso__segment_adopt(piso__fd_dup(piso_segment_fd(s)), 100, NULL, &again), 0);
     assert_ptr_equal(s, again);
     assert_ptr_equal(*piso_segment_cell(again), state);
     assert_ptr_not_equal(s, other);
@@ -68,12 +68,12 @@ static void the_same_memory_is_the_same_object(void **state) {
 static void what_is_no_sealed_memory_is_refused(void **state) {
     (void)state;
     piso_segment *s = NULL;
-    assert_int_equal(piso__segment_adopt(open("/dev/null", O_RDWR | O_CLOEXEC), 100, &s), PISO_EPROTO);
+    assert_int_equal(piso__segment_adopt(open("/dev/null", O_RDWR | O_CLOEXEC), 100, NULL, &s), PISO_EPROTO);
     int unsealed = memfd_create("x", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     assert_int_equal(ftruncate(unsealed, 100), 0);
-    assert_int_equal(piso__segment_adopt(unsealed, 100, &s), PISO_EPROTO);
+    assert_int_equal(piso__segment_adopt(unsealed, 100, NULL, &s), PISO_EPROTO);
     assert_int_equal(fcntl(unsealed, F_GETFD), -1); /* closed */
-    assert_int_equal(piso__segment_adopt(piso__memfd_create("x", 50), 100, &s), PISO_EPROTO);
+    assert_int_equal(piso__segment_adopt(piso__memfd_create("x", 50), 100, NULL, &s), PISO_EPROTO);
     assert_null(s);
 }
 

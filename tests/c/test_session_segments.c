@@ -437,6 +437,51 @@ static void odd_memory_is_refused(void **state) {
     }
 }
 
+/* send_memory: some that this process does not know, as number 1. */
+static void send_memory(piso_session *s) {
+    int fd = odd_memory(0, SEALED, true);
+    struct {
+        uint32_t number, zero;
+        uint64_t size;
+    } packet = {1, 0, HUGE_PAGE};
+    assert_int_equal(piso__send_fds(s->channel->socket_fd, &packet, sizeof packet, &fd, 1), 0);
+    close(fd);
+    send_frame(s, PISO__FRAME_ATTACH, 1);
+    send_span(s, (piso_span){.segment = 1, .length = 1});
+}
+
+/* What a peer has taken back counts as its own while somebody here uses it. */
+static void what_is_used_after_it_was_taken_back_counts(void **state) {
+    (void)state;
+    enum { COUNT = 5 };
+    ends e = open_sharing_pair();
+    piso_segment *used[COUNT];
+    piso_span span;
+    piso_event event;
+    bool ours;
+    for (int i = 0; i < COUNT; i++) {
+        send_memory(e.child);
+        used[i] = take_segment(e.host, &span, &ours);
+        send_frame(e.child, PISO__FRAME_RETIRE, 1);
+        take(e.host, PISO_EVENT_RETIRED, &event);
+        piso_event_fini(&event);
+    }
+    assert_int_equal(e.host->taken_count, 0);
+    assert_int_equal(e.host->share->segments, COUNT);
+    uint64_t descriptors = piso__fd_share(), mappings = piso__segment_limit() / 2;
+    uint32_t most = (uint32_t)(mappings < descriptors ? mappings : descriptors);
+    atomic_fetch_add(&e.host->share->segments, most - COUNT); /* as if they were more */
+    send_memory(e.child);
+    take(e.host, PISO_EVENT_REQUEST, &event);
+    assert_true(piso_event_refused(&event, 0) < 0);
+    piso_event_fini(&event);
+    assert_int_equal(piso_session_state(e.host), 0);
+    atomic_fetch_sub(&e.host->share->segments, most - COUNT);
+    close_pair(&e);
+    for (int i = 0; i < COUNT; i++)
+        piso_segment_unref(used[i]); /* which may outlive the session */
+}
+
 /* The socket holds some hundred packets: who says that they are out, and leaves them there, makes nobody wait. */
 static void false_acknowledgements_do_not_block(void **state) {
     (void)state;
@@ -720,6 +765,7 @@ int main(void) {
         cmocka_unit_test(a_message_that_waits_can_still_be_answered_with_its_segment),
         cmocka_unit_test(a_message_that_is_never_looked_at_keeps_no_number),
         cmocka_unit_test(what_waits_in_messages_counts),
+        cmocka_unit_test(what_is_used_after_it_was_taken_back_counts),
         cmocka_unit_test(a_full_ring_is_noticed_while_descriptors_wait),
         cmocka_unit_test(acknowledgements_of_what_waits_end_the_session),
     };
