@@ -160,10 +160,11 @@ static void take_back(piso_session *s, uint32_t number) {
  * be NULL, is the caller's in any case. */
 static int give_up(piso_session *s, uint32_t number, piso_segment **ret_segment) {
     piso_segment *segment = s->taken[number].segment;
+    if (segment && !s->taken[number].retiring)
+        s->taken_bytes -= segment->size;
     s->taken[number] = (piso__taken){.segment = NULL};
     *ret_segment = segment;
     if (segment) {
-        s->taken_bytes -= segment->size;
         s->taken_count--;
         s->stats.segments--;
         if (s->numbers[segment->index].taken == number) /* the same memory may have come under two */
@@ -306,6 +307,7 @@ int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment
      * close the descriptor */
     if (taken->segment && (taken->segment->fd < 0 || taken->in_hand)) {
         taken->retiring = true;
+        s->taken_bytes -= taken->segment->size;
         *ret_segment = piso_segment_ref(taken->segment);
         return 0;
     }

@@ -692,6 +692,7 @@ static void what_waits_in_messages_counts(void **state) {
         settle(&e);
     }
     assert_int_equal(e.host->taken_count, 10);
+    assert_int_equal(e.host->taken_bytes, 0); /* the memory is this side's by now */
     for (int i = 0; i < 10; i++)
         piso_event_fini(&events[i]);
     assert_int_equal(e.host->taken_count, 0);
