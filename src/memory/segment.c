@@ -260,10 +260,8 @@ int piso_segment_map(piso_segment *segment, bool keep_fd, void **ret_data) {
     if (r < 0)
         return r;
     segment->data = *ret_data = data;
-    if (!keep_fd && !segment->made) {
-        piso__fd_close(segment->fd);
-        segment->fd = -1;
-    }
+    if (!keep_fd && !segment->made)
+        piso__fd_close(atomic_exchange(&segment->fd, -1));
     return 0;
 }
 

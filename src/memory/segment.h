@@ -20,7 +20,8 @@ void piso__share_unref(piso__share *share);
 struct piso_segment {
     _Atomic uint32_t references;
     uint32_t index, fork_generation;
-    int fd; /* -1: it has been mapped, and is not needed any more */
+    _Atomic int
+        fd; /* -1: it has been mapped, and is not needed any more; sessions look at it without the caller's lock */
     uint64_t size, inode;
     struct piso_segment *next;  /* in the table */
     void *data;                 /* where it is mapped, or NULL; the caller's lock guards it */

@@ -115,7 +115,8 @@ struct piso_session {
     bool may_share;
     bool strict; /* what is not there may not be touched: piso__memory_is_strict */
     uint32_t given_count, taken_count;
-    piso__share *share; /* what the peer has brought; NULL: nothing yet */
+    uint32_t retired_count;             /* of those given: taken back, and the peer has not answered */
+    piso__share *share;                 /* what the peer has brought; NULL: nothing yet */
     uint64_t taken_bytes, shared_limit; /* of the peer's segments; 0: no limit */
 
     /* waiting (wait.c) */

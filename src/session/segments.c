@@ -61,6 +61,8 @@ static int give_number(piso_session *s, piso_segment *segment, piso__numbers *nu
         return -ENOBUFS;
     if (segment->fd < 0)
         return -EBADF; /* it came from another peer, and was only mapped */
+    if (s->retired_count >= piso__fd_share())
+        return -EMFILE; /* the peer keeps what nobody here uses, with a descriptor of ours for each */
     int r = piso__segment_budget(segment);
     if (r < 0)
         return r;
@@ -151,6 +153,7 @@ static void take_back(piso_session *s, uint32_t number) {
     piso_segment *segment = s->given[number].segment;
     s->numbers[segment->index].given = 0;
     s->given[number].retired = true;
+    s->retired_count++;
     piso__segment_unbudget(segment); /* the peer hears of it before it hears of any other */
     piso__frame frame = {.type = PISO__FRAME_RETIRE, .method = number};
     piso__session_send(s, &frame, NULL, NULL, 0);
@@ -323,6 +326,7 @@ int piso__session_retire_done(piso_session *s, uint32_t number) {
     piso_segment_unref(s->given[number].segment);
     s->given[number] = (piso__given){.segment = NULL};
     s->given_count--;
+    s->retired_count--;
     s->stats.segments--;
     if (number < s->lowest_free)
         s->lowest_free = number;
@@ -389,6 +393,6 @@ void piso__session_drop_segments(piso_session *s) {
     s->numbers = NULL;
     s->given_capacity = s->taken_capacity = s->number_capacity = s->lowest_free = 0;
     s->stats.segments = 0;
-    s->given_count = s->taken_count = 0;
+    s->given_count = s->taken_count = s->retired_count = 0;
     s->taken_bytes = 0;
 }

@@ -91,7 +91,7 @@ static int send_descriptor(piso_session *s, const piso_segment *segment, uint32_
         return -EAGAIN;
     piso__attachment packet = {.number = number, .size = segment->size};
     /* not waiting: a peer may acknowledge what it leaves in the socket */
-    int r = piso__send_fds(s->channel->socket_fd, &packet, sizeof packet, &segment->fd, 1);
+    int fd = atomic_load(&segment->fd), r = piso__send_fds(s->channel->socket_fd, &packet, sizeof packet, &fd, 1);
     if (r == -ETOOMANYREFS && s->attach_credit < PISO__ATTACH_CREDIT)
         r = -EAGAIN; /* until the peer has taken out what is there */
     if (r == 0) {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "descriptors.h"
 #include "session_tools.h"
@@ -701,6 +702,35 @@ static void what_waits_in_messages_counts(void **state) {
     close_pair(&e);
 }
 
+/* A peer that never gives up what was taken back keeps half of the descriptors, and no more. */
+static void what_is_never_given_up_is_bounded(void **state) {
+    (void)state;
+    struct rlimit before, low;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    low = (struct rlimit){.rlim_cur = 200, .rlim_max = 200};
+    pid_t child = fork(); /* which cannot raise the limit again */
+    if (child == 0) {
+        ends e;
+        piso_segment *segment;
+        int sent = 0, r = setrlimit(RLIMIT_NOFILE, &low);
+        if (r == 0)
+            r = piso_session_pair(SMALL_ARENA, &e.host, &e.child);
+        for (; r == 0 && sent < 150; sent++) {
+            piso_writer w;
+            piso_writer_init(&w);
+            r = piso_segment_create(1, &segment);
+            if (r == 0 && piso_writer_add_segment(&w, segment, 0, 1) >= 0)
+                r = piso_session_call(e.host, NULL, 0, 0, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w);
+            piso_session_retire(e.host, segment);
+            piso_segment_unref(segment);
+        }
+        _exit(sent == 101 && r == -EMFILE ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 /* What waits for room in the ring goes on when there is some, also while no descriptor may be sent. */
 static void a_full_ring_is_noticed_while_descriptors_wait(void **state) {
     (void)state;
@@ -766,6 +796,7 @@ int main(void) {
         cmocka_unit_test(a_message_that_waits_can_still_be_answered_with_its_segment),
         cmocka_unit_test(a_message_that_is_never_looked_at_keeps_no_number),
         cmocka_unit_test(what_waits_in_messages_counts),
+        cmocka_unit_test(what_is_never_given_up_is_bounded),
         cmocka_unit_test(what_is_used_after_it_was_taken_back_counts),
         cmocka_unit_test(a_full_ring_is_noticed_while_descriptors_wait),
         cmocka_unit_test(acknowledgements_of_what_waits_end_the_session),
