@@ -19,6 +19,7 @@
 #define PISO__MAX_OPEN_REQUESTS (1u << 20)
 #define PISO__DEFAULT_REQUESTS  4096u
 #define PISO__WAITING_ID        (UINT64_MAX - 1) /* of a call in the backlog */
+#define PISO__OVER_ID           UINT64_MAX       /* of one that is over, which has not been told */
 #define PISO__RELEASE_BATCH     64
 #define PISO__ATTACH_CREDIT     64u                 /* descriptors in the socket at once */
 #define PISO__MAX_ANSWERS       ((size_t)256 << 20) /* bytes of answers that a peer may leave in our memory */
@@ -97,7 +98,7 @@ struct piso_session {
     piso__waiting_call *backlog_head, **backlog_tail;
     size_t backlog_count;
     int64_t earliest_deadline; /* of our calls, or earlier */
-    piso_call **expired;
+    piso_call **expired;       /* those that are over, whatever ended them */
     size_t expired_count, expired_capacity;
     uint64_t *open_requests; /* by index of the peer's id; 0: not open */
     uint32_t open_capacity;
@@ -213,6 +214,9 @@ int piso__session_attach_done(piso_session *s, uint32_t number, bool refused);
 /* piso__session_retired_by_peer: *ret_segment is NULL if it was refused. */
 int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment **ret_segment);
 int piso__session_retire_done(piso_session *s, uint32_t number);
+/* piso__session_retire_unused: piso_session_retire for those segments of a writer that nobody has used since it was
+ * written: their end came before the peer knew them. */
+void piso__session_retire_unused(piso_session *s, const piso_writer *w);
 /* piso__session_drop_segments: the session has ended: its references go. */
 void piso__session_drop_segments(piso_session *s);
 /* piso__writer_drop_segments: needs no lock. */

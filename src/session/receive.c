@@ -399,6 +399,11 @@ static int fail_event(piso_session *s, piso_call *call, int error, piso_event *e
     return 1;
 }
 
+static int fail_expired(piso_session *s, piso_event *event) {
+    piso_call *call = s->expired[--s->expired_count];
+    return fail_event(s, call, call->error, event);
+}
+
 /* forget_end: what tells of the peer's end has told. */
 static void forget_end(piso_session *s) {
     if (!s->process) {
@@ -448,7 +453,7 @@ int piso_session_next(piso_session *s, piso_event *ret_event) {
     if (s->queue_head)
         piso__session_flush_queue(s);
     if (s->expired_count)
-        r = fail_event(s, s->expired[--s->expired_count], -ETIMEDOUT, ret_event);
+        r = fail_expired(s, ret_event);
     else if (s->released_count)
         r = piso__session_next_released(s, ret_event);
     else if (atomic_load(&s->state) == 0)

@@ -193,6 +193,15 @@ void piso_session_retire(piso_session *s, piso_segment *segment) {
     piso_segment_unref(unused);
 }
 
+void piso__session_retire_unused(piso_session *s, const piso_writer *w) {
+    for (uint32_t i = 0; i < w->nsegments; i++) {
+        const piso_segment *segment = w->segments[i];
+        uint32_t given = segment->index < s->number_capacity ? s->numbers[segment->index].given : 0;
+        if (given && !__atomic_load_n(&segment->cell, __ATOMIC_ACQUIRE))
+            take_back(s, given);
+    }
+}
+
 bool piso_session_has_segment(piso_session *s, const piso_segment *segment) {
     if (piso__session_forked(s))
         return false;
