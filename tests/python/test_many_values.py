@@ -160,6 +160,33 @@ def test_what_its_maker_has_dropped_comes_back(sharing: Extension, kind: str) ->
     assert eventually(lambda: settled(sharing)[1][1] <= mapped)
 
 
+@pytest.mark.parametrize("kind", [pytest.param("empty", marks=needs_torch), "arrays"])
+def test_what_ends_while_the_message_waits_comes_back(sharing: Extension, kind: str) -> None:
+    """The extension waits for its host, so it decodes the call after it has heard that the values have ended."""
+    mapped = counts()[1]
+    echoed: list[Any] = []
+
+    def send_and_drop(_: Any) -> None:
+        session = sharing._runtime._session  # type: ignore[attr-defined]
+        values = make(kind, 3)
+        sent = session.stats()["calls_sent"]
+        sender = threading.Thread(target=lambda: echoed.append(sharing.sync.echo(values)))
+        sender.start()
+        threads.append(sender)
+        assert eventually(lambda: session.stats()["calls_sent"] > sent)
+        values.clear()
+
+    threads: list[threading.Thread] = []
+    sharing.register_event_handler("made", send_and_drop)
+    sharing.sync.tell("bytes", 1)
+    for thread in threads:
+        thread.join()
+    assert wrong(kind, echoed[0]) == 0
+    assert len(echoed[0]) == 3
+    echoed.clear()
+    assert eventually(lambda: settled(sharing)[1][1] <= mapped)
+
+
 SHARES_WITH_WORKERS = """
 import sys
 import torch
