@@ -23,6 +23,7 @@
 #define PISO__RELEASE_BATCH     64
 #define PISO__ATTACH_CREDIT     64u                 /* descriptors in the socket at once */
 #define PISO__MAX_ANSWERS       ((size_t)256 << 20) /* bytes of answers that a peer may leave in our memory */
+#define PISO__MAX_WAITING       ((size_t)1 << 30)   /* bytes of its messages that wait to be looked at */
 
 /* A message that found the ring full; they leave in order. */
 typedef struct piso__queued {
@@ -102,6 +103,10 @@ struct piso_session {
     size_t expired_count, expired_capacity;
     uint64_t *open_requests; /* by index of the peer's id; 0: not open */
     uint32_t open_capacity;
+
+    /* what events hold that have not ended: a peer can have large ones made by small messages, again and again */
+    _Atomic size_t event_bytes;
+    size_t event_limit; /* beyond, no further one; 0: the peer is trusted */
 
     /* names: ours by hash, the peer's by number */
     piso__name *names, *peer_names;

@@ -113,22 +113,31 @@ static int load_spans(piso_session *s, message *m, piso_event *event) {
     return 0;
 }
 
+/* heap_size: what an event takes besides itself. */
+static size_t heap_size(uint32_t nspans, size_t body_size) {
+    size_t spans_size = nspans * (sizeof(piso_span) + sizeof(piso_segment *));
+    return spans_size == 0 && body_size <= PISO_EVENT_INLINE ? 0 : spans_size + body_size;
+}
+
 /* place: room for spans and body: in the event where the body is small, else in one heap block. */
-static int place(const message *m, piso_event *event, uint8_t **ret_body) {
-    size_t spans_size = m->nspans * (sizeof(piso_span) + sizeof(piso_segment *));
+static int place(piso_session *s, const message *m, piso_event *event, uint8_t **ret_body) {
+    size_t size = heap_size(m->nspans, m->body_size), waiting = atomic_load(&s->event_bytes);
     event->heap = NULL;
     event->spans = NULL;
     event->segments = NULL;
     *ret_body = event->inline_body;
-    if (spans_size == 0 && m->body_size <= PISO_EVENT_INLINE)
+    if (size == 0)
         return 0;
-    uint8_t *heap = malloc(spans_size + m->body_size);
+    if (s->event_limit && waiting > s->event_limit)
+        return piso__session_wrong(s, "more than 1 GiB of its messages wait to be answered");
+    uint8_t *heap = malloc(size);
     if (!heap)
         return -ENOMEM;
+    atomic_fetch_add(&s->event_bytes, size);
     event->heap = heap;
     event->spans = (piso_span *)(void *)heap;
     event->segments = (piso_segment **)(void *)(heap + m->nspans * sizeof(piso_span));
-    *ret_body = heap + spans_size;
+    *ret_body = heap + size - m->body_size;
     return 0;
 }
 
@@ -137,7 +146,7 @@ static int load(piso_session *s, message *m, piso_event *event) {
     if (m->shared_body.length)
         m->body_size = m->shared_body.length;
     uint8_t *body;
-    int r = place(m, event, &body);
+    int r = place(s, m, event, &body);
     if (r == 0 && m->nspans)
         r = load_spans(s, m, event);
     if (r < 0) {
@@ -496,6 +505,8 @@ void piso_event_fini(piso_event *event) {
         release_rest(event);
     if (event->type == PISO_EVENT_RETIRED)
         event->segment = piso_segment_unref(event->segment);
+    if (event->heap)
+        atomic_fetch_sub(&event->session->event_bytes, heap_size(event->nspans, event->body_size));
     event->nspans = 0;
     free(event->heap);
     event->heap = NULL;

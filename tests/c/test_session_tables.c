@@ -313,6 +313,28 @@ static void one_place_many_times_ends_the_session(void **state) {
     assert_non_null(strstr(piso_session_fault(pair.host), "all the memory behind"));
 }
 
+/* Small messages that name one table and one body make large events: so many may wait, and no more. */
+static void what_waits_to_be_looked_at_is_bounded(void **state) {
+    (void)state;
+    enum { SPANS = 1000, SIZE = SPANS * 32 + 1 };
+    piso_event events[10];
+    pair.host->event_limit = 5 * SIZE;
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 6; i++) {
+            send_table((piso_span){.segment = PISO__SEGMENT_LEASE, .offset = 1}, SPANS);
+            take(pair.host, PISO_EVENT_REQUEST, &events[i]);
+        }
+        assert_int_equal(pair.host->event_bytes, 6 * SIZE);
+        for (int i = 0; i < 6 && round == 0; i++)
+            piso_event_fini(&events[i]);
+    }
+    send_table((piso_span){.segment = PISO__SEGMENT_LEASE, .offset = 1}, SPANS);
+    expect_end(pair.host, PISO_EPROTO);
+    for (int i = 0; i < 6; i++)
+        piso_event_fini(&events[i]);
+    assert_int_equal(pair.host->event_bytes, 0);
+}
+
 #define WITH_PAIR(test) cmocka_unit_test_setup_teardown(test, open_ends, close_ends)
 
 int main(void) {
@@ -327,6 +349,7 @@ int main(void) {
         WITH_PAIR(floods_that_meet_do_not_block_each_other),
         cmocka_unit_test(wrong_spans_in_a_table_end_the_session),
         WITH_PAIR(one_place_many_times_ends_the_session),
+        WITH_PAIR(what_waits_to_be_looked_at_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
