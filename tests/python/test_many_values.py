@@ -222,6 +222,31 @@ def test_torchs_own_workers_get_the_memory_that_was_sent(tmp_path: Path) -> None
     assert answer == [0, 5000.0, 5000.0]
 
 
+@needs_torch
+def test_a_storage_that_torch_has_moved_is_another_one(sharing: Extension) -> None:
+    import torch
+    import torch.multiprocessing
+
+    tensor = torch.zeros(1000)
+    sharing.sync.hold([tensor])
+    torch.multiprocessing.set_sharing_strategy("file_system")
+    try:
+        tensor.share_memory_()  # into a file
+    finally:
+        torch.multiprocessing.set_sharing_strategy("file_descriptor")
+    tensor.fill_(5)
+    assert float(sharing.sync.held_again()[0].sum()) == 0
+    assert tensor.is_shared()
+    fd = tensor.untyped_storage()._share_fd_cpu_()[0]
+    assert "piso-segment" not in Path(f"/proc/self/fd/{fd}").readlink().name
+    with pytest.warns(UserWarning, match="torch has shared its memory"):
+        assert float(sharing.sync.echo(tensor).sum()) == 5000
+    held = sharing.sync.held_again()[0]
+    held.fill_(2)
+    assert held.is_shared()
+    assert float(sharing.sync.held_again()[0].sum()) == 2000
+
+
 # ---- what is left ----
 
 
