@@ -89,7 +89,7 @@ void core_reply(core_session *s, uint64_t request, PyObject *result) {
         if (r < 0) {
             core_codec_abandon(&s->codec, &w);
             tell_unsent(s, request, r == -1 ? -ENOMEM : r);
-            PyErr_Clear();
+            PyErr_Clear(); /* that could not be told either */
         } else if (buffers) {
             core_links_trim_later(s);
         }

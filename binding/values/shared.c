@@ -100,7 +100,7 @@ static PyObject *moved(core_shared *shared) {
     PyObject *storage = core_shared_storage(shared);
     if (storage && core_torch_data(shared->state->torch, storage) == shared->data)
         Py_CLEAR(storage);
-    PyErr_Clear();
+    PyErr_Clear(); /* out of memory: torch says what it is */
     return storage;
 }
 

@@ -374,7 +374,7 @@ def test_shared_memory_that_is_full_is_told_and_empties_again() -> None:
             with pytest.raises(MemoryError, match="shared memory"):  # the same, on the way back
                 call["make"](2 << 20)
             for name in ("numbers", "numbers_later", "complain"):
-                with pytest.raises(MemoryError, match="sending the answer.*shared memory"):
+                with pytest.raises(MemoryError, match=r"sending the answer.*shared memory"):
                     call[name](2 << 20)
             with pytest.raises(MemoryError):
                 fill(call["keep"])

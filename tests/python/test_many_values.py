@@ -162,7 +162,7 @@ def test_what_its_maker_has_dropped_comes_back(sharing: Extension, kind: str) ->
 
 @pytest.mark.parametrize("kind", [pytest.param("empty", marks=needs_torch), "arrays"])
 def test_what_ends_while_the_message_waits_comes_back(sharing: Extension, kind: str) -> None:
-    """The extension waits for its host, so it decodes the call after it has heard that the values have ended."""
+    """The extension waits for its host: it decodes the call after it has heard that the values have ended."""
     mapped = counts()[1]
     echoed: list[Any] = []
 
