@@ -34,6 +34,21 @@ bool core_check_copy(core_session *s, bool failed) {
     return true;
 }
 
+/* tell_unsent: the answer to a request could not be sent, for lack of a descriptor, of shared memory, or of memory: the
+ * caller would wait for ever. Without a traceback the error that says so fits into the message itself. */
+static void tell_unsent(core_session *s, uint64_t request, int why) {
+    if (why == -ENOENT || piso_session_state(s->session) != 0)
+        return; /* nobody waits for it any more */
+    core_raise(s->state, why, "sending the answer");
+    PyObject *error = core_fetch_exception();
+    piso_writer w;
+    piso_writer_init(&w);
+    if (core_encode_exception(&s->codec, &w, error) < 0 || piso_session_reply(s->session, request, true, &w) < 0)
+        core_codec_abandon(&s->codec, &w);
+    piso_writer_fini(&w);
+    Py_XDECREF(error);
+}
+
 void core_reply(core_session *s, uint64_t request, PyObject *result) {
     bool failed = result == NULL;
     if (core_check_copy(s, failed))
@@ -70,11 +85,14 @@ void core_reply(core_session *s, uint64_t request, PyObject *result) {
             buffers = w.nspans > 0 || w.size > PISO_INLINE_BODY;
             r = piso_session_reply(s->session, request, failed, &w);
         }
-        if (r < 0)
-            core_codec_abandon(&s->codec, &w); /* the peer has gone, or memory: the session will say so */
-        else if (buffers)
+        PyErr_Clear(); /* out of memory while encoding an error */
+        if (r < 0) {
+            core_codec_abandon(&s->codec, &w);
+            tell_unsent(s, request, r == -1 ? -ENOMEM : r);
+            PyErr_Clear(); /* that could not be told either */
+        } else if (buffers) {
             core_links_trim_later(s);
-        PyErr_Clear(); /* out of memory while encoding an error: there is nobody to tell */
+        }
     } else if (failed && s->unanswered_errors < MAX_UNANSWERED_ERRORS) { /* or the peer could flood stderr */
         s->unanswered_errors++;
         PyErr_Restore(Py_NewRef(type), Py_NewRef(value), Py_XNewRef(traceback));

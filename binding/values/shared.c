@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "common/errors.h"
+#include "torch.h"
 
 core_shared *core_shared_find(piso_segment *segment) {
     return *piso_segment_cell(segment);
@@ -93,12 +94,35 @@ static int shared_getbuffer(PyObject *self, Py_buffer *view, int flags) {
     return PyBuffer_FillInfo(view, self, shared->data, (Py_ssize_t)piso_segment_size(shared->segment), 0, flags);
 }
 
-static PyObject *shared_is_shared(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored)) {
-    Py_RETURN_TRUE;
+/* moved: the storage that this Shared answers for, a new reference, if its memory is not here any more: torch has moved it,
+ * as by share_memory_() where workers share files. NULL without an exception if it is here. */
+static PyObject *moved(core_shared *shared) {
+    PyObject *storage = core_shared_storage(shared);
+    if (storage && core_torch_data(shared->state->torch, storage) == shared->data)
+        Py_CLEAR(storage);
+    PyErr_Clear(); /* out of memory: torch says what it is */
+    return storage;
+}
+
+/* ask_torch: what torch's own method says of such a storage, which is let go. */
+static PyObject *ask_torch(PyObject *storage, const char *name) {
+    PyObject *method = PyObject_GetAttrString((PyObject *)Py_TYPE(storage), name);
+    PyObject *answer = method ? PyObject_CallOneArg(method, storage) : NULL;
+    Py_XDECREF(method);
+    Py_DECREF(storage);
+    return answer;
+}
+
+static PyObject *shared_is_shared(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    PyObject *storage = moved((core_shared *)self);
+    return storage ? ask_torch(storage, CORE_SHARED_IS_SHARED) : Py_NewRef(Py_True);
 }
 
 /* shared_fd: what torch.multiprocessing asks a storage for: its descriptor and its size. */
 static PyObject *shared_fd(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    PyObject *storage = moved((core_shared *)self);
+    if (storage)
+        return ask_torch(storage, CORE_SHARED_FD);
     piso_segment *segment = ((core_shared *)self)->segment;
     int fd = piso_segment_fd(segment);
     if (fd >= 0)

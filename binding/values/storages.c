@@ -12,9 +12,10 @@
 
 #define COPIES 3 /* at most, of a storage that is written while it is copied */
 
+static const char *const methods[] = {CORE_SHARED_IS_SHARED, CORE_SHARED_FD};
+
 /* attach: makes the storage, which lies over it, the owner of `shared`. 0 or -1. */
 static int attach(core_torch_state *t, PyObject *storage, core_shared *shared) {
-    static const char *const methods[] = {CORE_SHARED_IS_SHARED, CORE_SHARED_FD};
     int r = core_shared_own(shared, storage);
     if (r == 0)
         r = PyObject_SetAttr(storage, t->shares_attribute, (PyObject *)shared);
@@ -26,9 +27,29 @@ static int attach(core_torch_state *t, PyObject *storage, core_shared *shared) {
     return r;
 }
 
+/* detach: the storage has moved elsewhere, and another one is to answer for `shared`. 0 or -1. */
+static int detach(core_torch_state *t, PyObject *storage) {
+    int r = PyObject_SetAttr(storage, t->shares_attribute, NULL);
+    for (size_t i = 0; r == 0 && i < sizeof methods / sizeof *methods; i++)
+        r = PyObject_SetAttrString(storage, methods[i], NULL);
+    return r;
+}
+
+/* storage_of: that over `shared`, if it is still there: torch moves one that it is told to share in its own way. A new
+ * reference; NULL, without an exception unless something failed. */
+static PyObject *storage_of(core_torch_state *t, core_shared *shared) {
+    PyObject *storage = core_shared_storage(shared);
+    if (!storage || core_torch_data(t, storage) == shared->data)
+        return storage;
+    if (!PyErr_Occurred())
+        detach(t, storage);
+    Py_DECREF(storage);
+    return NULL;
+}
+
 PyObject *core_storage_open(core_state *state, piso_segment *segment, bool keep_fd) {
     core_shared *shared = core_shared_map(state, segment, keep_fd);
-    PyObject *storage = shared ? core_shared_storage(shared) : NULL;
+    PyObject *storage = shared ? storage_of(state->torch, shared) : NULL;
     if (shared && !storage && !PyErr_Occurred()) {
         storage = core_torch_buffer(state->torch, (PyObject *)shared, NULL);
         if (storage && attach(state->torch, storage, shared) < 0)
@@ -146,9 +167,9 @@ static core_shared *move(core_state *state, PyObject *tensor, PyObject *storage,
     /* the copy took its time, without the GIL */
     if (copied && may_move(state, tensor, storage, &shared) &&
         (can_swap ? swap(storage, fresh) : follow(t, tensor, fresh, l)) == 0) {
+        if (core_may_be_in_use(state, tensor, storage, size))      /* whatever fails afterwards */
+            moved->before = Py_NewRef(can_swap ? fresh : storage); /* movable.c says why */
         shared = attach(t, result, moved) == 0 ? (core_shared *)Py_NewRef((PyObject *)moved) : NULL;
-        if (shared && core_may_be_in_use(state, tensor, storage, size))
-            shared->before = Py_NewRef(can_swap ? fresh : storage); /* movable.c says why */
     }
     piso_segment_unref(segment);
     Py_XDECREF(moved);

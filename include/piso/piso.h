@@ -285,6 +285,7 @@ typedef struct piso_call {
     uint64_t id;         /* 0: not pending */
     int64_t deadline_ns; /* CLOCK_MONOTONIC, INT64_MAX: none */
     void *waiting;       /* while the peer answers others first */
+    int error;           /* why it is over, until that is told */
 } piso_call;
 
 #define PISO_NO_DEADLINE INT64_MAX
@@ -334,7 +335,8 @@ PISO_API void piso_session_trim(piso_session *s, size_t keep_bytes);
  * Who made the number known (the sender of the descriptor) takes it back with piso_session_retire when nobody on its
  * side uses the segment any more. The peer hears of it by PISO_EVENT_RETIRED, lets go of what it keeps for the next
  * time, and keeps what its own users hold; the number is free again once it has answered. Where the descriptor has been
- * closed (piso_segment_map) it answers when piso_session_retire says that its own users hold nothing. */
+ * closed (piso_segment_map) it answers when piso_session_retire says that its own users hold nothing. It never answers
+ * before the events that name the segment have ended. A cell that is not NULL tells that it is used. */
 
 /* piso_segment_create: `size` bytes of zeros, backed by memory now (no SIGBUS later). -ENOMEM, -EDQUOT; -EMFILE; -ENOBUFS:
  * this process has as many segments as it may. One reference. */
@@ -451,7 +453,8 @@ typedef enum piso_event_type {
     PISO_EVENT_CANCEL,      /* the peer no longer waits for request `id` */
     PISO_EVENT_REPLY,       /* `call` has its result in body */
     PISO_EVENT_ERROR,       /* `call` has an exception in body */
-    PISO_EVENT_FAILED,      /* `call` ends with `error`: -ETIMEDOUT, PISO_EDIED, PISO_ECLOSED, PISO_EPROTO */
+    PISO_EVENT_FAILED,      /* `call` ends with `error`: -ETIMEDOUT, PISO_EDIED, PISO_ECLOSED, PISO_EPROTO; of one that
+                             * had to wait also what piso_session_call returns */
     PISO_EVENT_RETIRED,     /* the peer has taken back its number for `segment` (borrowed until the event's end) */
     PISO_EVENT_RELEASED,    /* the lease with this `cookie` has ended: by the peer, unsent, or with the session */
 } piso_event_type;

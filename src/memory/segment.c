@@ -169,7 +169,34 @@ void piso__segment_unbudget(piso_segment *segment) {
     piso__budget_give(atomic_exchange(&segment->budgeted, 0));
 }
 
-int piso__segment_adopt(int fd, uint64_t size, piso_segment **ret_segment) {
+piso__share *piso__share_new(void) {
+    piso__share *share = calloc(1, sizeof *share);
+    if (share)
+        share->references = 1;
+    return share;
+}
+
+void piso__share_unref(piso__share *share) {
+    if (share && atomic_fetch_sub(&share->references, 1) == 1)
+        free(share);
+}
+
+/* count_in: the segment is new, and nobody else knows it yet. */
+static void count_in(piso__share *share, piso_segment *segment) {
+    if (!share)
+        return;
+    atomic_fetch_add(&share->references, 1);
+    atomic_fetch_add(&share->segments, 1);
+    segment->share = share;
+}
+
+static void count_out(const piso_segment *segment) {
+    if (segment->share)
+        atomic_fetch_sub(&segment->share->segments, 1);
+    piso__share_unref(segment->share);
+}
+
+int piso__segment_adopt(int fd, uint64_t size, piso__share *share, piso_segment **ret_segment) {
     piso__autoclose int owned = fd;
     uint64_t inode;
     if (size == 0 || piso__memfd_check(fd, size) < 0 || piso__fd_inode(fd, &inode) < 0)
@@ -181,6 +208,8 @@ int piso__segment_adopt(int fd, uint64_t size, piso_segment **ret_segment) {
     piso__lock_take(&lock);
     piso_segment *known = find(inode);
     int r = known ? 0 : enter(fd, size, inode, ret_segment);
+    if (!known && r == 0)
+        count_in(share, *ret_segment);
     piso__lock_give(&lock);
     if (known)
         *ret_segment = known;
@@ -209,6 +238,7 @@ piso_segment *piso_segment_unref(piso_segment *segment) {
     piso__lock_give(&lock);
     if (last) {
         piso__segment_unbudget(segment);
+        count_out(segment);
         piso__unmap(segment->data, segment->size);
         piso__fd_close(segment->fd);
         free(segment);
@@ -230,10 +260,8 @@ int piso_segment_map(piso_segment *segment, bool keep_fd, void **ret_data) {
     if (r < 0)
         return r;
     segment->data = *ret_data = data;
-    if (!keep_fd && !segment->made) {
-        piso__fd_close(segment->fd);
-        segment->fd = -1;
-    }
+    if (!keep_fd && !segment->made)
+        piso__fd_close(atomic_exchange(&segment->fd, -1));
     return 0;
 }
 

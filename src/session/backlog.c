@@ -85,6 +85,37 @@ int piso__backlog_add(piso_session *s, piso_call *call, const piso__frame *frame
     return 0;
 }
 
+/* fail_one: a call that cannot be sent ends with `error`. 0 or -ENOMEM. */
+static int fail_one(piso_session *s, piso__waiting_call *w, int error) {
+    if (s->expired_count == s->expired_capacity) {
+        size_t capacity = s->expired_capacity ? 2 * s->expired_capacity : 16;
+        piso_call **expired = reallocarray(s->expired, capacity, sizeof *expired);
+        if (!expired)
+            return -ENOMEM;
+        s->expired = expired;
+        s->expired_capacity = capacity;
+    }
+    piso_call *call = w->call;
+    unlink_call(s, w);
+    piso__session_discard(s, &w->content);
+    free_call(w);
+    if (!call || call == &piso__forgotten)
+        return 0;
+    call->waiting = NULL;
+    call->id = PISO__OVER_ID;
+    call->error = error;
+    s->expired[s->expired_count++] = call;
+    atomic_store_explicit(&s->attention, true, memory_order_release);
+    return 0;
+}
+
+/* is_its_own: whether an error is that of one call, and others can still be sent. */
+static bool is_its_own(const piso_session *s, int error) {
+    if (error == -ENOMEM)
+        return s->calls.live == 0; /* else it goes on after the next answer */
+    return error == -EDQUOT || error == -EMFILE || error == -ENOBUFS || error == -EBADF;
+}
+
 /* send_one: 0, or why it waits on. */
 static int send_one(piso_session *s, piso__waiting_call *w) {
     int r = piso__session_send_call(s, w->call, &w->frame, w->deadline_ns, &w->content);
@@ -92,6 +123,7 @@ static int send_one(piso_session *s, piso__waiting_call *w) {
         return r;
     if (w->content.nspans)
         piso__session_lend_spans(s, &w->content);
+    piso__session_retire_unused(s, &w->content);
     unlink_call(s, w);
     free_call(w);
     return 0;
@@ -100,7 +132,8 @@ static int send_one(piso_session *s, piso__waiting_call *w) {
 void piso__backlog_flush(piso_session *s) {
     int r = atomic_load(&s->state);
     while (r == 0 && s->backlog_head && (!s->backlog_head->call || piso__session_may_call(s)))
-        r = send_one(s, s->backlog_head);
+        if ((r = send_one(s, s->backlog_head)) < 0 && is_its_own(s, r))
+            r = fail_one(s, s->backlog_head, r);
     if (r < 0 && r != -ENOMEM) /* with memory it goes on after the next answer */
         piso__session_fail(s, r);
 }

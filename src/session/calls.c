@@ -4,8 +4,6 @@
 
 #include "session/internal.h"
 
-#define EXPIRED_ID UINT64_MAX /* id of a call in the list of expired ones */
-
 /* ---- calls ---- */
 
 /* note_call: the call has been sent, or waits to be. */
@@ -85,7 +83,7 @@ void piso_session_forget(piso_session *s, piso_call *call, bool cancel) {
     if (piso__session_forked(s))
         return;
     piso__session_lock(s);
-    if (call->id == EXPIRED_ID)
+    if (call->id == PISO__OVER_ID)
         forget_expired(s, call);
     else if (call->id == PISO__WAITING_ID)
         piso__backlog_forget(s, call, cancel);
@@ -97,7 +95,8 @@ void piso_session_forget(piso_session *s, piso_call *call, bool cancel) {
 
 /* note_expired: room in the list has been made for all pending calls. */
 static void note_expired(piso_session *s, piso_call *call) {
-    call->id = EXPIRED_ID;
+    call->id = PISO__OVER_ID;
+    call->error = -ETIMEDOUT;
     s->expired[s->expired_count++] = call;
 }
 

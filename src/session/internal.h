@@ -19,9 +19,11 @@
 #define PISO__MAX_OPEN_REQUESTS (1u << 20)
 #define PISO__DEFAULT_REQUESTS  4096u
 #define PISO__WAITING_ID        (UINT64_MAX - 1) /* of a call in the backlog */
+#define PISO__OVER_ID           UINT64_MAX       /* of one that is over, which has not been told */
 #define PISO__RELEASE_BATCH     64
 #define PISO__ATTACH_CREDIT     64u                 /* descriptors in the socket at once */
 #define PISO__MAX_ANSWERS       ((size_t)256 << 20) /* bytes of answers that a peer may leave in our memory */
+#define PISO__MAX_WAITING       ((size_t)1 << 30)   /* bytes of its messages that wait to be looked at */
 
 /* A message that found the ring full; they leave in order. */
 typedef struct piso__queued {
@@ -42,15 +44,16 @@ typedef struct piso__waiting_call piso__waiting_call;
 
 /* What a number that we gave stands for. */
 typedef struct piso__given {
-    piso_segment *segment; /* a reference; NULL: the number is free */
-    bool attached, retired;
+    piso_segment *segment;        /* a reference; NULL: the number is free */
+    bool sent, attached, retired; /* sent: the descriptor */
 } piso__given;
 
 /* What a number of the peer's stands for. */
 typedef struct piso__taken {
     piso_segment *segment; /* a reference */
     int refused;           /* why there is none although the number was given: a negative code */
-    bool retiring; /* the peer does not use it any more, but we do, and have no descriptor to give it back with */
+    uint32_t in_hand;      /* events that name it and have not ended */
+    bool retiring; /* the peer does not use it any more, but we do, and may have no descriptor to give it back with */
 } piso__taken;
 
 /* The numbers of one segment, ours and the peer's; 0: none. */
@@ -96,10 +99,14 @@ struct piso_session {
     piso__waiting_call *backlog_head, **backlog_tail;
     size_t backlog_count;
     int64_t earliest_deadline; /* of our calls, or earlier */
-    piso_call **expired;
+    piso_call **expired;       /* those that are over, whatever ended them */
     size_t expired_count, expired_capacity;
     uint64_t *open_requests; /* by index of the peer's id; 0: not open */
     uint32_t open_capacity;
+
+    /* what events hold that have not ended: a peer can have large ones made by small messages, again and again */
+    _Atomic size_t event_bytes;
+    size_t event_limit; /* beyond, no further one; 0: the peer is trusted */
 
     /* names: ours by hash, the peer's by number */
     piso__name *names, *peer_names;
@@ -115,6 +122,8 @@ struct piso_session {
     bool keeps_none; /* of what it takes: the descriptor is closed once it is mapped, so none are counted */
     bool strict;     /* what is not there may not be touched: piso__memory_is_strict */
     uint32_t given_count, taken_count;
+    uint32_t retired_count;             /* of those given: taken back, and the peer has not answered */
+    piso__share *share;                 /* what the peer has brought; NULL: nothing yet */
     uint64_t taken_bytes, shared_limit; /* of the peer's segments; 0: no limit */
 
     /* waiting (wait.c) */
@@ -203,12 +212,17 @@ int piso__session_name_spans(piso_session *s, const piso_writer *w, piso_span *r
 /* piso__session_find_segment: what a span of the peer's lies in, checked: 0 and a new reference; why there is none if it
  * was refused; PISO_EPROTO. */
 int piso__session_find_segment(piso_session *s, const piso_span *span, piso_segment **ret_segment, bool *ret_ours);
+/* piso__session_let_go: an event that has such a reference ends; `span` is the event's. */
+void piso__session_let_go(piso_session *s, const piso_span *span, const piso_segment *segment);
 /* The peer's frames about segments. */
 int piso__session_attached_by_peer(piso_session *s, uint32_t number);
 int piso__session_attach_done(piso_session *s, uint32_t number, bool refused);
 /* piso__session_retired_by_peer: *ret_segment is NULL if it was refused. */
 int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment **ret_segment);
 int piso__session_retire_done(piso_session *s, uint32_t number);
+/* piso__session_retire_unused: piso_session_retire for those segments of a writer that nobody has used since it was
+ * written: their end came before the peer knew them. */
+void piso__session_retire_unused(piso_session *s, const piso_writer *w);
 /* piso__session_drop_segments: the session has ended: its references go. */
 void piso__session_drop_segments(piso_session *s);
 /* piso__writer_drop_segments: needs no lock. */

@@ -113,22 +113,31 @@ static int load_spans(piso_session *s, message *m, piso_event *event) {
     return 0;
 }
 
+/* heap_size: what an event takes besides itself. */
+static size_t heap_size(uint32_t nspans, size_t body_size) {
+    size_t spans_size = nspans * (sizeof(piso_span) + sizeof(piso_segment *));
+    return spans_size == 0 && body_size <= PISO_EVENT_INLINE ? 0 : spans_size + body_size;
+}
+
 /* place: room for spans and body: in the event where the body is small, else in one heap block. */
-static int place(const message *m, piso_event *event, uint8_t **ret_body) {
-    size_t spans_size = m->nspans * (sizeof(piso_span) + sizeof(piso_segment *));
+static int place(piso_session *s, const message *m, piso_event *event, uint8_t **ret_body) {
+    size_t size = heap_size(m->nspans, m->body_size), waiting = atomic_load(&s->event_bytes);
     event->heap = NULL;
     event->spans = NULL;
     event->segments = NULL;
     *ret_body = event->inline_body;
-    if (spans_size == 0 && m->body_size <= PISO_EVENT_INLINE)
+    if (size == 0)
         return 0;
-    uint8_t *heap = malloc(spans_size + m->body_size);
+    if (s->event_limit && waiting > s->event_limit)
+        return piso__session_wrong(s, "more than 1 GiB of its messages wait to be answered");
+    uint8_t *heap = malloc(size);
     if (!heap)
         return -ENOMEM;
+    atomic_fetch_add(&s->event_bytes, size);
     event->heap = heap;
     event->spans = (piso_span *)(void *)heap;
     event->segments = (piso_segment **)(void *)(heap + m->nspans * sizeof(piso_span));
-    *ret_body = heap + spans_size;
+    *ret_body = heap + size - m->body_size;
     return 0;
 }
 
@@ -137,7 +146,7 @@ static int load(piso_session *s, message *m, piso_event *event) {
     if (m->shared_body.length)
         m->body_size = m->shared_body.length;
     uint8_t *body;
-    int r = place(m, event, &body);
+    int r = place(s, m, event, &body);
     if (r == 0 && m->nspans)
         r = load_spans(s, m, event);
     if (r < 0) {
@@ -399,6 +408,11 @@ static int fail_event(piso_session *s, piso_call *call, int error, piso_event *e
     return 1;
 }
 
+static int fail_expired(piso_session *s, piso_event *event) {
+    piso_call *call = s->expired[--s->expired_count];
+    return fail_event(s, call, call->error, event);
+}
+
 /* forget_end: what tells of the peer's end has told. */
 static void forget_end(piso_session *s) {
     if (!s->process) {
@@ -448,7 +462,7 @@ int piso_session_next(piso_session *s, piso_event *ret_event) {
     if (s->queue_head)
         piso__session_flush_queue(s);
     if (s->expired_count)
-        r = fail_event(s, s->expired[--s->expired_count], -ETIMEDOUT, ret_event);
+        r = fail_expired(s, ret_event);
     else if (s->released_count)
         r = piso__session_next_released(s, ret_event);
     else if (atomic_load(&s->state) == 0)
@@ -470,7 +484,9 @@ static void release_rest(piso_event *event) {
     piso__session_lock(s);
     for (uint32_t i = 0; i < event->nspans; i++) {
         const piso_span *span = &event->spans[i];
-        if (span->segment == PISO__SEGMENT_LEASE) {
+        if (event->segments[i]) {
+            piso__session_let_go(s, span, event->segments[i]);
+        } else if (span->segment == PISO__SEGMENT_LEASE) {
             piso__session_queue_lease(s, span->offset);
         } else if (span->segment != TAKEN && !piso__span_in_segment(span)) {
             s->stats.spans_held--;
@@ -489,6 +505,8 @@ void piso_event_fini(piso_event *event) {
         release_rest(event);
     if (event->type == PISO_EVENT_RETIRED)
         event->segment = piso_segment_unref(event->segment);
+    if (event->heap)
+        atomic_fetch_sub(&event->session->event_bytes, heap_size(event->nspans, event->body_size));
     event->nspans = 0;
     free(event->heap);
     event->heap = NULL;

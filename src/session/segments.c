@@ -61,12 +61,18 @@ static int give_number(piso_session *s, piso_segment *segment, piso__numbers *nu
         return -ENOBUFS;
     if (segment->fd < 0)
         return -EBADF; /* it came from another peer, and was only mapped */
+    if (s->retired_count >= piso__fd_share())
+        return -EMFILE; /* the peer keeps what nobody here uses, with a descriptor of ours for each */
     int r = piso__segment_budget(segment);
-    if (r == 0)
-        r = piso__session_send_attach(s, segment, number);
     if (r < 0)
         return r;
     s->given[number] = (piso__given){.segment = piso_segment_ref(segment)};
+    r = piso__session_send_attach(s, segment, number);
+    if (r < 0) {
+        s->given[number] = (piso__given){.segment = NULL};
+        piso_segment_unref(segment);
+        return r;
+    }
     s->lowest_free = number + 1;
     s->given_count++;
     s->stats.segments++;
@@ -147,6 +153,7 @@ static void take_back(piso_session *s, uint32_t number) {
     piso_segment *segment = s->given[number].segment;
     s->numbers[segment->index].given = 0;
     s->given[number].retired = true;
+    s->retired_count++;
     piso__segment_unbudget(segment); /* the peer hears of it before it hears of any other */
     piso__frame frame = {.type = PISO__FRAME_RETIRE, .method = number};
     piso__session_send(s, &frame, NULL, NULL, 0);
@@ -156,10 +163,11 @@ static void take_back(piso_session *s, uint32_t number) {
  * be NULL, is the caller's in any case. */
 static int give_up(piso_session *s, uint32_t number, piso_segment **ret_segment) {
     piso_segment *segment = s->taken[number].segment;
+    if (segment && !s->taken[number].retiring)
+        s->taken_bytes -= segment->size;
     s->taken[number] = (piso__taken){.segment = NULL};
     *ret_segment = segment;
     if (segment) {
-        s->taken_bytes -= segment->size;
         s->taken_count--;
         s->stats.segments--;
         if (s->numbers[segment->index].taken == number) /* the same memory may have come under two */
@@ -179,10 +187,19 @@ void piso_session_retire(piso_session *s, piso_segment *segment) {
         numbers = s->numbers[segment->index];
     if (numbers.given)
         take_back(s, numbers.given);
-    if (numbers.taken && s->taken[numbers.taken].retiring)
+    if (numbers.taken && s->taken[numbers.taken].retiring && !s->taken[numbers.taken].in_hand)
         give_up(s, numbers.taken, &unused);
     piso__session_unlock(s);
     piso_segment_unref(unused);
+}
+
+void piso__session_retire_unused(piso_session *s, const piso_writer *w) {
+    for (uint32_t i = 0; i < w->nsegments; i++) {
+        const piso_segment *segment = w->segments[i];
+        uint32_t given = segment->index < s->number_capacity ? s->numbers[segment->index].given : 0;
+        if (given && !__atomic_load_n(&segment->cell, __ATOMIC_ACQUIRE))
+            take_back(s, given);
+    }
 }
 
 bool piso_session_has_segment(piso_session *s, const piso_segment *segment) {
@@ -203,10 +220,21 @@ void piso_session_share(piso_session *s, bool allowed) {
 
 /* ---- in ---- */
 
+/* check_room: 0, or why one more segment of the peer's cannot be had. What it has taken back counts as long as somebody here
+ * has it: to attach and take back without end would use up what this process has. */
+static int check_room(piso_session *s) {
+    if (!s->share && !(s->share = piso__share_new()))
+        return -ENOMEM;
+    uint32_t alive = atomic_load(&s->share->segments), count = alive > s->taken_count ? alive : s->taken_count;
+    if (count >= piso__segment_limit() / 2)
+        return -ENOBUFS;
+    return !s->keeps_none && count >= piso__fd_share() ? -EMFILE : 0;
+}
+
 /* receive_segment: what the peer sends under a number. 0; why it cannot be had here: -EMFILE, -ENOBUFS; or what ends the
  * session. */
 static int receive_segment(piso_session *s, uint32_t number, piso_segment **ret_segment) {
-    piso__attachment packet;
+    piso__attachment packet = {.zero = 0}; /* one may be shorter */
     int fd = -1;
     /* it was put into the socket before the frame into the ring */
     int r = piso__receive_fds(s->channel->socket_fd, &packet, sizeof packet, &fd, 1, true);
@@ -216,14 +244,12 @@ static int receive_segment(piso_session *s, uint32_t number, piso_segment **ret_
         piso__fd_close(fd);
         return piso__session_wrong(s, "a descriptor does not fit its announcement");
     }
-    if (r == 0 && s->taken_count >= piso__segment_limit() / 2)
-        r = -ENOBUFS;
-    if (r == 0 && !s->keeps_none && s->taken_count >= piso__fd_share())
-        r = -EMFILE;
+    if (r == 0)
+        r = check_room(s);
     if (r < 0)
         piso__fd_close(fd);
     else
-        r = piso__segment_adopt(fd, packet.size, ret_segment);
+        r = piso__segment_adopt(fd, packet.size, s->share, ret_segment);
     return r == PISO_EPROTO
                ? piso__session_wrong(s, "a descriptor is no sealed memory of the size it told, or not all there")
                : r;
@@ -276,7 +302,7 @@ int piso__session_attached_by_peer(piso_session *s, uint32_t number) {
 }
 
 int piso__session_attach_done(piso_session *s, uint32_t number, bool refused) {
-    if (number >= s->given_capacity || !s->given[number].segment || s->given[number].attached ||
+    if (number >= s->given_capacity || !s->given[number].sent || s->given[number].attached ||
         s->attach_credit == PISO__ATTACH_CREDIT)
         return piso__session_wrong(s, "it acknowledges a descriptor that was not sent");
     s->given[number].attached = true;
@@ -291,8 +317,11 @@ int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment
     if (!is_taken(s, number) || s->taken[number].retiring)
         return piso__session_wrong(s, "it takes back a segment that it has not sent");
     piso__taken *taken = &s->taken[number];
-    if (taken->segment && taken->segment->fd < 0) { /* piso_session_retire gives it up */
+    /* piso_session_retire gives it up, or the end of the last event that names it: whoever takes it out of the event may
+     * close the descriptor */
+    if (taken->segment && (taken->segment->fd < 0 || taken->in_hand)) {
         taken->retiring = true;
+        s->taken_bytes -= taken->segment->size;
         *ret_segment = piso_segment_ref(taken->segment);
         return 0;
     }
@@ -303,11 +332,12 @@ int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment
 }
 
 int piso__session_retire_done(piso_session *s, uint32_t number) {
-    if (number >= s->given_capacity || !s->given[number].retired)
+    if (number >= s->given_capacity || !s->given[number].retired || !s->given[number].attached)
         return piso__session_wrong(s, "it gives up a segment that was not taken back");
     piso_segment_unref(s->given[number].segment);
     s->given[number] = (piso__given){.segment = NULL};
     s->given_count--;
+    s->retired_count--;
     s->stats.segments--;
     if (number < s->lowest_free)
         s->lowest_free = number;
@@ -327,9 +357,25 @@ int piso__session_find_segment(piso_session *s, const piso_span *span, piso_segm
     if (!segment || span->generation || span->length == 0 || span->offset > segment->size ||
         span->length > segment->size - span->offset)
         return PISO_EPROTO;
+    if (!ours)
+        s->taken[number].in_hand++;
     *ret_ours = ours;
     *ret_segment = piso_segment_ref(segment);
     return 0;
+}
+
+void piso__session_let_go(piso_session *s, const piso_span *span, const piso_segment *segment) {
+    uint32_t number = span->segment;
+    piso__taken *taken = number < s->taken_capacity ? &s->taken[number] : NULL;
+    if (!taken || taken->segment != segment || !taken->in_hand) /* it is ours, or the session has ended */
+        return;
+    taken->in_hand--;
+    bool used = segment->fd < 0 && __atomic_load_n(&segment->cell, __ATOMIC_ACQUIRE);
+    if (taken->in_hand || !taken->retiring || used || atomic_load(&s->state) != 0)
+        return;
+    piso_segment *unused;
+    give_up(s, number, &unused);
+    piso_segment_unref(unused); /* not the last one: the event has another */
 }
 
 int piso_event_refused(const piso_event *event, uint32_t index) {
@@ -358,6 +404,6 @@ void piso__session_drop_segments(piso_session *s) {
     s->numbers = NULL;
     s->given_capacity = s->taken_capacity = s->number_capacity = s->lowest_free = 0;
     s->stats.segments = 0;
-    s->given_count = s->taken_count = 0;
+    s->given_count = s->taken_count = s->retired_count = 0;
     s->taken_bytes = 0;
 }

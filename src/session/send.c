@@ -41,19 +41,20 @@ static bool overtakes(piso__frame_type type) {
     return type == PISO__FRAME_ATTACHED || type == PISO__FRAME_REFUSED;
 }
 
-/* put_first, put_last: into the queue. */
-static void put_first(piso_session *s, piso__queued *message) {
-    message->next = s->queue_head;
-    s->queue_head = message;
-    if (!message->next)
+/* put: into the queue. Whether it only lacks room in the ring is said by its head: for a descriptor it is the peer's
+ * acknowledgement that makes room, and that comes as a message. */
+static void put(piso_session *s, piso__queued *message, bool first) {
+    if (first) {
+        message->next = s->queue_head;
+        s->queue_head = message;
+        if (!message->next)
+            s->queue_tail = &message->next;
+    } else {
+        *s->queue_tail = message;
         s->queue_tail = &message->next;
-    atomic_store_explicit(&s->has_queue, true, memory_order_relaxed);
-}
-
-static void put_last(piso_session *s, piso__queued *message) {
-    *s->queue_tail = message;
-    s->queue_tail = &message->next;
-    atomic_store_explicit(&s->has_queue, s->attach_credit > 0, memory_order_relaxed);
+    }
+    bool waits_for_peer = s->queue_head->segment && s->attach_credit == 0;
+    atomic_store_explicit(&s->has_queue, !waits_for_peer, memory_order_relaxed);
 }
 
 /* enqueue: keeps a message for later, with a segment whose descriptor goes first, or NULL. */
@@ -79,10 +80,7 @@ static int enqueue(piso_session *s, const piso__ring_part *parts, int count, pis
             memcpy(to, parts[i].data, parts[i].size);
         to += parts[i].size;
     }
-    if (overtakes(type))
-        put_first(s, message);
-    else
-        put_last(s, message);
+    put(s, message, overtakes(type));
     s->stats.queued++;
     return 0;
 }
@@ -93,11 +91,14 @@ static int send_descriptor(piso_session *s, const piso_segment *segment, uint32_
         return -EAGAIN;
     piso__attachment packet = {.number = number, .size = segment->size};
     /* not waiting: a peer may acknowledge what it leaves in the socket */
-    int r = piso__send_fds(s->channel->socket_fd, &packet, sizeof packet, &segment->fd, 1);
+    int fd = atomic_load(&segment->fd), r = piso__send_fds(s->channel->socket_fd, &packet, sizeof packet, &fd, 1);
     if (r == -ETOOMANYREFS && s->attach_credit < PISO__ATTACH_CREDIT)
         r = -EAGAIN; /* until the peer has taken out what is there */
-    if (r == 0)
+    if (r == 0) {
         s->attach_credit--;
+        if (number < s->given_capacity && s->given[number].segment == segment) /* not given up meanwhile */
+            s->given[number].sent = true;
+    }
     return r;
 }
 

@@ -35,6 +35,7 @@ static void session_free(piso_session *s) {
     piso__channel_close(s->channel);
     piso__process_unref(s->process);
     piso__session_drop_segments(s);
+    piso__share_unref(s->share);
     while (s->queue_head) {
         piso__queued *message = s->queue_head;
         s->queue_head = message->next;
@@ -112,6 +113,7 @@ int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session) {
     s->shared_limit = spawn->sandbox ? spawn->sandbox->limits.shared_memory : 0;
     uint64_t size = arena_size(spawn, s->shared_limit);
     s->accepts = request_limit(spawn);
+    s->event_limit = PISO__MAX_WAITING;
     int r = piso__channel_create(spawn->name, size, s->accepts, &s->channel, &child_fd);
     if (r == 0)
         r = piso__process_spawn(spawn, child_fd, &s->process);

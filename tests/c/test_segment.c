@@ -5,7 +5,9 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -55,7 +57,7 @@ static void the_same_memory_is_the_same_object(void **state) {
     assert_int_equal(piso_segment_create(100, &s), 0);
     assert_int_equal(piso_segment_create(100, &other), 0);
     *piso_segment_cell(s) = state;
-    assert_int_equal(piso__segment_adopt(piso__fd_dup(piso_segment_fd(s)), 100, &again), 0);
+    assert_int_equal(piso__segment_adopt(piso__fd_dup(piso_segment_fd(s)), 100, NULL, &again), 0);
     assert_ptr_equal(s, again);
     assert_ptr_equal(*piso_segment_cell(again), state);
     assert_ptr_not_equal(s, other);
@@ -68,12 +70,12 @@ static void the_same_memory_is_the_same_object(void **state) {
 static void what_is_no_sealed_memory_is_refused(void **state) {
     (void)state;
     piso_segment *s = NULL;
-    assert_int_equal(piso__segment_adopt(open("/dev/null", O_RDWR | O_CLOEXEC), 100, &s), PISO_EPROTO);
+    assert_int_equal(piso__segment_adopt(open("/dev/null", O_RDWR | O_CLOEXEC), 100, NULL, &s), PISO_EPROTO);
     int unsealed = memfd_create("x", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     assert_int_equal(ftruncate(unsealed, 100), 0);
-    assert_int_equal(piso__segment_adopt(unsealed, 100, &s), PISO_EPROTO);
+    assert_int_equal(piso__segment_adopt(unsealed, 100, NULL, &s), PISO_EPROTO);
     assert_int_equal(fcntl(unsealed, F_GETFD), -1); /* closed */
-    assert_int_equal(piso__segment_adopt(piso__memfd_create("x", 50), 100, &s), PISO_EPROTO);
+    assert_int_equal(piso__segment_adopt(piso__memfd_create("x", 50), 100, NULL, &s), PISO_EPROTO);
     assert_null(s);
 }
 
@@ -95,11 +97,38 @@ static void many_do_not_run_out_of_descriptors(void **state) {
     setrlimit(RLIMIT_NOFILE, &before);
 }
 
+/* Half of the mappings are for segments; a process without any could not even allocate. */
+static void no_more_than_half_of_the_mappings_are_segments(void **state) {
+    (void)state;
+    uint32_t limit = piso__segment_limit(), count = 0;
+    if (limit > 100000)
+        skip_because("%u segments would take long", (unsigned)limit);
+    piso_segment **segments = calloc(limit + 1, sizeof *segments);
+    assert_non_null(segments);
+    int r = 0;
+    while (count <= limit && (r = piso_segment_create(1, &segments[count])) == 0) {
+        void *data;
+        segments[count]->made = false; /* as if it came from elsewhere: it is mapped, and has no descriptor */
+        assert_int_equal(piso_segment_map(segments[count++], false, &data), 0);
+    }
+    assert_int_equal(r, -ENOBUFS);
+    assert_int_equal(count, limit);
+    piso_segment_unref(segments[--count]);
+    assert_int_equal(piso_segment_create(1, &segments[count++]), 0);
+    while (count)
+        piso_segment_unref(segments[--count]);
+    free(segments);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(its_pages_are_there_and_zero),        cmocka_unit_test(it_cannot_change_its_size),
-        cmocka_unit_test(impossible_sizes_are_refused),        cmocka_unit_test(the_same_memory_is_the_same_object),
-        cmocka_unit_test(what_is_no_sealed_memory_is_refused), cmocka_unit_test(many_do_not_run_out_of_descriptors),
+        cmocka_unit_test(its_pages_are_there_and_zero),
+        cmocka_unit_test(it_cannot_change_its_size),
+        cmocka_unit_test(impossible_sizes_are_refused),
+        cmocka_unit_test(the_same_memory_is_the_same_object),
+        cmocka_unit_test(what_is_no_sealed_memory_is_refused),
+        cmocka_unit_test(many_do_not_run_out_of_descriptors),
+        cmocka_unit_test(no_more_than_half_of_the_mappings_are_segments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,52 +1,9 @@
 /* test_session_segments.c - memory that is shared by descriptor: it crosses once, is recognised when it comes back, and
  * its numbers live until both sides have let go; a peer that lies about it loses the session. */
-#include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 
-#include "descriptors.h"
-#include "session_tools.h"
+#include "segment_tools.h"
 #include "skipping.h"
-
-#define HUGE_PAGE ((off_t)2 << 20)
-
-static ends open_sharing_pair(void) {
-    ends e = open_pair();
-    piso_session_share(e.host, true);
-    return e;
-}
-
-static piso_segment *new_segment(uint64_t size) {
-    piso_segment *segment;
-    assert_int_equal(piso_segment_create(size, &segment), 0);
-    return segment;
-}
-
-/* send_segment: a message with one span of the segment. */
-static void send_segment(piso_session *s, piso_segment *segment, uint64_t offset, uint64_t length) {
-    piso_writer w;
-    piso_writer_init(&w);
-    piso_write_nil(&w);
-    assert_int_equal(piso_writer_add_segment(&w, segment, offset, length), 0);
-    assert_int_equal(piso_session_call(s, NULL, 0, 0, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w), 0);
-    assert_int_equal(w.nsegments, 0);
-    piso_writer_fini(&w);
-}
-
-/* take_segment: the segment of the next request. */
-static piso_segment *take_segment(piso_session *s, piso_span *ret_span, bool *ret_ours) {
-    piso_event event;
-    take(s, PISO_EVENT_REQUEST, &event);
-    assert_int_equal(event.nspans, 1);
-    piso_span span;
-    assert_null(piso_event_take_span(&event, 0, &span)); /* it is not in the arena */
-    piso_segment *segment = piso_event_take_segment(&event, 0, ret_span, ret_ours);
-    assert_non_null(segment);
-    assert_ptr_equal(piso_event_take_segment(&event, 0, &span, ret_ours), segment); /* as often as it is named */
-    piso_segment_unref(segment);
-    piso_event_fini(&event);
-    return segment;
-}
 
 /* hand_over: a segment is sent, and taken. */
 static void hand_over(piso_session *from, piso_session *to, piso_segment *segment, uint64_t length) {
@@ -54,12 +11,6 @@ static void hand_over(piso_session *from, piso_session *to, piso_segment *segmen
     bool ours;
     send_segment(from, segment, 0, length);
     piso_segment_unref(take_segment(to, &span, &ours));
-}
-
-static void settle(ends *e) {
-    expect_nothing(e->host);
-    expect_nothing(e->child);
-    expect_nothing(e->host);
 }
 
 static void it_crosses_once_and_comes_back(void **state) {
@@ -111,13 +62,6 @@ static void a_retired_number_is_free_again(void **state) {
     assert_int_equal(stats_of(e.child).segments, 0);
     assert_int_equal(count_fds(), fds);
     close_pair(&e);
-}
-
-/* fill_ring: with messages that the peer does not take, until no other one fits. */
-static void fill_ring(piso_session *s) {
-    while (piso__ring_room(&s->channel->tx, PISO__FRAME_SIZE) == 0)
-        assert_int_equal(send_call(s, NULL, 0, PISO_NO_DEADLINE), 0);
-    assert_int_equal(stats_of(s).queued, 0);
 }
 
 static void a_retirement_that_cannot_be_answered_keeps_nothing(void **state) {
@@ -289,13 +233,6 @@ static void an_ended_session_lets_go(void **state) {
 
 /* ---- lies ---- */
 
-static void send_frame(piso_session *s, piso__frame_type type, uint32_t number) {
-    piso__frame frame = {.type = type, .method = number};
-    piso__session_lock(s);
-    assert_int_equal(piso__session_send(s, &frame, NULL, NULL, 0), 0);
-    piso__session_unlock(s);
-}
-
 static void unasked_descriptors_end_the_session(void **state) {
     (void)state;
     ends e = open_pair();
@@ -338,14 +275,6 @@ static void a_second_acknowledgement_ends_the_session(void **state) {
         piso_segment_unref(segment);
         close_pair(&e);
     }
-}
-
-/* send_span: a call whose span is as given, whatever it is. */
-static void send_span(piso_session *s, piso_span span) {
-    piso__frame frame = {.type = PISO__FRAME_CALL, .flags = PISO_CALL_NO_REPLY, .nspans = 1};
-    piso__session_lock(s);
-    assert_int_equal(piso__session_send(s, &frame, &span, "\xc0", 1), 0);
-    piso__session_unlock(s);
 }
 
 static void spans_outside_of_a_segment_end_the_session(void **state) {
@@ -394,19 +323,6 @@ static void packets_that_are_no_attachments_end_the_session(void **state) {
 }
 
 /* ---- memory that looks like a segment ---- */
-
-#define SEALED (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
-
-static int odd_memory(unsigned flags, int seals, bool backed) {
-    int fd = memfd_create("odd", MFD_CLOEXEC | MFD_ALLOW_SEALING | flags);
-    if (fd < 0)
-        return -1; /* a kernel without huge pages */
-    assert_int_equal(ftruncate(fd, HUGE_PAGE), 0);
-    if (backed)
-        assert_int_equal(fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, HUGE_PAGE), 0);
-    assert_int_equal(fcntl(fd, F_ADD_SEALS, seals), 0);
-    return fd;
-}
 
 /* A touch of such memory could raise SIGBUS, take memory of the host's, or fail where the host writes. */
 static void odd_memory_is_refused(void **state) {
@@ -529,44 +445,6 @@ static void a_process_without_descriptors_refuses(void **state) {
     close_pair(&e);
 }
 
-/* Who has closed its descriptor can send the segment back as long as it uses it, whatever the giver does with it. */
-static void without_a_descriptor_the_number_stays(void **state) {
-    (void)state;
-    ends e = open_sharing_pair();
-    piso_segment *segment = new_segment(100);
-    piso_span span;
-    bool ours;
-    void *data;
-    send_segment(e.host, segment, 0, 100);
-    piso_segment *there = take_segment(e.child, &span, &ours);
-    there->made = false; /* in one process it is the same object */
-    assert_int_equal(piso_segment_map(there, false, &data), 0);
-    assert_int_equal(piso_segment_fd(there), -1);
-    piso_session_retire(e.host, segment);
-    piso_event event;
-    take(e.child, PISO_EVENT_RETIRED, &event);
-    piso_event_fini(&event);
-    settle(&e);
-    assert_false(piso_session_has_segment(e.child, there));
-    assert_int_equal(e.host->given_count, 1);
-    send_segment(e.child, there, 0, 100);
-    piso_segment_unref(take_segment(e.host, &span, &ours));
-    assert_true(ours);
-    piso_session_retire(e.child, there); /* it is not used there any more */
-    settle(&e);
-    assert_int_equal(e.host->given_count, 0);
-    assert_int_equal(stats_of(e.child).segments, 0);
-    piso_writer w;
-    piso_writer_init(&w);
-    assert_int_equal(piso_writer_add_segment(&w, there, 0, 100), 0);
-    assert_int_equal(piso_session_call(e.child, NULL, 0, 0, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w), -EBADF);
-    piso_session_discard_spans(e.child, &w);
-    piso_writer_fini(&w);
-    piso_segment_unref(there);
-    piso_segment_unref(segment);
-    close_pair(&e);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_crosses_once_and_comes_back),
@@ -589,7 +467,6 @@ int main(void) {
         cmocka_unit_test(what_there_is_no_room_for_is_refused),
         cmocka_unit_test(an_extension_counts_no_descriptors),
         cmocka_unit_test(a_process_without_descriptors_refuses),
-        cmocka_unit_test(without_a_descriptor_the_number_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

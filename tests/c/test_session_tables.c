@@ -134,6 +134,64 @@ static void a_table_waits_in_the_backlog(void **state) {
     assert_int_equal(live(pair.host), 0);
 }
 
+/* queue_segment: a call with a segment, which waits until the peer answers one that it has. The segment's user lets go. */
+static void queue_segment(piso_call *call, piso_segment *segment) {
+    piso_writer w;
+    piso_writer_init(&w);
+    piso_write_nil(&w);
+    assert_int_equal(piso_writer_add_segment(&w, segment, 0, 1), 0);
+    assert_int_equal(piso_session_call(pair.host, call, 1, 2, 0, 0, PISO_NO_DEADLINE, &w), 0);
+    piso_writer_fini(&w);
+    piso_session_retire(pair.host, segment);
+    piso_segment_unref(segment);
+}
+
+static void a_segment_that_ends_in_the_backlog_is_taken_back(void **state) {
+    (void)state;
+    int fds = count_fds();
+    pair.host->call_limit = 1;
+    piso_call first, second;
+    piso_segment *segment;
+    assert_int_equal(send_call(pair.host, &first, 1, PISO_NO_DEADLINE), 0);
+    assert_int_equal(piso_segment_create(1, &segment), 0);
+    queue_segment(&second, segment);
+    assert_int_equal(send_reply(pair.child, take_request(pair.child, 1), 1), 0);
+    take_result(pair.host, &first, 1);
+    piso_event event;
+    take(pair.child, PISO_EVENT_REQUEST, &event);
+    assert_int_equal(event.nspans, 1);
+    piso_event_fini(&event);
+    take(pair.child, PISO_EVENT_RETIRED, &event);
+    piso_event_fini(&event);
+    settle();
+    assert_int_equal(pair.host->given_count, 0);
+    assert_int_equal(count_fds(), fds);
+}
+
+/* A call that cannot be sent when its turn comes ends, and no other one does. */
+static void what_cannot_leave_the_backlog_fails_alone(void **state) {
+    (void)state;
+    pair.host->call_limit = 1;
+    piso_call first, second, third;
+    piso_segment *segment;
+    assert_int_equal(send_call(pair.host, &first, 1, PISO_NO_DEADLINE), 0);
+    assert_int_equal(piso_segment_create(1, &segment), 0);
+    int fd = segment->fd;
+    segment->fd = -1; /* as if another peer's */
+    queue_segment(&second, segment);
+    assert_int_equal(send_call(pair.host, &third, 3, PISO_NO_DEADLINE), 0);
+    assert_int_equal(send_reply(pair.child, take_request(pair.child, 1), 1), 0);
+    take_result(pair.host, &first, 1);
+    piso_event event;
+    take(pair.host, PISO_EVENT_FAILED, &event);
+    assert_ptr_equal(event.call, &second);
+    assert_int_equal(event.error, -EBADF);
+    piso_event_fini(&event);
+    assert_int_equal(send_reply(pair.child, take_request(pair.child, 3), 3), 0);
+    take_result(pair.host, &third, 3);
+    close(fd);
+}
+
 /* Many segments at once: one span for each, however often it is named, and more than have room in the socket. */
 static void many_segments_cross_at_once(void **state) {
     (void)state;
@@ -255,6 +313,28 @@ static void one_place_many_times_ends_the_session(void **state) {
     assert_non_null(strstr(piso_session_fault(pair.host), "all the memory behind"));
 }
 
+/* Small messages that name one table and one body make large events: so many may wait, and no more. */
+static void what_waits_to_be_looked_at_is_bounded(void **state) {
+    (void)state;
+    enum { SPANS = 1000, SIZE = SPANS * 32 + 1 };
+    piso_event events[10];
+    pair.host->event_limit = 5 * SIZE;
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 6; i++) {
+            send_table((piso_span){.segment = PISO__SEGMENT_LEASE, .offset = 1}, SPANS);
+            take(pair.host, PISO_EVENT_REQUEST, &events[i]);
+        }
+        assert_int_equal(pair.host->event_bytes, 6 * SIZE);
+        for (int i = 0; i < 6 && round == 0; i++)
+            piso_event_fini(&events[i]);
+    }
+    send_table((piso_span){.segment = PISO__SEGMENT_LEASE, .offset = 1}, SPANS);
+    expect_end(pair.host, PISO_EPROTO);
+    for (int i = 0; i < 6; i++)
+        piso_event_fini(&events[i]);
+    assert_int_equal(pair.host->event_bytes, 0);
+}
+
 #define WITH_PAIR(test) cmocka_unit_test_setup_teardown(test, open_ends, close_ends)
 
 int main(void) {
@@ -263,10 +343,13 @@ int main(void) {
         WITH_PAIR(buffers_of_a_table_are_returned_with_contents),
         WITH_PAIR(a_table_that_nobody_waits_for_goes_back),
         WITH_PAIR(a_table_waits_in_the_backlog),
+        WITH_PAIR(a_segment_that_ends_in_the_backlog_is_taken_back),
+        WITH_PAIR(what_cannot_leave_the_backlog_fails_alone),
         WITH_PAIR(many_segments_cross_at_once),
         WITH_PAIR(floods_that_meet_do_not_block_each_other),
         cmocka_unit_test(wrong_spans_in_a_table_end_the_session),
         WITH_PAIR(one_place_many_times_ends_the_session),
+        WITH_PAIR(what_waits_to_be_looked_at_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -357,15 +357,25 @@ def test_shared_memory_that_is_full_is_told_and_empties_again() -> None:
         self.kept = getattr(self, "kept", []) + [view]
     def drop(self):
         self.kept = []
+    def numbers(self, count):
+        return list(range(count))
+    async def numbers_later(self, count):
+        return list(range(count))
+    def complain(self, size):
+        raise ValueError([0] * size)
 """
     )
     with peer(source, arena_size=1 << 20) as session:
-        call = {name: session.method(1, name, sync=True) for name in ("echo", "make", "keep", "drop")}
+        names = ("echo", "make", "keep", "drop", "numbers", "numbers_later", "complain")
+        call = {name: session.method(1, name, sync=True) for name in names}
         for _ in range(3):
             with pytest.raises(MemoryError, match="shared memory"):
                 call["echo"](bytes(2 << 20))
             with pytest.raises(MemoryError, match="shared memory"):  # the same, on the way back
                 call["make"](2 << 20)
+            for name in ("numbers", "numbers_later", "complain"):
+                with pytest.raises(MemoryError, match=r"sending the answer.*shared memory"):
+                    call[name](2 << 20)
             with pytest.raises(MemoryError):
                 fill(call["keep"])
             assert call["echo"](7) == 7

@@ -160,6 +160,33 @@ def test_what_its_maker_has_dropped_comes_back(sharing: Extension, kind: str) ->
     assert eventually(lambda: settled(sharing)[1][1] <= mapped)
 
 
+@pytest.mark.parametrize("kind", [pytest.param("empty", marks=needs_torch), "arrays"])
+def test_what_ends_while_the_message_waits_comes_back(sharing: Extension, kind: str) -> None:
+    """The extension waits for its host: it decodes the call after it has heard that the values have ended."""
+    mapped = counts()[1]
+    echoed: list[Any] = []
+
+    def send_and_drop(_: Any) -> None:
+        session = sharing._runtime._session  # type: ignore[attr-defined]
+        values = make(kind, 3)
+        sent = session.stats()["calls_sent"]
+        sender = threading.Thread(target=lambda: echoed.append(sharing.sync.echo(values)))
+        sender.start()
+        threads.append(sender)
+        assert eventually(lambda: session.stats()["calls_sent"] > sent)
+        values.clear()
+
+    threads: list[threading.Thread] = []
+    sharing.register_event_handler("made", send_and_drop)
+    sharing.sync.tell("bytes", 1)
+    for thread in threads:
+        thread.join()
+    assert wrong(kind, echoed[0]) == 0
+    assert len(echoed[0]) == 3
+    echoed.clear()
+    assert eventually(lambda: settled(sharing)[1][1] <= mapped)
+
+
 SHARES_WITH_WORKERS = """
 import sys
 import torch
@@ -193,6 +220,31 @@ if __name__ == "__main__":
 def test_torchs_own_workers_get_the_memory_that_was_sent(tmp_path: Path) -> None:
     answer = run_host(SHARES_WITH_WORKERS, tmp_path, [str(EXTENSIONS / "many")], timeout=110)
     assert answer == [0, 5000.0, 5000.0]
+
+
+@needs_torch
+def test_a_storage_that_torch_has_moved_is_another_one(sharing: Extension) -> None:
+    import torch
+    import torch.multiprocessing
+
+    tensor = torch.zeros(1000)
+    sharing.sync.hold([tensor])
+    torch.multiprocessing.set_sharing_strategy("file_system")
+    try:
+        tensor.share_memory_()  # into a file
+    finally:
+        torch.multiprocessing.set_sharing_strategy("file_descriptor")
+    tensor.fill_(5)
+    assert float(sharing.sync.held_again()[0].sum()) == 0
+    assert tensor.is_shared()
+    fd = tensor.untyped_storage()._share_fd_cpu_()[0]
+    assert "piso-segment" not in Path(f"/proc/self/fd/{fd}").readlink().name
+    with pytest.warns(UserWarning, match="torch has shared its memory"):
+        assert float(sharing.sync.echo(tensor).sum()) == 5000
+    held = sharing.sync.held_again()[0]
+    held.fill_(2)
+    assert held.is_shared()
+    assert float(sharing.sync.held_again()[0].sum()) == 2000
 
 
 # ---- what is left ----
