@@ -206,7 +206,8 @@ test-packages: build
 	$(BIN)/pytest tests/packages
 
 # Lines of the package that run in extensions' processes, seen from within these (tests/python/child_coverage.py).
-CHILD_TESTS := entering fork_in_extension hidden_modules interpreter manager output refusals singletons zygote
+CHILD_TESTS := entering fork_in_extension hidden_modules interpreter manager mistakes_classes output refusals singletons \
+    zygote
 
 test-coverage: build
 	rm -rf build/child-coverage && mkdir -p build/child-coverage
