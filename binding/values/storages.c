@@ -10,7 +10,10 @@
  * where it would move the storage to memory that the peers do not have. */
 #include "tensors.h"
 
-#define COPIES 3 /* at most, of a storage that is written while it is copied */
+#include <time.h>
+
+#define MOVING_NS 100000 /* between two looks at whether another thread has moved a storage */
+#define COPIES    3      /* at most, of a storage that is written while it is copied */
 
 static const char *const methods[] = {CORE_SHARED_IS_SHARED, CORE_SHARED_FD};
 
@@ -178,9 +181,48 @@ static core_shared *move(core_state *state, PyObject *tensor, PyObject *storage,
     return shared;
 }
 
+/* ---- one thread at a time ---- */
+
+/* is_moving: whether a thread moves the storage. One of the process that forked this one does not go on here. */
+static bool is_moving(core_torch_state *t, PyObject *storage) {
+    PyObject *generation = PyObject_GetAttr(storage, t->moving_attribute);
+    bool moving = generation && PyLong_AsUnsignedLongMask(generation) == piso_fork_generation();
+    Py_XDECREF(generation);
+    PyErr_Clear(); /* it has no such attribute, mostly */
+    return moving;
+}
+
+/* await_move: while another thread looks at the storage, and copies it, torch holds it in C++, as another library would.
+ * 0, or -1 with what a handler of a signal raised. */
+static int await_move(core_torch_state *t, PyObject *storage) {
+    while (is_moving(t, storage)) {
+        Py_BEGIN_ALLOW_THREADS nanosleep(&(struct timespec){.tv_nsec = MOVING_NS}, NULL);
+        Py_END_ALLOW_THREADS if (PyErr_CheckSignals() < 0) return -1;
+    }
+    return 0;
+}
+
+/* move_alone: if nothing speaks against it. */
+static core_shared *move_alone(core_state *state, PyObject *tensor, PyObject *storage, core_tensor_layout *l) {
+    PyObject *attribute = state->torch->moving_attribute, *type, *value, *traceback;
+    PyObject *generation = PyLong_FromUnsignedLong(piso_fork_generation());
+    int noted = generation ? PyObject_SetAttr(storage, attribute, generation) : -1;
+    Py_XDECREF(generation);
+    if (noted < 0)
+        return NULL;
+    core_shared *shared = NULL;
+    if (may_move(state, tensor, storage, &shared))
+        shared = move(state, tensor, storage, l);
+    PyErr_Fetch(&type, &value, &traceback);
+    if (PyObject_SetAttr(storage, attribute, NULL) < 0)
+        PyErr_Clear();
+    PyErr_Restore(type, value, traceback);
+    return shared;
+}
+
 core_shared *core_storage_share(core_state *state, PyObject *tensor, PyObject *storage, core_tensor_layout *l) {
     core_shared *shared = shared_of(state, storage);
     if (shared || PyErr_Occurred())
         return shared;
-    return may_move(state, tensor, storage, &shared) ? move(state, tensor, storage, l) : shared;
+    return await_move(state->torch, storage) == 0 ? move_alone(state, tensor, storage, l) : NULL;
 }

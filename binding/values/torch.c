@@ -38,6 +38,7 @@ static int intern_all(core_torch_state *t) {
         {&t->shares_attribute, "_pyisolate_shared"},
         {&t->lease_attribute, "_pyisolate_lease"},
         {&t->warned_attribute, "_pyisolate_copied"},
+        {&t->moving_attribute, "_pyisolate_moving"},
         {&t->untyped_storage, "untyped_storage"},
         {&t->data_ptr, "data_ptr"},
         {&t->dtype, "dtype"},

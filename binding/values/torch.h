@@ -41,6 +41,7 @@ struct core_torch_state {
     PyObject *shares_attribute;                                /* of a storage: its Shared */
     PyObject *lease_attribute;                                 /* of a storage over a received buffer: its Lease */
     PyObject *warned_attribute;                                /* of a storage that is copied: it was told */
+    PyObject *moving_attribute;                                /* of one that a thread moves: the fork generation */
     core_torch_values values;
     /* interned names */
     PyObject *untyped_storage, *data_ptr, *dtype, *shape, *stride, *storage_offset, *requires_grad, *requires_grad_set,

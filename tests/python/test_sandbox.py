@@ -429,7 +429,9 @@ def test_locks_of_multiprocessing_work(load: Load) -> None:
 
 @pytest.mark.parametrize("key", ["readonly_paths", "writable_paths"])
 def test_a_path_that_does_not_exist_is_told(load: Load, tmp_path: Path, key: str, caplog: Any) -> None:
-    load(sandbox={key: [str(tmp_path), str(tmp_path / "missing")]}).ensure_process_started()
+    there = tmp_path / "there"
+    there.mkdir()
+    load(sandbox={key: [str(there), str(tmp_path / "missing")]}).ensure_process_started()
     (told,) = caplog.messages
     assert f"'echo': {tmp_path}/missing under '{key}' does not exist" in told
 
