@@ -54,7 +54,9 @@ LEFT_OUT = [
     *("pythons_tool", "refusals", "refused", "removal", "sandbox", "sandbox_devices", "sandbox_gpu"),
     *("sandbox_host", "sandbox_limits", "sandbox_root", "sandbox_seen", "shared_limit", "soak"),
     *("source_builds", "stop", "stopped", "supervision", "system_calls", "value_bounds", "watching"),
-    *("zygote_life",),
+    *("zygote_life", "containers", "project_folders", "places", "repositories", "unpacking", "guide"),
+    *("many_values", "mistakes_errors", "mistakes_paths", "mistakes_start", "workers", "output"),
+    *("cuda_copies", "cuda_shared", "platforms", "hidden_modules", "ahead"),
 ]
 LONG = [
     *("hundred", "nothing_is_kept", "at_random", "threads_may_do_anything", "ways_to_fork", "damaged"),
