@@ -1,9 +1,8 @@
 /* storages.c - storages of PyTorch in shared memory.
  *
- * A storage moves by exchanging its memory with that of a new one over a segment: every tensor that views it follows,
- * and it can still be resized, since it keeps its allocator. Versions without `_swap_data_ptr_` have no way to do that
- * from Python; there only the tensor that is sent moves, with no more than its own memory, and what else views the
- * storage stays behind.
+ * A storage moves by exchanging its memory with that of a new one over a segment: every tensor that views it follows.
+ * Versions without `_swap_data_ptr_` have no way to do that from Python; there only the tensor that is sent moves, with no
+ * more than its own memory, and what else views the storage stays behind.
  *
  * The new storage lies over the buffer of the segment's Shared, which torch does not take for shared memory of its own
  * kind. So the storage has attributes that answer for it: torch.multiprocessing then sends the segment's descriptor,
@@ -215,7 +214,7 @@ static core_shared *move_alone(core_state *state, PyObject *tensor, PyObject *st
         shared = move(state, tensor, storage, l);
     PyErr_Fetch(&type, &value, &traceback);
     if (PyObject_SetAttr(storage, attribute, NULL) < 0)
-        PyErr_Clear();
+        PyErr_Clear(); /* something else has removed it */
     PyErr_Restore(type, value, traceback);
     return shared;
 }

@@ -93,9 +93,14 @@ static bool may_run_apart(const piso_session *s) {
     return atomic_load_explicit(&s->processors, memory_order_relaxed) > 1;
 }
 
+/* processor_here: as the ring has it: one more than its number. */
+static uint32_t processor_here(void) {
+    return (uint32_t)(piso__cpu_current() + 1);
+}
+
 /* note_processor: tells the peer where this side waits. */
 static void note_processor(piso_session *s) {
-    uint32_t cpu = (uint32_t)(piso__cpu_current() + 1);
+    uint32_t cpu = processor_here();
     _Atomic uint32_t *slot = &s->channel->rx.shared->waits_on;
     if (atomic_load_explicit(slot, memory_order_relaxed) != cpu)
         atomic_store_explicit(slot, cpu, memory_order_relaxed);
@@ -104,7 +109,7 @@ static void note_processor(piso_session *s) {
 /* is_beside_peer: whether the peer has last waited on this processor, so that it cannot run while this side polls. */
 static bool is_beside_peer(const piso_session *s) {
     uint32_t cpu = atomic_load_explicit(&s->channel->tx.shared->waits_on, memory_order_relaxed);
-    return cpu && cpu == (uint32_t)(piso__cpu_current() + 1);
+    return cpu && cpu == processor_here();
 }
 
 /* shares_processor: whether the peer can only run while this side does not. */
@@ -204,7 +209,7 @@ static bool is_worth(piso_session *s, int64_t now) {
  * takes a good part of the time that this takes. Not where polling keeps the peer from its work. */
 static bool be_patient(const piso_session *s, int64_t *end) {
     uint32_t cpu = atomic_load_explicit(&s->channel->rx.shared->coming, memory_order_relaxed);
-    if (!cpu || cpu == (uint32_t)(piso__cpu_current() + 1))
+    if (!cpu || cpu == processor_here())
         return false;
     *end += PATIENCE_NS;
     return true;
