@@ -36,7 +36,7 @@ def save():
     measured.save()
 def measure_child():
     measure()
-    control = sys.modules["pyisolate.child"].ChildControl
+    control = sys.modules["pyisolate._child.main"].ChildControl
     load = control.load
     async def load_or_save(self, request):
         try:
@@ -53,7 +53,8 @@ os.register_at_fork(before=save, after_in_parent=measure, after_in_child=measure
 
 def begin(folder: str) -> None:
     """Have all processes of extensions that this one starts measure themselves."""
-    from pyisolate import program, sandbox
+    from pyisolate._host import launch as program
+    from pyisolate._sandbox import policy as sandbox
 
     spec = importlib.util.find_spec("coverage")
     assert spec is not None

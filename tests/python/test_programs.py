@@ -238,7 +238,7 @@ def test_what_extensions_are_forked_from_ends_when_there_are_none(tmp_path: Path
         tmp_path,
         """
         import time
-        from pyisolate import zygote
+        from pyisolate._host import zygote
         zygote.IDLE_SECONDS = 1.0
         def children():
             with open(f"/proc/self/task/{os.getpid()}/children") as file:

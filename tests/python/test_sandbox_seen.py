@@ -163,7 +163,7 @@ def test_a_package_with_very_much_in_it(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What users have sent does not keep an extension from being started."""
-    monkeypatch.setattr("pyisolate.importable._MOST_FOLDERS", 20)
+    monkeypatch.setattr("pyisolate._sandbox.readable._MOST_FOLDERS", 20)
     monkeypatch.syspath_prepend(str(tmp_path / "app"))
     seen = files(tmp_path, "app/package/__init__.py", "app/other/__init__.py", "app/other/data/x")
     names = [f"app/package/sent/{number}/x" for number in range(40)]

@@ -21,8 +21,8 @@ from pyisolate import (
     local_execution,
     singleton_scope,
 )
-from pyisolate.own_singletons import OwnSingletons
-from pyisolate.validation import check_extension
+from pyisolate._host.singleton_check import OwnSingletons
+from pyisolate._settings.validation import check_extension
 
 Load = Callable[..., Extension]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pyisolate import Extension, ExtensionDied, process
-from pyisolate.zygote import Zygotes
+from pyisolate._host.zygote import Zygotes
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="stops processes by /proc")
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pyisolate import Extension, watching
-from pyisolate.watching import Watcher
+from pyisolate._host.poller import Watcher
 
 
 def once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception) -> None:
