@@ -27,7 +27,7 @@ import simple_benchmark  # noqa: E402
 from rpcbench import confinement, machine, tensors, yardsticks  # noqa: E402
 from rpcbench.cases import CASES, SMALL, TENSOR, Case, small_int  # noqa: E402
 from rpcbench.fleet import MAIN, Fleet, sharing_obstacle  # noqa: E402
-from rpcbench.floor import measure_floor  # noqa: E402
+from pyisolate._host.floor import measure_floor  # noqa: E402
 from rpcbench.harness import (  # noqa: E402
     BenchmarkRunner,
     Operation,

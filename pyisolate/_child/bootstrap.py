@@ -6,6 +6,7 @@ what it does not have is found in the host.
 """
 
 import gc
+import importlib
 import importlib.util
 import json
 import os
@@ -60,15 +61,13 @@ def run(arguments: "dict[str, Any]") -> None:
         gc.disable()  # what is imported stays: collections would look at it in vain
         core.zygote_guard(int(os.environ["PISO_FD"]))
     load("pyisolate", arguments["package"], arguments["package_path"])
-    from pyisolate._child import main as child
-
+    main = importlib.import_module("pyisolate._child.main").main
     if preload is not None:
-        from pyisolate._zygote import server as forked
-
-        arguments = forked.serve(preload, arguments["path"], arguments["idle"], arguments["share"])
+        zygote = importlib.import_module(arguments["server"])
+        arguments = zygote.serve(preload, arguments["path"], arguments["idle"], arguments["share"])
     tell_programs(arguments["path"], os.path.dirname(arguments["package"]))
     extend_path(arguments["path"])
-    child.main()
+    main()
 
 
 run(json.loads(sys.argv.pop()))

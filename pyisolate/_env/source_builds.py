@@ -12,17 +12,15 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from .._util.offload import in_thread
-from ..config import SandboxLimits, SandboxMode
+from ..config import ExtensionConfig, SandboxLimits, SandboxMode
 from ..errors import EnvironmentBuildError, ExtensionStopped, PyIsolateError
 from .commands import Commands, printable
+from .confinement import Confined, confined
 from .fetch import fetch, fetch_repository
 from .requirements import Source, is_plain, normalized
-
-if TYPE_CHECKING:
-    from .._host.extension import Extension
 
 __all__ = ["SourceBuilds"]
 
@@ -97,29 +95,26 @@ class SourceBuilds:
         return fetch_repository(source, work, environ, self._commands)
 
     def _build(self, source: Source, fetched: Path, output: Path) -> str:
-        from .._host.manager import ExtensionManager  # not at import: that leads here
-        from ..shared import ExtensionBase
-
+        config: ExtensionConfig = {
+            "name": f"{self._name} builds {source.name}"[:100].strip(),
+            "module_path": _MODULE,
+            "start_method": "exec",
+            "sandbox_mode": self._mode,
+            "sandbox": {
+                "network": self._network,
+                "readonly_paths": [str(fetched.parent)],
+                "writable_paths": [str(output)],
+                "limits": self._limits,
+            },
+        }
         root = str(self._scratch.parent)  # which it cannot see
-        manager = ExtensionManager(ExtensionBase, {"venv_root_path": root, "python_executable": self._python})
-        extension = manager.load_extension(
-            {
-                "name": f"{self._name} builds {source.name}"[:100].strip(),
-                "module_path": _MODULE,
-                "start_method": "exec",
-                "sandbox_mode": self._mode,
-                "sandbox": {
-                    "network": self._network,
-                    "readonly_paths": [str(fetched.parent)],
-                    "writable_paths": [str(output)],
-                    "limits": self._limits,
-                },
-            }
-        )
-        with manager, self._commands.ending(lambda: in_thread("stop", manager.stop_all_extensions)):
+        with (
+            confined(root, self._python, config) as extension,
+            self._commands.ending(lambda: in_thread("stop", extension.stop)),
+        ):
             return self._run(source, extension, fetched, output)
 
-    def _run(self, source: Source, extension: Extension, fetched: Path, output: Path) -> str:
+    def _run(self, source: Source, extension: Confined, fetched: Path, output: Path) -> str:
         package = source.name
 
         def ask(method: str, *arguments: str) -> Any:

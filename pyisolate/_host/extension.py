@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from .._rpc.proxies import Binder, Proxy
 from .._sandbox.status import SandboxStatus
-from .._settings.validation import Settings
+from .._settings.settings import Settings
 from .._util.offload import in_thread, running_loop
 from ..config import ExtensionConfig, SandboxMode
 

@@ -7,14 +7,13 @@ import importlib.util
 import logging
 import threading
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, ref
 
-from .._child.main import LoadRequest
 from .._core import (
     CallTimeout,
     ExtensionDied,
@@ -28,25 +27,27 @@ from .._core import (
 )
 from .._rpc import gpus
 from .._rpc.class_references import Reference, importing_main, main_file, needed_files, refer
-from .._rpc.connection import CONTROL, EXTENSION, Connection, Control
+from .._rpc.connection import CONTROL, EXTENSION, Connection
 from .._rpc.loader import missing_module
+from .._rpc.loading import LoadRequest
 from .._rpc.proxies import Methods, deferred
 from .._rpc.registry import follow
 from .._sandbox.status import SandboxStatus
-from .._settings.validation import Settings
+from .._settings.settings import Settings
 from .._util.offload import in_thread, outlast_sync
 from .._util.single_flight import Once
 from ..config import SandboxMode
 from ..errors import ConfigurationError
 from ..singletons import ProxiedSingleton, reachable
+from .control import HostControl
 from .ending import ProcessEnding, Revival
-from .extension import Ending, EventHandlers, Runtime
+from .extension import Ending, Runtime
 from .forks import tell
 from .names import Names
-from .output import Output, extension_logger
+from .output import extension_logger
 from .process import EXIT_TIMEOUT, ExtensionProcess
 from .restart import Restarts
-from .singleton_check import OwnSingletons
+from .singleton_check import SingletonCheck
 from .watchdog import Watchdog
 
 __all__ = ["IsolatedRuntime"]
@@ -55,30 +56,6 @@ _NO_RESTART = "stop it, then its next call starts it again, or set 'restart' in 
 _NO_LIMIT = 1 << 63
 _T = TypeVar("_T")
 _log = logging.getLogger("pyisolate")
-
-
-class HostControl(Control):
-    """Object 0 of the host's side. The extension, which is not trusted, calls it."""
-
-    def __init__(
-        self, connection: Connection, events: EventHandlers, output: Output, singletons: OwnSingletons
-    ) -> None:
-        super().__init__(connection)
-        self._events = events
-        self._output = output
-        self._singletons = singletons
-
-    def emit(self, name: str, payload: object) -> Awaitable[None] | None:
-        """Run the host's handler of an event."""
-        return self._events.emit(name, payload)
-
-    def log(self, *fields: object, **more: object) -> None:
-        """Take a record of the extension's log."""
-        self._output.log(*fields, **more)
-
-    def made_singleton(self, *definition: object, **more: object) -> None:
-        """Learn that the extension has an instance of its own of a class."""
-        self._singletons.made(*definition, **more)
 
 
 class IsolatedRuntime(Runtime):
@@ -114,7 +91,7 @@ class IsolatedRuntime(Runtime):
         self._type = refer(extension_type)
         self._apis = [refer(api) for api in settings.apis]
         self._singletons = _by_remote_id(settings)
-        self._own = OwnSingletons(settings, self._singletons.values())
+        self._own = SingletonCheck(settings, self._singletons.values())
         self._callees: dict[str, object] = {}
         self._lock = threading.RLock()
         self._once = Once()

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from .._core import ExtensionStopped
 from .._rpc.loader import Loader, check_not_imported, module_name
-from .._settings.validation import Settings
+from .._settings.settings import Settings
 from .._util.offload import Persistent, settle_future
 from .._util.single_flight import Once
 from ..singletons import ProxiedSingleton, callers_of

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-from .._settings.validation import Settings, check_extension, check_manager
+from .._env.confinement import Confined, confine_with
+from .._settings.settings import Settings
+from .._settings.validation import check_extension, check_manager
 from .._util.offload import side_by_side
 from .._util.platforms import isolation_fault
 from ..config import ExtensionConfig, ExtensionManagerConfig
 from ..errors import ConfigurationError
-from ..shared import ExtensionLocal
+from ..shared import ExtensionBase, ExtensionLocal
 from .extension import Completion, Extension, Preload, Runtime, finish_all
 from .forks import tell
 
@@ -181,3 +184,13 @@ def _hand_over(task: asyncio.Task[None], future: Future[None]) -> None:
         future.set_exception(error)
     else:
         future.set_result(None)
+
+
+@contextmanager
+def _confine(root: str, python: str, config: ExtensionConfig) -> Iterator[Confined]:
+    """Load an extension that builds a package; its process ends at the end of ``with``."""
+    with ExtensionManager(ExtensionBase, {"venv_root_path": root, "python_executable": python}) as manager:
+        yield Confined(manager.load_extension(config).sync, manager.stop_all_extensions)
+
+
+confine_with(_confine)

@@ -6,32 +6,14 @@ tells is bounded, and only ever compared; a name that is not among them may have
 
 from __future__ import annotations
 
-from typing import TypedDict
-
 from .._core import PyIsolateError, Session
 from .._rpc.connection import CONTROL, one_line
 
-__all__ = ["Names", "NamesReport", "names_of"]
+__all__ = ["Names"]
 
 MAX_NAMES, MAX_NAME = 10_000, 255
 PATIENCE = 0.1
 """Seconds to wait for an extension that is asked for a name. It may be busy; then the name counts as one."""
-
-
-class NamesReport(TypedDict):
-    """What an extension's process tells."""
-
-    type: str
-    names: list[str]
-
-
-def names_of(extension: object) -> NamesReport:
-    """In the extension's process."""
-    try:
-        found = [name for name in dir(extension) if isinstance(name, str) and not name.startswith("_")]
-    except Exception:  # its own __dir__
-        found = []
-    return {"type": type(extension).__name__, "names": found[:MAX_NAMES]}
 
 
 class Names:

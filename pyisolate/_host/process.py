@@ -27,7 +27,7 @@ from .._sandbox.policy import Sandbox
 from .._sandbox.refused_calls import Remarks
 from .._sandbox.status import SandboxStatus
 from .._sandbox.variables import READ_AT_START
-from .._settings.validation import Settings
+from .._settings.settings import Settings
 from .._util.offload import in_thread, outlast, outlast_sync, settle_future
 from .._util.rmtree import remove_in_background, remove_later
 from ..config import SandboxConfig, SandboxMode

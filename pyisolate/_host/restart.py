@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 
-__all__ = ["RestartPolicy", "Restarts"]
+from .._settings.settings import RestartPolicy
+
+__all__ = ["Restarts"]
 
 MAX_DELAY = 30.0
 STEADY = 60.0  # seconds after which a process has proved itself
-
-
-@dataclass(frozen=True)
-class RestartPolicy:
-    """How often, and after how many seconds, a process that has ended is started again."""
-
-    limit: int
-    delay: float
 
 
 class Restarts:

@@ -30,6 +30,7 @@ IDLE_SECONDS = 60.0
 """How long a zygote waits for another extension when it has none, before it ends."""
 ATTEMPTS = 2
 """How often a zygote that ends before it has forked is started again for one extension."""
+_SERVER = "pyisolate._zygote.server"  # the module that a zygote's process runs; it is not imported here
 
 _FAULTS = {
     errno.EBUSY: "what it has loaded runs threads",
@@ -167,7 +168,7 @@ class _Base:
         environ = {name: value for name, value in visible.items() if not name.startswith(_READ)}
         environ.update(self.read, PYISOLATE_CHILD="1")
         arguments = command(
-            _base_python(), ["-S"], preload=self.packages, idle=IDLE_SECONDS, share=self.share
+            _base_python(), ["-S"], server=_SERVER, preload=self.packages, idle=IDLE_SECONDS, share=self.share
         )
         try:
             return Zygote.spawn(arguments, environ, "-".join(["zygote", *self.packages]))

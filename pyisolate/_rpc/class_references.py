@@ -22,6 +22,7 @@ from ..errors import ConfigurationError
 __all__ = [
     "Reference",
     "blame_main",
+    "definition",
     "importing_main",
     "main_file",
     "needed_files",
@@ -248,3 +249,9 @@ def _import_name(reference: Reference) -> str | None:
     spec = importlib.machinery.PathFinder.find_spec(name)
     same = spec is not None and spec.origin is not None and os.path.samefile(spec.origin, file)
     return name if same else None
+
+
+def definition(cls: type) -> tuple[str, str]:
+    """Where a class is defined, the same in each process: the main module has other names in others."""
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return os.path.realpath(file) if file else cls.__module__, cls.__qualname__

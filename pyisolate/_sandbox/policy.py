@@ -23,7 +23,7 @@ from typing import Any
 
 from .. import _core
 from .._core import Session, cuda_devices
-from .._settings.validation import Settings
+from .._settings.settings import Settings
 from .._util.offload import PerProcess
 from .._util.rmtree import Budget, in_background, remove_later, remove_tree
 from ..errors import ConfigurationError

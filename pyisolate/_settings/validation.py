@@ -9,12 +9,10 @@ import importlib.util
 import math
 import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from .._env.bounds import DEFAULT_SECONDS, DEFAULT_SIZE
-from .._host.restart import RestartPolicy
 from ..config import (
     ExtensionConfig,
     ExtensionManagerConfig,
@@ -25,49 +23,28 @@ from ..config import (
 )
 from ..errors import ConfigurationError
 from ..singletons import ProxiedSingleton
+from .kinds import (
+    Fault,
+    absolute_path,
+    any_path,
+    boolean,
+    byte_count,
+    kind_of,
+    list_of,
+    not_supported,
+    seconds,
+    string,
+    strings,
+)
+from .settings import RestartPolicy, Settings
 
 MAX_NAME_BYTES = 100
 DEFAULT_OPEN_CALLS, MAX_OPEN_CALLS = 4096, 1 << 20
 RESERVED_VARIABLES = ("PISO_FD", "PYISOLATE_CHILD", "PYISOLATE_STARTING", "PYISOLATE_PATH")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """A checked `ExtensionConfig` with its defaults filled in."""
-
-    name: str
-    module_path: Path
-    isolated: bool
-    dependencies: tuple[str, ...]
-    extra_index_urls: tuple[str, ...]
-    allow_source_builds: bool
-    build_network: bool
-    environment_timeout: float | None
-    environment_size: int | None
-    apis: tuple[type[ProxiedSingleton], ...]
-    env: dict[str, str]
-    call_timeout: float | None
-    refuse_subclasses: bool
-    value_limit: int | None
-    start_timeout: float | None
-    watchdog: float | None
-    max_open_calls: int
-    restart: RestartPolicy | None
-    echo_output: bool | None
-    sandbox_mode: SandboxMode
-    share_torch: bool
-    share_cuda_ipc: bool
-    share_numpy: bool
-    start_method: StartMethod
-    sandbox: SandboxConfig
-
-
-class _Fault(Exception):
-    """What is wrong with a value; the caller knows whose it is."""
-
-
 def check_manager(config: ExtensionManagerConfig) -> tuple[Path, str | None]:
-    """The folder for environments, absolute, and the Python of extensions, if it is said.
+    """The folder for environments, absolute_path, and the Python of extensions, if it is said.
 
     Raises ConfigurationError.
     """
@@ -81,7 +58,7 @@ def check_manager(config: ExtensionManagerConfig) -> tuple[Path, str | None]:
         _start_method(config.get("start_method", "auto"))
         key = "python_executable"
         python = _executable(config["python_executable"]) if "python_executable" in config else None
-    except _Fault as fault:
+    except Fault as fault:
         raise ConfigurationError(f"{where}: {key!r} {fault}") from None
     return root, python
 
@@ -100,7 +77,7 @@ def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto")
     for key, value in config.items():
         try:
             values[key] = _CHECKS[key](value)
-        except _Fault as fault:
+        except Fault as fault:
             raise ConfigurationError(f"{where}: {key!r} {fault}") from None
     if values.get("build_network") and not values.get("allow_source_builds"):
         raise ConfigurationError(f"{where}: 'build_network' needs 'allow_source_builds': True beside it")
@@ -142,7 +119,7 @@ def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto")
 
 def _check_keys(where: str, config: object, required: Collection[str], known: Collection[str]) -> None:
     if not isinstance(config, Mapping):
-        raise ConfigurationError(f"{where} must be a dictionary, not {_kind(config)}")
+        raise ConfigurationError(f"{where} must be a dictionary, not {kind_of(config)}")
     for key in config:
         if key not in known:
             raise ConfigurationError(f"{where}: {_unknown_key(key, known)}")
@@ -165,132 +142,42 @@ def _unknown_key(key: object, known: Collection[str]) -> str:
     return f"there is no key {key!r} here; {hint}"
 
 
-def _kind(value: object) -> str:
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    return "None" if value is None else type(value).__name__
-
-
-# ---- kinds of values: each takes a value and returns it checked, or raises _Fault ----
-
-
-def _string(value: object) -> str:
-    if not isinstance(value, str):
-        raise _Fault(f"must be a string, not {_kind(value)}")
-    return value
-
-
-def _boolean(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise _Fault(f"must be True or False, not {_kind(value)}")
-    return value
-
-
-def _list_of(check: Callable[[object], Any], kind: str) -> Callable[[object], tuple[Any, ...]]:
-    def check_list(value: object) -> tuple[Any, ...]:
-        if not isinstance(value, (list, tuple)):
-            raise _Fault(f"must be a list of {kind}, not {_kind(value)}{_in_a_list(check, value)}")
-        items = []
-        for index, item in enumerate(value):
-            try:
-                items.append(check(item))
-            except _Fault as fault:
-                raise _Fault(f"has a wrong item {index}: it {fault}") from None
-        return tuple(items)
-
-    return check_list
-
-
-def _in_a_list(check: Callable[[object], Any], value: object) -> str:
-    """A remedy for who has given one item in place of a list of one."""
-    try:
-        check(value)
-    except _Fault:
-        return ""
-    return f"; write [{value.__name__ if isinstance(value, type) else repr(value)}]"
-
-
-_strings = _list_of(_string, "strings")
-
-
-def _path(value: object) -> str:
-    if not isinstance(value, (str, os.PathLike)):
-        raise _Fault(f"must be a path, not {_kind(value)}")
-    path = os.fspath(value)
-    if not isinstance(path, str) or not path or "\0" in path:
-        raise _Fault(f"must be a path, not {path!r}")
-    return path
-
-
-def _absolute(value: object) -> str:
-    path = _path(value)
-    try:
-        return os.path.abspath(path)
-    except FileNotFoundError:
-        raise _Fault(
-            f"is {path!r}, but this process's working folder has been removed; give an absolute path"
-        ) from None
-
-
-def _seconds(value: object) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise _Fault(f"must be a positive number of seconds or None, not {value!r}")
-    return float(value)
-
-
-def _not_supported(
-    check: Callable[[object], Any], *, unless: Collection[object] = ()
-) -> Callable[[object], Any]:
-    """A key that has a type but no effect yet: only the values in `unless`, and empty ones, are taken."""
-
-    def check_absent(value: object) -> Any:
-        checked = check(value)
-        if checked and checked not in unless:
-            instead = f"; use {', '.join(map(repr, unless))}" if unless else "; leave it out"
-            raise _Fault(f"is {value!r}, which is not supported yet{instead}")
-        return checked
-
-    return check_absent
-
-
 # ---- single keys ----
 
 
 def _name(value: object) -> str:
-    name = _string(value)
+    name = string(value)
     if not name or name in (".", "..") or name != name.strip():
-        raise _Fault(f"must name a folder, without spaces around it, not {name!r}")
+        raise Fault(f"must name a folder, without spaces around it, not {name!r}")
     if any(separator in name for separator in "/\\") or not name.isprintable():
-        raise _Fault(f"may not hold path separators or control characters: {name!r}")
+        raise Fault(f"may not hold path separators or control characters: {name!r}")
     if len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
-        raise _Fault(f"may have at most {MAX_NAME_BYTES} bytes")
+        raise Fault(f"may have at most {MAX_NAME_BYTES} bytes")
     return name
 
 
 def _venv_root(value: object) -> Path:
-    root = Path(_absolute(value))
+    root = Path(absolute_path(value))
     if root.exists() and not root.is_dir():
-        raise _Fault(f"must be a folder, but {str(root)!r} is a file")
+        raise Fault(f"must be a folder, but {str(root)!r} is a file")
     return root
 
 
 def _executable(value: object) -> str:
     """Not its real path: an environment's interpreter is a link."""
-    path = _absolute(value)
+    path = absolute_path(value)
     if not os.path.isfile(path) or not os.access(path, os.X_OK):
-        raise _Fault(f"must be the path of a Python interpreter, but {path!r} is not a program")
+        raise Fault(f"must be the path of a Python interpreter, but {path!r} is not a program")
     return path
 
 
 def _module_path(value: object) -> Path:
-    path = Path(_absolute(value))
+    path = Path(absolute_path(value))
     if not path.is_dir():
         what = "is not a folder" if path.exists() else "does not exist"
-        raise _Fault(f"must be the extension's folder, but {str(path)!r} {what}")
+        raise Fault(f"must be the extension's folder, but {str(path)!r} {what}")
     if not (path / "__init__.py").is_file():
-        raise _Fault(f"must be a folder with an __init__.py, but {str(path)!r} has none")
+        raise Fault(f"must be a folder with an __init__.py, but {str(path)!r} has none")
     return path
 
 
@@ -298,11 +185,11 @@ def _dependency(value: object) -> str:
     from .._env.dependencies import dependency  # most extensions have none, and it imports much
 
     try:
-        return dependency(_string(value))
+        return dependency(string(value))
     except FileNotFoundError:
-        raise _Fault(f"is {value!r}, but this process's working folder has been removed") from None
+        raise Fault(f"is {value!r}, but this process's working folder has been removed") from None
     except ValueError as error:
-        raise _Fault(str(error)) from None
+        raise Fault(str(error)) from None
 
 
 def _dependencies(value: object) -> tuple[str, ...]:
@@ -311,63 +198,55 @@ def _dependencies(value: object) -> tuple[str, ...]:
         from .._env.dependencies import joined
 
         items = joined(value)
-    return tuple(filter(None, _list_of(_dependency, "requirements")(items)))
+    return tuple(filter(None, list_of(_dependency, "requirements")(items)))
 
 
 def _api(value: object) -> type[ProxiedSingleton]:
     if not (isinstance(value, type) and issubclass(value, ProxiedSingleton)):
-        raise _Fault(f"must be a subclass of ProxiedSingleton, not {value!r}")
-    return value
-
-
-def _bytes(value: object) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 62:
-        raise _Fault(f"must be a number of bytes or None, not {value!r}")
+        raise Fault(f"must be a subclass of ProxiedSingleton, not {value!r}")
     return value
 
 
 def _subclasses(value: object) -> object:
     if value not in ("send", "refuse"):
-        raise _Fault(f"must be 'send' or 'refuse', not {value!r}")
+        raise Fault(f"must be 'send' or 'refuse', not {value!r}")
     return value
 
 
 def _env(value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise _Fault(f"must be a dictionary of strings, not {_kind(value)}")
+        raise Fault(f"must be a dictionary of strings, not {kind_of(value)}")
     for name, text in value.items():
         if not isinstance(name, str) or not name or "=" in name or "\0" in name:
-            raise _Fault(f"has {name!r} for a variable: names are strings without '='")
+            raise Fault(f"has {name!r} for a variable: names are strings without '='")
         if not isinstance(text, str) or "\0" in text:
-            raise _Fault(f"has {text!r} for {name}: values are strings")
+            raise Fault(f"has {text!r} for {name}: values are strings")
         if name in RESERVED_VARIABLES:
-            raise _Fault(f"may not set {name}, which PyIsolate sets itself")
+            raise Fault(f"may not set {name}, which PyIsolate sets itself")
     return dict(value)
 
 
 def _open_calls(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_OPEN_CALLS:
-        raise _Fault(f"must be a number of calls from 1 to {MAX_OPEN_CALLS:,}, not {value!r}")
+        raise Fault(f"must be a number of calls from 1 to {MAX_OPEN_CALLS:,}, not {value!r}")
     return value
 
 
 def _policy(value: object) -> str:
     if value not in ("never", "on-failure"):
-        raise _Fault(f"must be 'never' or 'on-failure', not {value!r}")
+        raise Fault(f"must be 'never' or 'on-failure', not {value!r}")
     return str(value)
 
 
 def _limit(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise _Fault(f"must be a number of times, not {value!r}")
+        raise Fault(f"must be a number of times, not {value!r}")
     return value
 
 
 def _delay(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise _Fault(f"must be a number of seconds, not {value!r}")
+        raise Fault(f"must be a number of seconds, not {value!r}")
     return float(value)
 
 
@@ -379,11 +258,11 @@ def _restart(value: object) -> RestartPolicy | None:
     checked: dict[str, Any] = {"policy": "on-failure", "limit": 5, "delay": 0.1}
     for key, item in items.items():
         if key not in _RESTART_CHECKS:
-            raise _Fault(f"is wrong: {_unknown_key(key, _RESTART_CHECKS)}")
+            raise Fault(f"is wrong: {_unknown_key(key, _RESTART_CHECKS)}")
         try:
             checked[key] = _RESTART_CHECKS[key](item)
-        except _Fault as fault:
-            raise _Fault(f"is wrong: {key!r} {fault}" if items is value else str(fault)) from None
+        except Fault as fault:
+            raise Fault(f"is wrong: {key!r} {fault}" if items is value else str(fault)) from None
     if checked.pop("policy") == "never":
         return None
     return RestartPolicy(**checked)
@@ -391,27 +270,27 @@ def _restart(value: object) -> RestartPolicy | None:
 
 def _sandbox(value: object) -> SandboxConfig:
     if not isinstance(value, Mapping):
-        raise _Fault(f"must be a dictionary, not {_kind(value)}")
+        raise Fault(f"must be a dictionary, not {kind_of(value)}")
     checked: dict[str, object] = {}
     for key, item in value.items():
         if key not in _SANDBOX_CHECKS:
-            raise _Fault(f"is wrong: {_unknown_key(key, _SANDBOX_CHECKS)}")
+            raise Fault(f"is wrong: {_unknown_key(key, _SANDBOX_CHECKS)}")
         try:
             checked[key] = _SANDBOX_CHECKS[key](item)
-        except _Fault as fault:
-            raise _Fault(f"is wrong: {key!r} {fault}") from None
+        except Fault as fault:
+            raise Fault(f"is wrong: {key!r} {fault}") from None
     return cast(SandboxConfig, checked)
 
 
-_paths = _list_of(_absolute, "paths")
+_paths = list_of(absolute_path, "paths")
 
 
 def _readonly_paths(value: object) -> object:
     if not isinstance(value, Mapping):
         return _paths(value)
     for source, target in value.items():
-        if _absolute(source) != _absolute(target):
-            raise _Fault(
+        if absolute_path(source) != absolute_path(target):
+            raise Fault(
                 f"maps {source!r} to {target!r}; files keep their names in the sandbox: map it to itself"
             )
     return _paths(list(value))
@@ -419,26 +298,26 @@ def _readonly_paths(value: object) -> object:
 
 def _host_path(value: object) -> str:
     """With a leading ``!`` excluded."""
-    path = _path(value)
+    path = any_path(value)
     mark = "!" if path.startswith("!") else ""
-    return mark + _absolute(path.removeprefix(mark))
+    return mark + absolute_path(path.removeprefix(mark))
 
 
 def _device(value: object) -> str:
-    device = _string(value)
+    device = string(value)
     if device != "gpu" and (not device.startswith("/dev/") or ".." in device.split("/")):
-        raise _Fault(f"must be a path below /dev, or 'gpu', not {device!r}")
+        raise Fault(f"must be a path below /dev, or 'gpu', not {device!r}")
     return device
 
 
 def _limits(value: object) -> object:
     if not isinstance(value, Mapping):
-        raise _Fault(f"must be a dictionary, not {_kind(value)}")
+        raise Fault(f"must be a dictionary, not {kind_of(value)}")
     for key, number in value.items():
         if key not in SandboxLimits.__optional_keys__:
-            raise _Fault(f"is wrong: {_unknown_key(key, SandboxLimits.__optional_keys__)}")
+            raise Fault(f"is wrong: {_unknown_key(key, SandboxLimits.__optional_keys__)}")
         if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 1 << 63:
-            raise _Fault(f"is wrong: {key!r} must be a positive whole number, not {number!r}")
+            raise Fault(f"is wrong: {key!r} must be a positive whole number, not {number!r}")
     return dict(value)
 
 
@@ -446,65 +325,65 @@ def _sandbox_mode(value: object) -> SandboxMode:
     try:
         return SandboxMode(value)
     except ValueError:
-        raise _Fault(f"must be SandboxMode.REQUIRED or SandboxMode.DISABLED, not {value!r}") from None
+        raise Fault(f"must be SandboxMode.REQUIRED or SandboxMode.DISABLED, not {value!r}") from None
 
 
 def _start_method(value: object) -> object:
     if value not in ("auto", "fork", "exec"):
-        raise _Fault(f"must be 'auto', 'fork' or 'exec', not {value!r}")
+        raise Fault(f"must be 'auto', 'fork' or 'exec', not {value!r}")
     return value
 
 
 def _cuda_wheels(value: object) -> object:
     if not isinstance(value, Mapping):
-        raise _Fault(f"must be a dictionary, not {_kind(value)}")
+        raise Fault(f"must be a dictionary, not {kind_of(value)}")
     return value
 
 
 _SANDBOX_CHECKS: dict[str, Callable[[object], object]] = {
     "writable_paths": _paths,
     "readonly_paths": _readonly_paths,
-    "host_paths": _list_of(_host_path, "paths"),
-    "network": _boolean,
-    "local_sockets": _boolean,
-    "devices": _list_of(_device, "paths"),
+    "host_paths": list_of(_host_path, "paths"),
+    "network": boolean,
+    "local_sockets": boolean,
+    "devices": list_of(_device, "paths"),
     "limits": _limits,
 }
 
 _CHECKS: dict[str, Callable[[object], Any]] = {
     "name": _name,
     "module_path": _module_path,
-    "module": _string,
-    "isolated": _boolean,
+    "module": string,
+    "isolated": boolean,
     "dependencies": _dependencies,
-    "extra_index_urls": _strings,
-    "allow_source_builds": _boolean,
-    "build_network": _boolean,
-    "environment_timeout": _seconds,
-    "environment_size": _bytes,
-    "apis": _list_of(_api, "ProxiedSingleton classes"),
+    "extra_index_urls": strings,
+    "allow_source_builds": boolean,
+    "build_network": boolean,
+    "environment_timeout": seconds,
+    "environment_size": byte_count,
+    "apis": list_of(_api, "ProxiedSingleton classes"),
     "env": _env,
-    "call_timeout": _seconds,
+    "call_timeout": seconds,
     "subclasses": _subclasses,
-    "value_limit": _bytes,
-    "start_timeout": _seconds,
-    "watchdog": _seconds,
+    "value_limit": byte_count,
+    "start_timeout": seconds,
+    "watchdog": seconds,
     "max_open_calls": _open_calls,
     "restart": _restart,
-    "echo_output": _boolean,
+    "echo_output": boolean,
     "sandbox": _sandbox,
     "sandbox_mode": _sandbox_mode,
     "start_method": _start_method,
-    "share_torch": _boolean,
-    "share_cuda_ipc": _boolean,
-    "share_numpy": _boolean,
-    "package_manager": _not_supported(_string, unless=["uv"]),
-    "execution_model": _not_supported(_string, unless=["host-coupled"]),
-    "sealed_host_ro_paths": _not_supported(_strings),
-    "conda_channels": _not_supported(_strings),
-    "conda_dependencies": _not_supported(_strings),
-    "conda_platforms": _not_supported(_strings),
-    "cuda_wheels": _not_supported(_cuda_wheels),
+    "share_torch": boolean,
+    "share_cuda_ipc": boolean,
+    "share_numpy": boolean,
+    "package_manager": not_supported(string, unless=["uv"]),
+    "execution_model": not_supported(string, unless=["host-coupled"]),
+    "sealed_host_ro_paths": not_supported(strings),
+    "conda_channels": not_supported(strings),
+    "conda_dependencies": not_supported(strings),
+    "conda_platforms": not_supported(strings),
+    "cuda_wheels": not_supported(_cuda_wheels),
 }
 
 _PLACES: dict[str, Collection[str]] = {

@@ -1,4 +1,4 @@
 """What any process may use, and knows nothing of extensions: threads, folders, limits, versions.
 
-Uses the standard library, and errors.
+Uses the standard library alone.
 """

@@ -7,28 +7,19 @@ extension's site-packages and runs its ``.pth`` files.
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import importlib
 import json
 import os
 import site
 import sys
 import time
-import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .._child import main as child
 from .._core import serve_forks, share_memory, site_loaded
+from .prewarm import import_shared, prewarm
 
 __all__ = ["serve"]
-
-
-_COMMON = ("dataclasses", "pathlib", "platform")
-"""Of the standard library, what many extensions and packages import."""
-_kept: list[object] = []
-"""Never freed."""
 
 
 def serve(packages: Sequence[str], path: Iterable[str], idle: float, share: bool) -> dict[str, Any]:
@@ -37,9 +28,9 @@ def serve(packages: Sequence[str], path: Iterable[str], idle: float, share: bool
     Returns in each child, with the arguments of its program. The zygote itself ends with its host, or when it
     has had no child for `idle` seconds. `share`: children give memory back that they did not change.
     """
-    _load(packages, path)
+    import_shared(packages, path)
     report = json.dumps({"modules": _foreign_modules()}).encode()
-    _warm_up(gaps=(128 if packages else 16) << 10)
+    prewarm(gaps=(128 if packages else 16) << 10)
     if share:
         share_memory()
     request = serve_forks(int(os.environ["PISO_FD"]), report, idle)
@@ -49,54 +40,6 @@ def serve(packages: Sequence[str], path: Iterable[str], idle: float, share: bool
 
 
 # ---- before the fork ----
-
-
-def _load(packages: Sequence[str], path: Iterable[str]) -> None:
-    for module in _COMMON:
-        importlib.import_module(module)
-    own = list(sys.path)
-    sys.path += [entry for entry in path if entry not in own]
-    try:
-        for package in packages:
-            importlib.import_module(package)
-    finally:
-        sys.path[:] = own
-        for entry in set(sys.path_importer_cache).difference(own):
-            del sys.path_importer_cache[entry]
-    # What they want finalized at exit is this process's, which is killed; children are not to do it.
-    for finalizer in list(getattr(weakref.finalize, "_registry", ())):
-        finalizer.atexit = False
-
-
-def _warm_up(gaps: int) -> None:
-    """Leave children little to write to: each page that they write to is copied for them.
-
-    `gaps`: how many bytes between objects of each size to take up.
-    """
-    clear = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache
-    clear()  # who replaces an entry lets go of what was there
-    asyncio.run(child.rehearse())
-    _stop_threads()
-    _fill_gaps(gaps)
-    gc.freeze()
-
-
-def _fill_gaps(gaps: int) -> None:
-    """Take up what is free between small objects, so that those of children lie together, on new pages."""
-    _kept.append([object() for _ in range(gaps // 16)])
-    _kept.append([float(number) for number in range(gaps // 32)])
-    for size in range(48, 513, 16):
-        _kept.append([bytes(size - sys.getsizeof(b"")) for _ in range(gaps // size)])
-
-
-def _stop_threads() -> None:
-    """Fork for nothing: libraries that fork safely, such as OpenBLAS, stop their threads before."""
-    if len(os.listdir("/proc/self/task")) == 1:
-        return
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
 
 
 def _foreign_modules() -> dict[str, str]:

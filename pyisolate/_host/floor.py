@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from pyisolate import _core
+from .. import _core
 
 _ECHO = """\
 import importlib.util, sys
