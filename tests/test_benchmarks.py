@@ -27,7 +27,6 @@ import simple_benchmark  # noqa: E402
 from rpcbench import confinement, machine, tensors, yardsticks  # noqa: E402
 from rpcbench.cases import CASES, SMALL, TENSOR, Case, small_int  # noqa: E402
 from rpcbench.fleet import MAIN, Fleet, sharing_obstacle  # noqa: E402
-from pyisolate._host.floor import measure_floor  # noqa: E402
 from rpcbench.harness import (  # noqa: E402
     BenchmarkRunner,
     Operation,
@@ -38,6 +37,8 @@ from rpcbench.harness import (  # noqa: E402
     timed,
 )
 from rpcbench.report import Report, render, significant  # noqa: E402
+
+from pyisolate._host.floor import measure_floor  # noqa: E402
 
 # ---- utilities ----
 

@@ -1,4 +1,4 @@
-"""Which folder of the package may use which (docs/architecture.md), and that no modules use each other in a circle.
+"""Which folder of the package may use which, and that no modules use each other in a circle.
 
 Imports inside functions and for type checkers count, too.
 """
