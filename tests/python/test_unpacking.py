@@ -16,15 +16,15 @@ import pytest
 from sources import WHEEL, add_source, add_wheel, build, metadata
 from waiting import eventually
 
-import pyisolate
-from pyisolate import ConfigurationError, EnvironmentBuildError, compiling
+from pyisolate import ConfigurationError, EnvironmentBuildError
+from pyisolate._env import compiling
 from pyisolate._env.bounds import Bounds
 from pyisolate._env.builder import EnvironmentBuilder
 from pyisolate._env.commands import Commands, OutOfBounds
 from pyisolate._env.unpacked import Unpacked
 
 MIB = 1 << 20
-PROGRAM = os.path.join(os.path.dirname(pyisolate.__file__), "compiling.py")
+PROGRAM = compiling.__file__
 
 
 def add_strange_wheel(folder: Path, name: str, *entries: tuple[str, str, int]) -> None:
