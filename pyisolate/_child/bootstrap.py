@@ -60,12 +60,13 @@ def run(arguments: "dict[str, Any]") -> None:
     if preload is not None:
         gc.disable()  # what is imported stays: collections would look at it in vain
         core.zygote_guard(int(os.environ["PISO_FD"]))
-    load("pyisolate", arguments["package"], arguments["package_path"])
+    package = arguments["package"]
+    load("pyisolate", os.path.join(package, "__init__.py"), [package])
     main = importlib.import_module("pyisolate._child.main").main
     if preload is not None:
         zygote = importlib.import_module(arguments["server"])
         arguments = zygote.serve(preload, arguments["path"], arguments["idle"], arguments["share"])
-    tell_programs(arguments["path"], os.path.dirname(arguments["package"]))
+    tell_programs(arguments["path"], arguments["package"])
     extend_path(arguments["path"])
     main()
 

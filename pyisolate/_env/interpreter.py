@@ -17,7 +17,7 @@ from contextlib import suppress
 from importlib.machinery import EXTENSION_SUFFIXES
 from typing import Any
 
-from .. import _core
+from .._util.files import BOOTSTRAP, CORE, PACKAGE
 from ..errors import ConfigurationError
 
 __all__ = ["STARTING", "interpreter", "prefixes"]
@@ -44,11 +44,9 @@ def interpreter(chosen: str | None) -> str:
 
     It may be run to find out, once. Raises ConfigurationError when it is no Python like this one.
     """
-    if not os.path.isfile(_core.__file__) or not os.path.isfile(
-        os.path.join(_package(), "_child", "bootstrap.py")
-    ):
+    if not os.path.isfile(CORE) or not os.path.isfile(BOOTSTRAP):
         raise ConfigurationError(
-            f"the files of PyIsolate are not where this program imports it from, {_package()}: a frozen "
+            f"the files of PyIsolate are not where this program imports it from, {PACKAGE}: a frozen "
             "program has to contain the package as files, which the processes of its extensions import, too"
         )
     python = chosen or sys.executable or ""
@@ -75,10 +73,6 @@ def prefixes(python: str) -> list[str]:
     """Folders in which an interpreter that was asked has its standard library and packages."""
     answer = _answers.get(_key(python))
     return list(answer["prefixes"]) if isinstance(answer, Mapping) else []
-
-
-def _package() -> str:
-    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def _runs_here(python: str) -> bool:

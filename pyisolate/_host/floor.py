@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 
-from .. import _core
+from .._core import _poll_rounds
+from .._util.files import CORE
 
 _ECHO = """\
 import importlib.util, sys
@@ -26,10 +27,10 @@ def measure_floor(samples: int = 1000, batch: int = 100) -> list[float]:
     line = os.memfd_create("pyisolate-floor", os.MFD_CLOEXEC)
     try:
         os.ftruncate(line, os.sysconf("SC_PAGESIZE"))
-        command = [sys.executable, "-c", _ECHO, _core.__file__, str(line)]
+        command = [sys.executable, "-c", _ECHO, CORE, str(line)]
         with subprocess.Popen(command, pass_fds=[line]) as echo:
             try:
-                return _core._poll_rounds(line, samples, batch)
+                return _poll_rounds(line, samples, batch)
             except BaseException:
                 echo.kill()
                 raise

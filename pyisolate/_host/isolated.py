@@ -303,7 +303,7 @@ class IsolatedRuntime(Runtime):
             module_path=str(self._settings.module_path),
             extension_type=self._type,
             apis=self._apis,
-            offered=connection.numbers(),
+            offered=connection.ids(),
             types=follow(self),
             share_numpy=self._settings.share_numpy,
             share_torch=_host_torch() if self._settings.share_torch else None,

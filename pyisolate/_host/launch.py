@@ -6,9 +6,8 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
-from .. import _core
+from .._util.files import BOOTSTRAP, CORE, PACKAGE
 
 __all__ = ["command"]
 
@@ -22,13 +21,10 @@ _LOADER = (
 
 def command(python: str, options: Sequence[str] = (), **arguments: object) -> list[str]:
     """Runs `bootstrap.py` with these arguments besides what every process of ours needs."""
-    package = sys.modules["pyisolate"]
-    everything: dict[str, Any] = {
-        "core": os.path.abspath(_core.__file__),
-        "package": os.path.abspath(package.__file__ or ""),
-        "package_path": [os.path.abspath(path) for path in package.__path__],
+    everything = {
+        "core": CORE,
+        "package": PACKAGE,
         "path": [os.path.abspath(path) for path in sys.path],
         **arguments,
     }
-    bootstrap = os.path.join(os.path.dirname(everything["package"]), "_child", "bootstrap.py")
-    return [python, *options, "-c", _LOADER, bootstrap, json.dumps(everything)]
+    return [python, *options, "-c", _LOADER, BOOTSTRAP, json.dumps(everything)]

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakMethod, WeakSet
 
-from .. import _core
-from .._core import CallTimeout, ExtensionStopped, SandboxError, Session, Zygote
+from .._core import CallTimeout, ExtensionDied, ExtensionStopped, ProtocolError, SandboxError, Session, Zygote
 from .._env.interpreter import STARTING, interpreter
 from .._rpc.connection import CONTROL
 from .._rpc.registry import REGISTRY
@@ -363,7 +362,7 @@ class ExtensionProcess:
             _log.warning(
                 "stop() of extension %r did not finish within %g s", self._settings.name, STOP_TIMEOUT
             )
-        elif not isinstance(error, (_core.ExtensionDied, ExtensionStopped, _core.ProtocolError)):
+        elif not isinstance(error, (ExtensionDied, ExtensionStopped, ProtocolError)):
             _log.warning("stop() of extension %r failed", self._settings.name, exc_info=error)
 
     def kill(self) -> None:

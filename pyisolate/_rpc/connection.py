@@ -1,7 +1,7 @@
 """One side's end of a session, with the objects that the sides offer each other by name.
 
-Calls go to numbered objects. Number 0 is each side's control object, 1 the extension. A side numbers what it
-offers from 2 on; the other side learns the numbers when the extension is loaded, or asks for one later.
+A call names its object by an id, a whole number. Id 0 is each side's control object, 1 the extension; what a
+side offers has ids from 2 on. The other side gets the ids when the extension is loaded, or asks for one later.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Connection:
         """
         if object_id in self._offered:
             raise ValueError(f"an object is already registered as {object_id!r}")
-        number = _FIRST_OFFERED + len(self._offered)
-        self.session.register(number, object_instance)
-        self._offered[object_id] = number
+        wire_id = _FIRST_OFFERED + len(self._offered)
+        self.session.register(wire_id, object_instance)
+        self._offered[object_id] = wire_id
 
     def create_caller(self, object_type: type[_T], object_id: str) -> _T:
         """A proxy for the object that the other side has registered as `object_id`."""
@@ -69,27 +69,27 @@ class Connection:
 
     def close(self) -> None:
         """Offer nothing any more. Without it the session would refer to itself through what it offers."""
-        for number in (CONTROL, *self._offered.values()):
-            self.session.unregister(number)
+        for wire_id in (CONTROL, *self._offered.values()):
+            self.session.unregister(wire_id)
 
-    def numbers(self) -> dict[str, int]:
-        """Names and numbers of what is offered here."""
+    def ids(self) -> dict[str, int]:
+        """Names and ids of what is offered here."""
         return dict(self._offered)
 
-    def learn(self, numbers: Mapping[str, int]) -> None:
+    def learn(self, ids: Mapping[str, int]) -> None:
         """Take in names and numbers of what the other side offers."""
-        self._known.update(numbers)
+        self._known.update(ids)
 
     def known(self, object_id: str) -> int | None:
-        """The number of an object of the other side, if it has been asked for."""
+        """The id of an object of the other side, if it has been asked for."""
         return self._known.get(object_id)
 
     def offered(self, object_id: str) -> int:
-        """The number of an object of this side. Raises LookupError."""
-        number = self._offered.get(object_id)
-        if number is None:
+        """The id of an object of this side. Raises LookupError."""
+        wire_id = self._offered.get(object_id)
+        if wire_id is None:
             raise LookupError(f"no object {object_id!r} is offered; is it listed under 'apis' or registered?")
-        return number
+        return wire_id
 
 
 class Control:
@@ -99,7 +99,7 @@ class Control:
         self._connection = connection
 
     def resolve(self, object_id: str) -> int:
-        """The number of an object that is offered here. Raises LookupError."""
+        """The id of an object that is offered here. Raises LookupError."""
         return self._connection.offered(object_id)
 
     def release_memory(self, handle: bytes) -> None:
@@ -174,9 +174,9 @@ class _RemoteBinder(TypedBinder):
         self._local: Any = None
 
     def bind_method(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
-        number = self._connection.known(self._id)
-        if number is not None:
-            return self._method(number, name, sync, timeout), True
+        wire_id = self._connection.known(self._id)
+        if wire_id is not None:
+            return self._method(wire_id, name, sync, timeout), True
 
         async def reach() -> Callable[..., Any]:
             return self._method(await self._resolve(sync=False), name, sync, timeout)
@@ -189,9 +189,9 @@ class _RemoteBinder(TypedBinder):
     def _resolve(self, *, sync: bool) -> Any:
         return self._connection.session.method(CONTROL, "resolve", sync=sync)(self._id)
 
-    def _method(self, number: int, name: str, sync: bool, timeout: float | None) -> Callable[..., Any]:
-        self._connection.learn({self._id: number})
-        return self._connection.session.method(number, name, sync=sync, timeout=timeout)
+    def _method(self, wire_id: int, name: str, sync: bool, timeout: float | None) -> Callable[..., Any]:
+        self._connection.learn({self._id: wire_id})
+        return self._connection.session.method(wire_id, name, sync=sync, timeout=timeout)
 
     def local_instance(self) -> Any:
         """Of a singleton, one besides its one instance."""

@@ -18,7 +18,7 @@ class LoadRequest(TypedDict):
     extension_type: Reference
     apis: list[Reference]
     offered: dict[str, int]
-    """Names and numbers of the host's objects."""
+    """Names and ids of the host's objects."""
     types: list[Reference]
     share_numpy: bool
     share_torch: str | None

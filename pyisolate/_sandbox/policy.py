@@ -21,9 +21,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .. import _core
 from .._core import Session, cuda_devices
 from .._settings.settings import Settings
+from .._util.files import PACKAGE
 from .._util.offload import PerProcess
 from .._util.rmtree import Budget, in_background, remove_later, remove_tree
 from ..errors import ConfigurationError
@@ -144,7 +144,7 @@ class Sandbox:
         needed = [
             *interpreter,
             str(self._settings.module_path),
-            os.path.dirname(_core.__file__),
+            PACKAGE,
             *self._needed,
         ]
         needed += _editable(self._settings.dependencies)

@@ -1,6 +1,6 @@
 """An extension that does nothing. Zygotes load it, to have done once what each of their children does."""
 
-from pyisolate import ExtensionBase
+from pyisolate.shared import ExtensionBase
 
 
 class RehearsedExtension(ExtensionBase):
