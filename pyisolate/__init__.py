@@ -9,11 +9,11 @@ await greeter.stop()
 import os as _os
 
 if "PYISOLATE_STARTING" in _os.environ:
-    from ._mistaken import leave
+    from ._util.started_by_mistake import leave
 
     leave()
 
-from .supported import python_fault as _python_fault
+from ._util.platforms import python_fault as _python_fault
 
 if _python_fault():
     raise ImportError(_python_fault())
@@ -21,16 +21,18 @@ if _python_fault():
 try:
     from ._core import Call, __version__, gather
 except ImportError as _error:
-    from .supported import go_on_without_core as _go_on
+    from ._util.platforms import go_on_without_core as _go_on
 
     _go_on(__name__, __path__[0], _error)
     from ._core import Call, __version__, gather
 
 from typing import TYPE_CHECKING
 
-from . import devices as _devices
-from . import frameworks as _frameworks
-from . import threads as _threads
+from ._rpc import frameworks as _frameworks
+from ._rpc import gpus as _gpus
+from ._rpc import tensor_threads as _tensor_threads
+from ._rpc.registry import register_type
+from ._util.compat import flush_tensor_keeper, purge_orphan_sender_shm_files
 from .config import (
     CUDAWheelConfig,
     ExtensionConfig,
@@ -40,7 +42,6 @@ from .config import (
     SandboxLimits,
     SandboxMode,
 )
-from .earlier import flush_tensor_keeper, purge_orphan_sender_shm_files
 from .errors import (
     CallTimeout,
     ConfigurationError,
@@ -54,19 +55,18 @@ from .errors import (
     RemoteError,
     SandboxError,
 )
-from .registry import register_type
 from .shared import ExtensionBase, ExtensionLocal
 from .singletons import ProxiedSingleton, SingletonMetaclass, local_execution, singleton_scope
 from .tensors import empty, empty_array, empty_like
 
 if TYPE_CHECKING:
-    from .extension import Extension
-    from .manager import ExtensionManager
-    from .sandbox_status import SandboxLayer, SandboxStatus
+    from ._host.extension import Extension
+    from ._host.manager import ExtensionManager
+    from ._sandbox.status import SandboxLayer, SandboxStatus
 
-_devices.install()
+_gpus.install()
 _frameworks.install()
-_threads.install()
+_tensor_threads.install()
 
 __all__ = [
     "CUDAWheelConfig",
@@ -110,10 +110,10 @@ __all__ = [
 
 # What only a host needs is loaded when it is asked for: most extensions never do.
 _OF_HOSTS = {
-    "Extension": "extension",
-    "ExtensionManager": "manager",
-    "SandboxLayer": "sandbox_status",
-    "SandboxStatus": "sandbox_status",
+    "Extension": "_host.extension",
+    "ExtensionManager": "_host.manager",
+    "SandboxLayer": "_sandbox.status",
+    "SandboxStatus": "_sandbox.status",
 }
 
 

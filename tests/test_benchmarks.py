@@ -38,7 +38,7 @@ from rpcbench.harness import (  # noqa: E402
 )
 from rpcbench.report import Report, render, significant  # noqa: E402
 
-from pyisolate._floor import measure_floor  # noqa: E402
+from pyisolate._host.floor import measure_floor  # noqa: E402
 
 # ---- utilities ----
 

@@ -7,7 +7,7 @@ import os
 from multiprocessing.connection import Connection
 from time import perf_counter_ns
 
-from pyisolate._floor import measure_floor
+from pyisolate._host.floor import measure_floor
 
 
 def floor(samples: int) -> list[float] | None:

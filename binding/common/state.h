@@ -10,7 +10,7 @@
 #include <Python.h>
 
 #if defined(Py_GIL_DISABLED) || defined(PYPY_VERSION)
-#error "pyisolate/supported.py says why this Python is not supported"
+#error "pyisolate/_util/platforms.py says why this Python is not supported"
 #endif
 
 #include "piso/piso.h"

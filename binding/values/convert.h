@@ -26,7 +26,7 @@ typedef struct core_codec {
     uint64_t cuda_recalled; /* bits of the GPUs with memory that came again while it was held here */
     uint64_t cuda_sends;    /* how often memory of GPUs was sent */
     bool cuda_events;       /* the peer can wait for events of this process */
-    PyObject *cuda_lent;    /* dict: what the peer may keep mapped, for pyisolate/devices.py; NULL: nothing */
+    PyObject *cuda_lent;    /* dict: what the peer may keep mapped, for pyisolate/_rpc/gpus.py; NULL: nothing */
     struct core_lent *lent; /* what the peer holds leases on (cuda_out.c) */
     uint64_t shared_at;     /* when shared memory was last sent, by a count of such sends; 0: never */
     unsigned unsent;        /* how much was sent ahead since then (ahead.c) */

@@ -7,7 +7,7 @@
  * memory of the CPU.
  *
  * The receiver may keep the allocation mapped after that, for the next send, as long as a storage lives here that it was
- * sent from it. The first time that a storage is sent, pyisolate/devices.py is asked to notice its end. */
+ * sent from it. The first time that a storage is sent, pyisolate/_rpc/gpus.py is asked to notice its end. */
 #include <errno.h>
 
 #include "tensors.h"

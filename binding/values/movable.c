@@ -14,7 +14,7 @@
  *
  * So the old memory stays allocated until the storage has ended: that is after all operations on it, and after
  * all that holds a tensor of it, as NumPy and DLPack do. It is let go of at once only where there is no other tensor over it
- * and all other threads wait for something to do (pyisolate/threads.py).
+ * and all other threads wait for something to do (pyisolate/_rpc/tensor_threads.py).
  *
  * What does not move is copied each time it is sent. One warning for each storage says so. */
 #include "tensors.h"

@@ -106,7 +106,7 @@ static const struct {
 } of_classes[] = {
     {"functools", "partial", uncallable},
     {"pyisolate.shared", "ExtensionLocal", "it stays in its process; send what its methods return"},
-    {"pyisolate.proxies", "Methods",
+    {"pyisolate._rpc.proxies", "Methods",
      "it is a proxy, which stays where it is; send what its methods return, or let the host call one with the other"},
     {"pandas", "DataFrame", "send value.to_dict('list')"},
     {"pandas", "Series", "send value.to_list()"},

@@ -61,3 +61,21 @@ def functions(text: str) -> list[tuple[str, int, int]]:
                 found.append((match[1], start, number - start + 1))
             start, body = 0, False
     return found
+
+
+def find_cycle(graph: dict[str, list[str]]) -> list[str] | None:
+    """A cycle of the graph as the list of its nodes, the first one repeated at the end, or None."""
+    done: set[str] = set()
+
+    def visit(node: str, path: list[str]) -> list[str] | None:
+        if node in path:
+            return [*path[path.index(node) :], node]
+        if node in done:
+            return None
+        for following in graph.get(node, []):
+            if cycle := visit(following, [*path, node]):
+                return cycle
+        done.add(node)
+        return None
+
+    return next((cycle for node in graph if (cycle := visit(node, []))), None)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from source import ROOT, c_files, functions, includes, name, without_comments
+from source import ROOT, c_files, find_cycle, functions, includes, name, without_comments
 
 LAYERS = {
     "base": 0,
@@ -63,24 +63,6 @@ def test_includes_go_down() -> None:
         if (wrong := fault(path.parent.name, bracket, file))
     ]
     assert not faults
-
-
-def find_cycle(graph: dict[str, list[str]]) -> list[str] | None:
-    """A cycle of the graph as the list of its nodes, the first one repeated at the end, or None."""
-    done: set[str] = set()
-
-    def visit(node: str, path: list[str]) -> list[str] | None:
-        if node in path:
-            return [*path[path.index(node) :], node]
-        if node in done:
-            return None
-        for following in graph.get(node, []):
-            if cycle := visit(following, [*path, node]):
-                return cycle
-        done.add(node)
-        return None
-
-    return next((cycle for node in graph if (cycle := visit(node, []))), None)
 
 
 def test_cycles_are_found() -> None:

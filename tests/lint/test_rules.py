@@ -112,5 +112,5 @@ def test_locks_of_the_process_are_in_the_table() -> None:
 
 
 def test_no_property_is_cached_under_a_lock_of_its_class() -> None:
-    """That of Python 3.11 is held for ever in the child of a fork, too (pyisolate/forks.py)."""
+    """That of Python 3.11 is held for ever in the child of a fork, too (pyisolate/_host/forks.py)."""
     assert not [name(path) for path in PACKAGE if "cached_property" in path.read_text()]

@@ -165,7 +165,7 @@ def prey(target: dict[str, Any]) -> Iterator[Callable[[], bool]]:
 
 
 def main() -> None:
-    import pyisolate.sandbox
+    import pyisolate._sandbox.policy
     from pyisolate import ExtensionBase, ExtensionManager, SandboxMode
 
     folder = Path.cwd()
@@ -176,11 +176,11 @@ def main() -> None:
         mode = SandboxMode.DISABLED if omitted is None else SandboxMode.REQUIRED
         config: Any = {"name": name, "module_path": str(EXTENSIONS / module), "sandbox_mode": mode}
         extension = manager.load_extension(config)
-        pyisolate.sandbox._omitted = sum(1 << layer for layer in omitted or [])
+        pyisolate._sandbox.policy._omitted = sum(1 << layer for layer in omitted or [])
         try:
             extension.ensure_process_started()
         finally:
-            pyisolate.sandbox._omitted = 0
+            pyisolate._sandbox.policy._omitted = 0
         return extension
 
     with outside(folder) as target:

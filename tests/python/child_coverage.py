@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ENOUGH = 90
-ONLY_THERE = ["bootstrap", "child", "forked", "loading", "logs", "refusals"]
+ONLY_THERE = ["_child", "_zygote"]
 
 # Runs before bootstrap.py, in a process whose sys.path lacks coverage, and will be another one after a fork.
 _START = """
@@ -36,7 +36,7 @@ def save():
     measured.save()
 def measure_child():
     measure()
-    control = sys.modules["pyisolate.child"].ChildControl
+    control = sys.modules["pyisolate._child.control"].ChildControl
     load = control.load
     async def load_or_save(self, request):
         try:
@@ -53,7 +53,8 @@ os.register_at_fork(before=save, after_in_parent=measure, after_in_child=measure
 
 def begin(folder: str) -> None:
     """Have all processes of extensions that this one starts measure themselves."""
-    from pyisolate import program, sandbox
+    from pyisolate._host import launch
+    from pyisolate._sandbox import policy
 
     spec = importlib.util.find_spec("coverage")
     assert spec is not None
@@ -61,16 +62,16 @@ def begin(folder: str) -> None:
     start = _START.format(
         site=str(Path(spec.origin).parents[1]),
         file=os.path.join(folder, "data"),
-        package=os.path.join(os.path.dirname(os.path.abspath(program.__file__)), "*"),
+        package=str(Path(launch.__file__).absolute().parents[1] / "**"),
     )
-    program._LOADER = f"exec({start!r})\n{program._LOADER}"
-    description = sandbox.Sandbox.description
+    launch._LOADER = f"exec({start!r})\n{launch._LOADER}"
+    description = policy.Sandbox.description
 
-    def with_folder(self: sandbox.Sandbox, *arguments: Any) -> dict[str, Any]:
+    def with_folder(self: policy.Sandbox, *arguments: Any) -> dict[str, Any]:
         found = description(self, *arguments)
         return {**found, "writable": [*found["writable"], folder]}
 
-    sandbox.Sandbox.description = with_folder  # type: ignore[method-assign]
+    policy.Sandbox.description = with_folder  # type: ignore[method-assign]
 
 
 def report(folder: str) -> int:
@@ -83,8 +84,9 @@ def report(folder: str) -> int:
     measured = coverage.Coverage(data_file=os.path.join(folder, "data"), config_file=False)
     measured.combine([folder])
     found = {}
-    for name in ONLY_THERE:
-        found[name] = measured.report(include=[str(package / f"{name}.py")], show_missing=True)
+    for path in sorted(path for folder in ONLY_THERE for path in (package / folder).glob("*.py")):
+        name = str(path.relative_to(package))
+        found[name] = measured.report(include=[str(path)], show_missing=True)
     few = [name for name, percent in found.items() if percent < ENOUGH]
     if few:
         print(f"less than {ENOUGH} % of what runs in extensions' processes is covered in: {', '.join(few)}")

@@ -20,7 +20,7 @@ def pretend(patch: Any, *, memory: bool = True) -> None:
     import torch
 
     from pyisolate._core import set_device_hooks
-    from pyisolate.devices import lend, refuse
+    from pyisolate._rpc.gpus import lend, refuse
 
     def device(uuid: bytes) -> Any:
         assert uuid == UUID

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyisolate.zygote import zygotes
+from pyisolate._host.zygote import zygotes
 
 
 def keeper_pids() -> list[int]:

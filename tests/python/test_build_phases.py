@@ -18,8 +18,8 @@ import pytest
 from sources import add_project, add_source, add_wheel, build, touching
 
 from pyisolate import ConfigurationError, EnvironmentBuildError, Extension
-from pyisolate import environment as environments
-from pyisolate.requirements import is_own_source, is_plain, without_build, without_wheels
+from pyisolate._env import builder as environments
+from pyisolate._env.requirements import is_own_source, is_plain, without_build, without_wheels
 
 Load = Callable[..., Extension]
 MakeWheel = Callable[[str], Path]
@@ -247,7 +247,7 @@ def test_the_remedy_is_for_what_has_failed(
     uv = tmp_path / "uv"
     uv.write_text(f"#!/bin/sh\ncat >&2 <<'.'\n{words}\n.\nexit 1\n")
     uv.chmod(0o755)
-    monkeypatch.setattr("pyisolate.environment._find_uv", lambda name: str(uv))
+    monkeypatch.setattr("pyisolate._env.builder._find_uv", lambda name: str(uv))
     with pytest.raises(EnvironmentBuildError) as caught:
         build(venvs, "rivet")
     assert remedy in str(caught.value).splitlines()[-1]
@@ -258,7 +258,7 @@ def test_a_working_folder_that_has_been_removed(venvs: Path, make_wheel: MakeWhe
     source = """
         import os, sys
         from pathlib import Path
-        from pyisolate.environment import EnvironmentBuilder
+        from pyisolate._env.builder import EnvironmentBuilder
         os.mkdir("gone")
         os.chdir("gone")
         os.rmdir("../gone")

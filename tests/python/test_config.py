@@ -16,7 +16,7 @@ from pyisolate import (
     PyIsolateError,
     SandboxMode,
 )
-from pyisolate.validation import check_extension
+from pyisolate._settings.validation import check_extension
 
 ECHO = str(Path(__file__).parent / "extensions" / "echo")
 

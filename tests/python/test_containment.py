@@ -16,7 +16,7 @@ import wrappers
 from processes import gone, has_ended
 from waiting import eventually
 
-import pyisolate.sandbox
+import pyisolate._sandbox.policy
 from pyisolate import (
     Extension,
     ExtensionBase,
@@ -35,9 +35,9 @@ HIDDEN = ("hidden", "unreadable")
 """Of these only root can tell whose they are."""
 HOST = """
     import os, sys, time
-    import pyisolate.sandbox
+    import pyisolate._sandbox.policy
     from pyisolate import ExtensionBase, ExtensionManager
-    pyisolate.sandbox._omitted = {omitted}
+    pyisolate._sandbox.policy._omitted = {omitted}
     if __name__ == "__main__":
         manager = ExtensionManager(ExtensionBase, {{"venv_root_path": "venvs", "start_method": {method!r}}})
         breeder = manager.load_extension(
@@ -211,11 +211,11 @@ def breeder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable
 
     def load(name: str = "breeder", omitted: int = 0) -> Extension:
         extension = manager.load_extension({"name": name, "module_path": str(BREEDER)})
-        pyisolate.sandbox._omitted = omitted
+        pyisolate._sandbox.policy._omitted = omitted
         try:
             extension.ensure_process_started()
         finally:
-            pyisolate.sandbox._omitted = 0
+            pyisolate._sandbox.policy._omitted = 0
         return extension
 
     yield load

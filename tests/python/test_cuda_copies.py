@@ -11,8 +11,9 @@ from typing import Any
 import pretended_gpu
 import pytest
 
-from pyisolate import Extension, ProtocolError, devices
+from pyisolate import Extension, ProtocolError
 from pyisolate._core import Registry, _decode, _encode
+from pyisolate._rpc import gpus
 
 torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed")
 
@@ -28,7 +29,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     pretended_gpu.pretend(patch)
     yield
-    devices.install()
+    gpus.install()
 
 
 def samples() -> Iterator[tuple[str, Any]]:
@@ -108,14 +109,14 @@ def test_without_cuda_the_error_names_the_device() -> None:
 
 def test_a_device_that_is_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = uuid.uuid4()
-    monkeypatch.setattr(devices, "_uuids", [])
+    monkeypatch.setattr(gpus, "_uuids", [])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=str(seen)))
-    assert devices.device_uuid(0) == seen.bytes
-    assert devices.device_of(seen.bytes) == torch.device("cuda", 0)
+    assert gpus.device_uuid(0) == seen.bytes
+    assert gpus.device_of(seen.bytes) == torch.device("cuda", 0)
     with pytest.raises(RuntimeError, match=f"GPU-00010203.*CUDA_VISIBLE_DEVICES.*GPU-{seen}"):
-        devices.device_of(pretended_gpu.UUID)
+        gpus.device_of(pretended_gpu.UUID)
 
 
 @pytest.mark.usefixtures("gpu")
@@ -194,13 +195,13 @@ def test_allocators_without_handles_are_named(
 ) -> None:
     monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
     monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", settings)
-    why = devices.why_not([b"a"], [b"a"])
+    why = gpus.why_not([b"a"], [b"a"])
     assert why is None if named is None else named in (why or "")
 
 
 def test_a_reason_of_an_extension_cannot_forge_a_line() -> None:
     report = {"common": [b"a"], "problem": "no GPU\n\x1b[2Jroot: all is well" + "!" * 1000}
-    common, problem = devices.read(report)
+    common, problem = gpus.read(report)
     assert common == [b"a"]
     assert problem.startswith("'no GPU\\n")
     assert problem.isprintable()

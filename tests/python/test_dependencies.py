@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pyisolate import ConfigurationError, EnvironmentBuildError, ExtensionBase, ExtensionManager
-from pyisolate.validation import check_extension
+from pyisolate._settings.validation import check_extension
 
 ECHO = str(Path(__file__).parent / "extensions" / "echo")
 

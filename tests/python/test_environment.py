@@ -18,9 +18,9 @@ from processes import gone
 from waiting import eventually
 
 from pyisolate import ConfigurationError, EnvironmentBuildError, Extension, ExtensionStopped
-from pyisolate import environment as environments
-from pyisolate.environment import EnvironmentBuilder
-from pyisolate.pip_settings import pip_settings, uv_environment, uv_options
+from pyisolate._env import builder as environments
+from pyisolate._env.builder import EnvironmentBuilder
+from pyisolate._env.pip_settings import pip_settings, uv_environment, uv_options
 
 Load = Callable[..., Extension]
 MakeWheel = Callable[[str], Path]
@@ -290,7 +290,7 @@ def test_a_killed_builder_is_cleaned_up_after(tmp_path: Path, make_wheel: MakeWh
     source = """
         import os, signal, sys
         from pathlib import Path
-        from pyisolate.environment import EnvironmentBuilder
+        from pyisolate._env.builder import EnvironmentBuilder
         run = EnvironmentBuilder._run_uv
         def die(self, arguments, report):
             run(self, arguments, report)
@@ -331,7 +331,7 @@ def test_nothing_is_removed_while_others_wait(
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         removed.extend(paths)
 
-    monkeypatch.setattr("pyisolate.environment.remove_later", remove)
+    monkeypatch.setattr("pyisolate._env.builder.remove_later", remove)
     build(root, "rivet")
     assert removed == [str(left)]
 
@@ -367,7 +367,7 @@ def test_a_build_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     uv = tmp_path / "uv"
     uv.write_text(SLOW_UV.format(pids=tmp_path / "pids"))
     uv.chmod(0o755)
-    monkeypatch.setattr("pyisolate.environment._find_uv", lambda _: str(uv))
+    monkeypatch.setattr("pyisolate._env.builder._find_uv", lambda _: str(uv))
     builders = [EnvironmentBuilder(tmp_path / "venvs", "ext", ["rivet"]) for _ in range(2)]
     errors: list[BaseException] = []
 
@@ -396,7 +396,7 @@ def test_a_build_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """An environment in which the only configuration files are those below tmp_path."""
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
-    monkeypatch.setattr("pyisolate.pip_settings._SYSTEM_FILE", tmp_path / "pip.conf")
+    monkeypatch.setattr("pyisolate._env.pip_settings._SYSTEM_FILE", tmp_path / "pip.conf")
     return {"HOME": str(tmp_path), "XDG_CONFIG_DIRS": str(tmp_path / "xdg")}
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from sources import add_source, note
 
-import pyisolate.sandbox
+import pyisolate._sandbox.policy
 from pyisolate import ConfigurationError, Extension, ExtensionBase, ExtensionManager
-from pyisolate.environment import EnvironmentBuilder
-from pyisolate.exclusion import without
+from pyisolate._env.builder import EnvironmentBuilder
+from pyisolate._sandbox.exclusion import without
 
 FILES, NAMESPACES = 1, 5  # the layers that hold them
 PRISONER = Path(__file__).parent / "extensions" / "prisoner"
@@ -83,17 +83,19 @@ def test_below_a_permitted_path(load: Load, app: Path, others: list[Path], below
 
 def test_below_a_prefix(load: Load, app: Path, others: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """As after `python -m venv .` in the folder of an application."""
-    monkeypatch.setattr("pyisolate.sandbox.interpreter_files", lambda python: (*REAL(python), str(app)))
+    monkeypatch.setattr(
+        "pyisolate._sandbox.policy.interpreter_files", lambda python: (*REAL(python), str(app))
+    )
     check(load(dependencies=["rivet"]), app, others)
 
 
-REAL = pyisolate.sandbox.interpreter_files
+REAL = pyisolate._sandbox.policy.interpreter_files
 
 
 def test_it_is_the_layer_that_holds(
     load: Load, app: Path, others: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pyisolate.sandbox, "_omitted", 1 << FILES | 1 << NAMESPACES)
+    monkeypatch.setattr(pyisolate._sandbox.policy, "_omitted", 1 << FILES | 1 << NAMESPACES)
     extension = load(dependencies=["rivet"])
     for path in others:
         assert extension.sync.lock(str(path))

@@ -13,7 +13,7 @@ import pytest
 from waiting import eventually
 
 from pyisolate import Extension
-from pyisolate.removal import remove_tree
+from pyisolate._util.rmtree import remove_tree
 
 Load = Callable[..., Extension]
 
@@ -28,7 +28,7 @@ def test_folders_of_dead_hosts_are_removed_in_the_background(
         threads.append(threading.current_thread().name)
         return remove_tree(path, *args, **kwargs)
 
-    monkeypatch.setattr("pyisolate.sandbox.remove_tree", remove)
+    monkeypatch.setattr("pyisolate._sandbox.policy.remove_tree", remove)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     abandoned = tmp_path / "pyisolate-sandbox-abandoned"
     (abandoned / "below").mkdir(parents=True)
@@ -37,7 +37,7 @@ def test_folders_of_dead_hosts_are_removed_in_the_background(
     assert eventually(lambda: not abandoned.exists())
     assert set(threads) == {"pyisolate-removal"}
     (tmp_path / "pyisolate-other").mkdir()  # not one of these
-    monkeypatch.setattr("pyisolate.sandbox._swept", set())
+    monkeypatch.setattr("pyisolate._sandbox.policy._swept", set())
     load("prisoner", name="two").sync.folder()
     assert os.path.exists(folder)
     assert (tmp_path / "pyisolate-other").exists()

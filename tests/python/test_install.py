@@ -28,9 +28,9 @@ build_sdist = get_requires_for_build_sdist = get_requires_for_build_wheel = None
 def build_wheel(folder, settings, metadata_directory):
     assert settings["build-dir"]
     with zipfile.ZipFile(Path(folder, "some.whl"), "w") as wheel:
-        for path in INSTALLED.iterdir():
+        for path in INSTALLED.rglob("*"):
             if path.is_file():
-                wheel.write(path, f"pyisolate/{path.name}")
+                wheel.write(path, f"pyisolate/{path.relative_to(INSTALLED)}")
         wheel.writestr("pyisolate-1.dist-info/METADATA", "Name: pyisolate")
         wheel.writestr("pyisolate-1.dist-info/RECORD", "")
     return "some.whl"
@@ -51,9 +51,7 @@ manager.stop_all_extensions()
 def checkout(tmp_path: Path) -> Path:
     """The package's sources, without the module that is compiled."""
     folder = tmp_path / "checkout"
-    (folder / "pyisolate").mkdir(parents=True)
-    for path in INSTALLED.glob("*.py"):
-        shutil.copy(path, folder / "pyisolate")
+    shutil.copytree(INSTALLED, folder / "pyisolate", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     (folder / "tools").mkdir()
     shutil.copy(ROOT / "tools" / "build_backend.py", folder / "tools")
     return folder

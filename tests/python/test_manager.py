@@ -521,7 +521,7 @@ def test_stop_during_the_start(load: Load) -> None:
 
 
 def test_a_stop_hook_that_hangs_is_not_waited_for(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyisolate.process.STOP_TIMEOUT", 0.2)
+    monkeypatch.setattr("pyisolate._host.process.STOP_TIMEOUT", 0.2)
     extension = load("echo", host_side.SlowStop)
     pid = extension.sync.pid()
     extension.stop()
@@ -529,8 +529,8 @@ def test_a_stop_hook_that_hangs_is_not_waited_for(load: Load, monkeypatch: pytes
 
 
 def test_a_busy_extension_is_killed(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyisolate.process.STOP_TIMEOUT", 0.2)
-    monkeypatch.setattr("pyisolate.process.EXIT_TIMEOUT", 0.2)
+    monkeypatch.setattr("pyisolate._host.process.STOP_TIMEOUT", 0.2)
+    monkeypatch.setattr("pyisolate._host.process.EXIT_TIMEOUT", 0.2)
     extension = load()
     pid = extension.sync.pid()
     with pytest.raises(CallTimeout):

@@ -49,7 +49,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> list[int]:
 @pytest.fixture(autouse=True)
 def no_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that other tests have registered bring what these import, such as torch, which frees much."""
-    monkeypatch.setattr("pyisolate.registry._classes", [])
+    monkeypatch.setattr("pyisolate._rpc.registry._classes", [])
 
 
 def assert_alike(found: list[int], plain: list[int]) -> None:

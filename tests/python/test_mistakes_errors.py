@@ -264,7 +264,7 @@ class E(ExtensionBase):
 
 @pytest.fixture
 def without_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyisolate.sandbox._omitted", 1 << 5)
+    monkeypatch.setattr("pyisolate._sandbox.policy._omitted", 1 << 5)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")

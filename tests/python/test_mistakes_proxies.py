@@ -15,8 +15,8 @@ import host_side
 import pytest
 
 from pyisolate import Extension, ExtensionBase, ExtensionManager, register_type
-from pyisolate.loading import HIDDEN_NAMES
-from pyisolate.proxies import Proxy
+from pyisolate._rpc.loader import HIDDEN_NAMES
+from pyisolate._rpc.proxies import Proxy
 
 Plugin = Callable[..., Any]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pyisolate.zygote import Zygotes
+from pyisolate._host.zygote import Zygotes
 
 Plugin = Callable[..., Any]
 
@@ -29,7 +29,7 @@ class E(ExtensionBase):
 def own_zygotes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """None of another test has started what is asked for."""
     zygotes = Zygotes()
-    monkeypatch.setattr("pyisolate.process.zygotes", zygotes)
+    monkeypatch.setattr("pyisolate._host.process.zygotes", zygotes)
     yield
     zygotes.close()
 
@@ -61,7 +61,7 @@ def test_variables_that_libraries_read_at_start(plugin: Plugin, name: str, caplo
 
 def test_variables_of_libraries_that_are_not_shared(plugin: Plugin, caplog: Any, monkeypatch: Any) -> None:
     """Nothing has read them yet: it is as fast."""
-    monkeypatch.setattr("pyisolate.zygote.ForkPlan.bases", lambda plan: iter([()]))
+    monkeypatch.setattr("pyisolate._host.zygote.ForkPlan.bases", lambda plan: iter([()]))
     assert plugin(PLUGIN, env={"OMP_NUM_THREADS": "1"}).sync.variable("OMP_NUM_THREADS") == "1"
     assert not caplog.messages
 

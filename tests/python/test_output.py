@@ -13,8 +13,8 @@ import pytest
 from processes import run_python
 
 from pyisolate import CallTimeout, Extension, ExtensionDied, _core
-from pyisolate.output import BURST, MAX_LINE, PER_SECOND, RECORD
-from pyisolate.quota import Allowance, Quota
+from pyisolate._host.output import BURST, MAX_LINE, PER_SECOND, RECORD
+from pyisolate._util.quota import Allowance, Quota
 
 LoadFunction = Callable[..., Extension]
 LOGGER = "pyisolate.extension.talker"

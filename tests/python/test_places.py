@@ -12,7 +12,7 @@ import pytest
 from sources import add_project, add_source, add_wheel, build, touching
 
 from pyisolate import EnvironmentBuildError
-from pyisolate.places import Places, file_path
+from pyisolate._env.origins import Places, file_path
 
 MakeWheel = Callable[[str], Path]
 

@@ -14,7 +14,7 @@ from processes import run_python
 from wrappers import without_calls
 
 import pyisolate
-from pyisolate import no_core
+from pyisolate._util import no_core
 
 ROOT = Path(__file__).parents[2]
 
@@ -214,8 +214,8 @@ def test_a_python_that_is_not_supported(kind: str, tmp_path: Path) -> None:
     message, modules = said.splitlines()
     for words in ("PyIsolate", sys.executable, "GIL" if "GIL" in kind or "free" in kind else "3.10 or later"):
         assert words in message
-    assert modules == "['pyisolate.supported']"
-    supported = Path(pyisolate.__file__).with_name("supported.py")
+    assert modules == "['pyisolate._util', 'pyisolate._util.platforms']"
+    supported = Path(pyisolate.__file__).with_name("_util") / "platforms.py"
     built = said_by(
         f"{pretend}import runpy\nrunpy.run_path({str(supported)!r}, run_name='__main__')", tmp_path
     )
@@ -223,7 +223,7 @@ def test_a_python_that_is_not_supported(kind: str, tmp_path: Path) -> None:
 
 
 def test_this_python_is_supported(tmp_path: Path) -> None:
-    supported = Path(pyisolate.__file__).with_name("supported.py")
+    supported = Path(pyisolate.__file__).with_name("_util") / "platforms.py"
     said = subprocess.run([sys.executable, "-I", supported], capture_output=True, text=True, check=True)
     assert said.stdout == "\n"
 
@@ -304,5 +304,5 @@ def test_the_build_without_the_core(tmp_path: Path) -> None:
     assert wheel.name.endswith("-py3-none-any.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    assert "pyisolate/no_core.py" in names
+    assert "pyisolate/_util/no_core.py" in names
     assert not [name for name in names if name.endswith((".so", ".h", ".a"))]

@@ -17,7 +17,7 @@ from groups import READ_ONLY, group_of
 from limits import start_limited
 from processes import has_ended, run_host
 
-import pyisolate.sandbox
+import pyisolate._sandbox.policy
 from pyisolate import Extension, ExtensionDied, SandboxMode
 
 Load = Callable[..., Extension]
@@ -111,7 +111,7 @@ def test_it_cannot_leave_the_group(load: Load, monkeypatch: pytest.MonkeyPatch) 
     above = str(group_of(pid_of(extension)).parent)
     with pytest.raises(OSError, match=r"Permission denied|Read-only|No such file"):
         extension.sync.enter_group(above)
-    monkeypatch.setattr(pyisolate.sandbox, "_omitted", 1 << FILES | 1 << NAMESPACES)
+    monkeypatch.setattr(pyisolate._sandbox.policy, "_omitted", 1 << FILES | 1 << NAMESPACES)
     other = load("prisoner", name="open", sandbox={"limits": {"processes": LIMIT}})
     other.sync.enter_group(above)  # so it is these layers that hold it
 

@@ -238,7 +238,7 @@ def test_what_extensions_are_forked_from_ends_when_there_are_none(tmp_path: Path
         tmp_path,
         """
         import time
-        from pyisolate import zygote
+        from pyisolate._host import zygote
         zygote.IDLE_SECONDS = 1.0
         def children():
             with open(f"/proc/self/task/{os.getpid()}/children") as file:
@@ -329,8 +329,9 @@ def test_the_end_of_the_program_does_not_wait_for_a_start(tmp_path: Path, end: s
     pids.touch()
     source = f"""
 import contextlib, threading, time
-from pyisolate import ExtensionStopped, environment
-environment._find_uv = lambda _: {str(uv)!r}
+from pyisolate import ExtensionStopped
+from pyisolate._env import builder
+builder._find_uv = lambda _: {str(uv)!r}
 config = {{"name": "ext", "module_path": {str(EXTENSIONS / "echo")!r}, "dependencies": ["rivet"]}}
 manager = ExtensionManager(ExtensionBase, {{"venv_root_path": "venvs"}})
 def wait_for_uv():

@@ -33,12 +33,12 @@ class Reader(ExtensionBase):
 HOST = """
 import json, os, sys
 {imports}
-import pyisolate, pyisolate.sandbox
+import pyisolate, pyisolate._sandbox.policy
 from pyisolate import ExtensionBase, ExtensionManager
 
 def main():
     here = os.path.dirname(os.path.abspath(__file__))
-    pyisolate.sandbox._omitted = int(sys.argv[2])
+    pyisolate._sandbox.policy._omitted = int(sys.argv[2])
     paths = [os.path.join(folder, name) for folder, _, names in os.walk(here) for name in names]
     manager = ExtensionManager(ExtensionBase, {{"venv_root_path": os.path.join(here, "venvs")}})
     with manager:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from pyisolate import Extension, RemoteError, SandboxMode
+from pyisolate._child.sandbox_hints import noter
 from pyisolate._core import Session
-from pyisolate.refusals import noter
-from pyisolate.registry import Registry
+from pyisolate._rpc.registry import Registry
 
 pytestmark = pytest.mark.skipif(not hasattr(BaseException, "add_note"), reason="Python 3.10 has no notes")
 

@@ -14,7 +14,7 @@ from processes import run_python
 from waiting import eventually
 
 from pyisolate import Extension, SandboxMode
-from pyisolate.refused import Refusal, Remarks, refusals_of
+from pyisolate._sandbox.refused_calls import Refusal, Remarks, refusals_of
 
 SOURCE = """
 import ctypes, errno, fcntl, os, socket, subprocess, sys, threading

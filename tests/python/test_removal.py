@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from waiting import eventually
 
-from pyisolate import removal
-from pyisolate.offload import PerProcess
-from pyisolate.removal import remove_later, remove_tree
+from pyisolate._util import rmtree as removal
+from pyisolate._util.offload import PerProcess
+from pyisolate._util.rmtree import remove_later, remove_tree
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from possible import can_open_terminals
 from processes import run_python
 from wrappers import without_calls
 
-import pyisolate.sandbox
+import pyisolate._sandbox.policy
 from pyisolate import (
     Extension,
     ExtensionBase,
@@ -217,11 +217,11 @@ def prison(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., E
         if key not in started:
             name = "-".join(["without", *map(str, sorted(key))])
             extension = manager.load_extension({"name": name, "module_path": str(PRISONER)})
-            pyisolate.sandbox._omitted = sum(1 << layer for layer in key)
+            pyisolate._sandbox.policy._omitted = sum(1 << layer for layer in key)
             try:
                 extension.ensure_process_started()
             finally:
-                pyisolate.sandbox._omitted = 0
+                pyisolate._sandbox.policy._omitted = 0
             started[key] = extension
         return started[key]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pyisolate import Extension
-from pyisolate.sandbox import _devices
+from pyisolate._sandbox.policy import _devices
 
 Load = Callable[..., Extension]
 GPUS = ["nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "nvidia-caps/nvidia-cap1", "dri/renderD128", "kfd"]
@@ -28,7 +28,7 @@ def dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in (*GPUS, *OTHERS):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
-    monkeypatch.setattr("pyisolate.sandbox._DEV", str(folder))
+    monkeypatch.setattr("pyisolate._sandbox.policy._DEV", str(folder))
     return folder
 
 
@@ -43,7 +43,7 @@ def test_those_that_there_are_are_found(dev: Path) -> None:
 
 
 def test_a_system_without_any_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyisolate.sandbox._DEV", str(tmp_path))
+    monkeypatch.setattr("pyisolate._sandbox.policy._DEV", str(tmp_path))
     assert _devices(["gpu"]) == []
 
 

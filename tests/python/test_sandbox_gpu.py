@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from possible import can_open_terminals
 
-import pyisolate.sandbox
+import pyisolate._sandbox.policy
 from pyisolate import Extension
 
 Load = Callable[..., Extension]
@@ -25,7 +25,7 @@ def test_threads_can_be_named_where_there_are_devices(
     load: Load, monkeypatch: pytest.MonkeyPatch, omitted: int
 ) -> None:
     """CUDA's driver does not start if it cannot name its threads by files below /proc/self/task."""
-    monkeypatch.setattr(pyisolate.sandbox, "_omitted", omitted)
+    monkeypatch.setattr(pyisolate._sandbox.policy, "_omitted", omitted)
     extension = load("prisoner", sandbox={"devices": ["/dev/null"]})
     assert extension.sync.name_a_thread() == "cuda-named"
     assert "devices" in extension.sandbox_status().layers["files"].detail
@@ -36,7 +36,7 @@ def test_sharing_memory_of_gpus_permits_their_devices(load: Load, monkeypatch: p
     pytest.importorskip("torch", reason="PyTorch is not installed")
     if not can_open_terminals():
         pytest.skip("no terminal can be opened here, which this test takes for a GPU")
-    monkeypatch.setattr(pyisolate.sandbox, "_GPU", ("/dev/ptmx",))
+    monkeypatch.setattr(pyisolate._sandbox.policy, "_GPU", ("/dev/ptmx",))
     monkeypatch.setattr(warnings, "warn", lambda *args, **options: None)  # of no GPU
     extension = load("prisoner", share_torch=True, share_cuda_ipc=True)
     assert extension.sync.attempt("open_a_terminal", {}) == "done"

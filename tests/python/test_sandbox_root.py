@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-import pyisolate.sandbox
+import pyisolate._sandbox.policy
 from pyisolate import Extension, SandboxError
 
 Load = Callable[..., Extension]
@@ -37,7 +37,7 @@ def started(load: Load) -> Load:
 def without(*layers: int) -> Any:
     """While this is entered extensions are started without these layers."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(pyisolate.sandbox, "_omitted", sum(1 << layer for layer in layers))
+    patch.setattr(pyisolate._sandbox.policy, "_omitted", sum(1 << layer for layer in layers))
     return patch
 
 
@@ -166,7 +166,7 @@ def test_what_cannot_be_excluded_is_an_error(
 ) -> None:
     """In the host's root a folder that can be written to is permitted as a whole, and so is the system's."""
     if not local_sockets:
-        monkeypatch.setattr(pyisolate.sandbox, "_omitted", 1 << NAMESPACES)
+        monkeypatch.setattr(pyisolate._sandbox.policy, "_omitted", 1 << NAMESPACES)
     (tmp_path / "out" / "hidden").mkdir(parents=True)
     (tmp_path / "out" / "hidden" / "file").write_text("x")
     (tmp_path / "link").symlink_to("out")
@@ -184,7 +184,7 @@ def test_what_cannot_be_excluded_is_an_error(
 def test_what_lies_elsewhere_can_be_excluded(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pyisolate.sandbox, "_omitted", 1 << NAMESPACES)
+    monkeypatch.setattr(pyisolate._sandbox.policy, "_omitted", 1 << NAMESPACES)
     for name in ("out", "output", "given/hidden"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "file").write_text("x")

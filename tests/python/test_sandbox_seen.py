@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from pyisolate import ConfigurationError, Extension, sandbox, variables
+from pyisolate import ConfigurationError, Extension
+from pyisolate._sandbox import policy, variables
 
 Load = Callable[..., Extension]
 
@@ -119,12 +120,12 @@ def test_a_prefix_beside_a_program_is_no_more_than_an_interpreters(
     monkeypatch.syspath_prepend(str(tmp_path))
     own = files(tmp_path, "pyvenv.cfg", "bin/python3", "lib/python3/site-packages/module.py", "lib/libx.so.1")
     programs = ["bin/deploy.sh", "lib/settings.json", "share/dump", "include/x", "library_of_secrets/x"]
-    sandbox.interpreter_files.cache_clear()
+    policy.interpreter_files.cache_clear()
     try:
         seen = [*own, *files(tmp_path, *IMPORTABLE)]
         expect(load("prisoner"), seen, files(tmp_path, *OTHERS, *programs))
     finally:
-        sandbox.interpreter_files.cache_clear()
+        policy.interpreter_files.cache_clear()
 
 
 def test_a_prefix_of_its_own_is_an_interpreters(
@@ -132,11 +133,11 @@ def test_a_prefix_of_its_own_is_an_interpreters(
 ) -> None:
     monkeypatch.setattr("sys.prefix", str(tmp_path))
     own = files(tmp_path, "pyvenv.cfg", "bin/tool", "lib/python3/site-packages/module.py", "share/doc")
-    sandbox.interpreter_files.cache_clear()
+    policy.interpreter_files.cache_clear()
     try:
         expect(load("prisoner"), own, files(tmp_path, "etc/passwords"))
     finally:
-        sandbox.interpreter_files.cache_clear()
+        policy.interpreter_files.cache_clear()
 
 
 def test_where_libraries_are_looked_for(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +151,7 @@ def test_a_link_in_a_package_leads_nowhere(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespaces: bool
 ) -> None:
     if not namespaces:
-        monkeypatch.setattr(sandbox, "_omitted", 1 << 5)
+        monkeypatch.setattr(policy, "_omitted", 1 << 5)
     monkeypatch.syspath_prepend(str(tmp_path / "app"))
     (seen,) = files(tmp_path, "app/package/__init__.py")
     unseen = files(tmp_path, "app/package/.env", "app/package/below/.hidden/x", "elsewhere/key.pem")
@@ -163,7 +164,7 @@ def test_a_package_with_very_much_in_it(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What users have sent does not keep an extension from being started."""
-    monkeypatch.setattr("pyisolate.importable._MOST_FOLDERS", 20)
+    monkeypatch.setattr("pyisolate._sandbox.readable._MOST_FOLDERS", 20)
     monkeypatch.syspath_prepend(str(tmp_path / "app"))
     seen = files(tmp_path, "app/package/__init__.py", "app/other/__init__.py", "app/other/data/x")
     names = [f"app/package/sent/{number}/x" for number in range(40)]

@@ -21,8 +21,8 @@ from pyisolate import (
     local_execution,
     singleton_scope,
 )
-from pyisolate.own_singletons import OwnSingletons
-from pyisolate.validation import check_extension
+from pyisolate._host.singleton_check import SingletonCheck
+from pyisolate._settings.validation import check_extension
 
 Load = Callable[..., Extension]
 
@@ -255,7 +255,7 @@ def test_what_an_extension_says_of_its_singletons_is_not_trusted(
     settings = check_extension(
         {"name": "liar", "module_path": str(Path(__file__).parent / "extensions" / "caller")}
     )
-    OwnSingletons(settings, []).made(*definition, more=1)
+    SingletonCheck(settings, []).made(*definition, more=1)
     assert caplog.messages == []
 
 

@@ -21,12 +21,12 @@ import pytest
 from sources import add_project, add_source, add_wheel, build, note, touching
 from waiting import eventually
 
-import pyisolate.sandbox
+import pyisolate._sandbox.policy
 from pyisolate import EnvironmentBuildError, Extension, ExtensionStopped, SandboxMode
-from pyisolate.commands import Commands
-from pyisolate.environment import EnvironmentBuilder
-from pyisolate.source_builds import SourceBuilds
-from pyisolate.sources import Source, fetch
+from pyisolate._env.builder import EnvironmentBuilder
+from pyisolate._env.commands import Commands
+from pyisolate._env.fetch import Source, fetch
+from pyisolate._env.source_builds import SourceBuilds
 
 Load = Callable[..., Extension]
 MakeWheel = Callable[[str], Path]
@@ -43,7 +43,7 @@ def test_source_code_is_built_confined(venvs: Path, wheels: Path, trace: Path) -
 def test_it_is_the_sandbox_that_holds(
     venvs: Path, wheels: Path, trace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pyisolate.sandbox, "_omitted", 1 << FILES | 1 << NAMESPACES)
+    monkeypatch.setattr(pyisolate._sandbox.policy, "_omitted", 1 << FILES | 1 << NAMESPACES)
     add_source(wheels, "bolt", code=touching(trace))
     assert note(build(venvs, "bolt", allow_source_builds=True)) == "ran"
     assert trace.exists()

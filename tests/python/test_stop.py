@@ -43,8 +43,8 @@ def load(manager: ExtensionManager[ExtensionBase]) -> Load:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not stop by itself is not waited for as long as usual."""
-    monkeypatch.setattr("pyisolate.process.STOP_TIMEOUT", 0.5)
-    monkeypatch.setattr("pyisolate.process.EXIT_TIMEOUT", 0.5)
+    monkeypatch.setattr("pyisolate._host.process.STOP_TIMEOUT", 0.5)
+    monkeypatch.setattr("pyisolate._host.process.EXIT_TIMEOUT", 0.5)
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -424,7 +424,7 @@ def test_stop_while_its_environment_is_built(
     uv, pids = tmp_path / "uv", tmp_path / "pids"
     uv.write_text(SLOW_UV.format(pids=pids))
     uv.chmod(0o755)
-    monkeypatch.setattr("pyisolate.environment._find_uv", lambda _: str(uv))
+    monkeypatch.setattr("pyisolate._env.builder._find_uv", lambda _: str(uv))
     extension = load(dependencies=["rivet"])
 
     async def main() -> None:
@@ -446,7 +446,7 @@ def test_an_interrupted_start_ends_its_build(
     uv, pids = tmp_path / "uv", tmp_path / "pids"
     uv.write_text(SLOW_UV.format(pids=pids))
     uv.chmod(0o755)
-    monkeypatch.setattr("pyisolate.environment._find_uv", lambda _: str(uv))
+    monkeypatch.setattr("pyisolate._env.builder._find_uv", lambda _: str(uv))
     extension = load(dependencies=["rivet"])
 
     def interrupt() -> None:

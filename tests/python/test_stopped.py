@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from pyisolate import Extension, ExtensionDied, process
-from pyisolate.zygote import Zygotes
+from pyisolate import Extension, ExtensionDied
+from pyisolate._host import process
+from pyisolate._host.zygote import Zygotes
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="stops processes by /proc")
 

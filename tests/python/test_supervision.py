@@ -24,7 +24,7 @@ from pyisolate import (
     ExtensionHung,
     ExtensionStopped,
 )
-from pyisolate.watching import watcher
+from pyisolate._host.poller import watcher
 
 LoadFunction = Callable[..., Extension]
 QUICKLY = {"delay": 0.01, "limit": 20}
@@ -155,7 +155,7 @@ def test_a_call_right_after_a_death_waits_for_the_new_process(
     load: LoadFunction, sync: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever notices the death first, the caller or the host's own thread."""
-    monkeypatch.setattr("pyisolate.supervision.MAX_DELAY", 0.01)
+    monkeypatch.setattr("pyisolate._host.restart.MAX_DELAY", 0.01)
     extension = load("talker", restart={"delay": 0.01, "limit": 50})
     held = extension.echo, extension.sync.echo  # before there is a process
     view = extension.with_timeout(60)

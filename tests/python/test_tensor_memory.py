@@ -17,7 +17,7 @@ from waiting import eventually
 
 import pyisolate
 from pyisolate._core import set_thread_hook
-from pyisolate.threads import others_wait
+from pyisolate._rpc.tensor_threads import others_wait
 
 np: Any = pytest.importorskip("numpy", reason="NumPy is not installed")
 torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed")

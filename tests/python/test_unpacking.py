@@ -16,15 +16,15 @@ import pytest
 from sources import WHEEL, add_source, add_wheel, build, metadata
 from waiting import eventually
 
-import pyisolate
-from pyisolate import ConfigurationError, EnvironmentBuildError, compiling
-from pyisolate.bounds import Bounds
-from pyisolate.commands import Commands, OutOfBounds
-from pyisolate.environment import EnvironmentBuilder
-from pyisolate.unpacked import Unpacked
+from pyisolate import ConfigurationError, EnvironmentBuildError
+from pyisolate._env import compiling
+from pyisolate._env.bounds import Bounds
+from pyisolate._env.builder import EnvironmentBuilder
+from pyisolate._env.commands import Commands, OutOfBounds
+from pyisolate._env.unpacked import Unpacked
 
 MIB = 1 << 20
-PROGRAM = os.path.join(os.path.dirname(pyisolate.__file__), "compiling.py")
+PROGRAM = compiling.__file__
 
 
 def add_strange_wheel(folder: Path, name: str, *entries: tuple[str, str, int]) -> None:
@@ -191,14 +191,14 @@ def test_what_fits_is_built(venvs: Path, wheels: Path) -> None:
 
 def test_the_disk_is_not_filled(venvs: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much is permitted."""
-    monkeypatch.setattr("pyisolate.bounds.PART_OF_DISK", -1.0)
+    monkeypatch.setattr("pyisolate._env.bounds.PART_OF_DISK", -1.0)
     add_bomb(wheels, "bolt", 600)
     with pytest.raises(EnvironmentBuildError, match="were free; free more, or set 'venv_root_path'"):
         build(venvs, "bolt")
 
 
 def test_very_many_entries(venvs: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyisolate.unpacked.MOST_FILES", 500)
+    monkeypatch.setattr("pyisolate._env.unpacked.MOST_FILES", 500)
     add_wheel(wheels, "bolt", {f"bolt/{number}.txt": "" for number in range(600)})
     with pytest.raises(EnvironmentBuildError, match="with bolt it has more than 500 files"):
         build(venvs, "bolt")
@@ -213,7 +213,7 @@ def test_a_step_has_a_limit(
     uv = tmp_path / "uv"
     uv.write_text("#!/bin/sh\nsleep 600 & wait\n")
     uv.chmod(0o755)
-    monkeypatch.setattr("pyisolate.environment._find_uv", lambda name: str(uv))
+    monkeypatch.setattr("pyisolate._env.builder._find_uv", lambda name: str(uv))
     builder = EnvironmentBuilder(venvs, "ext", ["rivet"], environment_timeout=0.5)
     with pytest.raises(EnvironmentBuildError, match=r"more than 0\.5 s; 'environment_timeout'"):
         builder.provide()

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from pyisolate import Extension, watching
-from pyisolate.watching import Watcher
+from pyisolate import Extension
+from pyisolate._host import poller
+from pyisolate._host.poller import Watcher
 
 
 def once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception) -> None:
@@ -58,7 +59,7 @@ def test_a_process_whose_output_cannot_be_read_is_ended(
         followed.append(callback.__self__._session)
         raise OSError(errno.ENOSPC, "no watch is left")
 
-    monkeypatch.setattr(watching.Watcher, "follow", follow)
+    monkeypatch.setattr(poller.Watcher, "follow", follow)
     with pytest.raises(OSError, match="no watch"):
         extension.sync.echo(1)
     assert followed[0].wait(20) is not None

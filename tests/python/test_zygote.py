@@ -30,8 +30,8 @@ from pyisolate import (
     PyIsolateError,
     SandboxMode,
 )
-from pyisolate.packages import SearchPath, same_wheel
-from pyisolate.zygote import ForkPlan, zygotes
+from pyisolate._env.packages import SearchPath, same_wheel
+from pyisolate._host.zygote import ForkPlan, zygotes
 
 Load = Callable[..., Extension]
 EXTENSIONS = Path(__file__).parent / "extensions"
@@ -401,7 +401,7 @@ def own_memory(pid: int) -> int:
 
 def test_a_forked_process_shares_most_of_its_memory(forked: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     # Classes that other tests have registered are imported by extensions, with all that these tests import.
-    monkeypatch.setattr("pyisolate.registry._classes", [])
+    monkeypatch.setattr("pyisolate._rpc.registry._classes", [])
     extension = forked(env={"PROBE_SETTLE": "1"})
     other = forked("executed", env={"PROBE_SETTLE": "1"}, start_method="exec")
     pid, executed = extension.sync.ids()[0], other.sync.ids()[0]
@@ -418,7 +418,7 @@ def test_an_idle_extension_has_little_memory_of_its_own(
     forked: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever a start newly imports or looks at shows here."""
-    monkeypatch.setattr("pyisolate.registry._classes", [])
+    monkeypatch.setattr("pyisolate._rpc.registry._classes", [])
     extensions = [forked(f"echo{number}", folder="echo") for number in range(4)]
     for extension in extensions:
         extension.ensure_process_started()

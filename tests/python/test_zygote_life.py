@@ -17,7 +17,7 @@ import pytest
 from processes import gone, is_running, keeper_pids, run_python
 
 from pyisolate import Extension, ExtensionDied, PyIsolateError
-from pyisolate.zygote import ForkPlan, zygotes
+from pyisolate._host.zygote import ForkPlan, zygotes
 
 Load = Callable[..., Extension]
 EXTENSIONS = Path(__file__).parent / "extensions"
@@ -46,7 +46,7 @@ def test_a_zygote_killed_while_it_starts_is_replaced(
     forked: Load, monkeypatch: pytest.MonkeyPatch, packages: str
 ) -> None:
     """The next one does not move its memory: this may be what has ended the first."""
-    import pyisolate.zygote
+    import pyisolate._host.zygote
 
     killed: list[int] = []
     shared: list[bool] = []
@@ -61,7 +61,7 @@ def test_a_zygote_killed_while_it_starts_is_replaced(
                 os.kill(zygote.pid, signal.SIGKILL)
             return zygote
 
-    monkeypatch.setattr(pyisolate.zygote, "Zygote", Zygote)
+    monkeypatch.setattr(pyisolate._host.zygote, "Zygote", Zygote)
     own = {"PYTHONZYGOTETEST": packages}  # nobody else has a zygote with it
     monkeypatch.setattr(ForkPlan, "bases", lambda self: iter([tuple(packages.split())]))
     extension = forked(env={**own, "PROBE_SETTLE": "1"})
@@ -75,7 +75,7 @@ def test_a_zygote_killed_while_it_starts_is_replaced(
 
 def test_a_zygote_without_extensions_ends(forked: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next extension has another; a zygote with an extension stays."""
-    monkeypatch.setattr("pyisolate.zygote.IDLE_SECONDS", 1.0)
+    monkeypatch.setattr("pyisolate._host.zygote.IDLE_SECONDS", 1.0)
     own = {"PYTHONZYGOTETEST": "idle"}
     first, second = forked("first", env=own), forked("second", env=own)
     zygote = first.sync.ids()[1]
@@ -91,7 +91,7 @@ def test_a_zygote_without_extensions_ends(forked: Load, monkeypatch: pytest.Monk
 
 
 def test_a_zygote_that_was_never_used_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyisolate.zygote.IDLE_SECONDS", 0.1)
+    monkeypatch.setattr("pyisolate._host.zygote.IDLE_SECONDS", 0.1)
     plan = ForkPlan(sys.executable, {**os.environ, "PYTHONZYGOTETEST": "unused"}, None)
 
     def fail(zygote: Any) -> int:
@@ -105,7 +105,7 @@ def test_a_zygote_that_was_never_used_ends(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_zygote_that_ends_when_it_is_needed(forked: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     """Extensions are started at about the moment at which it does."""
-    monkeypatch.setattr("pyisolate.zygote.IDLE_SECONDS", 0.7)
+    monkeypatch.setattr("pyisolate._host.zygote.IDLE_SECONDS", 0.7)
     own = {"PYTHONZYGOTETEST": "now"}
     for number in range(6):
         extension = forked(f"e{number}", folder="echo", env=own)
@@ -117,9 +117,9 @@ def test_a_zygote_that_ends_when_it_is_needed(forked: Load, monkeypatch: pytest.
 def test_a_zygote_that_cannot_load_is_told_and_not_needed(
     forked: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pyisolate.zygote
+    import pyisolate._host.zygote
 
-    monkeypatch.setattr(pyisolate.zygote.ForkPlan, "bases", lambda self: iter([("no_such_module",)]))
+    monkeypatch.setattr(pyisolate._host.zygote.ForkPlan, "bases", lambda self: iter([("no_such_module",)]))
     with pytest.raises(PyIsolateError, match="no_such_module"):
         forked().ensure_process_started()
     assert forked("other", start_method="auto").sync.ids()[1] in keeper_pids()
@@ -155,14 +155,14 @@ def test_a_zygote_dies_with_its_host_while_it_loads(tmp_path: Path) -> None:
     ended = run_program(
         tmp_path,
         """
-        import pyisolate.zygote, pyisolate._core
+        import pyisolate._host.zygote, pyisolate._core
         class Zygote:
             @staticmethod
             def spawn(*args):
                 zygote = pyisolate._core.Zygote.spawn(*args)
                 print(zygote.pid, flush=True)
                 os.kill(os.getpid(), 9)
-        pyisolate.zygote.Zygote = Zygote
+        pyisolate._host.zygote.Zygote = Zygote
         load().ensure_process_started()
         """,
     )

@@ -286,7 +286,7 @@ class Finder:
         return spec
 
 
-PATCHES = {"torch": install, "pyisolate.sandbox": permit}
+PATCHES = {"torch": install, "pyisolate._sandbox.policy": permit}
 
 if "torch" in sys.modules:  # forked from a process that has loaded it
     install(sys.modules["torch"])

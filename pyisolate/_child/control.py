@@ -1,0 +1,132 @@
+"""The object of an extension's process that the host calls to load the extension, and to stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import logging
+import os
+from concurrent.futures import Future
+
+from .._core import cuda_events, limit_shared_memory, settle_memory
+from .._rpc import gpus
+from .._rpc.class_references import Reference, blame_main, resolve, set_host_main
+from .._rpc.connection import Connection, Control
+from .._rpc.loader import Loader, module_name, settle
+from .._rpc.loading import LoadReport, LoadRequest
+from .._rpc.registry import adopt
+from ..shared import ExtensionLocal
+from .log_handler import HostHandler
+from .names import names_of
+from .program_hints import end_mute_workers
+from .sandbox_hints import noter
+
+__all__ = ["ChildControl"]
+
+SETTLE_AFTER = 0.2
+"""Seconds after the extension was loaded; its first calls are then over, mostly."""
+
+
+class ChildControl(Control):
+    """Object 0 of the extension's side. Its callers are the host."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._extension: ExtensionLocal | None = None
+        self._stopped: Future[None] | None = None
+
+    async def load(self, request: LoadRequest) -> LoadReport:
+        """Load the extension; returns when its `on_module_loaded` has finished."""
+        set_host_main(request["main"])
+        try:
+            return await self._load(request)
+        except (Exception, SystemExit) as error:
+            if (blame := blame_main(error)) is None:
+                raise
+            raise blame from error
+
+    async def _load(self, request: LoadRequest) -> LoadReport:
+        logging.getLogger().setLevel(request["log_level"])
+        adopt(request["types"])
+        self._connection.session.refuse_subclasses = request["refuse_subclasses"]
+        if request["shared_memory"] is not None:
+            limit_shared_memory(request["shared_memory"])
+        if hasattr(BaseException, "add_note"):
+            self._connection.session.on_error(noter(request["sandbox"]))
+        if request["sandbox"] is not None and not request["sandbox"].get("local_sockets"):
+            end_mute_workers()
+        host_torch = request["share_torch"]
+        if host_torch is not None:
+            check_torch(host_torch)
+        report = gpus.report(request["share_cuda"])
+        self._connection.session.share(
+            torch=host_torch is not None, numpy=request["share_numpy"], cuda=gpus.to_send(report)
+        )
+        cuda_events(self._connection.session, request["cuda_events"])
+        self._connection.learn(request["offered"])
+        _tell_programs(request["module_path"])
+        loader = Loader(
+            resolve(request["extension_type"]),
+            request["module_path"],
+            [resolve(api) for api in request["apis"]],
+            self._connection,
+        )
+        self._extension = await loader.load()
+        asyncio.get_running_loop().call_later(SETTLE_AFTER, settle_memory)
+        return {"devices": report, "names": names_of(self._extension)}
+
+    def has(self, name: str) -> bool:
+        """Whether the extension has an attribute of this name by now."""
+        return hasattr(self._extension, name)
+
+    def adopt(self, types: list[Reference]) -> None:
+        """Register classes of the host."""
+        adopt(types)
+
+    def ping(self) -> None:
+        """Called to see that it can be."""
+
+    async def shut_down(self) -> None:
+        """Let the extension clean up, once: all callers wait for the same, and none can cancel it."""
+        if self._stopped is None:
+            self._stopped = Future()
+            self._stopped.set_running_or_notify_cancel()
+            self._stopping = asyncio.get_running_loop().create_task(self._stop(self._stopped))
+        await asyncio.wrap_future(self._stopped)
+
+    async def _stop(self, done: Future[None]) -> None:
+        try:
+            stop = getattr(self._extension, "stop", None)
+            if stop is not None:
+                await settle(stop())
+            self._tell_losses()
+        except BaseException as error:
+            self._tell_losses()
+            done.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
+        else:
+            done.set_result(None)
+
+    def _tell_losses(self) -> None:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, HostHandler):
+                handler.tell_losses()
+
+
+def _tell_programs(module_path: str) -> None:
+    """Have Pythons that the extension starts, such as workers of `multiprocessing`, find its module."""
+    if known := os.environ.get("PYISOLATE_PATH"):
+        module = [module_name(module_path), os.path.join(module_path, "__init__.py")]
+        os.environ["PYISOLATE_PATH"] = json.dumps({**json.loads(known), "module": module})
+
+
+def check_torch(host_file: str) -> None:
+    """Raise ImportError when this process would import another torch than the host's."""
+    spec = importlib.util.find_spec("torch")
+    here = spec.origin if spec else None
+    if here is None or not os.path.samefile(here, host_file):
+        raise ImportError(
+            f"share_torch: the extension would import torch from {here}, but the host has it in {host_file}; "
+            "remove torch from the extension's environment, or set share_torch to False",
+            name="torch",
+        )

@@ -1,0 +1,18 @@
+"""The public names of an extension, for its host, whose proxy has an attribute for each of them."""
+
+from __future__ import annotations
+
+from .._rpc.loading import NamesReport
+
+__all__ = ["names_of"]
+
+MAX_NAMES = 10_000
+
+
+def names_of(extension: object) -> NamesReport:
+    """The names of its attributes, without those that begin with an underscore."""
+    try:
+        found = [name for name in dir(extension) if isinstance(name, str) and not name.startswith("_")]
+    except Exception:  # its own __dir__
+        found = []
+    return {"type": type(extension).__name__, "names": found[:MAX_NAMES]}

@@ -1,0 +1,148 @@
+"""In an extension's process: notes for its errors, most of which its sandbox may be the reason of.
+
+The kernel says "Operation not permitted", not by whom; and a library often says it in words of its own. The
+note, which the host sees below the error, names the key of the configuration that permits more.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ..config import SandboxConfig
+from .program_hints import advise
+
+__all__ = ["noter"]
+
+MAX_CHAIN = 20
+MAX_TEXT = 10_000
+
+_LIMITS = {
+    errno.EMFILE: "open_files",
+    errno.EFBIG: "file_size",
+    errno.ENOSPC: "temp_size",
+    errno.EAGAIN: "processes",
+}
+_FILES = {
+    errno.EROFS: "'writable_paths' adds what it may write",
+    errno.EACCES: "'readonly_paths' and 'writable_paths' add files that it may use",
+}
+_WORDS = {
+    errno.EROFS: (os.strerror(errno.EROFS), "attempt to write a readonly database"),
+    errno.EACCES: (os.strerror(errno.EACCES), "unable to open database file"),
+}
+_NETWORK = "'network': True permits the network"
+_SOCKETS = "'local_sockets': True permits Unix sockets of others"
+_GROUP = (
+    "nothing permits it to leave its process group (setsid, setpgid, start_new_session): this system lets "
+    "the user make no namespaces, by which it would be known what is to end with it"
+)
+_NO_THREAD = "can't start new thread"
+
+
+def noter(sandbox: SandboxConfig | None) -> Callable[[BaseException], None]:
+    """What adds the note to an exception that is about to be sent to the host. None: it is not confined."""
+
+    def add_note(error: BaseException) -> None:
+        for link in _chain(error):
+            note = advise(link, sandbox is not None) or (_note(link, sandbox) if sandbox is not None else "")
+            if note and note not in getattr(error, "__notes__", ()) and not _came_from_host(link):
+                error.add_note(note)  # type: ignore[attr-defined,unused-ignore]  # Python 3.10 is given no noter
+                return
+
+    return add_note
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    for _ in range(MAX_CHAIN):
+        if link is None:
+            return
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _note(error: BaseException, sandbox: SandboxConfig) -> str:
+    limits: Mapping[str, Any] = sandbox.get("limits", {})
+    key = _limit(error)
+    if key in limits:
+        return f"the extension is limited: its 'sandbox' has under 'limits' {key!r}: {limits[key]}"
+    permission = _missing(error, sandbox) or _permission(error, sandbox)
+    return permission and f"the extension is confined; in its configuration, under 'sandbox', {permission}"
+
+
+def _limit(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "" if str(error) else "memory"
+    if isinstance(error, RuntimeError):
+        return "processes" if _NO_THREAD in str(error) else ""
+    return _LIMITS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+
+
+def _permission(error: BaseException, sandbox: SandboxConfig) -> str:
+    if isinstance(error, socket.gaierror):
+        return "" if sandbox.get("network") else _NETWORK
+    if isinstance(error, OSError):
+        if error.errno == errno.EPERM and error.filename is None:  # of a socket, most likely
+            more = {"network": _NETWORK, "local_sockets": _SOCKETS}
+            texts = [text for key, text in more.items() if not sandbox.get(key)]
+            return ", ".join(texts if _may_leave_group() else [*texts, _GROUP])
+        code = errno.EROFS if error.errno == errno.EPERM else error.errno
+        if code == errno.ENOENT and isinstance(error.filename, str) and _is_hidden(error.filename):
+            code = errno.EACCES
+    else:  # of a library that says it in words
+        text = _text(error)
+        code = next((code for code, words in _WORDS.items() if any(word in text for word in words)), None)
+    return _FILES.get(code or 0, "")
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)[:MAX_TEXT]
+    except Exception:  # its own __str__
+        return ""
+
+
+def _missing(error: BaseException, sandbox: SandboxConfig) -> str:
+    """Of what is permitted, what was not there when the extension was started: nothing is permitted there."""
+    file = error.filename if isinstance(error, OSError) else None
+    if not isinstance(file, str):
+        return ""
+    path = os.path.abspath(file)
+    for key in ("writable_paths", "readonly_paths"):
+        for permitted in map(os.path.abspath, sandbox.get(key, ())):  # type: ignore[call-overload]
+            if os.path.commonpath([path, permitted]) == permitted and not os.path.exists(permitted):
+                return f"{permitted!r} in {key!r} has to be there when the extension is started"
+    return ""
+
+
+def _may_leave_group() -> bool:
+    """Whether the sandbox permits it; an extension's process leads its group already."""
+    try:
+        os.setpgid(0, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _is_hidden(path: str) -> bool:
+    """Whether a path that is not there may be in the host's root, of which this one has a part."""
+    try:
+        root = os.stat("/")
+        while True:
+            path = os.path.dirname(os.path.abspath(path))
+            if os.path.exists(path):
+                return root.st_ino == 1 and os.stat(path).st_dev == root.st_dev
+    except OSError:
+        return False
+
+
+def _came_from_host(error: BaseException) -> bool:
+    """Whether it was raised in the host, or another extension, by a call that this one made."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and traceback.tb_frame.f_code.co_filename.startswith("<remote ")

@@ -1,0 +1,264 @@
+"""Calls between an extension in the host's process and its host: they look as calls of another process do.
+
+Whose code runs is known by a context variable, which tasks and `asyncio.to_thread` carry along, and by the
+module that asks: so threads that an extension starts are the extension's, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+import warnings
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
+from typing import Any, NoReturn, TypeVar
+from weakref import WeakValueDictionary
+
+from .._core import CallTimeout
+from .._rpc.connection import RemoteObject, TypedBinder
+from .._rpc.proxies import Binder, Deferred
+from .._util.offload import running_loop
+from ..singletons import SingletonMetaclass, substitute
+from .extension import limited
+
+__all__ = ["HOST", "LocalBinder", "Side", "as_side", "handle", "is_side_of", "offered", "run_as", "wait_for"]
+
+_T = TypeVar("_T")
+
+
+class Side:
+    """One side of the calls: an extension, or the host."""
+
+    def __init__(self) -> None:
+        self.callers: dict[type, Any] = {}
+        """What calling a singleton's class returns on this side, where that is not the instance itself."""
+
+
+HOST = Side()
+_running: ContextVar[Side | None] = ContextVar("pyisolate_side", default=None)
+_modules: WeakValueDictionary[str, Side] = WeakValueDictionary()
+
+
+_handlers: ContextVar[list[asyncio.Task[Any]] | None] = ContextVar("pyisolate_handlers", default=None)
+"""Handlers of events that the call has caused in its loop; it waits for them at its end."""
+
+
+def is_side_of(module: str, side: Side) -> None:
+    """Code of this module, and of its submodules, is the side's."""
+    _modules[module] = side
+    substitute(_caller)
+
+
+def _caller(cls: type) -> Any:
+    """What the code that calls a singleton's class is to get; None: the instance."""
+    side = _running.get()
+    if side is None or side is HOST:
+        frame = sys._getframe(2)
+        while frame.f_back is not None and frame.f_globals.get("__name__") == SingletonMetaclass.__module__:
+            frame = frame.f_back
+        side = _modules.get(str(frame.f_globals.get("__name__")).partition(".")[0])
+    return None if side is None else side.callers.get(cls)
+
+
+def wait_for(awaitable: Awaitable[_T]) -> _T:
+    """The result of an awaitable, blocking; it runs in another thread when this one's event loop runs."""
+
+    async def settle() -> _T:
+        return await awaitable
+
+    if running_loop() is None:
+        return asyncio.run(settle())
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(copy_context().run, asyncio.run, settle()).result()
+
+
+def handle(handler: Coroutine[Any, Any, None]) -> None:
+    """Have a coroutine of a host's handler run.
+
+    Its loop cannot run it while code of an extension waits in the same thread: then the call that this code
+    belongs to waits for it at its end, and raises what it raises.
+    """
+    loop, handlers = running_loop(), _handlers.get()
+    if loop is None or handlers is None:
+        wait_for(handler)
+    else:
+        handlers.append(loop.create_task(handler))
+
+
+class LocalCall(Coroutine[Any, Any, Any]):
+    """A call that is under way, as `pyisolate.Call` is; one made where no loop runs begins when awaited."""
+
+    def __init__(self, name: str, steps: Coroutine[Any, Any, Any]) -> None:
+        self.__name__ = self.__qualname__ = name
+        self._awaited = False
+        self._waiting: Generator[Any, Any, Any] | None = None
+        loop = running_loop()
+        self._work: Any = steps if loop is None else loop.create_task(steps)
+
+    def done(self) -> bool:
+        """Whether an await would return at once."""
+        return isinstance(self._work, asyncio.Task) and self._work.done()
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel the method; a later await raises CancelledError."""
+        if self._awaited and not isinstance(self._work, asyncio.Task):
+            return False
+        if not isinstance(self._work, asyncio.Task):
+            self._work = asyncio.ensure_future(self._work)  # of the loop that runs now
+        cancelled: bool = self._work.cancel(msg)
+        return cancelled
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        if self._awaited:
+            raise RuntimeError(f"the call of {self.__name__!r} was already awaited")
+        self._awaited = True
+        return (yield from self._work.__await__())
+
+    def send(self, value: Any) -> Any:
+        if self._waiting is None:
+            self._waiting = self.__await__()
+        return self._waiting.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        if self._waiting is None:
+            self._waiting = self.__await__()
+            self.cancel()
+        return self._waiting.throw(*error)
+
+    def close(self) -> None:
+        self._awaited = True
+        if self._waiting is not None:
+            self._waiting.close()
+        if isinstance(self._work, asyncio.Task):
+            self._work.cancel()
+        else:
+            self._work.close()
+
+    def __repr__(self) -> str:
+        state = "awaited" if self._awaited else "done" if self.done() else "pending"
+        return f"<pyisolate.Call {self.__name__!r} {state}>"
+
+    def _misuse(self, *_: Any) -> NoReturn:
+        raise TypeError(
+            f"the call of {self.__name__!r} is no value, its result is one: write 'await' before it, or call "
+            "it by '.sync'"
+        )
+
+    __bool__ = __len__ = __getitem__ = __contains__ = _misuse
+    __int__ = __float__ = __index__ = __lt__ = __le__ = __gt__ = __ge__ = _misuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _misuse
+
+    def __del__(self) -> None:
+        work = self._work
+        if not self._awaited and isinstance(work, asyncio.Task):
+            if work.done():
+                _forget(work)  # without its loop, which may have been closed
+            elif not work.get_loop().is_closed():
+                _unawaited.add(work)
+                work.add_done_callback(_forget)
+            warnings.warn(f"call of {self.__name__!r} was never awaited", RuntimeWarning, stacklevel=1)
+
+
+_unawaited: set[asyncio.Task[Any]] = set()
+"""They go on; a loop refers to its tasks weakly."""
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    """Nobody asks for its exception."""
+    _unawaited.discard(task)
+    if not task.cancelled():
+        task.exception()
+
+
+class LocalBinder(Binder):
+    """Binds methods of an object of this process, whose code is that of `side`."""
+
+    def __init__(self, name: str, side: Side, find: Callable[[], Awaitable[Any]]) -> None:
+        self._name = name
+        self._side = side
+        self._find = find
+
+    def bind(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
+        async def run(args: Any, kwargs: Any) -> Any:
+            method = _method(await self._find(), name)
+            handlers: list[asyncio.Task[Any]] = []
+            side, waiting = _running.set(self._side), _handlers.set(handlers)
+            try:
+                result = await limited(method(*args, **kwargs), timeout, timed_out)
+            finally:
+                _running.reset(side)
+                _handlers.reset(waiting)
+            for handler in handlers:
+                await handler
+            return result
+
+        def timed_out() -> Exception:
+            return CallTimeout(
+                f"the call of {name!r} of {self._name!r} did not finish within {timeout:g} seconds"
+            )
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return LocalCall(name, run(args, kwargs))
+
+        def call_sync(*args: Any, **kwargs: Any) -> Any:
+            return wait_for(run(args, kwargs))
+
+        return Deferred(name, call_sync if sync else call), True
+
+
+def _method(target: Any, name: str) -> Callable[..., Any]:
+    """Raises what a call of another process would."""
+    found = getattr(target, name)
+    if not callable(found):
+        raise TypeError(
+            f"{name!r} of {type(target).__name__} is no method but an attribute, of type "
+            f"{type(found).__name__}: give it a method that returns the value"
+        )
+    method: Callable[..., Any] = found
+    return method
+
+
+class OfferedBinder(TypedBinder):
+    """Binds methods of what one side has registered, or offers as a singleton, for the other side."""
+
+    def __init__(self, object_type: type, side: Side, find: Callable[[], Any]) -> None:
+        """`find` returns the object, or raises LookupError; its code is that of `side`."""
+        super().__init__(object_type)
+        self._find = find
+        self._binder = LocalBinder(object_type.__name__, side, self._found)
+
+    async def _found(self) -> Any:
+        return self._find()
+
+    def bind_method(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
+        return self._binder.bind(name, sync, timeout)
+
+    def local_instance(self) -> Any:
+        return self._find()
+
+
+def offered(object_type: type[_T], side: Side, find: Callable[[], Any]) -> _T:
+    """A proxy for such an object."""
+    proxy: Any = RemoteObject(OfferedBinder(object_type, side, find))
+    return proxy  # type: ignore[no-any-return]
+
+
+def run_as(side: Side, function: Callable[..., Any], *args: Any) -> Any:
+    """The result of a function that is plain, or begins to be, on a side. Code that awaits: `as_side`."""
+    token = _running.set(side)
+    try:
+        result = function(*args)
+    finally:
+        _running.reset(token)
+    return as_side(side, result) if inspect.isawaitable(result) else result
+
+
+async def as_side(side: Side, awaitable: Awaitable[_T]) -> _T:
+    """Await something on a side."""
+    token = _running.set(side)
+    try:
+        return await awaitable
+    finally:
+        _running.reset(token)

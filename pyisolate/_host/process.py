@@ -1,0 +1,435 @@
+"""One run of an extension's process, from its environment to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import errno
+import logging
+import os
+import resource
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakMethod, WeakSet
+
+from .._core import CallTimeout, ExtensionDied, ExtensionStopped, ProtocolError, SandboxError, Session, Zygote
+from .._env.interpreter import STARTING, interpreter
+from .._rpc.connection import CONTROL
+from .._rpc.registry import REGISTRY
+from .._sandbox.kernel import missing_calls
+from .._sandbox.policy import Sandbox
+from .._sandbox.refused_calls import Remarks
+from .._sandbox.status import SandboxStatus
+from .._sandbox.variables import READ_AT_START
+from .._settings.settings import Settings
+from .._util.offload import in_thread, outlast, outlast_sync, settle_future
+from .._util.rmtree import remove_in_background, remove_later
+from ..config import SandboxConfig, SandboxMode
+from ..errors import PyIsolateError
+from .launch import command
+from .output import Output
+from .poller import watcher
+from .zygote import CannotFork, ForkPlan, zygotes
+
+if TYPE_CHECKING:
+    from .._env.builder import Environment, EnvironmentBuilder
+
+__all__ = ["ExtensionProcess"]
+
+HANDSHAKE_TIMEOUT = 60.0
+MIN_TIME_LEFT = 0.001
+STOP_TIMEOUT = 5.0
+EXIT_TIMEOUT = 2.0
+LAST_WORDS_TIMEOUT = 1.0
+
+_log = logging.getLogger("pyisolate")
+
+
+class ExtensionProcess:
+    """A process that has been started, or is being started; `end` or `kill` ends it in either case.
+
+    `python`: as configured. `needed`: files of the host that it imports. `on_end` is called when it has ended
+    by itself, in the watcher's thread.
+
+    The lock guards the fields. It is not held while anything is waited for: the process, its zygote, the
+    builder of its environment, or the removal of its folder.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        root: Path,
+        needed: Iterable[str] = (),
+        on_end: Callable[[ExtensionProcess], None] | None = None,
+        python: str | None = None,
+    ) -> None:
+        self._settings = settings
+        self._root = root
+        self._python = python
+        self._lock = threading.RLock()
+        self._ended = False
+        self._environment: Environment | None = None
+        self._builder: EnvironmentBuilder | None = None
+        self._session: Session | None = None
+        self._needed = list(needed)
+        self._sandbox: Sandbox | None = None
+        self._pid = os.getpid()
+        self._spawned = 0.0
+        self._on_end = on_end
+        self._started: Future[None] | None = None
+        self.over: Future[None] = Future()
+        """Done when it has ended and its output has been read."""
+        self.output = Output(settings.name, settings.echo_output, WeakMethod(self._has_ended))
+
+    @property
+    def session(self) -> Session:
+        """The session with the process. Raises ExtensionStopped when there is none."""
+        if self._session is None:
+            raise self._stopped_error()
+        return self._session
+
+    def begin(self) -> Future[None]:
+        """Build the environment and start the process, in a thread. The future is done when it answers.
+
+        It fails with EnvironmentBuildError, SandboxError, OSError, CallTimeout, ExtensionDied, or, at once
+        when `end` or `kill` is called, with ExtensionStopped.
+        """
+        started: Future[None] = Future()
+        started.set_running_or_notify_cancel()
+        with self._lock:
+            self._started = started
+            _processes.add(self)
+        in_thread("start", self._start)
+        return started
+
+    def _start(self) -> None:
+        """In its own thread."""
+        try:
+            self._build_and_spawn()
+        except BaseException as error:
+            self._settle(self._explained(error) if isinstance(error, OSError) else error)
+        else:
+            self._settle(None)
+
+    def _settle(self, error: BaseException | None) -> None:
+        with self._lock:
+            started, self._started = self._started, None
+        settle_future(started, error)
+
+    def _build_and_spawn(self) -> None:
+        settings = self._settings
+        python, environ = interpreter(self._python), {**os.environ}
+        if settings.sandbox_mode is not SandboxMode.DISABLED:
+            sandbox = Sandbox(settings, self._root, self._needed)
+            self._keep(sandbox=sandbox)
+            environ = sandbox.environ(environ)
+        elif limits := settings.sandbox.get("limits"):
+            _log.warning(
+                "extension %r runs without a sandbox, so its limits do not hold: %s",
+                settings.name,
+                ", ".join(sorted(limits)),
+            )
+        if settings.dependencies:
+            environment = self._build(python)
+            self._keep(environment=environment)
+            python = environment.python
+            _activate(environ, environment.path)
+        environ.update(settings.env, PYISOLATE_CHILD="1")
+        session = self._open(python, environ)
+        self._spawned = time.monotonic()
+        self._keep(session=session)
+        self.output.follow(session)
+        session.handshake(self.time_left() or HANDSHAKE_TIMEOUT)
+
+    def _build(self, python: str) -> Environment:
+        from .._env.builder import EnvironmentBuilder  # not at import: most hosts never install anything
+
+        builder = EnvironmentBuilder(
+            self._root,
+            self._settings.name,
+            self._settings.dependencies,
+            self._settings.extra_index_urls,
+            excluded=["pyisolate", *(["torch"] if self._settings.share_torch else [])],
+            python=python,
+            allow_source_builds=self._settings.allow_source_builds,
+            build_network=self._settings.build_network,
+            environment_timeout=self._settings.environment_timeout,
+            environment_size=self._settings.environment_size,
+            sandbox_mode=self._settings.sandbox_mode,
+            limits=self._settings.sandbox.get("limits"),
+        )
+        with self._lock:
+            if self._ended:
+                raise self._stopped_error()
+            self._builder = builder
+        try:
+            return builder.provide()
+        finally:
+            with self._lock:
+                self._builder = None
+
+    def _keep(
+        self,
+        sandbox: Sandbox | None = None,
+        environment: Environment | None = None,
+        session: Session | None = None,
+    ) -> None:
+        """Take what belongs to the process from now on. Raises ExtensionStopped when it is to end."""
+        with self._lock:
+            self._sandbox = sandbox or self._sandbox
+            self._environment = environment or self._environment
+            self._session = session or self._session
+            ended = self._ended or _is_over
+        if ended:
+            self.kill()
+            raise self._stopped_error()
+
+    def _explained(self, error: OSError) -> OSError:
+        """What the system lacks, if that is the reason."""
+        number = error.errno or 0
+        if number in (errno.EMFILE, errno.ENFILE):
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            reason = (
+                f"This process may have {soft} descriptors (ulimit -n; at most {hard}), and each extension "
+                "needs some: raise the limit, or stop extensions"
+            )
+        elif number in (errno.ENOSYS, errno.EPERM, errno.EINVAL) and (missing := missing_calls()):
+            reason = (
+                f"This kernel, or the container, does not permit {'; '.join(missing)}. It needs Linux 5.4 or "
+                "later (on Windows WSL 2, not WSL 1), and a container that permits these calls. With "
+                "'isolated': False it runs in this process, not confined"
+            )
+        else:
+            return error
+        text = f"{os.strerror(number)}: extension {self._settings.name!r} could not be started. {reason}"
+        return OSError(number, text)
+
+    def is_spawned(self) -> bool:
+        """Whether there is a process that `over` tells the end of."""
+        return self._session is not None
+
+    def _stopped_error(self) -> ExtensionStopped:
+        return ExtensionStopped(f"extension {self._settings.name!r} has been stopped")
+
+    def _open(self, python: str, environ: dict[str, str]) -> Session:
+        """A session with a new process: forked if possible and wanted, else executed."""
+        name, method = self._settings.name, self._settings.start_method
+        if method == "exec":
+            return self._execute(python, environ)
+        environment = self._environment.path if self._environment else None
+        plan = ForkPlan(python, environ, environment, self._settings.share_torch)
+        try:
+            return zygotes.fork(plan, lambda zygote: self._spawn(python, environ, zygote))
+        except CannotFork as reason:
+            if method == "fork":
+                remedy = "with 'start_method': 'auto' it is executed"
+                raise PyIsolateError(f"extension {name!r} cannot be forked: {reason}; {remedy}") from None
+            is_own = any(variable.startswith(READ_AT_START) for variable in self._settings.env)
+            level = logging.WARNING if is_own else logging.DEBUG
+            _log.log(level, "extension %r starts by exec, which takes longer: %s", name, reason)
+            return self._execute(python, environ)
+
+    def _execute(self, python: str, environ: dict[str, str]) -> Session:
+        """With a parent that ends what the extension leaves behind, if there can be one."""
+        environ = {**environ, STARTING: "1"}
+        try:
+            return zygotes.execute(lambda keeper: self._spawn(python, environ, keeper, execute=True))
+        except CannotFork as reason:
+            _log.warning(
+                "what extension %r starts may outlive it: no process can look after it: %s",
+                self._settings.name,
+                reason,
+            )
+            return self._spawn(python, environ, None)
+
+    def _spawn(
+        self, python: str, environ: dict[str, str], zygote: Zygote | None, execute: bool = False
+    ) -> Session:
+        name, sandbox = self._settings.name, self._sandbox
+        echo_stdout, echo_stderr = self.output.echo.values()
+        environment = self._environment.path if self._environment else None
+        if sandbox is not None:
+            sandbox.report.clear()
+        try:
+            session = Session.spawn(
+                command(python),
+                environ,
+                name=name,
+                registry=REGISTRY,
+                echo_stdout=echo_stdout,
+                echo_stderr=echo_stderr,
+                zygote=zygote,
+                execute=execute,
+                max_requests=self._settings.max_open_calls,
+                sandbox=sandbox.description(python, environment) if sandbox is not None else None,
+                report=sandbox.report if sandbox is not None else [],
+            )
+        except SandboxError:
+            assert sandbox is not None
+            raise SandboxError(
+                f"extension {name!r} could not be confined, so it was not started: {sandbox.missing()}. "
+                "'sandbox_mode': SandboxMode.DISABLED runs it with all rights of this user"
+            ) from None
+        if sandbox is not None:
+            session.on_refused(Remarks(session, self._settings.sandbox).add_note)
+            if _log.isEnabledFor(logging.INFO):
+                _log.info("extension %r is confined: %s", name, sandbox.status())
+        return session
+
+    def sandbox_status(self) -> SandboxStatus:
+        """How the process is confined."""
+        sandbox, session = self._sandbox, self._session
+        return SandboxStatus(self._settings.sandbox_mode) if sandbox is None else sandbox.status(session)
+
+    @property
+    def shared_memory_limit(self) -> int | None:
+        """Bytes, if it is confined and has such a limit."""
+        limits = self._settings.sandbox.get("limits", {})
+        return None if self._sandbox is None else limits.get("shared_memory")
+
+    @property
+    def permitted(self) -> SandboxConfig | None:
+        """What the configuration permits, if it is confined."""
+        return None if self._sandbox is None else self._settings.sandbox
+
+    def time_left(self) -> float | None:
+        """Seconds that are left for the start, or None."""
+        limit = self._settings.start_timeout
+        return None if limit is None else max(limit - (time.monotonic() - self._spawned), MIN_TIME_LEFT)
+
+    def is_late(self) -> bool:
+        """Whether the time for the start is over, or was a moment ago for a call that had what was left."""
+        left = self.time_left()
+        return left is not None and left <= 10 * MIN_TIME_LEFT
+
+    # ---- the end ----
+
+    def end(self, deadline: float) -> None:
+        """Let the extension clean up until the deadline, then end the process. Blocks."""
+        session = self._take()
+        if session is None:
+            return
+        try:
+            session.method(CONTROL, "shut_down", sync=True, timeout=_left(deadline))()
+        except Exception as error:
+            self._tell_failed_stop(error)
+        except BaseException:
+            self.kill()  # the caller has no time
+            raise
+        session.close()
+        if not outlast_sync(self.over, EXIT_TIMEOUT):
+            session.kill()
+            outlast_sync(self.over, LAST_WORDS_TIMEOUT)
+        self.release(remove_later)
+
+    async def end_async(self, deadline: float) -> None:
+        """The same in a loop, which goes on, and may answer what the extension asks meanwhile.
+
+        A task that is cancelled, as by the end of `asyncio.run`, goes on once: it waits for the extension
+        all the same.
+        """
+        session = self._take()
+        if session is None:
+            return
+        for is_last in (False, True):
+            try:
+                await session.method(CONTROL, "shut_down", timeout=_left(deadline))()
+                break
+            except asyncio.CancelledError:
+                if is_last:
+                    break
+            except Exception as error:
+                self._tell_failed_stop(error)
+                break
+        session.close()
+        if not await outlast(self.over, EXIT_TIMEOUT):
+            session.kill()
+            await outlast(self.over, LAST_WORDS_TIMEOUT)
+        try:
+            released = in_thread("release", partial(self.release, remove_later))
+        except RuntimeError:  # no thread can be had
+            self.release(remove_in_background)
+        else:
+            await outlast(released, EXIT_TIMEOUT)
+
+    def _tell_failed_stop(self, error: Exception) -> None:
+        if isinstance(error, CallTimeout):
+            _log.warning(
+                "stop() of extension %r did not finish within %g s", self._settings.name, STOP_TIMEOUT
+            )
+        elif not isinstance(error, (ExtensionDied, ExtensionStopped, ProtocolError)):
+            _log.warning("stop() of extension %r failed", self._settings.name, exc_info=error)
+
+    def kill(self) -> None:
+        """End the process now, or its start. Does not wait for it."""
+        if self._is_foreign():
+            return
+        session = self._take()
+        if session is not None:
+            session.kill()
+            session.close()
+        self._settle(self._stopped_error())
+        self.release(remove_in_background)
+
+    def _has_ended(self) -> None:
+        settle_future(self.over, None)
+        if self._on_end is not None and not self._ended:
+            self._on_end(self)
+
+    def _is_foreign(self) -> bool:
+        """Whether this process was forked from the one that it belongs to, which still uses its folders."""
+        return self._pid != os.getpid()
+
+    def _take(self) -> Session | None:
+        """The session, if there is one, of a process that is to end."""
+        if self._is_foreign():
+            return None
+        with self._lock:
+            self._ended = True
+            builder, self._builder = self._builder, None
+        if builder is not None:
+            builder.cancel()
+        return self._session
+
+    def release(self, remove: Callable[[str], None]) -> None:
+        """Let go of what belonged to it: it has ended. Can be called twice."""
+        with self._lock:
+            _processes.discard(self)
+            environment, self._environment = self._environment, None
+            sandbox, self._on_end = self._sandbox, None
+        if sandbox is not None:
+            sandbox.close(remove)
+        if environment is not None:
+            environment.release()
+
+
+def _left(deadline: float) -> float:
+    return max(deadline - time.monotonic(), MIN_TIME_LEFT)
+
+
+def _activate(environ: dict[str, str], path: Path) -> None:
+    """Make an environment the one that programs find."""
+    # What these say is about the host's interpreter; its sys.path is handed over as it is.
+    environ.pop("PYTHONHOME", None)
+    environ.pop("PYTHONPATH", None)
+    environ["VIRTUAL_ENV"] = str(path)
+    environ["PATH"] = os.pathsep.join(filter(None, [str(path / "bin"), environ.get("PATH")]))
+
+
+_processes: WeakSet[ExtensionProcess] = WeakSet()
+_is_over = False
+
+
+@atexit.register
+def _kill_all() -> None:
+    """The host ends: its extensions end at once, so that it is not held up."""
+    global _is_over
+    _is_over = True
+    for process in list(_processes):
+        process.kill()
+    watcher().close(LAST_WORDS_TIMEOUT)

@@ -1,0 +1,301 @@
+"""The host's zygotes: warm processes that fork extensions.
+
+There is one for each base: the packages that it has loaded, and the variables that these and the interpreter
+read at start. An extension is forked from a base only if it would load the same files itself.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from .._core import CallTimeout, ExtensionDied, ProtocolError, Zygote
+from .._env.packages import SearchPath, same_wheel
+from .._sandbox.variables import READ_AT_START, READ_BY_LIBRARIES, looks_secret, without_secrets
+from .launch import command
+
+__all__ = ["CannotFork", "ForkPlan", "Zygotes", "zygotes"]
+
+START_TIMEOUT = 120.0
+IDLE_SECONDS = 60.0
+"""How long a zygote waits for another extension when it has none, before it ends."""
+ATTEMPTS = 2
+"""How often a zygote that ends before it has forked is started again for one extension."""
+_SERVER = "pyisolate._zygote.server"  # the module that a zygote's process runs; it is not imported here
+
+_FAULTS = {
+    errno.EBUSY: "what it has loaded runs threads",
+    errno.ETIMEDOUT: "its zygote was not ready in time",
+}
+_READ = READ_AT_START + READ_BY_LIBRARIES
+_log = logging.getLogger("pyisolate")
+_T = TypeVar("_T")
+
+
+class CannotFork(Exception):
+    """Why an extension starts by exec."""
+
+
+@dataclass(frozen=True)
+class ForkPlan:
+    """What decides whether and from what an extension can be forked."""
+
+    python: str
+    environ: Mapping[str, str]
+    environment: Path | None
+    """The extension's own environment, if it has one."""
+    share_torch: bool = False
+    search_path: SearchPath = field(init=False, repr=False, compare=False)
+    """Where the extension's process finds modules, apart from the standard library."""
+
+    def __post_init__(self) -> None:
+        own = self.environ.get("PYTHONPATH", "").split(os.pathsep)
+        prefix = Path(os.path.abspath(self.python)).parent.parent
+        search_path = SearchPath([*filter(None, own), *SearchPath.of_prefix(prefix), *sys.path])
+        object.__setattr__(self, "search_path", search_path)
+
+    def bases(self) -> Iterator[tuple[str, ...]]:
+        """Packages that a zygote may have loaded, the best first."""
+        search = self.search_path
+        host = SearchPath(sys.path)
+        if self.share_torch and _agree("torch", search, host):
+            yield ("torch", "numpy") if _agree("numpy", search, host) else ("torch",)
+        wants_numpy = "numpy" in sys.modules or (self.environment is not None and search.has("numpy"))
+        if wants_numpy and _agree("numpy", search, host):
+            yield ("numpy",)
+        yield ()
+
+    def check(self) -> None:
+        """Raise CannotFork if no zygote can become this process."""
+        base = _base_python()
+        if "PYTHONHOME" in self.environ or "PYTHONHOME" in os.environ:
+            raise CannotFork("PYTHONHOME is set")
+        if not base or os.path.realpath(self.python) != os.path.realpath(base):
+            raise CannotFork(f"it runs {self.python}, which is another interpreter than {base}")
+
+    def read_at_start(self, packages: tuple[str, ...]) -> frozenset[tuple[str, str]]:
+        """Variables that its interpreter and these packages read once, so that they must be the zygote's."""
+        prefixes = READ_AT_START + (READ_BY_LIBRARIES if packages else ())
+        return frozenset(
+            (name, value)
+            for name, value in self.environ.items()
+            if name.startswith(prefixes) and name != "PYTHONPATH" and not looks_secret(name)
+        )
+
+    def accept(self, modules: Mapping[str, str]) -> None:
+        """Raise CannotFork unless the extension would load these modules from these files, or the same."""
+        search = self.search_path
+        for name, file in modules.items():
+            folder = search.find(name)
+            if folder is None or not _is_same(name, folder, _folder_of(file)):
+                raise CannotFork(f"it would load another {name} than {file}")
+
+
+def _agree(name: str, one: SearchPath, other: SearchPath) -> bool:
+    first, second = one.find(name), other.find(name)
+    return first is not None and second is not None and _is_same(name, first, second)
+
+
+def _is_same(name: str, one: str, other: str) -> bool:
+    return one == other or os.path.realpath(one) == os.path.realpath(other) or same_wheel(name, one, other)
+
+
+def _folder_of(file: str) -> str:
+    """Of a top-level module: what is on the path."""
+    folder, name = os.path.split(file)
+    return os.path.dirname(folder) if name.startswith("__init__.") else folder
+
+
+def _base_python() -> str:
+    return getattr(sys, "_base_executable", None) or sys.executable or ""
+
+
+class _Base:
+    """One kind of zygote: the running one, if there is one, and whether to start another."""
+
+    def __init__(self, packages: tuple[str, ...], read: frozenset[tuple[str, str]]) -> None:
+        self.packages = packages
+        self.read = read
+        self.lock = threading.Lock()
+        self.zygote: Zygote | None = None
+        # Not with another allocator, which may rely on zeros in memory that it has given back.
+        other_allocator = any(name == "LD_PRELOAD" for name, _ in read)
+        self.share = os.environ.get("PYISOLATE_SHARE_MEMORY") != "0" and not other_allocator
+        self.is_ready = False
+        self.modules: dict[str, str] = {}
+        self.fault: str | None = None
+
+    def get(self, ready: bool) -> Zygote:
+        """The zygote, started if need be; if `ready`, waits until `modules` says what it has loaded.
+
+        Raises CannotFork.
+        """
+        with self.lock:
+            for _ in range(ATTEMPTS):
+                if self.fault:
+                    raise CannotFork(self.fault)
+                if self.zygote is None or not self.zygote.running():
+                    self.zygote, self.is_ready = self._start(), False
+                if self.is_ready or not ready or self._wait(self.zygote):
+                    return self.zygote
+            raise CannotFork(self.fault or "its zygote was killed while it started")
+
+    def _tell_variables(self) -> None:
+        """Say that a start is slow because of variables that only some extensions have."""
+        own = sorted(name for name, value in self.read if os.environ.get(name) != value)
+        if own:
+            _log.warning(
+                "an extension starts slowly, because its 'env' sets %s: that is read once, by Python or %s "
+                "when it starts, so a process of its own is started for it, which has nothing loaded yet. "
+                "Further extensions with the same variables start from that; manager.preload starts one "
+                "ahead of need. Set in the host's environment instead, it slows down none",
+                ", ".join(own),
+                " or ".join(self.packages) or "its libraries",
+            )
+
+    def _start(self) -> Zygote:
+        self._tell_variables()
+        visible = without_secrets(os.environ)  # a child can read it in memory
+        environ = {name: value for name, value in visible.items() if not name.startswith(_READ)}
+        environ.update(self.read, PYISOLATE_CHILD="1")
+        arguments = command(
+            _base_python(), ["-S"], server=_SERVER, preload=self.packages, idle=IDLE_SECONDS, share=self.share
+        )
+        try:
+            return Zygote.spawn(arguments, environ, "-".join(["zygote", *self.packages]))
+        except OSError as error:
+            raise CannotFork(f"its zygote did not start: {error}") from error
+
+    def _wait(self, zygote: Zygote) -> bool:
+        """Until it is ready; False if it was killed. Another failure is kept: the next would fail, too."""
+        try:
+            self.modules = json.loads(zygote.ready(START_TIMEOUT))["modules"]
+        except (ExtensionDied, CallTimeout) as error:
+            self.zygote = None
+            self.share = False  # moving memory may have failed, which ends the process
+            if not isinstance(error, ExtensionDied) or (error.returncode or 0) >= 0:
+                loaded = ", ".join(self.packages) or "PyIsolate"
+                self.fault = f"a process that has loaded {loaded} failed: {error}"
+                _log.warning("extensions are not forked: %s", self.fault)
+            return False
+        self.is_ready = True
+        return True
+
+    def has_ended(self) -> bool:
+        """Whether its zygote has, and nothing else is known about this kind."""
+        return self.fault is None and self.zygote is not None and not self.zygote.running()
+
+    def has_forked(self, zygote: Zygote) -> None:
+        with self.lock:
+            self.is_ready = self.is_ready or self.zygote is zygote
+
+    def discard(self, zygote: Zygote, fault: str | None) -> None:
+        """It could not fork."""
+        with self.lock:
+            if self.zygote is zygote:
+                self.zygote = None
+                self.share = self.share and self.is_ready
+            self.fault = self.fault or fault
+
+
+class _Keeper(_Base):
+    """A zygote that has loaded nothing, whose children execute their programs."""
+
+    def __init__(self) -> None:
+        super().__init__((), frozenset())
+
+    def _start(self) -> Zygote:
+        environ = {**without_secrets(os.environ), "PYISOLATE_CHILD": "1"}
+        arguments = command(_base_python(), ["-S"], keeper=True, idle=IDLE_SECONDS)
+        try:
+            return Zygote.spawn(arguments, environ, "keeper")
+        except OSError as error:
+            raise CannotFork(f"it did not start: {error}") from error
+
+
+class Zygotes:
+    """The zygotes of this process, by what they have loaded and read."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._keeper = _Keeper()
+        self._bases: dict[tuple[tuple[str, ...], frozenset[tuple[str, str]]], _Base] = {}
+
+    def fork(self, plan: ForkPlan, start: Callable[[Zygote], _T]) -> _T:
+        """What `start` returns with a zygote that suits. Raises CannotFork, and what `start` raises."""
+        reasons = []
+        for packages in plan.bases():
+            try:
+                plan.check()
+                return self._fork(self._base(packages, plan.read_at_start(packages)), plan, start)
+            except CannotFork as reason:
+                reasons.append(str(reason))
+                _log.debug("not forked from %s: %s", packages or "the bare interpreter", reason)
+        raise CannotFork("; ".join(dict.fromkeys(reasons)))
+
+    def execute(self, start: Callable[[Zygote], _T]) -> _T:
+        """What `start` returns with a zygote whose child executes the program.
+
+        Raises CannotFork, and what `start` raises.
+        """
+        for _ in range(ATTEMPTS):
+            zygote = self._keeper.get(ready=False)
+            try:
+                return start(zygote)
+            except (ExtensionDied, ProtocolError):
+                self._keeper.discard(zygote, None)
+        self._keeper.get(ready=True)
+        raise CannotFork("it ended again and again")
+
+    def _fork(self, base: _Base, plan: ForkPlan, start: Callable[[Zygote], _T]) -> _T:
+        for attempt in range(ATTEMPTS):
+            # One without packages fits before it is ready: the extension is prepared while it loads.
+            zygote = base.get(ready=bool(base.packages) or attempt > 0)
+            plan.accept(base.modules)
+            try:
+                started = start(zygote)
+                base.has_forked(zygote)
+                return started
+            except (ExtensionDied, ProtocolError):
+                base.discard(zygote, None)  # it has ended; another one is started
+            except OSError as error:
+                if error.errno not in _FAULTS:
+                    raise
+                base.discard(zygote, _FAULTS[error.errno])
+        raise CannotFork("its zygote ended again and again")
+
+    def _base(self, packages: tuple[str, ...], read: frozenset[tuple[str, str]]) -> _Base:
+        """The one with these packages and variables."""
+        with self._lock:
+            wanted = (packages, read)
+            for key in [key for key, base in self._bases.items() if key != wanted and base.has_ended()]:
+                del self._bases[key]
+            return self._bases.setdefault(wanted, _Base(packages, read))
+
+    def close(self) -> None:
+        """Let go of them all. Each ends when its extensions have ended, and what these have started."""
+        with self._lock:
+            bases, self._bases = self._bases, {}
+        for base in (*bases.values(), self._keeper):
+            base.zygote = None
+
+    def forget(self) -> None:
+        """In a process forked from the host: the zygotes are the host's, the lock may be held for ever."""
+        self._lock = threading.Lock()
+        self._bases = {}
+        self._keeper = _Keeper()
+
+
+zygotes = Zygotes()
+"""Those of this process."""
+os.register_at_fork(after_in_child=zygotes.forget)
+atexit.register(zygotes.close)

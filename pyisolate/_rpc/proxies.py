@@ -1,0 +1,137 @@
+"""What looks like a remote object: its attributes are methods of the other side.
+
+A proxy's `__getattr__` runs once for each name. It leaves a C Method in the instance's dictionary, so that
+later calls of that name run no Python code of ours.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+__all__ = ["Binder", "Deferred", "Methods", "Proxy", "deferred"]
+
+
+class Binder(ABC):
+    """Finds the callables behind the names of a proxy."""
+
+    @abstractmethod
+    def bind(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
+        """The callable, and whether it stays good so that the proxy may keep it.
+
+        `sync`: it waits and returns the result; else it returns an awaitable. `timeout` in seconds.
+        """
+
+    def kept(self, proxy: Methods, name: str, method: Callable[..., Any]) -> None:  # noqa: B027
+        """`proxy` keeps `method` under this name in its dictionary."""
+
+
+class Methods:
+    """Attributes are methods of the object that `binder` knows; names that start with ``_`` are not."""
+
+    def __init__(self, binder: Binder, *, sync: bool = False, timeout: float | None = None) -> None:
+        self._binder = binder
+        self._sync = sync
+        self._timeout = timeout
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(
+                f"{name!r} is private: only names without a leading underscore can be called"
+            )
+        method, keep = self._binder.bind(name, self._sync, self._timeout)
+        if keep:
+            self.__dict__[name] = method
+            self._binder.kept(self, name, method)
+        return method
+
+
+class Proxy(Methods):
+    """Methods, and views of the same object that call them in other ways.
+
+    Attributes cannot be set: they would be set here, and not where the object is.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not name.startswith("_"):
+            raise AttributeError(
+                f"{name!r} cannot be set on {self!r}, which stands for an object that is elsewhere: give "
+                "that a method that sets it, and call it"
+            )
+        super().__setattr__(name, value)
+
+    @property
+    def sync(self) -> Proxy:
+        """The same object; calls wait and return their result."""
+        view: Proxy | None = self.__dict__.get("_sync_view")
+        if view is None:
+            view = self.__dict__["_sync_view"] = Proxy(self._binder, sync=True, timeout=self._timeout)
+        return view
+
+    def with_timeout(self, seconds: float | None) -> Proxy:
+        """The same object; calls that take longer raise CallTimeout. None: no limit.
+
+        Raises TypeError when `seconds` is no number, ValueError when it is not positive.
+        """
+        return Proxy(self._binder, sync=self._sync, timeout=_positive(seconds))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._binder!r}>"
+
+
+def _positive(seconds: Any) -> float | None:
+    if seconds is None:
+        return None
+    fault = f"a timeout must be a positive number of seconds or None, not {seconds!r}"
+    if isinstance(seconds, bool) or not hasattr(type(seconds), "__float__"):
+        raise TypeError(fault)
+    number = float(seconds)
+    if not number > 0:
+        raise ValueError(fault)
+    return number
+
+
+class Deferred:
+    """A method that is found when it is called. As `pyisolate.Method` it can be called, and nothing else."""
+
+    def __init__(self, name: str, call: Callable[..., Any]) -> None:
+        self.__name__ = self.__qualname__ = name
+        self._call = call
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<pyisolate.Method {self.__name__}>"
+
+    def _misuse(self, *_: Any) -> NoReturn:
+        raise TypeError(
+            f"{self.__name__!r} is a method of the other side and no value: call it. Of an attribute there, "
+            "only a method can return the value"
+        )
+
+    __bool__ = __len__ = __getitem__ = __contains__ = __iter__ = _misuse
+    __int__ = __float__ = __index__ = __lt__ = __le__ = __gt__ = __ge__ = _misuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _misuse
+
+
+def deferred(
+    name: str,
+    sync: bool,
+    reach: Callable[[], Awaitable[Callable[..., Any]]],
+    reach_sync: Callable[[], Callable[..., Any]],
+) -> Callable[..., Any]:
+    """A method of something that has to be reached first, for example a process that has not been started.
+
+    `reach` and `reach_sync` return the method.
+    """
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await (await reach())(*args, **kwargs)
+
+    def call_sync(*args: Any, **kwargs: Any) -> Any:
+        return reach_sync()(*args, **kwargs)
+
+    call.__name__ = call.__qualname__ = name  # of its coroutine
+    return Deferred(name, call_sync if sync else call)

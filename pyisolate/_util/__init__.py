@@ -1,0 +1,4 @@
+"""What any process may use, and knows nothing of extensions: threads, folders, limits, versions.
+
+Uses the standard library alone.
+"""
