@@ -1,7 +1,7 @@
 """One side's end of a session, with the objects that the sides offer each other by name.
 
 A call names its object by an id, a whole number. Id 0 is each side's control object, 1 the extension; what a
-side offers has ids from 2 on. The other side gets the ids when the extension is loaded, or asks for one later.
+side offers has ids from 2 on. The other side gets them when the extension is loaded, or asks for one later.
 """
 
 from __future__ import annotations
