@@ -24,10 +24,11 @@ SANITIZE := -Dpython=false -Dlibrary=false -Dbenchmarks=false -Dtests=enabled -D
     -Db_lundef=false $(STRICT)
 
 .PHONY: help packages build bench bench-all native-bench test test-asan test-tsan test-python test-pythons \
-    test-coverage test-packages test-fuzz test-model test-aarch64 test-musl lint fuzz fuzz-coverage soak format clean
+    test-coverage test-packages test-fuzz test-model test-aarch64 test-musl check lint fuzz fuzz-coverage soak format clean
 
 help:
 	@echo 'make build         .venv with the package and its extension'
+	@echo 'make check         lints, types and the quick tests, in under a minute'
 	@echo 'make test          everything: C tests under sanitizers, pytest, other Pythons, fuzzers, model, lints'
 	@echo 'make test-pythons  the quick tests with the oldest and the newest other Python that is here'
 	@echo 'make test-packages popular packages in the sandbox, from PyPI'
@@ -45,7 +46,7 @@ help:
 # ---- environment ---------------------------------------------------------------------------------
 
 # Before anything is made. Targets that are not named here use tools of the C tests as well.
-ONLY_BUILD := build bench bench-all native-bench soak lint format test-python test-pythons test-coverage test-packages
+ONLY_BUILD := build bench bench-all native-bench soak check lint format test-python test-pythons test-coverage test-packages
 NEEDS := $(if $(filter-out $(ONLY_BUILD) test-aarch64 test-musl,$(MAKECMDGOALS)),all,build) \
     $(patsubst test-%,%,$(filter test-aarch64 test-musl,$(MAKECMDGOALS)))
 
@@ -220,6 +221,12 @@ lint: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+
+# What shows most mistakes soonest; `make test` runs all.
+QUICK := both_ways buffers calls collections config exceptions gather manager references singletons supervision tasks threads values
+
+check: build lint
+	$(BIN)/pytest -q tests/lint $(QUICK:%=tests/python/test_%.py)
 
 format: .venv/.tools
 	$(BIN)/clang-format -i $(C_FILES)
