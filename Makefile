@@ -206,15 +206,15 @@ test-pythons: build
 test-packages: build
 	$(BIN)/pytest tests/packages
 
-# Lines of the package that run in extensions' processes, seen from within these (tests/python/child_coverage.py).
-CHILD_TESTS := entering fork_in_extension hidden_modules interpreter manager mistakes_classes output refusals singletons \
-    zygote
+# Lines of the package that run in extensions' processes, seen from within these (tests/python/helpers/child_coverage.py).
+CHILD_TESTS := environments/interpreter environments/site lifecycle/fork_in_extension lifecycle/hidden_modules \
+    lifecycle/manager lifecycle/output lifecycle/zygote sandbox/sandbox_hints usage/mistakes_classes usage/singletons
 
 test-coverage: build
 	rm -rf build/child-coverage && mkdir -p build/child-coverage
 	CHILD_COVERAGE=$(CURDIR)/build/child-coverage $(BIN)/pytest -q -k 'not memory and not hundred and not crash' \
-	    $(CHILD_TESTS:%=tests/python/test_%.py)
-	$(BIN)/python tests/python/child_coverage.py build/child-coverage
+	    $(foreach test,$(CHILD_TESTS),tests/python/$(dir $(test))test_$(notdir $(test)).py)
+	$(BIN)/python tests/python/helpers/child_coverage.py build/child-coverage
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
@@ -223,10 +223,11 @@ lint: .venv/.installed
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 
 # What shows most mistakes soonest; `make test` runs all.
-QUICK := both_ways buffers calls collections config exceptions gather manager references singletons supervision tasks threads values
+QUICK := calls/calls calls/gather calls/tasks lifecycle/manager lifecycle/supervision usage/both_ways usage/config \
+    usage/singletons values/buffers values/collections values/exceptions values/values
 
 check: build lint
-	$(BIN)/pytest -q tests/lint $(QUICK:%=tests/python/test_%.py)
+	$(BIN)/pytest -q tests/lint $(foreach test,$(QUICK),tests/python/$(dir $(test))test_$(notdir $(test)).py)
 
 format: .venv/.tools
 	$(BIN)/clang-format -i $(C_FILES)

@@ -1,5 +1,5 @@
 /* cuda_header.c - compares what src/os/cuda.h says of CUDA's driver with NVIDIA's own cuda.h, which must be found by
- * the compiler: tests/python/test_cuda_header.py builds it against each that there is. Only the driver itself could tell
+ * the compiler: tests/python/tensors/test_cuda_header.py builds it against each that there is. Only the driver itself could tell
  * whether it keeps to its header. */
 #include <cuda.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* test_sandbox.c - a confined child from start to end, under each of the conditions that hosts live in: root, an
  * ordinary user, no capabilities, no namespaces, older kernels. What the layers refuse in detail is tested from
- * Python, where escapes are easier to write (tests/python/test_sandbox.py).
+ * Python, where escapes are easier to write (tests/python/sandbox/test_sandbox.py).
  *
  * The child is this program again. It answers by its exit status: 0 when it could do what it was told, else errno. */
 #include <setjmp.h>

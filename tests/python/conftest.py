@@ -21,9 +21,9 @@ settings.register_profile("pyisolate", deadline=None, suppress_health_check=[Hea
 settings.load_profile("pyisolate")
 
 HERE = Path(__file__).parent
-EXTENSIONS = HERE / "extensions"
+HELPERS, EXTENSIONS = HERE / "helpers", HERE / "extensions"
 # For peers.py, and for host_side.py, which extensions find on the host's path.
-sys.path += [str(HERE), str(EXTENSIONS)]
+sys.path += [str(HELPERS), str(EXTENSIONS)]
 
 if "CHILD_COVERAGE" in os.environ:
     import child_coverage

@@ -1,9 +1,9 @@
 """Has torch pretend that there is a GPU, in each process that finds this folder on PYTHONPATH.
 
-For tests/python/test_gpu_rehearsal.py. The device's memory is the mock driver's (tests/c/mock_cuda.c), so it
-is known by its address; the CPU computes in it, at once. Allocations are cut from segments that are kept, as
-PyTorch's allocator does it. Streams are busy from `_sleep` until somebody waits for them, whatever happens in
-between: order is not shown by this.
+For tests/python/tensors/test_gpu_rehearsal.py. The device's memory is the mock driver's
+(tests/c/mock_cuda.c), so it is known by its address; the CPU computes in it, at once. Allocations are cut
+from segments that are kept, as PyTorch's allocator does it. Streams are busy from `_sleep` until somebody
+waits for them, whatever happens in between: order is not shown by this.
 """
 
 from __future__ import annotations

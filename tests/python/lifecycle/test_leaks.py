@@ -1,0 +1,216 @@
+"""Nothing is left of what has ended, as in CPython's own runs with -R.
+
+References to types, blocks of memory, tracked objects and descriptors stay as many as they were. Each case
+runs in a process of its own, and looks at both sides of a session.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import paths
+import pytest
+
+PROGRAM = """
+import array, asyncio, contextlib, gc, os, sys, threading
+from peers import ECHO, peer
+import pyisolate
+from pyisolate import _core
+
+SOURCE = ECHO + '''
+    import_gc = __import__("gc")
+    async def wait(self):
+        await asyncio.sleep(60)
+    async def call(self, name, *args):
+        return await host(name)(*args)
+    def call_sync(self, name, *args):
+        return host(name, sync=True)(*args)
+    async def afail(self, text):
+        await asyncio.sleep(0)
+        raise ValueError(text)
+    async def kept(self, value):
+        self.task = asyncio.current_task()
+        return value
+    async def counts(self):
+        await asyncio.sleep(0)
+        gc = __import__("gc")
+        for _ in range(3):
+            gc.collect()
+        types = [getattr(_core, name) for name in dir(_core) if isinstance(getattr(_core, name), type)]
+        return [sys.getallocatedblocks(), len(gc.get_objects()), sum(sys.getrefcount(t) for t in types),
+                len(os.listdir("/proc/self/fd"))]
+'''
+
+TYPES = [getattr(_core, name) for name in dir(_core) if isinstance(getattr(_core, name), type)]
+
+class Host:
+    def get(self, value):
+        return value
+    async def aget(self, value):
+        await asyncio.sleep(0)
+        return value
+    def fail(self):
+        raise KeyError("nothing")
+
+def here():
+    for _ in range(3):
+        gc.collect()
+    return [sys.getallocatedblocks(), len(gc.get_objects()), sum(sys.getrefcount(t) for t in TYPES),
+            len(os.listdir("/proc/self/fd"))]
+
+ATTEMPTS, WARM_UP, ROUNDS, REPEATS = 4, 300, 5, 20
+NAMES = ["blocks", "objects", "references to types", "descriptors"]
+
+async def plain(m):
+    for value in (1, "text", [1, {2: 3.0}], b"x" * 10_000, (None, True)):
+        assert await m("echo")(value) == value
+
+async def coroutines(m):
+    for value in (1, "text", b"x" * 10_000):
+        assert await m("aecho")(value) == value
+        assert await m("later")(value, 0) == value
+
+async def failures(m):
+    for name in ("fail", "afail", "nosuch", "_private"):
+        with contextlib.suppress(ValueError, AttributeError):
+            await m(name)("boom")
+    with contextlib.suppress(TypeError):
+        await m("echo")(object())
+    with contextlib.suppress(TypeError):
+        await m("echo")(1, 2, 3)
+
+async def unawaited(m):
+    m("echo")(1).close()
+    call = m("echo")(2)
+    assert not call.cancel() or call.done()
+    with contextlib.suppress(asyncio.CancelledError):
+        await call
+
+async def cancelled(m):
+    tasks = [asyncio.ensure_future(m("wait")()) for _ in range(5)]
+    await m("later")(0, 0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await m("later")(0, 0)
+
+async def late(m):
+    with contextlib.suppress(TimeoutError):
+        await m("wait", timeout=0.001)()
+    await m("later")(0, 0)
+
+async def gathered(m):
+    for gather in (asyncio.gather, pyisolate.gather):
+        assert await gather(*(m("later")(i, 0) for i in range(5))) == [0, 1, 2, 3, 4]
+        await gather(*(m("fail")("boom") for i in range(3)), return_exceptions=True)
+        with contextlib.suppress(ValueError):
+            await gather(m("later")(1, 0), m("fail")("boom"), m("afail")("boom"))
+        await m("later")(0, 0.001)
+
+async def gathering_cancelled(m):
+    for gather in (asyncio.gather, pyisolate.gather):
+        with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+            await asyncio.wait_for(gather(m("wait")(), m("wait")()), 0.001)
+    await m("later")(0, 0.001)
+
+async def nested(m):
+    assert await m("call")("get", 1) == 1
+    assert await m("call")("aget", 1) == 1
+    with contextlib.suppress(KeyError):
+        await m("call")("fail")
+    assert await m("call_sync")("get", 2) == 2
+
+async def threads(m):
+    def work():
+        for _ in range(5):
+            assert m("call", sync=True)("get", 1) == 1
+            assert m("echo", sync=True)([1, 2]) == [1, 2]
+            with contextlib.suppress(ValueError):
+                m("fail", sync=True)("boom")
+            with contextlib.suppress(TimeoutError):
+                m("wait", sync=True, timeout=0.001)()
+    thread = threading.Thread(target=work)
+    thread.start()
+    while thread.is_alive():
+        await asyncio.sleep(0.001)
+    thread.join()
+    await m("later")(0, 0)
+
+async def arrays(m):
+    try:
+        import numpy
+    except ImportError:
+        return
+    data = numpy.arange(10_000.0)
+    for name in ("echo", "aecho", "kept"):
+        assert (await m(name)(data) == data).all()
+    await m("kept")(None)
+
+async def methods(m):
+    for _ in range(5):
+        method = m("echo", timeout=5)
+        assert await method(1) == 1
+        assert method.name == "echo"
+
+async def sessions(m):
+    host, child = _core.Session.pair(_core.Registry())
+    child.register(1, Host())
+    served = asyncio.ensure_future(child.serve())
+    assert await host.method(1, "aget")(1) == 1
+    host.close()
+    await served
+    child.close()
+
+def main(case):
+    work = globals()[case]
+    with peer(SOURCE, Host()) as session:
+        def m(name, **options):
+            return session.method(1, name, **options)
+        counts = session.method(1, "counts")
+        async def run():
+            for _ in range(REPEATS):
+                await work(m)
+            await asyncio.sleep(0.01)
+        async def warm_up():  # of caches of the interpreter that fill slowly
+            for _ in range(WARM_UP):
+                await work(m)
+        found = array.array("q", [0] * ROUNDS * 8)  # which takes no memory when it is filled
+        async def measure():
+            for index in range(ROUNDS):
+                await run()
+                found[8 * index : 8 * index + 8] = array.array("q", here() + await counts())
+        def grown():
+            asyncio.run(warm_up())
+            asyncio.run(measure())
+            for column in range(8):
+                values = [found[8 * index + column] for index in range(ROUNDS)]
+                if min(b - a for a, b in zip(values, values[1:])) >= REPEATS:  # one for each time at least
+                    yield ("host", "extension")[column // 4], NAMES[column % 4], values
+        for _ in range(ATTEMPTS):  # what fills slowly is full some time
+            left = list(grown())
+            if not left:
+                break
+        for each in left:
+            print(*each)
+
+main(sys.argv[1])
+"""
+
+CASES = [
+    *("plain", "coroutines", "failures", "unawaited", "cancelled", "late", "gathered", "gathering_cancelled"),
+    *("nested", "threads", "arrays", "methods", "sessions"),
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nothing_is_left(case: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM, case],
+        cwd=paths.HELPERS,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert ended.stdout == "", "grows with each run"
