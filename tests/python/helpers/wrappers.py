@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import filters
+import paths
 
 __all__ = [
     "as_a_user",
