@@ -51,8 +51,11 @@ class Registry:
     """The classes that may arrive: enums, dataclasses, named tuples, exceptions."""
 
     def __init__(self) -> None: ...
-    def register(self, cls: type, name: str | None = None, /) -> str:
+    def register(self, cls: type, name: str | None = None, replace: bool = False, /) -> str:
         """Allow `cls` under `name` (default: ``module:qualname``); returns the name.
+
+        With `replace` the name may be that of another class: what arrives is of `cls` from now on, and
+        instances of both can be sent.
 
         Raises TypeError when `cls` is none of Enum, dataclass, named tuple, exception, and ValueError when
         the name is taken by another class.

@@ -89,7 +89,8 @@ static PyObject *default_name(PyObject *cls) {
 static PyObject *registry_register(PyObject *self, PyObject *args) {
     registry_object *r = (registry_object *)self;
     PyObject *cls, *name = Py_None;
-    if (!PyArg_ParseTuple(args, "O|O:register", &cls, &name))
+    int replace = 0;
+    if (!PyArg_ParseTuple(args, "O|Op:register", &cls, &name, &replace))
         return NULL;
     if (name != Py_None && !PyUnicode_Check(name))
         return PyErr_Format(PyExc_TypeError, "the name of a class must be text, not %R", name);
@@ -104,7 +105,7 @@ static PyObject *registry_register(PyObject *self, PyObject *args) {
     if (!name)
         return NULL;
     PyObject *there = PyDict_GetItemWithError(r->classes, name);
-    if (there && there != cls)
+    if (there && there != cls && !replace)
         PyErr_Format(PyExc_ValueError, "the name %R is already registered for %R", name, there);
     if (PyErr_Occurred() || remember(r, cls, name, kind) < 0)
         Py_CLEAR(name);
@@ -176,7 +177,7 @@ static void registry_dealloc(PyObject *self) {
 
 static PyMethodDef registry_methods[] = {
     {"register", registry_register, METH_VARARGS,
-     "register(cls, name=None) -> str\n\nAllow a class under a name (default: module:qualname)."},
+     "register(cls, name=None, replace=False) -> str\n\nAllow a class under a name (default: module:qualname)."},
     {"names", registry_names, METH_NOARGS, "names() -> list[str]\n\nThe registered names."},
     {NULL, NULL, 0, NULL},
 };

@@ -125,6 +125,7 @@ class LocalRuntime(Runtime):
 
     async def _load(self) -> None:
         self.is_stopped = False
+        self._link.of_extension.clear()  # what a load that failed has registered
         check_not_imported(self._settings.module_path)
         token = _loading.set(self)
         is_side_of(module_name(self._settings.module_path), self._side)

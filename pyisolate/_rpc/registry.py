@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
 from .._core import Registry
+from ..errors import ConfigurationError
 from .class_references import Reference, refer, resolve
 
 __all__ = ["REGISTRY", "TypeFollower", "register_type"]
@@ -21,7 +22,9 @@ class TypeFollower(Protocol):
     def learn(self, references: list[Reference], /) -> None: ...
 
 
-_classes: list[type] = []
+_classes: dict[str, type] = {}
+"""By their names in the registry."""
+_left_out: set[str] = set()
 _followers: WeakSet[TypeFollower] = WeakSet()
 _log = logging.getLogger("pyisolate")
 _T = TypeVar("_T", bound=type[Any])
@@ -33,24 +36,39 @@ def register_type(cls: _T) -> _T:
     Call it in the host: the processes of extensions, also of those that run already, import the class from
     the same module. In an extension, call it for classes that the host registers too. Works as a decorator.
 
+    When a module is loaded again, as that of an extension in the host's process, its classes replace those
+    that it registered before.
+
     Raises TypeError when `cls` is none of these, ValueError when its name is taken by another class, and
     ConfigurationError when another process cannot import it.
     """
     if not isinstance(cls, type):
         raise TypeError(f"register_type takes a class, not {cls!r}")
     reference = refer(cls)
-    REGISTRY.register(cls)
-    if cls not in _classes:
-        _classes.append(cls)
+    # Another class of this name that was registered here is no longer what its module has: `refer` found `cls`.
+    name = REGISTRY.register(cls, None, f"{cls.__module__}:{cls.__qualname__}" in _classes)
+    if _classes.get(name) is not cls:
+        _classes[name] = cls
         for follower in list(_followers):
             follower.learn([reference])
     return cls
 
 
 def follow(follower: TypeFollower) -> list[Reference]:
-    """From now on `follower` is told about new classes; returns references to those that there are."""
+    """From now on `follower` is told about new classes; returns references to those that there are.
+
+    A class that its module no longer has, because loading the module has failed later, is left out.
+    """
     _followers.add(follower)
-    return [refer(cls) for cls in _classes]
+    references = []
+    for name, cls in list(_classes.items()):
+        try:
+            references.append(refer(cls))
+        except ConfigurationError as error:
+            if name not in _left_out:
+                _left_out.add(name)
+                _log.warning("a class that was registered is not there for extensions: %s", error)
+    return references
 
 
 def adopt(references: list[Reference]) -> None:

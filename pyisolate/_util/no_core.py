@@ -111,15 +111,16 @@ class Registry:
     def __init__(self) -> None:
         self._classes: dict[str, type] = {}
 
-    def register(self, cls: type, name: str | None = None, /) -> str:
+    def register(self, cls: type, name: str | None = None, replace: bool = False, /) -> str:
         if not _can_travel(cls):
             raise TypeError(
                 f"{cls!r} cannot be registered: an Enum, dataclass, named tuple or exception class is needed"
             )
         name = f"{cls.__module__}:{cls.__qualname__}" if name is None else name
-        there = self._classes.setdefault(name, cls)
-        if there is not cls:
+        there = self._classes.get(name, cls)
+        if there is not cls and not replace:
             raise ValueError(f"the name {name!r} is already registered for {there!r}")
+        self._classes[name] = cls
         return name
 
     def names(self) -> list[str]:

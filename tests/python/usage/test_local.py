@@ -13,7 +13,16 @@ import host_side
 import paths
 import pytest
 
-from pyisolate import CallTimeout, Extension, ExtensionBase, ExtensionManager, ExtensionStopped
+from pyisolate import (
+    CallTimeout,
+    ConfigurationError,
+    Extension,
+    ExtensionBase,
+    ExtensionManager,
+    ExtensionStopped,
+    SandboxMode,
+    register_type,
+)
 
 Load = Callable[..., Extension]
 
@@ -200,3 +209,90 @@ def test_stop_in_a_running_loop_runs_in_it(local: Load) -> None:
         assert await extension.echo(1) == 1
 
     asyncio.run(main())
+
+
+# ---- loading again ----
+
+REGISTERS = """
+    import os
+    from dataclasses import dataclass
+    from enum import Enum
+    from pyisolate import ExtensionBase, ProxiedSingleton, register_type
+
+    @register_type
+    @dataclass
+    class Point:
+        x: int
+
+    @register_type
+    class Colour(Enum):
+        RED = 1
+
+    @register_type
+    class Fault(Exception):
+        pass
+
+    class Store(ProxiedSingleton):
+        pass
+
+    Store.inject_instance(object())
+
+    class Plugin(ExtensionBase):
+        async def on_module_loaded(self, module):
+            self.register_callee(self, "board")
+            if os.path.exists({stopper!r}):
+                raise RuntimeError("not today")
+
+        def point(self):
+            return Point(1)
+"""
+
+
+@pytest.fixture
+def registering(plugin: Callable[..., Extension], tmp_path: Path) -> Callable[..., Extension]:
+    source = REGISTERS.format(stopper=str(tmp_path / "stopper"))
+    return lambda name="plugin", **config: plugin(source, name=name, isolated=False, **config)
+
+
+def test_one_that_registers_is_loaded_again(
+    registering: Callable[..., Extension], load: Load, tmp_path: Path
+) -> None:
+    extension = registering()
+    first = extension.sync.point()
+    extension.stop()
+    second = extension.sync.point()
+    assert type(first) is not type(second) is sys.modules["plugin"].Point
+    with ExtensionManager(ExtensionBase, {"venv_root_path": str(tmp_path)}) as manager:
+        again = manager.load_extension({**extension.config, "name": "again"})
+        third = again.sync.point()
+        assert extension.sync.point().x == third.x  # both are there
+    isolated = load("echo", sandbox_mode=SandboxMode.DISABLED)  # learns of the classes at its start
+    assert [type(isolated.sync.echo(point)) for point in (first, second, third)] == [type(third)] * 3
+
+
+def test_one_that_registers_and_fails_is_loaded_again(
+    registering: Callable[..., Extension],
+    load: Load,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stopper = tmp_path / "stopper"
+    stopper.touch()
+    extension = registering()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="not today"):
+            extension.ensure_process_started()
+    assert load("echo").sync.echo(1) == 1  # the classes are not there for it
+    assert "not there for extensions: plugin.Point" in caplog.text
+    stopper.unlink()
+    point = extension.sync.point()
+    assert load("echo", sandbox_mode=SandboxMode.DISABLED).sync.echo(point) == point
+
+
+def test_another_class_does_not_replace_one_that_is_there(registering: Callable[..., Extension]) -> None:
+    registering().ensure_process_started()
+    module = sys.modules["plugin"]
+    other = type("Fault", (Exception,), {"__module__": "plugin", "__qualname__": "Fault"})
+    with pytest.raises(ConfigurationError, match="plugin.Fault"):
+        register_type(other)
+    assert register_type(module.Fault) is module.Fault
