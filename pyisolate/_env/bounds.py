@@ -62,7 +62,11 @@ class Bounds:
 
 
 def _words(size: float) -> str:
-    return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):.1f} MiB"
+    """In the largest unit that it has one of."""
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if size >= 1 << power:
+            return f"{size / (1 << power):.1f} {unit}"
+    return f"{size:.0f} byte{'' if size == 1 else 's'}"
 
 
 def _existing(folder: str) -> str:

@@ -39,12 +39,15 @@ class _Step:
         self.files = files
         self.start = time.monotonic()
         self.over = threading.Event()
+        self.fault: str | None = None
+        """What was wrong when it was over."""
 
 
 class Commands:
     """Those of one extension. `cancel` may be called in any thread.
 
-    Beyond `bounds`, which are looked at while something runs, it is ended, and OutOfBounds is raised.
+    Beyond `bounds`, which are looked at while something runs, it is ended, and OutOfBounds is raised. That is
+    raised, too, for what has ended by itself between two looks.
     """
 
     def __init__(self, name: str) -> None:
@@ -79,15 +82,19 @@ class Commands:
         finally:
             self._finish(step)
         self.check()
+        if step.fault is not None:
+            raise OutOfBounds(step.fault, [])
 
     def _finish(self, step: _Step) -> None:
+        fault = None if step.over.is_set() else self.bounds.exceeded(step.start)
         with self._lock:
+            step.fault = step.fault or fault
             step.over.set()
             if step in self._steps:
                 self._steps.remove(step)
 
     def _watch(self, step: _Step) -> None:
-        while not step.over.wait(_LOOKS):
+        while not step.over.wait(min(_LOOKS, self.bounds.seconds or _LOOKS)):
             fault = self.bounds.exceeded(step.start)
             if fault is not None:
                 with self._lock:

@@ -181,6 +181,14 @@ def test_an_archive_that_is_a_bomb(venvs: Path, wheels: Path) -> None:
         builder.provide()
 
 
+def test_a_small_limit_is_told_in_a_unit_that_shows_it(venvs: Path, wheels: Path) -> None:
+    add_bomb(wheels, "bolt", 2)
+    for size, words in ((1, "1 byte"), (700 << 10, r"700\.0 KiB")):
+        with pytest.raises(EnvironmentBuildError, match=rf"more than {words}; 'environment_size'"):
+            EnvironmentBuilder(venvs, "ext", ["bolt"], environment_size=size).provide()
+    assert "takes 1023 bytes of" in Bounds(size=1).too_large(1023)
+
+
 def test_what_fits_is_built(venvs: Path, wheels: Path) -> None:
     add_bomb(wheels, "bolt", 20)
     EnvironmentBuilder(
@@ -217,6 +225,19 @@ def test_a_step_has_a_limit(
     builder = EnvironmentBuilder(venvs, "ext", ["rivet"], environment_timeout=0.5)
     with pytest.raises(EnvironmentBuildError, match=r"more than 0\.5 s; 'environment_timeout'"):
         builder.provide()
+
+
+def test_a_limit_that_is_shorter_than_any_step(venvs: Path, wheels: Path) -> None:
+    """Also where the step has ended before anybody looks."""
+    add_wheel(wheels, "bolt", {})
+    for seconds in (1e-9, 0.001):
+        with pytest.raises(EnvironmentBuildError, match=rf"more than {seconds:g} s; 'environment_timeout'"):
+            EnvironmentBuilder(venvs, "ext", ["bolt"], environment_timeout=seconds).provide()
+    commands = Commands("ext")
+    commands.bounds = Bounds(seconds=0.01)
+    with pytest.raises(OutOfBounds, match=r"0\.01 s"), commands.ending(lambda: None) as finish:
+        time.sleep(0.02)
+        finish()
 
 
 def test_a_build_has_a_limit(venvs: Path, wheels: Path) -> None:
