@@ -2,7 +2,7 @@
 
     root/<name>-<key>/        an environment; complete, because it got this name when it was
     root/<name>-<key>/pyisolate.json   its marker; a shared lock on it means that the environment is in use
-    root/.<name>.lock         locked while an environment of that extension is built
+    root/.<name>.lock         there, and locked, while an environment of that extension is built
     root/.<name>.<pid>.<random>.tmp    being built, or left by a builder that died
 
 The key is made of everything that decides what gets installed. If the environment is there, uv is not run.
@@ -277,6 +277,11 @@ class EnvironmentBuilder:
             yield
         finally:
             if descriptor >= 0:
+                # While it is locked: nobody else has locked a file of this name then, and whoever waits for this
+                # one sees that it is gone, and makes another.
+                with suppress(OSError):
+                    if _is_file(path, descriptor):
+                        os.unlink(path)
                 # Not only closed: a process that was forked meanwhile has a copy, which would keep it locked.
                 with suppress(OSError):
                     fcntl.flock(descriptor, fcntl.LOCK_UN)
@@ -288,9 +293,9 @@ class EnvironmentBuilder:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # A file that has been removed since it was opened locks nothing: others make a new one.
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            if _is_file(path, descriptor):
                 return descriptor
-        except (BlockingIOError, FileNotFoundError):
+        except BlockingIOError:
             pass
         except OSError as error:
             os.close(descriptor)
@@ -412,7 +417,7 @@ def _lock_marker(environment: Path, operation: int) -> int | None:
     try:
         # Who removes it holds an exclusive lock for a moment only; but an extension can lock it, too.
         _flock(descriptor, operation, PATIENCE)
-        if _is_marker(environment, descriptor):
+        if _is_file(path, descriptor):
             return descriptor
     except OSError:
         pass
@@ -422,8 +427,13 @@ def _lock_marker(environment: Path, operation: int) -> int | None:
 
 def _is_marker(environment: Path, descriptor: int) -> bool:
     """Whether the descriptor is of the environment's marker still."""
+    return _is_file(environment / MARKER, descriptor)
+
+
+def _is_file(path: Path, descriptor: int) -> bool:
+    """Whether the descriptor is of what has this name now."""
     with suppress(OSError):
-        return os.path.samestat(os.fstat(descriptor), os.stat(environment / MARKER))
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
     return False
 
 

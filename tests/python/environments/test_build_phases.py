@@ -82,7 +82,7 @@ def test_source_code_is_refused_by_default(venvs: Path, wheels: Path, trace: Pat
     with pytest.raises(EnvironmentBuildError, match=r"source code of bolt\b.*'allow_source_builds': True"):
         build(venvs, "bolt")
     assert not trace.exists()
-    assert [path for path in venvs.iterdir() if not path.name.endswith(".lock")] == []
+    assert list(venvs.iterdir()) == []
 
 
 def test_an_older_wheel_is_preferred_to_source_code(venvs: Path, wheels: Path, trace: Path) -> None:
@@ -356,3 +356,36 @@ def test_a_lock_is_waited_for_with_a_limit(
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(EnvironmentBuildError, match=rf"process {os.getpid()} \(.*'venv_root_path'"):
             build(venvs, "rivet")
+
+
+def test_no_lock_is_left(venvs: Path, make_wheel: MakeWheel) -> None:
+    make_wheel("1.0")
+    build(venvs, "rivet")
+    with pytest.raises(EnvironmentBuildError):
+        build(venvs, "not-there")
+    assert [path.name for path in venvs.glob(".*")] == []
+
+
+def test_one_builds_at_a_time_although_locks_are_removed(venvs: Path) -> None:
+    """Each process counts on what another has written, in a file that none may write while another does."""
+    venvs.mkdir()
+    count = venvs / "count"
+    count.write_text("0")
+    source = """
+        import sys, time
+        from pathlib import Path
+        from pyisolate import environment
+        environment.LOCK_LOOKS = 0.0005
+        root = Path(sys.argv[1])
+        builder = environment.EnvironmentBuilder(root, "ext", ["rivet"])
+        for _ in range(100):
+            with builder._locked():
+                number = int((root / "count").read_text())
+                time.sleep(0.0005)
+                (root / "count").write_text(str(number + 1))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(source), str(venvs)]
+    processes = [subprocess.Popen(command, cwd="/") for _ in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
+    assert count.read_text() == "400"
+    assert [path.name for path in venvs.iterdir()] == ["count"]
