@@ -8,6 +8,7 @@ import json
 import logging
 import os
 from concurrent.futures import Future
+from typing import Any
 
 from .._core import cuda_events, limit_shared_memory, settle_memory
 from .._rpc import gpus
@@ -67,9 +68,9 @@ class ChildControl(Control):
         self._connection.learn(request["offered"])
         _tell_programs(request["module_path"])
         loader = Loader(
-            resolve(request["extension_type"]),
+            _of_host(request["extension_type"], "of which the host's ExtensionManager makes extensions"),
             request["module_path"],
-            [resolve(api) for api in request["apis"]],
+            [_of_host(api, "which the extension's configuration lists under 'apis'") for api in request["apis"]],
             self._connection,
         )
         self._extension = await loader.load()
@@ -111,6 +112,20 @@ class ChildControl(Control):
         for handler in logging.getLogger().handlers:
             if isinstance(handler, HostHandler):
                 handler.tell_losses()
+
+
+def _of_host(reference: Reference, use: str) -> Any:
+    """A class of the host. Raises ImportError that says what the class is for."""
+    try:
+        return resolve(reference)
+    except Exception as error:
+        raise ImportError(
+            f"{reference['module']}.{reference['qualname']}, {use}, is not there in the extension's process: "
+            f"{type(error).__name__}: {error}. Define it at the top level of a module that imports only what "
+            "is installed for the host or among the extension's 'dependencies'",
+            name=reference["module"],
+            path=reference["file"],
+        ) from error
 
 
 def _tell_programs(module_path: str) -> None:

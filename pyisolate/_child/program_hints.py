@@ -10,6 +10,8 @@ import os
 import sys
 from typing import Any
 
+from .singleton_check import advise_await
+
 __all__ = ["advise", "end_mute_workers", "refuse_breakpoints"]
 
 _TERMINAL = (
@@ -54,7 +56,7 @@ def advise(error: BaseException, confined: bool) -> str:
             "in the process of an extension the host's program is not '__main__': put what both use into a "
             "module of its own, and import that in both"
         )
-    return ""
+    return advise_await(error)
 
 
 def _raised_in(error: BaseException, module: str) -> bool:

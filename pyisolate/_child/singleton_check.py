@@ -13,9 +13,11 @@ from .._rpc.class_references import definition
 from .._rpc.connection import CONTROL
 from ..singletons import when_made
 
-__all__ = ["report_singletons"]
+__all__ = ["advise_await", "report_singletons"]
 
 MAX_WAITING = 1_000  # messages that the host has not taken yet
+
+_made_here: set[str] = set()
 
 
 def report_singletons(session: Session) -> None:
@@ -23,10 +25,23 @@ def report_singletons(session: Session) -> None:
 
     def tell(cls: type) -> None:
         if not _is_being_imported(cls):
+            _made_here.add(f"{cls.__module__}.{cls.__qualname__}")
             with suppress(PyIsolateError, MemoryError):  # a hint is not worth an error
                 session.notify(CONTROL, "made_singleton", definition(cls), MAX_WAITING)
 
     when_made(tell)
+
+
+def advise_await(error: BaseException) -> str:
+    """What to know about an error of ``await``; empty if nothing is known."""
+    if not _made_here or not isinstance(error, TypeError) or "in 'await' expression" not in str(error):
+        return ""
+    names = ", ".join(sorted(_made_here)[:5])
+    return (
+        f"this process has instances of its own of {names}. To use the host's, of "
+        "which each method is awaited, import the host's class, and add that to 'apis' in the extension's "
+        "configuration"
+    )
 
 
 def _is_being_imported(cls: type) -> bool:

@@ -277,8 +277,8 @@ class EnvironmentBuilder:
             yield
         finally:
             if descriptor >= 0:
-                # While it is locked: nobody else has locked a file of this name then, and whoever waits for this
-                # one sees that it is gone, and makes another.
+                # While it is locked: nobody else has a file of this name locked then, and whoever waits for
+                # this one sees that it is gone, and makes another.
                 with suppress(OSError):
                     if _is_file(path, descriptor):
                         os.unlink(path)

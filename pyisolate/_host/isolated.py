@@ -28,7 +28,7 @@ from .._core import (
 from .._rpc import gpus
 from .._rpc.class_references import Reference, importing_main, main_file, needed_files, refer
 from .._rpc.connection import CONTROL, EXTENSION, Connection
-from .._rpc.loader import missing_module
+from .._rpc.loader import host_instance, missing_module
 from .._rpc.loading import LoadRequest
 from .._rpc.proxies import Methods, deferred
 from .._rpc.registry import follow
@@ -275,7 +275,7 @@ class IsolatedRuntime(Runtime):
                 'start it under `if __name__ == "__main__":`'
             )
         for singleton in self._singletons.values():
-            singleton()  # here, not in a thread that waits for the process
+            host_instance(singleton, self._settings.name)  # here, not in a thread that waits for the process
         needed = needed_files([self._type, *self._apis])
         process = ExtensionProcess(self._settings, self._root, needed, self._process_has_ended, self._python)
         with self._lock:

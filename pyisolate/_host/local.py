@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from .._core import ExtensionStopped
-from .._rpc.loader import Loader, check_not_imported, module_name
+from .._rpc.loader import Loader, check_not_imported, host_instance, module_name
 from .._settings.settings import Settings
 from .._util.offload import Persistent, settle_future
 from .._util.single_flight import Once
@@ -35,7 +35,8 @@ _loading: ContextVar[object] = ContextVar("pyisolate_loading", default=None)
 class _LocalLink:
     """How the extension reaches the host, and the host what the extension has registered."""
 
-    def __init__(self, side: Side, events: EventHandlers, of_host: dict[str, object]) -> None:
+    def __init__(self, name: str, side: Side, events: EventHandlers, of_host: dict[str, object]) -> None:
+        self._name = name
         self._side = side
         self.extension: Any = None
         self.of_host = of_host
@@ -50,7 +51,11 @@ class _LocalLink:
 
     def use_remote(self, singleton: type[ProxiedSingleton]) -> None:
         """The host's instance is that of this process already; the extension is given a proxy for it."""
-        self._side.callers.update(callers_of(singleton, _singleton_caller))
+        self._side.callers.update(callers_of(singleton, self._singleton_caller))
+
+    def _singleton_caller(self, singleton: type[ProxiedSingleton]) -> Any:
+        instance = run_as(HOST, host_instance, singleton, self._name)
+        return offered(singleton, HOST, lambda: instance)
 
     def offer_extension(self, extension: object) -> None:
         self.extension = extension
@@ -59,11 +64,6 @@ class _LocalLink:
         result = run_as(HOST, self._events.emit, name, payload)
         if result is not None:
             handle(result)
-
-
-def _singleton_caller(singleton: type[ProxiedSingleton]) -> Any:
-    instance = run_as(HOST, singleton)
-    return offered(singleton, HOST, lambda: instance)
 
 
 def _add(objects: dict[str, object], instance: object, object_id: str) -> None:
@@ -93,7 +93,7 @@ class LocalRuntime(Runtime):
 
     def _begin(self) -> None:
         """Be as before the first start."""
-        self._link = _LocalLink(self._side, self.events, self._of_host)
+        self._link = _LocalLink(self._settings.name, self._side, self.events, self._of_host)
         self._loader = Loader(self._type, self._settings.module_path, self._settings.apis, self._link)
         self._once = Once()
 

@@ -7,20 +7,22 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from ..shared import ExtensionBase, ExtensionLocal, HostLink
 from ..singletons import ProxiedSingleton
 from .class_references import load_file
 
-__all__ = ["Loader", "missing_module", "module_name", "settle"]
+__all__ = ["Loader", "host_instance", "missing_module", "module_name", "settle"]
 
 
 _log = logging.getLogger("pyisolate")
+_T = TypeVar("_T")
 
 
 async def settle(result: Any) -> Any:
@@ -201,15 +203,36 @@ def _made(cls: type[Any]) -> Any:
     try:
         return cls()
     except TypeError as error:
-        if wanted := _missing_arguments(cls):
-            raise TypeError(wanted) from error
+        if wanted := _missing_arguments(cls, cls):
+            raise TypeError(
+                f"{wanted}; give them defaults, or let the host call a method with them"
+            ) from error
         raise
 
 
-def _missing_arguments(cls: type[Any]) -> str:
+def host_instance(cls: type[_T], extension: str) -> _T:
+    """In the host: the one instance of a singleton, for an extension that may call it.
+
+    An error of making it says for which extension that is done.
+    """
+    try:
+        return cls()
+    except Exception as error:
+        name = cls.__qualname__
+        use = f"extension {extension!r} needs the host's {name}: 'apis' lists it, or what refers to it"
+        if isinstance(error, TypeError) and (wanted := _missing_arguments(cls, partial(cls.__init__, None))):
+            raise TypeError(
+                f"{use}. {wanted}; make it, with its arguments, before the extension is started"
+            ) from error
+        if hasattr(error, "add_note"):
+            error.add_note(use)
+        raise
+
+
+def _missing_arguments(cls: type[Any], call: Callable[..., Any]) -> str:
     """What the class needs to be called; empty if nothing. Signatures take memory: not looked at before."""
     try:
-        signature = inspect.signature(cls)
+        signature = inspect.signature(call)
     except (TypeError, ValueError):  # not known
         return ""
     try:
@@ -217,7 +240,7 @@ def _missing_arguments(cls: type[Any]) -> str:
     except TypeError as error:
         return (
             f"{cls.__module__}.{cls.__qualname__} is made without arguments, but its __init__ "
-            f"takes {signature}: {error}; give them defaults, or let the host call a method with them"
+            f"takes {signature}: {error}"
         )
     return ""
 

@@ -45,7 +45,7 @@ def register_type(cls: _T) -> _T:
     if not isinstance(cls, type):
         raise TypeError(f"register_type takes a class, not {cls!r}")
     reference = refer(cls)
-    # Another class of this name that was registered here is no longer what its module has: `refer` found `cls`.
+    # Another class of this name that was registered here is not what its module has any more: `cls` is.
     name = REGISTRY.register(cls, None, f"{cls.__module__}:{cls.__qualname__}" in _classes)
     if _classes.get(name) is not cls:
         _classes[name] = cls

@@ -293,6 +293,6 @@ def test_another_class_does_not_replace_one_that_is_there(registering: Callable[
     registering().ensure_process_started()
     module = sys.modules["plugin"]
     other = type("Fault", (Exception,), {"__module__": "plugin", "__qualname__": "Fault"})
-    with pytest.raises(ConfigurationError, match="plugin.Fault"):
+    with pytest.raises(ConfigurationError, match=r"plugin\.Fault"):
         register_type(other)
     assert register_type(module.Fault) is module.Fault
