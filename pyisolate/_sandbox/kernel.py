@@ -33,8 +33,8 @@ def _pair() -> None:
 
 
 _NEEDED: dict[str, Callable[[], None]] = {
-    "sealed memory (memfd_create, F_ADD_SEALS)": _seal,
-    "descriptors of processes (pidfd_open, pidfd_send_signal)": _open_process,
+    "sealed memory (memfd_create, F_ADD_SEALS: since Linux 3.17)": _seal,
+    "descriptors of processes (pidfd_open, pidfd_send_signal: since Linux 5.3)": _open_process,
     "Unix sockets that keep packets apart (SOCK_SEQPACKET)": _pair,
 }
 

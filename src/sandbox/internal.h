@@ -115,6 +115,11 @@ const char *piso__filter_name(uint32_t number);
 /* Stands in the program for the child's process id, which only the child knows. */
 #define PISO__FILTER_OWN_PID 0x7e57c0deU
 
+/* ---- what is said: blame.c ---- */
+
+/* piso__report_only: no layer holds, and nothing is said of others than this one: it would look like reasons. */
+void piso__report_only(piso_layer layer, piso_sandbox_report *report);
+
 /* ---- processes: processes.c ---- */
 
 /* piso__kernel_counts_processes: whether RLIMIT_NPROC holds for a child of this process. Tried once in a process. */

@@ -16,20 +16,6 @@
 #define MAGIC   UINT64_C(0x7069736f73623031)
 #define MEMBERS "/cgroup.procs"
 
-static const char *const names[PISO_LAYERS] = {
-    [PISO_LAYER_PRIVILEGES] = "privileges",
-    [PISO_LAYER_FILES] = "files",
-    [PISO_LAYER_NETWORK] = "network",
-    [PISO_LAYER_SIGNALS] = "signals",
-    [PISO_LAYER_SYSTEM_CALLS] = "system calls",
-    [PISO_LAYER_NAMESPACES] = "namespaces",
-    [PISO_LAYER_LIMITS] = "limits",
-};
-
-const char *piso_layer_name(piso_layer layer) {
-    return (unsigned)layer < PISO_LAYERS ? names[layer] : NULL;
-}
-
 /* job: one preparation. */
 typedef struct job {
     const piso_sandbox *spec;
@@ -64,11 +50,7 @@ static bool omitted(job *j, piso_layer layer) {
 
 /* blame: the layer for which nothing can be started; what was said of others would look like reasons. */
 static int blame(job *j, piso_layer layer) {
-    for (int other = 0; other < PISO_LAYERS; other++) {
-        j->report->layers[other].active = false;
-        if (other != (int)layer)
-            j->report->layers[other].detail[0] = '\0';
-    }
+    piso__report_only(layer, j->report);
     return PISO_ESANDBOX;
 }
 
@@ -98,7 +80,8 @@ static void plan_namespaces(job *j) {
 static int without_landlock(job *j, int error) {
     say(j, PISO_LAYER_FILES, false,
         error == ENOSYS
-            ? "this kernel has no Landlock (%s): it needs Linux 5.13 or later, built with it; gVisor has none"
+            ? "this kernel has no Landlock (%s): it needs Linux 5.13 or later, built with CONFIG_SECURITY_LANDLOCK; gVisor "
+              "has none"
         : error == EOPNOTSUPP
             ? "Landlock is switched off (%s): add 'landlock' to the 'lsm=' of the kernel's command line"
             : "Landlock is forbidden (%s), as by a container's seccomp profile: it needs Docker 23 or later, or a "
@@ -165,8 +148,10 @@ static int plan_filter(job *j) {
     int r = piso__filter_probe();
     if (r < 0) {
         say(j, PISO_LAYER_SYSTEM_CALLS, false,
-            "no filter of system calls can be loaded (%s): it needs a kernel with CONFIG_SECCOMP_FILTER, in a container "
-            "that permits seccomp",
+            r == -EPERM
+                ? "seccomp is forbidden (%s), as by a container's seccomp profile: it needs one that permits it"
+                : "this kernel has no seccomp (%s), or a container forbids it: it needs Linux 3.17 or later, built "
+                  "with CONFIG_SECCOMP_FILTER",
             piso_strerror(r));
         return blame(j, PISO_LAYER_SYSTEM_CALLS);
     }
@@ -521,12 +506,6 @@ piso__sandbox *piso__sandbox_free(piso__sandbox *s) {
 
 int piso__sandbox_failed(const piso__sandbox *s) {
     return s->failed_layer;
-}
-
-void piso__sandbox_blame(int failed, int error, piso_sandbox_report *report) {
-    blame(&(job){.report = report}, (piso_layer)failed);
-    snprintf(report->layers[failed].detail, sizeof report->layers[0].detail, "could not be applied: %s",
-             piso_strerror(error));
 }
 
 piso__group *piso__sandbox_take_group(piso__sandbox *s) {

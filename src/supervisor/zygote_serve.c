@@ -1,5 +1,6 @@
 /* zygote_serve.c - the zygote's own side: it answers its host, and is forked. See zygote.h. */
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "os/os.h"
@@ -101,14 +102,19 @@ static int confine(const piso_fork *fork, int rules_fd, int *ret_layer) {
 
 /* confine_fork: or ends the child: the host hears of it by its last words. */
 static void confine_fork(const piso_fork *fork, int rules_fd) {
-    int layer, r = confine(fork, rules_fd, &layer);
+    int layer = -1, r = confine(fork, rules_fd, &layer);
     if (r == 0)
         return;
-    static const char words[] = "the extension could not be confined, so it was not started: ";
-    const char *reason = piso_strerror(r);
-    piso__write_if_ready(2, words, sizeof words - 1);
-    piso__write_if_ready(2, reason, strlen(reason));
-    piso__write_if_ready(2, "\n", 1);
+    piso_sandbox_report report = {0};
+    const char *name = piso_layer_name((piso_layer)layer), *reason = piso_strerror(r);
+    if (name) {
+        piso__sandbox_blame(layer, r, &report);
+        reason = report.layers[layer].detail;
+    }
+    char words[sizeof report.layers[0].detail + 128];
+    int n = snprintf(words, sizeof words, "the extension could not be confined, so it was not started: %s%s%s\n",
+                     name ? name : "", name ? ": " : "", reason);
+    piso__write_if_ready(2, words, (size_t)n);
     piso__kill_own_group();
 }
 

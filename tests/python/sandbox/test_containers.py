@@ -73,17 +73,22 @@ LACKING: dict[str, tuple[Callable[[], list[str] | None], str, str]] = {
     "gVisor": (
         lambda: wrappers.filtered(filters.GVISOR),
         "files: this kernel has no Landlock (Function not implemented)",
-        "Linux 5.13 or later",
+        "Linux 5.13 or later, built with CONFIG_SECURITY_LANDLOCK",
     ),
     "parts of Landlock": (
         lambda: wrappers.filtered({"landlock_add_rule": errno.EPERM}),
-        "files: could not be applied: Operation not permitted",
-        "",
+        "files: could not be applied (Operation not permitted)",
+        "Landlock needs Linux 5.13 or later, and a container that permits landlock_*",
     ),
     "no filters": (
         lambda: wrappers.filtered({"seccomp": errno.ENOSYS}),
-        "system calls: no filter of system calls can be loaded (Function not implemented)",
-        "CONFIG_SECCOMP_FILTER",
+        "system calls: this kernel has no seccomp (Function not implemented)",
+        "Linux 3.17 or later, built with CONFIG_SECCOMP_FILTER",
+    ),
+    "filters that are forbidden": (
+        lambda: wrappers.filtered({"seccomp": errno.EPERM}),
+        "system calls: seccomp is forbidden (Operation not permitted)",
+        "as by a container's seccomp profile: it needs one that permits it",
     ),
 }
 
@@ -101,6 +106,21 @@ def test_what_cannot_confine_says_so(tmp_path: Path, place: str, method: str) ->
     assert "SandboxMode.DISABLED" in last
 
 
+# what only the child finds out
+LAST_STEPS = {
+    "landlock_restrict_self": "files: could not be applied (Operation not permitted): Landlock needs Linux 5.13",
+    "capset": "privileges: could not be applied (Operation not permitted): it needs a container that permits",
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", LAST_STEPS)
+def test_a_step_that_fails_in_the_child_is_named(tmp_path: Path, name: str, method: str) -> None:
+    done = run(tmp_path, wrappers.filtered({name: errno.EPERM}), method)
+    assert done.returncode == 1
+    assert f"could not be confined, so it was not started: {LAST_STEPS[name]}" in done.stderr
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("place", LACKING)
 def test_what_cannot_confine_runs_without(tmp_path: Path, place: str, method: str) -> None:
@@ -114,8 +134,8 @@ SPARE = """
     unshare pidfd_send_signal faccessat2 statx epoll_pwait2 membarrier
 """
 NEEDED = {
-    "memfd_create": "sealed memory (memfd_create, F_ADD_SEALS)",
-    "pidfd_open": "descriptors of processes (pidfd_open, pidfd_send_signal)",
+    "memfd_create": "sealed memory (memfd_create, F_ADD_SEALS: since Linux 3.17)",
+    "pidfd_open": "descriptors of processes (pidfd_open, pidfd_send_signal: since Linux 5.3)",
 }
 
 
