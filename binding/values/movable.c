@@ -33,8 +33,8 @@ static const char *const reasons[] = {
 enum { FOREIGN = 1, SHARED, PINNED, HELD, RECEIVED };
 
 /* ask: what a method without arguments says: 1, 0, -1. */
-static int ask(PyObject *object, const char *method) {
-    PyObject *answer = PyObject_CallMethod(object, method, NULL);
+static int ask(PyObject *object, PyObject *method) {
+    PyObject *answer = PyObject_CallMethodNoArgs(object, method);
     int r = answer ? PyObject_IsTrue(answer) : -1;
     Py_XDECREF(answer);
     return r;
@@ -46,12 +46,12 @@ static long count(PyObject *answer) {
     return number;
 }
 
-long core_tensor_holders(PyObject *tensor) {
-    return count(PyObject_CallMethod(tensor, "_use_count", NULL));
+long core_tensor_holders(core_torch_state *t, PyObject *tensor) {
+    return count(PyObject_CallMethodNoArgs(tensor, t->tensor_use_count));
 }
 
 long core_storage_holders(core_torch_state *t, PyObject *storage) {
-    PyObject *address = t->use_count ? PyObject_GetAttrString(storage, "_cdata") : NULL;
+    PyObject *address = t->use_count ? PyObject_GetAttr(storage, t->cdata) : NULL;
     long holders = address ? count(PyObject_CallOneArg(t->use_count, address)) : -1;
     Py_XDECREF(address);
     return holders;
@@ -60,7 +60,7 @@ long core_storage_holders(core_torch_state *t, PyObject *storage) {
 bool core_may_be_in_use(core_state *state, PyObject *tensor, PyObject *storage, size_t size) {
     if (size < LITTLE || !state->others_wait)
         return true;
-    bool alone = core_storage_holders(state->torch, storage) <= 2 && core_tensor_holders(tensor) == 1;
+    bool alone = core_storage_holders(state->torch, storage) <= 2 && core_tensor_holders(state->torch, tensor) == 1;
     PyObject *wait = alone ? PyObject_CallNoArgs(state->others_wait) : NULL;
     bool may_be = wait != Py_True;
     Py_XDECREF(wait);
@@ -70,16 +70,16 @@ bool core_may_be_in_use(core_state *state, PyObject *tensor, PyObject *storage, 
 
 /* obstacle_of: why it stays where it is; 0; or -1. */
 static int obstacle_of(core_torch_state *t, PyObject *tensor, PyObject *storage) {
-    int shared = ask(storage, "is_shared"), pinned = shared == 0 ? ask(tensor, "is_pinned") : 0;
+    int shared = ask(storage, t->is_shared), pinned = shared == 0 ? ask(tensor, t->is_pinned) : 0;
     if (shared != 0 || pinned != 0)
         return shared < 0 || pinned < 0 ? -1 : shared ? SHARED : PINNED;
     /* from here on no other thread runs: what is asked is C, and so is what then moves the storage */
-    int own = ask(storage, "resizable");
+    int own = ask(storage, t->resizable);
     if (own <= 0)
         return own < 0 ? -1 : FOREIGN;
-    int is_view = ask(tensor, "_is_view");
+    int is_view = ask(tensor, t->is_view);
     long others = is_view ? 0 : core_storage_holders(t, storage) - 2; /* views: not this, nor the storage's object */
-    long holders = core_tensor_holders(tensor) - 1;                   /* not its own object */
+    long holders = core_tensor_holders(t, tensor) - 1;                /* not its own object */
     return PyErr_Occurred() ? -1 : holders > others ? HELD : 0;
 }
 

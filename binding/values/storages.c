@@ -14,16 +14,15 @@
 #define MOVING_NS 100000 /* between two looks at whether another thread has moved a storage */
 #define COPIES    3      /* at most, of a storage that is written while it is copied */
 
-static const char *const methods[] = {CORE_SHARED_IS_SHARED, CORE_SHARED_FD};
-
 /* attach: makes the storage, which lies over it, the owner of `shared`. 0 or -1. */
 static int attach(core_torch_state *t, PyObject *storage, core_shared *shared) {
     int r = core_shared_own(shared, storage);
     if (r == 0)
         r = PyObject_SetAttr(storage, t->shares_attribute, (PyObject *)shared);
+    PyObject *const methods[] = {t->is_shared, t->share_fd};
     for (size_t i = 0; r == 0 && i < sizeof methods / sizeof *methods; i++) {
-        PyObject *method = PyObject_GetAttrString((PyObject *)shared, methods[i]);
-        r = method ? PyObject_SetAttrString(storage, methods[i], method) : -1;
+        PyObject *method = PyObject_GetAttr((PyObject *)shared, methods[i]);
+        r = method ? PyObject_SetAttr(storage, methods[i], method) : -1;
         Py_XDECREF(method);
     }
     return r;
@@ -31,9 +30,10 @@ static int attach(core_torch_state *t, PyObject *storage, core_shared *shared) {
 
 /* detach: the storage has moved elsewhere, and another one is to answer for `shared`. 0 or -1. */
 static int detach(core_torch_state *t, PyObject *storage) {
-    int r = PyObject_SetAttr(storage, t->shares_attribute, NULL);
-    for (size_t i = 0; r == 0 && i < sizeof methods / sizeof *methods; i++)
-        r = PyObject_SetAttrString(storage, methods[i], NULL);
+    PyObject *const attributes[] = {t->shares_attribute, t->is_shared, t->share_fd};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < sizeof attributes / sizeof *attributes; i++)
+        r = PyObject_SetAttr(storage, attributes[i], NULL);
     return r;
 }
 
@@ -81,9 +81,8 @@ static int follow(core_torch_state *t, PyObject *tensor, PyObject *storage, core
 }
 
 core_shared *core_storage_shared(core_state *state, PyObject *storage) {
-    PyObject *found = PyObject_GetAttr(storage, state->torch->shares_attribute);
-    if (!found && PyErr_ExceptionMatches(PyExc_AttributeError))
-        PyErr_Clear(); /* it has not been sent yet */
+    PyObject *found;
+    core_optional(storage, state->torch->shares_attribute, &found); /* without it, it has not been sent yet */
     if (found && Py_TYPE(found) != state->shared_type)
         Py_CLEAR(found);
     return (core_shared *)found;
@@ -98,21 +97,21 @@ static core_shared *shared_of(core_state *state, PyObject *storage) {
 }
 
 /* copy: the storage's bytes, or those that the tensor spans of it, into a new one. A new reference to anything. */
-static PyObject *copy(PyObject *storage, PyObject *fresh, const core_tensor_layout *span) {
+static PyObject *copy(core_torch_state *t, PyObject *storage, PyObject *fresh, const core_tensor_layout *span) {
     PyObject *from = Py_NewRef(storage), *copied = NULL;
     if (span) {
         Py_ssize_t start = span->offset * span->dtype->itemsize;
         Py_SETREF(from, PySequence_GetSlice(storage, start, start + (Py_ssize_t)span->extent * span->dtype->itemsize));
     }
     if (from)
-        copied = PyObject_CallMethod(fresh, "copy_", "O", from);
+        copied = PyObject_CallMethodOneArg(fresh, t->copy, from);
     Py_XDECREF(from);
     return copied;
 }
 
 /* version_of: a number that each write to a tensor changes, or one of its views does; 0 where writes are not counted. */
-static unsigned long version_of(PyObject *tensor) {
-    PyObject *number = PyObject_GetAttrString(tensor, "_version");
+static unsigned long version_of(core_torch_state *t, PyObject *tensor) {
+    PyObject *number = PyObject_GetAttr(tensor, t->version);
     unsigned long version = number ? PyLong_AsUnsignedLongMask(number) : 0;
     Py_XDECREF(number);
     PyErr_Clear(); /* of torch.inference_mode */
@@ -120,19 +119,20 @@ static unsigned long version_of(PyObject *tensor) {
 }
 
 /* copy_unchanged: the same again if another thread has written meanwhile, but not for ever. */
-static PyObject *copy_unchanged(PyObject *tensor, PyObject *storage, PyObject *fresh, const core_tensor_layout *span) {
+static PyObject *copy_unchanged(core_torch_state *t, PyObject *tensor, PyObject *storage, PyObject *fresh,
+                                const core_tensor_layout *span) {
     PyObject *copied = NULL;
     unsigned long version = 0;
-    for (int i = 0; i < COPIES && (i == 0 || (copied && version_of(tensor) != version)); i++) {
-        version = version_of(tensor);
-        Py_XSETREF(copied, copy(storage, fresh, span));
+    for (int i = 0; i < COPIES && (i == 0 || (copied && version_of(t, tensor) != version)); i++) {
+        version = version_of(t, tensor);
+        Py_XSETREF(copied, copy(t, storage, fresh, span));
     }
     return copied;
 }
 
 /* swap: lets the storage have the memory of a new one, and with it all its tensors. 0 or -1. */
-static int swap(PyObject *storage, PyObject *fresh) {
-    PyObject *swapped = PyObject_CallMethod(storage, "_swap_data_ptr_", "O", fresh);
+static int swap(core_torch_state *t, PyObject *storage, PyObject *fresh) {
+    PyObject *swapped = PyObject_CallMethodOneArg(storage, t->swap, fresh);
     Py_XDECREF(swapped);
     return swapped ? 0 : -1;
 }
@@ -158,17 +158,17 @@ static core_shared *move(core_state *state, PyObject *tensor, PyObject *storage,
     Py_XDECREF(number);
     if (PyErr_Occurred())
         return NULL;
-    bool can_swap = PyObject_HasAttrString(storage, "_swap_data_ptr_");
+    bool can_swap = PyObject_HasAttr(storage, t->swap);
     if (!can_swap)
         size = (size_t)l->extent * (size_t)l->dtype->itemsize;
     piso_segment *segment = core_shared_segment(state, size);
     core_shared *moved = segment ? core_shared_map(state, segment, true) : NULL, *shared = NULL;
     PyObject *fresh = moved ? core_torch_buffer(t, (PyObject *)moved, NULL) : NULL,
-             *copied = fresh ? copy_unchanged(tensor, storage, fresh, can_swap ? NULL : l) : NULL;
+             *copied = fresh ? copy_unchanged(t, tensor, storage, fresh, can_swap ? NULL : l) : NULL;
     PyObject *result = can_swap ? storage : fresh;
     /* the copy took its time, without the GIL */
     if (copied && may_move(state, tensor, storage, &shared) &&
-        (can_swap ? swap(storage, fresh) : follow(t, tensor, fresh, l)) == 0) {
+        (can_swap ? swap(t, storage, fresh) : follow(t, tensor, fresh, l)) == 0) {
         if (core_may_be_in_use(state, tensor, storage, size))      /* whatever fails afterwards */
             moved->before = Py_NewRef(can_swap ? fresh : storage); /* movable.c says why */
         shared = attach(t, result, moved) == 0 ? (core_shared *)Py_NewRef((PyObject *)moved) : NULL;
@@ -184,10 +184,11 @@ static core_shared *move(core_state *state, PyObject *tensor, PyObject *storage,
 
 /* is_moving: whether a thread moves the storage. One of the process that forked this one does not go on here. */
 static bool is_moving(core_torch_state *t, PyObject *storage) {
-    PyObject *generation = PyObject_GetAttr(storage, t->moving_attribute);
+    PyObject *generation;
+    core_optional(storage, t->moving_attribute, &generation); /* mostly there is none */
     bool moving = generation && PyLong_AsUnsignedLongMask(generation) == piso_fork_generation();
     Py_XDECREF(generation);
-    PyErr_Clear(); /* it has no such attribute, mostly */
+    PyErr_Clear();
     return moving;
 }
 

@@ -47,7 +47,7 @@ int core_storage_obstacle(core_torch_state *t, PyObject *tensor, PyObject *stora
 /* core_storage_tell: the warning that it is copied therefore; with an exception where warnings are errors. */
 void core_storage_tell(core_torch_state *t, PyObject *storage, int obstacle);
 /* core_tensor_holders, core_storage_holders: how many references C++ counts, with those of their Python objects; -1. */
-long core_tensor_holders(PyObject *tensor);
+long core_tensor_holders(core_torch_state *t, PyObject *tensor);
 long core_storage_holders(core_torch_state *t, PyObject *storage);
 /* core_may_be_in_use: whether somebody may still use the memory, of so many bytes, that a tensor's storage has left. */
 bool core_may_be_in_use(core_state *state, PyObject *tensor, PyObject *storage, size_t size);

@@ -152,7 +152,7 @@ static int write_shared(core_encoder *e, PyObject *tensor, core_tensor_layout *l
 /* is_alone: whether the storage belongs to one tensor, and to `storage`, its only other face, and nobody holds the tensor
  * in C++: another library by DLPack, autograd for a backward pass. */
 static bool is_alone(core_torch_state *t, PyObject *tensor, PyObject *storage) {
-    return core_storage_holders(t, storage) == 2 && core_tensor_holders(tensor) == 1 &&
+    return core_storage_holders(t, storage) == 2 && core_tensor_holders(t, tensor) == 1 &&
            Py_REFCNT(storage) == t->storage_references;
 }
 

@@ -59,6 +59,17 @@ static int intern_all(core_torch_state *t) {
         {&t->nbytes, "nbytes"},
         {&t->conj, "conj"},
         {&t->neg_view, "_neg_view"},
+        {&t->is_shared, CORE_SHARED_IS_SHARED},
+        {&t->share_fd, CORE_SHARED_FD},
+        {&t->is_pinned, "is_pinned"},
+        {&t->resizable, "resizable"},
+        {&t->is_view, "_is_view"},
+        {&t->tensor_use_count, "_use_count"},
+        {&t->cdata, "_cdata"},
+        {&t->copy, "copy_"},
+        {&t->version, "_version"},
+        {&t->swap, "_swap_data_ptr_"},
+        {&t->frombuffer, "frombuffer"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!*names[i].field && !(*names[i].field = PyUnicode_InternFromString(names[i].name)))
@@ -243,7 +254,7 @@ PyObject *core_torch_over(core_torch_state *t, PyObject *storage, core_torch_dty
 
 PyObject *core_torch_buffer(core_torch_state *t, PyObject *owner, PyObject *device) {
     const core_torch_dtype *bytes = core_torch_dtype_named(t, "uint8", strlen("uint8"));
-    PyObject *function = PyObject_GetAttrString(t->module, "frombuffer"), *flat = NULL, *storage = NULL;
+    PyObject *function = PyObject_GetAttr(t->module, t->frombuffer), *flat = NULL, *storage = NULL;
     PyObject *args = function ? PyTuple_Pack(1, owner) : NULL;
     PyObject *options = args ? Py_BuildValue("{s:O}", "dtype", bytes->object) : NULL;
     if (options)

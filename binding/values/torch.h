@@ -45,8 +45,20 @@ struct core_torch_state {
     core_torch_values values;
     /* interned names */
     PyObject *untyped_storage, *data_ptr, *dtype, *shape, *stride, *storage_offset, *requires_grad, *requires_grad_set,
-        *is_conj, *is_neg, *is_cpu, *is_cuda, *is_leaf, *layout, *detach, *data, *set, *nbytes, *conj, *neg_view;
+        *is_conj, *is_neg, *is_cpu, *is_cuda, *is_leaf, *layout, *detach, *data, *set, *nbytes, *conj, *neg_view,
+        *is_shared, *share_fd, *is_pinned, *resizable, *is_view, *tensor_use_count, *cdata, *copy, *version, *swap,
+        *frombuffer;
 };
+
+/* core_optional: an attribute that may be missing: that makes no exception, which would take longer than all else here. 1, 0
+ * or -1; a new reference or NULL. */
+static inline int core_optional(PyObject *object, PyObject *name, PyObject **ret_value) {
+#if PY_VERSION_HEX >= 0x030d0000
+    return PyObject_GetOptionalAttr(object, name, ret_value);
+#else
+    return _PyObject_LookupAttr(object, name, ret_value);
+#endif
+}
 
 /* core_torch_load: 1; 0 when nobody has imported torch and `import` is false; -1. */
 int core_torch_load(core_state *state, bool import);

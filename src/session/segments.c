@@ -61,7 +61,7 @@ static int give_number(piso_session *s, piso_segment *segment, piso__numbers *nu
         return -ENOBUFS;
     if (segment->fd < 0)
         return -EBADF; /* it came from another peer, and was only mapped */
-    if (s->retired_count >= piso__fd_share())
+    if (s->retired_count && s->retired_count >= piso__fd_share())
         return -EMFILE; /* the peer keeps what nobody here uses, with a descriptor of ours for each */
     int r = piso__segment_budget(segment);
     if (r < 0)
