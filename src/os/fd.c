@@ -12,6 +12,9 @@
 
 #include "os/os.h"
 
+#define SMALL_TABLE  192 /* descriptors: most processes have a table for 256 before they have threads */
+#define TABLE_GROWTH 16
+
 int piso__fd_close(int fd) {
     if (fd >= 0) {
         int saved = errno;
@@ -63,11 +66,21 @@ uint64_t piso__fd_share(void) {
 }
 
 void piso__fd_make_room(int fd) {
+    static _Atomic rlim_t table; /* what the kernel's was last made for */
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || (rlim_t)fd < limit.rlim_cur / 2 || limit.rlim_cur >= limit.rlim_max)
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
         return;
-    limit.rlim_cur = limit.rlim_cur > limit.rlim_max / 2 ? limit.rlim_max : limit.rlim_cur * 2;
-    setrlimit(RLIMIT_NOFILE, &limit);
+    if ((rlim_t)fd >= limit.rlim_cur / 2 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_cur > limit.rlim_max / 2 ? limit.rlim_max : limit.rlim_cur * 2;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    rlim_t known = atomic_load_explicit(&table, memory_order_relaxed), next = (rlim_t)fd * TABLE_GROWTH;
+    if (next > limit.rlim_cur)
+        next = limit.rlim_cur;
+    if (fd < SMALL_TABLE || (rlim_t)fd < known - known / 4 || next <= known)
+        return;
+    atomic_store_explicit(&table, next, memory_order_relaxed);
+    piso__fd_reserve(fd, (int)next);
 }
 
 int piso__event_create(void) {

@@ -37,7 +37,8 @@ int piso__fd_cloexec(int fd);
 /* piso__fd_inode: the number of the file behind it, unique among files of its kind. 0 or -errno. */
 int piso__fd_inode(int fd, uint64_t *ret_inode);
 /* piso__fd_make_room: raises this process's soft limit on descriptors towards the hard one when `fd`, the newest, is
- * past half of it. */
+ * past half of it. Has the kernel's table grow to sixteen times as much at once, instead of doubling it four times: a process
+ * with threads waits tens of milliseconds for each. */
 void piso__fd_make_room(int fd);
 /* piso__fd_reserve: has the kernel make its table for `count` descriptors, as far as the limit permits. Where several threads
  * share the table each doubling takes tens of milliseconds, so this is for a process that has no threads yet. */

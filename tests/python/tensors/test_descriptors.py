@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -166,3 +168,26 @@ if __name__ == "__main__":
 
 def test_a_hundred_and_twenty_run_at_the_usual_limit(tmp_path: Path) -> None:
     assert run_host(HOST, tmp_path, [str(EXTENSIONS / "echo"), "120"]) == 120
+
+
+TABLE = """
+import resource, sys
+from pyisolate import _core
+limit = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+kept = [_core.shared_buffer(1) for _ in range(240)]
+with open("/proc/self/status") as file:
+    print(*[line.split()[1] for line in file if line.startswith("FDSize")])
+"""
+
+
+def table_of(limit: int) -> int:
+    command = [sys.executable, "-c", TABLE, str(limit)]
+    return int(subprocess.run(command, cwd="/", capture_output=True, text=True, check=True).stdout)
+
+
+def test_the_table_of_descriptors_grows_in_large_steps() -> None:
+    """A process with threads waits tens of milliseconds for each step."""
+    few = table_of(300)
+    assert few <= 512, "no more than the limit permits"
+    assert table_of(20_000) >= 2_048
