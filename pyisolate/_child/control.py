@@ -70,7 +70,10 @@ class ChildControl(Control):
         loader = Loader(
             _of_host(request["extension_type"], "of which the host's ExtensionManager makes extensions"),
             request["module_path"],
-            [_of_host(api, "which the extension's configuration lists under 'apis'") for api in request["apis"]],
+            [
+                _of_host(api, "which the extension's configuration lists under 'apis'")
+                for api in request["apis"]
+            ],
             self._connection,
         )
         self._extension = await loader.load()
