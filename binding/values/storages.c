@@ -188,7 +188,7 @@ static bool is_moving(core_torch_state *t, PyObject *storage) {
     core_optional(storage, t->moving_attribute, &generation); /* mostly there is none */
     bool moving = generation && PyLong_AsUnsignedLongMask(generation) == piso_fork_generation();
     Py_XDECREF(generation);
-    PyErr_Clear();
+    PyErr_Clear(); /* somebody else has set it */
     return moving;
 }
 

@@ -374,7 +374,7 @@ def test_one_builds_at_a_time_although_locks_are_removed(venvs: Path) -> None:
     source = """
         import sys, time
         from pathlib import Path
-        from pyisolate import environment
+        from pyisolate._env import builder as environment
         environment.LOCK_LOOKS = 0.0005
         root = Path(sys.argv[1])
         builder = environment.EnvironmentBuilder(root, "ext", ["rivet"])
