@@ -23,13 +23,13 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "copied.h"
 #include "emulation.h"
 #include "os/cgroup.h"
 #include "os/os.h"
@@ -40,7 +40,6 @@
 #define LONG_ENOUGH INT64_C(30000000000)
 #define ALL         ((1U << PISO_LAYERS) - 1)
 #define NOBODY      65534
-#define COPY        "PISO_TEST_COPY" /* a variable of the process that runs the tests, once it is run_copy's */
 
 /* ---- the child ---- */
 
@@ -568,37 +567,10 @@ static int remove_folder(void **state) {
     return rmdir(folder);
 }
 
-/* run_copy: this program, from where other users reach it as well: the tests run it as one, and root's files may lie
- * in a folder of root's own. Returns its exit status, or 1. */
-static int run_copy(void) {
-    char path[] = "/tmp/piso-test-program-XXXXXX";
-    piso__autoclose int from = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-    int to = mkostemp(path, O_CLOEXEC);
-    if (from < 0 || to < 0)
-        return 1;
-    ssize_t n;
-    do {
-        n = sendfile(to, from, NULL, 1 << 30);
-    } while (n > 0);
-    bool copied = n == 0 && fchmod(to, 0755) == 0;
-    close(to); /* a file that somebody can write to cannot be run */
-    pid_t pid = copied ? fork() : -1;
-    if (pid == 0) {
-        setenv(COPY, "1", true);
-        execl(path, path, NULL);
-        _exit(1);
-    }
-    int status = -1;
-    if (pid > 0)
-        waitpid(pid, &status, 0);
-    unlink(path);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
-}
-
 int main(int argc, char **argv) {
     if (argc > 1)
         return child_main(argv[1], argv[2]);
-    if (geteuid() == 0 && !getenv(COPY))
+    if (geteuid() == 0 && !getenv(COPIED))
         return run_copy();
     leave_if_emulated();
     if (getpgrp() == 0) /* it has no number in this PID namespace, so that nobody could try to join it */
