@@ -7,6 +7,7 @@ import importlib.util
 import json
 import logging
 import os
+import subprocess
 from concurrent.futures import Future
 
 from .._core import cuda_events, limit_shared_memory, settle_memory
@@ -54,8 +55,10 @@ class ChildControl(Control):
             limit_shared_memory(request["shared_memory"])
         if hasattr(BaseException, "add_note"):
             self._connection.session.on_error(noter(request["sandbox"]))
-        if request["sandbox"] is not None and not request["sandbox"].get("local_sockets"):
-            end_mute_workers()
+        if request["sandbox"] is not None:
+            _start_without_proc()
+            if not request["sandbox"].get("local_sockets"):
+                end_mute_workers()
         host_torch = request["share_torch"]
         if host_torch is not None:
             check_torch(host_torch)
@@ -118,6 +121,15 @@ def _tell_programs(module_path: str) -> None:
     if known := os.environ.get("PYISOLATE_PATH"):
         module = [module_name(module_path), os.path.join(module_path, "__init__.py")]
         os.environ["PYISOLATE_PATH"] = json.dumps({**json.loads(known), "module": module})
+
+
+def _start_without_proc() -> None:
+    """Have `subprocess` close descriptors itself, by a setting that its documentation offers.
+
+    From Python 3.13 on it lets posix_spawn() do so. Where there is no close_range, that of the C library reads
+    /proc/self/fd in the new process or fails; and without a /proc of its own the sandbox refuses it there.
+    """
+    subprocess._USE_POSIX_SPAWN = False  # type: ignore[misc]
 
 
 def check_torch(host_file: str) -> None:
