@@ -54,7 +54,7 @@ class ChildControl(Control):
         if request["shared_memory"] is not None:
             limit_shared_memory(request["shared_memory"])
         if hasattr(BaseException, "add_note"):
-            self._connection.session.on_error(noter(request["sandbox"]))
+            self._connection.session.on_error(noter(request["sandbox"], request["may_leave_group"]))
         if request["sandbox"] is not None:
             _start_without_proc()
             if not request["sandbox"].get("local_sockets"):
