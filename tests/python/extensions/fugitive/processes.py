@@ -71,7 +71,7 @@ def signal_the_parent(target):
 def signal_the_group_of_the_host(target):
     group = os.getpgid(target["host"])
     if group in (0, 1):
-        raise nothing("in a container it may be one of outside, 0, or 1: -1 stands for all")
+        raise PermissionError(errno.EPERM, "in a container it is outside, 0, or 1: -1 stands for all")
     os.killpg(group, 0)
 
 
