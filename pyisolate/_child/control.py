@@ -126,8 +126,8 @@ def _tell_programs(module_path: str) -> None:
 def _start_without_proc() -> None:
     """Have `subprocess` close descriptors itself, by a setting that its documentation offers.
 
-    From Python 3.13 on it lets posix_spawn() do so. Where there is no close_range, that of the C library reads
-    /proc/self/fd in the new process or fails; and without a /proc of its own the sandbox refuses it there.
+    From Python 3.13 on it has posix_spawn() close them. Without close_range the C library then has to read
+    /proc/self/fd in the new process, which the sandbox refuses where the extension has no /proc of its own.
     """
     subprocess._USE_POSIX_SPAWN = False  # type: ignore[misc]
 
