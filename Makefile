@@ -24,13 +24,15 @@ SANITIZE := -Dpython=false -Dlibrary=false -Dbenchmarks=false -Dtests=enabled -D
     -Db_lundef=false $(STRICT)
 
 .PHONY: help packages build bench bench-all native-bench test test-asan test-tsan test-python test-pythons \
-    test-coverage test-packages test-fuzz test-model test-aarch64 test-musl check lint fuzz fuzz-coverage soak format clean
+    test-oldest test-coverage test-packages test-fuzz test-model test-aarch64 test-musl check lint fuzz fuzz-coverage soak \
+    format clean
 
 help:
 	@echo 'make build         .venv with the package and its extension'
 	@echo 'make check         lints, types and the quick tests, in under a minute'
 	@echo 'make test          everything: C tests under sanitizers, pytest, other Pythons, fuzzers, model, lints'
 	@echo 'make test-pythons  the quick tests with the oldest and the newest other Python that is here'
+	@echo 'make test-oldest   arrays and tensors with the oldest NumPy'
 	@echo 'make test-packages popular packages in the sandbox, from PyPI'
 	@echo 'make test-aarch64  the core for aarch64, under qemu'
 	@echo 'make test-musl     the core with the C library of Alpine'
@@ -46,7 +48,8 @@ help:
 # ---- environment ---------------------------------------------------------------------------------
 
 # Before anything is made. Targets that are not named here use tools of the C tests as well.
-ONLY_BUILD := build bench bench-all native-bench soak check lint format test-python test-pythons test-coverage test-packages
+ONLY_BUILD := build bench bench-all native-bench soak check lint format test-python test-pythons test-oldest test-coverage \
+    test-packages
 NEEDS := $(if $(filter-out $(ONLY_BUILD) test-aarch64 test-musl,$(MAKECMDGOALS)),all,build) \
     $(patsubst test-%,%,$(filter test-aarch64 test-musl,$(MAKECMDGOALS)))
 
@@ -201,6 +204,10 @@ test-python: build .venv/.bench
 # Other Pythons than that of .venv, as many as there is time for; tools/test-pythons tries each that is here.
 test-pythons: build
 	WERROR=$(WERROR) PYTHON=$(BIN)/python tools/test-pythons --ends
+
+# Arrays and tensors with the oldest NumPy that is supported.
+test-oldest: build
+	WERROR=$(WERROR) PYTHON=$(BIN)/python tools/test-pythons --oldest-numpy
 
 # Popular packages in the sandbox. Not part of `make test`: it installs gigabytes.
 test-packages: build

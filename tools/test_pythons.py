@@ -1,12 +1,15 @@
 """Builds and tests PyIsolate with other Pythons than that of .venv.
 
-    tools/test-pythons [--ends] [PYTHON…]
+    tools/test-pythons [--ends | --oldest-numpy] [PYTHON…]
 
 PYTHON is a path or a name like python3.12; without any, those are taken that pyenv has or that are on PATH,
 one of each version; with --ends the oldest and the newest of them. Each gets an environment, a build and the
 quick tests (below), all under build/pythons; pip needs an index for it. A Python that is not supported has to
 say so when it imports the package. One that was found, not named, and for which pip finds nothing is not
 tried. The last lines are a table; what failed is in the logs.
+
+With --oldest-numpy the tests of values, arrays and tensors are run instead, with PyTorch and the oldest NumPy
+that is supported: by the Pythons that are named, else by that of .venv or the newest for which it exists.
 
 WERROR=1: warnings of the C compiler are errors.
 """
@@ -22,7 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,14 +34,18 @@ VERSIONS = [(3, minor) for minor in range(10, 16)]
 """Those that are supported."""
 SECONDS = 900
 """For the tests of one Python."""
+OLDEST_NUMPY = "1.26"
+LAST_WITH_IT = (3, 12)
+"""The newest Python for which it has wheels."""
+FOLDERS_OF_ARRAYS = ["tensors", "values"]
 
 # Not installed: tests that need them are skipped.
-WITHOUT = (
-    "ruff,mypy,clang-format,torch,nvidia,matplotlib,gunicorn,uvicorn,pytest-xdist,jupyter-client,ipykernel"
-)
+WITHOUT = "ruff,mypy,clang-format,nvidia,matplotlib,gunicorn,uvicorn,pytest-xdist,jupyter-client,ipykernel"
 
 # What depends on the kernel, hardware or the network rather than on the version of Python, and what is long.
 FOLDERS_LEFT_OUT = ["sandbox"]
+NOT_LEFT_OUT = ["containers"]
+"""Of these folders."""
 LEFT_OUT = [
     *(
         "build_phases",
@@ -110,11 +117,14 @@ class Python:
     full: str
     implementation: str
     free_threaded: bool
+    oldest_numpy: bool = False
+    """What it is to be tried with."""
 
     @property
     def name(self) -> str:
         """Of its folder, and in the table."""
         name = f"{self.version[0]}.{self.version[1]}" + "t" * self.free_threaded
+        name += f"-numpy{OLDEST_NUMPY}" * self.oldest_numpy
         return name if self.implementation == "cpython" else f"{self.implementation}{name}"
 
     @property
@@ -184,6 +194,17 @@ def without_the_usual(pythons: list[Python], ends: bool) -> list[Python]:
     return [python for python in others if python in (supported[0], supported[-1]) or not python.supported]
 
 
+def with_oldest_numpy(pythons: list[Python]) -> list[Python]:
+    """That of .venv, if there is such a NumPy for it, or the newest for which there is; empty: none."""
+    usual = ask(str(ROOT / ".venv" / "bin" / "python"))
+    able = [
+        replace(python, oldest_numpy=True)
+        for python in [*pythons, usual]
+        if python is not None and python.supported and python.version <= LAST_WITH_IT
+    ]
+    return able[-1:]
+
+
 def run(command: Sequence[str | Path], log: Path, python: Path, seconds: float = SECONDS) -> str:
     """Its status: "", or what went wrong; what it says is added to the log."""
     environ = {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -201,13 +222,15 @@ def run(command: Sequence[str | Path], log: Path, python: Path, seconds: float =
 def equip(python: Python, environment: Path, log: Path) -> str:
     """An environment with what is needed to build and to test."""
     program = environment / "bin" / "python"
-    extras = [program, "tools/install_extras.py", f"--without={WITHOUT}", "dev", "test", "bench"]
+    install = [program, "-m", "pip", "install", "--quiet"]
+    without = WITHOUT if python.oldest_numpy else f"{WITHOUT},torch"
+    extras = [program, "tools/install_extras.py", f"--without={without}", "dev", "test", "bench"]
+    numpy = ["--only-binary=numpy", f"numpy=={OLDEST_NUMPY}.*"]
     return (
         ("" if program.exists() else run([python.path, "-m", "venv", environment], log, program))
-        or run(
-            [program, "-m", "pip", "install", "--quiet", "pip>=23.1"], log, program
-        )  # takes several settings
+        or run([*install, "pip>=23.1"], log, program)  # takes several settings
         or run(extras, log, program)
+        or (run([*install, *numpy], log, program) if python.oldest_numpy else "")
     )
 
 
@@ -222,12 +245,19 @@ def build(python: Python, environment: Path, log: Path) -> str:
     return run([*install, "--force-reinstall", *settings, "."], log, program)
 
 
+def is_tested(folder: str, name: str, python: Python) -> bool:
+    """Whether a file of tests is run, of this name and in this folder."""
+    if name in LEFT_OUT or (python.oldest_numpy and folder not in FOLDERS_OF_ARRAYS):
+        return False
+    return folder not in FOLDERS_LEFT_OUT or name in NOT_LEFT_OUT
+
+
 def test(python: Python, environment: Path, log: Path) -> str:
-    """How the quick tests went, as pytest's last line says it."""
+    """How the tests went, as pytest's last line says it."""
     files = sorted(
         path
         for path in (ROOT / "tests" / "python").rglob("test_*.py")
-        if path.parent.name not in FOLDERS_LEFT_OUT and path.stem.removeprefix("test_") not in LEFT_OUT
+        if is_tested(path.parent.name, path.stem.removeprefix("test_"), python)
     )
     chosen = ["-k", " and ".join(f"not {word}" for word in LONG)]
     program = environment / "bin" / "pytest"
@@ -266,7 +296,7 @@ def examine(python: Python) -> Result:
 def show(results: Iterable[Result], missing: Sequence[str]) -> None:
     for result in results:
         python = result.python
-        columns = f"{python.name:10} {python.full:12} {result.built:8} {result.seconds:5.0f} s"
+        columns = f"{python.name:14} {python.full:12} {result.built:8} {result.seconds:5.0f} s"
         print(f"{columns}  {result.tests}  {python.path}")
         if not (result.good and result.tried):
             print(f"           its log: {FOLDER / python.name / 'log'}")
@@ -277,6 +307,7 @@ def show(results: Iterable[Result], missing: Sequence[str]) -> None:
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="test-pythons", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--ends", action="store_true", help="the oldest and the newest that are found")
+    parser.add_argument("--oldest-numpy", action="store_true", help="arrays and tensors, with that")
     parser.add_argument("pythons", nargs="*", metavar="PYTHON")
     options = parser.parse_args(arguments)
     missing: list[str] = []
@@ -285,7 +316,12 @@ def main(arguments: Sequence[str]) -> int:
         if wrong := [text for text, python in named if python is None]:
             print(f"test-pythons: these are no Pythons that run: {', '.join(wrong)}", file=sys.stderr)
             return 2
-        pythons = [python for _, python in named if python is not None]
+        pythons = [
+            replace(python, oldest_numpy=options.oldest_numpy) for _, python in named if python is not None
+        ]
+    elif options.oldest_numpy:
+        pythons = with_oldest_numpy(find(candidates()))
+        missing = [] if pythons else [f"a Python for which there is NumPy {OLDEST_NUMPY}"]
     else:
         found = find(candidates())
         missing = [

@@ -7,7 +7,9 @@ import importlib.util
 import json
 import logging
 import os
+import subprocess
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from .._core import cuda_events, limit_shared_memory, settle_memory
@@ -54,9 +56,11 @@ class ChildControl(Control):
         if request["shared_memory"] is not None:
             limit_shared_memory(request["shared_memory"])
         if hasattr(BaseException, "add_note"):
-            self._connection.session.on_error(noter(request["sandbox"]))
-        if request["sandbox"] is not None and not request["sandbox"].get("local_sockets"):
-            end_mute_workers()
+            self._connection.session.on_error(noter(request["sandbox"], request["may_leave_group"]))
+        if request["sandbox"] is not None:
+            _start_without_proc()
+            if not request["sandbox"].get("local_sockets"):
+                end_mute_workers()
         host_torch = request["share_torch"]
         if host_torch is not None:
             check_torch(host_torch)
@@ -138,11 +142,24 @@ def _tell_programs(module_path: str) -> None:
         os.environ["PYISOLATE_PATH"] = json.dumps({**json.loads(known), "module": module})
 
 
+def _start_without_proc() -> None:
+    """Have `subprocess` close descriptors itself, by a setting that its documentation offers.
+
+    From Python 3.13 on it has posix_spawn() close them. Without close_range the C library then has to read
+    /proc/self/fd in the new process, which the sandbox refuses where the extension has no /proc of its own.
+    """
+    subprocess._USE_POSIX_SPAWN = False  # type: ignore[misc]
+
+
 def check_torch(host_file: str) -> None:
     """Raise ImportError when this process would import another torch than the host's."""
     spec = importlib.util.find_spec("torch")
     here = spec.origin if spec else None
-    if here is None or not os.path.samefile(here, host_file):
+    same = False
+    if here is not None:
+        with suppress(OSError):  # the sandbox does not show the host's: it is another
+            same = os.path.samefile(here, host_file)
+    if not same:
         raise ImportError(
             f"share_torch: the extension would import torch from {here}, but the host has it in {host_file}; "
             "remove torch from the extension's environment, or set share_torch to False",

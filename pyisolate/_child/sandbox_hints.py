@@ -43,12 +43,18 @@ _GROUP = (
 _NO_THREAD = "can't start new thread"
 
 
-def noter(sandbox: SandboxConfig | None) -> Callable[[BaseException], None]:
-    """What adds the note to an exception that is about to be sent to the host. None: it is not confined."""
+def noter(sandbox: SandboxConfig | None, may_leave_group: bool) -> Callable[[BaseException], None]:
+    """What adds the note to an exception that is about to be sent to the host. None: it is not confined.
+
+    Nothing is tried here to find out what is permitted: what the sandbox refuses counts as the extension's.
+    """
+    group = "" if may_leave_group else _GROUP
 
     def add_note(error: BaseException) -> None:
         for link in _chain(error):
-            note = advise(link, sandbox is not None) or (_note(link, sandbox) if sandbox is not None else "")
+            note = advise(link, sandbox is not None)
+            if not note and sandbox is not None:
+                note = _note(link, sandbox, group)
             if note and note not in getattr(error, "__notes__", ()) and not _came_from_host(link):
                 error.add_note(note)  # type: ignore[attr-defined,unused-ignore]  # Python 3.10 is given no noter
                 return
@@ -65,12 +71,12 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or link.__context__
 
 
-def _note(error: BaseException, sandbox: SandboxConfig) -> str:
+def _note(error: BaseException, sandbox: SandboxConfig, group: str) -> str:
     limits: Mapping[str, Any] = sandbox.get("limits", {})
     key = _limit(error)
     if key in limits:
         return f"the extension is limited: its 'sandbox' has under 'limits' {key!r}: {limits[key]}"
-    permission = _missing(error, sandbox) or _permission(error, sandbox)
+    permission = _missing(error, sandbox) or _permission(error, sandbox, group)
     return permission and f"the extension is confined; in its configuration, under 'sandbox', {permission}"
 
 
@@ -82,14 +88,15 @@ def _limit(error: BaseException) -> str:
     return _LIMITS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
 
 
-def _permission(error: BaseException, sandbox: SandboxConfig) -> str:
+def _permission(error: BaseException, sandbox: SandboxConfig, group: str) -> str:
+    """`group`: what there is to know of process groups where the extension may not leave its own."""
     if isinstance(error, socket.gaierror):
         return "" if sandbox.get("network") else _NETWORK
     if isinstance(error, OSError):
         if error.errno == errno.EPERM and error.filename is None:  # of a socket, most likely
             more = {"network": _NETWORK, "local_sockets": _SOCKETS}
             texts = [text for key, text in more.items() if not sandbox.get(key)]
-            return ", ".join(texts if _may_leave_group() else [*texts, _GROUP])
+            return ", ".join(filter(None, [*texts, group]))
         code = errno.EROFS if error.errno == errno.EPERM else error.errno
         if code == errno.ENOENT and isinstance(error.filename, str) and _is_hidden(error.filename):
             code = errno.EACCES
@@ -117,15 +124,6 @@ def _missing(error: BaseException, sandbox: SandboxConfig) -> str:
             if os.path.commonpath([path, permitted]) == permitted and not os.path.exists(permitted):
                 return f"{permitted!r} in {key!r} has to be there when the extension is started"
     return ""
-
-
-def _may_leave_group() -> bool:
-    """Whether the sandbox permits it; an extension's process leads its group already."""
-    try:
-        os.setpgid(0, 0)
-    except OSError:
-        return False
-    return True
 
 
 def _is_hidden(path: str) -> bool:

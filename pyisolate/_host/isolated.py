@@ -312,6 +312,7 @@ class IsolatedRuntime(Runtime):
             cuda_events=self._events_of_gpus(),
             shared_memory=process.shared_memory_limit,
             sandbox=process.permitted,
+            may_leave_group=process.may_leave_group,
             refuse_subclasses=self._settings.refuse_subclasses,
             main=main_file(),
         )

@@ -293,6 +293,11 @@ class ExtensionProcess:
         return None if self._sandbox is None else limits.get("shared_memory")
 
     @property
+    def may_leave_group(self) -> bool:
+        """Whether it may leave its process group, and start sessions."""
+        return self._sandbox is None or self._sandbox.may_leave_group
+
+    @property
     def permitted(self) -> SandboxConfig | None:
         """What the configuration permits, if it is confined."""
         return None if self._sandbox is None else self._settings.sandbox

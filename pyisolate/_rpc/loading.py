@@ -33,6 +33,8 @@ class LoadRequest(TypedDict):
     """The limit of this process's shared memory, in bytes."""
     sandbox: SandboxConfig | None
     """What it is permitted; None: it is not confined."""
+    may_leave_group: bool
+    """Whether it may leave its process group."""
     refuse_subclasses: bool
     """Whether values of subclasses are refused instead of sent as their base."""
     main: str | None

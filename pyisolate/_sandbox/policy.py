@@ -88,6 +88,12 @@ class Sandbox:
         refused = refusals_of(session) if filtered else ()
         return SandboxStatus(self._settings.sandbox_mode, layers, refused)
 
+    @property
+    def may_leave_group(self) -> bool:
+        """Whether the process may: without namespaces the filter refuses it."""
+        active = {name for name, active, _ in self._report if active}
+        return "namespaces" in active or "system calls" not in active
+
     def missing(self) -> str:
         """What kept the process from being confined, in words."""
         return "; ".join(

@@ -112,6 +112,7 @@ _REHEARSED = LoadRequest(
     cuda_events=False,
     shared_memory=None,
     sandbox=None,
+    may_leave_group=True,
     refuse_subclasses=False,
     main=None,
 )

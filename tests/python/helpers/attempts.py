@@ -341,7 +341,7 @@ TABLE = [
         """,
     ),
     *attempts(
-        (PRIVILEGES,),
+        (FILES, PRIVILEGES),
         DENIED,
         """
         read_messages_of_the_kernel

@@ -164,6 +164,7 @@ def test_nothing_outlives_the_host(
         assert left == []
 
 
+@pytest.mark.usefixtures("namespaces")
 @pytest.mark.parametrize("method", ["fork", "exec"])
 def test_nothing_outlives_the_host_of_a_user(start: Callable[..., Host], method: str) -> None:
     """Who cannot look at a process that has made itself undumpable."""

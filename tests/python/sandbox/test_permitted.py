@@ -122,7 +122,9 @@ def test_it_works(permitted: Load, name: str) -> None:
     extension.ensure_process_started()
     modes = extension.sandbox_status().layers["namespaces"].active
     assert extension.sync.run(f"modes = {modes}\n" + WORK[name])
-    assert not extension.sandbox_status().refused
+    refused = {one.call for one in extension.sandbox_status().refused or ()}
+    # SQLite of root gives a journal the owner of its database, and goes on where it may not.
+    assert refused == set() or (not modes and name == "databases" and refused == {"fchown"})
 
 
 def test_openmp_binds_its_threads(permitted: Load) -> None:

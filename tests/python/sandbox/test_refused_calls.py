@@ -29,6 +29,7 @@ class Refused(ExtensionBase):
         return scope.get("result")
 """
 
+NAMESPACES = 1 << 5
 UNKNOWN_CALL = "LIBC.syscall(ctypes.c_long(463 + 100), 0, 0, 0); result = ctypes.get_errno()"
 Load = Callable[..., Extension]
 
@@ -176,6 +177,26 @@ except OSError:
         extension.sync.run(code)
     (note,) = caught.value.__notes__
     assert "'network': True permits the network" in note
+
+
+@pytest.mark.skipif(not hasattr(BaseException, "add_note"), reason="Python 3.10 has no notes")
+@pytest.mark.parametrize("method", ["fork", "exec"])
+def test_what_is_done_for_the_notes_is_not_refused(
+    refused: Load, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Where there are no namespaces the filter refuses most."""
+    monkeypatch.setattr("pyisolate._sandbox.policy._omitted", NAMESPACES)
+    extension = refused(start_method=method)
+    assert extension.sync.run("result = 1") == 1
+    if extension.sandbox_status().refused is None:
+        pytest.skip("no listener can be had here, so what is refused is not known")
+    assert extension.sandbox_status().refused == ()
+    errors = ("PermissionError(errno.EPERM, 'by itself')", "OSError(errno.ENOENT, 'none', '/none')")
+    for error in (*errors, "EOFError('EOF when reading a line')", "ValueError()"):
+        with pytest.raises((OSError, EOFError, ValueError)) as caught:
+            extension.sync.run(f"raise {error}")
+        assert len(getattr(caught.value, "__notes__", [])) <= 1
+        assert extension.sandbox_status().refused == ()
 
 
 def test_threads_of_its_own_can_be_bound(extension: Extension) -> None:

@@ -49,7 +49,7 @@ UNKNOWN = {"ENOSYS"}
 HIDDEN = DENIED | {"ENOENT", "ENOTDIR"}
 """What is not permitted is not there, where namespaces can be made."""
 OUT_OF_REACH = HIDDEN | {"EROFS", "EXDEV"}
-NOT_HERE = DENIED | {"EROFS", "ENOSYS", "EOPNOTSUPP", "ENODEV", "ENXIO", "ENOENT"}
+NOT_HERE = DENIED | {"EROFS", "ENOSYS", "ENOTSUP", "ENODEV", "ENXIO", "ENOENT"}
 """How a container or a chroot refuses something to every process."""
 
 # attempt: (layers that have to be left out for it to succeed, errors that mean "refused")
@@ -83,7 +83,7 @@ ESCAPES: dict[str, tuple[tuple[int, ...], set[str]]] = {
     "leave_a_program_of_its_owner": ((CALLS,), DENIED),
     "change_an_owner": ((NAMESPACES, CALLS), OUT_OF_REACH),
     "change_times": ((NAMESPACES, CALLS), OUT_OF_REACH),
-    "change_attributes": ((NAMESPACES, CALLS), OUT_OF_REACH | {"EOPNOTSUPP"}),
+    "change_attributes": ((NAMESPACES, CALLS), OUT_OF_REACH | {"ENOTSUP"}),
     "make_a_pipe": ((FILES, NAMESPACES, CALLS), OUT_OF_REACH),
     "watch_a_folder": ((CALLS, NAMESPACES), UNKNOWN | {"ENOENT"}),
     "open_by_handle": ((CALLS,), UNKNOWN),
@@ -136,8 +136,8 @@ ESCAPES: dict[str, tuple[tuple[int, ...], set[str]]] = {
     "make_another_wait_for_disks": ((CALLS, PRIVILEGES), {"ESRCH"}),
     "schedule_another": ((CALLS, PRIVILEGES), {"ESRCH"}),
     "move_pages_of_another": (OTHER, UNKNOWN),
-    "attach_shared_memory": ((CALLS, NAMESPACES), DENIED | {"ENOENT"}),
-    "open_a_message_queue": ((FILES, CALLS, NAMESPACES), DENIED | {"ENOENT"}),
+    "attach_shared_memory": ((CALLS, NAMESPACES), DENIED | {"ENOENT"} | UNKNOWN),
+    "open_a_message_queue": ((FILES, CALLS, NAMESPACES), DENIED | {"ENOENT"} | UNKNOWN),
     "make_a_user_namespace": ((CALLS,), {"EINVAL"}),
     "clone_into_a_namespace": ((CALLS,), {"EINVAL"}),
     "clone_by_structure": ((CALLS,), {"ENOSYS"}),
@@ -169,7 +169,7 @@ ESCAPES: dict[str, tuple[tuple[int, ...], set[str]]] = {
     "watch_a_folder_by_signals": ((CALLS,), {"EINVAL"}),
     "use_up_the_instances_of_inotify": ((CALLS, NAMESPACES), UNKNOWN | {"EMFILE"}),
     "give_the_host_a_child": ((CALLS,), {"EINVAL"}),
-    "change_flags_of_a_file": ((NAMESPACES, CALLS), OUT_OF_REACH),
+    "change_flags_of_a_file": ((NAMESPACES, CALLS), OUT_OF_REACH | {"ENOTTY"}),
     "make_a_closing_host_wait": ((CALLS,), DENIED),
     "fill_the_sockets_of_the_user": ((LIMITS,), DENIED),
 }

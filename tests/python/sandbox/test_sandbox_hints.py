@@ -111,7 +111,7 @@ def test_other_errors_and_open_extensions_have_no_notes(refused: Load) -> None:
     ],
 )
 def test_notes(error: BaseException, sandbox: Any, words: list[str] | None) -> None:
-    add_note = noter(sandbox)
+    add_note = noter(sandbox, True)
     for _ in range(2):  # one that is raised again has one note
         add_note(error)
     notes = getattr(error, "__notes__", [])
@@ -119,10 +119,17 @@ def test_notes(error: BaseException, sandbox: Any, words: list[str] | None) -> N
     assert [word for word in words or [] if word not in notes[0]] == []
 
 
+def test_who_may_not_leave_the_group_is_told() -> None:
+    for may_leave in (True, False):
+        error = PermissionError(errno.EPERM, "no")
+        noter({}, may_leave)(error)
+        assert ("leave its process group" in error.__notes__[0]) is not may_leave
+
+
 def test_a_circle_of_causes_ends() -> None:
     first, second = ValueError(), ValueError()
     first.__cause__, second.__cause__ = second, first
-    noter({})(first)
+    noter({}, True)(first)
     assert not hasattr(first, "__notes__")
 
 
@@ -141,7 +148,7 @@ def test_what_the_host_refuses_is_not_the_sandbox() -> None:
     host, child = Session.pair(Registry())
     host.register(0, Denying())
     child.register(0, Passing(child))
-    child.on_error(noter({}))
+    child.on_error(noter({}, True))
 
     async def main() -> None:
         served = child.serve()

@@ -129,3 +129,27 @@ def test_what_fails_is_an_error(
     monkeypatch.setattr(tool, "build", lambda *arguments: "")
     assert tool.main([]) == 1
     assert "FAILED (status 1) 2 failed, 3 passed" in capsys.readouterr().out
+
+
+def test_the_oldest_numpy_is_tried_where_it_has_wheels(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [tool.ask(make(tmp_path / f"bin/python3.{minor}", (3, minor))) for minor in (10, 12, 14)]
+    assert [python.name for python in tool.with_oldest_numpy(found)] == ["3.12-numpy1.26"]
+    make(tmp_path / ".venv/bin/python", (3, 11))
+    (usual,) = tool.with_oldest_numpy(found)
+    assert usual.name == "3.11-numpy1.26"
+    for folder, name, numpy, usually in (
+        ("values", "arrays", True, True),
+        ("values", "value_bounds", False, False),
+        ("calls", "calls", False, True),
+        ("sandbox", "attempts", False, False),
+        ("sandbox", "containers", False, True),
+    ):
+        assert tool.is_tested(folder, name, usual) is numpy
+        assert tool.is_tested(folder, name, found[0]) is usually
+    for minor in (11, 10, 12):
+        (tmp_path / f"bin/python3.{minor}").unlink(missing_ok=True)
+    make(tmp_path / ".venv/bin/python", (3, 13))
+    assert tool.main(["--oldest-numpy"]) == 0
+    assert "not here: a Python for which there is NumPy 1.26" in capsys.readouterr().out

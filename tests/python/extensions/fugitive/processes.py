@@ -70,8 +70,8 @@ def signal_the_parent(target):
 @attempt
 def signal_the_group_of_the_host(target):
     group = os.getpgid(target["host"])
-    if group == 1:
-        raise nothing("the first process of a container has a group that no call names: -1 stands for all")
+    if group in (0, 1):
+        raise PermissionError(errno.EPERM, "in a container it is outside, 0, or 1: -1 stands for all")
     os.killpg(group, 0)
 
 
@@ -305,7 +305,7 @@ def slow_a_group_down(target):
 
 @attempt
 def slow_a_sibling_down(target):
-    os.setpriority(os.PRIO_PROCESS, target["sibling"], 0)
+    os.setpriority(os.PRIO_PROCESS, target["sibling"], os.getpriority(os.PRIO_PROCESS, 0))
 
 
 @attempt
