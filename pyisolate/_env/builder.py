@@ -357,7 +357,7 @@ class EnvironmentBuilder:
         self._run(arguments, {**environ, "GIT_ALLOW_PROTOCOL": "none"}, report)
 
     def _run(self, arguments: list[str], environ: dict[str, str], report: Report) -> None:
-        command = [_find_uv(self._name), *arguments]
+        command = [find_uv(self._name), *arguments]
         returncode, words = self._commands.run(command, environ, report)
         if returncode != 0:
             raise self._failure(command, returncode, words)
@@ -464,7 +464,7 @@ def _holder(path: Path) -> str:
     return "a process that cannot be seen from here"
 
 
-def _find_uv(name: str) -> str:
+def find_uv(name: str) -> str:
     uv: Any
     try:
         import uv

@@ -52,7 +52,7 @@ _DEV = "/dev"
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _GPU = ("nvidia*", "nvidia-caps/*", "dri", "kfd", "dxg")
 
-_omitted = 0
+omitted_layers = 0
 """Layers to leave out, as bits. Set by tests only, to show which layer refuses what."""
 
 _untrusted: set[str] = set()
@@ -135,7 +135,7 @@ class Sandbox:
             "network": config.get("network", False),
             "local_sockets": config.get("local_sockets", False),
             "limits": dict(config.get("limits", {})),
-            "omit": _omitted,
+            "omit": omitted_layers,
         }
 
     def _readable(self, python: str) -> tuple[list[str], list[str], list[str]]:

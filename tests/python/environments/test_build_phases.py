@@ -15,6 +15,7 @@ from pathlib import Path
 
 import host_side
 import pytest
+from internals import use_uv
 from sources import add_project, add_source, add_wheel, build, touching
 
 from pyisolate import ConfigurationError, EnvironmentBuildError, Extension
@@ -23,8 +24,6 @@ from pyisolate._env.requirements import is_own_source, is_plain, without_build, 
 
 Load = Callable[..., Extension]
 MakeWheel = Callable[[str], Path]
-
-FILES, NAMESPACES = 1, 5  # layers of the sandbox
 
 
 # ---- wheels: nothing of them runs ----
@@ -247,7 +246,7 @@ def test_the_remedy_is_for_what_has_failed(
     uv = tmp_path / "uv"
     uv.write_text(f"#!/bin/sh\ncat >&2 <<'.'\n{words}\n.\nexit 1\n")
     uv.chmod(0o755)
-    monkeypatch.setattr("pyisolate._env.builder._find_uv", lambda name: str(uv))
+    use_uv(monkeypatch, uv)
     with pytest.raises(EnvironmentBuildError) as caught:
         build(venvs, "rivet")
     assert remedy in str(caught.value).splitlines()[-1]

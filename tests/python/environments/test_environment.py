@@ -14,6 +14,7 @@ from typing import Any
 
 import host_side
 import pytest
+from internals import use_uv
 from processes import gone
 from waiting import eventually
 
@@ -30,7 +31,7 @@ def forbid_uv(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str) -> str:
         raise AssertionError("uv was run")
 
-    monkeypatch.setattr(environments, "_find_uv", fail)
+    monkeypatch.setattr(environments, "find_uv", fail)
 
 
 def folders(root: Path) -> list[str]:
@@ -366,7 +367,7 @@ def test_a_build_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     uv = tmp_path / "uv"
     uv.write_text(SLOW_UV.format(pids=tmp_path / "pids"))
     uv.chmod(0o755)
-    monkeypatch.setattr("pyisolate._env.builder._find_uv", lambda _: str(uv))
+    use_uv(monkeypatch, uv)
     builders = [EnvironmentBuilder(tmp_path / "venvs", "ext", ["rivet"]) for _ in range(2)]
     errors: list[BaseException] = []
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import paths
 import pytest
+from internals import FILES, NAMESPACES, leave_out
 from sources import add_source, note
 
 import pyisolate._sandbox.policy
@@ -15,7 +16,6 @@ from pyisolate import ConfigurationError, Extension, ExtensionBase, ExtensionMan
 from pyisolate._env.builder import EnvironmentBuilder
 from pyisolate._sandbox.exclusion import without
 
-FILES, NAMESPACES = 1, 5  # the layers that hold them
 PRISONER = paths.EXTENSIONS / "prisoner"
 
 Load = Callable[..., Extension]
@@ -96,7 +96,7 @@ REAL = pyisolate._sandbox.policy.interpreter_files
 def test_it_is_the_layer_that_holds(
     load: Load, app: Path, others: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pyisolate._sandbox.policy, "_omitted", 1 << FILES | 1 << NAMESPACES)
+    leave_out(monkeypatch, FILES, NAMESPACES)
     extension = load(dependencies=["rivet"])
     for path in others:
         assert extension.sync.lock(str(path))

@@ -11,13 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from internals import FILES, NAMESPACES, leave_out
 from sources import add_source, add_wheel, build, note, source_files, touching
 
-import pyisolate._sandbox.policy
 from pyisolate import EnvironmentBuildError
 from pyisolate._env.requirements import is_plain, remote_source, unsupported_repository
-
-FILES, NAMESPACES = 1, 5  # layers of the sandbox
 
 
 class Silent(http.server.SimpleHTTPRequestHandler):
@@ -90,7 +88,7 @@ def test_a_repository_is_built_confined(
 def test_it_is_the_sandbox_that_holds(
     venvs: Path, wheels: Path, repository: Path, url: str, trace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pyisolate._sandbox.policy, "_omitted", 1 << FILES | 1 << NAMESPACES)
+    leave_out(monkeypatch, FILES, NAMESPACES)
     commit(repository, source_files("bolt", code=touching(trace)))
     assert note(build(venvs, f"bolt @ {url}", allow_source_builds=True)) == "ran"
 

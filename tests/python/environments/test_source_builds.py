@@ -18,10 +18,10 @@ from typing import Any, ClassVar
 
 import host_side
 import pytest
+from internals import FILES, NAMESPACES, leave_out
 from sources import add_project, add_source, add_wheel, build, note, touching
 from waiting import eventually
 
-import pyisolate._sandbox.policy
 from pyisolate import EnvironmentBuildError, Extension, ExtensionStopped, SandboxMode
 from pyisolate._env.builder import EnvironmentBuilder
 from pyisolate._env.commands import Commands
@@ -30,8 +30,6 @@ from pyisolate._env.source_builds import SourceBuilds
 
 Load = Callable[..., Extension]
 MakeWheel = Callable[[str], Path]
-
-FILES, NAMESPACES = 1, 5  # layers of the sandbox
 
 
 def test_source_code_is_built_confined(venvs: Path, wheels: Path, trace: Path) -> None:
@@ -43,7 +41,7 @@ def test_source_code_is_built_confined(venvs: Path, wheels: Path, trace: Path) -
 def test_it_is_the_sandbox_that_holds(
     venvs: Path, wheels: Path, trace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pyisolate._sandbox.policy, "_omitted", 1 << FILES | 1 << NAMESPACES)
+    leave_out(monkeypatch, FILES, NAMESPACES)
     add_source(wheels, "bolt", code=touching(trace))
     assert note(build(venvs, "bolt", allow_source_builds=True)) == "ran"
     assert trace.exists()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from internals import use_uv
 from sources import WHEEL, add_source, add_wheel, build, metadata
 from waiting import eventually
 
@@ -221,7 +222,7 @@ def test_a_step_has_a_limit(
     uv = tmp_path / "uv"
     uv.write_text("#!/bin/sh\nsleep 600 & wait\n")
     uv.chmod(0o755)
-    monkeypatch.setattr("pyisolate._env.builder._find_uv", lambda name: str(uv))
+    use_uv(monkeypatch, uv)
     builder = EnvironmentBuilder(venvs, "ext", ["rivet"], environment_timeout=0.5)
     with pytest.raises(EnvironmentBuildError, match=r"more than 0\.5 s; 'environment_timeout'"):
         builder.provide()

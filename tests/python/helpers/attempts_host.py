@@ -166,7 +166,8 @@ def prey(target: dict[str, Any]) -> Iterator[Callable[[], bool]]:
 
 
 def main() -> None:
-    import pyisolate._sandbox.policy
+    from internals import without_layers
+
     from pyisolate import ExtensionBase, ExtensionManager, SandboxMode
 
     folder = Path.cwd()
@@ -177,11 +178,8 @@ def main() -> None:
         mode = SandboxMode.DISABLED if omitted is None else SandboxMode.REQUIRED
         config: Any = {"name": name, "module_path": str(EXTENSIONS / module), "sandbox_mode": mode}
         extension = manager.load_extension(config)
-        pyisolate._sandbox.policy._omitted = sum(1 << layer for layer in omitted or [])
-        try:
+        with without_layers(*(omitted or [])):
             extension.ensure_process_started()
-        finally:
-            pyisolate._sandbox.policy._omitted = 0
         return extension
 
     with outside(folder) as target:

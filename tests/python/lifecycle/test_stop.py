@@ -16,6 +16,7 @@ from typing import Any
 import host_side
 import paths
 import pytest
+from internals import is_given_up, runtime_of, use_uv
 from processes import gone, has_ended, is_running
 from waiting import eventually
 
@@ -111,7 +112,7 @@ def test_stop_before_the_start_is_nothing(load: Load) -> None:
 def test_an_extension_that_died_can_be_started_again_by_stop(load: Load) -> None:
     extension = load()
     os.kill(extension.sync.pid(), signal.SIGKILL)
-    assert eventually(lambda: extension._runtime._given_up is not None)  # type: ignore[attr-defined]
+    assert eventually(lambda: is_given_up(extension))
     for use in (extension.ensure_process_started, lambda: extension.sync.echo(1)):
         with pytest.raises(ConnectionError, match=r"SIGKILL.*stop it, then its next call starts it"):
             use()
@@ -130,7 +131,7 @@ def test_calls_under_way_and_calls_that_wait_fail_and_start_nothing(load: Load) 
         calls += [asyncio.create_task(asyncio.to_thread(starting.sync.echo, 1)) for _ in range(3)]
         while not host_side.Gate().notes:
             await asyncio.sleep(0.01)
-        process = starting._runtime._process  # type: ignore[attr-defined]
+        process = runtime_of(starting)._process
         await asyncio.gather(extension.stop(), starting.stop())
         for result in await asyncio.gather(*calls, return_exceptions=True):
             assert isinstance(result, ExtensionStopped)
@@ -399,7 +400,7 @@ def test_stop_while_it_waits_to_be_started_again(load: Load) -> None:
 
     async def main() -> None:
         os.kill(await extension.pid(), signal.SIGKILL)
-        while extension._runtime._revival is None:  # type: ignore[attr-defined]
+        while runtime_of(extension)._revival is None:
             await asyncio.sleep(0.01)
         waiting = [asyncio.create_task(call(extension.echo(1))) for _ in range(2)]
         waiting.append(asyncio.create_task(asyncio.to_thread(extension.sync.echo, 1)))
@@ -425,7 +426,7 @@ def test_stop_while_its_environment_is_built(
     uv, pids = tmp_path / "uv", tmp_path / "pids"
     uv.write_text(SLOW_UV.format(pids=pids))
     uv.chmod(0o755)
-    monkeypatch.setattr("pyisolate._env.builder._find_uv", lambda _: str(uv))
+    use_uv(monkeypatch, uv)
     extension = load(dependencies=["rivet"])
 
     async def main() -> None:
@@ -447,7 +448,7 @@ def test_an_interrupted_start_ends_its_build(
     uv, pids = tmp_path / "uv", tmp_path / "pids"
     uv.write_text(SLOW_UV.format(pids=pids))
     uv.chmod(0o755)
-    monkeypatch.setattr("pyisolate._env.builder._find_uv", lambda _: str(uv))
+    use_uv(monkeypatch, uv)
     extension = load(dependencies=["rivet"])
 
     def interrupt() -> None:
@@ -529,7 +530,7 @@ def test_nothing_of_a_process_that_ended_waits_for_the_collector(
         if way == "restarted":
             assert eventually(lambda: extension.generation > generation)
         else:
-            assert eventually(lambda: extension._runtime._given_up is not None)  # type: ignore[attr-defined]
+            assert eventually(lambda: is_given_up(extension))
             extension.stop()
         assert extension.sync.echo(1) == 1
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from internals import session_of
 
 from pyisolate import Extension, ExtensionDied
 from pyisolate._host import process
@@ -142,7 +143,7 @@ def test_everything_can_be_done_with_a_stopped_extension(
     monkeypatch.setattr(process, "STOP_TIMEOUT", 0.3)
     monkeypatch.setattr(process, "EXIT_TIMEOUT", 0.3)
     extension, pid = start(load, "stopped", method)
-    session = extension._runtime._session
+    session = session_of(extension)
     assert session is not None
     with stopped(pid), nobody_stands_still():
         call = extension.later(1)

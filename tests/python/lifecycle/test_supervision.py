@@ -14,6 +14,7 @@ from typing import Any
 import host_side
 import numpy as np
 import pytest
+from internals import is_given_up, runtime_of, session_of
 from processes import gone
 
 from pyisolate import (
@@ -75,7 +76,7 @@ def test_an_extension_that_hangs_is_ended(load: LoadFunction) -> None:
 def test_a_stopped_process_hangs(load: LoadFunction) -> None:
     extension = load("talker", watchdog=0.4)
     extension.ensure_process_started()
-    extension._runtime._session.kill(signal.SIGSTOP)
+    session_of(extension).kill(signal.SIGSTOP)
     with pytest.raises(ExtensionHung):
         extension.sync.echo(1)
 
@@ -143,7 +144,7 @@ def test_calls_wait_for_the_new_process(load: LoadFunction) -> None:
         assert await extension.echo(1) == 1
         with pytest.raises(ExtensionDied):
             await extension.exit(3)
-        assert await asyncio.to_thread(until, lambda: extension._runtime._session is None)
+        assert await asyncio.to_thread(until, lambda: runtime_of(extension)._session is None)
         assert await asyncio.gather(*[extension.echo(number) for number in range(5)]) == [0, 1, 2, 3, 4]
         assert extension.generation == 2
 
@@ -223,7 +224,7 @@ def test_calls_wait_for_later_attempts(load: LoadFunction, tmp_path: Path) -> No
 
     async def main() -> None:
         waiting = asyncio.ensure_future(ask_again())
-        assert await asyncio.to_thread(until, lambda: extension._runtime._restarts.count > 2)
+        assert await asyncio.to_thread(until, lambda: runtime_of(extension)._restarts.count > 2)
         assert not waiting.done()
         bad.unlink()
         assert await waiting == 1
@@ -281,7 +282,7 @@ def test_restarts_have_a_limit(load: LoadFunction) -> None:
         die(extension)
         assert until(lambda: extension.generation == generation + 1)  # noqa: B023
     die(extension)
-    assert until(lambda: extension._runtime._given_up is not None)
+    assert until(lambda: is_given_up(extension))
     for use in (
         extension.ensure_process_started,
         lambda: extension.sync.echo(1),
@@ -301,7 +302,7 @@ def test_a_process_that_cannot_be_started_again(load: LoadFunction, tmp_path: Pa
     extension.ensure_process_started()
     bad.touch()
     die(extension)
-    assert until(lambda: extension._runtime._given_up is not None)
+    assert until(lambda: is_given_up(extension))
     with pytest.raises(ExtensionDied, match=r"'talker' .*not this time"):
         extension.sync.echo(1)
 
@@ -310,7 +311,7 @@ def test_stop_ends_the_attempts(load: LoadFunction) -> None:
     extension = load("talker", restart={"delay": 30})
     extension.ensure_process_started()
     die(extension)
-    assert until(lambda: extension._runtime._session is None)
+    assert until(lambda: runtime_of(extension)._session is None)
     extension.stop()
     assert extension.sync.echo(1) == 1  # not after 30 s
     assert extension.generation == 2
@@ -322,13 +323,13 @@ def test_grandchildren_end_and_what_was_shared_is_given_back(load: LoadFunction)
     array = np.arange(1_000_000)
     extension.sync.keep(array)
     returned = extension.sync.echo(array)
-    session = extension._runtime._session
+    session = session_of(extension)
     assert session.stats()["arena_live"] >= array.nbytes  # the extension keeps it
     die(extension)
     assert gone(grandchild)
     assert until(lambda: extension.generation == 2)
     assert (returned == array).all()  # what came from the dead process is still there
-    assert extension._runtime._session.stats()["arena_live"] == 0
+    assert session_of(extension).stats()["arena_live"] == 0
     import weakref
 
     old = weakref.ref(session)

@@ -19,6 +19,7 @@ import pytest
 import test_asyncio_in_extension
 import test_manager
 import test_singletons
+from internals import forget_classes, session_of
 from possible import can_lock
 from processes import gone, is_running, keeper_pids
 
@@ -388,7 +389,7 @@ def test_a_hundred_come_and_go(venvs: Path) -> None:
 def test_nothing_is_done_no_arena_is_there(forked: Load) -> None:
     extension = forked()
     extension.ensure_process_started()
-    session = extension._runtime._session  # type: ignore[attr-defined]
+    session = session_of(extension)
     assert session.stats()["arena_committed"] == 0
     assert len(extension.sync.process()) > 10
     assert session.stats()["arena_committed"] == 0
@@ -402,7 +403,7 @@ def own_memory(pid: int) -> int:
 
 def test_a_forked_process_shares_most_of_its_memory(forked: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     # Classes that other tests have registered are imported by extensions, with all that these tests import.
-    monkeypatch.setattr("pyisolate._rpc.registry._classes", [])
+    forget_classes(monkeypatch)
     extension = forked(env={"PROBE_SETTLE": "1"})
     other = forked("executed", env={"PROBE_SETTLE": "1"}, start_method="exec")
     pid, executed = extension.sync.ids()[0], other.sync.ids()[0]
@@ -419,7 +420,7 @@ def test_an_idle_extension_has_little_memory_of_its_own(
     forked: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever a start newly imports or looks at shows here."""
-    monkeypatch.setattr("pyisolate._rpc.registry._classes", [])
+    forget_classes(monkeypatch)
     extensions = [forked(f"echo{number}", folder="echo") for number in range(4)]
     for extension in extensions:
         extension.ensure_process_started()

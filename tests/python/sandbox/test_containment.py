@@ -38,7 +38,7 @@ HOST = """
     import os, sys, time
     import pyisolate._sandbox.policy
     from pyisolate import ExtensionBase, ExtensionManager
-    pyisolate._sandbox.policy._omitted = {omitted}
+    pyisolate._sandbox.policy.omitted_layers = {omitted}
     if __name__ == "__main__":
         manager = ExtensionManager(ExtensionBase, {{"venv_root_path": "venvs", "start_method": {method!r}}})
         breeder = manager.load_extension(
@@ -213,11 +213,11 @@ def breeder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable
 
     def load(name: str = "breeder", omitted: int = 0) -> Extension:
         extension = manager.load_extension({"name": name, "module_path": str(BREEDER)})
-        pyisolate._sandbox.policy._omitted = omitted
+        pyisolate._sandbox.policy.omitted_layers = omitted
         try:
             extension.ensure_process_started()
         finally:
-            pyisolate._sandbox.policy._omitted = 0
+            pyisolate._sandbox.policy.omitted_layers = 0
         return extension
 
     yield load

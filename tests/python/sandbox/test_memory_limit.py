@@ -12,6 +12,7 @@ from typing import Any
 import paths
 import pytest
 from groups import READ_ONLY, group_of
+from internals import pid_of
 from limits import start_limited
 from processes import has_ended, run_host
 from waiting import eventually, shared_memory
@@ -33,10 +34,6 @@ def grouped(load: Load, *, memory: int = LIMIT, **more: Any) -> Extension:
     if not detail.startswith("memory"):
         pytest.skip(f"no control group that counts memory can be made here: {detail}")
     return extension
-
-
-def pid_of(extension: Extension) -> int:
-    return extension._runtime._process.session.pid  # type: ignore[attr-defined,no-any-return]
 
 
 def told(error: BaseException, limit: int = LIMIT) -> bool:

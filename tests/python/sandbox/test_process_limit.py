@@ -15,15 +15,14 @@ from typing import Any
 import paths
 import pytest
 from groups import READ_ONLY, group_of
+from internals import FILES, NAMESPACES, leave_out, pid_of
 from limits import start_limited
 from processes import has_ended, run_host
 
-import pyisolate._sandbox.policy
 from pyisolate import Extension, ExtensionDied, SandboxMode
 
 Load = Callable[..., Extension]
 PRISONER = paths.EXTENSIONS / "prisoner"
-FILES, NAMESPACES = 1, 5
 LIMIT = 16
 BY_GROUP = "processes are counted by a control group"
 NOBODY = 65534
@@ -59,10 +58,6 @@ def removed(folder: Path) -> bool:
 
 def all_end(pids: list[int]) -> bool:
     return until(lambda: all(map(has_ended, pids)))
-
-
-def pid_of(extension: Extension) -> int:
-    return extension._runtime._process.session.pid  # type: ignore[attr-defined,no-any-return]
 
 
 def test_a_fork_bomb_is_held(load: Load) -> None:
@@ -112,7 +107,7 @@ def test_it_cannot_leave_the_group(load: Load, monkeypatch: pytest.MonkeyPatch) 
     above = str(group_of(pid_of(extension)).parent)
     with pytest.raises(OSError, match=r"Permission denied|Read-only|No such file"):
         extension.sync.enter_group(above)
-    monkeypatch.setattr(pyisolate._sandbox.policy, "_omitted", 1 << FILES | 1 << NAMESPACES)
+    leave_out(monkeypatch, FILES, NAMESPACES)
     other = load("prisoner", name="open", sandbox={"limits": {"processes": LIMIT}})
     other.sync.enter_group(above)  # so it is these layers that hold it
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from internals import NAMESPACES
 
 import pyisolate
 
@@ -38,7 +39,7 @@ from pyisolate import ExtensionBase, ExtensionManager
 
 def main():
     here = os.path.dirname(os.path.abspath(__file__))
-    pyisolate._sandbox.policy._omitted = int(sys.argv[2])
+    pyisolate._sandbox.policy.omitted_layers = int(sys.argv[2])
     paths = [os.path.join(folder, name) for folder, _, names in os.walk(here) for name in names]
     manager = ExtensionManager(ExtensionBase, {{"venv_root_path": os.path.join(here, "venvs")}})
     with manager:
@@ -49,7 +50,6 @@ def main():
 if __name__ == "__main__":
     main()
 """
-NAMESPACES = 5
 
 FLASK = {
     "seen": [

@@ -185,7 +185,7 @@ def test_what_is_done_for_the_notes_is_not_refused(
     refused: Load, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """Where there are no namespaces the filter refuses most."""
-    monkeypatch.setattr("pyisolate._sandbox.policy._omitted", NAMESPACES)
+    monkeypatch.setattr("pyisolate._sandbox.policy.omitted_layers", NAMESPACES)
     extension = refused(start_method=method)
     assert extension.sync.run("result = 1") == 1
     if extension.sandbox_status().refused is None:

@@ -20,11 +20,11 @@ from typing import Any
 
 import paths
 import pytest
+from internals import without_layers
 from possible import can_open_terminals
 from processes import run_python
 from wrappers import without_calls
 
-import pyisolate._sandbox.policy
 from pyisolate import (
     Extension,
     ExtensionBase,
@@ -218,11 +218,8 @@ def prison(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., E
         if key not in started:
             name = "-".join(["without", *map(str, sorted(key))])
             extension = manager.load_extension({"name": name, "module_path": str(PRISONER)})
-            pyisolate._sandbox.policy._omitted = sum(1 << layer for layer in key)
-            try:
+            with without_layers(*key):
                 extension.ensure_process_started()
-            finally:
-                pyisolate._sandbox.policy._omitted = 0
             started[key] = extension
         return started[key]
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 
 import pytest
+from internals import NAMESPACES, leave_out
 from possible import can_open_terminals
 
 import pyisolate._sandbox.policy
@@ -13,19 +14,17 @@ from pyisolate import Extension
 
 Load = Callable[..., Extension]
 
-NAMESPACES = 5
-"""The layer's number."""
 DENIED = {"EACCES", "EPERM"}
 OUT_OF_REACH = DENIED | {"EROFS"}
 HIDDEN = DENIED | {"ENOENT"}
 
 
-@pytest.mark.parametrize("omitted", [0, 1 << NAMESPACES], ids=["all layers", "no namespaces"])
+@pytest.mark.parametrize("omitted", [(), (NAMESPACES,)], ids=["all layers", "no namespaces"])
 def test_threads_can_be_named_where_there_are_devices(
-    load: Load, monkeypatch: pytest.MonkeyPatch, omitted: int
+    load: Load, monkeypatch: pytest.MonkeyPatch, omitted: tuple[int, ...]
 ) -> None:
     """CUDA's driver does not start if it cannot name its threads by files below /proc/self/task."""
-    monkeypatch.setattr(pyisolate._sandbox.policy, "_omitted", omitted)
+    leave_out(monkeypatch, *omitted)
     extension = load("prisoner", sandbox={"devices": ["/dev/null"]})
     assert extension.sync.name_a_thread() == "cuda-named"
     assert "devices" in extension.sandbox_status().layers["files"].detail

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from internals import CALLS, FILES, NAMESPACES, leave_out
 
-import pyisolate._sandbox.policy
 from pyisolate import Extension, SandboxError
 
 Load = Callable[..., Extension]
-FILES, CALLS, NAMESPACES = 1, 4, 5
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def started(load: Load) -> Load:
 def without(*layers: int) -> Any:
     """While this is entered extensions are started without these layers."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(pyisolate._sandbox.policy, "_omitted", sum(1 << layer for layer in layers))
+    leave_out(patch, *layers)
     return patch
 
 
@@ -166,7 +165,7 @@ def test_what_cannot_be_excluded_is_an_error(
 ) -> None:
     """In the host's root a folder that can be written to is permitted as a whole, and so is the system's."""
     if not local_sockets:
-        monkeypatch.setattr(pyisolate._sandbox.policy, "_omitted", 1 << NAMESPACES)
+        leave_out(monkeypatch, NAMESPACES)
     (tmp_path / "out" / "hidden").mkdir(parents=True)
     (tmp_path / "out" / "hidden" / "file").write_text("x")
     (tmp_path / "link").symlink_to("out")
@@ -184,7 +183,7 @@ def test_what_cannot_be_excluded_is_an_error(
 def test_what_lies_elsewhere_can_be_excluded(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pyisolate._sandbox.policy, "_omitted", 1 << NAMESPACES)
+    leave_out(monkeypatch, NAMESPACES)
     for name in ("out", "output", "given/hidden"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "file").write_text("x")

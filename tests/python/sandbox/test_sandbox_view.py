@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from internals import NAMESPACES, leave_out
 
 from pyisolate import ConfigurationError, Extension
 from pyisolate._sandbox import policy, variables
@@ -151,7 +152,7 @@ def test_a_link_in_a_package_leads_nowhere(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespaces: bool
 ) -> None:
     if not namespaces:
-        monkeypatch.setattr(policy, "_omitted", 1 << 5)
+        leave_out(monkeypatch, NAMESPACES)
     monkeypatch.syspath_prepend(str(tmp_path / "app"))
     (seen,) = files(tmp_path, "app/package/__init__.py")
     unseen = files(tmp_path, "app/package/.env", "app/package/below/.hidden/x", "elsewhere/key.pem")

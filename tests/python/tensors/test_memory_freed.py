@@ -9,6 +9,7 @@ from typing import Any
 
 import paths
 import pytest
+from internals import forget_classes
 from processes import run_host, run_python
 
 from pyisolate import Extension
@@ -50,7 +51,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> list[int]:
 @pytest.fixture(autouse=True)
 def no_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that other tests have registered bring what these import, such as torch, which frees much."""
-    monkeypatch.setattr("pyisolate._rpc.registry._classes", [])
+    forget_classes(monkeypatch)
 
 
 def assert_alike(found: list[int], plain: list[int]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from internals import session_of
 from waiting import eventually, shared_memory
 
 import pyisolate
@@ -204,7 +205,7 @@ def test_a_result_that_nobody_keeps_goes_back_without_a_copy(
     copying: Any, tensor_extensions: dict[str, Extension]
 ) -> None:
     """The buffer that the host has sent is the one that comes back; what the extension kept is left alone."""
-    session = tensor_extensions["standard"]._runtime._session  # type: ignore[attr-defined]
+    session = session_of(tensor_extensions["standard"])
     t = torch.arange(100_000.0)
     copying.echo(t)
     gc.collect()

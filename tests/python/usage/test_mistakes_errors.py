@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from internals import NAMESPACES, leave_out
 
 from pyisolate import ExtensionDied, SandboxMode
 
@@ -264,7 +265,7 @@ class E(ExtensionBase):
 
 @pytest.fixture
 def without_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyisolate._sandbox.policy._omitted", 1 << 5)
+    leave_out(monkeypatch, NAMESPACES)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")

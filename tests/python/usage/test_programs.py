@@ -332,7 +332,7 @@ def test_the_end_of_the_program_does_not_wait_for_a_start(tmp_path: Path, end: s
 import contextlib, threading, time
 from pyisolate import ExtensionStopped
 from pyisolate._env import builder
-builder._find_uv = lambda _: {str(uv)!r}
+builder.find_uv = lambda _: {str(uv)!r}
 config = {{"name": "ext", "module_path": {str(EXTENSIONS / "echo")!r}, "dependencies": ["rivet"]}}
 manager = ExtensionManager(ExtensionBase, {{"venv_root_path": "venvs"}})
 def wait_for_uv():

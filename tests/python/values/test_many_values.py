@@ -17,6 +17,7 @@ from typing import Any
 
 import paths
 import pytest
+from internals import session_of
 from processes import run_host
 from waiting import eventually
 
@@ -168,7 +169,7 @@ def test_what_ends_while_the_message_waits_comes_back(sharing: Extension, kind: 
     echoed: list[Any] = []
 
     def send_and_drop(_: Any) -> None:
-        session = sharing._runtime._session  # type: ignore[attr-defined]
+        session = session_of(sharing)
         values = make(kind, 3)
         sent = session.stats()["calls_sent"]
         sender = threading.Thread(target=lambda: echoed.append(sharing.sync.echo(values)))
