@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import textwrap
 import zipfile
@@ -24,6 +25,10 @@ HERE = Path(__file__).parent
 HELPERS, EXTENSIONS = HERE / "helpers", HERE / "extensions"
 # For peers.py, and for host_side.py, which extensions find on the host's path.
 sys.path += [str(HELPERS), str(EXTENSIONS)]
+
+# A job in the background of a shell ignores it, and so would what tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if "CHILD_COVERAGE" in os.environ:
     import child_coverage
