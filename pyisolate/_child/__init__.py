@@ -1,4 +1,4 @@
-"""What runs in an extension's process, from its first line to its last.
+"""Code that runs only in an extension's process, from its start to its end.
 
 Uses ``_rpc``, the public modules and ``_util``.
 """

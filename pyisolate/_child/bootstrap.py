@@ -1,8 +1,8 @@
-"""The first code that an extension's process runs; it makes the host's PyIsolate and modules importable.
+"""The first code that an extension's process runs. It makes the host's PyIsolate and modules importable.
 
-It is executed as a script, before the package can be imported, so it uses the standard library alone. The
-extension's environment comes first on sys.path, the host's entries after it: what an extension pins wins, and
-what it does not have is found in the host.
+It runs before the package can be imported, so it uses the standard library alone. On sys.path the extension's
+environment comes first and the host's entries follow. The extension's own versions take precedence, and
+packages that it does not have are found in the host.
 """
 
 import gc
@@ -17,7 +17,7 @@ from typing import Any
 
 
 def load(name: str, file: str, package: "list[str] | None" = None) -> ModuleType:
-    """Import exactly this file under this name."""
+    """Import this file under this name. `package`: the folders of its submodules, if it is a package."""
     spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=package)
     assert spec is not None
     assert spec.loader is not None
@@ -28,7 +28,7 @@ def load(name: str, file: str, package: "list[str] | None" = None) -> ModuleType
 
 
 def extend_path(entries: "list[str]") -> None:
-    """Append the host's entries; of its site-packages also what their .pth files add, as import hooks."""
+    """Append the host's entries to sys.path, and run the .pth files of its site-packages."""
     for entry in entries:
         if entry in sys.path:
             continue
@@ -38,8 +38,8 @@ def extend_path(entries: "list[str]") -> None:
             sys.path.append(entry)
 
 
-def tell_programs(entries: "list[str]", package: str) -> None:
-    """Have this interpreter find the host's entries also where the extension runs it as a program."""
+def export_path(entries: "list[str]", package: str) -> None:
+    """Set variables by which this interpreter finds the host's entries when an extension starts it."""
     os.environ["PYISOLATE_PATH"] = json.dumps({"prefix": sys.prefix, "version": sys.version, "path": entries})
     others = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -48,8 +48,8 @@ def tell_programs(entries: "list[str]", package: str) -> None:
 
 
 def run(arguments: "dict[str, Any]") -> None:
-    os.environ.pop("PYISOLATE_STARTING", None)  # it is an interpreter (interpreter.py)
-    # By file: the extension's environment need not have the package, and might have another version.
+    os.environ.pop("PYISOLATE_STARTING", None)  # reports that this is an interpreter (interpreter.py)
+    # Loaded by file, because the extension's environment may lack the package, or have another version.
     core = load("pyisolate._core", arguments["core"])
     if "keeper" in arguments:
         descriptor = int(os.environ["PISO_FD"])
@@ -58,7 +58,7 @@ def run(arguments: "dict[str, Any]") -> None:
         os._exit(0)
     preload = arguments.get("preload")
     if preload is not None:
-        gc.disable()  # what is imported stays: collections would look at it in vain
+        gc.disable()  # imported modules stay alive, so collections would find nothing
         core.zygote_guard(int(os.environ["PISO_FD"]))
     package = arguments["package"]
     load("pyisolate", os.path.join(package, "__init__.py"), [package])
@@ -66,7 +66,7 @@ def run(arguments: "dict[str, Any]") -> None:
     if preload is not None:
         zygote = importlib.import_module(arguments["server"])
         arguments = zygote.serve(preload, arguments["path"], arguments["idle"], arguments["share"])
-    tell_programs(arguments["path"], arguments["package"])
+    export_path(arguments["path"], arguments["package"])
     extend_path(arguments["path"])
     main()
 

@@ -1,4 +1,4 @@
-"""The object of an extension's process that the host calls to load the extension, and to stop it."""
+"""The control object of an extension's process. The host calls it to load the extension and to stop it."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from typing import Any
 
 from .._core import cuda_events, limit_shared_memory, settle_memory
 from .._rpc import gpus
-from .._rpc.class_references import Reference, blame_main, resolve, set_host_main
+from .._rpc.class_references import Reference, main_failure, resolve, set_host_main
 from .._rpc.connection import Connection, Control
-from .._rpc.loader import Loader, module_name, settle
+from .._rpc.loader import Loader, await_result, module_name
 from .._rpc.loading import LoadReport, LoadRequest
-from .._rpc.registry import adopt
+from .._rpc.registry import register_host_types
 from ..shared import ExtensionLocal
 from .log_handler import HostHandler
 from .names import names_of
-from .program_hints import end_mute_workers
-from .sandbox_hints import noter
+from .program_hints import end_workers_without_sockets
+from .sandbox_hints import note_hook
 
 __all__ = ["ChildControl"]
 
 SETTLE_AFTER = 0.2
-"""Seconds after the extension was loaded; its first calls are then over, mostly."""
+"""Seconds between the load and the release of unchanged memory. Most first calls have finished by then."""
 
 
 class ChildControl(Control):
-    """Object 0 of the extension's side. Its callers are the host."""
+    """The extension's object 0. Its caller is the host."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
@@ -40,42 +40,42 @@ class ChildControl(Control):
         self._stopped: Future[None] | None = None
 
     async def load(self, request: LoadRequest) -> LoadReport:
-        """Load the extension; returns when its `on_module_loaded` has finished."""
+        """Load the extension. Return when its `on_module_loaded` has finished."""
         set_host_main(request["main"])
         try:
             return await self._load(request)
         except (Exception, SystemExit) as error:
-            if (blame := blame_main(error)) is None:
+            if (failure := main_failure(error)) is None:
                 raise
-            raise blame from error
+            raise failure from error
 
     async def _load(self, request: LoadRequest) -> LoadReport:
         logging.getLogger().setLevel(request["log_level"])
-        adopt(request["types"])
+        register_host_types(request["types"])
         self._connection.session.refuse_subclasses = request["refuse_subclasses"]
         if request["shared_memory"] is not None:
             limit_shared_memory(request["shared_memory"])
         if hasattr(BaseException, "add_note"):
-            self._connection.session.on_error(noter(request["sandbox"], request["may_leave_group"]))
+            self._connection.session.on_error(note_hook(request["sandbox"], request["may_leave_group"]))
         if request["sandbox"] is not None:
             _start_without_proc()
             if not request["sandbox"].get("local_sockets"):
-                end_mute_workers()
+                end_workers_without_sockets()
         host_torch = request["share_torch"]
         if host_torch is not None:
             check_torch(host_torch)
-        report = gpus.report(request["share_cuda"])
+        report = gpus.make_report(request["share_cuda"])
         self._connection.session.share(
-            torch=host_torch is not None, numpy=request["share_numpy"], cuda=gpus.to_send(report)
+            torch=host_torch is not None, numpy=request["share_numpy"], cuda=gpus.shared_devices(report)
         )
         cuda_events(self._connection.session, request["cuda_events"])
-        self._connection.learn(request["offered"])
-        _tell_programs(request["module_path"])
+        self._connection.add_remote_ids(request["offered"])
+        _export_module(request["module_path"])
         loader = Loader(
-            _of_host(request["extension_type"], "of which the host's ExtensionManager makes extensions"),
+            _class_of_host(request["extension_type"], "the extension type of the host's ExtensionManager"),
             request["module_path"],
             [
-                _of_host(api, "which the extension's configuration lists under 'apis'")
+                _class_of_host(api, "which the extension's configuration lists under 'apis'")
                 for api in request["apis"]
             ],
             self._connection,
@@ -85,18 +85,18 @@ class ChildControl(Control):
         return {"devices": report, "names": names_of(self._extension)}
 
     def has(self, name: str) -> bool:
-        """Whether the extension has an attribute of this name by now."""
+        """Return whether the extension has an attribute with this name now."""
         return hasattr(self._extension, name)
 
     def adopt(self, types: list[Reference]) -> None:
         """Register classes of the host."""
-        adopt(types)
+        register_host_types(types)
 
     def ping(self) -> None:
-        """Called to see that it can be."""
+        """Do nothing. A reply shows that the process handles calls."""
 
     async def shut_down(self) -> None:
-        """Let the extension clean up, once: all callers wait for the same, and none can cancel it."""
+        """Call the extension's `stop` once. All callers wait for that call, and none can cancel it."""
         if self._stopped is None:
             self._stopped = Future()
             self._stopped.set_running_or_notify_cancel()
@@ -107,57 +107,57 @@ class ChildControl(Control):
         try:
             stop = getattr(self._extension, "stop", None)
             if stop is not None:
-                await settle(stop())
-            self._tell_losses()
+                await await_result(stop())
+            self._report_losses()
         except BaseException as error:
-            self._tell_losses()
+            self._report_losses()
             done.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
         else:
             done.set_result(None)
 
-    def _tell_losses(self) -> None:
+    def _report_losses(self) -> None:
         for handler in logging.getLogger().handlers:
             if isinstance(handler, HostHandler):
-                handler.tell_losses()
+                handler.report_losses()
 
 
-def _of_host(reference: Reference, use: str) -> Any:
-    """A class of the host. Raises ImportError that says what the class is for."""
+def _class_of_host(reference: Reference, use: str) -> Any:
+    """Import a class of the host. `use`: what the class is for, which the ImportError says."""
     try:
         return resolve(reference)
     except Exception as error:
         raise ImportError(
-            f"{reference['module']}.{reference['qualname']}, {use}, is not there in the extension's process: "
-            f"{type(error).__name__}: {error}. Define it at the top level of a module that imports only what "
-            "is installed for the host or among the extension's 'dependencies'",
+            f"{reference['module']}.{reference['qualname']}, {use}, could not be imported in the extension's "
+            f"process: {type(error).__name__}: {error}. Define it at the top level of a module that imports "
+            "only what is installed for the host or among the extension's 'dependencies'",
             name=reference["module"],
             path=reference["file"],
         ) from error
 
 
-def _tell_programs(module_path: str) -> None:
-    """Have Pythons that the extension starts, such as workers of `multiprocessing`, find its module."""
+def _export_module(module_path: str) -> None:
+    """Let interpreters that the extension starts, such as workers of `multiprocessing`, find its module."""
     if known := os.environ.get("PYISOLATE_PATH"):
         module = [module_name(module_path), os.path.join(module_path, "__init__.py")]
         os.environ["PYISOLATE_PATH"] = json.dumps({**json.loads(known), "module": module})
 
 
 def _start_without_proc() -> None:
-    """Have `subprocess` close descriptors itself, by a setting that its documentation offers.
+    """Make `subprocess` close file descriptors itself, by a setting that its documentation offers.
 
-    From Python 3.13 on it has posix_spawn() close them. Without close_range the C library then has to read
-    /proc/self/fd in the new process, which the sandbox refuses where the extension has no /proc of its own.
+    From Python 3.13 on, posix_spawn() closes them. Without close_range, the C library must then read
+    /proc/self/fd in the new process. The sandbox refuses that if the extension has no /proc of its own.
     """
     subprocess._USE_POSIX_SPAWN = False  # type: ignore[misc]
 
 
 def check_torch(host_file: str) -> None:
-    """Raise ImportError when this process would import another torch than the host's."""
+    """Raise ImportError if this process would import another torch than the host's."""
     spec = importlib.util.find_spec("torch")
     here = spec.origin if spec else None
     same = False
     if here is not None:
-        with suppress(OSError):  # the sandbox does not show the host's: it is another
+        with suppress(OSError):  # the sandbox hides the host's file, so it is another
             same = os.path.samefile(here, host_file)
     if not same:
         raise ImportError(

@@ -1,4 +1,4 @@
-"""In an extension's process: sends the records of `logging` to the host."""
+"""The `logging` handler of an extension's process, which sends records to the host."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["HostHandler"]
 
 MAX_TEXT = 16 << 10  # characters, like the host's limit
 MAX_WAITING = 1_000  # messages that the host has not taken yet
-BURST = 10_000  # records at once; the host drops what is more before it looks at it
-PER_SECOND = 1_000  # and in the long run
+BURST = 10_000  # records at once; the host drops further ones before decoding
+PER_SECOND = 1_000  # records a second in the long run
 
 _formatter = logging.Formatter()
 
 
 class HostHandler(logging.Handler):
-    """Sends each record as a call that nobody answers.
+    """Send each record as a call without a reply.
 
-    It holds no lock and waits for nothing. Records that are too many, or that the host does not take in time,
-    are dropped and counted, and so are those that are logged while one is made into text.
+    The handler holds no lock and never blocks. It drops and counts records above the limits, records that the
+    host does not take in time, and records that are logged while another record is formatted.
     """
 
     def __init__(self, session: Session, target: int) -> None:
@@ -35,11 +35,11 @@ class HostHandler(logging.Handler):
         self._allowance = Allowance(Quota(BURST, PER_SECOND, PER_SECOND))
 
     def createLock(self) -> None:
-        """There is nothing to guard."""
+        """Create no lock, because the handler does not need one."""
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Send the record, unless a filter is against it."""
+        """Send the record unless a filter rejects it."""
         if not self._allowance.is_left():
             self._lost += 1
             return False
@@ -51,8 +51,8 @@ class HostHandler(logging.Handler):
             self.emit(record)
         return bool(accepted)
 
-    def tell_losses(self) -> None:
-        """Tell the host how many records were dropped since the last that was sent: no more is to come."""
+    def report_losses(self) -> None:
+        """Report to the host how many records were dropped since the last one. Called at the end."""
         lost, self._lost = self._lost, 0
         if lost:
             with suppress(PyIsolateError, MemoryError):
@@ -67,14 +67,14 @@ class HostHandler(logging.Handler):
         try:
             self._send(record)
         except (ExtensionDied, ExtensionStopped):
-            pass  # the host has gone
+            pass  # the host has ended
         except ForkedProcessError:
             if logging.lastResort is not None:
                 logging.lastResort.handle(record)
         except MemoryError:
             self._lost += 1
         except Exception:
-            self.handleError(record)  # as usual: what is wrong with it goes to stderr
+            self.handleError(record)  # writes the error to stderr, as other handlers do
         finally:
             self._busy.now = False
 

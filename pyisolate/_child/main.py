@@ -1,4 +1,4 @@
-"""What an extension's process runs, from when it can import the package to its end."""
+"""The main program of an extension's process, which runs as soon as the package can be imported."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from .singleton_check import report_singletons
 __all__ = ["main", "offer"]
 
 
-def _leave_copy(error: BaseException | None) -> NoReturn:
-    """End a process that a handler of the extension has forked, as its program would end.
+def _leave_forked(error: BaseException | None) -> NoReturn:
+    """End a process that a handler of the extension has forked, as a program would end.
 
-    Nothing of the extension's goes on there: the request that the handler answers, the event loop and its
-    tasks are the extension's.
+    The forked process does not reply to the request, and does not continue the event loop and its tasks. The
+    extension's process does that.
     """
     status = 0
     try:
@@ -42,7 +42,7 @@ def _leave_copy(error: BaseException | None) -> NoReturn:
 
 
 def offer(session: Session) -> logging.Handler:
-    """Register what the host calls, and send it what is logged; the handler that does."""
+    """Register the control object, and send log records to the host. Return the log handler."""
     session.register(CONTROL, ChildControl(Connection(session)))
     handler = HostHandler(session, CONTROL)
     logging.getLogger().addHandler(handler)
@@ -51,18 +51,18 @@ def offer(session: Session) -> logging.Handler:
 
 async def _serve() -> None:
     session = Session.attach(int(os.environ.pop("PISO_FD")), REGISTRY)
-    session.on_copy(_leave_copy)
+    session.on_copy(_leave_forked)
     offer(session)
     report_singletons(session)
     await session.serve()
 
 
 def main() -> None:
-    """Answer the host's calls until it ends the session. Does not return: it ends the process."""
-    # A crash tells where: of its thread alone, since the last lines are what the host keeps.
+    """Answer the host's calls until it ends the session, then end the process. Does not return."""
+    # After a crash, stderr has the traceback of that thread alone, as the host keeps only the last lines.
     faulthandler.enable(2, all_threads=False)
     refuse_breakpoints()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe, of which the host wants each line at once
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe, by which the host must get each line at once
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     status = 1
     try:
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def _status(code: object) -> int:
-    """What a program that raises SystemExit(code) returns."""
+    """Return the exit status of a program that raises SystemExit(code)."""
     if code is None or isinstance(code, int):
         return int(code or 0) & 0xFF
     print(code, file=sys.stderr)
@@ -85,9 +85,10 @@ def _status(code: object) -> int:
 
 
 def _leave(status: int) -> NoReturn:
-    """End the process as the interpreter does, except that its objects are not taken apart one by one.
+    """End the process as the interpreter does, but without freeing its objects one by one.
 
-    That would take longer than most extensions take to start, and in a forked process copy what it shares.
+    Freeing them would take longer than most extensions take to start, and would copy the pages that a forked
+    process shares.
     """
     try:
         threading._shutdown()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The public names of an extension, for its host, whose proxy has an attribute for each of them."""
+"""The public names of an extension, for the host, whose proxy has an attribute for each of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ MAX_NAMES = 10_000
 
 
 def names_of(extension: object) -> NamesReport:
-    """The names of its attributes, without those that begin with an underscore."""
+    """Return the names of the extension's attributes that do not start with an underscore."""
     try:
         found = [name for name in dir(extension) if isinstance(name, str) and not name.startswith("_")]
-    except Exception:  # its own __dir__
+    except Exception:  # raised by a __dir__ of the extension
         found = []
     return {"type": type(extension).__name__, "names": found[:MAX_NAMES]}

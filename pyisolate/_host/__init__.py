@@ -1,4 +1,4 @@
-"""What runs in the host: managers, extensions and their processes, and what starts, watches and ends them.
+"""Code of the host: managers, proxies of extensions, and the start, supervision and end of their processes.
 
-Uses all other folders; no other folder uses it.
+Uses all other folders. No other folder uses it.
 """

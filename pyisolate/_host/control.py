@@ -1,4 +1,4 @@
-"""The object of the host that an extension's process calls: events, logs, and what it reports of itself."""
+"""The host's control object. An extension's process calls it for events, log records and its own reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["HostControl"]
 
 
 class HostControl(Control):
-    """Object 0 of the host's side. The extension, which is not trusted, calls it."""
+    """The host's object 0. Its caller, the extension, is not trusted."""
 
     def __init__(
         self, connection: Connection, events: EventHandlers, output: Output, singletons: SingletonCheck
@@ -24,13 +24,13 @@ class HostControl(Control):
         self._singletons = singletons
 
     def emit(self, name: str, payload: object) -> Awaitable[None] | None:
-        """Run the host's handler of an event."""
+        """Run the host's handler for an event."""
         return self._events.emit(name, payload)
 
     def log(self, *fields: object, **more: object) -> None:
-        """Take a record of the extension's log."""
+        """Log a record that the extension has sent."""
         self._output.log(*fields, **more)
 
     def made_singleton(self, *definition: object, **more: object) -> None:
-        """Learn that the extension has an instance of its own of a class."""
+        """Record that the extension has made its own instance of a class."""
         self._singletons.made(*definition, **more)

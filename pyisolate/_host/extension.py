@@ -1,4 +1,4 @@
-"""The host's proxy for an extension, in whatever process the extension runs."""
+"""The host's proxy for an extension. The extension runs in its own process or in the host's."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from ..config import ExtensionConfig, SandboxMode
 
 __all__ = [
     "Completion",
-    "Ending",
     "EventHandlers",
     "Extension",
     "Preload",
     "Runtime",
+    "Shutdown",
     "finish_all",
 ]
 
 _T = TypeVar("_T")
 
 
-class Ending(ABC):
-    """The end of an extension, which has begun. Who is first, a thread or a task, brings it about."""
+class Shutdown(ABC):
+    """A shutdown of an extension that has begun. The first thread or task that asks for it completes it."""
 
     runs_here = False
-    """Whether it is code of this process, to be run in the caller's thread."""
+    """Whether the shutdown runs the extension's code in this process, and so in the caller's thread."""
 
     def __init__(self) -> None:
         self.done: Future[None] = Future()
@@ -40,43 +40,49 @@ class Ending(ABC):
 
     @abstractmethod
     def finish(self) -> None:
-        """Bring it about in this thread, or wait until another has. Raises nothing but interruptions."""
+        """Complete the shutdown in this thread, or wait until another thread or task has. Blocks.
+
+        Raises nothing but interruptions, such as KeyboardInterrupt.
+        """
 
     @abstractmethod
     def finish_in(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have a task of the loop, which runs in this thread, bring it about. Returns at once."""
+        """Complete the shutdown in a task of `loop`, which runs in this thread. Return at once."""
 
 
-def finish_all(endings: Sequence[Ending]) -> Completion:
-    """Bring ends about, side by side: in tasks of the loop that runs here, else before this returns."""
+def finish_all(shutdowns: Sequence[Shutdown]) -> Completion:
+    """Complete shutdowns concurrently.
+
+    If an event loop runs in this thread, its tasks complete them. Otherwise they are complete on return.
+    """
     loop = running_loop()
     if loop is not None:
-        for ending in endings:
-            ending.finish_in(loop)
+        for shutdown in shutdowns:
+            shutdown.finish_in(loop)
     else:
-        _finish_side_by_side(endings)
-    return Completion([ending.done for ending in endings])
+        _finish_side_by_side(shutdowns)
+    return Completion([shutdown.done for shutdown in shutdowns])
 
 
-def _finish_side_by_side(endings: Sequence[Ending]) -> None:
-    """In a thread for each, where there are several processes."""
-    here = [ending for ending in endings if ending.runs_here or len(endings) == 1]
-    for ending in endings:
-        if ending not in here:
+def _finish_side_by_side(shutdowns: Sequence[Shutdown]) -> None:
+    """Complete each shutdown in a thread of its own if there are several processes."""
+    here = [shutdown for shutdown in shutdowns if shutdown.runs_here or len(shutdowns) == 1]
+    for shutdown in shutdowns:
+        if shutdown not in here:
             try:
-                in_thread("stop", ending.finish)
-            except RuntimeError:  # no thread can be had
-                here.append(ending)
-    for ending in here:
-        ending.finish()
-    wait([ending.done for ending in endings])
+                in_thread("stop", shutdown.finish)
+            except RuntimeError:  # no thread can be started
+                here.append(shutdown)
+    for shutdown in here:
+        shutdown.finish()
+    wait([shutdown.done for shutdown in shutdowns])
 
 
 class Completion(Coroutine[Any, Any, None]):
-    """What stopping returns: a coroutine that ends when everything is stopped.
+    """The coroutine that stop methods return. It finishes when the extensions are stopped.
 
-    Where no event loop runs that has happened already. Where one does it happens also if this is not awaited,
-    and `asyncio.run` waits for it.
+    If no event loop runs, they are stopped already. If one runs, they are stopped even if the coroutine is
+    not awaited, and `asyncio.run` waits for that.
     """
 
     def __init__(self, pending: Iterable[Future[None]] = ()) -> None:
@@ -105,9 +111,9 @@ class Completion(Coroutine[Any, Any, None]):
 
 
 class Preload:
-    """Extensions that are being started. Await it, or `wait` for it; both return the extensions, in order.
+    """Extensions that are being started. Await it or call `wait`; both return the extensions, in order.
 
-    Both wait until every start has ended, and raise the first failure; extensions that did start stay.
+    Both wait until every start has ended, then raise the first failure. Extensions that started keep running.
     """
 
     def __init__(self, extensions: list[Extension], starts: Sequence[Future[None]]) -> None:
@@ -115,7 +121,10 @@ class Preload:
         self._starts = starts
 
     def wait(self, timeout: float | None = None) -> list[Extension]:
-        """Block until all have started. Raises TimeoutError after `timeout` seconds; they go on starting."""
+        """Block until all extensions have started.
+
+        Raises TimeoutError after `timeout` seconds. The extensions continue to start then.
+        """
         pending = wait(self._starts, timeout).not_done
         if pending:
             raise TimeoutError(
@@ -135,17 +144,17 @@ class Preload:
 
 
 class EventHandlers:
-    """The host's handlers of an extension's events."""
+    """The host's handlers for an extension's events."""
 
     def __init__(self) -> None:
         self._handlers: dict[str, Callable[[Any], Any]] = {}
 
     def register(self, name: str, handler: Callable[[Any], Any]) -> None:
-        """Have `handler`, plain or async, run for the event; it replaces an earlier one."""
+        """Call `handler`, plain or async, for the event. It replaces an earlier handler."""
         self._handlers[name] = handler
 
     def emit(self, name: str, payload: object) -> Awaitable[None] | None:
-        """Run the handler, if there is one; what is returned, if anything, is to be awaited."""
+        """Run the handler, if there is one. The caller must await what this returns, unless it is None."""
         handler = self._handlers.get(name)
         if handler is None:
             return None
@@ -158,31 +167,31 @@ async def _finish(awaitable: Awaitable[object]) -> None:
 
 
 class Runtime(Binder):
-    """Where an extension runs."""
+    """The place where an extension runs: its own process, or the host's."""
 
     generation = 0
     is_stopped = False
-    """Whether it was stopped and has not been called since."""
+    """Whether the extension was stopped and has not been called since."""
     is_foreign = False
-    """Whether it was started in a process that forked this one: it cannot be used here."""
+    """Whether a process that forked this one has started the extension, which cannot be used here then."""
 
     def __init__(self) -> None:
         self.events = EventHandlers()
 
     @abstractmethod
     async def start(self) -> None:
-        """Return when the extension has been loaded."""
+        """Start the extension unless it runs. Return when it has been loaded."""
 
     @abstractmethod
     def start_sync(self) -> None:
-        """The same, blocking."""
+        """Do the same as `start`. Blocks."""
 
     @abstractmethod
-    def stop(self, *, final: bool) -> Ending:
-        """Begin to stop it. Calls that wait for its start fail; later ones, too, if it is `final`."""
+    def stop(self, *, final: bool) -> Shutdown:
+        """Begin to stop the extension. Calls that wait for its start fail; so do later calls if `final`."""
 
     def sandbox_status(self) -> SandboxStatus:
-        """How it is confined: not, unless in a process of its own."""
+        """Return how the extension is confined. In the host's process it is not."""
         return SandboxStatus(SandboxMode.DISABLED)
 
     @abstractmethod
@@ -191,29 +200,30 @@ class Runtime(Binder):
 
     @abstractmethod
     def create_caller(self, object_type: type[_T], object_id: str) -> _T:
-        """A proxy for an object that the extension has registered."""
+        """Return a proxy for an object that the extension has registered."""
 
 
 class Extension(Proxy):
-    """An extension as its host sees it.
+    """The host's proxy for an extension.
 
-    ``extension.method(...)`` returns an awaitable of the result of the extension's method, be that plain or
-    async; ``extension.sync.method(...)`` waits for it. The first call starts the extension; ``await
-    extension`` does only that, and returns it. Names that start with ``_`` are not forwarded, nor are those
-    of this class. Before it is loaded it has any other name; afterwards those that the extension has, and
-    others raise AttributeError. Setting one raises AttributeError, and using a method as a value TypeError.
+    ``extension.method(...)`` returns an awaitable for the result of the extension's method, which may be
+    plain or async. ``extension.sync.method(...)`` blocks and returns the result. The first call starts the
+    extension. ``await extension`` only starts it, and returns the proxy.
 
-    Calls raise what the method raises: exceptions of Python and of registered classes as they are; others,
-    and SystemExit, KeyboardInterrupt, GeneratorExit and asyncio.CancelledError, which would end the host or
-    seem to cancel its task, as RemoteError. They raise
-    CallTimeout, ExtensionDied when the process has ended (ExtensionHung when the watchdog did it), and
-    ExtensionStopped. Calls that start the extension also raise EnvironmentBuildError, OSError, and what its
-    module raises.
+    Names that start with ``_`` and names of this class are not forwarded. Before the extension is loaded, the
+    proxy accepts every other name. Afterwards it has the names that the extension has; others raise
+    AttributeError. Setting an attribute raises AttributeError. Using a method as a value raises TypeError.
+
+    Calls raise what the method raises. Python's exceptions and those of registered classes arrive as they
+    are. Others arrive as RemoteError, and so do SystemExit, KeyboardInterrupt, GeneratorExit and
+    asyncio.CancelledError, which would end the host or seem to cancel its task. Calls also raise CallTimeout,
+    ExtensionDied if the process has ended (ExtensionHung if the watchdog ended it), and ExtensionStopped.
+    Calls that start the extension also raise EnvironmentBuildError, OSError, and what its module raises.
     """
 
     name: str
     config: ExtensionConfig
-    """As it was given."""
+    """The configuration, as it was passed to the manager."""
 
     def __init__(
         self,
@@ -227,7 +237,7 @@ class Extension(Proxy):
 
     @property
     def generation(self) -> int:
-        """Which process of the extension this is: 0 before the first has been loaded, 1, and so on."""
+        """The number of processes that have loaded the extension so far: 0 before the first, then 1, 2."""
         return self._runtime.generation
 
     def __await__(self) -> Generator[Any, Any, Extension]:
@@ -235,33 +245,34 @@ class Extension(Proxy):
         return self
 
     def ensure_process_started(self) -> None:
-        """Start the extension unless it runs, and wait for it."""
+        """Start the extension unless it runs, and wait until it is loaded. Blocks."""
         self._runtime.start_sync()
 
     def stop(self) -> Completion:
-        """Stop the extension: run its `stop`, which has five seconds, and end its process.
+        """Stop the extension: call its `stop` method, which has five seconds, and end its process.
 
-        Its next call starts another process. Calls under way, and those that wait for its start, raise
-        ExtensionStopped and start nothing. `ExtensionManager.stop_extension` stops it for good, and so does
-        loading another one of its name before it is called again.
+        The next call starts another process. Pending calls, and calls that wait for the start, raise
+        ExtensionStopped and start nothing. `ExtensionManager.stop_extension` stops the extension for good. So
+        does loading another extension with its name before it is called again.
 
-        In a thread without a running event loop this returns when the process has ended. In a coroutine it
-        returns at once: ``await extension.stop()``. It is stopped all the same if that is not awaited, and
-        `asyncio.run` does not return before. Nothing is raised; what goes wrong is logged.
+        In a thread without a running event loop, this returns when the process has ended. In a coroutine it
+        returns at once: use ``await extension.stop()``. The extension is stopped even if that is not awaited,
+        and `asyncio.run` does not return before. Nothing is raised; errors are logged.
         """
         return finish_all([self._runtime.stop(final=False)])
 
     def sandbox_status(self) -> SandboxStatus:
-        """How its process is confined: which layers are active, and which are not and why.
+        """Return how the process is confined: the active layers, and the inactive ones with the reason.
 
-        Before the process has been started, and where the configuration says DISABLED, there are no layers.
+        There are no layers before the process has been started, or if the sandbox mode is DISABLED.
         """
         return self._runtime.sandbox_status()
 
     def register_event_handler(self, name: str, handler: Callable[[Any], Any]) -> None:
-        """Have `handler`, plain or async, called with the payload of each event `name` of the extension.
+        """Call `handler`, plain or async, with the payload of each event `name` of the extension.
 
-        It replaces an earlier one. Raises TypeError when it cannot be called, or `name` is no string.
+        It replaces an earlier handler. Raises TypeError if `handler` is not callable or `name` is not a
+        string.
         """
         _check_name("the name of an event", name)
         if not callable(handler):
@@ -273,7 +284,7 @@ class Extension(Proxy):
     def register_callee(self, object_instance: object, object_id: str) -> None:
         """Let the extension call methods of `object_instance`, with ``create_caller(type, object_id)``.
 
-        Raises ValueError when the name is taken, and TypeError when `object_id` is no string.
+        Raises ValueError if the name is taken, and TypeError if `object_id` is not a string.
         """
         _check_name("the name of an object, its second argument,", object_id)
         if isinstance(object_instance, type) or object_instance is None:
@@ -283,10 +294,10 @@ class Extension(Proxy):
         self._runtime.register_callee(object_instance, object_id)
 
     def create_caller(self, object_type: type[_T], object_id: str) -> _T:
-        """A proxy for an object that the extension has registered. Its methods return awaitables.
+        """Return a proxy for an object that the extension has registered. Its methods return awaitables.
 
-        Raises RuntimeError when the extension has not been started, and TypeError when `object_type` is no
-        class or `object_id` no string.
+        Raises RuntimeError if the extension has not been started, and TypeError if `object_type` is not a
+        class or `object_id` is not a string.
         """
         if not isinstance(object_type, type):
             raise TypeError(f"create_caller takes the class of the object first, not {object_type!r}")
@@ -302,8 +313,11 @@ def _check_name(what: str, name: object) -> None:
         raise TypeError(f"{what} must be a string, not {name!r}")
 
 
-async def limited(result: Any, timeout: float | None, timed_out: Callable[[], Exception]) -> Any:
-    """The result of a plain or async method of this process; raises `timed_out()` when it comes too late."""
+async def with_time_limit(result: Any, timeout: float | None, timed_out: Callable[[], Exception]) -> Any:
+    """Return the result of a plain or async method of this process.
+
+    Raises `timed_out()` if the result is not there after `timeout` seconds.
+    """
     if not inspect.isawaitable(result):
         return result
     if timeout is None:

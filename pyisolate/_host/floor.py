@@ -1,4 +1,4 @@
-"""The floor under a call: the round trip of two processes that poll one cache line. For benchmarks."""
+"""The lower bound of a call: the round trip of two processes that poll one cache line. For benchmarks."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ core._poll_echo(int(sys.argv[2]))
 
 
 def measure_floor(samples: int = 1000, batch: int = 100) -> list[float]:
-    """Nanoseconds of a round trip, averaged over each of `samples` batches of `batch` round trips.
+    """Return the nanoseconds of a round trip, as the average of each of `samples` batches of `batch`.
 
-    Needs two processors: with one, each side polls until its time slice ends. Raises TimeoutError when the
+    Needs two processors. With one, each process polls until its time slice ends. Raises TimeoutError if the
     other process does not start.
     """
     line = os.memfd_create("pyisolate-floor", os.MFD_CLOEXEC)

@@ -1,7 +1,7 @@
-"""What a fork of this process does to objects of the package (docs/fork.md).
+"""Handlers that make objects of the package usable after a fork of this process (docs/fork.md).
 
-In the child of a fork a lock that another thread held stays locked for ever. So the objects that have locks,
-and can be used in the child, are told there, before anything else runs.
+In the child of a fork, a lock that another thread held stays locked for ever. Objects that have locks and can
+be used in the child replace them in a handler, which runs before any other code.
 """
 
 from __future__ import annotations
@@ -10,28 +10,28 @@ import os
 from typing import Protocol
 from weakref import WeakSet
 
-__all__ = ["Forkable", "tell"]
+__all__ = ["ForkHandler", "register_fork_handler"]
 
 
-class Forkable(Protocol):
-    """An object that has to know of a fork."""
+class ForkHandler(Protocol):
+    """An object with a method that runs after a fork."""
 
     def after_fork(self) -> None:
-        """Called in the child: there is one thread, and a lock of this object may be held by none of it."""
+        """Reset the object in the child, where a thread that no longer exists may hold its lock."""
 
 
-_objects: WeakSet[Forkable] = WeakSet()
+_handlers: WeakSet[ForkHandler] = WeakSet()
 
 
-def tell(one: Forkable) -> None:
-    """Have an object, which is not kept alive, told in processes that are forked from this one."""
-    _objects.add(one)
+def register_fork_handler(handler: ForkHandler) -> None:
+    """Call `handler.after_fork()` in processes that are forked from this one. Holds a weak reference."""
+    _handlers.add(handler)
 
 
-def _tell_all() -> None:
-    for one in list(_objects):
-        one.after_fork()
+def _run_handlers() -> None:
+    for handler in list(_handlers):
+        handler.after_fork()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_tell_all)
+    os.register_at_fork(after_in_child=_run_handlers)

@@ -1,4 +1,4 @@
-"""An extension in a process of its own."""
+"""The runtime of an extension that runs in its own process."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from .._core import (
     current_session,
 )
 from .._rpc import gpus
-from .._rpc.class_references import Reference, importing_main, main_file, needed_files, refer
+from .._rpc.class_references import Reference, importing_main, main_file, make_reference, needed_files
 from .._rpc.connection import CONTROL, EXTENSION, Connection
 from .._rpc.loader import host_instance, missing_module
 from .._rpc.loading import LoadRequest
 from .._rpc.proxies import Methods, deferred
-from .._rpc.registry import follow
+from .._rpc.registry import add_type_listener
 from .._sandbox.status import SandboxStatus
 from .._settings.settings import Settings
 from .._util.offload import in_thread, outlast_sync
@@ -40,13 +40,13 @@ from ..config import SandboxMode
 from ..errors import ConfigurationError
 from ..singletons import ProxiedSingleton, reachable
 from .control import HostControl
-from .ending import ProcessEnding, Revival
-from .extension import Ending, Runtime
-from .forks import tell
+from .extension import Runtime, Shutdown
+from .forks import register_fork_handler
 from .names import Names
 from .output import extension_logger
 from .process import EXIT_TIMEOUT, ExtensionProcess
-from .restart import Restarts
+from .restart import RestartBackoff
+from .shutdown import PendingRestart, ProcessShutdown
 from .singleton_check import SingletonCheck
 from .watchdog import Watchdog
 
@@ -59,26 +59,28 @@ _log = logging.getLogger("pyisolate")
 
 
 class IsolatedRuntime(Runtime):
-    """Starts the process when it is needed, and ends it.
+    """Start the process when it is needed, restart it, and end it.
 
-    Where the configuration says so it starts the process again when that has ended by itself. Each process is
-    a generation: what was bound to an earlier one fails, and what the proxies kept of it is forgotten.
+    If the configuration sets a restart policy, a process that has ended by itself is started again. Each
+    process is a generation. What was bound to an earlier generation fails, and the methods of it that proxies
+    have cached are dropped.
 
-    It is in one of these states, which `_next_step` tells apart:
+    An extension is in one of these states, which `_next_step` distinguishes:
 
-    - it runs: `_session`; has that ended, so that calls raise ExtensionDied, then `_given_up` is set, too
-    - it is to be started by whoever calls it first: `_once`
-    - it is being started again: `_revival`; callers wait for that
-    - its process is being stopped: `_ending`; callers wait for that, and then start another
-    - it was stopped for good: `_closed`
+    - running: `_session` is set, and `_given_up` is not.
+    - given up: `_given_up` is set, because there is no restart; calls raise ExtensionDied.
+    - not started: the first caller starts it, through `_once`.
+    - being restarted: `_pending_restart` is set; callers wait for it.
+    - being stopped: `_shutdown` is set; callers wait for it, then start another process.
+    - stopped for good: `_closed` is true.
 
-    A start that `stop` interrupts fails: it has noted how often `stop` was called, `_stops`.
+    `_stops` counts the calls of `stop`. A start remembers the count and fails if it has changed.
 
-    The lock guards all that. Nothing is waited for while it is held, and no code of the application's runs. A
-    thread that holds it may get it again: a collection of garbage may bring a call of a process that has
-    ended.
+    The lock guards these fields. While a thread holds it, the thread waits for nothing and runs no code of
+    the application. The lock is reentrant, because a garbage collection in that thread may call back for a
+    process that has ended.
 
-    Raises ConfigurationError when the extension's process could not import the classes.
+    Raises ConfigurationError if the extension's process could not import the classes.
     """
 
     def __init__(
@@ -88,33 +90,34 @@ class IsolatedRuntime(Runtime):
         self._settings = settings
         self._root = root
         self._python = python
-        self._type = refer(extension_type)
-        self._apis = [refer(api) for api in settings.apis]
+        self._type = make_reference(extension_type)
+        self._apis = [make_reference(api) for api in settings.apis]
         self._singletons = _by_remote_id(settings)
-        self._own = SingletonCheck(settings, self._singletons.values())
+        self._singleton_check = SingletonCheck(settings, self._singletons.values())
         self._callees: dict[str, object] = {}
         self._lock = threading.RLock()
         self._once = Once()
         self._process: ExtensionProcess | None = None
         self._connection: Connection | None = None
-        self._session: Session | None = None  # once the extension has been loaded
+        self._session: Session | None = None  # set when the extension has been loaded
         self._names: Names | None = None
-        self._restarts = Restarts(settings.restart) if settings.restart is not None else None
-        self._revival: Revival | None = None
+        self._backoff = RestartBackoff(settings.restart) if settings.restart is not None else None
+        self._pending_restart: PendingRestart | None = None
         self._given_up: str | None = None
-        self._ending: ProcessEnding | None = None
+        self._shutdown: ProcessShutdown | None = None
         self._stops = 0
         self._closed = False
-        self._kept: WeakKeyDictionary[Methods, set[str]] = WeakKeyDictionary()
-        tell(self)
+        self._cached: WeakKeyDictionary[Methods, set[str]] = WeakKeyDictionary()
+        register_fork_handler(self)
 
     def __repr__(self) -> str:
         return f"extension {self._settings.name!r}"
 
     def after_fork(self) -> None:
-        """In a forked process it can be started, unless it was before, and not stopped since."""
-        self.is_foreign = any(one is not None for one in (self._process, self._revival, self._given_up))
-        self._lock, self._once, self._ending = threading.RLock(), Once(), None
+        """Make the extension usable in the child, unless the parent process has started it."""
+        parents = (self._process, self._pending_restart, self._given_up)
+        self.is_foreign = any(one is not None for one in parents)
+        self._lock, self._once, self._shutdown = threading.RLock(), Once(), None
 
     def _check_process(self) -> None:
         if self.is_foreign:
@@ -135,39 +138,39 @@ class IsolatedRuntime(Runtime):
 
         def method() -> Callable[..., Any] | None:
             connection = self._connection
-            if connection is None:  # it has ended again
+            if connection is None:  # the process has ended since
                 return None
             return connection.session.method(EXTENSION, name, sync=sync, timeout=timeout)
 
-        async def reach() -> Callable[..., Any]:
+        async def find() -> Callable[..., Any]:
             stops = self._stops
             while True:
-                await self._reach(stops)
+                await self._ensure_running(stops)
                 if (found := method()) is not None:
                     return found
 
-        def reach_sync() -> Callable[..., Any]:
+        def find_sync() -> Callable[..., Any]:
             stops = self._stops
             while True:
-                self._reach_sync(stops)
+                self._ensure_running_sync(stops)
                 if (found := method()) is not None:
                     return found
 
-        return deferred(name, sync, reach, reach_sync), False
+        return deferred(name, sync, find, find_sync), False
 
-    def kept(self, proxy: Methods, name: str, method: Callable[..., Any]) -> None:
+    def on_cached(self, proxy: Methods, name: str, method: Callable[..., Any]) -> None:
         with self._lock:
             if getattr(method, "session", None) is self._session:
-                self._kept.setdefault(proxy, set()).add(name)
-            else:  # the process has ended meanwhile
+                self._cached.setdefault(proxy, set()).add(name)
+            else:  # the process has ended since
                 proxy.__dict__.pop(name, None)
 
-    def _forget_kept(self) -> None:
-        """Have the proxies look for their methods again. The lock is held."""
-        for proxy, names in self._kept.items():
+    def _drop_cached(self) -> None:
+        """Drop the methods that proxies have cached. They bind them again. The caller holds the lock."""
+        for proxy, names in self._cached.items():
             for name in names:
                 proxy.__dict__.pop(name, None)
-        self._kept.clear()
+        self._cached.clear()
 
     def _connected(self) -> Connection:
         if self._connection is None:
@@ -188,8 +191,8 @@ class IsolatedRuntime(Runtime):
         self._check_process()
         return self._connected().create_caller(object_type, object_id)
 
-    def learn(self, references: list[Reference], /) -> None:
-        """Tell the process about new classes. Messages keep their order: later calls can use them."""
+    def types_registered(self, references: list[Reference], /) -> None:
+        """Register new classes in the process. Messages keep their order, so later calls can use them."""
         connection = self._connection
         if connection is not None and not self.is_foreign:
             with suppress(ExtensionDied, ExtensionStopped):  # a process that has ended needs no classes
@@ -198,12 +201,12 @@ class IsolatedRuntime(Runtime):
     # ---- the start ----
 
     async def start(self) -> None:
-        await self._reach(self._stops)
+        await self._ensure_running(self._stops)
 
     def start_sync(self) -> None:
-        self._reach_sync(self._stops)
+        self._ensure_running_sync(self._stops)
 
-    async def _reach(self, stops: int) -> None:
+    async def _ensure_running(self, stops: int) -> None:
         while not self._called_by_start():
             step = self._next_step(stops)
             if step is None:
@@ -213,7 +216,7 @@ class IsolatedRuntime(Runtime):
             else:
                 await asyncio.wrap_future(step.done)
 
-    def _reach_sync(self, stops: int) -> None:
+    def _ensure_running_sync(self, stops: int) -> None:
         while not self._called_by_start():
             step = self._next_step(stops)
             if step is None:
@@ -223,10 +226,10 @@ class IsolatedRuntime(Runtime):
             else:
                 step.finish()
 
-    def _next_step(self, stops: int) -> Once | Revival | ProcessEnding | None:
-        """What is to be done, or waited for, before it runs; None: it does.
+    def _next_step(self, stops: int) -> Once | PendingRestart | ProcessShutdown | None:
+        """Return what the caller must do, or wait for, before the extension runs; None if it runs.
 
-        Raises ExtensionStopped for one that has begun to wait before a stop, and ExtensionDied.
+        Raises ExtensionStopped if `stop` was called since the caller began to wait, and ExtensionDied.
         """
         self._check_process()
         with self._lock:
@@ -236,13 +239,16 @@ class IsolatedRuntime(Runtime):
             if given_up is None:
                 if session is not None:
                     return None
-                return self._revival or self._ending or self._once
+                return self._pending_restart or self._shutdown or self._once
         if session is not None:
-            session.method(CONTROL, "ping", sync=True)()  # raises the error that tells how it has ended
+            session.method(CONTROL, "ping", sync=True)()  # raises the error that says how the process ended
         raise self._ended_error(given_up)
 
     def _called_by_start(self) -> bool:
-        """Whether the caller answers a call that the extension made while it was loaded: it cannot wait."""
+        """Return whether the caller handles a call that the extension makes while it is being loaded.
+
+        Such a caller must not wait for the start.
+        """
         session = current_session()
         return session is not None and self._connection is not None and session is self._connection.session
 
@@ -275,7 +281,8 @@ class IsolatedRuntime(Runtime):
                 'start it under `if __name__ == "__main__":`'
             )
         for singleton in self._singletons.values():
-            host_instance(singleton, self._settings.name)  # here, not in a thread that waits for the process
+            # made here, not in the thread that waits for the process
+            host_instance(singleton, self._settings.name)
         needed = needed_files([self._type, *self._apis])
         process = ExtensionProcess(self._settings, self._root, needed, self._process_has_ended, self._python)
         with self._lock:
@@ -288,7 +295,7 @@ class IsolatedRuntime(Runtime):
     def _connect(self, process: ExtensionProcess) -> tuple[Session, LoadRequest]:
         session = process.session
         connection = Connection(session)
-        session.register(CONTROL, HostControl(connection, self.events, process.output, self._own))
+        session.register(CONTROL, HostControl(connection, self.events, process.output, self._singleton_check))
         session.refuse_subclasses = self._settings.refuse_subclasses
         if self._settings.value_limit is not None:
             session.value_limit = self._settings.value_limit
@@ -303,8 +310,8 @@ class IsolatedRuntime(Runtime):
             module_path=str(self._settings.module_path),
             extension_type=self._type,
             apis=self._apis,
-            offered=connection.ids(),
-            types=follow(self),
+            offered=connection.local_ids(),
+            types=add_type_listener(self),
             share_numpy=self._settings.share_numpy,
             share_torch=_host_torch() if self._settings.share_torch else None,
             log_level=extension_logger(self._settings.name).getEffectiveLevel(),
@@ -319,7 +326,7 @@ class IsolatedRuntime(Runtime):
         return session, request
 
     def _share(self, session: Session, common: list[bytes]) -> None:
-        """Share what the configuration says; of GPUs, send memory of those that both sides see."""
+        """Share what the configuration names. `common`: UUIDs of the GPUs whose memory is shared."""
         session.share(
             torch=self._settings.share_torch,
             numpy=self._settings.share_numpy,
@@ -328,58 +335,60 @@ class IsolatedRuntime(Runtime):
         cuda_events(session, self._events_of_gpus())
 
     def _events_of_gpus(self) -> bool:
-        """Whether a side can wait for the other's events: the driver keeps them in /dev/shm, and a sandbox
-        has its own."""
+        """Return whether host and extension can wait for each other's GPU events.
+
+        The driver keeps events in /dev/shm, and a sandbox has its own /dev/shm.
+        """
         return self._settings.sandbox_mode is SandboxMode.DISABLED
 
     def _share_devices(self, session: Session, report: object) -> None:
         if not self._settings.share_cuda_ipc:
             return
-        common, problem = gpus.read(report)
-        why = gpus.why_not(cuda_devices(), common, problem)
+        common, problem = gpus.parse_report(report)
+        why = gpus.sharing_obstacle(cuda_devices(), common, problem)
         if why or problem:
-            copied = "tensors of GPUs are copied" if why else "what it sends of GPUs is copied"
+            copied = "GPU tensors are copied" if why else "GPU tensors that it sends are copied"
             warnings.warn(
                 f"share_cuda_ipc of extension {self._settings.name!r}: {why or problem}; {copied} through "
-                "the memory of the CPU",
+                "CPU memory",
                 RuntimeWarning,
                 stacklevel=2,
             )
         else:
             order = "events" if self._events_of_gpus() else "waiting, since it has a /dev/shm of its own"
             log = extension_logger(self._settings.name)
-            log.info("memory of GPUs is shared; order is kept by %s", order)
+            log.info("GPU memory is shared; order is kept by %s", order)
         self._share(session, [] if why else common)
 
     def _loaded(self, process: ExtensionProcess, session: Session, stops: int, report: object) -> None:
-        told = report if isinstance(report, dict) else {}
-        self._share_devices(session, told.get("devices"))
-        names = Names(told.get("names"))
+        fields = report if isinstance(report, dict) else {}
+        self._share_devices(session, fields.get("devices"))
+        names = Names(fields.get("names"))
         with self._lock:
             if self._closed or self._stops != stops:
                 raise self._stopped_error()
             self.generation += 1
-            if self._restarts is None:
+            if self._backoff is None:
                 note = _NO_RESTART
             else:
-                self._restarts.loaded()
+                self._backoff.loaded()
                 note = (
-                    f"this was generation {self.generation} of it, and what was bound to that stays ended: "
-                    "get the method from the extension again"
+                    f"this was its generation {self.generation}, and methods that were bound to that cannot "
+                    "be called any more: get the method from the extension again"
                 )
             session.explain(note)
             self._session, self._names = session, names
-            revival, self._revival = self._revival, None
-        if revival is not None:
-            revival.end()
+            pending, self._pending_restart = self._pending_restart, None
+        if pending is not None:
+            pending.end()
         session.on_end(partial(_notice_end, ref(self), ref(session)))
-        if session.closed() or session.wait(0) is not None:  # before it was asked to tell
+        if session.closed() or session.wait(0) is not None:  # it ended before `on_end` was registered
             self._has_ended(session)
         if self._settings.watchdog is not None:
             Watchdog(session, CONTROL, self._settings.watchdog)
 
     def _failed(self, process: ExtensionProcess, error: BaseException, stops: int) -> None:
-        """The start failed: nothing is left of it. Raises the reason if that was `stop` or the time limit."""
+        """Clean up after a start that failed. Raises the reason if it was `stop` or the time limit."""
         late = process.is_late()
         process.kill()
         with self._lock:
@@ -404,80 +413,84 @@ class IsolatedRuntime(Runtime):
     # ---- another process ----
 
     def _process_has_ended(self, process: ExtensionProcess) -> None:
-        """In the watcher's thread. Whoever starts a process deals with the end of one that is not loaded."""
+        """Handle the end of a process that was loaded. Called in the poller's thread.
+
+        `_failed` handles the end of one that was not loaded, in the thread that starts it.
+        """
         with self._lock:
             session = self._session if process is self._process else None
         if session is not None:
             self._has_ended(session)
 
     def _has_ended(self, session: Session) -> None:
-        """The process of a session that was in use has ended, or was disconnected. Any thread, and often.
+        """Handle the end or the disconnection of a loaded process.
 
-        When this returns a new call waits for the next process, if there is to be one.
+        Any thread may call this, several times for one session. When it returns, a new call waits for the
+        next process, if there is one.
         """
         with self._lock:
             process, connection = self._process, self._connection
             if self._session is not session or self._given_up is not None or process is None:
                 return
-            delay = self._restarts.failed() if self._restarts is not None else None
+            delay = self._backoff.failed() if self._backoff is not None else None
             if delay is None:
-                revival = None
-                if self._restarts is None:
+                pending = None
+                if self._backoff is None:
                     self._given_up = _NO_RESTART
                 else:
-                    times = self._restarts.count
-                    self._given_up = f"it has been started again {times} times, and is not any more"
+                    times = self._backoff.count
+                    self._given_up = f"it was started again {times} times, which is its limit"
                     session.explain(f"{self._given_up}; stop it, then its next call starts it again")
             else:
-                revival = self._revival = Revival()
+                pending = self._pending_restart = PendingRestart()
                 self._session = self._connection = self._process = None
-                self._forget_kept()
+                self._drop_cached()
             stops = self._stops
-        if revival is None:
+        if pending is None:
             end = partial(_end, process, connection)
         else:
-            end = partial(self._restart, process, connection, revival, stops, delay or 0.0)
+            end = partial(self._restart, process, connection, pending, stops, delay or 0.0)
         try:
             in_thread(f"restart {self._settings.name}", end)
-        except RuntimeError as error:  # no thread can be had
-            if revival is not None:
-                self._give_up(revival, f"it could not be started again: {error}")
+        except RuntimeError as error:  # no thread can be started
+            if pending is not None:
+                self._give_up(pending, f"it could not be started again: {error}")
 
     def _restart(
         self,
         ended: ExtensionProcess,
         connection: Connection | None,
-        revival: Revival,
+        pending: PendingRestart,
         stops: int,
         delay: float,
     ) -> None:
-        """In a thread of its own."""
-        assert self._restarts is not None
-        self._tell(f"process {ended.session.pid} has ended", delay)
+        """Start processes until one is loaded or the policy allows no more. Runs in its own thread."""
+        assert self._backoff is not None
+        self._log_restart(f"process {ended.session.pid} has ended", delay)
         _end(ended, connection)
         del ended, connection
-        while not revival.wait(self._restarts.time_left()):
+        while not pending.wait(self._backoff.time_left()):
             try:
                 return self._start_sync(stops)
             except Exception as error:
                 with self._lock:
-                    if self._revival is not revival:
+                    if self._pending_restart is not pending:
                         return  # stopped
-                    next_delay = self._restarts.failed()
+                    next_delay = self._backoff.failed()
                 if next_delay is None:
                     _log.exception("extension %r could not be started again", self._settings.name)
-                    return self._give_up(revival, f"it could not be started again: {error}")
-                self._tell(f"could not be started again: {error}", next_delay)
+                    return self._give_up(pending, f"it could not be started again: {error}")
+                self._log_restart(f"could not be started again: {error}", next_delay)
 
-    def _give_up(self, revival: Revival, why: str) -> None:
+    def _give_up(self, pending: PendingRestart, why: str) -> None:
         with self._lock:
-            if self._revival is revival:
-                self._given_up, self._revival = why, None
-        revival.end()
+            if self._pending_restart is pending:
+                self._given_up, self._pending_restart = why, None
+        pending.end()
 
-    def _tell(self, what: str, delay: float) -> None:
-        assert self._restarts is not None
-        attempt = f"{self._restarts.count} of {self._restarts.policy.limit}"
+    def _log_restart(self, what: str, delay: float) -> None:
+        assert self._backoff is not None
+        attempt = f"{self._backoff.count} of {self._backoff.policy.limit}"
         _log.warning("extension %r: %s; starting it in %g s (%s)", self._settings.name, what, delay, attempt)
 
     def _ended_error(self, why: str) -> ExtensionDied:
@@ -492,83 +505,84 @@ class IsolatedRuntime(Runtime):
 
     # ---- the end ----
 
-    def stop(self, *, final: bool) -> Ending:
-        if self.is_foreign:  # the process that has started it stops it
-            ending = ProcessEnding(None, None, False, lambda _: None)
-            ending.begin()
-            return ending
+    def stop(self, *, final: bool) -> Shutdown:
+        if self.is_foreign:  # the process that has started the extension stops it
+            shutdown = ProcessShutdown(None, None, False, lambda _: None)
+            shutdown.begin()
+            return shutdown
         with self._lock:
             self._closed = self._closed or final
             self._stops += 1
             self.is_stopped = True
             once, self._once = self._once, Once()
-            revival, self._revival = self._revival, None
+            pending, self._pending_restart = self._pending_restart, None
             process, self._process = self._process, None
             connection, self._connection = self._connection, None
             session, self._session = self._session, None
             self._given_up = None
-            if self._restarts is not None:
-                self._restarts = Restarts(self._restarts.policy)
-            self._forget_kept()
-            under_way = self._ending if process is None else None
-            ending = under_way or ProcessEnding(process, connection, session is not None, self._has_stopped)
-            self._ending = ending
+            if self._backoff is not None:
+                self._backoff = RestartBackoff(self._backoff.policy)
+            self._drop_cached()
+            under_way = self._shutdown if process is None else None
+            is_loaded = session is not None
+            shutdown = under_way or ProcessShutdown(process, connection, is_loaded, self._has_stopped)
+            self._shutdown = shutdown
             if session is not None:
                 session.explain(self._after_stop())
         once.abandon()
-        if revival is not None:
-            revival.end()
+        if pending is not None:
+            pending.end()
         if under_way is None:
-            ending.begin()
-        return ending
+            shutdown.begin()
+        return shutdown
 
-    def _has_stopped(self, ending: ProcessEnding) -> None:
+    def _has_stopped(self, shutdown: ProcessShutdown) -> None:
         with self._lock:
-            if self._ending is ending:
-                self._ending = None
+            if self._shutdown is shutdown:
+                self._shutdown = None
 
     def _after_stop(self) -> str:
         if self._closed:
             return "load it again to call it"
-        return "its next call starts it again; what was bound to it before has to be got from it anew"
+        return "its next call starts it again; methods that were bound before must be got from it again"
 
     def _stopped_error(self) -> ExtensionStopped:
         return ExtensionStopped(f"{self._settings.name!r} has been stopped; {self._after_stop()}")
 
 
 def _end(process: ExtensionProcess, connection: Connection | None) -> None:
-    """A process has ended, or was disconnected: nothing is to be left of it."""
+    """Release everything that belongs to a process that has ended or was disconnected."""
     session = process.session
-    if not session.closed():  # nobody has asked it for anything since: who waits is to hear that it has died
+    if not session.closed():  # no call has noticed the end yet; this call fails the pending ones
         with suppress(PyIsolateError):
             session.method(CONTROL, "ping", sync=True, timeout=EXIT_TIMEOUT)()
     process.kill()
     if connection is not None:
         connection.close()
-    outlast_sync(process.over, EXIT_TIMEOUT)
+    outlast_sync(process.exited, EXIT_TIMEOUT)
 
 
 def _notice_end(runtime: ref[IsolatedRuntime], session: ref[Session]) -> None:
-    """Called by a session that tells a caller of its end. Keeps neither alive."""
-    found, of = runtime(), session()
-    if found is not None and of is not None:
-        found._has_ended(of)
+    """Handle the end of a session, before the session raises an error for it. Keeps neither alive."""
+    living, ended = runtime(), session()
+    if living is not None and ended is not None:
+        living._has_ended(ended)
 
 
 def _host_torch() -> str | None:
-    """The file of the host's torch."""
+    """Return the file of the host's torch, or None if torch is not installed."""
     spec = importlib.util.find_spec("torch")
     return spec.origin if spec else None
 
 
 def _by_remote_id(settings: Settings) -> dict[str, type[ProxiedSingleton]]:
-    """The singletons that the extension may call, by the names that they are offered under."""
+    """Return the singletons that the extension may call, by the names under which the host registers them."""
     found: dict[str, type[ProxiedSingleton]] = {}
     for api in settings.apis:
         for singleton in reachable(api):
             if found.setdefault(singleton.get_remote_id(), singleton) is not singleton:
                 raise ConfigurationError(
-                    f"configuration of extension {settings.name!r}: 'apis' has two classes offered as "
-                    f"{singleton.get_remote_id()!r}; give one another get_remote_id()"
+                    f"configuration of extension {settings.name!r}: 'apis' has two classes with the id "
+                    f"{singleton.get_remote_id()!r}; override get_remote_id() in one of them"
                 )
     return found

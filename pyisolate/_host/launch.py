@@ -11,7 +11,7 @@ from .._util.files import BOOTSTRAP, CORE, PACKAGE
 
 __all__ = ["command"]
 
-# Not run as a script: its folder would come first on sys.path and hide modules of the standard library.
+# bootstrap.py does not run as a script: its folder would come first on sys.path and hide standard modules.
 _LOADER = (
     "import sys; sys.path[:1] = [] if sys.path[:1] == [''] else sys.path[:1]; "
     "file = open(sys.argv[1], 'rb'); source = file.read(); file.close(); "
@@ -20,7 +20,7 @@ _LOADER = (
 
 
 def command(python: str, options: Sequence[str] = (), **arguments: object) -> list[str]:
-    """Runs `bootstrap.py` with these arguments besides what every process of ours needs."""
+    """Return a command that runs `bootstrap.py` with `arguments` and with what every process needs."""
     everything = {
         "core": CORE,
         "package": PACKAGE,

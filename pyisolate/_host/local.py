@@ -1,9 +1,9 @@
-"""An extension in the host's process, behind the same proxy as one in a process of its own.
+"""The runtime of an extension in the host's process, behind the same proxy as one in its own process.
 
 Arguments and results are the objects themselves, not copies, and dependencies are not installed. Otherwise
-the same program runs in both ways: singletons are the host's own instances, but what the extension gets for
-their classes is a proxy, whose methods return awaitables. An instance that a module of the host's keeps in a
-variable is the host's for whoever imports it from there.
+the same program runs in both places. Singletons are the host's own instances, but an extension that calls
+such a class gets a proxy whose methods return awaitables. An instance that the extension imports from a
+variable of one of the host's modules is the host's instance, not a proxy.
 """
 
 from __future__ import annotations
@@ -21,8 +21,18 @@ from .._settings.settings import Settings
 from .._util.offload import Persistent, settle_future
 from .._util.single_flight import Once
 from ..singletons import ProxiedSingleton, callers_of
-from .extension import Ending, EventHandlers, Runtime
-from .local_calls import HOST, LocalBinder, Side, as_side, handle, is_side_of, offered, run_as, wait_for
+from .extension import EventHandlers, Runtime, Shutdown
+from .local_calls import (
+    HOST,
+    LocalBinder,
+    Side,
+    assign_module,
+    await_as,
+    offered,
+    run_as,
+    run_handler,
+    wait_for,
+)
 
 __all__ = ["LocalRuntime"]
 
@@ -33,7 +43,7 @@ _loading: ContextVar[object] = ContextVar("pyisolate_loading", default=None)
 
 
 class _LocalLink:
-    """How the extension reaches the host, and the host what the extension has registered."""
+    """The link between the extension and the host: the objects that each of them has registered."""
 
     def __init__(self, name: str, side: Side, events: EventHandlers, of_host: dict[str, object]) -> None:
         self._name = name
@@ -50,7 +60,7 @@ class _LocalLink:
         return offered(object_type, HOST, lambda: _find(self.of_host, object_id))
 
     def use_remote(self, singleton: type[ProxiedSingleton]) -> None:
-        """The host's instance is that of this process already; the extension is given a proxy for it."""
+        """Give the extension a proxy for the host's instance, which is the instance of this process."""
         self._side.callers.update(callers_of(singleton, self._singleton_caller))
 
     def _singleton_caller(self, singleton: type[ProxiedSingleton]) -> Any:
@@ -63,7 +73,7 @@ class _LocalLink:
     def emit(self, name: str, payload: object) -> None:
         result = run_as(HOST, self._events.emit, name, payload)
         if result is not None:
-            handle(result)
+            run_handler(result)
 
 
 def _add(objects: dict[str, object], instance: object, object_id: str) -> None:
@@ -74,12 +84,12 @@ def _add(objects: dict[str, object], instance: object, object_id: str) -> None:
 
 def _find(objects: dict[str, object], object_id: str) -> object:
     if object_id not in objects:
-        raise LookupError(f"no object {object_id!r} is offered; is it registered?")
+        raise LookupError(f"no object is registered as {object_id!r}; register it first")
     return objects[object_id]
 
 
 class LocalRuntime(Runtime):
-    """Loads the extension when it is needed."""
+    """Load the extension when it is needed, and stop it."""
 
     def __init__(self, settings: Settings, extension_type: type[Any]) -> None:
         super().__init__()
@@ -89,10 +99,10 @@ class LocalRuntime(Runtime):
         self._side = Side()
         self._object = LocalBinder(settings.name, self._side, self._started)
         self._closed = False
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
-        """Be as before the first start."""
+    def _reset(self) -> None:
+        """Reset the state to that before the first start."""
         self._link = _LocalLink(self._settings.name, self._side, self.events, self._of_host)
         self._loader = Loader(self._type, self._settings.module_path, self._settings.apis, self._link)
         self._once = Once()
@@ -111,7 +121,7 @@ class LocalRuntime(Runtime):
         return self._link.extension
 
     async def start(self) -> None:
-        while _loading.get() is not self:  # what its own start calls cannot wait for it
+        while _loading.get() is not self:  # a call that its own start makes must not wait for that start
             if self._closed:
                 raise ExtensionStopped(f"{self._settings.name!r} has been stopped; load it again to call it")
             once = self._once
@@ -125,23 +135,23 @@ class LocalRuntime(Runtime):
 
     async def _load(self) -> None:
         self.is_stopped = False
-        self._link.of_extension.clear()  # what a load that failed has registered
+        self._link.of_extension.clear()  # objects that a failed load has registered
         check_not_imported(self._settings.module_path)
         token = _loading.set(self)
-        is_side_of(module_name(self._settings.module_path), self._side)
+        assign_module(module_name(self._settings.module_path), self._side)
         try:
-            await as_side(self._side, self._loader.load())
+            await await_as(self._side, self._loader.load())
         finally:
             _loading.reset(token)
         self.generation += 1
 
-    def stop(self, *, final: bool) -> Ending:
+    def stop(self, *, final: bool) -> Shutdown:
         self._closed = self._closed or final
         self.is_stopped = True
         once, extension = self._once, self._link.extension
         once.abandon()
-        self._begin()
-        return _LocalEnding(self._settings.name, self._side, extension if once.done else None)
+        self._reset()
+        return _LocalShutdown(self._settings.name, self._side, extension if once.done else None)
 
     def register_callee(self, object_instance: object, object_id: str) -> None:
         _add(self._of_host, object_instance, object_id)
@@ -151,8 +161,8 @@ class LocalRuntime(Runtime):
         return offered(object_type, self._side, lambda: _find(link.of_extension, object_id))
 
 
-class _LocalEnding(Ending):
-    """Calls the extension's `stop`, in the thread, or the loop, of whoever stops it."""
+class _LocalShutdown(Shutdown):
+    """A shutdown that calls the extension's `stop` in the caller's thread or event loop."""
 
     runs_here = True
 
@@ -168,7 +178,7 @@ class _LocalEnding(Ending):
             if inspect.isawaitable(result):
                 wait_for(result)
         except Exception:
-            self._tell()
+            self._log_failure()
         finally:
             settle_future(self.done, None)
 
@@ -176,10 +186,10 @@ class _LocalEnding(Ending):
         try:
             result = self._stop()
         except Exception:
-            self._tell()
+            self._log_failure()
             result = None
         if inspect.isawaitable(result):
-            self._task = loop.create_task(Persistent(self._settled(result)))
+            self._task = loop.create_task(Persistent(self._await_stop(result)))
         else:
             settle_future(self.done, None)
 
@@ -188,13 +198,13 @@ class _LocalEnding(Ending):
         stop = getattr(extension, "stop", None)
         return run_as(self._side, stop) if stop is not None else None
 
-    async def _settled(self, result: Any) -> None:
+    async def _await_stop(self, result: Any) -> None:
         try:
             await result
         except Exception:
-            self._tell()
+            self._log_failure()
         finally:
             settle_future(self.done, None)
 
-    def _tell(self) -> None:
+    def _log_failure(self) -> None:
         _log.warning("stop() of extension %r failed", self._name, exc_info=True)

@@ -1,7 +1,7 @@
-"""Calls between an extension in the host's process and its host: they look as calls of another process do.
+"""Calls between an extension in the host's process and its host. They behave like calls between processes.
 
-Whose code runs is known by a context variable, which tasks and `asyncio.to_thread` carry along, and by the
-module that asks: so threads that an extension starts are the extension's, too.
+A context variable, which tasks and `asyncio.to_thread` inherit, says whether code of the host or of an
+extension runs. In threads that an extension starts, the module of the calling code says so.
 """
 
 from __future__ import annotations
@@ -21,9 +21,19 @@ from .._rpc.connection import RemoteObject, TypedBinder
 from .._rpc.proxies import Binder, Deferred
 from .._util.offload import running_loop
 from ..singletons import SingletonMetaclass, substitute
-from .extension import limited
+from .extension import with_time_limit
 
-__all__ = ["HOST", "LocalBinder", "Side", "as_side", "handle", "is_side_of", "offered", "run_as", "wait_for"]
+__all__ = [
+    "HOST",
+    "LocalBinder",
+    "Side",
+    "assign_module",
+    "await_as",
+    "offered",
+    "run_as",
+    "run_handler",
+    "wait_for",
+]
 
 _T = TypeVar("_T")
 
@@ -33,7 +43,7 @@ class Side:
 
     def __init__(self) -> None:
         self.callers: dict[type, Any] = {}
-        """What calling a singleton's class returns on this side, where that is not the instance itself."""
+        """What calling a singleton's class returns on this side, if that is not the instance itself."""
 
 
 HOST = Side()
@@ -42,17 +52,17 @@ _modules: WeakValueDictionary[str, Side] = WeakValueDictionary()
 
 
 _handlers: ContextVar[list[asyncio.Task[Any]] | None] = ContextVar("pyisolate_handlers", default=None)
-"""Handlers of events that the call has caused in its loop; it waits for them at its end."""
+"""Event handlers that the call has started in its event loop. The call waits for them at its end."""
 
 
-def is_side_of(module: str, side: Side) -> None:
-    """Code of this module, and of its submodules, is the side's."""
+def assign_module(module: str, side: Side) -> None:
+    """Treat code of `module` and its submodules as code of `side`."""
     _modules[module] = side
     substitute(_caller)
 
 
 def _caller(cls: type) -> Any:
-    """What the code that calls a singleton's class is to get; None: the instance."""
+    """Return what the code that calls a singleton's class gets, or None if it gets the instance."""
     side = _running.get()
     if side is None or side is HOST:
         frame = sys._getframe(2)
@@ -63,7 +73,10 @@ def _caller(cls: type) -> Any:
 
 
 def wait_for(awaitable: Awaitable[_T]) -> _T:
-    """The result of an awaitable, blocking; it runs in another thread when this one's event loop runs."""
+    """Return the result of an awaitable. Blocks.
+
+    The awaitable runs in another thread if an event loop runs in this thread.
+    """
 
     async def settle() -> _T:
         return await awaitable
@@ -74,11 +87,11 @@ def wait_for(awaitable: Awaitable[_T]) -> _T:
         return executor.submit(copy_context().run, asyncio.run, settle()).result()
 
 
-def handle(handler: Coroutine[Any, Any, None]) -> None:
-    """Have a coroutine of a host's handler run.
+def run_handler(handler: Coroutine[Any, Any, None]) -> None:
+    """Run the coroutine of a handler of the host.
 
-    Its loop cannot run it while code of an extension waits in the same thread: then the call that this code
-    belongs to waits for it at its end, and raises what it raises.
+    The event loop cannot run it while an extension's code waits in the same thread. In that case the call
+    that the code belongs to waits for the handler at its end, and raises what the handler raises.
     """
     loop, handlers = running_loop(), _handlers.get()
     if loop is None or handlers is None:
@@ -88,7 +101,7 @@ def handle(handler: Coroutine[Any, Any, None]) -> None:
 
 
 class LocalCall(Coroutine[Any, Any, Any]):
-    """A call that is under way, as `pyisolate.Call` is; one made where no loop runs begins when awaited."""
+    """A pending call, like `pyisolate.Call`. If no event loop runs, the call begins when it is awaited."""
 
     def __init__(self, name: str, steps: Coroutine[Any, Any, Any]) -> None:
         self.__name__ = self.__qualname__ = name
@@ -98,15 +111,15 @@ class LocalCall(Coroutine[Any, Any, Any]):
         self._work: Any = steps if loop is None else loop.create_task(steps)
 
     def done(self) -> bool:
-        """Whether an await would return at once."""
+        """Return whether an await would return at once."""
         return isinstance(self._work, asyncio.Task) and self._work.done()
 
     def cancel(self, msg: Any = None) -> bool:
-        """Cancel the method; a later await raises CancelledError."""
+        """Cancel the method. A later await raises CancelledError."""
         if self._awaited and not isinstance(self._work, asyncio.Task):
             return False
         if not isinstance(self._work, asyncio.Task):
-            self._work = asyncio.ensure_future(self._work)  # of the loop that runs now
+            self._work = asyncio.ensure_future(self._work)  # a task of the running loop
         cancelled: bool = self._work.cancel(msg)
         return cancelled
 
@@ -154,7 +167,7 @@ class LocalCall(Coroutine[Any, Any, Any]):
         work = self._work
         if not self._awaited and isinstance(work, asyncio.Task):
             if work.done():
-                _forget(work)  # without its loop, which may have been closed
+                _forget(work)  # called here, because its loop may have been closed
             elif not work.get_loop().is_closed():
                 _unawaited.add(work)
                 work.add_done_callback(_forget)
@@ -162,18 +175,18 @@ class LocalCall(Coroutine[Any, Any, Any]):
 
 
 _unawaited: set[asyncio.Task[Any]] = set()
-"""They go on; a loop refers to its tasks weakly."""
+"""Tasks of calls that were not awaited. They continue; an event loop holds only weak references to tasks."""
 
 
 def _forget(task: asyncio.Task[Any]) -> None:
-    """Nobody asks for its exception."""
+    """Drop the task, and retrieve its exception so that asyncio does not log it."""
     _unawaited.discard(task)
     if not task.cancelled():
         task.exception()
 
 
 class LocalBinder(Binder):
-    """Binds methods of an object of this process, whose code is that of `side`."""
+    """Bind methods of an object of this process. Its code belongs to `side`."""
 
     def __init__(self, name: str, side: Side, find: Callable[[], Awaitable[Any]]) -> None:
         self._name = name
@@ -186,7 +199,7 @@ class LocalBinder(Binder):
             handlers: list[asyncio.Task[Any]] = []
             side, waiting = _running.set(self._side), _handlers.set(handlers)
             try:
-                result = await limited(method(*args, **kwargs), timeout, timed_out)
+                result = await with_time_limit(method(*args, **kwargs), timeout, timed_out)
             finally:
                 _running.reset(side)
                 _handlers.reset(waiting)
@@ -209,7 +222,7 @@ class LocalBinder(Binder):
 
 
 def _method(target: Any, name: str) -> Callable[..., Any]:
-    """Raises what a call of another process would."""
+    """Return the method. Raises what a call to another process would raise."""
     found = getattr(target, name)
     if not callable(found):
         raise TypeError(
@@ -221,10 +234,10 @@ def _method(target: Any, name: str) -> Callable[..., Any]:
 
 
 class OfferedBinder(TypedBinder):
-    """Binds methods of what one side has registered, or offers as a singleton, for the other side."""
+    """Bind methods of an object that one side has registered, or of a singleton, for the other side."""
 
     def __init__(self, object_type: type, side: Side, find: Callable[[], Any]) -> None:
-        """`find` returns the object, or raises LookupError; its code is that of `side`."""
+        """`find` returns the object or raises LookupError. The object's code belongs to `side`."""
         super().__init__(object_type)
         self._find = find
         self._binder = LocalBinder(object_type.__name__, side, self._found)
@@ -240,23 +253,26 @@ class OfferedBinder(TypedBinder):
 
 
 def offered(object_type: type[_T], side: Side, find: Callable[[], Any]) -> _T:
-    """A proxy for such an object."""
+    """Return a proxy for an object of `side`, which `find` returns."""
     proxy: Any = RemoteObject(OfferedBinder(object_type, side, find))
     return proxy  # type: ignore[no-any-return]
 
 
 def run_as(side: Side, function: Callable[..., Any], *args: Any) -> Any:
-    """The result of a function that is plain, or begins to be, on a side. Code that awaits: `as_side`."""
+    """Call a function as code of `side` and return its result.
+
+    If the result is awaitable, the awaitable that is returned also runs as code of `side`.
+    """
     token = _running.set(side)
     try:
         result = function(*args)
     finally:
         _running.reset(token)
-    return as_side(side, result) if inspect.isawaitable(result) else result
+    return await_as(side, result) if inspect.isawaitable(result) else result
 
 
-async def as_side(side: Side, awaitable: Awaitable[_T]) -> _T:
-    """Await something on a side."""
+async def await_as(side: Side, awaitable: Awaitable[_T]) -> _T:
+    """Await an awaitable as code of `side`."""
     token = _running.set(side)
     try:
         return await awaitable

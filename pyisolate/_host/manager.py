@@ -1,4 +1,4 @@
-"""Loads the extensions of an application and keeps track of them."""
+"""The manager, which loads the extensions of an application and keeps track of them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ..config import ExtensionConfig, ExtensionManagerConfig
 from ..errors import ConfigurationError
 from ..shared import ExtensionBase, ExtensionLocal
 from .extension import Completion, Extension, Preload, Runtime, finish_all
-from .forks import tell
+from .forks import register_fork_handler
 
-if not isolation_fault():  # elsewhere they cannot be imported
+if not isolation_fault():  # on other platforms these modules cannot be imported
     from .._env.interpreter import interpreter
     from .isolated import IsolatedRuntime
 
@@ -31,18 +31,18 @@ _STARTS_AT_ONCE = 8
 
 
 class ExtensionManager(Generic[_T]):
-    """The extensions of one kind.
+    """Load, start and stop extensions of one type.
 
-    `extension_type` is instantiated in the process of each extension; see `ExtensionBase`. ``async with``, in
-    plain programs ``with``, stops all extensions at its end.
+    `extension_type` is instantiated in the process of each extension; see `ExtensionBase`. At the end of
+    ``async with``, or of ``with`` in programs without asyncio, all extensions are stopped.
 
-    Its lock guards `extensions`. Nothing is waited for while it is held.
+    The lock guards `extensions`. A thread that holds it waits for nothing.
 
     Raises ConfigurationError.
     """
 
     extensions: dict[str, Extension]
-    """Those that are loaded, by name."""
+    """The loaded extensions, by name."""
 
     def __init__(self, extension_type: type[_T], config: ExtensionManagerConfig) -> None:
         if not (isinstance(extension_type, type) and issubclass(extension_type, ExtensionLocal)):
@@ -54,19 +54,19 @@ class ExtensionManager(Generic[_T]):
         self.extensions = {}
         self._root, self._python = check_manager(config)
         self._lock = threading.Lock()
-        tell(self)
+        register_fork_handler(self)
 
     def after_fork(self) -> None:
-        """In a forked process it can be used, too."""
+        """Replace the lock, so that the manager can be used in the child."""
         self._lock = threading.Lock()
 
     def load_extension(self, config: ExtensionConfig) -> Extension:
-        """A proxy for the extension. Nothing runs yet: the first call, or ``await``, starts it.
+        """Return a proxy for the extension. The first call, or ``await``, starts the extension.
 
-        In a process that was forked from one in which it was started it can be loaded again.
+        In the child of a fork, an extension that the parent process has started can be loaded again.
 
-        Raises ConfigurationError, and ValueError when an extension of that name is loaded, unless that was
-        stopped and has not been called since: then it is stopped for good.
+        Raises ConfigurationError. Raises ValueError if an extension with that name is loaded, unless that
+        one was stopped and has not been called since. Then it is stopped for good.
         """
         settings = check_extension(config, self.config.get("start_method", "auto"))
         with self._lock:
@@ -85,7 +85,7 @@ class ExtensionManager(Generic[_T]):
     def stop_extension(self, name: str) -> Completion:
         """Stop an extension for good, and free its name; see `Extension.stop`.
 
-        Its calls raise ExtensionStopped from now on. Raises ValueError when none of that name is loaded.
+        Its calls raise ExtensionStopped from then on. Raises ValueError if no extension has that name.
         """
         with self._lock:
             extension = self.extensions.pop(name, None)
@@ -94,15 +94,16 @@ class ExtensionManager(Generic[_T]):
         return finish_all([extension._runtime.stop(final=True)])
 
     def preload(self, extensions: Iterable[ExtensionConfig | Extension | str]) -> Preload:
-        """Start extensions side by side, before they are needed.
+        """Start extensions concurrently, before they are needed.
 
-        Each is the configuration of one, which is loaded if none of that name is, or one that is loaded, or
-        its name. Their starts have begun when this returns: in a coroutine ``await manager.preload(...)``,
-        else ``manager.preload(...).wait()``, returns the extensions when all have started.
+        Each item is a loaded extension, its name, or a configuration. A configuration is loaded if no
+        extension with its name is. The starts have begun when this returns. To get the extensions when all
+        have started, use ``await manager.preload(...)`` in a coroutine, else
+        ``manager.preload(...).wait()``.
 
-        Raises TypeError where `extensions` is one and no list, ConfigurationError and, for one that is not
-        loaded by this manager, ValueError. Waiting raises what the first call of an extension raises; if its
-        start has failed, its next call tries again.
+        Raises TypeError if `extensions` is a single extension instead of a list, ConfigurationError, and
+        ValueError for an extension that this manager has not loaded. Waiting raises what the first call of an
+        extension raises. If a start has failed, the next call tries again.
         """
         if isinstance(extensions, (str, Mapping, Extension)):
             raise TypeError(f"preload takes a list of extensions: preload([{extensions!r}])")
@@ -111,15 +112,16 @@ class ExtensionManager(Generic[_T]):
             loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
             loop = None
-        if loop is not None:  # what an extension asks of its host while it loads is answered by this loop
+        if loop is not None:  # this loop runs what extensions call in the host while they load
             return Preload(chosen, [_in_loop(loop, extension) for extension in chosen])
         works = [extension.ensure_process_started for extension in chosen]
         return Preload(chosen, side_by_side("preload", works, _STARTS_AT_ONCE))
 
     def stop_all_extensions(self) -> Completion:
-        """Stop all extensions for good, side by side: together they have as long as one has.
+        """Stop all extensions for good, concurrently. Together they have as long as one extension has.
 
-        See `Extension.stop` for when this returns; in a coroutine ``await manager.stop_all_extensions()``.
+        See `Extension.stop` for when this returns. In a coroutine use
+        ``await manager.stop_all_extensions()``.
         """
         with self._lock:
             extensions = list(self.extensions.values())
@@ -141,7 +143,7 @@ class ExtensionManager(Generic[_T]):
     def _find_or_load(self, item: ExtensionConfig | Extension | str) -> Extension:
         if isinstance(item, Extension):
             if self.extensions.get(item.name) is not item:
-                raise ValueError(f"extension {item.name!r} is not loaded, or by another manager")
+                raise ValueError(f"extension {item.name!r} is not loaded by this manager")
             return item
         name = item.get("name") if isinstance(item, Mapping) else item
         extension = self.extensions.get(name) if isinstance(name, str) else None
@@ -160,12 +162,12 @@ class ExtensionManager(Generic[_T]):
         fault = isolation_fault()
         if fault:
             raise ConfigurationError(f"configuration of extension {settings.name!r}: {fault}")
-        interpreter(self._python)  # while nothing has been started
+        interpreter(self._python)  # raises its errors here, before anything has been started
         return IsolatedRuntime(settings, self._root, extension_type, self._python)
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, extension: Extension) -> Future[None]:
-    """The start of an extension as a task of the loop."""
+    """Start an extension in a task of the loop. Return a future for the end of the start."""
 
     async def start() -> None:
         await extension
@@ -173,11 +175,11 @@ def _in_loop(loop: asyncio.AbstractEventLoop, extension: Extension) -> Future[No
     future: Future[None] = Future()
     future.set_running_or_notify_cancel()
     task = loop.create_task(start())
-    task.add_done_callback(lambda task: _hand_over(task, future))
+    task.add_done_callback(lambda task: _copy_outcome(task, future))
     return future
 
 
-def _hand_over(task: asyncio.Task[None], future: Future[None]) -> None:
+def _copy_outcome(task: asyncio.Task[None], future: Future[None]) -> None:
     if task.cancelled():
         future.set_exception(asyncio.CancelledError())
     elif (error := task.exception()) is not None:
@@ -188,7 +190,7 @@ def _hand_over(task: asyncio.Task[None], future: Future[None]) -> None:
 
 @contextmanager
 def _confine(root: str, python: str, config: ExtensionConfig) -> Iterator[Confined]:
-    """Load an extension that builds a package; its process ends at the end of ``with``."""
+    """Load an extension that builds a package. Its process ends at the end of ``with``."""
     with ExtensionManager(ExtensionBase, {"venv_root_path": root, "python_executable": python}) as manager:
         yield Confined(manager.load_extension(config).sync, manager.stop_all_extensions)
 

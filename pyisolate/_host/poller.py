@@ -1,7 +1,7 @@
-"""One daemon thread that waits for output and times on behalf of all extensions of this process.
+"""One daemon thread that waits for output and timers on behalf of all extensions of this process.
 
-Callbacks run in that thread, one at a time, so they are to be short. It is started when it is first needed,
-and ended before the interpreter is.
+Callbacks run in that thread, one at a time, so they must be short. The thread starts when it is first needed,
+and ends before the interpreter does.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from weakref import WeakMethod
 
 from .._core import output_fd, output_next
 
-__all__ = ["Watcher", "watcher"]
+__all__ = ["Poller", "poller"]
 
 _log = logging.getLogger("pyisolate")
 
 
-class Watcher:
-    """Calls back when a process has written something or a time has come. All methods work in any thread."""
+class Poller:
+    """Call back when a process has written output, or after a delay. All methods are thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a collection of garbage, and so `_forget`, may come at any time
+        self._lock = threading.RLock()  # reentrant: a garbage collection may call `unfollow` at any time
         self._thread: threading.Thread | None = None
         self._epoll: select.epoll | None = None
         self._wake = -1
@@ -39,10 +39,10 @@ class Watcher:
         self._pid = os.getpid()
 
     def follow(self, callback: Callable[[], None]) -> int:
-        """A cookie for `Session.follow_output`, until `unfollow`.
+        """Return a cookie for `Session.follow_output`. It is valid until `unfollow`.
 
-        `callback`, a method, is called when there is output of the session's process to read, or it has
-        ended. The method's object is not kept alive.
+        `callback`, a method, is called when the session's process has written output, or has ended. The
+        poller holds only a weak reference to the method's object.
         """
         cookie = next(self._order)
         with self._lock:
@@ -54,20 +54,20 @@ class Watcher:
         return cookie
 
     def unfollow(self, cookie: int) -> None:
-        """Forget a callback. A call of it may be on its way."""
-        if self._pid == os.getpid():  # else the lock may be held for ever
+        """Remove a callback. It may still be called once, if the call has begun."""
+        if self._pid == os.getpid():  # in the child of a fork the lock may be held for ever
             with self._lock:
                 self._followers.pop(cookie, None)
 
     def after(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call `callback` once, that many seconds from now."""
+        """Call `callback` once, after `seconds`."""
         with self._lock:
             self._started()
             heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), callback))
             self._ring()
 
     def close(self, seconds: float) -> None:
-        """End the thread when no output is followed any more, at the latest after `seconds`."""
+        """End the thread when it follows no output any more, at the latest after `seconds`. Blocks."""
         with self._lock:
             thread = self._thread
             if thread is None or thread is threading.current_thread():
@@ -77,7 +77,7 @@ class Watcher:
         thread.join(seconds + 1.0)
 
     def _started(self) -> select.epoll:
-        """The epoll, with its thread. What cannot be had now may be had the next time."""
+        """Return the epoll object, and start the thread. After an error, the next call tries again."""
         if self._wake < 0:
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         if self._epoll is None:
@@ -85,7 +85,7 @@ class Watcher:
             epoll.register(self._wake, select.EPOLLIN)
             self._epoll = epoll
         if self._thread is None and self._end is None:
-            thread = threading.Thread(target=self._run, name="pyisolate-watcher", daemon=True)
+            thread = threading.Thread(target=self._run, name="pyisolate-poller", daemon=True)
             thread.start()
             self._thread = thread
         return self._epoll
@@ -107,7 +107,7 @@ class Watcher:
                 _call(self._due())
 
     def _time_left(self) -> float | None:
-        """Until the next timer (-1: there is none); None when the thread is to end."""
+        """Return the seconds until the next timer, -1 if there is none, or None if the thread must end."""
         with self._lock:
             now = time.monotonic()
             if self._end is not None and (not self._followers or now >= self._end):
@@ -123,26 +123,26 @@ class Watcher:
 
 
 def _call(callback: Callable[[], None] | None) -> None:
-    """The caller keeps no reference while it waits for the next one."""
+    """Call a callback and log its exception. The caller keeps no reference to it while it waits."""
     try:
         if callback is not None:
             callback()
     except Exception:
-        _log.exception("a callback of the watcher failed")
+        _log.exception("a callback of the poller failed")
 
 
-_watcher = Watcher()
+_poller = Poller()
 
 
-def watcher() -> Watcher:
-    """The watcher of this process."""
-    return _watcher
+def poller() -> Poller:
+    """Return the poller of this process."""
+    return _poller
 
 
 def _start_over() -> None:
-    """In a forked process the thread is not there, and what it watched is not ours."""
-    global _watcher
-    _watcher = Watcher()
+    """Replace the poller in the child of a fork, which has neither the thread nor the extensions."""
+    global _poller
+    _poller = Poller()
 
 
 os.register_at_fork(after_in_child=_start_over)

@@ -1,4 +1,4 @@
-"""One run of an extension's process, from its environment to its end."""
+"""One process of an extension, from the build of its environment to its end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ..config import SandboxConfig, SandboxMode
 from ..errors import PyIsolateError
 from .launch import command
 from .output import Output
-from .poller import watcher
+from .poller import poller
 from .zygote import CannotFork, ForkPlan, zygotes
 
 if TYPE_CHECKING:
@@ -45,19 +45,19 @@ HANDSHAKE_TIMEOUT = 60.0
 MIN_TIME_LEFT = 0.001
 STOP_TIMEOUT = 5.0
 EXIT_TIMEOUT = 2.0
-LAST_WORDS_TIMEOUT = 1.0
+OUTPUT_TIMEOUT = 1.0
 
 _log = logging.getLogger("pyisolate")
 
 
 class ExtensionProcess:
-    """A process that has been started, or is being started; `end` or `kill` ends it in either case.
+    """A process that runs or is being started. `end` or `kill` ends it in either case.
 
-    `python`: as configured. `needed`: files of the host that it imports. `on_end` is called when it has ended
-    by itself, in the watcher's thread.
+    `python`: the configured interpreter. `needed`: files of the host that the process imports. `on_end` is
+    called in the poller's thread when the process has ended by itself.
 
-    The lock guards the fields. It is not held while anything is waited for: the process, its zygote, the
-    builder of its environment, or the removal of its folder.
+    The lock guards the fields. No thread holds it while it waits for the process, for its zygote, for the
+    builder of its environment, or for the removal of its folder.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class ExtensionProcess:
         self._root = root
         self._python = python
         self._lock = threading.RLock()
-        self._ended = False
+        self._is_ending = False
         self._environment: Environment | None = None
         self._builder: EnvironmentBuilder | None = None
         self._session: Session | None = None
@@ -82,13 +82,13 @@ class ExtensionProcess:
         self._spawned = 0.0
         self._on_end = on_end
         self._started: Future[None] | None = None
-        self.over: Future[None] = Future()
-        """Done when it has ended and its output has been read."""
+        self.exited: Future[None] = Future()
+        """Done when the process has ended and its output has been read."""
         self.output = Output(settings.name, settings.echo_output, WeakMethod(self._has_ended))
 
     @property
     def session(self) -> Session:
-        """The session with the process. Raises ExtensionStopped when there is none."""
+        """The session with the process. Raises ExtensionStopped if there is none."""
         if self._session is None:
             raise self._stopped_error()
         return self._session
@@ -96,8 +96,8 @@ class ExtensionProcess:
     def begin(self) -> Future[None]:
         """Build the environment and start the process, in a thread. The future is done when it answers.
 
-        It fails with EnvironmentBuildError, SandboxError, OSError, CallTimeout, ExtensionDied, or, at once
-        when `end` or `kill` is called, with ExtensionStopped.
+        The future fails with EnvironmentBuildError, SandboxError, OSError, CallTimeout or ExtensionDied. It
+        fails with ExtensionStopped as soon as `end` or `kill` is called.
         """
         started: Future[None] = Future()
         started.set_running_or_notify_cancel()
@@ -108,15 +108,15 @@ class ExtensionProcess:
         return started
 
     def _start(self) -> None:
-        """In its own thread."""
+        """Build and start. Runs in its own thread."""
         try:
             self._build_and_spawn()
         except BaseException as error:
-            self._settle(self._explained(error) if isinstance(error, OSError) else error)
+            self._finish_start(self._with_reason(error) if isinstance(error, OSError) else error)
         else:
-            self._settle(None)
+            self._finish_start(None)
 
-    def _settle(self, error: BaseException | None) -> None:
+    def _finish_start(self, error: BaseException | None) -> None:
         with self._lock:
             started, self._started = self._started, None
         settle_future(started, error)
@@ -126,7 +126,7 @@ class ExtensionProcess:
         python, environ = interpreter(self._python), {**os.environ}
         if settings.sandbox_mode is not SandboxMode.DISABLED:
             sandbox = Sandbox(settings, self._root, self._needed)
-            self._keep(sandbox=sandbox)
+            self._store(sandbox=sandbox)
             environ = sandbox.environ(environ)
         elif limits := settings.sandbox.get("limits"):
             _log.warning(
@@ -136,18 +136,18 @@ class ExtensionProcess:
             )
         if settings.dependencies:
             environment = self._build(python)
-            self._keep(environment=environment)
+            self._store(environment=environment)
             python = environment.python
             _activate(environ, environment.path)
         environ.update(settings.env, PYISOLATE_CHILD="1")
         session = self._open(python, environ)
         self._spawned = time.monotonic()
-        self._keep(session=session)
+        self._store(session=session)
         self.output.follow(session)
         session.handshake(self.time_left() or HANDSHAKE_TIMEOUT)
 
     def _build(self, python: str) -> Environment:
-        from .._env.builder import EnvironmentBuilder  # not at import: most hosts never install anything
+        from .._env.builder import EnvironmentBuilder  # imported here: most hosts install nothing
 
         builder = EnvironmentBuilder(
             self._root,
@@ -164,7 +164,7 @@ class ExtensionProcess:
             limits=self._settings.sandbox.get("limits"),
         )
         with self._lock:
-            if self._ended:
+            if self._is_ending:
                 raise self._stopped_error()
             self._builder = builder
         try:
@@ -173,24 +173,24 @@ class ExtensionProcess:
             with self._lock:
                 self._builder = None
 
-    def _keep(
+    def _store(
         self,
         sandbox: Sandbox | None = None,
         environment: Environment | None = None,
         session: Session | None = None,
     ) -> None:
-        """Take what belongs to the process from now on. Raises ExtensionStopped when it is to end."""
+        """Keep what belongs to the process until its end. Raises ExtensionStopped if it must end now."""
         with self._lock:
             self._sandbox = sandbox or self._sandbox
             self._environment = environment or self._environment
             self._session = session or self._session
-            ended = self._ended or _is_over
+            ended = self._is_ending or _host_is_exiting
         if ended:
             self.kill()
             raise self._stopped_error()
 
-    def _explained(self, error: OSError) -> OSError:
-        """What the system lacks, if that is the reason."""
+    def _with_reason(self, error: OSError) -> OSError:
+        """Return the error with what the system lacks, if that is the reason."""
         number = error.errno or 0
         if number in (errno.EMFILE, errno.ENFILE):
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -202,7 +202,7 @@ class ExtensionProcess:
             reason = (
                 f"This kernel, or the container, does not permit {'; '.join(missing)}. It needs Linux 5.4 or "
                 "later (on Windows WSL 2, not WSL 1), and a container that permits these calls. With "
-                "'isolated': False it runs in this process, not confined"
+                "'isolated': False the extension runs in this process, without confinement"
             )
         else:
             return error
@@ -210,14 +210,17 @@ class ExtensionProcess:
         return OSError(number, text)
 
     def is_spawned(self) -> bool:
-        """Whether there is a process that `over` tells the end of."""
+        """Return whether a process was started. Its end completes `exited`."""
         return self._session is not None
 
     def _stopped_error(self) -> ExtensionStopped:
         return ExtensionStopped(f"extension {self._settings.name!r} has been stopped")
 
     def _open(self, python: str, environ: dict[str, str]) -> Session:
-        """A session with a new process: forked if possible and wanted, else executed."""
+        """Return a session with a new process, which is forked if the configuration and the system permit.
+
+        Otherwise its program is executed.
+        """
         name, method = self._settings.name, self._settings.start_method
         if method == "exec":
             return self._execute(python, environ)
@@ -227,7 +230,7 @@ class ExtensionProcess:
             return zygotes.fork(plan, lambda zygote: self._spawn(python, environ, zygote))
         except CannotFork as reason:
             if method == "fork":
-                remedy = "with 'start_method': 'auto' it is executed"
+                remedy = "with 'start_method': 'auto' its program is executed instead"
                 raise PyIsolateError(f"extension {name!r} cannot be forked: {reason}; {remedy}") from None
             is_own = any(variable.startswith(READ_AT_START) for variable in self._settings.env)
             level = logging.WARNING if is_own else logging.DEBUG
@@ -235,13 +238,13 @@ class ExtensionProcess:
             return self._execute(python, environ)
 
     def _execute(self, python: str, environ: dict[str, str]) -> Session:
-        """With a parent that ends what the extension leaves behind, if there can be one."""
+        """Execute the program, if possible as a child of a process that ends what the extension started."""
         environ = {**environ, STARTING: "1"}
         try:
             return zygotes.execute(lambda keeper: self._spawn(python, environ, keeper, execute=True))
         except CannotFork as reason:
             _log.warning(
-                "what extension %r starts may outlive it: no process can look after it: %s",
+                "processes that extension %r starts may outlive it, as no process can supervise them: %s",
                 self._settings.name,
                 reason,
             )
@@ -282,33 +285,36 @@ class ExtensionProcess:
         return session
 
     def sandbox_status(self) -> SandboxStatus:
-        """How the process is confined."""
+        """Return how the process is confined."""
         sandbox, session = self._sandbox, self._session
         return SandboxStatus(self._settings.sandbox_mode) if sandbox is None else sandbox.status(session)
 
     @property
     def shared_memory_limit(self) -> int | None:
-        """Bytes, if it is confined and has such a limit."""
+        """The limit of shared memory in bytes, if the process is confined and has such a limit."""
         limits = self._settings.sandbox.get("limits", {})
         return None if self._sandbox is None else limits.get("shared_memory")
 
     @property
     def may_leave_group(self) -> bool:
-        """Whether it may leave its process group, and start sessions."""
+        """Whether the process may leave its process group, and start sessions."""
         return self._sandbox is None or self._sandbox.may_leave_group
 
     @property
     def permitted(self) -> SandboxConfig | None:
-        """What the configuration permits, if it is confined."""
+        """What the configuration permits, if the process is confined."""
         return None if self._sandbox is None else self._settings.sandbox
 
     def time_left(self) -> float | None:
-        """Seconds that are left for the start, or None."""
+        """Return the seconds that are left for the start, or None if it has no limit."""
         limit = self._settings.start_timeout
         return None if limit is None else max(limit - (time.monotonic() - self._spawned), MIN_TIME_LEFT)
 
     def is_late(self) -> bool:
-        """Whether the time for the start is over, or was a moment ago for a call that had what was left."""
+        """Return whether the time for the start is over.
+
+        A call whose timeout is the time left may return a moment before that, which counts as late, too.
+        """
         left = self.time_left()
         return left is not None and left <= 10 * MIN_TIME_LEFT
 
@@ -316,29 +322,29 @@ class ExtensionProcess:
 
     def end(self, deadline: float) -> None:
         """Let the extension clean up until the deadline, then end the process. Blocks."""
-        session = self._take()
+        session = self._begin_end()
         if session is None:
             return
         try:
             session.method(CONTROL, "shut_down", sync=True, timeout=_left(deadline))()
         except Exception as error:
-            self._tell_failed_stop(error)
+            self._log_failed_stop(error)
         except BaseException:
-            self.kill()  # the caller has no time
+            self.kill()  # an interruption, such as KeyboardInterrupt, ends the wait
             raise
         session.close()
-        if not outlast_sync(self.over, EXIT_TIMEOUT):
+        if not outlast_sync(self.exited, EXIT_TIMEOUT):
             session.kill()
-            outlast_sync(self.over, LAST_WORDS_TIMEOUT)
+            outlast_sync(self.exited, OUTPUT_TIMEOUT)
         self.release(remove_later)
 
     async def end_async(self, deadline: float) -> None:
-        """The same in a loop, which goes on, and may answer what the extension asks meanwhile.
+        """Do the same in a task. The event loop keeps running and can handle calls of the extension.
 
-        A task that is cancelled, as by the end of `asyncio.run`, goes on once: it waits for the extension
-        all the same.
+        If the task is cancelled, as by the end of `asyncio.run`, it continues to wait. A second cancellation
+        ends the wait.
         """
-        session = self._take()
+        session = self._begin_end()
         if session is None:
             return
         for is_last in (False, True):
@@ -349,20 +355,20 @@ class ExtensionProcess:
                 if is_last:
                     break
             except Exception as error:
-                self._tell_failed_stop(error)
+                self._log_failed_stop(error)
                 break
         session.close()
-        if not await outlast(self.over, EXIT_TIMEOUT):
+        if not await outlast(self.exited, EXIT_TIMEOUT):
             session.kill()
-            await outlast(self.over, LAST_WORDS_TIMEOUT)
+            await outlast(self.exited, OUTPUT_TIMEOUT)
         try:
             released = in_thread("release", partial(self.release, remove_later))
-        except RuntimeError:  # no thread can be had
+        except RuntimeError:  # no thread can be started
             self.release(remove_in_background)
         else:
             await outlast(released, EXIT_TIMEOUT)
 
-    def _tell_failed_stop(self, error: Exception) -> None:
+    def _log_failed_stop(self, error: Exception) -> None:
         if isinstance(error, CallTimeout):
             _log.warning(
                 "stop() of extension %r did not finish within %g s", self._settings.name, STOP_TIMEOUT
@@ -371,38 +377,41 @@ class ExtensionProcess:
             _log.warning("stop() of extension %r failed", self._settings.name, exc_info=error)
 
     def kill(self) -> None:
-        """End the process now, or its start. Does not wait for it."""
+        """End the process, or its start, now. Does not wait for the end."""
         if self._is_foreign():
             return
-        session = self._take()
+        session = self._begin_end()
         if session is not None:
             session.kill()
             session.close()
-        self._settle(self._stopped_error())
+        self._finish_start(self._stopped_error())
         self.release(remove_in_background)
 
     def _has_ended(self) -> None:
-        settle_future(self.over, None)
-        if self._on_end is not None and not self._ended:
+        settle_future(self.exited, None)
+        if self._on_end is not None and not self._is_ending:
             self._on_end(self)
 
     def _is_foreign(self) -> bool:
-        """Whether this process was forked from the one that it belongs to, which still uses its folders."""
+        """Return whether this is the child of a fork. The parent process still uses the folders then."""
         return self._pid != os.getpid()
 
-    def _take(self) -> Session | None:
-        """The session, if there is one, of a process that is to end."""
+    def _begin_end(self) -> Session | None:
+        """Mark the process as ending, and cancel the build of its environment.
+
+        Return the session. Return None if there is none, or in the child of a fork.
+        """
         if self._is_foreign():
             return None
         with self._lock:
-            self._ended = True
+            self._is_ending = True
             builder, self._builder = self._builder, None
         if builder is not None:
             builder.cancel()
         return self._session
 
     def release(self, remove: Callable[[str], None]) -> None:
-        """Let go of what belonged to it: it has ended. Can be called twice."""
+        """Release what belonged to the process, which has ended. May be called several times."""
         with self._lock:
             _processes.discard(self)
             environment, self._environment = self._environment, None
@@ -418,8 +427,8 @@ def _left(deadline: float) -> float:
 
 
 def _activate(environ: dict[str, str], path: Path) -> None:
-    """Make an environment the one that programs find."""
-    # What these say is about the host's interpreter; its sys.path is handed over as it is.
+    """Set the variables by which programs find an environment."""
+    # These two describe the host's interpreter. The host's sys.path is passed separately.
     environ.pop("PYTHONHOME", None)
     environ.pop("PYTHONPATH", None)
     environ["VIRTUAL_ENV"] = str(path)
@@ -427,14 +436,14 @@ def _activate(environ: dict[str, str], path: Path) -> None:
 
 
 _processes: WeakSet[ExtensionProcess] = WeakSet()
-_is_over = False
+_host_is_exiting = False
 
 
 @atexit.register
 def _kill_all() -> None:
-    """The host ends: its extensions end at once, so that it is not held up."""
-    global _is_over
-    _is_over = True
+    """Kill the extensions when the host ends, so that its end is not delayed."""
+    global _host_is_exiting
+    _host_is_exiting = True
     for process in list(_processes):
         process.kill()
-    watcher().close(LAST_WORDS_TIMEOUT)
+    poller().close(OUTPUT_TIMEOUT)

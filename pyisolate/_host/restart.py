@@ -1,4 +1,4 @@
-"""Tells when an extension's process that has ended is to be started again."""
+"""The back-off that decides when an extension's process is started again."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import time
 
 from .._settings.settings import RestartPolicy
 
-__all__ = ["Restarts"]
+__all__ = ["RestartBackoff"]
 
 MAX_DELAY = 30.0
-STEADY = 60.0  # seconds after which a process has proved itself
+STEADY = 60.0  # seconds; the end of a process that ran longer starts the count again
 
 
-class Restarts:
-    """Counts the ends of an extension's processes. Thread-safe."""
+class RestartBackoff:
+    """Count the ends of an extension's processes and compute the delay before the next start. Thread-safe."""
 
     def __init__(self, policy: RestartPolicy) -> None:
         self.policy = policy
@@ -24,11 +24,14 @@ class Restarts:
         self._not_before = 0.0
 
     def loaded(self) -> None:
-        """The process has been started and the extension loaded."""
+        """Record that the process has been started and the extension loaded."""
         self._loaded = time.monotonic()
 
     def failed(self) -> float | None:
-        """The process has ended, or could not be started: seconds until the next attempt; None: no more."""
+        """Record that the process has ended or could not be started.
+
+        Return the seconds until the next attempt, or None if there are no more attempts.
+        """
         with self._lock:
             now = time.monotonic()
             if self._loaded is not None and now - self._loaded > STEADY:
@@ -42,5 +45,5 @@ class Restarts:
             return delay
 
     def time_left(self) -> float:
-        """Seconds until the next attempt may begin."""
+        """Return the seconds until the next attempt may begin."""
         return max(self._not_before - time.monotonic(), 0.0)

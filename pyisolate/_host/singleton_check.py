@@ -1,7 +1,7 @@
-"""Tells when an extension makes a singleton of its own of a class for which its host has one.
+"""A warning for an extension that makes its own instance of a singleton of the host.
 
-It does when its configuration does not list the class under ``apis``: nothing fails then, but what it does is
-not seen by the host. Singletons that an extension defines for itself are no concern of the host's.
+An extension does so if its configuration does not list the class under ``apis``. Nothing fails then, but the
+host does not see changes to that instance. Singletons that an extension defines itself cause no warning.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = logging.getLogger("pyisolate")
 
 
 class SingletonCheck:
-    """In the host: what an extension, which is not trusted, says about the singletons that it has made."""
+    """Compare the singletons that an extension reports with the host's. The extension is not trusted."""
 
     def __init__(self, settings: Settings, listed: Iterable[type[ProxiedSingleton]]) -> None:
         self._extension = settings.name
@@ -31,21 +31,21 @@ class SingletonCheck:
         self._known = {definition(cls) for cls in listed}
 
     def made(self, *made: object, **_: object) -> None:
-        """Log a warning, once, if the class is one of the host's that the extension was to be given.
+        """Log a warning, once, if the class is a singleton of the host that is not listed under ``apis``.
 
-        A class of the extension's folder can be in the host, too: where it is loaded into the host as well.
+        Classes of the extension's own folder are ignored: the host has them if it has loaded that folder too.
         """
         if not all(isinstance(part, str) for part in made) or made in self._known:
             return
         for cls in _subclasses(ProxiedSingleton):
-            if cls.__qualname__ not in made:  # looking for files takes time, and anybody may ask
+            if cls.__qualname__ not in made:  # bounds the work: finding the file of a class takes time
                 continue
             found = definition(cls)
             if found == made and not found[0].startswith(self._folder):
                 self._known.add(found)
                 _log.warning(
-                    "extension %r has made a %s.%s of its own and does not use the host's: for that, add the "
-                    "class to 'apis' in its configuration",
+                    "extension %r has made its own %s.%s and does not use the host's: to use the host's, add "
+                    "the class to 'apis' in its configuration",
                     self._extension,
                     cls.__module__,
                     cls.__qualname__,

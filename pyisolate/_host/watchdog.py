@@ -1,46 +1,44 @@
-"""Tells whether an extension's process still answers."""
+"""The watchdog, which ends an extension's process that no longer answers."""
 
 from __future__ import annotations
 
 from weakref import ref
 
 from .._core import PyIsolateError, Session
-from .poller import watcher
+from .poller import poller
 
 __all__ = ["Watchdog"]
 
-LOOKS = 4  # in the time that a watchdog allows
-MAX_WAITING = (
-    1_000_000  # messages: when they are so many, one more is not needed to see whether they are taken
-)
+CHECKS = 4  # in the time that a watchdog allows
+MAX_WAITING = 1_000_000  # messages; with so many in the ring, the check needs no further one
 
 
 class Watchdog:
-    """Ends a process whose main thread has taken no message for `seconds`.
+    """End a process whose main thread has taken no message for `seconds`.
 
-    The process takes messages whenever its event loop runs, and also while it waits for a call to the host:
-    what keeps it from doing so is a plain function, or anything else, that occupies its main thread. The host
-    looks at the ring for this, so nothing needs to be answered and a busy host suspects nobody. The end comes
-    after `seconds` to one and a half times as many.
+    The process takes messages whenever its event loop runs, and while it waits for a call to the host. It
+    takes none while a plain function, or anything else, occupies its main thread. The host reads the position
+    in the ring, so the process sends no reply, and a busy host does not end an extension by mistake. The
+    process is ended after `seconds` to one and a half times `seconds`.
     """
 
     def __init__(self, session: Session, target: int, seconds: float) -> None:
-        self._session = ref(session)  # it is not kept from being collected
+        self._session = ref(session)  # the watchdog does not keep the session alive
         self._target = target
         self._seconds = seconds
         self._mark: int | None = None
         self._taken = 0
         self._missed = 0
-        watcher().after(seconds / LOOKS, self._look)
+        poller().after(seconds / CHECKS, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         session = self._session()
         try:
             if session is None or session.closed() or session.wait(0) is not None or self._is_stuck(session):
                 return
         except PyIsolateError:
-            return  # it has ended
-        watcher().after(self._seconds / LOOKS, self._look)
+            return  # the session has ended
+        poller().after(self._seconds / CHECKS, self._check)
 
     def _is_stuck(self, session: Session) -> bool:
         _, taken = session.progress()
@@ -52,7 +50,7 @@ class Watchdog:
         else:
             self._missed += 1
         self._taken = taken
-        if self._missed <= LOOKS:
+        if self._missed <= CHECKS:
             return False
         session.explain(f"its watchdog allows {self._seconds:g} seconds", hung=True)
         session.kill()

@@ -1,7 +1,8 @@
 """The host's zygotes: warm processes that fork extensions.
 
-There is one for each base: the packages that it has loaded, and the variables that these and the interpreter
-read at start. An extension is forked from a base only if it would load the same files itself.
+There is one zygote for each base. A base consists of the packages that the zygote has loaded, and of the
+environment variables that these packages and the interpreter read at start. An extension is forked from a
+base only if it would load the same files itself.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ __all__ = ["CannotFork", "ForkPlan", "Zygotes", "zygotes"]
 
 START_TIMEOUT = 120.0
 IDLE_SECONDS = 60.0
-"""How long a zygote waits for another extension when it has none, before it ends."""
+"""How long a zygote without extensions waits for another one before it ends."""
 ATTEMPTS = 2
-"""How often a zygote that ends before it has forked is started again for one extension."""
+"""How often a zygote is started for one extension, if it ends before it has forked."""
 _SERVER = "pyisolate._zygote.server"  # the module that a zygote's process runs; it is not imported here
 
 _FAULTS = {
-    errno.EBUSY: "what it has loaded runs threads",
+    errno.EBUSY: "a package that it has loaded runs threads",
     errno.ETIMEDOUT: "its zygote was not ready in time",
 }
 _READ = READ_AT_START + READ_BY_LIBRARIES
@@ -42,12 +43,12 @@ _T = TypeVar("_T")
 
 
 class CannotFork(Exception):
-    """Why an extension starts by exec."""
+    """The reason why an extension cannot be forked, so that its program is executed."""
 
 
 @dataclass(frozen=True)
 class ForkPlan:
-    """What decides whether and from what an extension can be forked."""
+    """The properties of an extension that decide whether, and from which zygote, it can be forked."""
 
     python: str
     environ: Mapping[str, str]
@@ -55,7 +56,7 @@ class ForkPlan:
     """The extension's own environment, if it has one."""
     share_torch: bool = False
     search_path: SearchPath = field(init=False, repr=False, compare=False)
-    """Where the extension's process finds modules, apart from the standard library."""
+    """Where the extension's process finds modules, except those of the standard library."""
 
     def __post_init__(self) -> None:
         own = self.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -64,18 +65,18 @@ class ForkPlan:
         object.__setattr__(self, "search_path", search_path)
 
     def bases(self) -> Iterator[tuple[str, ...]]:
-        """Packages that a zygote may have loaded, the best first."""
+        """Yield the sets of packages that a zygote may have loaded, the best first."""
         search = self.search_path
         host = SearchPath(sys.path)
-        if self.share_torch and _agree("torch", search, host):
-            yield ("torch", "numpy") if _agree("numpy", search, host) else ("torch",)
+        if self.share_torch and _find_same("torch", search, host):
+            yield ("torch", "numpy") if _find_same("numpy", search, host) else ("torch",)
         wants_numpy = "numpy" in sys.modules or (self.environment is not None and search.has("numpy"))
-        if wants_numpy and _agree("numpy", search, host):
+        if wants_numpy and _find_same("numpy", search, host):
             yield ("numpy",)
         yield ()
 
     def check(self) -> None:
-        """Raise CannotFork if no zygote can become this process."""
+        """Raise CannotFork if no zygote can fork this process."""
         base = _base_python()
         if "PYTHONHOME" in self.environ or "PYTHONHOME" in os.environ:
             raise CannotFork("PYTHONHOME is set")
@@ -83,7 +84,10 @@ class ForkPlan:
             raise CannotFork(f"it runs {self.python}, which is another interpreter than {base}")
 
     def read_at_start(self, packages: tuple[str, ...]) -> frozenset[tuple[str, str]]:
-        """Variables that its interpreter and these packages read once, so that they must be the zygote's."""
+        """Return the variables that the zygote must have, because they are read only once.
+
+        The interpreter and the packages read them at start.
+        """
         prefixes = READ_AT_START + (READ_BY_LIBRARIES if packages else ())
         return frozenset(
             (name, value)
@@ -91,8 +95,8 @@ class ForkPlan:
             if name.startswith(prefixes) and name != "PYTHONPATH" and not looks_secret(name)
         )
 
-    def accept(self, modules: Mapping[str, str]) -> None:
-        """Raise CannotFork unless the extension would load these modules from these files, or the same."""
+    def check_modules(self, modules: Mapping[str, str]) -> None:
+        """Raise CannotFork unless the extension would load each module from this file or an equal one."""
         search = self.search_path
         for name, file in modules.items():
             folder = search.find(name)
@@ -100,7 +104,7 @@ class ForkPlan:
                 raise CannotFork(f"it would load another {name} than {file}")
 
 
-def _agree(name: str, one: SearchPath, other: SearchPath) -> bool:
+def _find_same(name: str, one: SearchPath, other: SearchPath) -> bool:
     first, second = one.find(name), other.find(name)
     return first is not None and second is not None and _is_same(name, first, second)
 
@@ -110,7 +114,7 @@ def _is_same(name: str, one: str, other: str) -> bool:
 
 
 def _folder_of(file: str) -> str:
-    """Of a top-level module: what is on the path."""
+    """Return the entry of sys.path in which the file of a top-level module is found."""
     folder, name = os.path.split(file)
     return os.path.dirname(folder) if name.startswith("__init__.") else folder
 
@@ -120,14 +124,14 @@ def _base_python() -> str:
 
 
 class _Base:
-    """One kind of zygote: the running one, if there is one, and whether to start another."""
+    """One base: its running zygote, if there is one, and the reason not to start another, if any."""
 
     def __init__(self, packages: tuple[str, ...], read: frozenset[tuple[str, str]]) -> None:
         self.packages = packages
         self.read = read
         self.lock = threading.Lock()
         self.zygote: Zygote | None = None
-        # Not with another allocator, which may rely on zeros in memory that it has given back.
+        # Memory is not shared with another allocator, which may rely on zeros in memory that it has freed.
         other_allocator = any(name == "LD_PRELOAD" for name, _ in read)
         self.share = os.environ.get("PYISOLATE_SHARE_MEMORY") != "0" and not other_allocator
         self.is_ready = False
@@ -135,9 +139,9 @@ class _Base:
         self.fault: str | None = None
 
     def get(self, ready: bool) -> Zygote:
-        """The zygote, started if need be; if `ready`, waits until `modules` says what it has loaded.
+        """Return the zygote. Start it if there is none.
 
-        Raises CannotFork.
+        If `ready`, wait until it is ready; `modules` then has what it has loaded. Raises CannotFork.
         """
         with self.lock:
             for _ in range(ATTEMPTS):
@@ -149,22 +153,22 @@ class _Base:
                     return self.zygote
             raise CannotFork(self.fault or "its zygote was killed while it started")
 
-    def _tell_variables(self) -> None:
-        """Say that a start is slow because of variables that only some extensions have."""
+    def _warn_of_variables(self) -> None:
+        """Warn that a start is slow because of variables that the host does not have."""
         own = sorted(name for name, value in self.read if os.environ.get(name) != value)
         if own:
             _log.warning(
-                "an extension starts slowly, because its 'env' sets %s: that is read once, by Python or %s "
-                "when it starts, so a process of its own is started for it, which has nothing loaded yet. "
-                "Further extensions with the same variables start from that; manager.preload starts one "
-                "ahead of need. Set in the host's environment instead, it slows down none",
+                "an extension starts slowly, because its 'env' sets %s, which Python or %s reads only once, "
+                "at start. So a new zygote is started, which has loaded nothing yet. Further extensions with "
+                "the same variables are forked from it. To avoid the delay, set the variables in the host's "
+                "environment instead, or start the extension before it is needed, with manager.preload",
                 ", ".join(own),
                 " or ".join(self.packages) or "its libraries",
             )
 
     def _start(self) -> Zygote:
-        self._tell_variables()
-        visible = without_secrets(os.environ)  # a child can read it in memory
+        self._warn_of_variables()
+        visible = without_secrets(os.environ)  # a child can read the zygote's variables in its memory
         environ = {name: value for name, value in visible.items() if not name.startswith(_READ)}
         environ.update(self.read, PYISOLATE_CHILD="1")
         arguments = command(
@@ -176,12 +180,15 @@ class _Base:
             raise CannotFork(f"its zygote did not start: {error}") from error
 
     def _wait(self, zygote: Zygote) -> bool:
-        """Until it is ready; False if it was killed. Another failure is kept: the next would fail, too."""
+        """Wait until the zygote is ready. Return False if it was killed.
+
+        After any other failure, set `fault`: another zygote would fail in the same way.
+        """
         try:
             self.modules = json.loads(zygote.ready(START_TIMEOUT))["modules"]
         except (ExtensionDied, CallTimeout) as error:
             self.zygote = None
-            self.share = False  # moving memory may have failed, which ends the process
+            self.share = False  # the next one starts without sharing, which may have ended this one
             if not isinstance(error, ExtensionDied) or (error.returncode or 0) >= 0:
                 loaded = ", ".join(self.packages) or "PyIsolate"
                 self.fault = f"a process that has loaded {loaded} failed: {error}"
@@ -191,7 +198,7 @@ class _Base:
         return True
 
     def has_ended(self) -> bool:
-        """Whether its zygote has, and nothing else is known about this kind."""
+        """Return whether the zygote has ended and there is no fault to remember."""
         return self.fault is None and self.zygote is not None and not self.zygote.running()
 
     def has_forked(self, zygote: Zygote) -> None:
@@ -199,7 +206,7 @@ class _Base:
             self.is_ready = self.is_ready or self.zygote is zygote
 
     def discard(self, zygote: Zygote, fault: str | None) -> None:
-        """It could not fork."""
+        """Drop a zygote that could not fork. With `fault`, start no other for this base."""
         with self.lock:
             if self.zygote is zygote:
                 self.zygote = None
@@ -208,7 +215,7 @@ class _Base:
 
 
 class _Keeper(_Base):
-    """A zygote that has loaded nothing, whose children execute their programs."""
+    """The keeper: a zygote that has loaded nothing. Its children execute their programs."""
 
     def __init__(self) -> None:
         super().__init__((), frozenset())
@@ -223,7 +230,7 @@ class _Keeper(_Base):
 
 
 class Zygotes:
-    """The zygotes of this process, by what they have loaded and read."""
+    """The zygotes of this process, by base. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -231,7 +238,10 @@ class Zygotes:
         self._bases: dict[tuple[tuple[str, ...], frozenset[tuple[str, str]]], _Base] = {}
 
     def fork(self, plan: ForkPlan, start: Callable[[Zygote], _T]) -> _T:
-        """What `start` returns with a zygote that suits. Raises CannotFork, and what `start` raises."""
+        """Call `start` with a zygote that suits the plan, and return its result.
+
+        Raises CannotFork, and what `start` raises.
+        """
         reasons = []
         for packages in plan.bases():
             try:
@@ -243,7 +253,7 @@ class Zygotes:
         raise CannotFork("; ".join(dict.fromkeys(reasons)))
 
     def execute(self, start: Callable[[Zygote], _T]) -> _T:
-        """What `start` returns with a zygote whose child executes the program.
+        """Call `start` with a zygote whose child executes the program, and return its result.
 
         Raises CannotFork, and what `start` raises.
         """
@@ -254,27 +264,27 @@ class Zygotes:
             except (ExtensionDied, ProtocolError):
                 self._keeper.discard(zygote, None)
         self._keeper.get(ready=True)
-        raise CannotFork("it ended again and again")
+        raise CannotFork("it ended repeatedly")
 
     def _fork(self, base: _Base, plan: ForkPlan, start: Callable[[Zygote], _T]) -> _T:
         for attempt in range(ATTEMPTS):
-            # One without packages fits before it is ready: the extension is prepared while it loads.
+            # A zygote without packages suits before it is ready, so the start continues while it loads.
             zygote = base.get(ready=bool(base.packages) or attempt > 0)
-            plan.accept(base.modules)
+            plan.check_modules(base.modules)
             try:
                 started = start(zygote)
                 base.has_forked(zygote)
                 return started
             except (ExtensionDied, ProtocolError):
-                base.discard(zygote, None)  # it has ended; another one is started
+                base.discard(zygote, None)  # the zygote has ended; the next attempt starts another
             except OSError as error:
                 if error.errno not in _FAULTS:
                     raise
                 base.discard(zygote, _FAULTS[error.errno])
-        raise CannotFork("its zygote ended again and again")
+        raise CannotFork("its zygote ended repeatedly")
 
     def _base(self, packages: tuple[str, ...], read: frozenset[tuple[str, str]]) -> _Base:
-        """The one with these packages and variables."""
+        """Return the base with these packages and variables."""
         with self._lock:
             wanted = (packages, read)
             for key in [key for key, base in self._bases.items() if key != wanted and base.has_ended()]:
@@ -282,20 +292,23 @@ class Zygotes:
             return self._bases.setdefault(wanted, _Base(packages, read))
 
     def close(self) -> None:
-        """Let go of them all. Each ends when its extensions have ended, and what these have started."""
+        """Release all zygotes. Each ends after its extensions, and the processes they have started."""
         with self._lock:
             bases, self._bases = self._bases, {}
         for base in (*bases.values(), self._keeper):
             base.zygote = None
 
     def forget(self) -> None:
-        """In a process forked from the host: the zygotes are the host's, the lock may be held for ever."""
+        """Reset the object in the child of a fork. The zygotes belong to the parent process.
+
+        The lock is replaced, because a thread that no longer exists may hold it.
+        """
         self._lock = threading.Lock()
         self._bases = {}
         self._keeper = _Keeper()
 
 
 zygotes = Zygotes()
-"""Those of this process."""
+"""The zygotes of this process."""
 os.register_at_fork(after_in_child=zygotes.forget)
 atexit.register(zygotes.close)

@@ -1,4 +1,4 @@
-"""Both ends of a session, in the host and in an extension: objects by name, proxies, what classes are called.
+"""Code for both ends of a session, in the host and in an extension: objects by name, proxies, classes.
 
 Uses the public modules and ``_util``.
 """

@@ -1,6 +1,7 @@
-"""Classes of the host, named so that another process can import them.
+"""References to classes of the host, by which an extension's process imports them.
 
-The host is trusted, so what it names is imported. Nothing that an extension names ever is.
+The host is trusted, so an extension's process imports what the host names. The host imports nothing that an
+extension names.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from ..errors import ConfigurationError
 
 __all__ = [
     "Reference",
-    "blame_main",
     "definition",
     "importing_main",
+    "main_failure",
     "main_file",
+    "make_reference",
     "needed_files",
-    "refer",
     "resolve",
     "set_host_main",
 ]
@@ -34,7 +35,7 @@ __all__ = [
 _log = logging.getLogger("pyisolate")
 
 MAIN = "__main__"
-_MAIN_HERE = "__pyisolate_main__"
+_HOST_MAIN = "__pyisolate_main__"
 
 
 class Reference(TypedDict):
@@ -43,15 +44,15 @@ class Reference(TypedDict):
     module: str
     qualname: str
     file: str | None
-    """The module's source, for modules that cannot be found by name: scripts, what was loaded by path."""
+    """The module's source, for modules that cannot be found by name, such as scripts."""
     run_as: str | None
-    """For the main module: the name that ``python -m`` was given."""
+    """The argument of ``python -m``, if the class is of the main module and that was run so."""
 
 
-def refer(cls: type) -> Reference:
-    """A reference to a class of this process.
+def make_reference(cls: type) -> Reference:
+    """Return a reference to a class of this process.
 
-    Raises ConfigurationError when another process could not import it.
+    Raises ConfigurationError if another process could not import the class.
     """
     module = sys.modules.get(cls.__module__)
     name = f"{cls.__module__}.{cls.__qualname__}"
@@ -77,7 +78,7 @@ def refer(cls: type) -> Reference:
 
 
 def needed_files(references: Iterable[Reference]) -> list[str]:
-    """Files and folders of this process that another one reads to resolve the references."""
+    """Return the files and folders that another process reads to resolve the references."""
     found: list[str] = []
     for reference in references:
         package = sys.modules.get(reference["module"].partition(".")[0])
@@ -88,7 +89,7 @@ def needed_files(references: Iterable[Reference]) -> list[str]:
 
 
 def resolve(reference: Reference) -> Any:
-    """The class behind a reference, imported. Raises what the import raises."""
+    """Import and return the class that a reference names. Raises what the import raises."""
     found: Any = _main(reference) if reference["module"] == MAIN else _module(reference)
     for part in reference["qualname"].split("."):
         found = getattr(found, part)
@@ -100,14 +101,14 @@ def _module(reference: Reference) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        # Only when the module itself is missing, not something that it imports.
+        # Load the file only if the module itself is missing, not if something that it imports is.
         if file is None or not error.name or not f"{name}.".startswith(f"{error.name}."):
             raise
     return load_file(name, file)
 
 
 def load_file(name: str, file: str, package: list[str] | None = None) -> ModuleType:
-    """Import a source file under a name; with `package` as a package with these folders."""
+    """Import a source file under a name. `package`: the folders of its submodules, if it is a package."""
     spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=package)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is not a Python module", name=name, path=file)
@@ -127,7 +128,7 @@ def load_file(name: str, file: str, package: list[str] | None = None) -> ModuleT
 
 # ---- the host's program, in an extension's process ----
 
-STILL_RUNS = 10.0  # seconds until a program that is imported is said to run
+WARN_AFTER = 10.0  # seconds until a warning says that the import of the program has not ended
 
 _host_main: str | None = None
 _importing_main = False
@@ -135,24 +136,24 @@ _main_failure: ImportError | None = None
 
 
 def main_file() -> str | None:
-    """The file of this process's main module, if it has one."""
+    """Return the file of this process's main module, or None if it has none."""
     file = getattr(sys.modules.get(MAIN), "__file__", None)
     return os.path.abspath(file) if file else None
 
 
 def set_host_main(file: str | None) -> None:
-    """In an extension's process: which file the host's program is."""
+    """Set the file of the host's program, in an extension's process."""
     global _host_main
     _host_main = file
 
 
 def importing_main() -> bool:
-    """Whether this process is an extension's that is importing the host's program right now."""
+    """Return whether this is an extension's process that imports the host's program at this moment."""
     return _importing_main or (_host_main is not None and _runs(_host_main, sys._getframe()))
 
 
 def _runs(file: str, frame: FrameType | None) -> bool:
-    """Whether the module in a file is being executed there."""
+    """Return whether `frame` or one of its callers executes the module in `file`."""
     while frame is not None:
         if frame.f_code.co_name == "<module>" and frame.f_code.co_filename == file:
             return True
@@ -160,8 +161,8 @@ def _runs(file: str, frame: FrameType | None) -> bool:
     return False
 
 
-def blame_main(error: BaseException) -> ImportError | None:
-    """What to raise for an error that came while the host's program was imported; None if it did not."""
+def main_failure(error: BaseException) -> ImportError | None:
+    """Return the error to raise instead of `error` if the import of the host's program raised it, or None."""
     seen: BaseException | None = error
     while seen is not None and _host_main is not None:
         trace = seen.__traceback__
@@ -176,22 +177,21 @@ def blame_main(error: BaseException) -> ImportError | None:
 
 def _main_error(file: str, error: BaseException) -> ImportError:
     if _has_guard(file):
-        text = f"could not be imported there: {error!r}"
+        text = f"It could not be imported there: {error!r}"
     else:
         text = (
-            "starts when it is imported, which ended with "
-            f'{type(error).__name__}: put what starts it under `if __name__ == "__main__":`'
+            f"The import runs the program there, which ended with {type(error).__name__}: put what starts it "
+            'under `if __name__ == "__main__":`'
         )
     return ImportError(
-        f"{file} is the host's program. The extension's process imports it, too, for what it defines, and it "
-        f"{text}",
+        f"{file} is the host's program. The extension's process imports it, too, for what it defines. {text}",
         path=file,
     )
 
 
 def _has_guard(file: str) -> bool:
-    """Whether something in the program is done only where it is the main module."""
-    import ast  # not before it is needed: each extension's process would have it in its memory
+    """Return whether the program has a statement ``if __name__ == "__main__":``."""
+    import ast  # imported here, because it would take memory in each extension's process
 
     with suppress(OSError, SyntaxError, ValueError):
         with open(file, "rb") as source:
@@ -201,47 +201,53 @@ def _has_guard(file: str) -> bool:
     return True
 
 
-def _tell_that_it_runs(file: str) -> None:
+def _warn_that_it_runs(file: str) -> None:
     hint = "" if _has_guard(file) else ': put what starts it under `if __name__ == "__main__":`'
     _log.warning("the extension's process still imports %s, the host's program%s", file, hint)
 
 
 def _main(reference: Reference) -> ModuleType:
-    """The host's main module, run once under another name: ``if __name__ == "__main__"`` is false in it."""
-    global _importing_main, _main_failure
-    import runpy  # not at import: few extensions need the host's main module
+    """Return the host's main module.
 
-    if _MAIN_HERE in sys.modules:
-        return sys.modules[_MAIN_HERE]
+    It is run once, under another name, so that ``if __name__ == "__main__"`` is false in it.
+    """
+    global _importing_main, _main_failure
+    import runpy  # imported here, because few extensions need the host's main module
+
+    if _HOST_MAIN in sys.modules:
+        return sys.modules[_HOST_MAIN]
     if _main_failure is not None:  # a second run would fail for other reasons
         raise ImportError(str(_main_failure), path=reference["file"]) from _main_failure.__cause__
-    module = ModuleType(_MAIN_HERE)
+    module = ModuleType(_HOST_MAIN)
     file = os.path.abspath(reference["file"] or "")
-    teller = threading.Timer(STILL_RUNS, _tell_that_it_runs, (file,))
-    teller.daemon = True
-    teller.start()
+    timer = threading.Timer(WARN_AFTER, _warn_that_it_runs, (file,))
+    timer.daemon = True
+    timer.start()
     _importing_main = True
     try:
         if reference["run_as"]:
-            content = runpy.run_module(reference["run_as"], run_name=_MAIN_HERE, alter_sys=True)
+            content = runpy.run_module(reference["run_as"], run_name=_HOST_MAIN, alter_sys=True)
         else:
-            content = runpy.run_path(file, run_name=_MAIN_HERE)
+            content = runpy.run_path(file, run_name=_HOST_MAIN)
     except (Exception, SystemExit) as error:
         _main_failure = _main_error(file, error)
         raise _main_failure from error
     finally:
         _importing_main = False
-        teller.cancel()
-        teller.join()
+        timer.cancel()
+        timer.join()
     vars(module).update(content)
-    sys.modules[_MAIN_HERE] = sys.modules[MAIN] = module
+    sys.modules[_HOST_MAIN] = sys.modules[MAIN] = module
     if (name := _import_name(reference)) is not None:
         sys.modules.setdefault(name, module)
     return module
 
 
 def _import_name(reference: Reference) -> str | None:
-    """The name by which extensions import from the host's main module: not a copy with classes of its own."""
+    """Return the name by which extensions can import the host's main module, or None.
+
+    The module is registered under this name, so that an import does not make a second copy of its classes.
+    """
     if reference["run_as"]:
         return reference["run_as"]
     file = reference["file"] or ""
@@ -252,6 +258,9 @@ def _import_name(reference: Reference) -> str | None:
 
 
 def definition(cls: type) -> tuple[str, str]:
-    """Where a class is defined, the same in each process: the main module has other names in others."""
+    """Return where a class is defined: the file, or the module if it has no file, and the qualified name.
+
+    The result is the same in each process. A module's name is not: the main module has another one elsewhere.
+    """
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     return os.path.realpath(file) if file else cls.__module__, cls.__qualname__

@@ -1,7 +1,7 @@
-"""Arrays of JAX and CuPy: they cross as the memory that DLPack shows of them, and arrive as what they were.
+"""Arrays of JAX and CuPy: they are sent as NumPy arrays, and arrive as arrays of their framework.
 
-Only frameworks of the table below are ever asked for, and only on the side that has such an array, or gets
-one. An array of a GPU crosses through the memory of the CPU.
+Only the frameworks of the table below are used, and only on a side that has or receives such an array.
+A GPU array is copied through CPU memory.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ __all__ = ["install"]
 
 
 class Framework(NamedTuple):
-    """How arrays of one package become arrays of NumPy and back."""
+    """The functions that convert the arrays of one package to NumPy arrays and back."""
 
     array_type: Callable[[Any], Any]
-    """The class of its arrays, given the package."""
+    """package -> the class of its arrays."""
     export: Callable[[Any, Any], Any]
-    """(package, array) -> NumPy array of the same dtype, without a copy where it can be."""
+    """(package, array) -> NumPy array with the same dtype, without a copy if possible."""
     restore: Callable[[Any, Any], Any]
     """(package, NumPy array) -> array."""
 
@@ -29,7 +29,7 @@ class Framework(NamedTuple):
 def _export_jax(jax: Any, array: Any) -> Any:
     import numpy
 
-    # Not numpy.from_dlpack: NumPy's DLPack has no bfloat16. This shares the memory of the CPU all the same.
+    # Not numpy.from_dlpack: NumPy's DLPack has no bfloat16. This shares CPU memory, too.
     return numpy.asarray(array)
 
 
@@ -50,23 +50,23 @@ FRAMEWORKS = {
 
 
 def export(value: object) -> tuple[str, str, Any] | None:
-    """(framework, dtype, NumPy array of plain numbers), or None if `value` is no array of a framework."""
+    """Return (framework, dtype, NumPy array of a builtin dtype), or None for a value of another kind."""
     for name, framework in FRAMEWORKS.items():
         package = sys.modules.get(name)
         if package is None or not isinstance(value, framework.array_type(package)):
             continue
         array = framework.export(package, value)
         dtype = array.dtype.name
-        if array.dtype.isbuiltin != 1:  # of ml_dtypes, such as bfloat16: its bytes
+        if array.dtype.isbuiltin != 1:  # a dtype of ml_dtypes, such as bfloat16, is sent as its bytes
             array = array.view(f"u{array.dtype.itemsize}")
         return name, dtype, array
     return None
 
 
 def restore(name: str, dtype: str, array: Any) -> Any:
-    """What `export` was given.
+    """Return the array that `export` has converted.
 
-    Raises ImportError when the framework is not installed here, TypeError for a dtype that it does not have.
+    Raises ImportError if the framework is not installed here, and TypeError if it does not have the dtype.
     """
     framework = FRAMEWORKS.get(name)
     if framework is None:
@@ -95,5 +95,5 @@ def _extra_dtype(name: str) -> Any:
 
 
 def install() -> None:
-    """Have the conversion of values use these functions."""
+    """Set these functions as the hooks of the value conversion."""
     set_framework_hooks(export, restore)

@@ -1,4 +1,4 @@
-"""GPUs as both sides name them: by UUID, because a number depends on CUDA_VISIBLE_DEVICES."""
+"""GPUs by UUID. Both sides use the UUID, because the index of a GPU depends on CUDA_VISIBLE_DEVICES."""
 
 from __future__ import annotations
 
@@ -11,30 +11,39 @@ from typing import Any, TypedDict
 from .._core import Session, cuda_devices, cuda_failure, set_device_hooks
 from .connection import CONTROL, one_line
 
-__all__ = ["Report", "device_of", "device_uuid", "install", "read", "report", "to_send", "why_not"]
+__all__ = [
+    "Report",
+    "device_of",
+    "device_uuid",
+    "install",
+    "make_report",
+    "parse_report",
+    "shared_devices",
+    "sharing_obstacle",
+]
 
 _log = logging.getLogger("pyisolate")
 
 _NO_LIMIT = 1 << 63
 
 _uuids: list[bytes] = []
-"""Of the devices that torch has here, by number. They do not change while a process runs."""
+"""UUIDs of the devices that torch has here, by index. They do not change while a process runs."""
 
 
 def device_uuid(index: int) -> bytes:
-    """The 16 bytes of the UUID of the device with this number.
+    """Return the 16 bytes of the UUID of the device with this index.
 
-    Raises RuntimeError when torch cannot tell it (before version 2.5).
+    Raises RuntimeError if torch does not report UUIDs (before version 2.5).
     """
     return _all_uuids()[index]
 
 
 def device_of(wanted: bytes) -> Any:
-    """The `torch.device` of this process with this UUID.
+    """Return the `torch.device` of this process with this UUID.
 
-    Raises RuntimeError when torch has no CUDA here, or when no device that this process sees has that UUID.
+    Raises RuntimeError if torch has no CUDA here, or if this process sees no device with that UUID.
     """
-    import uuid  # not at import: only where there is a GPU
+    import uuid  # imported here, because only processes with a GPU need it
 
     import torch
 
@@ -42,13 +51,13 @@ def device_of(wanted: bytes) -> Any:
     if not torch.cuda.is_available():
         why = "has no CUDA" if torch.version.cuda is None else "sees no GPU"
         raise RuntimeError(
-            f"the other side sent a tensor that lies on {name}, but torch {why} in this process; "
+            f"the other side sent a tensor that is on {name}, but torch {why} in this process; "
             "send tensor.cpu(), or give this side a torch with CUDA and access to that GPU"
         )
     uuids = _all_uuids()
     if wanted not in uuids:
         raise RuntimeError(
-            f"the other side sent a tensor that lies on {name}, which this process does not see; "
+            f"the other side sent a tensor that is on {name}, which this process does not see; "
             f"add it to CUDA_VISIBLE_DEVICES, for an extension in its 'env', or send tensor.cpu(). It sees: "
             + (", ".join(f"GPU-{uuid.UUID(bytes=one)}" for one in uuids) or "none")
         )
@@ -56,16 +65,16 @@ def device_of(wanted: bytes) -> Any:
 
 
 class Report(TypedDict):
-    """What an extension's process says of its GPUs."""
+    """The report of an extension's process on its GPUs."""
 
     common: list[bytes] | None
-    """UUIDs of those that it has and the host has. None: it was not asked."""
+    """UUIDs of the GPUs that the process and the host have. None if the host did not ask."""
     problem: str
-    """What keeps it from using any, or its allocator from sharing; or empty."""
+    """Why the process can use no GPU, or why its allocator cannot share memory; empty if it can."""
 
 
-def report(host: list[bytes] | None) -> Report:
-    """Of the host's GPUs, by UUID, those that the driver has in this process, too."""
+def make_report(host: list[bytes] | None) -> Report:
+    """Return the report of this process. `host`: UUIDs of the host's GPUs; None if memory is not shared."""
     if host is None:
         return Report(common=None, problem="")
     here = cuda_devices()
@@ -73,16 +82,16 @@ def report(host: list[bytes] | None) -> Report:
     return Report(common=[one for one in host if one in here], problem=problem)
 
 
-def to_send(report: Report) -> list[bytes] | None:
-    """GPUs whose memory the extension's process shares. None: it does not take any either."""
+def shared_devices(report: Report) -> list[bytes] | None:
+    """Return the GPUs whose memory this process sends. With None, it does not accept GPU memory either."""
     if report["common"] and report["problem"]:
-        _log.info("share_cuda_ipc: %s; tensors of GPUs are copied from here", report["problem"])
+        _log.info("share_cuda_ipc: %s; GPU tensors that this process sends are copied", report["problem"])
         return []
     return report["common"]
 
 
-def read(report: object) -> tuple[list[bytes], str]:
-    """What is in a report of an extension, which is not trusted: GPUs of both, and the problem."""
+def parse_report(report: object) -> tuple[list[bytes], str]:
+    """Return the common GPUs and the problem in a report of an extension, which is not trusted."""
     if not isinstance(report, dict):
         return [], ""
     common, problem = report.get("common"), report.get("problem")
@@ -90,13 +99,13 @@ def read(report: object) -> tuple[list[bytes], str]:
     return gpus, one_line(problem)
 
 
-def why_not(host: list[bytes], both: list[bytes], problem: str = "") -> str | None:
-    """Why this process cannot share memory of GPUs with an extension; None when it can.
+def sharing_obstacle(host: list[bytes], both: list[bytes], problem: str = "") -> str | None:
+    """Return why this process cannot share GPU memory with an extension, or None if it can.
 
-    `problem` is the extension's own.
+    `problem`: the problem that the extension reports.
     """
     if not host:
-        return f"this process has no driver of CUDA, or sees no GPU ({cuda_failure()})"
+        return f"this process has no CUDA driver, or sees no GPU ({cuda_failure()})"
     if both:
         return _unshareable_allocator()
     if problem:
@@ -125,42 +134,45 @@ def _all_uuids() -> list[bytes]:
 def _uuid_bytes(properties: Any) -> bytes:
     value = getattr(properties, "uuid", None)
     if value is None:
-        raise RuntimeError("torch tells the UUIDs of GPUs from version 2.5 on; here, send tensor.cpu()")
+        raise RuntimeError("torch reports the UUIDs of GPUs from version 2.5 on; here, send tensor.cpu()")
     import uuid
 
     return uuid.UUID(str(value).removeprefix("GPU-").removeprefix("MIG-")).bytes
 
 
-def lend(session: Session, lent: dict[Any, Any], storage: object, address: int, handle: bytes) -> None:
-    """Tell the other side, which may keep memory of ours mapped, when the last storage in it is no more.
+def track_export(
+    session: Session, exported: dict[Any, Any], storage: object, address: int, handle: bytes
+) -> None:
+    """Notify the peer when the last storage in GPU memory that it may have mapped is freed.
 
-    `lent` is the session's: what it was sent by address, and how many storages there are by handle. A
-    mapping that is closed too early costs time, not more: it is opened again.
+    `exported` belongs to the session. It maps the address of a sent storage to a weak reference, and the
+    handle of its memory to the number of such storages. If the peer unmaps memory too early, it maps the
+    memory again, which costs only time.
     """
     session_reference = weakref.ref(session)
 
     def ended(_: object) -> None:
-        if lent.pop(address, None) is None:
+        if exported.pop(address, None) is None:
             return  # the session has ended
-        lent[handle] -= 1
-        if lent[handle]:
+        exported[handle] -= 1
+        if exported[handle]:
             return
-        del lent[handle]
+        del exported[handle]
         living = session_reference()
         if living is not None:
-            with suppress(Exception):  # it has ended
+            with suppress(Exception):  # the session has ended
                 living.notify(CONTROL, "release_memory", (handle,), _NO_LIMIT)
 
-    lent[address] = weakref.ref(storage, ended)
-    lent[handle] = lent.get(handle, 0) + 1
+    exported[address] = weakref.ref(storage, ended)
+    exported[handle] = exported.get(handle, 0) + 1
 
 
-def refuse(session: Session, why: str) -> None:
-    """Tell the other side that memory of GPUs, or its events, cannot be opened here, so that it copies."""
-    with suppress(Exception):  # it has ended
+def request_copies(session: Session, why: str) -> None:
+    """Ask the peer to send copies, because its GPU memory or its events cannot be opened here."""
+    with suppress(Exception):  # the session has ended
         session.notify(CONTROL, "copy_from_gpus", (why,), _NO_LIMIT)
 
 
 def install() -> None:
-    """Have the conversion of values use these functions."""
-    set_device_hooks(device_uuid, device_of, lend, refuse)
+    """Set these functions as the hooks of the value conversion."""
+    set_device_hooks(device_uuid, device_of, track_export, request_copies)

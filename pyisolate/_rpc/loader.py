@@ -1,4 +1,4 @@
-"""Brings an extension to life in the process that it runs in: its own, or the host's."""
+"""Loads an extension in the process in which it runs: its own, or the host's."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from ..shared import ExtensionBase, ExtensionLocal, HostLink
 from ..singletons import ProxiedSingleton
 from .class_references import load_file
 
-__all__ = ["Loader", "host_instance", "missing_module", "module_name", "settle"]
+__all__ = ["Loader", "await_result", "host_instance", "missing_module", "module_name"]
 
 
 _log = logging.getLogger("pyisolate")
 _T = TypeVar("_T")
 
 
-async def settle(result: Any) -> Any:
-    """The result of a function that may be plain or async."""
+async def await_result(result: Any) -> Any:
+    """Return the result of a function that may be plain or async."""
     return await result if inspect.isawaitable(result) else result
 
 
 def module_name(module_path: str | os.PathLike[str]) -> str:
-    """The name in sys.modules of the extension in a folder."""
+    """Return the name in sys.modules of the extension in a folder."""
     return os.path.basename(module_path).replace("-", "_").replace(".", "_")
 
 
 class Loader:
-    """Loads one extension."""
+    """Load one extension: import its module, instantiate its class, and call its hooks."""
 
     def __init__(
         self,
@@ -49,48 +49,54 @@ class Loader:
         self._path = module_path
         self._apis = apis
         self._link = link
-        self._made: dict[str, Any] = {}
+        self._initial: dict[str, Any] = {}
 
     async def load(self) -> Any:
-        """The extension's object, when its `on_module_loaded` has finished. Raises what its code raises."""
-        hooked = await self._before()
+        """Load the extension and return its object when `on_module_loaded` has finished.
+
+        Raises what the extension's code raises.
+        """
+        hook_instance = await self._run_before_hook()
         self._use_apis()
         module = self._import()
-        with _forgotten_on_error(module):
+        with _removed_on_error(module):
             cls = _class_of(module, self._type)
-            _tell_hidden_names(cls)
-            if type(hooked) is cls:
-                extension = hooked
+            _warn_of_hidden_names(cls)
+            if type(hook_instance) is cls:
+                extension = hook_instance
             else:
-                extension = self._connected(cls)
-                if hooked is not None:
-                    self._hand_over(hooked, extension)
-            await settle(extension.on_module_loaded(module))
+                extension = self._instantiate(cls)
+                if hook_instance is not None:
+                    self._copy_attributes(hook_instance, extension)
+            await await_result(extension.on_module_loaded(module))
         return extension
 
-    async def _before(self) -> Any:
-        """Run `before_module_loaded` of the application's class, if it defines it, on an instance of it."""
+    async def _run_before_hook(self) -> Any:
+        """Call `before_module_loaded` if the application's class defines it.
+
+        Return the instance on which it was called, or None.
+        """
         if self._type.before_module_loaded is ExtensionLocal.before_module_loaded or inspect.isabstract(
             self._type
         ):
             return None
-        hooked = self._connected(self._type)
-        self._made = dict(vars(hooked))
-        await settle(hooked.before_module_loaded())
-        return hooked
+        hook_instance = self._instantiate(self._type)
+        self._initial = dict(vars(hook_instance))
+        await await_result(hook_instance.before_module_loaded())
+        return hook_instance
 
-    def _hand_over(self, hooked: Any, extension: Any) -> None:
-        """Give the extension, whose class the module defines, what `before_module_loaded` has set.
+    def _copy_attributes(self, hook_instance: Any, extension: Any) -> None:
+        """Copy the attributes that `before_module_loaded` has set to the extension.
 
-        That is all that the instance has if both were made in the same way.
+        If both classes have the same `__init__`, all attributes are copied.
         """
-        same = type(extension).__init__ is type(hooked).__init__
-        for name, value in vars(hooked).items():
-            if same or name not in self._made or self._made[name] is not value:
+        same = type(extension).__init__ is type(hook_instance).__init__
+        for name, value in vars(hook_instance).items():
+            if same or name not in self._initial or self._initial[name] is not value:
                 setattr(extension, name, value)
 
-    def _connected(self, cls: type[Any]) -> Any:
-        extension = _made(cls)
+    def _instantiate(self, cls: type[Any]) -> Any:
+        extension = _construct(cls)
         if not isinstance(extension, ExtensionLocal):
             raise TypeError(f"{cls.__qualname__} must be a subclass of ExtensionBase")
         extension._link = self._link
@@ -108,7 +114,7 @@ class Loader:
             _log_hidden(name, file)
         try:
             return load_file(name, file, [os.fspath(self._path)])
-        except SystemExit as end:  # it would end the host, without a word
+        except SystemExit as end:  # it would end the host without a message
             raise ImportError(
                 f"{file} called sys.exit({end.code!r}) when it was imported", path=file
             ) from end
@@ -124,20 +130,20 @@ HIDDEN_NAMES = frozenset(
         *("register_event_handler", "sandbox_status", "stop", "sync", "with_timeout"),
     }
 )
-"""Names that the host's proxy of an extension has itself. Written down: a process of an extension has no
-such proxy, and does not load its module."""
+"""Names that the host's proxy for an extension has itself. They are listed here, because an extension's
+process does not load the module of the proxy."""
 
 
-def _tell_hidden_names(cls: type[Any]) -> None:
-    """Warn of methods of the extension that the host cannot call, because its proxy has something else there.
+def _warn_of_hidden_names(cls: type[Any]) -> None:
+    """Warn of methods of the extension that the host cannot call, because names of its proxy hide them.
 
-    `stop` is called when the extension's process ends, and is told of if it cannot be called so.
+    `stop` is called when the extension's process ends. It causes a warning if it needs arguments.
     """
     own = [vars(base) for base in cls.__mro__ if base not in (ExtensionBase, *ExtensionBase.__mro__)]
     hidden = {name for names in own for name in HIDDEN_NAMES.intersection(names)}
     for name in sorted(hidden):
         method = getattr(cls, name, None)
-        if not callable(method) or (name == "stop" and _takes_nothing(method)):
+        if not callable(method) or (name == "stop" and _takes_only_self(method)):
             continue
         remedy = (
             "it is called, without arguments, when the process ends. Rename it"
@@ -145,15 +151,18 @@ def _tell_hidden_names(cls: type[Any]) -> None:
             else "rename it"
         )
         _log.warning(
-            "the host cannot call the method %r of %s: its proxy has something else of this name; %s",
+            "the host cannot call the method %r of %s: its proxy has another attribute with this name; %s",
             name,
             cls.__qualname__,
             remedy,
         )
 
 
-def _takes_nothing(method: Any) -> bool:
-    """Whether it can be called with its object alone. By its code: looking at signatures takes memory."""
+def _takes_only_self(method: Any) -> bool:
+    """Return whether a method can be called without arguments.
+
+    This reads the code object, because signatures of `inspect` take memory.
+    """
     code = getattr(method, "__code__", None)
     if code is None:
         return True
@@ -162,7 +171,10 @@ def _takes_nothing(method: Any) -> bool:
 
 
 def _is_elsewhere(name: str, folder: str | os.PathLike[str]) -> bool:
-    """Whether the path may have another module of this name. Looks at names only: each start does it."""
+    """Return whether sys.path may have another module with this name.
+
+    Only file names are checked, because this runs at each start.
+    """
     parent = os.path.dirname(os.path.abspath(folder))
     return any(
         os.path.exists(os.path.join(entry, name, "__init__.py"))
@@ -173,7 +185,7 @@ def _is_elsewhere(name: str, folder: str | os.PathLike[str]) -> bool:
 
 
 def _hidden(name: str, file: str) -> str:
-    """What to know about another module of the extension's name, in words; empty if there is none."""
+    """Return a hint on another module that has the extension's name; empty if there is none."""
     there = sys.modules.get(name)
     spec = importlib.machinery.PathFinder.find_spec(name) if there is None else there.__spec__
     origin = getattr(spec, "origin", None)
@@ -188,8 +200,8 @@ def _log_hidden(name: str, file: str) -> None:
 
 
 @contextmanager
-def _forgotten_on_error(module: ModuleType) -> Iterator[None]:
-    """What could not be loaded does not keep its name, which in the host's process others may need."""
+def _removed_on_error(module: ModuleType) -> Iterator[None]:
+    """Remove the module from sys.modules after an error. In the host's process others may need its name."""
     try:
         yield
     except BaseException:
@@ -198,8 +210,8 @@ def _forgotten_on_error(module: ModuleType) -> Iterator[None]:
         raise
 
 
-def _made(cls: type[Any]) -> Any:
-    """An instance. Raises TypeError with the remedy when the class takes arguments that it is not given."""
+def _construct(cls: type[Any]) -> Any:
+    """Return an instance. Raises TypeError that names the remedy if the class needs arguments."""
     try:
         return cls()
     except TypeError as error:
@@ -211,15 +223,16 @@ def _made(cls: type[Any]) -> Any:
 
 
 def host_instance(cls: type[_T], extension: str) -> _T:
-    """In the host: the one instance of a singleton, for an extension that may call it.
+    """Return the one instance of a singleton in the host, for an extension that may call it.
 
-    An error of making it says for which extension that is done.
+    If the instance cannot be made, the error names the extension.
     """
     try:
         return cls()
     except Exception as error:
         name = cls.__qualname__
-        use = f"extension {extension!r} needs the host's {name}: 'apis' lists it, or what refers to it"
+        listed = "'apis' lists it, or a class that refers to it"
+        use = f"extension {extension!r} needs the host's {name}: {listed}"
         if isinstance(error, TypeError) and (wanted := _missing_arguments(cls, partial(cls.__init__, None))):
             raise TypeError(
                 f"{use}. {wanted}; make it, with its arguments, before the extension is started"
@@ -230,7 +243,10 @@ def host_instance(cls: type[_T], extension: str) -> _T:
 
 
 def _missing_arguments(cls: type[Any], call: Callable[..., Any]) -> str:
-    """What the class needs to be called; empty if nothing. Signatures take memory: not looked at before."""
+    """Return a hint on the arguments that the class needs; empty if it needs none.
+
+    Signatures take memory, so this is called only after an error.
+    """
     try:
         signature = inspect.signature(call)
     except (TypeError, ValueError):  # not known
@@ -246,10 +262,11 @@ def _missing_arguments(cls: type[Any], call: Callable[..., Any]) -> str:
 
 
 def _class_of(module: ModuleType, base: type[Any]) -> type[Any]:
-    """The class of a module's extension: the one leaf among the subclasses of `base` that it defines.
+    """Return the class of a module's extension: the leaf among the subclasses of `base` that it defines.
 
-    A leaf is a class that no other of them derives from. Where there is none it is `base` itself, if that is
-    the application's own. Raises ImportError when there is no class, or are several leafs.
+    A leaf is a class from which no other of these classes derives. If there is none, the class is `base`,
+    unless that is a class of PyIsolate or is abstract. Raises ImportError if there is no class, or if there
+    are several leaves.
     """
     own = [
         value
@@ -257,12 +274,12 @@ def _class_of(module: ModuleType, base: type[Any]) -> type[Any]:
         if isinstance(value, type) and f"{value.__module__}.".startswith(f"{module.__name__}.")
     ]
     classes = [cls for cls in own if issubclass(cls, base) and cls is not base]
-    leafs = [cls for cls in classes if not any(cls in other.__mro__[1:] for other in classes)]
-    if len(leafs) == 1:
-        return leafs[0]
-    if leafs:
+    leaves = [cls for cls in classes if not any(cls in other.__mro__[1:] for other in classes)]
+    if len(leaves) == 1:
+        return leaves[0]
+    if leaves:
         raise ImportError(
-            f"{module.__file__} defines more than one extension: {_names(leafs)}. A module defines "
+            f"{module.__file__} defines more than one extension: {_names(leaves)}. A module defines "
             "one: give each a folder of its own; or, if one extends another, derive it from that",
             name=module.__name__,
             path=module.__file__,
@@ -288,7 +305,7 @@ def _class_of(module: ModuleType, base: type[Any]) -> type[Any]:
 
 
 def _names(classes: Sequence[type[Any]]) -> str:
-    """A few of them; the loader's errors are the host's to read."""
+    """Return the names of the first classes. The host shows them in an error, which must not be long."""
     names = ", ".join(cls.__qualname__ for cls in classes[:5])
     return f"{names} and {len(classes) - 5} more" if len(classes) > 5 else names
 
@@ -299,7 +316,7 @@ def _public_name(cls: type[Any]) -> str:
 
 
 def check_not_imported(module_path: str | os.PathLike[str]) -> None:
-    """Raise ImportError when another module of this process has the name of the extension in the folder."""
+    """Raise ImportError if another module of this process has the name of the extension in the folder."""
     name = module_name(module_path)
     there = sys.modules.get(name)
     file = getattr(there, "__file__", None)
@@ -313,7 +330,7 @@ def check_not_imported(module_path: str | os.PathLike[str]) -> None:
 
 
 def missing_module(module_path: Path, name: str) -> str:
-    """What to do about a module that an extension does not find."""
+    """Return the remedy for a module that an extension does not find."""
     if (module_path / name).is_dir() or (module_path / f"{name}.py").is_file():
         return f"; a module of its own folder is imported like this: from . import {name}"
-    return "; what it imports has to be in its 'dependencies' or installed for the host"
+    return "; add the package that has it to its 'dependencies', or install it for the host"

@@ -1,4 +1,4 @@
-"""What the host asks an extension's process to load, and what that reports of it."""
+"""The request by which the host has an extension loaded, and the report of the extension's process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["LoadReport", "LoadRequest", "NamesReport"]
 
 
 class LoadRequest(TypedDict):
-    """What the host asks an extension's process to load."""
+    """The host's request to load an extension."""
 
     module_path: str
     extension_type: Reference
@@ -24,32 +24,32 @@ class LoadRequest(TypedDict):
     share_torch: str | None
     """The file of the host's torch, if tensors are shared."""
     log_level: int
-    """Records below it would not be shown."""
+    """The level of the host's logger. Records below it are not sent."""
     share_cuda: list[bytes] | None
-    """UUIDs of the host's GPUs, if memory of GPUs is shared."""
+    """UUIDs of the host's GPUs, if GPU memory is shared."""
     cuda_events: bool
-    """Whether events of GPUs can be shared, too."""
+    """Whether GPU events can be shared, too."""
     shared_memory: int | None
     """The limit of this process's shared memory, in bytes."""
     sandbox: SandboxConfig | None
-    """What it is permitted; None: it is not confined."""
+    """What the sandbox permits, or None if the process is not confined."""
     may_leave_group: bool
-    """Whether it may leave its process group."""
+    """Whether the process may leave its process group."""
     refuse_subclasses: bool
-    """Whether values of subclasses are refused instead of sent as their base."""
+    """Whether values of subclasses are refused instead of sent as their base type."""
     main: str | None
     """The file of the host's program."""
 
 
 class NamesReport(TypedDict):
-    """What an extension's process tells."""
+    """The class and the public names of an extension."""
 
     type: str
     names: list[str]
 
 
 class LoadReport(TypedDict):
-    """What the extension's process tells of what it has loaded."""
+    """The report of an extension's process after it has loaded the extension."""
 
     devices: gpus.Report
     names: NamesReport

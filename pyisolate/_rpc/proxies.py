@@ -1,7 +1,7 @@
-"""What looks like a remote object: its attributes are methods of the other side.
+"""Proxies: objects whose attributes are methods of the peer's objects.
 
-A proxy's `__getattr__` runs once for each name. It leaves a C Method in the instance's dictionary, so that
-later calls of that name run no Python code of ours.
+A proxy's `__getattr__` runs once for each name. It stores a Method, which is written in C, in the instance's
+dictionary, so later calls of that name run no Python code of the package.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ __all__ = ["Binder", "Deferred", "Methods", "Proxy", "deferred"]
 
 
 class Binder(ABC):
-    """Finds the callables behind the names of a proxy."""
+    """Bind the names of a proxy to callables."""
 
     @abstractmethod
     def bind(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
-        """The callable, and whether it stays good so that the proxy may keep it.
+        """Return the callable for a name, and whether the proxy may cache it.
 
-        `sync`: it waits and returns the result; else it returns an awaitable. `timeout` in seconds.
+        `sync`: the callable blocks and returns the result; otherwise it returns an awaitable. `timeout`:
+        seconds.
         """
 
-    def kept(self, proxy: Methods, name: str, method: Callable[..., Any]) -> None:  # noqa: B027
-        """`proxy` keeps `method` under this name in its dictionary."""
+    def on_cached(self, proxy: Methods, name: str, method: Callable[..., Any]) -> None:  # noqa: B027
+        """Called when `proxy` has stored `method` under this name in its dictionary."""
 
 
 class Methods:
-    """Attributes are methods of the object that `binder` knows; names that start with ``_`` are not."""
+    """An object whose attributes are methods that `binder` binds, unless their names start with ``_``."""
 
     def __init__(self, binder: Binder, *, sync: bool = False, timeout: float | None = None) -> None:
         self._binder = binder
@@ -43,36 +44,36 @@ class Methods:
         method, keep = self._binder.bind(name, self._sync, self._timeout)
         if keep:
             self.__dict__[name] = method
-            self._binder.kept(self, name, method)
+            self._binder.on_cached(self, name, method)
         return method
 
 
 class Proxy(Methods):
-    """Methods, and views of the same object that call them in other ways.
+    """Methods, and views of the same object whose calls block or have a timeout.
 
-    Attributes cannot be set: they would be set here, and not where the object is.
+    Attributes cannot be set, because they would be set here and not where the object is.
     """
 
     def __setattr__(self, name: str, value: object) -> None:
         if not name.startswith("_"):
             raise AttributeError(
-                f"{name!r} cannot be set on {self!r}, which stands for an object that is elsewhere: give "
-                "that a method that sets it, and call it"
+                f"{name!r} cannot be set on {self!r}, which is a proxy for an object elsewhere: give that "
+                "object a method that sets it, and call the method"
             )
         super().__setattr__(name, value)
 
     @property
     def sync(self) -> Proxy:
-        """The same object; calls wait and return their result."""
+        """A view of the same object. Its calls block and return their result."""
         view: Proxy | None = self.__dict__.get("_sync_view")
         if view is None:
             view = self.__dict__["_sync_view"] = Proxy(self._binder, sync=True, timeout=self._timeout)
         return view
 
     def with_timeout(self, seconds: float | None) -> Proxy:
-        """The same object; calls that take longer raise CallTimeout. None: no limit.
+        """Return a view of the same object. Its calls raise CallTimeout after `seconds`; None: no limit.
 
-        Raises TypeError when `seconds` is no number, ValueError when it is not positive.
+        Raises TypeError if `seconds` is not a number, and ValueError if it is not positive.
         """
         return Proxy(self._binder, sync=self._sync, timeout=_positive(seconds))
 
@@ -93,7 +94,7 @@ def _positive(seconds: Any) -> float | None:
 
 
 class Deferred:
-    """A method that is found when it is called. As `pyisolate.Method` it can be called, and nothing else."""
+    """A method that is bound when it is called. Like `pyisolate.Method`, it can only be called."""
 
     def __init__(self, name: str, call: Callable[..., Any]) -> None:
         self.__name__ = self.__qualname__ = name
@@ -119,19 +120,19 @@ class Deferred:
 def deferred(
     name: str,
     sync: bool,
-    reach: Callable[[], Awaitable[Callable[..., Any]]],
-    reach_sync: Callable[[], Callable[..., Any]],
+    find: Callable[[], Awaitable[Callable[..., Any]]],
+    find_sync: Callable[[], Callable[..., Any]],
 ) -> Callable[..., Any]:
-    """A method of something that has to be reached first, for example a process that has not been started.
+    """Return a method whose object is not available yet, for example because its process must be started.
 
-    `reach` and `reach_sync` return the method.
+    `find` and `find_sync` make the object available and return the bound method. `find_sync` blocks.
     """
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        return await (await reach())(*args, **kwargs)
+        return await (await find())(*args, **kwargs)
 
     def call_sync(*args: Any, **kwargs: Any) -> Any:
-        return reach_sync()(*args, **kwargs)
+        return find_sync()(*args, **kwargs)
 
-    call.__name__ = call.__qualname__ = name  # of its coroutine
+    call.__name__ = call.__qualname__ = name  # the name of its coroutine
     return Deferred(name, call_sync if sync else call)

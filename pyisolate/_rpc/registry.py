@@ -1,4 +1,4 @@
-"""The classes whose instances may travel: of those that both sides can import."""
+"""The registered classes, whose instances can be sent. Both sides must be able to import them."""
 
 from __future__ import annotations
 
@@ -8,74 +8,78 @@ from weakref import WeakSet
 
 from .._core import Registry
 from ..errors import ConfigurationError
-from .class_references import Reference, refer, resolve
+from .class_references import Reference, make_reference, resolve
 
-__all__ = ["REGISTRY", "TypeFollower", "register_type"]
+__all__ = ["REGISTRY", "TypeListener", "register_type"]
 
 REGISTRY = Registry()
 """The registry of this process's sessions."""
 
 
-class TypeFollower(Protocol):
-    """Somebody who is told about new classes as long as it exists."""
+class TypeListener(Protocol):
+    """An object that is notified of new classes."""
 
-    def learn(self, references: list[Reference], /) -> None: ...
+    def types_registered(self, references: list[Reference], /) -> None:
+        """Handle new classes. Called in the thread that registers them."""
 
 
 _classes: dict[str, type] = {}
-"""By their names in the registry."""
+"""The registered classes, by their names in the registry."""
 _left_out: set[str] = set()
-_followers: WeakSet[TypeFollower] = WeakSet()
+"""Names of classes that a warning has reported."""
+_listeners: WeakSet[TypeListener] = WeakSet()
 _log = logging.getLogger("pyisolate")
 _T = TypeVar("_T", bound=type[Any])
 
 
 def register_type(cls: _T) -> _T:
-    """Let instances of an enum, dataclass, named tuple or exception class travel between host and extensions.
+    """Let host and extensions exchange instances of an enum, dataclass, named tuple or exception class.
 
-    Call it in the host: the processes of extensions, also of those that run already, import the class from
-    the same module. In an extension, call it for classes that the host registers too. Works as a decorator.
+    Call it in the host. The processes of extensions, including those that run already, import the class from
+    the same module. In an extension, call it only for classes that the host registers, too. It works as a
+    decorator.
 
-    When a module is loaded again, as that of an extension in the host's process, its classes replace those
-    that it registered before.
+    When a module is loaded again, such as that of an extension in the host's process, its classes replace
+    those that it has registered before.
 
-    Raises TypeError when `cls` is none of these, ValueError when its name is taken by another class, and
-    ConfigurationError when another process cannot import it.
+    Raises TypeError if `cls` is not such a class, ValueError if its name is taken by another class, and
+    ConfigurationError if another process cannot import it.
     """
     if not isinstance(cls, type):
         raise TypeError(f"register_type takes a class, not {cls!r}")
-    reference = refer(cls)
-    # Another class of this name that was registered here is not what its module has any more: `cls` is.
+    reference = make_reference(cls)
+    # A class with this name that was registered here before is not in its module any more, but `cls` is.
     name = REGISTRY.register(cls, None, f"{cls.__module__}:{cls.__qualname__}" in _classes)
     if _classes.get(name) is not cls:
         _classes[name] = cls
-        for follower in list(_followers):
-            follower.learn([reference])
+        for listener in list(_listeners):
+            listener.types_registered([reference])
     return cls
 
 
-def follow(follower: TypeFollower) -> list[Reference]:
-    """From now on `follower` is told about new classes; returns references to those that there are.
+def add_type_listener(listener: TypeListener) -> list[Reference]:
+    """Notify `listener` of new classes from now on. Return references to the registered classes.
 
-    A class that its module no longer has, because loading the module has failed later, is left out.
+    Holds a weak reference to `listener`. A class that its module no longer has, because the module could not
+    be loaded, is left out.
     """
-    _followers.add(follower)
+    _listeners.add(listener)
     references = []
     for name, cls in list(_classes.items()):
         try:
-            references.append(refer(cls))
+            references.append(make_reference(cls))
         except ConfigurationError as error:
             if name not in _left_out:
                 _left_out.add(name)
-                _log.warning("a class that was registered is not there for extensions: %s", error)
+                _log.warning("a registered class is not available in extensions: %s", error)
     return references
 
 
-def adopt(references: list[Reference]) -> None:
+def register_host_types(references: list[Reference]) -> None:
     """Register the host's classes in an extension's process.
 
-    Those that cannot be imported in its environment are left out: it cannot have made instances of them, and
-    one that arrives says that its class is not registered.
+    Classes that cannot be imported in its environment are left out. The extension cannot make instances of
+    them. If one arrives, the error says that its class is not registered.
     """
     for reference in references:
         try:
@@ -83,5 +87,5 @@ def adopt(references: list[Reference]) -> None:
         except Exception as error:
             _log.debug("%s of the host is not available here: %r", reference["qualname"], error)
         else:
-            # Under the host's name: a class of its main module has another one here.
+            # Registered under the host's name, because a class of its main module has another name here.
             REGISTRY.register(cls, f"{reference['module']}:{reference['qualname']}")

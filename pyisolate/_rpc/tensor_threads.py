@@ -1,9 +1,9 @@
-"""Whether other threads of this process may be in the middle of an operation on a tensor.
+"""A check whether other threads of this process may be in an operation on a tensor.
 
-A tensor that moves into shared memory leaves memory behind, and a thread that is computing has its address.
-That memory can be freed at once if there is no such thread, which is known only of threads that wait in one
-of the functions below and came there through nothing else: those of PyIsolate, the service thread with its
-event loop, and the workers of executors that have nothing to do.
+When a tensor moves into shared memory, a thread that computes may still use the address of its old memory.
+That memory can be freed at once only if there is no such thread. A thread is known to compute nothing if it
+waits in one of the functions below, and if only functions listed below have called that function. This holds
+for PyIsolate's threads, the service thread with its event loop, and idle workers of executors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["install", "others_wait"]
 
 _WAITING = (
     ("concurrent.futures.thread", "_worker"),
-    ("pyisolate._host.poller", "Watcher._run"),
+    ("pyisolate._host.poller", "Poller._run"),
     ("selectors", "EpollSelector.select"),
 )
 _BELOW = (
@@ -33,7 +33,7 @@ _BELOW = (
 
 
 def others_wait() -> bool:
-    """Whether no other thread that Python knows can be inside of an operation."""
+    """Return whether no other thread that Python knows can be in an operation."""
     waiting, below = set(_codes(_WAITING)), set(_codes(_BELOW))
     own = threading.get_ident()
     return all(
@@ -42,7 +42,7 @@ def others_wait() -> bool:
 
 
 def _codes(names: Iterable[tuple[str, str]]) -> Iterable[CodeType]:
-    """The code of functions, where their module has been imported."""
+    """Yield the code objects of functions whose modules have been imported."""
     for module, name in names:
         if module in sys.modules:
             yield attrgetter(f"{name}.__code__")(sys.modules[module])
@@ -58,5 +58,5 @@ def _waits(frame: FrameType | None, waiting: set[CodeType], below: set[CodeType]
 
 
 def install() -> None:
-    """Have tensors that move ask `others_wait`."""
+    """Set `others_wait` as the hook that is called before a tensor's memory is freed."""
     set_thread_hook(others_wait)

@@ -1,4 +1,4 @@
-"""What runs in a zygote: it loads what extensions share, and forks; a fork goes on in ``_child``.
+"""Code of a zygote: it loads what extensions share, and forks. A forked process continues in ``_child``.
 
 Uses ``_child`` and what that uses.
 """

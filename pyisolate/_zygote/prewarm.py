@@ -1,6 +1,6 @@
-"""What a zygote does once, so that none of its children has to: imports, and a first load and call.
+"""Work that a zygote does once, so that its children need not do it: imports, and a first load and call.
 
-Each page that a child writes to is copied for it. So objects are grouped by whether children write to them.
+Each page that a child writes to is copied. Objects to which children write are kept apart from the others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from .._child.main import offer
 from .._core import Session
-from .._rpc.class_references import refer
+from .._rpc.class_references import make_reference
 from .._rpc.connection import CONTROL
 from .._rpc.loader import module_name
 from .._rpc.loading import LoadRequest
@@ -27,9 +27,9 @@ from ..shared import ExtensionBase
 __all__ = ["import_shared", "prewarm"]
 
 _COMMON = ("dataclasses", "pathlib", "platform")
-"""Of the standard library, what many extensions and packages import."""
+"""Modules of the standard library that many extensions and packages import."""
 _kept: list[object] = []
-"""Never freed."""
+"""Objects that are never freed."""
 
 
 def import_shared(packages: Sequence[str], path: Iterable[str]) -> None:
@@ -45,26 +45,26 @@ def import_shared(packages: Sequence[str], path: Iterable[str]) -> None:
         sys.path[:] = own
         for entry in set(sys.path_importer_cache).difference(own):
             del sys.path_importer_cache[entry]
-    # What they want finalized at exit is this process's, which is killed; children are not to do it.
+    # Finalizers of the packages belong to this process, which is killed. Children must not run them at exit.
     for finalizer in list(getattr(weakref.finalize, "_registry", ())):
         finalizer.atexit = False
 
 
 def prewarm(gaps: int) -> None:
-    """Leave children little to write to: each page that they write to is copied for them.
+    """Reduce the number of pages that children write to, because each of these is copied.
 
-    `gaps`: how many bytes between objects of each size to take up.
+    `gaps`: how many bytes of free memory between objects of each size to fill.
     """
     clear = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache
-    clear()  # who replaces an entry lets go of what was there
-    asyncio.run(_rehearse())
+    clear()  # a child that replaces an entry would write to the reference count of the old object
+    asyncio.run(_warm_up())
     _stop_threads()
     _fill_gaps(gaps)
     gc.freeze()
 
 
 def _fill_gaps(gaps: int) -> None:
-    """Take up what is free between small objects, so that those of children lie together, on new pages."""
+    """Fill the free memory between small objects, so that objects of children are on new pages."""
     _kept.append([object() for _ in range(gaps // 16)])
     _kept.append([float(number) for number in range(gaps // 32)])
     for size in range(48, 513, 16):
@@ -72,7 +72,7 @@ def _fill_gaps(gaps: int) -> None:
 
 
 def _stop_threads() -> None:
-    """Fork for nothing: libraries that fork safely, such as OpenBLAS, stop their threads before."""
+    """Fork once, because libraries that support a fork, such as OpenBLAS, stop their threads before it."""
     if len(os.listdir("/proc/self/task")) == 1:
         return
     pid = os.fork()
@@ -81,13 +81,13 @@ def _stop_threads() -> None:
     os.waitpid(pid, 0)
 
 
-async def _rehearse() -> None:
-    """Do what an extension's process does, before the fork, with both ends of a session in this one."""
+async def _warm_up() -> None:
+    """Load and stop an extension before the fork, with both ends of a session in this process."""
     host, session = Session.pair(REGISTRY)
     handler = offer(session)
     served = session.serve()
     torch = sys.modules.get("torch")
-    request: LoadRequest = {**_REHEARSED, "share_torch": torch.__file__ if torch else None}
+    request: LoadRequest = {**_REQUEST, "share_torch": torch.__file__ if torch else None}
     await host.method(CONTROL, "load")(request)
     with suppress(LookupError):
         await host.method(CONTROL, "resolve")("nothing")
@@ -95,13 +95,13 @@ async def _rehearse() -> None:
     host.close()
     await served
     logging.getLogger().removeHandler(handler)
-    del sys.modules[module_name(_REHEARSED_PATH)]
+    del sys.modules[module_name(_EXTENSION_PATH)]
 
 
-_REHEARSED_PATH = os.path.join(os.path.dirname(__file__), "prewarm_extension")
-_REHEARSED = LoadRequest(
-    module_path=_REHEARSED_PATH,
-    extension_type=refer(ExtensionBase),
+_EXTENSION_PATH = os.path.join(os.path.dirname(__file__), "prewarm_extension")
+_REQUEST = LoadRequest(
+    module_path=_EXTENSION_PATH,
+    extension_type=make_reference(ExtensionBase),
     apis=[],
     offered={},
     types=[],

@@ -1,7 +1,7 @@
-"""A zygote's process: it loads what extensions share, and becomes an extension's process by forking.
+"""The program of a zygote: it loads what extensions share, and forks their processes.
 
-A forked process has to be what a started one is. Started with ``-S``, the zygote has the standard library
-alone on its path; after the fork the child does what an interpreter does at start: `site` reads the
+A forked process must be like an executed one. A zygote is started with ``-S``, so it has only the standard
+library on its path. After the fork the child does what an interpreter does at start: `site` adds the
 extension's site-packages and runs its ``.pth`` files.
 """
 
@@ -23,10 +23,10 @@ __all__ = ["serve"]
 
 
 def serve(packages: Sequence[str], path: Iterable[str], idle: float, share: bool) -> dict[str, Any]:
-    """Load the packages from the host's path and fork as the host asks.
+    """Load the packages from the host's path, and fork when the host requests it.
 
-    Returns in each child, with the arguments of its program. The zygote itself ends with its host, or when it
-    has had no child for `idle` seconds. `share`: children give memory back that they did not change.
+    Return in each child, with the arguments of its program. The zygote itself ends with its host, or when it
+    has had no child for `idle` seconds. `share`: children free the copies of pages that they did not change.
     """
     import_shared(packages, path)
     report = json.dumps({"modules": _foreign_modules()}).encode()
@@ -36,14 +36,14 @@ def serve(packages: Sequence[str], path: Iterable[str], idle: float, share: bool
     request = serve_forks(int(os.environ["PISO_FD"]), report, idle)
     if request is None:
         os._exit(0)
-    return _become(*request)
+    return _become_child(*request)
 
 
 # ---- before the fork ----
 
 
 def _foreign_modules() -> dict[str, str]:
-    """Files of the top-level modules that are neither the standard library's nor ours."""
+    """Return the files of top-level modules that are not of the standard library or of this package."""
     files: dict[str, str] = {}
     for name in {module.partition(".")[0] for module in sys.modules}:
         file = getattr(sys.modules.get(name), "__file__", None)
@@ -52,18 +52,18 @@ def _foreign_modules() -> dict[str, str]:
     return files
 
 
-# ---- after it ----
+# ---- after the fork, in the child ----
 
 
-def _become(argv: list[str], environment: list[str]) -> dict[str, Any]:
-    """Be the process that `argv` would have started in this environment; returns its last argument."""
+def _become_child(argv: list[str], environment: list[str]) -> dict[str, Any]:
+    """Set up the process as if `argv` had been executed in this environment. Return its last argument."""
     gc.enable()
     _set_environment(environment)
     sys.orig_argv[:] = argv
     sys.argv[:] = ["-c"]
     sys.executable = argv[0]
-    _enter(argv[0], os.environ.get("PYTHONPATH", ""))
-    _seed()
+    _initialize_site(argv[0], os.environ.get("PYTHONPATH", ""))
+    _reseed()
     stdout: Any = sys.stdout
     if stdout is not None and stdout.line_buffering != os.isatty(1):
         stdout.reconfigure(line_buffering=os.isatty(1))
@@ -83,8 +83,8 @@ def _set_environment(environment: Iterable[str]) -> None:
         time.tzset()
 
 
-def _enter(python: str, python_path: str) -> None:
-    """Have `site` do what it does when this interpreter starts."""
+def _initialize_site(python: str, python_path: str) -> None:
+    """Run `site` as at the start of the interpreter."""
     prefix = os.path.dirname(os.path.dirname(os.path.abspath(python)))
     if sys.version_info >= (3, 14) and os.path.exists(os.path.join(prefix, "pyvenv.cfg")):
         sys.prefix = sys.exec_prefix = prefix  # before 3.14 `site` does it
@@ -94,8 +94,8 @@ def _enter(python: str, python_path: str) -> None:
     site_loaded()
 
 
-def _seed() -> None:
-    """New seeds for generators that were seeded in the zygote; `random` seeds its own after a fork."""
+def _reseed() -> None:
+    """Seed generators again that were seeded in the zygote. `random` does so itself after a fork."""
     loaded = sys.modules.get
     if numpy_random := loaded("numpy.random"):
         numpy_random.seed()

@@ -1,7 +1,7 @@
-"""Runs when an extension starts its own interpreter as a program, which then finds what the extension finds.
+"""Extends the path of an interpreter that an extension starts, so that it finds the extension's modules.
 
-The folder comes first on the path of each Python that an extension starts, so it has this file alone. Another
-interpreter, or environment, is left as it is.
+The folder comes first on the path of each interpreter that an extension starts, so it contains only this
+file. An interpreter of another version or environment keeps its path.
 """
 
 import importlib
@@ -13,7 +13,10 @@ import sys
 
 
 class _Module:
-    """Finds the extension's own module, of which workers unpickle functions; no folder of the path has it."""
+    """A finder for the extension's own module, which no folder of the path contains.
+
+    Workers of `multiprocessing` need it to unpickle functions of the module.
+    """
 
     def __init__(self, name: str, file: str) -> None:
         self._name, self._file = name, file
@@ -45,7 +48,7 @@ def _extend_path() -> None:
 
 
 def _run_hidden() -> None:
-    """The `sitecustomize` that the system has, if it has one, is hidden by this one."""
+    """Import the system's `sitecustomize`, if it has one, because this module hides it."""
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != here]
     own = sys.modules.pop(__name__, None)

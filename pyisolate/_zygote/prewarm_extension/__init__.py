@@ -1,7 +1,7 @@
-"""An extension that does nothing. Zygotes load it, to have done once what each of their children does."""
+"""An extension that does nothing. Zygotes load it to do once what each of their children would do."""
 
 from pyisolate.shared import ExtensionBase
 
 
-class RehearsedExtension(ExtensionBase):
+class PrewarmExtension(ExtensionBase):
     """Does nothing."""

@@ -176,7 +176,7 @@ def run_checked(source: str, **values: object) -> str:
     ended = subprocess.run(
         [sys.executable, "-c", source.format(**values)],
         cwd=paths.HELPERS,
-        env={**os.environ, "PYTHONMALLOC": "debug"},
+        env={**os.environ, "PYTHONMALLOC": "debug", "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         timeout=60,

@@ -20,7 +20,7 @@ def pretend(patch: Any, *, memory: bool = True) -> None:
     import torch
 
     from pyisolate._core import set_device_hooks
-    from pyisolate._rpc.gpus import lend, refuse
+    from pyisolate._rpc.gpus import request_copies, track_export
 
     def device(uuid: bytes) -> Any:
         assert uuid == UUID
@@ -31,7 +31,7 @@ def pretend(patch: Any, *, memory: bool = True) -> None:
     patch(torch.Tensor, "is_cpu", property(lambda self: False))
     patch(torch.Tensor, "is_cuda", property(lambda self: True))
     patch(torch.Tensor, "get_device", lambda self: 0)
-    set_device_hooks(lambda index: UUID, device, lend, refuse)
+    set_device_hooks(lambda index: UUID, device, track_export, request_copies)
 
 
 def importing(real_import: Any) -> Any:

@@ -567,5 +567,5 @@ def test_a_forgotten_extension_ends(load: Load, venvs: Path) -> None:
     extension = manager.load_extension({"name": "echo", "module_path": str(EXTENSIONS / "echo")})
     pid = extension.sync.pid()
     del manager, extension
-    # the watcher's thread may have a callback of its when garbage is collected for the first time
+    # the poller's thread may have a callback of its when garbage is collected for the first time
     assert eventually(lambda: gc.collect() >= 0 and has_ended(pid))

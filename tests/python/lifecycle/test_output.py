@@ -14,7 +14,7 @@ import pytest
 from processes import run_python
 
 from pyisolate import CallTimeout, Extension, ExtensionDied, _core
-from pyisolate._host.output import BURST, MAX_LINE, PER_SECOND, RECORD
+from pyisolate._host.output import BURST, MAX_LINE, PER_SECOND, RECORD_COST
 from pyisolate._util.quota import Allowance, Quota
 
 LoadFunction = Callable[..., Extension]
@@ -237,7 +237,7 @@ def test_what_is_logged_is_bounded_in_bytes_and_lines(
     assert until(lambda: written() > 70 << 20)
     assert any("'talker' were dropped" in text for text in counter.texts)
     assert counter.bytes <= counter.most(BURST, PER_SECOND) + 8 * MAX_LINE
-    assert counter.records <= counter.most(BURST / RECORD, PER_SECOND / RECORD) + 8
+    assert counter.records <= counter.most(BURST / RECORD_COST, PER_SECOND / RECORD_COST) + 8
     assert written() <= counter.most(64 << 20, 8 << 20) + (1 << 20)
     assert talker.sync.echo(1) == 1
 

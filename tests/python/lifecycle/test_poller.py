@@ -13,7 +13,7 @@ import pytest
 
 from pyisolate import Extension
 from pyisolate._host import poller
-from pyisolate._host.poller import Watcher
+from pyisolate._host.poller import Poller
 
 
 def once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception) -> None:
@@ -39,14 +39,14 @@ def once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exceptio
 def test_what_is_short_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception
 ) -> None:
-    watcher, called, never = Watcher(), threading.Event(), threading.Event()
+    poller, called, never = Poller(), threading.Event(), threading.Event()
     once(monkeypatch, owner, name, error)
     with pytest.raises(type(error)):
-        watcher.after(0, never.set)
-    watcher.after(0, called.set)
+        poller.after(0, never.set)
+    poller.after(0, called.set)
     assert called.wait(20)
     assert not never.is_set()
-    watcher.close(1)
+    poller.close(1)
 
 
 def test_a_process_whose_output_cannot_be_read_is_ended(
@@ -55,11 +55,11 @@ def test_a_process_whose_output_cannot_be_read_is_ended(
     extension = load("echo")
     followed: list[Any] = []
 
-    def follow(_: Watcher, callback: Any) -> int:
+    def follow(_: Poller, callback: Any) -> int:
         followed.append(callback.__self__._session)
         raise OSError(errno.ENOSPC, "no watch is left")
 
-    monkeypatch.setattr(poller.Watcher, "follow", follow)
+    monkeypatch.setattr(poller.Poller, "follow", follow)
     with pytest.raises(OSError, match="no watch"):
         extension.sync.echo(1)
     assert followed[0].wait(20) is not None

@@ -400,7 +400,7 @@ def test_stop_while_it_waits_to_be_started_again(load: Load) -> None:
 
     async def main() -> None:
         os.kill(await extension.pid(), signal.SIGKILL)
-        while runtime_of(extension)._revival is None:
+        while runtime_of(extension)._pending_restart is None:
             await asyncio.sleep(0.01)
         waiting = [asyncio.create_task(call(extension.echo(1))) for _ in range(2)]
         waiting.append(asyncio.create_task(asyncio.to_thread(extension.sync.echo, 1)))

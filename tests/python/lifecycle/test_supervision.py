@@ -25,7 +25,7 @@ from pyisolate import (
     ExtensionHung,
     ExtensionStopped,
 )
-from pyisolate._host.poller import watcher
+from pyisolate._host.poller import poller
 
 LoadFunction = Callable[..., Extension]
 QUICKLY = {"delay": 0.01, "limit": 20}
@@ -60,7 +60,7 @@ def test_deadline_death_and_stop_are_different(load: LoadFunction) -> None:
     assert echo(1) == 1
     held = other.sync.echo
     other.stop()
-    with pytest.raises(ExtensionStopped, match="got from it anew"):
+    with pytest.raises(ExtensionStopped, match="must be got from it again"):
         held(1)
 
 
@@ -189,7 +189,7 @@ def test_the_death_that_a_caller_notices_is_noticed(load: LoadFunction) -> None:
     extension = load("talker", restart=QUICKLY)
     extension.ensure_process_started()
     go_on = threading.Event()
-    watcher().after(0, lambda: go_on.wait(60))
+    poller().after(0, lambda: go_on.wait(60))
     try:
         die(extension)
         assert extension.sync.echo(1) == 1
@@ -224,7 +224,7 @@ def test_calls_wait_for_later_attempts(load: LoadFunction, tmp_path: Path) -> No
 
     async def main() -> None:
         waiting = asyncio.ensure_future(ask_again())
-        assert await asyncio.to_thread(until, lambda: runtime_of(extension)._restarts.count > 2)
+        assert await asyncio.to_thread(until, lambda: runtime_of(extension)._backoff.count > 2)
         assert not waiting.done()
         bad.unlink()
         assert await waiting == 1
@@ -288,7 +288,7 @@ def test_restarts_have_a_limit(load: LoadFunction) -> None:
         lambda: extension.sync.echo(1),
         lambda: asyncio.run(call_echo(extension)),
     ):
-        with pytest.raises(ExtensionDied, match="2 times, and is not any more; stop it"):
+        with pytest.raises(ExtensionDied, match="2 times, which is its limit; stop it"):
             use()
     assert extension.generation == 3
     extension.stop()

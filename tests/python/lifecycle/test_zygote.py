@@ -316,7 +316,7 @@ def test_preload_starts_and_returns_them(venvs: Path) -> None:
     assert manager.preload(iter([named])).wait(30) == [named]
     with pytest.raises(ValueError, match="'missing' is not loaded"):
         manager.preload(["missing"])
-    with pytest.raises(ValueError, match="'named' is not loaded, or by another manager"):
+    with pytest.raises(ValueError, match="'named' is not loaded by this manager"):
         ExtensionManager(ExtensionBase, {"venv_root_path": str(venvs)}).preload([named])
 
     async def main() -> list[Extension]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pyisolate import Extension, RemoteError, SandboxMode
-from pyisolate._child.sandbox_hints import noter
+from pyisolate._child.sandbox_hints import note_hook
 from pyisolate._core import Session
 from pyisolate._rpc.registry import Registry
 
@@ -78,7 +78,7 @@ def notes_of(call: Callable[..., Any], *args: object) -> list[str]:
         ("cpp", True, "'writable_paths'"),
         ("connect", False, "'network': True"),
         ("resolve", False, "'network': True"),
-        ("descriptors", False, "'limits' 'open_files': 50"),
+        ("descriptors", False, "'open_files': 50 under 'limits'"),
     ],
 )
 def test_the_key_is_named(refused: Load, tmp_path: Path, method: str, needs_path: bool, key: str) -> None:
@@ -111,7 +111,7 @@ def test_other_errors_and_open_extensions_have_no_notes(refused: Load) -> None:
     ],
 )
 def test_notes(error: BaseException, sandbox: Any, words: list[str] | None) -> None:
-    add_note = noter(sandbox, True)
+    add_note = note_hook(sandbox, True)
     for _ in range(2):  # one that is raised again has one note
         add_note(error)
     notes = getattr(error, "__notes__", [])
@@ -122,14 +122,14 @@ def test_notes(error: BaseException, sandbox: Any, words: list[str] | None) -> N
 def test_who_may_not_leave_the_group_is_told() -> None:
     for may_leave in (True, False):
         error = PermissionError(errno.EPERM, "no")
-        noter({}, may_leave)(error)
+        note_hook({}, may_leave)(error)
         assert ("leave its process group" in error.__notes__[0]) is not may_leave
 
 
 def test_a_circle_of_causes_ends() -> None:
     first, second = ValueError(), ValueError()
     first.__cause__, second.__cause__ = second, first
-    noter({}, True)(first)
+    note_hook({}, True)(first)
     assert not hasattr(first, "__notes__")
 
 
@@ -148,7 +148,7 @@ def test_what_the_host_refuses_is_not_the_sandbox() -> None:
     host, child = Session.pair(Registry())
     host.register(0, Denying())
     child.register(0, Passing(child))
-    child.on_error(noter({}, True))
+    child.on_error(note_hook({}, True))
 
     async def main() -> None:
         served = child.serve()

@@ -195,13 +195,13 @@ def test_allocators_without_handles_are_named(
 ) -> None:
     monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
     monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", settings)
-    why = gpus.why_not([b"a"], [b"a"])
+    why = gpus.sharing_obstacle([b"a"], [b"a"])
     assert why is None if named is None else named in (why or "")
 
 
 def test_a_reason_of_an_extension_cannot_forge_a_line() -> None:
     report = {"common": [b"a"], "problem": "no GPU\n\x1b[2Jroot: all is well" + "!" * 1000}
-    common, problem = gpus.read(report)
+    common, problem = gpus.parse_report(report)
     assert common == [b"a"]
     assert problem.startswith("'no GPU\\n")
     assert problem.isprintable()

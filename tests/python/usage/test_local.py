@@ -283,7 +283,7 @@ def test_one_that_registers_and_fails_is_loaded_again(
         with pytest.raises(RuntimeError, match="not today"):
             extension.ensure_process_started()
     assert load("echo").sync.echo(1) == 1  # the classes are not there for it
-    assert "not there for extensions: plugin.Point" in caplog.text
+    assert "not available in extensions: plugin.Point" in caplog.text
     stopper.unlink()
     point = extension.sync.point()
     assert load("echo", sandbox_mode=SandboxMode.DISABLED).sync.echo(point) == point

@@ -1,4 +1,4 @@
-"""How an extension's process ends, or is started again, while others wait for it."""
+"""The shutdown of an extension's process, and its restart, while callers wait for either."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from weakref import ref
 from .._rpc.connection import Connection
 from .._util.offload import Persistent, outlast, outlast_sync, running_loop, settle_future
 from . import process as process_limits
-from .extension import Ending
-from .poller import watcher
+from .extension import Shutdown
+from .poller import poller
 from .process import ExtensionProcess
 
-__all__ = ["ProcessEnding", "Revival"]
+__all__ = ["PendingRestart", "ProcessShutdown"]
 
 
-class Revival:
-    """A restart, for which callers wait. It ends when the extension runs, was given up, or stopped."""
+class PendingRestart:
+    """A restart that callers wait for. It ends when the extension runs, is stopped, or is given up."""
 
     def __init__(self) -> None:
         self.done: Future[None] = Future()
@@ -37,15 +37,15 @@ class Revival:
         self.done.result()
 
 
-class ProcessEnding(Ending):
-    """The end of a process. If nobody brings it about in time, it is killed."""
+class ProcessShutdown(Shutdown):
+    """The shutdown of a process. The process is killed if no caller completes the shutdown in time."""
 
     def __init__(
         self,
         process: ExtensionProcess | None,
         connection: Connection | None,
         loaded: bool,
-        on_done: Callable[[ProcessEnding], None],
+        on_done: Callable[[ProcessShutdown], None],
     ) -> None:
         super().__init__()
         self._lock = threading.Lock()
@@ -54,21 +54,22 @@ class ProcessEnding(Ending):
         self._loaded = loaded
         self._on_done = on_done
         self._deadline = time.monotonic() + process_limits.STOP_TIMEOUT
-        self._taken = False
+        self._claimed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """What has not been loaded is killed at once; what has been is, if nobody brings it to an end."""
+        """Kill the process if the extension has not been loaded. Otherwise schedule the kill."""
         process = self._process
         if process is not None and self._loaded:
-            with suppress(OSError, RuntimeError):  # neither a descriptor nor a thread: who waits does it, too
-                watcher().after(self._time_left(), _Force(self))
+            # Without a file descriptor or a thread for the poller, the thread that waits kills the process.
+            with suppress(OSError, RuntimeError):
+                poller().after(self._time_left(), _ForceShutdown(self))
         elif process is not None:
             process.kill()
 
     def finish(self) -> None:
-        if self._take() or self._is_driven_here():
+        if self._claim() or self._blocks_own_task():
             try:
                 self._end_here()
             finally:
@@ -77,17 +78,18 @@ class ProcessEnding(Ending):
             self.force()
 
     def finish_in(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._take():
+        if self._claim():
             self._loop = loop
-            self._task = loop.create_task(Persistent(self._end_in_loop()))  # a loop refers to it weakly
+            # The event loop holds only a weak reference to the task.
+            self._task = loop.create_task(Persistent(self._end_in_loop()))
 
-    def _take(self) -> bool:
+    def _claim(self) -> bool:
         with self._lock:
-            taken, self._taken = self._taken, True
-        return not taken
+            claimed, self._claimed = self._claimed, True
+        return not claimed
 
-    def _is_driven_here(self) -> bool:
-        """Whether a task has to do it whose loop this thread keeps from running."""
+    def _blocks_own_task(self) -> bool:
+        """Return whether a task must complete the shutdown whose event loop this thread blocks."""
         return not self.done.done() and self._loop is not None and self._loop is running_loop()
 
     def _end_here(self) -> None:
@@ -95,7 +97,7 @@ class ProcessEnding(Ending):
         if process is not None and self._loaded:
             process.end(self._deadline)
         elif process is not None and process.is_spawned():
-            outlast_sync(process.over, process_limits.EXIT_TIMEOUT)
+            outlast_sync(process.exited, process_limits.EXIT_TIMEOUT)
 
     async def _end_in_loop(self) -> None:
         process = self._process
@@ -103,17 +105,17 @@ class ProcessEnding(Ending):
             if process is not None and self._loaded:
                 await process.end_async(self._deadline)
             elif process is not None and process.is_spawned():
-                await outlast(process.over, process_limits.EXIT_TIMEOUT)
+                await outlast(process.exited, process_limits.EXIT_TIMEOUT)
         finally:
             self.force()
 
     def _time_left(self) -> float:
-        """Seconds within which it has happened, whatever the extension does."""
-        exit_time = process_limits.EXIT_TIMEOUT + 2 * process_limits.LAST_WORDS_TIMEOUT
+        """Return the seconds within which the shutdown completes, whatever the extension does."""
+        exit_time = process_limits.EXIT_TIMEOUT + 2 * process_limits.OUTPUT_TIMEOUT
         return max(self._deadline - time.monotonic(), 0.0) + exit_time
 
     def force(self) -> None:
-        """It has happened, or is to happen now."""
+        """Kill the process if it still runs, release what belongs to it, and wake the waiting callers."""
         with self._lock:
             process, self._process = self._process, None
             connection, self._connection = self._connection, None
@@ -126,13 +128,13 @@ class ProcessEnding(Ending):
         settle_future(self.done, None)
 
 
-class _Force:
-    """Forces an ending that nobody has brought about, without keeping it alive."""
+class _ForceShutdown:
+    """A callback that forces a shutdown that has not completed. It holds a weak reference to the shutdown."""
 
-    def __init__(self, ending: ProcessEnding) -> None:
-        self._ending = ref(ending)
+    def __init__(self, shutdown: ProcessShutdown) -> None:
+        self._shutdown = ref(shutdown)
 
     def __call__(self) -> None:
-        ending = self._ending()
-        if ending is not None and not ending.done.done():
-            ending.force()
+        shutdown = self._shutdown()
+        if shutdown is not None and not shutdown.done.done():
+            shutdown.force()
