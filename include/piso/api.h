@@ -1,4 +1,4 @@
-/* api.h - what every public header of the core needs: visibility, errors. */
+/* api.h - what every public header needs: visibility, the opaque types, errors. */
 #ifndef PISO_API_H
 #define PISO_API_H
 
@@ -7,6 +7,13 @@ extern "C" {
 #endif
 
 #define PISO_API __attribute__((visibility("default")))
+
+/* ---- opaque types ------------------------------------------------------------------------------- */
+
+typedef struct piso_process piso_process; /* process.h */
+typedef struct piso_segment piso_segment; /* segment.h */
+typedef struct piso_session piso_session; /* session.h */
+typedef struct piso_zygote piso_zygote;   /* zygote.h */
 
 /* ---- errors ------------------------------------------------------------------------------------- */
 
@@ -23,9 +30,6 @@ enum {
 
 /* piso_strerror: a short text for a negative code. Static storage for PISO_E codes, else thread-local. */
 PISO_API const char *piso_strerror(int error);
-
-/* piso_version: "major.minor.patch" of the library, static storage. */
-PISO_API const char *piso_version(void);
 
 #ifdef __cplusplus
 }

@@ -20,9 +20,6 @@ extern "C" {
 #define PISO_INLINE_BODY      4096  /* bodies above this travel in the arena, by themselves */
 #define PISO_BUFFER_THRESHOLD 2048  /* a binding puts byte payloads of at least this size into spans */
 
-typedef struct piso_segment piso_segment;
-typedef struct piso_event piso_event;
-
 /* piso_span: a shared buffer as it is named on the wire: in the sender's arena, or, where segment is not 0, in
  * the receiver's, or in memory that both sides share (see "shared segments"). */
 #define PISO_SPAN_RETURNED 0x80000000u /* segment: the buffer lies in the receiver's arena and comes back to it */

@@ -4,10 +4,6 @@
 
 #include "base/base.h"
 
-#ifndef PISO_VERSION
-#define PISO_VERSION "0.0.0"
-#endif
-
 /* system_text: glibc's function, which may return a text of its own, and POSIX's have the same name. */
 static const char *system_text(int number) {
     static _Thread_local char text[96];
@@ -43,4 +39,8 @@ const char *piso_strerror(int error) {
 
 const char *piso_version(void) {
     return PISO_VERSION;
+}
+
+int piso_version_number(void) {
+    return PISO_VERSION_NUMBER;
 }
