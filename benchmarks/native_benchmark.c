@@ -49,7 +49,7 @@ static int extension_main(void) {
     piso_session *s;
     check("attach", piso_session_attach(atoi(getenv("PISO_FD")), &s));
     for (;;) {
-        piso_event event;
+        piso_event event = {.size = sizeof event};
         next_event(s, &event);
         if (event.type != PISO_EVENT_REQUEST)
             continue;
@@ -103,7 +103,7 @@ static void send_call(piso_session *s, piso_call *call, uint32_t object, uint32_
 }
 
 static void await_replies(piso_session *s, int count) {
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     for (int i = 0; i < count; i++) {
         next_event(s, &event);
         piso_event_fini(&event);
@@ -198,7 +198,11 @@ static int host_main(const char *program) {
     printf("%-36s %12s %12s %10s\n", "", "median us", "p99 us", "x floor");
     double floor_ns = bench_floor();
     const char *argv[] = {program, "extension", NULL};
-    piso_spawn spawn = {.argv = argv, .envp = (const char *const *)environ, .name = "native", .echo_stderr = true};
+    piso_spawn spawn = {.size = sizeof spawn,
+                        .argv = argv,
+                        .envp = (const char *const *)environ,
+                        .name = "native",
+                        .echo_stderr = true};
     piso_session *s;
     check("spawn", piso_session_spawn(&spawn, &s));
     check("handshake", piso_session_handshake(s, -1));
@@ -216,7 +220,7 @@ static int host_main(const char *program) {
     piso_call call;
     send_call(s, &call, STOP, method, 0, 0);
     await_replies(s, 1);
-    piso_stats stats;
+    piso_stats stats = {.size = sizeof stats};
     piso_session_stats(s, &stats);
     printf("doorbells rung by the host: %llu\n", (unsigned long long)stats.doorbells_rung);
     piso_session_unref(s);

@@ -43,7 +43,7 @@ static int likely_sessions(core_state *state, bool tensor, core_session **ret_se
 
 /* tell: sends it ahead to one session, if nothing that really has to go waits already. */
 static void tell(core_session *s, PyObject *value) {
-    piso_stats stats;
+    piso_stats stats = {.size = sizeof stats};
     piso_session_stats(s->session, &stats);
     if (stats.queued)
         return;

@@ -67,6 +67,9 @@ int core_sandbox_parse(PyObject *description, core_sandbox *s) {
     }
     if (!(s->keep = PyList_New(0)))
         return -1;
+    s->spec.size = sizeof s->spec;
+    s->spec.limits = &s->limits;
+    s->limits.size = sizeof s->limits;
     if (parse_paths(s, description, "readable", 0, &s->spec.readable) < 0 ||
         parse_paths(s, description, "listed", 1, &s->spec.listed) < 0 ||
         parse_paths(s, description, "writable", 2, &s->spec.writable) < 0 ||
@@ -86,7 +89,7 @@ int core_sandbox_parse(PyObject *description, core_sandbox *s) {
         return -1;
     s->spec.omit = (unsigned)omit;
     PyObject *limits = PyDict_GetItemString(description, "limits");
-    return limits ? parse_limits(limits, &s->spec.limits) : 0;
+    return limits ? parse_limits(limits, &s->limits) : 0;
 }
 
 void core_sandbox_fini(core_sandbox *s) {

@@ -7,6 +7,7 @@
 /* core_sandbox: the description in C, alive as long as this. All zeros: nothing to free. */
 typedef struct core_sandbox {
     piso_sandbox spec;
+    piso_limits limits;
     piso_sandbox_report report;
     PyObject *keep; /* the strings */
     const char **lists[6];

@@ -194,7 +194,7 @@ static int spawn(core_session *s, PyObject *argv, PyObject *env, piso_spawn *opt
 /* spawn_confined: spawn with a sandbox, or None, and a list for its report, or NULL. */
 static int spawn_confined(core_session *s, PyObject *argv, PyObject *env, piso_spawn *options, PyObject *description,
                           PyObject *report) {
-    core_sandbox sandbox = {0};
+    core_sandbox sandbox = {.report.size = sizeof sandbox.report};
     int r = description == Py_None ? 0 : core_sandbox_parse(description, &sandbox);
     if (r == 0)
         r = spawn(s, argv, env, options, &sandbox);
@@ -232,6 +232,7 @@ static PyObject *session_spawn(PyObject *type, PyObject *args, PyObject *kwargs)
     }
     PyObject *s = session_new(state, name, registry);
     piso_spawn options = {
+        .size = sizeof options,
         .cwd = cwd,
         .arena_size = (size_t)arena_size,
         .echo_stdout = echo_stdout != 0,
@@ -485,7 +486,7 @@ static PyObject *session_share(PyObject *self, PyObject *args, PyObject *kwargs)
 
 static PyObject *session_stats(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_session *s = (core_session *)self;
-    piso_stats t;
+    piso_stats t = {.size = sizeof t};
     Py_BEGIN_ALLOW_THREADS piso_session_stats(s->session, &t);
     Py_END_ALLOW_THREADS return Py_BuildValue(
         "{sKsKsKsKsKsKsKsKsKsKsKsKsK}", "calls_sent", t.calls_sent, "calls_received", t.calls_received, "replies_sent",

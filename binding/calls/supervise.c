@@ -19,7 +19,7 @@ PyObject *core_session_notify(PyObject *self, PyObject *args) {
     unsigned long long limit;
     if (!PyArg_ParseTuple(args, "Is#O!K:notify", &object, &name, &size, &PyTuple_Type, &arguments, &limit))
         return NULL;
-    piso_stats stats;
+    piso_stats stats = {.size = sizeof stats};
     piso_session_stats(s->session, &stats);
     if (stats.queued > limit)
         Py_RETURN_FALSE;

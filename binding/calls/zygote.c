@@ -34,7 +34,8 @@ static int spawn(piso_zygote **ret_zygote, PyObject *argv, PyObject *env, const 
     const char **c_envp = c_argv ? core_string_array(environment) : NULL;
     int r = 0;
     if (c_envp) {
-        piso_spawn options = {.argv = c_argv, .envp = c_envp, .name = name, .echo_stderr = true};
+        piso_spawn options = {
+            .size = sizeof options, .argv = c_argv, .envp = c_envp, .name = name, .echo_stderr = true};
         Py_BEGIN_ALLOW_THREADS r = piso_zygote_spawn(&options, ret_zygote);
         Py_END_ALLOW_THREADS
     }
@@ -188,7 +189,10 @@ static PyObject *forked(piso_fork *fork) {
 
 /* serve: keeps the GIL, since there is no other thread. */
 static PyObject *serve(PyObject *module, PyObject *args) {
-    static const piso_fork_hooks hooks = {PyOS_BeforeFork, PyOS_AfterFork_Parent, PyOS_AfterFork_Child};
+    static const piso_fork_hooks hooks = {.size = sizeof hooks,
+                                          .before = PyOS_BeforeFork,
+                                          .in_parent = PyOS_AfterFork_Parent,
+                                          .in_child = PyOS_AfterFork_Child};
     core_state *state = core_module_state(module);
     int fd;
     Py_buffer report;
@@ -202,7 +206,7 @@ static PyObject *serve(PyObject *module, PyObject *args) {
     PyBuffer_Release(&report);
     if (r < 0)
         return core_raise(state, r, "zygote");
-    piso_fork fork;
+    piso_fork fork = {.size = sizeof fork};
     while ((r = piso_zygote_serve(fd, &hooks, idle_ns, &fork)) == -EINTR)
         if (PyErr_CheckSignals() < 0)
             return NULL;

@@ -15,6 +15,16 @@ typedef struct piso_segment piso_segment; /* segment.h */
 typedef struct piso_session piso_session; /* session.h */
 typedef struct piso_zygote piso_zygote;   /* zygote.h */
 
+/* ---- structs that grow --------------------------------------------------------------------------- */
+
+/* A struct that begins with `size` may get more fields in later versions, at its end. Its owner sets `size` to sizeof the
+ * struct before any function gets it, so that the library knows how much of it there is: no byte behind is read or
+ * written. What a caller's struct lacks counts as 0. One that has more than the library knows is taken if that is all
+ * zero. -EINVAL: `size` was not set, is too small for what the function needs, or there is something unknown.
+ *
+ * The other structs never change: piso_call, piso_cuda_memory, piso_exit, piso_item, piso_reader, piso_refusal, piso_span,
+ * piso_writer. */
+
 /* ---- errors ------------------------------------------------------------------------------------- */
 
 enum {

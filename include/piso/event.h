@@ -30,6 +30,7 @@ typedef enum piso_event_type {
 /* piso_event: one thing that happened. The body is a private copy. Spans that were not taken by
  * piso_event_take_span are released by piso_event_fini. */
 typedef struct piso_event {
+    size_t size; /* sizeof(piso_event), see piso_event_init */
     piso_event_type type;
     int error;
     uint64_t id;
@@ -47,9 +48,13 @@ typedef struct piso_event {
     void *cookie;            /* PISO_EVENT_RELEASED */
     piso_session *session;   /* borrowed */
     void *heap;              /* private */
-    uint8_t inline_body[PISO_EVENT_INLINE];
+    uint8_t inline_body[PISO_EVENT_INLINE]; /* private: what `size` has left; later fields take of it */
 } piso_event;
 
+/* piso_event_init: before an event is used for the first time. Sets nothing but `size`, so that it costs nothing. */
+static inline void piso_event_init(piso_event *event) {
+    event->size = sizeof *event;
+}
 /* piso_session_next: takes the next event. 1; 0 when there is none now; a negative code once the session has
  * failed and every pending call has been reported. Frees nothing of an earlier event. */
 PISO_API int piso_session_next(piso_session *s, piso_event *ret_event);

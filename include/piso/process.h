@@ -22,6 +22,7 @@ typedef struct piso_exit {
 
 /* piso_spawn: what to run. All pointers are only read during piso_session_spawn; `report` is filled in it. */
 typedef struct piso_spawn {
+    size_t size;                 /* sizeof(piso_spawn) */
     const char *const *argv;     /* argv[0] is the path of the program */
     const char *const *envp;     /* the whole environment. PISO_FD=<n> is added: the channel's descriptor */
     const char *cwd;             /* or NULL */

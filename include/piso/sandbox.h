@@ -25,6 +25,7 @@ typedef enum piso_layer {
 } piso_layer;
 /* piso_limits: what a process may use; 0: no limit. */
 typedef struct piso_limits {
+    size_t size;          /* sizeof(piso_limits) */
     uint64_t memory;      /* bytes of private memory, each process (RLIMIT_DATA); where a control group can be made also
                            * all memory of all its processes, with shared_memory and temp_size on top if given */
     uint64_t cpu_seconds; /* processor time, each process */
@@ -39,6 +40,7 @@ typedef struct piso_limits {
  * NULL themselves; paths that do not exist are passed over. Programs and libraries of the system can always be read
  * and run, and so can the program that is started. */
 typedef struct piso_sandbox {
+    size_t size;                  /* sizeof(piso_sandbox) */
     const char *const *readable;  /* files and folders with all that is below: read and run */
     const char *const *listed;    /* folders: the names of what is below, nothing else */
     const char *const *writable;  /* read, run, write, make, remove */
@@ -51,12 +53,13 @@ typedef struct piso_sandbox {
                                    * followed, so a path that leads through one is passed over */
     const char *temp;             /* a private folder, writable; or NULL */
     bool network;
-    bool local_sockets; /* Unix sockets can be connected: also those of daemons that the user may talk to */
-    piso_limits limits;
-    unsigned omit; /* bits (1 << PISO_LAYER_...) to leave out: for tests that ask which layer it was */
+    bool local_sockets;        /* Unix sockets can be connected: also those of daemons that the user may talk to */
+    const piso_limits *limits; /* NULL: none */
+    unsigned omit;             /* bits (1 << PISO_LAYER_...) to leave out: for tests that ask which layer it was */
 } piso_sandbox;
 /* piso_sandbox_report: which layers hold, and what there is to know about them: what is missing and why. */
 typedef struct piso_sandbox_report {
+    size_t size; /* sizeof(piso_sandbox_report) */
     struct {
         bool active;
         char detail[160];

@@ -61,7 +61,9 @@ PISO_API uint64_t piso_session_arena_size(const piso_session *s);
 /* piso_session_process: the child's process, borrowed; NULL on the child's side and for pairs. */
 PISO_API piso_process *piso_session_process(piso_session *s);
 
+/* piso_stats: what a session has done and has. */
 typedef struct piso_stats {
+    size_t size; /* sizeof(piso_stats) */
     uint64_t calls_sent, calls_received, replies_sent, replies_received;
     uint64_t doorbells_rung;              /* system calls made to wake the peer */
     uint64_t yields;                      /* of the processor, while waiting */
@@ -71,7 +73,7 @@ typedef struct piso_stats {
     uint64_t segments;                    /* that this session knows, from either side */
     uint64_t leases_given, leases_held;   /* of this side, not yet ended; of the peer, likewise */
 } piso_stats;
-PISO_API void piso_session_stats(piso_session *s, piso_stats *ret_stats);
+PISO_API int piso_session_stats(piso_session *s, piso_stats *ret_stats);
 
 /* piso_session_progress: slots of the ring that this side has filled since the start, and how many of them the peer says
  * that it has taken: it says so late, but always before it sleeps. A peer that takes nothing of what is there is stuck.

@@ -34,6 +34,7 @@ PISO_API void piso_zygote_close(piso_zygote *z);
 PISO_API piso_process *piso_zygote_process(piso_zygote *z);
 /* piso_fork_hooks: what a runtime has to do around a fork, in this thread; each may be NULL. */
 typedef struct piso_fork_hooks {
+    size_t size; /* sizeof(piso_fork_hooks) */
     void (*before)(void);
     void (*in_parent)(void);
     void (*in_child)(void);
@@ -41,6 +42,7 @@ typedef struct piso_fork_hooks {
 /* piso_fork: what a forked child was asked to be, as in the host's piso_spawn; envp includes PISO_FD. Freed by
  * piso_fork_fini. */
 typedef struct piso_fork {
+    size_t size; /* sizeof(piso_fork) */
     const char *name;
     const char *const *argv, *const *envp;
     void *block; /* private, like the rest */

@@ -192,6 +192,11 @@ static void add_signals(job *j) {
         add_limit(j, RLIMIT_SIGPENDING, limit.rlim_cur / 2, 0);
 }
 
+static const piso_limits *limits_of(const piso_sandbox *spec) {
+    static const piso_limits none;
+    return spec->limits ? spec->limits : &none;
+}
+
 /* group_memory: what all memory of the child's may come to: besides its own also what other limits give it and the kernel
  * counts as memory. */
 static uint64_t group_memory(const piso_limits *l) {
@@ -205,7 +210,7 @@ static uint64_t group_memory(const piso_limits *l) {
 /* plan_group: processes and memory are counted by a control group where one can be made. Of processes the kernel has
  * another limit, except for root's; memory has one for each process, so that a group is not essential. */
 static int plan_group(job *j) {
-    const piso_limits *l = &j->spec->limits;
+    const piso_limits *l = limits_of(j->spec);
     piso__group_limits limits = {.processes = l->processes, .memory = group_memory(l)};
     if (!limits.processes && !limits.memory)
         return 0;
@@ -222,7 +227,7 @@ static int plan_group(job *j) {
 
 /* say_limits: by what they hold. */
 static void say_limits(job *j) {
-    const piso_limits *l = &j->spec->limits;
+    const piso_limits *l = limits_of(j->spec);
     bool namespaces = j->layers & PISO__BIT(PISO_LAYER_NAMESPACES), memory = group_memory(l) != 0;
     int processes_error = j->group_errors.processes, memory_error = j->group_errors.memory;
     const char *counted = "", *alone = "";
@@ -248,7 +253,7 @@ static void say_limits(job *j) {
 }
 
 static int plan_limits(job *j) {
-    const piso_limits *l = &j->spec->limits;
+    const piso_limits *l = limits_of(j->spec);
     if (omitted(j, PISO_LAYER_LIMITS))
         return 0;
     if (l->temp_size && !(j->layers & PISO__BIT(PISO_LAYER_NAMESPACES))) {
@@ -462,7 +467,7 @@ static void fini(job *j) {
 int piso__sandbox_prepare(const piso_sandbox *spec, const char *program, piso__sandbox **ret_sandbox,
                           piso_sandbox_report *report) {
     memset(report, 0, sizeof *report);
-    if (spec->limits.temp_size && !spec->temp)
+    if (limits_of(spec)->temp_size && !spec->temp)
         return -EINVAL;
     piso__cleanup(fini) job j = {.spec = spec, .report = report};
     piso__cleanup(piso__sandbox_freep) piso__sandbox *s = calloc(1, sizeof *s);

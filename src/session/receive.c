@@ -113,21 +113,20 @@ static int load_spans(piso_session *s, message *m, piso_event *event) {
     return 0;
 }
 
-/* heap_size: what an event takes besides itself. */
+/* heap_size: what an event takes besides itself, if it takes anything. */
 static size_t heap_size(uint32_t nspans, size_t body_size) {
-    size_t spans_size = nspans * (sizeof(piso_span) + sizeof(piso_segment *));
-    return spans_size == 0 && body_size <= PISO_EVENT_INLINE ? 0 : spans_size + body_size;
+    return nspans * (sizeof(piso_span) + sizeof(piso_segment *)) + body_size;
 }
 
 /* place: room for spans and body: in the event where the body is small, else in one heap block. */
 static int place(piso_session *s, const message *m, piso_event *event, uint8_t **ret_body) {
-    size_t size = heap_size(m->nspans, m->body_size), waiting = atomic_load(&s->event_bytes);
     event->heap = NULL;
     event->spans = NULL;
     event->segments = NULL;
     *ret_body = event->inline_body;
-    if (size == 0)
+    if (m->nspans == 0 && m->body_size <= event->size - offsetof(piso_event, inline_body))
         return 0;
+    size_t size = heap_size(m->nspans, m->body_size), waiting = atomic_load(&s->event_bytes);
     if (s->event_limit && waiting > s->event_limit)
         return piso__session_wrong(s, "more than 1 GiB of its messages wait to be answered");
     uint8_t *heap = malloc(size);
@@ -454,6 +453,8 @@ static int next_failed(piso_session *s, piso_event *event) {
 int piso_session_next(piso_session *s, piso_event *ret_event) {
     if (piso__session_forked(s))
         return PISO_EFORKED;
+    if (PISO__UNLIKELY(ret_event->size < offsetof(piso_event, inline_body)))
+        return -EINVAL;
     if (!piso_session_ready(s))
         return 0;
     message m = {.shared_body.length = 0};

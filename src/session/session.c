@@ -3,8 +3,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/structs.h"
 #include "os/cgroup.h"
 #include "session/internal.h"
+#include "supervisor/request.h"
 
 #define CHILD_DESCRIPTORS 512       /* that it may have without waiting for its table to grow */
 #define SLICE_NS          100000000 /* of a wait for the handshake */
@@ -103,14 +105,13 @@ static uint32_t request_limit(const piso_spawn *spawn) {
     return limit < PISO__MAX_OPEN_REQUESTS ? limit : PISO__MAX_OPEN_REQUESTS;
 }
 
-int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session) {
-    if (!spawn || !spawn->argv || !spawn->argv[0] || !spawn->envp || !spawn->name)
-        return -EINVAL;
+/* spawn_session: what is asked for is complete. */
+static int spawn_session(const piso_spawn *spawn, piso_session **ret_session) {
     piso__cleanup(unref_session) piso_session *s = session_new();
     if (!s)
         return -ENOMEM;
     piso__autoclose int child_fd = -1;
-    s->shared_limit = spawn->sandbox ? spawn->sandbox->limits.shared_memory : 0;
+    s->shared_limit = spawn->sandbox && spawn->sandbox->limits ? spawn->sandbox->limits->shared_memory : 0;
     uint64_t size = arena_size(spawn, s->shared_limit);
     s->accepts = request_limit(spawn);
     s->event_limit = PISO__MAX_WAITING;
@@ -126,6 +127,16 @@ int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session) {
     }
     *ret_session = piso__steal_pointer(&s);
     return 0;
+}
+
+int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session) {
+    piso__request request;
+    int r = piso__request_init(&request, spawn);
+    if (r < 0)
+        return r;
+    r = spawn_session(&request.spawn, ret_session);
+    piso__request_report(&request);
+    return r;
 }
 
 /* call_limit: how many of our calls the peer answers at once, and our tables hold. */
@@ -301,16 +312,16 @@ void piso_session_progress(piso_session *s, uint64_t *ret_sent, uint64_t *ret_ta
     piso__session_unlock(s);
 }
 
-void piso_session_stats(piso_session *s, piso_stats *ret_stats) {
-    if (piso__session_forked(s)) {
-        *ret_stats = (piso_stats){0};
-        return;
+int piso_session_stats(piso_session *s, piso_stats *ret_stats) {
+    piso_stats stats = {0};
+    if (!piso__session_forked(s)) {
+        piso__session_lock(s);
+        stats = s->stats;
+        stats.yields = atomic_load_explicit(&s->yields, memory_order_relaxed);
+        stats.leases_given = s->leases.live;
+        stats.arena_live = piso__arena_live(s->channel->arena);
+        stats.arena_committed = piso__arena_committed(s->channel->arena);
+        piso__session_unlock(s);
     }
-    piso__session_lock(s);
-    *ret_stats = s->stats;
-    ret_stats->yields = atomic_load_explicit(&s->yields, memory_order_relaxed);
-    ret_stats->leases_given = s->leases.live;
-    ret_stats->arena_live = piso__arena_live(s->channel->arena);
-    ret_stats->arena_committed = piso__arena_committed(s->channel->arena);
-    piso__session_unlock(s);
+    return piso__struct_out(ret_stats, &stats, sizeof stats);
 }

@@ -6,6 +6,7 @@
 #include "os/os.h"
 #include "sandbox/sandbox.h"
 #include "supervisor/internal.h"
+#include "supervisor/request.h"
 #include "supervisor/zygote.h"
 
 #define ABANDON_NS 1000000000
@@ -141,15 +142,18 @@ int piso__process_spawn(const piso_spawn *spawn, int channel_fd, piso_process **
 /* ---- a zygote, which is a process, too ---- */
 
 int piso_zygote_spawn(const piso_spawn *spawn, piso_zygote **ret_zygote) {
-    if (!spawn || !spawn->argv || !spawn->argv[0] || !spawn->envp || !spawn->name || spawn->zygote)
+    piso__request request;
+    int r = piso__request_init(&request, spawn);
+    if (r < 0 || request.spawn.zygote)
         return -EINVAL;
     int sockets[2];
-    int r = piso__socketpair(sockets);
+    r = piso__socketpair(sockets);
     if (r < 0)
         return r;
     piso__autoclose int our_end = sockets[0], its_end = sockets[1];
     piso__cleanup(piso__process_unrefp) piso_process *p = NULL;
-    r = piso__process_spawn(spawn, its_end, &p);
+    r = piso__process_spawn(&request.spawn, its_end, &p);
+    piso__request_report(&request);
     if (r < 0)
         return r;
     piso_zygote *z = piso__zygote_new(p, our_end);

@@ -126,7 +126,7 @@ int piso__fork_block_read(int fd, piso_fork *ret_fork, const char **ret_cwd) {
     int64_t size = piso__memfd_size(fd);
     if (size < 0)
         return (int)size;
-    piso_fork fork = {.block_size = (size_t)size};
+    piso_fork fork = {.size = sizeof fork, .block_size = (size_t)size};
     int r = piso__memfd_check(fd, fork.block_size);
     if (r == 0)
         r = piso__map(fd, fork.block_size, false, false, &fork.block);
@@ -154,9 +154,9 @@ int piso__fork_block_failure(int fd, int *ret_layer) {
 }
 
 void piso_fork_fini(piso_fork *fork) {
-    if (!fork)
+    if (!fork || fork->size < sizeof *fork)
         return;
     free((void *)fork->argv);
     piso__unmap(fork->block, fork->block_size);
-    *fork = (piso_fork){0};
+    *fork = (piso_fork){.size = fork->size};
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/structs.h"
 #include "os/os.h"
 #include "sandbox/sandbox.h"
 #include "supervisor/keeper.h"
@@ -254,7 +255,8 @@ static void stay(int host_fd) {
     }
 }
 
-int piso_zygote_serve(int socket_fd, const piso_fork_hooks *hooks, int64_t idle_ns, piso_fork *ret_fork) {
+/* serve: piso_zygote_serve with complete structs. */
+static int serve(int socket_fd, const piso_fork_hooks *hooks, int64_t idle_ns, piso_fork *ret_fork) {
     int host_fd = watch_host(socket_fd), r = host_fd == PISO_EDIED ? -ESRCH : 0;
     if (r == 0 && !has_keeper) {
         r = piso__keeper_init(&keeper);
@@ -262,7 +264,7 @@ int piso_zygote_serve(int socket_fd, const piso_fork_hooks *hooks, int64_t idle_
     }
     int fds[3] = {[HOST] = host_fd, [SOCKET] = socket_fd, [CHILDREN] = keeper.signal_fd};
     while (r == 0 || (r == -ETIMEDOUT && piso__has_children()))
-        r = turn(fds, hooks ? hooks : &no_hooks, idle_ns, ret_fork);
+        r = turn(fds, hooks, idle_ns, ret_fork);
     if (r == 1)
         return 1; /* in the child every descriptor of the zygote's is closed, or stands for another thing */
     if (has_keeper && r != -EINTR) {
@@ -273,6 +275,18 @@ int piso_zygote_serve(int socket_fd, const piso_fork_hooks *hooks, int64_t idle_
     }
     piso__fd_close(host_fd == PISO_EDIED ? -1 : host_fd);
     return r == -ECONNRESET || r == -EPIPE || r == -ESRCH || r == -ETIMEDOUT ? 0 : r;
+}
+
+int piso_zygote_serve(int socket_fd, const piso_fork_hooks *hooks, int64_t idle_ns, piso_fork *ret_fork) {
+    piso_fork_hooks all_hooks = no_hooks;
+    piso_fork fork;
+    if ((hooks && piso__struct_in(&all_hooks, sizeof all_hooks, hooks) < 0) ||
+        !piso__struct_is_sized(ret_fork, sizeof fork))
+        return -EINVAL;
+    int r = serve(socket_fd, &all_hooks, idle_ns, &fork);
+    if (r == 1)
+        piso__struct_out(ret_fork, &fork, sizeof fork);
+    return r;
 }
 
 int piso_zygote_share(void) {

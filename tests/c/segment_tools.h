@@ -35,7 +35,7 @@ static inline void send_segment(piso_session *s, piso_segment *segment, uint64_t
 
 /* take_segment: the segment of the next request. */
 static inline piso_segment *take_segment(piso_session *s, piso_span *ret_span, bool *ret_ours) {
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(s, PISO_EVENT_REQUEST, &event);
     assert_int_equal(event.nspans, 1);
     piso_span span;

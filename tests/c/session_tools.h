@@ -49,7 +49,7 @@ static inline int close_ends(void **state) {
 }
 
 static inline piso_stats stats_of(piso_session *s) {
-    piso_stats stats;
+    piso_stats stats = {.size = sizeof stats};
     piso_session_stats(s, &stats);
     return stats;
 }
@@ -116,7 +116,7 @@ static inline int64_t integer_in(const piso_event *event) {
 
 /* take_request: its id; the request carries `value`. */
 static inline uint64_t take_request(piso_session *s, int64_t value) {
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(s, PISO_EVENT_REQUEST, &event);
     assert_int_equal(integer_in(&event), value);
     piso_event_fini(&event);
@@ -124,7 +124,7 @@ static inline uint64_t take_request(piso_session *s, int64_t value) {
 }
 
 static inline void take_result(piso_session *s, const piso_call *call, int64_t value) {
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(s, PISO_EVENT_REPLY, &event);
     assert_ptr_equal(event.call, call);
     assert_int_equal(call->id, 0);
@@ -133,7 +133,7 @@ static inline void take_result(piso_session *s, const piso_call *call, int64_t v
 }
 
 static inline void take_failure(piso_session *s, const piso_call *call, int error) {
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(s, PISO_EVENT_FAILED, &event);
     assert_ptr_equal(event.call, call);
     assert_int_equal(call->id, 0);
@@ -142,13 +142,13 @@ static inline void take_failure(piso_session *s, const piso_call *call, int erro
 }
 
 static inline void expect_nothing(piso_session *s) {
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     assert_int_equal(piso_session_next(s, &event), 0);
 }
 
 /* expect_end: nothing comes any more, for this reason. */
 static inline void expect_end(piso_session *s, int error) {
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     for (int i = 0; i < 2; i++)
         assert_int_equal(piso_session_next(s, &event), error);
     assert_int_equal(piso_session_state(s), error);

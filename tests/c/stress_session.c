@@ -198,7 +198,7 @@ static void complete(worker *me, piso_event *event) {
 
 /* pump: takes some events; false when there was none. */
 static bool pump(worker *me) {
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     int taken = 0, r;
     while (taken < 8 && (r = piso_session_next(me->end->session, &event)) != 0) {
         CHECK(r == 1);
@@ -361,7 +361,7 @@ static void settle(void) {
 }
 
 static void check_nothing_left(end *e) {
-    piso_stats stats;
+    piso_stats stats = {.size = sizeof stats};
     piso_session_stats(e->session, &stats);
     CHECK(stats.queued == 0);
     CHECK(stats.spans_held == 0);

@@ -62,7 +62,7 @@ static bool make_a_session(void) {
 
 static bool run_a_process(void) {
     const char *const argv[] = {"/proc/self/exe", "say", NULL};
-    piso_spawn spawn = {.argv = argv, .envp = environment, .name = "say"};
+    piso_spawn spawn = {.size = sizeof spawn, .argv = argv, .envp = environment, .name = "say"};
     char text[16];
     uint64_t cookies[4], dropped;
     piso_exit status = {.code = -1};
@@ -78,7 +78,8 @@ static bool run_a_process(void) {
 }
 
 static bool prepare_a_sandbox(void) {
-    const piso_sandbox spec = {.limits = {.memory = 1 << 30, .processes = 20}};
+    const piso_limits limits = {.size = sizeof limits, .memory = 1 << 30, .processes = 20};
+    const piso_sandbox spec = {.size = sizeof spec, .limits = &limits};
     piso_sandbox_report report;
     piso__sandbox *sandbox = NULL;
     int r = piso__sandbox_prepare(&spec, "/bin/true", &sandbox, &report);

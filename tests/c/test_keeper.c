@@ -5,8 +5,13 @@
 static int try_execute(piso_zygote *z, const char *path, const char *program, const char *argument,
                        running *ret_running) {
     const char *const argv[] = {path, program, argument, NULL};
-    piso_spawn spawn = {
-        .argv = argv, .envp = environment, .inherit_stdout = true, .name = program, .zygote = z, .execute = true};
+    piso_spawn spawn = {.size = sizeof spawn,
+                        .argv = argv,
+                        .envp = environment,
+                        .inherit_stdout = true,
+                        .name = program,
+                        .zygote = z,
+                        .execute = true};
     return try_spawn(&spawn, ret_running);
 }
 

@@ -23,7 +23,7 @@ static running run(const char *program, const char *argument) {
     int pair[2];
     running r;
     assert_int_equal(piso__socketpair(pair), 0);
-    piso_spawn spawn = {.argv = argv, .envp = environment, .name = program};
+    piso_spawn spawn = {.size = sizeof spawn, .argv = argv, .envp = environment, .name = program};
     assert_int_equal(piso__process_spawn(&spawn, pair[1], &r.process), 0);
     piso__fd_close(pair[1]);
     r.channel_fd = pair[0];

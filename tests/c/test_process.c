@@ -46,7 +46,8 @@ static const char *const environment[] = {"A=1", "PISO_FD=77", "B=two", NULL};
 static running run(const char *program, const char *argument) {
     const char *const argv[] = {"/proc/self/exe", program, argument, NULL};
     running r = {0};
-    piso_spawn spawn = {.argv = argv, .envp = environment, .name = program, .inherit_stdout = true};
+    piso_spawn spawn = {
+        .size = sizeof spawn, .argv = argv, .envp = environment, .name = program, .inherit_stdout = true};
     assert_int_equal(try_spawn(&spawn, &r), 0);
     return r;
 }

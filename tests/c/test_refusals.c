@@ -25,7 +25,8 @@ static piso_process *start(const char *what) {
     const char *const argv[] = {"/proc/self/exe", what, NULL}, *const envp[] = {"ASAN_OPTIONS=detect_leaks=0", NULL};
     const piso_sandbox sandbox = {0};
     piso_sandbox_report report;
-    piso_spawn spawn = {.argv = argv, .envp = envp, .name = what, .sandbox = &sandbox, .report = &report};
+    piso_spawn spawn = {
+        .size = sizeof spawn, .argv = argv, .envp = envp, .name = what, .sandbox = &sandbox, .report = &report};
     int pair[2];
     piso_process *p;
     assert_int_equal(piso__socketpair(pair), 0);

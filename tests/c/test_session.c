@@ -22,7 +22,7 @@ static void call_reaches_the_peer_and_its_answer_the_caller(void **state) {
     assert_int_equal(piso_session_call(pair.host, &call, 3, 9, PISO_CALL_KWARGS, 0, PISO_NO_DEADLINE, &w), 0);
     piso_writer_fini(&w);
     expect_nothing(pair.host);
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(pair.child, PISO_EVENT_REQUEST, &event);
     assert_int_equal(event.object, 3);
     assert_int_equal(event.method, 9);
@@ -47,7 +47,7 @@ static void exception_is_told_from_a_result(void **state) {
     piso_write_int(&w, 13);
     assert_int_equal(piso_session_reply(pair.child, take_request(pair.child, 1), true, &w), 0);
     piso_writer_fini(&w);
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(pair.host, PISO_EVENT_ERROR, &event);
     assert_ptr_equal(event.call, &call);
     assert_int_equal(integer_in(&event), 13);
@@ -57,7 +57,7 @@ static void exception_is_told_from_a_result(void **state) {
 static void call_without_reply_cannot_be_answered(void **state) {
     (void)state;
     assert_int_equal(send_call(pair.host, NULL, 1, PISO_NO_DEADLINE), 0);
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(pair.child, PISO_EVENT_REQUEST, &event);
     assert_int_equal(event.flags, PISO_CALL_NO_REPLY);
     piso_event_fini(&event);
@@ -156,7 +156,7 @@ static void bodies_of_all_sizes_arrive_in_order(void **state) {
     }
     assert_true(stats_of(pair.host).arena_live > (size_t)3 << 20);
     for (size_t i = 0; i < BODY_COUNT; i++) {
-        piso_event event;
+        piso_event event = {.size = sizeof event};
         take(pair.child, PISO_EVENT_REQUEST, &event);
         check_body(&event, body_sizes[i]);
         piso_event_fini(&event);
@@ -177,7 +177,7 @@ static void flood_without_a_receiver_waits_in_memory(void **state) {
     assert_true(stats_of(pair.host).queued > COUNT / 2);
     int received = 0, answered = 0;
     while (answered < COUNT) {
-        piso_event event;
+        piso_event event = {.size = sizeof event};
         while (piso_session_next(pair.child, &event) == 1) {
             assert_int_equal(integer_in(&event), received++);
             assert_int_equal(send_reply(pair.child, event.id, -received), 0);
@@ -210,7 +210,7 @@ static void small_messages_do_not_overtake_large_ones(void **state) {
                 continue;
         }
         piso_session_flush(pair.host);
-        piso_event event;
+        piso_event event = {.size = sizeof event};
         take(pair.child, PISO_EVENT_REQUEST, &event);
         assert_int_equal(integer_in(&event), received++);
         piso_event_fini(&event);
@@ -241,7 +241,7 @@ static void calls_in_flight_are_limited(void **state) {
 static void call_names_the_request_that_it_is_made_for(void **state) {
     (void)state;
     piso_call outer, inner;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     piso_writer w;
     assert_int_equal(send_call(pair.host, &outer, 1, PISO_NO_DEADLINE), 0);
     uint64_t request = take_request(pair.child, 1);
@@ -291,7 +291,7 @@ static void forgotten_call_is_heard_of_no_more(void **state) {
 static void cancellation_reaches_the_handler(void **state) {
     (void)state;
     piso_call call;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     assert_int_equal(send_call(pair.host, &call, 1, PISO_NO_DEADLINE), 0);
     uint64_t request = take_request(pair.child, 1);
     piso_session_forget(pair.host, &call, true);
@@ -321,7 +321,7 @@ static void deadline_ends_a_call_and_cancels_its_handler(void **state) {
     assert_int_equal(send_call(pair.host, &patient, 1, late), 0);
     assert_int_equal(send_call(pair.host, &hurried, 2, now), 0);
     take_request(pair.child, 0);
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(pair.child, PISO_EVENT_REQUEST, &event);
     assert_true(event.deadline_ns >= late && event.deadline_ns < late + 60 * SECOND);
     piso_event_fini(&event);
@@ -346,7 +346,7 @@ static void call_can_be_forgotten_after_its_deadline(void **state) {
         assert_int_equal(send_call(pair.host, &calls[i], i, INT64_MIN + i), 0);
     assert_int_equal(piso_session_expire(pair.host), PISO_NO_DEADLINE);
     piso_session_forget(pair.host, &calls[1], true);
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     for (int i = 0; i < 2; i++) {
         take(pair.host, PISO_EVENT_FAILED, &event);
         assert_ptr_not_equal(event.call, &calls[1]);
@@ -400,7 +400,7 @@ static void names_have_limits(void **state) {
 
 static void buffer_lives_until_its_receiver_releases_it(void **state) {
     (void)state;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     piso_span span;
     send_buffers(pair.host, NULL, 0, 1, 100000);
     take(pair.child, PISO_EVENT_REQUEST, &event);
@@ -426,7 +426,7 @@ static void buffer_lives_until_its_receiver_releases_it(void **state) {
 
 static void buffers_that_nobody_takes_are_released(void **state) {
     (void)state;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     piso_span span;
     send_buffers(pair.host, NULL, 0, 200, 5000);
     take(pair.child, PISO_EVENT_REQUEST, &event);
@@ -443,7 +443,7 @@ static void buffers_that_nobody_takes_are_released(void **state) {
 
 static void second_release_does_no_harm(void **state) {
     (void)state;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     piso_span span;
     send_buffers(pair.host, NULL, 0, 1, 5000);
     take(pair.child, PISO_EVENT_REQUEST, &event);
@@ -462,7 +462,7 @@ static void second_release_does_no_harm(void **state) {
 
 static void buffers_outlive_the_session_of_their_sender(void **state) {
     (void)state;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     piso_span span;
     send_buffers(pair.host, NULL, 0, 2, 5000);
     take(pair.child, PISO_EVENT_REQUEST, &event);
@@ -504,7 +504,7 @@ static int in_fork(piso_event *event) {
     void *data;
     size_t size;
     uint32_t number;
-    piso_event other;
+    piso_event other = {.size = sizeof other};
     piso_session *s = pair.host;
     bool refused = send_call(s, &call, 1, PISO_NO_DEADLINE) == PISO_EFORKED && send_reply(s, 1, 1) == PISO_EFORKED &&
                    piso_session_next(s, &other) == PISO_EFORKED && piso_session_state(s) == PISO_EFORKED &&
@@ -530,7 +530,7 @@ static int in_fork(piso_event *event) {
 static void forked_process_is_refused_and_does_no_harm(void **state) {
     (void)state;
     piso_call call;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     send_buffers(pair.child, NULL, 0, 1, 5000);
     take(pair.host, PISO_EVENT_REQUEST, &event);
     pid_t pid = fork();

@@ -98,7 +98,7 @@ static void deadlines_pass_while_they_wait(void **state) {
     assert_true(next > piso_now_ns() && next != PISO_NO_DEADLINE);
     bool expired[MANY] = {false};
     for (int i = 0; i < MANY; i++) {
-        piso_event event;
+        piso_event event = {.size = sizeof event};
         take(pair.host, PISO_EVENT_FAILED, &event);
         assert_int_equal(event.error, -ETIMEDOUT);
         expired[event.call - calls] = true;
@@ -119,7 +119,7 @@ static void the_end_of_the_session_fails_them(void **state) {
     piso_session_close(pair.child);
     bool failed[MANY] = {false};
     for (int i = 0; i < MANY; i++) {
-        piso_event event;
+        piso_event event = {.size = sizeof event};
         take(pair.host, PISO_EVENT_FAILED, &event);
         failed[event.call - calls] = true;
     }
@@ -149,7 +149,7 @@ static void buffers_and_segments_wait_with_it(void **state) {
         answer(i);
         take_result(pair.host, &calls[i], i);
     }
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(pair.child, PISO_EVENT_REQUEST, &event);
     assert_int_equal(integer_in(&event), 7);
     assert_int_equal(event.nspans, 2);

@@ -58,7 +58,7 @@ static void closed_session_refuses_and_takes_nothing(void **state) {
 /* A session that has ended keeps no descriptor, however many references and buffers there are. */
 static void descriptors_go_before_the_last_reference(void **state) {
     (void)state;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     piso_span span;
     piso_writer w;
     int before = count_fds();
@@ -119,7 +119,7 @@ static void descriptors_stay_while_somebody_uses_them(void **state) {
 static void farewell_waits_for_room_in_the_ring(void **state) {
     (void)state;
     const unsigned count = 3 * PISO__RING_SLOTS;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     for (unsigned i = 0; i < count; i++)
         assert_int_equal(send_call(pair.host, NULL, i, PISO_NO_DEADLINE), 0);
     piso_session_close(pair.host);
@@ -135,7 +135,7 @@ static void farewell_waits_for_room_in_the_ring(void **state) {
 
 static void peer_that_goes_without_farewell_is_noticed(void **state) {
     (void)state;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     int received = 0, r;
     for (unsigned i = 0; i < 3 * PISO__RING_SLOTS; i++)
         assert_int_equal(send_call(pair.host, NULL, i, PISO_NO_DEADLINE), 0);
@@ -193,7 +193,7 @@ static int answer_main(int limit) {
     piso_session *s;
     if (piso_session_attach(atoi(getenv("PISO_FD")), &s) < 0)
         return 90;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     int r;
     while ((r = await(s, &event)) == 1) {
         if (event.type == PISO_EVENT_REQUEST) {
@@ -221,7 +221,8 @@ static int child_main(char **argv) {
 static piso_session *spawn(const char *what, const char *argument) {
     need_no_emulation();
     const char *argv[] = {"/proc/self/exe", what, argument, NULL};
-    piso_spawn options = {.argv = argv,
+    piso_spawn options = {.size = sizeof options,
+                          .argv = argv,
                           .envp = (const char *const *)environ,
                           .name = "test",
                           .arena_size = SMALL_ARENA,
@@ -263,7 +264,7 @@ static void child_answers_until_the_host_closes(void **state) {
     (void)state;
     piso_session *s = spawn("answer", "-1");
     piso_call early, call;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     assert_int_equal(send_call(s, &early, 1, PISO_NO_DEADLINE), 0); /* before the child is there */
     assert_int_equal(piso_session_handshake(s, LONG_ENOUGH), 0);
     assert_int_equal(piso_session_handshake(s, 0), 0);
@@ -313,7 +314,7 @@ static int count_mappings(void) {
 static void exchange_and_kill(piso_session *s, int64_t until_ns) {
     enum { COUNT = 20 };
     piso_call calls[COUNT];
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     int pending = 0, r;
     for (; pending < COUNT; pending++)
         assert_int_equal(send_call(s, &calls[pending], pending, PISO_NO_DEADLINE), 0);
@@ -385,7 +386,7 @@ static void what_cannot_start_is_told_at_once(void **state) {
     (void)state;
     need_no_emulation();
     const char *argv[] = {"/no/such/program", NULL};
-    piso_spawn options = {.argv = argv, .envp = (const char *const *)environ, .name = "test"};
+    piso_spawn options = {.size = sizeof options, .argv = argv, .envp = (const char *const *)environ, .name = "test"};
     piso_session *s = NULL;
     assert_int_equal(piso_session_spawn(&options, &s), -ENOENT);
     options.argv = NULL;

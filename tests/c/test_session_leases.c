@@ -19,7 +19,7 @@ static void lend(piso_session *s, piso_call *call, uint64_t request, int first, 
 
 /* expect_released: the next event hands this cookie back. */
 static void expect_released(piso_session *s, int cookie) {
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(s, PISO_EVENT_RELEASED, &event);
     assert_ptr_equal(event.cookie, &cookies[cookie]);
     piso_event_fini(&event);
@@ -30,7 +30,7 @@ static void it_comes_back_when_the_peer_ends_it(void **state) {
     ends e = open_pair();
     lend(e.host, NULL, 0, 0, 2);
     assert_int_equal(stats_of(e.host).leases_given, 2);
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     piso_span span;
     bool ours;
     take(e.child, PISO_EVENT_REQUEST, &event);
@@ -61,7 +61,7 @@ static void what_is_not_looked_at_comes_back(void **state) {
     (void)state;
     ends e = open_pair();
     lend(e.host, NULL, 0, 0, 1);
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(e.child, PISO_EVENT_REQUEST, &event);
     piso_event_fini(&event);
     piso_session_flush(e.child);
@@ -119,7 +119,7 @@ static void a_lease_travels_with_buffers_and_segments(void **state) {
     add_buffer(e.host, &w, 3000, 7);
     assert_int_equal(piso_session_call(e.host, NULL, 0, 0, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w), 0);
     piso_writer_fini(&w);
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(e.child, PISO_EVENT_REQUEST, &event);
     assert_int_equal(event.nspans, 3);
     uint64_t id = piso_event_take_lease(&event, 1);
@@ -164,7 +164,7 @@ static void ids_that_are_not_known_do_nothing(void **state) {
     (void)state;
     ends e = open_pair();
     lend(e.host, NULL, 0, 0, 1);
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(e.child, PISO_EVENT_REQUEST, &event);
     uint64_t id = piso_event_take_lease(&event, 0);
     piso_event_fini(&event);
@@ -204,7 +204,7 @@ static void many_are_ended_in_batches(void **state) {
     uint64_t ids[300];
     for (int i = 0; i < 300; i++) {
         lend(e.host, NULL, 0, 0, 1);
-        piso_event event;
+        piso_event event = {.size = sizeof event};
         take(e.child, PISO_EVENT_REQUEST, &event);
         ids[i] = piso_event_take_lease(&event, 0);
         piso_event_fini(&event);

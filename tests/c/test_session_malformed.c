@@ -179,7 +179,7 @@ static void random_messages_do_no_harm(void **state) {
         int r = 0, ended = 0;
         for (int i = 0; i < 20 && r >= 0; i++) {
             inject_random(&random);
-            piso_event event;
+            piso_event event = {.size = sizeof event};
             while ((r = piso_session_next(pair.host, &event)) == 1) {
                 understood++;
                 ended += event.call != NULL && event.type >= PISO_EVENT_REPLY;

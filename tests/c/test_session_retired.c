@@ -25,7 +25,7 @@ static void what_is_used_after_it_was_taken_back_counts(void **state) {
     ends e = open_sharing_pair();
     piso_segment *used[COUNT];
     piso_span span;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     bool ours;
     for (int i = 0; i < COUNT; i++) {
         send_memory(e.child);
@@ -64,7 +64,7 @@ static void without_a_descriptor_the_number_stays(void **state) {
     assert_int_equal(piso_segment_map(there, false, &data), 0);
     assert_int_equal(piso_segment_fd(there), -1);
     piso_session_retire(e.host, segment);
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(e.child, PISO_EVENT_RETIRED, &event);
     piso_event_fini(&event);
     settle(&e);
@@ -93,7 +93,7 @@ static void retire_in_hand(ends *e, piso_segment *segment, piso_event *ret_event
     send_segment(e->host, segment, 0, 100);
     take(e->child, PISO_EVENT_REQUEST, ret_event);
     piso_session_retire(e->host, segment);
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(e->child, PISO_EVENT_RETIRED, &event);
     assert_false(piso_session_has_segment(e->child, event.segment));
     piso_session_retire(e->child, event.segment); /* nobody uses it */
@@ -110,7 +110,7 @@ static void a_message_that_waits_can_still_be_answered_with_its_segment(void **s
         void *data;
         if (round)
             assert_int_equal(piso_segment_map(segment, true, &data), 0);
-        piso_event event;
+        piso_event event = {.size = sizeof event};
         retire_in_hand(&e, segment, &event);
         piso_span span;
         bool ours;
@@ -140,7 +140,7 @@ static void a_message_that_is_never_looked_at_keeps_no_number(void **state) {
         piso_segment *segment = new_segment(100);
         segment->made = false;
         void *data;
-        piso_event other, event;
+        piso_event other = {.size = sizeof other}, event = {.size = sizeof event};
         send_segment(e.host, segment, 0, 100);
         take(e.child, PISO_EVENT_REQUEST, &other);
         if (round) /* as if it had been used */
@@ -163,13 +163,15 @@ static void what_waits_in_messages_counts(void **state) {
     (void)state;
     ends e = open_sharing_pair();
     piso_event events[10];
+    for (int i = 0; i < 10; i++)
+        piso_event_init(&events[i]);
     for (int i = 0; i < 10; i++) {
         piso_segment *segment = new_segment(1);
         send_segment(e.child, segment, 0, 1);
         take(e.host, PISO_EVENT_REQUEST, &events[i]);
         piso_session_retire(e.child, segment);
         piso_segment_unref(segment);
-        piso_event event;
+        piso_event event = {.size = sizeof event};
         take(e.host, PISO_EVENT_RETIRED, &event);
         piso_event_fini(&event);
         settle(&e);
@@ -222,7 +224,7 @@ static void a_full_ring_is_noticed_while_descriptors_wait(void **state) {
     assert_int_equal(send_call(e.host, NULL, 0, PISO_NO_DEADLINE), 0);
     assert_int_equal(send_call(e.host, NULL, 0, PISO_NO_DEADLINE), 0);
     assert_int_equal(stats_of(e.host).queued, 2);
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     while (piso_session_next(e.child, &event) == 1)
         piso_event_fini(&event);
     assert_true(piso_session_ready(e.host));

@@ -8,7 +8,7 @@
 
 /* lend: sends a buffer to the child, which takes it. The call that it came with is open. */
 static void *lend(piso_call *call, piso_span *ret_span, uint64_t *ret_request) {
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     send_buffers(pair.host, call, 0, 1, SIZE);
     take(pair.child, PISO_EVENT_REQUEST, &event);
     void *data = piso_event_take_span(&event, 0, ret_span);
@@ -50,7 +50,7 @@ static void comes_back_as_the_same_memory(void **state) {
     (void)state;
     piso_call call;
     piso_span span;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     uint64_t request;
     uint8_t *theirs = lend(&call, &span, &request);
     uint64_t live = stats_of(pair.host).arena_live;
@@ -76,7 +76,7 @@ static void travels_on_and_on(void **state) {
     (void)state;
     piso_call call;
     piso_span span;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     uint64_t request;
     lend(&call, &span, &request);
     uint64_t live = stats_of(pair.host).arena_live;
@@ -107,7 +107,7 @@ static void is_freed_when_nobody_takes_it(void **state) {
     (void)state;
     piso_call call;
     piso_span span;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     uint64_t request;
     lend(&call, &span, &request);
     send_back(request, &span, SIZE);
@@ -183,7 +183,7 @@ static void a_returned_buffer_is_not_released_by_the_peer(void **state) {
     (void)state;
     piso_call call;
     piso_span span, ours;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     uint64_t request;
     lend(&call, &span, &request);
     send_back(request, &span, SIZE);

@@ -51,7 +51,7 @@ static void a_retired_number_is_free_again(void **state) {
         piso_segment_unref(take_segment(e.child, &span, &ours));
         piso_session_retire(e.host, segment);
         piso_segment_unref(segment);
-        piso_event event;
+        piso_event event = {.size = sizeof event};
         take(e.child, PISO_EVENT_RETIRED, &event);
         assert_non_null(event.segment);
         piso_event_fini(&event);
@@ -94,7 +94,7 @@ static void a_number_outlives_what_is_under_way(void **state) {
     piso_segment *back = take_segment(e.host, &span, &ours);
     assert_ptr_equal(back, first);
     send_segment(e.host, back, 1, 2); /* under a new number */
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(e.child, PISO_EVENT_RETIRED, &event);
     piso_event_fini(&event);
     piso_segment *again = take_segment(e.child, &span, &ours);
@@ -124,7 +124,7 @@ static void a_segment_may_be_dropped_before_the_peer_looks(void **state) {
         piso_span span;
         bool ours;
         piso_segment_unref(take_segment(e.child, &span, &ours));
-        piso_event event;
+        piso_event event = {.size = sizeof event};
         take(e.child, PISO_EVENT_RETIRED, &event);
         piso_event_fini(&event);
     }
@@ -162,7 +162,7 @@ static void a_flood_waits_in_order(void **state) {
     for (int i = 0; i < COUNT; i++) {
         while (!piso_session_ready(e.child))
             expect_nothing(e.host);
-        piso_event event;
+        piso_event event = {.size = sizeof event};
         if (piso_session_next(e.child, &event) == 0) {
             i--;
             expect_nothing(e.host);
@@ -356,7 +356,7 @@ static void odd_memory_is_refused(void **state) {
 static void false_acknowledgements_do_not_block(void **state) {
     (void)state;
     ends e = open_sharing_pair();
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     uint32_t i = 0;
     for (; i < 2000 && piso_session_state(e.host) == 0; i++) {
         piso_segment *segment = new_segment(1);
@@ -387,7 +387,7 @@ static void what_there_is_no_room_for_is_refused(void **state) {
             send_segment(e.child, segment, 0, 1);
             send_segment(e.child, segment, 0, 1);
             for (int j = 0; j < 2; j++) {
-                piso_event event;
+                piso_event event = {.size = sizeof event};
                 piso_span span;
                 bool ours;
                 take(e.host, PISO_EVENT_REQUEST, &event);
@@ -434,7 +434,7 @@ static void a_process_without_descriptors_refuses(void **state) {
     none = before;
     none.rlim_cur = 0;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(e.host, PISO_EVENT_REQUEST, &event);
     assert_int_equal(piso_event_refused(&event, 0), -EMFILE);
     piso_event_fini(&event);

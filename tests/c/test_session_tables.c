@@ -55,7 +55,7 @@ static void many_buffers_cross_and_go_back(void **state) {
             piso_call call;
             assert_int_equal(piso_session_call(pair.host, &call, 1, 2, 0, 0, PISO_NO_DEADLINE, &w), 0);
             piso_writer_fini(&w);
-            piso_event event;
+            piso_event event = {.size = sizeof event};
             take(pair.child, PISO_EVENT_REQUEST, &event);
             assert_int_equal(event.body_size, spilled ? PISO_INLINE_BODY + 4 : 1);
             check_many(pair.child, &event, count);
@@ -76,7 +76,7 @@ static void buffers_of_a_table_are_returned_with_contents(void **state) {
     add_many(pair.host, &w, MANY);
     piso_call call;
     assert_int_equal(piso_session_call(pair.host, &call, 1, 2, 0, 0, PISO_NO_DEADLINE, &w), 0);
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(pair.child, PISO_EVENT_REQUEST, &event);
     piso_write_nil(&w);
     for (uint32_t i = 0; i < (uint32_t)MANY; i++) {
@@ -126,7 +126,7 @@ static void a_table_waits_in_the_backlog(void **state) {
     expect_nothing(pair.child);
     assert_int_equal(send_reply(pair.child, id, 1), 0);
     take_result(pair.host, &first, 1);
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(pair.child, PISO_EVENT_REQUEST, &event);
     check_many(pair.child, &event, MANY);
     piso_event_fini(&event);
@@ -157,7 +157,7 @@ static void a_segment_that_ends_in_the_backlog_is_taken_back(void **state) {
     queue_segment(&second, segment);
     assert_int_equal(send_reply(pair.child, take_request(pair.child, 1), 1), 0);
     take_result(pair.host, &first, 1);
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(pair.child, PISO_EVENT_REQUEST, &event);
     assert_int_equal(event.nspans, 1);
     piso_event_fini(&event);
@@ -182,7 +182,7 @@ static void what_cannot_leave_the_backlog_fails_alone(void **state) {
     assert_int_equal(send_call(pair.host, &third, 3, PISO_NO_DEADLINE), 0);
     assert_int_equal(send_reply(pair.child, take_request(pair.child, 1), 1), 0);
     take_result(pair.host, &first, 1);
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take(pair.host, PISO_EVENT_FAILED, &event);
     assert_ptr_equal(event.call, &second);
     assert_int_equal(event.error, -EBADF);
@@ -208,7 +208,7 @@ static void many_segments_cross_at_once(void **state) {
     }
     assert_int_equal(piso_session_call(pair.host, NULL, 0, 0, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w), 0);
     piso_writer_fini(&w);
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     while (piso_session_next(pair.child, &event) == 0)
         expect_nothing(pair.host);
     assert_int_equal(event.nspans, COUNT);
@@ -258,7 +258,7 @@ static void floods_that_meet_do_not_block_each_other(void **state) {
         }
     int received[2] = {0, 0};
     for (int turn = 0; turn < 100 * COUNT && received[0] + received[1] < 2 * COUNT; turn++) {
-        piso_event event;
+        piso_event event = {.size = sizeof event};
         while (piso_session_next(sides[turn % 2], &event) == 1) {
             received[turn % 2]++;
             piso_event_fini(&event);
@@ -318,6 +318,8 @@ static void what_waits_to_be_looked_at_is_bounded(void **state) {
     (void)state;
     enum { SPANS = 1000, SIZE = SPANS * 32 + 1 };
     piso_event events[10];
+    for (int i = 0; i < 10; i++)
+        piso_event_init(&events[i]);
     pair.host->event_limit = 5 * SIZE;
     for (int round = 0; round < 2; round++) {
         for (int i = 0; i < 6; i++) {

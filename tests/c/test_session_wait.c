@@ -12,7 +12,7 @@ static void notify_host(void) {
 }
 
 static void drain(piso_session *s) {
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     while (piso_session_next(s, &event) == 1)
         piso_event_fini(&event);
 }
@@ -184,7 +184,7 @@ static void what_any_of_several_sends_ends_a_wait(void **state) {
 
 static void buffers_come_back_without_waking_anybody(void **state) {
     (void)state;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     send_buffers(pair.host, NULL, 0, 1, 10000);
     assert_int_equal(piso_session_sleep_begin(pair.host), 0);
     take(pair.child, PISO_EVENT_REQUEST, &event);
@@ -317,7 +317,7 @@ static void room_in_the_ring_wakes_the_sender(void **state) {
 
 static void *answer_one(void *argument) {
     piso_session *s = argument;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     assert_int_equal(await(s, &event), 1);
     uint64_t request = event.id;
     piso_event_fini(&event);
@@ -330,7 +330,7 @@ static void answer_wakes_the_caller(void **state) {
     for (int i = 0; i < 50; i++) {
         pthread_t thread;
         piso_call call;
-        piso_event event;
+        piso_event event = {.size = sizeof event};
         assert_int_equal(pthread_create(&thread, NULL, answer_one, pair.child), 0);
         assert_int_equal(send_call(pair.host, &call, 1, PISO_NO_DEADLINE), 0);
         assert_int_equal(await(pair.host, &event), 1);
@@ -343,7 +343,7 @@ static void answer_wakes_the_caller(void **state) {
 /* ---- failures ---- */
 
 static void *sleep_until_the_end(void *argument) {
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     return (void *)(intptr_t)await(argument, &event);
 }
 

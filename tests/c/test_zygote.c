@@ -120,7 +120,7 @@ static void large_environments_pass(void **state) {
     variable[SIZE - 1] = '\0';
     const char *const argv[] = {"extension", "exit", "4", NULL}, *const envp[] = {variable, NULL};
     piso_zygote *z = start_zygote("good");
-    piso_spawn spawn = {.argv = argv, .envp = envp, .name = "large", .zygote = z};
+    piso_spawn spawn = {.size = sizeof spawn, .argv = argv, .envp = envp, .name = "large", .zygote = z};
     piso_process *process = NULL;
     assert_int_equal(piso__process_spawn(&spawn, STDIN_FILENO, &process), 0);
     expect_exit(process, 4, 0);

@@ -22,7 +22,8 @@ static bool is_running(piso_zygote *z) {
 
 static running run_ours(const char *program, const char *argument) {
     const char *const argv[] = {"/proc/self/exe", program, argument, NULL};
-    piso_spawn spawn = {.argv = argv, .envp = environment, .inherit_stdout = true, .name = program};
+    piso_spawn spawn = {
+        .size = sizeof spawn, .argv = argv, .envp = environment, .inherit_stdout = true, .name = program};
     running r = {0};
     assert_int_equal(try_spawn(&spawn, &r), 0);
     return r;

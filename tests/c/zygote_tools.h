@@ -53,7 +53,7 @@ static int zygote_main(const char *kind) {
         return send(CHILD_CHANNEL, "lies", 4, 0) == 4 ? (sleep_for_ever(), 0) : 92;
     if (strcmp(kind, "deaf") == 0)
         return 0;
-    piso_fork fork;
+    piso_fork fork = {.size = sizeof fork};
     int r = piso_zygote_serve(CHILD_CHANNEL, NULL, strcmp(kind, "idle") == 0 ? IDLE : -1, &fork);
     return r == 1 ? run_child(&fork) : r == 0 ? 0 : 93;
 }
@@ -78,7 +78,8 @@ static const char *const environment[] = {"A=1", "PISO_FD=77", "B=two", NULL};
 
 static piso_zygote *start_zygote(const char *kind) {
     const char *const argv[] = {"/proc/self/exe", "zygote", kind, NULL};
-    piso_spawn spawn = {.argv = argv, .envp = environment, .inherit_stdout = true, .name = "zygote"};
+    piso_spawn spawn = {
+        .size = sizeof spawn, .argv = argv, .envp = environment, .inherit_stdout = true, .name = "zygote"};
     piso_zygote *z = NULL;
     assert_int_equal(piso_zygote_spawn(&spawn, &z), 0);
     return z;
@@ -97,8 +98,13 @@ static int ready(piso_zygote *z) {
 
 static int try_run(piso_zygote *z, const char *cwd, const char *program, const char *argument, running *ret_running) {
     const char *const argv[] = {"extension", program, argument, NULL};
-    piso_spawn spawn = {
-        .argv = argv, .envp = environment, .inherit_stdout = true, .name = program, .cwd = cwd, .zygote = z};
+    piso_spawn spawn = {.size = sizeof spawn,
+                        .argv = argv,
+                        .envp = environment,
+                        .inherit_stdout = true,
+                        .name = program,
+                        .cwd = cwd,
+                        .zygote = z};
     return try_spawn(&spawn, ret_running);
 }
 

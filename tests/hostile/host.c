@@ -215,7 +215,7 @@ static void handle(host *h, piso_event *event) {
 }
 
 static void receive(host *h) {
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     for (int i = 0; i < LOOKS && piso_session_next(h->session, &event) == 1; i++)
         handle(h, &event);
 }
@@ -318,7 +318,7 @@ int host_step(host *h) {
 }
 
 void host_finish(host *h) {
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     piso_session_close(h->session);
     int state = piso_session_state(h->session), r;
     check(state < 0);

@@ -44,7 +44,7 @@ static void send_integer(piso_session *s, piso_call *call, uint64_t request, int
 }
 
 static uint64_t expect_integer(piso_session *s, piso_event_type type, int64_t value) {
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     piso_item item;
     check(piso_session_next(s, &event) == 1 && event.type == type);
     piso_reader r = {event.body, event.body + event.body_size};

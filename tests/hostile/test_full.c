@@ -103,7 +103,7 @@ static int send(piso_session *s, piso_call *call, uint64_t request, size_t size)
 /* exchange: a call and its answer; 0, or the shortage. A shortage while receiving ends the session, and says so. */
 static int exchange(ends *e, size_t size) {
     piso_call call = {0};
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     int r = send(e->host, &call, 0, size);
     if (r < 0)
         return r;
@@ -190,7 +190,7 @@ static void a_session_outlives_a_shortage_of_shared_memory(void **state) {
         /* a request whose answer could not be sent is still open: the peer answers it with what little it needs */
         assert_int_equal(piso_session_state(e.host), 0);
         assert_int_equal(piso_session_state(e.child), 0);
-        piso_event event;
+        piso_event event = {.size = sizeof event};
         while (piso_session_next(e.child, &event) == 1)
             piso_event_fini(&event);
         assert_int_equal(converse(&e), 0);
@@ -242,7 +242,7 @@ static void a_segment_that_could_not_be_announced_is_not_taken_for_the_next(void
             piso_session_discard_spans(e.host, &w);
             piso_writer_fini(&w);
         }
-        piso_event event;
+        piso_event event = {.size = sizeof event};
         piso_segment *last = NULL;
         while (piso_session_next(e.child, &event) == 1) {
             piso_span span;

@@ -18,7 +18,7 @@ extern char **environ;
 
 /* answer_once: a buffer full of sevens for whoever asks. */
 static void answer_once(piso_session *s) {
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     piso_writer w;
     assert_int_equal(await(s, &event), 1);
     piso_writer_init(&w);
@@ -59,7 +59,7 @@ static int child_main(const char *what) {
     if (piso_session_attach(atoi(getenv("PISO_FD")), &s) != 0)
         return 90;
     answer_once(s);
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     assert_int_equal(await(s, &event), 1); /* the host has the buffer: now */
     const piso__channel *c = s->channel;
     if (strcmp(what, "truncate") == 0)
@@ -86,7 +86,7 @@ typedef struct victim {
 
 static void receive_buffer(victim *v) {
     piso_call call;
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     assert_int_equal(send_call(v->session, &call, 1, PISO_NO_DEADLINE), 0);
     assert_int_equal(await(v->session, &event), 1);
     assert_int_equal(event.type, PISO_EVENT_REPLY);
@@ -114,7 +114,11 @@ static void wait_until_done(const victim *v) {
 static void let_loose(victim *v, const char *what) {
     need_no_emulation();
     const char *argv[] = {"/proc/self/exe", what, NULL};
-    piso_spawn options = {.argv = argv, .envp = (const char *const *)environ, .name = what, .arena_size = SMALL_ARENA};
+    piso_spawn options = {.size = sizeof options,
+                          .argv = argv,
+                          .envp = (const char *const *)environ,
+                          .name = what,
+                          .arena_size = SMALL_ARENA};
     *v = (victim){0};
     assert_int_equal(piso_session_spawn(&options, &v->session), 0);
     assert_int_equal(piso_session_handshake(v->session, LONG_ENOUGH), 0);
@@ -151,7 +155,7 @@ static void holes_read_as_zeros(void **state) {
     (void)state;
     victim v;
     let_loose(&v, "punch");
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     assert_int_equal(sum_of(&v), 0);
     int r = piso_session_next(v.session, &event); /* the rings are zeros, too: nothing, or a fault */
     assert_true(r == 0 || r == 1 || r == PISO_EPROTO);
@@ -180,7 +184,7 @@ static void a_scribbling_child_is_dropped_with_a_reason(void **state) {
     (void)state;
     victim v;
     let_loose(&v, "scribble");
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     take_failure(v.session, &v.second, PISO_EPROTO);
     assert_int_equal(piso_session_next(v.session, &event), PISO_EPROTO);
     assert_non_null(piso_session_fault(v.session));
@@ -223,7 +227,7 @@ static void memory_that_is_not_there_is_not_read(void **state) {
     piso__strict_memory = 1;
     ends e = open_pair();
     assert_false(piso__memfd_has_hole(e.child->channel->memory_fd, 0, PISO__CONTROL_SIZE));
-    piso_event event;
+    piso_event event = {.size = sizeof event};
     for (int i = 0; i < 3; i++) { /* what is there passes */
         send_buffers(e.child, NULL, 0, 2, 70000);
         take(e.host, PISO_EVENT_REQUEST, &event);
