@@ -109,17 +109,39 @@ static int allocate(int fd, uint64_t offset, uint64_t size) {
     return 0;
 }
 
+/* touch: writes to each page what it holds. SEEK_HOLE takes a page that was allocated and never written for a hole, so
+ * without this nobody can tell the two apart. */
+static void touch(uint8_t *base, uint64_t size) {
+    uint64_t page = piso__page_size();
+    for (uint64_t at = 0; at < size; at += page)
+        __atomic_fetch_or(base + at, 0, __ATOMIC_RELAXED);
+}
+
+/* enter: the pages are there now. To enter them in the page table is only a matter of speed, unless somebody asks whether
+ * they are there. Before Linux 5.14 nothing enters them but a write. */
+static void enter(uint8_t *base, uint64_t size) {
+    madvise(base, size, MADV_POPULATE_WRITE);
+    if (piso__memory_is_strict())
+        touch(base, size);
+}
+
 int piso__allocate(int fd, uint64_t size) {
-    return allocate(fd, 0, size);
+    int r = allocate(fd, 0, size);
+    if (r < 0 || !piso__memory_is_strict())
+        return r;
+    void *base;
+    if ((r = piso__map(fd, size, true, true, &base)) < 0)
+        return r;
+    enter(base, size);
+    piso__unmap(base, size);
+    return 0;
 }
 
 int piso__populate(int fd, void *base, uint64_t offset, uint64_t size) {
     int r = allocate(fd, offset, size);
-    if (r < 0)
-        return r;
-    /* The pages are there now; entering them in the page table is only a matter of speed. */
-    madvise((uint8_t *)base + offset, size, MADV_POPULATE_WRITE);
-    return 0;
+    if (r == 0)
+        enter((uint8_t *)base + offset, size);
+    return r;
 }
 
 int piso__punch(int fd, uint64_t offset, uint64_t size) {

@@ -64,7 +64,8 @@ int piso__memfd_check(int fd, uint64_t size);
 int64_t piso__memfd_size(int fd);
 /* piso__memfd_backed: how many bytes of it are there; 0 when that cannot be told. */
 uint64_t piso__memfd_backed(int fd);
-/* piso__memfd_has_hole: whether some page of the range is not there, or cannot be told to be. */
+/* piso__memfd_has_hole: whether some page of the range is not there, or was never written to, or cannot be told to be. Of
+ * what piso__populate and piso__allocate have backed no page is such where the system is strict (os/cgroup.h). */
 bool piso__memfd_has_hole(int fd, uint64_t offset, uint64_t size);
 /* piso__map: maps all of it, shared, MAP_NORESERVE, not dumped in core files, not inherited by fork
  * (MADV_DONTFORK where `dontfork`). */
