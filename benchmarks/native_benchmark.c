@@ -49,7 +49,8 @@ static int extension_main(void) {
     piso_session *s;
     check("attach", piso_session_attach(atoi(getenv("PISO_FD")), &s));
     for (;;) {
-        piso_event event = {.size = sizeof event};
+        piso_event event;
+        piso_event_init(&event);
         next_event(s, &event);
         if (event.type != PISO_EVENT_REQUEST)
             continue;
@@ -103,7 +104,8 @@ static void send_call(piso_session *s, piso_call *call, uint32_t object, uint32_
 }
 
 static void await_replies(piso_session *s, int count) {
-    piso_event event = {.size = sizeof event};
+    piso_event event;
+    piso_event_init(&event);
     for (int i = 0; i < count; i++) {
         next_event(s, &event);
         piso_event_fini(&event);

@@ -13,6 +13,7 @@
 #define PISO_H
 
 #include "piso/api.h"
+#include "piso/blocking.h"
 #include "piso/buffer.h"
 #include "piso/call.h"
 #include "piso/event.h"

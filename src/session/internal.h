@@ -41,6 +41,7 @@ typedef struct piso__name {
 } piso__name;
 
 typedef struct piso__waiting_call piso__waiting_call;
+typedef struct piso__blocked piso__blocked;
 
 /* What a number that we gave stands for. */
 typedef struct piso__given {
@@ -138,6 +139,12 @@ struct piso_session {
     _Atomic uint32_t meetings; /* waits in a row that ended with an answer on this processor, which was yielded */
     int64_t slept_ns;          /* when somebody last began to sleep; by the lock */
     _Atomic int64_t left_ns;   /* when this process last left a processor because of that */
+
+    /* threads that wait for answers (blocking.c) */
+    piso__blocked *blocked, *reader;
+    int64_t reader_until_ns; /* when the reader wakes by itself */
+    piso_event_handler handler;
+    void *handler_context;
 
     piso_stats stats;
     uint8_t scratch[PISO__RING_MESSAGE_MAX]; /* where messages are taken to */

@@ -198,7 +198,8 @@ static void complete(worker *me, piso_event *event) {
 
 /* pump: takes some events; false when there was none. */
 static bool pump(worker *me) {
-    piso_event event = {.size = sizeof event};
+    piso_event event;
+    piso_event_init(&event);
     int taken = 0, r;
     while (taken < 8 && (r = piso_session_next(me->end->session, &event)) != 0) {
         CHECK(r == 1);
