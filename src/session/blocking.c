@@ -117,16 +117,21 @@ static void end_all(piso_session *s, int error) {
 
 /* ---- other events ---- */
 
+static void write_text(piso_writer *w, const char *text) {
+    piso_write_str(w, text, strlen(text));
+}
+
 static void refuse(piso_session *s, uint64_t request) {
-    static const char key[] = "type", type[] = "builtins:NotImplementedError", text[] = "this side answers no calls";
     piso_writer w;
     piso_writer_init(&w);
+    size_t mark = piso_write_ext_begin(&w, PISO_EXT_EXCEPTION);
     piso_write_map(&w, 2);
-    piso_write_str(&w, key, sizeof key - 1);
-    piso_write_str(&w, type, sizeof type - 1);
-    piso_write_str(&w, "args", 4);
+    write_text(&w, PISO_EXCEPTION_TYPE);
+    write_text(&w, "builtins:NotImplementedError");
+    write_text(&w, PISO_EXCEPTION_ARGS);
     piso_write_array(&w, 1);
-    piso_write_str(&w, text, sizeof text - 1);
+    write_text(&w, "this side answers no calls");
+    piso_write_ext_end(&w, mark);
     piso_session_reply(s, request, true, &w);
     piso_writer_fini(&w);
 }

@@ -225,7 +225,11 @@ static void without_a_handler_requests_are_refused(void **state) {
     piso_event_init(&event);
     assert_int_equal(call(pair.host, ECHO, 0, -1, &event), 0);
     assert_int_equal(event.type, PISO_EVENT_ERROR);
-    assert_true(event.body_size > 0);
+    piso_reader reader = {event.body, event.body + event.body_size};
+    piso_item item;
+    assert_int_equal(piso_read(&reader, &item), 1);
+    assert_int_equal(item.kind, PISO_EXT);
+    assert_int_equal(item.ext_type, PISO_EXT_EXCEPTION);
     piso_event_fini(&event);
     piso_session_close(pair.host);
     assert_int_equal(pthread_join(thread, NULL), 0);

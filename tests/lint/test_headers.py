@@ -47,3 +47,17 @@ def test_version_is_that_of_the_build() -> None:
     parts = [re.search(rf"PISO_VERSION_{part}\s+(\d+)", text) for part in ("MAJOR", "MINOR", "PATCH")]
     assert ".".join(part[1] for part in parts if part) == build[1]
     assert f'PISO_VERSION       "{build[1]}"' in text
+
+
+def test_every_public_function_is_exported_by_name() -> None:
+    declared = {
+        function
+        for path in HEADERS
+        for function in re.findall(r"^PISO_API[^;]*?\b(piso_\w+)\(", path.read_text(), re.MULTILINE)
+    }
+    exported = re.findall(r"^ {4}(piso_[\w*]+);$", (ROOT / "src" / "libpiso.map").read_text(), re.MULTILINE)
+    assert exported == sorted(exported)
+    patterns = [name.removesuffix("*") for name in exported if name.endswith("*")]
+    assert {name for name in declared if not name.startswith(tuple(patterns))} == {
+        name for name in exported if not name.endswith("*")
+    }
