@@ -95,10 +95,10 @@ void core_pump_polled(core_session *s, core_pump_context *context) {
 
 int core_pump(core_session *s, core_pump_context *context, int limit) {
     int handled = 0;
+    piso_event event;
+    piso_event_init(&event);
     /* once it has failed there is an end to what it has to tell, and that is to be reached */
     while (handled < limit || piso_session_state(s->session) != 0) {
-        piso_event event;
-        piso_event_init(&event);
         int r = piso_session_next(s->session, &event);
         core_pump_polled(s, context);
         if (r == PISO_EFORKED && s->copy_hook)

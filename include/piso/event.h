@@ -56,7 +56,8 @@ static inline void piso_event_init(piso_event *event) {
     event->size = sizeof *event;
 }
 /* piso_session_next: takes the next event. 1; 0 when there is none now; a negative code once the session has
- * failed and every pending call has been reported. Frees nothing of an earlier event. */
+ * failed and every pending call has been reported; -EINVAL: there is one, and no room for it. Frees nothing of an earlier
+ * event. */
 PISO_API int piso_session_next(piso_session *s, piso_event *ret_event);
 PISO_API void piso_event_fini(piso_event *event);
 /* piso_event_take_span: the bytes of span `index`, which the caller now owns and releases with piso_session_release.

@@ -3,6 +3,8 @@
 #ifndef PISO_PROTOCOL_H
 #define PISO_PROTOCOL_H
 
+#include "piso/api.h"
+
 /* ---- objects ------------------------------------------------------------------------------------ */
 
 #define PISO_OBJECT_CONTROL   0u          /* each side's own: what the sides ask of each other */

@@ -453,10 +453,10 @@ static int next_failed(piso_session *s, piso_event *event) {
 int piso_session_next(piso_session *s, piso_event *ret_event) {
     if (piso__session_forked(s))
         return PISO_EFORKED;
-    if (PISO__UNLIKELY(ret_event->size < offsetof(piso_event, inline_body)))
-        return -EINVAL;
     if (!piso_session_ready(s))
         return 0;
+    if (PISO__UNLIKELY(ret_event->size < offsetof(piso_event, inline_body)))
+        return -EINVAL;
     message m = {.shared_body.length = 0};
     int r = 0;
     piso__session_lock(s);

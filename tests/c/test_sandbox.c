@@ -171,6 +171,11 @@ static int child_main(const char *what, const char *argument) {
 static char folder[] = "/tmp/piso-test-XXXXXX", temp[64], secret[64];
 static piso_sandbox_report report;
 
+#define LIMITS(...)                                                                                                    \
+    &(const piso_limits) {                                                                                             \
+        .size = sizeof(piso_limits), __VA_ARGS__                                                                       \
+    }
+
 /* start: the child's exit status, minus its signal, or the error of the start if below -4000. */
 static int start(piso_sandbox spec, const char *what, const char *argument) {
     const char *const argv[] = {"/proc/self/exe", what, argument, NULL};
@@ -305,7 +310,7 @@ static void no_namespaces_body(void) {
     expect_confined(strict);
     assert_false(report.layers[PISO_LAYER_NAMESPACES].active);
     assert_non_null(strstr(report.layers[PISO_LAYER_NAMESPACES].detail, "not permitted"));
-    piso_sandbox spec = {.limits = &(piso_limits){.size = sizeof(piso_limits), .temp_size = 1 << 20}};
+    piso_sandbox spec = {.limits = LIMITS(.temp_size = 1 << 20)};
     assert_int_equal(start(spec, "nothing", NULL), PISO_ESANDBOX);
     assert_non_null(strstr(report.layers[PISO_LAYER_LIMITS].detail, "temporary space"));
 }
@@ -419,35 +424,21 @@ static void limits_are_kept(void **state) {
     snprintf(path, sizeof path, "%s/large", temp);
     assert_int_equal(start(strict, "memory", NULL), 0);
 #ifndef __SANITIZE_ADDRESS__ /* whose own memory has terabytes */
-    assert_int_equal(start((piso_sandbox){.limits = &(piso_limits){.size = sizeof(piso_limits), .memory = 256 << 20}},
-                           "memory", NULL),
-                     ENOMEM);
+    assert_int_equal(start((piso_sandbox){.limits = LIMITS(.memory = 256 << 20)}, "memory", NULL), ENOMEM);
 #endif
-    assert_int_equal(
-        start((piso_sandbox){.limits = &(piso_limits){.size = sizeof(piso_limits), .cpu_seconds = 1}}, "burn", NULL),
-        -SIGXCPU);
+    assert_int_equal(start((piso_sandbox){.limits = LIMITS(.cpu_seconds = 1)}, "burn", NULL), -SIGXCPU);
     assert_int_equal(start(strict, "fill", path), 0);
-    assert_int_equal(start((piso_sandbox){.limits = &(piso_limits){.size = sizeof(piso_limits), .file_size = 1 << 20}},
-                           "fill", path),
-                     EFBIG);
+    assert_int_equal(start((piso_sandbox){.limits = LIMITS(.file_size = 1 << 20)}, "fill", path), EFBIG);
     assert_int_equal(start(strict, "descriptors", NULL), 0);
-    assert_int_equal(start((piso_sandbox){.limits = &(piso_limits){.size = sizeof(piso_limits), .open_files = 8}},
-                           "descriptors", NULL),
-                     EMFILE);
+    assert_int_equal(start((piso_sandbox){.limits = LIMITS(.open_files = 8)}, "descriptors", NULL), EMFILE);
     if (piso__namespaces_probe() == 0)
-        assert_int_equal(
-            start((piso_sandbox){.limits = &(piso_limits){.size = sizeof(piso_limits), .temp_size = 1 << 20}}, "fill",
-                  path),
-            ENOSPC);
+        assert_int_equal(start((piso_sandbox){.limits = LIMITS(.temp_size = 1 << 20)}, "fill", path), ENOSPC);
 }
 
 /* expect_counted: with namespaces, in which the kernel counts a user's processes from 0, or with a control group. */
 static void expect_counted(void) {
-    assert_int_equal(
-        start((piso_sandbox){.limits = &(piso_limits){.size = sizeof(piso_limits), .processes = 1}}, "fork", NULL),
-        EAGAIN);
-    assert_int_equal(
-        start((piso_sandbox){.limits = &(piso_limits){.size = sizeof(piso_limits), .processes = 2}}, "fork", NULL), 0);
+    assert_int_equal(start((piso_sandbox){.limits = LIMITS(.processes = 1)}, "fork", NULL), EAGAIN);
+    assert_int_equal(start((piso_sandbox){.limits = LIMITS(.processes = 2)}, "fork", NULL), 0);
 }
 
 static bool has_group(void) {
@@ -456,7 +447,7 @@ static bool has_group(void) {
 
 static void processes_are_counted(void **state) {
     (void)state;
-    int r = start((piso_sandbox){.limits = &(piso_limits){.size = sizeof(piso_limits), .processes = 1}}, "fork", NULL);
+    int r = start((piso_sandbox){.limits = LIMITS(.processes = 1)}, "fork", NULL);
     assert_true(r == EAGAIN || r == PISO_ESANDBOX); /* never: not told, and not counted */
     if (r == EAGAIN && (has_group() || piso__namespaces_probe() == 0))
         expect_counted();
@@ -509,9 +500,7 @@ static void without_groups_body(void) {
     forbid(SYS_mkdir, EROFS);
 #endif
     forbid(SYS_mkdirat, EROFS);
-    assert_int_equal(
-        start((piso_sandbox){.limits = &(piso_limits){.size = sizeof(piso_limits), .processes = 1}}, "fork", NULL),
-        PISO_ESANDBOX);
+    assert_int_equal(start((piso_sandbox){.limits = LIMITS(.processes = 1)}, "fork", NULL), PISO_ESANDBOX);
     const char *detail = report.layers[PISO_LAYER_LIMITS].detail;
     assert_false(report.layers[PISO_LAYER_LIMITS].active);
     assert_non_null(strstr(detail, "'processes' of root"));

@@ -67,6 +67,10 @@ static void try_session(void) {
     expect("event", is_whole(event.behind) && event.it.size == sizeof event.it);
     expect("stats", piso_session_stats(host, &stats.it) == 0 && stats.it.calls_sent == 1);
     expect("behind stats", is_whole(stats.behind) && stats.it.size == sizeof stats.it);
+    piso_writer_init(&w);
+    piso_write_nil(&w);
+    expect("notify", piso_session_call(host, NULL, 1, 0, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w) == 0);
+    piso_writer_fini(&w);
     event.it.size = 16;
     expect("too small", piso_session_next(child, &event.it) == -EINVAL);
     event.it.size = stats.it.size = 0;
