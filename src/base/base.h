@@ -41,6 +41,10 @@ static inline void piso__free_pointer(void *p) {
 }
 #define piso__autofree piso__cleanup(piso__free_pointer)
 
+/* PISO__IN_CHILD: of functions that run in a new child, which may share this process's memory (os/spawn.c):
+ * sanitizers would mark its frames in the shadow of a stack that is the parent's again after exec. */
+#define PISO__IN_CHILD __attribute__((no_sanitize_address, no_sanitize_thread))
+
 /* piso__relax: tells the CPU that this is a spin loop. */
 static inline void piso__relax(void) {
 #if defined(__x86_64__) || defined(__i386__)

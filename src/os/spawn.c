@@ -28,9 +28,6 @@
 #define CONFINE_FD      (PISO__SPAWN_FD + 1)
 #define SCRATCH_FD      10 /* first number out of the way of those that a program starts with */
 
-/* Sanitizers would mark the child's frames in the shadow of a stack that is the parent's again after exec. */
-#define IN_CHILD __attribute__((no_sanitize_address, no_sanitize_thread))
-
 /* ThreadSanitizer's clone takes every child for a forked one and repairs "its" memory, which is ours; glibc's other
  * name for the same function is left alone. */
 #if defined(__has_feature)
@@ -62,7 +59,7 @@ typedef struct directory_entry {
 
 /* close_listed: close_range for systems that lack or forbid it. /proc lists descriptors in order by number, so
  * closing on the way disturbs nothing. False when there is no /proc. */
-IN_CHILD static bool close_listed(int first) {
+PISO__IN_CHILD static bool close_listed(int first) {
     alignas(directory_entry) char buffer[1024];
     int listing = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (listing < 0)
@@ -80,13 +77,13 @@ IN_CHILD static bool close_listed(int first) {
     return size == 0;
 }
 
-IN_CHILD static bool close_from(int first) {
+PISO__IN_CHILD static bool close_from(int first) {
     return syscall(SYS_close_range, (unsigned)first, ~0U, 0) == 0 || close_listed(first);
 }
 
 /* place_fds: puts the descriptors where they belong, by way of high numbers, since any of them may sit on the
  * place of another. Where stdout is to be that of a host that has none, it is /dev/null. */
-IN_CHILD static bool place_fds(const piso__spawn_options *o) {
+PISO__IN_CHILD static bool place_fds(const piso__spawn_options *o) {
     bool no_stdout = syscall(SYS_fcntl, 1, F_GETFD) & FD_CLOEXEC; /* also true of the -1 of an error */
     int out = o->stdout_fd >= 0 ? o->stdout_fd : no_stdout ? o->stdin_fd : 1;
     const int from[] = {o->stdin_fd, out, o->stderr_fd, o->channel_fd, o->confine_fd},
@@ -102,7 +99,7 @@ IN_CHILD static bool place_fds(const piso__spawn_options *o) {
 }
 
 /* confine: after which a failure has to be told without descriptors and privileges, as all here. */
-IN_CHILD static bool confine(spawn_job *job) {
+PISO__IN_CHILD static bool confine(spawn_job *job) {
     const piso__spawn_options *o = job->options;
     int r = o->confine ? o->confine(o->confine_argument, o->confine_fd < 0 ? -1 : CONFINE_FD) : 0;
     job->unconfined = r < 0;
@@ -112,7 +109,7 @@ IN_CHILD static bool confine(spawn_job *job) {
 }
 
 /* child_main: returns only if something failed, which ends the child. */
-IN_CHILD static int child_main(void *argument) {
+PISO__IN_CHILD static int child_main(void *argument) {
     spawn_job *job = argument;
     const piso__spawn_options *o = job->options;
     const unsigned long zeros[8] = {0}; /* the kernel's SIG_DFL without flags, and its empty signal set */

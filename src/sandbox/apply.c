@@ -12,8 +12,11 @@
 #include <unistd.h>
 
 #include "os/os.h"
-#include "sandbox/internal.h"
+#include "sandbox/blob.h"
 #include "sandbox/landlock_abi.h"
+#include "sandbox/namespaces.h"
+#include "seccomp/filter.h"
+#include "seccomp/refusals.h"
 
 #define LAST_CAPABILITY 63 /* of those that the kernel's sets have room for */
 #define LOCKED_BITS                                                                                                    \

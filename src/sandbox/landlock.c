@@ -3,6 +3,8 @@
  * A rule belongs to an inode and holds for all below it. So what is named by a link, or lies in a folder that does
  * not exist yet, is not reached by another name. Rules that the host cannot write, because they are for what only
  * the child has (its own /proc entry, its private mounts), are added by the child. */
+#include "sandbox/landlock.h"
+
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
@@ -13,7 +15,6 @@
 
 #include "os/cgroup.h"
 #include "os/os.h"
-#include "sandbox/internal.h"
 #include "sandbox/landlock_abi.h"
 
 /* Programs and libraries, and what they read at the start. No configuration that may hold a secret or a name of a

@@ -11,7 +11,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "sandbox/internal.h"
+#include "sandbox/namespaces.h"
+#include "sandbox/paths.h"
 
 #ifndef SYS_openat2
 #define SYS_openat2 437

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "os/os.h"
-#include "sandbox/internal.h"
+#include "sandbox/namespaces.h"
 
 /* call: a system call's result, -errno on failure. */
 #define call(...)                                                                                                      \

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "os/os.h"
-#include "sandbox/internal.h"
+#include "sandbox/namespaces.h"
 
 #define STACK 4096
 

@@ -13,8 +13,8 @@
 #define PISO_SANDBOX_SANDBOX_H
 
 #include "base/base.h"
-#include "sandbox/group.h"
-#include "sandbox/refusals.h"
+#include "group/group.h"
+#include "seccomp/refusals.h"
 
 typedef struct piso__sandbox piso__sandbox;
 

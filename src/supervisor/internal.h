@@ -6,8 +6,8 @@
 #include <pthread.h>
 #include <sys/types.h>
 
-#include "sandbox/group.h"
-#include "sandbox/refusals.h"
+#include "group/group.h"
+#include "seccomp/refusals.h"
 #include "supervisor/process.h"
 
 /* What an output may still have of a quota (output.c). The monitor's thread alone uses it. */

@@ -13,7 +13,7 @@
  *     open: that is not waited for), then records the status, then says that it has ended, for ever. The pipes
  *     are emptied whether or not anybody reads: no child waits for a reader.
  *  4. The group of an ended child is killed (SIGKILL): grandchildren die with it. So does all that is in its control
- *     group, if it has one (sandbox/group.h), also what has left the process group; and what a zygote's child has left
+ *     group, if it has one (group/group.h), also what has left the process group; and what a zygote's child has left
  *     behind (keeper.h).
  *  5. Objects know their pid: after fork every function returns PISO_EFORKED and the destructors free memory
  *     only. The monitor thread does not exist in a forked child; what it watched is closed there at once.

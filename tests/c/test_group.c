@@ -24,7 +24,7 @@
 #include "descriptors.h"
 #include "os/cgroup.h"
 #include "os/os.h"
-#include "sandbox/group.h"
+#include "group/group.h"
 #include "skipping.h"
 
 #define LONG_ENOUGH 30000000000

@@ -13,8 +13,7 @@
 
 #include "emulation.h"
 #include "os/os.h"
-#include "sandbox/internal.h"
-#include "sandbox/refusals.h"
+#include "seccomp/refusals.h"
 #include "skipping.h"
 #include "supervisor/process.h"
 

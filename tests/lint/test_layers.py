@@ -10,11 +10,13 @@ LAYERS = {
     "base": 0,
     "os": 1,
     "wire": 1,
+    "group": 2,
     "memory": 2,
-    "sandbox": 2,
+    "seccomp": 2,
     "channel": 3,
-    "supervisor": 3,
-    "session": 4,
+    "sandbox": 3,
+    "supervisor": 4,
+    "session": 5,
 }
 BINDING = {"common": 0, "values": 1, "calls": 2, "binding": 3}
 PUBLIC = "piso/piso.h"  # which includes the other public ones

@@ -1,4 +1,4 @@
-"""Write the tables of the sandbox's filter, src/sandbox/filter_tables.c, from the rules.
+"""Write the tables of the sandbox's filter, src/seccomp/tables.c, from the rules.
 
     python3 tools/filters/generate_filters.py
 
@@ -16,15 +16,15 @@ from pathlib import Path
 import filter_rules as rules
 from filter_program import Instruction, compile_filter
 
-TABLES = Path(__file__).resolve().parents[2] / "src" / "sandbox" / "filter_tables.c"
+TABLES = Path(__file__).resolve().parents[2] / "src" / "seccomp" / "tables.c"
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 """AUDIT_ARCH_..., which libseccomp names them by, too."""
 
 _HEAD = """\
-/* filter_tables.c - made by tools/filters/generate_filters.py from the rules beside it; not to be edited.
+/* tables.c - made by tools/filters/generate_filters.py from the rules beside it; not to be edited.
  *
  * The first number of each instruction is its code, then come two jumps and its value. */
-#include "sandbox/filter_tables.h"
+#include "seccomp/tables.h"
 
 /* clang-format off */
 """

@@ -1,6 +1,6 @@
 """The filters of system calls for each machine, run in an interpreter: what they say about calls.
 
-The tables are those of src/sandbox/filter_tables.c. What the kernel of this machine makes of one is tested in
+The tables are those of src/seccomp/tables.c. What the kernel of this machine makes of one is tested in
 test_sandbox.py.
 """
 

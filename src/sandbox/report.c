@@ -1,9 +1,9 @@
-/* blame.c - the names of the layers, and what is said of one for which nothing can be started. */
+/* report.c - which layers hold, in words, and what is said of one for which nothing can be started. */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 
-#include "sandbox/internal.h"
-#include "sandbox/sandbox.h"
+#include "sandbox/plan.h"
 
 /* needs: what a system that refuses the layer's calls lacks; NULL where that is not one thing. */
 static const struct {
@@ -23,12 +23,29 @@ const char *piso_layer_name(piso_layer layer) {
     return (unsigned)layer < PISO_LAYERS ? layers[layer].name : NULL;
 }
 
-void piso__report_only(piso_layer layer, piso_sandbox_report *report) {
+void piso__plan_say(piso__plan *p, piso_layer layer, bool active, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(p->report->layers[layer].detail, sizeof p->report->layers[layer].detail, format, arguments);
+    va_end(arguments);
+    p->report->layers[layer].active = active;
+    if (active)
+        p->layers |= PISO__BIT(layer);
+}
+
+bool piso__plan_omits(piso__plan *p, piso_layer layer) {
+    if (p->spec->omit & PISO__BIT(layer))
+        piso__plan_say(p, layer, false, "left out on request");
+    return p->spec->omit & PISO__BIT(layer);
+}
+
+int piso__plan_blame(piso__plan *p, piso_layer layer) {
     for (int other = 0; other < PISO_LAYERS; other++) {
-        report->layers[other].active = false;
+        p->report->layers[other].active = false;
         if (other != (int)layer)
-            report->layers[other].detail[0] = '\0';
+            p->report->layers[other].detail[0] = '\0';
     }
+    return PISO_ESANDBOX;
 }
 
 static bool is_refusal(int error) {
@@ -37,7 +54,7 @@ static bool is_refusal(int error) {
 
 void piso__sandbox_blame(int failed, int error, piso_sandbox_report *report) {
     const char *needs = is_refusal(error) ? layers[failed].needs : NULL;
-    piso__report_only((piso_layer)failed, report);
+    piso__plan_blame(&(piso__plan){.report = report}, (piso_layer)failed);
     snprintf(report->layers[failed].detail, sizeof report->layers[0].detail, "could not be applied (%s)%s%s",
              piso_strerror(error), needs ? ": " : "", needs ? needs : "");
 }

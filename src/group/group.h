@@ -6,10 +6,10 @@
  *     the controller and let this user write.
  *  2. The child goes in before anything of the extension runs (apply.c); what it starts is in it from birth. It cannot
  *     get out: its sandbox lets it write to no control group.
- *  3. It is one folder in each hierarchy that has one of the controllers (group_folder.h); it costs no descriptor. Those of
+ *  3. It is one folder in each hierarchy that has one of the controllers (folder.h); it costs no descriptor. Those of
  *     hosts that died are removed, with what is in them, in the background, when a process makes its first group. */
-#ifndef PISO_SANDBOX_GROUP_H
-#define PISO_SANDBOX_GROUP_H
+#ifndef PISO_GROUP_GROUP_H
+#define PISO_GROUP_GROUP_H
 
 #include "base/base.h"
 

@@ -1,7 +1,7 @@
-/* filter_tables.c - made by tools/filters/generate_filters.py from the rules beside it; not to be edited.
+/* tables.c - made by tools/filters/generate_filters.py from the rules beside it; not to be edited.
  *
  * The first number of each instruction is its code, then come two jumps and its value. */
-#include "sandbox/filter_tables.h"
+#include "seccomp/tables.h"
 
 /* clang-format off */
 

@@ -2,13 +2,14 @@
  *
  * What is not permitted is refused. The rules are in tools/filters/filter_rules.py; the tables that are made of them have all
  * permissions in one program, which asks for its options. Here these are put in. */
+#include "seccomp/filter.h"
+
 #include <linux/seccomp.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "sandbox/filter_tables.h"
-#include "sandbox/internal.h"
+#include "seccomp/tables.h"
 
 /* The tables look at the low 32 bits of arguments where these are on a machine that is little endian. */
 #if defined(__x86_64__) && !defined(__ILP32__)

@@ -1,5 +1,5 @@
 /* refusals.c - see refusals.h: the host's side. */
-#include "sandbox/refusals.h"
+#include "seccomp/refusals.h"
 
 #include <linux/seccomp.h>
 #include <poll.h>
@@ -14,8 +14,8 @@
 #include "base/slots.h"
 #include "os/fork.h"
 #include "os/os.h"
-#include "sandbox/filter_tables.h"
-#include "sandbox/internal.h"
+#include "seccomp/filter.h"
+#include "seccomp/tables.h"
 
 #define BATCH   16
 #define KINDS   32

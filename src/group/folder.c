@@ -1,5 +1,5 @@
-/* group_folder.c - see group_folder.h. HOST is a random number, so that hosts need not know of each other. */
-#include "sandbox/group_folder.h"
+/* folder.c - see folder.h. HOST is a random number, so that hosts need not know of each other. */
+#include "group/folder.h"
 
 #include <dirent.h>
 #include <fcntl.h>

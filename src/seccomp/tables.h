@@ -1,9 +1,9 @@
-/* filter_tables.h - the filters of system calls, one for each machine. tools/filters makes them.
+/* tables.h - the filters of system calls, one for each machine. tools/filters makes them.
  *
  * In a table LD IMM stands for the options, JEQ with PISO__FILTER_OWN_PID for the process, and SECCOMP_RET_TRACE with
  * an error for a refusal that the host wants to know of. Loaded as it is, it refuses. */
-#ifndef PISO_SANDBOX_FILTER_TABLES_H
-#define PISO_SANDBOX_FILTER_TABLES_H
+#ifndef PISO_SECCOMP_TABLES_H
+#define PISO_SECCOMP_TABLES_H
 
 #include <linux/filter.h>
 #include <stddef.h>

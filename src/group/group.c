@@ -7,7 +7,7 @@
  * be below such a group only if it is the topmost of the machine. Else they are made beside it, if the one above has no
  * processes and is marked as delegated to who runs here, as by systemd (DelegateSubgroup=): so nothing escapes from limits
  * that somebody else has set on the host. */
-#include "sandbox/group.h"
+#include "group/group.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,9 +15,9 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "group/folder.h"
 #include "os/cgroup.h"
 #include "os/os.h"
-#include "sandbox/group_folder.h"
 
 #define PROCESSES 1U
 #define MEMORY    2U

@@ -1,4 +1,4 @@
-/* group_folder.h - the folder of one control group: made, emptied and removed, whatever its hierarchy.
+/* folder.h - the folder of one control group: made, emptied and removed, whatever its hierarchy.
  *
  * Rules:
  *  1. A host has one more folder beside those of its groups, "pyisolate-HOST", in which nothing is, and holds a lock on
@@ -7,8 +7,8 @@
  *  2. A group whose host's folder is gone, or not locked, is that of a host that died: the sweep ends what is in it and
  *     removes it. The sweep runs in a thread of its own, once in each process, and waits for nobody.
  *  3. A forked process has a folder of its own, if it makes groups. */
-#ifndef PISO_SANDBOX_GROUP_FOLDER_H
-#define PISO_SANDBOX_GROUP_FOLDER_H
+#ifndef PISO_GROUP_FOLDER_H
+#define PISO_GROUP_FOLDER_H
 
 #include <limits.h>
 

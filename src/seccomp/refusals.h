@@ -10,8 +10,8 @@
  *  3. The process waits for the answer, the host for nothing. After PISO__REFUSALS_FAST questions a process is answered
  *     more slowly, whatever the answers are, so that it cannot keep the thread busy; after piso__refusals_most not at all.
  *  4. Where no listener can be had, because another one watches the host already, calls are refused all the same. */
-#ifndef PISO_SANDBOX_REFUSALS_H
-#define PISO_SANDBOX_REFUSALS_H
+#ifndef PISO_SECCOMP_REFUSALS_H
+#define PISO_SECCOMP_REFUSALS_H
 
 #include <linux/filter.h>
 
