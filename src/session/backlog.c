@@ -6,7 +6,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "session/internal.h"
+#include "session/backlog.h"
+#include "session/bodies.h"
+#include "session/segments.h"
+#include "session/send.h"
 
 struct piso__waiting_call {
     piso__waiting_call *next, **previous_next;

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/structs.h"
-#include "session/internal.h"
+#include "session/object.h"
 
 enum { AWAKE, ASLEEP, DONE };
 

@@ -2,7 +2,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "session/internal.h"
+#include "session/bodies.h"
+#include "session/leases.h"
+#include "session/segments.h"
+#include "session/send.h"
 
 #define FEW_SPANS 8
 

@@ -3,7 +3,10 @@
 #include <string.h>
 
 #include "memory/budget.h"
-#include "session/internal.h"
+#include "session/bodies.h"
+#include "session/leases.h"
+#include "session/segments.h"
+#include "session/send.h"
 
 #define LONG_TO_FILL ((size_t)1 << 20)
 

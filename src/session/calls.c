@@ -2,7 +2,9 @@
 #include <errno.h>
 #include <string.h>
 
-#include "session/internal.h"
+#include "session/backlog.h"
+#include "session/bodies.h"
+#include "session/send.h"
 
 /* ---- calls ---- */
 

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "session/internal.h"
+#include "session/leases.h"
 
 #define MAX_LEASES (1u << 20)
 

@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "session/internal.h"
+#include "session/send.h"
 
 static uint32_t hash(const char *text, size_t size) {
     uint32_t h = 2166136261u; /* FNV-1a */

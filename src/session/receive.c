@@ -3,7 +3,12 @@
 #include <errno.h>
 #include <string.h>
 
-#include "session/internal.h"
+#include "session/backlog.h"
+#include "session/bodies.h"
+#include "session/leases.h"
+#include "session/segments.h"
+#include "session/send.h"
+#include "session/wait.h"
 
 #define TAKEN      UINT32_MAX /* segment of a span that the caller has taken */
 #define LARGE_SPAN (1u << 20)

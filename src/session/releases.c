@@ -1,7 +1,8 @@
 /* releases.c - what the peer gets back from us: its buffers and its leases, in batches. */
 #include <errno.h>
 
-#include "session/internal.h"
+#include "session/leases.h"
+#include "session/send.h"
 
 #define WORTH_WAKING ((uint64_t)1 << 20) /* bytes that a peer that sleeps wants to have back at once */
 

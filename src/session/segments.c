@@ -10,7 +10,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "session/internal.h"
+#include "session/segments.h"
+#include "session/send.h"
 
 #define MAX_SEGMENTS (1u << 16)
 

@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "session/internal.h"
+#include "session/send.h"
 
 #define IMPOSSIBLE_CURSOR "it says that it has read what was never written"
 

@@ -5,7 +5,11 @@
 
 #include "base/structs.h"
 #include "os/cgroup.h"
-#include "session/internal.h"
+#include "session/backlog.h"
+#include "session/leases.h"
+#include "session/segments.h"
+#include "session/send.h"
+#include "session/wait.h"
 #include "supervisor/request.h"
 
 #define CHILD_DESCRIPTORS 512       /* that it may have without waiting for its table to grow */

@@ -20,7 +20,9 @@
  * its host on one processor eight times in a row moves to another one. */
 #include <errno.h>
 
-#include "session/internal.h"
+#include "session/leases.h"
+#include "session/send.h"
+#include "session/wait.h"
 
 #define LOOK_NS         2000   /* polled in any case: most answers come by then */
 #define POLL_NS         20000  /* polled at most, and only if it has been worth it */

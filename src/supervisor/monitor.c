@@ -6,12 +6,14 @@
  * A child of a zygote is in the list of those that are ending from when its pidfd is readable until the zygote has said
  * how it ended, or has taken too long. The list is the thread's own. Time is counted in ticks, of which a host that was
  * stopped itself, together with its zygote, has missed all but one. */
+#include "supervisor/monitor.h"
+
 #include <signal.h>
 #include <unistd.h>
 
 #include "base/slots.h"
 #include "os/os.h"
-#include "supervisor/internal.h"
+#include "supervisor/child.h"
 #include "supervisor/zygote.h"
 
 /* Say of what an event is, if it is not the end of a process. No index of a table gets this far. */

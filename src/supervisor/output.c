@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "os/os.h"
-#include "supervisor/internal.h"
+#include "supervisor/child.h"
 
 #define MIB    ((int64_t)1 << 20)
 #define SECOND ((int64_t)1000000000)

@@ -1,6 +1,6 @@
 /* process.c - see process.h: the object, and what others may ask of a process. */
 #include "os/os.h"
-#include "supervisor/internal.h"
+#include "supervisor/child.h"
 
 static bool is_foreign(const piso_process *p) {
     return p->fork_generation != piso__fork_generation();

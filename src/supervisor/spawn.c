@@ -5,7 +5,8 @@
 
 #include "os/os.h"
 #include "sandbox/sandbox.h"
-#include "supervisor/internal.h"
+#include "supervisor/child.h"
+#include "supervisor/monitor.h"
 #include "supervisor/request.h"
 #include "supervisor/zygote.h"
 

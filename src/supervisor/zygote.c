@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "os/os.h"
-#include "supervisor/internal.h"
+#include "supervisor/process.h"
 
 #define READY_TIMEOUT_NS   INT64_C(120000000000) /* of who needs a child and finds the zygote still loading */
 #define ANSWER_TIMEOUT_NS  INT64_C(10000000000)  /* to fork, what it does in milliseconds */

@@ -37,6 +37,7 @@
 
 #include "base/base.h"
 #include "sandbox/sandbox.h"
+#include "supervisor/parent.h"
 
 #define PISO__ZYGOTE_MAGIC  0x5a534950u /* "PISZ" */
 #define PISO__ZYGOTE_REPORT (64 << 10)
@@ -75,8 +76,8 @@ piso_zygote *piso__zygote_new(piso_process *process, int socket_fd);
  * a failed exec, or PISO_ESANDBOX, of which the report tells. */
 pid_t piso__zygote_fork(const piso_spawn *spawn, const int stdio[3], int channel_fd, piso__sandbox *sandbox,
                         int *ret_pidfd);
-/* piso__zygote_as_parent: of the children that it forks (internal.h); the same reference. */
-struct piso__parent *piso__zygote_as_parent(piso_zygote *z);
+/* piso__zygote_as_parent: of the children that it forks; the same reference. */
+piso__parent *piso__zygote_as_parent(piso_zygote *z);
 
 /* ---- for the monitor, which holds a reference that does not keep the zygote running ---- */
 

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "descriptors.h"
-#include "session/internal.h"
+#include "session/send.h"
 
 #define SMALL_ARENA ((size_t)64 << 20)
 #define SECOND      INT64_C(1000000000)

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "session/internal.h"
+#include "session/object.h"
 
 #if defined(__has_feature) /* clang's way to tell */
 #if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)

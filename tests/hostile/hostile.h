@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 
-#include "session/internal.h"
+#include "session/object.h"
 
 #define check(condition)                                                                                               \
     ((condition) ? (void)0 : (fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition), abort()))

@@ -93,12 +93,11 @@ def test_headers_have_no_cycle() -> None:
     assert find_cycle(graph) is None
 
 
-RECURSIVE = {"src/supervisor/zygote.c": "src/supervisor/process.c"}
-"""Uses that close a circle and may: a zygote is a process, and a process may be a zygote's."""
+_DATA = re.compile(r"^(?:const |_Atomic |\w+ )*\*?(piso_\w+)(?:\[\w*\])* ?[=;]", re.MULTILINE)
 
 
 def uses(folder: Path) -> dict[str, list[str]]:
-    """For each file of a layer those beside it whose functions it names."""
+    """For each file of a layer those beside it whose functions or variables it names."""
     texts = {path: without_comments(path.read_text()) for path in sorted(folder.glob("*.c"))}
     owners = {
         function: path
@@ -106,12 +105,13 @@ def uses(folder: Path) -> dict[str, list[str]]:
         for function, _, _ in functions(text)
         if "piso_" in function
     }
+    owners |= {variable: path for path, text in texts.items() for variable in _DATA.findall(text)}
     return {
         name(path): sorted(
             {
                 name(owner)
                 for word in set(re.findall(r"\bpiso_\w+", text))
-                if (owner := owners.get(word, path)) != path and RECURSIVE.get(name(path)) != name(owner)
+                if (owner := owners.get(word, path)) != path
             }
         )
         for path, text in texts.items()
@@ -127,6 +127,9 @@ def test_uses_are_found() -> None:
     found = uses(ROOT / "src" / "session")
     assert "src/session/send.c" in found["src/session/segments.c"]
     assert "src/session/send.c" in found["src/session/names.c"]
+    assert "src/session/bodies.c" in found["src/session/calls.c"]  # by a function
+    assert "src/session/bodies.c" in found["src/session/backlog.c"]
+    assert "src/seccomp/tables.c" in uses(ROOT / "src" / "seccomp")["src/seccomp/filter.c"]  # by a variable
 
 
 def test_public_header_needs_only_the_standard_library() -> None:

@@ -1,10 +1,10 @@
-/* internal.h - the session object, shared by the files of this layer.
+/* object.h - the session object, shared by the files of this layer.
  *
  * One mutex guards everything private. It is held for a few hundred nanoseconds, never while a payload is copied;
  * longer only where the arena grows or is trimmed. What is read without it is atomic: the state, the position that
  * the next message is polled at, and the counts of those who poll and sleep. */
-#ifndef PISO_SESSION_INTERNAL_H
-#define PISO_SESSION_INTERNAL_H
+#ifndef PISO_SESSION_OBJECT_H
+#define PISO_SESSION_OBJECT_H
 
 #include <pthread.h>
 
@@ -179,136 +179,14 @@ static inline bool piso__session_is_open(const piso_session *s, uint64_t request
     return index < s->open_capacity && s->open_requests[index] == request;
 }
 
-/* piso__forgotten: stands in the table for a call that nobody waits for, until its reply comes: the peer still has
- * the request open, so its id must not be used again. */
-extern piso_call piso__forgotten; /* bodies.c */
-
-/* The files of this layer stand in the order in which they use each other: each knows those above it. All of these
- * functions need the lock unless it says otherwise. */
-
-/* send.c: messages, and how a session ends. */
-
-/* piso__session_send: one message, through the ring or behind what waits for it. 0, -ENOMEM, PISO_EPROTO. */
-int piso__session_send(piso_session *s, const piso__frame *frame, const piso_span *spans, const void *body,
-                       size_t size);
-/* piso__session_send_quietly: the same, but a peer that sleeps is not woken: it sees the message when something else wakes
- * it. */
-int piso__session_send_quietly(piso_session *s, const piso__frame *frame, const void *body, size_t size);
-/* piso__session_send_attach: announces a segment: its descriptor, then the frame, or both behind what waits. */
-int piso__session_send_attach(piso_session *s, piso_segment *segment, uint32_t number);
-/* piso__session_flush_queue: sends what waits, as far as there is room. */
-void piso__session_flush_queue(piso_session *s);
-/* piso__session_announce: tells a peer that polls whether a message is coming that takes long to write. */
-void piso__session_announce(piso_session *s, bool coming);
-/* piso__session_wrong: PISO_EPROTO, with what the peer did wrong (static text; the first one stays). */
-int piso__session_wrong(piso_session *s, const char *fault);
-/* piso__session_fail: the session ends with this code; the first one stays. The peer and all who sleep here are
- * told. */
-void piso__session_fail(piso_session *s, int error);
+/* The files of this layer stand in this order: send, names, segments, releases, leases, buffers, bodies, backlog, calls, wait,
+ * receive, session, blocking. Each uses those before it. All functions in their headers need the lock unless it says
+ * otherwise. */
 
 /* names.c */
 
 /* piso__session_define: the peer named a number. */
 int piso__session_define(piso_session *s, uint32_t number, const uint8_t *text, size_t size);
 void piso__session_free_names(piso_session *s);
-
-/* segments.c */
-
-/* piso__session_name_spans: the writer's spans as they go on the wire. */
-int piso__session_name_spans(piso_session *s, const piso_writer *w, piso_span *ret_spans);
-/* piso__session_find_segment: what a span of the peer's lies in, checked: 0 and a new reference; why there is none if it
- * was refused; PISO_EPROTO. */
-int piso__session_find_segment(piso_session *s, const piso_span *span, piso_segment **ret_segment, bool *ret_ours);
-/* piso__session_let_go: an event that has such a reference ends; `span` is the event's. */
-void piso__session_let_go(piso_session *s, const piso_span *span, const piso_segment *segment);
-/* The peer's frames about segments. */
-int piso__session_attached_by_peer(piso_session *s, uint32_t number);
-int piso__session_attach_done(piso_session *s, uint32_t number, bool refused);
-/* piso__session_retired_by_peer: *ret_segment is NULL if it was refused. */
-int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment **ret_segment);
-int piso__session_retire_done(piso_session *s, uint32_t number);
-/* piso__session_retire_unused: piso_session_retire for those segments of a writer that nobody has used since it was
- * written: their end came before the peer knew them. */
-void piso__session_retire_unused(piso_session *s, const piso_writer *w);
-/* piso__session_drop_segments: the session has ended: its references go. */
-void piso__session_drop_segments(piso_session *s);
-/* piso__writer_drop_segments: needs no lock. */
-void piso__writer_drop_segments(piso_writer *w);
-
-/* releases.c */
-
-/* piso__session_give_back: a span of an event is no longer used: the peer's goes back to it, in a batch; it may also
- * lie in our own arena. */
-void piso__session_give_back(piso_session *s, const piso_span *span);
-/* piso__session_queue_lease: notes that a lease of the peer's is no longer needed. */
-void piso__session_queue_lease(piso_session *s, uint64_t id);
-/* piso__session_flush_releases: sends the batches, if there are any. */
-void piso__session_flush_releases(piso_session *s);
-
-/* leases.c */
-
-/* piso__session_release_lease: the cookie waits for piso_session_next. False when the id is not known (any more). */
-bool piso__session_release_lease(piso_session *s, uint64_t id);
-/* piso__session_discard_leases: those of a writer that is not sent. */
-void piso__session_discard_leases(piso_session *s, const piso_writer *w);
-/* piso__session_leases_ended: the peer's frame. */
-int piso__session_leases_ended(piso_session *s, const uint8_t *ids, size_t size);
-/* piso__session_next_released, _next_lease: the event for a lease that has ended; for one that ends with the session.
- * 1, or 0 when there is none. */
-int piso__session_next_released(piso_session *s, piso_event *event);
-int piso__session_next_lease(piso_session *s, piso_event *event);
-
-/* buffers.c */
-
-/* piso__session_alloc: piso_session_alloc, with the lock. */
-int piso__session_alloc(piso_session *s, size_t size, piso_span *ret_span, void **ret_data);
-/* piso__session_discard: piso_session_discard_spans, with the lock. */
-void piso__session_discard(piso_session *s, piso_writer *w);
-/* piso__session_check_span: 0 or PISO_EPROTO: a span that came with a message lies in the peer's arena; or it is one
- * that the peer had from us, and is ours again. */
-int piso__session_check_span(piso_session *s, const piso_span *span);
-/* piso__session_lend_spans: the message of this writer has been sent: its buffers are the peer's. */
-void piso__session_lend_spans(piso_session *s, const piso_writer *w);
-
-/* bodies.c */
-
-/* piso__session_begin: what can be done of a message without the lock, then the lock, if it returns 0. `frame` gets what is
- * known of the body. */
-int piso__session_begin(piso_session *s, piso__frame *frame, piso_writer *w);
-/* piso__session_send_body: the frame with the writer's body and spans. */
-int piso__session_send_body(piso_session *s, const piso__frame *frame, const piso_writer *w);
-/* piso__session_end: unlocks what piso__session_begin locked. When the message has been sent the spans are the peer's; else the
- * writer becomes what it was. Returns `sent`. */
-int piso__session_end(piso_session *s, const piso__frame *frame, piso_writer *w, int sent);
-
-/* piso__session_may_call: whether the peer answers one more call at the moment. */
-static inline bool piso__session_may_call(const piso_session *s) {
-    return s->calls.live < s->call_limit;
-}
-/* piso__session_send_call: sends a call, whose id is then known; the writer keeps what it holds. `call` may be NULL, where
- * no answer is wanted, and piso__forgotten. 0 or a negative code. */
-int piso__session_send_call(piso_session *s, piso_call *call, piso__frame *frame, int64_t deadline_ns,
-                            const piso_writer *w);
-
-/* backlog.c */
-
-/* piso__backlog_add: keeps a call until the peer answers one more; takes what the writer holds. 0 or -ENOMEM. */
-int piso__backlog_add(piso_session *s, piso_call *call, const piso__frame *frame, int64_t deadline_ns, piso_writer *w);
-/* piso__backlog_flush: sends what the peer answers by now. */
-void piso__backlog_flush(piso_session *s);
-/* piso__backlog_forget: nobody waits for the answer of this call, which is in the backlog; `drop`: it is not sent. */
-void piso__backlog_forget(piso_session *s, piso_call *call, bool drop);
-/* piso__backlog_expire: takes out the calls whose deadline has passed, and hands each to `expire`; the earliest deadline
- * of the others. */
-int64_t piso__backlog_expire(piso_session *s, int64_t now, void (*expire)(piso_session *, piso_call *));
-/* piso__backlog_take_any: takes out a call that somebody waits for; NULL when there is none left. Sends nothing. */
-piso_call *piso__backlog_take_any(piso_session *s);
-
-/* wait.c */
-
-/* piso__session_silence: forgets rings of the doorbells. */
-void piso__session_silence(piso_session *s);
-/* piso__session_hang_up: closes the descriptors if the session is disconnected and nobody waits for one of them. */
-void piso__session_hang_up(piso_session *s);
 
 #endif

@@ -1,39 +1,14 @@
-/* internal.h - the process object, shared by process.c (its public side), spawn.c (its start), output.c (what it writes)
- * and monitor.c (its end); and what zygote.c is to it. */
-#ifndef PISO_SUPERVISOR_INTERNAL_H
-#define PISO_SUPERVISOR_INTERNAL_H
+/* child.h - the process object, shared by process.c (its public side), spawn.c (its start), output.c (what it writes)
+ * and monitor.c (its end). */
+#ifndef PISO_SUPERVISOR_CHILD_H
+#define PISO_SUPERVISOR_CHILD_H
 
 #include <pthread.h>
-#include <sys/types.h>
 
 #include "group/group.h"
 #include "seccomp/refusals.h"
-#include "supervisor/process.h"
-
-/* What an output may still have of a quota (output.c). The monitor's thread alone uses it. */
-typedef struct piso__allowance {
-    int64_t left, refilled_ns; /* bytes; less than none after a read that got more than was asked for */
-    int64_t exceeded;          /* the last second in which it wanted more */
-} piso__allowance;
-
-/* What the child writes to one of its two outputs. Bytes wait in a ring until somebody reads them. Once some had to be
- * dropped nothing is kept until the reader has emptied the ring and been told how many: so the gap has one place. */
-typedef struct piso__output {
-    int fd;      /* the pipe's reading end; -1 once at its end */
-    int echo_fd; /* where it is passed on to, or -1 */
-    uint32_t start, size;
-    uint64_t dropped, echo_dropped;
-    piso__allowance drained, echoed;
-    char waiting[PISO_OUTPUT_BUFFER];
-} piso__output;
-
-/* piso__parent: who has forked a child that is not this process's: the first member of a zygote. */
-typedef struct piso__parent {
-    /* asks how a child of it has ended, which is to be reaped. 0: the answer will come to the monitor; else there will be
-     * none. */
-    int (*ask_reap)(struct piso__parent *parent, pid_t pid);
-    void (*unref)(struct piso__parent *parent);
-} piso__parent;
+#include "supervisor/output.h"
+#include "supervisor/parent.h"
 
 struct piso_process {
     _Atomic uint32_t references;
@@ -68,9 +43,6 @@ struct piso_process {
     piso_process *next, **previous;
 };
 
-#define PISO__OUT 0
-#define PISO__ERR 1
-
 /* piso__process_new: not started yet. NULL: no memory. */
 piso_process *piso__process_new(void);
 /* piso__process_close_fds: what it has open. Also in the child of a fork, at once: whoever closes one of them in the
@@ -89,21 +61,5 @@ int piso__process_look(piso_process *p);
 void piso__process_settle(piso_process *p, const piso_exit *told);
 /* piso__process_tell: it has ended, and all is recorded: wakes who waits for that. */
 void piso__process_tell(piso_process *p);
-
-/* piso__monitor_watch: takes a reference to `p` and watches it until it has ended. On failure nothing of `p` is
- * watched any more and the caller reaps it. */
-int piso__monitor_watch(piso_process *p);
-/* piso__monitor_watch_zygote: hears what it says, until it has ended. */
-int piso__monitor_watch_zygote(piso_zygote *z);
-
-/* piso__output_drain: takes what is in the pipe, about `limit` bytes at most, and keeps it for readers; of stderr also as
- * last words. At the pipe's end the caller closes it. LATER: nothing was taken, because the child has used up what it may
- * write; not so if this is the last time. For the monitor's thread only. */
-typedef enum piso__drained { PISO__DRAINED_END, PISO__DRAINED_SOME, PISO__DRAINED_LATER } piso__drained;
-piso__drained piso__output_drain(piso_process *p, int index, size_t limit, bool last);
-/* piso__output_notify: there is something to read, or it has ended. */
-void piso__output_notify(piso_process *p);
-/* piso__output_forget: nobody follows it any more: it is about to be freed. */
-void piso__output_forget(piso_process *p);
 
 #endif
