@@ -66,7 +66,16 @@ LEFT_OUT = [
         "memory_freed",
         "memory_full",
     ),
-    *("examples", "guide", "install", "install_packages", "platforms", "programs", "pythons_tool"),
+    *(
+        "c_library",
+        "examples",
+        "guide",
+        "install",
+        "install_packages",
+        "platforms",
+        "programs",
+        "pythons_tool",
+    ),
     *(
         "fork_users",
         "hidden_modules",

@@ -22,9 +22,9 @@
 #include <unistd.h>
 
 #include "descriptors.h"
+#include "group/group.h"
 #include "os/cgroup.h"
 #include "os/os.h"
-#include "group/group.h"
 #include "skipping.h"
 
 #define LONG_ENOUGH 30000000000

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 import pyisolate
 from pyisolate import _core
 
-ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "tests" / "library"
 MESON = Path(sys.executable).parent / "meson"
 
@@ -170,14 +170,13 @@ def test_a_host_in_c_loads_and_calls_an_extension(
     folder.mkdir()
     (folder / "__init__.py").write_text(EXTENSION)
     host = compiled(SOURCES / "host.c", tmp_path / "host", prefix / "include", link(prefix))
-    package = Path(pyisolate.__file__)
+    package = Path(pyisolate.__file__).parent
     arguments = {
         "core": _core.__file__,
         "package": str(package),
-        "package_path": [str(package.parent)],
         "path": [entry for entry in sys.path if entry],
     }
-    bootstrap = next(package.parent.rglob("bootstrap.py"))
+    bootstrap = package / "_child" / "bootstrap.py"
     lines = run(host, folder, sys.executable, bootstrap, json.dumps(arguments)).splitlines()
     assert lines == [
         *("log 30 of example", "log text loaded", "loaded Example", "wrong 0"),
