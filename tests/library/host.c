@@ -124,13 +124,13 @@ static void write_reference(piso_writer *w, const char *module, const char *qual
 
 static void load(piso_session *s, const char *folder) {
     static const char *const nils[] = {"share_torch", "share_cuda", "shared_memory", "sandbox", "main"};
-    static const char *const bools[] = {"share_numpy", "cuda_events", "refuse_subclasses"};
+    static const char *const bools[] = {"share_numpy", "cuda_events", "refuse_subclasses", "may_leave_group"};
     static const char *const arrays[] = {"apis", "types"};
     piso_writer w;
     piso_event event;
     piso_writer_init(&w);
     piso_write_array(&w, 1);
-    piso_write_map(&w, 14);
+    piso_write_map(&w, 15);
     write_text(&w, "module_path");
     write_text(&w, folder);
     write_text(&w, "extension_type");
