@@ -129,7 +129,7 @@ int piso__allocate(int fd, uint64_t size) {
     int r = allocate(fd, 0, size);
     if (r < 0 || !piso__memory_is_strict())
         return r;
-    void *base;
+    void *base = NULL;
     if ((r = piso__map(fd, size, true, true, &base)) < 0)
         return r;
     enter(base, size);
