@@ -10,7 +10,7 @@
 #define PISO_OBJECT_CONTROL   0u          /* each side's own: what the sides ask of each other */
 #define PISO_OBJECT_EXTENSION 1u          /* of the child: the extension, once `load` has returned */
 #define PISO_OBJECT_OFFERED   2u          /* the first of those that a side offers by name */
-#define PISO_OBJECT_AHEAD     4294967295u /* none: new segments that the sender may send later */
+#define PISO_OBJECT_PREFETCH  4294967295u /* none: new segments that the sender may send later */
 
 /* ---- methods of the control objects -------------------------------------------------------------- */
 

@@ -186,6 +186,37 @@ static void time_is_each_call_s_own(void **state) {
     stop_serving(&child, PISO_EDIED);
 }
 
+/* call_until_the_end: what ended it; -1: a wrong answer. */
+static void *call_until_the_end(void *argument) {
+    int64_t *result = argument;
+    do
+        *result = asked(pair.host, ECHO, 1, -1);
+    while (*result == 2);
+    return NULL;
+}
+
+/* Wherever the threads are at that moment: one that reads, others asleep, or between two calls. */
+static void the_end_reaches_every_thread(void **state) {
+    (void)state;
+    for (int round = 0; round < 20; round++) {
+        pair = open_pair();
+        server child = start_serving();
+        pthread_t threads[THREADS];
+        int64_t results[THREADS];
+        for (int i = 0; i < THREADS; i++)
+            assert_int_equal(pthread_create(&threads[i], NULL, call_until_the_end, &results[i]), 0);
+        usleep((unsigned)round * 50);
+        bool by_peer = round % 2;
+        piso_session_close(by_peer ? pair.child : pair.host);
+        for (int i = 0; i < THREADS; i++) {
+            assert_int_equal(pthread_join(threads[i], NULL), 0);
+            assert_int_equal(results[i], by_peer ? PISO_EDIED : PISO_ECLOSED);
+        }
+        stop_serving(&child, by_peer ? PISO_ECLOSED : PISO_EDIED);
+        close_pair(&pair);
+    }
+}
+
 static void errors_are_answers(void **state) {
     (void)state;
     server child = start_serving();
@@ -257,6 +288,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(each_thread_gets_its_own_answers, open_ends, close_ends),
         cmocka_unit_test_setup_teardown(handlers_call_back, open_ends, close_ends),
         cmocka_unit_test_setup_teardown(time_is_each_call_s_own, open_ends, close_ends),
+        cmocka_unit_test(the_end_reaches_every_thread),
         cmocka_unit_test_setup_teardown(errors_are_answers, open_ends, close_ends),
         cmocka_unit_test_setup_teardown(a_body_finds_room, open_ends, close_ends),
         cmocka_unit_test_setup_teardown(without_a_handler_requests_are_refused, open_ends, close_ends),
