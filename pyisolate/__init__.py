@@ -21,9 +21,9 @@ if _python_fault():
 try:
     from ._core import Call, __version__, gather
 except ImportError as _error:
-    from ._util.platforms import go_on_without_core as _go_on
+    from ._util.platforms import install_core_stub as _install_core_stub
 
-    _go_on(__name__, __path__[0], _error)
+    _install_core_stub(__name__, __path__[0], _error)
     from ._core import Call, __version__, gather
 
 from typing import TYPE_CHECKING

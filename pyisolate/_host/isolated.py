@@ -34,8 +34,8 @@ from .._rpc.proxies import Methods, deferred
 from .._rpc.registry import add_type_listener
 from .._sandbox.status import SandboxStatus
 from .._settings.settings import Settings
-from .._util.offload import in_thread, outlast_sync
-from .._util.single_flight import Once
+from .._util.offload import in_thread, wait_sync
+from .._util.single_flight import SingleFlight
 from ..config import SandboxMode
 from ..errors import ConfigurationError
 from ..singletons import ProxiedSingleton, reachable
@@ -96,7 +96,7 @@ class IsolatedRuntime(Runtime):
         self._singleton_check = SingletonCheck(settings, self._singletons.values())
         self._callees: dict[str, object] = {}
         self._lock = threading.RLock()
-        self._once = Once()
+        self._once = SingleFlight()
         self._process: ExtensionProcess | None = None
         self._connection: Connection | None = None
         self._session: Session | None = None  # set when the extension has been loaded
@@ -117,7 +117,7 @@ class IsolatedRuntime(Runtime):
         """Make the extension usable in the child, unless the parent process has started it."""
         parents = (self._process, self._pending_restart, self._given_up)
         self.is_foreign = any(one is not None for one in parents)
-        self._lock, self._once, self._shutdown = threading.RLock(), Once(), None
+        self._lock, self._once, self._shutdown = threading.RLock(), SingleFlight(), None
 
     def _check_process(self) -> None:
         if self.is_foreign:
@@ -211,7 +211,7 @@ class IsolatedRuntime(Runtime):
             step = self._next_step(stops)
             if step is None:
                 return
-            if isinstance(step, Once):
+            if isinstance(step, SingleFlight):
                 await step.run(partial(self._start, stops))
             else:
                 await asyncio.wrap_future(step.done)
@@ -221,12 +221,12 @@ class IsolatedRuntime(Runtime):
             step = self._next_step(stops)
             if step is None:
                 return
-            if isinstance(step, Once):
+            if isinstance(step, SingleFlight):
                 step.run_sync(partial(self._start_sync, stops))
             else:
                 step.finish()
 
-    def _next_step(self, stops: int) -> Once | PendingRestart | ProcessShutdown | None:
+    def _next_step(self, stops: int) -> SingleFlight | PendingRestart | ProcessShutdown | None:
         """Return what the caller must do, or wait for, before the extension runs; None if it runs.
 
         Raises ExtensionStopped if `stop` was called since the caller began to wait, and ExtensionDied.
@@ -514,7 +514,7 @@ class IsolatedRuntime(Runtime):
             self._closed = self._closed or final
             self._stops += 1
             self.is_stopped = True
-            once, self._once = self._once, Once()
+            once, self._once = self._once, SingleFlight()
             pending, self._pending_restart = self._pending_restart, None
             process, self._process = self._process, None
             connection, self._connection = self._connection, None
@@ -559,7 +559,7 @@ def _end(process: ExtensionProcess, connection: Connection | None) -> None:
     process.kill()
     if connection is not None:
         connection.close()
-    outlast_sync(process.exited, EXIT_TIMEOUT)
+    wait_sync(process.exited, EXIT_TIMEOUT)
 
 
 def _notice_end(runtime: ref[IsolatedRuntime], session: ref[Session]) -> None:

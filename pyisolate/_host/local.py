@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 from .._core import ExtensionStopped
 from .._rpc.loader import Loader, check_not_imported, host_instance, module_name
 from .._settings.settings import Settings
-from .._util.offload import Persistent, settle_future
-from .._util.single_flight import Once
+from .._util.offload import ShieldedStart, complete_future
+from .._util.single_flight import SingleFlight
 from ..singletons import ProxiedSingleton, callers_of
 from .extension import EventHandlers, Runtime, Shutdown
 from .local_calls import (
@@ -105,7 +105,7 @@ class LocalRuntime(Runtime):
         """Reset the state to that before the first start."""
         self._link = _LocalLink(self._settings.name, self._side, self.events, self._of_host)
         self._loader = Loader(self._type, self._settings.module_path, self._settings.apis, self._link)
-        self._once = Once()
+        self._once = SingleFlight()
 
     def bind(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
         loaded = self._once.done
@@ -180,7 +180,7 @@ class _LocalShutdown(Shutdown):
         except Exception:
             self._log_failure()
         finally:
-            settle_future(self.done, None)
+            complete_future(self.done, None)
 
     def finish_in(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
@@ -189,9 +189,9 @@ class _LocalShutdown(Shutdown):
             self._log_failure()
             result = None
         if inspect.isawaitable(result):
-            self._task = loop.create_task(Persistent(self._await_stop(result)))
+            self._task = loop.create_task(ShieldedStart(self._await_stop(result)))
         else:
-            settle_future(self.done, None)
+            complete_future(self.done, None)
 
     def _stop(self) -> Any:
         extension, self._extension = self._extension, None
@@ -204,7 +204,7 @@ class _LocalShutdown(Shutdown):
         except Exception:
             self._log_failure()
         finally:
-            settle_future(self.done, None)
+            complete_future(self.done, None)
 
     def _log_failure(self) -> None:
         _log.warning("stop() of extension %r failed", self._name, exc_info=True)

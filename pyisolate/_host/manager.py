@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from .._env.confinement import Confined, confine_with
 from .._settings.settings import Settings
 from .._settings.validation import check_extension, check_manager
-from .._util.offload import side_by_side
+from .._util.offload import in_threads
 from .._util.platforms import isolation_fault
 from ..config import ExtensionConfig, ExtensionManagerConfig
 from ..errors import ConfigurationError
@@ -115,7 +115,7 @@ class ExtensionManager(Generic[_T]):
         if loop is not None:  # this loop runs what extensions call in the host while they load
             return Preload(chosen, [_in_loop(loop, extension) for extension in chosen])
         works = [extension.ensure_process_started for extension in chosen]
-        return Preload(chosen, side_by_side("preload", works, _STARTS_AT_ONCE))
+        return Preload(chosen, in_threads("preload", works, _STARTS_AT_ONCE))
 
     def stop_all_extensions(self) -> Completion:
         """Stop all extensions for good, concurrently. Together they have as long as one extension has.

@@ -23,11 +23,11 @@ from .._rpc.connection import CONTROL
 from .._rpc.registry import REGISTRY
 from .._sandbox.kernel import missing_calls
 from .._sandbox.policy import Sandbox
-from .._sandbox.refused_calls import Remarks
+from .._sandbox.refused_calls import RefusalNotes
 from .._sandbox.status import SandboxStatus
 from .._sandbox.variables import READ_AT_START
 from .._settings.settings import Settings
-from .._util.offload import in_thread, outlast, outlast_sync, settle_future
+from .._util.offload import complete_future, in_thread, wait_shielded, wait_sync
 from .._util.rmtree import remove_in_background, remove_later
 from ..config import SandboxConfig, SandboxMode
 from ..errors import PyIsolateError
@@ -119,7 +119,7 @@ class ExtensionProcess:
     def _finish_start(self, error: BaseException | None) -> None:
         with self._lock:
             started, self._started = self._started, None
-        settle_future(started, error)
+        complete_future(started, error)
 
     def _build_and_spawn(self) -> None:
         settings = self._settings
@@ -279,7 +279,7 @@ class ExtensionProcess:
                 "'sandbox_mode': SandboxMode.DISABLED runs it with all rights of this user"
             ) from None
         if sandbox is not None:
-            session.on_refused(Remarks(session, self._settings.sandbox).add_note)
+            session.on_refused(RefusalNotes(session, self._settings.sandbox).add_note)
             if _log.isEnabledFor(logging.INFO):
                 _log.info("extension %r is confined: %s", name, sandbox.status())
         return session
@@ -333,9 +333,9 @@ class ExtensionProcess:
             self.kill()  # an interruption, such as KeyboardInterrupt, ends the wait
             raise
         session.close()
-        if not outlast_sync(self.exited, EXIT_TIMEOUT):
+        if not wait_sync(self.exited, EXIT_TIMEOUT):
             session.kill()
-            outlast_sync(self.exited, OUTPUT_TIMEOUT)
+            wait_sync(self.exited, OUTPUT_TIMEOUT)
         self.release(remove_later)
 
     async def end_async(self, deadline: float) -> None:
@@ -358,15 +358,15 @@ class ExtensionProcess:
                 self._log_failed_stop(error)
                 break
         session.close()
-        if not await outlast(self.exited, EXIT_TIMEOUT):
+        if not await wait_shielded(self.exited, EXIT_TIMEOUT):
             session.kill()
-            await outlast(self.exited, OUTPUT_TIMEOUT)
+            await wait_shielded(self.exited, OUTPUT_TIMEOUT)
         try:
             released = in_thread("release", partial(self.release, remove_later))
         except RuntimeError:  # no thread can be started
             self.release(remove_in_background)
         else:
-            await outlast(released, EXIT_TIMEOUT)
+            await wait_shielded(released, EXIT_TIMEOUT)
 
     def _log_failed_stop(self, error: Exception) -> None:
         if isinstance(error, CallTimeout):
@@ -388,7 +388,7 @@ class ExtensionProcess:
         self.release(remove_in_background)
 
     def _has_ended(self) -> None:
-        settle_future(self.exited, None)
+        complete_future(self.exited, None)
         if self._on_end is not None and not self._is_ending:
             self._on_end(self)
 

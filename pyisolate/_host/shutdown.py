@@ -11,7 +11,7 @@ from contextlib import suppress
 from weakref import ref
 
 from .._rpc.connection import Connection
-from .._util.offload import Persistent, outlast, outlast_sync, running_loop, settle_future
+from .._util.offload import ShieldedStart, complete_future, running_loop, wait_shielded, wait_sync
 from . import process as process_limits
 from .extension import Shutdown
 from .poller import poller
@@ -28,10 +28,10 @@ class PendingRestart:
         self.done.set_running_or_notify_cancel()
 
     def end(self) -> None:
-        settle_future(self.done, None)
+        complete_future(self.done, None)
 
     def wait(self, seconds: float) -> bool:
-        return outlast_sync(self.done, seconds)
+        return wait_sync(self.done, seconds)
 
     def finish(self) -> None:
         self.done.result()
@@ -74,14 +74,14 @@ class ProcessShutdown(Shutdown):
                 self._end_here()
             finally:
                 self.force()
-        elif not outlast_sync(self.done, self._time_left()):
+        elif not wait_sync(self.done, self._time_left()):
             self.force()
 
     def finish_in(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._claim():
             self._loop = loop
             # The event loop holds only a weak reference to the task.
-            self._task = loop.create_task(Persistent(self._end_in_loop()))
+            self._task = loop.create_task(ShieldedStart(self._end_in_loop()))
 
     def _claim(self) -> bool:
         with self._lock:
@@ -97,7 +97,7 @@ class ProcessShutdown(Shutdown):
         if process is not None and self._loaded:
             process.end(self._deadline)
         elif process is not None and process.is_spawned():
-            outlast_sync(process.exited, process_limits.EXIT_TIMEOUT)
+            wait_sync(process.exited, process_limits.EXIT_TIMEOUT)
 
     async def _end_in_loop(self) -> None:
         process = self._process
@@ -105,7 +105,7 @@ class ProcessShutdown(Shutdown):
             if process is not None and self._loaded:
                 await process.end_async(self._deadline)
             elif process is not None and process.is_spawned():
-                await outlast(process.exited, process_limits.EXIT_TIMEOUT)
+                await wait_shielded(process.exited, process_limits.EXIT_TIMEOUT)
         finally:
             self.force()
 
@@ -125,7 +125,7 @@ class ProcessShutdown(Shutdown):
         if connection is not None:
             connection.close()
         self._on_done(self)
-        settle_future(self.done, None)
+        complete_future(self.done, None)
 
 
 class _ForceShutdown:

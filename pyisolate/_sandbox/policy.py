@@ -297,7 +297,7 @@ def _locked(path: str) -> int:
 def _sweep(parent: str, budget: Budget) -> None:
     """Remove the folders of hosts that died without doing it."""
     for path in glob.glob(os.path.join(glob.escape(parent), _PREFIX + "*")):
-        if not budget.more():
+        if not budget.spend():
             return
         try:
             if os.lstat(path).st_uid != os.getuid():
@@ -321,7 +321,7 @@ def _remove_host_folders() -> None:
     with folders.lock:
         left = list(folders.by_parent.values())
         folders.by_parent.clear()
-    AT_EXIT.begin()
+    AT_EXIT.resume()
     for folder in left:
         remove_tree(folder.path, budget=AT_EXIT)
         os.close(folder.lock)

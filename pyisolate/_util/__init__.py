@@ -1,4 +1,4 @@
-"""What any process may use, and knows nothing of extensions: threads, folders, limits, versions.
+"""Utilities that any process may use and that know nothing of extensions: threads, folders, limits, versions.
 
-Uses the standard library alone.
+They use only the standard library.
 """

@@ -1,4 +1,4 @@
-"""Where the files of this package are: the processes of extensions import the same ones."""
+"""The paths of this package's files. The processes of extensions import the same files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from .._core import __file__ as _core_file
 __all__ = ["BOOTSTRAP", "CORE", "PACKAGE"]
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-"""Its folder."""
+"""The folder of the package."""
 CORE = os.path.abspath(_core_file)
-"""The compiled module."""
+"""The compiled module, `pyisolate._core`."""
 BOOTSTRAP = os.path.join(PACKAGE, "_child", "bootstrap.py")
-"""The program of an extension's process, and of a zygote's."""
+"""The script that an extension's process runs, and a zygote too."""

@@ -1,6 +1,6 @@
-"""Stands in for the C module where there is none: extensions run in their host's process there.
+"""A stub for the C module on systems without it, where extensions run in their host's process.
 
-It has what a host uses that loads such extensions, and nothing that needs another process.
+It provides what a host uses that loads such extensions, and nothing that needs another process.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class ForkedProcessError(PyIsolateError, RuntimeError):
 
 
 class SandboxError(PyIsolateError):
-    """An extension cannot be confined here as its configuration asks; the message says what is missing."""
+    """An extension cannot be confined as its configuration requires; the message says what is missing."""
 
 
 # Before Python 3.11 asyncio has a TimeoutError of its own.
@@ -92,27 +92,27 @@ for _class in (PyIsolateError, RemoteError, ExtensionDied, ExtensionHung, Extens
 
 
 class Call:
-    """A call to another process, of which there is none."""
+    """A call to another process. It cannot be created, because there is no other process."""
 
     def __init__(self) -> None:
         raise TypeError("cannot create 'pyisolate.Call' instances")
 
 
 class Session:
-    """A connection with another process, of which there is none."""
+    """A connection to another process. It cannot be created, because there is no other process."""
 
     def __init__(self) -> None:
         raise TypeError("cannot create 'pyisolate.Session' instances")
 
 
 class Registry:
-    """The classes that may arrive: enums, dataclasses, named tuples, exceptions. Nothing does."""
+    """The classes that may be received: enums, dataclasses, named tuples, exceptions. Nothing is received."""
 
     def __init__(self) -> None:
         self._classes: dict[str, type] = {}
 
     def register(self, cls: type, name: str | None = None, replace: bool = False, /) -> str:
-        if not _can_travel(cls):
+        if not _can_be_registered(cls):
             raise TypeError(
                 f"{cls!r} cannot be registered: an Enum, dataclass, named tuple or exception class is needed"
             )
@@ -127,7 +127,7 @@ class Registry:
         return list(self._classes)
 
 
-def _can_travel(cls: object) -> bool:
+def _can_be_registered(cls: object) -> bool:
     if not isinstance(cls, type):
         return False
     fields = getattr(cls, "_fields", None)
@@ -139,31 +139,31 @@ def _can_travel(cls: object) -> bool:
 
 
 async def gather(*awaitables: Any, return_exceptions: bool = False) -> list[Any]:
-    """The results of calls that are awaited together, as `asyncio.gather` has them."""
+    """Await the calls together and return their results, as `asyncio.gather` does."""
     return list(await asyncio.gather(*awaitables, return_exceptions=return_exceptions))
 
 
 def shared_buffer(size: int, /) -> bytearray:
-    """Zeros, which nobody else can share."""
+    """Return `size` zero bytes. They are not shared with another process."""
     return bytearray(size)
 
 
 def shared_storage(size: int, /) -> Any:
-    """A torch.UntypedStorage of zeros, which nobody else can share."""
+    """Return a torch.UntypedStorage of `size` zero bytes. It is not shared with another process."""
     import torch
 
     return torch.zeros(size, dtype=torch.uint8).untyped_storage()
 
 
 def _nothing(*arguments: object) -> None:
-    """Nothing is sent, so there is nothing to prepare for it."""
+    """Do nothing: nothing is sent, so nothing has to be prepared."""
 
 
 set_device_hooks = set_framework_hooks = set_thread_hook = send_ahead = cuda_refused = cuda_release = _nothing
 
 
 def cuda_devices() -> list[bytes]:
-    """None whose memory could be shared with another process."""
+    """Return an empty list: no GPU's memory can be shared with another process."""
     return []
 
 

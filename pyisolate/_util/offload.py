@@ -1,4 +1,4 @@
-"""Work in daemon threads: neither the end of an event loop nor that of the interpreter waits for them."""
+"""Runs work in daemon threads: neither the end of an event loop nor interpreter shutdown waits for them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from typing import Any, Generic, TypeVar
 
 __all__ = [
     "PerProcess",
-    "Persistent",
+    "ShieldedStart",
+    "complete_future",
     "in_thread",
-    "outlast",
-    "outlast_sync",
+    "in_threads",
     "running_loop",
-    "settle_future",
-    "side_by_side",
+    "wait_shielded",
+    "wait_sync",
 ]
 
 _T = TypeVar("_T")
 
 
 class PerProcess(Generic[_T]):
-    """An object that each process makes for itself: one that was forked does not use that of the other.
+    """An object that each process creates for itself: a forked process does not use its parent's.
 
-    Its locks may be held there, its threads are not here. No hook of `os.fork` is needed, which every
-    extension that is forked from a zygote would run.
+    In a forked process the locks of the parent's object may be held for ever, and its threads do not exist.
+    This class registers no `os.register_at_fork` hook, which every extension forked from a zygote would run.
     """
 
     def __init__(self, make: Callable[[], _T]) -> None:
@@ -38,55 +38,55 @@ class PerProcess(Generic[_T]):
         self._by_pid: dict[int, _T] = {}
 
     def get(self) -> _T:
-        """That of this process: the same for all of its threads."""
+        """Return the object of this process, which is the same in all of its threads."""
         pid = os.getpid()
         found = self._by_pid.get(pid)
         return self._by_pid.setdefault(pid, self._make()) if found is None else found
 
 
 def in_thread(name: str, work: Callable[[], _T]) -> Future[_T]:
-    """Have `work` run in a daemon thread. The future cannot be cancelled.
+    """Run `work` in a daemon thread and return its future, which cannot be cancelled.
 
-    Raises RuntimeError when no thread can be had.
+    Raises RuntimeError when no thread can be started.
     """
     future: Future[_T] = Future()
     future.set_running_or_notify_cancel()
-    waiting = deque([(future, work)])
-    threading.Thread(target=_work_off, args=(waiting,), name=f"pyisolate-{name}", daemon=True).start()
+    queue = deque([(future, work)])
+    threading.Thread(target=_run_queued, args=(queue,), name=f"pyisolate-{name}", daemon=True).start()
     return future
 
 
-def side_by_side(name: str, works: Sequence[Callable[[], _T]], at_once: int) -> list[Future[_T]]:
-    """Have each work run in one of at most `at_once` daemon threads."""
+def in_threads(name: str, works: Sequence[Callable[[], _T]], at_once: int) -> list[Future[_T]]:
+    """Run all `works` in at most `at_once` daemon threads and return their futures, in the same order."""
     futures: list[Future[_T]] = [Future() for _ in works]
-    waiting = deque(zip(futures, works, strict=True))
+    queue = deque(zip(futures, works, strict=True))
     for future in futures:
         future.set_running_or_notify_cancel()
     for _ in range(min(at_once, len(futures))):
-        threading.Thread(target=_work_off, args=(waiting,), name=f"pyisolate-{name}", daemon=True).start()
+        threading.Thread(target=_run_queued, args=(queue,), name=f"pyisolate-{name}", daemon=True).start()
     return futures
 
 
-def _work_off(waiting: deque[tuple[Future[Any], Callable[[], Any]]]) -> None:
-    """Do what is waiting. When a future is done the thread does not refer to its work any more."""
+def _run_queued(queue: deque[tuple[Future[Any], Callable[[], Any]]]) -> None:
+    """Run the queued work. The thread drops its reference to a piece of work before its future is done."""
     while True:
         future = work = result = None
         try:
-            future, work = waiting.popleft()
+            future, work = queue.popleft()
         except IndexError:
             return
         try:
             result = work()
         except BaseException as error:
             work = None
-            settle_future(future, error)
+            complete_future(future, error)
         else:
             work = None
-            settle_future(future, None, result)
+            complete_future(future, None, result)
 
 
-def settle_future(future: Future[Any] | None, error: BaseException | None, result: object = None) -> None:
-    """Give the future its outcome, unless it has one. Any thread."""
+def complete_future(future: Future[Any] | None, error: BaseException | None, result: object = None) -> None:
+    """Set the result or the exception of the future, unless it is done. May be called in any thread."""
     if future is not None:
         with suppress(InvalidStateError):
             if error is None:
@@ -95,15 +95,15 @@ def settle_future(future: Future[Any] | None, error: BaseException | None, resul
                 future.set_exception(error)
 
 
-def outlast_sync(future: Future[None], seconds: float) -> bool:
-    """Wait for the future. False: it was not done after so many seconds."""
+def wait_sync(future: Future[None], seconds: float) -> bool:
+    """Block until the future is done. Return False if it is not done after `seconds`."""
     with suppress(TimeoutError):
         future.result(seconds)
     return future.done()
 
 
-async def outlast(future: Future[None], seconds: float) -> bool:
-    """The same in a loop, which goes on. What cancels the task does not end the wait."""
+async def wait_shielded(future: Future[None], seconds: float) -> bool:
+    """Like `wait_sync`, without blocking the event loop. Cancelling the task does not end the wait."""
     end = time.monotonic() + seconds
     waiting = asyncio.wrap_future(future)
     while not future.done() and (left := end - time.monotonic()) > 0:
@@ -113,30 +113,30 @@ async def outlast(future: Future[None], seconds: float) -> bool:
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The event loop that runs in this thread."""
+    """Return the event loop that runs in this thread, or None."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
 
 
-class Persistent(Coroutine[Any, Any, None]):
-    """A coroutine that begins also if its task is cancelled before, as by the end of `asyncio.run`."""
+class ShieldedStart(Coroutine[Any, Any, None]):
+    """A coroutine that starts even if its task is cancelled first, as at the end of `asyncio.run`."""
 
-    def __init__(self, steps: Coroutine[Any, Any, None]) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self.__name__ = self.__qualname__ = "stop"  # for the repr of the task
-        self._steps = steps
-        self._has_begun = False
+        self._coroutine = coroutine
+        self._has_started = False
 
     def __await__(self) -> Generator[Any, Any, None]:
-        return self._steps.__await__()
+        return self._coroutine.__await__()
 
     def send(self, value: Any) -> Any:
-        self._has_begun = True
-        return self._steps.send(value)
+        self._has_started = True
+        return self._coroutine.send(value)
 
     def throw(self, *error: Any) -> Any:
-        return self._steps.throw(*error) if self._has_begun else self.send(None)
+        return self._coroutine.throw(*error) if self._has_started else self.send(None)
 
     def close(self) -> None:
-        self._steps.close()
+        self._coroutine.close()

@@ -1,11 +1,11 @@
-"""What PyIsolate runs on: which Pythons can import it, and where extensions have processes of their own.
+"""The supported platforms: which Pythons import PyIsolate, and where extensions run in separate processes.
 
-The build runs it too, and so may any Python 3, to read that it is too old.
+The build runs this file too. It is valid in every Python 3, so that an old one can report that it is too old.
 """
 
 import sys
 
-__all__ = ["go_on_without_core", "isolation_fault", "python_fault"]
+__all__ = ["install_core_stub", "isolation_fault", "python_fault"]
 
 _IMPLEMENTATIONS = {"pypy": "PyPy", "graalpy": "GraalPy", "ironpython": "IronPython", "jython": "Jython"}
 _SYSTEMS = {
@@ -18,16 +18,16 @@ _SYSTEMS = {
     "wasi": "WebAssembly",
 }
 _INSTEAD = {
-    "win32": "in WSL 2 or in a container of Linux",
-    "cygwin": "in WSL 2 or in a container of Linux",
-    "darwin": "in a container or a virtual machine of Linux",
+    "win32": "in WSL 2 or a Linux container",
+    "cygwin": "in WSL 2 or a Linux container",
+    "darwin": "in a Linux container or virtual machine",
 }
 
 _has_core = True
 
 
 def python_fault() -> str:
-    """Why this Python cannot run the package, and what to do; empty if it can."""
+    """Return why this Python cannot run the package, and what to do; the empty string if it can."""
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.implementation.name != "cpython":
         name = _IMPLEMENTATIONS.get(sys.implementation.name, sys.implementation.name)
@@ -48,7 +48,7 @@ def python_fault() -> str:
 
 
 def _is_free_threaded() -> bool:
-    """Of the build: with the GIL turned on its objects are laid out in another way all the same."""
+    """Return whether this is a free-threaded build: its objects have another layout even with the GIL on."""
     gil = getattr(sys, "_is_gil_enabled", None)
     return (
         "t" in getattr(sys, "abiflags", "")
@@ -57,15 +57,15 @@ def _is_free_threaded() -> bool:
     )
 
 
-def go_on_without_core(package: str, path: str, error: ImportError) -> None:
-    """Put a stand-in into the place of the core, which raised `error`, where that is for Linux only.
+def install_core_stub(package: str, path: str, error: ImportError) -> None:
+    """Install the stub `no_core` as `_core`, whose import raised `error`, on systems other than Linux.
 
-    Raises ImportError where the core should be there.
+    Raises ImportError on Linux, where the core must exist.
     """
     global _has_core
     if "subinterpreters" in str(error):
         raise ImportError(
-            "PyIsolate runs in the main interpreter of a process only, and this is a subinterpreter: import "
+            "PyIsolate runs only in the main interpreter of a process, and this is a subinterpreter: import "
             "it in the main one, or use a process instead of a subinterpreter (multiprocessing; under "
             "mod_wsgi: WSGIApplicationGroup %{GLOBAL})"
         ) from None
@@ -78,22 +78,22 @@ def go_on_without_core(package: str, path: str, error: ImportError) -> None:
     if not isinstance(error, ModuleNotFoundError) or error.name != f"{package}._core":
         raise error
     raise ImportError(
-        f"{path} holds sources of PyIsolate that are not built for this Python. If it is installed as "
-        "well, start Python in another folder, else run in this one: pip install -e ."
+        f"{path} contains sources of PyIsolate that are not built for this Python. If PyIsolate is also "
+        "installed, start Python in another folder; otherwise run in this folder: pip install -e ."
     ) from None
 
 
 def isolation_fault() -> str:
-    """Why no extension can have a process of its own on this system, and what to do; empty if it can."""
+    """Return why extensions cannot run in separate processes here, and what to do; empty if they can."""
     if _has_core:
         return ""
     name = _SYSTEMS.get(sys.platform, sys.platform)
     return (
-        f"an extension can have a process of its own on Linux only, and this is {name}: set 'isolated' to "
-        "False, then it runs in this process, not confined and with the packages of this process, or run "
+        f"an extension can have a process of its own only on Linux, and this is {name}: set 'isolated' to "
+        "False to run it in this process, not confined and with the packages of this process, or run "
         f"this program on Linux ({_INSTEAD.get(sys.platform, 'in a container or a virtual machine')})"
     )
 
 
-if __name__ == "__main__":  # for the build
+if __name__ == "__main__":  # run by the build
     print(python_fault())

@@ -1,4 +1,4 @@
-"""How much of something may be done: so much at once, and so much in each second."""
+"""Rate limits: a burst, and a rate per second that shrinks while many exceed it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["Allowance", "Quota"]
 
 
 class Quota:
-    """What each of many may have, in whatever unit: `burst` at once and `per_second` in the long run.
+    """The limits of each of many consumers, in any unit: `burst` at once and `per_second` in the long run.
 
-    Those that exceed it get no more than `together` a second in all, which takes nothing from the others. How
-    many they are is counted anew in each second. It is used by one thread only.
+    Consumers that exceed their limits share a rate of `together` per second, which takes nothing from the
+    others. Their number is counted anew in each second. Only one thread may use a quota.
     """
 
     def __init__(self, burst: float, per_second: float, together: float) -> None:
@@ -22,12 +22,12 @@ class Quota:
         self._now = self._before = 0
 
     def exceeded(self, second: int) -> None:
-        """One more has wanted more in this second."""
+        """Count one more consumer that has exceeded its limits in this second."""
         self._turn(second)
         self._now += 1
 
     def rate(self, second: int) -> float:
-        """What one of them may have in a second."""
+        """Return what one consumer may use per second."""
         self._turn(second)
         return min(self._per_second, self._together / max(self._now, self._before, 1))
 
@@ -39,7 +39,7 @@ class Quota:
 
 
 class Allowance:
-    """What one of them may still have."""
+    """What one consumer has left of its quota."""
 
     def __init__(self, quota: Quota) -> None:
         self._quota = quota
@@ -48,7 +48,7 @@ class Allowance:
         self._exceeded = 0
 
     def is_left(self) -> bool:
-        """Whether it may have something now."""
+        """Return whether the consumer may use something now."""
         now = time.monotonic()
         second = int(now)
         self._left = min(self._quota.burst, self._left + (now - self._filled) * self._quota.rate(second))
@@ -61,9 +61,9 @@ class Allowance:
         return False
 
     def take(self, amount: float) -> None:
-        """It has had so much, which may be more than was left."""
+        """Record that the consumer has used this amount, which may be more than was left."""
         self._left -= amount
 
     def pause(self) -> float:
-        """Seconds until something is left."""
+        """Return the seconds until something is left."""
         return max(-self._left, 0.0) / self._quota.rate(int(self._filled))

@@ -1,8 +1,8 @@
 """Removes folders that an extension has filled, and may still be changing.
 
-`remove_tree` does it at once, within a budget. `remove_later` and `in_background` leave it to a thread, for
-which nobody waits, neither at a start nor at the end of the program. All that it removes has one budget; what
-is left then is removed by a later host.
+`remove_tree` removes a folder at once, within a budget. `remove_later` and `in_background` use a background
+thread, for which neither the start of an extension nor the end of the program waits. All removals in that
+thread share one budget; a later host removes what is left.
 """
 
 from __future__ import annotations
@@ -25,20 +25,18 @@ __all__ = ["Budget", "in_background", "remove_in_background", "remove_later", "r
 
 _log = logging.getLogger("pyisolate")
 
-MAX_ENTRIES = 10_000  # looked at before some are removed
+MAX_ENTRIES = 10_000  # listed before some are removed
 SECONDS = 20.0
 AT_ONCE = 5_000  # entries that `remove_later` removes itself: some hundredths of a second
-BACKGROUND_SECONDS = (
-    60.0  # of work in the background, in all; what is not gone by then stays for a later host
-)
+BACKGROUND_SECONDS = 60.0  # of work in the background, in total; what is left then stays for a later host
 BATCH = 100  # entries that are removed in the background before the thread rests
-REST = 3.0  # times as long as the batch took: other threads of the host hardly notice
+REST = 3.0  # times as long as the batch took: other threads of the host are hardly delayed
 
 
 class Budget:
-    """How much work a removal may take: seconds, perhaps entries. With `rest` it pauses after each batch.
+    """How much work removals may take: seconds, and optionally entries. `stop` ends them early.
 
-    `over` ends it early.
+    With `rest` they pause after each batch, for `rest` times as long as the batch took.
     """
 
     def __init__(
@@ -47,41 +45,41 @@ class Budget:
         entries: int | None = None,
         *,
         rest: float = 0.0,
-        over: threading.Event | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
         self._left = seconds
         self._entries = entries
         self._rest = rest
-        self._over = over or threading.Event()
+        self._stop = stop or threading.Event()
         self._count = 0
         self._worked = 0.0
         self._mark = time.monotonic()
 
-    def begin(self) -> None:
-        """The time since it was last used does not count."""
+    def resume(self) -> None:
+        """Exclude the time since the budget was last used."""
         self._mark = time.monotonic()
 
-    def more(self) -> bool:
-        """Whether one more entry may be removed."""
+    def spend(self) -> bool:
+        """Count one entry, and return whether it may be removed."""
         now = time.monotonic()
         self._worked += now - self._mark
         self._left -= now - self._mark
         self._mark = now
         self._count += 1
         if self._rest and self._count % BATCH == 0:
-            self._over.wait(self._worked * self._rest)
+            self._stop.wait(self._worked * self._rest)
             self._worked = 0.0
-            self.begin()
+            self.resume()
         used_up = self._entries is not None and self._count > self._entries
-        return self._left > 0 and not used_up and not self._over.is_set()
+        return self._left > 0 and not used_up and not self._stop.is_set()
 
 
 def remove_tree(path: str, seconds: float = SECONDS, budget: Budget | None = None) -> bool:
-    """Remove a folder with all that is in it. False when something is left. Raises nothing.
+    """Remove a folder and its contents. Return False when something is left. Raises nothing.
 
-    Nothing outside is touched: no path has more than one part, no link is followed. Folders without
-    permissions are given some. Neither stack nor descriptors grow with the depth: a folder in a folder is
-    moved up first.
+    Nothing outside the folder is touched: every path has one component, and no link is followed. Folders
+    without permissions are given some. Neither the stack nor the number of file descriptors grows with the
+    depth: a folder in a subfolder is moved up to the top folder first.
     """
     if budget is None:
         budget = Budget(seconds)
@@ -97,7 +95,7 @@ def remove_tree(path: str, seconds: float = SECONDS, budget: Budget | None = Non
 
 
 def _open(name: str, folder: int | None) -> int:
-    """A descriptor of a folder whose owner may do everything in it."""
+    """Return a file descriptor of a folder, after giving its owner all permissions."""
     descriptor = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         if os.fstat(descriptor).st_mode & stat.S_IRWXU != stat.S_IRWXU:
@@ -108,10 +106,10 @@ def _open(name: str, folder: int | None) -> int:
 
 
 def _empty(top: int, budget: Budget) -> bool:
-    """One round over the entries of `top`; whether it got further, so that another one may, too."""
+    """Go over the entries of `top` once; return whether anything changed, so that another round may help."""
     changed = False
     for name, is_folder in _entries(top):
-        if not budget.more():
+        if not budget.spend():
             return False
         with suppress(OSError):
             if is_folder:
@@ -124,16 +122,16 @@ def _empty(top: int, budget: Budget) -> bool:
 
 
 def _empty_folder(top: int, name: str, budget: Budget) -> bool:
-    """The same for what is in a folder of `top`; folders go to `top`."""
+    """Like `_empty` for a folder of `top`; the folders in it are moved to `top`."""
     changed = False
     folder = _open(name, top)
     try:
         for below, is_folder in _entries(folder):
-            if not budget.more():
+            if not budget.spend():
                 break
             with suppress(OSError):
                 if is_folder:
-                    os.close(_open(below, folder))  # who moves a folder has to be allowed to write to it
+                    os.close(_open(below, folder))  # moving a folder needs permission to write to it
                     os.rename(below, f".{os.urandom(8).hex()}", src_dir_fd=folder, dst_dir_fd=top)
                 else:
                     os.unlink(below, dir_fd=folder)
@@ -152,35 +150,35 @@ def _entries(folder: int) -> list[tuple[str, bool]]:
 
 
 class _Background:
-    """One thread, which is there as long as there is work.
+    """One thread, which runs as long as there is work.
 
-    The lock guards the queue. It is not held while a folder is looked at.
+    The lock guards the queue. It is not held while a folder is removed.
     """
 
     def __init__(self) -> None:
-        self.over = threading.Event()
+        self.stop = threading.Event()
         self._lock = threading.Lock()
         self._jobs: deque[Callable[[Budget], object]] = deque()
         self._thread: threading.Thread | None = None
-        self._budget = Budget(BACKGROUND_SECONDS, rest=REST, over=self.over)
+        self._budget = Budget(BACKGROUND_SECONDS, rest=REST, stop=self.stop)
 
     def add(self, job: Callable[[Budget], object]) -> None:
         with self._lock:
             self._jobs.append(job)
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="pyisolate-removal", daemon=True)
-                with suppress(RuntimeError):  # no thread can be had: with the next one, or by a later host
+                with suppress(RuntimeError):  # no thread can be started: the next job or a later host retries
                     thread.start()
                     self._thread = thread
 
     def _run(self) -> None:
         while True:
             with self._lock:
-                if not self._jobs or self.over.is_set():
+                if not self._jobs or self.stop.is_set():
                     self._thread = None
                     return
                 job = self._jobs.popleft()
-            self._budget.begin()
+            self._budget.resume()
             try:
                 job(self._budget)
             except Exception:
@@ -191,12 +189,12 @@ _background = PerProcess(_Background)
 
 
 def in_background(job: Callable[[Budget], object]) -> None:
-    """Have `job` called in the background, with the budget of all that is removed there."""
+    """Call `job` in the background thread, with the budget that all removals there share."""
     _background.get().add(job)
 
 
 def remove_later(*paths: str) -> None:
-    """Remove folders that are not needed any more: at once what is small, the rest in the background."""
+    """Remove folders that are no longer needed: small ones at once, the rest in the background."""
     budget = Budget(SECONDS, AT_ONCE)
     for path in paths:
         if not remove_tree(path, budget=budget):
@@ -204,7 +202,7 @@ def remove_later(*paths: str) -> None:
 
 
 def remove_in_background(path: str) -> None:
-    """Remove a folder that is not needed any more, or what can be removed of it."""
+    """Remove as much as possible of a folder that is no longer needed, in the background."""
     in_background(partial(_remove, path))
 
 
@@ -213,8 +211,8 @@ def _remove(path: str, budget: Budget) -> None:
 
 
 def stop_background() -> None:
-    """End what is removed in the background, without waiting for it."""
-    _background.get().over.set()
+    """Stop the removals in the background, without waiting for the thread."""
+    _background.get().stop.set()
 
 
 atexit.register(stop_background)

@@ -1,4 +1,4 @@
-"""Does something once for many callers, in whatever threads and event loops they are."""
+"""Runs a piece of work once for many callers, which may be in any threads and event loops."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 
-from .offload import running_loop, settle_future
+from .offload import complete_future, running_loop
 
-__all__ = ["Once"]
+__all__ = ["SingleFlight"]
 
 
-class Once:
-    """Work that the first caller does and the others wait for.
+class SingleFlight:
+    """Work that the first caller does while the others wait.
 
-    A failure is raised to all who waited; the next caller tries again. When the one who does it is cancelled,
-    one of the others takes over.
+    A failure is raised in all waiting callers; the next caller tries again. When the caller that does the
+    work is cancelled, one of the waiting callers takes over.
 
-    The lock guards the fields and is held for a few instructions: the work, and what waits for it, run
-    without it.
+    The lock guards the fields and is held for a few instructions: neither the work nor a waiting caller holds
+    it.
     """
 
     def __init__(self) -> None:
@@ -30,16 +30,16 @@ class Once:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def abandon(self) -> None:
-        """Nobody is to wait for it, nor to do it, any more. Whoever does it now goes on, and is not told."""
+        """Make waiting and later callers return False. A caller that is doing the work continues unaware."""
         with self._lock:
             self._abandoned = True
             running, self._running = self._running, None
-        settle_future(running, None)
+        complete_future(running, None)
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> bool:
-        """Return True when it has been done, False when it was abandoned; raises what `work` raises.
+        """Return True when the work is done, False when it was abandoned. Raises what `work` raises.
 
-        Raises RuntimeError where no event loop of asyncio runs.
+        Raises RuntimeError where no asyncio event loop runs.
         """
         loop = running_loop()
         if loop is None:
@@ -51,7 +51,7 @@ class Once:
             try:
                 await asyncio.wrap_future(running)
             finally:
-                del running  # else a failure would refer to itself through its traceback
+                del running  # otherwise a failure would refer to itself through its traceback
         if self._is_over():
             return self.done
         try:
@@ -63,9 +63,10 @@ class Once:
         return True
 
     def run_sync(self, work: Callable[[], None]) -> bool:
-        """The same for a caller that blocks its thread.
+        """Like `run`, for a caller that blocks its thread.
 
-        Raises RuntimeError when a task of this thread's event loop does it, which cannot go on meanwhile.
+        Raises RuntimeError when a task of this thread's event loop does the work: it could not continue while
+        the thread is blocked.
         """
         while (running := self._claim(None)) is not None:
             try:
@@ -86,18 +87,18 @@ class Once:
         return self.done or self._abandoned
 
     def _claim(self, loop: asyncio.AbstractEventLoop | None) -> Future[None] | None:
-        """None when it is over or now up to the caller; else what to wait for before asking again."""
+        """Return None when the work is over or now the caller's, else a future to await before retrying."""
         with self._lock:
             if self._is_over():
                 return None
             if self._running is None:
                 self._running = Future()
-                self._running.set_running_or_notify_cancel()  # who waits for it cannot cancel it
+                self._running.set_running_or_notify_cancel()  # a waiting caller cannot cancel it
                 self._loop = loop
                 return None
             if loop is None and self._loop is not None and self._loop is running_loop():
                 raise RuntimeError(
-                    "a task of this event loop is just starting the extension: await it instead"
+                    "a task of this event loop is starting the extension: await the extension instead"
                 )
             return self._running
 
@@ -105,4 +106,4 @@ class Once:
         with self._lock:
             running, self._running, self._loop = self._running, None, None
             self.done = error is None
-        settle_future(running, error if isinstance(error, Exception) else None)
+        complete_future(running, error if isinstance(error, Exception) else None)

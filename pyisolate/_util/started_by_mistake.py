@@ -1,4 +1,4 @@
-"""In a program that was started as if it were a Python interpreter (interpreter.py): it is not to run."""
+"""Ends a program that was started as if it were a Python interpreter (interpreter.py)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ STATUS = 70
 
 
 def leave() -> NoReturn:
-    """End this process at once. An exception could be caught, and the program started a second time."""
+    """End this process at once. An exception could be caught, and the program would run a second time."""
     os.write(
         2,
-        f"{sys.executable or sys.argv[:1]} was started by PyIsolate as a Python interpreter, which it is "
-        "not: set 'python_executable' in the configuration of the manager\n".encode(),
+        f"PyIsolate started {sys.executable or sys.argv[:1]} as a Python interpreter, but it is not one: set "
+        "'python_executable' in the configuration of the manager to the path of a Python\n".encode(),
     )
     os._exit(STATUS)

@@ -158,7 +158,7 @@ def test_sync_call_while_a_task_of_this_loop_starts_it(load: Load) -> None:
     async def main() -> None:
         starting = asyncio.create_task(call(extension))
         await asyncio.sleep(0)
-        with pytest.raises(RuntimeError, match="await it instead"):
+        with pytest.raises(RuntimeError, match="await the extension instead"):
             extension.sync.pid()
         assert await starting == extension.sync.pid()
 

@@ -93,5 +93,5 @@ def test_editable_install(python: str, checkout: Path, tmp_path: Path) -> None:
 
 def test_sources_that_are_not_built(checkout: Path) -> None:
     tried = run("-c", "import pyisolate", cwd=checkout)
-    assert f"{checkout / 'pyisolate'} holds sources of PyIsolate that are not built" in tried.stderr
+    assert f"{checkout / 'pyisolate'} contains sources of PyIsolate that are not built" in tried.stderr
     assert "pip install -e ." in tried.stderr
