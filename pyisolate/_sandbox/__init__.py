@@ -1,4 +1,4 @@
-"""What an extension's process may reach, and what is told of it. Runs in the host; the core confines.
+"""The sandbox of an extension's process: what it may access, and how that is reported. Runs in the host.
 
-Uses ``_settings``, ``_env`` and what they use.
+The core enforces the sandbox. Uses ``_settings``, ``_env`` and the layers that they use.
 """

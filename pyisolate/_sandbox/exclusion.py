@@ -1,7 +1,7 @@
-"""Takes folders and files out of what can be read.
+"""Excludes folders and files from what an extension can read.
 
-Permissions are for a folder and all that is below it. So a folder that contains something that is taken out
-is replaced by what is in it; of the folder itself only the names can then be listed.
+A permission applies to a folder and everything below it. So a folder that contains an excluded path is
+replaced by its entries; the folder itself can then only be listed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from contextlib import suppress
 __all__ = ["Files", "is_below", "is_in", "split_exclusions", "without"]
 
 Files = tuple[list[str], list[str]]
-"""What can be read with all that is below, and folders whose names can be listed."""
+"""Paths that can be read, with everything below them, and folders that can only be listed."""
 
 _Identity = tuple[int, int]
 
 
 def split_exclusions(paths: Iterable[str]) -> tuple[list[str], list[str]]:
-    """What is permitted, and what a leading ``!`` excludes: of a module also what it was compiled to."""
+    """Return the permitted paths, and those that a leading ``!`` excludes, with a module's compiled files."""
     permitted, excluded = [], []
     for path in paths:
         if not path.startswith("!"):
@@ -35,15 +35,15 @@ def split_exclusions(paths: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 def without(paths: Iterable[str], excluded: Iterable[str], narrower: bool = False) -> Files:
-    """The paths without what is excluded, which need not be there.
+    """Return the paths without the excluded ones, which need not exist.
 
-    `narrower`: paths that lie in what is excluded are kept. Files are told by their device and number, so
-    that links and other names for one make no difference.
+    With `narrower`, paths inside an excluded folder are kept. Files are identified by device and inode, so
+    that links and other names of a file make no difference.
     """
-    taken: set[_Identity] = set()
+    removed: set[_Identity] = set()
     above: set[_Identity] = set()
     for one in excluded:
-        taken |= _identities([one])
+        removed |= _identities([one])
         above |= _above(one)
     readable: list[str] = []
     listed: list[str] = []
@@ -51,35 +51,35 @@ def without(paths: Iterable[str], excluded: Iterable[str], narrower: bool = Fals
 
     def add(path: str) -> None:
         found = _identities([path])
-        if found & (taken | split):
+        if found & (removed | split):
             return
         if not found & above:
             readable.append(path)
             return
-        split.update(found)  # each once, so that links upwards end
+        split.update(found)  # each folder once: a link to a parent folder must not repeat for ever
         listed.append(path)
         with suppress(OSError), os.scandir(path) as items:
             for item in items:
                 add(item.path)
 
     for path in paths:
-        if narrower or not taken or not taken & _above(path):
+        if narrower or not removed or not removed & _above(path):
             add(path)
     return readable, listed
 
 
 def is_below(path: str, folders: Iterable[str]) -> bool:
-    """Whether the path is one of the folders, or lies in one, by their names."""
+    """Return whether the path is one of the folders or below one, judging by the names alone."""
     return any(path == folder or path.startswith(folder.rstrip(os.sep) + os.sep) for folder in folders)
 
 
 def is_in(folder: str, path: str) -> bool:
-    """Whether the folder, which need not be there, is this path or below it, also by another name."""
+    """Return whether the folder is this path or below it, even under another name. It need not exist."""
     return bool(_identities([path]) & (_above(folder) | _identities([folder])))
 
 
 def _above(path: str) -> set[_Identity]:
-    """The folders that the path lies in."""
+    """Return the identities of the folders above the path."""
     folders, folder = [], os.path.realpath(path)
     while folder != (folder := os.path.dirname(folder)):
         folders.append(folder)
@@ -87,7 +87,7 @@ def _above(path: str) -> set[_Identity]:
 
 
 def _identities(paths: Iterable[str]) -> set[_Identity]:
-    """Of those that are there."""
+    """Return the device and inode of each path that exists."""
     found = set()
     for path in paths:
         with suppress(OSError, ValueError):

@@ -29,7 +29,7 @@ from .._util.rmtree import Budget, in_background, remove_later, remove_tree
 from ..errors import ConfigurationError
 from .exclusion import is_below, is_in, split_exclusions, without
 from .readable import host_files, interpreter_files, library_files
-from .refused_calls import refusals_of
+from .refused_calls import refused_calls
 from .status import SandboxLayer, SandboxStatus
 from .variables import without_secrets
 
@@ -85,7 +85,7 @@ class Sandbox:
         """What holds, after the process of the session has been started."""
         layers = {name: SandboxLayer(name, active, detail) for name, active, detail in self._report}
         filtered = "system calls" in layers and layers["system calls"].active and session is not None
-        refused = refusals_of(session) if filtered else ()
+        refused = refused_calls(session) if filtered else ()
         return SandboxStatus(self._settings.sandbox_mode, layers, refused)
 
     @property

@@ -1,7 +1,7 @@
-"""In the host: the system calls that the sandbox of an extension has refused, and what errors say of them.
+"""Reports, in the host, the system calls that the sandbox of an extension has refused.
 
-The filter refuses as an older kernel does, and a library may say of that what it likes, or nothing. So the
-core counts what was refused, and an error that arrives from the extension gets a note of what is new.
+The filter refuses a call as an older kernel does, and a library may report that in its own words, or not at
+all. So the core counts the refused calls, and an error from the extension gets a note of the new ones.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from weakref import ref
 from .._core import Session
 from ..config import SandboxConfig
 
-__all__ = ["Refusal", "Remarks", "refusals_of"]
+__all__ = ["Refusal", "RefusalNotes", "refused_calls"]
 
 MAX_IN_NOTE = 5
 
@@ -37,17 +37,17 @@ class Refusal:
     """A kind of system call that the sandbox has refused."""
 
     call: str
-    """Its name, with the arguments that say what it was for: ``socket(AF_INET, SOCK_STREAM)``."""
+    """Its name, with the arguments that show its purpose: ``socket(AF_INET, SOCK_STREAM)``."""
     error: str
-    """What it got: ``EPERM`` where a key of the configuration permits it, else as an older kernel."""
+    """Its error: ``EPERM`` if a key of the configuration permits the call, else that of an older kernel."""
     count: int
 
     def __str__(self) -> str:
         return f"{self.call}: {self.error}" + (f", {self.count} times" if self.count > 1 else "")
 
 
-def refusals_of(session: Session | None) -> tuple[Refusal, ...] | None:
-    """What the child of a session was refused, in the order of the first of each; None: it is not known."""
+def refused_calls(session: Session | None) -> tuple[Refusal, ...] | None:
+    """Return the refused calls of a session's child, each kind once, first ones first; None if unknown."""
     found = None if session is None else session.refusals()
     if found is None:
         return None
@@ -71,8 +71,8 @@ def _call(name: str, first: int, second: int) -> str:
     return f"{name}({', '.join(values)})"
 
 
-class Remarks:
-    """Notes for errors that arrive by a session, of what was refused since the one before."""
+class RefusalNotes:
+    """Adds notes to errors from a session: the system calls refused since the error before."""
 
     def __init__(self, session: Session, sandbox: SandboxConfig) -> None:
         self._session = ref(session)
@@ -84,12 +84,12 @@ class Remarks:
             return
         new = [
             refusal
-            for refusal in refusals_of(self._session()) or ()
+            for refusal in refused_calls(self._session()) or ()
             if refusal.count > self._seen.get((refusal.call, refusal.error), 0)
         ]
         self._seen.update({(refusal.call, refusal.error): refusal.count for refusal in new})
-        told = " ".join(getattr(error, "__notes__", ()))
-        note = _note([one for one in new if not (key := self._key(one)) or key not in told], self._keys(new))
+        noted = " ".join(getattr(error, "__notes__", ()))
+        note = _note([one for one in new if not (key := self._key(one)) or key not in noted], self._keys(new))
         if note:
             error.add_note(note)
 
@@ -97,11 +97,11 @@ class Remarks:
         return list(dict.fromkeys(filter(None, map(self._key, refusals))))
 
     def _key(self, refusal: Refusal) -> str:
-        """What permits it."""
+        """Return the keys of the configuration that permit the call; empty if none does."""
         if refusal.error != "EPERM":
             return ""
         network, local = self._sandbox.get("network"), self._sandbox.get("local_sockets")
-        if refusal.call.startswith(("bind", "listen")):  # of a socket of either family
+        if refusal.call.startswith(("bind", "listen")):  # the socket may be of either family
             missing = {_NETWORK: network, _SOCKETS: local}
             return ", ".join(text for text, permitted in missing.items() if not permitted)
         if "AF_UNIX" in refusal.call:

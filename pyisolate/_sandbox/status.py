@@ -1,4 +1,4 @@
-"""What a host is told of the sandbox of an extension."""
+"""What a host can learn about the sandbox of an extension."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["SandboxLayer", "SandboxStatus"]
 
 @dataclass(frozen=True)
 class SandboxLayer:
-    """One of the parts of a sandbox."""
+    """One layer of a sandbox."""
 
     name: str
     active: bool
     detail: str
-    """What it does, or why it does not."""
+    """What the layer does, or why it is not active."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class SandboxStatus:
 
     mode: SandboxMode
     layers: dict[str, SandboxLayer] = field(default_factory=dict)
-    """By name: privileges, files, network, signals, system calls, namespaces, limits. None: it runs open."""
+    """By name: privileges, files, network, signals, system calls, namespaces, limits. Empty: not confined."""
     refused: tuple[Refusal, ...] | None = ()
-    """System calls that its filter has refused. None: that is not known, because the kernel is too old, or
-    something outside, such as a container's monitor, listens to the system calls of this host already."""
+    """System calls that the filter has refused. None: unknown, because the kernel is too old or something
+    outside, such as a container's monitor, already listens to the system calls of this host."""
 
     @property
     def confined(self) -> bool:
-        """Whether files and system calls are confined."""
+        """Whether both the files and the system calls are confined."""
         return all(name in self.layers and self.layers[name].active for name in ("files", "system calls"))
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class SandboxStatus:
             for layer in self.layers.values()
         ]
         if self.refused is None:
-            parts.append("what is refused is not known")
+            parts.append("refused: unknown")
         elif self.refused:
             parts.append(f"refused: {', '.join(f'{refusal}' for refusal in self.refused)}")
         return "; ".join(parts)

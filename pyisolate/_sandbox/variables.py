@@ -1,4 +1,4 @@
-"""Environment variables that decide how a process starts, and those that an extension may see."""
+"""The environment variables that decide how a process starts, and those that an extension may see."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 __all__ = ["READ_AT_START", "READ_BY_LIBRARIES", "looks_secret", "without_secrets"]
 
-# What is read once, when an interpreter or a library starts. PYTHONPATH is read later. These say which zygote
-# suits, never what an extension sees: any program may choose a name that begins like one of them.
+# Prefixes of variables that an interpreter or a library reads once, when it starts. PYTHONPATH is read later.
+# They decide which zygote is suitable, never what an extension sees: any program may choose such a name.
 READ_AT_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "LC_", "LANG", "ASAN_", "UBSAN_", "TSAN_", "LSAN_")
 READ_BY_LIBRARIES = (
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_", "BLAS_", "ATEN_", "NPY_", "NUMPY_"),
@@ -74,15 +74,15 @@ _SEEN = frozenset(_NAMES.split())
 
 
 def looks_secret(name: str) -> bool:
-    """Whether a variable of this name may hold what nobody else is to know."""
+    """Return whether a variable of this name may contain a secret."""
     upper = name.upper()
     return any(word in upper for word in _SECRET)
 
 
 def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    """What of the host's variables an extension may see: how its interpreter and libraries are set up.
+    """Return the host's variables that an extension may see: settings of its interpreter and libraries.
 
-    By exact names. None that looks like that of a secret is among them: who wants an extension to have one
-    gives it in the extension's `env`.
+    They are chosen by exact name, and none has a name that looks like a secret's. To give an extension a
+    secret, put it in the extension's `env`.
     """
     return {name: value for name, value in environ.items() if name in _SEEN and not looks_secret(name)}

@@ -1,4 +1,4 @@
-"""Configurations, checked before anything is created, with their defaults filled in. Runs in the host.
+"""Checked configurations: validated before anything is created, with defaults filled in. Runs in the host.
 
-Uses ``_env`` and what that uses.
+Uses ``_env`` and the layers that ``_env`` uses.
 """

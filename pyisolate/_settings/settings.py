@@ -1,4 +1,4 @@
-"""A configuration that has been checked, with its defaults filled in."""
+"""The checked form of an extension's configuration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["RestartPolicy", "Settings"]
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """How often, and after how many seconds, a process that has ended is started again."""
+    """How often, and after how many seconds, a process that has ended is restarted."""
 
     limit: int
     delay: float

@@ -1,6 +1,6 @@
 """Checks configurations before anything is created, and fills in the defaults.
 
-Each fault is a ConfigurationError that names the key and says what to do.
+Each mistake raises a ConfigurationError that names the key and says what to do.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from ..config import (
 from ..errors import ConfigurationError
 from ..singletons import ProxiedSingleton
 from .kinds import (
-    Fault,
+    InvalidValue,
     absolute_path,
     any_path,
     boolean,
     byte_count,
-    kind_of,
     list_of,
-    not_supported,
     seconds,
     string,
     strings,
+    type_name,
+    unsupported,
 )
 from .settings import RestartPolicy, Settings
 
@@ -44,7 +44,7 @@ RESERVED_VARIABLES = ("PISO_FD", "PYISOLATE_CHILD", "PYISOLATE_STARTING", "PYISO
 
 
 def check_manager(config: ExtensionManagerConfig) -> tuple[Path, str | None]:
-    """The folder for environments, absolute_path, and the Python of extensions, if it is said.
+    """Return the absolute path of the folder for environments, and the Python of extensions if it is set.
 
     Raises ConfigurationError.
     """
@@ -58,13 +58,13 @@ def check_manager(config: ExtensionManagerConfig) -> tuple[Path, str | None]:
         _start_method(config.get("start_method", "auto"))
         key = "python_executable"
         python = _executable(config["python_executable"]) if "python_executable" in config else None
-    except Fault as fault:
-        raise ConfigurationError(f"{where}: {key!r} {fault}") from None
+    except InvalidValue as error:
+        raise ConfigurationError(f"{where}: {key!r} {error}") from None
     return root, python
 
 
 def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto") -> Settings:
-    """The settings of an extension. `start_method`: unless the configuration says it.
+    """Return the settings of an extension. `start_method` applies unless the configuration sets it.
 
     Raises ConfigurationError.
     """
@@ -77,8 +77,8 @@ def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto")
     for key, value in config.items():
         try:
             values[key] = _CHECKS[key](value)
-        except Fault as fault:
-            raise ConfigurationError(f"{where}: {key!r} {fault}") from None
+        except InvalidValue as error:
+            raise ConfigurationError(f"{where}: {key!r} {error}") from None
     if values.get("build_network") and not values.get("allow_source_builds"):
         raise ConfigurationError(f"{where}: 'build_network' needs 'allow_source_builds': True beside it")
     share_torch = values.get("share_torch", False)
@@ -86,7 +86,7 @@ def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto")
         raise ConfigurationError(f"{where}: 'share_cuda_ipc' needs 'share_torch': True beside it")
     if share_torch and importlib.util.find_spec("torch") is None:
         raise ConfigurationError(
-            f"{where}: 'share_torch' needs PyTorch in the host, where it is not installed: pip install torch"
+            f"{where}: 'share_torch' needs PyTorch in the host, and it is not installed: pip install torch"
         )
     return Settings(
         name=values["name"],
@@ -119,7 +119,7 @@ def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto")
 
 def _check_keys(where: str, config: object, required: Collection[str], known: Collection[str]) -> None:
     if not isinstance(config, Mapping):
-        raise ConfigurationError(f"{where} must be a dictionary, not {kind_of(config)}")
+        raise ConfigurationError(f"{where} must be a dictionary, not {type_name(config)}")
     for key in config:
         if key not in known:
             raise ConfigurationError(f"{where}: {_unknown_key(key, known)}")
@@ -130,7 +130,7 @@ def _check_keys(where: str, config: object, required: Collection[str], known: Co
 
 def _unknown_key(key: object, known: Collection[str]) -> str:
     place = next((place for place, keys in _PLACES.items() if key in keys), "")
-    import difflib  # not at import: only for those who mistype
+    import difflib  # not at module level: only mistyped keys need it
 
     close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.85 if place else 0.6)
     if close:
@@ -138,7 +138,7 @@ def _unknown_key(key: object, known: Collection[str]) -> str:
     elif place:
         hint = f"it belongs {place}"
     else:
-        hint = f"known keys are {', '.join(sorted(known))}"
+        hint = f"the known keys are {', '.join(sorted(known))}"
     return f"there is no key {key!r} here; {hint}"
 
 
@@ -148,26 +148,26 @@ def _unknown_key(key: object, known: Collection[str]) -> str:
 def _name(value: object) -> str:
     name = string(value)
     if not name or name in (".", "..") or name != name.strip():
-        raise Fault(f"must name a folder, without spaces around it, not {name!r}")
+        raise InvalidValue(f"must be the name of a folder without spaces around it, not {name!r}")
     if any(separator in name for separator in "/\\") or not name.isprintable():
-        raise Fault(f"may not hold path separators or control characters: {name!r}")
+        raise InvalidValue(f"must not contain path separators or control characters: {name!r}")
     if len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
-        raise Fault(f"may have at most {MAX_NAME_BYTES} bytes")
+        raise InvalidValue(f"must have at most {MAX_NAME_BYTES} bytes")
     return name
 
 
 def _venv_root(value: object) -> Path:
     root = Path(absolute_path(value))
     if root.exists() and not root.is_dir():
-        raise Fault(f"must be a folder, but {str(root)!r} is a file")
+        raise InvalidValue(f"must be a folder, but {str(root)!r} is a file")
     return root
 
 
 def _executable(value: object) -> str:
-    """Not its real path: an environment's interpreter is a link."""
+    """Return the absolute path with links kept: the interpreter of an environment is a link."""
     path = absolute_path(value)
     if not os.path.isfile(path) or not os.access(path, os.X_OK):
-        raise Fault(f"must be the path of a Python interpreter, but {path!r} is not a program")
+        raise InvalidValue(f"must be the path of a Python interpreter, but {path!r} is not a program")
     return path
 
 
@@ -175,21 +175,23 @@ def _module_path(value: object) -> Path:
     path = Path(absolute_path(value))
     if not path.is_dir():
         what = "is not a folder" if path.exists() else "does not exist"
-        raise Fault(f"must be the extension's folder, but {str(path)!r} {what}")
+        raise InvalidValue(f"must be the extension's folder, but {str(path)!r} {what}")
     if not (path / "__init__.py").is_file():
-        raise Fault(f"must be a folder with an __init__.py, but {str(path)!r} has none")
+        raise InvalidValue(f"must be a folder with an __init__.py, but {str(path)!r} has none")
     return path
 
 
 def _dependency(value: object) -> str:
-    from .._env.dependencies import dependency  # most extensions have none, and it imports much
+    from .._env.dependencies import dependency  # slow to import, and most extensions have no dependencies
 
     try:
         return dependency(string(value))
     except FileNotFoundError:
-        raise Fault(f"is {value!r}, but this process's working folder has been removed") from None
+        raise InvalidValue(
+            f"is {value!r}, but the working folder of this process has been removed; use an absolute path"
+        ) from None
     except ValueError as error:
-        raise Fault(str(error)) from None
+        raise InvalidValue(str(error)) from None
 
 
 def _dependencies(value: object) -> tuple[str, ...]:
@@ -203,50 +205,50 @@ def _dependencies(value: object) -> tuple[str, ...]:
 
 def _api(value: object) -> type[ProxiedSingleton]:
     if not (isinstance(value, type) and issubclass(value, ProxiedSingleton)):
-        raise Fault(f"must be a subclass of ProxiedSingleton, not {value!r}")
+        raise InvalidValue(f"must be a subclass of ProxiedSingleton, not {value!r}")
     return value
 
 
 def _subclasses(value: object) -> object:
     if value not in ("send", "refuse"):
-        raise Fault(f"must be 'send' or 'refuse', not {value!r}")
+        raise InvalidValue(f"must be 'send' or 'refuse', not {value!r}")
     return value
 
 
 def _env(value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise Fault(f"must be a dictionary of strings, not {kind_of(value)}")
+        raise InvalidValue(f"must be a dictionary of strings, not {type_name(value)}")
     for name, text in value.items():
         if not isinstance(name, str) or not name or "=" in name or "\0" in name:
-            raise Fault(f"has {name!r} for a variable: names are strings without '='")
+            raise InvalidValue(f"has the variable {name!r}: names must be strings without '='")
         if not isinstance(text, str) or "\0" in text:
-            raise Fault(f"has {text!r} for {name}: values are strings")
+            raise InvalidValue(f"has {text!r} for {name}: values must be strings")
         if name in RESERVED_VARIABLES:
-            raise Fault(f"may not set {name}, which PyIsolate sets itself")
+            raise InvalidValue(f"must not set {name}, which PyIsolate sets itself")
     return dict(value)
 
 
 def _open_calls(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_OPEN_CALLS:
-        raise Fault(f"must be a number of calls from 1 to {MAX_OPEN_CALLS:,}, not {value!r}")
+        raise InvalidValue(f"must be a number of calls from 1 to {MAX_OPEN_CALLS:,}, not {value!r}")
     return value
 
 
 def _policy(value: object) -> str:
     if value not in ("never", "on-failure"):
-        raise Fault(f"must be 'never' or 'on-failure', not {value!r}")
+        raise InvalidValue(f"must be 'never' or 'on-failure', not {value!r}")
     return str(value)
 
 
 def _limit(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise Fault(f"must be a number of times, not {value!r}")
+        raise InvalidValue(f"must be a number of times, not {value!r}")
     return value
 
 
 def _delay(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise Fault(f"must be a number of seconds, not {value!r}")
+        raise InvalidValue(f"must be a number of seconds, not {value!r}")
     return float(value)
 
 
@@ -258,11 +260,11 @@ def _restart(value: object) -> RestartPolicy | None:
     checked: dict[str, Any] = {"policy": "on-failure", "limit": 5, "delay": 0.1}
     for key, item in items.items():
         if key not in _RESTART_CHECKS:
-            raise Fault(f"is wrong: {_unknown_key(key, _RESTART_CHECKS)}")
+            raise InvalidValue(f"is invalid: {_unknown_key(key, _RESTART_CHECKS)}")
         try:
             checked[key] = _RESTART_CHECKS[key](item)
-        except Fault as fault:
-            raise Fault(f"is wrong: {key!r} {fault}" if items is value else str(fault)) from None
+        except InvalidValue as error:
+            raise InvalidValue(f"is invalid: {key!r} {error}" if items is value else str(error)) from None
     if checked.pop("policy") == "never":
         return None
     return RestartPolicy(**checked)
@@ -270,15 +272,15 @@ def _restart(value: object) -> RestartPolicy | None:
 
 def _sandbox(value: object) -> SandboxConfig:
     if not isinstance(value, Mapping):
-        raise Fault(f"must be a dictionary, not {kind_of(value)}")
+        raise InvalidValue(f"must be a dictionary, not {type_name(value)}")
     checked: dict[str, object] = {}
     for key, item in value.items():
         if key not in _SANDBOX_CHECKS:
-            raise Fault(f"is wrong: {_unknown_key(key, _SANDBOX_CHECKS)}")
+            raise InvalidValue(f"is invalid: {_unknown_key(key, _SANDBOX_CHECKS)}")
         try:
             checked[key] = _SANDBOX_CHECKS[key](item)
-        except Fault as fault:
-            raise Fault(f"is wrong: {key!r} {fault}") from None
+        except InvalidValue as error:
+            raise InvalidValue(f"is invalid: {key!r} {error}") from None
     return cast(SandboxConfig, checked)
 
 
@@ -290,14 +292,14 @@ def _readonly_paths(value: object) -> object:
         return _paths(value)
     for source, target in value.items():
         if absolute_path(source) != absolute_path(target):
-            raise Fault(
-                f"maps {source!r} to {target!r}; files keep their names in the sandbox: map it to itself"
+            raise InvalidValue(
+                f"maps {source!r} to {target!r}; files keep their paths in the sandbox: map it to itself"
             )
     return _paths(list(value))
 
 
 def _host_path(value: object) -> str:
-    """With a leading ``!`` excluded."""
+    """Return the absolute path. A leading ``!``, which excludes the path, is kept."""
     path = any_path(value)
     mark = "!" if path.startswith("!") else ""
     return mark + absolute_path(path.removeprefix(mark))
@@ -306,18 +308,18 @@ def _host_path(value: object) -> str:
 def _device(value: object) -> str:
     device = string(value)
     if device != "gpu" and (not device.startswith("/dev/") or ".." in device.split("/")):
-        raise Fault(f"must be a path below /dev, or 'gpu', not {device!r}")
+        raise InvalidValue(f"must be a path below /dev, or 'gpu', not {device!r}")
     return device
 
 
 def _limits(value: object) -> object:
     if not isinstance(value, Mapping):
-        raise Fault(f"must be a dictionary, not {kind_of(value)}")
+        raise InvalidValue(f"must be a dictionary, not {type_name(value)}")
     for key, number in value.items():
         if key not in SandboxLimits.__optional_keys__:
-            raise Fault(f"is wrong: {_unknown_key(key, SandboxLimits.__optional_keys__)}")
+            raise InvalidValue(f"is invalid: {_unknown_key(key, SandboxLimits.__optional_keys__)}")
         if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 1 << 63:
-            raise Fault(f"is wrong: {key!r} must be a positive whole number, not {number!r}")
+            raise InvalidValue(f"is invalid: {key!r} must be a positive whole number, not {number!r}")
     return dict(value)
 
 
@@ -325,18 +327,18 @@ def _sandbox_mode(value: object) -> SandboxMode:
     try:
         return SandboxMode(value)
     except ValueError:
-        raise Fault(f"must be SandboxMode.REQUIRED or SandboxMode.DISABLED, not {value!r}") from None
+        raise InvalidValue(f"must be SandboxMode.REQUIRED or SandboxMode.DISABLED, not {value!r}") from None
 
 
 def _start_method(value: object) -> object:
     if value not in ("auto", "fork", "exec"):
-        raise Fault(f"must be 'auto', 'fork' or 'exec', not {value!r}")
+        raise InvalidValue(f"must be 'auto', 'fork' or 'exec', not {value!r}")
     return value
 
 
 def _cuda_wheels(value: object) -> object:
     if not isinstance(value, Mapping):
-        raise Fault(f"must be a dictionary, not {kind_of(value)}")
+        raise InvalidValue(f"must be a dictionary, not {type_name(value)}")
     return value
 
 
@@ -377,19 +379,19 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "share_torch": boolean,
     "share_cuda_ipc": boolean,
     "share_numpy": boolean,
-    "package_manager": not_supported(string, unless=["uv"]),
-    "execution_model": not_supported(string, unless=["host-coupled"]),
-    "sealed_host_ro_paths": not_supported(strings),
-    "conda_channels": not_supported(strings),
-    "conda_dependencies": not_supported(strings),
-    "conda_platforms": not_supported(strings),
-    "cuda_wheels": not_supported(_cuda_wheels),
+    "package_manager": unsupported(string, unless=["uv"]),
+    "execution_model": unsupported(string, unless=["host-coupled"]),
+    "sealed_host_ro_paths": unsupported(strings),
+    "conda_channels": unsupported(strings),
+    "conda_dependencies": unsupported(strings),
+    "conda_platforms": unsupported(strings),
+    "cuda_wheels": unsupported(_cuda_wheels),
 }
 
 _PLACES: dict[str, Collection[str]] = {
-    "into 'sandbox'": _SANDBOX_CHECKS,
-    "into 'limits', which belongs into 'sandbox'": SandboxLimits.__optional_keys__,
-    "beside the others of the extension": _CHECKS,
-    "into 'restart'": _RESTART_CHECKS,
+    "in 'sandbox'": _SANDBOX_CHECKS,
+    "in 'limits', which belongs in 'sandbox'": SandboxLimits.__optional_keys__,
+    "beside the other keys of the extension": _CHECKS,
+    "in 'restart'": _RESTART_CHECKS,
 }
-"""Where a key is known that is not known where it was found."""
+"""The known keys of each part of a configuration, to say where a misplaced key belongs."""

@@ -112,7 +112,7 @@ def test_files_of_requirements_say_what_to_do(given: list[str]) -> None:
         ConfigurationError, match=r"list the requirements that are in it: .*splitlines"
     ) as caught:
         read(*given)
-    assert "'dependencies' has a wrong item 0" in str(caught.value)
+    assert "'dependencies' has an invalid item 0" in str(caught.value)
 
 
 def test_lines_of_a_file_can_be_given(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_indexes_say_what_to_do(given: list[str]) -> None:
     "given", [["-e", "--index-url=x"], ["-e", "a --no-deps"], ["-e", "a\n-r x"], ["-c", "x"]]
 )
 def test_two_items_smuggle_no_options(given: list[str]) -> None:
-    with pytest.raises(ConfigurationError, match="'dependencies' has a wrong item 0"):
+    with pytest.raises(ConfigurationError, match="'dependencies' has an invalid item 0"):
         read(*given)
 
 

@@ -14,7 +14,7 @@ from processes import run_python
 from waiting import eventually
 
 from pyisolate import Extension, SandboxMode
-from pyisolate._sandbox.refused_calls import Refusal, Remarks, refusals_of
+from pyisolate._sandbox.refused_calls import Refusal, RefusalNotes, refused_calls
 
 SOURCE = """
 import ctypes, errno, fcntl, os, socket, subprocess, sys, threading
@@ -104,14 +104,14 @@ SOCKET, CONNECT = ("socket", 41, (1, 2), errno.EPERM, 1), ("connect", 42, (0, 0)
     ],
 )
 def test_words(kind: Any, text: str) -> None:
-    assert [str(one) for one in refusals_of(Told(kind)) or ()] == [text]  # type: ignore[arg-type]
+    assert [str(one) for one in refused_calls(Told(kind)) or ()] == [text]  # type: ignore[arg-type]
 
 
 def test_what_is_not_known_is_none() -> None:
     session = Told()
     session.kinds = None
-    assert refusals_of(session) is None  # type: ignore[arg-type]
-    assert refusals_of(None) is None
+    assert refused_calls(session) is None  # type: ignore[arg-type]
+    assert refused_calls(None) is None
 
 
 @pytest.mark.skipif(not hasattr(BaseException, "add_note"), reason="Python 3.10 has no notes")
@@ -127,7 +127,7 @@ def test_what_is_not_known_is_none() -> None:
 )
 def test_notes(sandbox: Any, kinds: Any, words: list[str], not_words: list[str]) -> None:
     session = Told(*kinds)
-    remarks = Remarks(session, sandbox)  # type: ignore[arg-type]
+    remarks = RefusalNotes(session, sandbox)  # type: ignore[arg-type]
     first, second = ValueError(), ValueError()
     remarks.add_note(first)
     remarks.add_note(second)
@@ -142,7 +142,7 @@ def test_what_the_extension_says_itself_is_not_said_again() -> None:
     session = Told(CONNECT)
     error = ValueError()
     error.add_note("the extension is confined; ... 'network': True permits the network")
-    Remarks(session, {}).add_note(error)  # type: ignore[arg-type]
+    RefusalNotes(session, {}).add_note(error)  # type: ignore[arg-type]
     assert len(error.__notes__) == 1
 
 
@@ -346,7 +346,7 @@ def test_where_somebody_else_listens_it_is_not_known(refused: Load, tmp_path: Pa
     done = run_python(arguments, tmp_path, wrapper=[sys.executable, "-c", LISTEN])
     assert done.returncode == 0, done.stderr
     assert "38 None " in done.stdout
-    assert "what is refused is not known" in done.stdout
+    assert "refused: unknown" in done.stdout
 
 
 FORKED = """

@@ -212,5 +212,5 @@ def test_environments_of_others_are_not_seen(
 
 
 def test_an_exclusion_has_a_path(load: Load) -> None:
-    with pytest.raises(ConfigurationError, match="'host_paths' has a wrong item 0"):
+    with pytest.raises(ConfigurationError, match="'host_paths' has an invalid item 0"):
         load(sandbox={"host_paths": ["!"]})

@@ -73,11 +73,11 @@ def test_everything_an_application_may_pass() -> None:
     [
         ({"dependencys": []}, ["'dependencys'", "did you mean 'dependencies'?"]),
         ({"zzz": 1}, ["'zzz'", "known keys are"]),
-        ({"network": True}, ["'network'", "belongs into 'sandbox'"]),
-        ({"shared_memory": 1}, ["'shared_memory'", "belongs into 'limits', which belongs into 'sandbox'"]),
-        ({"sandbox": {"memory": 1}}, ["'sandbox'", "'memory'", "belongs into 'limits'"]),
-        ({"sandbox": {"env": {}}}, ["'sandbox'", "'env'", "belongs beside the others"]),
-        ({"delay": 1}, ["'delay'", "belongs into 'restart'"]),
+        ({"network": True}, ["'network'", "belongs in 'sandbox'"]),
+        ({"shared_memory": 1}, ["'shared_memory'", "belongs in 'limits', which belongs in 'sandbox'"]),
+        ({"sandbox": {"memory": 1}}, ["'sandbox'", "'memory'", "belongs in 'limits'"]),
+        ({"sandbox": {"env": {}}}, ["'sandbox'", "'env'", "belongs beside the other keys"]),
+        ({"delay": 1}, ["'delay'", "belongs in 'restart'"]),
         ({"restart": {"limits": 1}}, ["'restart'", "did you mean 'limit'?"]),
         ({"isolated": 1}, ["'isolated'", "True or False"]),
         ({"dependencies": "numpy"}, ["'dependencies'", "list", "write ['numpy']"]),
@@ -194,7 +194,7 @@ def test_local_paths_do_not_depend_on_the_working_directory(
     ],
 )
 def test_dependencies_cannot_smuggle_options(requirement: str) -> None:
-    with pytest.raises(ConfigurationError, match="'dependencies' has a wrong item 0"):
+    with pytest.raises(ConfigurationError, match="'dependencies' has an invalid item 0"):
         check(dependencies=[requirement])
 
 
