@@ -1,4 +1,4 @@
-"""Environments: which Python runs an extension, and how its dependencies are installed. Runs in the host.
+"""Environments: the Python that runs an extension, and the installation of dependencies. Runs in the host.
 
 Uses the public modules and ``_util``.
 """

@@ -66,7 +66,7 @@ class Commands:
                 step.end()
 
     @contextmanager
-    def ending(
+    def step(
         self, end: Callable[[], object], files: Callable[[], list[str]] = list
     ) -> Iterator[Callable[[], None]]:
         """While something runs; `end`, which does not wait, ends that, but not after the function that this
@@ -132,7 +132,7 @@ class Commands:
         tail: deque[str] = deque(maxlen=_TAIL_LINES)
         returncode = 0
         try:
-            with self.ending(lambda: _kill_group(process), lambda: _written(process)) as finish:
+            with self.step(lambda: _kill_group(process), lambda: _written(process)) as finish:
                 assert process.stderr is not None
                 with process.stderr:
                     while line := process.stderr.readline(_LINE_BYTES):

@@ -1,8 +1,8 @@
-"""Compiles the modules below a folder. Run as a program, by the host's interpreter with ``-I -S``.
+"""Compiles the modules below a folder. Run as a script, by the host's interpreter with ``-I -S``.
 
-Wheels hold what their authors like: what is no Python, what takes the compiler minutes, or crashes it. Such a
-file is left alone, and Python compiles it when it is imported, if it can. Each process works off every n-th
-file; one that dies is replaced, behind the file that it died of.
+A wheel may contain files that are not Python, that take the compiler minutes, or that crash it. Such a file
+is skipped, and Python compiles it at import if it can. Each of n processes compiles every n-th file. A
+process that dies is replaced by one that starts after the file that caused it.
 """
 
 import compileall
@@ -13,13 +13,13 @@ import resource
 import stat
 import sys
 
-SECONDS = 60  # of the processor, for one file
+SECONDS = 60  # processor time for one file
 MEMORY = 4 << 30
 MOST_BYTES = 64 << 20  # of one file
 
 
 def modules(folder: str) -> list[str]:
-    """Regular files only: a link can lead to what is not theirs, and a pipe is never read to its end."""
+    """Return the regular files only: a link may point outside, and reading a pipe might never end."""
     found, folders = [], [folder]
     while folders:
         with contextlib.suppress(OSError), os.scandir(folders.pop()) as items:
@@ -34,7 +34,7 @@ def modules(folder: str) -> list[str]:
 
 
 def work(files: list[str], done: memoryview, seconds: float) -> None:
-    """`done` counts the files that have been begun."""
+    """Compile the files. `done` counts those that were started."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
@@ -49,7 +49,7 @@ def work(files: list[str], done: memoryview, seconds: float) -> None:
 
 
 def start(files: list[str], done: memoryview, seconds: float) -> int:
-    """A process that compiles the files; its number."""
+    """Start a process that compiles the files, and return its pid."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -60,7 +60,7 @@ def start(files: list[str], done: memoryview, seconds: float) -> int:
 
 
 def main(folder: str, seconds: float = SECONDS) -> None:
-    """Compile what is below the folder."""
+    """Compile the modules below the folder."""
     files = modules(folder)
     number = max(1, min(len(os.sched_getaffinity(0)), len(files)))
     counters = memoryview(mmap.mmap(-1, 8 * number)).cast("Q")

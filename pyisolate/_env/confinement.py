@@ -1,6 +1,6 @@
-"""How a stranger's build gets a process of its own: as an extension, which only managers can load.
+"""Runs a stranger's build in a separate process, as an extension. Only managers can load extensions.
 
-Managers are above this folder, so they say how, when they are imported.
+Managers are in a higher layer, so they register how to do that when they are imported.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Confined:
     """The loaded extension that runs a build."""
 
     sync: Any
-    """Its methods."""
+    """The proxy for blocking calls of its methods."""
     stop: Callable[[], object]
-    """Ends its process for good, from any thread."""
+    """Ends its process for good. May be called in any thread."""
 
 
 Confine = Callable[[str, str, ExtensionConfig], AbstractContextManager[Confined]]
@@ -30,15 +30,15 @@ _confine: Confine | None = None
 
 
 def confine_with(confine: Confine) -> None:
-    """Set what `confined` calls."""
+    """Register the function that `confined` calls."""
     global _confine
     _confine = confine
 
 
 def confined(root: str, python: str, config: ExtensionConfig) -> AbstractContextManager[Confined]:
-    """Load an extension of this configuration; at the end of ``with`` its process has ended.
+    """Load an extension with this configuration. At the end of the ``with`` block its process has ended.
 
-    `root`: the folder of environments; `python`: runs the process.
+    `root`: the folder of environments; `python`: the interpreter that runs the process.
     """
     if _confine is None:
         raise RuntimeError("builds run in processes of extensions: import pyisolate.ExtensionManager first")

@@ -1,7 +1,7 @@
-"""What an extension's configuration has under 'dependencies': requirements as pip takes them.
+"""Parses 'dependencies' in an extension's configuration: requirements in pip's syntax.
 
-A list may hold what is written on a command line or in a file of requirements: ``-e`` and its path as two
-items, comments, empty lines. PyIsolate itself is left out: extensions use that of their host.
+The list may contain everything that a command line or a requirements file may: ``-e`` and its path as two
+items, comments, empty lines. PyIsolate itself is left out: extensions use their host's.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from pathlib import Path
 
 from .requirements import normalized
 
-__all__ = ["dependency", "joined"]
+__all__ = ["join_options", "parse_dependency"]
 
 _log = logging.getLogger("pyisolate")
 
 OWN = "pyisolate"
-_TAKE_ANOTHER = frozenset(
+_OPTIONS_WITH_VALUE = frozenset(
     {
         *("-e", "--editable", "-r", "--requirement", "--requirements", "-c", "--constraint"),
         *("-i", "--index-url", "--index", "--default-index", "--extra-index-url", "-f", "--find-links"),
     }
 )
-"""Options that have a value, in an item of its own where it is not in the same."""
+"""Options whose value is in the next item, unless it is in the same one."""
 _VERSION = r"(?:~=|===?|!=|<=?|>=?)\s*[^\s,;()]+"
 _VERSIONS = rf"{_VERSION}(?:\s*,\s*{_VERSION})*\s*,?"
 _EXTRAS = r"\[[A-Za-z0-9._,\s-]*\]"
@@ -42,41 +42,41 @@ _OWN_PROJECT = re.compile(r"""^\s*name\s*=\s*["']pyisolate["']""", re.IGNORECASE
 _OWN_FILE = re.compile(r"pyisolate(?:-\d[^/]*|\.git)?/?(?:@[^/]*)?", re.IGNORECASE)
 
 
-def joined(items: Sequence[object]) -> list[object]:
-    """The items, with options and what belongs to them as one: ``"-e", path`` is ``"-e path"``."""
+def join_options(items: Sequence[object]) -> list[object]:
+    """Return the items, with each option and its value joined: ``"-e", path`` becomes ``"-e path"``."""
     found: list[object] = []
-    waiting = False
+    expects_value = False
     for item in items:
-        if waiting:
+        if expects_value:
             found[-1] = f"{found[-1]} {item}"
         else:
             found.append(item)
-        waiting = not waiting and isinstance(item, str) and item.strip() in _TAKE_ANOTHER
+        expects_value = not expects_value and isinstance(item, str) and item.strip() in _OPTIONS_WITH_VALUE
     return found
 
 
-def dependency(text: str) -> str:
-    """One requirement, with a local path made absolute; "" for what is left out.
+def parse_dependency(text: str) -> str:
+    """Return one requirement, with a local path made absolute; "" for an item that is left out.
 
-    Raises ValueError, whose text continues "it ".
+    Raises ValueError with a message that starts with a verb, such as "must be one requirement".
     """
     given, text = text, _COMMENT.sub("", text).strip()
-    if not text and given.isprintable():  # a line of a file of requirements
+    if not text and given.isprintable():  # a comment or empty line of a requirements file
         return ""
     if not text.isprintable():
         raise ValueError(f"must be one requirement on one line, not {text!r}")
     editable = re.match(r"(?:-e|--editable)(?:\s+|=|$)", text)
     target = text[editable.end() :].strip() if editable else text
     _refuse_options(text, target)
-    if editable and not target:  # "-e" is the last one
-        raise ValueError(f"is {text!r} without the path that belongs behind it: ['-e', path] or ['-e path']")
+    if editable and not target:  # "-e" is the last item
+        raise ValueError(f"is {text!r} without the path that must follow it: ['-e', path] or ['-e path']")
     if not _is_own(target, bool(editable)):
         if not editable and _REQUIREMENT.fullmatch(target):
             return target
         if not _URL.match(target):
             target = _local_path(target, text)
     if _is_own(target, bool(editable)):
-        _log.info("%r is left out of 'dependencies': extensions use the host's PyIsolate", text)
+        _log.info("ignoring %r in 'dependencies': extensions use the host's PyIsolate", text)
         return ""
     return f"-e {target}" if editable else target
 
@@ -84,27 +84,27 @@ def dependency(text: str) -> str:
 def _refuse_options(text: str, target: str) -> None:
     if _REQUIREMENTS_FILE.fullmatch(text):
         raise ValueError(
-            f"is {text!r}, a file of requirements; list the requirements that are in it: "
-            "open(file).read().splitlines() gives its lines, of which comments are left out"
+            f"is {text!r}, a requirements file; list the requirements that are in it: "
+            "open(file).read().splitlines() returns its lines, and comments in them are ignored"
         )
     if _INDEX.match(target):
-        raise ValueError(f"is {text!r}, an option for the installer; put the index into 'extra_index_urls'")
+        raise ValueError(f"is {text!r}, an option for the installer; put the index in 'extra_index_urls'")
     if target.startswith("-") or re.search(r"\s--?[A-Za-z]", target):
-        raise ValueError(f"may not hold options for the installer: {text!r}; only '-e path' is taken")
+        raise ValueError(
+            f"must not contain options for the installer, but is {text!r}; only '-e path' is accepted"
+        )
 
 
 def _local_path(target: str, text: str) -> str:
     match = re.fullmatch(rf"(?P<path>.*?)(?P<extras>{_EXTRAS})?", target)
     path, extras = (match["path"], match["extras"] or "") if match else (target, "")
     if not path or not os.path.exists(path):
-        raise ValueError(
-            f"is neither a requirement like 'numpy>=2', nor a URL, nor a path that exists: {text!r}"
-        )
+        raise ValueError(f"must be a requirement like 'numpy>=2', a URL, or a path that exists, not {text!r}")
     return os.path.abspath(path) + extras
 
 
 def _is_own(target: str, is_path: bool) -> bool:
-    """Whether it is PyIsolate, by its name, or as an archive, a repository, or a project's folder."""
+    """Return whether it is PyIsolate: by name, or as an archive, a repository, or a project's folder."""
     name = None if is_path else re.match(rf"(?P<name>{_PROJECT})\s*(?:\[|[@~=!<>;(]|$)", target)
     if name is not None and normalized(name["name"]) == OWN:
         return True

@@ -1,4 +1,4 @@
-"""Fetches source code without running anything of it: archives, and Git repositories without checking out."""
+"""Fetches source code without running any of it: archives, and Git repositories without a checkout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CHUNK = 1 << 16
 _MOST = 2 << 30
 _SECONDS = 60.0
 WANTED = "refs/pyisolate/wanted"
-# What the settings of a user may have Git do besides: none of it while something is fetched.
+# Overrides for a user's settings that would make Git do more than fetch.
 _GIT_SETTINGS = {
     "core.hooksPath": os.devnull,
     "core.fsmonitor": "false",
@@ -35,7 +35,7 @@ _GIT_SETTINGS = {
     "transfer.bundleURI": "false",
 }
 _GIT_PROTOCOLS = {"https": "https:ssh", "http": "http:https", "ssh": "ssh", "file": "file"}
-"""By the scheme of a URL. A user's settings may lead from HTTPS to SSH."""
+"""Permitted protocols by the scheme of the URL. A user's settings may replace HTTPS by SSH."""
 _GIT_VARIABLES = (
     "GIT_SSH",
     "GIT_SSL_",
@@ -50,16 +50,16 @@ _INDEXES = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"
 
 
 def fetch(source: Source, folder: Path, environ: Mapping[str, str], check: Callable[[], None]) -> Path:
-    """The file, in this folder. `environ`: as for uv. `check` is called now and then and may raise.
+    """Fetch the file into this folder and return its path. `environ`: as for uv.
 
-    Raises OSError, also when it is not what it was said to be.
+    `check` is called for each chunk and may raise. Raises OSError, also when the file's SHA-256 differs.
     """
     url = _without_password(source.url)
     if urlsplit(url).scheme not in ("https", "http", "file"):
         raise OSError(f"source code cannot be fetched from {url}")
     request = urllib.request.Request(url, headers={"User-Agent": "pyisolate"})
     if word := _authorization(source.url, _indexes(environ)):
-        request.add_unredirected_header("Authorization", word)  # not for where it may lead to
+        request.add_unredirected_header("Authorization", word)  # not for the target of a redirect
     opener = _opener(environ)
     path, digest, size = folder / source.file, hashlib.sha256(), 0
     with (
@@ -79,9 +79,9 @@ def fetch(source: Source, folder: Path, environ: Mapping[str, str], check: Calla
 
 
 def fetch_repository(source: Source, folder: Path, environ: Mapping[str, str], commands: Commands) -> Path:
-    """The repository, bare, in this folder: objects and names, of which nothing has been checked out.
+    """Fetch the repository, bare, into this folder and return its path. Nothing is checked out.
 
-    So no hook, filter, attribute or submodule of it has a part in anything: who checks it out has them.
+    So no hook, filter, attribute or submodule of the repository has any effect; they do in a checkout.
     Raises OSError, and what `commands` raises.
     """
     revision = source.revision or "HEAD"
@@ -89,34 +89,34 @@ def fetch_repository(source: Source, folder: Path, environ: Mapping[str, str], c
     if scheme not in _GIT_PROTOCOLS:
         raise OSError(f"a repository cannot be fetched from {_without_password(source.url)}")
     if not _REVISION.fullmatch(revision) or ".." in revision:
-        raise OSError(f"{revision!r} is no revision of a repository")
+        raise OSError(f"{revision!r} is not the name of a revision")
     git = shutil.which("git")
     if git is None:
-        raise OSError("it is in a Git repository, and there is no git here")
+        raise OSError("it is in a Git repository, and git is not installed")
     path = folder / source.file
     settings = [part for name, value in _GIT_SETTINGS.items() for part in ("-c", f"{name}={value}")]
-    kept = {
+    variables = {
         name: value
         for name, value in environ.items()
         if not name.startswith("GIT_") or name.startswith(_GIT_VARIABLES)
     }
-    said = {**kept, "GIT_ALLOW_PROTOCOL": _GIT_PROTOCOLS[scheme], "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    variables |= {"GIT_ALLOW_PROTOCOL": _GIT_PROTOCOLS[scheme], "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 
     def run(*arguments: str) -> str | None:
-        """What it said, if it has failed."""
-        status, words = commands.run([git, *settings, *arguments], said, lambda line: None)
-        return _without_password(words) if status != 0 else None
+        """Run Git; return its output if it failed, else None."""
+        status, stderr = commands.run([git, *settings, *arguments], variables, lambda line: None)
+        return _without_password(stderr) if status != 0 else None
 
     fetching = (f"--git-dir={path}", "fetch", "--quiet", "--no-tags", "--no-recurse-submodules")
     fault = run("init", "--quiet", "--bare", "--template=", str(path))
     if fault is None:
         wanted = f"+{revision}:{WANTED}"
         fault = run(*fetching, "--", source.url, wanted, "+refs/tags/*:refs/tags/*")
-    if fault is not None:  # a part of a commit's number can be found only among all
+    if fault is not None:  # an abbreviated commit hash can be resolved only with all commits
         heads = "+refs/heads/*:refs/heads/*"
         fault = run(*fetching, "--", source.url, heads, "+refs/tags/*:refs/tags/*")
     if fault is not None:
-        raise OSError(f"git could not fetch {_without_password(source.url)}. It said:\n{fault}")
+        raise OSError(f"git could not fetch {_without_password(source.url)}. Its output:\n{fault}")
     return path
 
 
@@ -139,7 +139,7 @@ def _indexes(environ: Mapping[str, str]) -> list[str]:
 
 
 def _authorization(url: str, indexes: Iterable[str]) -> str | None:
-    """The header for this URL: from it, from an index on the same host, or from ~/.netrc."""
+    """Return the Authorization header: from the URL, from an index on the same host, or from ~/.netrc."""
     here = urlsplit(url)
     if here.scheme == "file":
         return None

@@ -1,7 +1,8 @@
-"""Which Python runs the processes of extensions, and whether it is one.
+"""Finds the Python that runs the processes of extensions, and checks that it is an interpreter.
 
-A program that embeds Python, or was frozen, is no interpreter: started as one it is the program again, which
-starts its extensions again, and so on. So nothing is started that is not known to run Python code.
+A program that embeds Python, or that was frozen, is not an interpreter: started as one, it runs as the
+program again, which starts its extensions again, and so on. So only a program that is known to run Python
+code is started.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ __all__ = ["STARTING", "interpreter", "prefixes"]
 
 KEY = "python_executable"
 STARTING = "PYISOLATE_STARTING"
-"""Variable of a process that is to be an extension's, until `bootstrap.py` runs in it. A program that is
-started as if it were an interpreter has it when it imports this package, and ends."""
+"""An environment variable of a new process until `bootstrap.py` runs in it. A program that was mistaken for
+an interpreter still has the variable when it imports this package, and exits."""
 SECONDS = 20.0
-_QUESTION = (
+_QUERY = (
     "import importlib.machinery as m, json, os, sys; print(json.dumps({"
     "'version': sys.version.split()[0], 'implementation': sys.implementation.cache_tag, "
     "'suffix': m.EXTENSION_SUFFIXES[0], "
@@ -36,18 +37,18 @@ _QUESTION = (
 _NAME = re.compile(r"(?:python|pypy)[0-9.]*[a-z]?")
 
 _answers: dict[tuple[str, int, int], Mapping[str, Any] | str] = {}
-"""By path, number and time of the file: what it has answered, or what is wrong with it."""
+"""Answers of interpreters, or what is wrong with them, by path, inode and time of the file."""
 
 
 def interpreter(chosen: str | None) -> str:
-    """The path of the Python for extensions: `chosen` in the configuration, or else that of this process.
+    """Return the path of the Python for extensions: `chosen` in the configuration, or that of this process.
 
-    It may be run to find out, once. Raises ConfigurationError when it is no Python like this one.
+    The program may be run once to check it. Raises ConfigurationError unless it is a Python like this one.
     """
     if not os.path.isfile(CORE) or not os.path.isfile(BOOTSTRAP):
         raise ConfigurationError(
-            f"the files of PyIsolate are not where this program imports it from, {PACKAGE}: a frozen "
-            "program has to contain the package as files, which the processes of its extensions import, too"
+            f"the files of PyIsolate are missing in {PACKAGE}, from where this program imports it: a frozen "
+            "program must contain the package as files, because the processes of its extensions import them"
         )
     python = chosen or sys.executable or ""
     if not chosen and getattr(sys, "frozen", False):
@@ -60,7 +61,7 @@ def interpreter(chosen: str | None) -> str:
         return python
     else:
         answer = _ask(python)
-        fault = answer if isinstance(answer, str) else _differs(python, answer)
+        fault = answer if isinstance(answer, str) else _difference(python, answer)
     if fault:
         version = ".".join(map(str, sys.version_info[:2]))
         raise ConfigurationError(
@@ -70,13 +71,13 @@ def interpreter(chosen: str | None) -> str:
 
 
 def prefixes(python: str) -> list[str]:
-    """Folders in which an interpreter that was asked has its standard library and packages."""
+    """Return the prefixes and the standard library of an interpreter that `interpreter` has run, else []."""
     answer = _answers.get(_key(python))
     return list(answer["prefixes"]) if isinstance(answer, Mapping) else []
 
 
 def _runs_here(python: str) -> bool:
-    """Whether this process runs the file, and that is called as interpreters are."""
+    """Return whether this process runs the file, and the file has the name of an interpreter."""
     with suppress(OSError):
         return os.path.samefile(python, "/proc/self/exe") and bool(
             _NAME.fullmatch(os.path.basename(os.path.realpath(python)))
@@ -93,7 +94,7 @@ def _key(python: str) -> tuple[str, int, int]:
 
 
 def _ask(python: str) -> Mapping[str, Any] | str:
-    """What it says of itself, or what is wrong with it."""
+    """Return the interpreter's description of itself, or what is wrong with the program."""
     key = _key(python)
     if key not in _answers:
         _answers[key] = _run(python)
@@ -103,7 +104,7 @@ def _ask(python: str) -> Mapping[str, Any] | str:
 def _run(python: str) -> Mapping[str, Any] | str:
     try:
         process = subprocess.Popen(
-            [python, "-I", "-S", "-c", _QUESTION],
+            [python, "-I", "-S", "-c", _QUERY],
             env={**os.environ, STARTING: "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -113,21 +114,21 @@ def _run(python: str) -> Mapping[str, Any] | str:
     except OSError as error:
         return f"{python} cannot be run: {error.strerror}"
     try:
-        said = process.communicate(timeout=SECONDS)[0]
+        output = process.communicate(timeout=SECONDS)[0]
     except subprocess.TimeoutExpired:
-        said = b""
+        output = b""
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     with suppress(ValueError):
-        answer = json.loads(said)
+        answer = json.loads(output)
         if isinstance(answer, dict) and {"version", "implementation", "suffix", "prefixes"} <= answer.keys():
             return answer
     return f"{python} is not a Python interpreter, but another program"
 
 
-def _differs(python: str, answer: Mapping[str, Any]) -> str:
+def _difference(python: str, answer: Mapping[str, Any]) -> str:
     if (answer["implementation"], answer["suffix"]) == (sys.implementation.cache_tag, EXTENSION_SUFFIXES[0]):
         return ""
     version = sys.version.split()[0]

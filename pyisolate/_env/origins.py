@@ -1,9 +1,9 @@
-"""Where files of packages may come from: other machines, and places of this one that somebody has named.
+"""Where the files of packages may come from: other machines, and configured places of this machine.
 
-An index says for each file where it is, and a wheel says so for what it depends on. uv also takes ``file:``
-URLs there, by which either could have files of this machine put into an environment. So what uv has chosen
-is checked before it is unpacked: a file of this machine is one of the requirements, was built here, or lies
-where the configuration of pip or uv sends for packages.
+An index names the place of each file, and a wheel may do so for its dependencies. uv also accepts ``file:``
+URLs there, so that either could put files of this machine into an environment. So the files that uv has
+chosen are checked before they are unpacked. A file of this machine must be one of the requirements, must
+have been built here, or must be in a place that the configuration of pip or uv names for packages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
-__all__ = ["Locked", "Places", "file_path", "locked"]
+__all__ = ["AllowedOrigins", "LockedPackage", "file_path", "read_lock"]
 
 _LISTS = ("UV_FIND_LINKS", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
 _KEYS = ("find-links", "index-url", "extra-index-url", "index")
@@ -27,8 +27,8 @@ _LINK = re.compile(r"""<a\b[^>]*?\bhref\s*=\s*(?:"([^"]*)"|'([^']*)')""", re.IGN
 _MOST_BYTES = 64 << 20  # of a page of an index
 
 
-class Locked:
-    """One package of a pylock.toml that uv has written in this folder."""
+class LockedPackage:
+    """One package of a pylock.toml that uv has written to `folder`."""
 
     def __init__(self, table: Mapping[str, Any], folder: Path) -> None:
         self.name = str(table["name"])
@@ -36,7 +36,7 @@ class Locked:
         self.is_repository = "vcs" in table
         files = [*table.get("wheels", ()), *(table[key] for key in ("archive", "directory") if key in table)]
         self.places = [_place(file, folder) for file in files]
-        """Paths of this machine, and URLs of others."""
+        """Where its files are: paths of this machine, and URLs of other machines."""
         sdist = table.get("sdist")
         self.source = _place(sdist, folder) if sdist is not None else None
         self.source_sha256 = (sdist or {}).get("hashes", {}).get("sha256")
@@ -46,27 +46,27 @@ def _toml() -> Any:
     return importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 
-def locked(lock: Path) -> list[Locked]:
-    """What uv has chosen."""
+def read_lock(lock: Path) -> list[LockedPackage]:
+    """Return the packages that uv has chosen."""
     content = _toml().loads(lock.read_text(encoding="utf-8"))
-    return [Locked(table, lock.parent) for table in content.get("packages", ())]
+    return [LockedPackage(table, lock.parent) for table in content.get("packages", ())]
 
 
-class Places:
-    """The places of this machine that are meant for packages."""
+class AllowedOrigins:
+    """The places that package files may come from: any other machine, and some places of this machine."""
 
     def __init__(
         self, environ: Mapping[str, str], settings: Iterable[Path], own: Iterable[str], built: Path
     ) -> None:
-        """`environ`: as for uv; `settings`: the files that it reads; `own`: paths that may be used besides;
-        `built`: the folder of what has been built.
+        """`environ`: as for uv; `settings`: uv's settings files; `own`: further permitted paths; `built`: the
+        folder of the wheels built here.
         """
         self._own = set(map(os.path.realpath, own))
         named = [str(built), *_in_environ(environ), *_in_files(settings)]
         self._folders = [path for path in map(_local, named) if path is not None]
 
     def permits(self, package: str, place: str) -> bool:
-        """Whether a file of the package may be taken from there: a path, or a URL of another machine."""
+        """Return whether a file of the package may come from `place`, a path or a URL of another machine."""
         if not place.startswith("/"):
             return urlsplit(place).scheme in ("http", "https")
         path = os.path.realpath(place)
@@ -80,7 +80,7 @@ class Places:
 
 
 def file_path(url: str) -> str | None:
-    """The path that a ``file:`` URL stands for; None for another text."""
+    """Return the path of a ``file:`` URL; None for any other text."""
     parts = urlsplit(url)
     if parts.scheme.lower() != "file":
         return None
@@ -118,7 +118,7 @@ def _in_files(settings: Iterable[Path]) -> Iterator[str]:
 
 
 def _texts(value: Any, folder: Path) -> Iterator[str]:
-    """Paths are relative to the file of settings."""
+    """Iterate over the texts in a setting. Paths are relative to the folder of the settings file."""
     if isinstance(value, str):
         yield value if ":" in value else str(folder / value)
     elif isinstance(value, Mapping):
@@ -129,7 +129,7 @@ def _texts(value: Any, folder: Path) -> Iterator[str]:
 
 
 def _linked(index: str, package: str) -> set[str]:
-    """The files that an index of this machine has of a package: those beside it, to which its page links."""
+    """Return a package's files in an index on this machine: those beside the index that its page links to."""
     page = index if os.path.isfile(index) else os.path.join(index, package, "index.html")
     try:
         with open(page, encoding="utf-8", errors="replace") as file:

@@ -1,6 +1,6 @@
-"""Where modules are found, and whether two installations of a package are the same.
+"""Finds modules in folders, and compares two installations of a package.
 
-Looks at folders only: nothing is imported, no hook runs.
+Only folders are read: nothing is imported, and no import hook runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SearchPath:
 
     @staticmethod
     def of_prefix(prefix: Path) -> list[str]:
-        """The site-packages of an installation or environment, and what their ``.pth`` files add."""
+        """Return the site-packages of an installation or environment, and what their ``.pth`` files add."""
         version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
         found = []
         for name in ("site-packages", "dist-packages"):
@@ -33,16 +33,16 @@ class SearchPath:
         return found
 
     def find(self, name: str) -> str | None:
-        """The folder that `import name` would find it in, or None."""
+        """Return the folder in which ``import name`` would find the module, or None."""
         return next((folder for folder in self._folders if name in _modules(folder)), None)
 
     def has(self, name: str) -> bool:
-        """Whether it is there at all."""
+        """Return whether the module is in any of the folders."""
         return self.find(name) is not None
 
 
 def _modules(folder: str) -> frozenset[str]:
-    """Names of the top-level modules in a folder."""
+    """Return the names of the top-level modules in a folder."""
     try:
         return _modules_as_of(folder, os.stat(folder).st_mtime_ns)
     except OSError:
@@ -55,7 +55,7 @@ def _modules_as_of(folder: str, _time: int) -> frozenset[str]:
 
 
 def _added_by_pth(folder: str) -> list[str]:
-    """Folders that the ``.pth`` files of a folder name. Their import lines add finders that come last."""
+    """Return the folders that ``.pth`` files name. Their import lines are ignored: finders come last."""
     added = []
     try:
         files = sorted(name for name in os.listdir(folder) if name.endswith(".pth"))
@@ -72,13 +72,13 @@ def _added_by_pth(folder: str) -> list[str]:
 
 
 def same_wheel(name: str, one: str, other: str) -> bool:
-    """Whether two folders hold the same files of a top-level package, by the hashes of their RECORDs."""
+    """Return whether two folders contain the same files of a top-level package, by the hashes in RECORD."""
     first, second = _hashes(name, one), _hashes(name, other)
     return first is not None and first == second
 
 
 def _hashes(name: str, folder: str) -> frozenset[tuple[str, str]] | None:
-    """(file, hash) of what was installed; None if that is not recorded."""
+    """Return (file, hash) of each installed file; None if there is no record."""
     wanted = _normalized(name)
     try:
         for entry in os.listdir(folder):

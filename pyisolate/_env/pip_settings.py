@@ -1,8 +1,8 @@
-"""Hands pip's configuration on to uv, which does not read it.
+"""Passes pip's configuration to uv, which does not read it.
 
-A machine whose pip is told of a mirror, a folder of wheels or a certificate would otherwise install nothing.
-pip itself need not be there: its environment variables and files are read as its documentation describes. A
-UV_… variable that the user has set wins.
+Otherwise a machine whose pip is configured with a mirror, a folder of wheels or a certificate could install
+nothing. pip need not be installed: its environment variables and files are read as its documentation
+describes. A UV_… variable that the user has set takes precedence.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from pathlib import Path
 
 __all__ = [
     "cache_folder",
-    "depending_on_nothing",
     "pip_settings",
     "settings_that_build",
     "uv_environment",
     "uv_files",
     "uv_options",
+    "without_dependencies",
 ]
 
 _SYSTEM_FILE = Path("/etc/pip.conf")
 _TRUE = frozenset({"1", "yes", "true", "on", "y", "t"})
 
-# pip's option -> the uv variables that say the same, of which the first is set unless one of them is.
+# pip's option -> the equivalent uv variables. The first is set unless one of them is set already.
 _VARIABLES = {
     "index-url": ("UV_DEFAULT_INDEX", "UV_INDEX_URL"),
     "extra-index-url": ("UV_INDEX", "UV_EXTRA_INDEX_URL"),
@@ -41,8 +41,8 @@ _VARIABLES = {
     "client-cert": ("SSL_CLIENT_CERT",),
     "proxy": ("ALL_PROXY",),
 }
-# What would point uv elsewhere, or have it run what it installs.
-_LEFT_OUT = frozenset(
+# Variables that would redirect uv to another environment, or make it run what it installs.
+_REMOVED = frozenset(
     {
         *("UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX", "VIRTUAL_ENV"),
         *(
@@ -64,10 +64,10 @@ _FLAGS = {
 
 
 def pip_settings(environ: Mapping[str, str]) -> dict[str, list[str]]:
-    """pip's settings for `pip install`, by the name of the option: values, or one word for a flag."""
+    """Return pip's settings for `pip install` by option: the values, or one word for a flag."""
     merged: dict[str, dict[str, str]] = {"global": {}, "install": {}}
     for file in _files(environ):
-        # A file that pip could not read either says nothing.
+        # A file that pip could not read either is ignored.
         parser = configparser.RawConfigParser()
         try:
             parser.read(file, encoding="utf-8")
@@ -90,7 +90,7 @@ def _option(name: str) -> str:
 
 
 def _files(environ: Mapping[str, str]) -> Iterable[Path]:
-    """pip's configuration files; a later one overrides an earlier one."""
+    """Iterate over pip's configuration files; a later one overrides an earlier one."""
     named = environ.get("PIP_CONFIG_FILE")
     if named == os.devnull:
         return
@@ -106,34 +106,34 @@ def _files(environ: Mapping[str, str]) -> Iterable[Path]:
 
 
 def uv_environment(environ: Mapping[str, str], extra_index_urls: Sequence[str] = ()) -> dict[str, str]:
-    """Environment variables for uv: `environ`, with what pip's settings mean."""
+    """Return environment variables for uv: `environ`, and the equivalents of pip's settings."""
     settings = pip_settings(environ)
-    result = {name: value for name, value in environ.items() if name not in _LEFT_OUT}
+    result = {name: value for name, value in environ.items() if name not in _REMOVED}
     for option, names in _VARIABLES.items():
         if settings.get(option) and not any(name in environ for name in names):
             result[names[0]] = _SEPARATORS.get(option, " ").join(settings[option])
     for option, (name, value) in _FLAGS.items():
         if _is_set(settings, option):
             result.setdefault(name, value)
-    if result.get("UV_LINK_MODE") == "symlink":  # to the cache, which no extension can read
+    if result.get("UV_LINK_MODE") == "symlink":  # extensions cannot read the cache
         del result["UV_LINK_MODE"]
     if settings.get("keyring-provider") == ["subprocess"]:
         result.setdefault("UV_KEYRING_PROVIDER", "subprocess")
-    for name, separator in (("UV_FIND_LINKS", ","), ("UV_CONSTRAINT", " ")):  # wherever uv runs
+    for name, separator in (("UV_FIND_LINKS", ","), ("UV_CONSTRAINT", " ")):  # uv may run in another folder
         if name in result:
             result[name] = separator.join(map(_absolute, result[name].split(separator)))
     if extra_index_urls:
         result["UV_INDEX"] = " ".join([*extra_index_urls, *result.get("UV_INDEX", "").split()])
     if extra_index_urls or settings.get("extra-index-url"):
-        # pip takes the best version of all indexes; uv would stop at the first index that has the package.
+        # pip chooses the best version from all indexes; uv would stop at the first index with the package.
         result.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
     return result
 
 
 def uv_options(environ: Mapping[str, str]) -> list[str]:
-    """Options for ``uv pip install`` that mean what pip's settings mean and have no variable.
+    """Return options for ``uv pip install`` for those of pip's settings that have no variable.
 
-    Not ``no-binary``: to uv it would be the permission to build those packages.
+    ``no-binary`` is not passed on: for uv it would be the permission to build those packages.
     """
     settings = pip_settings(environ)
     options = ["--no-index"] if _is_set(settings, "no-index") else []
@@ -142,11 +142,11 @@ def uv_options(environ: Mapping[str, str]) -> list[str]:
     return options
 
 
-def depending_on_nothing(names: Sequence[str], folder: Path) -> list[str]:
-    """Options for uv, to be run in this folder, that let it take these packages to depend on nothing.
+def without_dependencies(names: Sequence[str], folder: Path) -> list[str]:
+    """Return options for uv, to be run in `folder`, that make it ignore the dependencies of these packages.
 
-    That can only be said in its settings: in the user's own, or those of the project that it runs in, of
-    which a copy is made.
+    uv accepts that only in its settings file: the user's, or that of the project in which it runs. A copy of
+    the file, with the packages added, is written to `folder`.
     """
     chosen = os.environ.get("UV_CONFIG_FILE")
     file = Path(chosen) if chosen else _project_settings()
@@ -160,10 +160,9 @@ def depending_on_nothing(names: Sequence[str], folder: Path) -> list[str]:
 
 
 def settings_that_build(environ: Mapping[str, str]) -> Path | None:
-    """A file of uv's settings that has it build packages although it is told to install wheels only.
+    """Return a settings file that makes uv build packages although it is told to install only wheels.
 
-    uv adds what these files say of `no-binary` to its options, where it permits a build, and has no option
-    against it.
+    uv adds `no-binary` in these files to its options, which permits builds, and no option prevents that.
     """
     for file in uv_files(environ):
         with suppress(OSError, UnicodeDecodeError):
@@ -173,14 +172,14 @@ def settings_that_build(environ: Mapping[str, str]) -> Path | None:
 
 
 def cache_folder(environ: Mapping[str, str]) -> str:
-    """Where uv keeps what it has fetched, unless a file of its settings says otherwise."""
+    """Return the folder of uv's cache, unless one of its settings files names another."""
     home = environ.get("HOME") or os.path.expanduser("~")
     caches = environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")
     return os.path.abspath(environ.get("UV_CACHE_DIR") or os.path.join(caches, "uv"))
 
 
 def uv_files(environ: Mapping[str, str]) -> list[Path]:
-    """Those that uv reads, running here."""
+    """Return the settings files that uv reads when it runs in the working folder."""
     if environ.get("UV_CONFIG_FILE"):
         return [Path(environ["UV_CONFIG_FILE"])]
     if environ.get("UV_NO_CONFIG", "").lower() in _TRUE:
@@ -194,7 +193,7 @@ def uv_files(environ: Mapping[str, str]) -> list[Path]:
 
 
 def _project_settings() -> Path | None:
-    """The file of settings that uv would find, running here."""
+    """Return the project's settings file that uv finds when it runs in the working folder, or None."""
     with suppress(OSError):
         for folder in (here := Path.cwd(), *here.parents):
             if (folder / "uv.toml").is_file():

@@ -1,4 +1,4 @@
-"""Says that an environment is being built: live on a terminal, else a log line at the start and the end."""
+"""Reports that an environment is being built: live on a terminal, else by two log lines, at start and end."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Report = Callable[[str], None]
 
 
 def installing(name: str) -> AbstractContextManager[Report]:
-    """While an environment is built; yields a function that takes the installer's latest line."""
+    """Report progress while an environment is built. Yields a function that takes the installer's output."""
     on_terminal = sys.stderr is not None and sys.stderr.isatty()
     return _on_terminal(name) if on_terminal else _in_log(name)
 
 
 @contextmanager
 def _on_terminal(name: str) -> Iterator[Report]:
-    from rich.console import Console  # not at import: most processes never install anything
+    from rich.console import Console  # not at module level: most processes never install anything
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())

@@ -1,8 +1,8 @@
-"""Builds wheels from source distributions: each in the process of an extension of its own, confined.
+"""Builds wheels from source distributions, each in the confined process of a separate extension.
 
-The build reads its source and the environment that it needs, and writes to its temporary folder and to one
-for the wheel. That environment is made of wheels beforehand, as an extension's is; what the build needs and
-has no wheel is built before.
+A build reads its source and its environment, and writes to its temporary folder and to a folder for the
+wheel. The environment is made from wheels beforehand, as an extension's is. A package that the build needs
+and that has no wheel is built first.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 
 class SourceBuilds:
-    """Those for one environment."""
+    """The source builds for one environment."""
 
     def __init__(
         self,
@@ -47,8 +47,8 @@ class SourceBuilds:
         commands: Commands,
         make_environment: Callable[[Path, list[str]], None],
     ) -> None:
-        """`scratch` is in the folder of environments. `make_environment(folder, requirements)` may lead to
-        further builds here.
+        """`scratch` is in the folder of environments. `make_environment(folder, requirements)` may call
+        `build` for further packages.
         """
         self._name = name
         self._python = python
@@ -58,20 +58,20 @@ class SourceBuilds:
         self._scratch = scratch
         self._commands = commands
         self._make_environment = make_environment
-        self._under_way: list[str] = []
+        self._running: list[str] = []
         self._count = 0
         self.wheels = scratch / "built"
-        """The folder of what has been built."""
+        """The folder of the built wheels."""
 
     def build(self, source: Source, environ: Mapping[str, str]) -> Path:
-        """Put a wheel of it into `wheels`. Raises EnvironmentBuildError, and ExtensionStopped.
+        """Build a wheel into `wheels` and return its path. `environ`: as for uv.
 
-        `environ`: as for uv.
+        Raises EnvironmentBuildError and ExtensionStopped.
         """
-        if source.name in self._under_way or len(self._under_way) >= _MOST_NESTED:
-            chain = " needs ".join([*self._under_way, source.name])
-            raise self._failure(source.name, f"to be built, {chain}, of which there are no wheels")
-        self._under_way.append(source.name)
+        if source.name in self._running or len(self._running) >= _MOST_NESTED:
+            chain = " needs ".join([*self._running, source.name])
+            raise self._failure(source.name, f"its build needs others that have no wheels: {chain}")
+        self._running.append(source.name)
         self._count += 1
         try:
             work, output = self._scratch / f"build-{self._count}", self._scratch / f"output-{self._count}"
@@ -82,15 +82,15 @@ class SourceBuilds:
             except OSError as error:
                 raise self._failure(source.name, f"its source could not be fetched: {error}") from None
             wheel = self._build(source, fetched, output)
-            with self._commands.ending(lambda: None):  # it looks itself whether it is to end
+            with self._commands.step(lambda: None):  # it calls `check` itself
                 return self._take(source.name, output, wheel, source.is_named)
         finally:
-            self._under_way.pop()
+            self._running.pop()
 
     def _fetch(self, source: Source, work: Path, environ: Mapping[str, str]) -> Path:
-        """An archive, or the folder of a Git repository. Nothing in it has been looked at."""
+        """Return an archive or the folder of a Git repository. Its content has not been examined."""
         if source.revision is None:
-            with self._commands.ending(lambda: None):  # it looks itself whether it is to end
+            with self._commands.step(lambda: None):  # it calls `check` itself
                 return fetch(source, work, environ, self._commands.check)
         return fetch_repository(source, work, environ, self._commands)
 
@@ -107,10 +107,10 @@ class SourceBuilds:
                 "limits": self._limits,
             },
         }
-        root = str(self._scratch.parent)  # which it cannot see
+        root = str(self._scratch.parent)  # hidden from the build
         with (
             confined(root, self._python, config) as extension,
-            self._commands.ending(lambda: in_thread("stop", extension.stop)),
+            self._commands.step(lambda: in_thread("stop", extension.stop)),
         ):
             return self._run(source, extension, fetched, output)
 
@@ -127,7 +127,7 @@ class SourceBuilds:
             except PyIsolateError as error:
                 self._commands.check()
                 raise self._failure(package, str(error)) from None
-            except Exception as error:  # whatever the build has raised
+            except Exception as error:  # the build may raise anything
                 self._commands.check()
                 raise self._failure(package, f"{type(error).__name__}: {error}") from None
 
@@ -146,24 +146,24 @@ class SourceBuilds:
         return environment
 
     def _checked(self, package: str, requirements: object) -> list[str]:
-        """They come from a stranger: names and versions only, no paths of this machine."""
+        """Check a stranger's requirements: only names and versions are accepted, no paths of this machine."""
         if not isinstance(requirements, list) or len(requirements) > _MOST_REQUIREMENTS:
-            raise self._failure(package, "what it needs to be built is no list of requirements")
+            raise self._failure(
+                package, f"its build requirements are not a list of at most {_MOST_REQUIREMENTS} texts"
+            )
         for text in requirements:
             if not isinstance(text, str) or not is_plain(text):
-                raise self._failure(
-                    package, f"to be built it needs {text!r}, which is not taken from an index"
-                )
+                raise self._failure(package, f"its build needs {text!r}, which is not taken from an index")
         return list(requirements)
 
     def _take(self, package: str, output: Path, name: str, is_named: bool = True) -> Path:
-        """Copy the wheel from where the build could write, without following links.
+        """Copy the wheel from the folder that the build can write to, without following links.
 
-        `is_named`: the name of the package is known, and the wheel has to have it.
+        `is_named`: the name of the package is known, and the wheel must have it.
         """
         match = _WHEEL.fullmatch(name)
         if match is None or (is_named and normalized(match[1]) != package):
-            raise self._failure(package, f"its build made {name!r}, which is no wheel of it")
+            raise self._failure(package, f"its build made {name!r}, which is not a wheel of {package}")
         path = self.wheels / name
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
@@ -182,10 +182,10 @@ class SourceBuilds:
     def _failure(self, package: str, fault: str) -> EnvironmentBuildError:
         fault, hint = printable(fault), ""
         if not self._network:
-            hint = "; if its build needs the network, 'build_network': True permits that"
+            hint = "; if the build needs the network, set 'build_network': True"
         return EnvironmentBuildError(
             f"the environment of extension {self._name!r} could not be built, because {package} could not be "
-            f"built from its source: {fault}\n(It is built in a sandbox{hint}.)",
+            f"built from its source: {fault}\n(Builds run in a sandbox{hint}.)",
             name=self._name,
             stderr=fault,
         )

@@ -1,6 +1,6 @@
-"""What was unpacked into an environment: regular files, in bounds, and it is still the same environment.
+"""Checks what was unpacked into an environment: only regular files, within bounds, and nothing replaced.
 
-A wheel can hold a ``pyvenv.cfg`` of its own, by which the environment would be that of another interpreter.
+A wheel can contain a ``pyvenv.cfg``, which would make the environment that of another interpreter.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from pathlib import Path
 
 from .bounds import MOST_FILES, Bounds
 
-__all__ = ["Unpacked"]
+__all__ = ["EnvironmentSnapshot"]
 
 
-class Unpacked:
-    """An environment, from before something is unpacked into it."""
+class EnvironmentSnapshot:
+    """The state of an environment before something is unpacked into it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._before = {path: _state(path) for path, _ in _walk(folder)}
 
     def fault(self, bounds: Bounds) -> str | None:
-        """What is wrong with what has been unpacked since, if something is."""
+        """Return what is wrong with the files unpacked since then; None if nothing is."""
         size = count = 0
         for path, status in _walk(self._folder):
             below = os.path.relpath(path, self._folder)
             before = self._before.get(path)
             if before is not None:
                 if below != ".lock" and before != _state(path):
-                    return f"{self._owner(below)} has another {below} than the environment"
+                    return f"{self._owner(below)} has replaced {below} of the environment"
                 continue
             if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-                return f"{self._owner(below)} has {below}, which is no file"
+                return f"{self._owner(below)} contains {below}, which is neither a file nor a folder"
             if status.st_mode & (stat.S_ISUID | stat.S_ISGID) and stat.S_ISREG(status.st_mode):
-                return f"{self._owner(below)} has {below}, which would run with the rights of its owner"
+                return f"{self._owner(below)} contains {below}, which would run with its owner's rights"
             size += status.st_blocks * 512
             count += 1
             if bounds.size is not None and size > bounds.size:
@@ -46,7 +46,7 @@ class Unpacked:
         return None
 
     def _owner(self, below: str) -> str:
-        """The package that a file is of, as far as one says so."""
+        """Return the package whose RECORD lists the file, or "a package" if none does."""
         for libraries in self._folder.glob("lib/python*/site-packages"):
             name = os.path.relpath(self._folder / below, libraries)
             for record in libraries.glob("*.dist-info/RECORD"):
@@ -63,7 +63,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _state(path: str) -> object:
-    """What tells whether a file is another one."""
+    """Return the content of a file, or the target of a link, to detect whether it was replaced."""
     with suppress(OSError):
         if os.path.islink(path):
             return os.readlink(path)
@@ -74,7 +74,7 @@ def _state(path: str) -> object:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """All that is below, without following links, however deep that is."""
+    """Iterate over everything below the folder, at any depth, without following links."""
     folders = [str(folder)]
     while folders:
         with os.scandir(folders.pop()) as items:

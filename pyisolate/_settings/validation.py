@@ -182,10 +182,12 @@ def _module_path(value: object) -> Path:
 
 
 def _dependency(value: object) -> str:
-    from .._env.dependencies import dependency  # slow to import, and most extensions have no dependencies
+    from .._env.dependencies import (
+        parse_dependency,  # slow to import, and most extensions have no dependencies
+    )
 
     try:
-        return dependency(string(value))
+        return parse_dependency(string(value))
     except FileNotFoundError:
         raise InvalidValue(
             f"is {value!r}, but the working folder of this process has been removed; use an absolute path"
@@ -197,9 +199,9 @@ def _dependency(value: object) -> str:
 def _dependencies(value: object) -> tuple[str, ...]:
     items = value
     if value and isinstance(value, (list, tuple)):
-        from .._env.dependencies import joined
+        from .._env.dependencies import join_options
 
-        items = joined(value)
+        items = join_options(value)
     return tuple(filter(None, list_of(_dependency, "requirements")(items)))
 
 

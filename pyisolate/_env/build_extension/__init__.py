@@ -1,7 +1,7 @@
-"""Builds a wheel from a source distribution, in the process of an extension of its own: confined.
+"""Builds a wheel from a source distribution, in the confined process of an extension.
 
-What it runs is a stranger's code, which can do to this process what it likes. The host takes nothing from
-here but texts that it checks, and a file.
+The build runs a stranger's code, which can do anything to this process. The host takes only texts, which it
+checks, and a file from here.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from pyisolate.shared import ExtensionBase
 
 _toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
-# Calls one hook of a build backend (PEP 517), in the environment that it needs.
+# Calls one hook of a build backend (PEP 517), in its environment.
 _HOOK = """
 import importlib, json, os, sys
 request = json.loads(sys.argv.pop())
@@ -36,8 +36,8 @@ result = hook(*request["arguments"]) if hook is not None else request["default"]
 with open(request["result"], "w") as file:
     json.dump(result, file)
 """
-_WORDS = 8_000
-_WANTED = "refs/pyisolate/wanted"  # where the host has put the revision, if its repository knows that name
+_OUTPUT_BYTES = 8_000
+_WANTED = "refs/pyisolate/wanted"  # the revision, as fetched by the host, if the repository has that name
 _LEGACY = {"requires": ["setuptools>=40.8.0"], "build-backend": "setuptools.build_meta:__legacy__"}
 
 
@@ -48,7 +48,7 @@ class BuildingExtension(ExtensionBase):
     _system: dict[str, Any]
 
     async def unpack(self, fetched: str, subdirectory: str = "", revision: str = "") -> list[str]:
-        """Unpack the source, or check it out; returns what its build needs."""
+        """Unpack the source or check it out; return its build requirements."""
         folder = Path(tempfile.mkdtemp())
         if os.path.isdir(fetched):
             await asyncio.to_thread(_check_out, fetched, folder, revision)
@@ -58,7 +58,7 @@ class BuildingExtension(ExtensionBase):
         source = inside[0] if len(inside) == 1 and inside[0].is_dir() and not revision else folder
         self._source = source / subdirectory
         if not self._source.is_dir():
-            raise FileNotFoundError(f"there is no folder {subdirectory!r} in it")
+            raise FileNotFoundError(f"there is no folder {subdirectory!r} in the source")
         settings = self._source / "pyproject.toml"
         self._system = dict(_LEGACY)
         if settings.is_file():
@@ -67,12 +67,12 @@ class BuildingExtension(ExtensionBase):
         return [str(text) for text in self._system["requires"]]
 
     async def more_requirements(self, environment: str) -> list[str]:
-        """What else the build needs, as its backend says when it is asked."""
+        """Return the further requirements that the build backend reports."""
         hook = "get_requires_for_build_wheel"
         return [str(text) for text in await self._call(environment, hook, [], default=[])]
 
     async def build(self, environment: str, output: str) -> str:
-        """Build the wheel, put it into this folder, and return its name."""
+        """Build the wheel into the folder `output` and return its name."""
         folder = tempfile.mkdtemp()
         name = os.path.basename(str(await self._call(environment, "build_wheel", [folder])))
         shutil.copyfile(os.path.join(folder, name), os.path.join(output, name))
@@ -104,36 +104,36 @@ class BuildingExtension(ExtensionBase):
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        words = await _last_words(process)
+        output = await _read_output(process)
         status = await process.wait()
         if status != 0:
-            raise RuntimeError(f"{hook} exited with status {status}. It said:\n{words}")
+            raise RuntimeError(f"{hook} exited with status {status}. Its output:\n{output}")
         with open(result) as file:
             return json.load(file)
 
 
 def _is_permitted(folder: str) -> bool:
-    """Whether it can be read. What looks for a program would find one in it all the same."""
+    """Return whether the folder can be read. Otherwise a program found in it could not be run."""
     try:
         return bool(os.listdir(folder))
     except OSError:
         return False
 
 
-async def _last_words(process: asyncio.subprocess.Process) -> str:
-    words = b""
+async def _read_output(process: asyncio.subprocess.Process) -> str:
+    """Return the end of the process's output."""
+    output = b""
     assert process.stdout is not None
     while chunk := await process.stdout.read(1 << 16):
-        words = (words + chunk)[-_WORDS:]
-    return words.decode(errors="replace").strip()
+        output = (output + chunk)[-_OUTPUT_BYTES:]
+    return output.decode(errors="replace").strip()
 
 
 def _check_out(repository: str, folder: Path, revision: str) -> None:
-    """Here and not in the host: what the repository says about that is a stranger's."""
+    """Check out the revision: here and not in the host, because a repository's settings are a stranger's."""
     own = folder / ".git"
-    for place, _, names in os.walk(
-        repository
-    ):  # without modes and times, which not every sandbox lets it set
+    # Modes and times are not copied: not every sandbox permits setting them.
+    for place, _, names in os.walk(repository):
         target = own / os.path.relpath(place, repository)
         target.mkdir()
         for name in names:
@@ -152,9 +152,9 @@ def _check_out(repository: str, folder: Path, revision: str) -> None:
         if found.returncode == 0:
             done = git("checkout", "--quiet", "--force", "--detach", found.stdout.strip())
             if done.returncode != 0:
-                raise RuntimeError(f"git could not check it out. It said:\n{done.stderr[-_WORDS:]}")
+                raise RuntimeError(f"git could not check it out. Its output:\n{done.stderr[-_OUTPUT_BYTES:]}")
             return
-    raise LookupError(f"there is no revision {revision!r} in it")
+    raise LookupError(f"there is no revision {revision!r} in the repository")
 
 
 def _unpack(archive: str, folder: Path) -> None:

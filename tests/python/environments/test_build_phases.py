@@ -20,7 +20,12 @@ from sources import add_project, add_source, add_wheel, build, touching
 
 from pyisolate import ConfigurationError, EnvironmentBuildError, Extension
 from pyisolate._env import builder as environments
-from pyisolate._env.requirements import is_own_source, is_plain, without_build, without_wheels
+from pyisolate._env.requirements import (
+    is_local_source,
+    is_plain,
+    packages_needing_build,
+    packages_without_wheels,
+)
 
 Load = Callable[..., Extension]
 MakeWheel = Callable[[str], Path]
@@ -133,7 +138,7 @@ def test_what_is_the_hosts_own(tmp_path: Path) -> None:
         "a @ https://b/a.tar.gz",
         "git+https://b",
     ]
-    assert [text for text in own + others if is_own_source(text)] == own
+    assert [text for text in own + others if is_local_source(text)] == own
 
 
 def test_what_a_build_may_ask_for() -> None:
@@ -165,14 +170,14 @@ def test_what_a_build_asks_for_is_read_once(part: str) -> None:
 
 def test_words_of_strangers_are_read_once() -> None:
     long = "\n".join(["a" * 4_000, "a-" * 2_000, "a==a" * 1_000] * 500)
-    assert without_wheels(f"{long} b==2 has no usable wheels {long}") == ["b"]
-    assert without_build(f"{long} Building source distributions for `c` is disabled {long}") == ["c"]
+    assert packages_without_wheels(f"{long} b==2 has no usable wheels {long}") == ["b"]
+    assert packages_needing_build(f"{long} Building source distributions for `c` is disabled {long}") == ["c"]
 
 
 def test_what_uv_says_is_understood() -> None:
     words = "x\nhint: Wheels are required for\n   `Foo.Bar` because building\n`b==2 has no usable wheels"
-    assert without_wheels(words) == ["foo-bar", "b"]
-    assert without_build("cause: Building source distributions for `nut` is disabled") == ["nut"]
+    assert packages_without_wheels(words) == ["foo-bar", "b"]
+    assert packages_needing_build("cause: Building source distributions for `nut` is disabled") == ["nut"]
 
 
 def test_keys_need_each_other(load: Load) -> None:

@@ -12,7 +12,7 @@ import pytest
 from sources import add_project, add_source, add_wheel, build, touching
 
 from pyisolate import EnvironmentBuildError
-from pyisolate._env.origins import Places, file_path
+from pyisolate._env.origins import AllowedOrigins, file_path
 
 MakeWheel = Callable[[str], Path]
 
@@ -165,7 +165,7 @@ def test_which_places_are_meant_for_packages(tmp_path: Path) -> None:
     (tmp_path / "a b" / "link.whl").symlink_to(tmp_path / "other" / "w.whl")
     (tmp_path / "a b" / "up").symlink_to(tmp_path / "other")
     environ = {"UV_FIND_LINKS": (tmp_path / "a b").as_uri(), "UV_INDEX": "mine=https://a/simple"}
-    places = Places(environ, [], [str(tmp_path / "own" / "z.whl")], tmp_path / "built")
+    places = AllowedOrigins(environ, [], [str(tmp_path / "own" / "z.whl")], tmp_path / "built")
     permitted = ["a b/x.whl", "a b/link.whl", "own/z.whl", "built/n.whl"]
     refused = ["a b/below/y.whl", "a b/up/w.whl", "other/w.whl", "a b/../other/w.whl", "own/other.whl"]
     found = [name for name in permitted + refused if places.permits("x", str(tmp_path / name))]

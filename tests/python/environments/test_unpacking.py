@@ -22,7 +22,7 @@ from pyisolate._env import compiling
 from pyisolate._env.bounds import Bounds
 from pyisolate._env.builder import EnvironmentBuilder
 from pyisolate._env.commands import Commands, OutOfBounds
-from pyisolate._env.unpacked import Unpacked
+from pyisolate._env.unpacked import EnvironmentSnapshot
 
 MIB = 1 << 20
 PROGRAM = compiling.__file__
@@ -115,7 +115,7 @@ def test_strange_entries_change_nothing_outside(
 @pytest.mark.parametrize("name", ["pyvenv.cfg", "bin/activate"])
 def test_an_environment_stays_what_it_is(venvs: Path, wheels: Path, name: str) -> None:
     add_wheel(wheels, "bolt", {"bolt.py": "", f"bolt-1.0.data/data/{name}": "home = /elsewhere\n"})
-    with pytest.raises(EnvironmentBuildError, match=rf"(bolt|a package) has another {name}|already exists"):
+    with pytest.raises(EnvironmentBuildError, match=rf"(bolt|a package) has replaced {name}|already exists"):
         build(venvs, "bolt")
     assert not list(venvs.glob("ext-*"))
 
@@ -123,7 +123,7 @@ def test_an_environment_stays_what_it_is(venvs: Path, wheels: Path, name: str) -
 def test_what_is_no_file_is_found(tmp_path: Path) -> None:
     (tmp_path / "lib").mkdir()
     for kind in ("link", "pipe", "setuid"):
-        before = Unpacked(tmp_path)
+        before = EnvironmentSnapshot(tmp_path)
         path = tmp_path / "lib" / kind
         if kind == "link":
             path.symlink_to("/etc/passwd")
@@ -251,12 +251,12 @@ def test_what_is_over_is_not_ended() -> None:
     """Its number may be that of another process by then."""
     commands = Commands("ext")
     ended: list[str] = []
-    with commands.ending(lambda: ended.append("first")) as finish:
+    with commands.step(lambda: ended.append("first")) as finish:
         finish()
         commands.bounds = Bounds(seconds=0.0)
         time.sleep(0.3)
     assert ended == []
-    with pytest.raises(OutOfBounds), commands.ending(lambda: ended.append("second")):
+    with pytest.raises(OutOfBounds), commands.step(lambda: ended.append("second")):
         assert eventually(lambda: ended == ["second"])
     commands.check()
 
