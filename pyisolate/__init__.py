@@ -1,4 +1,4 @@
-"""Python extensions in processes of their own, called as if they were in yours.
+"""Runs Python extensions in separate processes and calls them as if they were in the same process.
 
 manager = ExtensionManager(ExtensionBase, {"venv_root_path": "./venvs"})
 greeter = manager.load_extension({"name": "greeter", "module_path": "./greeter", "dependencies": ["numpy"]})
@@ -108,8 +108,8 @@ __all__ = [
     "singleton_scope",
 ]
 
-# What only a host needs is loaded when it is asked for: most extensions never do.
-_OF_HOSTS = {
+# Names that only a host needs are imported on first access: most extensions never use them.
+_HOST_NAMES = {
     "Extension": "_host.extension",
     "ExtensionManager": "_host.manager",
     "SandboxLayer": "_sandbox.status",
@@ -118,11 +118,11 @@ _OF_HOSTS = {
 
 
 def __getattr__(name: str) -> object:
-    if name not in _OF_HOSTS:
+    if name not in _HOST_NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = globals()[name] = getattr(import_module(f".{_OF_HOSTS[name]}", __name__), name)
+    value = globals()[name] = getattr(import_module(f".{_HOST_NAMES[name]}", __name__), name)
     return value
 
 

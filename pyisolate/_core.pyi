@@ -1,4 +1,4 @@
-"""The C extension: sessions between two processes, calls over them, and the conversion of values."""
+"""The C extension module: sessions between two processes, calls over them, and the conversion of values."""
 
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Mapping, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
@@ -13,7 +13,7 @@ class PyIsolateError(Exception):
 class RemoteError(PyIsolateError):
     """An exception of a class that this side has not registered was raised on the other side.
 
-    Each arrives as an instance of a subclass made with the remote class's name.
+    It is an instance of a subclass that has the remote class's name.
     """
 
     type_name: str
@@ -25,9 +25,9 @@ class ExtensionDied(PyIsolateError, ConnectionError):
     name: str
     pid: int | None
     returncode: int | None
-    """Exit status, or minus the signal's number, or None when it is not known."""
+    """The exit status, or the negative number of the signal that ended it, or None if unknown."""
     stderr: str
-    """The last lines that it wrote to stderr."""
+    """The last lines that the process wrote to stderr."""
 
 class ExtensionHung(ExtensionDied):
     """The process did not answer its watchdog in time and was ended."""
@@ -36,19 +36,19 @@ class ExtensionStopped(PyIsolateError):
     """The session was closed on this side."""
 
 class ProtocolError(PyIsolateError):
-    """The other side sent something malformed; the session has been dropped."""
+    """The other side sent something malformed; the session has been closed."""
 
 class ForkedProcessError(PyIsolateError, RuntimeError):
     """A session was used in a process forked from the one that owns it."""
 
 class SandboxError(PyIsolateError):
-    """An extension cannot be confined here as its configuration asks; the message says what is missing."""
+    """An extension cannot be confined as its configuration requires; the message says what is missing."""
 
 class CallTimeout(PyIsolateError, TimeoutError):
     """A call did not finish within its time limit."""
 
 class Registry:
-    """The classes that may arrive: enums, dataclasses, named tuples, exceptions."""
+    """The classes that may be received: enums, dataclasses, named tuples, exceptions."""
 
     def __init__(self) -> None: ...
     def register(self, cls: type, name: str | None = None, replace: bool = False, /) -> str:
@@ -63,13 +63,13 @@ class Registry:
     def names(self) -> list[str]: ...
 
 class Call(Coroutine[Any, Any, _T], Generic[_T]):
-    """A call on its way: sent when it was made, its result is taken by `await`."""
+    """A pending call. It is sent when it is created; `await` returns its result."""
 
     def send(self, value: Any, /) -> Any: ...
     def throw(self, typ: Any, val: Any = ..., tb: Any = ..., /) -> Any: ...
     def close(self) -> None: ...
     def cancel(self, msg: object = None) -> bool:
-        """Ask the other side to cancel the handler; a later await raises CancelledError."""
+        """Request the other side to cancel the handler; a later await raises CancelledError."""
     def done(self) -> bool: ...
     def __await__(self) -> Generator[Any, Any, _T]: ...
 
@@ -81,18 +81,20 @@ class Method:
     timeout: float | None
     sync: bool
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """With sync: call, wait without holding the GIL, return the result. Else: send, return a Call."""
+        """With `sync`, call, wait without the GIL, and return the result; else send and return a Call."""
 
 class Session:
     """One end of a connection between the host and an extension's process."""
 
     name: str
     pid: int | None
-    """Process id of the child; None in the child and for pairs."""
+    """The process id of the child; None in the child and for pairs."""
     value_limit: int
+    """Bytes of memory that the values in one message may take on this side, not counting text and buffers.
+    Above: MemoryError. In a host initially 1 GiB, or four times its peer's limit of shared memory if that is
+    less."""
     refuse_subclasses: bool
-    """Bytes of memory that what one message holds may take here, text and buffers not counted. Above:
-    MemoryError. In a host at first 1 GiB, or four times its peer's limit of shared memory if that is less."""
+    """Whether values of subclasses that are not registered are refused instead of sent as their base type."""
 
     @staticmethod
     def spawn(
@@ -111,22 +113,24 @@ class Session:
         report: list[tuple[str, bool, str]] | None = None,
         execute: bool = False,
     ) -> Session:
-        """Start a process with a channel to it, whose descriptor PISO_FD names. OSError if it cannot run.
+        """Start a process with a channel to it. PISO_FD names its file descriptor of the channel.
 
-        A zygote forks it instead: ExtensionDied if the zygote has ended, OSError (EBUSY) if it has threads.
-        With `execute` the zygote's child runs the program, so that the zygote is its parent.
-        `max_requests`: of the child that may be unanswered at once, at most 1 << 20; 0: 4096.
-        `sandbox` has the fields of piso_sandbox in piso.h; SandboxError if it cannot be kept. (name, active,
-        detail) of each layer are appended to `report`, also then.
+        With `zygote`, the zygote forks the process. With `execute` as well, the forked process executes the
+        program, so that the zygote is its parent. `max_requests`: requests of the child that may be
+        unanswered at once, at most 1 << 20; 0: 4096. `sandbox` has the fields of piso_sandbox in piso.h.
+        (name, active, detail) of each layer are appended to `report`, even if SandboxError is raised.
+
+        Raises OSError if the program cannot run, SandboxError if the sandbox cannot be applied, and with a
+        zygote ExtensionDied if the zygote has ended, or OSError (EBUSY) if it has more than one thread.
         """
     @staticmethod
     def attach(fd: int, registry: Registry) -> Session:
-        """The child's end, from the descriptor in PISO_FD."""
+        """Return the child's end of the session, from the file descriptor in PISO_FD."""
     @staticmethod
     def pair(registry: Registry, registry2: Registry | None = None) -> tuple[Session, Session]:
-        """Both ends in one process, for tests."""
+        """Return both ends of a session in one process, for tests."""
     def handshake(self, timeout: float | None = None) -> None:
-        """Wait (without the GIL) until the child has attached: TimeoutError, ExtensionDied."""
+        """Wait, without the GIL, until the child has attached. Raises TimeoutError, ExtensionDied."""
     def register(self, object_id: int, obj: object) -> None:
         """Answer the peer's calls to `object_id` with the methods of `obj` that do not start with ``_``."""
     def unregister(self, object_id: int) -> None: ...
@@ -134,127 +138,136 @@ class Session:
         self, object_id: int, name: str, *, sync: bool = False, timeout: float | None = None
     ) -> Method: ...
     def serve(self) -> Awaitable[None]:
-        """Answer calls on the running loop; done when the session has ended. For the child's main task."""
+        """Answer calls on the running event loop until the session has ended. For the child's main task."""
     def close(self) -> None:
-        """Tell the peer, fail pending calls with ExtensionStopped. The process is left alone."""
+        """Notify the peer and fail pending calls with ExtensionStopped. The process is not ended."""
     def closed(self) -> bool:
-        """Whether the session has ended, for whatever reason."""
+        """Return whether the session has ended, for any reason."""
     def kill(self, signal: int = 9) -> None:
-        """Signal the child's process group; nothing happens when it has ended."""
+        """Send a signal to the child's process group. Does nothing if the child has ended."""
     def wait(self, timeout: float | None = None) -> int | None:
-        """The child's exit status (minus the signal's number) or None when `timeout` seconds passed first."""
+        """Return the child's exit status, or the negative number of the signal that ended it; None after
+        `timeout` seconds."""
     def stderr(self) -> str:
-        """The last lines the child wrote to stderr."""
+        """Return the last lines that the child wrote to stderr."""
     def follow_output(self, cookie: int, /) -> None:
-        """Have `output_next` name this session by a cookie, once now and whenever its child has written
-        something or has ended; 0: not any more."""
+        """Make `output_next` return this cookie once now, and whenever the child has written something or has
+        ended; 0 turns that off."""
     def read_output(self, stream: int, /) -> tuple[bytes, int]:
-        """What the child wrote to stdout (1) or stderr (2), at most 16 KiB, and how many bytes after it were
-        lost.
+        """Return at most 16 KiB that the child wrote to stdout (1) or stderr (2), and how many bytes after it
+        were lost.
 
-        After `output_next` has named it read both until nothing comes.
+        After `output_next` has returned the session's cookie, read both streams until they are empty.
         """
     def echo_dropped(self, stream: int, /) -> int:
-        """How many bytes of stdout (1) or stderr (2) were not echoed, since this was last asked: too many."""
+        """Return how many bytes of stdout (1) or stderr (2) were not echoed since the last call, because
+        there were too many."""
     def on_copy(self, hook: Callable[[BaseException | None], NoReturn], /) -> None:
-        """A function that ends a process which a handler has forked, once the handler has returned there
-        (None) or raised an exception."""
+        """Set a function that ends a process that a handler has forked. It is called there when the handler
+        has returned (None) or raised an exception."""
     def notify(self, object_id: int, name: str, args: tuple[Any, ...], limit: int, /) -> bool:
-        """A call that is not answered; False, and nothing sent, when more than `limit` messages wait
-        already."""
+        """Send a call without a reply. Return False, and send nothing, if more than `limit` messages are
+        waiting to be sent."""
     def meter(self, object_id: int, name: str, burst: float, per_second: float, /) -> None:
-        """Take so many notifications of this method at once, and so many a second in the long run; one of
-        more than a KiB counts as several. What is more is dropped before it is decoded, and counted."""
+        """Limit notifications of this method: `burst` at once, and `per_second` in the long run. One of more
+        than a KiB counts as several. Those above the limit are dropped before they are decoded, and
+        counted."""
     def metered(self) -> int:
-        """How many notifications were dropped since this was last asked."""
+        """Return how many notifications were dropped since the last call."""
     def progress(self) -> tuple[int, int]:
-        """Slots of the ring that were filled, and how many of them the other side says it has taken."""
+        """Return how many slots of the ring were filled, and how many of them the peer says it has taken."""
     def explain(self, note: str, *, hung: bool = False) -> None:
-        """What errors say besides when the child has ended or the session was closed; `hung`: they are
-        ExtensionHung from now on."""
+        """Add a note to the errors for a child that has ended or a closed session. With `hung` these errors
+        are ExtensionHung from now on."""
     def on_end(self, hook: Callable[[], None], /) -> None:
-        """Have `hook` called, in whatever thread, before an error says that the child has ended or was
-        disconnected; perhaps several times. It is not to wait for anything."""
+        """Call `hook`, in any thread and perhaps several times, before an error reports that the child has
+        ended or was disconnected. The hook must not wait for anything."""
     def on_error(self, hook: Callable[[BaseException], None], /) -> None:
-        """Have `hook` called with each exception that answers a call of the peer's, before it is sent."""
+        """Call `hook` with each exception that is the reply to a call of the peer, before it is sent."""
     def on_refused(self, hook: Callable[[BaseException], None], /) -> None:
-        """Have `hook` called with an exception that arrives from the child, if the child's sandbox has
-        refused a system call since it was called last."""
+        """Call `hook` with an exception from the child, if the child's sandbox has refused a system call
+        since the hook was last called."""
     def refusals(self) -> list[tuple[str | None, int, tuple[int, int], int, int]] | None:
-        """The kinds of system calls that the child's sandbox has refused, in the order of the first of each:
-        name, number, arguments that say what for, errno, how many. None: that is not known."""
+        """Return each kind of system call that the child's sandbox has refused, first ones first: name,
+        number, arguments that show its purpose, errno, count. None: unknown."""
     def trim(self) -> None:
-        """Give free shared memory back to the system now."""
+        """Return free shared memory to the system now."""
     def share(
         self, *, torch: bool = False, numpy: bool = False, cuda: Collection[bytes] | None = None
     ) -> None:
-        """What is shared with the peer instead of copied; before this is called nothing shared is taken.
+        """Set what is shared with the peer instead of copied. Until this is called, shared memory from the
+        peer is not accepted.
 
-        `cuda`: UUIDs of the GPUs whose memory is shared. With None, memory of GPUs is not taken either.
+        `cuda`: UUIDs of the GPUs whose memory is shared. With None, GPU memory is not accepted either.
         """
     def stats(self) -> dict[str, int]: ...
 
 def shared_storage(size: int, /) -> Any:
-    """A torch.UntypedStorage of `size` bytes of zeros that other processes can share. MemoryError."""
+    """Return a torch.UntypedStorage of `size` zero bytes that can be shared. Raises MemoryError."""
 
 def set_framework_hooks(export: Any, restore: Any, /) -> None:
-    """Functions for arrays of other packages: value -> (framework, dtype, NumPy array) or None, and back."""
+    """Set functions for arrays of other packages: value -> (framework, dtype, NumPy array) | None, and back."""
 
 def set_thread_hook(others_wait: Any, /) -> None:
-    """A function that says whether no other thread may be inside of an operation on a tensor."""
+    """Set a function that returns whether no other thread can be inside an operation on a tensor."""
 
 def set_device_hooks(uuid: Any, device: Any, lend: Any, refuse: Any, /) -> None:
-    """Functions for GPUs: number -> 16 bytes of its UUID, these -> torch.device, one that is called with
-    (session, a dict of that session for its use, storage, address, handle of the memory) when a storage is
-    sent whose address is not in the dict, and one with (session, reason) when what came cannot be opened."""
+    """Set functions for GPUs.
+
+    `uuid` maps the number of a GPU to the 16 bytes of its UUID, `device` maps these to a torch.device. `lend`
+    is called with (session, a dict of that session for its use, storage, address, handle of the memory) when
+    a storage is sent whose address is not in the dict. `refuse` is called with (session, reason) when
+    received memory cannot be opened.
+    """
 
 def cuda_failure() -> str:
-    """The call of CUDA's driver that failed last in this thread, and how, or why there is no driver."""
+    """Return which call of CUDA's driver failed last in this thread, and how, or why there is no driver."""
 
 def cuda_release(session: Session, handle: bytes, /) -> None:
-    """Do not keep memory mapped that came by this session; it is closed when its last tensor is no more.
+    """Stop keeping memory mapped that was received by this session: it is closed with its last tensor.
 
-    Raises ValueError when the handle has not 64 bytes.
+    Raises ValueError if the handle does not have 64 bytes.
     """
 
 def cuda_events(session: Session, allowed: bool, /) -> None:
-    """Whether the other side can wait for events of this process; at first not: this one waits itself."""
+    """Set whether the peer can wait for events of this process. Initially it cannot: this process waits."""
 
 def cuda_refused(session: Session, why: str, /) -> None:
-    """The other side cannot open memory of GPUs: it is sent copies from now on, after one RuntimeWarning.
+    """Record that the peer cannot open GPU memory: it is sent copies from now on, after one RuntimeWarning.
 
     Raises that warning where warnings are errors.
     """
 
 def cuda_devices() -> list[bytes]:
-    """UUIDs of the GPUs that CUDA's driver has here, by number; empty without a driver. Makes no context."""
+    """Return the UUIDs of the GPUs of CUDA's driver, by number; [] without a driver. Creates no context."""
 
 def shared_buffer(size: int, /) -> Any:
-    """An object with the buffer protocol over `size` bytes of zeros that can be shared. MemoryError."""
+    """Return an object with the buffer protocol over `size` zero bytes that can be shared, or raise
+    MemoryError."""
 
 def gather(*awaitables: Any, return_exceptions: bool = False) -> Any:
-    """The results of calls that are awaited together, as a list, without a task for each call.
+    """Await calls together and return their results as a list, without a task for each call.
 
-    As `asyncio.gather`, which does it where something else than calls is among them. It is a coroutine.
+    If something other than calls is among the arguments, `asyncio.gather` is used. This is a coroutine.
     """
 
 def send_ahead(value: Any, /) -> None:
-    """Let peers that are likely to be sent a new shared tensor or array open it now. Never raises."""
+    """Let peers that are likely to be sent this new shared tensor or array open it now. Never raises."""
 
 def current_session() -> Session | None:
-    """The session whose request is being handled in this context, or None."""
+    """Return the session whose request is being handled in this context, or None."""
 
 def _poll_echo(fd: int, /) -> None:
     """Answer `_poll_rounds` in another process, on the same file, until it is done. For benchmarks."""
 
 def _poll_rounds(fd: int, count: int, batch: int, /) -> list[float]:
-    """Nanoseconds of one round trip, averaged over each of `count` batches of `batch` round trips."""
+    """Return nanoseconds of one round trip, averaged over each of `count` batches of `batch` round trips."""
 
 def output_fd() -> int:
-    """One descriptor for the output of all processes: readable while `output_next` has something to say."""
+    """Return a file descriptor for the output of all processes: readable while `output_next` has cookies."""
 
 def output_next() -> list[int]:
-    """Cookies of sessions whose processes have written something since they were named, or have ended."""
+    """Return the cookies of sessions whose processes have written something since the last call, or ended."""
 
 class Zygote:
     """A warm process that forks extensions."""
@@ -263,32 +276,33 @@ class Zygote:
 
     @staticmethod
     def spawn(argv: Sequence[str], env: Mapping[str, str], name: str) -> Zygote:
-        """Start its program, which is told by PISO_FD. OSError if it cannot run."""
+        """Start a zygote's program. PISO_FD names its file descriptor. Raises OSError if it cannot run."""
     def ready(self, timeout: float | None = None) -> bytes:
-        """Wait (without the GIL) until it can fork; what it reported. CallTimeout, ExtensionDied."""
+        """Wait, without the GIL, until the zygote can fork, and return its report. Raises CallTimeout,
+        ExtensionDied."""
     def running(self) -> bool:
-        """Whether its process has not ended."""
+        """Return whether the zygote's process is still running."""
     def close(self) -> None:
-        """End it. Its children live on."""
+        """End the zygote. Its children keep running."""
 
 def zygote_guard(fd: int, /) -> None:
-    """From now on this process, a zygote, is killed when its host dies. ExtensionDied if it has already."""
+    """Have this process, a zygote, killed when its host dies. Raises ExtensionDied if it has died already."""
 
 def serve_forks(fd: int, report: bytes, idle: float | None, /) -> tuple[list[str], list[str]] | None:
-    """Tell the host what it reports and fork as the host asks: (argv, environment) in each child.
+    """Send the report to the host and fork on its requests. Return (argv, environment) in each child.
 
-    Returns None in the zygote when the host has gone, or when there was no child for `idle` seconds.
-    OSError (EBUSY) when there is more than one thread.
+    Returns None in the zygote when the host has ended, or when there was no child for `idle` seconds.
+    Raises OSError (EBUSY) if there is more than one thread.
     """
 
 def site_loaded() -> None:
-    """Let sys.flags say that site has been loaded, in a process that was started without."""
+    """Make sys.flags show that site is loaded, in a process that was started without it."""
 
 def share_memory() -> bool:
-    """Let forked children give back what they touched but did not change. False where that cannot be."""
+    """Let forked children release memory that they touched but did not change. Return False if impossible."""
 
 def limit_shared_memory(bytes: int, /) -> None:
-    """How many bytes of arenas and segments this process may have of its own; above: MemoryError."""
+    """Limit the bytes of arenas and segments that this process may own. Above: MemoryError."""
 
 def settle_memory() -> int:
-    """Give back what was not changed since the fork; once, when the process is idle. Returns pages."""
+    """Release memory that was not changed since the fork. Call it once, when idle. Return the pages."""

@@ -1,6 +1,6 @@
 """The exceptions and warnings of the package.
 
-Those that the C module raises itself are defined there; here are the ones that only Python code raises.
+The C module defines the exceptions that it raises. This module defines those that only Python code raises.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ __all__ = [
 
 
 class ConfigurationError(PyIsolateError, ValueError):
-    """A configuration is wrong; the message names the key and what to do. Nothing has been created."""
+    """A configuration is invalid; the message names the key and says what to do. Nothing was created."""
 
 
 class EnvironmentBuildError(PyIsolateError):
-    """The environment of an extension could not be built; nothing half-made is left."""
+    """The environment of an extension could not be built. No incomplete environment is left."""
 
     name: str
     """The extension's name."""
     command: list[str]
-    """What was run, or an empty list when nothing could be run."""
+    """The command that failed, or an empty list if no command was run."""
     returncode: int | None
-    """Its exit status, minus the signal's number, or None when it did not run."""
+    """Its exit status, or the negative number of the signal that ended it, or None if it did not run."""
     stderr: str
     """The last lines that it wrote to stderr."""
 

@@ -1,4 +1,4 @@
-"""The classes that applications and extensions derive from; both sides import them."""
+"""The base classes of applications and extensions. Both sides import them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 class HostLink(Protocol):
-    """How an extension reaches its host: over a session, or directly when it runs in the host's process."""
+    """An extension's link to its host: a session, or a direct one when it runs in the host's process."""
 
     def register_callee(self, object_instance: object, object_id: str) -> None: ...
     def create_caller(self, object_type: type[_T], object_id: str) -> _T: ...
@@ -24,65 +24,68 @@ class HostLink(Protocol):
 
 
 class ExtensionLocal:
-    """What an extension can do in the process that it runs in. The hooks may be plain or async functions."""
+    """What an extension can do in its own process. The hooks may be plain or async functions."""
 
     _link: HostLink | None = None
 
     async def before_module_loaded(self) -> None:
-        """Called before the extension's module is imported, if the application's class defines it."""
+        """Called before the extension's module is imported, if the application's class defines this hook."""
 
     async def on_module_loaded(self, module: ModuleType) -> None:
-        """Called when the extension's module has been imported. The host's first call comes after it."""
+        """Called after the extension's module was imported, and before the host's first call."""
 
     @final
     def register_callee(self, object_instance: object, object_id: str) -> None:
-        """Let the host call public methods of `object_instance`, with its ``create_caller(type, object_id)``.
+        """Let the host call public methods of `object_instance`, by its ``create_caller(type, object_id)``.
 
-        Raises ValueError when the name is taken.
+        Raises ValueError if the id is already registered.
         """
         self._host().register_callee(object_instance, object_id)
 
     @final
     def create_caller(self, object_type: type[_T], object_id: str) -> _T:
-        """A proxy for the object that the host has registered as `object_id`.
+        """Return a proxy for the object that the host has registered as `object_id`.
 
-        `object_type` says which methods it has; each returns an awaitable. A name that the host has not
-        registered raises LookupError when a method is called.
+        The proxy has the methods of `object_type`; each returns an awaitable. If the host has not registered
+        the id, calling a method raises LookupError.
         """
         return self._host().create_caller(object_type, object_id)
 
     @final
     def use_remote(self, proxied_singleton: type[ProxiedSingleton]) -> None:
-        """Make the host's instance of the class the one of this process."""
+        """Make the host's instance of the class the instance of this process."""
         self._host().use_remote(proxied_singleton)
 
     @final
     def emit_event(self, name: str, payload: Any) -> None:
-        """Have the host's handler for `name` run with `payload`, and wait until it has.
+        """Run the host's handler for `name` with `payload`, and wait until it returns.
 
-        Where the host has none for it nothing happens. Raises what the handler raises.
+        Does nothing if the host has no handler for `name`. Raises what the handler raises.
         """
         self._host().emit(name, payload)
 
     @final
     def _host(self) -> HostLink:
         if self._link is None:
-            raise RuntimeError("the extension is not connected to a host: in __init__ that is too early")
+            raise RuntimeError(
+                "the extension is not connected to its host yet: use on_module_loaded instead of __init__"
+            )
         return self._link
 
 
 class ExtensionBase(ExtensionLocal):
     """Base class of extensions.
 
-    Its public methods can be called by the host. An application hands `ExtensionBase`, or a subclass of its
-    own, to its `ExtensionManager`. The module of an extension defines a subclass of that, of which an
-    instance is made in the extension's process: of the one from which no other class of the module derives.
-    If the module defines none, the application's class is used; `ExtensionBase` itself is not.
+    The host can call its public methods. An application passes `ExtensionBase`, or a subclass, to its
+    `ExtensionManager`. The module of an extension defines a subclass of that class, and the extension's
+    process creates an instance of it. If the module defines several, the one that no other class of the
+    module derives from is used. If it defines none, the application's class is used, but never
+    `ExtensionBase` itself.
 
-    The module's class exists only once the module has been imported. The `before_module_loaded` of the
-    application's class is therefore called on an instance of that class, and what it sets there as attributes
-    is set on the extension, too.
+    The module's class exists only after the module was imported. So `before_module_loaded` of the
+    application's class is called on an instance of that class, and the attributes that it sets there are also
+    set on the extension.
     """
 
     async def stop(self) -> None:
-        """Called before the extension's process ends; it has five seconds."""
+        """Called before the extension's process ends. It may take up to five seconds."""

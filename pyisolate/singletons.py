@@ -1,7 +1,7 @@
-"""Objects of which a program has one, in the host, that extensions use as if it were theirs.
+"""Singletons of the host that extensions use as if they were their own.
 
-In the host a `ProxiedSingleton` class makes its one instance when it is first called. In an extension, whose
-configuration lists the class under ``apis``, calling the class gives a proxy for the host's instance.
+In the host a `ProxiedSingleton` class creates its only instance when it is first called. In an extension
+whose configuration lists the class under ``apis``, calling the class returns a proxy for the host's instance.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class CallerFactory(Protocol):
-    """What `use_remote` needs: something that makes proxies for objects of the other side."""
+    """The argument of `use_remote`: it creates proxies for objects of the other side."""
 
     def create_caller(self, object_type: type[_T], object_id: str) -> _T: ...
 
 
 def local_execution(func: _F) -> _F:
-    """Mark a method of a `ProxiedSingleton` to run in the process that calls it, on an instance there."""
+    """Mark a method of a `ProxiedSingleton` to run in the calling process, on an instance there."""
     func._is_local_execution = True  # type: ignore[attr-defined]
     return func
 
 
 def is_local(method: object) -> bool:
-    """Whether `method` has been marked with `local_execution`."""
+    """Return whether `method` is marked with `local_execution`."""
     return getattr(method, "_is_local_execution", False) is True
 
 
@@ -41,7 +41,7 @@ _when_made: Callable[[type], None] | None = None
 
 
 def when_made(hook: Callable[[type], None]) -> None:
-    """Have `hook` called with each class of which the one instance is made in this process from now on."""
+    """Call `hook` with each singleton class whose instance is created in this process from now on."""
     global _when_made
     _when_made = hook
 
@@ -50,23 +50,23 @@ _substitute: Callable[[type], Any] | None = None
 
 
 def substitute(hook: Callable[[type], Any]) -> None:
-    """Have calling a class return what `hook` returns for it, unless that is None."""
+    """Make calling a singleton class return what `hook` returns for the class, unless that is None."""
     global _substitute
     _substitute = hook
 
 
 class SingletonMetaclass(type):
-    """Makes calling a class return its one instance."""
+    """Makes calling a class return its only instance."""
 
     _instances: dict[type, Any] = {}  # noqa: RUF012 - one for all classes, not one for each
-    _making = threading.RLock()
+    _lock = threading.RLock()
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         if _substitute is not None and (substitute := _substitute(cls)) is not None:
             return substitute
         instances = SingletonMetaclass._instances
         if cls not in instances:
-            with SingletonMetaclass._making:
+            with SingletonMetaclass._lock:
                 if cls not in instances:
                     instances[cls] = super().__call__(*args, **kwargs)
                     if _when_made is not None:
@@ -74,37 +74,37 @@ class SingletonMetaclass(type):
         return instances[cls]
 
     def get_instance(cls: type[_T], *args: Any, **kwargs: Any) -> _T:
-        """The one instance; made with these arguments if there is none yet. The same as calling the class."""
+        """Return the instance, created with these arguments if there is none. Same as calling the class."""
         return cls(*args, **kwargs)
 
     def inject_instance(cls, instance: Any) -> None:
-        """Make `instance` the one instance.
+        """Make `instance` the only instance.
 
-        Raises RuntimeError when there is one already: whoever has it would go on using it.
+        Raises RuntimeError if there already is one: code that holds it would continue to use it.
         """
-        with SingletonMetaclass._making:
+        with SingletonMetaclass._lock:
             if cls in SingletonMetaclass._instances:
                 raise RuntimeError(
-                    f"{cls.__name__} has an instance already; inject one before the class is first called"
+                    f"{cls.__name__} already has an instance; inject one before the class is first called"
                 )
             SingletonMetaclass._instances[cls] = instance
 
     def use_remote(cls, rpc: CallerFactory) -> None:
-        """Make the other side's instance the one instance, and likewise for singletons that it refers to.
+        """Make the other side's instance the only instance, and likewise for singletons that it refers to.
 
-        Raises TypeError when the class is not a `ProxiedSingleton`.
+        Raises TypeError if the class is not a `ProxiedSingleton`.
         """
         callers = callers_of(cls, lambda owner: rpc.create_caller(owner, owner.get_remote_id()))
-        with SingletonMetaclass._making:
-            # An instance that was made while modules were imported is not the host's: it is replaced.
+        with SingletonMetaclass._lock:
+            # An instance created while modules were imported is not the host's: it is replaced.
             for owner, caller in callers.items():
-                if (made := SingletonMetaclass._instances.get(owner)) is not None:
-                    _rebind(owner, made, caller)
+                if (created := SingletonMetaclass._instances.get(owner)) is not None:
+                    _rebind(owner, created, caller)
             SingletonMetaclass._instances.update(callers)
 
 
 def _rebind(cls: type, instance: Any, replacement: Any) -> None:
-    """Put it where the instance is kept: ``server = Server()`` in the class's module, ``Server.instance``."""
+    """Replace the instance in the class and its module: ``Server.instance``, ``server = Server()``."""
     for holder in (sys.modules.get(cls.__module__), cls):
         for name, value in list(vars(holder).items()) if holder is not None else ():
             if value is instance:
@@ -112,8 +112,8 @@ def _rebind(cls: type, instance: Any, replacement: Any) -> None:
 
 
 def _renew_lock() -> None:
-    """In a forked process: another thread of its parent may have held it."""
-    SingletonMetaclass._making = threading.RLock()
+    """Replace the lock in a forked process: another thread of its parent may have held it."""
+    SingletonMetaclass._lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
@@ -123,18 +123,18 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 class ProxiedSingleton(metaclass=SingletonMetaclass):
     """Base class of the host's objects that extensions may call.
 
-    In an extension every public method returns an awaitable, also where it is a plain function in the host,
-    except those marked with `local_execution`.
+    In an extension every public method returns an awaitable, even if it is a plain function in the host.
+    Methods marked with `local_execution` are the exception.
     """
 
     @classmethod
     def get_remote_id(cls) -> str:
-        """The name under which the instance is offered; by default the class's."""
+        """Return the id under which the host registers the instance; by default the name of the class."""
         return cls.__name__
 
 
 def referred(cls: type[ProxiedSingleton]) -> Iterator[tuple[str, type[ProxiedSingleton]]]:
-    """(attribute, class) of the singletons that `cls` has as public attributes, annotated or assigned."""
+    """Iterate over (attribute, class) of singletons in public attributes of `cls`, annotated or assigned."""
     found: dict[str, type[ProxiedSingleton]] = {}
     for base in reversed(cls.__mro__):
         for name, hint in inspect.get_annotations(base).items():
@@ -149,7 +149,7 @@ def referred(cls: type[ProxiedSingleton]) -> Iterator[tuple[str, type[ProxiedSin
 
 
 def _evaluate(hint: str, owner: type) -> object:
-    """What an annotation means; None if that cannot be told, as for names imported for type checkers."""
+    """Evaluate an annotation. Return None if that fails, as for names imported only for type checkers."""
     module = sys.modules.get(owner.__module__)
     try:
         return eval(hint, vars(module) if module else {}, dict(vars(owner)))
@@ -158,7 +158,7 @@ def _evaluate(hint: str, owner: type) -> object:
 
 
 def reachable(cls: type[ProxiedSingleton]) -> list[type[ProxiedSingleton]]:
-    """The class and all singletons that can be reached through its attributes."""
+    """Return the class and all singletons that can be reached through its attributes."""
     found = [cls]
     for owner in found:
         found += dict.fromkeys(singleton for _, singleton in referred(owner) if singleton not in found)
@@ -168,13 +168,14 @@ def reachable(cls: type[ProxiedSingleton]) -> list[type[ProxiedSingleton]]:
 def callers_of(
     cls: type[Any], create: Callable[[type[ProxiedSingleton]], Any]
 ) -> dict[type[ProxiedSingleton], Any]:
-    """What `create` makes for the class and all that can be reached, with each other as attributes.
+    """Call `create` for the class and all reachable singletons, and set the results as each other's
+    attributes.
 
-    Raises TypeError when the class is not a `ProxiedSingleton`.
+    Return the results by class. Raises TypeError if the class is not a `ProxiedSingleton`.
     """
     if not issubclass(cls, ProxiedSingleton):
         raise TypeError(
-            f"{cls.__name__} must be a subclass of ProxiedSingleton to be used from another process"
+            f"{cls.__name__} cannot be used from another process: derive it from ProxiedSingleton"
         )
     callers = {owner: create(owner) for owner in reachable(cls)}
     for owner, caller in callers.items():
@@ -185,7 +186,7 @@ def callers_of(
 
 @contextmanager
 def singleton_scope() -> Iterator[None]:
-    """Singletons made inside are forgotten at the end, and those from before are back. For tests."""
+    """Restore the previous singletons at the end of the ``with`` block, without new ones. For tests."""
     before = dict(SingletonMetaclass._instances)
     try:
         yield

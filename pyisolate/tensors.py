@@ -1,20 +1,20 @@
-"""Tensors and arrays that are in shared memory from the start, so that not even the first send copies.
+"""Creates tensors and arrays in shared memory, so that even the first send does not copy them.
 
-Extensions that were sent shared memory before open what is new at once, in the background: when it is sent,
-they have it already.
+Extensions that were sent shared memory before open new memory at once, in the background. When the tensor or
+array is sent, they have opened it already.
 
-Any tensor of the CPU can be sent to an extension with `share_torch`. If its memory is torch's alone, its
-storage moves into shared memory the first time it is sent, as `Tensor.share_memory_` would move it, and like
-after that it cannot be enlarged any more. That is a copy, and for a moment twice the memory; it is as long as
-the storage lives if there are views, or other threads that run, since these may use the old memory. A tensor
-whose memory NumPy, a file or another library has, too, is copied each time it is sent, and a UserWarning says
-so. What `empty` makes is shared in all these cases: NumPy arrays over it see what extensions write.
+Any CPU tensor can be sent to an extension with `share_torch`. If its memory belongs to torch alone, its
+storage moves to shared memory when it is first sent, as with `Tensor.share_memory_`, and cannot be enlarged
+afterwards. The move copies the tensor and needs twice the memory for a moment. If there are views, or other
+threads run, the old memory is kept as long as the storage lives, since these may use it. A tensor whose
+memory is also used by NumPy, a file or another library is copied each time it is sent, and a UserWarning says
+so. Tensors made by `empty` are shared in all these cases: NumPy arrays over them see what extensions write.
 
-All of a storage is shared: whoever gets a view of a tensor can read and write the whole tensor.
+A storage is always shared as a whole: a receiver of a view can read and write the whole tensor.
 
-With a torch that cannot move a storage (2.11 and earlier) the tensor that is sent moves alone: other views of
-its storage, made before, stay where they are and do not see what the extension writes. Views of what `empty`
-makes do.
+A torch that cannot move a storage (2.11 and earlier) moves only the tensor that is sent: views of its storage
+that were made before keep the old memory and do not see what the extension writes. Views of a tensor made by
+`empty` do see it.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ __all__ = ["empty", "empty_array", "empty_like"]
 
 
 def empty(*size: Any, dtype: dtype | None = None, requires_grad: bool = False) -> Tensor:
-    """A contiguous tensor of zeros in memory that can be shared with extensions.
+    """Return a contiguous tensor of zeros in memory that can be shared with extensions.
 
-    `size` is given as to `torch.empty`: ``empty(3, 4)`` or ``empty((3, 4))``, in elements. `dtype`: default
-    `torch.get_default_dtype()`. The memory, ``prod(size)`` elements, is there when this returns. Sending it
-    for the first time, to an extension that was sent shared memory before, costs about as much as sending it
-    again.
+    `size`, in elements, has the form that `torch.empty` accepts: ``empty(3, 4)`` or ``empty((3, 4))``.
+    `dtype` defaults to `torch.get_default_dtype()`. The memory of all ``prod(size)`` elements is allocated at
+    once. The first send, to an extension that was sent shared memory before, costs about as much as a later
+    one.
 
-    Raises ImportError without torch, MemoryError, and what `torch.empty` raises for a wrong size or dtype.
+    Raises ImportError without torch, MemoryError, and what `torch.empty` raises for an invalid size or dtype.
     """
     import torch
 
@@ -48,9 +48,9 @@ def empty(*size: Any, dtype: dtype | None = None, requires_grad: bool = False) -
 
 
 def empty_like(tensor: Tensor, *, dtype: dtype | None = None, requires_grad: bool = False) -> Tensor:
-    """A tensor of zeros of the size, and if not given otherwise dtype and order of dimensions, of another.
+    """Return a tensor of zeros like `empty` does, with the size and the order of dimensions of `tensor`.
 
-    Raises as `empty` does.
+    `dtype` defaults to that of `tensor`. Raises what `empty` raises.
     """
     import torch
 
@@ -59,22 +59,22 @@ def empty_like(tensor: Tensor, *, dtype: dtype | None = None, requires_grad: boo
 
 
 def empty_array(shape: int | tuple[int, ...], dtype: Any = float, order: Any = "C") -> ndarray[Any, Any]:
-    """A NumPy array of zeros in memory that can be shared with extensions that have `share_numpy`.
+    """Return a NumPy array of zeros in memory that can be shared with extensions that have `share_numpy`.
 
-    `shape`, `dtype` and `order` are those of `numpy.empty`; the dtype must not hold objects. Views of it are
-    shared, too; results of arithmetic are ordinary arrays.
+    `shape`, `dtype` and `order` are those of `numpy.empty`; the dtype must not contain objects. Views of the
+    array are shared too; results of arithmetic are ordinary arrays.
 
-    Raises ImportError without numpy, TypeError for a dtype that holds objects, and MemoryError.
+    Raises ImportError without numpy, TypeError for a dtype that contains objects, and MemoryError.
     """
     import numpy
 
     kind = numpy.dtype(dtype)
     if kind.hasobject:
-        raise TypeError(f"an array of dtype {kind} holds Python objects, which cannot be shared")
+        raise TypeError(f"an array of dtype {kind} contains Python objects, which cannot be shared")
     lengths = (shape,) if isinstance(shape, int) else tuple(shape)
     size = math.prod(lengths) * kind.itemsize
     if size <= 0:
-        return numpy.empty(lengths, kind, order)  # or what it says of a negative length
+        return numpy.empty(lengths, kind, order)  # which raises for a negative length
     array: ndarray[Any, Any] = numpy.ndarray(lengths, kind, shared_buffer(size), order=order)
     send_ahead(array)
     return array
