@@ -1,7 +1,7 @@
-# The commands of the project; `make` lists them. Everything is made in .venv and build/.
+# The commands of the project; `make` lists them. Everything is built in .venv and build/.
 #
-# .venv holds a plain install of the package that is redone when a source has changed, so that tests see what a
-# user gets. Why not an editable one: CONTRIBUTING.md.
+# .venv contains a normal install of the package, which is repeated when a source has changed, so that the tests run
+# what users get. CONTRIBUTING.md explains why it is not an editable install.
 
 PYTHON ?= python3
 WERROR ?= 0
@@ -31,7 +31,7 @@ help:
 	@echo 'make build         .venv with the package and its extension'
 	@echo 'make check         lints, types and the quick tests, in under a minute'
 	@echo 'make test          everything: C tests under sanitizers, pytest, other Pythons, fuzzers, model, lints'
-	@echo 'make test-pythons  the quick tests with the oldest and the newest other Python that is here'
+	@echo 'make test-pythons  the quick tests with the oldest and the newest other installed Python'
 	@echo 'make test-oldest   arrays and tensors with the oldest NumPy'
 	@echo 'make test-packages popular packages in the sandbox, from PyPI'
 	@echo 'make test-aarch64  the core for aarch64, under qemu'
@@ -47,7 +47,7 @@ help:
 
 # ---- environment ---------------------------------------------------------------------------------
 
-# Before anything is made. Targets that are not named here use tools of the C tests as well.
+# Checked before anything is built. Targets not listed here also need the tools of the C tests.
 ONLY_BUILD := build bench bench-all native-bench soak check lint format test-python test-pythons test-oldest test-coverage \
     test-packages
 NEEDS := $(if $(filter-out $(ONLY_BUILD) test-aarch64 test-musl,$(MAKECMDGOALS)),all,build) \
@@ -69,7 +69,7 @@ packages:
 	    --config-settings=build-dir=build/wheel $(if $(STRICT),--config-settings=setup-args=$(STRICT)) .
 	touch $@
 
-# After the package: two runs of pip in one environment are in each other's way.
+# After the package: two runs of pip at once would interfere in one environment.
 .venv/.bench: .venv/.tools | .venv/.installed
 	$(BIN)/python tools/install_extras.py bench
 	touch $@
@@ -87,7 +87,7 @@ bench-all: build .venv/.bench
 build/asan/build.ninja: .venv/.tools
 	meson setup --reconfigure build/asan $(SANITIZE) -Db_sanitize=address,undefined
 
-# With clang: gcc expands small memcpys in place and does not tell the sanitizer.
+# With clang: gcc inlines small memcpys without reporting them to the sanitizer.
 build/tsan/build.ninja: .venv/.tools
 	CC=clang meson setup --reconfigure build/tsan $(SANITIZE) -Db_sanitize=thread
 
@@ -98,7 +98,7 @@ build/fuzz/build.ninja: .venv/.tools
 build/native/build.ninja: .venv/.tools
 	meson setup --reconfigure build/native -Dpython=false -Dlibrary=true -Dtests=disabled -Db_ndebug=true $(STRICT)
 
-# skipped(folder): what its tests have skipped, and why.
+# skipped(folder): prints the skipped tests of a build, with the reasons.
 skipped = @grep -a '^skipped: ' $(1)/meson-logs/testlog.txt | sort | uniq -c || true
 
 test-asan: build/asan/build.ninja
@@ -116,13 +116,13 @@ OTHER := -Dpython=false -Db_lto=false -Doptimization=1 $(STRICT)
 build/aarch64/build.ninja: .venv/.tools tools/aarch64.ini
 	meson setup --reconfigure build/aarch64 --cross-file tools/aarch64.ini -Dtests=enabled $(OTHER)
 
-# Everything takes longer under emulation.
+# Tests take longer under emulation.
 test-aarch64: build/aarch64/build.ninja
 	meson test -C build/aarch64 --timeout-multiplier 5 --print-errorlogs
 	$(call skipped,build/aarch64)
 
-# The headers of the kernel without those of glibc beside them. CMOCKA=folder: where a cmocka is installed that is
-# made with musl; without it only what needs none is run.
+# Uses the kernel's headers without glibc's. CMOCKA=folder: where a cmocka built with musl is installed; without it only
+# tests that do not need cmocka run.
 build/musl/build.ninja: .venv/.tools
 	mkdir -p build/musl-headers
 	ln -sfn /usr/include/linux build/musl-headers/linux
@@ -132,7 +132,7 @@ build/musl/build.ninja: .venv/.tools
 	CC=musl-gcc PKG_CONFIG_LIBDIR=$(CMOCKA)/lib/pkgconfig meson setup --reconfigure build/musl $(OTHER) -Dfuzzers=true \
 	    -Dtests=$(if $(CMOCKA),enabled,disabled) -Dc_args='-idirafter $(CURDIR)/build/musl-headers'
 
-# Of the binding it is tried whether it compiles: there is no Python to link with.
+# The binding is only compiled: there is no Python with musl to link with.
 test-musl: build/musl/build.ninja
 	meson test -C build/musl --print-errorlogs
 	headers=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))') && \
@@ -146,7 +146,7 @@ native-bench: build/native/build.ninja
 	meson compile -C build/native
 	build/native/benchmarks/native_benchmark
 
-# fuzz_all(seconds in total): each fuzzer in turn, from its corpus; what it finds new stays in build/.
+# fuzz_all(seconds in total): runs each fuzzer in turn, from its corpus. New inputs are stored in build/.
 define fuzz_all
 	meson compile -C build/fuzz
 	set -e; for name in $(FUZZERS); do \
@@ -171,7 +171,7 @@ build/coverage/build.ninja: .venv/.tools
 	CC=clang meson setup --reconfigure build/coverage $(SANITIZE) -Dtests=disabled -Dfuzzers=true \
 	    -Dc_args='$(COVERAGE)' -Dc_link_args='$(COVERAGE)'
 
-# The corpus in the tree and what `make fuzz` has found besides. Needs llvm-cov and llvm-profdata (Debian: llvm).
+# Replays the corpus in the tree and the inputs found by `make fuzz`. Needs llvm-cov and llvm-profdata (Debian: llvm).
 fuzz-coverage: build/coverage/build.ninja
 	meson compile -C build/coverage
 	set -e; for name in $(FUZZERS); do \
@@ -190,7 +190,7 @@ soak: build .venv/.bench
 	$(BIN)/python tests/soak/soak.py kills --count $(KILLS)
 	$(BIN)/python tests/soak/soak.py crashes
 
-# The doorbell handshake of the ring, over all interleavings.
+# Checks the doorbell handshake of the ring over all interleavings.
 test-model: packages
 	mkdir -p build/model
 	cd build/model && spin -a ../../tests/model/ring.pml && \
@@ -205,11 +205,11 @@ test-python: build .venv/.bench
 test-pythons: build
 	WERROR=$(WERROR) PYTHON=$(BIN)/python tools/test-pythons --ends
 
-# Arrays and tensors with the oldest NumPy that is supported.
+# Runs the tests of arrays and tensors with the oldest supported NumPy.
 test-oldest: build
 	WERROR=$(WERROR) PYTHON=$(BIN)/python tools/test-pythons --oldest-numpy
 
-# Popular packages in the sandbox. Not part of `make test`: it installs gigabytes.
+# Runs popular packages in the sandbox. Not part of `make test`: it installs gigabytes.
 test-packages: build
 	$(BIN)/pytest tests/packages
 
@@ -229,7 +229,7 @@ lint: .venv/.installed
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 
-# What shows most mistakes soonest; `make test` runs all.
+# The tests that find most mistakes soonest; `make test` runs all.
 QUICK := calls/calls calls/gather calls/tasks lifecycle/manager lifecycle/supervision usage/both_ways usage/config \
     usage/singletons values/buffers values/collections values/exceptions values/values
 

@@ -206,7 +206,7 @@ def shared_storage(size: int, /) -> Any:
     """Return a torch.UntypedStorage of `size` zero bytes that can be shared. Raises MemoryError."""
 
 def set_framework_hooks(export: Any, restore: Any, /) -> None:
-    """Set functions for arrays of other packages: value -> (framework, dtype, NumPy array) | None, and back."""
+    """Set functions for other packages' arrays: value -> (framework, dtype, NumPy array) | None, and back."""
 
 def set_thread_hook(others_wait: Any, /) -> None:
     """Set a function that returns whether no other thread can be inside an operation on a tensor."""

@@ -1,10 +1,10 @@
-"""The build backend: meson-python's, with another editable install.
+"""The build backend: meson-python's, with a different editable install.
 
-meson-python's rebuilds the package whenever it is imported, with the tools of the environment that it was
-built in. pip and uv remove that environment when they have finished, so the next import would fail; and the
-processes of extensions would look for the package in a folder that there is not. Here the extension module is
-put beside the sources, and a ``.pth`` file names the checkout: the package is one folder, as when it is
-installed. Who changes C code installs again.
+An editable install of meson-python rebuilds the package at each import, with the tools of the environment
+that built it. pip and uv remove that environment when they have finished, so the next import would fail; and
+the processes of extensions would search for the package in a folder that does not exist. Here the extension
+module is put beside the sources, and a ``.pth`` file names the checkout: the package is one folder, as in a
+normal install. After a change of C code, install again.
 """
 
 import base64
@@ -43,7 +43,7 @@ def build_editable(
     config_settings: "dict[str, Any] | None" = None,
     metadata_directory: "str | None" = None,
 ) -> str:
-    """Make a wheel that leads to the checkout; name of its file."""
+    """Make a wheel that points to the checkout, and return its file name."""
     settings = dict(config_settings or {})
     if not settings.keys() & {"build-dir", "builddir"}:
         settings["build-dir"] = f"build/editable-{sys.implementation.cache_tag}"
@@ -63,7 +63,7 @@ def build_editable(
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write a file anew: processes may have the old one mapped."""
+    """Replace the file instead of writing to it: processes may have the old one mapped."""
     new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     new.write_bytes(content)
     new.chmod(0o755)

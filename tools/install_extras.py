@@ -1,8 +1,9 @@
-"""Installs optional dependencies of pyproject.toml into the running environment; does not build the package.
+"""Installs optional dependencies of pyproject.toml into the running environment, without building the
+package.
 
-Building needs some of them (meson, ninja), so `pip install .[dev]` would come too early. Of PyTorch only the
-pinned version is installed, and only its build for CPUs: the one on PyPI brings gigabytes for a GPU.
-With --without=NAME,... requirements whose names begin with one of these are left out.
+The build needs some of them (meson, ninja), so `pip install .[dev]` would build too early. Only the pinned
+version of PyTorch is installed, and only its build for CPUs: the build on PyPI adds gigabytes for a GPU. With
+--without=NAME,... requirements whose names begin with one of these are not installed.
 """
 
 import importlib.util
@@ -17,21 +18,21 @@ else:
     from pip._vendor import tomli as tomllib
 
 NO_TORCH = """\
-pip finds no PyTorch {version} for CPUs and this Python, so what needs PyTorch is skipped. This installs it:
+pip finds no PyTorch {version} for CPUs and this Python, so tests that need it are skipped. To install it:
     {python} -m pip install torch=={version} --index-url https://download.pytorch.org/whl/cpu"""
 
 
 def install(*arguments: str) -> int:
-    """Exit status of pip, which evaluates the markers."""
+    """Run pip, which evaluates the markers, and return its exit status."""
     return subprocess.call([sys.executable, "-m", "pip", "install", "--quiet", *arguments])
 
 
 def install_torch(requirement: str) -> None:
-    """Install ``torch==version; marker`` as built for CPUs, or say how to; what is there stays."""
+    """Install ``torch==version; marker`` built for CPUs, or print how to. An installed torch is kept."""
     if importlib.util.find_spec("torch"):
         return
     pinned, semicolon, marker = requirement.partition(";")
-    # The suffix keeps pip from the build on PyPI, which does not have it.
+    # The build on PyPI does not have this suffix, so pip does not choose it.
     if install(f"{pinned.strip()}+cpu {semicolon}{marker}"):
         version = pinned.strip().removeprefix("torch==")
         print(NO_TORCH.format(version=version, python=sys.executable), file=sys.stderr)

@@ -1,10 +1,10 @@
-"""Instructions of a small call, counted by valgrind: the same from run to run, also on a busy machine.
+"""Counts the instructions of a small call with valgrind: the same from run to run, even on a busy machine.
 
     python tools/instructions.py [--calls 2000] [--top 25] [--coroutine]
 
-An extension's end of a session runs under callgrind, first as the one that answers, then as the one that
-asks. Start and end cancel out: a short run is taken from a longer one. The other side, which is not slowed
-down, sleeps meanwhile, so each message may ring a doorbell, which takes about 100 of the instructions. Needs
+An extension's end of a session runs under callgrind, first answering calls, then making them. A short run is
+subtracted from a longer one, so that start and end cancel out. The other side is not slowed down and sleeps
+between messages, so each message may ring a doorbell, which takes about 100 of the instructions. Needs
 valgrind; without debug information of Python some names are missing.
 """
 
@@ -24,13 +24,13 @@ from tabulate import tabulate
 from pyisolate._core import Registry, Session
 
 SMALL_ARENA = 1 << 26
-"""Under valgrind there is no room for arenas of the usual size."""
+"""Arenas of the usual size do not fit into the address space under valgrind."""
 
 _LINE = re.compile(r"^\s*([\d,]+) \(\s*[\d.]+%\)\s+(?:\S*?/)?([^/\s:]+):(\S+)")
 
 
 class Echo:
-    """What is called, on either side."""
+    """The object whose methods are called, on either side."""
 
     def echo(self, value: object) -> object:
         return value
@@ -44,7 +44,7 @@ class Child(Echo):
         self._session = session
 
     async def ask(self, name: str, calls: int) -> None:
-        """Call the host one time after another."""
+        """Call the host `calls` times, one after another."""
         echo = self._session.method(1, name)
         for _ in range(calls):
             await echo(1)
@@ -54,14 +54,14 @@ class Child(Echo):
 
 
 async def serve() -> None:
-    """The child's end."""
+    """Run the child's end of the session."""
     session = Session.attach(int(os.environ["PISO_FD"]), Registry())
     session.register(1, Child(session))
     await session.serve()
 
 
 async def use(session: Session, asks: bool, name: str, calls: int) -> None:
-    """The host's end."""
+    """Run the host's end of the session."""
     if asks:
         await session.method(1, "ask")(name, calls)
     else:
@@ -72,7 +72,7 @@ async def use(session: Session, asks: bool, name: str, calls: int) -> None:
 
 
 def count(folder: str, asks: bool, name: str, calls: int) -> dict[tuple[str, str], int]:
-    """Instructions by (inclusive or self, function) of a child that makes or answers so many calls."""
+    """Count instructions by (inclusive or self, function) of a child that makes or answers `calls` calls."""
     counts = f"{folder}/{'ask' if asks else 'answer'}-{calls}"
     session = Session.spawn(
         [
@@ -124,7 +124,7 @@ def main() -> int:
     )
     parser.add_argument("--calls", type=int, default=2000)
     parser.add_argument("--top", type=int, default=25, metavar="ROWS")
-    parser.add_argument("--coroutine", action="store_true", help="of a method that is a coroutine")
+    parser.add_argument("--coroutine", action="store_true", help="call an async method")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:

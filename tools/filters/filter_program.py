@@ -1,4 +1,4 @@
-"""Programs for seccomp: from rules to instructions, and what a program says about a call."""
+"""Programs for seccomp: compiles rules to instructions, and evaluates a program for a call."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ LOAD, IMMEDIATE, AND = 0x20, 0x00, 0x54
 JUMP, EQUAL, AT_LEAST, ANY_BIT = 0x05, 0x15, 0x35, 0x45
 RETURN = 0x06
 KILL, PERMIT = 0x80000000, 0x7FFF0000
-QUIET = 0x00050000
-"""SECCOMP_RET_ERRNO: the error."""
-TOLD = 0x7FF00000
-"""SECCOMP_RET_TRACE stands for an error that the host is told of, where it can be."""
+SILENT = 0x00050000
+"""SECCOMP_RET_ERRNO: the call fails with the error."""
+REPORTED = 0x7FF00000
+"""SECCOMP_RET_TRACE stands for an error that is reported to the host, where possible."""
 
 NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16
-"""Offsets in struct seccomp_data; of an argument, its low 32 bits on a machine that is little endian."""
+"""Offsets in struct seccomp_data. Of an argument: its low 32 bits on a little-endian machine."""
 FAR = 255
 
 
 @dataclass
 class _Item:
-    """An instruction, or a label. Labels that are not given mean the next instruction."""
+    """An instruction or a label. An empty label stands for the next instruction."""
 
     code: int
     value: int = 0
@@ -58,7 +58,7 @@ class _Assembler:
         self._items.append(_Item(code, value, yes, no))
 
     def act(self, action: Action) -> None:
-        base = TOLD if action.told else QUIET
+        base = REPORTED if action.reported else SILENT
         self.add(RETURN, PERMIT if action.error is None else base | action.error)
 
     def assemble(self) -> list[Instruction]:
@@ -94,7 +94,7 @@ class _Assembler:
             yes, no = (places[label] - here if label else 0 for label in (item.yes, item.no))
             if item.code == JUMP:
                 program.append((JUMP, 0, 0, yes))
-            elif item.far:  # a jump to each of the two that follow
+            elif item.far:  # the test jumps to one of the two jumps after it
                 program.append((item.code, 0, 1, item.value))
                 program.append((JUMP, 0, 0, yes - 1 if item.yes else 1))
                 program.append((JUMP, 0, 0, no - 2 if item.no else 0))
@@ -109,7 +109,7 @@ class _Compiler:
         self._options = {name: 1 << bit for bit, name in enumerate(options)}
 
     def tree(self, ranges: Sequence[tuple[int, Action | str]]) -> None:
-        """What becomes of each number: (first number of a range, an action or the label of its rules)."""
+        """Compile a search over ranges: (first number of a range, an action or the label of its rules)."""
         if len(ranges) == 1:
             target = ranges[0][1]
             if isinstance(target, str):
@@ -153,14 +153,14 @@ def compile_filter(
     unknown: Action,
     options: Sequence[str],
 ) -> list[Instruction]:
-    """The program for a machine, in which LD IMM stands for the options."""
+    """Return the program for a machine, in which LD IMM stands for the options."""
     compiler = _Compiler(options)
     to = compiler.to
     right, labels = to.new_label(), {tuple(rules): to.new_label() for rules in checked.values()}
     blocks = {number: labels[tuple(rules)] for number, rules in checked.items()}
     to.add(LOAD, ARCHITECTURE)
     to.add(EQUAL, architecture, yes=right)
-    to.add(RETURN, KILL)  # a program of another architecture; its numbers mean something else
+    to.add(RETURN, KILL)  # a program for another architecture, where numbers have other meanings
     to.place(right)
     to.add(LOAD, NUMBER)
     ranges: list[tuple[int, Action | str]] = []
@@ -182,7 +182,7 @@ def evaluate(
     number: int,
     arguments: Sequence[int] = (),
 ) -> int:
-    """What the program returns for a call."""
+    """Return what the program returns for a call."""
     data = {NUMBER: number & INT, ARCHITECTURE: architecture}
     for index in range(6):
         value = arguments[index] if index < len(arguments) else 0

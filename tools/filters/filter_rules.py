@@ -1,10 +1,10 @@
-"""Which system calls an extension may make, and with which arguments. What is not here does not exist for it.
+"""The system calls that an extension may make, and their arguments. No other system call exists for it.
 
-`generate_filters.py` makes the tables of the sandbox of this file; run it after a change. Errors are those of
-an older kernel, or of one that was built without the feature, since libraries have fall-backs for these.
-EPERM says that a key of the configuration, or namespaces, would permit the call.
+`generate_filters.py` generates the tables of the sandbox from this file; run it after a change. Errors are
+those of an older kernel, or of one built without the feature, since libraries have fallbacks for these. EPERM
+means that a key of the configuration, or namespaces, would permit the call.
 
-An argument is compared by its low 32 bits: all that are checked here are ints for the kernel.
+Arguments are compared by their low 32 bits: all arguments checked here are ints in the kernel.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OPTIONS = (
     "devices",
     "no_truncation",
 )
-"""The bits of piso__filter_options, the lowest first."""
+"""The bits of piso__filter_options, lowest first."""
 
 OWN_PID = 0x7E57C0DE
 """PISO__FILTER_OWN_PID: replaced by the id of the process when the filter is loaded."""
@@ -38,16 +38,16 @@ INT = 0xFFFFFFFF
 
 
 def names(text: str) -> list[str]:
-    """The names of system calls in a text."""
+    """Split a text into the names of system calls."""
     return text.split()
 
 
 @dataclass(frozen=True)
 class Action:
-    """What becomes of a call: permitted without an error, else the error; `told` to the host or not."""
+    """What happens to a call: it is permitted, or fails with an error. `reported`: the host is informed."""
 
     error: int | None
-    told: bool = True
+    reported: bool = True
 
 
 ALLOW = Action(None)
@@ -59,7 +59,7 @@ def refuse(error: int) -> Action:
 
 @dataclass(frozen=True)
 class Argument:
-    """True if this argument, of which only the bits of the mask count, is one of these values."""
+    """True if this argument is one of these values. Only the bits of the mask count."""
 
     index: int
     values: tuple[int, ...]
@@ -75,7 +75,7 @@ class Option:
 
 @dataclass(frozen=True)
 class When:
-    """The action of a call for which all of these are true."""
+    """The action for a call if all tests are true."""
 
     tests: tuple[Argument | Option, ...]
     action: Action
@@ -93,11 +93,11 @@ def when(*tests: Argument | Option, then: Action = ALLOW) -> When:
     return When(tests, then)
 
 
-def otherwise(error: int, *, told: bool = True) -> When:
-    return When((), Action(error, told))
+def otherwise(error: int, *, reported: bool = True) -> When:
+    return When((), Action(error, reported))
 
 
-# ---- what everybody may call: it acts on the process itself, or on files, about which Landlock decides ----
+# ---- permitted calls: they act on the process itself, or on files, which Landlock protects ----
 
 PERMITTED = names("""
     read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek
@@ -137,7 +137,7 @@ PERMITTED = names("""
 
     landlock_create_ruleset landlock_add_rule landlock_restrict_self
 """)
-"""uretprobe and uprobe are calls that the kernel writes into a program which an administrator looks into."""
+"""The kernel inserts the calls uretprobe and uprobe into a program that an administrator traces."""
 
 NUMBERS = {
     "uretprobe": ("x86_64", 335),
@@ -155,12 +155,11 @@ NUMBERS = {
     "removexattrat": ("", 466),
     "set_mempolicy_home_node": ("", 450),
 }
-"""Calls that libraries of 2022 do not know by name. Numbers from 424 on are the same on all machines."""
+"""Calls that libseccomp of 2022 does not know by name. Numbers from 424 on are the same on all machines."""
 
 # ---- files ----
 
-# Landlock lets everybody change modes, owners, times and attributes; a file system that is read-only does
-# not.
+# Landlock does not restrict changes of modes, owners, times and attributes; a read-only file system does.
 MODES = names("""
     chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat futimesat
 """)
@@ -168,9 +167,9 @@ ATTRIBUTES = names("""
     setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
     setxattrat removexattrat
 """)
-# A program that runs with the rights of its owner outlives its extension, and whoever finds it in a writable
-# path may run it. What is made with such a mode loses it when something is written to it. The bit for groups
-# is what folders are shared by, and copying one sets it.
+# A set-user-ID program outlives its extension, and another user who finds it in a writable path may run it. A
+# file created with such a mode loses it when it is written to. The set-group-ID bit is permitted: shared
+# folders use it, and copying such a folder sets it.
 MODE_OF = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2}
 ON_DISK: dict[str, list[When]] = {
     **{name: [when(option("private_disk")), otherwise(errno.EPERM)] for name in MODES},
@@ -181,8 +180,8 @@ ON_DISK: dict[str, list[When]] = {
     **{name: [when(option("private_disk")), otherwise(errno.EOPNOTSUPP)] for name in ATTRIBUTES},
 }
 
-# Before its version 3 Landlock has no rule on truncating. A file need not be opened for writing for that:
-# for reading is enough, or for neither (O_ACCMODE), which Landlock lets everybody do.
+# Before its version 3 Landlock has no rule for truncation. A file can be truncated without opening it for
+# writing: opening it for reading is enough, or for neither (O_ACCMODE), which Landlock does not restrict.
 WITHOUT_WRITING = tuple(mode | os.O_TRUNC for mode in (os.O_RDONLY, os.O_ACCMODE))
 TRUNCATION: dict[str, list[When]] = {
     "truncate": [when(option("no_truncation"), then=refuse(errno.EPERM)), when()],
@@ -204,8 +203,8 @@ NODES = (0, stat.S_IFREG, stat.S_IFIFO)
 PUNCH_HOLE = 2
 MADV_REMOVE = 9
 
-# Whoever opens a file that another process has a lease on waits for it, 45 seconds by default, and a lease
-# needs no more than that the file can be read: the host's modules can. F_NOTIFY is inotify by another name.
+# A process that opens a file on which another process has a lease waits for it, by default for 45 seconds. A
+# lease needs only read access, which an extension has to the host's modules. F_NOTIFY is an older inotify.
 FCNTLS = (
     *(fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL, fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC),
     *(fcntl.F_GETLK, fcntl.F_SETLK, fcntl.F_SETLKW, 36, 37, 38),  # the last three: locks of open files
@@ -224,19 +223,20 @@ FILES: dict[str, list[When]] = {
         when(arg(1, *OWNERS)),
         otherwise(errno.EINVAL),
     ],
-    # Which pages of a file others have read. Some libraries ask at each start, and do without.
-    "cachestat": [otherwise(errno.ENOSYS, told=False)],
-    # Devices need CAP_MKNOD, and Landlock rules on the rest.
+    # It shows which pages of a file others have read. Some libraries call it at each start but do not need
+    # it.
+    "cachestat": [otherwise(errno.ENOSYS, reported=False)],
+    # Devices need CAP_MKNOD; Landlock has rules for the other kinds.
     "mknod": [when(arg(1, *NODES, mask=stat.S_IFMT(0xFFFF))), otherwise(errno.EPERM)],
     "mknodat": [when(arg(2, *NODES, mask=stat.S_IFMT(0xFFFF))), otherwise(errno.EPERM)],
-    # Where a page that is missing can be a SIGBUS, an extension may not take one from under its host.
+    # Where a missing page can cause SIGBUS, an extension must not remove pages that its host uses.
     "fallocate": [
         when(option("no_holes"), arg(1, PUNCH_HOLE, mask=PUNCH_HOLE), then=refuse(errno.EOPNOTSUPP)),
         when(),
     ],
     "madvise": [when(option("no_holes"), arg(2, MADV_REMOVE), then=refuse(errno.EINVAL)), when()],
-    # Landlock has no rule for watching. So only where nothing can be seen but what may be read; instances,
-    # which the kernel counts for each user, are limited by the namespace.
+    # Landlock has no rule for watching files. So it is permitted only where nothing but readable files can be
+    # seen. The kernel counts instances for each user; the namespace limits them.
     **{
         name: [when(option("private_root")), otherwise(errno.ENOSYS)]
         for name in ("inotify_init", "inotify_init1", "inotify_add_watch", "inotify_rm_watch")
@@ -245,7 +245,7 @@ FILES: dict[str, list[When]] = {
 
 # ---- requests to devices ----
 
-# Questions only: what changes a terminal could change the host's, which the output may be.
+# Queries only: a request that changes a terminal could change the host's, if the output is connected to it.
 TERMINALS = (
     *(0x5401, 0x802C542A, 0x540F, 0x5429),  # TCGETS, TCGETS2, TIOCGPGRP, TIOCGSID
     *(0x5411, 0x5413, 0x80045430, 0x80045439),  # TIOCOUTQ, TIOCGWINSZ, TIOCGPTN, TIOCGPTLCK
@@ -277,23 +277,24 @@ INTERFACES = (
     ),  # names, list, flags, addresses, metric
     *(0x8921, 0x8927, 0x8933, 0x8942, 0x8946, 0x8970),  # MTU, hardware address, index, queue, ethtool, map
 )
-# What types into a terminal, takes one over or gives it up, holds up its output, or makes the kernel send
-# signals to who uses it: TIOCSTI, TIOCLINUX, TIOCCONS; TIOCSCTTY, TIOCNOTTY, TIOCSPGRP, TIOCSETD, TIOCEXCL,
-# TIOCNXCL, TIOCVHANGUP; TCXONC; TIOCSIG, FIOSETOWN, SIOCSPGRP. The speed and the like of a line may be set,
-# and so may its size: serial devices and terminals of its own need it.
+# Requests that insert input into a terminal (TIOCSTI, TIOCLINUX, TIOCCONS), that acquire or release it
+# (TIOCSCTTY, TIOCNOTTY, TIOCSPGRP, TIOCSETD, TIOCEXCL, TIOCNXCL, TIOCVHANGUP), that suspend its output
+# (TCXONC), or that make the kernel send signals to its users (TIOCSIG, FIOSETOWN, SIOCSPGRP). Line settings,
+# such as the speed, and the size may be set: serial devices and an extension's own terminals need that.
 NEVER = (
     *(0x5412, 0x541C, 0x541D),
     *(0x540E, 0x5422, 0x5410, 0x5423, 0x540C, 0x540D, 0x5437),
     *(0x540A, 0x40045436, 0x8901, 0x8902),
 )
-# Old families of requests, which have neither a direction nor a size: consoles' fonts, keyboards, colours and
-# graphics (K), switching and locking of consoles (V), disks made of files (L), and of interfaces of the
-# network, which can be asked by any socket. Drivers with the same letters number theirs in the new way.
+# Old families of requests, which encode neither a direction nor a size: fonts, keyboards, colours and
+# graphics of consoles (K), switching and locking of consoles (V), loop devices (L), and network interfaces,
+# for which any socket can be used. Drivers that use the same letters number their requests in the new way.
 OLD_FAMILIES, OLD_FAMILY = (0x4B00, 0x4C00, 0x8900), 0xFFFFFF00
-CONSOLES, CONSOLE = (0x5600,), 0xFFFFFFE0  # video devices have a V above
-# Of whole letters: volumes; what a descriptor of a process tells of it, which an extension has of its host.
+CONSOLES, CONSOLE = (0x5600,), 0xFFFFFFE0  # video devices use V with higher numbers
+# All requests with a letter: volumes (device mapper), and queries of a process by its file descriptor, which
+# an extension has of its host.
 LETTERS, LETTER = (0xFD00, 0xFF00), 0xFF00
-# What writes to what a file system keeps about a file: requests that write, of its letters, with any size.
+# Requests that write a file's attributes: those that write, with the letters of file systems, of any size.
 ON_ATTRIBUTES = tuple(1 << 30 | ord(letter) << 8 for letter in "fvX\x94")
 
 IOCTL = [
@@ -315,7 +316,7 @@ IOCTL = [
 
 TYPE = 0xF  # of the type, without SOCK_CLOEXEC and SOCK_NONBLOCK
 PAIRED = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
-"""A datagram socket of AF_UNIX, which SOCK_RAW makes, too, sends to every name without connecting: never."""
+"""Never datagram sockets of AF_UNIX, which SOCK_RAW makes too: they send to any name without connecting."""
 INTERNET = (socket.AF_INET, socket.AF_INET6)
 PROTOCOLS = (0, socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6)
 CONNECTED = option("network", "local_sockets", "own_sockets")
@@ -325,7 +326,8 @@ TCP_ULP = 31
 SOCKETS: dict[str, list[When]] = {
     "socket": [
         when(arg(0, socket.AF_UNIX), arg(1, *PAIRED, mask=TYPE), option("local_sockets", "own_sockets")),
-        # One that is not connected to anything. With network, connecting is permitted, so it is not.
+        # Without 'network' it cannot be connected to anything. With 'network', connecting is permitted, so
+        # the socket is not.
         when(arg(0, socket.AF_UNIX), arg(1, *PAIRED, mask=TYPE), option("network"), then=refuse(errno.EPERM)),
         when(arg(0, socket.AF_UNIX), arg(1, *PAIRED, mask=TYPE)),
         when(arg(0, socket.AF_UNIX), then=refuse(errno.ESOCKTNOSUPPORT)),
@@ -336,7 +338,7 @@ SOCKETS: dict[str, list[When]] = {
             arg(2, *PROTOCOLS),
         ),
         when(option("network"), arg(0, *INTERNET), then=refuse(errno.EPROTONOSUPPORT)),
-        # Looking up names asks for addresses by NETLINK_ROUTE, which is 0.
+        # Name resolution queries addresses by NETLINK_ROUTE, which is 0.
         when(option("network"), arg(0, socket.AF_NETLINK), arg(2, 0)),
         when(option("network"), arg(0, socket.AF_NETLINK), then=refuse(errno.EPROTONOSUPPORT)),
         when(arg(0, *INTERNET, socket.AF_NETLINK), then=refuse(errno.EPERM)),
@@ -347,16 +349,16 @@ SOCKETS: dict[str, list[When]] = {
         when(arg(0, socket.AF_UNIX), then=refuse(errno.ESOCKTNOSUPPORT)),
         otherwise(errno.EAFNOSUPPORT),
     ],
-    # Landlock has no rule for sockets in the file system, such as a container daemon's. So either nothing can
-    # be connected to, or there are no sockets that can.
+    # Landlock has no rule for sockets in the file system, such as a container daemon's. So either no socket
+    # can connect, or there are no such sockets.
     "connect": [when(CONNECTED), otherwise(errno.EPERM)],
-    # Nobody can be sure of the name of an abstract socket that an extension listens on.
+    # A program must not be deceived by an extension that listens on an abstract socket of a known name.
     "bind": [when(CONNECTED), otherwise(errno.EPERM)],
     "listen": [when(CONNECTED), otherwise(errno.EPERM)],
-    # SO_LINGER seems to work and does nothing: whoever closes a socket that lingers waits for as long as it
-    # says, and that can be the host, when the socket has been sent to it.
+    # SO_LINGER appears to succeed and does nothing: the process that closes a lingering socket waits for the
+    # given time, and that can be the host, after the socket was sent to it.
     "setsockopt": [
-        when(arg(1, socket.SOL_SOCKET), arg(2, socket.SO_LINGER), then=Action(0, told=False)),
+        when(arg(1, socket.SOL_SOCKET), arg(2, socket.SO_LINGER), then=Action(0, reported=False)),
         when(arg(1, socket.SOL_SOCKET), arg(2, *FILTERS), then=refuse(errno.ENOPROTOOPT)),
         when(arg(1, socket.IPPROTO_TCP), arg(2, TCP_ULP), then=refuse(errno.ENOPROTOOPT)),
         when(),
@@ -366,11 +368,12 @@ SOCKETS: dict[str, list[When]] = {
 # ---- processes ----
 
 NAMESPACES = 0x7E020000  # CLONE_NEW...
-CLONE_PARENT = 0x8000  # a child of our parent's: the host would have to reap it and does not know of it
+CLONE_PARENT = 0x8000  # makes a child of the parent: the host would have to reap it without knowing of it
 UNSHARED = 0x40600  # CLONE_FILES, CLONE_FS, CLONE_SYSVSEM
 SELF = (0, OWN_PID)
 MINE = [when(arg(0, *SELF)), otherwise(errno.ESRCH)]
-"""Calls that act on any process of the same user: on this process or this thread. Others do not exist."""
+"""For calls that can act on any process of the same user: permitted only on this process or thread. Other
+processes do not exist."""
 
 PRCTLS = (
     *(
@@ -406,7 +409,7 @@ PRCTLS = (
     ),  # vectors and pointers of ARM, memory that is not executable
     *(74, 75, 76, 78),  # shadow stacks, hashes of futexes
     *(0x53564D41, 0x41555856),  # PR_SET_VMA, PR_GET_AUXV
-    0x59616D61,  # PR_SET_PTRACER, which CUDA's driver asks for; tracing is refused all the same
+    0x59616D61,  # PR_SET_PTRACER, which CUDA's driver needs; tracing is refused anyway
 )
 PR_CAP_AMBIENT = 47
 ARCH_PRCTLS = (
@@ -416,7 +419,7 @@ ARCH_PRCTLS = (
 )
 NEW_LISTENER = 0x8
 
-# Without Landlock's rule on signals: to none but this process and, with kill, its group.
+# Without Landlock's rule for signals: only to this process and, with kill, to its group.
 OWN_SIGNALS = option("own_signals")
 TO_SELF = [
     when(arg(0, OWN_PID)),
@@ -425,15 +428,15 @@ TO_SELF = [
 ]
 
 PROCESSES: dict[str, list[When]] = {
-    # clone3 has its flags in memory, where a filter cannot see them; without it the C library uses clone.
-    "clone3": [otherwise(errno.ENOSYS, told=False)],
+    # clone3 has its flags in memory, where a filter cannot read them. Without it the C library uses clone.
+    "clone3": [otherwise(errno.ENOSYS, reported=False)],
     "clone": [when(arg(0, 0, mask=NAMESPACES | CLONE_PARENT)), otherwise(errno.EINVAL)],
     "unshare": [when(arg(0, 0, mask=INT & ~UNSHARED)), otherwise(errno.EINVAL)],
-    # No more executable memory than asked for, no fixed addresses.
+    # Only the default and queries: no implicit executable memory, no fixed addresses.
     "personality": [when(arg(0, INT, 0)), otherwise(errno.EINVAL)],
     "prctl": [
         when(arg(0, *PRCTLS)),
-        when(arg(0, PR_CAP_AMBIENT), arg(1, 1, 4)),  # to ask, to have none
+        when(arg(0, PR_CAP_AMBIENT), arg(1, 1, 4)),  # to query, to clear all
         otherwise(errno.EINVAL),
     ],
     "arch_prctl": [when(arg(0, *ARCH_PRCTLS)), otherwise(errno.EINVAL)],
@@ -455,10 +458,10 @@ PROCESSES: dict[str, list[When]] = {
     "rt_tgsigqueueinfo": TO_SELF,
     "tkill": [when(OWN_SIGNALS, then=refuse(errno.EPERM)), when()],
     "pidfd_send_signal": [when(OWN_SIGNALS, then=refuse(errno.EPERM)), when()],
-    # Without a mount namespace, by which its processes are known, what leaves the group is not killed with
-    # it.
+    # Without a mount namespace, which identifies the extension's processes, one that leaves the process group
+    # is not killed with it.
     "setsid": [when(option("own_group"), then=refuse(errno.EPERM)), when()],
-    # A process may not join another group, because signals to the own group are allowed.
+    # A process must not join another group, because signals to its own group are permitted.
     "setpgid": [
         when(option("own_group"), then=refuse(errno.EPERM)),
         when(OWN_SIGNALS, arg(1, 0)),
@@ -467,7 +470,7 @@ PROCESSES: dict[str, list[When]] = {
     ],
 }
 
-# ---- what only an IPC namespace keeps apart ----
+# ---- calls that only an IPC namespace isolates ----
 
 IPC: dict[str, list[When]] = {
     name: [when(option("private_ipc")), otherwise(errno.ENOSYS)]

@@ -36,7 +36,7 @@ def names(text: str, error: int) -> dict[str, int]:
 
 
 def refuse(error: int) -> rules.When:
-    return rules.otherwise(error, told=False)
+    return rules.otherwise(error, reported=False)
 
 
 # Of a container without CAP_SYS_ADMIN and most other capabilities.
@@ -55,7 +55,7 @@ _MOUNTS = """
 """
 _LANDLOCK = "landlock_create_ruleset landlock_add_rule landlock_restrict_self"
 _SOCKETS = [
-    rules.when(rules.arg(0, 38, 40), then=rules.Action(errno.EPERM, told=False)),  # AF_ALG, AF_VSOCK
+    rules.when(rules.arg(0, 38, 40), then=rules.Action(errno.EPERM, reported=False)),  # AF_ALG, AF_VSOCK
     rules.when(),
 ]
 _PERSONALITIES = [rules.when(rules.arg(0, 0, 8, 0x20000, 0x20008, 0xFFFFFFFF)), refuse(errno.EPERM)]
@@ -115,7 +115,7 @@ def make(refused: Refused) -> bytes:
         generate.ARCHITECTURES[machine],
         set(range(LAST)) - checked.keys(),
         checked,
-        rules.Action(errno.ENOSYS, told=False),
+        rules.Action(errno.ENOSYS, reported=False),
         (),
     )
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in found)
