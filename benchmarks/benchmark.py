@@ -1,4 +1,4 @@
-"""Measures what a call between host and extension costs. README.md in this folder says how and what."""
+"""Measures the cost of calls between host and extension. README.md in this folder describes the suite."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from rpcbench.fleet import Fleet, sharing_obstacle
 from rpcbench.harness import BenchmarkRunner, Status, reason
 from rpcbench.report import Report, render
 
-FULL, QUICK = (5, 1000), (2, 100)  # runs of warm-up, runs that count
+FULL, QUICK = (5, 1000), (2, 100)  # warm-up runs, benchmark runs
 CALL_TIMEOUT, START_TIMEOUT = 30.0, 300.0
 MODES = {"both": ["standard", "shared"], "standard": ["standard"], "shared": ["shared"]}
 NO_SHARING = "share_torch=True is refused, so rows ran with share_torch=False (_standard) only:\n  "
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Measures what a call between host and extension costs.")
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description="Measures the cost of calls between host and extension.")
     parser.add_argument(
         "--quick", action="store_true", help="2 warm-up and 100 benchmark runs, not 5 and 1000"
     )
@@ -68,7 +68,7 @@ def _positive(text: str) -> float:
 
 
 def configurations(mode: str, venv_root: Path) -> tuple[list[str], str]:
-    """The configurations to run, and why not all that were asked for, if so."""
+    """Return the configurations to run, and why some of those requested cannot run, or the empty string."""
     asked = MODES[mode]
     obstacle = sharing_obstacle(venv_root) if "shared" in asked else ""
     return ["standard"] if obstacle else asked, obstacle
@@ -82,7 +82,7 @@ async def run_configuration(
     cases: Sequence[Case] = CASES,
     sandbox: str = "required",
 ) -> None:
-    """All cases with one configuration. A row that fails costs its extensions; the next one gets new ones."""
+    """Run all cases with one configuration. After a row that fails, the extensions are replaced."""
     task = progress.add_task(name, total=len(cases))
     shared = name == "shared"
     gpu = any(case.name.endswith("_gpu") for case in cases) and not tensors.missing("gpu")
@@ -113,7 +113,7 @@ async def run_configuration(
 
 
 async def _attempt_start(fleet: Fleet) -> str:
-    """Start the fleet afresh; returns why rows that follow cannot run, or nothing."""
+    """Start a new fleet. Return why the following rows cannot run, or the empty string."""
     try:
         await asyncio.wait_for(fleet.replace(), START_TIMEOUT)
     except Exception as error:
@@ -122,7 +122,7 @@ async def _attempt_start(fleet: Fleet) -> str:
 
 
 async def run(options: argparse.Namespace) -> Report:
-    """The whole suite."""
+    """Run the whole suite."""
     warmup, runs = QUICK if options.quick else FULL
     runner = BenchmarkRunner(warmup=warmup, runs=runs, max_seconds=options.max_seconds, timeout=CALL_TIMEOUT)
     report = Report(
@@ -157,7 +157,7 @@ async def run(options: argparse.Namespace) -> Report:
 
 
 def progress_bar() -> Progress:
-    """A bar on a terminal's stderr, redrawn between rows only: a thread that draws would disturb the runs."""
+    """Return a progress bar for a terminal. It is redrawn between rows: a thread would disturb the runs."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -172,7 +172,7 @@ def progress_bar() -> Progress:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the suite, print the report; 1 when a row failed."""
+    """Run the suite and print the report. Return 1 if a row failed."""
     options = parse(arguments)
     confinement.check(options.sandbox)
     warmup, runs = QUICK if options.quick else FULL

@@ -1,7 +1,7 @@
-"""Measures the first start of a host, and what Python alone takes to import the same standard modules.
+"""Measures the first start of an extension, and the time that Python alone takes to import the same modules.
 
-Each start is that of a fresh host process: from ``ExtensionManager(...)`` to the first answer. It is compared
-with a bare interpreter, from its start to its first output, in turns.
+Each start is measured in a new host process, from ``ExtensionManager(...)`` to the first reply. It alternates
+with a bare interpreter, which is measured from its start to its first output.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--starts", type=int, default=20, help="how many (default: %(default)s)")
     parser.add_argument("--method", choices=["auto", "fork", "exec"], default="auto")
@@ -54,7 +54,7 @@ def parse() -> argparse.Namespace:
 
 
 def start(options: argparse.Namespace, folder: Path) -> tuple[float, list[str]]:
-    """Milliseconds that a fresh host's first extension takes, and the standard modules that it has then."""
+    """Return the milliseconds to the first extension of a new host, and its standard modules then."""
     command = [sys.executable, "host.py", options.method, confinement.MODES[options.sandbox].value]
     done = subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
     taken, modules = json.loads(done.stdout)
@@ -62,7 +62,7 @@ def start(options: argparse.Namespace, folder: Path) -> tuple[float, list[str]]:
 
 
 def bare(modules: list[str]) -> float:
-    """Milliseconds until an interpreter that has imported these modules says so."""
+    """Return the milliseconds until an interpreter has started, imported these modules and written output."""
     names = ", ".join(sorted(set(modules) - {"__main__"}))
     begin = time.perf_counter()
     command = [sys.executable, "-c", f"import {names}; print(flush=True)"]
@@ -82,7 +82,7 @@ def main() -> None:
         (folder / "first").mkdir()
         (folder / "first" / "__init__.py").write_text(EXTENSION)
         (folder / "host.py").write_text(HOST)
-        _, modules = start(options, folder)  # the first one compiles, and reads from disk
+        _, modules = start(options, folder)  # not counted: it compiles, and reads from disk
         bare(modules)
         starts, imports = [], []
         for _ in range(options.starts):

@@ -1,4 +1,4 @@
-"""Starts extensions, leaves them alone, and shows the processor time that they and the host use meanwhile."""
+"""Starts extensions, makes no calls, and shows the processor time that they and the host use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rpcbench.report import grid
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--extensions", type=int, default=20, help="how many (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long (default: %(default)g)")
@@ -24,7 +24,7 @@ def parse() -> argparse.Namespace:
 
 
 def used(pid: int) -> tuple[float, int]:
-    """Processor time in milliseconds, in steps of a clock tick, and how often its threads went to sleep."""
+    """Return the processor time in milliseconds, in clock ticks, and how often the threads went to sleep."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     ticks = int(fields[11]) + int(fields[12])  # utime and stime, counted from the state, which is field 3
     sleeps = 0
@@ -42,9 +42,9 @@ async def main() -> None:
         fleet = Fleet(Path(folder), names, sandbox=options.sandbox)
         try:
             await fleet.start()
-            await asyncio.sleep(1)  # what follows a start is not idleness
+            await asyncio.sleep(1)  # work after a start is not idleness
             pids = {"host": [os.getpid()], "extensions": list(fleet.pids.values())}
-            # the host last, then first: what it takes to look at the others is not idleness
+            # the host last, then first: reading the other processes' figures is not idleness
             before = {name: [used(pid) for pid in pids[name]] for name in reversed(pids)}
             await asyncio.sleep(options.seconds)
             after = {name: [used(pid) for pid in group] for name, group in pids.items()}

@@ -1,14 +1,15 @@
-"""Calls as applications make them, beside the same through pipes in the same run.
+"""Measures patterns of calls as applications make them, and compares them with pipes in the same run.
 
-After a pause, in bursts, at a steady rate, and work that is spread over several extensions. Then what the
-task costs that each request of an ``async def`` method gets, beside an empty task of asyncio's.
+The patterns are calls after a pause, in bursts, at a steady rate, and work spread over several extensions.
+Then the cost of the task that each request of an ``async def`` method gets is compared with an empty asyncio
+task.
 
     python benchmarks/load.py [--only pauses,bursts,rates,spread,tasks] [--seconds 1] [--json FILE]
 
-A pipe is a `multiprocessing.Pipe` to a process that answers in a loop, which checks nothing. `sync` waits as
-``extension.sync.method()`` and ``connection.recv()`` do; `await` waits in an event loop, for the pipe by
-``loop.add_reader``. The two take turns, so that both meet the same machine. A ratio above 1 is better for
-rates of work, below 1 for times.
+A pipe is a `multiprocessing.Pipe` to a process that answers in a loop and checks nothing. `sync` waits with
+``extension.sync.method()`` and ``connection.recv()``; `await` waits in an event loop, for the pipe with
+``loop.add_reader``. The two alternate, so that both run under the same conditions. A ratio above 1 is better
+for rates of work, below 1 for times.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ MODES = ("sync", "await")
 
 @dataclass
 class Row:
-    """One figure of both, and the ratio of ours to the pipe's, or to what else is said."""
+    """One figure of both sides, and the ratio of ours to the pipe's, or to the one that the name states."""
 
     name: str
     mode: str
@@ -67,7 +68,7 @@ class Row:
 
 
 def answer(connection: Connection) -> None:
-    """Take steps as `Worker.work` does, for whoever asks; of a negative number tell the pace."""
+    """Take steps as `Worker.work` does, on request. For a negative number return the pace."""
     sys.path.insert(0, str(MODULE.parent))
     from worker import count, pace
 
@@ -127,7 +128,7 @@ class Pipes:
 
 
 class Extensions:
-    """The same, as extensions."""
+    """The same interface as `Pipes`, with extensions."""
 
     def __init__(self, folder: str, number: int, sandbox: str) -> None:
         self.manager = ExtensionManager(ExtensionBase, {"venv_root_path": folder})
@@ -160,7 +161,7 @@ class Extensions:
 
 Peers = Sequence[Any]  # Extensions and Pipes
 
-# ---- waiting without a clock's help ----
+# ---- waiting and measuring ----
 
 
 def sleep_until(moment: int) -> None:
@@ -181,13 +182,13 @@ def in_mode(mode: str, work: Callable[..., Any], awork: Callable[..., Awaitable[
     return work(*args) if mode == "sync" else asyncio.run(awork(*args))  # type: ignore[arg-type]
 
 
-def took(peer: Any, index: int = 0) -> int:
+def call_time(peer: Any, index: int = 0) -> int:
     start = perf_counter_ns()
     peer.call(index, 0)
     return perf_counter_ns() - start
 
 
-async def atook(peer: Any, index: int = 0) -> int:
+async def acall_time(peer: Any, index: int = 0) -> int:
     start = perf_counter_ns()
     await peer.acall(index, 0)
     return perf_counter_ns() - start
@@ -197,20 +198,20 @@ async def atook(peer: Any, index: int = 0) -> int:
 
 
 def pauses(peers: Peers, seconds: float) -> list[Row]:
-    """Microseconds of one call after a pause."""
+    """Measure the microseconds of one call after a pause."""
 
     def work(pause: float, count: int) -> list[list[int]]:
         samples: list[list[int]] = [[], []]
         for number in range(2 * count):
             time.sleep(pause)
-            samples[number % 2].append(took(peers[number % 2]))
+            samples[number % 2].append(call_time(peers[number % 2]))
         return samples
 
     async def awork(pause: float, count: int) -> list[list[int]]:
         samples: list[list[int]] = [[], []]
         for number in range(2 * count):
             await asyncio.sleep(pause)
-            samples[number % 2].append(await atook(peers[number % 2]))
+            samples[number % 2].append(await acall_time(peers[number % 2]))
         return samples
 
     rows = []
@@ -232,7 +233,7 @@ def pauses(peers: Peers, seconds: float) -> list[Row]:
 
 
 def bursts(peers: Peers, seconds: float) -> list[Row]:
-    """Microseconds of each call of a burst, one burst every millisecond."""
+    """Measure the microseconds of each call of a burst, with one burst every millisecond."""
 
     def work(peer: Any, count: int) -> list[list[int]]:
         samples: list[list[int]] = [[] for _ in range(BURST)]
@@ -241,7 +242,7 @@ def bursts(peers: Peers, seconds: float) -> list[Row]:
             moment += 1_000_000
             sleep_until(moment)
             for position in samples:
-                position.append(took(peer))
+                position.append(call_time(peer))
         return samples
 
     async def awork(peer: Any, count: int) -> list[list[int]]:
@@ -251,7 +252,7 @@ def bursts(peers: Peers, seconds: float) -> list[Row]:
             moment += 1_000_000
             await asleep_until(moment)
             for position in samples:
-                position.append(await atook(peer))
+                position.append(await acall_time(peer))
         return samples
 
     rows = []
@@ -273,7 +274,7 @@ def bursts(peers: Peers, seconds: float) -> list[Row]:
 
 
 def processor_time(pids: Sequence[int]) -> int:
-    """Nanoseconds that these processes have had a processor."""
+    """Return the processor time of these processes, in nanoseconds."""
     total = 0
     for pid in pids:
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -282,7 +283,7 @@ def processor_time(pids: Sequence[int]) -> int:
 
 
 def rates(peers: Peers, seconds: float) -> list[Row]:
-    """Processor time of both sides, in microseconds a call, and the time of a call."""
+    """Measure the processor time of both sides, in microseconds per call, and the time of a call."""
 
     def work(peer: Any, period: int, count: int) -> list[int]:
         samples = []
@@ -290,7 +291,7 @@ def rates(peers: Peers, seconds: float) -> list[Row]:
         for _ in range(count):
             moment += period
             sleep_until(moment)
-            samples.append(took(peer))
+            samples.append(call_time(peer))
         return samples
 
     async def awork(peer: Any, period: int, count: int) -> list[int]:
@@ -299,7 +300,7 @@ def rates(peers: Peers, seconds: float) -> list[Row]:
         for _ in range(count):
             moment += period
             await asleep_until(moment)
-            samples.append(await atook(peer))
+            samples.append(await acall_time(peer))
         return samples
 
     rows = []
@@ -330,15 +331,15 @@ def rates(peers: Peers, seconds: float) -> list[Row]:
 
 
 def steps_for(peer: Any, number: int, microseconds: float) -> list[int]:
-    """How many steps take so long in each of its processes, with a processor of its own.
+    """Return how many steps take `microseconds` in each of the peer's processes, if it has a processor alone.
 
-    The same code is up to 10 % faster in one process than in another, which would be all of a difference.
+    The same code can be 10 % faster in one process than in another, which would hide any difference.
     """
     return [max(1, int(microseconds * 1e7 / peer.pace(index, 10_000))) for index in range(number)]
 
 
 def spread(peers: Peers, seconds: float, number: int) -> list[Row]:
-    """Calls a second when `number` processes are each asked again as soon as they have answered."""
+    """Measure calls per second when each of `number` processes is called again as soon as it has replied."""
 
     def threads(peer: Any, steps: list[int], length: float) -> float:
         def ask(index: int) -> int:
@@ -380,11 +381,11 @@ def spread(peers: Peers, seconds: float, number: int) -> list[Row]:
 
 
 async def empty() -> None:
-    """What a task has to do at least."""
+    """Do nothing: the least work that a task can have."""
 
 
 async def each(call: Callable[[], Awaitable[object]], count: int) -> float:
-    """Nanoseconds of an awaited call, the median."""
+    """Return the median time of an awaited call, in nanoseconds."""
     samples = []
     for _ in range(count):
         start = perf_counter_ns()
@@ -394,7 +395,7 @@ async def each(call: Callable[[], Awaitable[object]], count: int) -> float:
 
 
 async def tasks(folder: str, seconds: float, sandbox: str) -> list[Row]:
-    """Microseconds; all of them in one loop, in turns."""
+    """Measure the cost of tasks in microseconds, all kinds in one event loop, alternating."""
     loop = asyncio.get_running_loop()
     fleet = Fleet(Path(folder), [MAIN], sandbox=sandbox)
     await fleet.start()

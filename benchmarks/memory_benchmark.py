@@ -1,6 +1,6 @@
-"""Measures the memory of host and extensions: how it grows with their number, and what a large tensor adds.
+"""Measures the memory of host and extensions: how it grows with their number, and how much a tensor adds.
 
-README.md in this folder says how and what.
+README.md in this folder describes the suite.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LARGE_EXTENSIONS = 5
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; `counts` is then what to run."""
+    """Parse the command line; `counts` then holds the numbers of extensions to run."""
     parser = argparse.ArgumentParser(description="Measures the memory of host and extensions.")
     parser.add_argument(
         "--counts", type=_counts, metavar="N,N,…", help="numbers of extensions (default: 1,5,10,25,50,100)"
@@ -84,9 +84,9 @@ def _drawing(text: str) -> Path:
 
 
 async def run(options: argparse.Namespace, folder: Path) -> Found:
-    """The whole suite. What cannot be measured is skipped, what goes wrong is kept with its reason."""
+    """Run the whole suite. An impossible measurement is skipped, a failure is recorded with its reason."""
     if torch := tensors.installed_torch():
-        torch.ones(8, 8).sum()  # belongs to the baseline
+        torch.ones(8, 8).sum()  # the baseline includes torch's own buffers
     suite, found, refused = MemorySuite(folder, options.sandbox), Found(), sharing_obstacle(folder)
     found.baseline = suite.usage()
     usable = []
@@ -121,7 +121,7 @@ async def _scale(suite: MemorySuite, found: Found, configuration: Configuration,
 
 
 async def _attempt(found: Found, name: str, measure: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
-    """What it measures, or None when it did not; why is then in `found`."""
+    """Return the measurement, or None if it was impossible; `found` then has the reason."""
     print(name, file=sys.stderr, flush=True)
     try:
         return await asyncio.wait_for(measure(*arguments), TIME_LIMIT)
@@ -133,7 +133,7 @@ async def _attempt(found: Found, name: str, measure: Callable[..., Awaitable[Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the suite, print the report; 1 when something failed."""
+    """Run the suite and print the report. Return 1 if something failed."""
     options = parse(arguments)
     confinement.check(options.sandbox)
     with tempfile.TemporaryDirectory(prefix="pyisolate-bench-") as folder:

@@ -1,4 +1,4 @@
-"""Makes many calls and shows what the memory of both processes does meanwhile: it should stay as it is."""
+"""Makes many calls and shows the memory of both processes meanwhile: it should stay constant."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rpcbench.cases import ARRAY_BYTES
 from rpcbench.fleet import MAIN, Fleet
 from rpcbench.report import grid
 
-WARMUP = 0.02  # of the calls: buffers and caches get their size
+WARMUP = 0.02  # of the calls: buffers and caches reach their size
 POINTS = 5
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=10_000_000, help="small calls (default: %(default)s)")
     parser.add_argument("--large", type=int, default=10_000, help="calls with 8 MB (default: %(default)s)")
@@ -29,7 +29,7 @@ def parse() -> argparse.Namespace:
 
 
 async def watch(fleet: Fleet, what: str, value: object, calls: int) -> list[list[str]]:
-    """Rows of the table: memory after the warm-up, and how much more it is at points on the way."""
+    """Return the table's rows: the memory after the warm-up, and its growth at several points after that."""
     pids = {"host": os.getpid(), "extension": fleet.pids[MAIN]}
     rows: list[list[str]] = []
     start: dict[str, dict[str, int]] = {}

@@ -1,4 +1,4 @@
-"""Shows what the sandbox costs, at the start of an extension and on a small call. Both kinds take turns."""
+"""Shows the cost of the sandbox for starts and small calls. Confined and open extensions alternate."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from rpcbench.service import BenchmarkExtension
 from pyisolate import ExtensionManager
 
 METHODS = ("fork", "exec")
-BATCH = 1000  # calls between two changes of sides
+BATCH = 1000  # calls before the other kind has its turn
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--starts", type=int, default=100, help="of each kind (default: %(default)s)")
     parser.add_argument("--calls", type=int, default=100_000, help="of each kind (default: %(default)s)")
@@ -29,7 +29,7 @@ def parse() -> argparse.Namespace:
 
 
 def load(manager: ExtensionManager[Any], name: str, mode: str) -> Any:
-    """An extension that has not been started."""
+    """Return an extension that has not been started."""
     return manager.load_extension(
         {"name": name, "module_path": str(confinement.MODULE), "sandbox_mode": confinement.MODES[mode]}
     )
@@ -39,7 +39,7 @@ Samples = dict[str, list[int]]
 
 
 async def starts(manager: ExtensionManager[Any], count: int) -> tuple[Samples, Samples]:
-    """Nanoseconds from `load_extension` to the first answer, by the clock and of processors (both processes).
+    """Measure nanoseconds from `load_extension` to the first reply: the time, and both processes' CPU time.
 
     The first start of each kind is not counted.
     """
@@ -59,13 +59,13 @@ async def starts(manager: ExtensionManager[Any], count: int) -> tuple[Samples, S
 
 
 def processor_time(pid: int) -> int:
-    """Of a process that runs, in nanoseconds."""
+    """Return the processor time of a running process, in nanoseconds."""
     threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(thread.read_text().split()[0]) for thread in threads)
 
 
 async def calls(manager: ExtensionManager[Any], count: int) -> Samples:
-    """Nanoseconds of a call with an integer; the first ones of each kind are not counted."""
+    """Measure the nanoseconds of a call with an integer. The first batch of each kind is not counted."""
     extensions = {mode: load(manager, mode, mode) for mode in confinement.MODES}
     found: Samples = {mode: [] for mode in extensions}
     batch = min(count, BATCH)
@@ -81,7 +81,7 @@ async def calls(manager: ExtensionManager[Any], count: int) -> Samples:
 
 
 def row(name: str, found: Samples, unit: float) -> list[str]:
-    """Of the table: fastest and median, without and with; what the latter are more."""
+    """Return a row of the table: fastest and median, open and confined, and the differences."""
     figures = [(min(found[mode]), statistics.median(found[mode])) for mode in ("disabled", "required")]
     (fastest, median), (confined_fastest, confined_median) = figures
     cells = [significant(value / unit) for pair in figures for value in pair]

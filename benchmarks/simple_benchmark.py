@@ -1,4 +1,4 @@
-"""Quick figures: calls of the extensions in examples/, a few runs each. The full suite is benchmark.py."""
+"""Measures calls of the extensions in examples/ with a few runs each. The full suite is benchmark.py."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rpcbench.report import grid, significant
 from pyisolate import ExtensionBase, ExtensionManager
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-sys.path.insert(0, str(EXAMPLES / "singletons"))  # as when its host.py runs; extensions see it too
+sys.path.insert(0, str(EXAMPLES / "singletons"))  # as if its host.py ran; extensions use it too
 
 from scoreboard import Scoreboard  # noqa: E402
 
@@ -34,7 +34,7 @@ TEXT = "to be or not to be that is the question " * 100
 
 @dataclass(frozen=True)
 class Row:
-    """A call of an example's extension."""
+    """One row of the table: a call of an example's extension."""
 
     name: str
     category: str
@@ -44,7 +44,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Example:
-    """An extension of examples/, and the calls that are made of it."""
+    """An extension of examples/, and the calls that are measured."""
 
     folder: str
     rows: list[Row]
@@ -54,17 +54,17 @@ class Example:
 def row(
     name: str, category: str, call: Callable[[Any], Awaitable[Any]], correct: Callable[[Any], bool]
 ) -> Row:
-    """A row that awaits one call of an extension."""
+    """Return a row that awaits one call of an extension."""
     return Row(name, category, lambda extension: Operation(timed(lambda: call(extension), correct)))
 
 
 def plain_row(name: str, category: str, call: Callable[[Any], Any], correct: Callable[[Any], bool]) -> Row:
-    """A row that makes one call without the event loop."""
+    """Return a row that makes one blocking call."""
     return Row(name, category, lambda extension: Operation(timed_sync(lambda: call(extension), correct)))
 
 
 def examples() -> list[Example]:
-    """Those that need no torch."""
+    """Return the examples that do not need torch."""
     array = np.ones(1_000_000)
     words = len(TEXT.split())
     return [
@@ -105,7 +105,7 @@ def examples() -> list[Example]:
 
 
 def tensor_example(*, shared: bool, large: bool) -> Example:
-    """The extension that gets tensors and answers with their shape."""
+    """Return the example whose extension receives tensors and returns their shape."""
     suffix = "shared" if shared else "standard"
     rows = []
     for device in tensors.DEVICES:
@@ -131,7 +131,7 @@ def _tensor_obstacle(shape: tuple[int, ...], device: str, shared: bool) -> str:
 async def measure(
     runner: BenchmarkRunner, example: Example, manager: ExtensionManager[Any], sandbox: str
 ) -> None:
-    """All rows of an example. After one that fails its extension is replaced."""
+    """Measure all rows of an example. After a row that fails, its extension is replaced."""
     extension, stopped = None, ""
     for each in example.rows:
         obstacle = stopped or each.obstacle()
@@ -149,7 +149,7 @@ async def measure(
 
 
 async def _start(example: Example, manager: ExtensionManager[Any], sandbox: str) -> tuple[Any, str]:
-    """The extension, or why there is none."""
+    """Start the extension. Return it and the empty string, or None and why it cannot start."""
     module = EXAMPLES / example.folder
     try:
         extension = manager.load_extension(
@@ -174,7 +174,7 @@ async def _started(extension: Any) -> None:
 
 
 async def run(large: bool, sandbox: str) -> BenchmarkRunner:
-    """Every example."""
+    """Run every example."""
     runner = BenchmarkRunner(warmup=WARMUP, runs=RUNS, max_seconds=SECONDS, timeout=CALL_TIMEOUT)
     with tempfile.TemporaryDirectory(prefix="pyisolate-bench-") as folder:
         shared = not sharing_obstacle(Path(folder))
@@ -186,7 +186,7 @@ async def run(large: bool, sandbox: str) -> BenchmarkRunner:
 
 
 def render(runner: BenchmarkRunner) -> str:
-    """The tables."""
+    """Return the tables as text."""
     having = {status: [each for each in runner.results if each.status is status] for status in Status}
     rows = []
     for each in having[Status.SUCCESSFUL]:
@@ -207,7 +207,7 @@ def render(runner: BenchmarkRunner) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run all, print the tables; 1 when a row failed."""
+    """Run all examples and print the tables. Return 1 if a row failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--large-tensors", action="store_true", help="also tensors of 800 MB and 6 GB (much memory)"

@@ -1,1 +1,1 @@
-"""What the scripts in this folder share: the operations that are measured, the runner, the report."""
+"""Shared by the benchmark scripts: the measured operations, the runner, the report."""

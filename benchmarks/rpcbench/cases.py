@@ -1,4 +1,4 @@
-"""What is measured: each case is a name, a category, and the operation it makes of a running fleet."""
+"""The measured cases: each has a name, a category, and a function that returns its operation for a fleet."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class Case:
     category: str
     prepare: Callable[[Fleet], Operation]
     calls: int = 1
-    """Calls that cross between processes in one run."""
+    """Calls between processes in one run."""
     payload: int = 0
-    """Bytes of a large value; the row is held against one copy of as many."""
+    """Bytes of a large value; the row is compared with one copy of as many bytes."""
     obstacle: Callable[[Fleet], Awaitable[str]] | None = None
-    """Why the row cannot run now; empty if it can."""
+    """Returns why the row cannot run now; the empty string if it can."""
 
 
 def _echo(fleet: Fleet, value: Any, correct: Callable[[Any], bool], *, memory: bool = False) -> Operation:
-    """There and back; `correct` tells whether an answer is the value that was sent."""
+    """Return a round trip of a value; `correct` checks that the answer is the value that was sent."""
     extension, host = fleet.main, fleet.host
     pids = {"host": os.getpid(), "extension": fleet.pids[MAIN]}
     return Operation(
@@ -70,7 +70,7 @@ def large_bytes(fleet: Fleet) -> Operation:
 
 
 def _one_way(fleet: Fleet, value: Any, size: int) -> Operation:
-    """There; what comes back is the number of bytes."""
+    """Return an operation that sends a value one way; the answer is its number of bytes."""
     extension, host = fleet.main, fleet.host
     pids = {"host": os.getpid(), "extension": fleet.pids[MAIN]}
     return Operation(
@@ -91,7 +91,7 @@ def large_bytes_oneway(fleet: Fleet) -> Operation:
 
 def recursion(fleet: Fleet) -> Operation:
     extension, host = fleet.main, fleet.host
-    nested = 2 * DEPTH - 1  # calls that the first one leads to
+    nested = 2 * DEPTH - 1  # calls that the first one causes
     return Operation(
         sample=timed(lambda: extension.descend(MAIN, DEPTH), lambda count: count == nested),
         sample_local=timed(lambda: host.local_descend(nested), lambda count: count == nested),
@@ -100,7 +100,7 @@ def recursion(fleet: Fleet) -> Operation:
 
 
 def singleton_call(fleet: Fleet) -> Operation:
-    """Timed in the extension, which makes the calls."""
+    """Return an operation that is timed in the extension, which makes the calls."""
     extension = fleet.main
 
     async def sample(runs: int) -> list[int]:
@@ -122,7 +122,7 @@ def extension_chain(fleet: Fleet) -> Operation:
 
 
 def in_flight(fleet: Fleet) -> Operation:
-    """One run is all the calls: sent together, then awaited together."""
+    """Return an operation of which one run is all calls: sent together, then awaited together."""
     extension, host = fleet.main, fleet.host
     numbers = list(range(IN_FLIGHT))
 

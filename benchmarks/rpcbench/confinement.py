@@ -1,4 +1,4 @@
-"""Whether extensions run in their sandbox, as users have them, and what to do where they cannot."""
+"""The option `--sandbox`: whether extensions are confined, and the check that they can be."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rpcbench.service import BenchmarkExtension
 MODULE = Path(__file__).parent.parent / "extensions/measured"
 MODES = {"required": SandboxMode.REQUIRED, "disabled": SandboxMode.DISABLED}
 SANDBOX: dict[str, list[str]] = {"devices": ["gpu"]}
-"""Rows of GPUs need them; without one there is nothing to add."""
+"""GPU rows need the devices; without a GPU this adds nothing."""
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
-    """`--sandbox`, for every benchmark."""
+    """Add `--sandbox`, which every benchmark has."""
     parser.add_argument(
         "--sandbox",
         choices=MODES,
@@ -27,12 +27,12 @@ def add_option(parser: argparse.ArgumentParser) -> None:
 
 
 def heading(mode: str) -> str:
-    """What the tables say of it."""
+    """Return the line above the tables."""
     return f"Sandbox: {mode} (extensions are {'confined' if mode == 'required' else 'not confined'})"
 
 
 def check(mode: str) -> None:
-    """End the program, and say why, where extensions cannot be run in this mode: it never falls back."""
+    """Exit with the reason if extensions cannot run in this mode. There is no fallback."""
     if obstacle := why_not(mode):
         print(
             f"{obstacle}\nHere, --sandbox disabled measures extensions that are not confined.",
@@ -42,11 +42,11 @@ def check(mode: str) -> None:
 
 
 def why_not(mode: str) -> str:
-    """Why extensions cannot be confined here; empty if they can, or need not be. Raises what else fails."""
+    """Return why extensions cannot be confined here; empty if they can or need not. Raises other errors."""
     if MODES[mode] is SandboxMode.DISABLED:
         return ""
     with tempfile.TemporaryDirectory(prefix="pyisolate-bench-") as folder:
-        # executed: a process that forks extensions would count as memory that was there before
+        # Not forked: a zygote would count as memory that was in use before the measurement.
         manager = ExtensionManager(BenchmarkExtension, {"venv_root_path": folder, "start_method": "exec"})
         extension = manager.load_extension(
             {"name": "confined", "module_path": str(MODULE), "sandbox": SANDBOX}

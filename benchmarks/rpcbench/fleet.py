@@ -1,4 +1,4 @@
-"""The extensions of a benchmark: started before it measures, replaced after a failure, stopped at the end."""
+"""The extensions of a benchmark: started before the measurement, replaced after failures, finally stopped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAIN, OTHER = "main", "other"
 
 
 class Fleet:
-    """Extensions of one configuration, and the host's object that they call."""
+    """Extensions with one configuration, and the host's object that they call."""
 
     def __init__(
         self,
@@ -41,12 +41,12 @@ class Fleet:
         return self.host.extensions[MAIN]
 
     async def start(self) -> None:
-        """Start the processes; each has answered a call when this returns."""
+        """Start the processes. Each has answered a call when this returns."""
         for name in self.names:
             await self.start_one(name)
 
     async def start_one(self, name: str) -> Any:
-        """Start one process more; it has answered a call when this returns its proxy."""
+        """Start one more process and return its proxy, after it has answered a call."""
         extension = self._load(name)
         await extension
         self.host.extensions[name] = extension
@@ -72,12 +72,12 @@ class Fleet:
         return extension
 
     async def replace(self) -> None:
-        """Stop all, whatever state they are in, and start new ones."""
+        """Stop all extensions, in any state, and start new ones."""
         await self.stop()
         await self.start()
 
     async def stop(self) -> None:
-        """Stop what runs."""
+        """Stop all extensions."""
         self.host.extensions.clear()
         self.pids.clear()
         while self._loaded:
@@ -85,7 +85,7 @@ class Fleet:
 
 
 def sharing_obstacle(venv_root: Path) -> str:
-    """Why no extension can be configured to share tensors; empty if one can. Starts nothing."""
+    """Return why extensions cannot be configured to share tensors; empty if they can. Starts nothing."""
     fleet = Fleet(venv_root, share_torch=True)
     try:
         fleet._load(MAIN)

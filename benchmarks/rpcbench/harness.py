@@ -1,6 +1,6 @@
-"""Runs the rows of a benchmark: baseline, warm-up, timed runs, memory. When one fails, the next follows.
+"""Runs the rows of a benchmark: baseline, warm-up, timed runs, memory. A failed row does not stop the others.
 
-Nothing here knows what is measured; that is in cases.py.
+cases.py defines what is measured.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from time import perf_counter_ns
 from typing import Any
 
 CHUNK_SECONDS = 0.25
-"""The time budget is looked at this often."""
+"""How often the time budget is checked."""
 
 Sampler = Callable[[int], Awaitable[list[int]]]
-"""Makes that many runs, one after another; returns the nanoseconds of each. Raises when a result is wrong."""
+"""Makes that many runs, one after another, and returns the nanoseconds of each. Raises for a wrong result."""
 
 
 class WrongResult(Exception):
-    """A call returned something else than it should."""
+    """A call returned a wrong result."""
 
 
 class Status(str, Enum):
-    """What became of a row."""
+    """The outcome of a row."""
 
     SUCCESSFUL = "successful"
     FAILED = "failed"
@@ -36,34 +36,34 @@ class Status(str, Enum):
 
 @dataclass(frozen=True)
 class Operation:
-    """What a row measures, and the same without leaving the process."""
+    """The operation that a row measures, and its baseline in one process."""
 
     sample: Sampler
     sample_local: Sampler | None = None
     collect: Callable[[], Awaitable[Any]] | None = None
     """Collects garbage on the other side."""
     memory: Callable[[], dict[str, Any]] | None = None
-    """Memory of the processes; asked before, after the warm-up, and at the end."""
+    """Returns the memory of the processes; called before, after the warm-up, and at the end."""
     series: dict[str, Sampler] = field(default_factory=dict)
-    """Further figures, by name; made in this order after the others, with a quarter of the time."""
+    """Further series by name, run in this order after the others, with a quarter of the time."""
     series_warmup: bool = True
-    """Whether these are warmed up: not where a run takes many seconds."""
+    """Whether the further series are warmed up: not if a run takes many seconds."""
     size: int = 0
     """Bytes of what is sent, where that matters."""
     timeout_reason: str = "Timeout"
-    """What it is called when a run takes too long."""
+    """The reason to report when a run takes too long."""
 
 
 @dataclass
 class Result:
-    """One row: its samples, or why there are none."""
+    """One row: its samples, or the reason why there are none."""
 
     name: str
     category: str
     status: Status
     reason: str = ""
     calls: int = 1
-    """Calls that cross between processes in one run."""
+    """Calls between processes in one run."""
     payload: int = 0
     """Bytes of the value that is sent, where that matters."""
     samples_ns: list[int] = field(default_factory=list)
@@ -98,15 +98,15 @@ class Result:
 
 
 def percentile(samples: list[int], percent: int) -> int:
-    """The nearest-rank percentile: the smallest sample that `percent` of all do not exceed."""
+    """Return the nearest-rank percentile: the smallest sample that `percent` of all do not exceed."""
     ranked = sorted(samples)
     return ranked[max(0, -(-len(ranked) * percent // 100) - 1)]
 
 
 def timed(call: Callable[[], Awaitable[Any]], correct: Callable[[Any], bool]) -> Sampler:
-    """A sampler of an awaited call. Every first and last result is checked, outside the measured time.
+    """Return a sampler of an awaited call. Each first and last result is checked, outside the measured time.
 
-    A result is let go of before the next run: else a second buffer is in use, and in the processor's cache.
+    A result is released before the next run. Otherwise a second buffer would be in use and in the cache.
     """
 
     async def sample(runs: int) -> list[int]:
@@ -124,7 +124,7 @@ def timed(call: Callable[[], Awaitable[Any]], correct: Callable[[Any], bool]) ->
 
 
 def timed_sync(call: Callable[[], Any], correct: Callable[[Any], bool]) -> Sampler:
-    """A sampler of a plain call, which blocks this thread."""
+    """Return a sampler of a blocking call."""
 
     async def sample(runs: int) -> list[int]:
         samples: list[int] = []
@@ -140,7 +140,7 @@ def timed_sync(call: Callable[[], Any], correct: Callable[[Any], bool]) -> Sampl
 
 
 def reason(error: Exception, timeout: str = "Timeout") -> str:
-    """Why a row failed, in one line; `timeout` is what to call the end of a call's time."""
+    """Return why a row failed, in one line; `timeout` is the text for a timeout."""
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):  # two classes before Python 3.11
         return timeout
     kind, text = type(error).__name__, str(error).strip().split("\n")[0]
@@ -157,9 +157,9 @@ def _check(result: Any, correct: Callable[[Any], bool]) -> None:
 class BenchmarkRunner:
     """Runs rows and keeps their results.
 
-    `warmup` runs come first and are not counted. `max_seconds` bounds the runs of a row, and again those of
-    its baseline: over this budget it stops early, and the result says how many runs it had. `timeout` seconds
-    is what one call may take; the runtime enforces it, and `run` bounds the row as a whole besides.
+    The first `warmup` runs are not counted. `max_seconds` limits the runs of a row, and separately those of
+    its baseline: a row that exceeds it stops early, and the result has the number of runs. One call may take
+    `timeout` seconds; the runtime enforces that, and `run` limits the whole row as well.
     """
 
     def __init__(
@@ -172,13 +172,13 @@ class BenchmarkRunner:
         self.results: list[Result] = []
 
     def skip(self, name: str, category: str, reason: str) -> Result:
-        """A row that cannot run."""
+        """Record a row that cannot run."""
         return self._keep(Result(name, category, Status.SKIPPED, reason))
 
     async def run(
         self, name: str, category: str, prepare: Callable[[], Operation], *, calls: int = 1, payload: int = 0
     ) -> Result:
-        """Measure a row. Never raises for what goes wrong in it: the result has the reason."""
+        """Measure a row. A failure of the row is not raised: the result has the reason."""
         result = Result(name, category, Status.FAILED, calls=calls, payload=payload, asked_runs=self.runs)
         timeout_reason = "Timeout"
         try:
@@ -225,9 +225,9 @@ class BenchmarkRunner:
         warmup: int | None = None,
         warm: Callable[[], None] = lambda: None,
     ) -> list[int]:
-        """Warm up, then make the runs in chunks until they are all done or the time is over.
+        """Warm up, then make the runs in chunks until all are done or the time is over.
 
-        The warm-up has as much time again; there is at least one run of each.
+        The warm-up has the same time limit. There is at least one run of each.
         """
         end = time.monotonic() + seconds
         for _ in range(self.warmup if warmup is None else warmup):
@@ -241,6 +241,6 @@ class BenchmarkRunner:
         while len(samples) < self.runs and (not samples or time.monotonic() < end):
             start = time.monotonic()
             samples += await sample(min(chunk, self.runs - len(samples)))
-            # of the whole run: what is measured may be a small part of it
+            # the time of whole runs: the measured part may be small
             chunk = max(1, int(chunk * CHUNK_SECONDS / max(time.monotonic() - start, 1e-6)))
         return samples

@@ -1,4 +1,4 @@
-"""What a reader needs to know of the machine to judge figures, and the memory of processes."""
+"""Describes the machine, so that readers can judge the figures, and measures the memory of processes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import pyisolate
 PACKAGES = ("numpy", "torch", "psutil", "tabulate", "rich", "nvidia-ml-py")
 CGROUP = Path("/sys/fs/cgroup")
 RESERVE = 256 * 2**20
-"""Memory that is left to others."""
+"""Memory that is left to other processes."""
 
 
 def describe() -> dict[str, Any]:
-    """Processor, kernel, memory and load."""
+    """Return processor, kernel, memory and load."""
     return {
         "processor": _processor(),
         "processors": len(os.sched_getaffinity(0)),
@@ -32,7 +32,7 @@ def describe() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Python's version and those of the packages that matter, as far as they are installed."""
+    """Return the versions of Python and of the relevant packages that are installed."""
     found = {"python": platform.python_version(), "pyisolate": pyisolate.__version__}
     for package in PACKAGES:
         try:
@@ -43,12 +43,12 @@ def versions() -> dict[str, str]:
 
 
 def now() -> str:
-    """Date and time, ISO 8601."""
+    """Return date and time, ISO 8601."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def memory(pids: dict[str, int]) -> dict[str, dict[str, int]]:
-    """Resident (rss) and private (uss) bytes of processes, by the names given."""
+    """Return the resident (rss) and private (uss) bytes of processes, by the given names."""
     sizes = {}
     for name, pid in pids.items():
         info = psutil.Process(pid).memory_full_info()
@@ -57,7 +57,7 @@ def memory(pids: dict[str, int]) -> dict[str, dict[str, int]]:
 
 
 def available_memory() -> int:
-    """Bytes that can be used without swapping, within the limit of a container."""
+    """Return the bytes that can be used without swapping, within the limit of a container."""
     available: int = psutil.virtual_memory().available
     try:
         limit = int((CGROUP / "memory.max").read_text())
@@ -70,7 +70,7 @@ def available_memory() -> int:
 
 
 def shortage(need: int) -> str:
-    """That so many bytes are not available, in words; empty if they are."""
+    """Return that `need` bytes are not available, in words; the empty string if they are."""
     available = available_memory()
     if need + RESERVE <= available:
         return ""

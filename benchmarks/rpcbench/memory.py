@@ -1,4 +1,4 @@
-"""How much memory a tree of processes uses: resident, proportional, private, and that of GPUs."""
+"""Measures the memory of a tree of processes: resident, proportional, private, and GPU memory."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import psutil  # type: ignore[import-untyped]
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes, summed over processes; also the difference of two such sums."""
+    """Bytes, summed over processes, or the difference of two such sums."""
 
     rss: int = 0
-    """Resident: each page once for every process that has it."""
+    """Resident: each page counts once for every process that maps it."""
     pss: int = 0
-    """Proportional: a page of n processes counts 1/n in each, so that the sum is what is used in all."""
+    """Proportional: a page of n processes counts 1/n in each, so that the sum is the memory in use."""
     uss: int = 0
-    """Private: what would be free if the process ended."""
+    """Private: the memory that would be free if the process ended."""
     vram: int = 0
 
     def __sub__(self, other: Usage) -> Usage:
@@ -27,7 +27,7 @@ class Usage:
 
 
 class Gpus:
-    """Memory of NVIDIA GPUs by NVML; 0 where there is none, or no nvidia-ml-py."""
+    """The memory of NVIDIA GPUs according to NVML; 0 without a GPU or without nvidia-ml-py."""
 
     def __init__(self) -> None:
         self._nvml: Any = None
@@ -39,7 +39,7 @@ class Gpus:
             count = pynvml.nvmlDeviceGetCount()
             self._devices = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
             self._nvml = pynvml
-        except Exception:  # no package, no driver, no permission: no GPU for us
+        except Exception:  # no package, no driver or no permission counts as no GPU
             return
         self._before = self._in_use()
 
@@ -48,10 +48,10 @@ class Gpus:
         return bool(self._devices)
 
     def used_by(self, pids: Iterable[int]) -> int:
-        """Bytes that these processes use.
+        """Return the bytes that these processes use.
 
-        NVML names processes as the machine does. In a container they have other names: then it is what the
-        devices' use has grown by, whoever uses it.
+        NVML uses the machine's process ids. In a container processes have other ids: then this is the growth
+        of the memory in use on the devices, whoever uses it.
         """
         if not self.present:
             return 0
@@ -68,7 +68,7 @@ class Gpus:
 
 
 def tree(pids: Iterable[int] = ()) -> list[psutil.Process]:
-    """This process, its descendants (helpers and their children too), and `pids` wherever they are."""
+    """Return this process, its descendants, including helpers and their children, and those in `pids`."""
     host = psutil.Process()
     found = {process.pid: process for process in [host, *host.children(recursive=True)]}
     for pid in pids:
@@ -78,7 +78,7 @@ def tree(pids: Iterable[int] = ()) -> list[psutil.Process]:
 
 
 def usage(gpus: Gpus, pids: Iterable[int] = ()) -> Usage:
-    """What the whole tree uses."""
+    """Return the memory of the whole tree."""
     processes = tree(pids)
     vram = gpus.used_by(process.pid for process in processes)
     rss, pss, uss = (sum(column) for column in zip(*map(_sizes, processes), strict=True))
@@ -86,7 +86,7 @@ def usage(gpus: Gpus, pids: Iterable[int] = ()) -> Usage:
 
 
 def private(pids: Iterable[int]) -> list[int]:
-    """The private memory (USS) of each of these processes."""
+    """Return the private memory (USS) of each of these processes."""
     return [_sizes(psutil.Process(pid))[2] for pid in pids]
 
 

@@ -1,4 +1,4 @@
-"""What the memory benchmark measures: extensions by number, and a large tensor that goes to several."""
+"""The cases of the memory benchmark: numbers of extensions, and a large tensor sent to several of them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from rpcbench.memory import Gpus, Usage
 
 SMALL_SHAPE = (512, 512)
 TIME_LIMIT = 600.0
-"""Seconds that one measurement may take. Calls have no limit of their own."""
+"""Seconds that one measurement may take. Calls have no separate limit."""
 IDLE_AFTER_SECONDS = 0.5
-"""Extensions are measured when they idle: then a process gives back memory that it did not change."""
+"""Extensions are measured when they are idle: an idle process releases memory that it did not change."""
 MB = 2**20
 
 
 class Obstacle(Exception):
-    """Why something cannot be measured here."""
+    """The reason why something cannot be measured here."""
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """How extensions run, and where the tensor is that they get; no device: extensions without torch."""
+    """How extensions run, and the device of the tensor that they are sent; no device: without torch."""
 
     title: str
     share_torch: bool = False
@@ -49,7 +49,7 @@ CONFIGURATIONS = [
 
 @dataclass
 class ScalingRow:
-    """So many extensions of one configuration; bytes, over the baseline where nothing else is said."""
+    """A number of extensions with one configuration. Figures are bytes above the baseline, unless noted."""
 
     extensions: int
     idle: Usage
@@ -57,33 +57,33 @@ class ScalingRow:
     private: list[int]
     """USS of each extension's process then; absolute."""
     start_seconds: list[float]
-    """From `load_extension` to the first answer."""
+    """From `load_extension` to the first reply."""
     tensor: Usage | None = None
-    """What sending the tensor to all has added."""
+    """The memory that sending the tensor to all has added."""
     vram: int = 0
     """All processes, while they have the tensor."""
     shared: str = "-"
-    """Whether host and extensions see one memory."""
+    """Whether host and extensions share the tensor's memory."""
     obstacle: str = ""
-    """Why no tensor was sent."""
+    """The reason why no tensor was sent."""
 
 
 @dataclass
 class LargeRow:
-    """The large tensor in one configuration; bytes that distributing it has added."""
+    """The large tensor in one configuration. Figures are bytes that distributing it has added."""
 
     configuration: Configuration
     extensions: int
     size: int
     sent: Usage
     read: Usage
-    """The same after every extension has read all of it, so that it is resident in each."""
+    """The same after every extension has read the whole tensor, so that it is resident in each."""
     shared: str
 
 
 @dataclass
 class Found:
-    """Everything that a run has found out."""
+    """All results of a run."""
 
     baseline: Usage = field(default_factory=Usage)
     scaling: dict[str, list[ScalingRow]] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class Found:
 
 
 class MemorySuite:
-    """Starts fleets below `folder` and measures them. Raises Obstacle for what cannot be measured."""
+    """Starts fleets below `folder` and measures them. Raises Obstacle if something cannot be measured."""
 
     def __init__(self, folder: Path, sandbox: str = "required") -> None:
         self.folder = folder
@@ -112,7 +112,7 @@ class MemorySuite:
             raise Obstacle(sharing_obstacle)
 
     async def scale(self, configuration: Configuration, count: int) -> ScalingRow:
-        """Start `count` extensions, measure, give all of them one small tensor, measure again."""
+        """Start `count` extensions, measure, send all of them one small tensor, and measure again."""
         baseline = self.usage()
         async with self._fleet(configuration, count, baseline) as (fleet, seconds):
             await asyncio.sleep(IDLE_AFTER_SECONDS)
@@ -131,7 +131,7 @@ class MemorySuite:
         return row
 
     async def large(self, configuration: Configuration, extensions: int, size: int) -> LargeRow:
-        """Give one large tensor to several extensions; `size` in bytes."""
+        """Send one large tensor to several extensions; `size` is in bytes."""
         copies = 2 if configuration.share_torch else 1 + extensions
         if configuration.device == "cpu" and (shortage := machine.shortage(copies * size)):
             raise Obstacle(shortage)
@@ -151,7 +151,7 @@ class MemorySuite:
     async def _fleet(
         self, configuration: Configuration, count: int, baseline: Usage
     ) -> AsyncIterator[tuple[Fleet, list[float]]]:
-        """`count` extensions that run and have used torch, and how long each took to start."""
+        """Start `count` extensions, which then have used torch; also return how long each took to start."""
         folder = self.folder / configuration.title.replace(" ", "-")
         fleet = Fleet(
             folder,
@@ -185,11 +185,11 @@ class MemorySuite:
                 raise Obstacle("this version cannot send tensors") from None
 
     async def _is_shared(self, fleet: Fleet, tensor: Any) -> str:
-        """Write on each side, look on the other: Yes, No, or for how many."""
+        """Write on each side and read on the other. Return Yes, No, or for how many extensions it works."""
         flat, seen = tensor.reshape(-1), 0
         for number, extension in enumerate(fleet.host.extensions.values(), 2):
             flat[0] = number
-            float(flat[0])  # a GPU has done it when this returns
+            float(flat[0])  # waits until the GPU has finished
             try:
                 await extension.write(1, number)
             except (ValueError, RuntimeError):  # a copy that cannot be written
@@ -201,5 +201,5 @@ class MemorySuite:
 
 
 def mean_start(row: ScalingRow) -> float:
-    """Seconds from `load_extension` to the first answer, mean."""
+    """Return the mean seconds from `load_extension` to the first reply."""
     return statistics.fmean(row.start_seconds)

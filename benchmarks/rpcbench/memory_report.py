@@ -1,4 +1,4 @@
-"""The report of the memory benchmark: tables, legend, drawing."""
+"""The report of the memory benchmark: tables, legend, plot."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from load_extension to the first answer."""
 
 
 def render(found: Found) -> str:
-    """The summary, as it is printed."""
+    """Return the printed summary."""
     baseline = found.baseline
     parts = [
         f"MEMORY BENCHMARK SUMMARY\n{RULE}",
@@ -51,7 +51,7 @@ def _scaling(rows: Sequence[ScalingRow]) -> str:
 
 
 def _large(rows: Sequence[LargeRow]) -> list[str]:
-    """The table of the large tensor and, where there are both configurations, the comparison."""
+    """Return the table of the large tensor and, if both configurations ran, the comparison."""
     size = rows[0].size
     name = f"{size / 2**30:g}GB" if size >= 2**30 else f"{size / MB:g}MB"
     where = " (GPU)" if rows[0].configuration.device == "gpu" else ""
@@ -90,7 +90,7 @@ def _mb(size: float) -> str:
 
 
 def plot(found: Found, file: Path) -> None:
-    """Draw memory over the baseline against the number of extensions; the suffix is the format."""
+    """Plot the memory above the baseline against the number of extensions; the suffix gives the format."""
     import matplotlib  # type: ignore[import-not-found]
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""The report: tables for people, and every sample for programs."""
+"""The report: tables for readers, and every sample for programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RULE = "=" * 60
 
 @dataclass
 class Report:
-    """Everything that a run of the suite found out."""
+    """All results of a run of the suite."""
 
     machine: dict[str, Any]
     versions: dict[str, str]
@@ -30,18 +30,18 @@ class Report:
     pipe_ns: list[int]
     notes: list[str] = field(default_factory=list)
     copy_ns: dict[int, list[int]] = field(default_factory=dict)
-    """By size in bytes: samples of one copy."""
+    """Samples of one copy, by size in bytes."""
 
     def having(self, status: Status) -> list[Result]:
         return [result for result in self.results if result.status is status]
 
     def as_json(self) -> dict[str, Any]:
-        """All of it in types of JSON; times in nanoseconds, sizes in bytes."""
+        """Return the report as JSON types; times are in nanoseconds, sizes in bytes."""
         return asdict(self)
 
 
 def significant(value: float, digits: int = 4) -> str:
-    """A number in plain notation with that many significant digits: 0.0006123, 12.35, 1122."""
+    """Return a number in plain notation with `digits` significant digits: 0.0006123, 12.35, 1122."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # of the rounded value: 9.9999 becomes 10.00
@@ -50,7 +50,7 @@ def significant(value: float, digits: int = 4) -> str:
 
 
 def grid(headers: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: int = 1) -> str:
-    """A table; the first columns are text, the others numbers that stand with their points in line."""
+    """Return a table; the first columns are text, the others numbers aligned at their decimal points."""
     align = ["left"] * text_columns + ["decimal"] * (len(headers) - text_columns)
     return str(
         tabulate(
@@ -65,7 +65,7 @@ def grid(headers: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns:
 
 
 def render(report: Report) -> str:
-    """The tables, as they are printed."""
+    """Return the printed tables."""
     parts = [f"{RULE}\nRPC BENCHMARK RESULTS\n{RULE}"]
     if successful := report.having(Status.SUCCESSFUL):
         fastest = min(result.mean_ms for result in successful)
@@ -91,7 +91,7 @@ def render(report: Report) -> str:
 
 
 def summary(report: Report) -> str:
-    """How many rows came to what."""
+    """Return the number of rows by outcome."""
     counts = ", ".join(f"{len(report.having(status))} {status.value}" for status in Status)
     return f"Summary: {counts} (Total: {len(report.results)})"
 
@@ -150,7 +150,7 @@ def _details(report: Report, results: list[Result]) -> str:
 
 
 def _tensors(results: list[Result]) -> str:
-    """Sent again and again, copied within a process, and sent once, allocated by torch or by pyisolate."""
+    """Return the table of tensors: sent repeatedly, copied in one process, and sent once, by allocator."""
     rows = []
     for result in results:
         medians = {name: statistics.median(samples) for name, samples in result.series_ns.items() if samples}

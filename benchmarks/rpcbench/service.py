@@ -1,7 +1,7 @@
-"""Both ends of the calls that are measured.
+"""Both ends of the measured calls.
 
-`BenchmarkExtension` lives in the extensions' processes, `BenchmarkHost` in the host's. Methods marked with
-`local_execution` do the same as their namesakes without leaving the calling process: they are the baselines.
+`BenchmarkExtension` runs in the extensions' processes, `BenchmarkHost` in the host's. Methods marked with
+`local_execution` do the same work in the calling process: they are the baselines.
 """
 
 from __future__ import annotations
@@ -21,48 +21,48 @@ class BenchmarkHost(ProxiedSingleton):
 
     def __init__(self) -> None:
         self.extensions: dict[str, Any] = {}
-        """Proxies of the extensions that run, by name; filled by the host."""
+        """Proxies of the running extensions by name; filled by the host."""
 
     async def echo(self, value: Any) -> Any:
-        """What was sent."""
+        """Return what was sent."""
         return value
 
     async def descend(self, name: str, depth: int) -> int:
-        """How many calls this one leads to, in a recursion between the host and an extension."""
+        """Recurse between the host and an extension, and return how many calls that takes."""
         return 0 if depth == 0 else 1 + int(await self.extensions[name].descend(name, depth))
 
     async def relay(self, name: str, value: Any) -> Any:
-        """What extension `name` answers."""
+        """Return what extension `name` returns."""
         return await self.extensions[name].echo(value)
 
     @local_execution
     async def local_echo(self, value: Any) -> Any:
-        """`echo`, here."""
+        """Do the work of `echo` in this process."""
         return value
 
     @local_execution
     async def local_size(self, value: Any) -> int:
-        """`size` of an extension, here."""
+        """Do the work of an extension's `size` in this process."""
         return memoryview(value).nbytes
 
     @local_execution
     async def local_descend(self, depth: int) -> int:
-        """`descend`, with as many calls, all of them here."""
+        """Do the work of `descend`, with as many calls, in this process."""
         return 0 if depth == 0 else 1 + await self.local_descend(depth - 1)
 
     @local_execution
     async def local_relay(self, value: Any, hops: int) -> Any:
-        """`relay`: the value passes through as many calls, all of them here."""
+        """Do the work of `relay`, with as many calls, in this process."""
         return value if hops == 1 else await self.local_relay(value, hops - 1)
 
     @local_execution
     def local_echo_sync(self, value: Any) -> Any:
-        """`echo` of an extension as a plain call, here."""
+        """Do the work of an extension's `plain_echo` in this process."""
         return value
 
 
 async def _empty() -> None:
-    """What a task has to do at least."""
+    """Do nothing: the least work that a task can have."""
 
 
 class BenchmarkExtension(ExtensionBase):
@@ -72,27 +72,27 @@ class BenchmarkExtension(ExtensionBase):
     _kept: Any = None
 
     async def on_module_loaded(self, module: ModuleType) -> None:
-        """Keeps the extension's module, which knows its process."""
+        """Keep the extension's module, which knows its process."""
         self._module = module
 
     async def describe(self) -> dict[str, Any]:
-        """Process id and version of Python."""
+        """Return the process id and the version of Python."""
         return dict(self._module.describe())
 
     async def collect(self) -> None:
-        """Collect garbage, so that no collection that is due anyway falls into a measurement."""
+        """Collect garbage, so that a collection that is due anyway does not run during a measurement."""
         gc.collect()
 
     async def echo(self, value: Any) -> Any:
-        """What was sent."""
+        """Return what was sent."""
         return value
 
     def plain_echo(self, value: Any) -> Any:
-        """What was sent, without a task."""
+        """Return what was sent, without a task."""
         return value
 
     async def task_time(self, samples: int) -> float:
-        """Nanoseconds from making an empty task to its end, the median."""
+        """Return the median nanoseconds from the creation of an empty task to its end."""
         loop, found = asyncio.get_running_loop(), []
         for _ in range(samples):
             start = perf_counter_ns()
@@ -101,11 +101,11 @@ class BenchmarkExtension(ExtensionBase):
         return sorted(found)[len(found) // 2]
 
     async def size(self, value: Any) -> int:
-        """How many bytes were sent."""
+        """Return how many bytes were sent."""
         return memoryview(value).nbytes
 
     async def receive(self, value: Any) -> bool:
-        """Takes something and lets go of it."""
+        """Receive a value and release it."""
         return True
 
     async def use_torch(self) -> None:
@@ -115,24 +115,24 @@ class BenchmarkExtension(ExtensionBase):
         torch.ones(8, 8).sum()
 
     async def keep(self, value: Any) -> None:
-        """Hold on to a tensor until `forget`."""
+        """Keep a tensor until `forget`."""
         self._kept = value
 
     async def forget(self) -> None:
-        """Let go of it."""
+        """Release the tensor."""
         self._kept = None
         gc.collect()
 
     async def look(self, index: int) -> float:
-        """What an element of it is."""
+        """Return an element of the tensor."""
         return float(self._kept.reshape(-1)[index])
 
     async def write(self, index: int, value: float) -> None:
-        """Change an element of it."""
+        """Change an element of the tensor."""
         self._kept.reshape(-1)[index] = value
 
     async def total(self) -> float:
-        """The sum of its elements: reads all of it."""
+        """Return the sum of the tensor's elements, which reads all of them."""
         return float(self._kept.sum())
 
     async def descend(self, name: str, depth: int) -> int:
@@ -140,16 +140,16 @@ class BenchmarkExtension(ExtensionBase):
         return 1 + await BenchmarkHost().descend(name, depth - 1)
 
     async def chain(self, name: str, value: Any) -> Any:
-        """What extension `name` answers; asked through the host."""
+        """Return what extension `name` returns, called through the host."""
         return await BenchmarkHost().relay(name, value)
 
     async def sample_host(self, value: Any, runs: int) -> list[int]:
-        """Nanoseconds of each of `runs` calls of the host's `echo`, measured in this process."""
+        """Return the nanoseconds of each of `runs` calls of the host's `echo`, measured in this process."""
         host = BenchmarkHost()
         return await self._sample(lambda: host.echo(value), value, runs)
 
     async def sample_local(self, value: Any, runs: int) -> list[int]:
-        """The same without leaving this process."""
+        """Like `sample_host`, without leaving this process."""
         host = BenchmarkHost()
         return await self._sample(lambda: host.local_echo(value), value, runs)
 

@@ -1,4 +1,4 @@
-"""The tensor rows: six sizes, on the CPU and on a GPU. PyTorch is imported only when one is wanted."""
+"""The tensor rows: six sizes, on the CPU and on a GPU. PyTorch is imported only if a row needs it."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ SHAPES: dict[str, tuple[int, ...]] = {
 DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 ITEM_BYTES = 4  # float32
 MARKS = 1024
-"""At most so many elements of a tensor have values of their own, which are looked at in answers."""
+"""The largest number of elements of a tensor that have marked values, which are checked in answers."""
 COPY_LIMIT = 2**30
-"""Tensors up to so many bytes are also copied, to compare; beyond, the memory is better used otherwise."""
+"""Tensors up to this many bytes are also copied, for comparison; larger ones would need too much memory."""
 MEMORY_FROM = 2**20
-"""Memory of both processes is shown for rows with so many bytes and more."""
+"""The memory of both processes is shown for rows with at least this many bytes."""
 SETTLING = 3
 """Small calls before each first send."""
 PATIENCE = 3.0
-"""Seconds that memory of the row before may take to come back."""
+"""Seconds to wait until the memory of the previous row is released."""
 
 ONE_WAY, WARM_COPY = "one way", "warm copy"
 FIRST, FIRST_EMPTY = "first send", "first send, pyisolate.empty"
@@ -47,12 +47,12 @@ AGAIN_LATER = "one way, after a new tensor was made"
 
 
 def row_names(*, gpu: bool) -> list[str]:
-    """The names of the rows, without the suffix of a configuration."""
+    """Return the names of the rows, without the suffix of a configuration."""
     return [f"{name}_{device}" for device in (DEVICES if gpu else ["cpu"]) for name in SHAPES]
 
 
 def cases(*, gpu: bool, max_bytes: float = math.inf) -> list[Case]:
-    """The rows in the order of `row_names`; those over `max_bytes` will be skipped."""
+    """Return the rows in the order of `row_names`; those above `max_bytes` will be skipped."""
     found = []
     for device in DEVICES if gpu else ["cpu"]:
         for name, shape in SHAPES.items():
@@ -63,7 +63,7 @@ def cases(*, gpu: bool, max_bytes: float = math.inf) -> list[Case]:
 
 @cache
 def installed_torch() -> Any:
-    """PyTorch, or None."""
+    """Return the module torch, or None if it is not installed."""
     try:
         import torch
     except ImportError:
@@ -72,7 +72,7 @@ def installed_torch() -> Any:
 
 
 def missing(device: str) -> str:
-    """What is needed for tensors of the device and not there; empty if all is there."""
+    """Return what is missing for tensors on the device; the empty string if nothing is."""
     torch = installed_torch()
     if torch is None:
         return "torch is not installed"
@@ -82,22 +82,22 @@ def missing(device: str) -> str:
 
 
 def bytes_of(shape: tuple[int, ...]) -> int:
-    """The size of a float32 tensor."""
+    """Return the size of a float32 tensor in bytes."""
     return math.prod(shape) * ITEM_BYTES
 
 
 def memory_needed(shape: tuple[int, ...], device: str, *, shared: bool) -> int:
-    """Bytes of main memory that a row takes at its worst moment.
+    """Return the largest number of bytes of main memory that a row takes at once.
 
-    Shared: the tensor, and its copy in shared memory until the first send has ended. Standard: the tensor
-    and a copy each way. A tensor of a GPU is there itself; its copies, if any, are not.
+    Shared: the tensor, and its copy in shared memory until the first send has ended. Standard: the tensor and
+    a copy in each direction. A tensor of a GPU is itself in GPU memory; its copies, if any, are not.
     """
     copies = {("cpu", True): 2, ("cpu", False): 3, ("gpu", True): 0, ("gpu", False): 2}[device, shared]
     return copies * bytes_of(shape)
 
 
 async def _obstacle(shape: tuple[int, ...], device: str, max_bytes: float, fleet: Fleet) -> str:
-    """Why the row cannot run now; empty if it can, or if trying will tell better."""
+    """Return why the row cannot run now; empty if it can, or if the attempt will give a better reason."""
     if obstacle := missing(device):
         return obstacle
     if bytes_of(shape) > max_bytes:
@@ -123,7 +123,7 @@ async def _memory_obstacle(need: int, fleet: Fleet) -> str:
 
 
 def allocate(shape: tuple[int, ...], device: str, empty: Callable[..., Any] | None = None) -> Any:
-    """A new tensor that `is_like` recognises; `empty` makes it, by default torch's."""
+    """Return a new tensor that `is_like` recognises, made by `empty`, by default torch's."""
     torch = installed_torch()
     if empty is None:
         tensor = torch.empty(shape, dtype=torch.float32, device=DEVICES[device])
@@ -136,7 +136,7 @@ def allocate(shape: tuple[int, ...], device: str, empty: Callable[..., Any] | No
 
 
 def is_like(shape: tuple[int, ...], device: str, answer: Any) -> bool:
-    """Whether it is a tensor as `allocate` makes it, as far as the marks tell."""
+    """Return whether it is a tensor as made by `allocate`, judging by the marked values."""
     torch = installed_torch()
     kind = (tuple(answer.shape), answer.dtype, answer.device.type)
     if kind != (shape, torch.float32, DEVICES[device]):
@@ -150,18 +150,18 @@ def _step(shape: tuple[int, ...]) -> int:
 
 
 def _prepare(shape: tuple[int, ...], device: str, fleet: Fleet) -> Operation:
-    """There and back again. The same tensor each time: what a first send costs is a series of its own."""
+    """Return a round trip of the same tensor each time. First sends are measured in a separate series."""
     torch, extension, host = installed_torch(), fleet.main, fleet.host
     size = bytes_of(shape)
     empty = getattr(pyisolate, "empty", None) if device == "cpu" and fleet.share_torch else None
-    # Several GB that are new twice take minutes in a virtual machine: these are allocated to be shared.
+    # Allocating several GB twice takes minutes in a virtual machine: these are allocated as shared memory.
     held = {"tensor": allocate(shape, device, empty if size > COPY_LIMIT else None)}
     correct = partial(is_like, shape, device)
     pids = {"host": os.getpid(), "extension": fleet.pids[MAIN]}
 
     async def synchronized() -> Any:
         answer = await extension.echo(held["tensor"])
-        torch.cuda.synchronize()  # a copy may still be on its way
+        torch.cuda.synchronize()  # a copy may still be in progress
         return answer
 
     copied = device == "gpu" and not fleet.share_torch
@@ -188,11 +188,11 @@ def _prepare(shape: tuple[int, ...], device: str, fleet: Fleet) -> Operation:
 
 
 def _copying(held: dict[str, Any]) -> Sampler:
-    """A copy in this process, on one thread, into memory that was copied to just before."""
+    """Return a copy in this process, on one thread, into memory that was copied to just before."""
 
     async def sample(runs: int) -> list[int]:
         source = held["tensor"].numpy()
-        if "copy" not in held:  # new memory is slow for longer than its first touch: it stays the same
+        if "copy" not in held:  # new memory is slow, not only at its first use: always use the same
             held["copy"] = np.full_like(source, 0)
         target = held["copy"]
         np.copyto(target, source)
@@ -208,10 +208,10 @@ def _first_sends(
     *,
     again: bool = False,
 ) -> Sampler:
-    """Each run sends a new tensor. The one of the other series is given up, for its memory.
+    """Return an operation that sends a new tensor in each run. It releases the other series' tensor first.
 
-    Small calls before each let the other side do what the end of the last tensor has left to do, and wake it.
-    With `again` a new one is made just the same, for what that does to caches, but an old one is sent.
+    Small calls before each send wake the other side and let it finish the release of the last tensor. With
+    `again` a new tensor is made as well, for its effect on caches, but an old one is sent.
     """
 
     async def sample(runs: int) -> list[int]:

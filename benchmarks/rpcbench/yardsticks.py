@@ -1,4 +1,4 @@
-"""What the figures are held against, measured in the same run: the floor, a pipe, the clock itself."""
+"""Reference figures, measured in the same run: the floor, a pipe, the clock itself."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pyisolate._host.floor import measure_floor
 
 
 def floor(samples: int) -> list[float] | None:
-    """Nanoseconds of a round trip of two processes that poll one cache line, averages of batches of 100.
+    """Measure the nanoseconds of a round trip of two processes that poll one cache line, in batches of 100.
 
-    None with one processor, where polling waits for the other's time slice to end.
+    Return None with one processor, where polling waits for the end of the other's time slice.
     """
     return measure_floor(samples, 100) if len(os.sched_getaffinity(0)) > 1 else None
 
 
 def clock(samples: int = 10_000) -> list[int]:
-    """Nanoseconds between two readings of the clock: what each sample has on top."""
+    """Measure the nanoseconds between two readings of the clock, which every sample includes."""
     found = []
     for _ in range(samples):
         start = perf_counter_ns()
@@ -28,7 +28,7 @@ def clock(samples: int = 10_000) -> list[int]:
 
 
 def copy(size: int, samples: int = 30) -> list[int]:
-    """Nanoseconds of one copy of `size` bytes between buffers that are warm."""
+    """Measure the nanoseconds of one copy of `size` bytes between warm buffers."""
     source, target = memoryview(bytearray(os.urandom(1024) * (size // 1024 + 1)))[:size], bytearray(size)
     into = memoryview(target)
     found = []
@@ -40,12 +40,15 @@ def copy(size: int, samples: int = 30) -> list[int]:
 
 
 def pipe(samples: int) -> list[int]:
-    """Nanoseconds of a small integer's way through `multiprocessing.Pipe` and back; as many warm up first."""
+    """Measure the nanoseconds of a round trip of a small integer through `multiprocessing.Pipe`.
+
+    The same number of round trips before that are not counted.
+    """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_echo, args=(there,), daemon=True)
     process.start()
-    there.close()  # so that the death of the process is an EOFError here
+    there.close()  # so that the death of the process raises EOFError here
     found = []
     with here:
         for _ in range(2 * samples):

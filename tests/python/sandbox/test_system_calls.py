@@ -54,7 +54,7 @@ def meaning(result: int) -> str:
     """ "" for a call that is permitted, "0" for one that seems to work, else the name of the error."""
     if result == program.PERMIT:
         return ""
-    assert result & 0xFFFF0000 in (program.TOLD, program.QUIET)
+    assert result & 0xFFFF0000 in (program.REPORTED, program.SILENT)
     return errno.errorcode.get(result & 0xFFFF, "0")
 
 
@@ -332,7 +332,7 @@ def test_programs_do_what_the_rules_say(machine: str, numbers: generate.Numbers)
             result = program.evaluate(instructions, bits(sorted(options)), architecture, number, near)
             expected = "" if action.error is None else errno.errorcode.get(action.error, "0")
             assert meaning(result) == expected, (name, options, near)
-            assert action.error is None or (result & 0xFFFF0000 == program.TOLD) == action.told
+            assert action.error is None or (result & 0xFFFF0000 == program.REPORTED) == action.reported
 
 
 @pytest.mark.parametrize("machine", MACHINES)
