@@ -52,13 +52,13 @@ class Registry:
 
     def __init__(self) -> None: ...
     def register(self, cls: type, name: str | None = None, replace: bool = False, /) -> str:
-        """Allow `cls` under `name` (default: ``module:qualname``); returns the name.
+        """Register `cls` under `name` (default: ``module:qualname``) and return the name.
 
-        With `replace` the name may be that of another class: what arrives is of `cls` from now on, and
-        instances of both can be sent.
+        With `replace` the name may already be that of another class: instances received from now on are of
+        `cls`, and instances of both classes can be sent.
 
-        Raises TypeError when `cls` is none of Enum, dataclass, named tuple, exception, and ValueError when
-        the name is taken by another class.
+        Raises TypeError if `cls` is not an Enum, dataclass, named tuple or exception class, and ValueError if
+        the name is registered for another class.
         """
     def names(self) -> list[str]: ...
 

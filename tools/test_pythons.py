@@ -1,15 +1,15 @@
-"""Builds and tests PyIsolate with other Pythons than that of .venv.
+"""Builds and tests PyIsolate with Pythons other than that of .venv.
 
     tools/test-pythons [--ends | --oldest-numpy] [PYTHON…]
 
-PYTHON is a path or a name like python3.12; without any, those are taken that pyenv has or that are on PATH,
-one of each version; with --ends the oldest and the newest of them. Each gets an environment, a build and the
-quick tests (below), all under build/pythons; pip needs an index for it. A Python that is not supported has to
-say so when it imports the package. One that was found, not named, and for which pip finds nothing is not
-tried. The last lines are a table; what failed is in the logs.
+PYTHON is a path or a name such as python3.12. Without one, the Pythons of pyenv and on PATH are used, one of
+each version; with --ends only the oldest and the newest of them. Each has an environment, a build and a run
+of the quick tests (below), under build/pythons; pip needs an index for that. An unsupported Python must
+report that when it imports the package. A Python that was found, not named, and for which pip finds no
+packages is not tried. The last lines are a table; the logs have the details of failures.
 
-With --oldest-numpy the tests of values, arrays and tensors are run instead, with PyTorch and the oldest NumPy
-that is supported: by the Pythons that are named, else by that of .venv or the newest for which it exists.
+With --oldest-numpy the tests of values, arrays and tensors run instead, with PyTorch and the oldest supported
+NumPy: in the named Pythons, or in that of .venv, or in the newest for which that NumPy exists.
 
 WERROR=1: warnings of the C compiler are errors.
 """
@@ -31,21 +31,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "build" / "pythons"
 VERSIONS = [(3, minor) for minor in range(10, 16)]
-"""Those that are supported."""
+"""The supported versions."""
 SECONDS = 900
-"""For the tests of one Python."""
+"""Time limit for the tests of one Python."""
 OLDEST_NUMPY = "1.26"
 LAST_WITH_IT = (3, 12)
-"""The newest Python for which it has wheels."""
+"""The newest Python for which that NumPy has wheels."""
 FOLDERS_OF_ARRAYS = ["tensors", "values"]
 
 # Not installed: tests that need them are skipped.
 WITHOUT = "ruff,mypy,clang-format,nvidia,matplotlib,gunicorn,uvicorn,pytest-xdist,jupyter-client,ipykernel"
 
-# What depends on the kernel, hardware or the network rather than on the version of Python, and what is long.
+# Tests that depend on the kernel, hardware or network rather than on the version of Python, and long tests.
 FOLDERS_LEFT_OUT = ["sandbox"]
 NOT_LEFT_OUT = ["containers"]
-"""Of these folders."""
+"""Tests in these folders that are run nevertheless."""
 LEFT_OUT = [
     *(
         "build_phases",
@@ -119,7 +119,7 @@ print(json.dumps({
 
 @dataclass
 class Python:
-    """An interpreter that answers."""
+    """A working interpreter."""
 
     path: str
     version: tuple[int, int]
@@ -127,11 +127,11 @@ class Python:
     implementation: str
     free_threaded: bool
     oldest_numpy: bool = False
-    """What it is to be tried with."""
+    """Whether to test with the oldest NumPy."""
 
     @property
     def name(self) -> str:
-        """Of its folder, and in the table."""
+        """The name of its folder, and in the table."""
         name = f"{self.version[0]}.{self.version[1]}" + "t" * self.free_threaded
         name += f"-numpy{OLDEST_NUMPY}" * self.oldest_numpy
         return name if self.implementation == "cpython" else f"{self.implementation}{name}"
@@ -158,10 +158,10 @@ class Result:
 
 
 def ask(path: str) -> Python | None:
-    """None where it is no Python that runs."""
+    """Return what a Python reports about itself; None if the program is not a working Python."""
     try:
-        said = subprocess.run([path, "-I", "-c", QUESTION], capture_output=True, text=True, timeout=60)
-        answer = json.loads(said.stdout)
+        done = subprocess.run([path, "-I", "-c", QUESTION], capture_output=True, text=True, timeout=60)
+        answer = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
     return Python(
@@ -174,7 +174,7 @@ def ask(path: str) -> Python | None:
 
 
 def candidates() -> Iterable[str]:
-    """Paths that may be of interpreters, the best of a version first."""
+    """Iterate over paths of possible interpreters, the preferred one of each version first."""
     names = [f"python{major}.{minor}{flag}" for major, minor in VERSIONS for flag in ("", "t")]
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     yield from map(str, sorted(root.glob("versions/*/bin/python"), reverse=True))
@@ -184,7 +184,7 @@ def candidates() -> Iterable[str]:
 
 
 def find(paths: Iterable[str]) -> list[Python]:
-    """One of each kind and version, in order; not those that are too old."""
+    """Return one Python of each kind and version, in order, without those that are too old."""
     found: dict[str, Python] = {}
     for path in paths:
         python = ask(path)
@@ -194,7 +194,7 @@ def find(paths: Iterable[str]) -> list[Python]:
 
 
 def without_the_usual(pythons: list[Python], ends: bool) -> list[Python]:
-    """Those but that of .venv, which `make test` tests wholly; with `ends` the first and the last of them."""
+    """Remove the Python of .venv, for which `make test` runs all tests; with `ends` keep first and last."""
     usual = ask(str(ROOT / ".venv" / "bin" / "python"))
     others = [python for python in pythons if usual is None or python.name != usual.name]
     supported = [python for python in others if python.supported]
@@ -204,7 +204,7 @@ def without_the_usual(pythons: list[Python], ends: bool) -> list[Python]:
 
 
 def with_oldest_numpy(pythons: list[Python]) -> list[Python]:
-    """That of .venv, if there is such a NumPy for it, or the newest for which there is; empty: none."""
+    """Return the Python of .venv if that NumPy exists for it, else the newest with it, if any."""
     usual = ask(str(ROOT / ".venv" / "bin" / "python"))
     able = [
         replace(python, oldest_numpy=True)
@@ -215,7 +215,7 @@ def with_oldest_numpy(pythons: list[Python]) -> list[Python]:
 
 
 def run(command: Sequence[str | Path], log: Path, python: Path, seconds: float = SECONDS) -> str:
-    """Its status: "", or what went wrong; what it says is added to the log."""
+    """Run a command and append its output to the log. Return "" or what went wrong."""
     environ = {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": "1"}
     with log.open("a") as file:
         file.write(f"\n$ {' '.join(map(str, command))}\n")
@@ -224,12 +224,12 @@ def run(command: Sequence[str | Path], log: Path, python: Path, seconds: float =
         try:
             status = subprocess.call(command, cwd=ROOT, env=environ, timeout=seconds, **streams)
         except subprocess.TimeoutExpired:
-            return f"not done after {seconds:.0f} s"
+            return f"not finished after {seconds:.0f} s"
     return f"status {status}" if status else ""
 
 
 def equip(python: Python, environment: Path, log: Path) -> str:
-    """An environment with what is needed to build and to test."""
+    """Create an environment with what building and testing need. Return "" or what went wrong."""
     program = environment / "bin" / "python"
     install = [program, "-m", "pip", "install", "--quiet"]
     without = WITHOUT if python.oldest_numpy else f"{WITHOUT},torch"
@@ -237,14 +237,14 @@ def equip(python: Python, environment: Path, log: Path) -> str:
     numpy = ["--only-binary=numpy", f"numpy=={OLDEST_NUMPY}.*"]
     return (
         ("" if program.exists() else run([python.path, "-m", "venv", environment], log, program))
-        or run([*install, "pip>=23.1"], log, program)  # takes several settings
+        or run([*install, "pip>=23.1"], log, program)  # accepts several settings
         or run(extras, log, program)
         or (run([*install, *numpy], log, program) if python.oldest_numpy else "")
     )
 
 
 def build(python: Python, environment: Path, log: Path) -> str:
-    """The package, put into the environment."""
+    """Build the package and install it into the environment. Return "" or what went wrong."""
     program = environment / "bin" / "python"
     options = ["-Doptimization=1", "-Db_lto=false", "-Db_ndebug=false"]
     options += ["-Dwerror=true"] if os.environ.get("WERROR") == "1" else []
@@ -255,14 +255,14 @@ def build(python: Python, environment: Path, log: Path) -> str:
 
 
 def is_tested(folder: str, name: str, python: Python) -> bool:
-    """Whether a file of tests is run, of this name and in this folder."""
+    """Return whether the test file with this name in this folder is run."""
     if name in LEFT_OUT or (python.oldest_numpy and folder not in FOLDERS_OF_ARRAYS):
         return False
     return folder not in FOLDERS_LEFT_OUT or name in NOT_LEFT_OUT
 
 
 def test(python: Python, environment: Path, log: Path) -> str:
-    """How the tests went, as pytest's last line says it."""
+    """Run the tests and return the result, from pytest's last line."""
     files = sorted(
         path
         for path in (ROOT / "tests" / "python").rglob("test_*.py")
@@ -271,20 +271,20 @@ def test(python: Python, environment: Path, log: Path) -> str:
     chosen = ["-k", " and ".join(f"not {word}" for word in LONG)]
     program = environment / "bin" / "pytest"
     fault = run([program, "-q", "-p", "no:cacheprovider", "--timeout=100", *chosen, *files], log, program)
-    said = log.read_text(errors="replace")
-    lines = re.findall(r"^.*\b\d+ (?:passed|failed|errors?)\b.*$", said, re.MULTILINE)
+    output = log.read_text(errors="replace")
+    lines = re.findall(r"^.*\b\d+ (?:passed|failed|errors?)\b.*$", output, re.MULTILINE)
     counts = lines[-1].strip("= ").partition(" in ")[0] if lines else ""
     return f"FAILED ({fault}) {counts}".strip() if fault else counts
 
 
 def refusal(python: Python, log: Path) -> str:
-    """How an unsupported Python imports the sources: with an ImportError that explains."""
+    """Import the sources with an unsupported Python: that must raise an ImportError with the reason."""
     command = [python.path, "-c", "import pyisolate"]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS).stderr
-    log.write_text(said)
-    last = (said.strip().splitlines() or ["nothing"])[-1]
+    stderr = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS).stderr
+    log.write_text(stderr)
+    last = (stderr.strip().splitlines() or ["nothing"])[-1]
     good = last.startswith("ImportError: PyIsolate ")
-    return "refused, as it is to be" if good else f"FAILED to refuse: {last}"
+    return "refused, as expected" if good else f"FAILED to refuse: {last}"
 
 
 def examine(python: Python) -> Result:
@@ -308,29 +308,29 @@ def show(results: Iterable[Result], missing: Sequence[str]) -> None:
         columns = f"{python.name:14} {python.full:12} {result.built:8} {result.seconds:5.0f} s"
         print(f"{columns}  {result.tests}  {python.path}")
         if not (result.good and result.tried):
-            print(f"           its log: {FOLDER / python.name / 'log'}")
+            print(f"           log: {FOLDER / python.name / 'log'}")
     if missing:
-        print(f"not here: {', '.join(missing)}; pyenv or the system's packages bring them")
+        print(f"not found: {', '.join(missing)}; install them with pyenv or the system's packages")
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="test-pythons", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--ends", action="store_true", help="the oldest and the newest that are found")
-    parser.add_argument("--oldest-numpy", action="store_true", help="arrays and tensors, with that")
+    parser.add_argument("--ends", action="store_true", help="only the oldest and the newest")
+    parser.add_argument("--oldest-numpy", action="store_true", help="arrays and tensors with that NumPy")
     parser.add_argument("pythons", nargs="*", metavar="PYTHON")
     options = parser.parse_args(arguments)
     missing: list[str] = []
     if options.pythons:
         named = [(text, ask(shutil.which(text) or text)) for text in options.pythons]
         if wrong := [text for text, python in named if python is None]:
-            print(f"test-pythons: these are no Pythons that run: {', '.join(wrong)}", file=sys.stderr)
+            print(f"test-pythons: not working Pythons: {', '.join(wrong)}", file=sys.stderr)
             return 2
         pythons = [
             replace(python, oldest_numpy=options.oldest_numpy) for _, python in named if python is not None
         ]
     elif options.oldest_numpy:
         pythons = with_oldest_numpy(find(candidates()))
-        missing = [] if pythons else [f"a Python for which there is NumPy {OLDEST_NUMPY}"]
+        missing = [] if pythons else [f"a Python for which NumPy {OLDEST_NUMPY} exists"]
     else:
         found = find(candidates())
         missing = [

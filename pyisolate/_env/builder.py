@@ -1,13 +1,13 @@
-"""Builds the environment of an extension that has dependencies, once for each set of them.
+"""Builds the environment of an extension that has dependencies, once for each set of dependencies.
 
-    root/<name>-<key>/        an environment; complete, because it got this name when it was
+    root/<name>-<key>/        an environment; it is complete, because it is given this name last
     root/<name>-<key>/pyisolate.json   its marker; a shared lock on it means that the environment is in use
-    root/.<name>.lock         there, and locked, while an environment of that extension is built
+    root/.<name>.lock         exists, and is locked, while an environment of that extension is built
     root/.<name>.<pid>.<random>.tmp    being built, or left by a builder that died
 
-The key is made of everything that decides what gets installed. If the environment is there, uv is not run.
-Locks are the kernel's (flock), so those of a dead process are gone with it. Nothing is removed while one is
-held, except by renaming: what has been replaced or left becomes a .tmp, which is removed afterwards.
+The key is a hash of everything that decides what is installed. If the environment exists, uv is not run. The
+locks are the kernel's (flock), so the kernel releases those of a dead process. While a lock is held nothing
+is deleted, only renamed: a replaced or abandoned folder becomes a .tmp, which is removed afterwards.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ..errors import ConfigurationError, EnvironmentBuildError
 from .bounds import DEFAULT_SECONDS, DEFAULT_SIZE, Bounds
 from .commands import Commands, OutOfBounds, printable
 from .installer import Installer, Plan, environment_command
-from .pip_settings import cache_folder, settings_that_build, uv_environment
+from .pip_settings import cache_folder, no_binary_file, uv_environment
 from .progress import Report, installing
 
 __all__ = ["Environment", "EnvironmentBuilder"]
@@ -46,26 +46,26 @@ _log = logging.getLogger("pyisolate")
 
 FORMAT_VERSION = 1
 MARKER = "pyisolate.json"
-LOCK_LOOKS = 0.05  # seconds between two looks whether another builder has finished
-LOCK_TOLD = 10.0  # seconds until the log says who that is
-LOCK_LIMIT = 1800.0  # seconds until waiting for it fails
-PATIENCE = 1.0  # seconds until a marker that is locked counts as one that goes away
+LOCK_POLL_INTERVAL = 0.05  # seconds between two attempts to lock while another builder holds the lock
+LOCK_WARNING = 10.0  # seconds after which the log names the process that holds the lock
+LOCK_LIMIT = 1800.0  # seconds after which waiting for the lock fails
+MARKER_TIMEOUT = 1.0  # seconds after which an environment whose marker is locked counts as being removed
 
 
 _REMEDY = (
     "Correct 'dependencies' in the extension's configuration, the package index in pip's or uv's "
-    "configuration, or the network, and load it again"
+    "configuration, or the network, and load the extension again"
 )
 _REMEDIES = (
     (
         r"transport '\w+' not allowed",
-        "A package depends on this repository, and what a package says is not fetched: add NAME @ git+URL to "
-        "'dependencies', and load it again",
+        "A package depends on this repository, and repositories that a package names are not fetched: add "
+        "NAME @ git+URL to 'dependencies', and load the extension again",
     ),
     (
         r"No space left|Disk quota|os error (?:28|122)\b",
-        "Free space on the disk of 'venv_root_path' or on that of uv's cache (UV_CACHE_DIR), and load it "
-        "again",
+        "Free space on the disk of 'venv_root_path' or on that of uv's cache (UV_CACHE_DIR), and load the "
+        "extension again",
     ),
     (
         r"Permission denied|Read-only file system|os error (?:13|30)\b",
@@ -74,23 +74,23 @@ _REMEDIES = (
     (
         r"Failed to fetch|error sending request|dns error|[Cc]onnection|timed? ?out",
         "Check the network, and the package index in pip's or uv's configuration and in 'extra_index_urls', "
-        "and load it again",
+        "and load the extension again",
     ),
     (
         r"No solution found|not found in the",
         "Correct 'dependencies' in the extension's configuration, or the package index in pip's or uv's "
-        "configuration, and load it again",
+        "configuration, and load the extension again",
     ),
 )
-"""What to do, by what uv has said."""
+"""What to do, by patterns in uv's output."""
 
 
 _NOISE = re.compile(r"^Using Python \S+ environment at: .*\n", re.MULTILINE)
-"""What uv says of a folder that is gone when the error is read."""
+"""A line of uv's about a folder that no longer exists when the error is read."""
 
 
 class _Marker:
-    """The lock on an environment's marker, for all extensions of this process that use the environment."""
+    """The lock on an environment's marker, shared by all extensions of this process that use it."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -98,7 +98,7 @@ class _Marker:
 
 
 class _Markers:
-    """Those of this process. The lock guards dictionary and counts. Nothing is waited for under it."""
+    """The markers of this process. The lock guards dictionary and counts. Nothing waits while holding it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -109,7 +109,7 @@ _all_markers = PerProcess(_Markers)
 
 
 class Environment:
-    """A complete environment, which is kept from being removed until `release`."""
+    """A complete environment. It is not removed before `release`."""
 
     def __init__(self, path: Path, marker: _Marker) -> None:
         self.path = path
@@ -118,7 +118,7 @@ class Environment:
 
     @staticmethod
     def find(path: Path) -> Environment | None:
-        """The environment in this folder; None when none is there, or it cannot be kept."""
+        """Return the environment in this folder; None if there is none, or it is being removed."""
         markers = _all_markers.get()
         with markers.lock:
             marker = markers.by_path.get(path)
@@ -138,7 +138,7 @@ class Environment:
         return Environment(path, marker)
 
     def release(self) -> None:
-        """The environment is not used any more. Can be called twice."""
+        """Stop using the environment. May be called more than once."""
         markers = _all_markers.get()
         with markers.lock:
             marker, self._marker = self._marker, None
@@ -152,7 +152,7 @@ class Environment:
 
 
 class EnvironmentBuilder:
-    """The environments of one extension under one root."""
+    """Builds the environments of one extension in one root folder."""
 
     def __init__(
         self,
@@ -169,9 +169,9 @@ class EnvironmentBuilder:
         environment_timeout: float | None = DEFAULT_SECONDS,
         environment_size: int | None = DEFAULT_SIZE,
     ) -> None:
-        """`excluded`: packages of the host's, not installed although something may depend on them.
+        """`excluded`: packages taken from the host, which are not installed even if others depend on them.
 
-        `python`: the interpreter; that of this process if None. For what follows see `ExtensionConfig`.
+        `python`: the interpreter; None for that of this process. `ExtensionConfig` documents the others.
         """
         self._root = root
         self._name = name
@@ -195,20 +195,20 @@ class EnvironmentBuilder:
         }
         if excluded:
             self._content["excluded"] = self._plan.excluded
-        # An index's URL can hold a password: it is in the key, but not written down.
+        # The URL of an index may contain a password: it is part of the key, but not written to disk.
         key = hashlib.sha256(json.dumps([self._content, self._extra_index_urls]).encode()).hexdigest()[:12]
         self.path = root / f"{name}-{key}"
         if self.path.parent.resolve() != self.path.resolve().parent:
             raise ConfigurationError(
-                f"the environment of extension {name!r} would be outside of {root}: "
-                f"{self.path} is a link; remove it"
+                f"the environment of extension {name!r} would be outside {root}, because {self.path} is a "
+                "link; remove the link"
             )
 
     def provide(self) -> Environment:
-        """The environment, built if it is not there. Can take minutes; also waits for others who build it.
+        """Return the environment, built if it does not exist. Blocks, perhaps for minutes.
 
-        Raises EnvironmentBuildError, OSError when there are no descriptors left, and ExtensionStopped after
-        `cancel`.
+        If another process builds it, this waits for that. Raises EnvironmentBuildError, OSError if no file
+        descriptor is left, and ExtensionStopped after `cancel`.
         """
         environment = self._existing()
         if environment is not None:
@@ -218,9 +218,9 @@ class EnvironmentBuilder:
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise
-            raise self._failed(
+            raise self._error(
                 f"{error}. The folder of environments, 'venv_root_path' in the configuration of the manager, "
-                f"is {self._root}: it has to be a folder that this process can write to, with space left"
+                f"is {self._root}: this process must be able to write to it, and there must be space left"
             ) from error
 
     def _provide(self) -> Environment:
@@ -239,67 +239,71 @@ class EnvironmentBuilder:
         finally:
             remove_later(*map(str, leftovers))
         if environment is None:
-            raise self._failed(f"{self.path} was removed at once")
+            raise self._error(
+                f"{self.path} was removed right after it was built. Find out which program removes it, or "
+                "set another 'venv_root_path' in the manager's configuration"
+            )
         return environment
 
     def cancel(self) -> None:
-        """End `provide` in another thread. Does not wait for it."""
+        """Cancel `provide` in another thread. Does not wait for it."""
         self._commands.cancel()
 
     def _existing(self) -> Environment | None:
         environment = Environment.find(self.path)
         if environment is None:
             return None
-        if os.path.exists(environment.python):  # else the interpreter that it was made for has gone
+        if os.path.exists(environment.python):  # otherwise its interpreter was uninstalled
             return environment
         environment.release()
         return None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Raises EnvironmentBuildError when somebody else has it for too long."""
+        """Hold the lock for building. Raises EnvironmentBuildError if another process holds it too long."""
         path = self._root / f".{self._name}.lock"
-        start, told, descriptor = time.monotonic(), False, -1
+        start, warned, descriptor = time.monotonic(), False, -1
         try:
             while (descriptor := self._try_lock(path)) < 0:
                 self._commands.check()
                 waited = time.monotonic() - start
                 if waited > LOCK_LIMIT:
-                    raise self._failed(
-                        f"for more than {waited:.0f} s it has been locked by {_holder(path)}. If that does "
-                        "not build it, end it; or set another 'venv_root_path' in the manager's configuration"
+                    raise self._error(
+                        f"for more than {waited:.0f} s it has been locked by {_holder(path)}. If that "
+                        "process does not build it, end it; or set another 'venv_root_path' in the manager's "
+                        "configuration"
                     )
-                if waited > LOCK_TOLD and not told:
-                    told = True
+                if waited > LOCK_WARNING and not warned:
+                    warned = True
                     text = "extension %r waits for its environment, which is locked by %s"
                     _log.warning(text, self._name, _holder(path))
-                self._commands.pause(LOCK_LOOKS)
+                self._commands.pause(LOCK_POLL_INTERVAL)
             yield
         finally:
             if descriptor >= 0:
-                # While it is locked: nobody else has a file of this name locked then, and whoever waits for
-                # this one sees that it is gone, and makes another.
+                # Removed while it is locked: no other process has a file of this name locked then, and a
+                # process that waits for this one notices that it was removed, and creates another.
                 with suppress(OSError):
                     if _is_file(path, descriptor):
                         os.unlink(path)
-                # Not only closed: a process that was forked meanwhile has a copy, which would keep it locked.
+                # Unlocked explicitly: a process forked meanwhile has a copy, which would keep it locked.
                 with suppress(OSError):
                     fcntl.flock(descriptor, fcntl.LOCK_UN)
                 os.close(descriptor)
 
     def _try_lock(self, path: Path) -> int:
-        """A descriptor of the file, locked; -1 while somebody else has it."""
+        """Return a file descriptor of the locked file; -1 while another process has it locked."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A file that has been removed since it was opened locks nothing: others make a new one.
+            # A lock on a file that was removed after it was opened is useless: others create a new file.
             if _is_file(path, descriptor):
                 return descriptor
         except BlockingIOError:
             pass
         except OSError as error:
             os.close(descriptor)
-            raise self._failed(
+            raise self._error(
                 f"{path} cannot be locked: {error.strerror}. Set 'venv_root_path' in the manager's "
                 "configuration to a folder on a disk of this machine, or on a network file system with locks"
             ) from error
@@ -309,9 +313,9 @@ class EnvironmentBuilder:
     # ---- building ----
 
     def _build(self) -> None:
-        if (settings := settings_that_build(os.environ)) is not None:
-            raise self._failed(
-                f"{settings} has a setting 'no-binary', by which uv would run code of packages with all "
+        if (settings := no_binary_file(os.environ)) is not None:
+            raise self._error(
+                f"{settings} has a setting 'no-binary', which makes uv run the code of packages with all "
                 "rights. Remove it, or set the environment variable UV_CONFIG_FILE to a file without it"
             )
         uv_environ = uv_environment(os.environ, self._extra_index_urls)
@@ -322,10 +326,10 @@ class EnvironmentBuilder:
         try:
             self._fill(building, uv_environ)
         except OutOfBounds as fault:
-            leavings = dict(filter(None, (_in_cache(cache, path) for path in fault.files)))
-            remove_later(*leavings)
-            written = next(iter(leavings.values()), "")
-            raise self._failed(f"{fault}{written and f'. {written} was being unpacked'}") from None
+            incomplete = dict(filter(None, (_in_cache(cache, path) for path in fault.files)))
+            remove_later(*incomplete)
+            written = next(iter(incomplete.values()), "")
+            raise self._error(f"{fault}{written and f'. {written} was being unpacked'}") from None
         (building / MARKER).write_text(json.dumps(self._content, indent=1))
         if self.path.exists():
             os.rename(self.path, self._temporary())
@@ -346,34 +350,34 @@ class EnvironmentBuilder:
             installer.install(building, report)
 
     def _run_uv(self, arguments: list[str], report: Report) -> None:
-        """Without constraints: these are for choosing, and uv takes none for what it has chosen."""
+        """Run uv without constraints: they are for resolving, and uv accepts none for resolved packages."""
         environ = uv_environment(os.environ, self._extra_index_urls)
         kept = {name: text for name, text in environ.items() if name not in ("UV_CONSTRAINT", "UV_OVERRIDE")}
         self._run(arguments, kept, report)
 
     def _resolve(self, arguments: list[str], report: Report) -> None:
-        """Without Git: a package may name any repository, and uv would check it out."""
+        """Run uv without Git: a package may name any repository, and uv would check it out."""
         environ = uv_environment(os.environ, self._extra_index_urls)
         self._run(arguments, {**environ, "GIT_ALLOW_PROTOCOL": "none"}, report)
 
     def _run(self, arguments: list[str], environ: dict[str, str], report: Report) -> None:
         command = [find_uv(self._name), *arguments]
-        returncode, words = self._commands.run(command, environ, report)
+        returncode, stderr = self._commands.run(command, environ, report)
         if returncode != 0:
-            raise self._failure(command, returncode, words)
+            raise self._uv_error(command, returncode, stderr)
 
-    def _failed(self, fault: str, **details: Any) -> EnvironmentBuildError:
+    def _error(self, fault: str, **details: Any) -> EnvironmentBuildError:
         message = f"the environment of extension {self._name!r} could not be built: {fault}"
         return EnvironmentBuildError(message, name=self._name, **details)
 
-    def _failure(self, command: list[str], returncode: int, words: str) -> EnvironmentBuildError:
-        words = _NOISE.sub("", words)
-        remedy = next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, words)), _REMEDY)
-        return self._failed(
-            f"uv exited with status {returncode}. It said:\n{words}\n{remedy}",
+    def _uv_error(self, command: list[str], returncode: int, stderr: str) -> EnvironmentBuildError:
+        stderr = _NOISE.sub("", stderr)
+        remedy = next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, stderr)), _REMEDY)
+        return self._error(
+            f"uv exited with status {returncode}. Its output:\n{stderr}\n{remedy}",
             command=command,
             returncode=returncode,
-            stderr=words,
+            stderr=stderr,
         )
 
     # ---- cleaning up; the lock is held ----
@@ -382,17 +386,17 @@ class EnvironmentBuilder:
         return self._root / f".{self._name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
 
     def _leftovers(self) -> list[Path]:
-        """What was replaced, or left by builders that died: this process is the only one that builds now."""
+        """Return the folders that were replaced, or left by dead builders: only this process builds now."""
         return self._matching(rf"\.{re.escape(self._name)}\.\d+\.[0-9a-f]{{8}}\.tmp")
 
     def _rename_unused(self) -> None:
-        """Of environments for other dependencies of this extension, make leftovers unless they are used."""
+        """Rename this extension's unused environments for other dependencies, which makes them leftovers."""
         for path in self._matching(rf"{re.escape(self._name)}-[0-9a-f]{{12}}"):
             if path == self.path:
                 continue
             marker = _lock_marker(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if marker is not None:
-                # Renamed while locked: whoever waits for the lock sees that the marker has moved.
+                # Renamed while locked: a process that waits for the lock notices that the marker has moved.
                 with suppress(OSError):
                     os.rename(path, self._temporary())
                 os.close(marker)
@@ -402,21 +406,21 @@ class EnvironmentBuilder:
 
 
 def _in_cache(cache: str, path: str) -> tuple[str, str] | None:
-    """Of a file that uv was unpacking in its cache: the folder to be removed, and its name in the package."""
+    """Return, of a file that uv was unpacking to its cache, the folder to remove and the name in there."""
     match = re.match(rf"({re.escape(os.path.realpath(cache))}/(?:[\w-]+/)?\.tmp\w+)/(.+)", path)
     return (match[1], match[2]) if match is not None else None
 
 
 def _lock_marker(environment: Path, operation: int) -> int | None:
-    """A descriptor of the environment's marker, locked; None if there is none or it cannot be locked."""
+    """Return a file descriptor of the locked marker; None if there is no marker or it cannot be locked."""
     path = environment / MARKER
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        # Who removes it holds an exclusive lock for a moment only; but an extension can lock it, too.
-        _flock(descriptor, operation, PATIENCE)
+        # A process that removes it locks it exclusively for a moment only; but an extension can lock it too.
+        _flock(descriptor, operation, MARKER_TIMEOUT)
         if _is_file(path, descriptor):
             return descriptor
     except OSError:
@@ -426,19 +430,19 @@ def _lock_marker(environment: Path, operation: int) -> int | None:
 
 
 def _is_marker(environment: Path, descriptor: int) -> bool:
-    """Whether the descriptor is of the environment's marker still."""
+    """Return whether the file descriptor still refers to the environment's marker."""
     return _is_file(environment / MARKER, descriptor)
 
 
 def _is_file(path: Path, descriptor: int) -> bool:
-    """Whether the descriptor is of what has this name now."""
+    """Return whether the file descriptor refers to the file that has this path now."""
     with suppress(OSError):
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     return False
 
 
 def _flock(descriptor: int, operation: int, seconds: float) -> None:
-    """Lock the descriptor. Raises BlockingIOError when that is not possible for so long."""
+    """Lock the file. Raises BlockingIOError if that is impossible for `seconds`."""
     end = time.monotonic() + (0.0 if operation & fcntl.LOCK_NB else seconds)
     while True:
         try:
@@ -450,18 +454,18 @@ def _flock(descriptor: int, operation: int, seconds: float) -> None:
 
 
 def _holder(path: Path) -> str:
-    """Which process has a lock on this file, in words."""
+    """Return a description of the process that has a lock on this file."""
     with suppress(OSError):
         status = os.stat(path)
         device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
         for line in Path("/proc/locks").read_text().splitlines():
             words = line.split()
             if len(words) > 5 and words[1] == "FLOCK" and words[5] == device:
-                # "number (name) state ...", and the name can be anything
+                # "pid (name) state ...", and the name can contain anything
                 name, _, rest = Path(f"/proc/{words[4]}/stat").read_text().partition("(")[2].rpartition(")")
                 stopped = ", which is stopped" if rest.split()[0] in "tT" else ""
                 return f"process {words[4]} ({printable(name)}){stopped}"
-    return "a process that cannot be seen from here"
+    return "a process that this process cannot see"
 
 
 def find_uv(name: str) -> str:

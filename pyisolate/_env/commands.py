@@ -1,4 +1,4 @@
-"""Runs the programs that make an environment, one after another, until that is cancelled."""
+"""Runs the commands that build an environment, one after another, until they are cancelled."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["Commands", "OutOfBounds", "printable"]
 
 _TAIL_LINES = 40
 _LINE_BYTES = 4_096
-_LOOKS = 0.1  # seconds between two looks at the bounds
+_POLL_INTERVAL = 0.1  # seconds between two checks of the bounds
 
 
 class OutOfBounds(Exception):
-    """What is wrong, and files that were being written then."""
+    """A bound was exceeded. `files`: the files that were being written then."""
 
     def __init__(self, fault: str, files: Sequence[str]) -> None:
         super().__init__(fault)
@@ -32,7 +32,7 @@ class OutOfBounds(Exception):
 
 
 class _Step:
-    """What runs, and how to end it."""
+    """A running step, and how to end it."""
 
     def __init__(self, end: Callable[[], object], files: Callable[[], list[str]]) -> None:
         self.end = end
@@ -40,26 +40,26 @@ class _Step:
         self.start = time.monotonic()
         self.over = threading.Event()
         self.fault: str | None = None
-        """What was wrong when it was over."""
+        """The bound that was exceeded when the step ended, if any."""
 
 
 class Commands:
-    """Those of one extension. `cancel` may be called in any thread.
+    """The commands of one extension. `cancel` may be called in any thread.
 
-    Beyond `bounds`, which are looked at while something runs, it is ended, and OutOfBounds is raised. That is
-    raised, too, for what has ended by itself between two looks.
+    `bounds` are checked while a step runs. If one is exceeded, the step is ended and OutOfBounds is raised.
+    It is also raised if the step ended by itself before the next check.
     """
 
     def __init__(self, name: str) -> None:
         self.bounds = Bounds()
         self._name = name
-        self._lock = threading.Lock()  # guards `_steps`, which are not waited for while it is held
+        self._lock = threading.Lock()  # guards `_steps`; it is not held while a step is waited for
         self._cancelled = threading.Event()
         self._steps: list[_Step] = []
         self._fault: OutOfBounds | None = None
 
     def cancel(self) -> None:
-        """End what runs, with what it has started, and let nothing else start. Does not wait."""
+        """End the running steps with their processes, and prevent further ones. Does not wait."""
         with self._lock:
             self._cancelled.set()
             for step in self._steps:
@@ -69,8 +69,10 @@ class Commands:
     def step(
         self, end: Callable[[], object], files: Callable[[], list[str]] = list
     ) -> Iterator[Callable[[], None]]:
-        """While something runs; `end`, which does not wait, ends that, but not after the function that this
-        yields has been called. `files` tells what it is writing.
+        """Register a step for the time of the ``with`` block. Yields a function that marks it as finished.
+
+        `end` ends the step without waiting. It is not called after the step is finished. `files` returns the
+        files that the step is writing.
         """
         step = _Step(end, files)
         with self._lock:
@@ -94,7 +96,7 @@ class Commands:
                 self._steps.remove(step)
 
     def _watch(self, step: _Step) -> None:
-        while not step.over.wait(min(_LOOKS, self.bounds.seconds or _LOOKS)):
+        while not step.over.wait(min(_POLL_INTERVAL, self.bounds.seconds or _POLL_INTERVAL)):
             fault = self.bounds.exceeded(step.start)
             if fault is not None:
                 with self._lock:
@@ -105,7 +107,7 @@ class Commands:
                 return
 
     def check(self) -> None:
-        """Raises ExtensionStopped after `cancel`, and OutOfBounds."""
+        """Raise ExtensionStopped after `cancel`, or OutOfBounds if a bound was exceeded."""
         if self._cancelled.is_set():
             raise ExtensionStopped(f"{self._name!r} was stopped while its environment was built")
         if self._fault is not None:
@@ -113,33 +115,36 @@ class Commands:
             raise fault
 
     def pause(self, seconds: float) -> None:
-        """Wait, or less if it is cancelled."""
+        """Wait for `seconds`, or until `cancel` is called."""
         self._cancelled.wait(seconds)
 
     def run(self, command: Sequence[str], environ: Mapping[str, str], report: Report) -> tuple[int, str]:
-        """The exit status, and the last lines of stderr. Raises OSError, ExtensionStopped, OutOfBounds."""
+        """Run a command; return its exit status and the last lines of its stderr.
+
+        Raises OSError, ExtensionStopped and OutOfBounds.
+        """
         process = subprocess.Popen(
             command,
             env=environ,
-            cwd=_folder(),
+            cwd=_working_folder(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            start_new_session=True,  # a group of its own: what it starts ends with it
+            start_new_session=True,  # a new process group: processes that it starts are ended with it
         )
         tail: deque[str] = deque(maxlen=_TAIL_LINES)
         returncode = 0
         try:
-            with self.step(lambda: _kill_group(process), lambda: _written(process)) as finish:
+            with self.step(lambda: _kill_group(process), lambda: _open_files(process)) as finish:
                 assert process.stderr is not None
                 with process.stderr:
                     while line := process.stderr.readline(_LINE_BYTES):
-                        line = printable(line)  # it holds words of strangers
+                        line = printable(line)  # it may contain a stranger's text
                         tail.append(line.rstrip())
                         report(line.strip())
-                # Its end is waited for without its number being given to another process.
+                # WNOWAIT: wait for the end without releasing the pid, which could otherwise be reused.
                 with suppress(ChildProcessError):
                     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
                 finish()
@@ -153,12 +158,12 @@ class Commands:
 
 
 def printable(text: str) -> str:
-    """The text, with escapes in place of what controls terminals or turns text around."""
+    """Return the text with escapes for characters that control terminals or the direction of text."""
     return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
-def _folder() -> str | None:
-    """Where programs run: here, or where nothing is, if the working folder has been removed."""
+def _working_folder() -> str | None:
+    """Return the folder to run commands in: None for the working folder, or "/" if that was removed."""
     try:
         os.getcwd()
     except OSError:
@@ -166,8 +171,8 @@ def _folder() -> str | None:
     return None
 
 
-def _written(process: subprocess.Popen[str]) -> list[str]:
-    """The files that the process has open, which has not been waited for. It is stopped."""
+def _open_files(process: subprocess.Popen[str]) -> list[str]:
+    """Stop the process and return its open files. It must not have been waited for."""
     found: set[str] = set()
     with suppress(OSError):
         os.kill(process.pid, signal.SIGSTOP)
@@ -179,6 +184,6 @@ def _written(process: subprocess.Popen[str]) -> list[str]:
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:
-    """The process, which has not been waited for, and what it has started."""
+    """Kill the process, which must not have been waited for, and the processes that it has started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

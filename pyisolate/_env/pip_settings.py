@@ -17,8 +17,8 @@ from pathlib import Path
 
 __all__ = [
     "cache_folder",
+    "no_binary_file",
     "pip_settings",
-    "settings_that_build",
     "uv_environment",
     "uv_files",
     "uv_options",
@@ -159,7 +159,7 @@ def without_dependencies(names: Sequence[str], folder: Path) -> list[str]:
     return ["--config-file", str(copy)] if chosen else []
 
 
-def settings_that_build(environ: Mapping[str, str]) -> Path | None:
+def no_binary_file(environ: Mapping[str, str]) -> Path | None:
     """Return a settings file that makes uv build packages although it is told to install only wheels.
 
     uv adds `no-binary` in these files to its options, which permits builds, and no option prevents that.

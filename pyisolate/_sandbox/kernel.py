@@ -1,4 +1,4 @@
-"""What PyIsolate needs of a kernel, for hosts in containers and on kernels that do not have it."""
+"""Checks that the kernel has what PyIsolate needs. Old kernels and some containers lack it."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _NEEDED: dict[str, Callable[[], None]] = {
 
 
 def missing_calls() -> list[str]:
-    """What extensions cannot be started without and is not there: because the kernel has no such call, or
-    because a container forbids it."""
+    """Return the needed features that are missing, because the kernel lacks the system calls or a container
+    forbids them."""
     missing = []
     for name, use in _NEEDED.items():
         try:

@@ -1,8 +1,9 @@
-"""What an extension's process may reach: from its configuration to what the core confines it with.
+"""Derives the sandbox of an extension's process from its configuration. The core enforces it.
 
-The core refuses what is not listed (docs/security-model.md). Here is decided what is: the interpreter, the
-extension's environment and module, what the host imports from, and what the configuration adds. What the
-process writes goes to a folder of its own, and of the host's environment variables it sees a short list.
+The core refuses everything that is not listed (docs/security-model.md). This module makes the lists: the
+interpreter, the extension's environment and module, the folders that the host imports from, and what the
+configuration adds. The process writes to a private temporary folder, and sees only a short list of the host's
+environment variables.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ __all__ = ["Sandbox"]
 _log = logging.getLogger("pyisolate")
 
 _PREFIX = "pyisolate-sandbox-"
-AT_EXIT = Budget(0.5, 5_000)  # for all folders together
+AT_EXIT = Budget(0.5, 5_000)  # for removing all folders together
 _ATTEMPTS = 8
 _HOMES = {
     "TMPDIR": "",
@@ -53,16 +54,16 @@ _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _GPU = ("nvidia*", "nvidia-caps/*", "dri", "kfd", "dxg")
 
 omitted_layers = 0
-"""Layers to leave out, as bits. Set by tests only, to show which layer refuses what."""
+"""Layers to omit, as bits. Only tests set it, to show which layer refuses an attempt."""
 
 _untrusted: set[str] = set()
-"""Paths that extensions of this process can write to: a link there may be one of theirs."""
+"""Paths that extensions of this process can write to: an extension may have created a link there."""
 
 
 class Sandbox:
-    """The sandbox of one process, with its temporary folder, which is there from the start to `close`.
+    """The sandbox of one process, with its temporary folder, which exists until `close`.
 
-    Raises OSError when the folder cannot be made, and ConfigurationError.
+    Raises OSError if the folder cannot be created, and ConfigurationError.
     """
 
     def __init__(self, settings: Settings, venv_root: Path, needed: Iterable[str]) -> None:
@@ -73,16 +74,16 @@ class Sandbox:
         self._check_writable()
         self._folder = _Folder()
         _untrusted.update(map(os.path.abspath, settings.sandbox.get("writable_paths", ())))
-        self._tell_missing("readonly_paths", settings.sandbox.get("readonly_paths", ()))
-        self._tell_missing("writable_paths", settings.sandbox.get("writable_paths", ()))
+        self._warn_missing("readonly_paths", settings.sandbox.get("readonly_paths", ()))
+        self._warn_missing("writable_paths", settings.sandbox.get("writable_paths", ()))
 
     @property
     def report(self) -> list[tuple[str, bool, str]]:
-        """Filled by `Session.spawn`."""
+        """The report of the layers, filled by `Session.spawn`."""
         return self._report
 
     def status(self, session: Session | None = None) -> SandboxStatus:
-        """What holds, after the process of the session has been started."""
+        """Return the status of the layers, once the session's process has been started."""
         layers = {name: SandboxLayer(name, active, detail) for name, active, detail in self._report}
         filtered = "system calls" in layers and layers["system calls"].active and session is not None
         refused = refused_calls(session) if filtered else ()
@@ -90,21 +91,21 @@ class Sandbox:
 
     @property
     def may_leave_group(self) -> bool:
-        """Whether the process may: without namespaces the filter refuses it."""
+        """Whether the process may leave its process group: without namespaces the filter refuses that."""
         active = {name for name, active, _ in self._report if active}
         return "namespaces" in active or "system calls" not in active
 
     def missing(self) -> str:
-        """What kept the process from being confined, in words."""
+        """Return what prevented the process from being confined, in words."""
         return "; ".join(
             f"{name}: {detail}" for name, active, detail in self._report if not active and detail
         )
 
     def environ(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """What of the host's variables is no secret, with the folders for what the process writes.
+        """Return the host's variables that are not secret, and those that name the process's folders.
 
-        Those in the configuration's `env` are added by the caller, and win. With a home folder of its own the
-        others, which are below it unless they are said, are left to it.
+        The caller adds those in the configuration's `env`, which take precedence. If `env` sets HOME, only
+        TMPDIR is set here: the other folders are below HOME by default.
         """
         kept = without_secrets(environ)
         user = f"pyisolate-{os.getuid()}"
@@ -117,13 +118,13 @@ class Sandbox:
         return {**kept, "USER": user, "LOGNAME": user, **homes}
 
     def description(self, python: str, environment: Path | None) -> dict[str, Any]:
-        """For `Session.spawn`."""
+        """Return the sandbox's description for `Session.spawn`."""
         config = self._settings.sandbox
         readable, listed, excluded = self._readable(python)
-        self._tell_links("readonly_paths", config.get("readonly_paths", ()))
-        self._tell_links("writable_paths", config.get("writable_paths", ()))
+        self._warn_links("readonly_paths", config.get("readonly_paths", ()))
+        self._warn_links("writable_paths", config.get("writable_paths", ()))
         if environment is not None:
-            readable.append(str(environment))  # one of those that are excluded
+            readable.append(str(environment))  # it is in a folder that is excluded otherwise
         return {
             "readable": readable,
             "listed": listed,
@@ -139,7 +140,7 @@ class Sandbox:
         }
 
     def _readable(self, python: str) -> tuple[list[str], list[str], list[str]]:
-        """What it can read, folders that it can list, and what is excluded from both."""
+        """Return the paths that the process can read, those that it can list, and those that are excluded."""
         config, root = self._settings.sandbox, str(self._venv_root)
         interpreter = interpreter_files(python)
         chosen, excluded = split_exclusions(config.get("host_paths", ()))
@@ -162,10 +163,10 @@ class Sandbox:
         hidden = [*excluded, *([root] if self._venv_root.exists() else [])]
         return permitted, [*listed, *more, *above], hidden
 
-    def _tell_links(self, key: str, paths: Iterable[str]) -> None:
-        """Of those that are passed over: links where extensions can write are not followed."""
-        text = "extension %r: %s under %r leads through the link %s, which an extension can have made; "
-        text += "nothing is permitted there"
+    def _warn_links(self, key: str, paths: Iterable[str]) -> None:
+        """Warn about paths that are ignored: links in places where extensions can write are not followed."""
+        text = "extension %r: %s under %r leads through the link %s, which an extension may have created, so "
+        text += "it is ignored; name the target of the link instead"
         roots = {os.path.realpath(root) for root in _untrusted}
         for path in paths:
             for link in _links(path):
@@ -174,35 +175,35 @@ class Sandbox:
                     break
 
     def _check_writable(self) -> None:
-        """Who can change an environment, or make one before it is built, gets out by that."""
-        root = str(self._venv_root)  # it need not be there yet: an extension that is loaded later has it made
+        """Refuse write access to environments: changing one, or creating one first, escapes the sandbox."""
+        root = str(self._venv_root)  # it need not exist yet: an extension loaded later may have it created
         for path in self._settings.sandbox.get("writable_paths", ()):
             if is_in(root, path):
                 raise ConfigurationError(
-                    f"configuration of extension {self._settings.name!r}: 'writable_paths' has {path!r}, in "
-                    f"which is the folder of environments, {root!r}; set another 'venv_root_path'"
+                    f"configuration of extension {self._settings.name!r}: 'writable_paths' has {path!r}, "
+                    f"which contains the folder of environments, {root!r}; set another 'venv_root_path'"
                 )
 
-    def _tell_missing(self, key: str, paths: Iterable[str]) -> None:
-        text = "extension %r: %s under %r does not exist, so nothing is permitted there"
+    def _warn_missing(self, key: str, paths: Iterable[str]) -> None:
+        text = "extension %r: %s under %r does not exist, so it is ignored; create it before the start"
         for path in paths:
             if not os.path.exists(path):
                 _log.warning(text, self._settings.name, path, key)
 
     def _shared_devices(self) -> list[str]:
-        """Those without which the configuration cannot hold."""
+        """Return the devices that the configuration needs."""
         if not self._settings.share_cuda_ipc:
             return []
-        cuda_devices()  # the files of the devices may not be there before somebody has used them
+        cuda_devices()  # the driver may create the device files only when the devices are first used
         return ["gpu"]
 
     def close(self, remove: Callable[[str], None] = remove_later) -> None:
-        """Have the folder removed by `remove`. Can be called twice."""
+        """Have the folder removed by `remove`. May be called more than once."""
         self._folder.close(remove)
 
 
 class _Folder:
-    """A private temporary folder of an extension, in the one that this process has for all of them."""
+    """The private temporary folder of an extension, in the folder that this process has for all of them."""
 
     def __init__(self) -> None:
         self._closed = False
@@ -210,7 +211,7 @@ class _Folder:
             try:
                 self.path = _host_folder().add()
                 return
-            except FileNotFoundError:  # somebody has swept the host's folder away
+            except FileNotFoundError:  # another program has removed the host's folder
                 if attempt + 1 == _ATTEMPTS:
                     raise
 
@@ -221,30 +222,30 @@ class _Folder:
 
 
 class _HostFolder:
-    """The folder of this process below that for temporary files: one lock says that all in it are in use.
+    """This process's folder in the system's temporary folder. One lock marks everything in it as used.
 
-    A host that dies leaves it without a lock; then a later host removes it.
+    The folder of a host that has died is not locked; a later host removes it.
     """
 
     def __init__(self, parent: str) -> None:
         self.lock = -1
-        while self.lock < 0:  # again, if somebody sweeps it away before it is locked
+        while self.lock < 0:  # repeated if another host removes it before it is locked
             self.path = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
-            self.lock = _locked(self.path)
+            self.lock = _lock_folder(self.path)
         self._numbers = itertools.count(1)
 
     def add(self) -> str:
-        """A new folder in it. Raises FileNotFoundError when this one is not there any more."""
+        """Create a folder in it and return its path. Raises FileNotFoundError if this folder was removed."""
         path = os.path.join(self.path, str(next(self._numbers)))
         try:
             os.mkdir(path, 0o700)
         except FileNotFoundError:
-            self._forget()
+            self._discard()
             raise
         return path
 
-    def _forget(self) -> None:
-        """Another one is made when one is needed."""
+    def _discard(self) -> None:
+        """Stop using this folder. Another one is created when it is needed."""
         folders = _all_folders.get()
         with folders.lock:
             parent = os.path.dirname(self.path)
@@ -254,7 +255,7 @@ class _HostFolder:
 
 
 class _HostFolders:
-    """Those of this process. The lock is held while one is made, not while anything is waited for."""
+    """The folders of this process. The lock is held while one is created, but not during any wait."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -278,8 +279,8 @@ def _host_folder() -> _HostFolder:
     return folder
 
 
-def _locked(path: str) -> int:
-    """A descriptor of the folder, locked as being in use; -1 when it is there no more, or is going away."""
+def _lock_folder(path: str) -> int:
+    """Return a file descriptor of the folder, locked as used; -1 if it was or is being removed."""
     with suppress(FileNotFoundError):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -295,7 +296,7 @@ def _locked(path: str) -> int:
 
 
 def _sweep(parent: str, budget: Budget) -> None:
-    """Remove the folders of hosts that died without doing it."""
+    """Remove the folders that hosts left when they died."""
     for path in glob.glob(os.path.join(glob.escape(parent), _PREFIX + "*")):
         if not budget.spend():
             return
@@ -316,7 +317,7 @@ def _sweep(parent: str, budget: Budget) -> None:
 
 @atexit.register
 def _remove_host_folders() -> None:
-    """What cannot be removed at once is left to a later host."""
+    """Remove this host's folders, as far as the budget permits; a later host removes the rest."""
     folders = _all_folders.get()
     with folders.lock:
         left = list(folders.by_parent.values())
@@ -328,7 +329,7 @@ def _remove_host_folders() -> None:
 
 
 def _links(path: str) -> Iterator[str]:
-    """Those on the way of an absolute path, as far as they are in its own name."""
+    """Iterate over the links in an absolute path's own components, not in the targets of links."""
     for end, letter in enumerate(path + os.sep):
         if letter == os.sep and end and os.path.islink(path[:end]):
             folder, name = os.path.split(path[:end])
@@ -336,13 +337,13 @@ def _links(path: str) -> Iterator[str]:
 
 
 def _editable(dependencies: Iterable[str]) -> list[str]:
-    """The folders of dependencies that are installed where they are."""
+    """Return the folders of editable dependencies."""
     paths = (text.removeprefix("-e ").split("[")[0] for text in dependencies if text.startswith("-e "))
     return [path for path in paths if os.path.isabs(path)]
 
 
 def _devices(devices: Iterable[str]) -> list[str]:
-    """The device files; ``gpu`` stands for those of graphics processors that there are."""
+    """Return the device files; ``gpu`` stands for those of the graphics processors that exist."""
     found: list[str] = []
     for device in devices:
         if device == "gpu":

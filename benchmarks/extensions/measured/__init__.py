@@ -1,4 +1,4 @@
-"""The extension that is measured. Its operations are in rpcbench/service.py; this tells of its process."""
+"""The measured extension. Its operations are in rpcbench/service.py; this module describes its process."""
 
 import os
 import platform

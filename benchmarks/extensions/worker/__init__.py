@@ -1,4 +1,4 @@
-"""The extension of load.py: it returns at once, or after a number of steps of plain Python."""
+"""The extension of load.py: its calls return at once, or after a number of steps of Python code."""
 
 from time import perf_counter_ns
 
@@ -6,7 +6,7 @@ from pyisolate import ExtensionBase
 
 
 def count(steps: int) -> int:
-    """Take that many steps, which no other program can take for this one."""
+    """Take that many steps of Python code, which need the processor."""
     total = 0
     for number in range(steps):
         total += number & 7
@@ -14,7 +14,7 @@ def count(steps: int) -> int:
 
 
 def pace(steps: int) -> int:
-    """Nanoseconds that so many steps take in this process at best."""
+    """Return the nanoseconds that `steps` steps take in this process at best."""
     best = 0
     for _ in range(20):
         start = perf_counter_ns()

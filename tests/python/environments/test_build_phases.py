@@ -291,7 +291,7 @@ def test_who_has_a_lock_and_is_stopped_is_named(
     venvs: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(environments, "LOCK_LIMIT", 1.0)
-    monkeypatch.setattr(environments, "LOCK_TOLD", 0.5)
+    monkeypatch.setattr(environments, "LOCK_WARNING", 0.5)
     venvs.mkdir()
     then = "print('locked', flush=True); os.kill(os.getpid(), signal.SIGSTOP)"
     holder = lock_in_another_process(venvs / ".ext.lock", then)
@@ -379,7 +379,7 @@ def test_one_builds_at_a_time_although_locks_are_removed(venvs: Path) -> None:
         import sys, time
         from pathlib import Path
         from pyisolate._env import builder as environment
-        environment.LOCK_LOOKS = 0.0005
+        environment.LOCK_POLL_INTERVAL = 0.0005
         root = Path(sys.argv[1])
         builder = environment.EnvironmentBuilder(root, "ext", ["rivet"])
         for _ in range(100):
