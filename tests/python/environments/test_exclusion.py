@@ -39,7 +39,9 @@ def others(app: Path, make_wheel: Callable[[str], Path]) -> list[Path]:
     environment = EnvironmentBuilder(root, "other", ["rivet"]).provide()
     environment.release()
     module = next(environment.path.glob("lib/python*/site-packages/rivet.py"))
-    return [root / ".other.lock", environment.path / "pyisolate.json", module]
+    lock = root / ".other.lock"
+    lock.touch()  # as while the environment is built
+    return [lock, environment.path / "pyisolate.json", module]
 
 
 @pytest.fixture

@@ -236,7 +236,7 @@ def test_a_limit_that_is_shorter_than_any_step(venvs: Path, wheels: Path) -> Non
             EnvironmentBuilder(venvs, "ext", ["bolt"], environment_timeout=seconds).provide()
     commands = Commands("ext")
     commands.bounds = Bounds(seconds=0.01)
-    with pytest.raises(OutOfBounds, match=r"0\.01 s"), commands.ending(lambda: None):
+    with pytest.raises(OutOfBounds, match=r"0\.01 s"), commands.step(lambda: None):
         time.sleep(0.02)
 
 
