@@ -15,7 +15,9 @@ from internals import FILES, NAMESPACES, leave_out
 from sources import add_source, add_wheel, build, note, source_files, touching
 
 from pyisolate import EnvironmentBuildError
-from pyisolate._env.requirements import is_plain, remote_source, unsupported_repository
+from pyisolate._env.commands import Commands
+from pyisolate._env.fetch import fetch_repository
+from pyisolate._env.requirements import Source, is_plain, remote_source, unsupported_repository
 
 
 class Silent(http.server.SimpleHTTPRequestHandler):
@@ -186,6 +188,19 @@ def test_urls_that_would_run_something(
     with pytest.raises(EnvironmentBuildError, match="bolt"):
         build(venvs, requirement, allow_source_builds=True)
     assert not trace.exists()
+
+
+def test_settings_do_not_lead_to_another_protocol(tmp_path: Path, repository: Path) -> None:
+    commit(repository, {"bolt.py": ""})
+    environ = {
+        **os.environ,
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{repository}.insteadOf",
+        "GIT_CONFIG_VALUE_0": "http://localhost/bolt.git",
+    }
+    source = Source("bolt", "http://localhost/bolt.git", revision="main")
+    with pytest.raises(OSError, match="transport 'file' not allowed"):
+        fetch_repository(source, tmp_path, environ, Commands("ext"))
 
 
 def test_a_repository_that_a_package_names(
