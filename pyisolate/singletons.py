@@ -37,22 +37,22 @@ def is_local(method: object) -> bool:
     return getattr(method, "_is_local_execution", False) is True
 
 
-_when_made: Callable[[type], None] | None = None
+_creation_hook: Callable[[type], None] | None = None
 
 
-def when_made(hook: Callable[[type], None]) -> None:
+def set_creation_hook(hook: Callable[[type], None]) -> None:
     """Call `hook` with each singleton class whose instance is created in this process from now on."""
-    global _when_made
-    _when_made = hook
+    global _creation_hook
+    _creation_hook = hook
 
 
-_substitute: Callable[[type], Any] | None = None
+_substitution_hook: Callable[[type], Any] | None = None
 
 
-def substitute(hook: Callable[[type], Any]) -> None:
+def set_substitution_hook(hook: Callable[[type], Any]) -> None:
     """Make calling a singleton class return what `hook` returns for the class, unless that is None."""
-    global _substitute
-    _substitute = hook
+    global _substitution_hook
+    _substitution_hook = hook
 
 
 class SingletonMetaclass(type):
@@ -62,15 +62,15 @@ class SingletonMetaclass(type):
     _lock = threading.RLock()
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        if _substitute is not None and (substitute := _substitute(cls)) is not None:
+        if _substitution_hook is not None and (substitute := _substitution_hook(cls)) is not None:
             return substitute
         instances = SingletonMetaclass._instances
         if cls not in instances:
             with SingletonMetaclass._lock:
                 if cls not in instances:
                     instances[cls] = super().__call__(*args, **kwargs)
-                    if _when_made is not None:
-                        _when_made(cls)
+                    if _creation_hook is not None:
+                        _creation_hook(cls)
         return instances[cls]
 
     def get_instance(cls: type[_T], *args: Any, **kwargs: Any) -> _T:
@@ -94,7 +94,7 @@ class SingletonMetaclass(type):
 
         Raises TypeError if the class is not a `ProxiedSingleton`.
         """
-        callers = callers_of(cls, lambda owner: rpc.create_caller(owner, owner.get_remote_id()))
+        callers = create_callers(cls, lambda owner: rpc.create_caller(owner, owner.get_remote_id()))
         with SingletonMetaclass._lock:
             # An instance created while modules were imported is not the host's: it is replaced.
             for owner, caller in callers.items():
@@ -133,7 +133,7 @@ class ProxiedSingleton(metaclass=SingletonMetaclass):
         return cls.__name__
 
 
-def referred(cls: type[ProxiedSingleton]) -> Iterator[tuple[str, type[ProxiedSingleton]]]:
+def singleton_attributes(cls: type[ProxiedSingleton]) -> Iterator[tuple[str, type[ProxiedSingleton]]]:
     """Iterate over (attribute, class) of singletons in public attributes of `cls`, annotated or assigned."""
     found: dict[str, type[ProxiedSingleton]] = {}
     for base in reversed(cls.__mro__):
@@ -157,29 +157,31 @@ def _evaluate(hint: str, owner: type) -> object:
         return None
 
 
-def reachable(cls: type[ProxiedSingleton]) -> list[type[ProxiedSingleton]]:
+def reachable_singletons(cls: type[ProxiedSingleton]) -> list[type[ProxiedSingleton]]:
     """Return the class and all singletons that can be reached through its attributes."""
     found = [cls]
     for owner in found:
-        found += dict.fromkeys(singleton for _, singleton in referred(owner) if singleton not in found)
+        found += dict.fromkeys(
+            singleton for _, singleton in singleton_attributes(owner) if singleton not in found
+        )
     return found
 
 
-def callers_of(
+def create_callers(
     cls: type[Any], create: Callable[[type[ProxiedSingleton]], Any]
 ) -> dict[type[ProxiedSingleton], Any]:
-    """Call `create` for the class and all reachable singletons, and set the results as each other's
-    attributes.
+    """Call `create` for the class and all reachable singletons, and return the results by class.
 
-    Return the results by class. Raises TypeError if the class is not a `ProxiedSingleton`.
+    Each result has those of its singleton attributes as attributes. Raises TypeError if the class is not a
+    `ProxiedSingleton`.
     """
     if not issubclass(cls, ProxiedSingleton):
         raise TypeError(
             f"{cls.__name__} cannot be used from another process: derive it from ProxiedSingleton"
         )
-    callers = {owner: create(owner) for owner in reachable(cls)}
+    callers = {owner: create(owner) for owner in reachable_singletons(cls)}
     for owner, caller in callers.items():
-        for name, singleton in referred(owner):
+        for name, singleton in singleton_attributes(owner):
             setattr(caller, name, callers[singleton])
     return callers
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from .._core import PyIsolateError, Session
 from .._rpc.class_references import definition
 from .._rpc.connection import CONTROL
-from ..singletons import when_made
+from ..singletons import set_creation_hook
 
 __all__ = ["hint_for_await", "report_singletons"]
 
@@ -30,7 +30,7 @@ def report_singletons(session: Session) -> None:
             with suppress(PyIsolateError, MemoryError):  # a failed report must not fail the extension
                 session.notify(CONTROL, "made_singleton", definition(cls), MAX_WAITING)
 
-    when_made(report)
+    set_creation_hook(report)
 
 
 def hint_for_await(error: BaseException) -> str:

@@ -38,7 +38,7 @@ from .._util.offload import in_thread, wait_sync
 from .._util.single_flight import SingleFlight
 from ..config import SandboxMode
 from ..errors import ConfigurationError
-from ..singletons import ProxiedSingleton, reachable
+from ..singletons import ProxiedSingleton, reachable_singletons
 from .control import HostControl
 from .extension import Runtime, Shutdown
 from .forks import register_fork_handler
@@ -579,7 +579,7 @@ def _by_remote_id(settings: Settings) -> dict[str, type[ProxiedSingleton]]:
     """Return the singletons that the extension may call, by the names under which the host registers them."""
     found: dict[str, type[ProxiedSingleton]] = {}
     for api in settings.apis:
-        for singleton in reachable(api):
+        for singleton in reachable_singletons(api):
             if found.setdefault(singleton.get_remote_id(), singleton) is not singleton:
                 raise ConfigurationError(
                     f"configuration of extension {settings.name!r}: 'apis' has two classes with the id "

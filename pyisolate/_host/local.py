@@ -20,7 +20,7 @@ from .._rpc.loader import Loader, check_not_imported, host_instance, module_name
 from .._settings.settings import Settings
 from .._util.offload import ShieldedStart, complete_future
 from .._util.single_flight import SingleFlight
-from ..singletons import ProxiedSingleton, callers_of
+from ..singletons import ProxiedSingleton, create_callers
 from .extension import EventHandlers, Runtime, Shutdown
 from .local_calls import (
     HOST,
@@ -61,7 +61,7 @@ class _LocalLink:
 
     def use_remote(self, singleton: type[ProxiedSingleton]) -> None:
         """Give the extension a proxy for the host's instance, which is the instance of this process."""
-        self._side.callers.update(callers_of(singleton, self._singleton_caller))
+        self._side.callers.update(create_callers(singleton, self._singleton_caller))
 
     def _singleton_caller(self, singleton: type[ProxiedSingleton]) -> Any:
         instance = run_as(HOST, host_instance, singleton, self._name)

@@ -20,7 +20,7 @@ from .._core import CallTimeout
 from .._rpc.connection import RemoteObject, TypedBinder
 from .._rpc.proxies import Binder, Deferred
 from .._util.offload import running_loop
-from ..singletons import SingletonMetaclass, substitute
+from ..singletons import SingletonMetaclass, set_substitution_hook
 from .extension import with_time_limit
 
 __all__ = [
@@ -58,7 +58,7 @@ _handlers: ContextVar[list[asyncio.Task[Any]] | None] = ContextVar("pyisolate_ha
 def assign_module(module: str, side: Side) -> None:
     """Treat code of `module` and its submodules as code of `side`."""
     _modules[module] = side
-    substitute(_caller)
+    set_substitution_hook(_caller)
 
 
 def _caller(cls: type) -> Any:
