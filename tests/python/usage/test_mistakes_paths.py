@@ -68,7 +68,7 @@ def test_a_working_folder_that_was_removed(
     gone.rmdir()
     with ExtensionManager(ExtensionBase, {"venv_root_path": str(venvs)}) as manager:
         assert manager.load_extension(config).sync.version() == "1.0"
-        with pytest.raises(ConfigurationError, match=r"'module_path'.*working folder has been removed"):
+        with pytest.raises(ConfigurationError, match=r"'module_path'.*working folder .* has been removed"):
             manager.load_extension({"name": "other", "module_path": "./plugin"})
-    with pytest.raises(ConfigurationError, match=r"'venv_root_path'.*working folder has been removed"):
+    with pytest.raises(ConfigurationError, match=r"'venv_root_path'.*working folder .* has been removed"):
         ExtensionManager(ExtensionBase, {"venv_root_path": "./venvs"})
