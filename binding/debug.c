@@ -3,7 +3,7 @@
 #include "debug.h"
 
 #include "common/errors.h"
-#include "values/convert.h"
+#include "codec/codec.h"
 
 static PyObject *debug_encode(PyObject *module, PyObject *args) {
     core_state *state = core_module_state(module);

@@ -1,13 +1,13 @@
 /* module.c - the module object of _core: multi-phase initialisation, per-module state. */
-#include "calls/aio.h"
-#include "calls/gather.h"
-#include "calls/session.h"
-#include "calls/zygote.h"
+#include "aio/asyncio.h"
+#include "aio/gather.h"
+#include "rpc/session.h"
+#include "process/zygote.h"
 #include "debug.h"
 #include "floor.h"
-#include "values/lease.h"
-#include "values/registry.h"
-#include "values/torch.h"
+#include "codec/lease.h"
+#include "codec/registry.h"
+#include "codec/torch/torch.h"
 
 core_state *core_type_state(PyTypeObject *type) {
 #if PY_VERSION_HEX >= 0x030b0000

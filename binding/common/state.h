@@ -55,7 +55,7 @@ static inline core_state *core_module_state(PyObject *module) {
 /* core_type_state: the state behind an instance of one of our heap types (or a subclass). */
 core_state *core_type_state(PyTypeObject *type);
 
-/* For those below the sessions (calls/sessions.c). */
+/* For those below the sessions (rpc/sessions.c). */
 /* core_sessions_make_room: memory is short: what they keep for later goes back. */
 void core_sessions_make_room(core_state *state);
 /* core_sessions_retire: nobody here uses this memory any more: the peers that got it from here are told. */

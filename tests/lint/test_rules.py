@@ -97,7 +97,7 @@ STATIC = re.compile(
 MAY_BE_STATIC = {
     "src/os/fork.c": "it is the table",
     "src/os/fork.h": "it is the table",
-    "binding/calls/thread.c": "libc runs it again in a forked process, and all it does is to make a key",
+    "binding/rpc/thread.c": "libc runs it again in a forked process, and all it does is to make a key",
 }
 
 

@@ -1,0 +1,413 @@
+/* call.c - the Call: what calling a method of the other side returns.
+ *
+ * It was sent when it was made. Awaiting it takes the reply if that is there; else polls for it, serving the peer's
+ * requests meanwhile; else its task waits for a parker (parker.c). It has the protocol of a coroutine, so create_task,
+ * gather and wait_for take it.
+ *
+ * While it is parked a Call keeps itself alive: the session needs it, and nothing else may hold the waiting task. */
+#include "rpc/session.h"
+
+#include <structmember.h>
+
+#include "asyncio.h"
+#include "common/misuse.h"
+#include "gather.h"
+#include "waiter.h"
+
+#define MAX_NESTING 32   /* deeper, requests wait until the loop serves them, so the C stack is bounded */
+#define POLL_LIMIT  64   /* events handled before looking at our own reply again */
+#define MAX_POLLS   4096 /* turns before the event loop gets its own */
+
+int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t number, PyObject *const *args,
+              Py_ssize_t nargs, PyObject *kwnames) {
+    piso_writer w;
+    piso_writer_init(&w);
+    pending->thread = PyThread_get_thread_ident();
+    int flags = core_encode_call(&s->codec, &w, args, nargs, kwnames);
+    int r = -1;
+    if (flags >= 0) {
+        int64_t deadline = pending->timeout_ns ? piso_now_coarse_ns() + pending->timeout_ns : PISO_NO_DEADLINE;
+        bool buffers = w.nspans > 0 || w.size > PISO_INLINE_BODY;
+        r = piso_session_call(s->session, &pending->call, object, number, (unsigned)flags, core_request_current(s),
+                              deadline, &w);
+        if (r < 0)
+            core_session_error(s, r, pending);
+        else if (buffers)
+            core_links_trim_later(s);
+    }
+    if (r < 0)
+        core_codec_abandon(&s->codec, &w);
+    piso_writer_fini(&w);
+    return r < 0 ? -1 : 0;
+}
+
+PyObject *core_pending_take(core_pending *pending) {
+    PyObject *value = pending->value;
+    bool failed = pending->outcome == CORE_EXCEPTION;
+    pending->value = NULL;
+    pending->outcome = CORE_TAKEN;
+    if (!failed)
+        return value;
+    PyErr_SetObject((PyObject *)Py_TYPE(value), value);
+    Py_DECREF(value);
+    return NULL;
+}
+
+PyObject *core_call_new(core_session *s, uint32_t object, uint32_t number, PyObject *name, int64_t timeout_ns,
+                        PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    core_links_know(s);
+    core_call *call = PyObject_GC_New(core_call, s->state->call_type);
+    if (!call)
+        return NULL;
+    call->pending = (core_pending){.name = Py_NewRef(name), .timeout_ns = timeout_ns};
+    call->session = (core_session *)Py_NewRef((PyObject *)s);
+    call->awaited = call->closed = false;
+    call->parker = NULL;
+    call->gather = NULL;
+    call->link = NULL;
+    PyObject_GC_Track(call);
+    if (core_send(s, &call->pending, object, number, args, nargs, kwnames) < 0) {
+        call->pending.value = core_fetch_exception();
+        call->pending.outcome = CORE_EXCEPTION;
+    }
+    return (PyObject *)call;
+}
+
+/* ---- parking ---- */
+
+static void park_on(core_call *call, core_link *link) {
+    call->link = link;
+    call->next = link->parked;
+    call->previous_next = &link->parked;
+    if (call->next)
+        call->next->previous_next = &call->next;
+    link->parked = call;
+    Py_INCREF(call);
+    if (call->pending.call.deadline_ns != PISO_NO_DEADLINE)
+        core_link_watch_deadline(link, call->pending.call.deadline_ns);
+}
+
+void core_call_unpark(core_call *call) {
+    if (!call->link)
+        return;
+    *call->previous_next = call->next;
+    if (call->next)
+        call->next->previous_next = call->previous_next;
+    call->next = NULL;
+    call->link = NULL;
+    Py_CLEAR(call->parker);
+    Py_CLEAR(call->gather);
+    Py_DECREF(call); /* the reference to itself */
+}
+
+void core_call_completed(core_call *call) {
+    core_link *link = call->link;
+    if (!link)
+        return;
+    PyObject *parker = call->gather ? core_gather_completed(call->gather, call) : (PyObject *)call->parker;
+    Py_XINCREF(parker);
+    Py_INCREF(link);
+    core_call_unpark(call);
+    PyObject *wakeup_context = parker ? core_parker_wake((core_parker *)parker) : NULL;
+    if (wakeup_context) {
+        Py_INCREF(wakeup_context);
+        core_thread_is_due(link->home, &((core_parker *)parker)->due);
+        core_link_schedule(link, parker, wakeup_context);
+        Py_DECREF(wakeup_context);
+    }
+    Py_DECREF(link);
+    Py_XDECREF(parker);
+}
+
+void core_call_park_in(core_call *call, core_link *link, core_gather *g) {
+    call->gather = (core_gather *)Py_NewRef((PyObject *)g);
+    park_on(call, link);
+}
+
+static bool finished(const core_call *call) {
+    return call->pending.outcome != CORE_PENDING;
+}
+
+static PySendResult take(core_call *call, PyObject **ret_value) {
+    if (call->pending.outcome == CORE_TAKEN || call->closed) {
+        PyErr_Format(PyExc_RuntimeError, "cannot reuse the already awaited call of %R", call->pending.name);
+        return PYGEN_ERROR;
+    }
+    *ret_value = core_pending_take(&call->pending);
+    return *ret_value ? PYGEN_RETURN : PYGEN_ERROR;
+}
+
+static PySendResult park(core_session *s, core_call *call, PyObject **ret_value) {
+    core_link *link = core_link_here(s);
+    core_parker *parker = link && !finished(call) ? core_parker_new(s->state, link->loop) : NULL;
+    PySendResult r = PYGEN_ERROR;
+    if (finished(call)) { /* by another thread, or by the end of the session, while asyncio's code ran */
+        PyErr_Clear();    /* without a session there is no link; the call knows why */
+        r = take(call, ret_value);
+    } else if (parker) {
+        call->parker = (core_parker *)Py_NewRef((PyObject *)parker);
+        park_on(call, link);
+        *ret_value = Py_NewRef((PyObject *)parker); /* which may have been woken meanwhile */
+        r = PYGEN_NEXT;
+    }
+    Py_XDECREF(parker);
+    Py_XDECREF(link);
+    return r;
+}
+
+/* abandon: nobody waits any more. */
+static void abandon(core_call *call, bool cancel) {
+    if (call->session && !finished(call))
+        piso_session_forget(call->session->session, &call->pending.call, cancel);
+    core_call_unpark(call);
+    call->closed = true;
+}
+
+/* ---- awaiting ---- */
+
+/* poll_briefly: until the reply is there, or the loop has something else to do. */
+static void poll_briefly(core_session *s, core_call *call, core_thread *thread) {
+    core_pump_context context = {.in_task = true, .thread = thread};
+    if (s->depth >= MAX_NESTING || thread->due)
+        return;
+    s->depth++;
+    for (int i = 0; i < MAX_POLLS && !finished(call) && !call->closed && !context.started; i++) {
+        if (!core_links_poll(s, thread) || core_pump(s, &context, POLL_LIMIT) == 0)
+            break;
+    }
+    core_pump_leftovers(s, &context);
+    s->depth--;
+}
+
+/* wait_here: polls, and if that was not enough leaves the call to the running loop. */
+static PySendResult wait_here(core_session *s, core_call *call, PyObject **ret_value) {
+    core_thread *thread = core_thread_here();
+    if (!thread)
+        return PYGEN_ERROR;
+    if (s->links) {
+        core_links_wake(s);
+    } else {
+        core_link *link = core_link_here(s);
+        Py_XDECREF(link);
+        if (!link && !finished(call))
+            return PYGEN_ERROR;
+        PyErr_Clear(); /* the session has ended, and with it the call, which knows why */
+    }
+    if (!finished(call)) /* asyncio's code has run: another thread may have got the reply meanwhile */
+        poll_briefly(s, call, thread);
+    return finished(call) || call->closed ? take(call, ret_value) : park(s, call, ret_value);
+}
+
+void core_call_abandon(core_call *call) {
+    Py_INCREF(call);
+    abandon(call, true);
+    Py_DECREF(call);
+}
+
+void core_call_drop_value(core_call *call) {
+    if (finished(call))
+        call->pending.outcome = CORE_TAKEN;
+    Py_CLEAR(call->pending.value);
+}
+
+static PySendResult call_send_step(PyObject *self, PyObject *Py_UNUSED(value), PyObject **ret_value) {
+    core_call *call = (core_call *)self;
+    *ret_value = NULL;
+    call->awaited = true;
+    if (finished(call) || call->closed)
+        return take(call, ret_value);
+    if (call->link) {
+        PyErr_Format(PyExc_RuntimeError, "the call of %R is already being awaited", call->pending.name);
+        return PYGEN_ERROR;
+    }
+    core_session *s = (core_session *)Py_NewRef(call->session); /* the call lets go of it when it ends */
+    core_state *state = s->state;
+    Py_INCREF(call);
+    PySendResult r = wait_here(s, call, ret_value);
+    if (state->async->interruption && r != PYGEN_ERROR && core_raise_interruption(state) < 0) {
+        Py_CLEAR(*ret_value);
+        abandon(call, true);
+        r = PYGEN_ERROR;
+    }
+    Py_DECREF(call);
+    Py_DECREF(s);
+    return r;
+}
+
+static PyObject *call_iternext(PyObject *self) {
+    PyObject *value;
+    PySendResult r = call_send_step(self, Py_None, &value);
+    if (r != PYGEN_RETURN)
+        return value;
+    if (value != Py_None) {
+        /* a tuple or an exception given as the type's argument would be taken apart */
+        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
+        if (stop)
+            PyErr_SetObject(PyExc_StopIteration, stop);
+        Py_XDECREF(stop);
+    }
+    Py_DECREF(value);
+    return NULL;
+}
+
+static PyObject *call_send(PyObject *self, PyObject *Py_UNUSED(value)) {
+    PyObject *result = call_iternext(self);
+    if (!result && !PyErr_Occurred())
+        PyErr_SetNone(PyExc_StopIteration);
+    return result;
+}
+
+static PyObject *call_throw(PyObject *self, PyObject *args) {
+    PyObject *type, *value = NULL, *traceback = NULL;
+    if (!PyArg_ParseTuple(args, "O|OO:throw", &type, &value, &traceback))
+        return NULL;
+    core_call *call = (core_call *)self;
+    call->awaited = true;
+    core_call_abandon(call);
+    if (PyExceptionInstance_Check(type)) {
+        PyErr_SetObject((PyObject *)Py_TYPE(type), type);
+    } else if (PyExceptionClass_Check(type)) {
+        PyErr_SetObject(type, value == Py_None ? NULL : value);
+    } else {
+        PyErr_Format(PyExc_TypeError, "exceptions must be classes or instances deriving from BaseException, not %s",
+                     Py_TYPE(type)->tp_name);
+    }
+    return NULL;
+}
+
+static PyObject *call_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_call *call = (core_call *)self;
+    call->awaited = true;
+    core_call_abandon(call);
+    Py_RETURN_NONE;
+}
+
+static PyObject *call_cancel(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"msg", NULL};
+    core_call *call = (core_call *)self;
+    PyObject *message = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:cancel", names, &message))
+        return NULL;
+    if (finished(call) || call->closed)
+        Py_RETURN_FALSE;
+    core_state *state = call->session->state;
+    if (core_aio_load(state) < 0)
+        return NULL;
+    PyObject *error_type = state->async->cancelled_error;
+    PyObject *error = message == Py_None ? PyObject_CallNoArgs(error_type) : PyObject_CallOneArg(error_type, message);
+    if (!error)
+        return NULL;
+    if (finished(call) || call->closed) { /* by another thread, while Python's code ran */
+        Py_DECREF(error);
+        Py_RETURN_FALSE;
+    }
+    piso_session_forget(call->session->session, &call->pending.call, true);
+    call->pending.value = error;
+    call->pending.outcome = CORE_EXCEPTION;
+    core_call_completed(call);
+    Py_RETURN_TRUE;
+}
+
+static PyObject *call_done(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_call *call = (core_call *)self;
+    return PyBool_FromLong(finished(call) || call->closed);
+}
+
+static PyObject *call_repr(PyObject *self) {
+    core_call *call = (core_call *)self;
+    static const char *const states[] = {"pending", "done", "failed", "awaited"};
+    return PyUnicode_FromFormat("<pyisolate.Call %R %s>", call->pending.name,
+                                call->closed ? "closed" : states[call->pending.outcome]);
+}
+
+/* ---- the type ---- */
+
+static int call_traverse(PyObject *self, visitproc visit, void *arg) {
+    core_call *call = (core_call *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(call->session);
+    Py_VISIT(call->pending.value);
+    Py_VISIT(call->parker);
+    Py_VISIT(call->gather);
+    return 0;
+}
+
+static int call_clear(PyObject *self) {
+    core_call *call = (core_call *)self;
+    if (!call->link)
+        abandon(call, false);
+    Py_CLEAR(call->session);
+    Py_CLEAR(call->pending.value);
+    return 0;
+}
+
+static void call_finalize(PyObject *self) {
+    core_call *call = (core_call *)self;
+    if (call->awaited || !call->pending.name)
+        return;
+    PyObject *t, *v, *tb;
+    PyErr_Fetch(&t, &v, &tb);
+    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "call of %R was never awaited", call->pending.name) < 0)
+        PyErr_WriteUnraisable(call->pending.name);
+    PyErr_Restore(t, v, tb);
+}
+
+static void call_dealloc(PyObject *self) {
+    core_call *call = (core_call *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    if (PyObject_CallFinalizerFromDealloc(self) < 0)
+        return;
+    PyObject_GC_UnTrack(self);
+    if (call->session && !finished(call) && !call->closed)
+        piso_session_forget(call->session->session, &call->pending.call, false);
+    Py_XDECREF(call->session);
+    Py_XDECREF(call->pending.name);
+    Py_XDECREF(call->pending.value);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef call_methods[] = {
+    {"send", call_send, METH_O, "Take the next step, as coroutine.send does."},
+    {"throw", call_throw, METH_VARARGS, "Give up waiting, ask for cancellation, raise."},
+    {"close", call_close, METH_NOARGS, "Give up waiting and ask for cancellation."},
+    {"cancel", (PyCFunction)(void (*)(void))call_cancel, METH_VARARGS | METH_KEYWORDS,
+     "cancel(msg=None) -> bool\n\nAsk the other side to cancel the handler; a later await raises CancelledError."},
+    {"done", call_done, METH_NOARGS, "done() -> bool\n\nWhether an await would return at once."},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "For type annotations."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef call_members[] = {
+    {"__name__", T_OBJECT, offsetof(core_call, pending.name), READONLY, "The method's name."},
+    {"__qualname__", T_OBJECT, offsetof(core_call, pending.name), READONLY, "The method's name."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot call_slots[] = {
+    {Py_tp_doc, "A call on its way: sent when it was made, its result is taken by await."},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, call_send_step},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, call_iternext},
+    {Py_tp_repr, call_repr},
+    {Py_tp_methods, call_methods},
+    {Py_tp_members, call_members},
+    {Py_tp_traverse, call_traverse},
+    {Py_tp_clear, call_clear},
+    {Py_tp_finalize, call_finalize},
+    {Py_tp_dealloc, call_dealloc},
+    CORE_MISUSE_SLOTS,
+    {0, NULL},
+};
+static PyType_Spec call_spec = {
+    .name = "pyisolate._core.Call",
+    .basicsize = sizeof(core_call),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = call_slots,
+};
+
+int core_call_init(PyObject *module, core_state *state) {
+    state->call_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &call_spec, NULL);
+    return state->call_type ? PyModule_AddType(module, state->call_type) : -1;
+}

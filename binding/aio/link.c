@@ -1,0 +1,471 @@
+/* link.c - a session's place in an event loop: registering, timers, the end. What it does there is in turn.c. */
+#include "link.h"
+
+#include "asyncio.h"
+#include "fd_reader.h"
+
+#define TRIM_SECONDS 1.0
+
+static core_state *state_of(const core_link *link) {
+    return core_type_state(Py_TYPE(link));
+}
+
+static core_async_state *async_of(const core_link *link) {
+    return state_of(link)->async;
+}
+
+/* back_to_loop: what a method that a loop calls returns. */
+static PyObject *back_to_loop(core_link *link) {
+    return core_raise_interruption(state_of(link)) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* ---- methods that loops call ---- */
+
+static PyObject *link_rearm(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_link *link = (core_link *)self;
+    link->rearm_scheduled = false;
+    core_link_run(link);
+    return back_to_loop(link);
+}
+
+static PyObject *link_expire(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_link *link = (core_link *)self;
+    Py_CLEAR(link->timer);
+    link->timer_ns = PISO_NO_DEADLINE;
+    if (link->session && link->alive) {
+        int64_t next = piso_session_expire(link->handle);
+        if (link->parked && next != PISO_NO_DEADLINE)
+            core_link_watch_deadline(link, next);
+        core_link_run(link);
+    }
+    return back_to_loop(link);
+}
+
+/* call_later: the loop's handle; NULL, without an exception, if it is closed, so nothing waits any more, or was
+ * interrupted. */
+static PyObject *call_later(core_link *link, double seconds, const char *method) {
+    PyObject *callback = PyObject_GetAttrString((PyObject *)link, method);
+    PyObject *delay = callback ? PyFloat_FromDouble(seconds) : NULL;
+    PyObject *handle = NULL;
+    if (delay) {
+        PyObject *args[4] = {NULL, link->loop, delay, callback};
+        handle = core_loop_call(state_of(link), link->loop, async_of(link)->call_later, args + 1, 3, NULL, NULL);
+    }
+    if (!delay)
+        PyErr_Clear(); /* out of memory */
+    Py_XDECREF(callback);
+    Py_XDECREF(delay);
+    return handle;
+}
+
+static bool trim_after_pause(core_link *link) {
+    PyObject *handle = call_later(link, TRIM_SECONDS, "trim");
+    Py_XDECREF(handle);
+    return handle != NULL;
+}
+
+/* drop_timer: else the loop would keep the link, and with it the session's memory, until the deadline. */
+static void drop_timer(core_link *link) {
+    PyObject *timer = link->timer;
+    link->timer = NULL;
+    link->timer_ns = PISO_NO_DEADLINE;
+    PyObject *args[2] = {NULL, timer};
+    Py_XDECREF(timer ? core_loop_call(state_of(link), link->loop, async_of(link)->cancel, args + 1, 1, NULL, NULL)
+                     : NULL);
+    Py_XDECREF(timer);
+}
+
+/* link_trim: one second after shared buffers were used: idle ever since? */
+static PyObject *link_trim(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_link *link = (core_link *)self;
+    link->trim_scheduled = false;
+    if (!link->session || !link->alive)
+        Py_RETURN_NONE;
+    if (link->trim_seen != link->session->buffer_uses) {
+        link->trim_seen = link->session->buffer_uses;
+        link->trim_scheduled = trim_after_pause(link);
+        Py_RETURN_NONE;
+    }
+    core_link_run(link); /* releases that are on their way count */
+    piso_session_flush(link->handle);
+    piso_session_trim(link->handle, 0);
+    return back_to_loop(link);
+}
+
+static PyObject *link_trim_later(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_link *link = (core_link *)self;
+    if (link->session && link->alive) {
+        link->trim_seen = link->session->buffer_uses;
+        link->trim_scheduled = trim_after_pause(link);
+    }
+    Py_RETURN_NONE;
+}
+
+void core_links_trim_later(core_session *s) {
+    s->buffer_uses++;
+    core_link *link = s->links;
+    if (!link || !link->alive || link->trim_scheduled)
+        return;
+    link->trim_scheduled = true;
+    Py_INCREF(link);
+    PyObject *callback = NULL;
+    if (core_link_is_here(link))
+        Py_XDECREF(link_trim_later((PyObject *)link, NULL));
+    else if ((callback = PyObject_GetAttrString((PyObject *)link, "trim_later")))
+        core_link_schedule(link, callback, NULL);
+    else
+        PyErr_Clear(); /* out of memory: the memory is given back after the next use */
+    Py_XDECREF(callback);
+    Py_DECREF(link);
+}
+
+void core_link_watch_deadline(core_link *link, int64_t deadline_ns) {
+    if (deadline_ns >= link->timer_ns)
+        return;
+    double seconds = (double)(deadline_ns - piso_now_ns()) / 1e9;
+    Py_INCREF(link);
+    PyObject *timer = call_later(link, seconds > 0 ? seconds : 0, "expire");
+    if (timer) {
+        drop_timer(link);
+        link->timer = timer;
+        link->timer_ns = deadline_ns;
+        if (!link->alive)
+            drop_timer(link);
+    }
+    Py_DECREF(link);
+}
+
+/* ---- a future of the loop ---- */
+
+/* wake_future(future): sets the result unless it is done (cancelled meanwhile). */
+static PyObject *wake_future(PyObject *self, PyObject *future) {
+    core_async_state *a = async_of((core_link *)self);
+    PyObject *done = PyObject_CallMethodNoArgs(future, a->done);
+    if (!done)
+        return NULL;
+    int is_done = PyObject_IsTrue(done);
+    Py_DECREF(done);
+    if (is_done)
+        Py_RETURN_NONE;
+    PyObject *args[3] = {NULL, future, Py_None};
+    return PyObject_VectorcallMethod(a->set_result, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+}
+
+/* wake_bound: wake_future with its future. */
+static PyObject *wake_bound(PyObject *pair, PyObject *Py_UNUSED(ignored)) {
+    return wake_future(PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
+}
+
+static PyMethodDef wake_bound_method = {"wake_future", wake_bound, METH_NOARGS, NULL};
+
+void core_link_wake_future(core_link *link, PyObject *future) {
+    PyObject *pair = PyTuple_Pack(2, (PyObject *)link, future);
+    PyObject *callback = pair ? PyCFunction_New(&wake_bound_method, pair) : NULL;
+    if (callback)
+        core_link_schedule(link, callback, NULL);
+    else
+        PyErr_Clear(); /* out of memory: nobody can be told */
+    Py_XDECREF(callback);
+    Py_XDECREF(pair);
+}
+
+/* ---- registering with a loop ---- */
+
+/* link_start(): on the loop's thread: registers the reader and takes the first turn. */
+static PyObject *link_start(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_link *link = (core_link *)self;
+    if (!link->session || link->thread)
+        Py_RETURN_NONE; /* detached, or started before */
+    core_thread *thread = core_thread_here();
+    if (!thread)
+        return NULL;
+    link->home = core_thread_ref(thread);
+    link->next_here = thread->links;
+    thread->links = link;
+    link->thread = thread->ident;
+    Py_INCREF(link);
+    PyObject *loop = Py_NewRef(link->loop);
+    int r = core_reader_add(link, loop);
+    if (r < 0)
+        core_link_closed(link); /* nobody else waits on it yet: it runs no code that would mind the exception */
+    if (!link->alive)
+        core_reader_remove(link, loop);
+    core_link_rearm(link);
+    Py_DECREF(loop);
+    Py_DECREF(link);
+    return r < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+void core_link_stop(core_link *link) {
+    if (!link->alive)
+        return;
+    Py_INCREF(link);
+    core_reader_remove(link, link->loop);
+    core_link_closed(link);
+    Py_DECREF(link);
+}
+
+/* link_stop(): on the loop's thread. */
+static PyObject *link_stop(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_link_stop((core_link *)self);
+    Py_RETURN_NONE;
+}
+
+/* leave_thread: its thread does not poll for it any more. */
+static void leave_thread(core_link *link) {
+    core_thread *thread = link->home;
+    if (!thread)
+        return;
+    core_link **at = &thread->links;
+    while (*at && *at != link)
+        at = &(*at)->next_here;
+    if (*at)
+        *at = link->next_here;
+    link->home = core_thread_unref(thread);
+}
+
+static core_link *link_new(core_session *s, PyObject *loop) {
+    core_async_state *a = s->state->async;
+    core_link *link = PyObject_GC_New(core_link, a->link_type);
+    if (!link)
+        return NULL;
+    memset((char *)link + sizeof(PyObject), 0, sizeof *link - sizeof(PyObject));
+    link->session = s;
+    link->handle = piso_session_ref(s->session);
+    link->loop = Py_NewRef(loop);
+    link->timer_ns = PISO_NO_DEADLINE;
+    core_inbox_init(&link->inbox);
+    PyObject_GC_Track(link);
+    link->rearm = PyObject_GetAttrString((PyObject *)link, "rearm");
+    if (!link->rearm)
+        Py_CLEAR(link);
+    return link;
+}
+
+/* unlist: takes the link out of its session's list, which owned a reference. */
+static void unlist(core_link *link) {
+    core_session *s = link->session;
+    if (!s)
+        return;
+    for (core_link **at = &s->links; *at; at = &(*at)->next)
+        if (*at == link) {
+            *at = link->next;
+            link->next = NULL;
+            link->session = NULL;
+            Py_DECREF(link);
+            return;
+        }
+}
+
+static void detach(core_link *link) {
+    Py_INCREF(link);
+    unlist(link);
+    link->session = NULL;
+    if (link->alive && core_link_is_here(link)) {
+        core_link_stop(link);
+    } else if (link->alive) {
+        PyObject *callback = PyObject_GetAttrString((PyObject *)link, "stop");
+        if (callback)
+            core_link_schedule(link, callback, NULL);
+        PyErr_Clear(); /* out of memory: the reader stays until its loop closes, and does nothing */
+        Py_XDECREF(callback);
+    }
+    Py_DECREF(link);
+}
+
+void core_link_detach_all(core_session *s) {
+    while (s->links)
+        detach(s->links);
+}
+
+/* core_link_closed: the loop has gone. What was parked on it stays pending, but nobody waits there any more. */
+void core_link_closed(core_link *link) {
+    core_session *s = (core_session *)Py_XNewRef((PyObject *)link->session);
+    Py_INCREF(link);
+    link->alive = false;
+    core_link_wake(link);
+    leave_thread(link);
+    while (link->parked)
+        core_call_unpark(link->parked);
+    unlist(link);
+    if (s)
+        core_handlers_end(s, link);
+    core_reroute(&link->inbox);
+    Py_XDECREF(s);
+    Py_CLEAR(link->unscheduled);
+    drop_timer(link);
+    Py_CLEAR(link->rearm);
+    Py_CLEAR(link->loop);
+    Py_CLEAR(link->holder);
+    Py_DECREF(link);
+}
+
+/* enlist: gives the link to its session's list, behind the home; an application's own loop takes over from the
+ * service loop, whose link is returned (borrowed): it leaves when nothing waits there any more. */
+static core_link *enlist(core_session *s, core_link *link) {
+    core_link *service = s->links && core_link_is_of_service(s->links) ? s->links : NULL;
+    core_link **at = &s->links;
+    while (!service && *at)
+        at = &(*at)->next;
+    link->next = *at;
+    *at = link;
+    return service;
+}
+
+/* start: has link_start run on the loop's thread. 0 or -1. */
+static int start(core_session *s, core_link *link) {
+    PyObject *running = core_running_loop(s->state), *result = NULL;
+    if (running == link->loop) {
+        result = link_start((PyObject *)link, NULL);
+    } else if (!PyErr_Occurred()) {
+        result = PyObject_GetAttrString((PyObject *)link, "start");
+        if (result)
+            core_link_schedule(link, result, NULL);
+    }
+    Py_XDECREF(running);
+    Py_XDECREF(result);
+    return result ? 0 : -1;
+}
+
+core_link *core_link_for_loop(core_session *s, PyObject *loop) {
+    for (core_link *link = s->links; link; link = link->next)
+        if (link->loop == loop) {
+            link->held++;
+            return (core_link *)Py_NewRef((PyObject *)link);
+        }
+    core_link *link = link_new(s, loop);
+    if (!link)
+        return NULL;
+    link->held = 1;
+    /* listed first: starting it runs Python code, which may ask for the same link again */
+    link->alive = true;
+    Py_INCREF(link);
+    core_link *service = enlist(s, link);
+    if (service)
+        core_link_nudge(service);
+    if (start(s, link) == 0)
+        return link;
+    link->alive = false;
+    unlist(link);
+    Py_DECREF(link);
+    return NULL;
+}
+
+void core_link_let_go(core_link *link) {
+    if (link)
+        link->held--;
+    Py_XDECREF(link);
+}
+
+void core_links_know(core_session *s) {
+    unsigned long here = PyThread_get_thread_ident();
+    for (core_link *link = s->links; link; link = link->next)
+        if (link->thread == here)
+            return;
+    PyObject *loop = core_running_loop(s->state);
+    core_link_let_go(loop ? core_link_for_loop(s, loop) : NULL);
+    Py_XDECREF(loop);
+    PyErr_Clear(); /* the session has ended, or there is no memory: whoever waits for something is told */
+}
+
+core_link *core_link_here(core_session *s) {
+    PyObject *holder = core_running_holder(s->state);
+    for (core_link *link = s->links; holder && link; link = link->next)
+        if (link->holder == holder)
+            return (core_link *)Py_NewRef((PyObject *)link);
+    PyObject *loop = core_running_loop(s->state);
+    if (!loop) {
+        if (!PyErr_Occurred())
+            PyErr_Format(PyExc_RuntimeError,
+                         "awaiting a call of %R needs a running asyncio event loop; "
+                         "without one use extension.sync.method(...)",
+                         s->name);
+        return NULL;
+    }
+    core_link *link = core_link_for_loop(s, loop);
+    Py_DECREF(loop);
+    if (link)
+        link->held--;
+    if (link && link->alive) {
+        Py_XSETREF(link->holder, Py_XNewRef(core_running_holder(s->state)));
+    } else if (link) {
+        int state = piso_session_state(s->session);
+        Py_CLEAR(link);
+        core_session_error(s, state ? state : PISO_ECLOSED, NULL);
+    }
+    return link;
+}
+
+int core_link_serve(core_link *link) {
+    link->serving = true;
+    core_link_wake(link);
+    core_link_rearm(link);
+    return 0;
+}
+
+/* ---- types ---- */
+
+static int link_traverse(PyObject *self, visitproc visit, void *arg) {
+    core_link *link = (core_link *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(link->loop);
+    Py_VISIT(link->holder);
+    Py_VISIT(link->rearm);
+    Py_VISIT(link->timer);
+    Py_VISIT(link->unscheduled);
+    return 0;
+}
+
+static int link_clear(PyObject *self) {
+    core_link *link = (core_link *)self;
+    Py_CLEAR(link->loop);
+    Py_CLEAR(link->holder);
+    Py_CLEAR(link->rearm);
+    Py_CLEAR(link->timer);
+    Py_CLEAR(link->unscheduled);
+    return 0;
+}
+
+static void link_dealloc(PyObject *self) {
+    core_link *link = (core_link *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    core_link_wake(link);
+    leave_thread(link);
+    link_clear(self);
+    piso_session_unref(link->handle);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef link_methods[] = {
+    {"rearm", link_rearm, METH_NOARGS, "Take a turn and go to sleep."},
+    {"expire", link_expire, METH_NOARGS, "Fail the calls whose deadline has passed."},
+    {"trim", link_trim, METH_NOARGS, "Give free shared memory back if the session has been idle."},
+    {"trim_later", link_trim_later, METH_NOARGS, "Start the timer for trim."},
+    {"start", link_start, METH_NOARGS, "Register with the loop."},
+    {"stop", link_stop, METH_NOARGS, "Unregister from the loop."},
+    {"wake_future", wake_future, METH_O, "Set a future's result to None unless it is done."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot link_slots[] = {
+    {Py_tp_doc, "A session's place in an event loop."},
+    {Py_tp_methods, link_methods},
+    {Py_tp_traverse, link_traverse},
+    {Py_tp_clear, link_clear},
+    {Py_tp_dealloc, link_dealloc},
+    {0, NULL},
+};
+static PyType_Spec link_spec = {
+    .name = "pyisolate._core.Link",
+    .basicsize = sizeof(core_link),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = link_slots,
+};
+
+int core_link_init(PyObject *module, core_state *state) {
+    core_async_state *a = state->async;
+    a->link_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &link_spec, NULL);
+    return a->link_type ? core_reader_init(module, state) : -1;
+}

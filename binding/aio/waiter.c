@@ -1,0 +1,174 @@
+/* waiter.c - what a task waits for: the part of asyncio's future protocol that a task uses.
+ *
+ * A future of the loop would do, but what this one schedules is itself: where the handler of a signal raises in the
+ * middle of that, it can be scheduled again, and the second time finds nothing to do; the callbacks of a future are lost
+ * then. */
+#include "waiter.h"
+
+#include "asyncio.h"
+
+static core_async_state *async_of(PyObject *o) {
+    return core_type_state(Py_TYPE(o))->async;
+}
+
+/* schedule: has the loop call this: 0 or -1. */
+static int schedule(core_parker *p) {
+    core_async_state *a = async_of((PyObject *)p);
+    PyObject *args[4] = {NULL, p->loop, (PyObject *)p, p->wakeup_context};
+    PyObject *handle =
+        PyObject_VectorcallMethod(a->call_soon, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, a->context_name);
+    Py_XDECREF(handle);
+    return handle ? 0 : -1;
+}
+
+PyObject *core_parker_wake(core_parker *p) {
+    bool first = !p->woken;
+    p->woken = 1;
+    return first && p->wakeup ? p->wakeup_context : NULL;
+}
+
+/* parker_call(): the loop's turn. */
+static PyObject *parker_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
+    core_parker *p = (core_parker *)self;
+    PyObject *wakeup = p->wakeup;
+    core_thread_went_on(&p->due);
+    if (!wakeup)
+        Py_RETURN_NONE; /* it has been scheduled twice */
+    p->wakeup = NULL;
+    Py_CLEAR(p->wakeup_context);
+    PyObject *result = PyObject_CallOneArg(wakeup, self);
+    Py_DECREF(wakeup);
+    return result;
+}
+
+static PyObject *parker_add_done_callback(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"", "context", NULL};
+    core_parker *p = (core_parker *)self;
+    PyObject *callback, *context = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:add_done_callback", names, &callback, &context))
+        return NULL;
+    Py_XSETREF(p->wakeup, Py_NewRef(callback));
+    Py_XSETREF(p->wakeup_context, Py_NewRef(context));
+    if (p->woken && schedule(p) < 0) /* by another thread, before the task came to wait */
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *parker_remove_done_callback(PyObject *self, PyObject *Py_UNUSED(callback)) {
+    core_parker *p = (core_parker *)self;
+    Py_CLEAR(p->wakeup);
+    Py_CLEAR(p->wakeup_context);
+    return PyLong_FromLong(1);
+}
+
+static PyObject *parker_cancel(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
+    core_parker *p = (core_parker *)self;
+    p->cancelled = 1;
+    if (core_parker_wake(p) && schedule(p) < 0)
+        return NULL;
+    Py_RETURN_TRUE;
+}
+
+static PyObject *parker_result(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    if (!((core_parker *)self)->cancelled)
+        Py_RETURN_NONE;
+    PyErr_SetNone(async_of(self)->cancelled_error);
+    return NULL;
+}
+
+static PyObject *parker_get_loop(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    return Py_NewRef(((core_parker *)self)->loop);
+}
+
+static PyObject *parker_done(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_parker *p = (core_parker *)self;
+    return PyBool_FromLong(p->woken || p->cancelled);
+}
+
+static PyObject *parker_was_cancelled(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    return PyBool_FromLong(((core_parker *)self)->cancelled);
+}
+
+static PyObject *parker_get_blocking(PyObject *self, void *Py_UNUSED(closure)) {
+    return PyBool_FromLong(((core_parker *)self)->blocking);
+}
+
+static int parker_set_blocking(PyObject *self, PyObject *value, void *Py_UNUSED(closure)) {
+    ((core_parker *)self)->blocking = value && PyObject_IsTrue(value) > 0;
+    return 0;
+}
+
+static int parker_traverse(PyObject *self, visitproc visit, void *arg) {
+    core_parker *p = (core_parker *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(p->loop);
+    Py_VISIT(p->wakeup);
+    Py_VISIT(p->wakeup_context);
+    return 0;
+}
+
+static int parker_clear(PyObject *self) {
+    core_parker *p = (core_parker *)self;
+    Py_CLEAR(p->loop);
+    Py_CLEAR(p->wakeup);
+    Py_CLEAR(p->wakeup_context);
+    return 0;
+}
+
+static void parker_dealloc(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    core_thread_went_on(&((core_parker *)self)->due);
+    parker_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef parker_methods[] = {
+    {"add_done_callback", (PyCFunction)(void (*)(void))parker_add_done_callback, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"remove_done_callback", parker_remove_done_callback, METH_O, NULL},
+    {"cancel", (PyCFunction)(void (*)(void))parker_cancel, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"result", parker_result, METH_NOARGS, NULL},
+    {"done", parker_done, METH_NOARGS, NULL},
+    {"cancelled", parker_was_cancelled, METH_NOARGS, NULL},
+    {"get_loop", parker_get_loop, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+static PyGetSetDef parker_getset[] = {
+    {"_asyncio_future_blocking", parker_get_blocking, parker_set_blocking, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+static PyType_Slot parker_slots[] = {
+    {Py_tp_doc, "What a task that awaits a call waits for."},
+    {Py_tp_call, parker_call},
+    {Py_tp_methods, parker_methods},
+    {Py_tp_getset, parker_getset},
+    {Py_tp_traverse, parker_traverse},
+    {Py_tp_clear, parker_clear},
+    {Py_tp_dealloc, parker_dealloc},
+    {0, NULL},
+};
+static PyType_Spec parker_spec = {
+    .name = "pyisolate._core.Parker",
+    .basicsize = sizeof(core_parker),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = parker_slots,
+};
+
+core_parker *core_parker_new(core_state *state, PyObject *loop) {
+    core_parker *p = PyObject_GC_New(core_parker, state->async->parker_type);
+    if (!p)
+        return NULL;
+    p->loop = Py_NewRef(loop);
+    p->wakeup = p->wakeup_context = NULL;
+    p->due = NULL;
+    p->blocking = 1;
+    p->woken = p->cancelled = 0;
+    PyObject_GC_Track(p);
+    return p;
+}
+
+int core_parker_init(PyObject *module, core_state *state) {
+    state->async->parker_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &parker_spec, NULL);
+    return state->async->parker_type ? 0 : -1;
+}

@@ -1,0 +1,36 @@
+/* budget.c - see budget.h. */
+#include "budget.h"
+
+#include "converter.h"
+
+#define PER_ARENA    4
+#define SMALLEST     ((int64_t)64 << 20)
+#define MEGABYTES(n) ((n) >> 20)
+
+int64_t core_value_limit(const piso_session *session) {
+    uint64_t arena = piso_session_arena_size(session);
+    if (arena >= (uint64_t)CORE_DEFAULT_LIMIT / PER_ARENA)
+        return CORE_DEFAULT_LIMIT;
+    int64_t limit = (int64_t)arena * PER_ARENA;
+    return limit < SMALLEST ? SMALLEST : limit;
+}
+
+bool core_charge_more(core_decoder *d) {
+    int64_t limit = d->codec->value_limit, spent = d->granted - d->left;
+    if (core_is_trusted(d)) { /* nothing is added up */
+        d->left = d->granted = CORE_PORTION;
+        return true;
+    }
+    if (spent > limit) {
+        core_unfit(
+            d, PyExc_MemoryError,
+            "the other side sent a value that takes more than %lld MB here, or the time for that, which is the "
+            "limit for one message; have it send less at once, or bytes or an array, or raise 'value_limit' in its configuration",
+            (long long)MEGABYTES(limit));
+        return false;
+    }
+    d->granted = limit - spent < CORE_PORTION ? limit : spent + CORE_PORTION;
+    d->left = d->granted - spent;
+    Py_BEGIN_ALLOW_THREADS /* others have waited for some milliseconds */
+        Py_END_ALLOW_THREADS return true;
+}

@@ -1,0 +1,238 @@
+/* converter.h - what the files of the conversion share: the walk down a value, the classes looked up once,
+ * and one function for each kind of value in each direction. */
+#ifndef BINDING_CONVERTER_H
+#define BINDING_CONVERTER_H
+
+#include "budget.h"
+#include "common/errors.h"
+#include "codec.h"
+#include "registry.h"
+
+/* ---- classes looked up when first met ---- */
+
+typedef enum core_known {
+    CORE_UNKNOWN = 0,
+    CORE_DATETIME,
+    CORE_DATE,
+    CORE_TIME,
+    CORE_TIMEDELTA,
+    CORE_DECIMAL,
+    CORE_UUID,
+    CORE_PATH,
+    CORE_ORDERED_DICT, /* collections.c, from here on */
+    CORE_DEFAULTDICT,
+    CORE_COUNTER,
+    CORE_DEQUE,
+    CORE_RANGE,
+    CORE_SLICE,
+    CORE_ELLIPSIS,
+} core_known;
+
+struct core_convert_state {
+    bool loaded;
+    PyObject *known;          /* type -> int (core_known) */
+    PyObject *decimal, *uuid; /* classes */
+    PyObject *paths;          /* name -> class of pathlib */
+    PyObject *timezone, *zone_info, *timedelta;
+    PyObject *counter, *defaultdict, *deque;
+    PyObject *remote_classes; /* type name -> subclass of RemoteError made for it */
+    PyObject *source_files;   /* dict: name -> SourceFile, of tracebacks that are alive (sources.c) */
+    PyTypeObject *source_file_type, *sources_type;
+    /* NumPy, once it has been met */
+    PyObject *numpy, *ndarray, *generic, *dtype;
+    PyObject *dtype_specs; /* dtype -> bytes: its encoded description */
+    PyObject *spec_dtypes; /* str -> dtype */
+};
+
+/* core_convert_load: imports the modules of the known classes. 0 or -1. */
+int core_convert_load(core_state *state);
+/* core_know: notes a class, which may be NULL with an exception. 0 or -1. */
+int core_know(core_convert_state *c, PyObject *cls, core_known kind);
+int core_collections_load(core_convert_state *c); /* collections.c */
+
+/* ---- encoding ---- */
+
+/* core_path: where in the arguments a value stands; a list on the C stack, outermost last. */
+typedef struct core_path {
+    const struct core_path *parent;
+    const char *root; /* the outermost: "result"; else NULL */
+    PyObject *key;    /* of a dict, or a name; borrowed */
+    Py_ssize_t index; /* where key is NULL */
+    enum { CORE_AT_ROOT, CORE_AT_ARGUMENT, CORE_AT_INDEX, CORE_AT_KEY, CORE_AT_FIELD, CORE_IN_SET } kind;
+} core_path;
+
+typedef struct core_encoder {
+    core_codec *codec;
+    piso_writer *w;
+    int depth;
+    bool exceptions; /* exceptions may stand where values stand: in the arguments of an exception */
+    int linked;      /* causes and contexts written so far */
+    int references;  /* to the value in hand, that are ours or its container's; 0: others may look at it later */
+} core_encoder;
+
+int core_encode(core_encoder *e, PyObject *value, const core_path *path);
+/* core_encode_data: bytes where bytes stand: in a shared buffer from PISO_BUFFER_THRESHOLD on while the message has
+ * one left, else inline. */
+int core_encode_data(core_encoder *e, const void *data, size_t size);
+/* core_is_last: whether nobody but this message will see the value again: `references` are all that it has. */
+static inline bool core_is_last(PyObject *value, int references) {
+    Py_ssize_t weak = Py_TYPE(value)->tp_weaklistoffset;
+    return Py_REFCNT(value) == references && !(weak > 0 && *(PyObject **)((char *)value + weak));
+}
+/* core_encode_owned: the same for bytes that lie in `owner`, which nobody else can see: a received buffer that goes
+ * back to where it came from does so without a copy. `owner` may be NULL. */
+int core_encode_owned(core_encoder *e, PyObject *owner, const void *data, size_t size);
+/* core_note_shared: shared memory is being sent. */
+static inline void core_note_shared(core_codec *c) {
+    c->shared_at = ++c->state->shared_sends;
+    c->unsent = 0;
+}
+/* core_encode_error: -1 with the TypeError "<path>: <problem>". */
+int core_encode_error(const core_path *path, PyObject *value, const char *remedy);
+/* core_hint: what to send instead of a value of a class of NumPy or PyTorch; or NULL. */
+const char *core_hint(PyObject *value);
+/* core_sent_base: str, int, float, bytes, list, tuple, dict or set, by whose storage a value of a subclass is sent; NULL
+ * where that would be something else than what the value shows. `kind`: of its class. */
+PyTypeObject *core_sent_base(core_encoder *e, PyObject *value, core_class_kind kind);
+/* core_remedy: what to send instead of a value. */
+const char *core_remedy(PyObject *value, core_class_kind kind);
+
+int core_encode_known(core_encoder *e, core_known kind, PyObject *value, const core_path *path); /* values.c */
+int core_encode_collection(core_encoder *e, core_known kind, PyObject *value, const core_path *path);
+int core_encode_registered(core_encoder *e, PyObject *name, PyObject *value, const core_path *path);
+int core_encode_member(core_encoder *e, PyObject *value, const core_path *path); /* enums.c: of an enum */
+/* arrays.c: 1 when it was NumPy's, 0 when not, -1. */
+int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path);
+/* shared_arrays.c: 1 when it was written, 0 when it is not in shared memory, -1. `flags` as for arrays. */
+int core_encode_shared_array(core_encoder *e, PyObject *array, PyObject *spec, int flags);
+/* frameworks.c: 1 when it was an array of a framework, 0 when not, -1. */
+int core_encode_framework(core_encoder *e, PyObject *value, const core_path *path);
+int core_encode_tensor(core_encoder *e, PyObject *tensor, const core_path *path); /* tensors_out.c */
+/* torch_values.c: 1 when it was one of torch's other values, 0 when not, -1. */
+int core_encode_torch_value(core_encoder *e, PyObject *value, const core_path *path);
+int core_encode_exception_value(core_encoder *e, PyObject *exception, int chain); /* exceptions.c */
+
+/* ---- decoding ---- */
+
+typedef struct core_decoder {
+    core_codec *codec;
+    piso_event *event; /* whose spans are referred to; NULL: none */
+    int depth;
+    int exceptions;    /* around what is being decoded */
+    size_t items_left; /* of all containers together: no more than the body has bytes */
+    /* budget.h */
+    int64_t left, granted; /* memory: until the next look at the limit, and from the start until then */
+    uint64_t work;         /* comparisons of keys so far (collisions.h) */
+    uint64_t weight;       /* what it costs to compare the value that was decoded last with another one */
+    /* what the exception that is set is about */
+    bool malformed; /* the peer broke the protocol */
+    bool unfit;     /* what came is in order, but cannot be had here */
+    /* what has come so far */
+    bool registered; /* instances of registered classes, whose code may run and fail */
+    bool special;    /* besides, what another package makes text of, such as an array */
+} core_decoder;
+
+static inline void core_decoder_init(core_decoder *d, core_codec *c, piso_event *event) {
+    *d = (core_decoder){
+        .codec = c, .event = event, .items_left = event->body_size, .left = CORE_PORTION, .granted = CORE_PORTION};
+}
+/* core_is_trusted: the peer is the host: there is no limit. */
+static inline bool core_is_trusted(const core_decoder *d) {
+    return d->codec->value_limit == INT64_MAX;
+}
+
+/* core_charge: `bytes` of memory that the message is about to take. False with an exception beyond the limit. */
+bool core_charge_more(core_decoder *d);
+static inline bool core_charge(core_decoder *d, uint64_t bytes) {
+    d->left -= (int64_t)bytes;
+    return d->left >= 0 || core_charge_more(d);
+}
+
+/* core_charge_virtual: for an array or a tensor whose elements would take `whole` bytes by themselves, over the `size` that
+ * came: elements may lie over each other. Who computes with it gets as much. */
+static inline bool core_charge_virtual(core_decoder *d, uint64_t whole, uint64_t size) {
+    return whole <= size || core_charge(d, whole - size < INT64_MAX / 2 ? whole - size : INT64_MAX / 2);
+}
+
+/* CORE_NESTED: of functions that decode what may contain itself. They are not to be made into one: a tuple in a tuple would
+ * take the C stack that an exception needs. */
+#define CORE_NESTED __attribute__((noinline))
+
+/* core_decode: the next value; NULL with an exception when there is none. */
+PyObject *core_decode(core_decoder *d, piso_reader *r);
+/* core_decode_next: an item of many: the next value, unless the message has become too expensive. */
+static inline PyObject *core_decode_next(core_decoder *d, piso_reader *r) {
+    return d->left < 0 && !core_charge_more(d) ? NULL : core_decode(d, r);
+}
+/* core_decode_item: the value that begins with an item that was read. */
+PyObject *core_decode_item(core_decoder *d, piso_reader *r, const piso_item *item);
+/* core_malformed: raises ProtocolError: the peer broke the protocol, and the session will end. Returns NULL. */
+void *core_malformed(core_decoder *d, const char *what);
+/* core_unfit: raises `type`: the message follows the protocol, but holds what cannot be had on this side. That call fails
+ * and no other. Returns NULL. */
+void *core_unfit(core_decoder *d, PyObject *type, const char *format, ...);
+/* core_refused: a constructor would not take the peer's data: what it raised becomes core_malformed, but for what is not
+ * about the data (memory, a missing module), or is core_unfit. Returns NULL. */
+void *core_refused(core_decoder *d);
+/* core_weight: of a container: the sum of its items' weights, as far as it counts, so that sums do not overflow. */
+#define CORE_MAX_WEIGHT (UINT64_C(1) << 31)
+static inline uint64_t core_weight(uint64_t sum) {
+    return sum < CORE_MAX_WEIGHT ? sum : CORE_MAX_WEIGHT;
+}
+/* core_read: the next item of that kind. 0 or -1. */
+int core_read(core_decoder *d, piso_reader *r, piso_kind kind, piso_item *ret_item);
+/* core_read_array: opens the payload of an ext that holds one array of `count` items. 0 or -1. */
+int core_read_array(core_decoder *d, const piso_item *ext, size_t count, piso_reader *ret_reader);
+
+/* Characters of the name of an attribute. Python may keep it as long as the class, so it is not to be large. */
+#define CORE_MAX_ATTRIBUTE 200
+
+/* core_whole: `value`, which was read from a payload, and which is taken; NULL when that goes on behind it. */
+PyObject *core_whole(core_decoder *d, const piso_reader *r, PyObject *value);
+
+/* core_maker: makes values of one name in an ext that holds [name, part...]. */
+#define CORE_PARTS 3
+typedef struct core_maker {
+    const char *name;
+    size_t parts; /* behind the name, at most CORE_PARTS */
+    PyObject *(*make)(core_decoder *d, PyObject **parts);
+} core_maker;
+/* core_decode_made: what the maker of the ext's name makes of its parts, which it has to check. */
+PyObject *core_decode_made(core_decoder *d, const piso_item *ext, const core_maker *makers, size_t count);
+
+/* core_data: bytes where bytes stand. `owner` is an object with a writable buffer over them: a Lease, or a new
+ * bytearray for inline data. */
+PyObject *core_decode_data(core_decoder *d, piso_reader *r, size_t *ret_size);
+/* core_take_span: the bytes behind EXT_BUFFER, to be released by the caller with piso_session_release. */
+const void *core_take_span(core_decoder *d, const piso_item *ext, piso_span *ret_span);
+
+PyObject *core_decode_known(core_decoder *d, const piso_item *ext);                  /* values.c */
+CORE_NESTED PyObject *core_decode_registered(core_decoder *d, const piso_item *ext); /* registered.c */
+PyObject *core_decode_member(core_decoder *d, PyObject *cls, PyObject *key);         /* enums.c: of an enum */
+CORE_NESTED PyObject *core_decode_collection(core_decoder *d, const piso_item *ext); /* collections.c */
+PyObject *core_decode_memoryview(core_decoder *d, const piso_item *ext);             /* values.c */
+int core_encode_memoryview(core_encoder *e, PyObject *value, const core_path *path);
+PyObject *core_decode_array(core_decoder *d, const piso_item *ext);        /* arrays.c */
+PyObject *core_decode_dtype(core_decoder *d, const piso_item *ext);        /* arrays.c */
+PyObject *core_decode_shared_array(core_decoder *d, const piso_item *ext); /* shared_arrays.c */
+/* core_numpy_needed: imports NumPy, or raises an ImportError that says why. arrays.c */
+int core_numpy_needed(core_decoder *d);
+/* core_take_segment: the segment behind EXT_BUFFER, a reference; NULL without an exception when it lies elsewhere, or with
+ * one when this process could not take it. */
+piso_segment *core_take_segment(core_decoder *d, const piso_item *data, bool *ret_ours);
+/* core_seen_of: what is kept over one of the peer's segments, a dictionary, borrowed: tensors by their descriptions,
+ * and under None a mapping for arrays. `key` is the segment's address. NULL with an exception. */
+PyObject *core_seen_of(core_codec *c, PyObject *key);
+/* core_seen_check: after something has been added: forgets it if the peer has taken the segment back meanwhile. Another
+ * thread may have heard of that while this one still decoded a message of before. */
+void core_seen_check(core_codec *c, PyObject *key, const piso_segment *segment);
+PyObject *core_decode_framework(core_decoder *d, const piso_item *ext);                   /* frameworks.c */
+PyObject *core_decode_tensor(core_decoder *d, const piso_item *ext);                      /* tensors_in.c */
+PyObject *core_decode_cuda_tensor(core_decoder *d, const piso_item *ext);                 /* cuda_in.c */
+CORE_NESTED PyObject *core_decode_torch_value(core_decoder *d, const piso_item *ext);     /* torch_values.c */
+PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext);                      /* arrays.c */
+CORE_NESTED PyObject *core_decode_exception_value(core_decoder *d, const piso_item *ext); /* exceptions_in.c */
+
+void core_arrays_clear(core_convert_state *c);
+
+#endif

@@ -1,0 +1,436 @@
+/* cuda_decode.c - tensors of a GPU from a message (cuda_out.c): onto the device of this process that has the UUID, or over
+ * the sender's own memory there. That is opened once for all storages in it, and given back with the last tensor of a
+ * storage, after what this process had the device do with it.
+ *
+ * To wait for the device would end a capture into a graph. What is dropped during one is given back after it. */
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "codec/torch/tensors.h"
+
+/* device_of: the torch.device with a UUID, or NULL with an error that says what is missing. */
+static PyObject *device_of(core_decoder *d, const piso_item *uuid) {
+    PyObject *hook = d->codec->state->device_of;
+    PyObject *bytes = PyBytes_FromStringAndSize((const char *)uuid->as.bytes.data, CORE_UUID_SIZE);
+    PyObject *device = bytes && hook ? PyObject_CallOneArg(hook, bytes) : NULL;
+    Py_XDECREF(bytes);
+    if (!device && !PyErr_Occurred())
+        PyErr_SetString(PyExc_RuntimeError, "devices are not known here");
+    return device;
+}
+
+/* call_on: torch.<name>(*args, dtype=..., device=...); takes args. */
+static PyObject *call_on(core_torch_state *t, const char *name, PyObject *args, PyObject *dtype, PyObject *device) {
+    PyObject *function = args ? PyObject_GetAttrString(t->module, name) : NULL, *tensor = NULL;
+    PyObject *options = function ? Py_BuildValue("{s:O,s:O}", "dtype", dtype, "device", device) : NULL;
+    if (options)
+        tensor = PyObject_Call(function, args, options);
+    Py_XDECREF(args);
+    Py_XDECREF(function);
+    Py_XDECREF(options);
+    return tensor;
+}
+
+/* blank: an empty tensor on a device. The first is kept, to make others of; not one of torch.inference_mode, which is
+ * of no use outside of that. */
+static PyObject *blank(core_torch_state *t, PyObject *dtype, PyObject *device) {
+    PyObject *key = PyTuple_Pack(2, dtype, device), *inference = NULL;
+    PyObject *kept = key ? PyDict_GetItemWithError(t->blanks, key) : NULL, *tensor = NULL;
+    if (kept)
+        tensor = core_torch_fresh(t, kept);
+    else if (key && !PyErr_Occurred())
+        tensor = call_on(t, "empty", Py_BuildValue("(i)", 0), dtype, device);
+    if (tensor && !kept && (inference = PyObject_CallMethod(tensor, "is_inference", NULL)) == Py_False &&
+        PyDict_SetItem(t->blanks, key, tensor) == 0)
+        Py_SETREF(tensor, core_torch_fresh(t, tensor));
+    if (PyErr_Occurred())
+        Py_CLEAR(tensor);
+    Py_XDECREF(inference);
+    Py_XDECREF(key);
+    return tensor;
+}
+
+/* over: a tensor over a storage on a device. */
+static PyObject *over(core_torch_state *t, PyObject *storage, const core_tensor_layout *l, PyObject *device) {
+    core_tensor_numbers n;
+    PyObject *tensor = core_tensor_numbers_new(l, &n) == 0 ? blank(t, l->dtype->object, device) : NULL;
+    PyObject *result = NULL;
+    if (tensor) {
+        PyObject *args[] = {tensor, storage, n.offset, n.shape, n.strides};
+        result = PyObject_VectorcallMethod(t->set, args, 5 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
+    if (!result)
+        Py_CLEAR(tensor);
+    Py_XDECREF(result);
+    core_tensor_numbers_clear(&n);
+    return tensor;
+}
+
+/* empty: a tensor without elements. */
+static PyObject *empty(core_torch_state *t, const core_tensor_layout *l, PyObject *device) {
+    core_tensor_numbers n;
+    PyObject *args = core_tensor_numbers_new(l, &n) == 0 ? PyTuple_Pack(2, n.shape, n.strides) : NULL;
+    core_tensor_numbers_clear(&n);
+    return call_on(t, "empty_strided", args, l->dtype->object, device);
+}
+
+static PyObject *from_copy(core_decoder *d, piso_reader *r, const core_tensor_layout *l, PyObject *device) {
+    core_torch_state *t = d->codec->state->torch;
+    size_t size;
+    PyObject *owner = core_decode_data(d, r, &size), *tensor = NULL;
+    if (owner && !core_tensor_fits(l, size)) {
+        core_malformed(d, "a tensor that is larger than its bytes");
+    } else if (owner && !core_tensor_charge(d, l, size)) {
+        tensor = NULL;
+    } else if (owner && l->count == 0) {
+        tensor = empty(t, l, device);
+    } else if (owner) {
+        PyObject *storage = core_torch_buffer(t, owner, device);
+        tensor = storage ? over(t, storage, l, device) : NULL;
+        Py_XDECREF(storage);
+    }
+    Py_XDECREF(owner);
+    return tensor;
+}
+
+/* ---- shared ---- */
+
+/* held: memory of the peer's that a storage of this process lies in. Given back by whoever frees the storage, in any
+ * thread, with or without the GIL. */
+typedef struct held {
+    core_dlpack_managed managed; /* first: what the storage knows */
+    int64_t length;
+    core_torch_state *torch;
+    piso_session *session;
+    uint64_t lease;
+    int device;
+    void *base; /* of the allocation, to be closed; NULL: none */
+    struct held *next;
+} held;
+
+/* What was dropped while a graph was captured. Without a lock, which a forked process could find taken. */
+static _Atomic(held *) delayed;
+
+/* give_back: the end of it. */
+static void give_back(held *h) {
+    if (h->base) {
+        piso_cuda_synchronize(h->device); /* the peer may use the memory for something else at once */
+        piso_cuda_close(h->device, h->base);
+    }
+    piso_session_end_lease(h->session, h->lease);
+    piso_session_flush(h->session);
+    piso_session_unref(h->session);
+    PyMem_RawFree(h);
+}
+
+/* is_finalizing: whether the interpreter ends; torch may be gone then. */
+static bool is_finalizing(void) {
+#if PY_VERSION_HEX >= 0x030D0000
+    return Py_IsFinalizing();
+#else
+    return _Py_IsFinalizing();
+#endif
+}
+
+/* is_captured: whether the stream that this thread uses is being captured. Asking torch needs the GIL, which some
+ * threads do not have: those of autograd, which are not captured while they drop things. */
+static bool is_captured(core_torch_state *t, int device) {
+    void *stream;
+    bool captured = false;
+    if (!Py_IsInitialized() || is_finalizing() || !PyGILState_Check())
+        return false;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (core_torch_stream(t, device, &stream) == 0)
+        captured = piso_cuda_captured(device, stream) == 1;
+    PyErr_Clear(); /* torch is at its end: then nothing is captured */
+    PyErr_Restore(type, value, traceback);
+    return captured;
+}
+
+/* give_back_delayed: what was dropped during a capture that is over. */
+static void give_back_delayed(void) {
+    held *h = atomic_exchange_explicit(&delayed, NULL, memory_order_acq_rel), *next;
+    for (; h; h = next) {
+        next = h->next;
+        give_back(h);
+    }
+}
+
+static void held_free(held *h) {
+    if (h->base && is_captured(h->torch, h->device)) {
+        h->next = atomic_load_explicit(&delayed, memory_order_relaxed);
+        while (
+            !atomic_compare_exchange_weak_explicit(&delayed, &h->next, h, memory_order_release, memory_order_relaxed))
+            ;
+        return;
+    }
+    give_back_delayed();
+    give_back(h);
+}
+
+static void held_deleter(core_dlpack_managed *managed) {
+    held_free((held *)(void *)managed);
+}
+
+/* capsule_dealloc: nobody has taken the tensor out of it. */
+static void capsule_dealloc(PyObject *capsule) {
+    if (PyCapsule_IsValid(capsule, "dltensor"))
+        held_deleter(PyCapsule_GetPointer(capsule, "dltensor"));
+}
+
+/* take_lease: what stands for the data. NULL with an exception. */
+static held *take_lease(core_decoder *d, piso_reader *r) {
+    piso_item data, index;
+    piso_reader inner;
+    if (core_read(d, r, PISO_EXT, &data) < 0)
+        return NULL;
+    inner = (piso_reader){data.as.bytes.data, data.as.bytes.data + data.as.bytes.size};
+    if (core_read(d, &inner, PISO_INT, &index) < 0)
+        return NULL;
+    bool named = data.ext_type == PISO_EXT_BUFFER && d->event && d->codec->session && index.as.integer >= 0 &&
+                 index.as.integer < d->event->nspans;
+    uint64_t lease = named ? piso_event_take_lease(d->event, (uint32_t)index.as.integer) : 0;
+    if (!lease)
+        return core_malformed(d, "memory of a GPU that nobody keeps");
+    held *h = PyMem_RawCalloc(1, sizeof *h);
+    if (!h) {
+        piso_session_end_lease(d->codec->session, lease);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    h->torch = d->codec->state->torch;
+    h->session = piso_session_ref(d->codec->session);
+    h->lease = lease;
+    return h;
+}
+
+/* The part of a message that tells where the memory is. */
+typedef struct place {
+    int device;
+    uint8_t handle[PISO_CUDA_HANDLE], event[PISO_CUDA_HANDLE];
+    bool has_event;
+    uint64_t offset, size;
+} place;
+
+/* read_handle: 1; 0: it is nil; -1. */
+static int read_handle(core_decoder *d, piso_reader *r, uint8_t ret_handle[PISO_CUDA_HANDLE]) {
+    piso_item item;
+    int read = piso_read(r, &item);
+    if (read == 1 && item.kind == PISO_NIL)
+        return 0;
+    if (read != 1 || item.kind != PISO_BIN || item.as.bytes.size != PISO_CUDA_HANDLE) {
+        core_malformed(d, "a handle of another size");
+        return -1;
+    }
+    memcpy(ret_handle, item.as.bytes.data, PISO_CUDA_HANDLE);
+    return 1;
+}
+
+static int read_place(core_decoder *d, piso_reader *r, place *ret) {
+    piso_item offset, size;
+    int handle = read_handle(d, r, ret->handle), event = handle < 0 ? -1 : read_handle(d, r, ret->event);
+    if (event < 0 || core_read(d, r, PISO_INT, &offset) < 0 || core_read(d, r, PISO_INT, &size) < 0)
+        return -1;
+    ret->has_event = event;
+    if (handle == 0 || offset.as.integer < 0 || size.as.integer <= 0) {
+        core_malformed(d, "memory of a GPU of an impossible size");
+        return -1;
+    }
+    ret->offset = (uint64_t)offset.as.integer;
+    ret->size = (uint64_t)size.as.integer;
+    return 0;
+}
+
+/* wrap: a storage over memory that `h` holds, which is taken. */
+static PyObject *wrap(core_state *state, held *h, void *data, uint64_t size) {
+    h->length = (int64_t)size;
+    h->managed = (core_dlpack_managed){
+        .tensor = {.data = data,
+                   .device = {.type = CORE_DLPACK_CUDA, .id = h->device},
+                   .ndim = 1,
+                   .dtype = {.code = 1, .bits = 8, .lanes = 1},
+                   .shape = &h->length},
+        .deleter = held_deleter,
+    };
+    PyObject *capsule = PyCapsule_New(&h->managed, "dltensor", capsule_dealloc), *flat = NULL, *storage = NULL;
+    if (!capsule) {
+        held_free(h);
+        return NULL;
+    }
+    core_torch_state *t = state->torch;
+    PyObject *utils = t->from_dlpack ? NULL : PyImport_ImportModule("torch.utils.dlpack");
+    if (utils)
+        t->from_dlpack = PyObject_GetAttrString(utils, "from_dlpack");
+    if (t->from_dlpack)
+        flat = PyObject_CallOneArg(t->from_dlpack, capsule);
+    if (flat)
+        storage = PyObject_CallMethodNoArgs(flat, t->untyped_storage);
+    Py_XDECREF(utils);
+    Py_XDECREF(flat);
+    Py_DECREF(capsule);
+    if (storage && core_cuda_remember(state, storage, data) < 0)
+        Py_CLEAR(storage);
+    return storage;
+}
+
+void core_cuda_raise(core_state *state, int error, const char *what) {
+    if (error == -ENOMEM)
+        core_torch_raise_out_of_memory(state->torch, "the GPU has no memory left to open that of another process");
+    else if (error == -ENOTRECOVERABLE)
+        PyErr_Format(
+            PyExc_RuntimeError,
+            "%s: a fault on the GPU (%s) has made it unusable for this process, which has to be started again; "
+            "an extension: stop it and load it again",
+            what, piso_cuda_failure());
+    else if (error == -EAGAIN)
+        PyErr_Format(PyExc_RuntimeError, "%s: its stream is being captured into a graph; send before or after that",
+                     what);
+    else if (error == -ENOENT)
+        PyErr_Format(PyExc_RuntimeError, "%s: this process does not see the device that it lies on", what);
+    else
+        PyErr_Format(PyExc_RuntimeError,
+                     "%s: %s (%s); from now on tensors of GPUs are copied to this process, so call again", what,
+                     piso_strerror(error), piso_cuda_failure());
+}
+
+#define NOT_OPENED "the memory of a tensor of a GPU could not be opened"
+
+/* refuse: raises why memory, or what has to be waited for, cannot be used here. Unless that may change, the sender is
+ * asked to copy from now on. */
+static void refuse(core_decoder *d, int error, const char *what) {
+    core_state *state = d->codec->state;
+    bool may_change = error == -ENOMEM || error == -EAGAIN || error == -ENOTRECOVERABLE;
+    if (!may_change && state->device_refuse && d->codec->owner) {
+        PyObject *done = PyObject_CallFunction(state->device_refuse, "Os", d->codec->owner, piso_cuda_failure());
+        if (!done)
+            PyErr_Clear(); /* the reason below counts; the next tensor fails likewise */
+        Py_XDECREF(done);
+    }
+    core_cuda_raise(state, error, what);
+}
+
+static _Thread_local bool elsewhere;
+
+void core_decode_elsewhere(bool now) {
+    elsewhere = now;
+}
+
+/* wait: has the stream wait for the event; for another thread, which may use another stream, this one waits. 0 or a
+ * negative code. */
+static int wait(int device, void *stream, const uint8_t event[PISO_CUDA_HANDLE]) {
+    int r = piso_cuda_wait(device, stream, event);
+    if (r == 0 && elsewhere && piso_cuda_captured(device, stream) == 0) {
+        Py_BEGIN_ALLOW_THREADS r = piso_cuda_drain(device, stream);
+        Py_END_ALLOW_THREADS
+    }
+    return r;
+}
+
+/* wait_for: has the current stream wait until the sender's has written what was sent. 0 or -1. */
+static int wait_for(core_decoder *d, const place *p) {
+    core_torch_state *t = d->codec->state->torch;
+    PyObject *cuda = t->cuda_ready ? NULL : PyObject_GetAttrString(t->module, "cuda");
+    PyObject *ready = cuda ? PyObject_CallMethod(cuda, "init", NULL) : NULL; /* if this is the first tensor here */
+    void *stream;
+    t->cuda_ready |= ready != NULL;
+    Py_XDECREF(cuda);
+    Py_XDECREF(ready);
+    int r = !t->cuda_ready ? -1 : p->has_event ? core_torch_stream(t, p->device, &stream) : 0;
+    if (r == 0 && p->has_event && (r = wait(p->device, stream, p->event)) < 0) {
+        refuse(d, r, "an event of the sender of a tensor of a GPU could not be waited for");
+        r = -1;
+    }
+    return r;
+}
+
+/* storage_at: the storage that came, with the lease in `h`, which is taken. */
+static PyObject *storage_at(core_decoder *d, const place *p, held *h, const core_tensor_layout *l) {
+    core_state *state = d->codec->state;
+    uint64_t size;
+    void *base;
+    PyObject *storage = NULL;
+    h->device = p->device;
+    int own = wait_for(d, p) < 0 ? -1 : piso_cuda_open(p->device, p->handle, d->codec->session, &base, &size);
+    if (own == 0)
+        h->base = base;
+    if (own < 0) {
+        if (!PyErr_Occurred())
+            refuse(d, own, NOT_OPENED);
+    } else if (p->offset > size || p->size > size - p->offset || !core_tensor_fits(l, p->size)) {
+        core_malformed(d, "a tensor that is larger than its memory");
+    } else if (core_tensor_charge(d, l, p->size)) {
+        void *data = (char *)base + p->offset;
+        storage = core_cuda_recall(state, data, p->size);
+        if (!storage && !PyErr_Occurred() && own == 0)
+            return wrap(state, h, data, p->size);
+        if (!storage && !PyErr_Occurred())
+            core_malformed(d, "memory of a GPU that was not sent from here");
+    }
+    if (storage)
+        d->codec->cuda_recalled |= UINT64_C(1) << p->device;
+    if (storage && h->base) { /* it is held already, so there is nothing to wait for */
+        piso_cuda_close(h->device, h->base);
+        h->base = NULL;
+    }
+    held_free(h);
+    return storage;
+}
+
+static PyObject *from_memory(core_decoder *d, piso_reader *r, const core_tensor_layout *l, place *p) {
+    held *h = take_lease(d, r);
+    PyObject *storage = h ? storage_at(d, p, h, l) : NULL;
+    PyObject *device =
+        storage ? PyObject_CallMethod(d->codec->state->torch->module, "device", "si", "cuda", p->device) : NULL;
+    PyObject *tensor = device ? over(d->codec->state->torch, storage, l, device) : NULL;
+    Py_XDECREF(storage);
+    Py_XDECREF(device);
+    return tensor;
+}
+
+/* ---- both ---- */
+
+/* from_parts: `inner` is the tensor. */
+static PyObject *from_parts(core_decoder *d, const piso_item *uuid, place *place, const piso_item *inner) {
+    piso_reader r;
+    core_tensor_head h = {.flags = 0};
+    PyObject *device = NULL, *tensor = NULL;
+    if (core_read_array(d, inner, 7, &r) == 0 && (place || (device = device_of(d, uuid))) &&
+        core_tensor_read_head(d, &r, &h) == 0)
+        tensor = place ? from_memory(d, &r, &h.layout, place) : from_copy(d, &r, &h.layout, device);
+    Py_XDECREF(device);
+    tensor = tensor ? core_whole(d, &r, tensor) : NULL;
+    return core_tensor_finish(d->codec->state->torch, tensor, h.flags);
+}
+
+/* find_device: for memory that is shared. 0 or -1. */
+static int find_device(core_decoder *d, const piso_item *uuid, place *p) {
+    if (!d->codec->cuda) {
+        core_malformed(d, "memory of a GPU, which is not shared here");
+        return -1;
+    }
+    p->device = piso_cuda_find(uuid->as.bytes.data);
+    if (p->device < 0)
+        core_cuda_raise(d->codec->state, p->device, NOT_OPENED);
+    return p->device < 0 ? -1 : 0;
+}
+
+PyObject *core_decode_cuda_tensor(core_decoder *d, const piso_item *ext) {
+    piso_reader r;
+    piso_item uuid, memory, inner;
+    place place;
+    if (core_read_array(d, ext, 3, &r) < 0 || core_read(d, &r, PISO_BIN, &uuid) < 0)
+        return NULL;
+    if (uuid.as.bytes.size != CORE_UUID_SIZE || piso_read(&r, &memory) != 1 ||
+        (memory.kind != PISO_NIL && (memory.kind != PISO_ARRAY || memory.as.count != 4)))
+        return core_malformed(d, "a tensor of an impossible device");
+    bool shared = memory.kind == PISO_ARRAY;
+    if ((shared && read_place(d, &r, &place) < 0) || core_read(d, &r, PISO_EXT, &inner) < 0)
+        return NULL;
+    if (inner.ext_type != PISO_EXT_TENSOR || r.cursor != r.end)
+        return core_malformed(d, "a tensor of a GPU that is none");
+    if (core_torch_needed(d) < 0 || (shared && find_device(d, &uuid, &place) < 0))
+        return NULL;
+    return from_parts(d, &uuid, shared ? &place : NULL, &inner);
+}

@@ -1,0 +1,322 @@
+/* cuda_encode.c - tensors of a GPU to a message: [UUID of the device, memory, tensor].
+ *
+ * Devices go by their UUID, since the same one may have another number on the other side. Where the memory can be
+ * shared, `memory` is [handle, event, offset, size]: the storage in the allocation behind the handle; the receiver's
+ * stream waits for the event, which is nil when the device has written all. The tensor's data is then a lease, for which
+ * the storage is kept here until the receiver has let go. Else `memory` is nil and the tensor follows as a copy in the
+ * memory of the CPU.
+ *
+ * The receiver may keep the allocation mapped after that, for the next send, as long as a storage lives here that it was
+ * sent from it. The first time that a storage is sent, pyisolate/_rpc/gpus.py is asked to notice its end. */
+#include <errno.h>
+
+#include "codec/torch/tensors.h"
+
+/* ---- what the peer holds ---- */
+
+typedef struct core_lent {
+    struct core_lent *next, **previous;
+    PyObject *object;
+} core_lent;
+
+static core_lent *lend(core_codec *c, PyObject *object) {
+    core_lent *lent = PyMem_Malloc(sizeof *lent);
+    if (!lent) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    *lent = (core_lent){.next = c->lent, .previous = &c->lent, .object = Py_NewRef(object)};
+    if (c->lent)
+        c->lent->previous = &lent->next;
+    c->lent = lent;
+    return lent;
+}
+
+void core_lent_release(void *cookie) {
+    core_lent *lent = cookie;
+    PyObject *object = lent->object;
+    *lent->previous = lent->next;
+    if (lent->next)
+        lent->next->previous = lent->previous;
+    PyMem_Free(lent);
+    Py_DECREF(object);
+}
+
+void core_lent_clear(core_codec *c) {
+    while (c->lent)
+        core_lent_release(c->lent);
+    core_cuda_ended(c);
+}
+
+void core_cuda_ended(core_codec *c) {
+    if (c->cuda_lent)
+        PyDict_Clear(c->cuda_lent); /* what notices the end of storages refers to it */
+    Py_CLEAR(c->cuda_lent);
+    piso_cuda_release(c->session, NULL);
+}
+
+/* note_lent: the peer may keep the memory mapped from now on. 0 or -1. */
+static int note_lent(core_codec *c, PyObject *storage, const void *data, const uint8_t handle[PISO_CUDA_HANDLE]) {
+    PyObject *hook = c->state->device_lend;
+    if (!hook || (!c->cuda_lent && !(c->cuda_lent = PyDict_New())))
+        return hook ? -1 : 0;
+    PyObject *address = PyLong_FromVoidPtr((void *)data);
+    int known = address ? PyDict_Contains(c->cuda_lent, address) : -1;
+    if (known == 0) {
+        PyObject *done = PyObject_CallFunction(hook, "OOOOy#", c->owner, c->cuda_lent, storage, address,
+                                               (const char *)handle, (Py_ssize_t)PISO_CUDA_HANDLE);
+        known = done ? 0 : -1;
+        Py_XDECREF(done);
+    }
+    Py_XDECREF(address);
+    return known < 0 ? -1 : 0;
+}
+
+/* ---- storages by address ---- */
+
+#define STORAGES_SWEPT 256 /* entries, and each power of two from there on, at which dead ones are removed */
+
+/* sweep: removes the storages that are no more. */
+static int sweep(core_state *state) {
+    PyObject *living = PyDict_New(), *key, *weak;
+    Py_ssize_t position = 0;
+    while (living && PyDict_Next(state->cuda_storages, &position, &key, &weak)) {
+        PyObject *storage = PyObject_CallNoArgs(weak);
+        if (!storage || (storage != Py_None && PyDict_SetItem(living, key, weak) < 0))
+            Py_CLEAR(living);
+        Py_XDECREF(storage);
+    }
+    if (!living)
+        return -1;
+    Py_SETREF(state->cuda_storages, living);
+    return 0;
+}
+
+int core_cuda_remember(core_state *state, PyObject *storage, const void *data) {
+    if (!state->cuda_storages && !(state->cuda_storages = PyDict_New()))
+        return -1;
+    Py_ssize_t count = PyDict_GET_SIZE(state->cuda_storages);
+    if (count >= STORAGES_SWEPT && (count & (count - 1)) == 0 && sweep(state) < 0)
+        return -1;
+    PyObject *key = PyLong_FromVoidPtr((void *)data), *weak = key ? PyWeakref_NewRef(storage, NULL) : NULL;
+    int r = weak ? PyDict_SetItem(state->cuda_storages, key, weak) : -1;
+    Py_XDECREF(key);
+    Py_XDECREF(weak);
+    return r;
+}
+
+PyObject *core_cuda_recall(core_state *state, const void *data, uint64_t size) {
+    PyObject *key = state->cuda_storages ? PyLong_FromVoidPtr((void *)data) : NULL, *storage = NULL;
+    PyObject *weak = key ? PyDict_GetItemWithError(state->cuda_storages, key) : NULL;
+    Py_XDECREF(key);
+    if (weak && !(storage = PyObject_CallNoArgs(weak)))
+        return NULL;
+    if (!storage || storage == Py_None) {
+        Py_XDECREF(storage);
+        return NULL;
+    }
+    /* it may have been resized since */
+    PyObject *bytes = PyObject_CallMethodNoArgs(storage, state->torch->nbytes);
+    bool same = bytes && PyLong_AsUnsignedLongLong(bytes) == size && core_torch_data(state->torch, storage) == data;
+    Py_XDECREF(bytes);
+    if (!same || PyErr_Occurred())
+        Py_CLEAR(storage);
+    return storage;
+}
+
+/* ---- shared ---- */
+
+/* warn: once for each session, that memory is copied which was to be shared. 0, or -1 when warnings are errors. */
+static int warn(core_codec *c, const char *who, const char *why) {
+    if (c->cuda_warned)
+        return 0;
+    c->cuda_warned = true;
+    return PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
+                            "share_cuda_ipc: the memory of a tensor of a GPU cannot be %s: %s; such tensors are copied "
+                            "through the memory of the CPU",
+                            who, why);
+}
+
+static int warn_of(core_codec *c, int error) {
+    return warn(c, "shared",
+                error == -ENOTSUP
+                    ? "its allocator takes memory that has no IPC handle (expandable_segments or cudaMallocAsync "
+                      "in PYTORCH_CUDA_ALLOC_CONF)"
+                    : piso_cuda_failure());
+}
+
+int core_cuda_refused(core_codec *c, const char *why) {
+    if (!c->cuda || PySet_GET_SIZE(c->cuda) == 0)
+        return 0;
+    PyObject *none = PyFrozenSet_New(NULL); /* what the peer sends is taken as before */
+    if (!none)
+        return -1;
+    Py_SETREF(c->cuda, none);
+    return warn(c, "opened by the other side", why);
+}
+
+/* A storage that can be shared. */
+typedef struct shared_storage {
+    piso_cuda_memory memory;
+    uint8_t uuid[PISO_CUDA_UUID], event[PISO_CUDA_HANDLE];
+    bool has_event;
+    uint64_t size;
+} shared_storage;
+
+/* order: what the receiver has to wait for; waits itself where it cannot. 0, or a negative code; -1 with an exception
+ * is told apart by PyErr_Occurred. */
+static int order(core_codec *c, int device, shared_storage *ret) {
+    void *stream;
+    if (core_torch_stream(c->state->torch, device, &stream) < 0)
+        return -1;
+    int r = piso_cuda_record(device, stream, c->cuda_events, ret->event);
+    if (r == -EINPROGRESS) {
+        Py_BEGIN_ALLOW_THREADS r = piso_cuda_drain(device, stream);
+        Py_END_ALLOW_THREADS
+    }
+    ret->has_event = r > 0;
+    return r < 0 ? r : 0;
+}
+
+/* agreed: whether both sides see the device. 1, 0, -1. */
+static int agreed(core_codec *c, int device, uint8_t ret_uuid[PISO_CUDA_UUID]) {
+    if (piso_cuda_uuid(device, ret_uuid) < 0)
+        return 0;
+    PyObject *bytes = PyBytes_FromStringAndSize((const char *)ret_uuid, PISO_CUDA_UUID);
+    int r = bytes ? PySet_Contains(c->cuda, bytes) : -1;
+    Py_XDECREF(bytes);
+    return r;
+}
+
+/* prepare: handle and event of a storage. 1; 0 when it is to be copied instead; -1. */
+static int prepare(core_encoder *e, PyObject *tensor, PyObject *storage, shared_storage *ret) {
+    core_torch_state *t = e->codec->state->torch;
+    PyObject *number = PyObject_CallMethod(tensor, "get_device", NULL);
+    int device = number ? (int)PyLong_AsLong(number) : -1;
+    Py_XDECREF(number);
+    number = PyErr_Occurred() ? NULL : PyObject_CallMethodNoArgs(storage, t->nbytes);
+    ret->size = number ? PyLong_AsUnsignedLongLong(number) : 0;
+    Py_XDECREF(number);
+    const void *data = PyErr_Occurred() ? NULL : core_torch_data(t, storage);
+    if (PyErr_Occurred())
+        return -1;
+    int r = agreed(e->codec, device, ret->uuid);
+    if (r <= 0)
+        return r;
+    r = piso_cuda_export(device, data, &ret->memory);
+    if (r == 0 && (ret->memory.offset > ret->memory.size || ret->size > ret->memory.size - ret->memory.offset))
+        r = -ENOTSUP;
+    if (r == 0)
+        r = order(e->codec, device, ret);
+    if (r == -EAGAIN || r == -ENOTRECOVERABLE)
+        core_cuda_raise(e->codec->state, r, "a tensor of a GPU could not be sent");
+    if (r < 0)
+        return PyErr_Occurred() ? -1 : warn_of(e->codec, r);
+    if (note_lent(e->codec, storage, data, ret->memory.handle) < 0)
+        return -1;
+    return core_cuda_remember(e->codec->state, storage, data) < 0 ? -1 : 1;
+}
+
+void core_cuda_settle(core_codec *c) {
+    for (int device = 0; device < 64; device++) {
+        void *stream;
+        if (!(c->cuda_recalled >> device & 1))
+            continue;
+        if (core_torch_stream(c->state->torch, device, &stream) < 0)
+            PyErr_Clear(); /* torch has no GPU any more: there is nothing to wait for */
+        else if (piso_cuda_record(device, stream, false, NULL) == -EINPROGRESS) {
+            Py_BEGIN_ALLOW_THREADS piso_cuda_drain(device, stream);
+            Py_END_ALLOW_THREADS
+        }
+    }
+}
+
+static int write_storage(core_encoder *e, PyObject *storage, const shared_storage *s, const core_tensor_layout *l,
+                         int flags) {
+    core_lent *lent = lend(e->codec, storage);
+    int index = lent ? piso_session_lease(e->codec->session, e->w, lent) : -1;
+    if (index < 0) {
+        if (lent) {
+            core_lent_release(lent);
+            core_raise(e->codec->state, index, "sending a tensor of a GPU");
+        }
+        return -1;
+    }
+    e->codec->cuda_sends++;
+    piso_write_bin(e->w, s->uuid, sizeof s->uuid);
+    piso_write_array(e->w, 4);
+    piso_write_bin(e->w, s->memory.handle, sizeof s->memory.handle);
+    if (s->has_event)
+        piso_write_bin(e->w, s->event, sizeof s->event);
+    else
+        piso_write_nil(e->w);
+    piso_write_uint(e->w, s->memory.offset);
+    piso_write_uint(e->w, s->size);
+    core_tensor_write_span(e->w, l, l->offset, flags, index);
+    return 0;
+}
+
+/* write_shared: 1; 0 when it is to be copied instead; -1. */
+static int write_shared(core_encoder *e, PyObject *tensor, const core_tensor_layout *l, int flags) {
+    shared_storage s;
+    PyObject *storage = PyObject_CallMethodNoArgs(tensor, e->codec->state->torch->untyped_storage);
+    int r = storage ? prepare(e, tensor, storage, &s) : -1;
+    if (r > 0 && write_storage(e, storage, &s, l, flags) < 0)
+        r = -1;
+    Py_XDECREF(storage);
+    return r;
+}
+
+/* ---- copied ---- */
+
+/* write_uuid: that of the device which the tensor lies on. 0 or -1. */
+static int write_uuid(core_encoder *e, PyObject *tensor) {
+    PyObject *index = PyObject_CallMethod(tensor, "get_device", NULL), *hook = e->codec->state->device_uuid;
+    PyObject *uuid = index && hook ? PyObject_CallOneArg(hook, index) : NULL;
+    Py_XDECREF(index);
+    int r = -1;
+    if (uuid && PyBytes_Check(uuid) && PyBytes_GET_SIZE(uuid) == CORE_UUID_SIZE) {
+        piso_write_bin(e->w, PyBytes_AS_STRING(uuid), CORE_UUID_SIZE);
+        r = 0;
+    } else if (!PyErr_Occurred()) {
+        PyErr_SetString(PyExc_RuntimeError, "the GPU of a tensor has no UUID; send tensor.cpu()");
+    }
+    Py_XDECREF(uuid);
+    return r;
+}
+
+/* to_cpu: the memory of a plain tensor from its first element to its last, in a new tensor. Waits for the device. */
+static PyObject *to_cpu(PyObject *raw, const core_tensor_layout *l) {
+    PyObject *flat = PyObject_CallMethod(raw, "as_strided", "(L)(i)", (long long)l->extent, 1);
+    PyObject *copy = flat ? PyObject_CallMethod(flat, "cpu", NULL) : NULL;
+    Py_XDECREF(flat);
+    return copy;
+}
+
+static int write_copied(core_encoder *e, PyObject *tensor, core_tensor_layout *l, int flags) {
+    core_torch_state *t = e->codec->state->torch;
+    PyObject *raw = l->dense ? core_tensor_plain(t, tensor, flags) : core_tensor_compact(t, tensor, l, flags);
+    PyObject *copy = raw ? to_cpu(raw, l) : NULL;
+    Py_XDECREF(raw);
+    const void *data = copy && l->count ? core_torch_data(t, copy) : NULL;
+    int r = -1;
+    if (copy && !PyErr_Occurred()) {
+        piso_write_nil(e->w);
+        size_t mark = piso_write_ext_begin(e->w, PISO_EXT_TENSOR);
+        core_tensor_write_head(e->w, l, 0, flags);
+        r = core_encode_data(e, data, (size_t)l->extent * (size_t)l->dtype->itemsize);
+        piso_write_ext_end(e->w, mark);
+    }
+    Py_XDECREF(copy);
+    return r;
+}
+
+int core_encode_cuda_tensor(core_encoder *e, PyObject *tensor, core_tensor_layout *l, int flags) {
+    size_t mark = piso_write_ext_begin(e->w, PISO_EXT_CUDA_TENSOR);
+    piso_write_array(e->w, 3);
+    int r = e->codec->cuda && e->codec->session && l->count ? write_shared(e, tensor, l, flags) : 0;
+    if (r == 0 && (r = write_uuid(e, tensor)) == 0)
+        r = write_copied(e, tensor, l, flags);
+    piso_write_ext_end(e->w, mark);
+    return r < 0 ? -1 : 0;
+}

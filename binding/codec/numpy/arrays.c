@@ -1,0 +1,378 @@
+/* arrays.c - NumPy arrays and scalars, without NumPy's headers, so that the two sides may use any two versions.
+ *
+ * The memory of an array is described by the capsule of its __array_struct__ (the array interface, version 3).
+ * A dtype crosses as a description that does not depend on the version: NumPy's own string for simple ones,
+ * otherwise ["V", itemsize, aligned, [[name, description, offset, title or nil]...]] for structures and
+ * ["A", description, shape] for sub-arrays. Descriptions are cached in both directions. */
+#include <string.h>
+
+#include "codec/converter.h"
+#include "dtypes.h"
+
+enum { FORTRAN = 1, READONLY = 2 }; /* flags on the wire */
+
+#define MAX_EMPTY_ITEMS 65536
+
+/* What the capsule points to. */
+typedef struct array_interface {
+    int two, nd;
+    char typekind;
+    int itemsize, flags;
+    Py_intptr_t *shape, *strides;
+    void *data;
+    PyObject *descr;
+} array_interface;
+
+/* ---- finding NumPy ---- */
+
+/* numpy_load: remembers NumPy's classes; `import` it, or only if somebody has. 1, 0 when it is not there, -1. */
+static int numpy_load(core_state *state, bool import) {
+    core_convert_state *c = state->convert;
+    if (c->dtype)
+        return 1;
+    PyObject *module =
+        import ? PyImport_ImportModule("numpy") : Py_XNewRef(PyDict_GetItemString(PyImport_GetModuleDict(), "numpy"));
+    if (!module)
+        return import ? -1 : 0;
+    if (!c->ndarray)
+        c->ndarray = PyObject_GetAttrString(module, "ndarray");
+    if (!c->generic && c->ndarray)
+        c->generic = PyObject_GetAttrString(module, "generic");
+    if (c->generic && (c->dtype_specs || (c->dtype_specs = PyDict_New())) &&
+        (c->spec_dtypes || (c->spec_dtypes = PyDict_New())))
+        c->dtype = PyObject_GetAttrString(module, "dtype");
+    if (!c->dtype && !import)
+        PyErr_Clear(); /* NumPy is being imported at this moment, or is something else of that name */
+    Py_XSETREF(c->numpy, module);
+    return c->dtype ? 1 : import ? -1 : 0;
+}
+
+void core_arrays_clear(core_convert_state *c) {
+    Py_CLEAR(c->numpy);
+    Py_CLEAR(c->ndarray);
+    Py_CLEAR(c->generic);
+    Py_CLEAR(c->dtype);
+    Py_CLEAR(c->dtype_specs);
+    Py_CLEAR(c->spec_dtypes);
+}
+
+int core_numpy_needed(core_decoder *d) {
+    if (numpy_load(d->codec->state, true) > 0)
+        return 0;
+    if (PyErr_ExceptionMatches(PyExc_ImportError)) {
+        PyErr_Clear(); /* replaced by one that says why it is needed */
+        PyErr_SetString(PyExc_ImportError,
+                        "the other side sent a NumPy array or dtype, but numpy is not installed here; add it "
+                        "to the dependencies");
+    }
+    return -1;
+}
+
+/* ---- arrays, out ---- */
+
+/* is_contiguous: in C or in Fortran order. Found from the strides, because the flags in the capsule are empty for
+ * structured dtypes (NumPy clears them where it means to add one). */
+static bool is_contiguous(const array_interface *a, bool fortran) {
+    Py_intptr_t step = a->itemsize;
+    bool contiguous = true;
+    for (int i = 0; i < a->nd; i++) {
+        int axis = fortran ? i : a->nd - 1 - i;
+        if (a->shape[axis] == 0)
+            return true;
+        contiguous = contiguous && (a->shape[axis] == 1 || a->strides[axis] == step);
+        step *= a->shape[axis];
+    }
+    return contiguous;
+}
+
+/* is_readonly: 1, 0 or -1; asked of the array for the same reason. */
+static int is_readonly(PyObject *array) {
+    PyObject *flags = PyObject_GetAttrString(array, "flags");
+    PyObject *writeable = flags ? PyObject_GetAttrString(flags, "writeable") : NULL;
+    int r = writeable ? writeable != Py_True : -1;
+    Py_XDECREF(flags);
+    Py_XDECREF(writeable);
+    return r;
+}
+
+/* owner_of: the object that the array's memory lies in, borrowed, if this message is the last to see the memory: the
+ * array has no other reference, nor has any array between it and the owner, nor the owner. Else NULL, never an error.*/
+static PyObject *owner_of(core_encoder *e, PyObject *array) {
+    if (!e->references || !core_is_last(array, e->references))
+        return NULL;
+    PyObject *owner = PyObject_GetAttrString(array, "base");
+    while (owner && (PyObject *)Py_TYPE(owner) == e->codec->state->convert->ndarray && core_is_last(owner, 2))
+        Py_SETREF(owner, PyObject_GetAttrString(owner, "base"));
+    PyErr_Clear(); /* an array without base has no owner */
+    bool last = owner && core_is_last(owner, 2);
+    Py_XDECREF(owner);
+    return last ? owner : NULL;
+}
+
+/* write_array: [dtype, shape, flags, data] of contiguous memory in `owner`. */
+static int write_array(core_encoder *e, PyObject *spec, PyObject *owner, const array_interface *a, int flags) {
+    size_t size = (size_t)a->itemsize;
+    size_t mark = piso_write_ext_begin(e->w, PISO_EXT_ARRAY);
+    piso_write_array(e->w, 4);
+    piso_write_raw(e->w, PyBytes_AS_STRING(spec), (size_t)PyBytes_GET_SIZE(spec));
+    piso_write_array(e->w, (size_t)a->nd);
+    for (int i = 0; i < a->nd; i++) {
+        piso_write_int(e->w, a->shape[i]);
+        size *= (size_t)a->shape[i];
+    }
+    piso_write_int(e->w, flags);
+    int r = core_encode_owned(e, owner, a->data, size);
+    piso_write_ext_end(e->w, mark);
+    return r;
+}
+
+/* encode_array: `flags` are those of the array that this one may be a copy of. */
+static int encode_array(core_encoder *e, PyObject *array, PyObject *spec, int flags) {
+    PyObject *owner = owner_of(e, array); /* asked before the capsule refers to the array too */
+    PyObject *capsule = PyObject_GetAttrString(array, "__array_struct__");
+    const array_interface *a = capsule ? PyCapsule_GetPointer(capsule, NULL) : NULL;
+    int r = -1;
+    if (a && is_contiguous(a, false)) {
+        r = write_array(e, spec, owner, a, flags);
+    } else if (a && is_contiguous(a, true)) {
+        r = write_array(e, spec, owner, a, flags | FORTRAN);
+    } else if (a) { /* strides of any other kind: a C-ordered copy */
+        PyObject *copy = PyObject_CallMethod(array, "copy", "s", "C");
+        r = copy ? encode_array(e, copy, spec, flags) : -1;
+        Py_XDECREF(copy);
+    }
+    Py_XDECREF(capsule);
+    return r;
+}
+
+static int encode_scalar(core_encoder *e, PyObject *value, PyObject *spec) {
+    size_t mark = piso_write_ext_begin(e->w, PISO_EXT_SCALAR);
+    piso_write_array(e->w, 2);
+    piso_write_raw(e->w, PyBytes_AS_STRING(spec), (size_t)PyBytes_GET_SIZE(spec));
+    int r = -1;
+    if (PyUnicode_Check(value)) { /* numpy.str_: as text, which keeps trailing NULs */
+        core_path at = {.kind = CORE_AT_ROOT, .root = "a numpy.str_"};
+        PyObject *plain = PyUnicode_FromObject(value); /* of str itself; str(value) would cut trailing NULs */
+        r = plain ? core_encode(e, plain, &at) : -1;
+        Py_XDECREF(plain);
+    } else if (PyBytes_Check(value)) {
+        piso_write_bin(e->w, PyBytes_AS_STRING(value), (size_t)PyBytes_GET_SIZE(value));
+        r = 0;
+    } else {
+        PyObject *bytes = PyObject_CallMethod(value, "tobytes", NULL);
+        if (bytes && PyBytes_Check(bytes)) {
+            piso_write_bin(e->w, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+            r = 0;
+        }
+        Py_XDECREF(bytes);
+    }
+    piso_write_ext_end(e->w, mark);
+    return r;
+}
+
+/* refuse: what holds objects, was registered by another package, or has items of the class numpy.record. */
+static void refuse(core_state *state, PyObject *dtype, PyObject *value, const core_path *path) {
+    PyObject *type = PyObject_GetAttrString(dtype, "type");
+    PyObject *record = type ? PyObject_GetAttrString(state->convert->numpy, "record") : NULL;
+    bool is_record = record && type == record;
+    Py_XDECREF(type);
+    Py_XDECREF(record);
+    if (PyErr_Occurred())
+        return;
+    const char *hint = core_hint(value);
+    if (value == dtype)
+        core_encode_error(path, value,
+                          is_record ? "its items are of the class numpy.record; send numpy.dtype((numpy.void, value))"
+                                    : "it holds Python objects or is not one of NumPy's own; send str(value)");
+    else if (is_record && (PyObject *)Py_TYPE(value) == state->convert->ndarray)
+        core_encode_error(path, value,
+                          "its items are of the class numpy.record; "
+                          "send array.view(numpy.dtype((numpy.void, array.dtype)))");
+    else
+        core_encode_error(path, value,
+                          is_record && hint ? hint
+                                            : "its dtype holds Python objects or is not one of NumPy's own; "
+                                              "send value.tolist()");
+}
+
+/* spec_of: the description of a dtype, that of the value or the value itself; NULL with an exception. */
+static PyObject *spec_of(core_encoder *e, PyObject *dtype, PyObject *value, const core_path *path) {
+    PyObject *spec = core_dtype_spec(e->codec->state, dtype);
+    if (!spec && !PyErr_Occurred())
+        refuse(e->codec->state, dtype, value, path);
+    return spec;
+}
+
+/* is_of: whether a value is of a class of NumPy's, whatever it says of itself; a stand-in for NumPy may have no classes. */
+static bool is_of(PyObject *value, PyObject *cls) {
+    return PyType_Check(cls) && PyObject_TypeCheck(value, (PyTypeObject *)cls);
+}
+
+/* encode_dtype: 1 when it was one, 0 when not, -1. */
+static int encode_dtype(core_encoder *e, PyObject *value, const core_path *path) {
+    int r = is_of(value, e->codec->state->convert->dtype);
+    PyObject *spec = r > 0 ? spec_of(e, value, value, path) : NULL;
+    if (spec)
+        piso_write_ext(e->w, PISO_EXT_DTYPE, PyBytes_AS_STRING(spec), (size_t)PyBytes_GET_SIZE(spec));
+    else if (r > 0)
+        r = -1;
+    Py_XDECREF(spec);
+    return r;
+}
+
+int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path) {
+    core_convert_state *c = e->codec->state->convert;
+    int r = numpy_load(e->codec->state, false);
+    if (r <= 0)
+        return r;
+    bool is_array = (PyObject *)Py_TYPE(value) == c->ndarray;
+    if (!is_array && !is_of(value, c->generic))
+        return encode_dtype(e, value, path);
+    PyObject *dtype = PyObject_GetAttrString(value, "dtype");
+    PyObject *type = dtype && !is_array ? PyObject_GetAttrString(dtype, "type") : NULL;
+    bool subclass = type && type != (PyObject *)Py_TYPE(value); /* of a scalar type: it would arrive as its base */
+    Py_XDECREF(type);
+    if (subclass) {
+        Py_DECREF(dtype);
+        return 0;
+    }
+    PyObject *spec = dtype ? spec_of(e, dtype, value, path) : NULL;
+    Py_XDECREF(dtype);
+    if (!spec)
+        return -1;
+    int readonly = is_array ? is_readonly(value) : 0;
+    int shared = is_array && readonly >= 0 ? core_encode_shared_array(e, value, spec, readonly ? READONLY : 0) : 0;
+    if (readonly < 0 || shared < 0)
+        r = -1;
+    else if (!shared)
+        r = is_array ? encode_array(e, value, spec, readonly ? READONLY : 0) : encode_scalar(e, value, spec);
+    Py_DECREF(spec);
+    return r < 0 ? -1 : 1;
+}
+
+/* ---- arrays, in ---- */
+
+/* read_shape: the lengths, and how many items they make. */
+static PyObject *read_shape(core_decoder *d, piso_reader *r, int64_t *ret_items) {
+    piso_item array;
+    if (core_read(d, r, PISO_ARRAY, &array) < 0)
+        return NULL;
+    PyObject *shape = PyTuple_New((Py_ssize_t)array.as.count);
+    int64_t items = 1;
+    for (size_t i = 0; shape && i < array.as.count; i++) {
+        piso_item length;
+        PyObject *number = NULL;
+        if (core_read(d, r, PISO_INT, &length) == 0) {
+            if (length.as.integer < 0 || __builtin_mul_overflow(items, length.as.integer, &items))
+                core_malformed(d, "an array of an impossible shape");
+            else
+                number = PyLong_FromLongLong(length.as.integer);
+        }
+        if (number)
+            PyTuple_SET_ITEM(shape, (Py_ssize_t)i, number);
+        else
+            Py_CLEAR(shape);
+    }
+    *ret_items = items;
+    return shape;
+}
+
+/* check_size: the bytes are exactly those of the items, so that NumPy never makes memory of the peer's choice. Of items
+ * without bytes, of which there could be any number, there may be few: who goes through them gets to the end. */
+static int check_size(core_decoder *d, PyObject *dtype, int64_t items, size_t size) {
+    PyObject *number = PyObject_GetAttrString(dtype, "itemsize");
+    int64_t needed = number ? PyLong_AsLongLong(number) : -1;
+    Py_XDECREF(number);
+    if (needed < 0)
+        return -1;
+    if (needed == 0 && items > MAX_EMPTY_ITEMS) {
+        core_malformed(d, "an array of too many items without bytes");
+        return -1;
+    }
+    if (!__builtin_mul_overflow(needed, items, &needed) && (size_t)needed == size)
+        return 0;
+    core_malformed(d, "an array whose shape does not fit its bytes");
+    return -1;
+}
+
+/* make_array: ndarray(shape, dtype, buffer, 0, None, order), over memory whose size was checked. */
+static PyObject *make_array(core_decoder *d, PyObject *shape, PyObject *dtype, PyObject *owner, size_t size,
+                            int64_t flags) {
+    core_convert_state *c = d->codec->state->convert;
+    PyObject *order = PyUnicode_FromString(flags & FORTRAN ? "F" : "C");
+    PyObject *zero = PyLong_FromLong(0), *array = NULL;
+    if (order && zero) {
+        PyObject *args[] = {NULL, shape, dtype, size ? owner : Py_None, zero, Py_None, order};
+        array = PyObject_Vectorcall(c->ndarray, args + 1, 6 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
+    Py_XDECREF(order);
+    Py_XDECREF(zero);
+    if (array && flags & READONLY) {
+        PyObject *result = PyObject_CallMethod(array, "setflags", "O", Py_False);
+        if (!result)
+            Py_CLEAR(array);
+        Py_XDECREF(result);
+    }
+    return array;
+}
+
+PyObject *core_decode_array(core_decoder *d, const piso_item *ext) {
+    piso_reader r;
+    piso_item flags;
+    size_t size;
+    if (core_read_array(d, ext, 4, &r) < 0 || core_numpy_needed(d) < 0)
+        return NULL;
+    int64_t items;
+    PyObject *dtype = core_dtype_from_spec(d, &r), *shape = dtype ? read_shape(d, &r, &items) : NULL;
+    PyObject *owner = NULL, *array = NULL;
+    if (shape && core_read(d, &r, PISO_INT, &flags) == 0)
+        owner = core_decode_data(d, &r, &size);
+    if (owner && check_size(d, dtype, items, size) == 0)
+        array = make_array(d, shape, dtype, owner, size, flags.as.integer);
+    Py_XDECREF(dtype);
+    Py_XDECREF(shape);
+    Py_XDECREF(owner);
+    return core_whole(d, &r, array);
+}
+
+/* scalar_from_bytes: the element of an array of no dimensions over the bytes. */
+static PyObject *scalar_from_bytes(core_decoder *d, PyObject *dtype, PyObject *bytes) {
+    size_t size = (size_t)PyBytes_GET_SIZE(bytes);
+    if (check_size(d, dtype, 1, size) < 0)
+        return NULL;
+    PyObject *owner = PyByteArray_FromObject(bytes), *shape = owner ? PyTuple_New(0) : NULL;
+    PyObject *array = shape ? make_array(d, shape, dtype, owner, size, 0) : NULL;
+    PyObject *scalar = array ? PyObject_GetItem(array, shape) : NULL;
+    Py_XDECREF(owner);
+    Py_XDECREF(shape);
+    Py_XDECREF(array);
+    return scalar;
+}
+
+PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext) {
+    piso_reader r;
+    if (core_read_array(d, ext, 2, &r) < 0 || core_numpy_needed(d) < 0)
+        return NULL;
+    PyObject *dtype = core_dtype_from_spec(d, &r), *data = dtype ? core_decode(d, &r) : NULL, *scalar = NULL;
+    PyObject *kind = data ? PyObject_GetAttrString(dtype, "kind") : NULL;
+    bool is_text = kind && PyUnicode_CheckExact(data) && PyUnicode_CompareWithASCIIString(kind, "U") == 0;
+    bool is_bytes = kind && PyBytes_CheckExact(data);
+    if (is_text || (is_bytes && PyUnicode_CompareWithASCIIString(kind, "S") == 0)) {
+        PyObject *type = PyObject_GetAttrString(dtype, "type"); /* numpy.str_ or numpy.bytes_ */
+        scalar = type ? PyObject_CallOneArg(type, data) : NULL;
+        Py_XDECREF(type);
+    } else if (is_bytes) {
+        scalar = scalar_from_bytes(d, dtype, data);
+    } else if (kind) {
+        core_malformed(d, "a scalar without bytes");
+    }
+    Py_XDECREF(kind);
+    Py_XDECREF(dtype);
+    Py_XDECREF(data);
+    return core_whole(d, &r, scalar);
+}
+
+PyObject *core_decode_dtype(core_decoder *d, const piso_item *ext) {
+    piso_reader r = {ext->as.bytes.data, ext->as.bytes.data + ext->as.bytes.size};
+    return core_numpy_needed(d) < 0 ? NULL : core_whole(d, &r, core_dtype_from_spec(d, &r));
+}

@@ -1,0 +1,44 @@
+/* frameworks.c - arrays of other packages: [framework, dtype, NumPy array]. What they are made into, and of, is left to
+ * two functions in Python: these packages have no interface in C, and an array takes far longer than a call. */
+#include "codec/converter.h"
+
+int core_encode_framework(core_encoder *e, PyObject *value, const core_path *path) {
+    PyObject *hook = e->codec->state->framework_export;
+    PyObject *parts = hook ? PyObject_CallOneArg(hook, value) : NULL;
+    if (!parts)
+        return hook ? -1 : 0;
+    if (!PyTuple_Check(parts) || PyTuple_GET_SIZE(parts) != 3) {
+        Py_DECREF(parts);
+        return 0;
+    }
+    size_t mark = piso_write_ext_begin(e->w, PISO_EXT_FOREIGN_ARRAY);
+    piso_write_array(e->w, 3);
+    int r = 0;
+    for (Py_ssize_t i = 0; r == 0 && i < 3; i++)
+        r = core_encode(e, PyTuple_GET_ITEM(parts, i), path);
+    piso_write_ext_end(e->w, mark);
+    Py_DECREF(parts);
+    return r < 0 ? -1 : 1;
+}
+
+PyObject *core_decode_framework(core_decoder *d, const piso_item *ext) {
+    piso_reader r;
+    if (core_read_array(d, ext, 3, &r) < 0)
+        return NULL;
+    PyObject *parts[3] = {NULL, NULL, NULL}, *value = NULL, *hook = d->codec->state->framework_restore;
+    bool good = true;
+    for (int i = 0; good && i < 3; i++)
+        good = (parts[i] = core_decode(d, &r)) != NULL;
+    if (good && !(PyUnicode_CheckExact(parts[0]) && PyUnicode_CheckExact(parts[1]) &&
+                  (PyObject *)Py_TYPE(parts[2]) == d->codec->state->convert->ndarray)) {
+        core_malformed(d, "an array of a framework without memory");
+    } else if (good && !hook) {
+        core_unfit(d, PyExc_TypeError, "the other side sent an array of %.50R, which is not known here", parts[0]);
+    } else if (good) {
+        value = PyObject_CallFunctionObjArgs(hook, parts[0], parts[1], parts[2], NULL);
+        d->unfit = !value; /* the package is not installed, or does not take it */
+    }
+    for (int i = 0; i < 3; i++)
+        Py_XDECREF(parts[i]);
+    return core_whole(d, &r, value);
+}

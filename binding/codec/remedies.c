@@ -1,0 +1,148 @@
+/* remedies.c - by which type a value of a subclass is sent, and what to do about values that are not sent. */
+#include <string.h>
+
+#include "converter.h"
+
+/* is_instance: of a class of a module, if that has been imported. */
+static bool is_instance(PyObject *value, const char *module_name, const char *name) {
+    PyObject *module = PyDict_GetItemString(PyImport_GetModuleDict(), module_name);
+    PyObject *cls = module ? PyObject_GetAttrString(module, name) : NULL;
+    bool is = cls && PyType_Check(cls) && PyType_IsSubtype(Py_TYPE(value), (PyTypeObject *)cls);
+    Py_XDECREF(cls);
+    PyErr_Clear(); /* it is being imported at this moment, or is something else of that name */
+    return is;
+}
+
+/* ---- subclasses ---- */
+
+/* overrides: whether a class gives a name another meaning than its base. */
+static bool overrides(PyTypeObject *cls, PyTypeObject *base, const char *text) {
+    PyObject *name = PyUnicode_FromString(text);
+    bool differs = !name || _PyType_Lookup(cls, name) != _PyType_Lookup(base, name);
+    Py_XDECREF(name);
+    PyErr_Clear(); /* without memory it counts as one that does, and is refused */
+    return differs;
+}
+
+/* is_opaque: whether a container shows other items than those that its base holds. */
+static bool is_opaque(PyTypeObject *cls, PyTypeObject *base) {
+    static const char *const names[] = {"__iter__", "__len__", "__getitem__", "keys", "items"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (overrides(cls, base, names[i]))
+            return true;
+    return false;
+}
+
+/* has_known_base: whether a class derives from one that is sent as what it is, like OrderedDict: it would lose that. */
+static bool has_known_base(core_convert_state *c, PyTypeObject *cls, PyTypeObject *base) {
+    PyObject *mro = cls->tp_mro;
+    for (Py_ssize_t i = 1; mro && i < PyTuple_GET_SIZE(mro) && PyTuple_GET_ITEM(mro, i) != (PyObject *)base; i++)
+        if (PyDict_GetItemWithError(c->known, PyTuple_GET_ITEM(mro, i)))
+            return true;
+    PyErr_Clear(); /* classes of classes may have a hash that fails: then it is none of ours */
+    return false;
+}
+
+PyTypeObject *core_sent_base(core_encoder *e, PyObject *value, core_class_kind kind) {
+    static PyTypeObject *const scalars[] = {&PyUnicode_Type, &PyLong_Type, &PyFloat_Type, &PyBytes_Type};
+    static PyTypeObject *const containers[] = {&PyList_Type, &PyTuple_Type, &PyDict_Type, &PySet_Type};
+    PyTypeObject *cls = Py_TYPE(value);
+    if (e->codec->refuse_subclasses || kind == CORE_DATACLASS || PyExceptionInstance_Check(value) ||
+        is_instance(value, "numpy", "generic") || is_instance(value, "torch", "Size"))
+        return NULL;
+    for (size_t i = 0; i < sizeof scalars / sizeof *scalars; i++)
+        if (PyType_IsSubtype(cls, scalars[i]))
+            return has_known_base(e->codec->state->convert, cls, scalars[i]) ? NULL : scalars[i];
+    for (size_t i = 0; i < sizeof containers / sizeof *containers; i++)
+        if (PyType_IsSubtype(cls, containers[i]))
+            return is_opaque(cls, containers[i]) || has_known_base(e->codec->state->convert, cls, containers[i])
+                       ? NULL
+                       : containers[i];
+    return NULL;
+}
+
+/* ---- what to do ---- */
+
+static const char uncallable[] =
+    "offer an object with methods instead, by register_callee or as a singleton under 'apis', "
+    "or listen to an event";
+static const char uniterable[] = "send list(...) of it, or call the other side with each item";
+
+static const struct {
+    PyTypeObject *base;
+    const char *text;
+} of_types[] = {
+    {&PyFunction_Type, uncallable},
+    {&PyMethod_Type, uncallable},
+    {&PyCFunction_Type, uncallable},
+    {&PyGen_Type, uniterable},
+    {&PyAsyncGen_Type, "send a list of what it yields, or call the other side with each item"},
+    {&PyMap_Type, uniterable},
+    {&PyFilter_Type, uniterable},
+    {&PyZip_Type, uniterable},
+    {&PyEnum_Type, uniterable},
+    {&PyReversed_Type, uniterable},
+    {&PyDictKeys_Type, uniterable},
+    {&PyDictValues_Type, uniterable},
+    {&PyDictItems_Type, uniterable},
+    {&PyModule_Type, "send its name, or what its functions return"},
+    {&PyType_Type, "send its name, or an instance of a class that pyisolate.register_type has registered"},
+    {&PyDict_Type, "convert it with dict(...)"},
+    {&PyList_Type, "convert it with list(...)"},
+    {&PyTuple_Type, "convert it with tuple(...)"},
+    {&PyUnicode_Type, "convert it with str(...)"},
+    {&PyLong_Type, "convert it with int(...)"},
+    {&PyFloat_Type, "convert it with float(...)"},
+    {&PyComplex_Type, "convert it with complex(...)"},
+    {&PyBytes_Type, "convert it with bytes(...)"},
+    {&PyByteArray_Type, "convert it with bytearray(...)"},
+    {&PySet_Type, "convert it with set(...)"},
+    {&PyFrozenSet_Type, "convert it with frozenset(...)"},
+};
+
+/* Of classes of Python, by module and name. */
+static const struct {
+    const char *module, *name, *text;
+} of_classes[] = {
+    {"functools", "partial", uncallable},
+    {"pyisolate.shared", "ExtensionLocal", "it stays in its process; send what its methods return"},
+    {"pyisolate._rpc.proxies", "Methods",
+     "it is a proxy, which stays where it is; send what its methods return, or let the host call one with the other"},
+    {"pandas", "DataFrame", "send value.to_dict('list')"},
+    {"pandas", "Series", "send value.to_list()"},
+    {"polars", "DataFrame", "send value.to_dict(as_series=False)"},
+    {"polars", "Series", "send value.to_list()"},
+    {"pyarrow", "Table", "send value.to_pydict()"},
+    {"PIL.Image", "Image", "send numpy.asarray(value)"},
+    {"_io", "_IOBase", "send what it reads, or its path"},
+    {"pathlib", "PurePath", "convert it with str(...)"},
+    {"array", "array", "send memoryview(value), or value.tolist()"},
+    {"fractions", "Fraction", "send (value.numerator, value.denominator)"},
+    {"datetime", "datetime", "send value.isoformat()"},
+    {"types", "SimpleNamespace", "convert it with vars(...)"},
+    {"collections", "UserDict", "send value.data"},
+    {"collections", "UserList", "send value.data"},
+    {"collections", "UserString", "send value.data"},
+};
+
+const char *core_remedy(PyObject *value, core_class_kind kind) {
+    if (kind == CORE_DATACLASS)
+        return "register its class with pyisolate.register_type on the host, in a module that both sides import; or "
+               "send dataclasses.asdict(value)";
+    if (kind == CORE_ENUM)
+        return "register its class with pyisolate.register_type on the host, in a module that both sides import; or "
+               "send value.name";
+    if (kind == CORE_NAMED_TUPLE)
+        return "register its class with pyisolate.register_type on the host, in a module that both sides import; or "
+               "convert it with tuple(...)";
+    for (size_t i = 0; i < sizeof of_classes / sizeof *of_classes; i++)
+        if (is_instance(value, of_classes[i].module, of_classes[i].name))
+            return of_classes[i].text;
+    for (size_t i = 0; i < sizeof of_types / sizeof *of_types; i++)
+        if (PyType_IsSubtype(Py_TYPE(value), of_types[i].base))
+            return of_types[i].text;
+    if (PyIter_Check(value))
+        return uniterable;
+    return "send numbers, text, bytes, containers of them, arrays, tensors or classes that pyisolate.register_type has "
+           "registered";
+}

@@ -1,0 +1,272 @@
+/* collections.c - OrderedDict, defaultdict, Counter, deque, range, slice and Ellipsis: [name, part...]. Their parts are
+ * values like others, so that keys are checked as those of a dict are. A subclass does not cross: it would arrive as
+ * something else. */
+#include <string.h>
+
+#include "codec/converter.h"
+
+/* Numbers of a range: it divides them when it is made, which for longer ones takes the square of their length. */
+#define MAX_RANGE_BITS 8192
+
+int core_collections_load(core_convert_state *c) {
+    PyObject *module = PyImport_ImportModule("collections");
+    if (module && !c->counter)
+        c->counter = PyObject_GetAttrString(module, "Counter");
+    if (c->counter && !c->defaultdict)
+        c->defaultdict = PyObject_GetAttrString(module, "defaultdict");
+    if (c->defaultdict && !c->deque)
+        c->deque = PyObject_GetAttrString(module, "deque");
+    Py_XDECREF(module);
+    return c->deque && core_know(c, (PyObject *)&PyODict_Type, CORE_ORDERED_DICT) == 0 &&
+                   core_know(c, c->defaultdict, CORE_DEFAULTDICT) == 0 && core_know(c, c->counter, CORE_COUNTER) == 0 &&
+                   core_know(c, c->deque, CORE_DEQUE) == 0 &&
+                   core_know(c, (PyObject *)&PyRange_Type, CORE_RANGE) == 0 &&
+                   core_know(c, (PyObject *)&PySlice_Type, CORE_SLICE) == 0 &&
+                   core_know(c, (PyObject *)&PyEllipsis_Type, CORE_ELLIPSIS) == 0
+               ? 0
+               : -1;
+}
+
+/* ---- what is a name in the message ---- */
+
+static PyTypeObject *const factories[] = {
+    &PyBool_Type, &PyBytes_Type, &PyDict_Type,    &PyFloat_Type, &PyLong_Type,
+    &PyList_Type, &PySet_Type,   &PyUnicode_Type, &PyTuple_Type,
+};
+#define FACTORIES (sizeof factories / sizeof *factories)
+
+/* is_attribute: whether an attribute of an instance may have that name: text, and nothing that its class has, which it
+ * would hide. */
+static bool is_attribute(PyObject *cls, PyObject *name) {
+    return PyUnicode_CheckExact(name) && PyUnicode_GET_LENGTH(name) <= CORE_MAX_ATTRIBUTE &&
+           !PyObject_HasAttr(cls, name);
+}
+
+/* is_short: 1, 0 or -1. */
+static int is_short(PyObject *number) {
+    int overflow;
+    PyLong_AsLongLongAndOverflow(number, &overflow);
+    if (!overflow)
+        return 1;
+    PyObject *bits = PyObject_CallMethod(number, "bit_length", NULL);
+    Py_ssize_t count = bits ? PyLong_AsSsize_t(bits) : -1;
+    Py_XDECREF(bits);
+    return count < 0 ? -1 : count <= MAX_RANGE_BITS;
+}
+
+/* ---- out ---- */
+
+/* write_items: a map in the mapping's own order; `at` says what its keys are. The list is a copy, so nothing can change
+ * on the way. */
+static int write_items(core_encoder *e, PyObject *mapping, core_path at) {
+    PyObject *items = PyMapping_Items(mapping);
+    int r = items ? 0 : -1;
+    piso_write_map(e->w, items ? (size_t)PyList_GET_SIZE(items) : 0);
+    for (Py_ssize_t i = 0; r == 0 && i < PyList_GET_SIZE(items); i++) {
+        PyObject *item = PyList_GET_ITEM(items, i);
+        at.key = PyTuple_GET_ITEM(item, 0);
+        r = core_encode(e, at.key, &at) < 0 ? -1 : core_encode(e, PyTuple_GET_ITEM(item, 1), &at);
+    }
+    Py_XDECREF(items);
+    return r;
+}
+
+/* write_attributes: what is in the instance's __dict__, such as the _metadata of a state_dict of torch. */
+static int write_attributes(core_encoder *e, PyObject *value, const core_path *path) {
+    PyObject *attributes = PyObject_GetAttrString(value, "__dict__"), *name, *ignored;
+    Py_ssize_t position = 0;
+    int r = attributes ? 0 : -1;
+    while (r == 0 && PyDict_Next(attributes, &position, &name, &ignored))
+        if (!is_attribute((PyObject *)Py_TYPE(value), name))
+            r = core_encode_error(
+                path, value, "one of its attributes hides one of its class, or has no name of text, or a long one");
+    if (r == 0)
+        r = write_items(e, attributes, (core_path){.parent = path, .kind = CORE_AT_FIELD});
+    Py_XDECREF(attributes);
+    return r;
+}
+
+static int write_mapping(core_encoder *e, PyObject *value, const core_path *path) {
+    return write_items(e, value, (core_path){.parent = path, .kind = CORE_AT_KEY}) < 0
+               ? -1
+               : write_attributes(e, value, path);
+}
+
+static int write_defaultdict(core_encoder *e, PyObject *value, const core_path *path) {
+    PyObject *factory = PyObject_GetAttrString(value, "default_factory");
+    Py_XDECREF(factory); /* the value has it, and it is only compared */
+    size_t i = 0;
+    while (factory && factory != Py_None && i < FACTORIES && factory != (PyObject *)factories[i])
+        i++;
+    if (!factory)
+        return -1;
+    if (i == FACTORIES)
+        return core_encode_error(path, value,
+                                 "its default_factory must be None, bool, bytes, dict, float, int, list, set, str or "
+                                 "tuple; convert it with dict(...)");
+    if (factory == Py_None)
+        piso_write_nil(e->w);
+    else
+        piso_write_str(e->w, factories[i]->tp_name, strlen(factories[i]->tp_name));
+    return write_items(e, value, (core_path){.parent = path, .kind = CORE_AT_KEY});
+}
+
+/* write_part: an attribute of the value. */
+static int write_part(core_encoder *e, PyObject *value, const char *name, const core_path *path) {
+    PyObject *key = PyUnicode_FromString(name), *part = key ? PyObject_GetAttr(value, key) : NULL;
+    core_path at = {.parent = path, .kind = CORE_AT_FIELD, .key = key};
+    int r = part ? core_encode(e, part, &at) : -1;
+    Py_XDECREF(key);
+    Py_XDECREF(part);
+    return r;
+}
+
+static int write_deque(core_encoder *e, PyObject *value, const core_path *path) {
+    PyObject *items = PySequence_List(value);
+    int r = items ? write_part(e, value, "maxlen", path) : -1;
+    core_path at = {.parent = path, .kind = CORE_AT_INDEX};
+    piso_write_array(e->w, items ? (size_t)PyList_GET_SIZE(items) : 0);
+    for (; r == 0 && at.index < PyList_GET_SIZE(items); at.index++)
+        r = core_encode(e, PyList_GET_ITEM(items, at.index), &at);
+    Py_XDECREF(items);
+    return r;
+}
+
+static const char *const bounds[] = {"start", "stop", "step"};
+
+static int write_slice(core_encoder *e, PyObject *value, const core_path *path) {
+    int r = 0;
+    for (int i = 0; r == 0 && i < 3; i++)
+        r = write_part(e, value, bounds[i], path);
+    return r;
+}
+
+/* write_range: its numbers as plain ones, since a range keeps a bool, or a number of a subclass, as it was given. */
+static int write_range(core_encoder *e, PyObject *value, const core_path *path) {
+    int r = 0;
+    for (int i = 0; r == 0 && i < 3; i++) {
+        PyObject *given = PyObject_GetAttrString(value, bounds[i]), *number = given ? PyNumber_Long(given) : NULL;
+        int good = number ? is_short(number) : -1;
+        if (good > 0)
+            r = core_encode(e, number, path);
+        else
+            r = good < 0 ? -1 : core_encode_error(path, value, "its numbers may have no more than 8192 bits");
+        Py_XDECREF(given);
+        Py_XDECREF(number);
+    }
+    return r;
+}
+
+static int write_nothing(core_encoder *Py_UNUSED(e), PyObject *Py_UNUSED(value), const core_path *Py_UNUSED(path)) {
+    return 0;
+}
+
+/* ---- in ---- */
+
+/* make_mapping: cls(items), and its attributes. */
+static PyObject *make_mapping(core_decoder *d, PyObject *cls, PyObject *items, PyObject *attributes) {
+    if (!PyDict_CheckExact(items) || !PyDict_CheckExact(attributes))
+        return core_malformed(d, "a collection without its items or attributes");
+    if (!core_charge(d, (uint64_t)PyDict_GET_SIZE(items) * CORE_COST_COPIED_ENTRY))
+        return NULL;
+    PyObject *name, *value, *mapping = PyObject_CallOneArg(cls, items);
+    Py_ssize_t position = 0;
+    while (mapping && PyDict_Next(attributes, &position, &name, &value))
+        if (!is_attribute(cls, name)) {
+            core_malformed(d, "an attribute that hides one of its class, or has a long name");
+            Py_CLEAR(mapping);
+        }
+    if (!mapping || !PyDict_GET_SIZE(attributes))
+        return mapping;
+    PyObject *dict = PyObject_GetAttrString(mapping, "__dict__"); /* past any descriptor */
+    if (!dict || PyDict_Update(dict, attributes) < 0)
+        Py_CLEAR(mapping);
+    Py_XDECREF(dict);
+    return mapping;
+}
+
+static PyObject *make_ordered_dict(core_decoder *d, PyObject **parts) {
+    return make_mapping(d, (PyObject *)&PyODict_Type, parts[0], parts[1]);
+}
+
+static PyObject *make_counter(core_decoder *d, PyObject **parts) {
+    return make_mapping(d, d->codec->state->convert->counter, parts[0], parts[1]);
+}
+
+static PyObject *make_defaultdict(core_decoder *d, PyObject **parts) {
+    PyObject *factory = parts[0] == Py_None ? Py_None : NULL;
+    for (size_t i = 0; !factory && PyUnicode_CheckExact(parts[0]) && i < FACTORIES; i++)
+        if (PyUnicode_CompareWithASCIIString(parts[0], factories[i]->tp_name) == 0)
+            factory = (PyObject *)factories[i];
+    if (!factory || !PyDict_CheckExact(parts[1]))
+        return core_malformed(d, "a defaultdict of an unknown kind");
+    if (!core_charge(d, (uint64_t)PyDict_GET_SIZE(parts[1]) * CORE_COST_COPIED_ENTRY))
+        return NULL;
+    return PyObject_CallFunctionObjArgs(d->codec->state->convert->defaultdict, factory, parts[1], NULL);
+}
+
+static PyObject *make_deque(core_decoder *d, PyObject **parts) {
+    PyObject *maxlen = parts[0], *items = parts[1];
+    Py_ssize_t limit = PY_SSIZE_T_MAX;
+    if (PyLong_CheckExact(maxlen))
+        limit = PyLong_AsSsize_t(maxlen);
+    else if (maxlen != Py_None)
+        return core_malformed(d, "a deque of an unknown length");
+    if (PyErr_Occurred())
+        return NULL;
+    if (!PyList_CheckExact(items) || PyList_GET_SIZE(items) > limit)
+        return core_malformed(d, "a deque of other items than it can have");
+    return PyObject_CallFunctionObjArgs(d->codec->state->convert->deque, items, maxlen, NULL);
+}
+
+static PyObject *make_range(core_decoder *d, PyObject **parts) {
+    for (int i = 0; i < 3; i++) {
+        int good = PyLong_CheckExact(parts[i]) ? is_short(parts[i]) : 0;
+        if (good <= 0)
+            return good < 0 ? NULL : core_malformed(d, "a range of other than numbers, or of too long ones");
+    }
+    return PyObject_CallFunctionObjArgs((PyObject *)&PyRange_Type, parts[0], parts[1], parts[2], NULL);
+}
+
+static PyObject *make_slice(core_decoder *Py_UNUSED(d), PyObject **parts) {
+    return PySlice_New(parts[0], parts[1], parts[2]);
+}
+
+static PyObject *make_ellipsis(core_decoder *Py_UNUSED(d), PyObject **Py_UNUSED(parts)) {
+    return Py_NewRef(Py_Ellipsis);
+}
+
+/* ---- all of them ---- */
+
+#define AT(kind) ((kind)-CORE_ORDERED_DICT)
+
+static const core_maker makers[] = {
+    [AT(CORE_ORDERED_DICT)] = {"OrderedDict", 2, make_ordered_dict},
+    [AT(CORE_DEFAULTDICT)] = {"defaultdict", 2, make_defaultdict},
+    [AT(CORE_COUNTER)] = {"Counter", 2, make_counter},
+    [AT(CORE_DEQUE)] = {"deque", 2, make_deque},
+    [AT(CORE_RANGE)] = {"range", 3, make_range},
+    [AT(CORE_SLICE)] = {"slice", 3, make_slice},
+    [AT(CORE_ELLIPSIS)] = {"Ellipsis", 0, make_ellipsis},
+};
+
+static int (*const writers[])(core_encoder *e, PyObject *value, const core_path *path) = {
+    [AT(CORE_ORDERED_DICT)] = write_mapping, [AT(CORE_DEFAULTDICT)] = write_defaultdict,
+    [AT(CORE_COUNTER)] = write_mapping,      [AT(CORE_DEQUE)] = write_deque,
+    [AT(CORE_RANGE)] = write_range,          [AT(CORE_SLICE)] = write_slice,
+    [AT(CORE_ELLIPSIS)] = write_nothing,
+};
+
+int core_encode_collection(core_encoder *e, core_known kind, PyObject *value, const core_path *path) {
+    const core_maker *maker = &makers[AT(kind)];
+    size_t mark = piso_write_ext_begin(e->w, PISO_EXT_COLLECTION);
+    piso_write_array(e->w, 1 + maker->parts);
+    piso_write_str(e->w, maker->name, strlen(maker->name));
+    int r = writers[AT(kind)](e, value, path);
+    piso_write_ext_end(e->w, mark);
+    return r;
+}
+
+PyObject *core_decode_collection(core_decoder *d, const piso_item *ext) {
+    return core_convert_load(d->codec->state) < 0 ? NULL : core_decode_made(d, ext, makers, AT(CORE_ELLIPSIS) + 1);
+}

@@ -1,0 +1,102 @@
+/* exceptions.h - what the files about exceptions share. */
+#ifndef BINDING_EXCEPTIONS_H
+#define BINDING_EXCEPTIONS_H
+
+#include "codec/converter.h"
+
+/* core_attribute: one that may be missing; a new reference or NULL without an exception. */
+static inline PyObject *core_attribute(PyObject *object, const char *name) {
+    PyObject *value = PyObject_GetAttrString(object, name);
+    if (!value)
+        PyErr_Clear(); /* not there */
+    return value;
+}
+
+/* ---- fields (exception_fields.c) ---- */
+
+typedef enum core_field_kind {
+    CORE_FIELD_TEXT = 1, /* str or None; shown, so control characters are replaced */
+    CORE_FIELD_NAME,     /* the same, in a line */
+    CORE_FIELD_LINE,     /* the same; a longer one is left out */
+    CORE_FIELD_STR,
+    CORE_FIELD_BYTES,     /* of UnicodeErrors; not set: None */
+    CORE_FIELD_INTEGER,   /* of 64 bits, or None */
+    CORE_FIELD_COLUMN,    /* int or None; one that is too large is left out */
+    CORE_FIELD_NUMBER,    /* int or float */
+    CORE_FIELD_FILE_NAME, /* str, bytes, descriptor, path or None */
+    CORE_FIELD_DATA,      /* str, bytes or None */
+    CORE_FIELD_COMMAND,   /* str, bytes, path, list or tuple */
+    CORE_FIELD_FLAG,      /* bool or None */
+    CORE_FIELD_NEVER,     /* nothing */
+} core_field_kind;
+
+/* core_field: what an exception keeps beside its args, and what it may be. */
+typedef struct core_field {
+    const char *name; /* NULL: the end */
+    core_field_kind kind;
+    bool beside_args; /* of a class in C: never in args; of another one: need not be there */
+} core_field;
+extern const core_field core_called_process_fields[], core_timeout_expired_fields[], core_json_fields[],
+    core_died_fields[];
+
+/* core_fields_add: fields that an exception keeps neither in args nor in __dict__. 0 or -1. */
+int core_fields_add(PyObject *exception, PyObject *attributes);
+/* core_field_set: an attribute that came with an exception; those that may not be set are passed over. 1, or 0, without an
+ * exception, when it is a field of another type than it may have. */
+int core_field_set(core_state *state, PyObject *error, PyObject *name, PyObject *value);
+/* core_fields_check: whether all fields are what CPython's own code, and that of the class, takes them for; their text is
+ * made printable. `own`: those of the class, which have to be there; or NULL. 1, 0 without an exception, -1. */
+int core_fields_check(core_state *state, PyObject *error, const core_field *own);
+
+/* ---- what a confined peer is told (exceptions_told.c) ---- */
+
+/* core_is_told_whole: whether all of an exception that can cross is sent: to a peer that is not confined, and of a class
+ * that is registered, but for traceback, cause and context, which only the first one gets. 1, 0, -1. */
+int core_is_told_whole(core_codec *c, PyObject *exception);
+/* core_told_args: what is sent as the arguments of another exception, so that the peer's has the same text: a tuple. A
+ * class of Python's own keeps numbers and text among its arguments; of what a UnicodeError could not convert no more than
+ * the text shows is left. */
+PyObject *core_told_args(PyObject *exception);
+/* core_told_attributes: the same for attributes: a dict of those that the text shows. */
+PyObject *core_told_attributes(PyObject *exception);
+
+/* ---- classes (exception_classes.c) ---- */
+
+typedef enum core_origin { CORE_BUILTIN, CORE_STANDARD, CORE_REGISTERED, CORE_REMOTE } core_origin;
+typedef struct core_exception_kind {
+    PyObject *cls; /* a reference */
+    core_origin origin;
+    const core_field *fields; /* that it must have, or NULL */
+    bool tamed;               /* a RemoteError, because the class would end the host's program, or its task */
+} core_exception_kind;
+/* core_exception_class: what an exception of this name is made of here. 0 or -1. */
+int core_exception_class(core_decoder *d, PyObject *name, core_exception_kind *ret_kind);
+/* core_remote_class: the subclass of RemoteError for a name. New reference. */
+PyObject *core_remote_class(core_state *state, PyObject *name);
+/* core_remote_class_charged: the same for a decoder. */
+PyObject *core_remote_class_charged(core_decoder *d, PyObject *name);
+int core_exceptions_init(PyObject *module, core_state *state);
+
+/* ---- tracebacks (tracebacks.c, sources.c) ---- */
+
+/* core_write_traceback: the frames of an exception's traceback, outermost first, as
+ * [[file, line, function, source]...]; the last 64 of them. 0 or -1. */
+int core_write_traceback(core_encoder *e, PyObject *exception);
+/* core_write_no_traceback: a frame that says that there were some. */
+int core_write_no_traceback(core_encoder *e);
+/* core_read_traceback: such a list as it came: a list of (file, line, function, source), of at most 64. Names are cut and
+ * printable. What is no frame is passed over. NULL with an exception. */
+PyObject *core_read_traceback(core_decoder *d, piso_reader *r);
+/* core_set_traceback: gives an exception a traceback that the ordinary printers show, made of what core_read_traceback
+ * returned, or none for NULL. The peer's file names are marked ("<remote /its/path.py>") and never opened: the source
+ * lines were sent along. 0, or -1 with an exception. */
+int core_set_traceback(core_state *state, PyObject *exception, PyObject *entries);
+
+int core_sources_init(PyObject *module, core_convert_state *c);
+/* core_sources_new: an object that keeps lines of source where printers look for them, as long as it lives. */
+PyObject *core_sources_new(core_convert_state *c);
+/* core_sources_add: a line of a file. The name under which it is found, a new reference: the file's, marked; with a number
+ * where others have another text for this line of it. */
+PyObject *core_sources_add(PyObject *sources, PyObject *file, int line, PyObject *text);
+
+#endif

@@ -1,0 +1,398 @@
+/* tensors_encode.c - tensors of PyTorch to a message: shared, or copied as they lie in memory. */
+#include <string.h>
+
+#include "tensors.h"
+
+/* A tensor with gaps between its elements, such as a column of a matrix, keeps its strides if the copy needs no more
+ * than so many times its own size, or no more than these bytes. Beyond that it arrives contiguous. */
+#define GAPS_FACTOR 4
+#define GAPS_BYTES  (64 << 10)
+
+bool core_layout_measure(core_tensor_layout *l) {
+    int64_t count = 1, last = 0, step;
+    for (Py_ssize_t i = 0; i < l->ndim; i++) {
+        if (l->shape[i] < 0 || l->strides[i] < 0 || __builtin_mul_overflow(count, l->shape[i], &count))
+            return false;
+        if (l->shape[i] > 0 && (__builtin_mul_overflow(l->shape[i] - 1, l->strides[i], &step) ||
+                                __builtin_add_overflow(last, step, &last)))
+            return false;
+    }
+    if (__builtin_add_overflow(last, 1, &last))
+        return false;
+    l->count = count;
+    l->extent = count ? last : 0;
+    /* dense: the strides, from the smallest on, are the products of the lengths before. Repeated elements (stride 0)
+     * take no room. */
+    bool used[CORE_TENSOR_DIMS] = {false}, dense = true;
+    for (int64_t expected = 1; dense;) {
+        Py_ssize_t next = -1;
+        for (Py_ssize_t i = 0; i < l->ndim; i++)
+            if (!used[i] && l->shape[i] > 1 && l->strides[i] && (next < 0 || l->strides[i] < l->strides[next]))
+                next = i;
+        if (next < 0)
+            break;
+        used[next] = true;
+        dense = l->strides[next] == expected;
+        expected *= l->shape[next]; /* a divisor of count */
+    }
+    l->dense = dense;
+    return true;
+}
+
+static int take_numbers(PyObject *tuple, int64_t *ret_numbers) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); i++)
+        ret_numbers[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(tuple, i));
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+int core_tensor_look(core_torch_state *t, PyObject *tensor, core_torch_dtype *dtype, core_tensor_layout *ret_layout) {
+    PyObject *shape = PyObject_GetAttr(tensor, t->shape), *strides = NULL, *offset = NULL;
+    if (shape)
+        strides = PyObject_CallMethodNoArgs(tensor, t->stride);
+    if (strides)
+        offset = PyObject_CallMethodNoArgs(tensor, t->storage_offset);
+    int r = -1;
+    if (offset && PyTuple_Check(shape) && PyTuple_Check(strides) && PyTuple_GET_SIZE(shape) <= CORE_TENSOR_DIMS &&
+        PyTuple_GET_SIZE(strides) == PyTuple_GET_SIZE(shape)) {
+        ret_layout->ndim = PyTuple_GET_SIZE(shape);
+        ret_layout->offset = PyLong_AsSsize_t(offset);
+        ret_layout->dtype = dtype;
+        r = take_numbers(shape, ret_layout->shape) < 0 || take_numbers(strides, ret_layout->strides) < 0 ? -1 : 0;
+        if (r == 0 && !core_layout_measure(ret_layout))
+            r = -1;
+    }
+    Py_XDECREF(shape);
+    Py_XDECREF(strides);
+    Py_XDECREF(offset);
+    return r;
+}
+
+void core_tensor_write_head(piso_writer *w, const core_tensor_layout *l, Py_ssize_t offset, int flags) {
+    piso_write_array(w, 7);
+    piso_write_int(w, CORE_FRAMEWORK_TORCH);
+    piso_write_str(w, l->dtype->name, strlen(l->dtype->name));
+    piso_write_array(w, (size_t)l->ndim);
+    for (Py_ssize_t i = 0; i < l->ndim; i++)
+        piso_write_int(w, l->shape[i]);
+    piso_write_array(w, (size_t)l->ndim);
+    for (Py_ssize_t i = 0; i < l->ndim; i++)
+        piso_write_int(w, l->strides[i]);
+    piso_write_int(w, offset);
+    piso_write_int(w, flags);
+}
+
+void core_tensor_write_span(piso_writer *w, const core_tensor_layout *l, Py_ssize_t offset, int flags, int index) {
+    size_t mark = piso_write_ext_begin(w, PISO_EXT_TENSOR);
+    core_tensor_write_head(w, l, offset, flags);
+    size_t data = piso_write_ext_begin(w, PISO_EXT_BUFFER);
+    piso_write_int(w, index);
+    piso_write_ext_end(w, data);
+    piso_write_ext_end(w, mark);
+}
+
+/* flag: asks the tensor; -1 on failure. */
+static int flag(PyObject *tensor, PyObject *name, bool is_method, int value) {
+    PyObject *answer = is_method ? PyObject_CallMethodNoArgs(tensor, name) : PyObject_GetAttr(tensor, name);
+    if (!answer)
+        return -1;
+    Py_DECREF(answer); /* a bool: they live for ever */
+    return answer == Py_True ? value : 0;
+}
+
+int core_tensor_bits(core_torch_state *t, PyObject *tensor, const core_torch_dtype *dtype) {
+    bool complex = dtype->dlpack.code == CORE_DLPACK_COMPLEX; /* others are never conjugated */
+    int conj = complex ? flag(tensor, t->is_conj, true, CORE_TENSOR_CONJ) : 0;
+    int neg = flag(tensor, t->is_neg, true, CORE_TENSOR_NEG);
+    return conj < 0 || neg < 0 ? -1 : conj | neg;
+}
+
+static int flags_of(core_torch_state *t, PyObject *tensor, const core_torch_dtype *dtype) {
+    int grad = flag(tensor, t->requires_grad, false, CORE_TENSOR_GRAD), bits = core_tensor_bits(t, tensor, dtype);
+    if (grad < 0 || bits < 0)
+        return -1;
+    return grad | bits | ((PyObject *)Py_TYPE(tensor) == t->parameter ? CORE_TENSOR_PARAMETER : 0);
+}
+
+/* ---- shared ---- */
+
+/* remember: that it is likely to come back. */
+static void remember(core_shared *shared, PyObject *tensor) {
+    PyObject *weak = PyWeakref_NewRef(tensor, NULL);
+    Py_XSETREF(shared->recent, weak);
+    if (!weak)
+        PyErr_Clear(); /* out of memory: it takes the long way back */
+}
+
+/* write_span: a tensor over shared memory; the offset in elements. */
+static int write_span(core_encoder *e, core_shared *shared, const core_tensor_layout *l, Py_ssize_t offset, int flags) {
+    int index = core_shared_write(e->codec->state, e->w, shared, "sending a shared tensor");
+    if (index < 0)
+        return -1;
+    core_note_shared(e->codec);
+    core_tensor_write_span(e->w, l, offset, flags, index);
+    return 0;
+}
+
+/* write_shared: 1; 0 when it has to be copied; -1. */
+static int write_shared(core_encoder *e, PyObject *tensor, core_tensor_layout *l, int flags) {
+    core_torch_state *t = e->codec->state->torch;
+    PyObject *storage = PyObject_CallMethodNoArgs(tensor, t->untyped_storage);
+    core_shared *shared = storage ? core_storage_share(e->codec->state, tensor, storage, l) : NULL;
+    Py_XDECREF(storage);
+    if (!shared)
+        return PyErr_Occurred() ? -1 : 0;
+    remember(shared, tensor);
+    int r = write_span(e, shared, l, l->offset, flags);
+    Py_DECREF(shared);
+    return r < 0 ? -1 : 1;
+}
+
+/* ---- copied ---- */
+
+/* is_alone: whether the storage belongs to one tensor, and to `storage`, its only other face, and nobody holds the tensor
+ * in C++: another library by DLPack, autograd for a backward pass. */
+static bool is_alone(core_torch_state *t, PyObject *tensor, PyObject *storage) {
+    return core_storage_holders(t, storage) == 2 && core_tensor_holders(t, tensor) == 1 &&
+           Py_REFCNT(storage) == t->storage_references;
+}
+
+/* owner_of: the Lease that the tensor's memory lies in, borrowed, if this message is the last to see that memory. Else
+ * NULL, never an error. */
+static PyObject *owner_of(core_encoder *e, PyObject *tensor) {
+    core_torch_state *t = e->codec->state->torch;
+    if (!e->references || !core_is_last(tensor, e->references))
+        return NULL;
+    PyObject *storage = PyObject_CallMethodNoArgs(tensor, t->untyped_storage);
+    PyObject *lease = storage ? PyObject_GetAttr(storage, t->lease_attribute) : NULL;
+    /* three references: the storage's attribute, torch's, which keeps the buffer, and this one */
+    bool last = lease && core_is_last(lease, 3) && is_alone(t, tensor, storage);
+    PyErr_Clear(); /* a storage that did not come in a message has no such attribute */
+    Py_XDECREF(storage);
+    Py_XDECREF(lease);
+    return last ? lease : NULL;
+}
+
+static int write_bytes(core_encoder *e, PyObject *tensor, const core_tensor_layout *l, int flags) {
+    PyObject *owner = owner_of(e, tensor);
+    const void *data = l->count ? core_torch_data(e->codec->state->torch, tensor) : NULL;
+    if (PyErr_Occurred())
+        return -1;
+    size_t mark = piso_write_ext_begin(e->w, PISO_EXT_TENSOR);
+    core_tensor_write_head(e->w, l, 0, flags);
+    int r = core_encode_owned(e, owner, data, (size_t)l->extent * (size_t)l->dtype->itemsize);
+    piso_write_ext_end(e->w, mark);
+    return r;
+}
+
+PyObject *core_tensor_plain(core_torch_state *t, PyObject *tensor, int flags) {
+    PyObject *raw = PyObject_CallMethodNoArgs(tensor, t->detach);
+    if (raw && flags & CORE_TENSOR_CONJ)
+        Py_SETREF(raw, PyObject_CallMethodNoArgs(raw, t->conj));
+    if (raw && flags & CORE_TENSOR_NEG)
+        Py_SETREF(raw, PyObject_CallMethodOneArg(t->module, t->neg_view, raw));
+    return raw;
+}
+
+/* with_strides: the elements at the same places of new memory that is zero elsewhere. */
+static PyObject *with_strides(PyObject *raw, const core_tensor_layout *l) {
+    core_tensor_layout once = *l; /* repeated elements, of stride 0, are copied once: torch refuses to write them */
+    for (Py_ssize_t i = 0; i < l->ndim; i++)
+        if (l->strides[i] == 0 && l->shape[i] > 1)
+            once.shape[i] = 1;
+    core_tensor_numbers all, each = {NULL};
+    PyObject *memory = PyObject_CallMethod(raw, "new_zeros", "(L)", (long long)l->extent);
+    PyObject *from = NULL, *to = NULL, *copied = NULL, *view = NULL;
+    if (core_tensor_numbers_new(l, &all) == 0 && core_tensor_numbers_new(&once, &each) == 0 && memory)
+        from = PyObject_CallMethod(raw, "as_strided", "OOO", each.shape, each.strides, each.offset);
+    if (from)
+        to = PyObject_CallMethod(memory, "as_strided", "OO", each.shape, each.strides);
+    if (to)
+        copied = PyObject_CallMethod(to, "copy_", "O", from);
+    if (copied)
+        view = PyObject_CallMethod(memory, "as_strided", "OO", all.shape, all.strides);
+    core_tensor_numbers_clear(&all);
+    core_tensor_numbers_clear(&each);
+    Py_XDECREF(memory);
+    Py_XDECREF(from);
+    Py_XDECREF(to);
+    Py_XDECREF(copied);
+    return view;
+}
+
+PyObject *core_tensor_compact(core_torch_state *t, PyObject *tensor, core_tensor_layout *l, int flags) {
+    PyObject *raw = core_tensor_plain(t, tensor, flags), *copy = NULL;
+    bool keeps_strides =
+        l->extent / GAPS_FACTOR <= l->count || l->extent <= (int64_t)GAPS_BYTES / (int64_t)l->dtype->itemsize;
+    if (raw)
+        copy = keeps_strides ? with_strides(raw, l) : PyObject_CallMethod(raw, "contiguous", NULL);
+    if (copy && core_tensor_look(t, copy, l->dtype, l) < 0)
+        Py_CLEAR(copy);
+    Py_XDECREF(raw);
+    return copy;
+}
+
+/* write_with_gaps: without what lies between the elements, which is not the receiver's to see. */
+static int write_with_gaps(core_encoder *e, PyObject *tensor, core_tensor_layout *l, int flags) {
+    PyObject *copy = core_tensor_compact(e->codec->state->torch, tensor, l, flags);
+    int r = copy ? write_bytes(e, copy, l, flags) : -1;
+    Py_XDECREF(copy);
+    return r;
+}
+
+/* ---- what cannot cross ---- */
+
+/* flag_named: an attribute that few tensors are asked for. 1, 0, -1. */
+static int flag_named(PyObject *tensor, const char *name) {
+    PyObject *answer = PyObject_GetAttrString(tensor, name);
+    Py_XDECREF(answer); /* a bool: they live for ever */
+    return answer ? answer == Py_True : -1;
+}
+
+/* refuse: why; -1 with the TypeError, or 0 when nothing speaks against the tensor, and whether it lies on a GPU. */
+static int refuse(core_encoder *e, PyObject *tensor, const core_path *path, int flags, bool *ret_cuda) {
+    core_torch_state *t = e->codec->state->torch;
+    PyObject *layout = PyObject_GetAttr(tensor, t->layout), *cpu = NULL;
+    bool cuda = false;
+    const char *problem = NULL;
+    if (!layout)
+        return -1;
+    if (layout != t->strided)
+        problem = "its elements do not lie in strides: it is sparse or of another library; send tensor.to_dense()";
+    else if (flags & CORE_TENSOR_GRAD && flag(tensor, t->is_leaf, false, 1) != 1)
+        problem = "it is the result of a computation that autograd records, which does not reach into other processes; "
+                  "send tensor.detach()";
+    else if (!(cpu = PyObject_GetAttr(tensor, t->is_cpu)))
+        problem = NULL;
+    else if (cpu != Py_True && !(cuda = flag(tensor, t->is_cuda, false, 1) == 1) && !PyErr_Occurred())
+        problem = flag_named(tensor, "is_meta") == 1
+                      ? "it is on the device \"meta\" and has no data; send (tensor.shape, tensor.dtype)"
+                      : "it is neither in the memory of the CPU nor in that of a GPU of CUDA; send tensor.cpu()";
+    Py_DECREF(layout);
+    Py_XDECREF(cpu);
+    if (PyErr_Occurred())
+        return -1;
+    *ret_cuda = cuda;
+    return problem ? core_encode_error(path, tensor, problem) : 0;
+}
+
+static int refuse_dtype(PyObject *tensor, const core_path *path) {
+    int quantised = flag_named(tensor, "is_quantized");
+    return quantised < 0 ? -1
+                         : core_encode_error(path, tensor,
+                                             quantised ? "it is quantised; send tensor.dequantize()"
+                                                       : "its dtype is not one of numbers that torch can copy; "
+                                                         "send tensor.view(torch.uint8)");
+}
+
+/* check_memory: that all that the tensor claims is there. 0 or -1. */
+static int check_memory(core_torch_state *t, PyObject *tensor, const core_tensor_layout *l, bool cuda,
+                        const core_path *path) {
+    if (l->count == 0)
+        return 0;
+    PyObject *storage = PyObject_CallMethodNoArgs(tensor, t->untyped_storage);
+    PyObject *number = storage ? PyObject_CallMethodNoArgs(storage, t->nbytes) : NULL;
+    uint64_t size = number ? PyLong_AsUnsignedLongLong(number) : 0;
+    Py_XDECREF(storage);
+    Py_XDECREF(number);
+    if (!number && PyErr_ExceptionMatches(PyExc_RuntimeError)) {
+        PyErr_Clear(); /* NotImplementedError: "Cannot access storage of ..." */
+        return core_encode_error(path, tensor,
+                                 "it has no memory of its own: torch.func (vmap, grad) wraps another tensor in it; "
+                                 "send what the function gets from outside, or what it returns");
+    }
+    if (PyErr_Occurred())
+        return -1;
+    if (!core_tensor_fits(l, size))
+        return core_encode_error(
+            path, tensor,
+            "its storage has been resized, and has fewer bytes than the tensor needs; send it before "
+            "that is done, or resize the storage back");
+    if (!cuda && !core_torch_data(t, tensor))
+        return PyErr_Occurred()
+                   ? -1
+                   : core_encode_error(
+                         path, tensor,
+                         "it has no memory, such as a tensor of zeros that torch has not made; send tensor.clone()");
+    return 0;
+}
+
+/* ---- the short way ---- */
+
+/* shared_before: the Shared of a tensor whose storage has been sent before, or NULL. A storage that is shared does not move,
+ * so the address tells. A new reference: to ask a tensor may run code of others, which does with it what it likes. */
+static core_shared *shared_before(core_encoder *e, PyObject *tensor, const core_dlpack_tensor *view) {
+    core_state *state = e->codec->state;
+    PyObject *storage = PyObject_CallMethodNoArgs(tensor, state->torch->untyped_storage);
+    core_shared *shared = storage ? core_storage_shared(state, storage) : NULL;
+    Py_XDECREF(storage);
+    if (shared && (uintptr_t)view->data - (uintptr_t)shared->data >= piso_segment_size(shared->segment))
+        Py_CLEAR(shared);
+    if (!shared)
+        PyErr_Clear(); /* the long way tells what is wrong */
+    return shared;
+}
+
+/* write_again: as encode_again. */
+static int write_again(core_encoder *e, PyObject *tensor, core_shared *shared, const core_dlpack_tensor *view,
+                       core_tensor_layout *l) {
+    core_torch_state *t = e->codec->state->torch;
+    int flags = flags_of(t, tensor, l->dtype);
+    if (flags < 0 || (flags & CORE_TENSOR_GRAD && flag(tensor, t->is_leaf, false, 1) != 1))
+        return PyErr_Occurred() ? -1 : 0;
+    l->ndim = view->ndim;
+    for (int i = 0; i < view->ndim; i++) {
+        l->shape[i] = view->shape[i];
+        l->strides[i] = view->strides[i];
+        if (l->shape[i] == 0)
+            return 0;
+    }
+    l->offset = ((char *)view->data - (char *)shared->data) / l->dtype->itemsize;
+    if (!core_layout_measure(l) || !core_tensor_fits(l, piso_segment_size(shared->segment)))
+        return 0; /* the long way says why */
+    remember(shared, tensor);
+    return write_span(e, shared, l, l->offset, flags) < 0 ? -1 : 1;
+}
+
+/* encode_again: a tensor whose storage is shared already. 1; 0 where that is not so; -1. */
+static int encode_again(core_encoder *e, PyObject *tensor) {
+    core_dlpack_tensor view;
+    core_tensor_layout l;
+    l.dtype = core_torch_look(e->codec->state->torch, tensor, &view);
+    if (!l.dtype || view.ndim > CORE_TENSOR_DIMS)
+        return 0;
+    core_shared *shared = shared_before(e, tensor, &view);
+    int r = shared ? write_again(e, tensor, shared, &view, &l) : 0;
+    Py_XDECREF(shared);
+    return r;
+}
+
+int core_encode_tensor(core_encoder *e, PyObject *tensor, const core_path *path) {
+    core_torch_state *t = e->codec->state->torch;
+    if (e->codec->share_torch && e->codec->session) {
+        int again = encode_again(e, tensor);
+        if (again != 0)
+            return again < 0 ? -1 : 0;
+    }
+    core_torch_dtype *dtype = core_torch_dtype_of(t, tensor);
+    if (!dtype)
+        return PyErr_Occurred() ? -1 : refuse_dtype(tensor, path);
+    core_tensor_layout l;
+    bool cuda;
+    int flags = flags_of(t, tensor, dtype);
+    if (flags < 0 || refuse(e, tensor, path, flags, &cuda) < 0)
+        return -1;
+    if (core_tensor_look(t, tensor, dtype, &l) < 0) {
+        if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_RuntimeError))
+            return -1;
+        PyErr_Clear(); /* of nested tensors, which have no shape */
+        return core_encode_error(path, tensor, "it is nested; send tensor.unbind()");
+    }
+    if (check_memory(t, tensor, &l, cuda, path) < 0)
+        return -1;
+    if (cuda)
+        return core_encode_cuda_tensor(e, tensor, &l, flags);
+    int shared = e->codec->share_torch && l.count && e->codec->session ? write_shared(e, tensor, &l, flags) : 0;
+    if (shared != 0)
+        return shared < 0 ? -1 : 0;
+    return l.dense ? write_bytes(e, tensor, &l, flags) : write_with_gaps(e, tensor, &l, flags);
+}

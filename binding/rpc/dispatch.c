@@ -1,0 +1,431 @@
+/* dispatch.c - answers the peer's requests: find the object and the method, decode, call, reply.
+ *
+ * A plain function is answered at once. What returns an awaitable goes to handler.c, on a loop that can run it.
+ * Arguments are dropped before the reply is sent, so that a shared buffer that nobody kept is free again when
+ * the caller sends the next one. */
+#include "session.h"
+
+#include "aio/asyncio.h"
+
+#define MAX_UNANSWERED 4096 /* requests of a session that want no answer and have not ended */
+
+core_open *core_open_find(core_session *s, uint64_t request) {
+    uint32_t index = (uint32_t)request - 1;
+    if (request && index >= s->open_capacity) {
+        uint32_t capacity = s->open_capacity ? s->open_capacity * 2 : 16;
+        while (capacity <= index)
+            capacity *= 2;
+        core_open *open = PyMem_Realloc(s->open, capacity * sizeof *open);
+        if (!open)
+            return NULL;
+        memset(open + s->open_capacity, 0, (capacity - s->open_capacity) * sizeof *open);
+        s->open = open;
+        s->open_capacity = capacity;
+    }
+    return request ? &s->open[index] : NULL;
+}
+
+PyObject *core_session_object(core_session *s, uint32_t id) {
+    if (id < CORE_OBJECTS_INLINE)
+        return s->objects[id];
+    PyObject *key = s->more_objects ? PyLong_FromUnsignedLong(id) : NULL;
+    PyObject *found = key ? PyDict_GetItemWithError(s->more_objects, key) : NULL;
+    Py_XDECREF(key);
+    PyErr_Clear(); /* an int is hashable: only memory can be short, and then the object is not found */
+    return found;
+}
+
+/* learn_name: enters the name behind a number into the session's list, where it is the item of this number. Borrowed. */
+static PyObject *learn_name(core_session *s, uint32_t number) {
+    size_t size;
+    const char *text = piso_session_name(s->session, number, &size);
+    if (!text) {
+        PyErr_SetString(s->state->protocol_error, "the other side called a method that it has not named");
+        core_reject(&s->codec);
+        return NULL;
+    }
+    PyObject *name = PyUnicode_DecodeUTF8(text, (Py_ssize_t)size, "replace");
+    if (!name)
+        return NULL;
+    /* whatever else it may be gets into error messages as it is, which are printed */
+    if (PyUnicode_GET_LENGTH(name) && PyUnicode_READ_CHAR(name, 0) != '_' && !PyUnicode_IsIdentifier(name)) {
+        PyErr_Format(PyExc_AttributeError, "%R cannot be the name of a method", name);
+        Py_DECREF(name);
+        return NULL;
+    }
+    PyUnicode_InternInPlace(&name);
+    int r = 0;
+    while (r == 0 && PyList_GET_SIZE(s->names) <= number) /* names may be learnt in any order */
+        r = PyList_Append(s->names, Py_None);
+    if (r < 0) {
+        Py_DECREF(name);
+        return NULL;
+    }
+    PyList_SetItem(s->names, number, name); /* takes it; cannot fail */
+    return name;
+}
+
+/* method_name: the name behind a number, borrowed from the session's list. */
+static PyObject *method_name(core_session *s, uint32_t number) {
+    PyObject *name = number < PyList_GET_SIZE(s->names) ? PyList_GET_ITEM(s->names, number) : Py_None;
+    return name != Py_None ? name : learn_name(s, number);
+}
+
+/* find: the object that is called: a new reference, since decoding the arguments may run code that takes it back. */
+static PyObject *find(core_session *s, const piso_event *event, PyObject **ret_name) {
+    PyObject *name = method_name(s, event->method);
+    if (!name)
+        return NULL;
+    *ret_name = name;
+    if (PyUnicode_GET_LENGTH(name) == 0 || PyUnicode_READ_CHAR(name, 0) == '_') {
+        PyErr_Format(PyExc_AttributeError, "%R is private: only names without a leading underscore can be called",
+                     name);
+        return NULL;
+    }
+    PyObject *object = core_session_object(s, event->object);
+    if (!object)
+        PyErr_Format(PyExc_LookupError,
+                     "no object with number %u is offered here: it was taken back or never "
+                     "registered",
+                     (unsigned)event->object);
+    return Py_XNewRef(object);
+}
+
+/* like: a public method of the object with a name like this one: a new reference; NULL, without exception. */
+static PyObject *like(PyObject *object, PyObject *name) {
+    PyObject *names = PyObject_Dir(object), *publics = PyList_New(0), *found = NULL, *best = NULL;
+    for (Py_ssize_t i = 0; names && publics && i < PyList_GET_SIZE(names); i++) {
+        PyObject *other = PyList_GET_ITEM(names, i), *method = _PyType_Lookup(Py_TYPE(object), other);
+        if (PyUnicode_Check(other) && PyUnicode_READ_CHAR(other, 0) != '_' && method && PyCallable_Check(method) &&
+            PyList_Append(publics, other) < 0)
+            break;
+    }
+    PyObject *difflib = publics ? PyImport_ImportModule("difflib") : NULL;
+    if (difflib)
+        found = PyObject_CallMethod(difflib, "get_close_matches", "OOi", name, publics, 1);
+    if (found && PyList_Check(found) && PyList_GET_SIZE(found) > 0)
+        best = Py_NewRef(PyList_GET_ITEM(found, 0));
+    PyErr_Clear(); /* there is just no name to tell */
+    Py_XDECREF(found);
+    Py_XDECREF(difflib);
+    Py_XDECREF(publics);
+    Py_XDECREF(names);
+    return best;
+}
+
+/* suggest: where the current exception says that the object has no such method, it tells of one with a name like
+ * it. An extension does that for its host; a host lets none of them look through what it offers. */
+static void suggest(core_session *s, PyObject *object, PyObject *name) {
+    if (piso_session_process(s->session) || !PyErr_ExceptionMatches(PyExc_AttributeError))
+        return;
+    PyObject *error = core_fetch_exception(), *traceback = PyException_GetTraceback(error);
+    PyObject *of = PyObject_GetAttrString(error, "obj");
+    PyObject *best =
+        of == object && !traceback ? like(object, name) : NULL; /* with a traceback, code of its own failed */
+    PyErr_Clear();
+    if (best) {
+        PyErr_Format(PyExc_AttributeError, "%S; did you mean %R?", error, best);
+    } else {
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    }
+    Py_XDECREF(best);
+    Py_XDECREF(of);
+    Py_XDECREF(traceback);
+    Py_DECREF(error);
+}
+
+/* tell_attribute: where the current exception says that a plain attribute of an extension cannot be called, it says so. */
+static void tell_attribute(core_session *s, PyObject *object, PyObject *name) {
+    if (piso_session_process(s->session) || !PyErr_ExceptionMatches(PyExc_TypeError))
+        return;
+    PyObject *error = core_fetch_exception(); /* before the look-up, which must not find one */
+    PyObject *method = _PyType_Lookup(Py_TYPE(object), name), *attribute = NULL;
+    if (!method || !PyCallable_Check(method))
+        attribute = PyObject_GetAttr(object, name);
+    PyErr_Clear(); /* no such attribute: then the error was another */
+    if (attribute && !PyCallable_Check(attribute))
+        PyErr_Format(PyExc_TypeError,
+                     "%R of %.200s is no method but an attribute, of type %.200s: give it a method that returns the "
+                     "value",
+                     name, Py_TYPE(object)->tp_name, Py_TYPE(attribute)->tp_name);
+    else
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_XDECREF(attribute);
+    Py_DECREF(error);
+}
+
+/* is_method: whether what a class has under a name is a function: one in Python or C, as the class wraps it. Not a property,
+ * which would be evaluated, nor a class or an object that can be called. */
+static bool is_method(PyObject *found) {
+    bool wraps = Py_IS_TYPE(found, &PyStaticMethod_Type) || Py_IS_TYPE(found, &PyClassMethod_Type);
+    PyObject *function = wraps ? PyObject_GetAttrString(found, "__func__") : Py_NewRef(found);
+    const char *type = function ? Py_TYPE(function)->tp_name : "";
+    bool is = function && (PyType_HasFeature(Py_TYPE(function), Py_TPFLAGS_METHOD_DESCRIPTOR) ||
+                           PyCFunction_Check(function) || Py_IS_TYPE(function, &PyClassMethodDescr_Type) ||
+                           strcmp(type, "partialmethod") == 0 || strcmp(type, "singledispatchmethod") == 0);
+    PyErr_Clear(); /* only memory can be short */
+    Py_XDECREF(function);
+    return is;
+}
+
+/* call_host_method: what an extension may call of an object of its host's: a function that the object's class defines,
+ * whatever the object itself has under this name. `args` begins with the object. */
+static PyObject *call_host_method(PyObject *name, PyObject **args, size_t count, PyObject *kwnames) {
+    PyTypeObject *type = Py_TYPE(args[0]);
+    PyObject *found = Py_XNewRef(_PyType_Lookup(type, name)), *method = NULL, *result = NULL;
+    if (!found || !is_method(found))
+        PyErr_Format(PyExc_AttributeError, "%R is no method of %.200s", name, type->tp_name);
+    else if (PyType_HasFeature(Py_TYPE(found), Py_TPFLAGS_METHOD_DESCRIPTOR))
+        result = PyObject_Vectorcall(found, args, count, kwnames);
+    else if (!Py_TYPE(found)->tp_descr_get)
+        method = Py_NewRef(found);
+    else
+        method = Py_TYPE(found)->tp_descr_get(found, args[0], (PyObject *)type);
+    if (method)
+        result = PyObject_Vectorcall(method, args + 1, (count - 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, kwnames);
+    Py_XDECREF(method);
+    Py_XDECREF(found);
+    return result;
+}
+
+/* call_method: of the object. */
+static PyObject *call_method(core_session *s, PyObject *object, PyObject *name, core_arguments *a) {
+    size_t count = (size_t)a->nargs + 1;
+    PyObject **args = a->args - 1, *free_slot = args[0];
+    args[0] = object;
+    PyObject *result = piso_session_process(s->session) ? call_host_method(name, args, count, a->kwnames)
+                                                        : PyObject_VectorcallMethod(name, args, count, a->kwnames);
+    args[0] = free_slot;
+    return result;
+}
+
+/* is_coroutine_function: calling it only makes a coroutine, so nothing of ours can be seen by it. */
+static bool is_coroutine_function(PyObject *object, PyObject *name) {
+    PyObject *method = _PyType_Lookup(Py_TYPE(object), name);
+    return method && PyFunction_Check(method) &&
+           (((PyCodeObject *)PyFunction_GET_CODE(method))->co_flags & CO_COROUTINE) != 0;
+}
+
+/* invoke: calls the method in the request's context; a plain function sees no current task. */
+static PyObject *invoke(core_session *s, PyObject *object, PyObject *name, core_arguments *a, PyObject *request_context,
+                        const core_pump_context *context) {
+    PyObject *loop = NULL, *task = NULL;
+    if (context->in_task && !is_coroutine_function(object, name))
+        task = core_task_hide(s->state, &loop);
+    PyObject *result = NULL;
+    if (PyContext_Enter(request_context) == 0) {
+        result = call_method(s, object, name, a);
+        if (!result) {
+            suggest(s, object, name);
+            tell_attribute(s, object, name);
+        }
+        if (PyContext_Exit(request_context) < 0)
+            Py_CLEAR(result);
+    }
+    if (task)
+        core_task_show(s->state, loop, task);
+    return result;
+}
+
+static bool is_awaitable(PyObject *o) {
+    return PyCoro_CheckExact(o) || (Py_TYPE(o)->tp_as_async && Py_TYPE(o)->tp_as_async->am_await);
+}
+
+/* ---- where a request is run ---- */
+
+/* is_free: whether the link's loop can run something, now or soon. */
+static bool is_free(const core_link *link) {
+    return link && link->alive && !link->blocked;
+}
+
+/* link_of: that of a loop in this thread; borrowed or NULL. */
+static core_link *link_of(core_session *s, unsigned long thread) {
+    core_link *link = s->links;
+    while (link && link->thread != thread)
+        link = link->next;
+    return link;
+}
+
+/* is_extension: this end is that of a process which does nothing but serve this session. */
+static bool is_extension(const core_session *s) {
+    return s->links && s->links->serving && !piso_session_process(s->session);
+}
+
+/* link_to_use: the loop for what no synchronous wait is to run, to be let go; NULL with an exception. `parent`: the call in
+ * whose handler the request was made, or NULL. */
+static core_link *link_to_use(core_session *s, const core_pending *parent) {
+    core_link *link = parent ? link_of(s, parent->thread) : NULL;
+    if (!is_free(link))
+        link = s->links; /* the home */
+    if (is_free(link) || is_extension(s)) {
+        link->held++;
+        return (core_link *)Py_NewRef((PyObject *)link);
+    }
+    PyObject *loop = core_service_loop(s->state);
+    return loop ? core_link_for_loop(s, loop) : NULL;
+}
+
+/* refuse: the current exception is the answer. */
+static void refuse(core_session *s, piso_event *event) {
+    uint64_t request = event->flags & PISO_CALL_NO_REPLY ? 0 : event->id;
+    piso_event_fini(event);
+    core_reply(s, request, NULL);
+}
+
+/* hand_over: to whoever has this inbox. False: there is no memory, and the request has been refused. */
+static bool hand_over(core_inbox *inbox, core_session *s, piso_event *event) {
+    if (core_inbox_put(inbox, s, event) == 0)
+        return true;
+    PyErr_NoMemory();
+    refuse(s, event);
+    return false;
+}
+
+/* hand_to_link: it runs there at the loop's next turn; of a loop whose thread is blocked, when it is free again. */
+static void hand_to_link(core_link *link, core_session *s, piso_event *event) {
+    bool first = !link->inbox.first;
+    if (hand_over(&link->inbox, s, event) && first && !link->blocked)
+        core_link_nudge(link);
+}
+
+static void hand_to_thread(core_thread *thread, core_session *s, piso_event *event) {
+    if (hand_over(&thread->inbox, s, event))
+        core_thread_wake(thread);
+}
+
+/* drop: whether a request that wants no answer is one too many: then it is ended, and told once. */
+static bool drop(core_session *s, piso_event *event) {
+    if (!(event->flags & PISO_CALL_NO_REPLY) || s->unanswered + (s->links ? s->links->inbox.count : 0) < MAX_UNANSWERED)
+        return false;
+    piso_event_fini(event);
+    if (!s->dropped &&
+        PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
+                         "%R makes calls without waiting for them faster than they are answered; more than "
+                         "%d at once are dropped",
+                         s->name, MAX_UNANSWERED) < 0)
+        PyErr_WriteUnraisable(s->name);
+    s->dropped = true;
+    return true;
+}
+
+/* runs_here: in this turn of the link's loop, or in a task of it that awaits; not before what came earlier. */
+static bool runs_here(const core_link *link, const core_pump_context *context) {
+    bool is_own = link == context->link || (context->in_task && link->home == context->thread);
+    return is_own && is_free(link) && !link->inbox.first;
+}
+
+void core_route(core_session *s, piso_event *event, core_pump_context *context) {
+    core_pending *parent = (core_pending *)event->parent; /* its first member */
+    bool at_once =
+        event->flags & PISO_CALL_NO_REPLY && (event->object == CORE_CONTROL || event->object == CORE_OBJECT_NONE);
+    if (at_once) {
+        core_dispatch(s, event, context);
+    } else if (drop(s, event)) {
+        return;
+    } else if (parent && parent->is_sync) {
+        core_thread *thread = core_sync_thread(parent);
+        if (thread == context->thread && context->waits && !thread->inbox.first && thread->nested < CORE_MAX_NESTING)
+            core_dispatch(s, event, context);
+        else
+            hand_to_thread(thread, s, event);
+    } else {
+        core_link *link = link_to_use(s, parent);
+        if (!link)
+            refuse(s, event);
+        else if (runs_here(link, context))
+            core_dispatch(s, event, context);
+        else
+            hand_to_link(link, s, event);
+        core_link_let_go(link);
+    }
+}
+
+void core_reroute(core_inbox *inbox) {
+    core_pump_context nowhere = {0}; /* this may be in the middle of any code: nothing is run here */
+    core_inbox items = *inbox;
+    core_item *item;
+    if (items.end == &inbox->first)
+        items.end = &items.first;
+    core_inbox_init(inbox);
+    while ((item = core_inbox_take(&items))) {
+        if (!item->session->closed)
+            core_route(item->session, &item->event, &nowhere);
+        core_item_free(item);
+    }
+}
+
+/* await_result: `awaitable` is stolen. A thread that waits synchronously cannot run it. */
+static void await_result(core_session *s, uint64_t request, PyObject *awaitable, PyObject *request_context,
+                         bool has_buffers, core_pump_context *context) {
+    core_link *other = context->waits ? link_to_use(s, NULL) : NULL, *own = NULL;
+    if (!context->waits)
+        own = context->link && context->link->alive ? (core_link *)Py_NewRef((PyObject *)context->link)
+                                                    : core_link_here(s);
+    if (own || other) {
+        core_handler_run(s, own ? own : other, request, awaitable, request_context, has_buffers, context);
+        Py_XDECREF((PyObject *)own);
+        core_link_let_go(other);
+        return;
+    }
+    core_reply(s, request, NULL);
+    Py_DECREF(awaitable);
+}
+
+/* was_given_up: its caller has stopped waiting before it was started. */
+static bool was_given_up(core_session *s, uint64_t request) {
+    core_open *open = core_open_find(s, request);
+    return open && open->cancelled;
+}
+
+/* answer: with the arguments decoded. */
+static void answer(core_session *s, PyObject *object, PyObject *name, core_arguments *a, uint64_t request,
+                   bool has_buffers, core_pump_context *context) {
+    PyObject *result = NULL, *request_context = PyContext_Copy(s->context);
+    core_thread *thread = context->thread ? context->thread : core_thread_here();
+    if (thread && request_context && Py_EnterRecursiveCall(" while answering a call") == 0) {
+        core_answer answer = {s, request, thread->answers};
+        thread->answers = &answer;
+        thread->nested += context->waits;
+        result = invoke(s, object, name, a, request_context, context);
+        thread->nested -= context->waits;
+        thread->answers = answer.outer;
+        Py_LeaveRecursiveCall();
+    }
+    core_arguments_clear(a);
+    if (result && is_awaitable(result) && core_request_mark(request_context, s, request) == 0) {
+        await_result(s, request, result, request_context, has_buffers, context);
+    } else {
+        core_reply(s, request, PyErr_Occurred() ? NULL : result);
+        Py_XDECREF(result);
+    }
+    Py_XDECREF(request_context);
+}
+
+void core_dispatch(core_session *s, piso_event *event, core_pump_context *context) {
+    uint64_t request = event->flags & PISO_CALL_NO_REPLY ? 0 : event->id;
+    if (event->object == CORE_OBJECT_NONE && !request) {
+        core_take_ahead(s, event);
+        return;
+    }
+    if (!request && core_session_refuses(s, event)) {
+        piso_event_fini(event);
+        return;
+    }
+    if (was_given_up(s, request)) {
+        PyErr_SetNone(core_aio_load(s->state) < 0 ? PyExc_RuntimeError : s->state->async->cancelled_error);
+        refuse(s, event);
+        return;
+    }
+    PyObject *name, *object = find(s, event, &name);
+    core_arguments a;
+    bool has_buffers = event->nspans > 0;
+    core_decode_elsewhere(context->waits); /* a coroutine will run in another thread */
+    bool decoded = object && core_decode_call(&s->codec, event, &a) == 0;
+    core_decode_elsewhere(false);
+    piso_event_fini(event);
+    if (decoded)
+        answer(s, object, name, &a, request, has_buffers, context);
+    else
+        core_reply(s, request, NULL);
+    Py_XDECREF(object);
+}

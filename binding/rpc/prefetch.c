@@ -1,0 +1,82 @@
+/* prefetch.c - new shared memory is made known to the peer before it is first sent.
+ *
+ * The first message that uses a segment has to wait for its descriptor to cross and to be mapped: some ten times what a
+ * message costs after that. Whoever allocates shared memory goes on to fill it, so there is time: the tensor or array is
+ * sent ahead as the argument of a call of nothing (CORE_OBJECT_NONE). The receiver decodes it and keeps what it keeps of
+ * all shared memory until its sender takes it back; the send itself then finds everything in place.
+ *
+ * It is a guess, and a wrong one costs both sides some microseconds: so only the sessions that have sent shared memory
+ * most recently are told, and after some that were not sent, a session hears of no more until one is. */
+#include "session.h"
+
+#include "codec/torch/torch.h"
+
+#define MOST_SESSIONS 4
+#define MOST_UNSENT   16u /* a quarter of the descriptors that may be under way: what is really sent need not wait */
+
+/* is_likely: whether this session will be sent what is like `value`. One that is being deallocated is still in the
+ * list. */
+static bool is_likely(const core_session *s, bool tensor) {
+    return s->codec.shared_at && s->codec.unsent < MOST_UNSENT && !s->closed && Py_REFCNT(s) > 0 &&
+           (tensor ? s->codec.share_torch : s->codec.share_numpy);
+}
+
+/* likely_sessions: at most MOST_SESSIONS, the most recent ones; references. */
+static int likely_sessions(core_state *state, bool tensor, core_session **ret_sessions) {
+    int count = 0;
+    for (core_session *s = state->sessions; s; s = s->next_session) {
+        if (!is_likely(s, tensor))
+            continue;
+        int at = count < MOST_SESSIONS ? count++ : MOST_SESSIONS;
+        while (at > 0 && ret_sessions[at - 1]->codec.shared_at < s->codec.shared_at) {
+            if (at < MOST_SESSIONS)
+                ret_sessions[at] = ret_sessions[at - 1];
+            at--;
+        }
+        if (at < MOST_SESSIONS)
+            ret_sessions[at] = s;
+    }
+    for (int i = 0; i < count; i++)
+        Py_INCREF(ret_sessions[i]);
+    return count;
+}
+
+/* tell: sends it ahead to one session, if nothing that really has to go waits already. */
+static void tell(core_session *s, PyObject *value) {
+    piso_stats stats = {.size = sizeof stats};
+    piso_session_stats(s->session, &stats);
+    if (stats.queued)
+        return;
+    unsigned unsent = s->codec.unsent;
+    uint64_t shared_at = s->codec.shared_at;
+    piso_writer w;
+    piso_writer_init(&w);
+    int r = core_encode_call(&s->codec, &w, &value, 1, NULL);
+    s->codec.shared_at = shared_at;
+    s->codec.unsent = unsent + 1;
+    if (r == 0 && w.nsegments)
+        r = piso_session_call(s->session, NULL, CORE_OBJECT_NONE, 0, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w);
+    else
+        r = -1;
+    if (r < 0)
+        core_codec_abandon(&s->codec, &w);
+    piso_writer_fini(&w);
+    PyErr_Clear(); /* whatever it is, the send itself will find it out again */
+}
+
+void core_send_ahead(core_state *state, PyObject *value) {
+    core_session *sessions[MOST_SESSIONS];
+    int count = likely_sessions(state, core_torch_is_tensor(state->torch, value), sessions);
+    for (int i = 0; i < count; i++) {
+        tell(sessions[i], value);
+        Py_DECREF(sessions[i]);
+    }
+}
+
+void core_take_ahead(core_session *s, piso_event *event) {
+    core_arguments a;
+    if (core_decode_call(&s->codec, event, &a) == 0)
+        core_arguments_clear(&a);
+    piso_event_fini(event);
+    PyErr_Clear(); /* it will be said when it is sent */
+}

@@ -1,0 +1,154 @@
+/* pump.c - takes events from a session and gives each to the call or request it belongs to. */
+#include "session.h"
+
+#include "aio/asyncio.h"
+
+/* complete: the call's outcome is in the event. The caller's reference to a Call may be the last one and may go
+ * away as soon as it is woken: it is touched no more after that. */
+static void complete(core_session *s, piso_event *event) {
+    core_pending *pending = (core_pending *)event->call; /* its first member */
+    core_call *call = pending->is_sync ? NULL : (core_call *)((char *)pending - offsetof(core_call, pending));
+    Py_XINCREF(call); /* decoding may run code that drops it, and lets other threads run */
+    s->completing++;
+    pending->arriving = true;
+    core_decode_elsewhere(pending->thread != PyThread_get_thread_ident());
+    PyObject *value = NULL;
+    uint8_t outcome = CORE_EXCEPTION;
+    if (event->type == PISO_EVENT_REPLY) {
+        value = core_decode_value(&s->codec, event);
+        outcome = value ? CORE_RESULT : CORE_EXCEPTION;
+    } else if (event->type == PISO_EVENT_ERROR) {
+        value = core_decode_exception(&s->codec, event);
+        if (value)
+            core_session_remark_refused(s, value);
+        if (value && PyErr_GivenExceptionMatches(value, PyExc_MemoryError))
+            core_sessions_make_room(s->state); /* what is idle here may be what it lacked there */
+    } else {
+        core_session_error(s, event->error, pending);
+    }
+    core_decode_elsewhere(false);
+    piso_event_fini(event);
+    if (!value)
+        value = core_fetch_exception();
+    if (call && (call->closed || pending->outcome != CORE_PENDING)) { /* given up while it was decoded */
+        Py_DECREF(value);
+    } else {
+        pending->value = value;
+        pending->outcome = outcome;
+    }
+    pending->arriving = false;
+    s->completing--;
+    if (!call) {
+        core_sync_completed(pending);
+        return;
+    }
+    core_call_completed(call);
+    Py_CLEAR(call->session);
+    Py_DECREF(call);
+}
+
+/* ended: the session has failed and every pending call has been told. Where another thread is about to tell one, it
+ * comes back here itself: until then the links have to stay. */
+static void ended(core_session *s) {
+    if (s->closed || s->completing)
+        return;
+    s->closed = true;
+    Py_CLEAR(s->codec.seen);
+    core_cuda_ended(&s->codec);
+    core_dispatch_cancel_all(s);
+    PyObject *finished = s->finished;
+    s->finished = NULL;
+    core_link *link = s->links;
+    while (link && !link->serving)
+        link = link->next;
+    if (finished && link)
+        core_link_wake_future(link, finished);
+    Py_XDECREF(finished);
+    core_link_detach_all(s);
+    piso_session_disconnect(s->session, 0);
+}
+
+/* leave: the loop of an extension runs in a process that was forked from it: a handler awaits something there. */
+static void leave(core_session *s) {
+    PyErr_SetString(s->state->forked_error,
+                    "a process that an extension has forked cannot run the extension's event loop: "
+                    "do not await in it, and end it with os._exit() or sys.exit()");
+    core_leave_copy(s, true);
+}
+
+static bool others_sleep(const core_session *s) {
+    if (s->sync_sleepers)
+        return true;
+    for (const core_link *link = s->links; link; link = link->next)
+        if (link->asleep)
+            return true;
+    return false;
+}
+
+void core_pump_polled(core_session *s, core_pump_context *context) {
+    if (!context->polls)
+        return;
+    context->polls = false;
+    if (piso_session_poll_end(s->session) > 0 && others_sleep(s))
+        piso_session_nudge(s->session);
+}
+
+int core_pump(core_session *s, core_pump_context *context, int limit) {
+    int handled = 0;
+    piso_event event;
+    piso_event_init(&event);
+    /* once it has failed there is an end to what it has to tell, and that is to be reached */
+    while (handled < limit || piso_session_state(s->session) != 0) {
+        int r = piso_session_next(s->session, &event);
+        core_pump_polled(s, context);
+        if (r == PISO_EFORKED && s->copy_hook)
+            leave(s);
+        if (r < 0)
+            ended(s);
+        if (r <= 0)
+            break;
+        handled++;
+        switch (event.type) {
+        case PISO_EVENT_REQUEST:
+            core_route(s, &event, context);
+            piso_event_fini(&event); /* unless somebody has it: then there is nothing in it */
+            break;
+        case PISO_EVENT_CANCEL:
+            core_dispatch_cancel(s, event.id);
+            piso_event_fini(&event);
+            break;
+        case PISO_EVENT_RETIRED:
+            core_tensors_retired(&s->codec, event.segment);
+            piso_event_fini(&event);
+            break;
+        case PISO_EVENT_RELEASED:
+            core_lent_release(event.cookie);
+            piso_event_fini(&event);
+            break;
+        case PISO_EVENT_REPLY:
+        case PISO_EVENT_ERROR:
+        case PISO_EVENT_FAILED:
+            complete(s, &event);
+            break;
+        }
+    }
+    return handled;
+}
+
+int core_run_inbox(core_inbox *inbox, core_pump_context *context, int limit) {
+    int handled = 0;
+    core_item *item;
+    for (; handled < limit && (item = core_inbox_take(inbox)); handled++) {
+        if (!item->session->closed)
+            core_dispatch(item->session, &item->event, context);
+        core_item_free(item);
+    }
+    return handled;
+}
+
+void core_pump_leftovers(core_session *s, core_pump_context *context) {
+    /* what is published from now on rings the doorbell; what is there already fits the ring */
+    for (int i = 0; i < 16 && piso_session_ready(s->session) && others_sleep(s); i++)
+        if (core_pump(s, context, 64) == 0)
+            return;
+}

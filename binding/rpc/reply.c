@@ -1,0 +1,105 @@
+/* reply.c - the answer to a request: a result, or an exception. */
+#include "session.h"
+
+#include <unistd.h>
+
+#include "aio/asyncio.h"
+
+#define MAX_UNANSWERED_ERRORS 10 /* of calls without a reply that are reported, for each session */
+
+/* tell_program: an interrupt from the keyboard in the host's main thread is meant for its program, whoever's request was
+ * being answered. */
+static void tell_program(core_session *s, PyObject *exception) {
+    bool is_main = getpid() == gettid();
+    if (is_main && piso_session_process(s->session) && PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt))
+        core_keep_interruption(s->state, exception);
+}
+
+void core_leave_copy(core_session *s, bool failed) {
+    PyObject *error = failed ? core_fetch_exception() : Py_NewRef(Py_None);
+    if (s->copy_hook) /* does not return, unless it fails */
+        Py_XDECREF(PyObject_CallOneArg(s->copy_hook, error));
+    else if (failed)
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    if (PyErr_Occurred())
+        PyErr_PrintEx(0); /* of a SystemExit this is the end already */
+    Py_Exit(failed);
+}
+
+bool core_check_copy(core_session *s, bool failed) {
+    if (piso_session_state(s->session) != PISO_EFORKED)
+        return false;
+    if (failed || s->copy_hook)
+        core_leave_copy(s, failed);
+    return true;
+}
+
+/* tell_unsent: the answer to a request could not be sent, for lack of a descriptor, of shared memory, or of memory: the
+ * caller would wait for ever. Without a traceback the error that says so fits into the message itself. */
+static void tell_unsent(core_session *s, uint64_t request, int why) {
+    if (why == -ENOENT || piso_session_state(s->session) != 0)
+        return; /* nobody waits for it any more */
+    core_raise(s->state, why, "sending the answer");
+    PyObject *error = core_fetch_exception();
+    piso_writer w;
+    piso_writer_init(&w);
+    if (core_encode_exception(&s->codec, &w, error) < 0 || piso_session_reply(s->session, request, true, &w) < 0)
+        core_codec_abandon(&s->codec, &w);
+    piso_writer_fini(&w);
+    Py_XDECREF(error);
+}
+
+void core_reply(core_session *s, uint64_t request, PyObject *result) {
+    bool failed = result == NULL;
+    if (core_check_copy(s, failed))
+        return;
+    PyObject *type = NULL, *value = NULL, *traceback = NULL;
+    core_open *open = core_open_find(s, request);
+    if (open)
+        *open = (core_open){0};
+    if (failed) {
+        PyErr_Fetch(&type, &value, &traceback);
+        PyErr_NormalizeException(&type, &value, &traceback);
+        if (traceback)
+            PyException_SetTraceback(value, traceback);
+        core_session_remark(s, value);
+        tell_program(s, value);
+    }
+    piso_writer w;
+    piso_writer_init(&w);
+    uint64_t sends = s->codec.cuda_sends;
+    if (!failed && request && core_encode_value(&s->codec, &w, result, "result") < 0) {
+        core_codec_abandon(&s->codec, &w);
+        PyErr_Fetch(&type, &value, &traceback);
+        PyErr_NormalizeException(&type, &value, &traceback);
+        failed = true;
+    }
+    int r = 0;
+    if (request) {
+        bool buffers = false;
+        if (s->codec.cuda_recalled && s->codec.cuda_sends == sends)
+            core_cuda_settle(&s->codec);
+        if (failed)
+            r = core_encode_exception(&s->codec, &w, value);
+        if (r == 0) {
+            buffers = w.nspans > 0 || w.size > PISO_INLINE_BODY;
+            r = piso_session_reply(s->session, request, failed, &w);
+        }
+        PyErr_Clear(); /* out of memory while encoding an error */
+        if (r < 0) {
+            core_codec_abandon(&s->codec, &w);
+            tell_unsent(s, request, r == -1 ? -ENOMEM : r);
+            PyErr_Clear(); /* that could not be told either */
+        } else if (buffers) {
+            core_links_trim_later(s);
+        }
+    } else if (failed && s->unanswered_errors < MAX_UNANSWERED_ERRORS) { /* or the peer could flood stderr */
+        s->unanswered_errors++;
+        PyErr_Restore(Py_NewRef(type), Py_NewRef(value), Py_XNewRef(traceback));
+        PyErr_WriteUnraisable(s->name);
+    }
+    piso_writer_fini(&w);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+}

@@ -1,0 +1,218 @@
+/* sync.c - calls from threads that wait without an event loop.
+ *
+ * The thread polls a little, then waits for the session's descriptor without the GIL. Another thread or loop may take
+ * the reply from the session meanwhile; it then wakes this one by its own eventfd. While it waits the thread runs the
+ * requests that are made in the handler of its call, or of an outer one: plain functions here, since they may hold or need
+ * what belongs to this thread (a lock, a connection to a database); coroutines on a loop that runs in another thread. */
+#include "session.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include "aio/asyncio.h"
+
+/* A signal that arrives between the check and the wait is seen after this time at the latest. */
+#define SIGNAL_CHECK_NS 250000000
+#define MAX_POLLS       64
+#define ARRIVAL_NS      50000
+#define PUMP_LIMIT      64
+
+typedef struct core_wait {
+    core_pending pending;
+    core_session *session;
+    core_thread *thread;
+    struct core_wait *outer; /* of the same thread */
+    bool woken;
+} core_wait;
+
+core_thread *core_sync_thread(const core_pending *pending) {
+    return ((const core_wait *)pending)->thread;
+}
+
+void core_sync_completed(core_pending *pending) {
+    core_wait *w = (core_wait *)pending;
+    if (w->thread->ident == PyThread_get_thread_ident() || w->woken)
+        return;
+    w->woken = true;
+    core_thread_wake(w->thread);
+}
+
+/* ---- waiting ---- */
+
+static bool waiting(const core_wait *w) {
+    return w->pending.outcome == CORE_PENDING;
+}
+
+/* run_own: the requests that belong to this thread. */
+static void run_own(core_wait *w, core_pump_context *context) {
+    if (w->thread->inbox.first && w->thread->nested < CORE_MAX_NESTING)
+        core_run_inbox(&w->thread->inbox, context, PUMP_LIMIT);
+}
+
+static void poll_briefly(core_session *s, core_wait *w, core_pump_context *context) {
+    for (int i = 0; i < MAX_POLLS && waiting(w); i++) { /* then the deadline and signals get a look */
+        piso_session_poll_begin(s->session);
+        int ready = piso_session_look(s->session);
+        if (!ready) {
+            Py_BEGIN_ALLOW_THREADS ready = piso_sessions_poll(&s->session, 1);
+            Py_END_ALLOW_THREADS
+        }
+        ready |= piso_session_poll_end(s->session) > 0;
+        int handled = ready ? core_pump(s, context, PUMP_LIMIT) : 0;
+        run_own(w, context);
+        if (handled == 0)
+            return;
+    }
+}
+
+/* waited_sessions: those that this thread's waits are for, each once: what comes for an outer wait is run here, too. */
+static int waited_sessions(core_wait *w, core_session **ret_sessions) {
+    int count = 0;
+    for (; w && count < PISO_SESSIONS_MAX; w = w->outer) {
+        bool known = w->session->closed;
+        for (int i = 0; i < count && !known; i++)
+            known = ret_sessions[i] == w->session;
+        if (!known)
+            ret_sessions[count++] = w->session;
+    }
+    return count;
+}
+
+/* sleep_on: until something happened for one of the sessions, or the thread is woken. If it is this call's alone, it is
+ * polled then, as the context says. */
+static int sleep_on(core_wait *w, core_session **sessions, int count, int wake_fd, int64_t timeout,
+                    core_pump_context *context) {
+    bool polls = count == 1 && sessions[0] == w->session;
+    piso_session *handles[PISO_SESSIONS_MAX];
+    int r;
+    for (int i = 0; i < count; i++) {
+        handles[i] = sessions[i]->session;
+        if (sessions[i]->sync_sleepers++ == 0)
+            core_service_watch(sessions[i], false);
+    }
+    context->polls = polls;
+    Py_BEGIN_ALLOW_THREADS if (polls) r = piso_session_wait_polled(handles[0], wake_fd, timeout);
+    else r = piso_sessions_wait(handles, count, wake_fd, timeout);
+    Py_END_ALLOW_THREADS for (int i = 0; i < count; i++) if (--sessions[i]->sync_sleepers == 0)
+        core_service_watch(sessions[i], true);
+    return r;
+}
+
+/* wait_once: sleeps until something happened or the deadline passed. 0 or -1 with an exception. */
+static int wait_once(core_wait *w, core_pump_context *context) {
+    if (piso_session_state(w->session->session) == PISO_EFORKED) { /* by a handler that has run here: nobody answers */
+        core_session_error(w->session, PISO_EFORKED, &w->pending);
+        return -1;
+    }
+    int64_t timeout = SIGNAL_CHECK_NS, deadline = w->pending.call.deadline_ns;
+    if (deadline != PISO_NO_DEADLINE) {
+        int64_t left = deadline - piso_now_ns();
+        timeout = left < 0 ? 0 : left < timeout ? left : timeout;
+    }
+    core_session *sessions[PISO_SESSIONS_MAX];
+    int count = waited_sessions(w, sessions), wake_fd = core_thread_fd(w->thread);
+    if (wake_fd < 0)
+        return -1;
+    int r = count ? sleep_on(w, sessions, count, wake_fd, timeout, context) : 0;
+    if (r == 2) /* perhaps for an outer call of this thread, which looks for itself when this one has ended */
+        core_thread_calm(w->thread);
+    if (deadline != PISO_NO_DEADLINE && piso_now_ns() >= deadline)
+        piso_session_expire(w->session->session);
+    if (r < 0 && r != -EINTR) {
+        core_session_error(w->session, r, &w->pending);
+        return -1;
+    }
+    for (int i = 1; i < count; i++)
+        core_pump(sessions[i], context, PUMP_LIMIT);
+    return Py_MakePendingCalls() < 0 ? -1 : core_raise_interruption(w->session->state);
+}
+
+/* be_served: has the service loop look after the session. 0 or -1. */
+static int be_served(core_session *s) {
+    PyObject *loop = core_service_loop(s->state);
+    core_link *link = loop ? core_link_for_loop(s, loop) : NULL;
+    core_link_let_go(link);
+    return link ? 0 : -1;
+}
+
+static int wait_for(core_session *s, core_wait *w) {
+    core_pump_context context = {.waits = true, .thread = w->thread};
+    for (;;) {
+        poll_briefly(s, w, &context);
+        core_pump_leftovers(s, &context);
+        if (!waiting(w))
+            return 0;
+        /* with no loop of the application's, requests that come while nobody waits go to the service loop */
+        if (!s->links && !s->closed && be_served(s) < 0)
+            return -1;
+        int r = wait_once(w, &context);
+        if (r == 0)
+            core_pump(s, &context, PUMP_LIMIT);
+        core_pump_polled(s, &context);
+        if (r < 0)
+            return -1;
+        run_own(w, &context);
+        if (!waiting(w)) {
+            core_pump_leftovers(s, &context);
+            return 0;
+        }
+    }
+}
+
+/* block_links: the loops of this thread cannot run anything. */
+static void block_links(core_thread *thread) {
+    for (core_link *link = thread->links; link; link = link->next_here)
+        link->blocked++;
+}
+
+/* next_to_tell: a link of the thread that was handed requests meanwhile, and whose loop has not been told. */
+static core_link *next_to_tell(core_thread *thread) {
+    core_link *link = thread->links;
+    while (link && (link->blocked || !link->inbox.first || link->rearm_scheduled))
+        link = link->next_here;
+    return link;
+}
+
+static void unblock_links(core_thread *thread) {
+    for (core_link *link = thread->links; link; link = link->next_here)
+        link->blocked -= link->blocked > 0; /* one that was made meanwhile was never blocked */
+    for (core_link *link; (link = next_to_tell(thread));)
+        core_link_nudge(link); /* which may change the list */
+}
+
+PyObject *core_sync_call(core_session *s, uint32_t object, uint32_t number, PyObject *name, int64_t timeout_ns,
+                         PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    core_wait w = {
+        .pending = {.is_sync = true, .name = name, .timeout_ns = timeout_ns},
+        .session = s,
+        .thread = core_thread_here(),
+    };
+    if (!w.thread || core_send(s, &w.pending, object, number, args, nargs, kwnames) < 0)
+        return NULL;
+    Py_INCREF(s); /* what is served meanwhile may drop the last reference to it */
+    w.outer = w.thread->wait;
+    w.thread->wait = &w;
+    block_links(w.thread);
+    int r = wait_for(s, &w);
+    PyObject *result = NULL;
+    if (r == 0)
+        r = core_raise_interruption(s->state);
+    if (r == 0)
+        result = core_pending_take(&w.pending);
+    else
+        piso_session_forget(s->session, &w.pending.call, true);
+    while (w.pending.arriving) { /* in another thread, which writes to `w` at the end */
+        struct timespec moment = {.tv_nsec = ARRIVAL_NS};
+        Py_BEGIN_ALLOW_THREADS nanosleep(&moment, NULL);
+        Py_END_ALLOW_THREADS
+    }
+    w.thread->wait = w.outer;
+    unblock_links(w.thread);
+    if (!w.outer && w.thread->inbox.first) /* for calls that were given up */
+        core_reroute(&w.thread->inbox);
+    if (w.woken)
+        core_thread_calm(w.thread);
+    Py_CLEAR(w.pending.value); /* a reply that came together with the signal */
+    Py_DECREF(s);
+    return result;
+}
