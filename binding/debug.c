@@ -2,8 +2,8 @@
  * with another implementation of MessagePack, and fuzz the decoder. */
 #include "debug.h"
 
+#include "codec/std/exceptions.h"
 #include "common/errors.h"
-#include "codec/codec.h"
 
 static PyObject *debug_encode(PyObject *module, PyObject *args) {
     core_state *state = core_module_state(module);

@@ -1,9 +1,8 @@
 /* asyncio.c - see aio.h. */
 #include "asyncio.h"
 
-#include <unistd.h>
-
 #include "common/errors.h"
+#include "common/interruption.h"
 
 #define ATTEMPTS 2 /* to call a loop, if the handler of a signal raises in the middle of it */
 
@@ -47,7 +46,6 @@ int core_aio_init(PyObject *Py_UNUSED(module), core_state *state) {
         return -1;
     }
     state->async = a;
-    a->request_variable = PyContextVar_New("pyisolate_request", NULL);
     a->context_name = Py_BuildValue("(s)", "context");
 #if PY_VERSION_HEX >= 0x030c0000
     a->task_names = Py_BuildValue("(sss)", "loop", "context", "eager_start");
@@ -56,7 +54,7 @@ int core_aio_init(PyObject *Py_UNUSED(module), core_state *state) {
 #else
     a->task_names = Py_BuildValue("(s)", "loop");
 #endif
-    return a->request_variable && a->context_name && a->task_names && intern_names(a) == 0 ? 0 : -1;
+    return a->context_name && a->task_names && intern_names(a) == 0 ? 0 : -1;
 }
 
 int core_aio_visit(core_state *state, visitproc visit, void *arg) {
@@ -65,18 +63,15 @@ int core_aio_visit(core_state *state, visitproc visit, void *arg) {
         return 0;
     Py_VISIT(a->get_running_loop);
     Py_VISIT(a->current_task);
-    Py_VISIT(a->interruption);
     Py_VISIT(a->enter_task);
     Py_VISIT(a->leave_task);
     Py_VISIT(a->task_type);
     Py_VISIT(a->cancelled_error);
     Py_VISIT(a->service_loop);
-    Py_VISIT(a->request_variable);
     Py_VISIT(a->link_type);
-    Py_VISIT(a->reader_type);
+    Py_VISIT(a->fd_reader_type);
     Py_VISIT(a->handler_type);
-    Py_VISIT(a->parker_type);
-    Py_VISIT(a->request_type);
+    Py_VISIT(a->waiter_type);
     Py_VISIT(a->gather_type);
     return 0;
 }
@@ -88,13 +83,11 @@ void core_aio_clear(core_state *state) {
     PyObject **fields[] = {
         &a->get_running_loop,
         &a->current_task,
-        &a->interruption,
         &a->enter_task,
         &a->leave_task,
         &a->task_type,
         &a->cancelled_error,
         &a->service_loop,
-        &a->request_variable,
         &a->call_soon,
         &a->call_soon_threadsafe,
         &a->call_later,
@@ -114,14 +107,18 @@ void core_aio_clear(core_state *state) {
         &a->task_names,
         &a->is_running,
         (PyObject **)&a->link_type,
-        (PyObject **)&a->reader_type,
+        (PyObject **)&a->fd_reader_type,
         (PyObject **)&a->handler_type,
-        (PyObject **)&a->parker_type,
-        (PyObject **)&a->request_type,
+        (PyObject **)&a->waiter_type,
         (PyObject **)&a->gather_type,
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         Py_CLEAR(*fields[i]);
+}
+
+void core_aio_free(core_state *state) {
+    PyMem_Free(state->async);
+    state->async = NULL;
 }
 
 static int attribute(PyObject *module, const char *name, PyObject **field) {
@@ -254,28 +251,7 @@ static int start_thread(PyObject *loop) {
     return r;
 }
 
-/* ---- interruptions ---- */
-
-static bool is_main_thread(void) {
-    return gettid() == getpid();
-}
-
-void core_keep_interruption(core_state *state, PyObject *exception) {
-    core_async_state *a = state->async;
-    if (!a->interruption)
-        a->interruption = Py_NewRef(exception);
-}
-
-int core_raise_interruption(core_state *state) {
-    core_async_state *a = state->async;
-    PyObject *exception = a->interruption;
-    if (!exception || !is_main_thread())
-        return 0;
-    a->interruption = NULL;
-    PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
-    Py_DECREF(exception);
-    return -1;
-}
+/* ---- calling a loop ---- */
 
 /* is_closed: a loop that cannot tell is as good as closed. */
 static bool is_closed(PyObject *loop) {
@@ -293,7 +269,7 @@ static bool take_interruption(core_state *state, PyObject *loop) {
     bool is_ours = PyErr_ExceptionMatches(PyExc_RecursionError) || PyErr_ExceptionMatches(PyExc_MemoryError);
     PyObject *exception = core_fetch_exception();
     bool again = !may_be_closed || !is_closed(loop);
-    if (again && !is_ours && is_main_thread())
+    if (again && !is_ours && core_is_main_thread())
         core_keep_interruption(state, exception);
     Py_DECREF(exception);
     return again;

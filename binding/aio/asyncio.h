@@ -5,18 +5,19 @@
 
 #include "common/state.h"
 
+struct core_link;
+
 struct core_async_state {
     bool loaded;
     PyObject *get_running_loop;        /* asyncio._get_running_loop */
     PyObject *current_task;            /* asyncio.current_task */
     PyObject *enter_task, *leave_task; /* asyncio._enter_task and _leave_task, which are there for other event loops */
     PyObject *task_type, *cancelled_error;
-    PyObject *interruption;      /* an exception to be raised in the main thread, or NULL */
     PyObject *service_loop;      /* event loop of the service thread, or NULL */
     int service_epoll;           /* of its selector */
     unsigned service_generation; /* process that started it */
-    PyObject *request_variable;  /* ContextVar: the Request that code runs for */
-    PyTypeObject *link_type, *reader_type, *handler_type, *parker_type, *request_type, *gather_type;
+    PyTypeObject *link_type, *fd_reader_type, *handler_type, *waiter_type, *gather_type;
+    void (*loop_closed)(struct core_link *link); /* of closing.c, which uses what calls it */
     /* interned names */
     PyObject *call_soon, *call_soon_threadsafe, *call_later, *create_future, *create_task, *get_task_factory,
         *set_result, *done, *cancel, *add_reader, *remove_reader, *wake_future, *running_key, *throw, *close,
@@ -28,6 +29,7 @@ struct core_async_state {
 int core_aio_init(PyObject *module, core_state *state);
 int core_aio_visit(core_state *state, visitproc visit, void *arg);
 void core_aio_clear(core_state *state);
+void core_aio_free(core_state *state);
 /* core_aio_load: imports asyncio. 0 or -1. */
 int core_aio_load(core_state *state);
 
@@ -47,12 +49,6 @@ PyObject *core_task_new(core_state *state, PyObject *loop, PyObject *coroutine, 
  * what the former returns, and keeps the current exception. NULL without an exception: there is nothing to hide. */
 PyObject *core_task_hide(core_state *state, PyObject **ret_loop);
 void core_task_show(core_state *state, PyObject *loop, PyObject *task);
-
-/* core_keep_interruption: what the handler of a signal has raised where it could not be raised any further.
- * core_raise_interruption: to be called in the main thread where something of ours that Python's code has called returns,
- * or a loop: 0, or -1 with that exception. */
-void core_keep_interruption(core_state *state, PyObject *exception);
-int core_raise_interruption(core_state *state);
 
 /* core_loop_call: calls a method of args[0], the loop or something of it, that may be called twice: so it is where the
  * handler of a signal has raised in the middle of it, and that exception is kept. `names` (or NULL) of keyword

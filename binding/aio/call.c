@@ -1,57 +1,21 @@
 /* call.c - the Call: what calling a method of the other side returns.
  *
  * It was sent when it was made. Awaiting it takes the reply if that is there; else polls for it, serving the peer's
- * requests meanwhile; else its task waits for a parker (parker.c). It has the protocol of a coroutine, so create_task,
+ * requests meanwhile; else its task waits for a waiter (waiter.c). It has the protocol of a coroutine, so create_task,
  * gather and wait_for take it.
  *
  * While it is parked a Call keeps itself alive: the session needs it, and nothing else may hold the waiting task. */
-#include "rpc/session.h"
+#include "call.h"
 
 #include <structmember.h>
 
 #include "asyncio.h"
+#include "common/interruption.h"
 #include "common/misuse.h"
-#include "gather.h"
-#include "waiter.h"
 
 #define MAX_NESTING 32   /* deeper, requests wait until the loop serves them, so the C stack is bounded */
 #define POLL_LIMIT  64   /* events handled before looking at our own reply again */
 #define MAX_POLLS   4096 /* turns before the event loop gets its own */
-
-int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t number, PyObject *const *args,
-              Py_ssize_t nargs, PyObject *kwnames) {
-    piso_writer w;
-    piso_writer_init(&w);
-    pending->thread = PyThread_get_thread_ident();
-    int flags = core_encode_call(&s->codec, &w, args, nargs, kwnames);
-    int r = -1;
-    if (flags >= 0) {
-        int64_t deadline = pending->timeout_ns ? piso_now_coarse_ns() + pending->timeout_ns : PISO_NO_DEADLINE;
-        bool buffers = w.nspans > 0 || w.size > PISO_INLINE_BODY;
-        r = piso_session_call(s->session, &pending->call, object, number, (unsigned)flags, core_request_current(s),
-                              deadline, &w);
-        if (r < 0)
-            core_session_error(s, r, pending);
-        else if (buffers)
-            core_links_trim_later(s);
-    }
-    if (r < 0)
-        core_codec_abandon(&s->codec, &w);
-    piso_writer_fini(&w);
-    return r < 0 ? -1 : 0;
-}
-
-PyObject *core_pending_take(core_pending *pending) {
-    PyObject *value = pending->value;
-    bool failed = pending->outcome == CORE_EXCEPTION;
-    pending->value = NULL;
-    pending->outcome = CORE_TAKEN;
-    if (!failed)
-        return value;
-    PyErr_SetObject((PyObject *)Py_TYPE(value), value);
-    Py_DECREF(value);
-    return NULL;
-}
 
 PyObject *core_call_new(core_session *s, uint32_t object, uint32_t number, PyObject *name, int64_t timeout_ns,
                         PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
@@ -59,11 +23,11 @@ PyObject *core_call_new(core_session *s, uint32_t object, uint32_t number, PyObj
     core_call *call = PyObject_GC_New(core_call, s->state->call_type);
     if (!call)
         return NULL;
-    call->pending = (core_pending){.name = Py_NewRef(name), .timeout_ns = timeout_ns};
+    call->pending = (core_pending){.owner = (PyObject *)call, .name = Py_NewRef(name), .timeout_ns = timeout_ns};
     call->session = (core_session *)Py_NewRef((PyObject *)s);
-    call->awaited = call->closed = false;
-    call->parker = NULL;
-    call->gather = NULL;
+    call->awaited = false;
+    call->waiter = NULL;
+    call->group = NULL;
     call->link = NULL;
     PyObject_GC_Track(call);
     if (core_send(s, &call->pending, object, number, args, nargs, kwnames) < 0) {
@@ -87,40 +51,27 @@ static void park_on(core_call *call, core_link *link) {
         core_link_watch_deadline(link, call->pending.call.deadline_ns);
 }
 
-void core_call_unpark(core_call *call) {
-    if (!call->link)
-        return;
-    *call->previous_next = call->next;
-    if (call->next)
-        call->next->previous_next = call->previous_next;
-    call->next = NULL;
-    call->link = NULL;
-    Py_CLEAR(call->parker);
-    Py_CLEAR(call->gather);
-    Py_DECREF(call); /* the reference to itself */
-}
-
 void core_call_completed(core_call *call) {
     core_link *link = call->link;
     if (!link)
         return;
-    PyObject *parker = call->gather ? core_gather_completed(call->gather, call) : (PyObject *)call->parker;
-    Py_XINCREF(parker);
+    core_waiter *waiter = call->group ? call->group->ended(call->group, call) : call->waiter;
+    Py_XINCREF(waiter);
     Py_INCREF(link);
     core_call_unpark(call);
-    PyObject *wakeup_context = parker ? core_parker_wake((core_parker *)parker) : NULL;
+    PyObject *wakeup_context = waiter ? core_waiter_wake(waiter) : NULL;
     if (wakeup_context) {
         Py_INCREF(wakeup_context);
-        core_thread_is_due(link->home, &((core_parker *)parker)->due);
-        core_link_schedule(link, parker, wakeup_context);
+        core_thread_is_due(link->home, &waiter->due);
+        core_link_schedule(link, (PyObject *)waiter, wakeup_context);
         Py_DECREF(wakeup_context);
     }
     Py_DECREF(link);
-    Py_XDECREF(parker);
+    Py_XDECREF(waiter);
 }
 
-void core_call_park_in(core_call *call, core_link *link, core_gather *g) {
-    call->gather = (core_gather *)Py_NewRef((PyObject *)g);
+void core_call_park_in(core_call *call, core_link *link, core_group *group) {
+    call->group = (core_group *)Py_NewRef((PyObject *)group);
     park_on(call, link);
 }
 
@@ -129,7 +80,7 @@ static bool finished(const core_call *call) {
 }
 
 static PySendResult take(core_call *call, PyObject **ret_value) {
-    if (call->pending.outcome == CORE_TAKEN || call->closed) {
+    if (call->pending.outcome == CORE_TAKEN || call->pending.closed) {
         PyErr_Format(PyExc_RuntimeError, "cannot reuse the already awaited call of %R", call->pending.name);
         return PYGEN_ERROR;
     }
@@ -139,18 +90,18 @@ static PySendResult take(core_call *call, PyObject **ret_value) {
 
 static PySendResult park(core_session *s, core_call *call, PyObject **ret_value) {
     core_link *link = core_link_here(s);
-    core_parker *parker = link && !finished(call) ? core_parker_new(s->state, link->loop) : NULL;
+    core_waiter *waiter = link && !finished(call) ? core_waiter_new(s->state, link->loop) : NULL;
     PySendResult r = PYGEN_ERROR;
     if (finished(call)) { /* by another thread, or by the end of the session, while asyncio's code ran */
         PyErr_Clear();    /* without a session there is no link; the call knows why */
         r = take(call, ret_value);
-    } else if (parker) {
-        call->parker = (core_parker *)Py_NewRef((PyObject *)parker);
+    } else if (waiter) {
+        call->waiter = (core_waiter *)Py_NewRef((PyObject *)waiter);
         park_on(call, link);
-        *ret_value = Py_NewRef((PyObject *)parker); /* which may have been woken meanwhile */
+        *ret_value = Py_NewRef((PyObject *)waiter); /* which may have been woken meanwhile */
         r = PYGEN_NEXT;
     }
-    Py_XDECREF(parker);
+    Py_XDECREF(waiter);
     Py_XDECREF(link);
     return r;
 }
@@ -160,7 +111,7 @@ static void abandon(core_call *call, bool cancel) {
     if (call->session && !finished(call))
         piso_session_forget(call->session->session, &call->pending.call, cancel);
     core_call_unpark(call);
-    call->closed = true;
+    call->pending.closed = true;
 }
 
 /* ---- awaiting ---- */
@@ -171,7 +122,7 @@ static void poll_briefly(core_session *s, core_call *call, core_thread *thread) 
     if (s->depth >= MAX_NESTING || thread->due)
         return;
     s->depth++;
-    for (int i = 0; i < MAX_POLLS && !finished(call) && !call->closed && !context.started; i++) {
+    for (int i = 0; i < MAX_POLLS && !finished(call) && !call->pending.closed && !context.started; i++) {
         if (!core_links_poll(s, thread) || core_pump(s, &context, POLL_LIMIT) == 0)
             break;
     }
@@ -195,7 +146,7 @@ static PySendResult wait_here(core_session *s, core_call *call, PyObject **ret_v
     }
     if (!finished(call)) /* asyncio's code has run: another thread may have got the reply meanwhile */
         poll_briefly(s, call, thread);
-    return finished(call) || call->closed ? take(call, ret_value) : park(s, call, ret_value);
+    return finished(call) || call->pending.closed ? take(call, ret_value) : park(s, call, ret_value);
 }
 
 void core_call_abandon(core_call *call) {
@@ -214,7 +165,7 @@ static PySendResult call_send_step(PyObject *self, PyObject *Py_UNUSED(value), P
     core_call *call = (core_call *)self;
     *ret_value = NULL;
     call->awaited = true;
-    if (finished(call) || call->closed)
+    if (finished(call) || call->pending.closed)
         return take(call, ret_value);
     if (call->link) {
         PyErr_Format(PyExc_RuntimeError, "the call of %R is already being awaited", call->pending.name);
@@ -224,7 +175,7 @@ static PySendResult call_send_step(PyObject *self, PyObject *Py_UNUSED(value), P
     core_state *state = s->state;
     Py_INCREF(call);
     PySendResult r = wait_here(s, call, ret_value);
-    if (state->async->interruption && r != PYGEN_ERROR && core_raise_interruption(state) < 0) {
+    if (state->interruption && r != PYGEN_ERROR && core_raise_interruption(state) < 0) {
         Py_CLEAR(*ret_value);
         abandon(call, true);
         r = PYGEN_ERROR;
@@ -288,7 +239,7 @@ static PyObject *call_cancel(PyObject *self, PyObject *args, PyObject *kwargs) {
     PyObject *message = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:cancel", names, &message))
         return NULL;
-    if (finished(call) || call->closed)
+    if (finished(call) || call->pending.closed)
         Py_RETURN_FALSE;
     core_state *state = call->session->state;
     if (core_aio_load(state) < 0)
@@ -297,7 +248,7 @@ static PyObject *call_cancel(PyObject *self, PyObject *args, PyObject *kwargs) {
     PyObject *error = message == Py_None ? PyObject_CallNoArgs(error_type) : PyObject_CallOneArg(error_type, message);
     if (!error)
         return NULL;
-    if (finished(call) || call->closed) { /* by another thread, while Python's code ran */
+    if (finished(call) || call->pending.closed) { /* by another thread, while Python's code ran */
         Py_DECREF(error);
         Py_RETURN_FALSE;
     }
@@ -310,14 +261,14 @@ static PyObject *call_cancel(PyObject *self, PyObject *args, PyObject *kwargs) {
 
 static PyObject *call_done(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_call *call = (core_call *)self;
-    return PyBool_FromLong(finished(call) || call->closed);
+    return PyBool_FromLong(finished(call) || call->pending.closed);
 }
 
 static PyObject *call_repr(PyObject *self) {
     core_call *call = (core_call *)self;
     static const char *const states[] = {"pending", "done", "failed", "awaited"};
     return PyUnicode_FromFormat("<pyisolate.Call %R %s>", call->pending.name,
-                                call->closed ? "closed" : states[call->pending.outcome]);
+                                call->pending.closed ? "closed" : states[call->pending.outcome]);
 }
 
 /* ---- the type ---- */
@@ -327,8 +278,8 @@ static int call_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(call->session);
     Py_VISIT(call->pending.value);
-    Py_VISIT(call->parker);
-    Py_VISIT(call->gather);
+    Py_VISIT(call->waiter);
+    Py_VISIT(call->group);
     return 0;
 }
 
@@ -358,7 +309,7 @@ static void call_dealloc(PyObject *self) {
     if (PyObject_CallFinalizerFromDealloc(self) < 0)
         return;
     PyObject_GC_UnTrack(self);
-    if (call->session && !finished(call) && !call->closed)
+    if (call->session && !finished(call) && !call->pending.closed)
         piso_session_forget(call->session->session, &call->pending.call, false);
     Py_XDECREF(call->session);
     Py_XDECREF(call->pending.name);

@@ -1,21 +1,20 @@
 /* gather.c - many calls awaited at once: what asyncio.gather does, without a task for each.
  *
- * A Gather has the protocol of a coroutine. Its calls are parked with one parker, which is woken when the last of them has
+ * A Gather has the protocol of a coroutine. Its calls are parked with one waiter, which is woken when the last of them has
  * ended, or the first has failed. Where something else than calls is among them, asyncio.gather does it. */
-#include "gather.h"
-
 #include "asyncio.h"
-#include "waiter.h"
+#include "call.h"
 
 #define POLL_LIMIT 256 /* events of a session handled before looking at the others */
 
-struct core_gather {
-    PyObject_HEAD PyObject *calls; /* tuple */
-    core_parker *parker;           /* while parked */
-    core_call *failed;             /* the first one, if that ends the wait; borrowed from `calls` */
-    Py_ssize_t missing;            /* while parked: calls that have not ended */
+typedef struct core_gather {
+    core_group group;
+    PyObject *calls;     /* tuple */
+    core_waiter *waiter; /* while parked */
+    core_call *failed;   /* the first one, if that ends the wait; borrowed from `calls` */
+    Py_ssize_t missing;  /* while parked: calls that have not ended */
     bool return_exceptions, over;
-};
+} core_gather;
 
 static core_call *call_at(const core_gather *g, Py_ssize_t i) {
     return (core_call *)PyTuple_GET_ITEM(g->calls, i);
@@ -23,11 +22,12 @@ static core_call *call_at(const core_gather *g, Py_ssize_t i) {
 
 /* ---- waiting ---- */
 
-PyObject *core_gather_completed(core_gather *g, core_call *call) {
+static core_waiter *ended(core_group *group, core_call *call) {
+    core_gather *g = (core_gather *)group;
     g->missing--;
     if (!g->return_exceptions && call->pending.outcome == CORE_EXCEPTION && !g->failed)
         g->failed = call;
-    return g->parker && (g->missing == 0 || g->failed) ? (PyObject *)g->parker : NULL;
+    return g->waiter && (g->missing == 0 || g->failed) ? g->waiter : NULL;
 }
 
 /* look: whether the wait is over: all have ended, or one has failed. */
@@ -35,7 +35,7 @@ static bool look(core_gather *g) {
     bool all = true;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(g->calls) && !g->failed; i++) {
         core_call *call = call_at(g, i);
-        all &= call->pending.outcome != CORE_PENDING || call->closed;
+        all &= call->pending.outcome != CORE_PENDING || call->pending.closed;
         if (!g->return_exceptions && call->pending.outcome == CORE_EXCEPTION)
             g->failed = call;
     }
@@ -49,11 +49,11 @@ static int take_what_is_there(core_gather *g) {
         return -1;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(g->calls) && !context.started; i++) {
         core_call *call = call_at(g, i);
-        if (call->pending.outcome != CORE_PENDING || call->closed)
+        if (call->pending.outcome != CORE_PENDING || call->pending.closed)
             continue;
         core_session *s = (core_session *)Py_NewRef((PyObject *)call->session);
         core_links_wake(s);
-        while (call->pending.outcome == CORE_PENDING && !call->closed && !context.started &&
+        while (call->pending.outcome == CORE_PENDING && !call->pending.closed && !context.started &&
                core_links_poll(s, context.thread) && core_pump(s, &context, POLL_LIMIT) > 0)
             ;
         core_pump_leftovers(s, &context);
@@ -68,26 +68,26 @@ static int park(core_gather *g, core_call *call) {
     if (!link && call->pending.outcome == CORE_PENDING)
         return -1;
     PyErr_Clear(); /* the session has ended, and the call knows why */
-    if (link && !g->parker)
-        g->parker = core_parker_new(call->session->state, link->loop);
-    int r = link && !g->parker ? -1 : 0;
+    if (link && !g->waiter)
+        g->waiter = core_waiter_new(call->session->state, link->loop);
+    int r = link && !g->waiter ? -1 : 0;
     if (link && r == 0 && call->pending.outcome == CORE_PENDING) {
         g->missing++;
-        core_call_park_in(call, link, g);
+        core_call_park_in(call, link, &g->group);
     }
     Py_XDECREF(link);
     return r;
 }
 
-/* park_all: the calls that have not ended wait with one parker. 0 or -1. */
+/* park_all: the calls that have not ended wait with one waiter. 0 or -1. */
 static int park_all(core_gather *g) {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(g->calls); i++) {
         core_call *call = call_at(g, i);
-        bool waits = call->pending.outcome == CORE_PENDING && !call->closed;
-        bool parked = call->gather == g; /* by the last turn, or because it was given twice */
+        bool waits = call->pending.outcome == CORE_PENDING && !call->pending.closed;
+        bool parked = call->group == &g->group; /* by the last turn, or because it was given twice */
         if (waits && !parked && park(g, call) < 0)
             return -1;
-        if (parked && !g->parker && !(g->parker = core_parker_new(call->session->state, call->link->loop)))
+        if (parked && !g->waiter && !(g->waiter = core_waiter_new(call->session->state, call->link->loop)))
             return -1;
     }
     return 0;
@@ -99,10 +99,10 @@ static void leave_all(core_gather *g, bool cancel) {
         core_call *call = call_at(g, i);
         if (cancel)
             core_call_abandon(call);
-        else if (call->gather == g)
+        else if (call->group == &g->group)
             core_call_unpark(call);
     }
-    Py_CLEAR(g->parker);
+    Py_CLEAR(g->waiter);
     g->over = true;
 }
 
@@ -142,12 +142,12 @@ static PySendResult gather_send_step(PyObject *self, PyObject *Py_UNUSED(value),
         PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited gather()");
         return PYGEN_ERROR;
     }
-    if (g->parker && !g->parker->woken) {
+    if (g->waiter && !g->waiter->woken) {
         PyErr_SetString(PyExc_RuntimeError, "gather() is already being awaited");
         return PYGEN_ERROR;
     }
     Py_INCREF(g);
-    Py_CLEAR(g->parker); /* which is good for once, and may have been woken too early, while others were parked */
+    Py_CLEAR(g->waiter); /* which is good for once, and may have been woken too early, while others were parked */
     PySendResult r = PYGEN_ERROR;
     if (look(g) || (take_what_is_there(g) == 0 && look(g))) {
         r = finish(g, ret_value);
@@ -155,7 +155,7 @@ static PySendResult gather_send_step(PyObject *self, PyObject *Py_UNUSED(value),
         bool over = look(g);
         r = over ? finish(g, ret_value) : PYGEN_NEXT;
         if (!over)
-            *ret_value = Py_NewRef((PyObject *)g->parker);
+            *ret_value = Py_NewRef((PyObject *)g->waiter);
     }
     if (r == PYGEN_ERROR && !g->over)
         leave_all(g, true);
@@ -213,7 +213,7 @@ static PyObject *by_asyncio(PyObject *args, PyObject *kwargs) {
     return result;
 }
 
-PyObject *core_gather_new(PyObject *module, PyObject *args, PyObject *kwargs) {
+static PyObject *gather_new(PyObject *module, PyObject *args, PyObject *kwargs) {
     core_state *state = core_module_state(module);
     static char *names[] = {"return_exceptions", NULL};
     PyObject *empty = PyTuple_New(0);
@@ -230,8 +230,9 @@ PyObject *core_gather_new(PyObject *module, PyObject *args, PyObject *kwargs) {
     core_gather *g = PyObject_GC_New(core_gather, state->async->gather_type);
     if (!g)
         return NULL;
+    g->group.ended = ended;
     g->calls = Py_NewRef(args);
-    g->parker = NULL;
+    g->waiter = NULL;
     g->failed = NULL;
     g->missing = 0;
     g->return_exceptions = return_exceptions != 0;
@@ -247,7 +248,7 @@ PyObject *core_gather_new(PyObject *module, PyObject *args, PyObject *kwargs) {
 static int gather_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(((core_gather *)self)->calls);
-    Py_VISIT(((core_gather *)self)->parker);
+    Py_VISIT(((core_gather *)self)->waiter);
     return 0;
 }
 
@@ -256,7 +257,7 @@ static void gather_dealloc(PyObject *self) {
     core_gather *g = (core_gather *)self;
     PyObject_GC_UnTrack(self);
     Py_DECREF(g->calls); /* parked ones hold a reference to this: there are none */
-    Py_XDECREF(g->parker);
+    Py_XDECREF(g->waiter);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -285,7 +286,14 @@ static PyType_Spec gather_spec = {
     .slots = gather_slots,
 };
 
+static PyMethodDef functions[] = {
+    {"gather", (PyCFunction)(void (*)(void))gather_new, METH_VARARGS | METH_KEYWORDS,
+     "gather(*awaitables, return_exceptions=False)\n\nThe results of calls that are awaited together, as "
+     "asyncio.gather has them, without a task for each."},
+    {NULL, NULL, 0, NULL},
+};
+
 int core_gather_init(PyObject *module, core_state *state) {
     state->async->gather_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &gather_spec, NULL);
-    return state->async->gather_type ? 0 : -1;
+    return state->async->gather_type ? PyModule_AddFunctions(module, functions) : -1;
 }

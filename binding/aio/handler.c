@@ -14,9 +14,8 @@
 #include "handler.h"
 
 #include "asyncio.h"
-#include "waiter.h"
 
-static core_async_state *async_of(core_handler *h) {
+static core_async_state *async_of(const core_handler *h) {
     return core_type_state(Py_TYPE(h))->async;
 }
 
@@ -431,14 +430,7 @@ void core_handler_run(core_session *s, core_link *link, uint64_t request, PyObje
 
 /* ---- cancelling ---- */
 
-void core_dispatch_cancel(core_session *s, uint64_t request) {
-    core_open *open = core_open_find(s, request);
-    if (!open)
-        return;
-    open->cancelled = true;
-    core_handler *h = open->handler;
-    if (!h)
-        return;
+void core_handler_cancel(core_handler *h) {
     Py_INCREF(h);
     h->cancelled = true;
     cancel_task(h);
@@ -455,11 +447,7 @@ static PyObject *those_of(core_session *s, const core_link *link) {
     return list;
 }
 
-core_handler *core_handler_next(const core_handler *h) {
-    return h->next;
-}
-
-void core_dispatch_cancel_all(core_session *s) {
+void core_handlers_cancel(core_session *s) {
     PyObject *list = those_of(s, NULL);
     for (Py_ssize_t i = 0; list && i < PyList_GET_SIZE(list); i++) {
         core_handler *h = (core_handler *)PyList_GET_ITEM(list, i);
@@ -541,5 +529,5 @@ static PyType_Spec handler_spec = {
 
 int core_handler_init(PyObject *module, core_state *state) {
     state->async->handler_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &handler_spec, NULL);
-    return state->async->handler_type ? core_parker_init(module, state) : -1;
+    return state->async->handler_type ? 0 : -1;
 }

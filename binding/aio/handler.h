@@ -2,7 +2,8 @@
 #ifndef BINDING_HANDLER_H
 #define BINDING_HANDLER_H
 
-#include "rpc/session.h"
+#include "link.h"
+#include "rpc/requests.h"
 
 struct core_handler {
     PyObject_HEAD core_session *session; /* strong until it is over */
@@ -21,5 +22,27 @@ struct core_handler {
     bool over;                           /* the coroutine has ended, or is not to be run */
     bool cancelled;                      /* the peer does not wait any more */
 };
+
+int core_handler_init(PyObject *module, core_state *state);
+/* core_handler_run: has a task of the link's loop run `awaitable` (stolen) in that context and answer `request`.
+ * `has_buffers`: the request came with some, which the answer may give back. */
+void core_handler_run(core_session *s, core_link *link, uint64_t request, PyObject *awaitable, PyObject *context,
+                      bool has_buffers, core_pump_context *pump);
+/* core_handler_cancel: its caller has given it up. core_handlers_cancel: all of a session's: the peer has gone. */
+void core_handler_cancel(core_handler *h);
+void core_handlers_cancel(core_session *s);
+/* core_handlers_answer: those of link->finished, whose tasks have ended. core_handlers_end: the link's loop has been closed:
+ * whatever runs there fails. */
+void core_handlers_answer(core_link *link);
+void core_handlers_end(core_session *s, core_link *link);
+
+/* core_callbacks_init: fills what sessions ask of this layer. */
+int core_callbacks_init(PyObject *module, core_state *state);
+
+/* core_route: has a request run where it belongs; takes the event (route.c). */
+void core_route(core_session *s, piso_event *event, core_pump_context *context);
+/* core_await_result: what a method has returned is awaited, and is the answer; `awaitable` is stolen (route.c). */
+void core_await_result(core_session *s, uint64_t request, PyObject *awaitable, PyObject *request_context,
+                       bool has_buffers, core_pump_context *context);
 
 #endif

@@ -1,22 +1,13 @@
-/* link.c - a session's place in an event loop: registering, timers, the end. What it does there is in turn.c. */
+/* link.c - the type Link: making one for a loop, and the methods that the loop calls. */
 #include "link.h"
 
 #include "asyncio.h"
+#include "common/interruption.h"
 #include "fd_reader.h"
-
-#define TRIM_SECONDS 1.0
-
-static core_state *state_of(const core_link *link) {
-    return core_type_state(Py_TYPE(link));
-}
-
-static core_async_state *async_of(const core_link *link) {
-    return state_of(link)->async;
-}
 
 /* back_to_loop: what a method that a loop calls returns. */
 static PyObject *back_to_loop(core_link *link) {
-    return core_raise_interruption(state_of(link)) < 0 ? NULL : Py_NewRef(Py_None);
+    return core_raise_interruption(core_link_state(link)) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* ---- methods that loops call ---- */
@@ -41,40 +32,6 @@ static PyObject *link_expire(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     return back_to_loop(link);
 }
 
-/* call_later: the loop's handle; NULL, without an exception, if it is closed, so nothing waits any more, or was
- * interrupted. */
-static PyObject *call_later(core_link *link, double seconds, const char *method) {
-    PyObject *callback = PyObject_GetAttrString((PyObject *)link, method);
-    PyObject *delay = callback ? PyFloat_FromDouble(seconds) : NULL;
-    PyObject *handle = NULL;
-    if (delay) {
-        PyObject *args[4] = {NULL, link->loop, delay, callback};
-        handle = core_loop_call(state_of(link), link->loop, async_of(link)->call_later, args + 1, 3, NULL, NULL);
-    }
-    if (!delay)
-        PyErr_Clear(); /* out of memory */
-    Py_XDECREF(callback);
-    Py_XDECREF(delay);
-    return handle;
-}
-
-static bool trim_after_pause(core_link *link) {
-    PyObject *handle = call_later(link, TRIM_SECONDS, "trim");
-    Py_XDECREF(handle);
-    return handle != NULL;
-}
-
-/* drop_timer: else the loop would keep the link, and with it the session's memory, until the deadline. */
-static void drop_timer(core_link *link) {
-    PyObject *timer = link->timer;
-    link->timer = NULL;
-    link->timer_ns = PISO_NO_DEADLINE;
-    PyObject *args[2] = {NULL, timer};
-    Py_XDECREF(timer ? core_loop_call(state_of(link), link->loop, async_of(link)->cancel, args + 1, 1, NULL, NULL)
-                     : NULL);
-    Py_XDECREF(timer);
-}
-
 /* link_trim: one second after shared buffers were used: idle ever since? */
 static PyObject *link_trim(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_link *link = (core_link *)self;
@@ -82,8 +39,7 @@ static PyObject *link_trim(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     if (!link->session || !link->alive)
         Py_RETURN_NONE;
     if (link->trim_seen != link->session->buffer_uses) {
-        link->trim_seen = link->session->buffer_uses;
-        link->trim_scheduled = trim_after_pause(link);
+        core_link_trim_after_pause(link);
         Py_RETURN_NONE;
     }
     core_link_run(link); /* releases that are on their way count */
@@ -93,83 +49,26 @@ static PyObject *link_trim(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 }
 
 static PyObject *link_trim_later(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    core_link *link = (core_link *)self;
-    if (link->session && link->alive) {
-        link->trim_seen = link->session->buffer_uses;
-        link->trim_scheduled = trim_after_pause(link);
-    }
+    core_link_trim_after_pause((core_link *)self);
     Py_RETURN_NONE;
 }
 
-void core_links_trim_later(core_session *s) {
-    s->buffer_uses++;
-    core_link *link = s->links;
-    if (!link || !link->alive || link->trim_scheduled)
-        return;
-    link->trim_scheduled = true;
-    Py_INCREF(link);
-    PyObject *callback = NULL;
-    if (core_link_is_here(link))
-        Py_XDECREF(link_trim_later((PyObject *)link, NULL));
-    else if ((callback = PyObject_GetAttrString((PyObject *)link, "trim_later")))
-        core_link_schedule(link, callback, NULL);
-    else
-        PyErr_Clear(); /* out of memory: the memory is given back after the next use */
-    Py_XDECREF(callback);
-    Py_DECREF(link);
-}
-
-void core_link_watch_deadline(core_link *link, int64_t deadline_ns) {
-    if (deadline_ns >= link->timer_ns)
-        return;
-    double seconds = (double)(deadline_ns - piso_now_ns()) / 1e9;
-    Py_INCREF(link);
-    PyObject *timer = call_later(link, seconds > 0 ? seconds : 0, "expire");
-    if (timer) {
-        drop_timer(link);
-        link->timer = timer;
-        link->timer_ns = deadline_ns;
-        if (!link->alive)
-            drop_timer(link);
-    }
-    Py_DECREF(link);
-}
-
-/* ---- a future of the loop ---- */
-
-/* wake_future(future): sets the result unless it is done (cancelled meanwhile). */
-static PyObject *wake_future(PyObject *self, PyObject *future) {
-    core_async_state *a = async_of((core_link *)self);
-    PyObject *done = PyObject_CallMethodNoArgs(future, a->done);
-    if (!done)
-        return NULL;
-    int is_done = PyObject_IsTrue(done);
-    Py_DECREF(done);
-    if (is_done)
-        Py_RETURN_NONE;
-    PyObject *args[3] = {NULL, future, Py_None};
-    return PyObject_VectorcallMethod(a->set_result, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-}
-
-/* wake_bound: wake_future with its future. */
-static PyObject *wake_bound(PyObject *pair, PyObject *Py_UNUSED(ignored)) {
-    return wake_future(PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
-}
-
-static PyMethodDef wake_bound_method = {"wake_future", wake_bound, METH_NOARGS, NULL};
-
-void core_link_wake_future(core_link *link, PyObject *future) {
-    PyObject *pair = PyTuple_Pack(2, (PyObject *)link, future);
-    PyObject *callback = pair ? PyCFunction_New(&wake_bound_method, pair) : NULL;
-    if (callback)
-        core_link_schedule(link, callback, NULL);
-    else
-        PyErr_Clear(); /* out of memory: nobody can be told */
-    Py_XDECREF(callback);
-    Py_XDECREF(pair);
-}
-
 /* ---- registering with a loop ---- */
+
+static piso_session *reader_session(PyObject *link) {
+    return ((core_link *)link)->handle;
+}
+
+static void reader_ready(PyObject *link) {
+    core_link_run((core_link *)link);
+}
+
+static void reader_dropped(PyObject *link) {
+    if (((core_link *)link)->alive)
+        core_link_closed((core_link *)link);
+}
+
+static const core_fd_owner reader_owner = {reader_session, reader_ready, reader_dropped};
 
 /* link_start(): on the loop's thread: registers the reader and takes the first turn. */
 static PyObject *link_start(PyObject *self, PyObject *Py_UNUSED(ignored)) {
@@ -185,43 +84,21 @@ static PyObject *link_start(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     link->thread = thread->ident;
     Py_INCREF(link);
     PyObject *loop = Py_NewRef(link->loop);
-    int r = core_reader_add(link, loop);
+    int r = core_fd_reader_add(core_link_state(link), loop, (PyObject *)link, &reader_owner);
     if (r < 0)
         core_link_closed(link); /* nobody else waits on it yet: it runs no code that would mind the exception */
     if (!link->alive)
-        core_reader_remove(link, loop);
+        core_fd_reader_remove(core_link_state(link), loop, link->handle);
     core_link_rearm(link);
     Py_DECREF(loop);
     Py_DECREF(link);
     return r < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-void core_link_stop(core_link *link) {
-    if (!link->alive)
-        return;
-    Py_INCREF(link);
-    core_reader_remove(link, link->loop);
-    core_link_closed(link);
-    Py_DECREF(link);
-}
-
 /* link_stop(): on the loop's thread. */
 static PyObject *link_stop(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_link_stop((core_link *)self);
     Py_RETURN_NONE;
-}
-
-/* leave_thread: its thread does not poll for it any more. */
-static void leave_thread(core_link *link) {
-    core_thread *thread = link->home;
-    if (!thread)
-        return;
-    core_link **at = &thread->links;
-    while (*at && *at != link)
-        at = &(*at)->next_here;
-    if (*at)
-        *at = link->next_here;
-    link->home = core_thread_unref(thread);
 }
 
 static core_link *link_new(core_session *s, PyObject *loop) {
@@ -240,64 +117,6 @@ static core_link *link_new(core_session *s, PyObject *loop) {
     if (!link->rearm)
         Py_CLEAR(link);
     return link;
-}
-
-/* unlist: takes the link out of its session's list, which owned a reference. */
-static void unlist(core_link *link) {
-    core_session *s = link->session;
-    if (!s)
-        return;
-    for (core_link **at = &s->links; *at; at = &(*at)->next)
-        if (*at == link) {
-            *at = link->next;
-            link->next = NULL;
-            link->session = NULL;
-            Py_DECREF(link);
-            return;
-        }
-}
-
-static void detach(core_link *link) {
-    Py_INCREF(link);
-    unlist(link);
-    link->session = NULL;
-    if (link->alive && core_link_is_here(link)) {
-        core_link_stop(link);
-    } else if (link->alive) {
-        PyObject *callback = PyObject_GetAttrString((PyObject *)link, "stop");
-        if (callback)
-            core_link_schedule(link, callback, NULL);
-        PyErr_Clear(); /* out of memory: the reader stays until its loop closes, and does nothing */
-        Py_XDECREF(callback);
-    }
-    Py_DECREF(link);
-}
-
-void core_link_detach_all(core_session *s) {
-    while (s->links)
-        detach(s->links);
-}
-
-/* core_link_closed: the loop has gone. What was parked on it stays pending, but nobody waits there any more. */
-void core_link_closed(core_link *link) {
-    core_session *s = (core_session *)Py_XNewRef((PyObject *)link->session);
-    Py_INCREF(link);
-    link->alive = false;
-    core_link_wake(link);
-    leave_thread(link);
-    while (link->parked)
-        core_call_unpark(link->parked);
-    unlist(link);
-    if (s)
-        core_handlers_end(s, link);
-    core_reroute(&link->inbox);
-    Py_XDECREF(s);
-    Py_CLEAR(link->unscheduled);
-    drop_timer(link);
-    Py_CLEAR(link->rearm);
-    Py_CLEAR(link->loop);
-    Py_CLEAR(link->holder);
-    Py_DECREF(link);
 }
 
 /* enlist: gives the link to its session's list, behind the home; an application's own loop takes over from the
@@ -346,7 +165,7 @@ core_link *core_link_for_loop(core_session *s, PyObject *loop) {
     if (start(s, link) == 0)
         return link;
     link->alive = false;
-    unlist(link);
+    core_link_unlist(link);
     Py_DECREF(link);
     return NULL;
 }
@@ -396,11 +215,10 @@ core_link *core_link_here(core_session *s) {
     return link;
 }
 
-int core_link_serve(core_link *link) {
-    link->serving = true;
+void core_link_handle(core_link *link) {
+    link->handles = true;
     core_link_wake(link);
     core_link_rearm(link);
-    return 0;
 }
 
 /* ---- types ---- */
@@ -431,7 +249,7 @@ static void link_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     core_link_wake(link);
-    leave_thread(link);
+    core_link_leave_thread(link);
     link_clear(self);
     piso_session_unref(link->handle);
     type->tp_free(self);
@@ -445,7 +263,6 @@ static PyMethodDef link_methods[] = {
     {"trim_later", link_trim_later, METH_NOARGS, "Start the timer for trim."},
     {"start", link_start, METH_NOARGS, "Register with the loop."},
     {"stop", link_stop, METH_NOARGS, "Unregister from the loop."},
-    {"wake_future", wake_future, METH_O, "Set a future's result to None unless it is done."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -467,5 +284,6 @@ static PyType_Spec link_spec = {
 int core_link_init(PyObject *module, core_state *state) {
     core_async_state *a = state->async;
     a->link_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &link_spec, NULL);
-    return a->link_type ? core_reader_init(module, state) : -1;
+    core_closing_init(state);
+    return a->link_type ? 0 : -1;
 }

@@ -12,7 +12,7 @@ static core_async_state *async_of(PyObject *o) {
 }
 
 /* schedule: has the loop call this: 0 or -1. */
-static int schedule(core_parker *p) {
+static int schedule(core_waiter *p) {
     core_async_state *a = async_of((PyObject *)p);
     PyObject *args[4] = {NULL, p->loop, (PyObject *)p, p->wakeup_context};
     PyObject *handle =
@@ -21,15 +21,15 @@ static int schedule(core_parker *p) {
     return handle ? 0 : -1;
 }
 
-PyObject *core_parker_wake(core_parker *p) {
+PyObject *core_waiter_wake(core_waiter *p) {
     bool first = !p->woken;
     p->woken = 1;
     return first && p->wakeup ? p->wakeup_context : NULL;
 }
 
-/* parker_call(): the loop's turn. */
-static PyObject *parker_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
-    core_parker *p = (core_parker *)self;
+/* waiter_call(): the loop's turn. */
+static PyObject *waiter_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
+    core_waiter *p = (core_waiter *)self;
     PyObject *wakeup = p->wakeup;
     core_thread_went_on(&p->due);
     if (!wakeup)
@@ -41,9 +41,9 @@ static PyObject *parker_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject
     return result;
 }
 
-static PyObject *parker_add_done_callback(PyObject *self, PyObject *args, PyObject *kwargs) {
+static PyObject *waiter_add_done_callback(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"", "context", NULL};
-    core_parker *p = (core_parker *)self;
+    core_waiter *p = (core_waiter *)self;
     PyObject *callback, *context = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:add_done_callback", names, &callback, &context))
         return NULL;
@@ -54,52 +54,52 @@ static PyObject *parker_add_done_callback(PyObject *self, PyObject *args, PyObje
     Py_RETURN_NONE;
 }
 
-static PyObject *parker_remove_done_callback(PyObject *self, PyObject *Py_UNUSED(callback)) {
-    core_parker *p = (core_parker *)self;
+static PyObject *waiter_remove_done_callback(PyObject *self, PyObject *Py_UNUSED(callback)) {
+    core_waiter *p = (core_waiter *)self;
     Py_CLEAR(p->wakeup);
     Py_CLEAR(p->wakeup_context);
     return PyLong_FromLong(1);
 }
 
-static PyObject *parker_cancel(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
-    core_parker *p = (core_parker *)self;
+static PyObject *waiter_cancel(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
+    core_waiter *p = (core_waiter *)self;
     p->cancelled = 1;
-    if (core_parker_wake(p) && schedule(p) < 0)
+    if (core_waiter_wake(p) && schedule(p) < 0)
         return NULL;
     Py_RETURN_TRUE;
 }
 
-static PyObject *parker_result(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    if (!((core_parker *)self)->cancelled)
+static PyObject *waiter_result(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    if (!((core_waiter *)self)->cancelled)
         Py_RETURN_NONE;
     PyErr_SetNone(async_of(self)->cancelled_error);
     return NULL;
 }
 
-static PyObject *parker_get_loop(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    return Py_NewRef(((core_parker *)self)->loop);
+static PyObject *waiter_get_loop(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    return Py_NewRef(((core_waiter *)self)->loop);
 }
 
-static PyObject *parker_done(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    core_parker *p = (core_parker *)self;
+static PyObject *waiter_done(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    core_waiter *p = (core_waiter *)self;
     return PyBool_FromLong(p->woken || p->cancelled);
 }
 
-static PyObject *parker_was_cancelled(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    return PyBool_FromLong(((core_parker *)self)->cancelled);
+static PyObject *waiter_was_cancelled(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    return PyBool_FromLong(((core_waiter *)self)->cancelled);
 }
 
-static PyObject *parker_get_blocking(PyObject *self, void *Py_UNUSED(closure)) {
-    return PyBool_FromLong(((core_parker *)self)->blocking);
+static PyObject *waiter_get_blocking(PyObject *self, void *Py_UNUSED(closure)) {
+    return PyBool_FromLong(((core_waiter *)self)->blocking);
 }
 
-static int parker_set_blocking(PyObject *self, PyObject *value, void *Py_UNUSED(closure)) {
-    ((core_parker *)self)->blocking = value && PyObject_IsTrue(value) > 0;
+static int waiter_set_blocking(PyObject *self, PyObject *value, void *Py_UNUSED(closure)) {
+    ((core_waiter *)self)->blocking = value && PyObject_IsTrue(value) > 0;
     return 0;
 }
 
-static int parker_traverse(PyObject *self, visitproc visit, void *arg) {
-    core_parker *p = (core_parker *)self;
+static int waiter_traverse(PyObject *self, visitproc visit, void *arg) {
+    core_waiter *p = (core_waiter *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(p->loop);
     Py_VISIT(p->wakeup);
@@ -107,56 +107,56 @@ static int parker_traverse(PyObject *self, visitproc visit, void *arg) {
     return 0;
 }
 
-static int parker_clear(PyObject *self) {
-    core_parker *p = (core_parker *)self;
+static int waiter_clear(PyObject *self) {
+    core_waiter *p = (core_waiter *)self;
     Py_CLEAR(p->loop);
     Py_CLEAR(p->wakeup);
     Py_CLEAR(p->wakeup_context);
     return 0;
 }
 
-static void parker_dealloc(PyObject *self) {
+static void waiter_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    core_thread_went_on(&((core_parker *)self)->due);
-    parker_clear(self);
+    core_thread_went_on(&((core_waiter *)self)->due);
+    waiter_clear(self);
     type->tp_free(self);
     Py_DECREF(type);
 }
 
-static PyMethodDef parker_methods[] = {
-    {"add_done_callback", (PyCFunction)(void (*)(void))parker_add_done_callback, METH_VARARGS | METH_KEYWORDS, NULL},
-    {"remove_done_callback", parker_remove_done_callback, METH_O, NULL},
-    {"cancel", (PyCFunction)(void (*)(void))parker_cancel, METH_VARARGS | METH_KEYWORDS, NULL},
-    {"result", parker_result, METH_NOARGS, NULL},
-    {"done", parker_done, METH_NOARGS, NULL},
-    {"cancelled", parker_was_cancelled, METH_NOARGS, NULL},
-    {"get_loop", parker_get_loop, METH_NOARGS, NULL},
+static PyMethodDef waiter_methods[] = {
+    {"add_done_callback", (PyCFunction)(void (*)(void))waiter_add_done_callback, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"remove_done_callback", waiter_remove_done_callback, METH_O, NULL},
+    {"cancel", (PyCFunction)(void (*)(void))waiter_cancel, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"result", waiter_result, METH_NOARGS, NULL},
+    {"done", waiter_done, METH_NOARGS, NULL},
+    {"cancelled", waiter_was_cancelled, METH_NOARGS, NULL},
+    {"get_loop", waiter_get_loop, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
-static PyGetSetDef parker_getset[] = {
-    {"_asyncio_future_blocking", parker_get_blocking, parker_set_blocking, NULL, NULL},
+static PyGetSetDef waiter_getset[] = {
+    {"_asyncio_future_blocking", waiter_get_blocking, waiter_set_blocking, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
-static PyType_Slot parker_slots[] = {
+static PyType_Slot waiter_slots[] = {
     {Py_tp_doc, "What a task that awaits a call waits for."},
-    {Py_tp_call, parker_call},
-    {Py_tp_methods, parker_methods},
-    {Py_tp_getset, parker_getset},
-    {Py_tp_traverse, parker_traverse},
-    {Py_tp_clear, parker_clear},
-    {Py_tp_dealloc, parker_dealloc},
+    {Py_tp_call, waiter_call},
+    {Py_tp_methods, waiter_methods},
+    {Py_tp_getset, waiter_getset},
+    {Py_tp_traverse, waiter_traverse},
+    {Py_tp_clear, waiter_clear},
+    {Py_tp_dealloc, waiter_dealloc},
     {0, NULL},
 };
-static PyType_Spec parker_spec = {
-    .name = "pyisolate._core.Parker",
-    .basicsize = sizeof(core_parker),
+static PyType_Spec waiter_spec = {
+    .name = "pyisolate._core.Waiter",
+    .basicsize = sizeof(core_waiter),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = parker_slots,
+    .slots = waiter_slots,
 };
 
-core_parker *core_parker_new(core_state *state, PyObject *loop) {
-    core_parker *p = PyObject_GC_New(core_parker, state->async->parker_type);
+core_waiter *core_waiter_new(core_state *state, PyObject *loop) {
+    core_waiter *p = PyObject_GC_New(core_waiter, state->async->waiter_type);
     if (!p)
         return NULL;
     p->loop = Py_NewRef(loop);
@@ -168,7 +168,7 @@ core_parker *core_parker_new(core_state *state, PyObject *loop) {
     return p;
 }
 
-int core_parker_init(PyObject *module, core_state *state) {
-    state->async->parker_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &parker_spec, NULL);
-    return state->async->parker_type ? 0 : -1;
+int core_waiter_init(PyObject *module, core_state *state) {
+    state->async->waiter_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &waiter_spec, NULL);
+    return state->async->waiter_type ? 0 : -1;
 }

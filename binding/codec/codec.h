@@ -10,6 +10,17 @@
 
 #include "common/state.h"
 
+/* core_gpu_codec: what cuda/ keeps of one session. */
+typedef struct core_gpu_codec {
+    PyObject *devices;      /* frozenset: UUIDs of GPUs whose memory is shared; NULL: none, also not from the peer */
+    bool warned;            /* that some is not shared although it should be */
+    bool events;            /* the peer can wait for events of this process */
+    uint64_t recalled;      /* bits of the GPUs with memory that came again while it was held here */
+    uint64_t sends;         /* how often memory of GPUs was sent */
+    PyObject *mapped;       /* dict: what the peer may keep mapped, for pyisolate/_rpc/gpus.py; NULL: nothing */
+    struct core_lent *lent; /* what the peer holds leases on */
+} core_gpu_codec;
+
 /* core_codec: how one session converts. Embedded in the Session object, which owns the references. */
 typedef struct core_codec {
     core_state *state;
@@ -18,19 +29,13 @@ typedef struct core_codec {
     PyObject *registry;     /* a Registry */
     int64_t value_limit;    /* bytes that one message may take here (budget.h) */
     bool refuse_subclasses; /* values of subclasses are not sent as their base */
-    bool text_only;         /* exceptions are sent as type and text: the peer is confined (exceptions_told.c) */
+    bool text_only;         /* exceptions are sent as type and text: the peer is confined (std/exceptions_reduce.c) */
     bool share_torch;       /* tensors are shared, not copied */
     bool share_numpy;       /* and arrays that lie in shared memory */
-    PyObject *cuda;         /* frozenset: UUIDs of GPUs whose memory is shared; NULL: none, also not from the peer */
-    bool cuda_warned;       /* that some is not shared although it should be */
-    uint64_t cuda_recalled; /* bits of the GPUs with memory that came again while it was held here */
-    uint64_t cuda_sends;    /* how often memory of GPUs was sent */
-    bool cuda_events;       /* the peer can wait for events of this process */
-    PyObject *cuda_lent;    /* dict: what the peer may keep mapped, for pyisolate/_rpc/gpus.py; NULL: nothing */
-    struct core_lent *lent; /* what the peer holds leases on (cuda_out.c) */
-    uint64_t shared_at;     /* when shared memory was last sent, by a count of such sends; 0: never */
-    unsigned unsent;        /* how much was sent ahead since then (ahead.c) */
-    PyObject *seen;         /* dict: segment -> dict of what is kept over it; NULL: none (tensors_in.c) */
+    core_gpu_codec gpu;
+    uint64_t shared_at; /* when shared memory was last sent, by a count of such sends; 0: never */
+    unsigned unsent;    /* how much was prefetched since then (rpc/prefetch.c) */
+    PyObject *seen;     /* dict: segment -> dict of what is kept over it; NULL: none (buffers/received.c) */
 } core_codec;
 
 /* core_value_limit: what one message of a session's peer may take here (budget.h): 1 GiB, or four times what an arena
@@ -40,11 +45,12 @@ int64_t core_value_limit(const piso_session *session);
 
 /* core_keeps_fd: whether this process may send on to others what this session's peer shares with it. An extension cannot,
  * unless it is a host itself: its only peer is its host. */
-bool core_keeps_fd(const core_codec *c);
+static inline bool core_keeps_fd(const core_codec *c) {
+    return c->value_limit != INT64_MAX || c->state->peers->others(c->state, c->session);
+}
 
-int core_convert_init(PyObject *module, core_state *state);
-int core_convert_visit(core_state *state, visitproc visit, void *arg);
-void core_convert_clear(core_state *state);
+/* core_decode_init: adds the decoders of built-in types to the tables. */
+int core_decode_init(PyObject *module, core_state *state);
 
 /* core_encode_call: positional arguments as an array, then, when kwnames is not NULL or empty, a map; returns
  * the flags for piso_session_call (0 or PISO_CALL_KWARGS), or -1 with an exception. The vectorcall layout:
@@ -53,24 +59,6 @@ int core_encode_call(core_codec *c, piso_writer *w, PyObject *const *args, Py_ss
 /* core_encode_value: one value (a result). 0 or -1; `where` starts the path in the message ("result"). Received
  * buffers in it that have no reference but the caller's one go back without a copy, and must not be looked at again. */
 int core_encode_value(core_codec *c, piso_writer *w, PyObject *value, const char *where);
-/* core_encode_exception: an exception with type name, args, notes, cause, context and formatted traceback.
- * Never fails for lack of convertible parts (args that cannot cross are sent as their repr); -1 only when out
- * of memory. */
-int core_encode_exception(core_codec *c, piso_writer *w, PyObject *exception);
-/* core_tensors_retired: the peer has let go of a segment. */
-void core_tensors_retired(core_codec *c, piso_segment *segment);
-/* core_lent_release: a lease of this codec has ended. The cookie is that of piso_session_lease. */
-void core_lent_release(void *cookie);
-/* core_lent_clear: all that are left; the session reports no more. */
-void core_lent_clear(core_codec *c);
-/* core_cuda_settle: before an answer without memory of GPUs: waits until the device has written to that which the peer
- * has sent here again. What came once has been waited for when it was dropped, or is held on purpose. */
-void core_cuda_settle(core_codec *c);
-/* core_cuda_refused: the peer cannot open memory of GPUs, for the reason given: from now on it gets copies. 0, or -1
- * when warnings are errors. */
-int core_cuda_refused(core_codec *c, const char *why);
-/* core_cuda_ended: the session has: memory of GPUs that came by it is no longer kept mapped. */
-void core_cuda_ended(core_codec *c);
 /* core_codec_abandon: gives back the spans of a writer that will not be sent, and resets it. */
 void core_codec_abandon(core_codec *c, piso_writer *w);
 
@@ -90,6 +78,7 @@ void core_reject(core_codec *c);
 /* core_decode_elsewhere: whether what this thread decodes from now on may be used by another one. What a GPU is still
  * writing is then waited for here: the stream that the other thread uses is known only there. */
 void core_decode_elsewhere(bool elsewhere);
+bool core_decodes_elsewhere(void);
 int core_decode_call(core_codec *c, piso_event *event, core_arguments *ret_arguments);
 void core_arguments_clear(core_arguments *a);
 /* core_decode_value: the one value of a reply body; trailing bytes are an error. New reference. */

@@ -1,54 +1,11 @@
-/* converter.h - what the files of the conversion share: the walk down a value, the classes looked up once,
- * and one function for each kind of value in each direction. */
+/* converter.h - what converters of types use: the walk down a value in both directions, and what is wrong with it. How they
+ * become known: tables.h. */
 #ifndef BINDING_CONVERTER_H
 #define BINDING_CONVERTER_H
 
 #include "budget.h"
-#include "common/errors.h"
 #include "codec.h"
-#include "registry.h"
-
-/* ---- classes looked up when first met ---- */
-
-typedef enum core_known {
-    CORE_UNKNOWN = 0,
-    CORE_DATETIME,
-    CORE_DATE,
-    CORE_TIME,
-    CORE_TIMEDELTA,
-    CORE_DECIMAL,
-    CORE_UUID,
-    CORE_PATH,
-    CORE_ORDERED_DICT, /* collections.c, from here on */
-    CORE_DEFAULTDICT,
-    CORE_COUNTER,
-    CORE_DEQUE,
-    CORE_RANGE,
-    CORE_SLICE,
-    CORE_ELLIPSIS,
-} core_known;
-
-struct core_convert_state {
-    bool loaded;
-    PyObject *known;          /* type -> int (core_known) */
-    PyObject *decimal, *uuid; /* classes */
-    PyObject *paths;          /* name -> class of pathlib */
-    PyObject *timezone, *zone_info, *timedelta;
-    PyObject *counter, *defaultdict, *deque;
-    PyObject *remote_classes; /* type name -> subclass of RemoteError made for it */
-    PyObject *source_files;   /* dict: name -> SourceFile, of tracebacks that are alive (sources.c) */
-    PyTypeObject *source_file_type, *sources_type;
-    /* NumPy, once it has been met */
-    PyObject *numpy, *ndarray, *generic, *dtype;
-    PyObject *dtype_specs; /* dtype -> bytes: its encoded description */
-    PyObject *spec_dtypes; /* str -> dtype */
-};
-
-/* core_convert_load: imports the modules of the known classes. 0 or -1. */
-int core_convert_load(core_state *state);
-/* core_know: notes a class, which may be NULL with an exception. 0 or -1. */
-int core_know(core_convert_state *c, PyObject *cls, core_known kind);
-int core_collections_load(core_convert_state *c); /* collections.c */
+#include "common/errors.h"
 
 /* ---- encoding ---- */
 
@@ -89,28 +46,6 @@ static inline void core_note_shared(core_codec *c) {
 }
 /* core_encode_error: -1 with the TypeError "<path>: <problem>". */
 int core_encode_error(const core_path *path, PyObject *value, const char *remedy);
-/* core_hint: what to send instead of a value of a class of NumPy or PyTorch; or NULL. */
-const char *core_hint(PyObject *value);
-/* core_sent_base: str, int, float, bytes, list, tuple, dict or set, by whose storage a value of a subclass is sent; NULL
- * where that would be something else than what the value shows. `kind`: of its class. */
-PyTypeObject *core_sent_base(core_encoder *e, PyObject *value, core_class_kind kind);
-/* core_remedy: what to send instead of a value. */
-const char *core_remedy(PyObject *value, core_class_kind kind);
-
-int core_encode_known(core_encoder *e, core_known kind, PyObject *value, const core_path *path); /* values.c */
-int core_encode_collection(core_encoder *e, core_known kind, PyObject *value, const core_path *path);
-int core_encode_registered(core_encoder *e, PyObject *name, PyObject *value, const core_path *path);
-int core_encode_member(core_encoder *e, PyObject *value, const core_path *path); /* enums.c: of an enum */
-/* arrays.c: 1 when it was NumPy's, 0 when not, -1. */
-int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path);
-/* shared_arrays.c: 1 when it was written, 0 when it is not in shared memory, -1. `flags` as for arrays. */
-int core_encode_shared_array(core_encoder *e, PyObject *array, PyObject *spec, int flags);
-/* frameworks.c: 1 when it was an array of a framework, 0 when not, -1. */
-int core_encode_framework(core_encoder *e, PyObject *value, const core_path *path);
-int core_encode_tensor(core_encoder *e, PyObject *tensor, const core_path *path); /* tensors_out.c */
-/* torch_values.c: 1 when it was one of torch's other values, 0 when not, -1. */
-int core_encode_torch_value(core_encoder *e, PyObject *value, const core_path *path);
-int core_encode_exception_value(core_encoder *e, PyObject *exception, int chain); /* exceptions.c */
 
 /* ---- decoding ---- */
 
@@ -205,34 +140,5 @@ PyObject *core_decode_made(core_decoder *d, const piso_item *ext, const core_mak
 PyObject *core_decode_data(core_decoder *d, piso_reader *r, size_t *ret_size);
 /* core_take_span: the bytes behind EXT_BUFFER, to be released by the caller with piso_session_release. */
 const void *core_take_span(core_decoder *d, const piso_item *ext, piso_span *ret_span);
-
-PyObject *core_decode_known(core_decoder *d, const piso_item *ext);                  /* values.c */
-CORE_NESTED PyObject *core_decode_registered(core_decoder *d, const piso_item *ext); /* registered.c */
-PyObject *core_decode_member(core_decoder *d, PyObject *cls, PyObject *key);         /* enums.c: of an enum */
-CORE_NESTED PyObject *core_decode_collection(core_decoder *d, const piso_item *ext); /* collections.c */
-PyObject *core_decode_memoryview(core_decoder *d, const piso_item *ext);             /* values.c */
-int core_encode_memoryview(core_encoder *e, PyObject *value, const core_path *path);
-PyObject *core_decode_array(core_decoder *d, const piso_item *ext);        /* arrays.c */
-PyObject *core_decode_dtype(core_decoder *d, const piso_item *ext);        /* arrays.c */
-PyObject *core_decode_shared_array(core_decoder *d, const piso_item *ext); /* shared_arrays.c */
-/* core_numpy_needed: imports NumPy, or raises an ImportError that says why. arrays.c */
-int core_numpy_needed(core_decoder *d);
-/* core_take_segment: the segment behind EXT_BUFFER, a reference; NULL without an exception when it lies elsewhere, or with
- * one when this process could not take it. */
-piso_segment *core_take_segment(core_decoder *d, const piso_item *data, bool *ret_ours);
-/* core_seen_of: what is kept over one of the peer's segments, a dictionary, borrowed: tensors by their descriptions,
- * and under None a mapping for arrays. `key` is the segment's address. NULL with an exception. */
-PyObject *core_seen_of(core_codec *c, PyObject *key);
-/* core_seen_check: after something has been added: forgets it if the peer has taken the segment back meanwhile. Another
- * thread may have heard of that while this one still decoded a message of before. */
-void core_seen_check(core_codec *c, PyObject *key, const piso_segment *segment);
-PyObject *core_decode_framework(core_decoder *d, const piso_item *ext);                   /* frameworks.c */
-PyObject *core_decode_tensor(core_decoder *d, const piso_item *ext);                      /* tensors_in.c */
-PyObject *core_decode_cuda_tensor(core_decoder *d, const piso_item *ext);                 /* cuda_in.c */
-CORE_NESTED PyObject *core_decode_torch_value(core_decoder *d, const piso_item *ext);     /* torch_values.c */
-PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext);                      /* arrays.c */
-CORE_NESTED PyObject *core_decode_exception_value(core_decoder *d, const piso_item *ext); /* exceptions_in.c */
-
-void core_arrays_clear(core_convert_state *c);
 
 #endif

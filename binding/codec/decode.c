@@ -1,80 +1,18 @@
-/* decode.c - MessagePack to Python objects (convert.h). What comes here was written by the peer: every item is
+/* decode.c - MessagePack to Python objects (codec.h). What comes here was written by the peer: every item is
  * checked, nothing is allocated for a count that the bytes cannot hold, no name is imported. */
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "collisions.h"
-#include "common/printable.h"
-#include "converter.h"
 #include "lease.h"
+#include "tables.h"
 
 #define COPY_WITHOUT_GIL (256u << 10)
 #define HUGE_BYTES       (32u << 20) /* glibc never takes a block of more than this from its heap */
 /* Guards the C stack. More than the encoder's limit, because a record takes two levels here (itself and the map of
  * its fields), and because the causes of an exception nest too. */
 #define MAX_LEVELS (2 * PISO_MAX_DEPTH + 64)
-
-/* ---- what is wrong ---- */
-
-#define SENDER     "the other side"
-#define MALFORMED  SENDER " sent a malformed message: "
-#define MAX_REASON 300 /* characters of what a constructor says */
-
-void *core_malformed(core_decoder *d, const char *what) {
-    if (!PyErr_Occurred()) {
-        PyErr_Format(d->codec->state->protocol_error, MALFORMED "%s", what);
-        d->malformed = true;
-    }
-    return NULL;
-}
-
-void *core_unfit(core_decoder *d, PyObject *type, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    if (!PyErr_Occurred()) {
-        PyErr_FormatV(type, format, arguments);
-        d->unfit = true;
-    }
-    va_end(arguments);
-    return NULL;
-}
-
-void *core_refused(core_decoder *d) {
-    if (d->malformed || d->unfit ||
-        (!PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_TypeError) &&
-         !PyErr_ExceptionMatches(PyExc_ArithmeticError)))
-        return NULL;
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyObject *text = PyObject_Str(value ? value : type), *reason = text ? core_name(text, MAX_REASON, false) : NULL;
-    if (reason) {
-        PyErr_Format(d->codec->state->protocol_error, MALFORMED "%U", reason);
-        d->malformed = true;
-    }
-    Py_XDECREF(text);
-    Py_XDECREF(reason);
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
-    return NULL;
-}
-
-void core_reject(core_codec *c) {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyObject *text = value ? PyObject_Str(value) : NULL;
-    const char *fault = text ? PyUnicode_AsUTF8(text) : NULL;
-    char reason[sizeof SENDER + MAX_REASON];
-    PyOS_snprintf(reason, sizeof reason, "it%s",
-                  fault && strncmp(fault, SENDER, sizeof SENDER - 1) == 0 ? fault + sizeof SENDER - 1
-                                                                          : " broke the protocol");
-    if (c->session)
-        piso_session_reject(c->session, reason);
-    Py_XDECREF(text);
-    PyErr_Clear(); /* out of memory: it ends without a reason */
-    PyErr_Restore(type, value, traceback);
-}
 
 int core_read(core_decoder *d, piso_reader *r, piso_kind kind, piso_item *ret_item) {
     if (piso_read(r, ret_item) == 1 && ret_item->kind == kind)
@@ -374,92 +312,30 @@ static PyObject *decode_complex(core_decoder *d, const piso_item *ext) {
     return PyComplex_FromDoubles(parts[0], parts[1]);
 }
 
-/* decode_leaf: what is made of plain data, which a constructor may refuse. */
-static PyObject *decode_leaf(core_decoder *d, const piso_item *ext) {
-    switch (ext->ext_type) {
-    case PISO_EXT_BIGINT:
-        return decode_big(d, ext);
-    case PISO_EXT_COMPLEX:
-        return decode_complex(d, ext);
-    case PISO_EXT_BYTEARRAY:
-        return decode_bytearray(d, ext);
-    case PISO_EXT_MEMORYVIEW:
-        return core_decode_memoryview(d, ext);
-    case PISO_EXT_STR:
-        return decode_text(d, ext, "surrogatepass");
-    case PISO_EXT_BUFFER:
-        return bytes_from_span(d, ext, false);
-    case PISO_EXT_ARRAY:
-        return core_decode_array(d, ext);
-    case PISO_EXT_SCALAR:
-        return core_decode_scalar(d, ext);
-    case PISO_EXT_DTYPE:
-        return core_decode_dtype(d, ext);
-    case PISO_EXT_SHARED_ARRAY:
-        return core_decode_shared_array(d, ext);
-    case PISO_EXT_FOREIGN_ARRAY:
-        return core_decode_framework(d, ext);
-    case PISO_EXT_TENSOR:
-        return core_decode_tensor(d, ext);
-    case PISO_EXT_CUDA_TENSOR:
-        return core_decode_cuda_tensor(d, ext);
-    default:
-        if (ext->ext_type >= PISO_EXT_DATETIME && ext->ext_type <= PISO_EXT_PATH)
-            return core_decode_known(d, ext);
-        return core_malformed(d, "an extension type that this version does not know");
-    }
+static PyObject *decode_surrogates(core_decoder *d, const piso_item *ext) {
+    return decode_text(d, ext, "surrogatepass");
 }
 
-/* By extension type: what it takes here (budget.h), beside what is counted where it is made. */
-static const uint16_t costs[] = {
-    [PISO_EXT_BIGINT] = 48,         [PISO_EXT_COMPLEX] = 32,         [PISO_EXT_BYTEARRAY] = 80,
-    [PISO_EXT_MEMORYVIEW] = 450,    [PISO_EXT_BUFFER] = 48,          [PISO_EXT_ARRAY] = 500,
-    [PISO_EXT_SCALAR] = 350,        [PISO_EXT_DATETIME] = 128,       [PISO_EXT_DATE] = 40,
-    [PISO_EXT_TIME] = 128,          [PISO_EXT_TIMEDELTA] = 48,       [PISO_EXT_DECIMAL] = 128,
-    [PISO_EXT_UUID] = 700,          [PISO_EXT_PATH] = 950,           [PISO_EXT_ENUM] = 200,
-    [PISO_EXT_RECORD] = 250,        [PISO_EXT_EXCEPTION] = 1000,     [PISO_EXT_TENSOR] = 1800,
-    [PISO_EXT_SHARED_ARRAY] = 1000, [PISO_EXT_FOREIGN_ARRAY] = 2000, [PISO_EXT_CUDA_TENSOR] = 3000,
-    [PISO_EXT_COLLECTION] = 760,    [PISO_EXT_TORCH] = 150,          [PISO_EXT_DTYPE] = 100,
-};
+static PyObject *decode_buffer(core_decoder *d, const piso_item *ext) {
+    return bytes_from_span(d, ext, false);
+}
 
-static CORE_NESTED PyObject *decode_leaf_or_refuse(core_decoder *d, const piso_item *ext) {
-    PyObject *value = decode_leaf(d, ext);
+static CORE_NESTED PyObject *decode_leaf(core_decoder *d, const core_decoder_entry *entry, const piso_item *ext) {
+    PyObject *value = entry->decode(d, ext);
     d->weight = core_weight(ext->ext_type == PISO_EXT_BIGINT ? 1 + ext->as.bytes.size / 16 : 32 + ext->as.bytes.size);
     return value ? value : core_refused(d);
 }
 
 static CORE_NESTED PyObject *decode_ext(core_decoder *d, const piso_item *ext) {
     size_t type = (uint8_t)ext->ext_type;
-    if (type < sizeof costs / sizeof *costs && !core_charge(d, costs[type]))
+    const core_decoder_entry *entry = &d->codec->state->tables->decoders[type];
+    if (type >= CORE_EXT_TYPES || !entry->decode)
+        return core_malformed(d, "an extension type that this version does not know");
+    if (!core_charge(d, entry->cost))
         return NULL;
-    switch (ext->ext_type) {
-    case PISO_EXT_TUPLE:
-    case PISO_EXT_SET:
-    case PISO_EXT_FROZENSET:
-        return decode_sequence(d, ext);
-    case PISO_EXT_COLLECTION:
-        return core_decode_collection(d, ext);
-    case PISO_EXT_TORCH:
-        d->special = true;
-        return core_decode_torch_value(d, ext);
-    case PISO_EXT_ENUM:
-    case PISO_EXT_RECORD:
-        d->special = d->registered = true;
-        return core_decode_registered(d, ext);
-    case PISO_EXT_EXCEPTION:
-        return core_decode_exception_value(d, ext);
-    case PISO_EXT_ARRAY:
-    case PISO_EXT_SCALAR:
-    case PISO_EXT_SHARED_ARRAY:
-    case PISO_EXT_FOREIGN_ARRAY:
-    case PISO_EXT_TENSOR:
-    case PISO_EXT_CUDA_TENSOR:
-    case PISO_EXT_DTYPE:
-        d->special = true;
-        return decode_leaf_or_refuse(d, ext);
-    default:
-        return decode_leaf_or_refuse(d, ext);
-    }
+    d->special |= entry->special;
+    d->registered |= entry->registered;
+    return entry->holds ? entry->decode(d, ext) : decode_leaf(d, entry, ext);
 }
 
 /* decode_nested: what may contain values itself. */
@@ -514,4 +390,16 @@ PyObject *core_decode(core_decoder *d, piso_reader *r) {
     if (piso_read(r, &item) != 1)
         return core_malformed(d, "it ends in the middle of a value");
     return core_decode_item(d, r, &item);
+}
+
+int core_decode_init(PyObject *Py_UNUSED(module), core_state *state) {
+    core_add_decoder(state, PISO_EXT_TUPLE, (core_decoder_entry){.decode = decode_sequence, .holds = true});
+    core_add_decoder(state, PISO_EXT_SET, (core_decoder_entry){.decode = decode_sequence, .holds = true});
+    core_add_decoder(state, PISO_EXT_FROZENSET, (core_decoder_entry){.decode = decode_sequence, .holds = true});
+    core_add_decoder(state, PISO_EXT_BIGINT, (core_decoder_entry){.decode = decode_big, .cost = 48});
+    core_add_decoder(state, PISO_EXT_COMPLEX, (core_decoder_entry){.decode = decode_complex, .cost = 32});
+    core_add_decoder(state, PISO_EXT_BYTEARRAY, (core_decoder_entry){.decode = decode_bytearray, .cost = 80});
+    core_add_decoder(state, PISO_EXT_STR, (core_decoder_entry){.decode = decode_surrogates});
+    core_add_decoder(state, PISO_EXT_BUFFER, (core_decoder_entry){.decode = decode_buffer, .cost = 48});
+    return 0;
 }

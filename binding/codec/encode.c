@@ -1,10 +1,10 @@
-/* encode.c - Python objects to MessagePack, by exact type (convert.h). */
+/* encode.c - Python objects to MessagePack, by exact type (codec.h). */
 #include <errno.h>
 #include <string.h>
 
-#include "converter.h"
 #include "lease.h"
-#include "codec/torch/torch.h"
+#include "remedies.h"
+#include "tables.h"
 
 #define COPY_WITHOUT_GIL (256u << 10)
 
@@ -153,7 +153,7 @@ static int encode_buffer(core_encoder *e, const void *data, size_t size) {
     void *to;
     int r = piso_session_alloc(e->codec->session, size, &span, &to);
     if (r == -ENOMEM || r == -EDQUOT) {
-        core_sessions_make_room(e->codec->state);
+        e->codec->state->peers->make_room(e->codec->state);
         r = piso_session_alloc(e->codec->session, size, &span, &to);
     }
     if (r < 0) {
@@ -310,33 +310,27 @@ static int encode_foreign(core_encoder *e, PyObject *value, const core_path *pat
     return core_encode_error(path, value, hint ? hint : core_remedy(value, (core_class_kind)kind));
 }
 
+/* guess: 1 when a value has been encoded whose class alone does not say how; 0; -1. */
+static int guess(core_encoder *e, PyObject *value, int references, const core_path *path) {
+    int r = 0;
+    for (const core_guess *g = e->codec->state->tables->guesses; r == 0 && g->encode; g++) {
+        e->references = g->direct ? references : 0;
+        r = g->encode(e, value, path);
+    }
+    e->references = 0;
+    return r;
+}
+
 static int encode_other(core_encoder *e, PyObject *value, int references, const core_path *path) {
     core_state *state = e->codec->state;
-    e->references = references;
-    if (core_torch_is_tensor(state->torch, value))
-        return core_encode_tensor(e, value, path);
-    e->references = 0;
-    if (core_convert_load(state) < 0)
+    if (core_tables_load(state) < 0)
         return -1;
-    PyObject *kind = PyDict_GetItemWithError(state->convert->known, (PyObject *)Py_TYPE(value));
-    if (kind)
-        return core_encode_known(e, (core_known)PyLong_AsLong(kind), value, path);
-    PyObject *name = PyErr_Occurred() ? NULL : core_registry_name(e->codec->registry, Py_TYPE(value));
-    if (name && !PyExceptionInstance_Check(value))
-        return core_encode_registered(e, name, value, path);
-    if (PyErr_Occurred())
-        return -1;
-    if (e->exceptions && PyExceptionInstance_Check(value))
-        return core_encode_exception_value(e, value, 0);
-    e->references = references;
-    if (core_torch_load(state, false) > 0 && core_torch_is_tensor(state->torch, value))
-        return core_encode_tensor(e, value, path);
-    int r = core_encode_numpy(e, value, path);
-    e->references = 0;
-    if (r == 0)
-        r = core_encode_torch_value(e, value, path);
-    if (r == 0)
-        r = core_encode_framework(e, value, path);
+    const core_encoder_entry *entry = core_encoder_of(state, Py_TYPE(value));
+    if (entry) {
+        e->references = entry->direct ? references : 0;
+        return entry->encode(e, entry->kind, value, path);
+    }
+    int r = PyErr_Occurred() ? -1 : guess(e, value, references, path);
     return r < 0 ? -1 : r > 0 ? 0 : encode_foreign(e, value, path);
 }
 
@@ -387,7 +381,7 @@ int core_encode(core_encoder *e, PyObject *value, const core_path *path) {
     if (type == &PyComplex_Type)
         return encode_complex(e, value);
     if (type == &PyMemoryView_Type)
-        return core_encode_memoryview(e, value, path);
+        return e->codec->state->tables->memoryview(e, value, path);
     return encode_container(e, value, path);
 }
 

@@ -1,6 +1,6 @@
 /* hints.c - what to send instead of a value of a class that NumPy or PyTorch has beside those that cross. Each hint is Python
  * that makes something of the value that does cross; the tests run them. */
-#include "converter.h"
+#include "remedies.h"
 
 static const struct {
     const char *module, *name; /* of a class, if that module has been imported */

@@ -1,7 +1,17 @@
-/* messages.c - what the bodies of messages hold: one value, an exception, or the arguments of a call (convert.h). */
+/* messages.c - what the bodies of messages hold: one value, an exception, or the arguments of a call (codec.h). */
 #include <string.h>
 
 #include "converter.h"
+
+static _Thread_local bool elsewhere;
+
+void core_decode_elsewhere(bool now) {
+    elsewhere = now;
+}
+
+bool core_decodes_elsewhere(void) {
+    return elsewhere;
+}
 
 /* decode_whole: the only value of a body. */
 static PyObject *decode_whole(core_decoder *d) {

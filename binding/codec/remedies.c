@@ -1,7 +1,8 @@
 /* remedies.c - by which type a value of a subclass is sent, and what to do about values that are not sent. */
 #include <string.h>
 
-#include "converter.h"
+#include "remedies.h"
+#include "tables.h"
 
 /* is_instance: of a class of a module, if that has been imported. */
 static bool is_instance(PyObject *value, const char *module_name, const char *name) {
@@ -34,10 +35,10 @@ static bool is_opaque(PyTypeObject *cls, PyTypeObject *base) {
 }
 
 /* has_known_base: whether a class derives from one that is sent as what it is, like OrderedDict: it would lose that. */
-static bool has_known_base(core_convert_state *c, PyTypeObject *cls, PyTypeObject *base) {
+static bool has_known_base(core_state *state, PyTypeObject *cls, PyTypeObject *base) {
     PyObject *mro = cls->tp_mro;
     for (Py_ssize_t i = 1; mro && i < PyTuple_GET_SIZE(mro) && PyTuple_GET_ITEM(mro, i) != (PyObject *)base; i++)
-        if (PyDict_GetItemWithError(c->known, PyTuple_GET_ITEM(mro, i)))
+        if (PyDict_GetItemWithError(state->tables->exact, PyTuple_GET_ITEM(mro, i)))
             return true;
     PyErr_Clear(); /* classes of classes may have a hash that fails: then it is none of ours */
     return false;
@@ -52,12 +53,11 @@ PyTypeObject *core_sent_base(core_encoder *e, PyObject *value, core_class_kind k
         return NULL;
     for (size_t i = 0; i < sizeof scalars / sizeof *scalars; i++)
         if (PyType_IsSubtype(cls, scalars[i]))
-            return has_known_base(e->codec->state->convert, cls, scalars[i]) ? NULL : scalars[i];
+            return has_known_base(e->codec->state, cls, scalars[i]) ? NULL : scalars[i];
     for (size_t i = 0; i < sizeof containers / sizeof *containers; i++)
         if (PyType_IsSubtype(cls, containers[i]))
-            return is_opaque(cls, containers[i]) || has_known_base(e->codec->state->convert, cls, containers[i])
-                       ? NULL
-                       : containers[i];
+            return is_opaque(cls, containers[i]) || has_known_base(e->codec->state, cls, containers[i]) ? NULL
+                                                                                                        : containers[i];
     return NULL;
 }
 

@@ -15,9 +15,25 @@
 
 #include "piso/piso.h"
 
-typedef struct core_convert_state core_convert_state; /* encode.c, decode.c and their kin */
-typedef struct core_async_state core_async_state;     /* calls, dispatch, loops */
-typedef struct core_torch_state core_torch_state;     /* torch.c */
+typedef struct core_tables core_tables;           /* codec/tables.h */
+typedef struct core_std_state core_std_state;     /* codec/std/std.h */
+typedef struct core_numpy_state core_numpy_state; /* codec/numpy/numpy.h */
+typedef struct core_async_state core_async_state; /* aio/asyncio.h */
+typedef struct core_torch_state core_torch_state; /* codec/torch/torch.h */
+typedef struct core_gpu core_gpu;                 /* codec/gpu.h */
+typedef struct core_cuda_state core_cuda_state;   /* codec/cuda/cuda.h */
+
+struct core_state;
+
+/* core_peers: what the layers below the sessions ask of all of them (rpc/sessions.c). */
+typedef struct core_peers {
+    /* make_room: memory is short: what they keep for later goes back. */
+    void (*make_room)(struct core_state *state);
+    /* retire: nobody here uses this memory any more: the peers that got it from here are told. */
+    void (*retire)(struct core_state *state, piso_segment *segment);
+    /* others: whether there is an open session besides this one. */
+    bool (*others)(struct core_state *state, const piso_session *session);
+} core_peers;
 
 typedef struct core_state {
     /* exception classes (errors.c) */
@@ -34,31 +50,30 @@ typedef struct core_state {
     PyTypeObject *registry_type; /* Registry (registry.c) */
     PyTypeObject *lease_type;    /* Lease (lease.c) */
     PyTypeObject *shared_type;   /* Shared (shared.c) */
-    PyTypeObject *session_type, *call_type, *method_type;
+    PyTypeObject *session_type, *call_type, *method_type, *request_type;
     PyTypeObject *zygote_type; /* Zygote (zygote.c) */
-    core_convert_state *convert;
+    core_tables *tables;
+    core_std_state *std;
+    core_numpy_state *numpy;
     core_async_state *async;
-    PyObject *framework_export, *framework_restore; /* functions for arrays of other packages, or NULL */
+    PyObject *interruption;     /* an exception to be raised in the main thread, or NULL (interruption.c) */
+    PyObject *request_variable; /* ContextVar: the Request that code runs for (rpc/request.c) */
+    const struct core_session_callbacks *callbacks; /* rpc/session.h */
     PyObject *others_wait;                          /* function: whether no other thread computes, or NULL */
-    PyObject *device_uuid, *device_of, *device_lend, *device_refuse; /* functions for GPUs, likewise */
-    PyObject *cuda_storages;       /* dict: address -> weak reference to the storage there */
-    core_torch_state *torch;       /* NULL: nobody has imported it */
+    core_torch_state *torch;                        /* NULL: nobody has imported it */
+    const core_gpu *gpu;                            /* NULL: this build has no support for GPUs */
+    core_cuda_state *cuda;                          /* likewise */
+    const core_peers *peers;
     struct core_session *sessions; /* all that there are */
     uint64_t shared_sends;         /* of all sessions */
 } core_state;
 
-extern struct PyModuleDef core_module;
-
 static inline core_state *core_module_state(PyObject *module) {
     return (core_state *)PyModule_GetState(module);
 }
-/* core_type_state: the state behind an instance of one of our heap types (or a subclass). */
-core_state *core_type_state(PyTypeObject *type);
-
-/* For those below the sessions (rpc/sessions.c). */
-/* core_sessions_make_room: memory is short: what they keep for later goes back. */
-void core_sessions_make_room(core_state *state);
-/* core_sessions_retire: nobody here uses this memory any more: the peers that got it from here are told. */
-void core_sessions_retire(core_state *state, piso_segment *segment);
+/* core_type_state: the state behind an instance of one of our heap types, of which there are no subclasses. */
+static inline core_state *core_type_state(PyTypeObject *type) {
+    return core_module_state(PyType_GetModule(type));
+}
 
 #endif

@@ -1,7 +1,9 @@
 /* zygote.c - the Zygote type, for the host, and the functions of a zygote's process. What CPython needs done around a
  * fork is exactly what os.fork does. */
 #include "zygote.h"
-#include "rpc/session.h"
+
+#include "common/arguments.h"
+#include "common/errors.h"
 
 #include <errno.h>
 #ifdef __GLIBC__

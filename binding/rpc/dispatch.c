@@ -3,29 +3,10 @@
  * A plain function is answered at once. What returns an awaitable goes to handler.c, on a loop that can run it.
  * Arguments are dropped before the reply is sent, so that a shared buffer that nobody kept is free again when
  * the caller sends the next one. */
-#include "session.h"
+#include "requests.h"
 
-#include "aio/asyncio.h"
-
-#define MAX_UNANSWERED 4096 /* requests of a session that want no answer and have not ended */
-
-core_open *core_open_find(core_session *s, uint64_t request) {
-    uint32_t index = (uint32_t)request - 1;
-    if (request && index >= s->open_capacity) {
-        uint32_t capacity = s->open_capacity ? s->open_capacity * 2 : 16;
-        while (capacity <= index)
-            capacity *= 2;
-        core_open *open = PyMem_Realloc(s->open, capacity * sizeof *open);
-        if (!open)
-            return NULL;
-        memset(open + s->open_capacity, 0, (capacity - s->open_capacity) * sizeof *open);
-        s->open = open;
-        s->open_capacity = capacity;
-    }
-    return request ? &s->open[index] : NULL;
-}
-
-PyObject *core_session_object(core_session *s, uint32_t id) {
+/* object_of: the registered object, borrowed, or NULL (no exception). */
+static PyObject *object_of(core_session *s, uint32_t id) {
     if (id < CORE_OBJECTS_INLINE)
         return s->objects[id];
     PyObject *key = s->more_objects ? PyLong_FromUnsignedLong(id) : NULL;
@@ -82,7 +63,7 @@ static PyObject *find(core_session *s, const piso_event *event, PyObject **ret_n
                      name);
         return NULL;
     }
-    PyObject *object = core_session_object(s, event->object);
+    PyObject *object = object_of(s, event->object);
     if (!object)
         PyErr_Format(PyExc_LookupError,
                      "no object with number %u is offered here: it was taken back or never "
@@ -211,7 +192,7 @@ static PyObject *invoke(core_session *s, PyObject *object, PyObject *name, core_
                         const core_pump_context *context) {
     PyObject *loop = NULL, *task = NULL;
     if (context->in_task && !is_coroutine_function(object, name))
-        task = core_task_hide(s->state, &loop);
+        task = s->on->hide_task(s->state, &loop);
     PyObject *result = NULL;
     if (PyContext_Enter(request_context) == 0) {
         result = call_method(s, object, name, a);
@@ -223,152 +204,12 @@ static PyObject *invoke(core_session *s, PyObject *object, PyObject *name, core_
             Py_CLEAR(result);
     }
     if (task)
-        core_task_show(s->state, loop, task);
+        s->on->show_task(s->state, loop, task);
     return result;
 }
 
 static bool is_awaitable(PyObject *o) {
     return PyCoro_CheckExact(o) || (Py_TYPE(o)->tp_as_async && Py_TYPE(o)->tp_as_async->am_await);
-}
-
-/* ---- where a request is run ---- */
-
-/* is_free: whether the link's loop can run something, now or soon. */
-static bool is_free(const core_link *link) {
-    return link && link->alive && !link->blocked;
-}
-
-/* link_of: that of a loop in this thread; borrowed or NULL. */
-static core_link *link_of(core_session *s, unsigned long thread) {
-    core_link *link = s->links;
-    while (link && link->thread != thread)
-        link = link->next;
-    return link;
-}
-
-/* is_extension: this end is that of a process which does nothing but serve this session. */
-static bool is_extension(const core_session *s) {
-    return s->links && s->links->serving && !piso_session_process(s->session);
-}
-
-/* link_to_use: the loop for what no synchronous wait is to run, to be let go; NULL with an exception. `parent`: the call in
- * whose handler the request was made, or NULL. */
-static core_link *link_to_use(core_session *s, const core_pending *parent) {
-    core_link *link = parent ? link_of(s, parent->thread) : NULL;
-    if (!is_free(link))
-        link = s->links; /* the home */
-    if (is_free(link) || is_extension(s)) {
-        link->held++;
-        return (core_link *)Py_NewRef((PyObject *)link);
-    }
-    PyObject *loop = core_service_loop(s->state);
-    return loop ? core_link_for_loop(s, loop) : NULL;
-}
-
-/* refuse: the current exception is the answer. */
-static void refuse(core_session *s, piso_event *event) {
-    uint64_t request = event->flags & PISO_CALL_NO_REPLY ? 0 : event->id;
-    piso_event_fini(event);
-    core_reply(s, request, NULL);
-}
-
-/* hand_over: to whoever has this inbox. False: there is no memory, and the request has been refused. */
-static bool hand_over(core_inbox *inbox, core_session *s, piso_event *event) {
-    if (core_inbox_put(inbox, s, event) == 0)
-        return true;
-    PyErr_NoMemory();
-    refuse(s, event);
-    return false;
-}
-
-/* hand_to_link: it runs there at the loop's next turn; of a loop whose thread is blocked, when it is free again. */
-static void hand_to_link(core_link *link, core_session *s, piso_event *event) {
-    bool first = !link->inbox.first;
-    if (hand_over(&link->inbox, s, event) && first && !link->blocked)
-        core_link_nudge(link);
-}
-
-static void hand_to_thread(core_thread *thread, core_session *s, piso_event *event) {
-    if (hand_over(&thread->inbox, s, event))
-        core_thread_wake(thread);
-}
-
-/* drop: whether a request that wants no answer is one too many: then it is ended, and told once. */
-static bool drop(core_session *s, piso_event *event) {
-    if (!(event->flags & PISO_CALL_NO_REPLY) || s->unanswered + (s->links ? s->links->inbox.count : 0) < MAX_UNANSWERED)
-        return false;
-    piso_event_fini(event);
-    if (!s->dropped &&
-        PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
-                         "%R makes calls without waiting for them faster than they are answered; more than "
-                         "%d at once are dropped",
-                         s->name, MAX_UNANSWERED) < 0)
-        PyErr_WriteUnraisable(s->name);
-    s->dropped = true;
-    return true;
-}
-
-/* runs_here: in this turn of the link's loop, or in a task of it that awaits; not before what came earlier. */
-static bool runs_here(const core_link *link, const core_pump_context *context) {
-    bool is_own = link == context->link || (context->in_task && link->home == context->thread);
-    return is_own && is_free(link) && !link->inbox.first;
-}
-
-void core_route(core_session *s, piso_event *event, core_pump_context *context) {
-    core_pending *parent = (core_pending *)event->parent; /* its first member */
-    bool at_once =
-        event->flags & PISO_CALL_NO_REPLY && (event->object == CORE_CONTROL || event->object == CORE_OBJECT_NONE);
-    if (at_once) {
-        core_dispatch(s, event, context);
-    } else if (drop(s, event)) {
-        return;
-    } else if (parent && parent->is_sync) {
-        core_thread *thread = core_sync_thread(parent);
-        if (thread == context->thread && context->waits && !thread->inbox.first && thread->nested < CORE_MAX_NESTING)
-            core_dispatch(s, event, context);
-        else
-            hand_to_thread(thread, s, event);
-    } else {
-        core_link *link = link_to_use(s, parent);
-        if (!link)
-            refuse(s, event);
-        else if (runs_here(link, context))
-            core_dispatch(s, event, context);
-        else
-            hand_to_link(link, s, event);
-        core_link_let_go(link);
-    }
-}
-
-void core_reroute(core_inbox *inbox) {
-    core_pump_context nowhere = {0}; /* this may be in the middle of any code: nothing is run here */
-    core_inbox items = *inbox;
-    core_item *item;
-    if (items.end == &inbox->first)
-        items.end = &items.first;
-    core_inbox_init(inbox);
-    while ((item = core_inbox_take(&items))) {
-        if (!item->session->closed)
-            core_route(item->session, &item->event, &nowhere);
-        core_item_free(item);
-    }
-}
-
-/* await_result: `awaitable` is stolen. A thread that waits synchronously cannot run it. */
-static void await_result(core_session *s, uint64_t request, PyObject *awaitable, PyObject *request_context,
-                         bool has_buffers, core_pump_context *context) {
-    core_link *other = context->waits ? link_to_use(s, NULL) : NULL, *own = NULL;
-    if (!context->waits)
-        own = context->link && context->link->alive ? (core_link *)Py_NewRef((PyObject *)context->link)
-                                                    : core_link_here(s);
-    if (own || other) {
-        core_handler_run(s, own ? own : other, request, awaitable, request_context, has_buffers, context);
-        Py_XDECREF((PyObject *)own);
-        core_link_let_go(other);
-        return;
-    }
-    core_reply(s, request, NULL);
-    Py_DECREF(awaitable);
 }
 
 /* was_given_up: its caller has stopped waiting before it was started. */
@@ -393,7 +234,7 @@ static void answer(core_session *s, PyObject *object, PyObject *name, core_argum
     }
     core_arguments_clear(a);
     if (result && is_awaitable(result) && core_request_mark(request_context, s, request) == 0) {
-        await_result(s, request, result, request_context, has_buffers, context);
+        s->on->awaitable(s, request, result, request_context, has_buffers, context);
     } else {
         core_reply(s, request, PyErr_Occurred() ? NULL : result);
         Py_XDECREF(result);
@@ -404,7 +245,7 @@ static void answer(core_session *s, PyObject *object, PyObject *name, core_argum
 void core_dispatch(core_session *s, piso_event *event, core_pump_context *context) {
     uint64_t request = event->flags & PISO_CALL_NO_REPLY ? 0 : event->id;
     if (event->object == CORE_OBJECT_NONE && !request) {
-        core_take_ahead(s, event);
+        core_prefetch_take(s, event);
         return;
     }
     if (!request && core_session_refuses(s, event)) {
@@ -412,8 +253,8 @@ void core_dispatch(core_session *s, piso_event *event, core_pump_context *contex
         return;
     }
     if (was_given_up(s, request)) {
-        PyErr_SetNone(core_aio_load(s->state) < 0 ? PyExc_RuntimeError : s->state->async->cancelled_error);
-        refuse(s, event);
+        s->on->raise_cancelled(s->state);
+        core_refuse(s, event);
         return;
     }
     PyObject *name, *object = find(s, event, &name);

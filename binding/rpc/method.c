@@ -1,7 +1,7 @@
 /* method.c - a method of an object on the other side. Proxies keep one in their dictionary for each name, so a
- * call costs an ordinary attribute lookup and one vectorcall into core_call_new. */
+ * call costs an ordinary attribute lookup and one vectorcall. */
 #include "common/misuse.h"
-#include "session.h"
+#include "pending.h"
 
 #include <errno.h>
 #include <structmember.h>
@@ -40,7 +40,7 @@ static PyObject *method_vectorcall(PyObject *self, PyObject *const *args, size_t
         return NULL;
     if (m->sync)
         return core_sync_call(m->session, m->object, m->number, m->name, m->timeout_ns, args, nargs, kwnames);
-    return core_call_new(m->session, m->object, m->number, m->name, m->timeout_ns, args, nargs, kwnames);
+    return m->session->on->call(m->session, m->object, m->number, m->name, m->timeout_ns, args, nargs, kwnames);
 }
 
 PyObject *core_method_new(core_session *s, uint32_t object, PyObject *name, bool sync, PyObject *timeout) {

@@ -7,7 +7,7 @@
  *
  * It is a guess, and a wrong one costs both sides some microseconds: so only the sessions that have sent shared memory
  * most recently are told, and after some that were not sent, a session hears of no more until one is. */
-#include "session.h"
+#include "requests.h"
 
 #include "codec/torch/torch.h"
 
@@ -64,16 +64,28 @@ static void tell(core_session *s, PyObject *value) {
     PyErr_Clear(); /* whatever it is, the send itself will find it out again */
 }
 
-void core_send_ahead(core_state *state, PyObject *value) {
+static PyObject *send_ahead(PyObject *module, PyObject *value) {
+    core_state *state = core_module_state(module);
     core_session *sessions[MOST_SESSIONS];
     int count = likely_sessions(state, core_torch_is_tensor(state->torch, value), sessions);
     for (int i = 0; i < count; i++) {
         tell(sessions[i], value);
         Py_DECREF(sessions[i]);
     }
+    Py_RETURN_NONE;
 }
 
-void core_take_ahead(core_session *s, piso_event *event) {
+static PyMethodDef functions[] = {
+    {"send_ahead", send_ahead, METH_O,
+     "send_ahead(value)\n\nLets peers open a new shared tensor or array before it is first sent."},
+    {NULL, NULL, 0, NULL},
+};
+
+int core_prefetch_init(PyObject *module, core_state *Py_UNUSED(state)) {
+    return PyModule_AddFunctions(module, functions);
+}
+
+void core_prefetch_take(core_session *s, piso_event *event) {
     core_arguments a;
     if (core_decode_call(&s->codec, event, &a) == 0)
         core_arguments_clear(&a);

@@ -1,14 +1,22 @@
 /* pump.c - takes events from a session and gives each to the call or request it belongs to. */
-#include "session.h"
+#include "codec/buffers/buffers.h"
+#include "codec/gpu.h"
+#include "hooks.h"
+#include "requests.h"
 
-#include "aio/asyncio.h"
+/* tell_thread: that its synchronous call has ended. */
+static void tell_thread(core_pending *pending) {
+    if (pending->woken || pending->waiter->ident == PyThread_get_thread_ident())
+        return;
+    pending->woken = true;
+    core_thread_wake(pending->waiter);
+}
 
-/* complete: the call's outcome is in the event. The caller's reference to a Call may be the last one and may go
+/* complete: the call's outcome is in the event. The caller's reference to the owner may be the last one and may go
  * away as soon as it is woken: it is touched no more after that. */
 static void complete(core_session *s, piso_event *event) {
     core_pending *pending = (core_pending *)event->call; /* its first member */
-    core_call *call = pending->is_sync ? NULL : (core_call *)((char *)pending - offsetof(core_call, pending));
-    Py_XINCREF(call); /* decoding may run code that drops it, and lets other threads run */
+    PyObject *owner = Py_XNewRef(pending->owner); /* decoding may run code that drops it, and lets other threads run */
     s->completing++;
     pending->arriving = true;
     core_decode_elsewhere(pending->thread != PyThread_get_thread_ident());
@@ -22,7 +30,7 @@ static void complete(core_session *s, piso_event *event) {
         if (value)
             core_session_remark_refused(s, value);
         if (value && PyErr_GivenExceptionMatches(value, PyExc_MemoryError))
-            core_sessions_make_room(s->state); /* what is idle here may be what it lacked there */
+            s->state->peers->make_room(s->state); /* what is idle here may be what it lacked there */
     } else {
         core_session_error(s, event->error, pending);
     }
@@ -30,7 +38,7 @@ static void complete(core_session *s, piso_event *event) {
     piso_event_fini(event);
     if (!value)
         value = core_fetch_exception();
-    if (call && (call->closed || pending->outcome != CORE_PENDING)) { /* given up while it was decoded */
+    if (owner && (pending->closed || pending->outcome != CORE_PENDING)) { /* given up while it was decoded */
         Py_DECREF(value);
     } else {
         pending->value = value;
@@ -38,33 +46,24 @@ static void complete(core_session *s, piso_event *event) {
     }
     pending->arriving = false;
     s->completing--;
-    if (!call) {
-        core_sync_completed(pending);
+    if (!owner) {
+        tell_thread(pending);
         return;
     }
-    core_call_completed(call);
-    Py_CLEAR(call->session);
-    Py_DECREF(call);
+    s->on->reply(pending);
+    Py_DECREF(owner);
 }
 
 /* ended: the session has failed and every pending call has been told. Where another thread is about to tell one, it
- * comes back here itself: until then the links have to stay. */
+ * comes back here itself: until then the loops have to stay. */
 static void ended(core_session *s) {
     if (s->closed || s->completing)
         return;
     s->closed = true;
     Py_CLEAR(s->codec.seen);
-    core_cuda_ended(&s->codec);
-    core_dispatch_cancel_all(s);
-    PyObject *finished = s->finished;
-    s->finished = NULL;
-    core_link *link = s->links;
-    while (link && !link->serving)
-        link = link->next;
-    if (finished && link)
-        core_link_wake_future(link, finished);
-    Py_XDECREF(finished);
-    core_link_detach_all(s);
+    if (s->state->gpu)
+        s->state->gpu->ended(&s->codec);
+    s->on->end(s);
     piso_session_disconnect(s->session, 0);
 }
 
@@ -77,12 +76,7 @@ static void leave(core_session *s) {
 }
 
 static bool others_sleep(const core_session *s) {
-    if (s->sync_sleepers)
-        return true;
-    for (const core_link *link = s->links; link; link = link->next)
-        if (link->asleep)
-            return true;
-    return false;
+    return s->sync_sleepers || s->loops_asleep;
 }
 
 void core_pump_polled(core_session *s, core_pump_context *context) {
@@ -110,19 +104,20 @@ int core_pump(core_session *s, core_pump_context *context, int limit) {
         handled++;
         switch (event.type) {
         case PISO_EVENT_REQUEST:
-            core_route(s, &event, context);
+            s->on->request(s, &event, context);
             piso_event_fini(&event); /* unless somebody has it: then there is nothing in it */
             break;
         case PISO_EVENT_CANCEL:
-            core_dispatch_cancel(s, event.id);
+            core_request_cancel(s, event.id);
             piso_event_fini(&event);
             break;
         case PISO_EVENT_RETIRED:
-            core_tensors_retired(&s->codec, event.segment);
+            core_seen_retired(&s->codec, event.segment);
             piso_event_fini(&event);
             break;
         case PISO_EVENT_RELEASED:
-            core_lent_release(event.cookie);
+            if (s->state->gpu)
+                s->state->gpu->release(event.cookie);
             piso_event_fini(&event);
             break;
         case PISO_EVENT_REPLY:
@@ -144,6 +139,20 @@ int core_run_inbox(core_inbox *inbox, core_pump_context *context, int limit) {
         core_item_free(item);
     }
     return handled;
+}
+
+void core_reroute(core_inbox *inbox) {
+    core_pump_context nowhere = {0}; /* this may be in the middle of any code: nothing is run here */
+    core_inbox items = *inbox;
+    core_item *item;
+    if (items.end == &inbox->first)
+        items.end = &items.first;
+    core_inbox_init(inbox);
+    while ((item = core_inbox_take(&items))) {
+        if (!item->session->closed)
+            item->session->on->request(item->session, &item->event, &nowhere);
+        core_item_free(item);
+    }
 }
 
 void core_pump_leftovers(core_session *s, core_pump_context *context) {

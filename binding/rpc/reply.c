@@ -1,16 +1,18 @@
 /* reply.c - the answer to a request: a result, or an exception. */
-#include "session.h"
+#include <errno.h>
 
-#include <unistd.h>
-
-#include "aio/asyncio.h"
+#include "codec/gpu.h"
+#include "codec/std/exceptions.h"
+#include "common/interruption.h"
+#include "hooks.h"
+#include "requests.h"
 
 #define MAX_UNANSWERED_ERRORS 10 /* of calls without a reply that are reported, for each session */
 
 /* tell_program: an interrupt from the keyboard in the host's main thread is meant for its program, whoever's request was
  * being answered. */
 static void tell_program(core_session *s, PyObject *exception) {
-    bool is_main = getpid() == gettid();
+    bool is_main = core_is_main_thread();
     if (is_main && piso_session_process(s->session) && PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt))
         core_keep_interruption(s->state, exception);
 }
@@ -67,7 +69,7 @@ void core_reply(core_session *s, uint64_t request, PyObject *result) {
     }
     piso_writer w;
     piso_writer_init(&w);
-    uint64_t sends = s->codec.cuda_sends;
+    uint64_t sends = s->codec.gpu.sends;
     if (!failed && request && core_encode_value(&s->codec, &w, result, "result") < 0) {
         core_codec_abandon(&s->codec, &w);
         PyErr_Fetch(&type, &value, &traceback);
@@ -77,8 +79,8 @@ void core_reply(core_session *s, uint64_t request, PyObject *result) {
     int r = 0;
     if (request) {
         bool buffers = false;
-        if (s->codec.cuda_recalled && s->codec.cuda_sends == sends)
-            core_cuda_settle(&s->codec);
+        if (s->codec.gpu.recalled && s->codec.gpu.sends == sends)
+            s->state->gpu->settle(&s->codec);
         if (failed)
             r = core_encode_exception(&s->codec, &w, value);
         if (r == 0) {
@@ -91,7 +93,7 @@ void core_reply(core_session *s, uint64_t request, PyObject *result) {
             tell_unsent(s, request, r == -1 ? -ENOMEM : r);
             PyErr_Clear(); /* that could not be told either */
         } else if (buffers) {
-            core_links_trim_later(s);
+            s->on->buffers_sent(s);
         }
     } else if (failed && s->unanswered_errors < MAX_UNANSWERED_ERRORS) { /* or the peer could flood stderr */
         s->unanswered_errors++;
@@ -102,4 +104,10 @@ void core_reply(core_session *s, uint64_t request, PyObject *result) {
     Py_XDECREF(type);
     Py_XDECREF(value);
     Py_XDECREF(traceback);
+}
+
+void core_refuse(core_session *s, piso_event *event) {
+    uint64_t request = event->flags & PISO_CALL_NO_REPLY ? 0 : event->id;
+    piso_event_fini(event);
+    core_reply(s, request, NULL);
 }

@@ -2,8 +2,9 @@
  *
  * Of a plain function it is known by the thread, as long as the function runs. Of a coroutine it is a context variable,
  * which follows the code into tasks and, by asyncio.to_thread, into other threads. */
-#include "aio/asyncio.h"
-#include "session.h"
+#include <string.h>
+
+#include "requests.h"
 
 typedef struct core_request {
     PyObject_HEAD core_session *session;
@@ -11,8 +12,7 @@ typedef struct core_request {
 } core_request;
 
 int core_request_mark(PyObject *context, core_session *s, uint64_t id) {
-    core_async_state *a = s->state->async;
-    core_request *request = PyObject_GC_New(core_request, a->request_type);
+    core_request *request = PyObject_GC_New(core_request, s->state->request_type);
     if (!request)
         return -1;
     request->session = (core_session *)Py_NewRef((PyObject *)s);
@@ -20,7 +20,7 @@ int core_request_mark(PyObject *context, core_session *s, uint64_t id) {
     PyObject_GC_Track(request);
     PyObject *token = NULL;
     if (PyContext_Enter(context) == 0) {
-        token = PyContextVar_Set(a->request_variable, (PyObject *)request);
+        token = PyContextVar_Set(s->state->request_variable, (PyObject *)request);
         PyContext_Exit(context);
     }
     Py_DECREF(request);
@@ -29,9 +29,9 @@ int core_request_mark(PyObject *context, core_session *s, uint64_t id) {
 }
 
 /* marked: of the current context: a new reference or NULL, without an exception. */
-static core_request *marked(core_async_state *a) {
+static core_request *marked(core_state *state) {
     PyObject *value = NULL;
-    if (PyContextVar_Get(a->request_variable, NULL, &value) < 0)
+    if (PyContextVar_Get(state->request_variable, NULL, &value) < 0)
         PyErr_Clear(); /* out of memory */
     return (core_request *)value;
 }
@@ -40,21 +40,33 @@ uint64_t core_request_current(core_session *s) {
     core_thread *thread = core_thread_known();
     if (thread && thread->answers)
         return thread->answers->session == s ? thread->answers->id : 0;
-    core_request *request = marked(s->state->async);
+    core_request *request = marked(s->state);
     uint64_t id = request && request->session == s ? request->id : 0;
     Py_XDECREF(request);
     return id;
 }
 
-PyObject *core_request_session(core_state *state) {
+/* session_of: of the current request: a new reference, or NULL without an exception. */
+static PyObject *session_of(core_state *state) {
     core_thread *thread = core_thread_known();
     if (thread && thread->answers)
         return Py_NewRef((PyObject *)thread->answers->session);
-    core_request *request = marked(state->async);
+    core_request *request = marked(state);
     PyObject *session = request ? Py_NewRef((PyObject *)request->session) : NULL;
     Py_XDECREF(request);
     return session;
 }
+
+static PyObject *current_session(PyObject *module, PyObject *Py_UNUSED(ignored)) {
+    PyObject *session = session_of(core_module_state(module));
+    return session ? session : Py_NewRef(Py_None);
+}
+
+static PyMethodDef functions[] = {
+    {"current_session", current_session, METH_NOARGS,
+     "current_session() -> Session | None\n\nThe session whose request is being handled in this context."},
+    {NULL, NULL, 0, NULL},
+};
 
 static int request_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
@@ -84,6 +96,34 @@ static PyType_Spec request_spec = {
 };
 
 int core_request_init(PyObject *module, core_state *state) {
-    state->async->request_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &request_spec, NULL);
-    return state->async->request_type ? 0 : -1;
+    state->request_variable = PyContextVar_New("pyisolate_request", NULL);
+    state->request_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &request_spec, NULL);
+    return state->request_variable && state->request_type ? PyModule_AddFunctions(module, functions) : -1;
+}
+
+/* ---- open requests ---- */
+
+core_open *core_open_find(core_session *s, uint64_t request) {
+    uint32_t index = (uint32_t)request - 1;
+    if (request && index >= s->open_capacity) {
+        uint32_t capacity = s->open_capacity ? s->open_capacity * 2 : 16;
+        while (capacity <= index)
+            capacity *= 2;
+        core_open *open = PyMem_Realloc(s->open, capacity * sizeof *open);
+        if (!open)
+            return NULL;
+        memset(open + s->open_capacity, 0, (capacity - s->open_capacity) * sizeof *open);
+        s->open = open;
+        s->open_capacity = capacity;
+    }
+    return request ? &s->open[index] : NULL;
+}
+
+void core_request_cancel(core_session *s, uint64_t request) {
+    core_open *open = core_open_find(s, request);
+    if (!open)
+        return;
+    open->cancelled = true;
+    if (open->handler)
+        s->on->cancel(open->handler);
 }

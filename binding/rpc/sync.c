@@ -4,12 +4,11 @@
  * the reply from the session meanwhile; it then wakes this one by its own eventfd. While it waits the thread runs the
  * requests that are made in the handler of its call, or of an outer one: plain functions here, since they may hold or need
  * what belongs to this thread (a lock, a connection to a database); coroutines on a loop that runs in another thread. */
-#include "session.h"
-
 #include <errno.h>
 #include <time.h>
 
-#include "aio/asyncio.h"
+#include "common/interruption.h"
+#include "pump.h"
 
 /* A signal that arrives between the check and the wait is seen after this time at the latest. */
 #define SIGNAL_CHECK_NS 250000000
@@ -22,20 +21,7 @@ typedef struct core_wait {
     core_session *session;
     core_thread *thread;
     struct core_wait *outer; /* of the same thread */
-    bool woken;
 } core_wait;
-
-core_thread *core_sync_thread(const core_pending *pending) {
-    return ((const core_wait *)pending)->thread;
-}
-
-void core_sync_completed(core_pending *pending) {
-    core_wait *w = (core_wait *)pending;
-    if (w->thread->ident == PyThread_get_thread_ident() || w->woken)
-        return;
-    w->woken = true;
-    core_thread_wake(w->thread);
-}
 
 /* ---- waiting ---- */
 
@@ -88,13 +74,13 @@ static int sleep_on(core_wait *w, core_session **sessions, int count, int wake_f
     for (int i = 0; i < count; i++) {
         handles[i] = sessions[i]->session;
         if (sessions[i]->sync_sleepers++ == 0)
-            core_service_watch(sessions[i], false);
+            sessions[i]->on->sleeps(sessions[i], true);
     }
     context->polls = polls;
     Py_BEGIN_ALLOW_THREADS if (polls) r = piso_session_wait_polled(handles[0], wake_fd, timeout);
     else r = piso_sessions_wait(handles, count, wake_fd, timeout);
-    Py_END_ALLOW_THREADS for (int i = 0; i < count; i++) if (--sessions[i]->sync_sleepers == 0)
-        core_service_watch(sessions[i], true);
+    Py_END_ALLOW_THREADS for (int i = 0; i < count; i++) if (--sessions[i]->sync_sleepers == 0) sessions[i]->on->sleeps(
+        sessions[i], false);
     return r;
 }
 
@@ -127,14 +113,6 @@ static int wait_once(core_wait *w, core_pump_context *context) {
     return Py_MakePendingCalls() < 0 ? -1 : core_raise_interruption(w->session->state);
 }
 
-/* be_served: has the service loop look after the session. 0 or -1. */
-static int be_served(core_session *s) {
-    PyObject *loop = core_service_loop(s->state);
-    core_link *link = loop ? core_link_for_loop(s, loop) : NULL;
-    core_link_let_go(link);
-    return link ? 0 : -1;
-}
-
 static int wait_for(core_session *s, core_wait *w) {
     core_pump_context context = {.waits = true, .thread = w->thread};
     for (;;) {
@@ -143,7 +121,7 @@ static int wait_for(core_session *s, core_wait *w) {
         if (!waiting(w))
             return 0;
         /* with no loop of the application's, requests that come while nobody waits go to the service loop */
-        if (!s->links && !s->closed && be_served(s) < 0)
+        if (!s->closed && s->on->wait(s) < 0)
             return -1;
         int r = wait_once(w, &context);
         if (r == 0)
@@ -159,40 +137,19 @@ static int wait_for(core_session *s, core_wait *w) {
     }
 }
 
-/* block_links: the loops of this thread cannot run anything. */
-static void block_links(core_thread *thread) {
-    for (core_link *link = thread->links; link; link = link->next_here)
-        link->blocked++;
-}
-
-/* next_to_tell: a link of the thread that was handed requests meanwhile, and whose loop has not been told. */
-static core_link *next_to_tell(core_thread *thread) {
-    core_link *link = thread->links;
-    while (link && (link->blocked || !link->inbox.first || link->rearm_scheduled))
-        link = link->next_here;
-    return link;
-}
-
-static void unblock_links(core_thread *thread) {
-    for (core_link *link = thread->links; link; link = link->next_here)
-        link->blocked -= link->blocked > 0; /* one that was made meanwhile was never blocked */
-    for (core_link *link; (link = next_to_tell(thread));)
-        core_link_nudge(link); /* which may change the list */
-}
-
 PyObject *core_sync_call(core_session *s, uint32_t object, uint32_t number, PyObject *name, int64_t timeout_ns,
                          PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     core_wait w = {
-        .pending = {.is_sync = true, .name = name, .timeout_ns = timeout_ns},
+        .pending = {.waiter = core_thread_here(), .name = name, .timeout_ns = timeout_ns},
         .session = s,
-        .thread = core_thread_here(),
     };
+    w.thread = w.pending.waiter;
     if (!w.thread || core_send(s, &w.pending, object, number, args, nargs, kwnames) < 0)
         return NULL;
     Py_INCREF(s); /* what is served meanwhile may drop the last reference to it */
     w.outer = w.thread->wait;
     w.thread->wait = &w;
-    block_links(w.thread);
+    s->on->block(w.thread, true);
     int r = wait_for(s, &w);
     PyObject *result = NULL;
     if (r == 0)
@@ -207,10 +164,10 @@ PyObject *core_sync_call(core_session *s, uint32_t object, uint32_t number, PyOb
         Py_END_ALLOW_THREADS
     }
     w.thread->wait = w.outer;
-    unblock_links(w.thread);
+    s->on->block(w.thread, false);
     if (!w.outer && w.thread->inbox.first) /* for calls that were given up */
         core_reroute(&w.thread->inbox);
-    if (w.woken)
+    if (w.pending.woken)
         core_thread_calm(w.thread);
     Py_CLEAR(w.pending.value); /* a reply that came together with the signal */
     Py_DECREF(s);

@@ -1,7 +1,7 @@
 /* memoryviews.c - memoryviews of native items, of any shape. They arrive C-contiguous over memory of their own. */
 #include <string.h>
 
-#include "codec/converter.h"
+#include "buffers.h"
 
 static const char formats[] = "cbBhHiIlLqQnNfd?"; /* those that memoryview.cast takes */
 
@@ -48,7 +48,7 @@ static PyObject *owner_of(core_encoder *e, PyObject *value) {
     return last ? owner : NULL;
 }
 
-int core_encode_memoryview(core_encoder *e, PyObject *value, const core_path *path) {
+static int encode(core_encoder *e, PyObject *value, const core_path *path) {
     PyObject *owner = owner_of(e, value);
     Py_buffer view;
     if (PyObject_GetBuffer(value, &view, PyBUF_FULL_RO) < 0)
@@ -68,7 +68,7 @@ static PyObject *cast(PyObject *bytes, PyObject *format, PyObject *shape) {
     return view;
 }
 
-PyObject *core_decode_memoryview(core_decoder *d, const piso_item *ext) {
+static PyObject *decode(core_decoder *d, const piso_item *ext) {
     piso_reader r;
     piso_item readonly;
     size_t size;
@@ -92,4 +92,9 @@ PyObject *core_decode_memoryview(core_decoder *d, const piso_item *ext) {
     Py_XDECREF(owner);
     Py_XDECREF(bytes);
     return core_whole(d, &r, view);
+}
+
+void core_memoryviews_init(core_state *state) {
+    state->tables->memoryview = encode;
+    core_add_decoder(state, PISO_EXT_MEMORYVIEW, (core_decoder_entry){.decode = decode, .cost = 450});
 }

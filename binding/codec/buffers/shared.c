@@ -4,7 +4,6 @@
 #include <errno.h>
 
 #include "common/errors.h"
-#include "codec/torch/torch.h"
 
 core_shared *core_shared_find(piso_segment *segment) {
     return *piso_segment_cell(segment);
@@ -60,7 +59,7 @@ piso_segment *core_shared_segment(core_state *state, size_t size) {
     int r;
     Py_BEGIN_ALLOW_THREADS r = piso_segment_create(size, &segment);
     Py_END_ALLOW_THREADS if (r == -ENOMEM || r == -EDQUOT) {
-        core_sessions_make_room(state);
+        state->peers->make_room(state);
         r = piso_segment_create(size, &segment);
     }
     if (r == 0)
@@ -79,7 +78,7 @@ static void shared_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     void **cell = piso_segment_cell(shared->segment);
     *cell = NULL;
-    core_sessions_retire(shared->state, shared->segment);
+    shared->state->peers->retire(shared->state, shared->segment);
     piso_segment_unmap(shared->segment);
     piso_segment_unref(shared->segment);
     Py_XDECREF(shared->owner);
@@ -94,54 +93,10 @@ static int shared_getbuffer(PyObject *self, Py_buffer *view, int flags) {
     return PyBuffer_FillInfo(view, self, shared->data, (Py_ssize_t)piso_segment_size(shared->segment), 0, flags);
 }
 
-/* moved: the storage that this Shared answers for, a new reference, if its memory is not here any more: torch has moved it,
- * as by share_memory_() where workers share files. NULL without an exception if it is here. */
-static PyObject *moved(core_shared *shared) {
-    PyObject *storage = core_shared_storage(shared);
-    if (storage && core_torch_data(shared->state->torch, storage) == shared->data)
-        Py_CLEAR(storage);
-    PyErr_Clear(); /* out of memory: torch says what it is */
-    return storage;
-}
-
-/* ask_torch: what torch's own method says of such a storage, which is let go. */
-static PyObject *ask_torch(PyObject *storage, const char *name) {
-    PyObject *method = PyObject_GetAttrString((PyObject *)Py_TYPE(storage), name);
-    PyObject *answer = method ? PyObject_CallOneArg(method, storage) : NULL;
-    Py_XDECREF(method);
-    Py_DECREF(storage);
-    return answer;
-}
-
-static PyObject *shared_is_shared(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    PyObject *storage = moved((core_shared *)self);
-    return storage ? ask_torch(storage, CORE_SHARED_IS_SHARED) : Py_NewRef(Py_True);
-}
-
-/* shared_fd: what torch.multiprocessing asks a storage for: its descriptor and its size. */
-static PyObject *shared_fd(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    PyObject *storage = moved((core_shared *)self);
-    if (storage)
-        return ask_torch(storage, CORE_SHARED_FD);
-    piso_segment *segment = ((core_shared *)self)->segment;
-    int fd = piso_segment_fd(segment);
-    if (fd >= 0)
-        return Py_BuildValue("iK", fd, (unsigned long long)piso_segment_size(segment));
-    PyErr_SetString(PyExc_OSError, "this tensor came from the host of this process, which has its descriptor: other "
-                                   "processes cannot share it; send them tensor.clone()");
-    return NULL;
-}
-
-static PyMethodDef shared_methods[] = {
-    {CORE_SHARED_IS_SHARED, shared_is_shared, METH_NOARGS, NULL},
-    {CORE_SHARED_FD, shared_fd, METH_NOARGS, NULL},
-    {NULL, NULL, 0, NULL},
-};
 static PyType_Slot shared_slots[] = {
     {Py_tp_doc, "Memory that this process shares with others."},
     {Py_bf_getbuffer, shared_getbuffer},
     {Py_tp_dealloc, shared_dealloc},
-    {Py_tp_methods, shared_methods},
     {0, NULL},
 };
 static PyType_Spec shared_spec = {

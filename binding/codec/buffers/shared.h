@@ -20,11 +20,6 @@ typedef struct core_shared {
     PyObject *before;      /* the memory that the storage had before, where somebody may still be reading it, or NULL */
 } core_shared;
 
-/* Methods of a Shared that take the place of a storage's own: torch knows only its own kind of shared memory, and would
- * move what it does not know to some. */
-#define CORE_SHARED_IS_SHARED "is_shared"
-#define CORE_SHARED_FD        "_share_fd_cpu_"
-
 int core_shared_init(PyObject *module, core_state *state);
 /* core_shared_find: that of a segment, borrowed, or NULL. */
 core_shared *core_shared_find(piso_segment *segment);

@@ -1,4 +1,4 @@
-/* cuda_decode.c - tensors of a GPU from a message (cuda_out.c): onto the device of this process that has the UUID, or over
+/* cuda_decode.c - tensors of a GPU from a message (cuda_encode.c): onto the device of this process that has the UUID, or over
  * the sender's own memory there. That is opened once for all storages in it, and given back with the last tensor of a
  * storage, after what this process had the device do with it.
  *
@@ -7,11 +7,11 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "codec/torch/tensors.h"
+#include "cuda.h"
 
 /* device_of: the torch.device with a UUID, or NULL with an error that says what is missing. */
 static PyObject *device_of(core_decoder *d, const piso_item *uuid) {
-    PyObject *hook = d->codec->state->device_of;
+    PyObject *hook = d->codec->state->cuda->device;
     PyObject *bytes = PyBytes_FromStringAndSize((const char *)uuid->as.bytes.data, CORE_UUID_SIZE);
     PyObject *device = bytes && hook ? PyObject_CallOneArg(hook, bytes) : NULL;
     Py_XDECREF(bytes);
@@ -275,26 +275,6 @@ static PyObject *wrap(core_state *state, held *h, void *data, uint64_t size) {
     return storage;
 }
 
-void core_cuda_raise(core_state *state, int error, const char *what) {
-    if (error == -ENOMEM)
-        core_torch_raise_out_of_memory(state->torch, "the GPU has no memory left to open that of another process");
-    else if (error == -ENOTRECOVERABLE)
-        PyErr_Format(
-            PyExc_RuntimeError,
-            "%s: a fault on the GPU (%s) has made it unusable for this process, which has to be started again; "
-            "an extension: stop it and load it again",
-            what, piso_cuda_failure());
-    else if (error == -EAGAIN)
-        PyErr_Format(PyExc_RuntimeError, "%s: its stream is being captured into a graph; send before or after that",
-                     what);
-    else if (error == -ENOENT)
-        PyErr_Format(PyExc_RuntimeError, "%s: this process does not see the device that it lies on", what);
-    else
-        PyErr_Format(PyExc_RuntimeError,
-                     "%s: %s (%s); from now on tensors of GPUs are copied to this process, so call again", what,
-                     piso_strerror(error), piso_cuda_failure());
-}
-
 #define NOT_OPENED "the memory of a tensor of a GPU could not be opened"
 
 /* refuse: raises why memory, or what has to be waited for, cannot be used here. Unless that may change, the sender is
@@ -302,8 +282,8 @@ void core_cuda_raise(core_state *state, int error, const char *what) {
 static void refuse(core_decoder *d, int error, const char *what) {
     core_state *state = d->codec->state;
     bool may_change = error == -ENOMEM || error == -EAGAIN || error == -ENOTRECOVERABLE;
-    if (!may_change && state->device_refuse && d->codec->owner) {
-        PyObject *done = PyObject_CallFunction(state->device_refuse, "Os", d->codec->owner, piso_cuda_failure());
+    if (!may_change && state->cuda->refuse && d->codec->owner) {
+        PyObject *done = PyObject_CallFunction(state->cuda->refuse, "Os", d->codec->owner, piso_cuda_failure());
         if (!done)
             PyErr_Clear(); /* the reason below counts; the next tensor fails likewise */
         Py_XDECREF(done);
@@ -311,17 +291,11 @@ static void refuse(core_decoder *d, int error, const char *what) {
     core_cuda_raise(state, error, what);
 }
 
-static _Thread_local bool elsewhere;
-
-void core_decode_elsewhere(bool now) {
-    elsewhere = now;
-}
-
 /* wait: has the stream wait for the event; for another thread, which may use another stream, this one waits. 0 or a
  * negative code. */
 static int wait(int device, void *stream, const uint8_t event[PISO_CUDA_HANDLE]) {
     int r = piso_cuda_wait(device, stream, event);
-    if (r == 0 && elsewhere && piso_cuda_captured(device, stream) == 0) {
+    if (r == 0 && core_decodes_elsewhere() && piso_cuda_captured(device, stream) == 0) {
         Py_BEGIN_ALLOW_THREADS r = piso_cuda_drain(device, stream);
         Py_END_ALLOW_THREADS
     }
@@ -369,7 +343,7 @@ static PyObject *storage_at(core_decoder *d, const place *p, held *h, const core
             core_malformed(d, "memory of a GPU that was not sent from here");
     }
     if (storage)
-        d->codec->cuda_recalled |= UINT64_C(1) << p->device;
+        d->codec->gpu.recalled |= UINT64_C(1) << p->device;
     if (storage && h->base) { /* it is held already, so there is nothing to wait for */
         piso_cuda_close(h->device, h->base);
         h->base = NULL;
@@ -406,7 +380,7 @@ static PyObject *from_parts(core_decoder *d, const piso_item *uuid, place *place
 
 /* find_device: for memory that is shared. 0 or -1. */
 static int find_device(core_decoder *d, const piso_item *uuid, place *p) {
-    if (!d->codec->cuda) {
+    if (!d->codec->gpu.devices) {
         core_malformed(d, "memory of a GPU, which is not shared here");
         return -1;
     }
@@ -416,7 +390,7 @@ static int find_device(core_decoder *d, const piso_item *uuid, place *p) {
     return p->device < 0 ? -1 : 0;
 }
 
-PyObject *core_decode_cuda_tensor(core_decoder *d, const piso_item *ext) {
+PyObject *core_cuda_decode(core_decoder *d, const piso_item *ext) {
     piso_reader r;
     piso_item uuid, memory, inner;
     place place;

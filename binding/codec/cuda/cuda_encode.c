@@ -10,7 +10,7 @@
  * sent from it. The first time that a storage is sent, pyisolate/_rpc/gpus.py is asked to notice its end. */
 #include <errno.h>
 
-#include "codec/torch/tensors.h"
+#include "cuda.h"
 
 /* ---- what the peer holds ---- */
 
@@ -25,14 +25,14 @@ static core_lent *lend(core_codec *c, PyObject *object) {
         PyErr_NoMemory();
         return NULL;
     }
-    *lent = (core_lent){.next = c->lent, .previous = &c->lent, .object = Py_NewRef(object)};
-    if (c->lent)
-        c->lent->previous = &lent->next;
-    c->lent = lent;
+    *lent = (core_lent){.next = c->gpu.lent, .previous = &c->gpu.lent, .object = Py_NewRef(object)};
+    if (c->gpu.lent)
+        c->gpu.lent->previous = &lent->next;
+    c->gpu.lent = lent;
     return lent;
 }
 
-void core_lent_release(void *cookie) {
+void core_cuda_release(void *cookie) {
     core_lent *lent = cookie;
     PyObject *object = lent->object;
     *lent->previous = lent->next;
@@ -42,28 +42,28 @@ void core_lent_release(void *cookie) {
     Py_DECREF(object);
 }
 
-void core_lent_clear(core_codec *c) {
-    while (c->lent)
-        core_lent_release(c->lent);
+void core_cuda_clear(core_codec *c) {
+    while (c->gpu.lent)
+        core_cuda_release(c->gpu.lent);
     core_cuda_ended(c);
 }
 
 void core_cuda_ended(core_codec *c) {
-    if (c->cuda_lent)
-        PyDict_Clear(c->cuda_lent); /* what notices the end of storages refers to it */
-    Py_CLEAR(c->cuda_lent);
+    if (c->gpu.mapped)
+        PyDict_Clear(c->gpu.mapped); /* what notices the end of storages refers to it */
+    Py_CLEAR(c->gpu.mapped);
     piso_cuda_release(c->session, NULL);
 }
 
 /* note_lent: the peer may keep the memory mapped from now on. 0 or -1. */
 static int note_lent(core_codec *c, PyObject *storage, const void *data, const uint8_t handle[PISO_CUDA_HANDLE]) {
-    PyObject *hook = c->state->device_lend;
-    if (!hook || (!c->cuda_lent && !(c->cuda_lent = PyDict_New())))
+    PyObject *hook = c->state->cuda->lend;
+    if (!hook || (!c->gpu.mapped && !(c->gpu.mapped = PyDict_New())))
         return hook ? -1 : 0;
     PyObject *address = PyLong_FromVoidPtr((void *)data);
-    int known = address ? PyDict_Contains(c->cuda_lent, address) : -1;
+    int known = address ? PyDict_Contains(c->gpu.mapped, address) : -1;
     if (known == 0) {
-        PyObject *done = PyObject_CallFunction(hook, "OOOOy#", c->owner, c->cuda_lent, storage, address,
+        PyObject *done = PyObject_CallFunction(hook, "OOOOy#", c->owner, c->gpu.mapped, storage, address,
                                                (const char *)handle, (Py_ssize_t)PISO_CUDA_HANDLE);
         known = done ? 0 : -1;
         Py_XDECREF(done);
@@ -72,65 +72,13 @@ static int note_lent(core_codec *c, PyObject *storage, const void *data, const u
     return known < 0 ? -1 : 0;
 }
 
-/* ---- storages by address ---- */
-
-#define STORAGES_SWEPT 256 /* entries, and each power of two from there on, at which dead ones are removed */
-
-/* sweep: removes the storages that are no more. */
-static int sweep(core_state *state) {
-    PyObject *living = PyDict_New(), *key, *weak;
-    Py_ssize_t position = 0;
-    while (living && PyDict_Next(state->cuda_storages, &position, &key, &weak)) {
-        PyObject *storage = PyObject_CallNoArgs(weak);
-        if (!storage || (storage != Py_None && PyDict_SetItem(living, key, weak) < 0))
-            Py_CLEAR(living);
-        Py_XDECREF(storage);
-    }
-    if (!living)
-        return -1;
-    Py_SETREF(state->cuda_storages, living);
-    return 0;
-}
-
-int core_cuda_remember(core_state *state, PyObject *storage, const void *data) {
-    if (!state->cuda_storages && !(state->cuda_storages = PyDict_New()))
-        return -1;
-    Py_ssize_t count = PyDict_GET_SIZE(state->cuda_storages);
-    if (count >= STORAGES_SWEPT && (count & (count - 1)) == 0 && sweep(state) < 0)
-        return -1;
-    PyObject *key = PyLong_FromVoidPtr((void *)data), *weak = key ? PyWeakref_NewRef(storage, NULL) : NULL;
-    int r = weak ? PyDict_SetItem(state->cuda_storages, key, weak) : -1;
-    Py_XDECREF(key);
-    Py_XDECREF(weak);
-    return r;
-}
-
-PyObject *core_cuda_recall(core_state *state, const void *data, uint64_t size) {
-    PyObject *key = state->cuda_storages ? PyLong_FromVoidPtr((void *)data) : NULL, *storage = NULL;
-    PyObject *weak = key ? PyDict_GetItemWithError(state->cuda_storages, key) : NULL;
-    Py_XDECREF(key);
-    if (weak && !(storage = PyObject_CallNoArgs(weak)))
-        return NULL;
-    if (!storage || storage == Py_None) {
-        Py_XDECREF(storage);
-        return NULL;
-    }
-    /* it may have been resized since */
-    PyObject *bytes = PyObject_CallMethodNoArgs(storage, state->torch->nbytes);
-    bool same = bytes && PyLong_AsUnsignedLongLong(bytes) == size && core_torch_data(state->torch, storage) == data;
-    Py_XDECREF(bytes);
-    if (!same || PyErr_Occurred())
-        Py_CLEAR(storage);
-    return storage;
-}
-
 /* ---- shared ---- */
 
 /* warn: once for each session, that memory is copied which was to be shared. 0, or -1 when warnings are errors. */
 static int warn(core_codec *c, const char *who, const char *why) {
-    if (c->cuda_warned)
+    if (c->gpu.warned)
         return 0;
-    c->cuda_warned = true;
+    c->gpu.warned = true;
     return PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
                             "share_cuda_ipc: the memory of a tensor of a GPU cannot be %s: %s; such tensors are copied "
                             "through the memory of the CPU",
@@ -146,12 +94,12 @@ static int warn_of(core_codec *c, int error) {
 }
 
 int core_cuda_refused(core_codec *c, const char *why) {
-    if (!c->cuda || PySet_GET_SIZE(c->cuda) == 0)
+    if (!c->gpu.devices || PySet_GET_SIZE(c->gpu.devices) == 0)
         return 0;
     PyObject *none = PyFrozenSet_New(NULL); /* what the peer sends is taken as before */
     if (!none)
         return -1;
-    Py_SETREF(c->cuda, none);
+    Py_SETREF(c->gpu.devices, none);
     return warn(c, "opened by the other side", why);
 }
 
@@ -169,7 +117,7 @@ static int order(core_codec *c, int device, shared_storage *ret) {
     void *stream;
     if (core_torch_stream(c->state->torch, device, &stream) < 0)
         return -1;
-    int r = piso_cuda_record(device, stream, c->cuda_events, ret->event);
+    int r = piso_cuda_record(device, stream, c->gpu.events, ret->event);
     if (r == -EINPROGRESS) {
         Py_BEGIN_ALLOW_THREADS r = piso_cuda_drain(device, stream);
         Py_END_ALLOW_THREADS
@@ -183,7 +131,7 @@ static int agreed(core_codec *c, int device, uint8_t ret_uuid[PISO_CUDA_UUID]) {
     if (piso_cuda_uuid(device, ret_uuid) < 0)
         return 0;
     PyObject *bytes = PyBytes_FromStringAndSize((const char *)ret_uuid, PISO_CUDA_UUID);
-    int r = bytes ? PySet_Contains(c->cuda, bytes) : -1;
+    int r = bytes ? PySet_Contains(c->gpu.devices, bytes) : -1;
     Py_XDECREF(bytes);
     return r;
 }
@@ -220,7 +168,7 @@ static int prepare(core_encoder *e, PyObject *tensor, PyObject *storage, shared_
 void core_cuda_settle(core_codec *c) {
     for (int device = 0; device < 64; device++) {
         void *stream;
-        if (!(c->cuda_recalled >> device & 1))
+        if (!(c->gpu.recalled >> device & 1))
             continue;
         if (core_torch_stream(c->state->torch, device, &stream) < 0)
             PyErr_Clear(); /* torch has no GPU any more: there is nothing to wait for */
@@ -237,12 +185,12 @@ static int write_storage(core_encoder *e, PyObject *storage, const shared_storag
     int index = lent ? piso_session_lease(e->codec->session, e->w, lent) : -1;
     if (index < 0) {
         if (lent) {
-            core_lent_release(lent);
+            core_cuda_release(lent);
             core_raise(e->codec->state, index, "sending a tensor of a GPU");
         }
         return -1;
     }
-    e->codec->cuda_sends++;
+    e->codec->gpu.sends++;
     piso_write_bin(e->w, s->uuid, sizeof s->uuid);
     piso_write_array(e->w, 4);
     piso_write_bin(e->w, s->memory.handle, sizeof s->memory.handle);
@@ -271,7 +219,7 @@ static int write_shared(core_encoder *e, PyObject *tensor, const core_tensor_lay
 
 /* write_uuid: that of the device which the tensor lies on. 0 or -1. */
 static int write_uuid(core_encoder *e, PyObject *tensor) {
-    PyObject *index = PyObject_CallMethod(tensor, "get_device", NULL), *hook = e->codec->state->device_uuid;
+    PyObject *index = PyObject_CallMethod(tensor, "get_device", NULL), *hook = e->codec->state->cuda->uuid;
     PyObject *uuid = index && hook ? PyObject_CallOneArg(hook, index) : NULL;
     Py_XDECREF(index);
     int r = -1;
@@ -311,10 +259,10 @@ static int write_copied(core_encoder *e, PyObject *tensor, core_tensor_layout *l
     return r;
 }
 
-int core_encode_cuda_tensor(core_encoder *e, PyObject *tensor, core_tensor_layout *l, int flags) {
+int core_cuda_encode(core_encoder *e, PyObject *tensor, core_tensor_layout *l, int flags) {
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_CUDA_TENSOR);
     piso_write_array(e->w, 3);
-    int r = e->codec->cuda && e->codec->session && l->count ? write_shared(e, tensor, l, flags) : 0;
+    int r = e->codec->gpu.devices && e->codec->session && l->count ? write_shared(e, tensor, l, flags) : 0;
     if (r == 0 && (r = write_uuid(e, tensor)) == 0)
         r = write_copied(e, tensor, l, flags);
     piso_write_ext_end(e->w, mark);

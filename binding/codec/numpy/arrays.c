@@ -6,8 +6,8 @@
  * ["A", description, shape] for sub-arrays. Descriptions are cached in both directions. */
 #include <string.h>
 
-#include "codec/converter.h"
-#include "dtypes.h"
+#include "codec/remedies.h"
+#include "numpy.h"
 
 enum { FORTRAN = 1, READONLY = 2 }; /* flags on the wire */
 
@@ -22,51 +22,6 @@ typedef struct array_interface {
     void *data;
     PyObject *descr;
 } array_interface;
-
-/* ---- finding NumPy ---- */
-
-/* numpy_load: remembers NumPy's classes; `import` it, or only if somebody has. 1, 0 when it is not there, -1. */
-static int numpy_load(core_state *state, bool import) {
-    core_convert_state *c = state->convert;
-    if (c->dtype)
-        return 1;
-    PyObject *module =
-        import ? PyImport_ImportModule("numpy") : Py_XNewRef(PyDict_GetItemString(PyImport_GetModuleDict(), "numpy"));
-    if (!module)
-        return import ? -1 : 0;
-    if (!c->ndarray)
-        c->ndarray = PyObject_GetAttrString(module, "ndarray");
-    if (!c->generic && c->ndarray)
-        c->generic = PyObject_GetAttrString(module, "generic");
-    if (c->generic && (c->dtype_specs || (c->dtype_specs = PyDict_New())) &&
-        (c->spec_dtypes || (c->spec_dtypes = PyDict_New())))
-        c->dtype = PyObject_GetAttrString(module, "dtype");
-    if (!c->dtype && !import)
-        PyErr_Clear(); /* NumPy is being imported at this moment, or is something else of that name */
-    Py_XSETREF(c->numpy, module);
-    return c->dtype ? 1 : import ? -1 : 0;
-}
-
-void core_arrays_clear(core_convert_state *c) {
-    Py_CLEAR(c->numpy);
-    Py_CLEAR(c->ndarray);
-    Py_CLEAR(c->generic);
-    Py_CLEAR(c->dtype);
-    Py_CLEAR(c->dtype_specs);
-    Py_CLEAR(c->spec_dtypes);
-}
-
-int core_numpy_needed(core_decoder *d) {
-    if (numpy_load(d->codec->state, true) > 0)
-        return 0;
-    if (PyErr_ExceptionMatches(PyExc_ImportError)) {
-        PyErr_Clear(); /* replaced by one that says why it is needed */
-        PyErr_SetString(PyExc_ImportError,
-                        "the other side sent a NumPy array or dtype, but numpy is not installed here; add it "
-                        "to the dependencies");
-    }
-    return -1;
-}
 
 /* ---- arrays, out ---- */
 
@@ -101,7 +56,7 @@ static PyObject *owner_of(core_encoder *e, PyObject *array) {
     if (!e->references || !core_is_last(array, e->references))
         return NULL;
     PyObject *owner = PyObject_GetAttrString(array, "base");
-    while (owner && (PyObject *)Py_TYPE(owner) == e->codec->state->convert->ndarray && core_is_last(owner, 2))
+    while (owner && (PyObject *)Py_TYPE(owner) == e->codec->state->numpy->ndarray && core_is_last(owner, 2))
         Py_SETREF(owner, PyObject_GetAttrString(owner, "base"));
     PyErr_Clear(); /* an array without base has no owner */
     bool last = owner && core_is_last(owner, 2);
@@ -173,7 +128,7 @@ static int encode_scalar(core_encoder *e, PyObject *value, PyObject *spec) {
 /* refuse: what holds objects, was registered by another package, or has items of the class numpy.record. */
 static void refuse(core_state *state, PyObject *dtype, PyObject *value, const core_path *path) {
     PyObject *type = PyObject_GetAttrString(dtype, "type");
-    PyObject *record = type ? PyObject_GetAttrString(state->convert->numpy, "record") : NULL;
+    PyObject *record = type ? PyObject_GetAttrString(state->numpy->numpy, "record") : NULL;
     bool is_record = record && type == record;
     Py_XDECREF(type);
     Py_XDECREF(record);
@@ -184,7 +139,7 @@ static void refuse(core_state *state, PyObject *dtype, PyObject *value, const co
         core_encode_error(path, value,
                           is_record ? "its items are of the class numpy.record; send numpy.dtype((numpy.void, value))"
                                     : "it holds Python objects or is not one of NumPy's own; send str(value)");
-    else if (is_record && (PyObject *)Py_TYPE(value) == state->convert->ndarray)
+    else if (is_record && (PyObject *)Py_TYPE(value) == state->numpy->ndarray)
         core_encode_error(path, value,
                           "its items are of the class numpy.record; "
                           "send array.view(numpy.dtype((numpy.void, array.dtype)))");
@@ -210,7 +165,7 @@ static bool is_of(PyObject *value, PyObject *cls) {
 
 /* encode_dtype: 1 when it was one, 0 when not, -1. */
 static int encode_dtype(core_encoder *e, PyObject *value, const core_path *path) {
-    int r = is_of(value, e->codec->state->convert->dtype);
+    int r = is_of(value, e->codec->state->numpy->dtype);
     PyObject *spec = r > 0 ? spec_of(e, value, value, path) : NULL;
     if (spec)
         piso_write_ext(e->w, PISO_EXT_DTYPE, PyBytes_AS_STRING(spec), (size_t)PyBytes_GET_SIZE(spec));
@@ -220,11 +175,9 @@ static int encode_dtype(core_encoder *e, PyObject *value, const core_path *path)
     return r;
 }
 
-int core_encode_numpy(core_encoder *e, PyObject *value, const core_path *path) {
-    core_convert_state *c = e->codec->state->convert;
-    int r = numpy_load(e->codec->state, false);
-    if (r <= 0)
-        return r;
+static int encode(core_encoder *e, PyObject *value, const core_path *path) {
+    core_numpy_state *c = e->codec->state->numpy;
+    int r = 0;
     bool is_array = (PyObject *)Py_TYPE(value) == c->ndarray;
     if (!is_array && !is_of(value, c->generic))
         return encode_dtype(e, value, path);
@@ -298,7 +251,7 @@ static int check_size(core_decoder *d, PyObject *dtype, int64_t items, size_t si
 /* make_array: ndarray(shape, dtype, buffer, 0, None, order), over memory whose size was checked. */
 static PyObject *make_array(core_decoder *d, PyObject *shape, PyObject *dtype, PyObject *owner, size_t size,
                             int64_t flags) {
-    core_convert_state *c = d->codec->state->convert;
+    core_numpy_state *c = d->codec->state->numpy;
     PyObject *order = PyUnicode_FromString(flags & FORTRAN ? "F" : "C");
     PyObject *zero = PyLong_FromLong(0), *array = NULL;
     if (order && zero) {
@@ -316,7 +269,7 @@ static PyObject *make_array(core_decoder *d, PyObject *shape, PyObject *dtype, P
     return array;
 }
 
-PyObject *core_decode_array(core_decoder *d, const piso_item *ext) {
+static PyObject *decode_array(core_decoder *d, const piso_item *ext) {
     piso_reader r;
     piso_item flags;
     size_t size;
@@ -349,7 +302,7 @@ static PyObject *scalar_from_bytes(core_decoder *d, PyObject *dtype, PyObject *b
     return scalar;
 }
 
-PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext) {
+static PyObject *decode_scalar(core_decoder *d, const piso_item *ext) {
     piso_reader r;
     if (core_read_array(d, ext, 2, &r) < 0 || core_numpy_needed(d) < 0)
         return NULL;
@@ -372,7 +325,33 @@ PyObject *core_decode_scalar(core_decoder *d, const piso_item *ext) {
     return core_whole(d, &r, scalar);
 }
 
-PyObject *core_decode_dtype(core_decoder *d, const piso_item *ext) {
+static PyObject *decode_dtype(core_decoder *d, const piso_item *ext) {
     piso_reader r = {ext->as.bytes.data, ext->as.bytes.data + ext->as.bytes.size};
     return core_numpy_needed(d) < 0 ? NULL : core_whole(d, &r, core_dtype_from_spec(d, &r));
+}
+
+/* ---- what is added to the tables ---- */
+
+static int encode_exact(core_encoder *e, int Py_UNUSED(kind), PyObject *value, const core_path *path) {
+    return encode(e, value, path) < 0 ? -1 : 0;
+}
+
+static const core_encoder_entry entry = {.encode = encode_exact, .direct = true};
+
+static int guess(core_encoder *e, PyObject *value, const core_path *path) {
+    core_state *state = e->codec->state;
+    int r = core_numpy_load(state, false);
+    if (r <= 0)
+        return r;
+    if ((PyObject *)Py_TYPE(value) == state->numpy->ndarray && core_add_type(state, state->numpy->ndarray, &entry) < 0)
+        return -1;
+    return encode(e, value, path);
+}
+
+void core_arrays_init(core_state *state) {
+    core_add_guess(state, (core_guess){.encode = guess, .direct = true});
+    core_add_decoder(state, PISO_EXT_ARRAY, (core_decoder_entry){.decode = decode_array, .cost = 500, .special = true});
+    core_add_decoder(state, PISO_EXT_SCALAR,
+                     (core_decoder_entry){.decode = decode_scalar, .cost = 350, .special = true});
+    core_add_decoder(state, PISO_EXT_DTYPE, (core_decoder_entry){.decode = decode_dtype, .cost = 100, .special = true});
 }

@@ -1,5 +1,5 @@
-/* dtypes.c - see dtypes.h. */
-#include "dtypes.h"
+/* dtypes.c - descriptions of dtypes that do not depend on NumPy's version (arrays.c), in both directions. */
+#include "numpy.h"
 
 #include <string.h>
 
@@ -109,7 +109,7 @@ static int is_plain(core_state *state, PyObject *dtype) {
     PyObject *builtin = objects ? PyObject_GetAttrString(dtype, "isbuiltin") : NULL;
     PyObject *kind = builtin ? PyObject_GetAttrString(dtype, "kind") : NULL;
     PyObject *type = kind ? PyObject_GetAttrString(dtype, "type") : NULL;
-    PyObject *plain_void = type ? PyObject_GetAttrString(state->convert->numpy, "void") : NULL;
+    PyObject *plain_void = type ? PyObject_GetAttrString(state->numpy->numpy, "void") : NULL;
     int r = -1;
     if (plain_void)
         r = objects != Py_True && PyLong_AsLong(builtin) != 2 &&
@@ -148,7 +148,7 @@ PyObject *core_dtype_spec(core_state *state, PyObject *dtype) {
     if (!names)
         return NULL;
     /* Structures that compare equal may differ in alignment and in the class of their items: not cached. */
-    PyObject *cache = names == Py_None ? state->convert->dtype_specs : NULL;
+    PyObject *cache = names == Py_None ? state->numpy->dtype_specs : NULL;
     Py_DECREF(names);
     PyObject *spec = cache ? PyDict_GetItemWithError(cache, dtype) : NULL;
     if (spec || PyErr_Occurred())
@@ -198,7 +198,7 @@ static PyObject *build_simple(core_decoder *d, PyObject *text) {
     const char *utf8 = PyUnicode_AsUTF8AndSize(text, &size);
     if (!utf8)
         return NULL;
-    return is_simple(utf8, size) ? PyObject_CallOneArg(d->codec->state->convert->dtype, text)
+    return is_simple(utf8, size) ? PyObject_CallOneArg(d->codec->state->numpy->dtype, text)
                                  : core_malformed(d, "an unknown dtype");
 }
 
@@ -209,7 +209,7 @@ static PyObject *build_subarray(core_decoder *d, PyObject *description) {
     PyObject *base = build(d, PyList_GET_ITEM(description, 1));
     PyObject *shape = base ? PyList_AsTuple(PyList_GET_ITEM(description, 2)) : NULL;
     PyObject *argument = shape ? PyTuple_Pack(2, base, shape) : NULL;
-    PyObject *dtype = argument ? PyObject_CallOneArg(d->codec->state->convert->dtype, argument) : NULL;
+    PyObject *dtype = argument ? PyObject_CallOneArg(d->codec->state->numpy->dtype, argument) : NULL;
     Py_XDECREF(base);
     Py_XDECREF(shape);
     Py_XDECREF(argument);
@@ -254,8 +254,8 @@ static PyObject *build_structure(core_decoder *d, PyObject *description) {
                                            lists[2], "titles", lists[3], "itemsize", PyList_GET_ITEM(description, 1))
                            : NULL;
     if (layout)
-        dtype = PyObject_CallFunctionObjArgs(d->codec->state->convert->dtype, layout, PyList_GET_ITEM(description, 2),
-                                             NULL);
+        dtype =
+            PyObject_CallFunctionObjArgs(d->codec->state->numpy->dtype, layout, PyList_GET_ITEM(description, 2), NULL);
     Py_XDECREF(layout);
     for (int i = 0; i < 4; i++)
         Py_XDECREF(lists[i]);
@@ -282,7 +282,7 @@ static PyObject *build(core_decoder *d, PyObject *description) {
 
 PyObject *core_dtype_from_spec(core_decoder *d, piso_reader *r) {
     PyObject *description = core_decode(d, r);
-    PyObject *cache = d->codec->state->convert->spec_dtypes, *dtype = NULL;
+    PyObject *cache = d->codec->state->numpy->spec_dtypes, *dtype = NULL;
     if (description && !PyUnicode_CheckExact(description)) {
         dtype = build(d, description); /* never the same one twice: the names of its fields can be changed */
     } else if (description && !(dtype = Py_XNewRef(PyDict_GetItemWithError(cache, description))) && !PyErr_Occurred()) {

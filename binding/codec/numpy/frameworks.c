@@ -1,9 +1,9 @@
 /* frameworks.c - arrays of other packages: [framework, dtype, NumPy array]. What they are made into, and of, is left to
  * two functions in Python: these packages have no interface in C, and an array takes far longer than a call. */
-#include "codec/converter.h"
+#include "numpy.h"
 
-int core_encode_framework(core_encoder *e, PyObject *value, const core_path *path) {
-    PyObject *hook = e->codec->state->framework_export;
+static int guess(core_encoder *e, PyObject *value, const core_path *path) {
+    PyObject *hook = e->codec->state->numpy->export;
     PyObject *parts = hook ? PyObject_CallOneArg(hook, value) : NULL;
     if (!parts)
         return hook ? -1 : 0;
@@ -21,16 +21,16 @@ int core_encode_framework(core_encoder *e, PyObject *value, const core_path *pat
     return r < 0 ? -1 : 1;
 }
 
-PyObject *core_decode_framework(core_decoder *d, const piso_item *ext) {
+static PyObject *decode(core_decoder *d, const piso_item *ext) {
     piso_reader r;
     if (core_read_array(d, ext, 3, &r) < 0)
         return NULL;
-    PyObject *parts[3] = {NULL, NULL, NULL}, *value = NULL, *hook = d->codec->state->framework_restore;
+    PyObject *parts[3] = {NULL, NULL, NULL}, *value = NULL, *hook = d->codec->state->numpy->restore;
     bool good = true;
     for (int i = 0; good && i < 3; i++)
         good = (parts[i] = core_decode(d, &r)) != NULL;
     if (good && !(PyUnicode_CheckExact(parts[0]) && PyUnicode_CheckExact(parts[1]) &&
-                  (PyObject *)Py_TYPE(parts[2]) == d->codec->state->convert->ndarray)) {
+                  (PyObject *)Py_TYPE(parts[2]) == d->codec->state->numpy->ndarray)) {
         core_malformed(d, "an array of a framework without memory");
     } else if (good && !hook) {
         core_unfit(d, PyExc_TypeError, "the other side sent an array of %.50R, which is not known here", parts[0]);
@@ -41,4 +41,27 @@ PyObject *core_decode_framework(core_decoder *d, const piso_item *ext) {
     for (int i = 0; i < 3; i++)
         Py_XDECREF(parts[i]);
     return core_whole(d, &r, value);
+}
+
+static PyObject *set_framework_hooks(PyObject *module, PyObject *args) {
+    core_numpy_state *n = core_module_state(module)->numpy;
+    PyObject *export, *restore;
+    if (!PyArg_ParseTuple(args, "OO:set_framework_hooks", &export, &restore))
+        return NULL;
+    Py_XSETREF(n->export, Py_NewRef(export));
+    Py_XSETREF(n->restore, Py_NewRef(restore));
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"set_framework_hooks", set_framework_hooks, METH_VARARGS,
+     "set_framework_hooks(export, restore)\n\nFunctions that make NumPy arrays of others, and the other way round."},
+    {NULL, NULL, 0, NULL},
+};
+
+int core_frameworks_init(PyObject *module, core_state *state) {
+    core_add_guess(state, (core_guess){.encode = guess});
+    core_add_decoder(state, PISO_EXT_FOREIGN_ARRAY,
+                     (core_decoder_entry){.decode = decode, .cost = 2000, .special = true});
+    return PyModule_AddFunctions(module, functions);
 }

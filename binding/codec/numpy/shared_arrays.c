@@ -3,8 +3,9 @@
  * of it. NumPy itself checks that the numbers stay inside.
  *
  * An array that is not in a segment is copied: NumPy has no way to move one with its views. */
-#include "dtypes.h"
+#include "codec/buffers/buffers.h"
 #include "codec/buffers/shared.h"
+#include "numpy.h"
 
 /* ---- out ---- */
 
@@ -12,7 +13,7 @@
  * without an exception when there is none. */
 static core_shared *shared_base(core_state *state, PyObject *array) {
     PyObject *base = Py_NewRef(array);
-    while (base && (PyObject *)Py_TYPE(base) == state->convert->ndarray)
+    while (base && (PyObject *)Py_TYPE(base) == state->numpy->ndarray)
         Py_SETREF(base, PyObject_GetAttrString(base, "base"));
     core_shared *shared = base && Py_TYPE(base) == state->shared_type ? (core_shared *)base : NULL;
     Py_XDECREF(base); /* the array keeps it */
@@ -111,7 +112,7 @@ static PyObject *make_array(core_decoder *d, piso_reader *r, PyObject *dtype, bo
         segment = core_take_segment(d, &data, &ours);
     core_shared *shared = segment ? map_for_peer(d, segment, ours) : NULL;
     if (shared) {
-        array = PyObject_CallFunction(d->codec->state->convert->ndarray, "OOOLO", shape, dtype, shared,
+        array = PyObject_CallFunction(d->codec->state->numpy->ndarray, "OOOLO", shape, dtype, shared,
                                       (long long)offset.as.integer, strides);
         if (array && !charge_for(d, array, piso_segment_size(segment)))
             Py_CLEAR(array);
@@ -126,7 +127,7 @@ static PyObject *make_array(core_decoder *d, piso_reader *r, PyObject *dtype, bo
     return array;
 }
 
-PyObject *core_decode_shared_array(core_decoder *d, const piso_item *ext) {
+static PyObject *decode(core_decoder *d, const piso_item *ext) {
     piso_reader r;
     bool readonly = false;
     if (core_read_array(d, ext, 6, &r) < 0 || core_numpy_needed(d) < 0)
@@ -141,4 +142,9 @@ PyObject *core_decode_shared_array(core_decoder *d, const piso_item *ext) {
         Py_XDECREF(result);
     }
     return core_whole(d, &r, array);
+}
+
+void core_shared_arrays_init(core_state *state) {
+    core_add_decoder(state, PISO_EXT_SHARED_ARRAY,
+                     (core_decoder_entry){.decode = decode, .cost = 1000, .special = true});
 }

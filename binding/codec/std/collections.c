@@ -3,29 +3,12 @@
  * something else. */
 #include <string.h>
 
-#include "codec/converter.h"
+#include "std.h"
 
 /* Numbers of a range: it divides them when it is made, which for longer ones takes the square of their length. */
 #define MAX_RANGE_BITS 8192
 
-int core_collections_load(core_convert_state *c) {
-    PyObject *module = PyImport_ImportModule("collections");
-    if (module && !c->counter)
-        c->counter = PyObject_GetAttrString(module, "Counter");
-    if (c->counter && !c->defaultdict)
-        c->defaultdict = PyObject_GetAttrString(module, "defaultdict");
-    if (c->defaultdict && !c->deque)
-        c->deque = PyObject_GetAttrString(module, "deque");
-    Py_XDECREF(module);
-    return c->deque && core_know(c, (PyObject *)&PyODict_Type, CORE_ORDERED_DICT) == 0 &&
-                   core_know(c, c->defaultdict, CORE_DEFAULTDICT) == 0 && core_know(c, c->counter, CORE_COUNTER) == 0 &&
-                   core_know(c, c->deque, CORE_DEQUE) == 0 &&
-                   core_know(c, (PyObject *)&PyRange_Type, CORE_RANGE) == 0 &&
-                   core_know(c, (PyObject *)&PySlice_Type, CORE_SLICE) == 0 &&
-                   core_know(c, (PyObject *)&PyEllipsis_Type, CORE_ELLIPSIS) == 0
-               ? 0
-               : -1;
-}
+enum { ORDERED_DICT, DEFAULTDICT, COUNTER, DEQUE, RANGE, SLICE, ELLIPSIS, COLLECTIONS }; /* kinds of entries */
 
 /* ---- what is a name in the message ---- */
 
@@ -190,7 +173,7 @@ static PyObject *make_ordered_dict(core_decoder *d, PyObject **parts) {
 }
 
 static PyObject *make_counter(core_decoder *d, PyObject **parts) {
-    return make_mapping(d, d->codec->state->convert->counter, parts[0], parts[1]);
+    return make_mapping(d, d->codec->state->std->counter, parts[0], parts[1]);
 }
 
 static PyObject *make_defaultdict(core_decoder *d, PyObject **parts) {
@@ -202,7 +185,7 @@ static PyObject *make_defaultdict(core_decoder *d, PyObject **parts) {
         return core_malformed(d, "a defaultdict of an unknown kind");
     if (!core_charge(d, (uint64_t)PyDict_GET_SIZE(parts[1]) * CORE_COST_COPIED_ENTRY))
         return NULL;
-    return PyObject_CallFunctionObjArgs(d->codec->state->convert->defaultdict, factory, parts[1], NULL);
+    return PyObject_CallFunctionObjArgs(d->codec->state->std->defaultdict, factory, parts[1], NULL);
 }
 
 static PyObject *make_deque(core_decoder *d, PyObject **parts) {
@@ -216,7 +199,7 @@ static PyObject *make_deque(core_decoder *d, PyObject **parts) {
         return NULL;
     if (!PyList_CheckExact(items) || PyList_GET_SIZE(items) > limit)
         return core_malformed(d, "a deque of other items than it can have");
-    return PyObject_CallFunctionObjArgs(d->codec->state->convert->deque, items, maxlen, NULL);
+    return PyObject_CallFunctionObjArgs(d->codec->state->std->deque, items, maxlen, NULL);
 }
 
 static PyObject *make_range(core_decoder *d, PyObject **parts) {
@@ -238,35 +221,70 @@ static PyObject *make_ellipsis(core_decoder *Py_UNUSED(d), PyObject **Py_UNUSED(
 
 /* ---- all of them ---- */
 
-#define AT(kind) ((kind)-CORE_ORDERED_DICT)
-
-static const core_maker makers[] = {
-    [AT(CORE_ORDERED_DICT)] = {"OrderedDict", 2, make_ordered_dict},
-    [AT(CORE_DEFAULTDICT)] = {"defaultdict", 2, make_defaultdict},
-    [AT(CORE_COUNTER)] = {"Counter", 2, make_counter},
-    [AT(CORE_DEQUE)] = {"deque", 2, make_deque},
-    [AT(CORE_RANGE)] = {"range", 3, make_range},
-    [AT(CORE_SLICE)] = {"slice", 3, make_slice},
-    [AT(CORE_ELLIPSIS)] = {"Ellipsis", 0, make_ellipsis},
+static const core_maker makers[COLLECTIONS] = {
+    [ORDERED_DICT] = {"OrderedDict", 2, make_ordered_dict},
+    [DEFAULTDICT] = {"defaultdict", 2, make_defaultdict},
+    [COUNTER] = {"Counter", 2, make_counter},
+    [DEQUE] = {"deque", 2, make_deque},
+    [RANGE] = {"range", 3, make_range},
+    [SLICE] = {"slice", 3, make_slice},
+    [ELLIPSIS] = {"Ellipsis", 0, make_ellipsis},
 };
 
-static int (*const writers[])(core_encoder *e, PyObject *value, const core_path *path) = {
-    [AT(CORE_ORDERED_DICT)] = write_mapping, [AT(CORE_DEFAULTDICT)] = write_defaultdict,
-    [AT(CORE_COUNTER)] = write_mapping,      [AT(CORE_DEQUE)] = write_deque,
-    [AT(CORE_RANGE)] = write_range,          [AT(CORE_SLICE)] = write_slice,
-    [AT(CORE_ELLIPSIS)] = write_nothing,
+static int (*const writers[COLLECTIONS])(core_encoder *e, PyObject *value, const core_path *path) = {
+    [ORDERED_DICT] = write_mapping, [DEFAULTDICT] = write_defaultdict,
+    [COUNTER] = write_mapping,      [DEQUE] = write_deque,
+    [RANGE] = write_range,          [SLICE] = write_slice,
+    [ELLIPSIS] = write_nothing,
 };
 
-int core_encode_collection(core_encoder *e, core_known kind, PyObject *value, const core_path *path) {
-    const core_maker *maker = &makers[AT(kind)];
+static int encode(core_encoder *e, int kind, PyObject *value, const core_path *path) {
+    const core_maker *maker = &makers[kind];
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_COLLECTION);
     piso_write_array(e->w, 1 + maker->parts);
     piso_write_str(e->w, maker->name, strlen(maker->name));
-    int r = writers[AT(kind)](e, value, path);
+    int r = writers[kind](e, value, path);
     piso_write_ext_end(e->w, mark);
     return r;
 }
 
-PyObject *core_decode_collection(core_decoder *d, const piso_item *ext) {
-    return core_convert_load(d->codec->state) < 0 ? NULL : core_decode_made(d, ext, makers, AT(CORE_ELLIPSIS) + 1);
+static PyObject *decode(core_decoder *d, const piso_item *ext) {
+    return core_tables_load(d->codec->state) < 0 ? NULL : core_decode_made(d, ext, makers, COLLECTIONS);
+}
+
+static const core_encoder_entry entries[COLLECTIONS] = {
+    {encode, ORDERED_DICT, false}, {encode, DEFAULTDICT, false}, {encode, COUNTER, false},  {encode, DEQUE, false},
+    {encode, RANGE, false},        {encode, SLICE, false},       {encode, ELLIPSIS, false},
+};
+
+static int load(core_state *state) {
+    core_std_state *s = state->std;
+    PyObject *module = PyImport_ImportModule("collections");
+    if (module && !s->counter)
+        s->counter = PyObject_GetAttrString(module, "Counter");
+    if (s->counter && !s->defaultdict)
+        s->defaultdict = PyObject_GetAttrString(module, "defaultdict");
+    if (s->defaultdict && !s->deque)
+        s->deque = PyObject_GetAttrString(module, "deque");
+    Py_XDECREF(module);
+    if (!s->deque)
+        return -1;
+    PyObject *const classes[COLLECTIONS] = {
+        (PyObject *)&PyODict_Type,
+        s->defaultdict,
+        s->counter,
+        s->deque,
+        (PyObject *)&PyRange_Type,
+        (PyObject *)&PySlice_Type,
+        (PyObject *)&PyEllipsis_Type,
+    };
+    for (int i = 0; i < COLLECTIONS; i++)
+        if (core_add_type(state, classes[i], &entries[i]) < 0)
+            return -1;
+    return 0;
+}
+
+void core_collections_init(core_state *state) {
+    core_add_loader(state, load);
+    core_add_decoder(state, PISO_EXT_COLLECTION, (core_decoder_entry){.decode = decode, .cost = 760, .holds = true});
 }

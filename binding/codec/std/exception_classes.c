@@ -3,9 +3,9 @@
  * the name. Nothing is imported because of a name. */
 #include <string.h>
 
+#include "codec/registry.h"
 #include "common/printable.h"
 #include "exceptions.h"
-#include "codec/torch/torch.h"
 
 #define MAX_NAME           1024 /* bytes of a class's name */
 #define MAX_REMOTE_CLASSES 256
@@ -57,8 +57,8 @@ static void find_standard(core_state *state, const char *text, core_exception_ki
         find_builtin(text + 9, k);
     } else if (strncmp(text, "pyisolate:", 10) == 0) {
         find_own(state, text + 10, k);
-    } else if (strncmp(text, "torch", 5) == 0 && core_torch_load(state, false) > 0) {
-        PyObject *cls = core_torch_error(state->torch, text);
+    } else if (strncmp(text, "torch", 5) == 0 && state->tables->error_class) {
+        PyObject *cls = state->tables->error_class(state, text);
         take(k, cls, CORE_STANDARD, NULL);
         Py_XDECREF(cls);
     }
@@ -99,7 +99,7 @@ static PyObject *new_remote_class(core_state *state, PyObject *name) {
 }
 
 PyObject *core_remote_class(core_state *state, PyObject *name) {
-    PyObject *classes = state->convert->remote_classes, *shown = core_name(name, MAX_NAME, false);
+    PyObject *classes = state->std->remote_classes, *shown = core_name(name, MAX_NAME, false);
     PyObject *cls = shown ? Py_XNewRef(PyDict_GetItemWithError(classes, shown)) : NULL;
     if (shown && !cls && !PyErr_Occurred()) {
         cls = new_remote_class(state, shown);
@@ -157,7 +157,7 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-int core_exceptions_init(PyObject *module, core_state *state) {
+int core_exception_classes_init(PyObject *module, core_state *state) {
     PyObject *method = PyDescr_NewMethod((PyTypeObject *)state->remote_error, &reduce_method);
     int r = method ? PyObject_SetAttrString(state->remote_error, "__reduce__", method) : -1;
     Py_XDECREF(method);

@@ -95,9 +95,8 @@ static bool is_integer(PyObject *value) {
 }
 
 static bool is_path(core_state *state, PyObject *value) {
-    PyObject *known = state->convert->known;
-    PyObject *kind = known ? PyDict_GetItemWithError(known, (PyObject *)Py_TYPE(value)) : NULL;
-    return kind && PyLong_AsLong(kind) == CORE_PATH;
+    PyObject *paths = state->std->paths;
+    return paths && PyDict_GetItemString(paths, _PyType_Name(Py_TYPE(value))) == (PyObject *)Py_TYPE(value);
 }
 
 static bool is_data(PyObject *value) {

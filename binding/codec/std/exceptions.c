@@ -2,10 +2,11 @@
  *
  * The payload is a map: "type" (module:qualname), "args", "notes", "cause", "context" (true: the same as the
  * cause, as after `raise ... from` in an except clause), "suppress", "traceback"
- * ([file, line, function, source]...), "attributes". What becomes of it: exceptions_in.c. */
-#include "exceptions.h"
-
+ * ([file, line, function, source]...), "attributes". What becomes of it: exceptions_decode.c. */
 #include <string.h>
+
+#include "codec/registry.h"
+#include "exceptions.h"
 
 #define MAX_CHAIN  16 /* causes and contexts, one behind the other */
 #define MAX_LINKED 64 /* the same in the whole message: with both, each exception has two */
@@ -80,6 +81,8 @@ static int write_sequence(core_encoder *e, const char *key, PyObject *items) {
     return r;
 }
 
+static int encode_exception(core_encoder *e, PyObject *exception, int chain);
+
 /* attributes_of: all that it has. */
 static PyObject *attributes_of(PyObject *exception) {
     PyObject *dict = core_attribute(exception, "__dict__"), *copy = dict ? PyDict_Copy(dict) : PyDict_New();
@@ -113,7 +116,7 @@ static int write_linked(core_encoder *e, const char *key, PyObject *exception, i
     int r = 0;
     if (exception && chain < MAX_CHAIN && e->linked < MAX_LINKED) {
         e->linked++;
-        r = core_encode_exception_value(e, exception, chain + 1);
+        r = encode_exception(e, exception, chain + 1);
     } else {
         piso_write_nil(e->w);
     }
@@ -141,7 +144,7 @@ static int write_links(core_encoder *e, PyObject *exception, int chain) {
     return 0;
 }
 
-int core_encode_exception_value(core_encoder *e, PyObject *exception, int chain) {
+static int encode_exception(core_encoder *e, PyObject *exception, int chain) {
     bool exceptions = e->exceptions;
     e->exceptions = chain < MAX_CHAIN;
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_EXCEPTION);
@@ -175,7 +178,7 @@ int core_encode_exception_value(core_encoder *e, PyObject *exception, int chain)
 
 int core_encode_exception(core_codec *c, piso_writer *w, PyObject *exception) {
     core_encoder e = {.codec = c, .w = w};
-    if (core_encode_exception_value(&e, exception, 0) == 0 && w->error == 0)
+    if (encode_exception(&e, exception, 0) == 0 && w->error == 0)
         return 0;
     /* out of memory, or an exception class that misbehaves in every way: at least its name */
     PyErr_Clear(); /* the exception that is told is the first one */
@@ -186,4 +189,14 @@ int core_encode_exception(core_codec *c, piso_writer *w, PyObject *exception) {
     write_key(&e, Py_TYPE(exception)->tp_name);
     piso_write_ext_end(w, mark);
     return w->error ? -1 : 0;
+}
+
+static int encode(core_encoder *e, PyObject *value, const core_path *Py_UNUSED(path)) {
+    if (!e->exceptions || !PyExceptionInstance_Check(value))
+        return 0;
+    return encode_exception(e, value, 0) < 0 ? -1 : 1;
+}
+
+void core_exceptions_init(core_state *state) {
+    core_add_guess(state, (core_guess){.encode = encode});
 }

@@ -2,7 +2,7 @@
 #ifndef BINDING_EXCEPTIONS_H
 #define BINDING_EXCEPTIONS_H
 
-#include "codec/converter.h"
+#include "std.h"
 
 /* core_attribute: one that may be missing; a new reference or NULL without an exception. */
 static inline PyObject *core_attribute(PyObject *object, const char *name) {
@@ -75,7 +75,11 @@ int core_exception_class(core_decoder *d, PyObject *name, core_exception_kind *r
 PyObject *core_remote_class(core_state *state, PyObject *name);
 /* core_remote_class_charged: the same for a decoder. */
 PyObject *core_remote_class_charged(core_decoder *d, PyObject *name);
-int core_exceptions_init(PyObject *module, core_state *state);
+/* core_exceptions_init: adds exceptions as values. */
+void core_exceptions_init(core_state *state);
+/* core_exception_classes_init: what a RemoteError needs to be pickled. */
+int core_exception_classes_init(PyObject *module, core_state *state);
+void core_exceptions_decode_init(core_state *state);
 
 /* ---- tracebacks (tracebacks.c, sources.c) ---- */
 
@@ -92,9 +96,14 @@ PyObject *core_read_traceback(core_decoder *d, piso_reader *r);
  * lines were sent along. 0, or -1 with an exception. */
 int core_set_traceback(core_state *state, PyObject *exception, PyObject *entries);
 
-int core_sources_init(PyObject *module, core_convert_state *c);
+/* core_encode_exception: an exception with type name, args, notes, cause, context and formatted traceback.
+ * Never fails for lack of convertible parts (args that cannot cross are sent as their repr); -1 only when out
+ * of memory. */
+int core_encode_exception(core_codec *c, piso_writer *w, PyObject *exception);
+
+int core_sources_init(PyObject *module, core_state *state);
 /* core_sources_new: an object that keeps lines of source where printers look for them, as long as it lives. */
-PyObject *core_sources_new(core_convert_state *c);
+PyObject *core_sources_new(core_std_state *s);
 /* core_sources_add: a line of a file. The name under which it is found, a new reference: the file's, marked; with a number
  * where others have another text for this line of it. */
 PyObject *core_sources_add(PyObject *sources, PyObject *file, int line, PyObject *text);

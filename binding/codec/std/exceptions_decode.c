@@ -290,7 +290,7 @@ static PyObject *build(core_decoder *d, const parts *p) {
     return error;
 }
 
-PyObject *core_decode_exception_value(core_decoder *d, const piso_item *ext) {
+static PyObject *decode(core_decoder *d, const piso_item *ext) {
     piso_reader r = {ext->as.bytes.data, ext->as.bytes.data + ext->as.bytes.size};
     parts p = {NULL};
     PyObject *error = NULL;
@@ -308,4 +308,8 @@ PyObject *core_decode_exception_value(core_decoder *d, const piso_item *ext) {
     d->weight = 1;
     clear_parts(&p);
     return error;
+}
+
+void core_exceptions_decode_init(core_state *state) {
+    core_add_decoder(state, PISO_EXT_EXCEPTION, (core_decoder_entry){.decode = decode, .cost = 1000, .holds = true});
 }

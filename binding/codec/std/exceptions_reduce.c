@@ -2,8 +2,8 @@
  *
  * The host's exceptions hold what was not meant for an extension: source lines in tracebacks, what was handled before in
  * causes and contexts, anything in attributes, and in arguments more than their text shows. */
-#include "exceptions.h"
 #include "codec/registry.h"
+#include "exceptions.h"
 
 #define MAX_DEPTH       3
 #define MAX_CONVERTIBLE 65536 /* bytes or characters of what a UnicodeError could not convert */

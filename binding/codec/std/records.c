@@ -1,7 +1,8 @@
 /* records.c - instances of classes that are registered: dataclasses and named tuples; members of enums (enums.c). */
 #include <string.h>
 
-#include "codec/converter.h"
+#include "codec/registry.h"
+#include "std.h"
 
 /* ---- out ---- */
 
@@ -31,7 +32,7 @@ static int encode_items(core_encoder *e, PyObject *value, PyObject *names, const
     return r;
 }
 
-int core_encode_registered(core_encoder *e, PyObject *name, PyObject *value, const core_path *path) {
+static int encode_registered(core_encoder *e, PyObject *name, PyObject *value, const core_path *path) {
     core_class_kind kind;
     PyObject *fields;
     if (core_registry_shape(e->codec->registry, (PyObject *)Py_TYPE(value), &kind, &fields) < 0)
@@ -47,6 +48,13 @@ int core_encode_registered(core_encoder *e, PyObject *name, PyObject *value, con
     piso_write_ext_end(e->w, mark);
     Py_DECREF(fields);
     return r;
+}
+
+static int encode(core_encoder *e, PyObject *value, const core_path *path) {
+    PyObject *name = core_registry_name(e->codec->registry, Py_TYPE(value));
+    if (!name || PyExceptionInstance_Check(value))
+        return PyErr_Occurred() ? -1 : 0;
+    return encode_registered(e, name, value, path) < 0 ? -1 : 1;
 }
 
 /* ---- in ---- */
@@ -156,7 +164,7 @@ static PyObject *decode_instance(core_decoder *d, const piso_item *ext, piso_rea
     return value;
 }
 
-PyObject *core_decode_registered(core_decoder *d, const piso_item *ext) {
+static PyObject *decode(core_decoder *d, const piso_item *ext) {
     piso_reader r;
     if (core_read_array(d, ext, 2, &r) < 0)
         return NULL;
@@ -166,4 +174,13 @@ PyObject *core_decode_registered(core_decoder *d, const piso_item *ext) {
     Py_XDECREF(name);
     Py_XDECREF(cls);
     return core_whole(d, &r, value);
+}
+
+void core_records_init(core_state *state) {
+    core_add_guess(state, (core_guess){.encode = encode});
+    core_decoder_entry entry = {.decode = decode, .holds = true, .special = true, .registered = true};
+    entry.cost = 200;
+    core_add_decoder(state, PISO_EXT_ENUM, entry);
+    entry.cost = 250;
+    core_add_decoder(state, PISO_EXT_RECORD, entry);
 }

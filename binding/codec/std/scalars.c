@@ -1,7 +1,7 @@
-/* scalars.c - values of the standard library's types. */
+/* scalars.c - dates and times, decimals, UUIDs and paths. */
 #include <string.h>
 
-#include "exceptions.h"
+#include "std.h"
 
 #include <datetime.h>
 
@@ -19,17 +19,24 @@ static PyObject *class_of(const char *module_name, const char *name) {
     return cls;
 }
 
-int core_know(core_convert_state *c, PyObject *cls, core_known kind) {
-    PyObject *number = cls ? PyLong_FromLong(kind) : NULL;
-    int r = number ? PyDict_SetItem(c->known, cls, number) : -1;
-    Py_XDECREF(number);
-    return r;
-}
+enum { DATETIME = 1, DATE, TIME, TIMEDELTA, DECIMAL, A_UUID, A_PATH }; /* kinds of entries */
 
-static int know_paths(core_convert_state *c) {
+static int encode(core_encoder *e, int kind, PyObject *value, const core_path *path);
+static const core_encoder_entry entries[] = {
+    [DATETIME] = {encode, DATETIME, false},   [DATE] = {encode, DATE, false},       [TIME] = {encode, TIME, false},
+    [TIMEDELTA] = {encode, TIMEDELTA, false}, [DECIMAL] = {encode, DECIMAL, false}, [A_UUID] = {encode, A_UUID, false},
+    [A_PATH] = {encode, A_PATH, false},
+};
+
+static int load_paths(core_state *state) {
+    PyObject **paths = &state->std->paths;
+    if (!*paths && !(*paths = PyDict_New()))
+        return -1;
     for (size_t i = 0; i < sizeof path_classes / sizeof *path_classes; i++) {
         PyObject *cls = class_of("pathlib", path_classes[i]);
-        int r = cls && PyDict_SetItemString(c->paths, path_classes[i], cls) == 0 ? core_know(c, cls, CORE_PATH) : -1;
+        int r = cls ? PyDict_SetItemString(*paths, path_classes[i], cls) : -1;
+        if (r == 0)
+            r = core_add_type(state, cls, &entries[A_PATH]);
         Py_XDECREF(cls);
         if (r < 0)
             return -1;
@@ -37,92 +44,37 @@ static int know_paths(core_convert_state *c) {
     return 0;
 }
 
-static int load_datetime(core_convert_state *c) {
+static int load_datetime(core_state *state) {
+    core_std_state *s = state->std;
     PyDateTime_IMPORT;
     if (!PyDateTimeAPI)
         return -1;
-    c->timedelta = Py_NewRef((PyObject *)PyDateTimeAPI->DeltaType);
-    c->timezone = class_of("datetime", "timezone");
-    return c->timezone && core_know(c, (PyObject *)PyDateTimeAPI->DateTimeType, CORE_DATETIME) == 0 &&
-                   core_know(c, (PyObject *)PyDateTimeAPI->DateType, CORE_DATE) == 0 &&
-                   core_know(c, (PyObject *)PyDateTimeAPI->TimeType, CORE_TIME) == 0 &&
-                   core_know(c, c->timedelta, CORE_TIMEDELTA) == 0
+    if (!s->timedelta)
+        s->timedelta = Py_NewRef((PyObject *)PyDateTimeAPI->DeltaType);
+    if (!s->timezone)
+        s->timezone = class_of("datetime", "timezone");
+    return s->timezone && core_add_type(state, (PyObject *)PyDateTimeAPI->DateTimeType, &entries[DATETIME]) == 0 &&
+                   core_add_type(state, (PyObject *)PyDateTimeAPI->DateType, &entries[DATE]) == 0 &&
+                   core_add_type(state, (PyObject *)PyDateTimeAPI->TimeType, &entries[TIME]) == 0 &&
+                   core_add_type(state, s->timedelta, &entries[TIMEDELTA]) == 0
                ? 0
                : -1;
 }
 
-int core_convert_load(core_state *state) {
-    core_convert_state *c = state->convert;
-    if (c->loaded)
-        return 0;
-    if (!c->known && !(c->known = PyDict_New()))
+static int load(core_state *state) {
+    core_std_state *s = state->std;
+    if (load_datetime(state) < 0 || load_paths(state) < 0)
         return -1;
-    if (!c->paths && !(c->paths = PyDict_New()))
-        return -1;
-    if (load_datetime(c) < 0 || know_paths(c) < 0)
-        return -1;
-    c->decimal = class_of("decimal", "Decimal");
-    c->uuid = class_of("uuid", "UUID");
-    c->zone_info = class_of("zoneinfo", "ZoneInfo");
-    if (!c->zone_info || core_know(c, c->decimal, CORE_DECIMAL) < 0 || core_know(c, c->uuid, CORE_UUID) < 0 ||
-        core_collections_load(c) < 0)
-        return -1;
-    c->loaded = true;
-    return 0;
-}
-
-int core_convert_init(PyObject *module, core_state *state) {
-    state->convert = PyMem_Calloc(1, sizeof *state->convert);
-    if (!state->convert) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    state->convert->remote_classes = PyDict_New();
-    if (!state->convert->remote_classes || core_sources_init(module, state->convert) < 0)
-        return -1;
-    return core_exceptions_init(module, state);
-}
-
-int core_convert_visit(core_state *state, visitproc visit, void *arg) {
-    core_convert_state *c = state->convert;
-    if (!c)
-        return 0;
-    Py_VISIT(c->known);
-    Py_VISIT(c->paths);
-    Py_VISIT(c->decimal);
-    Py_VISIT(c->uuid);
-    Py_VISIT(c->timezone);
-    Py_VISIT(c->zone_info);
-    Py_VISIT(c->timedelta);
-    Py_VISIT(c->counter);
-    Py_VISIT(c->defaultdict);
-    Py_VISIT(c->deque);
-    Py_VISIT(c->remote_classes);
-    Py_VISIT(c->source_files);
-    Py_VISIT(c->source_file_type);
-    Py_VISIT(c->sources_type);
-    Py_VISIT(c->numpy);
-    Py_VISIT(c->ndarray);
-    Py_VISIT(c->generic);
-    Py_VISIT(c->dtype);
-    Py_VISIT(c->dtype_specs);
-    Py_VISIT(c->spec_dtypes);
-    return 0;
-}
-
-void core_convert_clear(core_state *state) {
-    core_convert_state *c = state->convert;
-    if (!c)
-        return;
-    PyObject **fields[] = {&c->known,       &c->paths,     &c->decimal,        &c->uuid,
-                           &c->timezone,    &c->zone_info, &c->timedelta,      &c->counter,
-                           &c->defaultdict, &c->deque,     &c->remote_classes, &c->source_files};
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
-        Py_CLEAR(*fields[i]);
-    Py_CLEAR(c->source_file_type);
-    Py_CLEAR(c->sources_type);
-    core_arrays_clear(c);
-    c->loaded = false;
+    if (!s->decimal)
+        s->decimal = class_of("decimal", "Decimal");
+    if (s->decimal && !s->uuid)
+        s->uuid = class_of("uuid", "UUID");
+    if (s->uuid && !s->zone_info)
+        s->zone_info = class_of("zoneinfo", "ZoneInfo");
+    return s->zone_info && core_add_type(state, s->decimal, &entries[DECIMAL]) == 0 &&
+                   core_add_type(state, s->uuid, &entries[A_UUID]) == 0
+               ? 0
+               : -1;
 }
 
 /* ---- time ---- */
@@ -152,7 +104,7 @@ static int encode_timezone(core_encoder *e, PyObject *zone) {
 }
 
 static int encode_zone(core_encoder *e, PyObject *zone, PyObject *value, const core_path *path) {
-    core_convert_state *c = e->codec->state->convert;
+    core_std_state *c = e->codec->state->std;
     if (zone == Py_None)
         return piso_write_nil(e->w), 0;
     if ((PyObject *)Py_TYPE(zone) == c->timezone)
@@ -205,7 +157,7 @@ static int read_ints(core_decoder *d, piso_reader *r, int *values, int count) {
 }
 
 static PyObject *make_timezone(core_decoder *d, int64_t microseconds, PyObject *name) {
-    core_convert_state *c = d->codec->state->convert;
+    core_std_state *c = d->codec->state->std;
     int64_t days = microseconds / 86400000000, rest = microseconds % 86400000000;
     if (days > 1 || days < -1)
         return core_malformed(d, "a timezone more than a day away");
@@ -229,7 +181,7 @@ static PyObject *decode_zone(core_decoder *d, piso_reader *r) {
         return make_timezone(d, item.as.integer, NULL);
     if (item.kind == PISO_STR) {
         PyObject *key = core_decode_item(d, r, &item);
-        PyObject *zone = key ? PyObject_CallOneArg(d->codec->state->convert->zone_info, key) : NULL;
+        PyObject *zone = key ? PyObject_CallOneArg(d->codec->state->std->zone_info, key) : NULL;
         Py_XDECREF(key);
         return zone;
     }
@@ -279,41 +231,39 @@ static int write_attribute(core_encoder *e, PyObject *value, const char *name, c
     return r;
 }
 
-int core_encode_known(core_encoder *e, core_known kind, PyObject *value, const core_path *path) {
+static int encode(core_encoder *e, int kind, PyObject *value, const core_path *path) {
     static const int8_t types[] = {
-        [CORE_DATETIME] = PISO_EXT_DATETIME,   [CORE_DATE] = PISO_EXT_DATE,       [CORE_TIME] = PISO_EXT_TIME,
-        [CORE_TIMEDELTA] = PISO_EXT_TIMEDELTA, [CORE_DECIMAL] = PISO_EXT_DECIMAL, [CORE_UUID] = PISO_EXT_UUID,
-        [CORE_PATH] = PISO_EXT_PATH,
+        [DATETIME] = PISO_EXT_DATETIME,   [DATE] = PISO_EXT_DATE,       [TIME] = PISO_EXT_TIME,
+        [TIMEDELTA] = PISO_EXT_TIMEDELTA, [DECIMAL] = PISO_EXT_DECIMAL, [A_UUID] = PISO_EXT_UUID,
+        [A_PATH] = PISO_EXT_PATH,
     };
-    if (kind >= CORE_ORDERED_DICT)
-        return core_encode_collection(e, kind, value, path);
     int r = 0;
     size_t mark = piso_write_ext_begin(e->w, types[kind]);
     switch (kind) {
-    case CORE_DATETIME:
+    case DATETIME:
         r = encode_datetime(e, value, path);
         break;
-    case CORE_TIME:
+    case TIME:
         r = encode_time(e, value, path);
         break;
-    case CORE_DATE:
+    case DATE:
         piso_write_array(e->w, 3);
         piso_write_int(e->w, PyDateTime_GET_YEAR(value));
         piso_write_int(e->w, PyDateTime_GET_MONTH(value));
         piso_write_int(e->w, PyDateTime_GET_DAY(value));
         break;
-    case CORE_TIMEDELTA:
+    case TIMEDELTA:
         piso_write_array(e->w, 3);
         piso_write_int(e->w, PyDateTime_DELTA_GET_DAYS(value));
         piso_write_int(e->w, PyDateTime_DELTA_GET_SECONDS(value));
         piso_write_int(e->w, PyDateTime_DELTA_GET_MICROSECONDS(value));
         break;
-    case CORE_PATH:
+    case A_PATH:
         piso_write_array(e->w, 2);
         piso_write_str(e->w, _PyType_Name(Py_TYPE(value)), strlen(_PyType_Name(Py_TYPE(value))));
         r = write_attribute(e, value, NULL, path);
         break;
-    case CORE_UUID:
+    case A_UUID:
         r = write_attribute(e, value, "bytes", path);
         break;
     default:
@@ -349,7 +299,7 @@ static PyObject *decode_path(core_decoder *d, const piso_item *ext) {
     if (text && PyUnicode_CheckExact(name) && PyUnicode_CheckExact(text) && PyUnicode_GET_LENGTH(text) > MAX_PATH) {
         core_unfit(d, PyExc_ValueError, "the other side sent a path of more than %d characters", MAX_PATH);
     } else if (text && PyUnicode_CheckExact(name) && PyUnicode_CheckExact(text)) {
-        PyObject *cls = PyDict_GetItemWithError(d->codec->state->convert->paths, name);
+        PyObject *cls = PyDict_GetItemWithError(d->codec->state->std->paths, name);
         value = cls ? PyObject_CallOneArg(cls, text) : core_malformed(d, "a path of an unknown class");
     } else if (text) {
         core_malformed(d, "a path that is not text");
@@ -359,9 +309,9 @@ static PyObject *decode_path(core_decoder *d, const piso_item *ext) {
     return core_whole(d, &r, value);
 }
 
-PyObject *core_decode_known(core_decoder *d, const piso_item *ext) {
-    core_convert_state *c = d->codec->state->convert;
-    if (core_convert_load(d->codec->state) < 0)
+static PyObject *decode(core_decoder *d, const piso_item *ext) {
+    core_std_state *c = d->codec->state->std;
+    if (core_tables_load(d->codec->state) < 0)
         return NULL;
     piso_reader r;
     int f[3];
@@ -385,4 +335,15 @@ PyObject *core_decode_known(core_decoder *d, const piso_item *ext) {
     default:
         return decode_path(d, ext);
     }
+}
+
+void core_scalars_init(core_state *state) {
+    core_add_loader(state, load);
+    core_add_decoder(state, PISO_EXT_DATETIME, (core_decoder_entry){.decode = decode, .cost = 128});
+    core_add_decoder(state, PISO_EXT_DATE, (core_decoder_entry){.decode = decode, .cost = 40});
+    core_add_decoder(state, PISO_EXT_TIME, (core_decoder_entry){.decode = decode, .cost = 128});
+    core_add_decoder(state, PISO_EXT_TIMEDELTA, (core_decoder_entry){.decode = decode, .cost = 48});
+    core_add_decoder(state, PISO_EXT_DECIMAL, (core_decoder_entry){.decode = decode, .cost = 128});
+    core_add_decoder(state, PISO_EXT_UUID, (core_decoder_entry){.decode = decode, .cost = 700});
+    core_add_decoder(state, PISO_EXT_PATH, (core_decoder_entry){.decode = decode, .cost = 950});
 }

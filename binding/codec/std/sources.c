@@ -183,7 +183,7 @@ static PyType_Spec file_spec = {
 };
 
 /* file_named: the file of this name; a new one if there is none. Borrowed. */
-static source_file *file_named(core_convert_state *c, PyObject *name) {
+static source_file *file_named(core_std_state *c, PyObject *name) {
     source_file *file = (source_file *)PyDict_GetItemWithError(c->source_files, name);
     if (file || PyErr_Occurred())
         return file;
@@ -229,7 +229,7 @@ static PyType_Spec sources_spec = {
     .slots = sources_slots,
 };
 
-PyObject *core_sources_new(core_convert_state *c) {
+PyObject *core_sources_new(core_std_state *c) {
     sources *s = PyObject_New(sources, c->sources_type);
     if (!s)
         return NULL;
@@ -259,7 +259,7 @@ static int use(sources *s, source_file *file, PyObject *line) {
 
 PyObject *core_sources_add(PyObject *self, PyObject *file_name, int number, PyObject *text) {
     sources *s = (sources *)self;
-    core_convert_state *c = core_type_state(Py_TYPE(self))->convert;
+    core_std_state *c = core_type_state(Py_TYPE(self))->std;
     PyObject *line = PyLong_FromLong(number), *name = NULL;
     int r = line ? 0 : -1;
     for (int variant = 1; r == 0 && variant <= SHOWN_VARIANTS; variant++) {
@@ -277,7 +277,8 @@ PyObject *core_sources_add(PyObject *self, PyObject *file_name, int number, PyOb
     return name;
 }
 
-int core_sources_init(PyObject *module, core_convert_state *c) {
+int core_sources_init(PyObject *module, core_state *state) {
+    core_std_state *c = state->std;
     c->source_files = PyDict_New();
     c->source_file_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &file_spec, NULL);
     c->sources_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &sources_spec, NULL);

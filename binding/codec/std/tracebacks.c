@@ -232,7 +232,7 @@ static int add_frame(PyObject *exception, PyFrameObject *frame) {
 int core_set_traceback(core_state *state, PyObject *exception, PyObject *entries) {
     if (!entries || PyList_GET_SIZE(entries) == 0)
         return 0;
-    PyObject *sources = core_sources_new(state->convert);
+    PyObject *sources = core_sources_new(state->std);
     PyObject *globals = sources ? Py_BuildValue("{s:O}", KEPT_AS, sources) : NULL;
     int r = globals ? 0 : -1;
     for (Py_ssize_t i = PyList_GET_SIZE(entries) - 1; r == 0 && i >= 0;

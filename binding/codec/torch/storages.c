@@ -14,15 +14,64 @@
 #define MOVING_NS 100000 /* between two looks at whether another thread has moved a storage */
 #define COPIES    3      /* at most, of a storage that is written while it is copied */
 
+/* ---- what a storage answers ---- */
+
+/* moved: the storage that this Shared answers for, a new reference, if its memory is not here any more: torch has moved it,
+ * as by share_memory_() where workers share files. NULL without an exception if it is here. */
+static PyObject *moved(core_shared *shared) {
+    PyObject *storage = core_shared_storage(shared);
+    if (storage && core_torch_data(shared->state->torch, storage) == shared->data)
+        Py_CLEAR(storage);
+    PyErr_Clear(); /* out of memory: torch says what it is */
+    return storage;
+}
+
+/* ask_torch: what torch's own method says of such a storage, which is let go. */
+static PyObject *ask_torch(PyObject *storage, const char *name) {
+    PyObject *method = PyObject_GetAttrString((PyObject *)Py_TYPE(storage), name);
+    PyObject *answer = method ? PyObject_CallOneArg(method, storage) : NULL;
+    Py_XDECREF(method);
+    Py_DECREF(storage);
+    return answer;
+}
+
+static PyObject *shared_is_shared(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    PyObject *storage = moved((core_shared *)self);
+    return storage ? ask_torch(storage, "is_shared") : Py_NewRef(Py_True);
+}
+
+/* shared_fd: what torch.multiprocessing asks a storage for: its descriptor and its size. */
+static PyObject *shared_fd(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    PyObject *storage = moved((core_shared *)self);
+    if (storage)
+        return ask_torch(storage, "_share_fd_cpu_");
+    piso_segment *segment = ((core_shared *)self)->segment;
+    int fd = piso_segment_fd(segment);
+    if (fd >= 0)
+        return Py_BuildValue("iK", fd, (unsigned long long)piso_segment_size(segment));
+    PyErr_SetString(PyExc_OSError, "this tensor came from the host of this process, which has its descriptor: other "
+                                   "processes cannot share it; send them tensor.clone()");
+    return NULL;
+}
+
+/* Functions that take the place of a storage's own methods, with its Shared as `self`: torch knows only its own kind of
+ * shared memory, and would move what it does not know to some. */
+static PyMethodDef methods[] = {
+    {"is_shared", shared_is_shared, METH_NOARGS, NULL},
+    {"_share_fd_cpu_", shared_fd, METH_NOARGS, NULL},
+};
+
+/* ---- a storage and its Shared ---- */
+
 /* attach: makes the storage, which lies over it, the owner of `shared`. 0 or -1. */
 static int attach(core_torch_state *t, PyObject *storage, core_shared *shared) {
     int r = core_shared_own(shared, storage);
     if (r == 0)
         r = PyObject_SetAttr(storage, t->shares_attribute, (PyObject *)shared);
-    PyObject *const methods[] = {t->is_shared, t->share_fd};
+    PyObject *const names[] = {t->is_shared, t->share_fd}; /* as in `methods` */
     for (size_t i = 0; r == 0 && i < sizeof methods / sizeof *methods; i++) {
-        PyObject *method = PyObject_GetAttr((PyObject *)shared, methods[i]);
-        r = method ? PyObject_SetAttr(storage, methods[i], method) : -1;
+        PyObject *method = PyCFunction_New(&methods[i], (PyObject *)shared);
+        r = method ? PyObject_SetAttr(storage, names[i], method) : -1;
         Py_XDECREF(method);
     }
     return r;

@@ -7,9 +7,11 @@
 
 #include "torch.h"
 
-enum { CORE_FRAMEWORK_TORCH = 1 };
+void core_tensors_encode_init(core_state *state);
+void core_tensors_decode_init(core_state *state);
+void core_torch_values_init(core_state *state);
 
-#define CORE_UUID_SIZE 16 /* of a device */
+enum { CORE_FRAMEWORK_TORCH = 1 };
 
 enum {
     CORE_TENSOR_GRAD = 1,
@@ -83,21 +85,10 @@ bool core_tensor_fits(const core_tensor_layout *l, uint64_t size);
 bool core_tensor_charge(core_decoder *d, const core_tensor_layout *l, uint64_t size);
 /* core_tensor_finish: adds what is not in memory: bits, gradient, class. Takes `tensor`, which may be NULL. */
 PyObject *core_tensor_finish(core_torch_state *t, PyObject *tensor, int flags);
-/* core_torch_needed: imports torch, or -1 with an ImportError that says why. */
-int core_torch_needed(core_decoder *d);
-
-/* core_encode_cuda_tensor: a tensor of a GPU (cuda_out.c). 0 or -1. */
-int core_encode_cuda_tensor(core_encoder *e, PyObject *tensor, core_tensor_layout *l, int flags);
-
-/* core_cuda_raise: raises what a code of piso_cuda_... means; `what` could not be done. */
-void core_cuda_raise(core_state *state, int error, const char *what);
-/* core_cuda_remember: a storage on a GPU that others may send back: its address finds it as long as it lives. 0 or -1. */
-int core_cuda_remember(core_state *state, PyObject *storage, const void *data);
-/* core_cuda_recall: the storage at this address, of this many bytes. New reference, or NULL, without an exception when
- * there is none. */
-PyObject *core_cuda_recall(core_state *state, const void *data, uint64_t size);
 
 /* core_tensor_bits: CORE_TENSOR_CONJ and _NEG as a tensor of this dtype has them; -1 on failure. */
+/* core_tensor_flag: asks the tensor, by an attribute or a method: `value`, 0, or -1. */
+int core_tensor_flag(PyObject *tensor, PyObject *name, bool is_method, int value);
 int core_tensor_bits(core_torch_state *t, PyObject *tensor, const core_torch_dtype *dtype);
 
 #endif

@@ -6,132 +6,10 @@
  * (PISO_EVENT_RETIRED). What this side has shared itself is only known weakly: its end is this side's to notice. */
 #include <string.h>
 
-#include "codec/lease.h"
+#include "codec/buffers/buffers.h"
 #include "tensors.h"
 
 #define SEEN_LIMIT 64 /* shapes that are kept of one storage */
-
-/* read_numbers: an array of at most CORE_TENSOR_DIMS integers. 0 or -1. */
-static int read_numbers(core_decoder *d, piso_reader *r, int64_t *ret_numbers, Py_ssize_t *ret_count) {
-    piso_item array, number;
-    if (core_read(d, r, PISO_ARRAY, &array) < 0)
-        return -1;
-    if (array.as.count > CORE_TENSOR_DIMS) {
-        core_malformed(d, "a tensor of too many dimensions");
-        return -1;
-    }
-    for (size_t i = 0; i < array.as.count; i++) {
-        if (core_read(d, r, PISO_INT, &number) < 0)
-            return -1;
-        ret_numbers[i] = number.as.integer;
-    }
-    *ret_count = (Py_ssize_t)array.as.count;
-    return 0;
-}
-
-static core_torch_dtype *read_dtype(core_decoder *d, piso_reader *r) {
-    piso_item name;
-    if (core_read(d, r, PISO_STR, &name) < 0)
-        return NULL;
-    const char *data = (const char *)name.as.bytes.data;
-    core_torch_dtype *dtype = core_torch_dtype_named(d->codec->state->torch, data, name.as.bytes.size);
-    PyObject *text = dtype ? NULL : PyUnicode_DecodeUTF8(data, (Py_ssize_t)name.as.bytes.size, "replace");
-    if (text)
-        core_unfit(d, PyExc_TypeError, "the other side sent a tensor of dtype %.200R, which torch does not have here",
-                   text);
-    Py_XDECREF(text);
-    return dtype;
-}
-
-/* read_layout: shape, strides, offset, flags: numbers that fit each other. */
-static int read_layout(core_decoder *d, piso_reader *r, core_tensor_head *h) {
-    piso_item offset, flags;
-    Py_ssize_t dims;
-    core_tensor_layout *l = &h->layout;
-    if (read_numbers(d, r, l->shape, &l->ndim) < 0 || read_numbers(d, r, l->strides, &dims) < 0 ||
-        core_read(d, r, PISO_INT, &offset) < 0 || core_read(d, r, PISO_INT, &flags) < 0)
-        return -1;
-    if (dims != l->ndim || offset.as.integer < 0 || flags.as.integer < 0 || flags.as.integer > 15 ||
-        !core_layout_measure(l)) {
-        core_malformed(d, "a tensor of an impossible shape");
-        return -1;
-    }
-    l->offset = (Py_ssize_t)offset.as.integer;
-    h->flags = (int)flags.as.integer;
-    return 0;
-}
-
-int core_tensor_read_head(core_decoder *d, piso_reader *r, core_tensor_head *ret_head) {
-    piso_item framework;
-    if (core_read(d, r, PISO_INT, &framework) < 0)
-        return -1;
-    if (framework.as.integer != CORE_FRAMEWORK_TORCH) {
-        core_malformed(d, "a tensor of an unknown framework");
-        return -1;
-    }
-    ret_head->layout.dtype = read_dtype(d, r);
-    return ret_head->layout.dtype ? read_layout(d, r, ret_head) : -1;
-}
-
-static PyObject *tuple_of(const int64_t *numbers, Py_ssize_t count) {
-    PyObject *tuple = PyTuple_New(count);
-    for (Py_ssize_t i = 0; tuple && i < count; i++) {
-        PyObject *number = PyLong_FromLongLong(numbers[i]);
-        if (number)
-            PyTuple_SET_ITEM(tuple, i, number);
-        else
-            Py_CLEAR(tuple);
-    }
-    return tuple;
-}
-
-int core_tensor_numbers_new(const core_tensor_layout *l, core_tensor_numbers *ret_numbers) {
-    ret_numbers->offset = PyLong_FromSsize_t(l->offset);
-    ret_numbers->shape = tuple_of(l->shape, l->ndim);
-    ret_numbers->strides = tuple_of(l->strides, l->ndim);
-    return ret_numbers->offset && ret_numbers->shape && ret_numbers->strides ? 0 : -1;
-}
-
-void core_tensor_numbers_clear(core_tensor_numbers *n) {
-    Py_CLEAR(n->offset);
-    Py_CLEAR(n->shape);
-    Py_CLEAR(n->strides);
-}
-
-PyObject *core_tensor_over(core_torch_state *t, PyObject *storage, const core_tensor_layout *l) {
-    core_tensor_numbers n;
-    PyObject *tensor = NULL;
-    if (core_tensor_numbers_new(l, &n) == 0)
-        tensor = core_torch_over(t, storage, l->dtype, n.offset, n.shape, n.strides);
-    core_tensor_numbers_clear(&n);
-    return tensor;
-}
-
-bool core_tensor_fits(const core_tensor_layout *l, uint64_t size) {
-    int64_t end;
-    return !__builtin_add_overflow(l->extent, l->offset, &end) &&
-           !__builtin_mul_overflow(end, l->dtype->itemsize, &end) && (uint64_t)end <= size;
-}
-
-bool core_tensor_charge(core_decoder *d, const core_tensor_layout *l, uint64_t size) {
-    uint64_t whole;
-    if (__builtin_mul_overflow((uint64_t)l->count, (uint64_t)l->dtype->itemsize, &whole))
-        whole = INT64_MAX / 2;
-    return core_charge_virtual(d, whole, size);
-}
-
-PyObject *core_tensor_finish(core_torch_state *t, PyObject *tensor, int flags) {
-    if (tensor && flags & CORE_TENSOR_CONJ)
-        Py_SETREF(tensor, PyObject_CallMethodNoArgs(tensor, t->conj));
-    if (tensor && flags & CORE_TENSOR_NEG)
-        Py_SETREF(tensor, PyObject_CallMethodOneArg(t->module, t->neg_view, tensor));
-    PyObject *grad = flags & CORE_TENSOR_GRAD ? Py_True : Py_False;
-    if (tensor && flags & CORE_TENSOR_PARAMETER)
-        Py_SETREF(tensor, PyObject_CallFunctionObjArgs(t->parameter, tensor, grad, NULL));
-    else if (tensor && grad == Py_True)
-        Py_SETREF(tensor, PyObject_CallMethodOneArg(tensor, t->requires_grad_set, Py_True));
-    return tensor;
-}
 
 /* ---- copied ---- */
 
@@ -188,33 +66,6 @@ static PyObject *open(core_decoder *d, const core_tensor_layout *l, piso_segment
     return tensor;
 }
 
-/* forget: what is kept over a segment. Keeps the current exception. */
-static void forget(core_codec *c, PyObject *key) {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    if (c->seen && PyDict_Contains(c->seen, key) > 0)
-        PyDict_DelItem(c->seen, key);
-    PyErr_Clear(); /* out of memory: it is kept until the session ends */
-    PyErr_Restore(type, value, traceback);
-}
-
-void core_seen_check(core_codec *c, PyObject *key, const piso_segment *segment) {
-    if (!piso_session_has_segment(c->session, segment))
-        forget(c, key);
-}
-
-PyObject *core_seen_of(core_codec *c, PyObject *key) {
-    if (!c->seen && !(c->seen = PyDict_New()))
-        return NULL;
-    PyObject *shapes = PyDict_GetItemWithError(c->seen, key);
-    if (shapes || PyErr_Occurred())
-        return shapes;
-    shapes = PyDict_New();
-    int r = shapes ? PyDict_SetItem(c->seen, key, shapes) : -1;
-    Py_XDECREF(shapes); /* the dictionary has it */
-    return r == 0 ? shapes : NULL;
-}
-
 /* keep: remembers a tensor under its description. 0 or -1. */
 static int keep(PyObject *shapes, PyObject *description, PyObject *tensor) {
     if (PyDict_GET_SIZE(shapes) >= SEEN_LIMIT) {
@@ -250,21 +101,6 @@ static PyObject *open_again(core_decoder *d, const core_tensor_layout *l, piso_s
     if (tensor)
         Py_SETREF(tensor, PyObject_CallMethodNoArgs(tensor, t->detach));
     return tensor;
-}
-
-piso_segment *core_take_segment(core_decoder *d, const piso_item *data, bool *ret_ours) {
-    piso_reader r = {data->as.bytes.data, data->as.bytes.data + data->as.bytes.size};
-    piso_item index;
-    piso_span span;
-    if (data->kind != PISO_EXT || data->ext_type != PISO_EXT_BUFFER || !d->event || piso_read(&r, &index) != 1 ||
-        index.kind != PISO_INT || index.as.integer < 0 || index.as.integer >= d->event->nspans)
-        return NULL;
-    int refused = piso_event_refused(d->event, (uint32_t)index.as.integer);
-    if (refused < 0) {
-        core_raise(d->codec->state, refused, "taking shared memory");
-        return NULL;
-    }
-    return piso_event_take_segment(d->event, (uint32_t)index.as.integer, &span, ret_ours);
 }
 
 /* looks_like: whether a tensor of this process has the same elements, and the same bits, as one that came. 1, 0, -1. */
@@ -326,18 +162,7 @@ static PyObject *from_data(core_decoder *d, piso_reader *r, core_tensor_head *h,
     return tensor;
 }
 
-int core_torch_needed(core_decoder *d) {
-    if (core_torch_load(d->codec->state, true) >= 0)
-        return 0;
-    if (PyErr_ExceptionMatches(PyExc_ImportError)) {
-        PyErr_Clear(); /* replaced by one that says why it is needed */
-        PyErr_SetString(PyExc_ImportError, "the other side sent a tensor, or something else of torch, but torch is "
-                                           "not installed here; add it to the dependencies, or set share_torch");
-    }
-    return -1;
-}
-
-PyObject *core_decode_tensor(core_decoder *d, const piso_item *ext) {
+static PyObject *decode(core_decoder *d, const piso_item *ext) {
     piso_reader r;
     core_tensor_head h;
     if (core_read_array(d, ext, 7, &r) < 0 || core_torch_needed(d) < 0)
@@ -349,12 +174,6 @@ PyObject *core_decode_tensor(core_decoder *d, const piso_item *ext) {
     return core_tensor_finish(d->codec->state->torch, tensor, h.flags);
 }
 
-void core_tensors_retired(core_codec *c, piso_segment *segment) {
-    PyObject *key = c->seen ? PyLong_FromVoidPtr(segment) : NULL;
-    if (key)
-        forget(c, key);
-    Py_XDECREF(key);
-    PyErr_Clear(); /* out of memory, for the key */
-    if (!core_shared_find(segment))
-        piso_session_retire(c->session, segment);
+void core_tensors_decode_init(core_state *state) {
+    core_add_decoder(state, PISO_EXT_TENSOR, (core_decoder_entry){.decode = decode, .cost = 1800, .special = true});
 }

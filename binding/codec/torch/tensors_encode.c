@@ -8,106 +8,9 @@
 #define GAPS_FACTOR 4
 #define GAPS_BYTES  (64 << 10)
 
-bool core_layout_measure(core_tensor_layout *l) {
-    int64_t count = 1, last = 0, step;
-    for (Py_ssize_t i = 0; i < l->ndim; i++) {
-        if (l->shape[i] < 0 || l->strides[i] < 0 || __builtin_mul_overflow(count, l->shape[i], &count))
-            return false;
-        if (l->shape[i] > 0 && (__builtin_mul_overflow(l->shape[i] - 1, l->strides[i], &step) ||
-                                __builtin_add_overflow(last, step, &last)))
-            return false;
-    }
-    if (__builtin_add_overflow(last, 1, &last))
-        return false;
-    l->count = count;
-    l->extent = count ? last : 0;
-    /* dense: the strides, from the smallest on, are the products of the lengths before. Repeated elements (stride 0)
-     * take no room. */
-    bool used[CORE_TENSOR_DIMS] = {false}, dense = true;
-    for (int64_t expected = 1; dense;) {
-        Py_ssize_t next = -1;
-        for (Py_ssize_t i = 0; i < l->ndim; i++)
-            if (!used[i] && l->shape[i] > 1 && l->strides[i] && (next < 0 || l->strides[i] < l->strides[next]))
-                next = i;
-        if (next < 0)
-            break;
-        used[next] = true;
-        dense = l->strides[next] == expected;
-        expected *= l->shape[next]; /* a divisor of count */
-    }
-    l->dense = dense;
-    return true;
-}
-
-static int take_numbers(PyObject *tuple, int64_t *ret_numbers) {
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); i++)
-        ret_numbers[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(tuple, i));
-    return PyErr_Occurred() ? -1 : 0;
-}
-
-int core_tensor_look(core_torch_state *t, PyObject *tensor, core_torch_dtype *dtype, core_tensor_layout *ret_layout) {
-    PyObject *shape = PyObject_GetAttr(tensor, t->shape), *strides = NULL, *offset = NULL;
-    if (shape)
-        strides = PyObject_CallMethodNoArgs(tensor, t->stride);
-    if (strides)
-        offset = PyObject_CallMethodNoArgs(tensor, t->storage_offset);
-    int r = -1;
-    if (offset && PyTuple_Check(shape) && PyTuple_Check(strides) && PyTuple_GET_SIZE(shape) <= CORE_TENSOR_DIMS &&
-        PyTuple_GET_SIZE(strides) == PyTuple_GET_SIZE(shape)) {
-        ret_layout->ndim = PyTuple_GET_SIZE(shape);
-        ret_layout->offset = PyLong_AsSsize_t(offset);
-        ret_layout->dtype = dtype;
-        r = take_numbers(shape, ret_layout->shape) < 0 || take_numbers(strides, ret_layout->strides) < 0 ? -1 : 0;
-        if (r == 0 && !core_layout_measure(ret_layout))
-            r = -1;
-    }
-    Py_XDECREF(shape);
-    Py_XDECREF(strides);
-    Py_XDECREF(offset);
-    return r;
-}
-
-void core_tensor_write_head(piso_writer *w, const core_tensor_layout *l, Py_ssize_t offset, int flags) {
-    piso_write_array(w, 7);
-    piso_write_int(w, CORE_FRAMEWORK_TORCH);
-    piso_write_str(w, l->dtype->name, strlen(l->dtype->name));
-    piso_write_array(w, (size_t)l->ndim);
-    for (Py_ssize_t i = 0; i < l->ndim; i++)
-        piso_write_int(w, l->shape[i]);
-    piso_write_array(w, (size_t)l->ndim);
-    for (Py_ssize_t i = 0; i < l->ndim; i++)
-        piso_write_int(w, l->strides[i]);
-    piso_write_int(w, offset);
-    piso_write_int(w, flags);
-}
-
-void core_tensor_write_span(piso_writer *w, const core_tensor_layout *l, Py_ssize_t offset, int flags, int index) {
-    size_t mark = piso_write_ext_begin(w, PISO_EXT_TENSOR);
-    core_tensor_write_head(w, l, offset, flags);
-    size_t data = piso_write_ext_begin(w, PISO_EXT_BUFFER);
-    piso_write_int(w, index);
-    piso_write_ext_end(w, data);
-    piso_write_ext_end(w, mark);
-}
-
-/* flag: asks the tensor; -1 on failure. */
-static int flag(PyObject *tensor, PyObject *name, bool is_method, int value) {
-    PyObject *answer = is_method ? PyObject_CallMethodNoArgs(tensor, name) : PyObject_GetAttr(tensor, name);
-    if (!answer)
-        return -1;
-    Py_DECREF(answer); /* a bool: they live for ever */
-    return answer == Py_True ? value : 0;
-}
-
-int core_tensor_bits(core_torch_state *t, PyObject *tensor, const core_torch_dtype *dtype) {
-    bool complex = dtype->dlpack.code == CORE_DLPACK_COMPLEX; /* others are never conjugated */
-    int conj = complex ? flag(tensor, t->is_conj, true, CORE_TENSOR_CONJ) : 0;
-    int neg = flag(tensor, t->is_neg, true, CORE_TENSOR_NEG);
-    return conj < 0 || neg < 0 ? -1 : conj | neg;
-}
-
 static int flags_of(core_torch_state *t, PyObject *tensor, const core_torch_dtype *dtype) {
-    int grad = flag(tensor, t->requires_grad, false, CORE_TENSOR_GRAD), bits = core_tensor_bits(t, tensor, dtype);
+    int grad = core_tensor_flag(tensor, t->requires_grad, false, CORE_TENSOR_GRAD),
+        bits = core_tensor_bits(t, tensor, dtype);
     if (grad < 0 || bits < 0)
         return -1;
     return grad | bits | ((PyObject *)Py_TYPE(tensor) == t->parameter ? CORE_TENSOR_PARAMETER : 0);
@@ -258,12 +161,12 @@ static int refuse(core_encoder *e, PyObject *tensor, const core_path *path, int 
         return -1;
     if (layout != t->strided)
         problem = "its elements do not lie in strides: it is sparse or of another library; send tensor.to_dense()";
-    else if (flags & CORE_TENSOR_GRAD && flag(tensor, t->is_leaf, false, 1) != 1)
+    else if (flags & CORE_TENSOR_GRAD && core_tensor_flag(tensor, t->is_leaf, false, 1) != 1)
         problem = "it is the result of a computation that autograd records, which does not reach into other processes; "
                   "send tensor.detach()";
     else if (!(cpu = PyObject_GetAttr(tensor, t->is_cpu)))
         problem = NULL;
-    else if (cpu != Py_True && !(cuda = flag(tensor, t->is_cuda, false, 1) == 1) && !PyErr_Occurred())
+    else if (cpu != Py_True && !(cuda = core_tensor_flag(tensor, t->is_cuda, false, 1) == 1) && !PyErr_Occurred())
         problem = flag_named(tensor, "is_meta") == 1
                       ? "it is on the device \"meta\" and has no data; send (tensor.shape, tensor.dtype)"
                       : "it is neither in the memory of the CPU nor in that of a GPU of CUDA; send tensor.cpu()";
@@ -337,7 +240,7 @@ static int write_again(core_encoder *e, PyObject *tensor, core_shared *shared, c
                        core_tensor_layout *l) {
     core_torch_state *t = e->codec->state->torch;
     int flags = flags_of(t, tensor, l->dtype);
-    if (flags < 0 || (flags & CORE_TENSOR_GRAD && flag(tensor, t->is_leaf, false, 1) != 1))
+    if (flags < 0 || (flags & CORE_TENSOR_GRAD && core_tensor_flag(tensor, t->is_leaf, false, 1) != 1))
         return PyErr_Occurred() ? -1 : 0;
     l->ndim = view->ndim;
     for (int i = 0; i < view->ndim; i++) {
@@ -366,7 +269,10 @@ static int encode_again(core_encoder *e, PyObject *tensor) {
     return r;
 }
 
-int core_encode_tensor(core_encoder *e, PyObject *tensor, const core_path *path) {
+static const char without_gpus[] = "it lies on a GPU, and this build of pyisolate has no support for GPUs (the build "
+                                   "option 'gpu'); send tensor.cpu()";
+
+static int encode(core_encoder *e, int Py_UNUSED(kind), PyObject *tensor, const core_path *path) {
     core_torch_state *t = e->codec->state->torch;
     if (e->codec->share_torch && e->codec->session) {
         int again = encode_again(e, tensor);
@@ -389,10 +295,29 @@ int core_encode_tensor(core_encoder *e, PyObject *tensor, const core_path *path)
     }
     if (check_memory(t, tensor, &l, cuda, path) < 0)
         return -1;
-    if (cuda)
-        return core_encode_cuda_tensor(e, tensor, &l, flags);
+    if (cuda) {
+        const core_gpu *gpu = e->codec->state->gpu;
+        return gpu ? gpu->encode(e, tensor, &l, flags) : core_encode_error(path, tensor, without_gpus);
+    }
     int shared = e->codec->share_torch && l.count && e->codec->session ? write_shared(e, tensor, &l, flags) : 0;
     if (shared != 0)
         return shared < 0 ? -1 : 0;
     return l.dense ? write_bytes(e, tensor, &l, flags) : write_with_gaps(e, tensor, &l, flags);
+}
+
+static const core_encoder_entry entry = {.encode = encode, .direct = true};
+
+/* guess: the first tensor: from then on the classes are known. */
+static int guess(core_encoder *e, PyObject *value, const core_path *path) {
+    core_state *state = e->codec->state;
+    if (core_torch_load(state, false) <= 0 || !core_torch_is_tensor(state->torch, value))
+        return PyErr_Occurred() ? -1 : 0;
+    if (core_add_type(state, state->torch->tensor, &entry) < 0 ||
+        core_add_type(state, state->torch->parameter, &entry) < 0)
+        return -1;
+    return encode(e, 0, value, path) < 0 ? -1 : 1;
+}
+
+void core_tensors_encode_init(core_state *state) {
+    core_add_guess(state, (core_guess){.encode = guess, .direct = true});
 }

@@ -59,8 +59,8 @@ static int intern_all(core_torch_state *t) {
         {&t->nbytes, "nbytes"},
         {&t->conj, "conj"},
         {&t->neg_view, "_neg_view"},
-        {&t->is_shared, CORE_SHARED_IS_SHARED},
-        {&t->share_fd, CORE_SHARED_FD},
+        {&t->is_shared, "is_shared"},
+        {&t->share_fd, "_share_fd_cpu_"},
         {&t->is_pinned, "is_pinned"},
         {&t->resizable, "resizable"},
         {&t->is_view, "_is_view"},
@@ -147,7 +147,7 @@ int core_torch_load(core_state *state, bool import) {
         state->torch = t;
         return 1;
     }
-    core_torch_free(t);
+    core_torch_delete(t);
     if (r == 0)
         return 1;
     if (import)
@@ -156,24 +156,18 @@ int core_torch_load(core_state *state, bool import) {
     return 0;
 }
 
-int core_torch_visit(core_torch_state *t, visitproc visit, void *arg) {
-    if (!t)
+int core_torch_needed(core_decoder *d) {
+    if (core_torch_load(d->codec->state, true) >= 0)
         return 0;
-    Py_VISIT(t->module);
-    Py_VISIT(t->tensor);
-    Py_VISIT(t->parameter);
-    Py_VISIT(t->storage);
-    Py_VISIT(t->blanks);
-    Py_VISIT(t->values.types);
-    Py_VISIT(t->values.names);
-    Py_VISIT(t->values.constants);
-    Py_VISIT(t->values.results);
-    for (int i = 0; i < CORE_TORCH_DTYPES; i++)
-        Py_VISIT(t->dtypes[i].blank);
-    return 0;
+    if (PyErr_ExceptionMatches(PyExc_ImportError)) {
+        PyErr_Clear(); /* replaced by one that says why it is needed */
+        PyErr_SetString(PyExc_ImportError, "the other side sent a tensor, or something else of torch, but torch is "
+                                           "not installed here; add it to the dependencies, or set share_torch");
+    }
+    return -1;
 }
 
-void core_torch_clear(core_torch_state *t) {
+void core_torch_forget(core_torch_state *t) {
     if (!t)
         return;
     for (PyObject **field = &t->module; field != (PyObject **)(t + 1); field++)
@@ -185,10 +179,10 @@ void core_torch_clear(core_torch_state *t) {
     }
 }
 
-void core_torch_free(core_torch_state *t) {
+void core_torch_delete(core_torch_state *t) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    core_torch_clear(t);
+    core_torch_forget(t);
     PyMem_Free(t);
     PyErr_Restore(type, value, traceback);
 }

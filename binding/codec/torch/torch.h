@@ -3,9 +3,10 @@
 #ifndef BINDING_TORCH_H
 #define BINDING_TORCH_H
 
-#include "codec/converter.h"
-#include "dlpack.h"
 #include "codec/buffers/shared.h"
+#include "codec/gpu.h"
+#include "codec/tables.h"
+#include "dlpack.h"
 
 #define CORE_TORCH_DTYPES 22
 
@@ -60,12 +61,19 @@ static inline int core_optional(PyObject *object, PyObject *name, PyObject **ret
 #endif
 }
 
+int core_torch_init(PyObject *module, core_state *state);
+int core_torch_visit(core_state *state, visitproc visit, void *arg);
+void core_torch_clear(core_state *state);
+void core_torch_free(core_state *state);
+
 /* core_torch_load: 1; 0 when nobody has imported torch and `import` is false; -1. */
 int core_torch_load(core_state *state, bool import);
-int core_torch_visit(core_torch_state *t, visitproc visit, void *arg);
-void core_torch_clear(core_torch_state *t);
-/* core_torch_free: NULL is allowed. Keeps the current exception. */
-void core_torch_free(core_torch_state *t);
+/* core_torch_needed: imports torch, or -1 with an ImportError that says why. */
+int core_torch_needed(core_decoder *d);
+/* core_torch_forget: drops all references. core_torch_delete: frees it as well; keeps the current exception. Both take
+ * NULL. */
+void core_torch_forget(core_torch_state *t);
+void core_torch_delete(core_torch_state *t);
 
 static inline bool core_torch_is_tensor(const core_torch_state *t, PyObject *value) {
     PyObject *type = (PyObject *)Py_TYPE(value);

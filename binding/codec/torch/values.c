@@ -138,9 +138,10 @@ static int write_device(core_encoder *e, PyObject *device, const core_path *path
     PyObject *type = PyObject_GetAttrString(device, "type");
     PyObject *index = type ? PyObject_GetAttrString(device, "index") : NULL;
     int r = index ? core_encode(e, type, path) < 0 ? -1 : core_encode(e, index, path) : -1;
-    uint8_t uuid[PISO_CUDA_UUID];
-    if (r == 0 && PyLong_Check(index) && PyUnicode_CompareWithASCIIString(type, "cuda") == 0 &&
-        piso_cuda_uuid((int)PyLong_AsLong(index), uuid) == 0)
+    uint8_t uuid[CORE_UUID_SIZE];
+    const core_gpu *gpu = e->codec->state->gpu;
+    if (r == 0 && gpu && PyLong_Check(index) && PyUnicode_CompareWithASCIIString(type, "cuda") == 0 &&
+        gpu->uuid((int)PyLong_AsLong(index), uuid) == 0)
         piso_write_bin(e->w, uuid, sizeof uuid);
     else if (r == 0)
         piso_write_nil(e->w);
@@ -174,7 +175,7 @@ static int write_value(core_encoder *e, int kind, PyObject *value, const core_pa
     }
 }
 
-int core_encode_torch_value(core_encoder *e, PyObject *value, const core_path *path) {
+static int guess(core_encoder *e, PyObject *value, const core_path *path) {
     int r = core_torch_load(e->codec->state, false);
     if (r <= 0)
         return r;
@@ -227,13 +228,13 @@ static PyObject *make_size(core_decoder *d, PyObject **parts) {
 
 /* index_here: the number of the device on this side; -1 with an exception. Without a GPU it is the one that was sent:
  * nothing can be done with it here, but it may go back. */
-static Py_ssize_t index_here(PyObject *type, Py_ssize_t index, PyObject *uuid) {
+static Py_ssize_t index_here(const core_gpu *gpu, PyObject *type, Py_ssize_t index, PyObject *uuid) {
     const uint8_t *bytes = (const uint8_t *)PyBytes_AS_STRING(uuid);
-    int found = piso_cuda_find(bytes);
-    if (found >= 0 || piso_cuda_count() <= 0)
+    int found = gpu ? gpu->find(bytes) : -1;
+    if (found >= 0 || !gpu || gpu->count() <= 0)
         return found >= 0 ? found : index;
-    char text[2 * PISO_CUDA_UUID + 5], *to = text;
-    for (int i = 0; i < PISO_CUDA_UUID; i++)
+    char text[2 * CORE_UUID_SIZE + 5], *to = text;
+    for (int i = 0; i < CORE_UUID_SIZE; i++)
         to += sprintf(to, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", bytes[i]);
     PyErr_Format(PyExc_RuntimeError, not_seen, type, index, text);
     return -1;
@@ -249,12 +250,12 @@ static PyObject *make_device(core_decoder *d, PyObject **parts) {
     Py_ssize_t index = PyLong_CheckExact(parts[1]) ? PyLong_AsSsize_t(parts[1]) : -1;
     if (PyErr_Occurred())
         return NULL;
-    bool is_gpu = PyBytes_CheckExact(uuid) && PyBytes_GET_SIZE(uuid) == PISO_CUDA_UUID && index >= 0 &&
+    bool is_gpu = PyBytes_CheckExact(uuid) && PyBytes_GET_SIZE(uuid) == CORE_UUID_SIZE && index >= 0 &&
                   PyUnicode_CheckExact(type) && PyUnicode_CompareWithASCIIString(type, "cuda") == 0;
     /* more would wrap round: torch keeps it in 8 bits */
     if (!is_device_type(type) || index > INT8_MAX || (index < 0 && parts[1] != Py_None) || !(is_gpu || uuid == Py_None))
         return core_malformed(d, "a torch.device of an unknown kind");
-    if (is_gpu && (index = index_here(type, index, uuid)) < 0)
+    if (is_gpu && (index = index_here(d->codec->state->gpu, type, index, uuid)) < 0)
         return NULL;
     PyObject *device = index < 0 ? PyObject_CallOneArg(cls, type) : PyObject_CallFunction(cls, "On", type, index);
     if (!device && PyErr_ExceptionMatches(PyExc_RuntimeError)) {
@@ -273,8 +274,14 @@ static const core_maker makers[] = {
     {"result", 2, make_result},
 };
 
-PyObject *core_decode_torch_value(core_decoder *d, const piso_item *ext) {
+static PyObject *decode(core_decoder *d, const piso_item *ext) {
     if (core_torch_needed(d) < 0 || load(d->codec->state->torch) < 0)
         return NULL;
     return core_decode_made(d, ext, makers, sizeof makers / sizeof *makers);
+}
+
+void core_torch_values_init(core_state *state) {
+    core_add_guess(state, (core_guess){.encode = guess});
+    core_add_decoder(state, PISO_EXT_TORCH,
+                     (core_decoder_entry){.decode = decode, .cost = 150, .holds = true, .special = true});
 }

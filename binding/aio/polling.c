@@ -1,0 +1,57 @@
+/* polling.c - looking for what the loops of a thread wait for, before they sleep. */
+#include <sys/epoll.h>
+
+#include "asyncio.h"
+#include "link.h"
+
+/* expects: whether something is likely to come that the link's loop waits for. */
+static bool expects(const core_link *link) {
+    return link->alive && (link->parked || link->handles);
+}
+
+/* polled_links: those of the thread that expect something, besides that of `s`: references. */
+static int polled_links(core_session *s, core_thread *thread, core_link **ret_links) {
+    int count = 0;
+    for (core_link *link = thread->links; link && count < PISO_SESSIONS_MAX - 1; link = link->next_here)
+        if (link->session && link->session != s && expects(link))
+            ret_links[count++] = (core_link *)Py_NewRef((PyObject *)link);
+    return count;
+}
+
+/* poll_with_others: that of `s` and what else the thread's loops wait for. */
+static void poll_with_others(core_session *s, core_thread *thread) {
+    core_link *links[PISO_SESSIONS_MAX];
+    piso_session *sessions[PISO_SESSIONS_MAX] = {s->session};
+    int count = polled_links(s, thread, links), came = 0;
+    for (int i = 0; i < count; i++) {
+        sessions[i + 1] = links[i]->handle;
+        piso_session_poll_begin(links[i]->handle);
+    }
+    Py_BEGIN_ALLOW_THREADS came = piso_sessions_poll(sessions, count + 1);
+    Py_END_ALLOW_THREADS thread->polled = !came;
+    for (int i = 0; i < count; i++) {
+        if (piso_session_poll_end(links[i]->handle) > 0 && links[i]->alive)
+            core_link_nudge(links[i]);
+        Py_DECREF(links[i]);
+    }
+}
+
+int core_links_poll(core_session *s, core_thread *thread) {
+    piso_session_poll_begin(s->session);
+    if (!piso_session_look(s->session) && !thread->polled)
+        poll_with_others(s, thread);
+    return piso_session_poll_end(s->session) > 0;
+}
+
+bool core_link_is_of_service(const core_link *link) {
+    return link->loop && link->loop == core_link_state(link)->async->service_loop;
+}
+
+void core_service_watch(core_session *s, bool on) {
+    for (core_link *link = s->links; link; link = link->next) {
+        int fd = core_link_is_of_service(link) ? piso_session_fd(link->handle) : -1;
+        if (fd >= 0) /* with an error when the loop has not begun to watch it */
+            epoll_ctl(core_link_state(link)->async->service_epoll, EPOLL_CTL_MOD, fd,
+                      &(struct epoll_event){.events = on ? EPOLLIN : 0, .data.fd = fd});
+    }
+}

@@ -1,0 +1,74 @@
+/* send.c - sends calls, with a reply or without one. */
+#include "pending.h"
+#include "requests.h"
+
+int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t number, PyObject *const *args,
+              Py_ssize_t nargs, PyObject *kwnames) {
+    piso_writer w;
+    piso_writer_init(&w);
+    pending->thread = PyThread_get_thread_ident();
+    int flags = core_encode_call(&s->codec, &w, args, nargs, kwnames);
+    int r = -1;
+    if (flags >= 0) {
+        int64_t deadline = pending->timeout_ns ? piso_now_coarse_ns() + pending->timeout_ns : PISO_NO_DEADLINE;
+        bool buffers = w.nspans > 0 || w.size > PISO_INLINE_BODY;
+        r = piso_session_call(s->session, &pending->call, object, number, (unsigned)flags, core_request_current(s),
+                              deadline, &w);
+        if (r < 0)
+            core_session_error(s, r, pending);
+        else if (buffers)
+            s->on->buffers_sent(s);
+    }
+    if (r < 0)
+        core_codec_abandon(&s->codec, &w);
+    piso_writer_fini(&w);
+    return r < 0 ? -1 : 0;
+}
+
+PyObject *core_pending_take(core_pending *pending) {
+    PyObject *value = pending->value;
+    bool failed = pending->outcome == CORE_EXCEPTION;
+    pending->value = NULL;
+    pending->outcome = CORE_TAKEN;
+    if (!failed)
+        return value;
+    PyErr_SetObject((PyObject *)Py_TYPE(value), value);
+    Py_DECREF(value);
+    return NULL;
+}
+
+/* core_session_notify: notify(object_id, name, args, limit): a call without a reply. False: not sent, because more than
+ * `limit` messages wait already. */
+PyObject *core_session_notify(PyObject *self, PyObject *args) {
+    core_session *s = (core_session *)self;
+    unsigned int object;
+    const char *name;
+    Py_ssize_t size;
+    PyObject *arguments;
+    unsigned long long limit;
+    if (!PyArg_ParseTuple(args, "Is#O!K:notify", &object, &name, &size, &PyTuple_Type, &arguments, &limit))
+        return NULL;
+    piso_stats stats = {.size = sizeof stats};
+    piso_session_stats(s->session, &stats);
+    if (stats.queued > limit)
+        Py_RETURN_FALSE;
+    uint32_t number;
+    int r = piso_session_intern(s->session, name, (size_t)size, &number);
+    if (r < 0)
+        return core_session_error(s, r, NULL);
+    piso_writer w;
+    piso_writer_init(&w);
+    PyObject *const *items = &PyTuple_GET_ITEM(arguments, 0);
+    int flags = core_encode_call(&s->codec, &w, items, PyTuple_GET_SIZE(arguments), NULL);
+    if (flags >= 0) {
+        flags |= PISO_CALL_NO_REPLY;
+        r = piso_session_call(s->session, NULL, object, number, (unsigned)flags, core_request_current(s),
+                              PISO_NO_DEADLINE, &w);
+        if (r < 0)
+            core_session_error(s, r, NULL);
+    }
+    if (flags < 0 || r < 0)
+        core_codec_abandon(&s->codec, &w);
+    piso_writer_fini(&w);
+    return flags < 0 || r < 0 ? NULL : Py_NewRef(Py_True);
+}
