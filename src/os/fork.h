@@ -32,7 +32,7 @@ typedef enum piso__place {
     PISO__PLACE_CHANNELS, /* channel/channel.c: those that are open */
     PISO__PLACE_SEGMENTS, /* memory/segment.c: the segments of this process */
     PISO__PLACE_BEACON,   /* os/fd.c: descriptors that are always readable */
-    PISO__PLACE_CUDA,     /* os/cuda_driver.c */
+    PISO__PLACE_CUDA,     /* gpu/cuda_driver.c */
     PISO__PLACES,
 } piso__place;
 

@@ -1,10 +1,10 @@
-/* cuda_header.c - compares what src/os/cuda.h says of CUDA's driver with NVIDIA's own cuda.h, which must be found by
+/* cuda_header.c - compares what src/gpu/cuda.h says of CUDA's driver with NVIDIA's own cuda.h, which must be found by
  * the compiler: tests/python/tensors/test_cuda_header.py builds it against each that there is. Only the driver itself could tell
  * whether it keeps to its header. */
 #include <cuda.h>
 #include <stdlib.h>
 
-#include "os/cuda_driver.c"
+#include "gpu/cuda_driver.c"
 
 #define SAME(ours, theirs) _Static_assert((int)(ours) == (int)(theirs), #theirs)
 

@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 
 #include "mock_cuda.h"
-#include "os/cuda.h"
+#include "gpu/cuda.h"
 
 /* use_mock: loads it as the driver. Each test is a process of its own, so this one has not loaded anything. */
 static mock_cuda *use_mock(void) {

@@ -31,7 +31,7 @@ USED = (
     ),
     *("cuThreadExchangeStreamCaptureMode", "cuGetErrorName"),
 )
-"""The functions that src/os/cuda_driver.c looks up."""
+"""The functions that src/gpu/cuda_driver.c looks up."""
 
 
 class Handle(ctypes.Structure):

@@ -284,7 +284,7 @@ def test_16_another_process_waits_for_an_event(driver: Any, memory: Any, peer: A
 
 
 def test_17_many_events_can_be_shared(driver: Any, peer: Any) -> None:
-    for _ in range(32):  # OWN_EVENTS of src/os/cuda_events.c
+    for _ in range(32):  # OWN_EVENTS of src/gpu/cuda_events.c
         _, handle = driver.event()
         peer.do("open_event", handle=handle.hex())
 

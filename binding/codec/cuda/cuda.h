@@ -5,7 +5,7 @@
 #include "codec/torch/tensors.h"
 
 struct core_cuda_state {
-    /* functions of pyisolate/devices.py, or NULL: from the number of a GPU to its UUID, from that to its device, for the
+    /* functions of pyisolate/_rpc/gpus.py, or NULL: from the number of a GPU to its UUID, from that to its device, for the
      * first send of a storage, and for memory that cannot be opened here */
     PyObject *uuid, *device, *lend, *refuse;
     PyObject *storages; /* dict: address -> weak reference to the storage there */

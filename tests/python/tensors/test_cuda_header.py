@@ -1,4 +1,4 @@
-"""src/os/cuda.h, by which CUDA's driver is called, against NVIDIA's own header: names, types and numbers."""
+"""src/gpu/cuda.h, by which CUDA's driver is called, against NVIDIA's own header: names, types and numbers."""
 
 from __future__ import annotations
 

@@ -32,10 +32,10 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C compiler
 
 
 def test_the_functions_that_are_asked_for_are_those_that_are_used() -> None:
-    """Of the driver: by tests/gpu/test_assumptions.py and src/os/cuda_driver.c."""
+    """Of the driver: by tests/gpu/test_assumptions.py and src/gpu/cuda_driver.c."""
     asked = re.findall(r'"(cu[A-Z]\w+)"', (ROOT / "tests/gpu/driver.py").read_text().partition("USED")[2])
     asked = asked[: asked.index("cuGetErrorName") + 1]
-    used = re.findall(r'SYMBOL\(\w+, "(\w+)"', (ROOT / "src/os/cuda_driver.c").read_text())
+    used = re.findall(r'SYMBOL\(\w+, "(\w+)"', (ROOT / "src/gpu/cuda_driver.c").read_text())
     uuid = {"cuDeviceGetUuid", "cuDeviceGetUuid_v2"}
     assert set(asked) - uuid == set(used) - uuid
 

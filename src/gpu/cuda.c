@@ -5,7 +5,7 @@
  *
  * To open a handle takes longer than most calls. So what nobody uses any more stays open for a keeper (a session), until
  * that says that its peer has freed the memory, or ends. Until then the peer's process has it anyway. */
-#include "os/cuda.h"
+#include "gpu/cuda.h"
 
 #include <stdatomic.h>
 #include <string.h>

@@ -6,7 +6,7 @@
  *
  * Ours are used again and again: each process that got one keeps it open. An event is recorded again only when it has
  * happened: a process that still wants to wait for the earlier time then waits for too much, never for too little. */
-#include "os/cuda.h"
+#include "gpu/cuda.h"
 
 #include <string.h>
 

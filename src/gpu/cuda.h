@@ -1,7 +1,7 @@
 /* cuda.h - the functions of CUDA's driver that are used, found at run time: nothing is built against CUDA. The
  * declarations follow cuda.h of CUDA 12 and 13, whose binary interface is stable. */
-#ifndef PISO_OS_CUDA_H
-#define PISO_OS_CUDA_H
+#ifndef PISO_GPU_CUDA_H
+#define PISO_GPU_CUDA_H
 
 #include "base/base.h"
 

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "os/cuda.h"
+#include "gpu/cuda.h"
 #include "os/os.h"
 
 static const char *library = "libcuda.so.1";
