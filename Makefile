@@ -24,8 +24,8 @@ SANITIZE := -Dpython=false -Dlibrary=false -Dbenchmarks=false -Dtests=enabled -D
     -Db_lundef=false $(STRICT)
 
 .PHONY: help packages build bench bench-all native-bench test test-asan test-tsan test-python test-pythons \
-    test-oldest test-coverage test-packages test-fuzz test-model test-aarch64 test-musl check lint fuzz fuzz-coverage soak \
-    format clean
+    test-oldest test-coverage test-packages test-fuzz test-model test-aarch64 test-musl test-no-gpu check lint fuzz fuzz-coverage \
+    soak format clean
 
 help:
 	@echo 'make build         .venv with the package and its extension'
@@ -36,6 +36,7 @@ help:
 	@echo 'make test-packages popular packages in the sandbox, from PyPI'
 	@echo 'make test-aarch64  the core for aarch64, under qemu'
 	@echo 'make test-musl     the core with the C library of Alpine'
+	@echo 'make test-no-gpu   a build without support for GPUs'
 	@echo 'make bench         build, then the quick benchmark'
 	@echo 'make bench-all     all benchmarks, into one file in results/'
 	@echo 'make native-bench  the benchmark of the C core alone'
@@ -49,7 +50,7 @@ help:
 
 # Checked before anything is built. Targets not listed here also need the tools of the C tests.
 ONLY_BUILD := build bench bench-all native-bench soak check lint format test-python test-pythons test-oldest test-coverage \
-    test-packages
+    test-packages test-no-gpu
 NEEDS := $(if $(filter-out $(ONLY_BUILD) test-aarch64 test-musl,$(MAKECMDGOALS)),all,build) \
     $(patsubst test-%,%,$(filter test-aarch64 test-musl,$(MAKECMDGOALS)))
 
@@ -209,6 +210,16 @@ test-pythons: build
 test-oldest: build
 	WERROR=$(WERROR) PYTHON=$(BIN)/python tools/test-pythons --oldest-numpy
 
+# A build without the part for GPUs, beside the other: what is left of tensors, and that it says what is not there.
+NO_GPU := build/no-gpu
+test-no-gpu: build
+	rm -rf $(NO_GPU)/package
+	$(BIN)/pip install --quiet --no-build-isolation --no-deps --target $(NO_GPU)/package \
+	    --config-settings=build-dir=$(NO_GPU)/wheel --config-settings=setup-args=-Dgpu=false \
+	    $(if $(STRICT),--config-settings=setup-args=$(STRICT)) .
+	PYTHONPATH=$(CURDIR)/$(NO_GPU)/package $(BIN)/pytest -q $(addprefix tests/python/,tensors/test_no_gpu.py \
+	    tensors/test_tensors.py tensors/test_torch_values.py tensors/test_cuda_copies.py calls/test_calls.py)
+
 # Runs popular packages in the sandbox. Not part of `make test`: it installs gigabytes.
 test-packages: build
 	$(BIN)/pytest tests/packages
@@ -247,7 +258,7 @@ test: packages
 	$(MAKE) test-asan test-tsan
 	$(MAKE) test-python
 	$(MAKE) test-pythons
-	$(MAKE) test-coverage
+	$(MAKE) test-coverage test-no-gpu
 	$(MAKE) test-model test-fuzz
 
 clean:

@@ -6,6 +6,8 @@ from typing import Any, Generic, NoReturn, TypeVar
 _T = TypeVar("_T")
 
 __version__: str
+HAS_GPU: bool
+"""Whether this build supports tensors of GPUs (the build option `gpu`)."""
 
 class PyIsolateError(Exception):
     """Base class of the errors of this package."""
@@ -251,7 +253,7 @@ def gather(*awaitables: Any, return_exceptions: bool = False) -> Any:
     If something other than calls is among the arguments, `asyncio.gather` is used. This is a coroutine.
     """
 
-def send_ahead(value: Any, /) -> None:
+def prefetch(value: Any, /) -> None:
     """Let peers that are likely to be sent this new shared tensor or array open it now. Never raises."""
 
 def current_session() -> Session | None:

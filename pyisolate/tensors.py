@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ._core import send_ahead, shared_buffer, shared_storage
+from ._core import prefetch, shared_buffer, shared_storage
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -76,7 +76,7 @@ def empty_array(shape: int | tuple[int, ...], dtype: Any = float, order: Any = "
     if size <= 0:
         return numpy.empty(lengths, kind, order)  # which raises for a negative length
     array: ndarray[Any, Any] = numpy.ndarray(lengths, kind, shared_buffer(size), order=order)
-    send_ahead(array)
+    prefetch(array)
     return array
 
 
@@ -91,5 +91,5 @@ def _make(pattern: Tensor, requires_grad: bool) -> Tensor:
     with torch.no_grad():
         tensor.set_(storage, 0, pattern.shape, pattern.stride())
     tensor.requires_grad_(requires_grad)
-    send_ahead(tensor)
+    prefetch(tensor)
     return tensor

@@ -64,7 +64,7 @@ static void tell(core_session *s, PyObject *value) {
     PyErr_Clear(); /* whatever it is, the send itself will find it out again */
 }
 
-static PyObject *send_ahead(PyObject *module, PyObject *value) {
+static PyObject *prefetch(PyObject *module, PyObject *value) {
     core_state *state = core_module_state(module);
     core_session *sessions[MOST_SESSIONS];
     int count = likely_sessions(state, core_torch_is_tensor(state->torch, value), sessions);
@@ -76,8 +76,8 @@ static PyObject *send_ahead(PyObject *module, PyObject *value) {
 }
 
 static PyMethodDef functions[] = {
-    {"send_ahead", send_ahead, METH_O,
-     "send_ahead(value)\n\nLets peers open a new shared tensor or array before it is first sent."},
+    {"prefetch", prefetch, METH_O,
+     "prefetch(value)\n\nLets peers open a new shared tensor or array before it is first sent."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from .._core import (
+    HAS_GPU,
     CallTimeout,
     ExtensionDied,
     ExtensionStopped,
@@ -348,9 +349,9 @@ class IsolatedRuntime(Runtime):
         why = gpus.sharing_obstacle(cuda_devices(), common, problem)
         if why or problem:
             copied = "GPU tensors are copied" if why else "GPU tensors that it sends are copied"
+            instead = f"{copied} through CPU memory" if HAS_GPU else "send tensor.cpu()"
             warnings.warn(
-                f"share_cuda_ipc of extension {self._settings.name!r}: {why or problem}; {copied} through "
-                "CPU memory",
+                f"share_cuda_ipc of extension {self._settings.name!r}: {why or problem}; {instead}",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -8,7 +8,7 @@ import weakref
 from contextlib import suppress
 from typing import Any, TypedDict
 
-from .._core import Session, cuda_devices, cuda_failure, set_device_hooks
+from .._core import HAS_GPU, Session, cuda_devices, cuda_failure, set_device_hooks
 from .connection import CONTROL, one_line
 
 __all__ = [
@@ -104,6 +104,8 @@ def sharing_obstacle(host: list[bytes], both: list[bytes], problem: str = "") ->
 
     `problem`: the problem that the extension reports.
     """
+    if not HAS_GPU:
+        return cuda_failure()
     if not host:
         return f"this process has no CUDA driver, or sees no GPU ({cuda_failure()})"
     if both:

@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .._core import Session, cuda_devices
+from .._core import HAS_GPU, Session, cuda_devices
 from .._settings.settings import Settings
 from .._util.files import PACKAGE
 from .._util.offload import PerProcess
@@ -192,7 +192,7 @@ class Sandbox:
 
     def _shared_devices(self) -> list[str]:
         """Return the devices that the configuration needs."""
-        if not self._settings.share_cuda_ipc:
+        if not (self._settings.share_cuda_ipc and HAS_GPU):
             return []
         cuda_devices()  # the driver may create the device files only when the devices are first used
         return ["gpu"]

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 __all__ = [
+    "HAS_GPU",
     "Call",
     "CallTimeout",
     "ExtensionDied",
@@ -28,7 +29,7 @@ __all__ = [
     "cuda_refused",
     "cuda_release",
     "gather",
-    "send_ahead",
+    "prefetch",
     "set_device_hooks",
     "set_framework_hooks",
     "set_thread_hook",
@@ -47,6 +48,7 @@ def _version() -> str:
 
 
 __version__ = _version()
+HAS_GPU = False
 
 
 class PyIsolateError(Exception):
@@ -159,7 +161,7 @@ def _nothing(*arguments: object) -> None:
     """Do nothing: nothing is sent, so nothing has to be prepared."""
 
 
-set_device_hooks = set_framework_hooks = set_thread_hook = send_ahead = cuda_refused = cuda_release = _nothing
+set_device_hooks = set_framework_hooks = set_thread_hook = prefetch = cuda_refused = cuda_release = _nothing
 
 
 def cuda_devices() -> list[bytes]:

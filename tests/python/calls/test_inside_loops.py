@@ -96,7 +96,7 @@ async def spin(until: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("error", [Alarm, AlarmLikeClosed])
-@pytest.mark.parametrize("whose", ["Parker", "Link"])
+@pytest.mark.parametrize("whose", ["Waiter", "Link"])
 def test_the_handler_of_a_signal_raises(error: type[Exception], when: str, whose: str) -> None:
     """Of the two tasks that wait, that of the call and that of its handler, the loop wakes each."""
 

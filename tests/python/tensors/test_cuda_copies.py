@@ -12,10 +12,12 @@ import pretended_gpu
 import pytest
 
 from pyisolate import Extension, ProtocolError
-from pyisolate._core import Registry, _decode, _encode
+from pyisolate._core import HAS_GPU, Registry, _decode, _encode
 from pyisolate._rpc import gpus
 
 torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+pytestmark = pytest.mark.skipif(not HAS_GPU, reason="this build has no support for GPUs")
 
 Load = Callable[..., Extension]
 

@@ -16,12 +16,17 @@ from pathlib import Path
 import paths
 import pytest
 
+from pyisolate import _core
+
 pytest.importorskip("torch", reason="PyTorch is not installed")
 
 HERE = paths.HERE
 COMPILER = shutil.which("cc")
 
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C compiler for the mock of the driver")
+pytestmark = [
+    pytest.mark.skipif(COMPILER is None, reason="there is no C compiler for the mock of the driver"),
+    pytest.mark.skipif(not _core.HAS_GPU, reason="this build has no support for GPUs"),
+]
 
 HEAD = f"""
 import gc, sys, time, warnings
