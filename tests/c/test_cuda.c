@@ -5,8 +5,8 @@
 #include <dlfcn.h>
 #include <sys/wait.h>
 
-#include "mock_cuda.h"
 #include "gpu/cuda.h"
+#include "mock_cuda.h"
 
 /* use_mock: loads it as the driver. Each test is a process of its own, so this one has not loaded anything. */
 static mock_cuda *use_mock(void) {

@@ -1,4 +1,7 @@
-"""The layering of docs/architecture.md: includes and calls go down, never sideways, up or round."""
+"""The layering of the core: includes and calls go down, never sideways, up or round.
+
+That of the binding: test_binding_layers.py.
+"""
 
 import re
 from pathlib import Path
@@ -10,6 +13,7 @@ LAYERS = {
     "base": 0,
     "os": 1,
     "wire": 1,
+    "gpu": 2,
     "group": 2,
     "memory": 2,
     "seccomp": 2,
@@ -18,7 +22,6 @@ LAYERS = {
     "supervisor": 4,
     "session": 5,
 }
-BINDING = {"common": 0, "values": 1, "calls": 2, "binding": 3}
 PUBLIC = "piso/piso.h"  # which includes the other public ones
 STANDARD = {"stdbool.h", "stddef.h", "stdint.h"}
 
@@ -136,40 +139,3 @@ def test_public_header_needs_only_the_standard_library() -> None:
     own = {path.relative_to(ROOT / "include").as_posix() for path in c_files("include")}
     for path in c_files("include"):
         assert {file for _, file in includes(path.read_text())} <= STANDARD | own
-
-
-def binding_fault(folder: str, file: str) -> str | None:
-    """What is wrong with an include in binding/`folder`, or None."""
-    target = file.split("/")[0] if "/" in file else folder
-    if file == PUBLIC or target == folder:
-        return None
-    if target not in BINDING:
-        return f"{file} is neither the binding's nor the public header"
-    return f"{file} is above {folder}" if BINDING[target] > BINDING[folder] else None
-
-
-@pytest.mark.parametrize(
-    ("folder", "file", "expected"),
-    [
-        ("values", "calls/session.h", "above"),
-        ("values", "memory/ring.h", "neither"),
-        ("calls", "piso/values.h", "neither"),
-        ("calls", "values/convert.h", None),
-        ("binding", "calls/session.h", None),
-        ("common", PUBLIC, None),
-    ],
-)
-def test_the_rule_of_the_binding(folder: str, file: str, expected: str | None) -> None:
-    found = binding_fault(folder, file)
-    assert found is None if expected is None else expected in (found or "")
-
-
-def test_binding_sees_only_the_public_header_and_goes_down() -> None:
-    assert {path.parent.name for path in c_files("binding")} == BINDING.keys()
-    faults = [
-        f"{name(path)}: {wrong}"
-        for path in c_files("binding")
-        for bracket, file in includes(path.read_text())
-        if not bracket and (wrong := binding_fault(path.parent.name, file))
-    ]
-    assert not faults

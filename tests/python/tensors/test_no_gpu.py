@@ -1,4 +1,4 @@
-"""A build without support for GPUs (the option `gpu`): it says so where somebody wants one. `make test-no-gpu`."""
+"""A build without support for GPUs (the option `gpu`): it says so where somebody wants one."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def test_one_that_comes_fails_the_call_only() -> None:
 
 
 def test_sharing_their_memory_warns_and_shares_the_rest(load: Load) -> None:
+    extension: Any = load("tensors", share_torch=True, share_cuda_ipc=True).sync
+    tensor = torch.zeros(1000)
     with pytest.warns(RuntimeWarning, match=rf"share_cuda_ipc.*{WHY}"):
-        extension: Any = load("tensors", share_torch=True, share_cuda_ipc=True).sync
-        tensor = torch.zeros(1000)
         extension.fill(tensor, 1)
     assert tensor.sum() == 1000
 
