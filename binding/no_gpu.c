@@ -33,7 +33,7 @@ static PyMethodDef functions[] = {
 };
 
 int core_gpu_init(PyObject *module, core_state *state) {
-    core_add_decoder(state, PISO_EXT_CUDA_TENSOR, (core_decoder_entry){decode});
+    core_add_decoder(state, PISO_EXT_CUDA_TENSOR, (core_decoder_entry){.decode = decode});
     return PyModule_AddFunctions(module, functions) < 0 ? -1 : PyModule_AddObjectRef(module, "HAS_GPU", Py_False);
 }
 

@@ -1,4 +1,4 @@
-/* asyncio.c - see aio.h. */
+/* asyncio.c - see asyncio.h. */
 #include "asyncio.h"
 
 #include "common/errors.h"

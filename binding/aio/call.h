@@ -6,11 +6,10 @@
 #include "link.h"
 #include "waiter.h"
 
-/* core_group: the head of an object that awaits several calls. */
+/* core_group: the head of an object that awaits several calls. `ended`: one of them has: the waiter to be woken, borrowed,
+ * or NULL. */
 typedef struct core_group {
-    PyObject_HEAD
-        /* ended: one of the calls has: the waiter to be woken (borrowed), or NULL. */
-        core_waiter *(*ended)(struct core_group *group, core_call *call);
+    PyObject_HEAD core_waiter *(*ended)(struct core_group *group, core_call *call);
 } core_group;
 
 struct core_call {

@@ -9,8 +9,7 @@ int core_tables_init(PyObject *Py_UNUSED(module), core_state *state) {
         PyErr_NoMemory();
         return -1;
     }
-    state->tables->exact = PyDict_New();
-    return state->tables->exact ? 0 : -1;
+    return 0;
 }
 
 int core_tables_visit(core_state *state, visitproc visit, void *arg) {
@@ -20,8 +19,10 @@ int core_tables_visit(core_state *state, visitproc visit, void *arg) {
 }
 
 void core_tables_clear(core_state *state) {
-    if (state->tables)
-        Py_CLEAR(state->tables->exact);
+    if (!state->tables)
+        return;
+    Py_CLEAR(state->tables->exact);
+    state->tables->loaded = false;
 }
 
 void core_tables_free(core_state *state) {
@@ -59,6 +60,8 @@ void core_add_decoder(core_state *state, int8_t ext_type, core_decoder_entry ent
 
 int core_tables_load(core_state *state) {
     core_tables *t = state->tables;
+    if (!t->exact && !(t->exact = PyDict_New())) /* it has been cleared: the interpreter ends */
+        return -1;
     for (size_t i = 0; !t->loaded && t->loaders[i]; i++)
         if (t->loaders[i](state) < 0)
             return -1;

@@ -33,7 +33,7 @@ typedef struct core_decoder_entry {
 #define CORE_LOADERS   4
 
 struct core_tables {
-    PyObject *exact; /* dict: class -> capsule with a core_encoder_entry */
+    PyObject *exact; /* dict: class -> capsule with a core_encoder_entry; NULL until core_tables_load */
     int (*memoryview)(core_encoder *e, PyObject *value, const core_path *path);
     /* what an exception class of another package is here: a new reference, or NULL without an exception; or NULL */
     PyObject *(*error_class)(core_state *state, const char *name);

@@ -13,7 +13,7 @@ PyObject *core_session_on_end(PyObject *self, PyObject *hook) {
     Py_RETURN_NONE;
 }
 
-void core_session_tell_end(core_session *s) {
+void core_session_report_end(core_session *s) {
     int state = piso_session_state(s->session);
     PyObject *hook = state == PISO_EDIED || state == PISO_EPROTO ? Py_XNewRef(s->end_hook) : NULL;
     if (!hook)

@@ -32,7 +32,7 @@ PyObject *core_session_error(core_session *s, int error, const core_pending *pen
         return PyErr_Format(s->state->extension_stopped, "%R has been stopped; %U", s->name, s->end_note);
     if (error == PISO_ECLOSED)
         return PyErr_Format(s->state->extension_stopped, "%R has been stopped", s->name);
-    core_session_tell_end(s);
+    core_session_report_end(s);
     piso_process *process = piso_session_process(s->session);
     const char *name = PyUnicode_AsUTF8(s->name);
     if (!name)

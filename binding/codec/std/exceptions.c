@@ -97,7 +97,7 @@ static PyObject *attributes_of(PyObject *exception) {
 }
 
 static int write_attributes(core_encoder *e, PyObject *exception, bool whole) {
-    PyObject *copy = whole ? attributes_of(exception) : core_told_attributes(exception);
+    PyObject *copy = whole ? attributes_of(exception) : core_reduced_attributes(exception);
     if (!copy)
         return -1;
     write_key(e, "attributes");
@@ -148,8 +148,8 @@ static int encode_exception(core_encoder *e, PyObject *exception, int chain) {
     bool exceptions = e->exceptions;
     e->exceptions = chain < MAX_CHAIN;
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_EXCEPTION);
-    int whole = core_is_told_whole(e->codec, exception);
-    PyObject *args = whole > 0 ? core_attribute(exception, "args") : core_told_args(exception);
+    int whole = core_is_sent_whole(e->codec, exception);
+    PyObject *args = whole > 0 ? core_attribute(exception, "args") : core_reduced_args(exception);
     PyObject *notes = whole > 0 ? core_attribute(exception, "__notes__") : NULL;
     PyObject *suppress = core_attribute(exception, "__suppress_context__");
     piso_write_map(e->w, 8);

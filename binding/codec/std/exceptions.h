@@ -48,17 +48,17 @@ int core_field_set(core_state *state, PyObject *error, PyObject *name, PyObject 
  * made printable. `own`: those of the class, which have to be there; or NULL. 1, 0 without an exception, -1. */
 int core_fields_check(core_state *state, PyObject *error, const core_field *own);
 
-/* ---- what a confined peer is told (exceptions_told.c) ---- */
+/* ---- what is sent to a confined peer (exceptions_reduce.c) ---- */
 
-/* core_is_told_whole: whether all of an exception that can cross is sent: to a peer that is not confined, and of a class
+/* core_is_sent_whole: whether all of an exception that can cross is sent: to a peer that is not confined, and of a class
  * that is registered, but for traceback, cause and context, which only the first one gets. 1, 0, -1. */
-int core_is_told_whole(core_codec *c, PyObject *exception);
-/* core_told_args: what is sent as the arguments of another exception, so that the peer's has the same text: a tuple. A
+int core_is_sent_whole(core_codec *c, PyObject *exception);
+/* core_reduced_args: what is sent as the arguments of another exception, so that the peer's has the same text: a tuple. A
  * class of Python's own keeps numbers and text among its arguments; of what a UnicodeError could not convert no more than
  * the text shows is left. */
-PyObject *core_told_args(PyObject *exception);
-/* core_told_attributes: the same for attributes: a dict of those that the text shows. */
-PyObject *core_told_attributes(PyObject *exception);
+PyObject *core_reduced_args(PyObject *exception);
+/* core_reduced_attributes: the same for attributes: a dict of those that the text shows. */
+PyObject *core_reduced_attributes(PyObject *exception);
 
 /* ---- classes (exception_classes.c) ---- */
 

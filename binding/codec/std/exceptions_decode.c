@@ -292,7 +292,7 @@ static PyObject *build(core_decoder *d, const parts *p) {
 
 static PyObject *decode(core_decoder *d, const piso_item *ext) {
     piso_reader r = {ext->as.bytes.data, ext->as.bytes.data + ext->as.bytes.size};
-    parts p = {NULL};
+    parts p = {0};
     PyObject *error = NULL;
     bool special = d->special;
     d->special = false;

@@ -1,4 +1,4 @@
-/* exceptions_reduce.c - what of an exception a confined peer is told: type and text (exceptions.h).
+/* exceptions_reduce.c - what of an exception is sent to a confined peer: type and text (exceptions.h).
  *
  * The host's exceptions hold what was not meant for an extension: source lines in tracebacks, what was handled before in
  * causes and contexts, anything in attributes, and in arguments more than their text shows. */
@@ -8,7 +8,7 @@
 #define MAX_DEPTH       3
 #define MAX_CONVERTIBLE 65536 /* bytes or characters of what a UnicodeError could not convert */
 
-int core_is_told_whole(core_codec *c, PyObject *exception) {
+int core_is_sent_whole(core_codec *c, PyObject *exception) {
     if (!c->text_only || core_registry_name(c->registry, Py_TYPE(exception)))
         return 1;
     return PyErr_Occurred() ? -1 : 0;
@@ -115,7 +115,7 @@ static bool is_group(PyObject *exception) {
 #endif
 }
 
-PyObject *core_told_args(PyObject *exception) {
+PyObject *core_reduced_args(PyObject *exception) {
     PyObject *args = is_builtin(Py_TYPE(exception)) ? core_attribute(exception, "args") : NULL, *told;
     if (!args || !PyTuple_CheckExact(args) || PyErr_GivenExceptionMatches(exception, PyExc_SyntaxError))
         told = text_only(exception); /* a SyntaxError has the line of source among its arguments */
@@ -129,7 +129,7 @@ PyObject *core_told_args(PyObject *exception) {
     return told;
 }
 
-PyObject *core_told_attributes(PyObject *exception) {
+PyObject *core_reduced_attributes(PyObject *exception) {
     PyObject *told = PyDict_New();
     if (told && is_builtin(Py_TYPE(exception)) && PyErr_GivenExceptionMatches(exception, PyExc_OSError) &&
         core_fields_add(exception, told) < 0)

@@ -28,8 +28,8 @@ static const char text_end[] =
 static const char *const reasons[] = {
     "", "its memory is not torch's alone: it is also that of a NumPy array, a buffer, a file or another library",
     "torch has shared its memory with other processes or a file", "its memory is pinned",
-    "something besides Python holds it: another library by DLPack, autograd for a backward pass, or an operation that "
-    "another thread is in"};
+    ("something besides Python holds it: another library by DLPack, autograd for a backward pass, or an operation that "
+     "another thread is in")};
 enum { FOREIGN = 1, SHARED, PINNED, HELD, RECEIVED };
 
 /* ask: what a method without arguments says: 1, 0, -1. */

@@ -102,7 +102,7 @@ static PyObject *with_strides(PyObject *raw, const core_tensor_layout *l) {
     for (Py_ssize_t i = 0; i < l->ndim; i++)
         if (l->strides[i] == 0 && l->shape[i] > 1)
             once.shape[i] = 1;
-    core_tensor_numbers all, each = {NULL};
+    core_tensor_numbers all, each = {0};
     PyObject *memory = PyObject_CallMethod(raw, "new_zeros", "(L)", (long long)l->extent);
     PyObject *from = NULL, *to = NULL, *copied = NULL, *view = NULL;
     if (core_tensor_numbers_new(l, &all) == 0 && core_tensor_numbers_new(&once, &each) == 0 && memory)

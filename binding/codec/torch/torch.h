@@ -19,7 +19,7 @@ typedef struct core_torch_dtype {
     PyObject *blank;          /* an empty tensor of it, to make others of; NULL until it is needed */
 } core_torch_dtype;
 
-/* core_torch_values: tables of what torch has besides tensors (torch_values.c). All references. */
+/* core_torch_values: tables of what torch has besides tensors (values.c). All references. */
 typedef struct core_torch_values {
     PyObject *size, *device;       /* classes */
     PyObject *types;               /* type -> int */

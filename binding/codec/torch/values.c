@@ -102,7 +102,7 @@ static int fill(core_torch_values *v, PyObject *torch) {
 /* load: has the tables filled, once all is there. Others may do the same at the same time, so full ones take the place of
  * what was there at once. 0 or -1. */
 static int load(core_torch_state *t) {
-    core_torch_values fresh = {NULL};
+    core_torch_values fresh = {0};
     if (t->values_known)
         return 0;
     int r = fill(&fresh, t->module);
