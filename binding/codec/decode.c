@@ -328,8 +328,8 @@ static CORE_NESTED PyObject *decode_leaf(core_decoder *d, const core_decoder_ent
 
 static CORE_NESTED PyObject *decode_ext(core_decoder *d, const piso_item *ext) {
     size_t type = (uint8_t)ext->ext_type;
-    const core_decoder_entry *entry = &d->codec->state->tables->decoders[type];
-    if (type >= CORE_EXT_TYPES || !entry->decode)
+    const core_decoder_entry *entry = type < CORE_EXT_TYPES ? &d->codec->state->tables->decoders[type] : NULL;
+    if (!entry || !entry->decode)
         return core_malformed(d, "an extension type that this version does not know");
     if (!core_charge(d, entry->cost))
         return NULL;
