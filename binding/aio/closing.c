@@ -20,9 +20,9 @@ void core_link_unlist(core_link *link) {
     core_session *s = link->session;
     if (!s)
         return;
-    s->loops_asleep -= link->asleep;
     for (core_link **at = &s->links; *at; at = &(*at)->next)
         if (*at == link) {
+            s->loops_asleep -= link->asleep;
             *at = link->next;
             link->next = NULL;
             link->session = NULL;

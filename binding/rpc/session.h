@@ -91,7 +91,7 @@ struct core_session {
     uint32_t open_capacity;
     unsigned depth;         /* nested pumps on this session */
     unsigned sync_sleepers; /* threads that sleep in a synchronous wait */
-    unsigned loops_asleep;  /* event loops that may be blocked in their selectors */
+    unsigned loops_asleep;  /* of `links`, those that sleep: their loops may be blocked in their selectors */
     unsigned completing;    /* threads that have taken a call's end and not told the call yet */
     bool closed;
     core_session *next_session, **previous_session; /* state->sessions */
