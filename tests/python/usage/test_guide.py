@@ -1,4 +1,4 @@
-"""The programs of docs/guide.md print what it says."""
+"""The programs of README.md and docs/guide.md print what these say."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 import paths
 import pytest
 
-GUIDE = paths.ROOT / "docs" / "guide.md"
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "guide.md")
 
 _BLOCK = re.compile(r"^```(python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -18,7 +19,8 @@ _BLOCK = re.compile(r"^```(python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 def programs() -> dict[str, tuple[dict[str, str], str]]:
     """By title of section: its files, by name, and what its host prints."""
     found = {}
-    for section in GUIDE.read_text().split("\n## ")[1:]:
+    sections = [section for document in DOCUMENTS for section in document.read_text().split("\n## ")[1:]]
+    for section in sections:
         blocks = _BLOCK.findall(section)
         files = {text.split("\n")[0].removeprefix("# "): text for kind, text in blocks if kind == "python"}
         if files:
@@ -30,12 +32,13 @@ PROGRAMS = programs()
 
 
 def test_there_are_some() -> None:
-    assert len(PROGRAMS) >= 3
+    assert len(PROGRAMS) >= 4
+    assert "Example" in PROGRAMS  # of README.md
     assert all("host.py" in files and output for files, output in PROGRAMS.values())
 
 
 @pytest.mark.parametrize("title", PROGRAMS)
-def test_it_prints_what_the_guide_says(title: str, tmp_path: Path) -> None:
+def test_it_prints_what_the_document_says(title: str, tmp_path: Path) -> None:
     files, output = PROGRAMS[title]
     for name, text in files.items():
         path = tmp_path / name
