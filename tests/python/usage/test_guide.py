@@ -10,8 +10,7 @@ from pathlib import Path
 import paths
 import pytest
 
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "guide.md")
+DOCUMENTS = (paths.ROOT / "README.md", paths.ROOT / "docs" / "guide.md")
 
 _BLOCK = re.compile(r"^```(python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
