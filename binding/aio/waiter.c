@@ -4,7 +4,6 @@
  * middle of that, it can be scheduled again, and the second time finds nothing to do; the callbacks of a future are lost
  * then. */
 #include "waiter.h"
-
 #include "asyncio.h"
 
 static core_async_state *async_of(PyObject *o) {

@@ -1,7 +1,6 @@
 /* budget.c - see budget.h. */
 #include "budget.h"
-
-#include "converter.h"
+#include "decode.h"
 
 #define PER_ARENA    4
 #define SMALLEST     ((int64_t)64 << 20)

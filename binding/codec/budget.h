@@ -10,7 +10,7 @@
 #ifndef BINDING_BUDGET_H
 #define BINDING_BUDGET_H
 
-#include "codec.h"
+#include "converter.h"
 
 #define CORE_PORTION ((int64_t)8 << 20) /* some milliseconds */
 
@@ -35,5 +35,22 @@ enum {
     CORE_COST_ATTRIBUTE = 300,
     CORE_COST_FRAME = 3000,
 };
+
+static inline void core_decoder_init(core_decoder *d, core_codec *c, piso_event *event) {
+    *d = (core_decoder){
+        .codec = c, .event = event, .items_left = event->body_size, .left = CORE_PORTION, .granted = CORE_PORTION};
+}
+/* core_charge: `bytes` of memory that the message is about to take. False with an exception beyond the limit. */
+bool core_charge_more(core_decoder *d);
+static inline bool core_charge(core_decoder *d, uint64_t bytes) {
+    d->left -= (int64_t)bytes;
+    return d->left >= 0 || core_charge_more(d);
+}
+
+/* core_charge_virtual: for an array or a tensor whose elements would take `whole` bytes by themselves, over the `size` that
+ * came: elements may lie over each other. Who computes with it gets as much. */
+static inline bool core_charge_virtual(core_decoder *d, uint64_t whole, uint64_t size) {
+    return whole <= size || core_charge(d, whole - size < INT64_MAX / 2 ? whole - size : INT64_MAX / 2);
+}
 
 #endif

@@ -1,5 +1,6 @@
 /* collisions.c - see collisions.h. */
 #include "collisions.h"
+#include "budget.h"
 
 #include <string.h>
 

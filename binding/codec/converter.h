@@ -3,7 +3,6 @@
 #ifndef BINDING_CONVERTER_H
 #define BINDING_CONVERTER_H
 
-#include "budget.h"
 #include "codec.h"
 #include "common/errors.h"
 
@@ -67,40 +66,11 @@ typedef struct core_decoder {
     bool special;    /* besides, what another package makes text of, such as an array */
 } core_decoder;
 
-static inline void core_decoder_init(core_decoder *d, core_codec *c, piso_event *event) {
-    *d = (core_decoder){
-        .codec = c, .event = event, .items_left = event->body_size, .left = CORE_PORTION, .granted = CORE_PORTION};
-}
 /* core_is_trusted: the peer is the host: there is no limit. */
 static inline bool core_is_trusted(const core_decoder *d) {
     return d->codec->value_limit == INT64_MAX;
 }
 
-/* core_charge: `bytes` of memory that the message is about to take. False with an exception beyond the limit. */
-bool core_charge_more(core_decoder *d);
-static inline bool core_charge(core_decoder *d, uint64_t bytes) {
-    d->left -= (int64_t)bytes;
-    return d->left >= 0 || core_charge_more(d);
-}
-
-/* core_charge_virtual: for an array or a tensor whose elements would take `whole` bytes by themselves, over the `size` that
- * came: elements may lie over each other. Who computes with it gets as much. */
-static inline bool core_charge_virtual(core_decoder *d, uint64_t whole, uint64_t size) {
-    return whole <= size || core_charge(d, whole - size < INT64_MAX / 2 ? whole - size : INT64_MAX / 2);
-}
-
-/* CORE_NESTED: of functions that decode what may contain itself. They are not to be made into one: a tuple in a tuple would
- * take the C stack that an exception needs. */
-#define CORE_NESTED __attribute__((noinline))
-
-/* core_decode: the next value; NULL with an exception when there is none. */
-PyObject *core_decode(core_decoder *d, piso_reader *r);
-/* core_decode_next: an item of many: the next value, unless the message has become too expensive. */
-static inline PyObject *core_decode_next(core_decoder *d, piso_reader *r) {
-    return d->left < 0 && !core_charge_more(d) ? NULL : core_decode(d, r);
-}
-/* core_decode_item: the value that begins with an item that was read. */
-PyObject *core_decode_item(core_decoder *d, piso_reader *r, const piso_item *item);
 /* core_malformed: raises ProtocolError: the peer broke the protocol, and the session will end. Returns NULL. */
 void *core_malformed(core_decoder *d, const char *what);
 /* core_unfit: raises `type`: the message follows the protocol, but holds what cannot be had on this side. That call fails
@@ -114,31 +84,4 @@ void *core_refused(core_decoder *d);
 static inline uint64_t core_weight(uint64_t sum) {
     return sum < CORE_MAX_WEIGHT ? sum : CORE_MAX_WEIGHT;
 }
-/* core_read: the next item of that kind. 0 or -1. */
-int core_read(core_decoder *d, piso_reader *r, piso_kind kind, piso_item *ret_item);
-/* core_read_array: opens the payload of an ext that holds one array of `count` items. 0 or -1. */
-int core_read_array(core_decoder *d, const piso_item *ext, size_t count, piso_reader *ret_reader);
-
-/* Characters of the name of an attribute. Python may keep it as long as the class, so it is not to be large. */
-#define CORE_MAX_ATTRIBUTE 200
-
-/* core_whole: `value`, which was read from a payload, and which is taken; NULL when that goes on behind it. */
-PyObject *core_whole(core_decoder *d, const piso_reader *r, PyObject *value);
-
-/* core_maker: makes values of one name in an ext that holds [name, part...]. */
-#define CORE_PARTS 3
-typedef struct core_maker {
-    const char *name;
-    size_t parts; /* behind the name, at most CORE_PARTS */
-    PyObject *(*make)(core_decoder *d, PyObject **parts);
-} core_maker;
-/* core_decode_made: what the maker of the ext's name makes of its parts, which it has to check. */
-PyObject *core_decode_made(core_decoder *d, const piso_item *ext, const core_maker *makers, size_t count);
-
-/* core_data: bytes where bytes stand. `owner` is an object with a writable buffer over them: a Lease, or a new
- * bytearray for inline data. */
-PyObject *core_decode_data(core_decoder *d, piso_reader *r, size_t *ret_size);
-/* core_take_span: the bytes behind EXT_BUFFER, to be released by the caller with piso_session_release. */
-const void *core_take_span(core_decoder *d, const piso_item *ext, piso_span *ret_span);
-
 #endif

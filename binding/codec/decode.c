@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "collisions.h"
+#include "decode.h"
 #include "lease.h"
 #include "tables.h"
 

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "converter.h"
+#include "decode.h"
 
 static _Thread_local bool elsewhere;
 

@@ -20,7 +20,9 @@ LAYERS = {
     "rpc": 5,
     "process": 6,
     "aio": 6,
-    ".": 7,
+    "aio/loop": 7,
+    "aio/calls": 8,
+    ".": 9,
 }
 """Of each folder; those of the same layer do not use each other."""
 PUBLIC = "piso/piso.h"  # which includes the other public ones

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "buffers.h"
+#include "codec/decode.h"
 
 static const char formats[] = "cbBhHiIlLqQnNfd?"; /* those that memoryview.cast takes */
 

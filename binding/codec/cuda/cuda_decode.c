@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "codec/decode.h"
 #include "cuda.h"
 
 /* device_of: the torch.device with a UUID, or NULL with an error that says what is missing. */

@@ -6,6 +6,7 @@
  * ["A", description, shape] for sub-arrays. Descriptions are cached in both directions. */
 #include <string.h>
 
+#include "codec/decode.h"
 #include "codec/remedies.h"
 #include "numpy.h"
 

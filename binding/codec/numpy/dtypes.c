@@ -1,4 +1,5 @@
 /* dtypes.c - descriptions of dtypes that do not depend on NumPy's version (arrays.c), in both directions. */
+#include "codec/decode.h"
 #include "numpy.h"
 
 #include <string.h>

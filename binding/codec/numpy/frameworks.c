@@ -1,5 +1,6 @@
 /* frameworks.c - arrays of other packages: [framework, dtype, NumPy array]. What they are made into, and of, is left to
  * two functions in Python: these packages have no interface in C, and an array takes far longer than a call. */
+#include "codec/decode.h"
 #include "numpy.h"
 
 static int guess(core_encoder *e, PyObject *value, const core_path *path) {

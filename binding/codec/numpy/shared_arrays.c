@@ -5,6 +5,7 @@
  * An array that is not in a segment is copied: NumPy has no way to move one with its views. */
 #include "codec/buffers/buffers.h"
 #include "codec/buffers/shared.h"
+#include "codec/decode.h"
 #include "numpy.h"
 
 /* ---- out ---- */

@@ -3,6 +3,7 @@
  * something else. */
 #include <string.h>
 
+#include "codec/decode.h"
 #include "std.h"
 
 /* Numbers of a range: it divides them when it is made, which for longer ones takes the square of their length. */

@@ -4,6 +4,7 @@
  * that the class has are combined, and only some combinations are left where Python keeps them. Of others that are
  * integers nothing is kept. Those of a plain Flag are equal only if they are the same object: they are kept as long as
  * somebody uses them. Nothing is looked for by other values, which would call the class's _missing_. */
+#include "codec/budget.h"
 #include "codec/registry.h"
 #include "std.h"
 

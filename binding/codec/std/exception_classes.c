@@ -3,6 +3,7 @@
  * the name. Nothing is imported because of a name. */
 #include <string.h>
 
+#include "codec/budget.h"
 #include "codec/registry.h"
 #include "common/printable.h"
 #include "exceptions.h"

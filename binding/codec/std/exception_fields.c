@@ -6,6 +6,7 @@
  * RemoteError. A version of Python that has more fields needs more rows. */
 #include <string.h>
 
+#include "codec/decode.h"
 #include "common/printable.h"
 #include "exceptions.h"
 

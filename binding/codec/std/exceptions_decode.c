@@ -5,6 +5,7 @@
  * has no control characters but newlines and tabs. */
 #include <string.h>
 
+#include "codec/decode.h"
 #include "common/printable.h"
 #include "exceptions.h"
 

@@ -1,6 +1,7 @@
 /* records.c - instances of classes that are registered: dataclasses and named tuples; members of enums (enums.c). */
 #include <string.h>
 
+#include "codec/decode.h"
 #include "codec/registry.h"
 #include "std.h"
 

@@ -1,6 +1,7 @@
 /* scalars.c - dates and times, decimals, UUIDs and paths. */
 #include <string.h>
 
+#include "codec/decode.h"
 #include "std.h"
 
 #include <datetime.h>

@@ -2,6 +2,7 @@
  *
  * A traceback needs frames and a frame needs code: empty code objects carry file name, function and line, as
  * compilers of other languages to Python do it. */
+#include "codec/decode.h"
 #include "exceptions.h"
 
 #include <string.h>

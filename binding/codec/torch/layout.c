@@ -1,4 +1,5 @@
 /* layout.c - where a tensor's elements are: measured, asked of a tensor, read and written, and made a tensor again. */
+#include "codec/decode.h"
 #include "tensors.h"
 
 #include <string.h>

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "codec/buffers/buffers.h"
+#include "codec/decode.h"
 #include "tensors.h"
 
 #define SEEN_LIMIT 64 /* shapes that are kept of one storage */

@@ -2,6 +2,7 @@
  * results of functions such as torch.max. What the peer names is looked up in tables of what torch has here. */
 #include <string.h>
 
+#include "codec/decode.h"
 #include "tensors.h"
 
 /* Numbers in the table of types. */

@@ -2,7 +2,14 @@
  *
  * A Gather has the protocol of a coroutine. Its calls are parked with one waiter, which is woken when the last of them has
  * ended, or the first has failed. Where something else than calls is among them, asyncio.gather does it. */
-#include "asyncio.h"
+#include "gather.h"
+#include "aio/asyncio.h"
+#include "aio/loop/link.h"
+#include "aio/loop/links.h"
+#include "aio/loop/parked.h"
+#include "aio/loop/polling.h"
+#include "aio/loop/scheduling.h"
+#include "aio/waiter.h"
 #include "call.h"
 
 #define POLL_LIMIT 256 /* events of a session handled before looking at the others */

@@ -1,9 +1,16 @@
 /* link.c - the type Link: making one for a loop, and the methods that the loop calls. */
-#include "link.h"
-
-#include "asyncio.h"
-#include "common/interruption.h"
+#include "links.h"
+#include "aio/asyncio.h"
+#include "closing.h"
 #include "fd_reader.h"
+#include "iteration.h"
+#include "link.h"
+#include "parked.h"
+#include "polling.h"
+#include "scheduling.h"
+#include "timers.h"
+
+#include "common/interruption.h"
 
 /* back_to_loop: what a method that a loop calls returns. */
 static PyObject *back_to_loop(core_link *link) {

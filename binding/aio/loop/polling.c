@@ -1,8 +1,11 @@
 /* polling.c - looking for what the loops of a thread wait for, before they sleep. */
 #include <sys/epoll.h>
 
-#include "asyncio.h"
+#include "aio/asyncio.h"
 #include "link.h"
+#include "parked.h"
+#include "polling.h"
+#include "scheduling.h"
 
 /* expects: whether something is likely to come that the link's loop waits for. */
 static bool expects(const core_link *link) {

@@ -1,7 +1,8 @@
 /* fd_reader.c - see fd_reader.h. */
 #include "fd_reader.h"
+#include "aio/asyncio.h"
+#include "link.h"
 
-#include "asyncio.h"
 #include "common/interruption.h"
 
 typedef struct reader_object {

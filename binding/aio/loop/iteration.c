@@ -1,6 +1,11 @@
 /* iteration.c - what a link does in one iteration of its loop. */
+#include "iteration.h"
+#include "closing.h"
 #include "handler.h"
 #include "link.h"
+#include "parked.h"
+#include "polling.h"
+#include "scheduling.h"
 
 #define PUMP_LIMIT 256
 #define SLICE_NS   1000000 /* how long one callback may serve requests before the loop gets its turn */

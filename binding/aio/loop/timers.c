@@ -1,6 +1,8 @@
 /* timers.c - what a link has its loop call later: deadlines of calls, giving memory back. */
-#include "asyncio.h"
+#include "timers.h"
+#include "aio/asyncio.h"
 #include "link.h"
+#include "scheduling.h"
 
 #define TRIM_SECONDS 1.0
 

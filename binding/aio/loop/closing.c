@@ -1,8 +1,12 @@
 /* closing.c - the end of a link: with its loop, with its session, or because it has nothing to do there any more. */
-#include "asyncio.h"
-#include "call.h"
+#include "closing.h"
+#include "aio/asyncio.h"
 #include "fd_reader.h"
 #include "handler.h"
+#include "link.h"
+#include "parked.h"
+#include "scheduling.h"
+#include "timers.h"
 
 void core_link_leave_thread(core_link *link) {
     core_thread *thread = link->home;

@@ -12,8 +12,9 @@
  * An answer may give back buffers that came with the request, without a copy, if nobody here can see them any more. Who has
  * kept the task could, by task.result(). So such an answer is sent when the task has ended, and if nobody has kept it. */
 #include "handler.h"
-
-#include "asyncio.h"
+#include "aio/asyncio.h"
+#include "link.h"
+#include "scheduling.h"
 
 static core_async_state *async_of(const core_handler *h) {
     return core_type_state(Py_TYPE(h))->async;

@@ -1,7 +1,15 @@
 /* callbacks.c - what sessions ask of the layer above (core_session_callbacks), and what it adds to the type Session. */
-#include "asyncio.h"
+#include "callbacks.h"
+#include "aio/asyncio.h"
+#include "aio/loop/closing.h"
+#include "aio/loop/handler.h"
+#include "aio/loop/link.h"
+#include "aio/loop/links.h"
+#include "aio/loop/polling.h"
+#include "aio/loop/scheduling.h"
+#include "aio/loop/timers.h"
 #include "call.h"
-#include "handler.h"
+#include "route.h"
 
 /* ---- calls ---- */
 

@@ -36,13 +36,4 @@ void core_handlers_cancel(core_session *s);
 void core_handlers_answer(core_link *link);
 void core_handlers_end(core_session *s, core_link *link);
 
-/* core_callbacks_init: fills what sessions ask of this layer. */
-int core_callbacks_init(PyObject *module, core_state *state);
-
-/* core_route: has a request run where it belongs; takes the event (route.c). */
-void core_route(core_session *s, piso_event *event, core_pump_context *context);
-/* core_await_result: what a method has returned is awaited, and is the answer; `awaitable` is stolen (route.c). */
-void core_await_result(core_session *s, uint64_t request, PyObject *awaitable, PyObject *request_context,
-                       bool has_buffers, core_pump_context *context);
-
 #endif

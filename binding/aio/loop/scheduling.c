@@ -1,5 +1,6 @@
 /* scheduling.c - having a link's loop call something, from its own thread or another; waking the link for that. */
-#include "asyncio.h"
+#include "scheduling.h"
+#include "aio/asyncio.h"
 #include "link.h"
 
 void core_link_wake(core_link *link) {

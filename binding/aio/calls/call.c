@@ -6,10 +6,17 @@
  *
  * While it is parked a Call keeps itself alive: the session needs it, and nothing else may hold the waiting task. */
 #include "call.h"
+#include "aio/asyncio.h"
+#include "aio/loop/link.h"
+#include "aio/loop/links.h"
+#include "aio/loop/parked.h"
+#include "aio/loop/polling.h"
+#include "aio/loop/scheduling.h"
+#include "aio/loop/timers.h"
+#include "aio/waiter.h"
 
 #include <structmember.h>
 
-#include "asyncio.h"
 #include "common/interruption.h"
 #include "common/misuse.h"
 

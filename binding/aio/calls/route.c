@@ -1,9 +1,12 @@
 /* route.c - who runs a request: the thread that waits synchronously for the call in whose handler the request was made; else
  * the loop that awaits it; else the session's first loop, its home; and where that one's thread is blocked in a synchronous
  * wait, the service loop of a host, and nobody until it is free again in an extension. */
-#include "asyncio.h"
-#include "handler.h"
-#include "link.h"
+#include "route.h"
+#include "aio/asyncio.h"
+#include "aio/loop/handler.h"
+#include "aio/loop/link.h"
+#include "aio/loop/links.h"
+#include "aio/loop/scheduling.h"
 
 #define MAX_UNANSWERED 4096 /* requests of a session that want no answer and have not ended */
 
