@@ -2,7 +2,7 @@
 
 import errno
 
-from prisoner.tools import ATTEMPTS
+from prisoner.tools import ATTEMPTS, result_of
 
 from pyisolate import ExtensionBase
 
@@ -16,11 +16,4 @@ class Fugitive(ExtensionBase):
         return list(ATTEMPTS)
 
     def attempt(self, name, target):
-        """ "done", or the name of the error that stopped it."""
-        try:
-            ATTEMPTS[name](target)
-        except OSError as error:
-            return errno.errorcode.get(error.errno, str(error))
-        except Exception as error:  # a fault of the test
-            return repr(error)
-        return "done"
+        return result_of(name, target)

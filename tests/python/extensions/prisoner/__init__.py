@@ -17,7 +17,7 @@ import threading
 from pyisolate import ExtensionBase
 
 from . import files, kernel
-from .tools import ATTEMPTS
+from .tools import ATTEMPTS, result_of
 
 __all__ = ["Prisoner", "files", "kernel"]
 
@@ -27,13 +27,7 @@ class Prisoner(ExtensionBase):
         return list(ATTEMPTS)
 
     def attempt(self, name, target):
-        try:
-            ATTEMPTS[name](target)
-        except OSError as error:
-            return errno.errorcode.get(error.errno, str(error))
-        except Exception as error:  # a fault of the test
-            return repr(error)
-        return "done"
+        return result_of(name, target)
 
     def name_a_thread(self):
         """As CUDA's driver does: what the thread is called then, or the name of the error."""

@@ -68,3 +68,14 @@ def in_a_child(function):
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if code:
         raise OSError(code, os.strerror(code))
+
+
+def result_of(name, target):
+    """Make one attempt: "done", or the name of the error that stopped it."""
+    try:
+        ATTEMPTS[name](target)
+    except OSError as error:
+        return errno.errorcode.get(error.errno, str(error))
+    except Exception as error:  # a fault of the test
+        return repr(error)
+    return "done"
