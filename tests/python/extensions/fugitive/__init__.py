@@ -1,7 +1,5 @@
 """An extension that tries to get out, with the attempts of `prisoner` and those in the files here."""
 
-import errno
-
 from prisoner.tools import ATTEMPTS, result_of
 
 from pyisolate import ExtensionBase
