@@ -225,7 +225,7 @@ def test_an_environment_is_entered_as_by_its_interpreter(
 
 def test_what_a_zygote_has_rehearsed_is_gone(forked: Load) -> None:
     extension = forked()
-    assert extension.sync.evaluate("[name for name in sys.modules if 'rehearse' in name]") == []
+    assert extension.sync.evaluate("[name for name in sys.modules if 'prewarm_extension' in name]") == []
     assert extension.sync.evaluate("[sys.getprofile(), gc.isenabled(), os.environ['PYISOLATE_CHILD']]") == [
         None,
         True,
