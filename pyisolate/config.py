@@ -63,7 +63,8 @@ class ExtensionManagerConfig(_RequiredManagerKeys, total=False):
 
 
 class SandboxLimits(TypedDict, total=False):
-    """What a confined extension may use. Resources without a key are not limited."""
+    """What a confined extension may use. Resources without a key are not limited,
+    but for `open_files`."""
 
     memory: int
     """Bytes of private memory of each of its processes. Above: MemoryError. Where a control group can be

@@ -43,11 +43,7 @@ def test_most_functions_are_seen() -> None:
     assert sum(len(functions(path.read_text())) for path in c_files("binding")) > 100
 
 
-MOVING = {"src/os": 23}
-"""Folders from which files are being moved."""
-
-
 def test_folders_are_small() -> None:
     folders = {path.parent for path in c_files("include", "src")}
     sizes = {name(folder): sum(path.is_file() for path in folder.iterdir()) for folder in folders}
-    assert {folder: size for folder, size in sizes.items() if size > MOVING.get(folder, 20)} == {}
+    assert {folder: size for folder, size in sizes.items() if size > 20} == {}

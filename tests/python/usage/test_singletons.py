@@ -257,6 +257,18 @@ def test_what_an_extension_says_of_its_singletons_is_not_trusted(
     assert caplog.messages == []
 
 
+def test_a_flood_of_reports_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    monkeypatch.setattr(
+        "pyisolate._host.singleton_check.definition", lambda cls: compared.append(cls) or ("", "")
+    )
+    settings = check_extension({"name": "liar", "module_path": str(paths.EXTENSIONS / "caller")})
+    check = SingletonCheck(settings, [])
+    for number in range(10_000):
+        check.made(f"/file-{number}.py", ProxiedSingleton.__subclasses__()[0].__qualname__)
+    assert 0 < len(compared) < 1_000
+
+
 def test_two_extensions_share_the_instance(load: Load) -> None:
     one = load("caller", name="one", apis=[host_side.Counter])
     two = load("caller", name="two", apis=[host_side.Counter])
