@@ -103,7 +103,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 @pytest.mark.parametrize(("document", "section", "most"), WALKS)
 def test_walks_name_few_files_that_exist(document: str, section: str, most: int) -> None:
     found = walks(document, section)
-    assert len(found) == 3
+    assert len(found) >= 3
     for title, files in found.items():
         assert 2 <= len(set(files)) <= most, title
         assert [path for path in files if not (ROOT / path).is_file()] == [], title
