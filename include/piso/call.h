@@ -13,12 +13,12 @@
 extern "C" {
 #endif
 
-/* piso_session_intern: the number for a method name towards this peer. The first use sends the name; the
- * number is then good for the life of the session. At most 65,536 names of at most 255 bytes. */
-PISO_API int piso_session_intern(piso_session *s, const char *name, size_t size, uint32_t *ret_number);
-/* piso_session_name: the name behind a number that the peer defined, or NULL. Valid until the session is freed. The peer
- * counts its numbers from 0 and does not change what they mean: callers may keep what they make of a name. */
-PISO_API const char *piso_session_name(piso_session *s, uint32_t number, size_t *ret_size);
+/* piso_session_intern: the id for a method name towards this peer. The first use sends the name; the
+ * id is then good for the life of the session. At most 65,536 names of at most 255 bytes. */
+PISO_API int piso_session_intern(piso_session *s, const char *name, size_t size, uint32_t *ret_id);
+/* piso_session_name: the name behind an id that the peer defined, or NULL. Valid until the session is freed. The peer
+ * counts its ids from 0 and does not change what they mean: callers may keep what they make of a name. */
+PISO_API const char *piso_session_name(piso_session *s, uint32_t id, size_t *ret_size);
 
 /* piso_call: one outgoing call, embedded in the caller's own object. The session keeps a pointer to it from
  * piso_session_call until the event that ends it (PISO_EVENT_REPLY, _ERROR or _FAILED) or until

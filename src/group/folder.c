@@ -117,7 +117,7 @@ bool piso__group_folder_remove(const char *path, bool patient) {
 
 struct piso__group_host {
     piso__group_host *next;
-    uint64_t number;
+    uint64_t id;
     uint32_t users, made; /* groups that there are; that there have been */
     uint32_t fork_generation;
     int fd; /* locked */
@@ -137,21 +137,21 @@ static void forget_in_child(void) {
 PISO__STATIC_LOCK(hosts_lock, PISO__PLACE_GROUPS, .in_child = forget_in_child);
 
 /* use: one more group below `parent`, and its number; NULL when there is none yet. */
-static piso__group_host *use(const char *parent, uint32_t *ret_number) {
+static piso__group_host *use(const char *parent, uint32_t *ret_id) {
     piso__lock_take(&hosts_lock);
     piso__group_host *h = hosts;
     while (h && strcmp(h->parent, parent) != 0)
         h = h->next;
     if (h) {
         h->users++;
-        *ret_number = ++h->made;
+        *ret_id = ++h->made;
     }
     piso__lock_give(&hosts_lock);
     return h;
 }
 
 static void host_path(const piso__group_host *h, char path[PATH_MAX]) {
-    snprintf(path, PATH_MAX, "%s/" PREFIX "%016llx", h->parent, (unsigned long long)h->number);
+    snprintf(path, PATH_MAX, "%s/" PREFIX "%016llx", h->parent, (unsigned long long)h->id);
 }
 
 /* let_go: with the last group the host's folder goes. */
@@ -178,7 +178,7 @@ static void let_go(piso__group_host *h) {
 /* lock_new: makes the folder. 0, -EAGAIN when somebody has swept it away, -errno. */
 static int lock_new(piso__group_host *h) {
     char path[PATH_MAX];
-    int r = piso__random(&h->number, sizeof h->number);
+    int r = piso__random(&h->id, sizeof h->id);
     if (r < 0)
         return r;
     host_path(h, path);
@@ -220,14 +220,14 @@ static int make_host(const char *parent, piso__group_host **ret_host) {
 
 int piso__group_folder_make(const char *parent, piso__group_folder *ret_folder) {
     piso__group_folder *f = ret_folder;
-    uint32_t number = 1;
-    *f = (piso__group_folder){.host = use(parent, &number)};
+    uint32_t id = 1;
+    *f = (piso__group_folder){.host = use(parent, &id)};
     int r = f->host ? 0 : make_host(parent, &f->host);
     if (r < 0)
         return r;
     host_path(f->host, f->path);
     size_t length = strlen(f->path);
-    snprintf(f->path + length, sizeof f->path - length, ".%x", (unsigned)number);
+    snprintf(f->path + length, sizeof f->path - length, ".%x", (unsigned)id);
     if (mkdir(f->path, 0755) == 0)
         return 0;
     int error = errno;

@@ -9,7 +9,7 @@
  * how many bytes from its start are backed by memory. */
 #include "memory/arena.h"
 
-#include "memory/budget.h"
+#include "memory/quota.h"
 #include "os/os.h"
 
 #define MAX_ORDERS 48
@@ -89,7 +89,7 @@ static void free_children(node *n) {
 piso__arena *piso__arena_free(piso__arena *a) {
     if (a) {
         free_children(&a->root);
-        piso__budget_give(a->committed);
+        piso__quota_uncharge(a->committed);
     }
     free(a);
     return NULL;
@@ -107,7 +107,7 @@ static int punch(const piso__arena *a, uint64_t offset, uint64_t size) {
 /* uncommit: pages that have gone back to the system. */
 static void uncommit(piso__arena *a, uint64_t size) {
     a->committed -= size;
-    piso__budget_give(size);
+    piso__quota_uncharge(size);
 }
 
 /* split: makes two free halves of a free leaf. */
@@ -151,12 +151,12 @@ static int commit(piso__arena *a, node *n, uint64_t offset, uint64_t size) {
     if (a->fd < 0)
         return -EBADF;
     uint64_t more = size - n->watermark;
-    int r = piso__budget_take(more);
+    int r = piso__quota_charge(more);
     if (r < 0)
         return r;
     r = piso__populate(a->fd, a->base - a->at, a->at + offset + n->watermark, more);
     if (r < 0) {
-        piso__budget_give(more);
+        piso__quota_uncharge(more);
         return r == -ENOSPC ? -ENOMEM : r;
     }
     a->committed += more;

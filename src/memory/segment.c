@@ -1,7 +1,7 @@
 /* segment.c - see segment.h. */
 #include "memory/segment.h"
 
-#include "memory/budget.h"
+#include "memory/quota.h"
 #include "os/cgroup.h"
 #include "os/os.h"
 
@@ -141,32 +141,32 @@ static int create(uint64_t size, piso_segment **ret_segment) {
 int piso_segment_create(uint64_t size, piso_segment **ret_segment) {
     if (size == 0 || size > INT64_MAX)
         return -EINVAL;
-    int r = piso__budget_take(size);
+    int r = piso__quota_charge(size);
     if (r < 0)
         return r;
     piso_segment *segment;
     r = create(size, &segment);
     if (r < 0) {
-        piso__budget_give(size);
+        piso__quota_uncharge(size);
         return r;
     }
     segment->made = true;
-    segment->budgeted = size;
+    segment->charged = size;
     *ret_segment = segment;
     return 0;
 }
 
-int piso__segment_budget(piso_segment *segment) {
-    if (!segment->made || atomic_load(&segment->budgeted))
+int piso__segment_charge(piso_segment *segment) {
+    if (!segment->made || atomic_load(&segment->charged))
         return 0;
-    int r = piso__budget_take(segment->size);
+    int r = piso__quota_charge(segment->size);
     if (r == 0)
-        piso__budget_give(atomic_exchange(&segment->budgeted, segment->size)); /* another session has been faster */
+        piso__quota_uncharge(atomic_exchange(&segment->charged, segment->size)); /* another session has been faster */
     return r;
 }
 
-void piso__segment_unbudget(piso_segment *segment) {
-    piso__budget_give(atomic_exchange(&segment->budgeted, 0));
+void piso__segment_uncharge(piso_segment *segment) {
+    piso__quota_uncharge(atomic_exchange(&segment->charged, 0));
 }
 
 piso__share *piso__share_new(void) {
@@ -237,7 +237,7 @@ piso_segment *piso_segment_unref(piso_segment *segment) {
         leave(segment);
     piso__lock_give(&lock);
     if (last) {
-        piso__segment_unbudget(segment);
+        piso__segment_uncharge(segment);
         count_out(segment);
         piso__unmap(segment->data, segment->size);
         piso__fd_close(segment->fd);

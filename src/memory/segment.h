@@ -26,7 +26,7 @@ struct piso_segment {
     struct piso_segment *next;  /* in the table */
     void *data;                 /* where it is mapped, or NULL; the caller's lock guards it */
     bool made;                  /* by this process */
-    _Atomic uint64_t budgeted;  /* bytes of this process's budget */
+    _Atomic uint64_t charged;   /* bytes of this process's budget */
     void *cell;                 /* the caller's */
     piso__share *share;         /* a reference to that which it is counted in, or NULL */
     _Atomic uint32_t last_span; /* where it stands in the message that it was last added to: a hint */
@@ -39,9 +39,9 @@ int piso__segment_adopt(int fd, uint64_t size, piso__share *share, piso_segment 
 /* piso__segment_limit: how many segments this process may have: half of its mappings (vm.max_map_count), since a process
  * that has none left cannot even allocate memory. */
 uint32_t piso__segment_limit(void);
-/* piso__segment_budget: counts it among what this process has, if it was made here and is not counted: 0 or -EDQUOT.
- * piso__segment_unbudget: nobody here uses it any more, but it lives until the peer has heard of that. */
-int piso__segment_budget(piso_segment *segment);
-void piso__segment_unbudget(piso_segment *segment);
+/* piso__segment_charge: counts it among what this process has, if it was made here and is not counted: 0 or -EDQUOT.
+ * piso__segment_uncharge: nobody here uses it any more, but it lives until the peer has heard of that. */
+int piso__segment_charge(piso_segment *segment);
+void piso__segment_uncharge(piso_segment *segment);
 
 #endif

@@ -153,7 +153,7 @@ piso__landlock piso__landlock_probe(void) {
 #define PINS_MAX 32
 typedef struct pinned {
     struct pinned *next;
-    int fd, number; /* number: how many there are from here on */
+    int fd, count; /* count: pins from this one to the end of the list */
     char path[64];
 } pinned;
 static _Atomic(pinned *) pins;
@@ -169,7 +169,7 @@ static void pin(const char *path) {
     if (strncmp(path, "/proc/", 6) != 0 || strlen(path) >= sizeof((pinned *)NULL)->path)
         return;
     pinned *first = atomic_load_explicit(&pins, memory_order_acquire);
-    if (is_pinned(first, path) || (first && first->number == PINS_MAX))
+    if (is_pinned(first, path) || (first && first->count == PINS_MAX))
         return;
     pinned *p = malloc(sizeof *p);
     if (!p)
@@ -178,8 +178,8 @@ static void pin(const char *path) {
     p->fd = open(path, O_PATH | O_CLOEXEC);
     do {
         p->next = first;
-        p->number = first ? first->number + 1 : 1;
-        if (p->fd < 0 || is_pinned(first, path) || p->number > PINS_MAX) { /* another thread has been faster */
+        p->count = first ? first->count + 1 : 1;
+        if (p->fd < 0 || is_pinned(first, path) || p->count > PINS_MAX) { /* another thread has been faster */
             piso__fd_close(p->fd);
             free(p);
             return;

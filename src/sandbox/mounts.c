@@ -149,11 +149,11 @@ PISO__IN_CHILD static int show(int host, const piso__step *step, const char *pat
 
 /* cover: with an empty folder of its own, since there may be something to be mounted in it, or an empty file, which is
  * made for the first of many. */
-PISO__IN_CHILD static int cover(const piso__step *step, uint32_t number, const char *path) {
+PISO__IN_CHILD static int cover(const piso__step *step, uint32_t index, const char *path) {
     char name[sizeof NONE "/" + 20] = NONE "/file";
     bool is_folder = step->flags & PISO__STEP_IS_FOLDER;
     if (is_folder)
-        name[put_number(name + sizeof NONE, number) + sizeof NONE] = '\0';
+        name[put_number(name + sizeof NONE, index) + sizeof NONE] = '\0';
     int r = call(SYS_mount, name, path, NULL, (unsigned long)MS_BIND, NULL);
     if (r != -ENOENT)
         return r;
@@ -191,8 +191,8 @@ typedef struct sources {
     int host, proc;
 } sources;
 
-PISO__IN_CHILD static int take_step(const piso__blob *blob, sources from, uint32_t number) {
-    const piso__step *step = (const piso__step *)piso__blob_at(blob, blob->steps) + number;
+PISO__IN_CHILD static int take_step(const piso__blob *blob, sources from, uint32_t index) {
+    const piso__step *step = (const piso__step *)piso__blob_at(blob, blob->steps) + index;
     const char *path = piso__blob_at(blob, step->path);
     switch (step->kind) {
     case PISO__STEP_FOLDER:
@@ -207,7 +207,7 @@ PISO__IN_CHILD static int take_step(const piso__blob *blob, sources from, uint32
     case PISO__STEP_TERMINALS:
         return make_terminals(path);
     case PISO__STEP_COVER:
-        return cover(step, number, path);
+        return cover(step, index, path);
     default:
         return -EINVAL;
     }

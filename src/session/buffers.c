@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "memory/budget.h"
+#include "memory/quota.h"
 #include "session/bodies.h"
 #include "session/leases.h"
 #include "session/segments.h"
@@ -21,7 +21,7 @@ int piso__session_alloc(piso_session *s, size_t size, piso_span *ret_span, void 
         piso__arena_trim(a, 0);
         r = piso__arena_alloc(a, size, &span, &data);
     }
-    uint64_t limit = s->shared_limit ? s->shared_limit : piso__budget_limit();
+    uint64_t limit = s->shared_limit ? s->shared_limit : piso__quota_limit();
     if (r == -ENOMEM && piso__arena_live(a) + size > limit / 2)
         r = -EDQUOT; /* the arena is no larger than that */
     if (r < 0 && size >= LONG_TO_FILL)

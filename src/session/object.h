@@ -29,7 +29,7 @@
 typedef struct piso__queued {
     struct piso__queued *next;
     piso_segment *segment; /* its descriptor goes into the socket first; NULL: none, or it has */
-    uint32_t number;
+    uint32_t id;
     size_t size;
     bool is_answer;
     uint8_t data[];
@@ -43,24 +43,24 @@ typedef struct piso__name {
 typedef struct piso__waiting_call piso__waiting_call;
 typedef struct piso__blocked piso__blocked;
 
-/* What a number that we gave stands for. */
+/* What an id that we gave stands for. */
 typedef struct piso__given {
-    piso_segment *segment;        /* a reference; NULL: the number is free */
+    piso_segment *segment;        /* a reference; NULL: the id is free */
     bool sent, attached, retired; /* sent: the descriptor */
 } piso__given;
 
-/* What a number of the peer's stands for. */
+/* What an id of the peer's stands for. */
 typedef struct piso__taken {
     piso_segment *segment; /* a reference */
-    int refused;           /* why there is none although the number was given: a negative code */
+    int refused;           /* why there is none although the id was given: a negative code */
     uint32_t in_hand;      /* events that name it and have not ended */
     bool retiring; /* the peer does not use it any more, but we do, and may have no descriptor to give it back with */
 } piso__taken;
 
-/* The numbers of one segment, ours and the peer's; 0: none. */
-typedef struct piso__numbers {
+/* The ids of one segment, ours and the peer's; 0: none. */
+typedef struct piso__segment_ids {
     uint32_t given, taken;
-} piso__numbers;
+} piso__segment_ids;
 
 struct piso_session {
     _Atomic uint32_t references;
@@ -109,16 +109,16 @@ struct piso_session {
     _Atomic size_t event_bytes;
     size_t event_limit; /* beyond, no further one; 0: the peer is trusted */
 
-    /* names: ours by hash, the peer's by number */
+    /* names: ours by hash, the peer's by id */
     piso__name *names, *peer_names;
     uint32_t name_count, peer_name_count, peer_name_capacity;
-    uint32_t *name_buckets, bucket_count; /* number + 1, 0: empty */
+    uint32_t *name_buckets, bucket_count; /* id + 1, 0: empty */
 
     /* shared segments (segments.c) */
-    piso__given *given;     /* by our number */
-    piso__taken *taken;     /* by the peer's number */
-    piso__numbers *numbers; /* by index of the segment */
-    uint32_t given_capacity, taken_capacity, number_capacity, lowest_free, attach_credit;
+    piso__given *given;     /* by our id */
+    piso__taken *taken;     /* by the peer's id */
+    piso__segment_ids *ids; /* by index of the segment */
+    uint32_t given_capacity, taken_capacity, id_capacity, lowest_free, attach_credit;
     bool may_share;
     bool keeps_none; /* of what it takes: the descriptor is closed once it is mapped, so none are counted */
     bool strict;     /* what is not there may not be touched: piso__memory_is_strict */
@@ -136,9 +136,9 @@ struct piso_session {
     _Atomic uint32_t processors; /* that this process may use */
     _Atomic int64_t cpu_checked_ns;
     _Atomic uint64_t yields;
-    _Atomic uint32_t meetings; /* waits in a row that ended with an answer on this processor, which was yielded */
-    int64_t slept_ns;          /* when somebody last began to sleep; by the lock */
-    _Atomic int64_t left_ns;   /* when this process last left a processor because of that */
+    _Atomic uint32_t colocated;  /* waits in a row that ended with an answer on this processor, which was yielded */
+    int64_t slept_ns;            /* when somebody last began to sleep; by the lock */
+    _Atomic int64_t migrated_ns; /* when this process last left a processor because of that */
 
     /* threads that wait for answers (blocking.c) */
     piso__blocked *blocked, *reader;
@@ -185,8 +185,8 @@ static inline bool piso__session_is_open(const piso_session *s, uint64_t request
 
 /* names.c */
 
-/* piso__session_define: the peer named a number. */
-int piso__session_define(piso_session *s, uint32_t number, const uint8_t *text, size_t size);
+/* piso__session_define: the peer named an id. */
+int piso__session_define(piso_session *s, uint32_t id, const uint8_t *text, size_t size);
 void piso__session_free_names(piso_session *s);
 
 #endif

@@ -1,4 +1,4 @@
-/* segments.h - shared segments in a session: which numbers stand for them. */
+/* segments.h - shared segments in a session: which ids stand for them. */
 #ifndef PISO_SESSION_SEGMENTS_H
 #define PISO_SESSION_SEGMENTS_H
 
@@ -12,11 +12,11 @@ int piso__session_find_segment(piso_session *s, const piso_span *span, piso_segm
 /* piso__session_let_go: an event that has such a reference ends; `span` is the event's. */
 void piso__session_let_go(piso_session *s, const piso_span *span, const piso_segment *segment);
 /* The peer's frames about segments. */
-int piso__session_attached_by_peer(piso_session *s, uint32_t number);
-int piso__session_attach_done(piso_session *s, uint32_t number, bool refused);
+int piso__session_attached_by_peer(piso_session *s, uint32_t id);
+int piso__session_attach_done(piso_session *s, uint32_t id, bool refused);
 /* piso__session_retired_by_peer: *ret_segment is NULL if it was refused. */
-int piso__session_retired_by_peer(piso_session *s, uint32_t number, piso_segment **ret_segment);
-int piso__session_retire_done(piso_session *s, uint32_t number);
+int piso__session_retired_by_peer(piso_session *s, uint32_t id, piso_segment **ret_segment);
+int piso__session_retire_done(piso_session *s, uint32_t id);
 /* piso__session_retire_unused: piso_session_retire for those segments of a writer that nobody has used since it was
  * written: their end came before the peer knew them. */
 void piso__session_retire_unused(piso_session *s, const piso_writer *w);

@@ -58,7 +58,7 @@ static void put(piso_session *s, piso__queued *message, bool first) {
 }
 
 /* enqueue: keeps a message for later, with a segment whose descriptor goes first, or NULL. */
-static int enqueue(piso_session *s, const piso__ring_part *parts, int count, piso_segment *segment, uint32_t number,
+static int enqueue(piso_session *s, const piso__ring_part *parts, int count, piso_segment *segment, uint32_t id,
                    piso__frame_type type) {
     bool is_answer = can_be_provoked(type);
     size_t size = 0;
@@ -69,7 +69,7 @@ static int enqueue(piso_session *s, const piso__ring_part *parts, int count, pis
         return -ENOMEM;
     message->next = NULL;
     message->segment = segment ? piso_segment_ref(segment) : NULL;
-    message->number = number;
+    message->id = id;
     message->size = size;
     message->is_answer = is_answer;
     if (is_answer)
@@ -86,18 +86,18 @@ static int enqueue(piso_session *s, const piso__ring_part *parts, int count, pis
 }
 
 /* send_descriptor: -EAGAIN when as many are under way as may be. */
-static int send_descriptor(piso_session *s, const piso_segment *segment, uint32_t number) {
+static int send_descriptor(piso_session *s, const piso_segment *segment, uint32_t id) {
     if (s->attach_credit == 0)
         return -EAGAIN;
-    piso__attachment packet = {.number = number, .size = segment->size};
+    piso__attachment packet = {.id = id, .size = segment->size};
     /* not waiting: a peer may acknowledge what it leaves in the socket */
     int fd = atomic_load(&segment->fd), r = piso__send_fds(s->channel->socket_fd, &packet, sizeof packet, &fd, 1);
     if (r == -ETOOMANYREFS && s->attach_credit < PISO__ATTACH_CREDIT)
         r = -EAGAIN; /* until the peer has taken out what is there */
     if (r == 0) {
         s->attach_credit--;
-        if (number < s->given_capacity && s->given[number].segment == segment) /* not given up meanwhile */
-            s->given[number].sent = true;
+        if (id < s->given_capacity && s->given[id].segment == segment) /* not given up meanwhile */
+            s->given[id].sent = true;
     }
     return r;
 }
@@ -105,7 +105,7 @@ static int send_descriptor(piso_session *s, const piso_segment *segment, uint32_
 /* send_queued: 0, -EAGAIN when there is no room, or what ends the session. */
 static int send_queued(piso_session *s, piso__queued *message) {
     if (message->segment) {
-        int r = send_descriptor(s, message->segment, message->number);
+        int r = send_descriptor(s, message->segment, message->id);
         if (r < 0)
             return r;
         message->segment = piso_segment_unref(message->segment);
@@ -174,8 +174,8 @@ int piso__session_send_quietly(piso_session *s, const piso__frame *frame, const 
     return send(s, frame, NULL, body, size);
 }
 
-int piso__session_send_attach(piso_session *s, piso_segment *segment, uint32_t number) {
-    piso__frame frame = {.type = PISO__FRAME_ATTACH, .method = number};
+int piso__session_send_attach(piso_session *s, piso_segment *segment, uint32_t id) {
+    piso__frame frame = {.type = PISO__FRAME_ATTACH, .method = id};
     uint8_t header[PISO__FRAME_SIZE];
     piso__frame_encode(&frame, header);
     piso__ring_part part = {header, sizeof header};
@@ -186,9 +186,9 @@ int piso__session_send_attach(piso_session *s, piso_segment *segment, uint32_t n
     if (r == PISO_EPROTO)
         piso__session_fail(s, piso__session_wrong(s, IMPOSSIBLE_CURSOR));
     if (r == 0)
-        r = send_descriptor(s, segment, number);
+        r = send_descriptor(s, segment, id);
     if (r == -EAGAIN)
-        return enqueue(s, &part, 1, segment, number, PISO__FRAME_ATTACH);
+        return enqueue(s, &part, 1, segment, id, PISO__FRAME_ATTACH);
     return r < 0 ? r : piso__session_send(s, &frame, NULL, NULL, 0);
 }
 

@@ -11,7 +11,7 @@ int piso__session_send(piso_session *s, const piso__frame *frame, const piso_spa
  * it. */
 int piso__session_send_quietly(piso_session *s, const piso__frame *frame, const void *body, size_t size);
 /* piso__session_send_attach: announces a segment: its descriptor, then the frame, or both behind what waits. */
-int piso__session_send_attach(piso_session *s, piso_segment *segment, uint32_t number);
+int piso__session_send_attach(piso_session *s, piso_segment *segment, uint32_t id);
 /* piso__session_flush_queue: sends what waits, as far as there is room. */
 void piso__session_flush_queue(piso_session *s);
 /* piso__session_announce: tells a peer that polls whether a message is coming that takes long to write. */

@@ -24,24 +24,24 @@
 #include "session/send.h"
 #include "session/wait.h"
 
-#define LOOK_NS         2000   /* polled in any case: most answers come by then */
-#define POLL_NS         20000  /* polled at most, and only if it has been worth it */
-#define WAKE_NS         100000 /* the same, where the peer had to be woken */
-#define LATE_NS         100000 /* the processor was given to somebody who computes */
-#define LATE_COSTS      32     /* then no wait of this process yields for so many times as long */
-#define ALONE_NS        1000   /* a switch to somebody else and back takes longer */
-#define PATIENT_MISSES  4      /* waits in a row that polled in vain, until the next ones sleep at once */
-#define PROBE_EVERY     64     /* but for one of so many */
-#define EAGER_LOOKS     64     /* without a pause between them */
-#define LOOKS_PER_CLOCK 16
-#define CPU_CHECK_NS    1000000000
-#define PATIENCE_NS     450000  /* besides, for a large message that the peer is writing */
-#define SHORT_SLEEP_NS  100000  /* a longer one says nothing of where the peer runs */
-#define MEETINGS        8       /* on one processor, until the child leaves it */
-#define LEAVE_EVERY_NS  2000000 /* at most: it takes as long as some meetings */
+#define FIRST_POLL_NS      2000   /* polled in any case: most answers come by then */
+#define POLL_NS            20000  /* polled at most, and only if it has been worth it */
+#define WAKE_NS            100000 /* the same, where the peer had to be woken */
+#define YIELD_LATE_NS      100000 /* the processor was given to somebody who computes */
+#define BACKOFF_FACTOR     32     /* then no wait of this process yields for so many times as long */
+#define SWITCH_NS          1000   /* a switch to somebody else and back takes longer */
+#define MISSES_UNTIL_SLEEP 4      /* waits in a row that polled in vain, until the next ones sleep at once */
+#define PROBE_EVERY        64     /* but for one of so many */
+#define UNPAUSED_CHECKS    64     /* without a pause between them */
+#define CHECKS_PER_CLOCK   16
+#define CPU_CHECK_NS       1000000000
+#define LARGE_MESSAGE_NS   450000  /* besides, for a large message that the peer is writing */
+#define SHORT_SLEEP_NS     100000  /* a longer one says nothing of where the peer runs */
+#define COLOCATED_WAITS    8       /* on one processor, until the child leaves it */
+#define MIGRATE_EVERY_NS   2000000 /* at most: it takes as long as some meetings */
 
 /* Until when somebody is taken to compute where this process waits. */
-static _Atomic int64_t busy_until_ns;
+static _Atomic int64_t oversubscribed_until_ns;
 
 /* probe: a consumer to look at the ring with, without the lock. One that is behind sees a message where there was one:
  * it looks once too often. */
@@ -53,7 +53,7 @@ static inline piso__ring_consumer probe(const piso_session *s) {
 }
 
 /* something_else: whether piso_session_next has work that is not a message. */
-static inline bool something_else(const piso_session *s) {
+static inline bool has_other_work(const piso_session *s) {
     return PISO__UNLIKELY(atomic_load_explicit(&s->attention, memory_order_acquire)) ||
            (s->process && PISO__UNLIKELY(piso__process_ended(s->process))) ||
            (PISO__UNLIKELY(atomic_load_explicit(&s->has_queue, memory_order_relaxed)) &&
@@ -63,7 +63,7 @@ static inline bool something_else(const piso_session *s) {
 /* is_ready: piso_session_ready, where it is known that this process has the mapping. */
 static inline bool is_ready(const piso_session *s) {
     piso__ring_consumer c = probe(s);
-    return piso__ring_ready(&c) || something_else(s);
+    return piso__ring_ready(&c) || has_other_work(s);
 }
 
 bool piso_session_ready(const piso_session *s) {
@@ -72,7 +72,7 @@ bool piso_session_ready(const piso_session *s) {
 
 static bool arm(piso_session *s) {
     piso__ring_consumer c = probe(s);
-    return piso__ring_arm(&c) || something_else(s);
+    return piso__ring_arm(&c) || has_other_work(s);
 }
 
 void piso_session_poll_begin(piso_session *s) {
@@ -121,14 +121,14 @@ static bool shares_processor(const piso_session *s) {
 
 /* note_meeting: a wait has ended with a message, and whether the peer sent it from this processor. The kernel puts two that
  * wake each other on one processor and leaves them there, although another is idle: so the child moves away. */
-static void note_meeting(piso_session *s, bool met, int64_t now) {
-    uint32_t meetings = met ? atomic_load_explicit(&s->meetings, memory_order_relaxed) + 1 : 0;
-    bool leaves =
-        meetings >= MEETINGS && now - atomic_load_explicit(&s->left_ns, memory_order_relaxed) >= LEAVE_EVERY_NS;
-    atomic_store_explicit(&s->meetings, leaves ? 0 : meetings, memory_order_relaxed);
-    if (!leaves || s->process || !may_run_apart(s))
+static void note_colocation(piso_session *s, bool met, int64_t now) {
+    uint32_t colocated = met ? atomic_load_explicit(&s->colocated, memory_order_relaxed) + 1 : 0;
+    bool migrates = colocated >= COLOCATED_WAITS &&
+                    now - atomic_load_explicit(&s->migrated_ns, memory_order_relaxed) >= MIGRATE_EVERY_NS;
+    atomic_store_explicit(&s->colocated, migrates ? 0 : colocated, memory_order_relaxed);
+    if (!migrates || s->process || !may_run_apart(s))
         return;
-    atomic_store_explicit(&s->left_ns, now, memory_order_relaxed);
+    atomic_store_explicit(&s->migrated_ns, now, memory_order_relaxed);
     atomic_store_explicit(&s->misses[0], 0, memory_order_relaxed);
     piso__cpu_leave();
 }
@@ -136,18 +136,18 @@ static void note_meeting(piso_session *s, bool met, int64_t now) {
 /* ---- polling ---- */
 
 /* look: for a fraction of a microsecond, or once where nothing can come meanwhile. */
-static bool look(piso_session *s) {
+static bool check(piso_session *s) {
     bool ready = is_ready(s);
-    int looks = shares_processor(s) ? 1 : LOOKS_PER_CLOCK;
-    for (int i = 1; i < looks && !ready; i++) {
+    int checks = shares_processor(s) ? 1 : CHECKS_PER_CLOCK;
+    for (int i = 1; i < checks && !ready; i++) {
         piso__relax();
         ready = is_ready(s);
     }
     return ready;
 }
 
-static bool look_at_all(piso_session *const *sessions, int count) {
-    bool ready = look(sessions[0]);
+static bool check_all(piso_session *const *sessions, int count) {
+    bool ready = check(sessions[0]);
     for (int i = 1; i < count && !ready; i++)
         ready = is_ready(sessions[i]);
     return ready;
@@ -163,13 +163,13 @@ static _Atomic uint32_t *misses_of(piso_session *s) {
     return &s->misses[has_rung(s)];
 }
 
-static void note(_Atomic uint32_t *misses, bool came) {
+static void note_result(_Atomic uint32_t *misses, bool came) {
     uint32_t more = came ? 0 : atomic_load_explicit(misses, memory_order_relaxed) + 1;
     atomic_store_explicit(misses, more, memory_order_relaxed);
 }
 
-static bool has_been_in_vain(piso_session *s) {
-    return atomic_load_explicit(misses_of(s), memory_order_relaxed) >= PATIENT_MISSES;
+static bool polls_in_vain(piso_session *s) {
+    return atomic_load_explicit(misses_of(s), memory_order_relaxed) >= MISSES_UNTIL_SLEEP;
 }
 
 int piso_session_look(piso_session *s) {
@@ -179,53 +179,53 @@ int piso_session_look(piso_session *s) {
     note_processor(s);
     if (shares_processor(s))
         return false;
-    for (int i = 1; i < EAGER_LOOKS && !came; i++)
+    for (int i = 1; i < UNPAUSED_CHECKS && !came; i++)
         came = is_ready(s);
-    if (!came && !has_rung(s) && !has_been_in_vain(s)) {
-        int64_t end = piso_now_ns() + LOOK_NS;
+    if (!came && !has_rung(s) && !polls_in_vain(s)) {
+        int64_t end = piso_now_ns() + FIRST_POLL_NS;
         do
-            came = look(s);
+            came = check(s);
         while (!came && piso_now_ns() < end);
     }
     if (came)
-        note(misses_of(s), true);
+        note_result(misses_of(s), true);
     return came;
 }
 
-static bool is_busy(int64_t now) {
-    return now < atomic_load_explicit(&busy_until_ns, memory_order_relaxed);
+static bool is_oversubscribed(int64_t now) {
+    return now < atomic_load_explicit(&oversubscribed_until_ns, memory_order_relaxed);
 }
 
 /* is_worth: whether to poll for what this session waits for. */
-static bool is_worth(piso_session *s, int64_t now) {
+static bool is_worth_polling(piso_session *s, int64_t now) {
     if (has_rung(s) && !may_run_apart(s))
         return false;
-    if (shares_processor(s) && is_busy(now))
+    if (shares_processor(s) && is_oversubscribed(now))
         return false;
-    if (!has_been_in_vain(s))
+    if (!polls_in_vain(s))
         return true;
     return (atomic_fetch_add_explicit(misses_of(s), 1, memory_order_relaxed) + 1) % PROBE_EVERY == 0;
 }
 
 /* be_patient: whether the peer is writing a large message, so that the end of polling is put off: to sleep and be woken
  * takes a good part of the time that this takes. Not where polling keeps the peer from its work. */
-static bool be_patient(const piso_session *s, int64_t *end) {
+static bool extend_for_large(const piso_session *s, int64_t *end) {
     uint32_t cpu = atomic_load_explicit(&s->channel->rx.shared->coming, memory_order_relaxed);
     if (!cpu || cpu == processor_here())
         return false;
-    *end += PATIENCE_NS;
+    *end += LARGE_MESSAGE_NS;
     return true;
 }
 
 /* give_way: lets somebody else have the processor. False if there is no point in going on: somebody kept it, or, with one
  * processor, nobody wants it, so the peer sleeps. */
-static bool give_way(piso_session *s, int64_t now) {
+static bool yield_processor(piso_session *s, int64_t now) {
     piso__cpu_yield();
     int64_t after = piso_now_ns(), took = after - now;
     atomic_fetch_add_explicit(&s->yields, 1, memory_order_relaxed);
-    if (took > LATE_NS)
-        atomic_store_explicit(&busy_until_ns, after + LATE_COSTS * took, memory_order_relaxed);
-    return took <= LATE_NS && (may_run_apart(s) || took > ALONE_NS);
+    if (took > YIELD_LATE_NS)
+        atomic_store_explicit(&oversubscribed_until_ns, after + BACKOFF_FACTOR * took, memory_order_relaxed);
+    return took <= YIELD_LATE_NS && (may_run_apart(s) || took > SWITCH_NS);
 }
 
 int piso_sessions_poll(piso_session *const *sessions, int count) {
@@ -233,21 +233,21 @@ int piso_sessions_poll(piso_session *const *sessions, int count) {
     if (piso__session_forked(s))
         return 1;
     int64_t now = piso_now_ns(), end = now + (has_rung(s) ? WAKE_NS : POLL_NS);
-    if (!is_worth(s, now))
-        return look_at_all(sessions, count);
+    if (!is_worth_polling(s, now))
+        return check_all(sessions, count);
     _Atomic uint32_t *misses = misses_of(s);
-    bool came, patient = false, goes_on = true, gave_way = false;
-    while (!(came = look_at_all(sessions, count)) && goes_on) {
-        gave_way = !has_rung(s) && !is_busy(now);
-        goes_on = !gave_way || give_way(s, now);
+    bool came, extended = false, more = true, yielded = false;
+    while (!(came = check_all(sessions, count)) && more) {
+        yielded = !has_rung(s) && !is_oversubscribed(now);
+        more = !yielded || yield_processor(s, now);
         now = piso_now_ns();
-        if (now >= end && goes_on)
-            goes_on = !patient && (patient = be_patient(s, &end));
+        if (now >= end && more)
+            more = !extended && (extended = extend_for_large(s, &end));
     }
     if (!came || is_ready(s)) /* what another session brings says nothing of this one */
-        note(misses, came);
+        note_result(misses, came);
     if (came)
-        note_meeting(s, gave_way && is_beside_peer(s), now);
+        note_colocation(s, yielded && is_beside_peer(s), now);
     return came;
 }
 
@@ -292,11 +292,11 @@ void piso__session_silence(piso_session *s) {
 
 static void note_sleep(piso_session *s) {
     int64_t now = piso_now_ns();
-    note_meeting(s, now - s->slept_ns < SHORT_SLEEP_NS && is_beside_peer(s), now);
+    note_colocation(s, now - s->slept_ns < SHORT_SLEEP_NS && is_beside_peer(s), now);
 }
 
 /* look_at_socket: woken for no other reason: the peer may have hung up. A process of ours tells by itself. */
-static void look_at_socket(piso_session *s) {
+static void check_socket(piso_session *s) {
     if (!s->process && piso__wait_end(-1, s->channel->socket_fd, 0) > 0) {
         s->peer_gone = true;
         atomic_store_explicit(&s->attention, true, memory_order_release);
@@ -327,7 +327,7 @@ void piso_session_sleep_end(piso_session *s) {
     else if (atomic_load(&s->pollers) == 0 && arm(s))
         piso__channel_ring_self(s->channel); /* what is there already may be theirs, and they slept through it */
     if (!is_ready(s))
-        look_at_socket(s);
+        check_socket(s);
     else if (!s->process)
         note_sleep(s);
     piso__session_hang_up(s);

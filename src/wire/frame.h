@@ -16,20 +16,20 @@ typedef enum piso__frame_type {
     PISO__FRAME_ERROR,      /* id of the call; body: an exception */
     PISO__FRAME_CANCEL,     /* id of the call whose caller no longer waits */
     PISO__FRAME_RELEASE,    /* body: 1.. records of (offset u64, generation u32, 0 u32) */
-    PISO__FRAME_DEFINE,     /* method: the number; body: the name, UTF-8, 1..255 bytes */
+    PISO__FRAME_DEFINE,     /* method: the id; body: the name, UTF-8, 1..255 bytes */
     PISO__FRAME_GOODBYE,    /* the sender has closed the session */
-    PISO__FRAME_ATTACH,     /* method: a new number for the segment whose descriptor is next in the socket */
-    PISO__FRAME_ATTACHED,   /* method: that number: the descriptor has been taken out of the socket */
-    PISO__FRAME_RETIRE,     /* method: the sender's number that it will not use again */
-    PISO__FRAME_RETIRED,    /* method: that number: the peer will not use it again either */
+    PISO__FRAME_ATTACH,     /* method: a new id for the segment whose descriptor is next in the socket */
+    PISO__FRAME_ATTACHED,   /* method: that id: the descriptor has been taken out of the socket */
+    PISO__FRAME_RETIRE,     /* method: the sender's id that it will not use again */
+    PISO__FRAME_RETIRED,    /* method: that id: the peer will not use it again either */
     PISO__FRAME_END_LEASES, /* body: 1.. ids (u64) of leases that the receiver has given */
-    PISO__FRAME_REFUSED, /* method: a number of ATTACH: instead of ATTACHED, where there is no room for the segment */
+    PISO__FRAME_REFUSED,    /* method: an id of ATTACH: instead of ATTACHED, where there is no room for the segment */
 } piso__frame_type;
 
 /* Flags; the two low ones are PISO_CALL_KWARGS and PISO_CALL_NO_REPLY. */
 enum { PISO__FRAME_BODY_SPAN = 4, PISO__FRAME_PARENT = 8, PISO__FRAME_SPAN_TABLE = 16 };
 
-/* The segment field of a span: 0 for the arena, else a number, with this bit where the span's receiver gave it. */
+/* The segment field of a span: 0 for the arena, else an id, with this bit where the span's receiver gave it. */
 #define PISO__SEGMENT_YOURS 0x40000000u
 
 /* In an event only: the span's segment could not be taken; `offset` is the negative code that says why. */
@@ -59,7 +59,7 @@ static_assert(sizeof(piso_span) == PISO__SPAN_SIZE, "a span is the struct on lit
 
 /* The packet in the socket that carries a segment's descriptor. */
 typedef struct piso__attachment {
-    uint32_t number, zero;
+    uint32_t id, zero;
     uint64_t size;
 } piso__attachment;
 

@@ -61,8 +61,8 @@ static inline void fill_ring(piso_session *s) {
     assert_int_equal(stats_of(s).queued, 0);
 }
 
-static inline void send_frame(piso_session *s, piso__frame_type type, uint32_t number) {
-    piso__frame frame = {.type = type, .method = number};
+static inline void send_frame(piso_session *s, piso__frame_type type, uint32_t id) {
+    piso__frame frame = {.type = type, .method = id};
     piso__session_lock(s);
     assert_int_equal(piso__session_send(s, &frame, NULL, NULL, 0), 0);
     piso__session_unlock(s);

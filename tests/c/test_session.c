@@ -357,12 +357,12 @@ static void call_can_be_forgotten_after_its_deadline(void **state) {
 /* ---- names ---- */
 
 static uint32_t intern(piso_session *s, const char *name) {
-    uint32_t number;
-    assert_int_equal(piso_session_intern(s, name, strlen(name), &number), 0);
-    return number;
+    uint32_t id;
+    assert_int_equal(piso_session_intern(s, name, strlen(name), &id), 0);
+    return id;
 }
 
-static void names_become_numbers_that_the_peer_knows(void **state) {
+static void names_become_ids_that_the_peer_knows(void **state) {
     (void)state;
     char text[16];
     size_t size;
@@ -381,18 +381,18 @@ static void names_become_numbers_that_the_peer_knows(void **state) {
 static void names_have_limits(void **state) {
     (void)state;
     char text[256];
-    uint32_t number = 77;
+    uint32_t id = 77;
     memset(text, 'x', sizeof text);
-    assert_int_equal(piso_session_intern(pair.host, text, 0, &number), -EINVAL);
-    assert_int_equal(piso_session_intern(pair.host, text, 256, &number), -EINVAL);
-    assert_int_equal(piso_session_intern(pair.host, "a\0b", 3, &number), -EINVAL);
-    assert_int_equal(number, 77);
-    assert_int_equal(piso_session_intern(pair.host, text, 255, &number), 0);
+    assert_int_equal(piso_session_intern(pair.host, text, 0, &id), -EINVAL);
+    assert_int_equal(piso_session_intern(pair.host, text, 256, &id), -EINVAL);
+    assert_int_equal(piso_session_intern(pair.host, "a\0b", 3, &id), -EINVAL);
+    assert_int_equal(id, 77);
+    assert_int_equal(piso_session_intern(pair.host, text, 255, &id), 0);
     for (unsigned i = 1; i < PISO__MAX_NAMES; i++) {
         snprintf(text, sizeof text, "%u", i);
         assert_int_equal(intern(pair.host, text), i);
     }
-    assert_int_equal(piso_session_intern(pair.host, "one more", 8, &number), -ENOSPC);
+    assert_int_equal(piso_session_intern(pair.host, "one more", 8, &id), -ENOSPC);
     assert_int_equal(intern(pair.host, "4711"), 4711);
 }
 
@@ -503,13 +503,13 @@ static int in_fork(piso_event *event) {
     piso_span span = {.length = 1}, taken;
     void *data;
     size_t size;
-    uint32_t number;
+    uint32_t id;
     piso_event other = {.size = sizeof other};
     piso_session *s = pair.host;
     bool refused = send_call(s, &call, 1, PISO_NO_DEADLINE) == PISO_EFORKED && send_reply(s, 1, 1) == PISO_EFORKED &&
                    piso_session_next(s, &other) == PISO_EFORKED && piso_session_state(s) == PISO_EFORKED &&
                    piso_session_alloc(s, 1, &span, &data) == PISO_EFORKED &&
-                   piso_session_intern(s, "x", 1, &number) == PISO_EFORKED && piso_session_fd(s) == PISO_EFORKED &&
+                   piso_session_intern(s, "x", 1, &id) == PISO_EFORKED && piso_session_fd(s) == PISO_EFORKED &&
                    piso_session_handshake(s, 0) == PISO_EFORKED && piso_session_sleep_begin(s) == PISO_EFORKED &&
                    piso_session_wait(s, -1, 0) == PISO_EFORKED && piso_session_ready(s) && piso_session_spin(s) == 1 &&
                    !piso_session_name(s, 0, &size) && piso_session_expire(s) == PISO_NO_DEADLINE &&
@@ -566,7 +566,7 @@ int main(void) {
         WITH_PAIR(cancellation_that_crosses_the_answer_is_not_told),
         WITH_PAIR(deadline_ends_a_call_and_cancels_its_handler),
         WITH_PAIR(call_can_be_forgotten_after_its_deadline),
-        WITH_PAIR(names_become_numbers_that_the_peer_knows),
+        WITH_PAIR(names_become_ids_that_the_peer_knows),
         WITH_PAIR(names_have_limits),
         WITH_PAIR(buffer_lives_until_its_receiver_releases_it),
         WITH_PAIR(buffers_that_nobody_takes_are_released),

@@ -39,7 +39,7 @@ static void closed_session_refuses_and_takes_nothing(void **state) {
     (void)state;
     piso_call call;
     piso_writer w;
-    uint32_t number;
+    uint32_t id;
     assert_int_equal(send_call(pair.child, &call, 1, PISO_NO_DEADLINE), 0);
     uint64_t request = take_request(pair.host, 1);
     piso_writer_init(&w);
@@ -48,7 +48,7 @@ static void closed_session_refuses_and_takes_nothing(void **state) {
     piso_session_close(pair.host);
     assert_int_equal(piso_session_call(pair.host, &call, 0, 0, 0, 0, PISO_NO_DEADLINE, &w), PISO_ECLOSED);
     assert_int_equal(piso_session_reply(pair.host, request, false, &w), PISO_ECLOSED);
-    assert_int_equal(piso_session_intern(pair.host, "name", 4, &number), PISO_ECLOSED);
+    assert_int_equal(piso_session_intern(pair.host, "name", 4, &id), PISO_ECLOSED);
     assert_int_equal(w.nspans, 1);
     piso_session_discard_spans(pair.host, &w);
     assert_int_equal(stats_of(pair.host).arena_live, 0);

@@ -5,11 +5,11 @@
 
 #include "segment_tools.h"
 
-/* send_memory: some that this process does not know, as number 1. */
+/* send_memory: some that this process does not know, as id 1. */
 static void send_memory(piso_session *s) {
     int fd = odd_memory(0, SEALED, true);
     struct {
-        uint32_t number, zero;
+        uint32_t id, zero;
         uint64_t size;
     } packet = {1, 0, HUGE_PAGE};
     assert_int_equal(piso__send_fds(s->channel->socket_fd, &packet, sizeof packet, &fd, 1), 0);
@@ -51,7 +51,7 @@ static void what_is_used_after_it_was_taken_back_counts(void **state) {
 }
 
 /* Who has closed its descriptor can send the segment back as long as it uses it, whatever the giver does with it. */
-static void without_a_descriptor_the_number_stays(void **state) {
+static void without_a_descriptor_the_id_stays(void **state) {
     (void)state;
     ends e = open_sharing_pair();
     piso_segment *segment = new_segment(100);
@@ -133,7 +133,7 @@ static void a_message_that_waits_can_still_be_answered_with_its_segment(void **s
     }
 }
 
-static void a_message_that_is_never_looked_at_keeps_no_number(void **state) {
+static void a_message_that_is_never_looked_at_keeps_no_id(void **state) {
     (void)state;
     for (int round = 0; round < 2; round++) {
         ends e = open_sharing_pair();
@@ -258,9 +258,9 @@ static void acknowledgements_of_what_waits_end_the_session(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_used_after_it_was_taken_back_counts),
-        cmocka_unit_test(without_a_descriptor_the_number_stays),
+        cmocka_unit_test(without_a_descriptor_the_id_stays),
         cmocka_unit_test(a_message_that_waits_can_still_be_answered_with_its_segment),
-        cmocka_unit_test(a_message_that_is_never_looked_at_keeps_no_number),
+        cmocka_unit_test(a_message_that_is_never_looked_at_keeps_no_id),
         cmocka_unit_test(what_waits_in_messages_counts),
         cmocka_unit_test(what_is_never_given_up_is_bounded),
         cmocka_unit_test(a_full_ring_is_noticed_while_descriptors_wait),

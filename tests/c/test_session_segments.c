@@ -1,5 +1,5 @@
 /* test_session_segments.c - memory that is shared by descriptor: it crosses once, is recognised when it comes back, and
- * its numbers live until both sides have let go; a peer that lies about it loses the session. */
+ * its ids live until both sides have let go; a peer that lies about it loses the session. */
 #include <sys/resource.h>
 
 #include "segment_tools.h"
@@ -39,7 +39,7 @@ static void it_crosses_once_and_comes_back(void **state) {
     close_pair(&e);
 }
 
-static void a_retired_number_is_free_again(void **state) {
+static void a_retired_id_is_free_again(void **state) {
     (void)state;
     ends e = open_sharing_pair();
     int fds = count_fds();
@@ -80,7 +80,7 @@ static void a_retirement_that_cannot_be_answered_keeps_nothing(void **state) {
 }
 
 /* What the child sent before it heard of the end still names the segment. */
-static void a_number_outlives_what_is_under_way(void **state) {
+static void an_id_outlives_what_is_under_way(void **state) {
     (void)state;
     ends e = open_sharing_pair();
     piso_segment *segment = new_segment(100), *first = segment;
@@ -93,7 +93,7 @@ static void a_number_outlives_what_is_under_way(void **state) {
     send_segment(e.child, there, 0, 100); /* the retirement has not been read */
     piso_segment *back = take_segment(e.host, &span, &ours);
     assert_ptr_equal(back, first);
-    send_segment(e.host, back, 1, 2); /* under a new number */
+    send_segment(e.host, back, 1, 2); /* under a new id */
     piso_event event = {.size = sizeof event};
     take(e.child, PISO_EVENT_RETIRED, &event);
     piso_event_fini(&event);
@@ -247,7 +247,7 @@ static void frames_out_of_turn_end_the_session(void **state) {
     (void)state;
     static const struct {
         piso__frame_type type;
-        uint32_t number;
+        uint32_t id;
     } lies[] = {
         {PISO__FRAME_ATTACH, 1},   {PISO__FRAME_ATTACH, 0},   {PISO__FRAME_ATTACH, UINT32_MAX},
         {PISO__FRAME_ATTACHED, 0}, {PISO__FRAME_ATTACHED, 1}, {PISO__FRAME_ATTACHED, UINT32_MAX},
@@ -257,7 +257,7 @@ static void frames_out_of_turn_end_the_session(void **state) {
     };
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
         ends e = open_sharing_pair();
-        send_frame(e.child, lies[i].type, lies[i].number);
+        send_frame(e.child, lies[i].type, lies[i].id);
         expect_end(e.host, PISO_EPROTO);
         close_pair(&e);
     }
@@ -308,7 +308,7 @@ static void packets_that_are_no_attachments_end_the_session(void **state) {
         ends e = open_sharing_pair();
         int fds = count_fds();
         struct {
-            uint32_t number, zero;
+            uint32_t id, zero;
             uint64_t size;
         } packet = {i == 0 ? 2 : 1, i == 1, i == 2 ? 11 : 10};
         piso_segment *segment = new_segment(10);
@@ -338,7 +338,7 @@ static void odd_memory_is_refused(void **state) {
             continue;
         ends e = open_sharing_pair();
         struct {
-            uint32_t number, zero;
+            uint32_t id, zero;
             uint64_t size;
         } packet = {1, 0, HUGE_PAGE};
         assert_int_equal(piso__send_fds(e.child->channel->socket_fd, &packet, sizeof packet, &fds[i], 1), 0);
@@ -371,7 +371,7 @@ static void false_acknowledgements_do_not_block(void **state) {
 }
 
 /* What would take more descriptors, or more mappings, than a peer may have here is refused, and that message alone. The
- * sender takes the number back, and may send it again when there is room. */
+ * sender takes the id back, and may send it again when there is room. */
 static void what_there_is_no_room_for_is_refused(void **state) {
     (void)state;
     uint64_t share = piso__fd_share(), mappings = piso__segment_limit() / 2;
@@ -448,9 +448,9 @@ static void a_process_without_descriptors_refuses(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_crosses_once_and_comes_back),
-        cmocka_unit_test(a_retired_number_is_free_again),
+        cmocka_unit_test(a_retired_id_is_free_again),
         cmocka_unit_test(a_retirement_that_cannot_be_answered_keeps_nothing),
-        cmocka_unit_test(a_number_outlives_what_is_under_way),
+        cmocka_unit_test(an_id_outlives_what_is_under_way),
         cmocka_unit_test(a_segment_may_be_dropped_before_the_peer_looks),
         cmocka_unit_test(a_segment_that_nobody_looks_at_goes_with_the_session),
         cmocka_unit_test(a_flood_waits_in_order),

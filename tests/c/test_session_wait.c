@@ -126,14 +126,14 @@ static void a_child_that_meets_its_host_on_a_processor_leaves_it(void **state) {
     (void)state;
     stay_here();
     assert_int_equal(piso_session_look(pair.host), 0);
-    for (int i = 0; i < 10000 && pair.child->left_ns == 0; i++) { /* each of eight in a row is to be short */
+    for (int i = 0; i < 10000 && pair.child->migrated_ns == 0; i++) { /* each of eight in a row is to be short */
         assert_int_equal(piso_session_sleep_begin(pair.child), 0);
         assert_int_equal(send_call(pair.host, NULL, 1, PISO_NO_DEADLINE), 0);
         piso_session_sleep_end(pair.child);
         drain(pair.child);
     }
-    assert_true(pair.child->left_ns > 0);
-    assert_true(pair.host->left_ns == 0); /* its threads are the application's */
+    assert_true(pair.child->migrated_ns > 0);
+    assert_true(pair.host->migrated_ns == 0); /* its threads are the application's */
     go_anywhere();
 }
 

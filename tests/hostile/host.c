@@ -247,10 +247,10 @@ static void wait_a_little(host *h) {
 
 static void tidy(host *h) {
     char name[8];
-    uint32_t number;
+    uint32_t id;
     size_t size;
     snprintf(name, sizeof name, "m%u", below(h, 500));
-    piso_session_intern(h->session, name, strlen(name), &number);
+    piso_session_intern(h->session, name, strlen(name), &id);
     const char *text = piso_session_name(h->session, below(h, 100), &size);
     check(!text || (strlen(text) == size && size >= 1 && size <= 255));
     piso_session_flush(h->session);

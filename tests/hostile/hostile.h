@@ -29,7 +29,7 @@ static inline uint32_t hostile_below(uint64_t *state, uint32_t limit) {
 /* ---- the hostile side (mutator.c) ---- */
 
 #define MEMORIES  64
-#define NUMBERS   48 /* of segments; the first is 1 */
+#define IDS       48 /* of segments; the first is 1 */
 #define NOTES     16
 #define POOL_GOOD 5
 #define POOL_BAD  16
@@ -54,13 +54,13 @@ typedef struct mutator {
     uint32_t memory_count;
     remembered memories[MEMORIES]; /* messages that were sent, to be sent again; they outlive the session */
 
-    /* segment_acts.c: descriptors to send, our numbers, and what the host has said of its own */
+    /* segment_acts.c: descriptors to send, our ids, and what the host has said of its own */
     int good[POOL_GOOD], bad[POOL_BAD];
     uint64_t bad_sizes[POOL_BAD];
-    bool attached[NUMBERS];
-    uint64_t sizes[NUMBERS];
+    bool attached[IDS];
+    uint64_t sizes[IDS];
     notes theirs, announced, retired, leases; /* theirs: all that it has not taken back; announced: not acknowledged */
-    uint32_t owed; /* a number whose packet has been sent, but whose frame found the ring full */
+    uint32_t owed; /* an id whose packet has been sent, but whose frame found the ring full */
 } mutator;
 
 void mutator_init(mutator *m, uint64_t seed);

@@ -127,8 +127,8 @@ static int exchange(ends *e, size_t size) {
 }
 
 static int converse(ends *e) {
-    uint32_t number;
-    int r = piso_session_intern(e->host, "method", 6, &number);
+    uint32_t id;
+    int r = piso_session_intern(e->host, "method", 6, &id);
     for (int i = 0; i < 2 * SIZES && r >= 0; i++)
         r = exchange(e, sizes[i % SIZES]);
     return r;

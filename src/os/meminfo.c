@@ -1,4 +1,4 @@
-/* available.c - how much memory can be had without anything being killed. The kernel does not refuse what it cannot give:
+/* meminfo.c - how much memory can be had without anything being killed. The kernel does not refuse what it cannot give:
  * it begins, and kills when memory runs out, in the system as in a group with a limit (a container). */
 #include <limits.h>
 #include <stdio.h>

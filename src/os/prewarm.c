@@ -1,4 +1,4 @@
-/* warm.c - what a process that forks others needs of the system: its threads counted, its end tied to its host's
+/* prewarm.c - what a process that forks others needs of the system: its threads counted, its end tied to its host's
  * without a thread, its children's names and ends. */
 #include <dirent.h>
 #include <errno.h>
