@@ -1,5 +1,6 @@
-/* quota.c - see quota.h. This is for an extension that keeps to its limit: it gets an error in its own call, instead of
- * being dropped by its host, which counts again what it is sent (session/segments.c). */
+/* quota.c - see quota.h. The quota serves honest extensions: one that would exceed it gets an error in its own
+ * call. Without it the host, which counts the memory that it receives (session/segments.c), would drop the
+ * session. */
 #include "memory/quota.h"
 
 static _Atomic uint64_t used, limit = UINT64_MAX;

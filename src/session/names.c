@@ -1,4 +1,4 @@
-/* names.c - method names become ids on first use: ours in a hash table, the peer's in an array. */
+/* names.c - ids of method names: ours in a hash table, the peer's in an array. A name gets its id on first use. */
 #include <errno.h>
 #include <string.h>
 
@@ -11,7 +11,7 @@ static uint32_t hash(const char *text, size_t size) {
     return h;
 }
 
-/* bucket_of: where the name is, or where it would go. */
+/* bucket_of: returns the bucket where the name is, or where it would be inserted. */
 static uint32_t bucket_of(const piso_session *s, const char *text, size_t size) {
     uint32_t i = hash(text, size) & (s->bucket_count - 1);
     for (; s->name_buckets[i]; i = (i + 1) & (s->bucket_count - 1)) {
@@ -39,7 +39,7 @@ static int grow(piso_session *s) {
     return 0;
 }
 
-/* add: a name that is not there yet: the peer is told, then it gets the next id. */
+/* add: sends a new name to the peer and gives it the next id. */
 static int add(piso_session *s, const char *text, size_t size, uint32_t *ret_id) {
     if (s->name_count == PISO__MAX_NAMES)
         return -ENOSPC;

@@ -1,12 +1,12 @@
-/* segments.c - shared segments in a session: which ids stand for them, and when an id is free again.
+/* segments.c - shared segments in a session: the life of their ids.
  *
- * Each side gives ids to the segments that it is the first to send, and announces them (ATTACH, with the
- * descriptor in the socket, whose order is that of the frames). An id lives until both have said that they will
- * not use it again: RETIRE from who gave it, RETIRED from the other one. Messages keep their order, so what is on its
- * way when an id is retired still finds it.
+ * Each side gives ids to the segments that it is the first to send, and announces them: it puts the descriptor
+ * into the socket and sends ATTACH. Descriptors have the order of their frames. An id lives until both sides
+ * have declared that they will not use it again: RETIRE from the side that gave it, RETIRED from the other.
+ * Messages keep their order, so a message that was under way when the id was retired still finds the segment.
  *
- * The socket holds some hundred packets. No more than PISO__ATTACH_CREDIT are under way: the peer acknowledges each
- * that it has taken out, and until then what comes after waits in the queue of send.c. */
+ * The socket holds some hundred packets. At most PISO__ATTACH_CREDIT packets are under way: the peer
+ * acknowledges each that it has taken out, and until then further ones wait in the queue of send.c. */
 #include <errno.h>
 #include <string.h>
 
@@ -17,7 +17,7 @@
 
 /* ---- tables ---- */
 
-/* grow: room for `index` in an array whose new part is zeroed. 0 or -ENOMEM. */
+/* grow: makes room for `index` in an array; new entries are zero. 0 or -ENOMEM. */
 static int grow(void **array, uint32_t *capacity, uint32_t index, size_t item_size) {
     if (index < *capacity)
         return 0;
@@ -33,7 +33,7 @@ static int grow(void **array, uint32_t *capacity, uint32_t index, size_t item_si
     return 0;
 }
 
-/* ids_of: the entry for a segment, or NULL when memory is exhausted. */
+/* ids_of: returns the entry of a segment, or NULL when memory is exhausted. */
 static piso__segment_ids *ids_of(piso_session *s, const piso_segment *segment) {
     void *array = s->ids;
     int r = grow(&array, &s->id_capacity, segment->index, sizeof *s->ids);
@@ -41,7 +41,7 @@ static piso__segment_ids *ids_of(piso_session *s, const piso_segment *segment) {
     return r == 0 ? &s->ids[segment->index] : NULL;
 }
 
-/* free_id: the lowest id that we have not given. 0: none left, or no memory. */
+/* free_id: returns the lowest id that we have not given. 0: none left, or no memory. */
 static uint32_t free_id(piso_session *s) {
     uint32_t id = s->lowest_free ? s->lowest_free : 1;
     while (id < s->given_capacity && s->given[id].segment)
@@ -55,15 +55,15 @@ static uint32_t free_id(piso_session *s) {
 
 /* ---- out ---- */
 
-/* give_id: makes a segment known to the peer. The id, or a negative code. */
+/* give_id: makes a segment known to the peer. Returns the id, or a negative code. */
 static int give_id(piso_session *s, piso_segment *segment, piso__segment_ids *ids) {
     uint32_t id = free_id(s);
     if (!id)
         return -ENOBUFS;
     if (segment->fd < 0)
-        return -EBADF; /* it came from another peer, and was only mapped */
+        return -EBADF; /* it came from another peer, and is only mapped */
     if (s->retired_count && s->retired_count >= piso__fd_share())
-        return -EMFILE; /* the peer keeps what nobody here uses, with a descriptor of ours for each */
+        return -EMFILE; /* the peer keeps segments that nobody here uses, and each takes a descriptor of ours */
     int r = piso__segment_charge(segment);
     if (r < 0)
         return r;
@@ -81,7 +81,7 @@ static int give_id(piso_session *s, piso_segment *segment, piso__segment_ids *id
     return (int)id;
 }
 
-/* name_segment: what stands for a segment on the wire; the peer gets to know it first where it does not. */
+/* name_segment: returns the id of a segment on the wire, and makes the segment known to the peer if it is not. */
 static int name_segment(piso_session *s, piso_segment *segment, uint32_t *ret_name) {
     piso__segment_ids *ids = ids_of(s, segment);
     if (!ids)
@@ -115,7 +115,7 @@ static bool is_there(const piso_writer *w, uint32_t index, const piso_segment *s
     if (index >= w->nspans)
         return false;
     const piso_span *span = &w->spans[index];
-    bool named = span->segment && span->segment <= w->nsegments; /* 0: the arena; large: returned, a lease */
+    bool named = span->segment && span->segment <= w->nsegments; /* 0: the arena; large values: returned, a lease */
     return named && w->segments[span->segment - 1] == segment && span->offset == offset && span->length == length;
 }
 
@@ -149,19 +149,19 @@ void piso__writer_drop_segments(piso_writer *w) {
         piso_segment_unref(w->segments[--w->nsegments]);
 }
 
-/* take_back: the peer hears that an id of ours will not be used again. */
+/* take_back: retires an id that we gave. */
 static void take_back(piso_session *s, uint32_t id) {
     piso_segment *segment = s->given[id].segment;
     s->ids[segment->index].given = 0;
     s->given[id].retired = true;
     s->retired_count++;
-    piso__segment_uncharge(segment); /* the peer hears of it before it hears of any other */
+    piso__segment_uncharge(segment); /* the peer learns of it before it learns of any other segment */
     piso__frame frame = {.type = PISO__FRAME_RETIRE, .method = id};
     piso__session_send(s, &frame, NULL, NULL, 0);
 }
 
-/* give_up: an id of the peer's is not used here any more. 0, or what piso__session_send returns; *ret_segment, which may
- * be NULL, is the caller's in any case. */
+/* give_up: acknowledges that the peer's id is not used here any more. Returns what piso__session_send returns.
+ * The caller gets *ret_segment, which may be NULL, in any case. */
 static int give_up(piso_session *s, uint32_t id, piso_segment **ret_segment) {
     piso_segment *segment = s->taken[id].segment;
     if (segment && !s->taken[id].retiring)
@@ -171,7 +171,7 @@ static int give_up(piso_session *s, uint32_t id, piso_segment **ret_segment) {
     if (segment) {
         s->taken_count--;
         s->stats.segments--;
-        if (s->ids[segment->index].taken == id) /* the same memory may have come under two */
+        if (s->ids[segment->index].taken == id) /* the same memory may have come under two ids */
             s->ids[segment->index].taken = 0;
     }
     piso__frame frame = {.type = PISO__FRAME_RETIRED, .method = id};
@@ -221,8 +221,8 @@ void piso_session_share(piso_session *s, bool allowed) {
 
 /* ---- in ---- */
 
-/* check_room: 0, or why one more segment of the peer's cannot be had. What it has taken back counts as long as somebody here
- * has it: to attach and take back without end would use up what this process has. */
+/* check_room: returns 0, or why no further segment of the peer can be accepted. A retired segment counts while
+ * anybody here has it: otherwise a peer could exhaust this process by attaching and retiring without end. */
 static int check_room(piso_session *s) {
     if (!s->share && !(s->share = piso__share_new()))
         return -ENOMEM;
@@ -232,12 +232,12 @@ static int check_room(piso_session *s) {
     return !s->keeps_none && count >= piso__fd_share() ? -EMFILE : 0;
 }
 
-/* receive_segment: what the peer sends under an id. 0; why it cannot be had here: -EMFILE, -ENOBUFS; or what ends the
- * session. */
+/* receive_segment: receives what the peer sends for an id. 0; -EMFILE or -ENOBUFS when the segment cannot be
+ * accepted; or an error that ends the session. */
 static int receive_segment(piso_session *s, uint32_t id, piso_segment **ret_segment) {
-    piso__attachment packet = {.zero = 0}; /* one may be shorter */
+    piso__attachment packet = {.zero = 0}; /* a packet may be shorter */
     int fd = -1;
-    /* it was put into the socket before the frame into the ring */
+    /* does not wait: the peer puts it into the socket before it sends the frame */
     int r = piso__receive_fds(s->channel->socket_fd, &packet, sizeof packet, &fd, 1, true);
     if (r < 0 && r != -EMFILE)
         return r == -ENOMEM ? r : piso__session_wrong(s, "a descriptor that it announced is not there");
@@ -256,7 +256,7 @@ static int receive_segment(piso_session *s, uint32_t id, piso_segment **ret_segm
                : r;
 }
 
-/* keep_segment: it is the peer's segment of this id from now on. Takes it. */
+/* keep_segment: stores the segment of the peer's id. Takes it. */
 static int keep_segment(piso_session *s, uint32_t id, piso_segment *segment) {
     s->taken[id].segment = segment;
     s->taken_bytes += segment->size;
@@ -273,7 +273,7 @@ static int keep_segment(piso_session *s, uint32_t id, piso_segment *segment) {
         return 0;
     piso_segment *same;
     int r = give_up(s, earlier, &same);
-    piso_segment_unref(same); /* not the last one */
+    piso_segment_unref(same); /* not the last reference */
     return r;
 }
 
@@ -318,8 +318,8 @@ int piso__session_retired_by_peer(piso_session *s, uint32_t id, piso_segment **r
     if (!is_taken(s, id) || s->taken[id].retiring)
         return piso__session_wrong(s, "it takes back a segment that it has not sent");
     piso__taken *taken = &s->taken[id];
-    /* piso_session_retire gives it up, or the end of the last event that names it: whoever takes it out of the event may
-     * close the descriptor */
+    /* piso_session_retire, or the end of the last event that names it, gives it up; whoever takes it out of the
+     * event may close the descriptor */
     if (taken->segment && (taken->segment->fd < 0 || taken->in_hand)) {
         taken->retiring = true;
         s->taken_bytes -= taken->segment->size;
@@ -346,7 +346,7 @@ int piso__session_retire_done(piso_session *s, uint32_t id) {
 }
 
 int piso__session_find_segment(piso_session *s, const piso_span *span, piso_segment **ret_segment, bool *ret_ours) {
-    bool ours = span->segment & PISO__SEGMENT_YOURS; /* said by the peer */
+    bool ours = span->segment & PISO__SEGMENT_YOURS; /* as the peer says */
     uint32_t id = span->segment & ~PISO__SEGMENT_YOURS;
     piso_segment *segment = NULL;
     if (!ours && is_taken(s, id) && s->taken[id].refused)
@@ -376,7 +376,7 @@ void piso__session_let_go(piso_session *s, const piso_span *span, const piso_seg
         return;
     piso_segment *unused;
     give_up(s, id, &unused);
-    piso_segment_unref(unused); /* not the last one: the event has another */
+    piso_segment_unref(unused); /* not the last reference: the event has another */
 }
 
 int piso_event_refused(const piso_event *event, uint32_t index) {

@@ -1,4 +1,5 @@
-/* send.c - messages into the ring, in order, without ever blocking: what finds it full waits in private memory. */
+/* send.c - writes messages into the ring, in order, without ever blocking. Messages that find the ring full
+ * wait in private memory. */
 #include <errno.h>
 #include <string.h>
 
@@ -28,21 +29,22 @@ static void wake_peer(piso_session *s) {
     }
 }
 
-/* can_be_provoked: whether a peer has this side send such messages, as many as it likes. */
+/* can_be_provoked: whether a peer can make this side send such messages, without limit. */
 static bool can_be_provoked(piso__frame_type type) {
     return type == PISO__FRAME_REPLY || type == PISO__FRAME_ERROR || type == PISO__FRAME_ATTACHED ||
            type == PISO__FRAME_REFUSED || type == PISO__FRAME_RETIRED || type == PISO__FRAME_RELEASE ||
            type == PISO__FRAME_END_LEASES;
 }
 
-/* overtakes: what the peer's own queue may wait for. Behind what waits for the peer it would never arrive. It has no order
- * with other messages of this side. */
+/* overtakes: whether the message skips the queue. The peer's own queue may wait for such a message, so queued
+ * behind others that wait for the peer it would never arrive. It has no order relative to other messages of
+ * this side. */
 static bool overtakes(piso__frame_type type) {
     return type == PISO__FRAME_ATTACHED || type == PISO__FRAME_REFUSED;
 }
 
-/* put: into the queue. Whether it only lacks room in the ring is said by its head: for a descriptor it is the peer's
- * acknowledgement that makes room, and that comes as a message. */
+/* put: appends a message to the queue. The head tells whether the queue waits for room in the ring only: for a
+ * descriptor, the peer's acknowledgement makes room, and that comes as a message. */
 static void put(piso_session *s, piso__queued *message, bool first) {
     if (first) {
         message->next = s->queue_head;
@@ -57,7 +59,7 @@ static void put(piso_session *s, piso__queued *message, bool first) {
     atomic_store_explicit(&s->has_queue, !waits_for_peer, memory_order_relaxed);
 }
 
-/* enqueue: keeps a message for later, with a segment whose descriptor goes first, or NULL. */
+/* enqueue: keeps a message for later, with a segment whose descriptor is sent first, or NULL. */
 static int enqueue(piso_session *s, const piso__ring_part *parts, int count, piso_segment *segment, uint32_t id,
                    piso__frame_type type) {
     bool is_answer = can_be_provoked(type);
@@ -85,24 +87,24 @@ static int enqueue(piso_session *s, const piso__ring_part *parts, int count, pis
     return 0;
 }
 
-/* send_descriptor: -EAGAIN when as many are under way as may be. */
+/* send_descriptor: -EAGAIN when as many as allowed are under way. */
 static int send_descriptor(piso_session *s, const piso_segment *segment, uint32_t id) {
     if (s->attach_credit == 0)
         return -EAGAIN;
     piso__attachment packet = {.id = id, .size = segment->size};
-    /* not waiting: a peer may acknowledge what it leaves in the socket */
+    /* does not wait: a peer may acknowledge what it leaves in the socket */
     int fd = atomic_load(&segment->fd), r = piso__send_fds(s->channel->socket_fd, &packet, sizeof packet, &fd, 1);
     if (r == -ETOOMANYREFS && s->attach_credit < PISO__ATTACH_CREDIT)
-        r = -EAGAIN; /* until the peer has taken out what is there */
+        r = -EAGAIN; /* until the peer has taken packets out */
     if (r == 0) {
         s->attach_credit--;
-        if (id < s->given_capacity && s->given[id].segment == segment) /* not given up meanwhile */
+        if (id < s->given_capacity && s->given[id].segment == segment) /* not given up in the meantime */
             s->given[id].sent = true;
     }
     return r;
 }
 
-/* send_queued: 0, -EAGAIN when there is no room, or what ends the session. */
+/* send_queued: sends one queued message. 0, -EAGAIN when there is no room, or an error that ends the session. */
 static int send_queued(piso_session *s, piso__queued *message) {
     if (message->segment) {
         int r = send_descriptor(s, message->segment, message->id);
@@ -133,13 +135,13 @@ void piso__session_flush_queue(piso_session *s) {
         s->stats.queued--;
         free(message);
     }
-    /* for a descriptor it is the peer's acknowledgement that makes room, and that comes as a message */
+    /* for a descriptor, the peer's acknowledgement makes room, and that comes as a message */
     atomic_store_explicit(&s->has_queue, s->queue_head && !waits_for_peer, memory_order_relaxed);
     if (sent)
         wake_peer(s);
 }
 
-/* send: without waking the peer. */
+/* send: sends without waking the peer. */
 static int send(piso_session *s, const piso__frame *frame, const piso_span *spans, const void *body, size_t size) {
     uint8_t header[PISO__HEADER_MAX];
     piso__ring_part parts[3] = {{header, piso__frame_encode(frame, header)}};
@@ -181,7 +183,7 @@ int piso__session_send_attach(piso_session *s, piso_segment *segment, uint32_t i
     piso__ring_part part = {header, sizeof header};
     if (PISO__UNLIKELY(s->queue_head != NULL))
         piso__session_flush_queue(s);
-    /* room first: a descriptor without its frame would be taken for the next one */
+    /* check room first: a descriptor without its frame would be taken for the next one */
     int r = s->queue_head ? -EAGAIN : piso__ring_room(&s->channel->tx, sizeof header);
     if (r == PISO_EPROTO)
         piso__session_fail(s, piso__session_wrong(s, IMPOSSIBLE_CURSOR));
