@@ -1,10 +1,12 @@
 /* folder.h - the folder of one control group: how it is made, emptied and removed, in any hierarchy.
  *
- * Rules: 1. A host has one more folder beside those of its groups, "pyisolate-HOST". The folder is empty, and
- * the host holds a lock on it while it has any group there. A group's folder is "pyisolate-HOST.ID". So a group
- * costs its host no descriptor. 2. A group belongs to a dead host if its host's folder is gone or not locked.
- * The sweep kills the processes in it and removes it. The sweep runs in its own thread, once in each process,
- * and nobody waits for it. 3. A forked process that makes groups has its own host folder. */
+ * Rules:
+ *  1. A host has one more folder beside those of its groups, "pyisolate-HOST". The folder is empty, and the
+ *     host holds a lock on it while it has any group there. A group's folder is "pyisolate-HOST.ID". So a group
+ *     costs its host no descriptor.
+ *  2. A group belongs to a dead host if its host's folder is gone or not locked. The sweep kills the processes
+ *     in it and removes it. The sweep runs in its own thread, once in each process, and nobody waits for it.
+ *  3. A forked process that makes groups has its own host folder. */
 #ifndef PISO_GROUP_FOLDER_H
 #define PISO_GROUP_FOLDER_H
 

@@ -1,13 +1,15 @@
 /* group.h - a control group for one child, which counts its processes or its memory, and contains everything
  * that it starts.
  *
- * Rules: 1. Limits of the host's group, for instance, also apply to the group: it is below that of the host, or
- * beside it in a group that was delegated to both (group.c). Both versions of control groups are supported, if
- * they have the controller and this user may write to them. 2. The child enters the group before any code of
- * the extension runs (apply.c). Everything that it starts is in the group from birth. It cannot leave: its
- * sandbox permits writing to no control group. 3. A group has one folder in each hierarchy that has one of the
- * controllers (folder.h), and needs no descriptor. Groups of dead hosts, and the processes in them, are removed
- * in the background when a process makes its first group. */
+ * Rules:
+ *  1. Limits of the host's group, for instance, also apply to the group: it is below that of the host, or
+ *     beside it in a group that was delegated to both (group.c). Both versions of control groups are supported,
+ *     if they have the controller and this user may write to them.
+ *  2. The child enters the group before any code of the extension runs (apply.c). Everything that it starts is
+ *     in the group from birth. It cannot leave: its sandbox permits writing to no control group.
+ *  3. A group has one folder in each hierarchy that has one of the controllers (folder.h), and needs no
+ *     descriptor. Groups of dead hosts, and the processes in them, are removed in the background when a process
+ *     makes its first group. */
 #ifndef PISO_GROUP_GROUP_H
 #define PISO_GROUP_GROUP_H
 

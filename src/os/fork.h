@@ -3,16 +3,18 @@
  * The child of a fork has one thread. A lock that another thread held stays locked there for ever, and the
  * state that it guards may be half changed. Therefore:
  *
- * 1. A lock that is no field of an object is a piso__lock and has a place in piso__place. There is no other
- * static mutex, pthread_once or pthread_atfork (tests/lint). A fact that is found out once is an atomic,
- * without a lock. 2. A fork takes all these locks, in the order of piso__place, and releases them in parent and
- * child. So the child finds each lock free and the state that it guards whole. 3. A thread that holds one of
- * them takes none with an earlier place, and no lock of an object. 4. A lock is held for a few instructions:
- * not while a file is read, a callback runs or another process is waited for, since a fork waits for the lock
- * too. 5. In the child `in_child` is called while the lock is held, after the fork generation has changed. It
- * discards the parent's state; it only frees memory and closes descriptors. 6. The exception, `anew`: a lock
- * that is held for long and guards state that no child uses. A fork does not take it, and the child gets a new
- * lock.
+ *  1. A lock that is no field of an object is a piso__lock and has a place in piso__place. There is no other
+ *     static mutex, pthread_once or pthread_atfork (tests/lint). A fact that is found out once is an atomic,
+ *     without a lock.
+ *  2. A fork takes all these locks, in the order of piso__place, and releases them in parent and child. So the
+ *     child finds each lock free and the state that it guards whole.
+ *  3. A thread that holds one of them takes none with an earlier place, and no lock of an object.
+ *  4. A lock is held for a few instructions: not while a file is read, a callback runs or another process is
+ *     waited for, since a fork waits for the lock too.
+ *  5. In the child `in_child` is called while the lock is held, after the fork generation has changed. It
+ *     discards the parent's state; it only frees memory and closes descriptors.
+ *  6. The exception, `anew`: a lock that is held for long and guards state that no child uses. A fork does not
+ *     take it, and the child gets a new lock.
  *
  * Objects need none of this. Each knows the fork generation of the process that made it, and its functions
  * refuse to work in another process before they touch its lock. docs/fork.md explains the consequences for

@@ -1,4 +1,4 @@
-/* plan.c - what is possible here, layer by layer. */
+/* plan.c - determines layer by layer what is possible here. */
 #include <sched.h>
 #include <stdio.h>
 #include <sys/statvfs.h>
@@ -18,7 +18,7 @@ static void plan_namespaces(piso__plan *p) {
         return;
     }
     p->head.namespaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | (p->spec->network ? 0 : CLONE_NEWNET);
-    p->head.root = root == 0 && !p->spec->local_sockets; /* which may be anywhere */
+    p->head.root = root == 0 && !p->spec->local_sockets; /* local sockets may be anywhere */
     p->head.own_proc = p->head.root && piso__proc_probe() == 0;
     char why[64] = "";
     if (root < 0)
@@ -27,7 +27,7 @@ static void plan_namespaces(piso__plan *p) {
                    p->head.root ? " with a root of its own" : "", p->spec->network ? "" : ", network", why);
 }
 
-/* without_landlock: says what there is to be done about it. */
+/* without_landlock: says what the user can do about it. */
 static int without_landlock(piso__plan *p, int error) {
     piso__plan_say(
         p, PISO_LAYER_FILES, false,
@@ -67,14 +67,14 @@ static int plan_landlock(piso__plan *p) {
     return 0;
 }
 
-/* has_own_sockets: in its root there are no others' sockets in files; abstract ones belong to the network. */
+/* has_own_sockets: whether its root contains no socket files of others. Abstract sockets belong to the network. */
 static bool has_own_sockets(const piso__plan *p) {
     return p->head.root && (!p->spec->network || (p->layers & PISO__BIT(PISO_LAYER_SIGNALS) &&
                                                   p->landlock.version >= PISO__LANDLOCK_SIGNALS));
 }
 
-/* has_private_root: nothing can be named but what may be used. Then what changes there can be watched, by as many
- * instances of inotify as namespaces.c permits, if that can be written. */
+/* has_private_root: whether it can name only what it may use. Changes there may then be watched, by as many
+ * inotify instances as namespaces.c permits, if that limit can be written. */
 static bool has_private_root(const piso__plan *p) {
     struct statvfs system;
     return p->head.root && p->layers & PISO__BIT(PISO_LAYER_NAMESPACES) && statvfs("/proc/sys/user", &system) == 0 &&

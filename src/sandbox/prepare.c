@@ -1,4 +1,4 @@
-/* prepare.c - the host's part: a prepared sandbox, made and sent on. */
+/* prepare.c - the host's part: makes a prepared sandbox and sends it on. */
 #include <string.h>
 
 #include "os/os.h"
@@ -27,7 +27,7 @@ int piso__sandbox_prepare(const piso_sandbox *spec, const char *program, piso__s
         r = piso__paths_distrust(&p.paths, spec->writable, spec->untrusted);
     if (r == 0)
         r = piso__landlock_ruleset(spec, program, p.group, p.layers, p.landlock, &p.head, &p.paths, &ruleset);
-    if (r == -EPERM || r == -ENOSYS) { /* forbidden in parts */
+    if (r == -EPERM || r == -ENOSYS) { /* partly forbidden */
         piso__sandbox_blame(PISO_LAYER_FILES, r, report);
         return PISO_ESANDBOX;
     }

@@ -1,11 +1,12 @@
-/* report.c - which layers hold, in words, and what is said of one for which nothing can be started. */
+/* report.c - which layers are active, in words, and what is said of a layer because of which nothing can be
+ * started. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 
 #include "sandbox/plan.h"
 
-/* needs: what a system that refuses the layer's calls lacks; NULL where that is not one thing. */
+/* needs: what a system lacks that refuses the layer's calls; NULL where that is not one thing. */
 static const struct {
     const char *name, *needs;
 } layers[PISO_LAYERS] = {
