@@ -75,8 +75,7 @@ PISO_API int piso_zygote_serve(int socket_fd, const piso_fork_hooks *hooks, int6
 PISO_API int piso_zygote_share(void);
 /* piso_fork_settle: called once in a child, when it has become idle. Gives back to the zygote the pages whose
  * contents are as before the fork. Takes a millisecond or two. Does nothing if there are threads besides the
- * caller and the one that piso_session_attach starts. Returns how many pages, of 4 KiB.
- * */
+ * caller and the one that piso_session_attach starts. Returns how many pages, of 4 KiB. */
 PISO_API int piso_fork_settle(void);
 
 #ifdef __cplusplus

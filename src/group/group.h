@@ -42,8 +42,7 @@ uint64_t piso__group_exceeded(const piso__group *g);
 /* piso__group_kill: kills the processes in it, without waiting. NULL is allowed. */
 void piso__group_kill(const piso__group *g);
 /* piso__group_end: kills the processes in it and removes it. Waits some milliseconds; a thread waits for what
- * takes longer. Takes the group, which may be NULL; in a forked process it only frees memory. Returns NULL.
- * */
+ * takes longer. Takes the group, which may be NULL; in a forked process it only frees memory. Returns NULL. */
 piso__group *piso__group_end(piso__group *g);
 static inline void piso__group_endp(piso__group **g) {
     *g = piso__group_end(*g);

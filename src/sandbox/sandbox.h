@@ -51,8 +51,7 @@ piso__refusals *piso__sandbox_take_refusals(piso__sandbox *s);
  * them. */
 const void *piso__sandbox_export(const piso__sandbox *s, size_t *ret_size);
 /* piso__sandbox_import: restores a prepared sandbox in the process that will fork. Takes the descriptor on
- * success. -EPROTO when the bytes are not valid.
- * */
+ * success. -EPROTO when the bytes are not valid. */
 int piso__sandbox_import(const void *data, size_t size, int fd, piso__sandbox **ret_sandbox);
 
 #endif

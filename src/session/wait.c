@@ -358,8 +358,7 @@ int piso_session_fd(piso_session *s) {
 }
 
 /* sleep_on: waits until one of the sessions, all of which have begun to sleep, or the extra descriptor is
- * readable.
- * */
+ * readable. */
 static int sleep_on(piso_session *const *sessions, int count, int extra_fd, int64_t timeout_ns) {
     int fds[PISO_SESSIONS_MAX + 1];
     for (int i = 0; i < count; i++)

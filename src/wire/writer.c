@@ -158,8 +158,7 @@ void piso_write_raw(piso_writer *w, const void *data, size_t size) {
         memcpy(to, data, size);
 }
 
-/* too_long: whether a length or count does not fit 32 bits; sets the error.
- * */
+/* too_long: whether a length or count does not fit 32 bits; sets the error. */
 static bool too_long(piso_writer *w, size_t size) {
     if (size <= UINT32_MAX)
         return false;

@@ -1,11 +1,11 @@
-/* test_session.c - calls, answers, names, buffers and waiting, seen from the two ends of a session. How sessions end:
+/* test_session.c - calls, replies, names, buffers and waiting, from both ends of a session. How sessions end:
  * test_session_end.c. */
 #include "session_tools.h"
 
 #include <stdio.h>
 #include <sys/wait.h>
 
-/* ThreadSanitizer refuses threads in a process forked from one with threads. */
+/* ThreadSanitizer forbids threads in a process forked from one with threads. */
 const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) {
     return "die_after_fork=0";
@@ -218,7 +218,7 @@ static void small_messages_do_not_overtake_large_ones(void **state) {
     assert_int_equal(stats_of(pair.host).queued, 0);
 }
 
-/* The receiver has a limit, and the sender keeps to it. */
+/* The receiver has a limit, and the sender observes it. */
 static void calls_in_flight_are_limited(void **state) {
     (void)state;
     piso_call *calls = calloc(PISO__MAX_OPEN_REQUESTS, sizeof *calls), more;
@@ -234,10 +234,11 @@ static void calls_in_flight_are_limited(void **state) {
     assert_int_equal(send_reply(pair.child, first, 0), 0);
     take_result(pair.host, &calls[0], 0);
     take_request(pair.child, 1);
-    free(calls); /* nobody asks what became of them */
+    free(calls); /* nobody asks for their results */
 }
 
-/* A call that is made in the handler of another one names it, so that it can be run where that one's caller waits. */
+/* A call that is made in the handler of another call names it, so that it can run where that call's caller
+ * waits. */
 static void call_names_the_request_that_it_is_made_for(void **state) {
     (void)state;
     piso_call outer, inner;
@@ -435,7 +436,7 @@ static void buffers_that_nobody_takes_are_released(void **state) {
     piso_event_fini(&event);
     assert_int_equal(stats_of(pair.child).spans_held, 1);
     piso_session_release(pair.child, &span);
-    assert_int_equal(piso_session_sleep_begin(pair.child), 0); /* who sleeps keeps nothing back */
+    assert_int_equal(piso_session_sleep_begin(pair.child), 0); /* a sleeping side holds nothing back */
     piso_session_sleep_end(pair.child);
     expect_nothing(pair.host);
     assert_int_equal(stats_of(pair.host).arena_live, 0);
@@ -452,7 +453,7 @@ static void second_release_does_no_harm(void **state) {
     piso_session_release(pair.child, &span);
     piso_session_flush(pair.child);
     expect_nothing(pair.host);
-    send_buffers(pair.host, NULL, 0, 1, 5000); /* takes the same place */
+    send_buffers(pair.host, NULL, 0, 1, 5000); /* uses the same block */
     uint64_t live = stats_of(pair.host).arena_live;
     piso_session_release(pair.child, &span);
     piso_session_flush(pair.child);
@@ -497,7 +498,8 @@ static void memory_that_is_not_in_use_is_given_back(void **state) {
 
 /* ---- forks ---- */
 
-/* in_fork: what a process forked from the owner may do with a session: nothing, safely. Its exit status. */
+/* in_fork: checks what a process forked from the owner may do with a session: nothing, safely. Returns its exit
+ * status. */
 static int in_fork(piso_event *event) {
     piso_call call = {.id = 1};
     piso_span span = {.length = 1}, taken;

@@ -1,11 +1,12 @@
-/* test_session_segments.c - memory that is shared by descriptor: it crosses once, is recognised when it comes back, and
- * its ids live until both sides have let go; a peer that lies about it loses the session. */
+/* test_session_segments.c - memory shared by descriptor. The descriptor is sent once, the memory is recognised
+ * when it comes back, and its ids live until both sides have retired them. A peer that lies about it loses the
+ * session. */
 #include <sys/resource.h>
 
 #include "segment_tools.h"
 #include "skipping.h"
 
-/* hand_over: a segment is sent, and taken. */
+/* hand_over: sends a segment, and takes it at the other end. */
 static void hand_over(piso_session *from, piso_session *to, piso_segment *segment, uint64_t length) {
     piso_span span;
     bool ours;
@@ -79,7 +80,7 @@ static void a_retirement_that_cannot_be_answered_keeps_nothing(void **state) {
     assert_int_equal(count_fds(), fds);
 }
 
-/* What the child sent before it heard of the end still names the segment. */
+/* Messages that the child sent before it read the retirement still name the segment. */
 static void an_id_outlives_what_is_under_way(void **state) {
     (void)state;
     ends e = open_sharing_pair();
@@ -109,7 +110,8 @@ static void an_id_outlives_what_is_under_way(void **state) {
 }
 
 /* More descriptors than a socket holds, with nobody reading: they wait, in order. */
-/* What is sent ahead may be dropped before the peer looks: it finds both in order, and nothing stays. */
+/* A prefetched segment may be dropped before the peer reads the message: it gets both in order, and nothing
+ * stays. */
 static void a_segment_may_be_dropped_before_the_peer_looks(void **state) {
     (void)state;
     ends e = open_sharing_pair();
@@ -135,7 +137,7 @@ static void a_segment_may_be_dropped_before_the_peer_looks(void **state) {
     close_pair(&e);
 }
 
-/* A peer that ends without having looked leaves nothing: not even what lies in the socket. */
+/* A peer that ends without reading leaves nothing, not even what is in the socket. */
 static void a_segment_that_nobody_looks_at_goes_with_the_session(void **state) {
     (void)state;
     int fds = count_fds();
@@ -324,7 +326,7 @@ static void packets_that_are_no_attachments_end_the_session(void **state) {
 
 /* ---- memory that looks like a segment ---- */
 
-/* A touch of such memory could raise SIGBUS, take memory of the host's, or fail where the host writes. */
+/* Touching such memory could raise SIGBUS, allocate memory of the host, or fail where the host writes. */
 static void odd_memory_is_refused(void **state) {
     (void)state;
     const int fds[] = {
@@ -352,7 +354,7 @@ static void odd_memory_is_refused(void **state) {
     }
 }
 
-/* The socket holds some hundred packets: who says that they are out, and leaves them there, makes nobody wait. */
+/* The socket holds some hundred packets. A peer that acknowledges them, but leaves them there, blocks nobody. */
 static void false_acknowledgements_do_not_block(void **state) {
     (void)state;
     ends e = open_sharing_pair();
@@ -370,8 +372,8 @@ static void false_acknowledgements_do_not_block(void **state) {
     close_pair(&e);
 }
 
-/* What would take more descriptors, or more mappings, than a peer may have here is refused, and that message alone. The
- * sender takes the id back, and may send it again when there is room. */
+/* A segment that would take more descriptors, or more mappings, than a peer may have here is refused, and only
+ * its message fails. The sender retires the id, and may send the segment again when there is room. */
 static void what_there_is_no_room_for_is_refused(void **state) {
     (void)state;
     uint64_t share = piso__fd_share(), mappings = piso__segment_limit() / 2;
@@ -409,7 +411,8 @@ static void what_there_is_no_room_for_is_refused(void **state) {
     }
 }
 
-/* An extension closes the descriptor of what it takes from its host, so it may keep more than it has descriptors. */
+/* An extension closes the descriptors of segments from its host, so it may keep more of them than it can have
+ * descriptors. */
 static void an_extension_counts_no_descriptors(void **state) {
     (void)state;
     if (piso__fd_share() >= piso__segment_limit() / 2)
@@ -423,7 +426,7 @@ static void an_extension_counts_no_descriptors(void **state) {
     close_pair(&e);
 }
 
-/* A descriptor that the process has no room for is lost on its way out of the socket. */
+/* A descriptor for which the process has no room is lost on its way out of the socket. */
 static void a_process_without_descriptors_refuses(void **state) {
     (void)state;
     ends e = open_sharing_pair();

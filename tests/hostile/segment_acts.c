@@ -1,7 +1,7 @@
 /* segment_acts.c - the acts of a hostile peer that concern shared segments and leases.
  *
- * What is needed of descriptors is made once, in the pool, and attached again and again under other ids; some are
- * made for one act. The right acts are most, so that there is something to be wrong about. */
+ * The descriptors are made once, in the pool, and attached again and again under other ids; some are made for
+ * one act. Most acts are valid, so that there is something to attack. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -128,7 +128,7 @@ static bool is_attached(const mutator *m, uint32_t id) {
     return id < IDS && m->attached[id];
 }
 
-/* some_id: one of ours that is attached, or is not; 0: there is none. */
+/* some_id: returns an id of ours that is attached, or is not; 0: there is none. */
 static uint32_t some_id(mutator *m, bool attached) {
     uint32_t start = 1 + below(m, IDS - 1);
     for (uint32_t i = 0; i < IDS - 1; i++) {
@@ -145,7 +145,7 @@ static uint32_t odd_id(mutator *m) {
     return below(m, 2) ? odd[below(m, sizeof odd / sizeof *odd)] : below(m, IDS + 8);
 }
 
-/* send_packet: without waiting for room, which the host makes only for what it was told of. */
+/* send_packet: does not wait for room, which the host makes only for announced packets. */
 static bool send_packet(mutator *m, const packet *p, size_t size, const int *fds, int count) {
     return piso__send_fds(m->session->channel->socket_fd, p, size, fds, count) == 0;
 }
@@ -174,7 +174,7 @@ void act_attach(mutator *m) {
         close(fresh);
 }
 
-/* attach_bad_memory: all is as announced, but it is not what may be mapped. */
+/* attach_bad_memory: everything is as announced, but the memory must not be mapped. */
 static void attach_bad_memory(mutator *m) {
     const piso__channel *c = m->session->channel;
     uint32_t id = some_id(m, false), which = below(m, POOL_BAD + 3);
@@ -251,7 +251,7 @@ void act_retire_wrongly(mutator *m) {
         m->attached[id] = false;
 }
 
-/* act_acknowledge: what the host waits for; whether or not the descriptor was taken out of the socket. */
+/* act_acknowledge: sends what the host waits for, whether or not the descriptor was taken out of the socket. */
 void act_acknowledge(mutator *m) {
     int fd;
     packet p;
@@ -301,7 +301,7 @@ static piso_span wrong_span(mutator *m) {
     case 3:
         span.generation = 1;
         break;
-    default: /* both as large as they can be, together one too many */
+    default: /* both as large as possible, together one too many */
         span.offset = below(m, 2) ? INT64_MAX : span.offset;
         span.length = UINT64_MAX - span.offset + below(m, 2);
     }
@@ -315,7 +315,7 @@ static piso_span lease_span(mutator *m, bool right) {
     return span;
 }
 
-/* send_in_table: the same message with its spans in a buffer. */
+/* send_in_table: sends the same message with its spans in a buffer. */
 static void send_in_table(mutator *m, piso__frame f, const uint8_t *spans, bool right) {
     uint8_t data[PISO__FRAME_SIZE + PISO__SPAN_SIZE + 1];
     piso_span table;
@@ -335,7 +335,7 @@ static void send_in_table(mutator *m, piso__frame f, const uint8_t *spans, bool 
     mutator_send(m, data, sizeof data);
 }
 
-/* send_spans: a call, or an answer to one of the host's. */
+/* send_spans: sends a call, or a reply to a call of the host. */
 static void send_spans(mutator *m, bool right) {
     uint8_t data[PISO__FRAME_SIZE + 4 * PISO__SPAN_SIZE + 1], *at = data + PISO__FRAME_SIZE;
     piso__frame f = {.type = PISO__FRAME_CALL, .flags = PISO_CALL_NO_REPLY, .nspans = (uint16_t)(1 + below(m, 4))};
@@ -391,7 +391,7 @@ void act_on_memory(mutator *m) {
         check(ftruncate(m->good[which], (off_t)at) < 0 || at == good_sizes[which]);
         check(ftruncate(m->good[which], (off_t)(good_sizes[which] + 1 + at)) < 0);
         break;
-    case 2: /* the one that is not sealed, which nobody may have taken */
+    case 2: /* the one that is not sealed, which nobody may have accepted */
         check(ftruncate(m->bad[3], below(m, 2) ? 0 : 4096) == 0);
         break;
     default:
@@ -400,7 +400,7 @@ void act_on_memory(mutator *m) {
     }
 }
 
-/* act_fill_socket: packets that no frame announces, as many as there is room for. */
+/* act_fill_socket: sends packets that no frame announces, as many as there is room for. */
 void act_fill_socket(mutator *m) {
     packet p = {1 + below(m, IDS - 1), 0, good_sizes[0]};
     for (int i = 0; i < 400 && send_packet(m, &p, sizeof p, m->good, 1); i++)
