@@ -10,7 +10,7 @@
 #define SMALLEST_DEFAULT ((uint64_t)1 << 28)
 #define FD_COUNT         2
 
-static_assert(PISO__CONTROL_SIZE <= PISO__ARENAS_AT, "the arenas lie behind the rings");
+static_assert(PISO__CONTROL_SIZE <= PISO__ARENAS_AT, "the arenas are behind the rings");
 static_assert(PISO__ARENAS_AT % PISO__PAGE_MAX == 0 && PISO__ARENA_MIN_SIZE % PISO__PAGE_MAX == 0,
               "no page is in two arenas");
 

@@ -92,8 +92,8 @@ int piso__landlock_hides(const piso_sandbox *spec, char *why, size_t size) {
                                                            : NULL;
         if (where) {
             snprintf(why, size,
-                     "what lies in a folder %s is excluded only with namespaces and without 'local_sockets': %s", where,
-                     *path);
+                     "a path in a folder %s can be excluded only with namespaces and without 'local_sockets': %s",
+                     where, *path);
             return PISO_ESANDBOX;
         }
     }

@@ -55,14 +55,15 @@ static int plan_landlock(piso__plan *p) {
         piso__plan_say(p, PISO_LAYER_NETWORK, active, "%s",
                        active             ? "Landlock: no TCP"
                        : p->spec->network ? "the configuration permits the network"
-                                          : "Landlock rules on TCP since Linux 6.7; the filter refuses sockets");
+                                          : "Landlock restricts TCP from Linux 6.7 on; the filter refuses sockets");
     }
     if (!piso__plan_omits(p, PISO_LAYER_SIGNALS)) {
         bool active = l.version >= PISO__LANDLOCK_SIGNALS;
-        piso__plan_say(p, PISO_LAYER_SIGNALS, true, "%s",
-                       active
-                           ? "Landlock: none to processes outside"
-                           : "Landlock rules on signals since Linux 6.12; the filter permits the process's own only");
+        piso__plan_say(
+            p, PISO_LAYER_SIGNALS, true, "%s",
+            active
+                ? "Landlock: no signals to processes outside"
+                : "Landlock restricts signals from Linux 6.12 on; the filter permits only signals to the process itself");
     }
     return 0;
 }

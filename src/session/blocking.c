@@ -132,7 +132,7 @@ static void refuse(piso_session *s, uint64_t request) {
     write_text(&w, "builtins:NotImplementedError");
     write_text(&w, PISO_EXCEPTION_ARGS);
     piso_write_array(&w, 1);
-    write_text(&w, "this side answers no calls");
+    write_text(&w, "this side handles no calls");
     piso_write_ext_end(&w, mark);
     piso_session_reply(s, request, true, &w);
     piso_writer_fini(&w);

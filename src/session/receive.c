@@ -36,7 +36,7 @@ typedef struct message {
  * copying it takes room. Overlapping buffers could otherwise be copied more often than they exist. */
 static int check_span(piso_session *s, message *m, const piso_span *span) {
     if (piso__session_check_span(s, span) < 0)
-        return piso__session_wrong(s, "a buffer lies outside of the shared memory");
+        return piso__session_wrong(s, "a buffer is outside the shared memory");
     if (span->segment == 0)
         m->lengths += span->length; /* no overflow: at most PISO_MAX_SPANS spans, each at most as long as the arena */
     if (m->lengths > LARGE_SPAN && !m->backed)
@@ -45,7 +45,7 @@ static int check_span(piso_session *s, message *m, const piso_span *span) {
         return piso__session_wrong(s, "its buffers are larger than all the memory behind them");
     if (PISO__UNLIKELY(s->strict) && span->segment == 0 &&
         piso__channel_has_hole(s->channel, span->offset, span->length))
-        return piso__session_wrong(s, "a buffer is not all there");
+        return piso__session_wrong(s, "a buffer has missing pages");
     return 0;
 }
 
@@ -55,7 +55,7 @@ static int split_spans(piso_session *s, message *m) {
     if (m->frame.flags & PISO__FRAME_BODY_SPAN) {
         piso__span_decode(m->spans + --m->nspans * PISO__SPAN_SIZE, &m->shared_body);
         if (m->shared_body.segment)
-            return piso__session_wrong(s, "a body lies outside of its arena");
+            return piso__session_wrong(s, "a body is outside its arena");
         int r = check_span(s, m, &m->shared_body);
         if (r < 0)
             return r;
@@ -91,7 +91,7 @@ static int load_span(piso_session *s, message *m, uint32_t index, piso_span *ret
         bool ours = false;
         int r = piso__session_find_segment(s, &span, &segment, &ours);
         if (r == PISO_EPROTO)
-            return piso__session_wrong(s, "a buffer lies outside of the shared memory");
+            return piso__session_wrong(s, "a buffer is outside the shared memory");
         span.generation = ours;
         if (r < 0) /* this message cannot be accepted here, but others can */
             span = (piso_span){.segment = PISO__SEGMENT_REFUSED, .offset = (uint64_t)(int64_t)r};
@@ -217,7 +217,7 @@ static int open_request(piso_session *s, uint64_t id) {
         s->open_capacity = capacity;
     }
     if (s->open_requests[index])
-        return piso__session_wrong(s, "two calls have the same number");
+        return piso__session_wrong(s, "two open calls have the same id");
     s->open_requests[index] = id;
     return 0;
 }
@@ -289,7 +289,7 @@ static int receive_releases(piso_session *s, const message *m) {
         uint64_t offset;
         uint32_t generation;
         if (piso__release_decode(m->body + at, &offset, &generation) < 0)
-            return piso__session_wrong(s, "it releases a buffer in a wrong form");
+            return piso__session_wrong(s, "it releases a buffer by a malformed record");
         if (piso__arena_take_back(s->channel->arena, offset, generation, 0) == 0) /* stale ones are refused */
             piso__arena_release(s->channel->arena, offset, generation);
     }

@@ -240,7 +240,7 @@ static int receive_segment(piso_session *s, uint32_t id, piso_segment **ret_segm
     /* does not wait: the peer puts it into the socket before it sends the frame */
     int r = piso__receive_fds(s->channel->socket_fd, &packet, sizeof packet, &fd, 1, true);
     if (r < 0 && r != -EMFILE)
-        return r == -ENOMEM ? r : piso__session_wrong(s, "a descriptor that it announced is not there");
+        return r == -ENOMEM ? r : piso__session_wrong(s, "a descriptor that it announced is missing");
     if (packet.id != id || packet.zero) {
         piso__fd_close(fd);
         return piso__session_wrong(s, "a descriptor does not fit its announcement");
@@ -252,7 +252,7 @@ static int receive_segment(piso_session *s, uint32_t id, piso_segment **ret_segm
     else
         r = piso__segment_adopt(fd, packet.size, s->share, ret_segment);
     return r == PISO_EPROTO
-               ? piso__session_wrong(s, "a descriptor is no sealed memory of the size it told, or not all there")
+               ? piso__session_wrong(s, "a descriptor is not sealed memory of the announced size, or has missing pages")
                : r;
 }
 
@@ -283,7 +283,7 @@ static bool is_taken(const piso_session *s, uint32_t id) {
 
 int piso__session_attached_by_peer(piso_session *s, uint32_t id) {
     if (!s->may_share || id == 0 || id > MAX_SEGMENTS)
-        return piso__session_wrong(s, "it sends a descriptor that was not asked for");
+        return piso__session_wrong(s, "it sends a descriptor that was not requested");
     if (is_taken(s, id))
         return piso__session_wrong(s, "a descriptor does not fit its announcement");
     void *array = s->taken;
@@ -316,7 +316,7 @@ int piso__session_attach_done(piso_session *s, uint32_t id, bool refused) {
 
 int piso__session_retired_by_peer(piso_session *s, uint32_t id, piso_segment **ret_segment) {
     if (!is_taken(s, id) || s->taken[id].retiring)
-        return piso__session_wrong(s, "it takes back a segment that it has not sent");
+        return piso__session_wrong(s, "it retires a segment that it has not sent");
     piso__taken *taken = &s->taken[id];
     /* piso_session_retire, or the end of the last event that names it, gives it up; whoever takes it out of the
      * event may close the descriptor */
@@ -334,7 +334,7 @@ int piso__session_retired_by_peer(piso_session *s, uint32_t id, piso_segment **r
 
 int piso__session_retire_done(piso_session *s, uint32_t id) {
     if (id >= s->given_capacity || !s->given[id].retired || !s->given[id].attached)
-        return piso__session_wrong(s, "it gives up a segment that was not taken back");
+        return piso__session_wrong(s, "it acknowledges the end of a segment that was not retired");
     piso_segment_unref(s->given[id].segment);
     s->given[id] = (piso__given){.segment = NULL};
     s->given_count--;

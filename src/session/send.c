@@ -5,7 +5,7 @@
 
 #include "session/send.h"
 
-#define IMPOSSIBLE_CURSOR "it says that it has read what was never written"
+#define IMPOSSIBLE_CURSOR "it claims to have read messages that were never written"
 
 void piso__session_announce(piso_session *s, bool coming) {
     s->announced = coming;
@@ -156,7 +156,7 @@ static int send(piso_session *s, const piso__frame *frame, const piso_span *span
     int r = s->queue_head && !overtakes(type) ? -EAGAIN : piso__ring_send(&s->channel->tx, parts, count);
     if (r == -EAGAIN) {
         if (can_be_provoked(type) && s->queued_answers > PISO__MAX_ANSWERS)
-            piso__session_fail(s, piso__session_wrong(s, "it asks and asks, and takes no answers"));
+            piso__session_fail(s, piso__session_wrong(s, "it left more than 256 MiB of replies unread"));
         return enqueue(s, parts, count, NULL, 0, type);
     }
     if (r == PISO_EPROTO)

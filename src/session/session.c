@@ -159,7 +159,7 @@ static int accept_child(piso_session *s) {
     if (r == 0 && !s->handshaken)
         r = piso__channel_accept(s->channel);
     if (r == PISO_EPROTO)
-        piso__session_wrong(s, "its handshake is none");
+        piso__session_wrong(s, "its handshake is malformed");
     if (r == -EAGAIN && ended)
         r = PISO_EDIED;
     if (r == 0) {

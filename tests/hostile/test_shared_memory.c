@@ -242,7 +242,7 @@ static void memory_that_is_not_there_is_not_read(void **state) {
     }
     send_buffer_at(e.child, SMALL_ARENA / 2, 100);
     expect_end(e.host, PISO_EPROTO);
-    assert_non_null(strstr(piso_session_fault(e.host), "not all there"));
+    assert_non_null(strstr(piso_session_fault(e.host), "missing pages"));
     close_pair(&e);
     piso__strict_memory = -1;
 }
