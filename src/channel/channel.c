@@ -39,8 +39,8 @@ static hello make_hello(uint64_t arena_size, uint32_t accepts) {
     };
 }
 
-/* is_right: whether a greeting is correct. The number of requests that the peer answers is free. */
-static bool is_right(const hello *greeting, uint64_t arena_size) {
+/* is_valid: whether a greeting is correct. The number of requests that the peer answers is free. */
+static bool is_valid(const hello *greeting, uint64_t arena_size) {
     hello expected = make_hello(arena_size, greeting->accepts);
     return greeting->accepts > 0 && memcmp(greeting, &expected, sizeof expected) == 0;
 }
@@ -201,7 +201,7 @@ void piso__channel_ring_self(piso__channel *c) {
     piso__epoll_switch(c->wait_fd, c->beacons.rung, true);
 }
 
-bool piso__channel_silence(piso__channel *c) {
+bool piso__channel_clear_bells(piso__channel *c) {
     if (c->own_rung && c->wait_fd >= 0)
         piso__epoll_switch(c->wait_fd, c->beacons.rung, false);
     c->own_rung = false;
@@ -275,7 +275,7 @@ int piso__channel_accept(piso__channel *c) {
         r = piso__receive_fds(c->socket_fd, &answer, sizeof answer, NULL, 0, true);
     if (r == -ECONNRESET)
         return PISO_EDIED;
-    if (r == -EPROTO || (r == 0 && !is_right(&answer, c->arena_size)))
+    if (r == -EPROTO || (r == 0 && !is_valid(&answer, c->arena_size)))
         return PISO_EPROTO;
     if (r == 0)
         c->peer_accepts = answer.accepts;
@@ -315,7 +315,7 @@ int piso__channel_attach(int socket_fd, uint32_t accepts, piso__channel **ret_ch
     c->memory_fd = fds[0];
     c->bell = fds[1];
     c->arena_size = greeting.arena_size;
-    if (!is_right(&greeting, greeting.arena_size) || !memory_fits(c))
+    if (!is_valid(&greeting, greeting.arena_size) || !memory_fits(c))
         return PISO_EPROTO;
     c->accepts = accepts;
     c->peer_accepts = greeting.accepts;

@@ -75,11 +75,11 @@ int piso__channel_create(const char *name, uint64_t arena_size, uint32_t accepts
 int piso__channel_accept(piso__channel *c);
 /* piso__channel_attach: makes the child's end. Takes socket_fd on success. Blocks for the HELLO. */
 int piso__channel_attach(int socket_fd, uint32_t accepts, piso__channel **ret_channel);
-/* piso__channel_ring_self: wakes the threads that sleep on this side. piso__channel_silence: clears the rings
+/* piso__channel_ring_self: wakes the threads that sleep on this side. piso__channel_clear_bells: clears the rings
  * of the peer and of this side, and returns false once the peer has closed its end of the bell. Neither blocks.
  * Both need the same lock. */
 void piso__channel_ring_self(piso__channel *c);
-bool piso__channel_silence(piso__channel *c);
+bool piso__channel_clear_bells(piso__channel *c);
 /* piso__channel_backed: returns an upper bound of the bytes of the peer's arena that are backed by memory.
  * piso__channel_has_hole: whether some page of a range in that arena is missing. */
 uint64_t piso__channel_backed(const piso__channel *c);

@@ -23,7 +23,7 @@
 #define MILLISECOND 1000000L
 #define TEXT_SIZE   8192 /* of a file; a longer text is cut */
 
-/* ---- the files in one ---- */
+/* ---- files of a folder ---- */
 
 int piso__group_open(const char *path) {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -56,7 +56,7 @@ uint64_t piso__group_number(int folder, const char *name, const char *word) {
     return 0;
 }
 
-/* ---- its end ---- */
+/* ---- removing a folder ---- */
 
 /* is_member: whether a process is still in the group with this name, or its pid belongs to another process by
  * now. */
@@ -115,7 +115,7 @@ bool piso__group_folder_remove(const char *path, bool patient) {
     return false;
 }
 
-/* ---- the host's own ---- */
+/* ---- the host's folder ---- */
 
 struct piso__group_host {
     piso__group_host *next;
@@ -219,7 +219,7 @@ static int make_host(const char *parent, piso__group_host **ret_host) {
     return 0;
 }
 
-/* ---- making one ---- */
+/* ---- making a folder ---- */
 
 int piso__group_folder_make(const char *parent, piso__group_folder *ret_folder) {
     piso__group_folder *f = ret_folder;
@@ -244,7 +244,7 @@ void piso__group_folder_drop(piso__group_folder *f) {
     f->host = NULL;
 }
 
-/* ---- those that dead hosts have left ---- */
+/* ---- folders of dead hosts ---- */
 
 /* host_part: returns the length of the host's part of a folder name, 0 for other names: others may use the
  * prefix too. */

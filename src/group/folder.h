@@ -35,7 +35,7 @@ bool piso__group_folder_remove(const char *path, bool patient);
  * the processes in them. */
 void piso__group_folder_sweep(const char *parent);
 
-/* ---- the files in one ---- */
+/* ---- files of a folder ---- */
 
 /* piso__group_open: opens the folder for the functions below. Returns a descriptor, or -errno. */
 int piso__group_open(const char *path);

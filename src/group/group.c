@@ -100,7 +100,7 @@ static int make(piso__group *g, const char *parent, bool unified, unsigned what,
     return 0;
 }
 
-/* ---- where ---- */
+/* ---- choosing the parent ---- */
 
 static bool is_delegated(const char *folder) {
     char value[2];
@@ -188,7 +188,7 @@ const char *piso__group_path(const piso__group *g, int index) {
     return index < g->count ? g->folders[index].path : NULL;
 }
 
-/* ---- its end ---- */
+/* ---- removing a group ---- */
 
 /* was_full: whether the group's own limit was reached. Version 1 has a counter for that, which Linux 6.18 does
  * not keep. */

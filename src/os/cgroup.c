@@ -209,13 +209,13 @@ bool piso__cgroup_find(const char *controller, piso__cgroup *ret_group) {
     return found;
 }
 
-void piso__cgroup_walk(const char *controller, piso__cgroup_look *look, void *argument) {
+void piso__cgroup_walk(const char *controller, piso__cgroup_visit *visit, void *argument) {
     piso__cgroup g;
     if (!piso__cgroup_find(controller, &g))
         return;
     for (size_t length = strlen(g.folder); length >= g.top;) {
         g.folder[length] = '\0';
-        look(g.folder, argument);
+        visit(g.folder, argument);
         while (length > 0 && g.folder[--length] != '/') {
         }
     }

@@ -25,10 +25,10 @@ typedef struct piso__cgroup {
  * hierarchy is visible. With version 2 the group may lack the controller. Reads files: call it seldom. */
 bool piso__cgroup_find(const char *controller, piso__cgroup *ret_group);
 
-/* piso__cgroup_look: a callback that gets the directory of a group. */
-typedef void piso__cgroup_look(const char *directory, void *argument);
+/* piso__cgroup_visit: a callback that gets the directory of a group. */
+typedef void piso__cgroup_visit(const char *directory, void *argument);
 /* piso__cgroup_walk: calls `look` for this process's group of a controller and for all visible groups above it. */
-void piso__cgroup_walk(const char *controller, piso__cgroup_look *look, void *argument);
+void piso__cgroup_walk(const char *controller, piso__cgroup_visit *visit, void *argument);
 
 /* piso__cgroup_read_below: makes this process read `folder`/cgroup and `folder`/mountinfo from now on, instead
  * of those of /proc/self. For tests. */

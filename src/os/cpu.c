@@ -62,7 +62,7 @@ void piso__cpu_yield(void) {
     sched_yield();
 }
 
-void piso__cpu_leave(void) {
+void piso__cpu_migrate(void) {
     cpu_set_t allowed, others;
     int cpu = sched_getcpu();
     if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof allowed, &allowed) < 0)

@@ -85,7 +85,7 @@ bool piso__memory_is_strict(void) {
     return strict;
 }
 
-static void look(const char *directory, void *argument) {
+static void lower_available(const char *directory, void *argument) {
     uint64_t *available = argument, room = piso__memory_room(directory);
     if (room < *available)
         *available = room;
@@ -93,6 +93,6 @@ static void look(const char *directory, void *argument) {
 
 uint64_t piso__memory_available(void) {
     uint64_t available = system_available();
-    piso__cgroup_walk("memory", look, &available);
+    piso__cgroup_walk("memory", lower_available, &available);
     return available;
 }

@@ -34,7 +34,7 @@ void piso__children_clear(int signal_fd) {
     (void)!read(signal_fd, &ended, sizeof ended);
 }
 
-/* ---- who they are ---- */
+/* ---- finding children ---- */
 
 typedef struct pids {
     pid_t *items;
@@ -114,7 +114,7 @@ bool piso__child_has_ended(pid_t pid) {
     return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid != 0;
 }
 
-/* ---- whose they were ---- */
+/* ---- finding their extension ---- */
 
 int piso__mount_namespace(pid_t pid, uint64_t *ret_id) {
     char path[PATH_SIZE];

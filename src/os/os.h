@@ -176,9 +176,9 @@ int piso__cpu_count(void);
 
 /* piso__cpu_current: returns the processor on which this thread runs, or -1. No system call. */
 int piso__cpu_current(void);
-/* piso__cpu_leave: moves this thread to another of the processors that it may use. Takes some 40 us. Does
+/* piso__cpu_migrate: moves this thread to another of the processors that it may use. Takes some 40 us. Does
  * nothing where there is only one. */
-void piso__cpu_leave(void);
+void piso__cpu_migrate(void);
 /* piso__cpu_yield: lets another thread that is ready on this processor run, if there is one. */
 void piso__cpu_yield(void);
 

@@ -76,7 +76,7 @@ static size_t in_file(const region *r, size_t at) {
     return r->offset + at + at / PIECE * PAGE;
 }
 
-/* ---- which memory ---- */
+/* ---- choosing memory ---- */
 
 static bool has_only_plain_flags(const char *flags) {
     char flag[3], wanted[5];
@@ -143,7 +143,7 @@ static int find_regions(void) {
     return shared.count ? 0 : -ENOENT;
 }
 
-/* ---- before the fork ---- */
+/* ---- moving, before the fork ---- */
 
 static int write_all(int fd, const char *from, size_t size, size_t offset) {
     while (size) {
@@ -275,7 +275,7 @@ int piso__memory_share(void) {
     return r;
 }
 
-/* ---- after it ---- */
+/* ---- giving back, after the fork ---- */
 
 /* give_back_run: gives back the run of copies, from page `i` of the entries on, that equal the memfd. Returns
  * the number of pages in the run. */

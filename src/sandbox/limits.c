@@ -58,16 +58,16 @@ static int plan_group(piso__plan *p) {
     int r = p->group_errors.processes;
     if (r == 0 || piso__kernel_counts_processes())
         return 0;
-    piso__plan_say(
+    piso__plan_note(
         p, PISO_LAYER_LIMITS, false,
         "'processes' of root are limited only by a control group, and none can be made (%s): run as another user or "
         "make /sys/fs/cgroup writable",
         r == -ENOENT ? "no pids controller" : piso_strerror(r));
-    return piso__plan_blame(p, PISO_LAYER_LIMITS);
+    return piso__plan_fail(p, PISO_LAYER_LIMITS);
 }
 
-/* say_limits: reports the limits and what enforces them. */
-static void say_limits(piso__plan *p) {
+/* note_limits: reports the limits and what enforces them. */
+static void note_limits(piso__plan *p) {
     const piso_limits *l = piso__plan_limits_of(p->spec);
     bool namespaces = p->layers & PISO__BIT(PISO_LAYER_NAMESPACES), memory = group_memory(l) != 0;
     int processes_error = p->group_errors.processes, memory_error = p->group_errors.memory;
@@ -90,7 +90,7 @@ static void say_limits(piso__plan *p) {
     char text[sizeof p->report->layers[0].detail] = "";
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s", *text && *parts[i] ? "; " : "", parts[i]);
-    piso__plan_say(p, PISO_LAYER_LIMITS, true, "%s", text);
+    piso__plan_note(p, PISO_LAYER_LIMITS, true, "%s", text);
 }
 
 int piso__plan_limits(piso__plan *p) {
@@ -98,9 +98,9 @@ int piso__plan_limits(piso__plan *p) {
     if (piso__plan_omits(p, PISO_LAYER_LIMITS))
         return 0;
     if (l->temp_size && !(p->layers & PISO__BIT(PISO_LAYER_NAMESPACES))) {
-        piso__plan_say(p, PISO_LAYER_LIMITS, false,
-                       "temporary space can be limited only where namespaces are permitted");
-        return piso__plan_blame(p, PISO_LAYER_LIMITS);
+        piso__plan_note(p, PISO_LAYER_LIMITS, false,
+                        "temporary space can be limited only where namespaces are permitted");
+        return piso__plan_fail(p, PISO_LAYER_LIMITS);
     }
     int r = plan_group(p);
     if (r < 0)
@@ -116,6 +116,6 @@ int piso__plan_limits(piso__plan *p) {
     add_signals(p);
     p->head.temp_size = l->temp_size;
     p->head.shm_size = l->memory;
-    say_limits(p);
+    note_limits(p);
     return 0;
 }

@@ -12,9 +12,9 @@ static void plan_namespaces(piso__plan *p) {
         return;
     int root = piso__root_probe(), r = root == 0 ? 0 : piso__namespaces_probe();
     if (r < 0) {
-        piso__plan_say(p, PISO_LAYER_NAMESPACES, false,
-                       "this system does not let the user make namespaces (%s); the filter refuses more calls instead",
-                       piso_strerror(r));
+        piso__plan_note(p, PISO_LAYER_NAMESPACES, false,
+                        "this system does not let the user make namespaces (%s); the filter refuses more calls instead",
+                        piso_strerror(r));
         return;
     }
     p->head.namespaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | (p->spec->network ? 0 : CLONE_NEWNET);
@@ -23,13 +23,13 @@ static void plan_namespaces(piso__plan *p) {
     char why[64] = "";
     if (root < 0)
         snprintf(why, sizeof why, "; the root stays the host's (%s)", piso_strerror(root));
-    piso__plan_say(p, PISO_LAYER_NAMESPACES, true, "user, mount%s, IPC%s%s",
-                   p->head.root ? " with a root of its own" : "", p->spec->network ? "" : ", network", why);
+    piso__plan_note(p, PISO_LAYER_NAMESPACES, true, "user, mount%s, IPC%s%s",
+                    p->head.root ? " with a root of its own" : "", p->spec->network ? "" : ", network", why);
 }
 
 /* without_landlock: says what the user can do about it. */
 static int without_landlock(piso__plan *p, int error) {
-    piso__plan_say(
+    piso__plan_note(
         p, PISO_LAYER_FILES, false,
         error == ENOSYS
             ? "this kernel has no Landlock (%s): it needs Linux 5.13 or later, built with CONFIG_SECURITY_LANDLOCK; gVisor "
@@ -39,7 +39,7 @@ static int without_landlock(piso__plan *p, int error) {
             : "Landlock is forbidden (%s), as by a container's seccomp profile: it needs Docker 23 or later, or a "
               "profile with landlock_*",
         piso_strerror(-error));
-    return piso__plan_blame(p, PISO_LAYER_FILES);
+    return piso__plan_fail(p, PISO_LAYER_FILES);
 }
 
 static int plan_landlock(piso__plan *p) {
@@ -47,19 +47,19 @@ static int plan_landlock(piso__plan *p) {
     if (!piso__plan_omits(p, PISO_LAYER_FILES)) {
         if (!l.version)
             return without_landlock(p, l.error);
-        piso__plan_say(p, PISO_LAYER_FILES, true, "Landlock %d%s", l.version,
-                       p->spec->devices && p->spec->devices[0] ? ", with devices" : "");
+        piso__plan_note(p, PISO_LAYER_FILES, true, "Landlock %d%s", l.version,
+                        p->spec->devices && p->spec->devices[0] ? ", with devices" : "");
     }
     if (!piso__plan_omits(p, PISO_LAYER_NETWORK)) {
         bool active = l.version >= PISO__LANDLOCK_NETWORK && !p->spec->network;
-        piso__plan_say(p, PISO_LAYER_NETWORK, active, "%s",
-                       active             ? "Landlock: no TCP"
-                       : p->spec->network ? "the configuration permits the network"
-                                          : "Landlock restricts TCP from Linux 6.7 on; the filter refuses sockets");
+        piso__plan_note(p, PISO_LAYER_NETWORK, active, "%s",
+                        active             ? "Landlock: no TCP"
+                        : p->spec->network ? "the configuration permits the network"
+                                           : "Landlock restricts TCP from Linux 6.7 on; the filter refuses sockets");
     }
     if (!piso__plan_omits(p, PISO_LAYER_SIGNALS)) {
         bool active = l.version >= PISO__LANDLOCK_SIGNALS;
-        piso__plan_say(
+        piso__plan_note(
             p, PISO_LAYER_SIGNALS, true, "%s",
             active
                 ? "Landlock: no signals to processes outside"
@@ -101,25 +101,25 @@ static int plan_filter(piso__plan *p) {
     };
     int r = piso__filter_probe();
     if (r < 0) {
-        piso__plan_say(
+        piso__plan_note(
             p, PISO_LAYER_SYSTEM_CALLS, false,
             r == -EPERM
                 ? "seccomp is forbidden (%s), as by a container's seccomp profile: it needs one that permits it"
                 : "this kernel has no seccomp (%s), or a container forbids it: it needs Linux 3.17 or later, built "
                   "with CONFIG_SECCOMP_FILTER",
             piso_strerror(r));
-        return piso__plan_blame(p, PISO_LAYER_SYSTEM_CALLS);
+        return piso__plan_fail(p, PISO_LAYER_SYSTEM_CALLS);
     }
     r = piso__filter_build(options, &p->filter);
     if (r == -ENOSYS) {
-        piso__plan_say(p, PISO_LAYER_SYSTEM_CALLS, false,
-                       "there is no list of system calls for this machine; there is one for x86-64 and aarch64");
-        return piso__plan_blame(p, PISO_LAYER_SYSTEM_CALLS);
+        piso__plan_note(p, PISO_LAYER_SYSTEM_CALLS, false,
+                        "there is no list of system calls for this machine; there is one for x86-64 and aarch64");
+        return piso__plan_fail(p, PISO_LAYER_SYSTEM_CALLS);
     }
     if (r < 0)
         return r;
     p->filter_count = r;
-    piso__plan_say(p, PISO_LAYER_SYSTEM_CALLS, true, "seccomp");
+    piso__plan_note(p, PISO_LAYER_SYSTEM_CALLS, true, "seccomp");
     return 0;
 }
 
@@ -128,7 +128,7 @@ int piso__plan_layers(piso__plan *p) {
     char why[sizeof p->report->layers[0].detail];
     int r = p->head.root ? 0 : piso__landlock_hides(p->spec, why, sizeof why);
     if (r < 0)
-        piso__plan_say(p, PISO_LAYER_NAMESPACES, false, "%s", why);
+        piso__plan_note(p, PISO_LAYER_NAMESPACES, false, "%s", why);
     else
         r = plan_landlock(p);
     if (r == 0)
@@ -136,6 +136,6 @@ int piso__plan_layers(piso__plan *p) {
     if (r == 0)
         r = piso__plan_limits(p);
     if (r == 0 && !piso__plan_omits(p, PISO_LAYER_PRIVILEGES))
-        piso__plan_say(p, PISO_LAYER_PRIVILEGES, true, "no_new_privs, no capabilities");
+        piso__plan_note(p, PISO_LAYER_PRIVILEGES, true, "no_new_privs, no capabilities");
     return r;
 }

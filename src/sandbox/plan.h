@@ -29,14 +29,14 @@ typedef struct piso__plan {
 
 /* report.c */
 
-/* piso__plan_say: adds a note on a layer. An active one will be applied. */
-__attribute__((format(printf, 4, 5))) void piso__plan_say(piso__plan *p, piso_layer layer, bool active,
-                                                          const char *format, ...);
+/* piso__plan_note: adds a note on a layer. An active one will be applied. */
+__attribute__((format(printf, 4, 5))) void piso__plan_note(piso__plan *p, piso_layer layer, bool active,
+                                                           const char *format, ...);
 /* piso__plan_omits: whether the caller asked to leave the layer out; notes that. */
 bool piso__plan_omits(piso__plan *p, piso_layer layer);
-/* piso__plan_blame: notes that nothing can be started because of this layer, and removes the notes on others,
+/* piso__plan_fail: notes that nothing can be started because of this layer, and removes the notes on others,
  * which would look like reasons. Returns PISO_ESANDBOX. */
-int piso__plan_blame(piso__plan *p, piso_layer layer);
+int piso__plan_fail(piso__plan *p, piso_layer layer);
 
 /* limits.c */
 

@@ -28,7 +28,7 @@ int piso__sandbox_prepare(const piso_sandbox *spec, const char *program, piso__s
     if (r == 0)
         r = piso__landlock_ruleset(spec, program, p.group, p.layers, p.landlock, &p.head, &p.paths, &ruleset);
     if (r == -EPERM || r == -ENOSYS) { /* partly forbidden */
-        piso__sandbox_blame(PISO_LAYER_FILES, r, report);
+        piso__sandbox_report_failure(PISO_LAYER_FILES, r, report);
         return PISO_ESANDBOX;
     }
     p.head.has_ruleset = ruleset >= 0;
@@ -68,7 +68,7 @@ piso__refusals *piso__sandbox_take_refusals(piso__sandbox *s) {
     return piso__steal_pointer(&s->refusals);
 }
 
-/* ---- to another process ---- */
+/* ---- export and import ---- */
 
 int piso__sandbox_fd(const piso__sandbox *s) {
     return s->fd;

@@ -35,10 +35,10 @@ static inline void piso__sandbox_freep(piso__sandbox **s) {
 int piso__sandbox_apply(void *sandbox, int fd);
 /* piso__sandbox_fd: returns the descriptor of a prepared sandbox (borrowed), -1: none. */
 int piso__sandbox_fd(const piso__sandbox *s);
-/* piso__sandbox_failed: returns the layer that failed, after a failed apply. piso__sandbox_blame: notes in
+/* piso__sandbox_failed: returns the layer that failed, after a failed apply. piso__sandbox_report_failure: notes in
  * `report` that this layer failed, with that error. */
 int piso__sandbox_failed(const piso__sandbox *s);
-void piso__sandbox_blame(int layer, int error, piso_sandbox_report *report);
+void piso__sandbox_report_failure(int layer, int error, piso_sandbox_report *report);
 
 /* piso__sandbox_take_group: returns the control group that was made for the child, or NULL. The caller ends it
  * when the child has ended. */

@@ -74,7 +74,7 @@ static void start_over_in_child(void) {
 
 PISO__STATIC_LOCK(lock, PISO__PLACE_REFUSALS, .in_child = start_over_in_child);
 
-/* ---- what was refused ---- */
+/* ---- recording refusals ---- */
 
 /* error_of: returns what the program answers to a call. */
 static int error_of(const piso__refusals *r, const struct seccomp_data *data) {
@@ -303,7 +303,7 @@ static int start(void) {
     return r;
 }
 
-/* ---- for others ---- */
+/* ---- internal functions of other modules ---- */
 
 int piso__refusals_new(const struct sock_filter *program, int count, int ruleset_fd, piso__refusals **ret_refusals,
                        int *ret_fd) {

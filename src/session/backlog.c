@@ -13,7 +13,7 @@
 
 struct piso__waiting_call {
     piso__waiting_call *next, **previous_next;
-    piso_call *call; /* NULL: no reply is wanted; piso__forgotten: nobody waits for it */
+    piso_call *call; /* NULL: no reply is wanted; piso__abandoned_call: nobody waits for it */
     int64_t deadline_ns;
     piso__frame frame;
     /* a view of the memory that follows: body, spans and segments, with a reference to each segment */
@@ -103,7 +103,7 @@ static int fail_one(piso_session *s, piso__waiting_call *w, int error) {
     unlink_call(s, w);
     piso__session_discard(s, &w->content);
     free_call(w);
-    if (!call || call == &piso__forgotten)
+    if (!call || call == &piso__abandoned_call)
         return 0;
     call->waiting = NULL;
     call->id = PISO__OVER_ID;
@@ -146,7 +146,7 @@ void piso__backlog_forget(piso_session *s, piso_call *call, bool drop) {
     piso__waiting_call *w = call->waiting;
     call->waiting = NULL;
     if (!drop) {
-        w->call = &piso__forgotten;
+        w->call = &piso__abandoned_call;
         return;
     }
     unlink_call(s, w);
@@ -168,7 +168,7 @@ int64_t piso__backlog_expire(piso_session *s, int64_t now, void (*expire)(piso_s
         unlink_call(s, w);
         piso__session_discard(s, &w->content);
         free_call(w);
-        if (call != &piso__forgotten)
+        if (call != &piso__abandoned_call)
             expire(s, call);
     }
     return earliest;
@@ -180,7 +180,7 @@ piso_call *piso__backlog_take_any(piso_session *s) {
         piso_call *call = w->call;
         unlink_call(s, w);
         free_call(w);
-        if (call && call != &piso__forgotten) {
+        if (call && call != &piso__abandoned_call) {
             call->waiting = NULL;
             return call;
         }

@@ -66,7 +66,7 @@ static void stop_reading(piso_session *s) {
         }
 }
 
-/* ---- answers ---- */
+/* ---- replies ---- */
 
 /* move_answer: moves a reply to the caller's event, which may have less room for a body. 0, or -ENOMEM after
  * ending the reply. */

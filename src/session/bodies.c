@@ -9,7 +9,7 @@
 
 #define FEW_SPANS 8
 
-piso_call piso__forgotten = {.deadline_ns = PISO_NO_DEADLINE};
+piso_call piso__abandoned_call = {.deadline_ns = PISO_NO_DEADLINE};
 
 /* spill_body: moves a large body into the arena, as the writer's last span. Copies without the lock. */
 static int spill_body(piso_session *s, piso_writer *w) {
@@ -117,7 +117,7 @@ int piso__session_send_call(piso_session *s, piso_call *call, piso__frame *frame
     int r = piso__session_send_body(s, frame, w);
     if (r < 0) {
         piso__slots_remove(&s->calls, frame->id);
-    } else if (call && call != &piso__forgotten) {
+    } else if (call && call != &piso__abandoned_call) {
         call->id = frame->id;
         call->deadline_ns = deadline_ns;
     }

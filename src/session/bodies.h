@@ -14,9 +14,9 @@ int piso__session_check_span(piso_session *s, const piso_span *span);
 /* piso__session_lend_spans: marks the writer's buffers as lent to the peer, after its message was sent. */
 void piso__session_lend_spans(piso_session *s, const piso_writer *w);
 
-/* piso__forgotten: takes the place in the table of a call that nobody waits for, until its reply comes. The
+/* piso__abandoned_call: takes the place in the table of a call that nobody waits for, until its reply comes. The
  * peer still has the request open, so the id must not be reused. */
-extern piso_call piso__forgotten;
+extern piso_call piso__abandoned_call;
 /* piso__session_begin: prepares a message as far as possible without the lock, then takes the lock if it
  * returns 0. `frame` gets what is known of the body. */
 int piso__session_begin(piso_session *s, piso__frame *frame, piso_writer *w);
@@ -31,7 +31,7 @@ static inline bool piso__session_may_call(const piso_session *s) {
     return s->calls.live < s->call_limit;
 }
 /* piso__session_send_call: sends a call and gives it its id. The writer keeps its contents. `call` may be NULL,
- * if no reply is wanted, or &piso__forgotten. 0 or a negative code. */
+ * if no reply is wanted, or &piso__abandoned_call. 0 or a negative code. */
 int piso__session_send_call(piso_session *s, piso_call *call, piso__frame *frame, int64_t deadline_ns,
                             const piso_writer *w);
 

@@ -89,7 +89,7 @@ void piso_session_forget(piso_session *s, piso_call *call, bool cancel) {
         forget_expired(s, call);
     else if (call->id == PISO__WAITING_ID)
         piso__backlog_forget(s, call, cancel);
-    else if (piso__slots_replace(&s->calls, call->id, &piso__forgotten) && cancel && atomic_load(&s->state) == 0)
+    else if (piso__slots_replace(&s->calls, call->id, &piso__abandoned_call) && cancel && atomic_load(&s->state) == 0)
         send_cancel(s, call->id);
     call->id = 0;
     piso__session_unlock(s);
@@ -103,7 +103,7 @@ static void note_expired(piso_session *s, piso_call *call) {
 }
 
 static void expire_call(piso_session *s, piso_call *call) {
-    piso__slots_replace(&s->calls, call->id, &piso__forgotten);
+    piso__slots_replace(&s->calls, call->id, &piso__abandoned_call);
     if (atomic_load(&s->state) == 0)
         send_cancel(s, call->id);
     note_expired(s, call);

@@ -78,7 +78,7 @@ int piso_session_intern(piso_session *s, const char *name, size_t size, uint32_t
 
 int piso__session_define(piso_session *s, uint32_t id, const uint8_t *text, size_t size) {
     if (id != s->peer_name_count || id >= PISO__MAX_NAMES || memchr(text, '\0', size))
-        return piso__session_wrong(s, "it defines method names out of order, in a wrong form, or too many");
+        return piso__session_protocol_error(s, "it defines method names out of order, in a wrong form, or too many");
     if (id == s->peer_name_capacity) {
         uint32_t capacity = s->peer_name_capacity ? s->peer_name_capacity * 2 : 16;
         piso__name *names = reallocarray(s->peer_names, capacity, sizeof *names);

@@ -53,7 +53,7 @@ typedef struct piso__given {
 typedef struct piso__taken {
     piso_segment *segment; /* a reference */
     int refused;           /* a negative code: why we have no segment although the id was given */
-    uint32_t in_hand;      /* unfinished events that name it */
+    uint32_t open_events;  /* unfinished events that name it */
     /* the peer has retired the id, but we still use the segment, and may have no descriptor to send it back
      * with */
     bool retiring;

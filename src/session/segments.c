@@ -53,7 +53,7 @@ static uint32_t free_id(piso_session *s) {
     return r == 0 ? id : 0;
 }
 
-/* ---- out ---- */
+/* ---- outgoing ---- */
 
 /* give_id: makes a segment known to the peer. Returns the id, or a negative code. */
 static int give_id(piso_session *s, piso_segment *segment, piso__segment_ids *ids) {
@@ -149,8 +149,8 @@ void piso__writer_drop_segments(piso_writer *w) {
         piso_segment_unref(w->segments[--w->nsegments]);
 }
 
-/* take_back: retires an id that we gave. */
-static void take_back(piso_session *s, uint32_t id) {
+/* retire: retires an id that we gave. */
+static void retire(piso_session *s, uint32_t id) {
     piso_segment *segment = s->given[id].segment;
     s->ids[segment->index].given = 0;
     s->given[id].retired = true;
@@ -160,9 +160,9 @@ static void take_back(piso_session *s, uint32_t id) {
     piso__session_send(s, &frame, NULL, NULL, 0);
 }
 
-/* give_up: acknowledges that the peer's id is not used here any more. Returns what piso__session_send returns.
- * The caller gets *ret_segment, which may be NULL, in any case. */
-static int give_up(piso_session *s, uint32_t id, piso_segment **ret_segment) {
+/* acknowledge_retired: tells the peer that its id is not used here any more. Returns what piso__session_send
+ * returns. The caller gets *ret_segment, which may be NULL, in any case. */
+static int acknowledge_retired(piso_session *s, uint32_t id, piso_segment **ret_segment) {
     piso_segment *segment = s->taken[id].segment;
     if (segment && !s->taken[id].retiring)
         s->taken_bytes -= segment->size;
@@ -187,9 +187,9 @@ void piso_session_retire(piso_session *s, piso_segment *segment) {
     if (segment->index < s->id_capacity)
         ids = s->ids[segment->index];
     if (ids.given)
-        take_back(s, ids.given);
-    if (ids.taken && s->taken[ids.taken].retiring && !s->taken[ids.taken].in_hand)
-        give_up(s, ids.taken, &unused);
+        retire(s, ids.given);
+    if (ids.taken && s->taken[ids.taken].retiring && !s->taken[ids.taken].open_events)
+        acknowledge_retired(s, ids.taken, &unused);
     piso__session_unlock(s);
     piso_segment_unref(unused);
 }
@@ -199,7 +199,7 @@ void piso__session_retire_unused(piso_session *s, const piso_writer *w) {
         const piso_segment *segment = w->segments[i];
         uint32_t given = segment->index < s->id_capacity ? s->ids[segment->index].given : 0;
         if (given && !__atomic_load_n(&segment->cell, __ATOMIC_ACQUIRE))
-            take_back(s, given);
+            retire(s, given);
     }
 }
 
@@ -219,7 +219,7 @@ void piso_session_share(piso_session *s, bool allowed) {
     piso__session_unlock(s);
 }
 
-/* ---- in ---- */
+/* ---- incoming ---- */
 
 /* check_room: returns 0, or why no further segment of the peer can be accepted. A retired segment counts while
  * anybody here has it: otherwise a peer could exhaust this process by attaching and retiring without end. */
@@ -240,10 +240,10 @@ static int receive_segment(piso_session *s, uint32_t id, piso_segment **ret_segm
     /* does not wait: the peer puts it into the socket before it sends the frame */
     int r = piso__receive_fds(s->channel->socket_fd, &packet, sizeof packet, &fd, 1, true);
     if (r < 0 && r != -EMFILE)
-        return r == -ENOMEM ? r : piso__session_wrong(s, "a descriptor that it announced is missing");
+        return r == -ENOMEM ? r : piso__session_protocol_error(s, "a descriptor that it announced is missing");
     if (packet.id != id || packet.zero) {
         piso__fd_close(fd);
-        return piso__session_wrong(s, "a descriptor does not fit its announcement");
+        return piso__session_protocol_error(s, "a descriptor does not fit its announcement");
     }
     if (r == 0)
         r = check_room(s);
@@ -251,9 +251,9 @@ static int receive_segment(piso_session *s, uint32_t id, piso_segment **ret_segm
         piso__fd_close(fd);
     else
         r = piso__segment_adopt(fd, packet.size, s->share, ret_segment);
-    return r == PISO_EPROTO
-               ? piso__session_wrong(s, "a descriptor is not sealed memory of the announced size, or has missing pages")
-               : r;
+    return r == PISO_EPROTO ? piso__session_protocol_error(
+                                  s, "a descriptor is not sealed memory of the announced size, or has missing pages")
+                            : r;
 }
 
 /* keep_segment: stores the segment of the peer's id. Takes it. */
@@ -263,7 +263,7 @@ static int keep_segment(piso_session *s, uint32_t id, piso_segment *segment) {
     s->taken_count++;
     s->stats.segments++;
     if (s->shared_limit && s->taken_bytes > s->shared_limit)
-        return piso__session_wrong(s, "it shares more memory than its limit, shared_memory, allows");
+        return piso__session_protocol_error(s, "it shares more memory than its limit, shared_memory, allows");
     piso__segment_ids *ids = ids_of(s, segment);
     if (!ids)
         return -ENOMEM;
@@ -272,7 +272,7 @@ static int keep_segment(piso_session *s, uint32_t id, piso_segment *segment) {
     if (!earlier || !s->taken[earlier].retiring)
         return 0;
     piso_segment *same;
-    int r = give_up(s, earlier, &same);
+    int r = acknowledge_retired(s, earlier, &same);
     piso_segment_unref(same); /* not the last reference */
     return r;
 }
@@ -283,9 +283,9 @@ static bool is_taken(const piso_session *s, uint32_t id) {
 
 int piso__session_attached_by_peer(piso_session *s, uint32_t id) {
     if (!s->may_share || id == 0 || id > MAX_SEGMENTS)
-        return piso__session_wrong(s, "it sends a descriptor that was not requested");
+        return piso__session_protocol_error(s, "it sends a descriptor that was not requested");
     if (is_taken(s, id))
-        return piso__session_wrong(s, "a descriptor does not fit its announcement");
+        return piso__session_protocol_error(s, "a descriptor does not fit its announcement");
     void *array = s->taken;
     int r = grow(&array, &s->taken_capacity, id, sizeof *s->taken);
     s->taken = array;
@@ -305,28 +305,28 @@ int piso__session_attached_by_peer(piso_session *s, uint32_t id) {
 int piso__session_attach_done(piso_session *s, uint32_t id, bool refused) {
     if (id >= s->given_capacity || !s->given[id].sent || s->given[id].attached ||
         s->attach_credit == PISO__ATTACH_CREDIT)
-        return piso__session_wrong(s, "it acknowledges a descriptor that was not sent");
+        return piso__session_protocol_error(s, "it acknowledges a descriptor that was not sent");
     s->given[id].attached = true;
     s->attach_credit++;
     if (refused && !s->given[id].retired)
-        take_back(s, id); /* the next message that uses the segment tries again */
+        retire(s, id); /* the next message that uses the segment tries again */
     piso__session_flush_queue(s);
     return 0;
 }
 
 int piso__session_retired_by_peer(piso_session *s, uint32_t id, piso_segment **ret_segment) {
     if (!is_taken(s, id) || s->taken[id].retiring)
-        return piso__session_wrong(s, "it retires a segment that it has not sent");
+        return piso__session_protocol_error(s, "it retires a segment that it has not sent");
     piso__taken *taken = &s->taken[id];
     /* piso_session_retire, or the end of the last event that names it, gives it up; whoever takes it out of the
      * event may close the descriptor */
-    if (taken->segment && (taken->segment->fd < 0 || taken->in_hand)) {
+    if (taken->segment && (taken->segment->fd < 0 || taken->open_events)) {
         taken->retiring = true;
         s->taken_bytes -= taken->segment->size;
         *ret_segment = piso_segment_ref(taken->segment);
         return 0;
     }
-    int r = give_up(s, id, ret_segment);
+    int r = acknowledge_retired(s, id, ret_segment);
     if (r < 0)
         piso_segment_unref(*ret_segment);
     return r;
@@ -334,7 +334,7 @@ int piso__session_retired_by_peer(piso_session *s, uint32_t id, piso_segment **r
 
 int piso__session_retire_done(piso_session *s, uint32_t id) {
     if (id >= s->given_capacity || !s->given[id].retired || !s->given[id].attached)
-        return piso__session_wrong(s, "it acknowledges the end of a segment that was not retired");
+        return piso__session_protocol_error(s, "it acknowledges the end of a segment that was not retired");
     piso_segment_unref(s->given[id].segment);
     s->given[id] = (piso__given){.segment = NULL};
     s->given_count--;
@@ -359,23 +359,23 @@ int piso__session_find_segment(piso_session *s, const piso_span *span, piso_segm
         span->length > segment->size - span->offset)
         return PISO_EPROTO;
     if (!ours)
-        s->taken[id].in_hand++;
+        s->taken[id].open_events++;
     *ret_ours = ours;
     *ret_segment = piso_segment_ref(segment);
     return 0;
 }
 
-void piso__session_let_go(piso_session *s, const piso_span *span, const piso_segment *segment) {
+void piso__session_drop_span(piso_session *s, const piso_span *span, const piso_segment *segment) {
     uint32_t id = span->segment;
     piso__taken *taken = id < s->taken_capacity ? &s->taken[id] : NULL;
-    if (!taken || taken->segment != segment || !taken->in_hand) /* it is ours, or the session has ended */
+    if (!taken || taken->segment != segment || !taken->open_events) /* it is ours, or the session has ended */
         return;
-    taken->in_hand--;
+    taken->open_events--;
     bool used = segment->fd < 0 && __atomic_load_n(&segment->cell, __ATOMIC_ACQUIRE);
-    if (taken->in_hand || !taken->retiring || used || atomic_load(&s->state) != 0)
+    if (taken->open_events || !taken->retiring || used || atomic_load(&s->state) != 0)
         return;
     piso_segment *unused;
-    give_up(s, id, &unused);
+    acknowledge_retired(s, id, &unused);
     piso_segment_unref(unused); /* not the last reference: the event has another */
 }
 

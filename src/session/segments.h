@@ -9,8 +9,8 @@ int piso__session_name_spans(piso_session *s, const piso_writer *w, piso_span *r
 /* piso__session_find_segment: returns a new reference to the segment of a span from the peer, and checks the
  * span. 0; the reason why there is no segment, if it was refused; PISO_EPROTO. */
 int piso__session_find_segment(piso_session *s, const piso_span *span, piso_segment **ret_segment, bool *ret_ours);
-/* piso__session_let_go: drops such a reference when its event ends. `span` is the event's. */
-void piso__session_let_go(piso_session *s, const piso_span *span, const piso_segment *segment);
+/* piso__session_drop_span: drops such a reference when its event ends. `span` is the event's. */
+void piso__session_drop_span(piso_session *s, const piso_span *span, const piso_segment *segment);
 /* These handle the peer's frames about segments. */
 int piso__session_attached_by_peer(piso_session *s, uint32_t id);
 int piso__session_attach_done(piso_session *s, uint32_t id, bool refused);

@@ -13,7 +13,7 @@ void piso__session_announce(piso_session *s, bool coming) {
     atomic_store_explicit(&s->channel->tx.shared->coming, cpu, memory_order_relaxed);
 }
 
-int piso__session_wrong(piso_session *s, const char *fault) {
+int piso__session_protocol_error(piso_session *s, const char *fault) {
     if (!atomic_load(&s->fault))
         atomic_store(&s->fault, fault);
     return PISO_EPROTO;
@@ -123,7 +123,7 @@ void piso__session_flush_queue(piso_session *s) {
         int r = send_queued(s, message);
         waits_for_peer = r == -EAGAIN && message->segment;
         if (r < 0 && r != -EAGAIN)
-            piso__session_fail(s, r == PISO_EPROTO ? piso__session_wrong(s, IMPOSSIBLE_CURSOR) : r);
+            piso__session_fail(s, r == PISO_EPROTO ? piso__session_protocol_error(s, IMPOSSIBLE_CURSOR) : r);
         if (r < 0)
             break;
         sent = true;
@@ -156,11 +156,11 @@ static int send(piso_session *s, const piso__frame *frame, const piso_span *span
     int r = s->queue_head && !overtakes(type) ? -EAGAIN : piso__ring_send(&s->channel->tx, parts, count);
     if (r == -EAGAIN) {
         if (can_be_provoked(type) && s->queued_answers > PISO__MAX_ANSWERS)
-            piso__session_fail(s, piso__session_wrong(s, "it left more than 256 MiB of replies unread"));
+            piso__session_fail(s, piso__session_protocol_error(s, "it left more than 256 MiB of replies unread"));
         return enqueue(s, parts, count, NULL, 0, type);
     }
     if (r == PISO_EPROTO)
-        piso__session_fail(s, piso__session_wrong(s, IMPOSSIBLE_CURSOR));
+        piso__session_fail(s, piso__session_protocol_error(s, IMPOSSIBLE_CURSOR));
     return r;
 }
 
@@ -186,7 +186,7 @@ int piso__session_send_attach(piso_session *s, piso_segment *segment, uint32_t i
     /* check room first: a descriptor without its frame would be taken for the next one */
     int r = s->queue_head ? -EAGAIN : piso__ring_room(&s->channel->tx, sizeof header);
     if (r == PISO_EPROTO)
-        piso__session_fail(s, piso__session_wrong(s, IMPOSSIBLE_CURSOR));
+        piso__session_fail(s, piso__session_protocol_error(s, IMPOSSIBLE_CURSOR));
     if (r == 0)
         r = send_descriptor(s, segment, id);
     if (r == -EAGAIN)

@@ -17,9 +17,9 @@ int piso__session_send_attach(piso_session *s, piso_segment *segment, uint32_t i
 void piso__session_flush_queue(piso_session *s);
 /* piso__session_announce: sets the hint for a polling peer that a message is coming which takes long to write. */
 void piso__session_announce(piso_session *s, bool coming);
-/* piso__session_wrong: records what the peer did wrong (static text; the first one is kept) and returns
+/* piso__session_protocol_error: records what the peer did wrong (static text; the first one is kept) and returns
  * PISO_EPROTO. */
-int piso__session_wrong(piso_session *s, const char *fault);
+int piso__session_protocol_error(piso_session *s, const char *fault);
 /* piso__session_fail: ends the session with this code; the first one is kept. Wakes the peer and all threads
  * that sleep here. */
 void piso__session_fail(piso_session *s, int error);

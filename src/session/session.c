@@ -159,7 +159,7 @@ static int accept_child(piso_session *s) {
     if (r == 0 && !s->handshaken)
         r = piso__channel_accept(s->channel);
     if (r == PISO_EPROTO)
-        piso__session_wrong(s, "its handshake is malformed");
+        piso__session_protocol_error(s, "its handshake is malformed");
     if (r == -EAGAIN && ended)
         r = PISO_EDIED;
     if (r == 0) {
@@ -258,7 +258,7 @@ void piso_session_reject(piso_session *s, const char *fault) {
     piso__session_lock(s);
     if (!s->rejected[0]) { /* never changed once a thread may read it */
         snprintf(s->rejected, sizeof s->rejected, "%s", fault);
-        piso__session_wrong(s, s->rejected);
+        piso__session_protocol_error(s, s->rejected);
     }
     piso__session_fail(s, PISO_EPROTO);
     piso__session_unlock(s);

@@ -94,7 +94,7 @@ int piso_session_poll_end(piso_session *s) {
     return last && PISO__UNLIKELY(atomic_load(&s->sleepers)) ? arm(s) : is_ready(s);
 }
 
-/* ---- on which processor ---- */
+/* ---- processors ---- */
 
 /* may_run_apart: whether there is a processor for each side. */
 static bool may_run_apart(const piso_session *s) {
@@ -137,7 +137,7 @@ static void note_colocation(piso_session *s, bool met, int64_t now) {
         return;
     atomic_store_explicit(&s->migrated_ns, now, memory_order_relaxed);
     atomic_store_explicit(&s->misses[0], 0, memory_order_relaxed);
-    piso__cpu_leave();
+    piso__cpu_migrate();
 }
 
 /* ---- polling ---- */
@@ -293,8 +293,8 @@ int piso_session_sleep_begin(piso_session *s) {
     return ready;
 }
 
-void piso__session_silence(piso_session *s) {
-    if (!piso__channel_silence(s->channel)) /* or it would wake everybody for ever */
+void piso__session_clear_bells(piso_session *s) {
+    if (!piso__channel_clear_bells(s->channel)) /* or it would wake everybody for ever */
         piso__epoll_remove(s->epoll_fd, s->channel->bell);
 }
 
@@ -328,7 +328,7 @@ void piso_session_sleep_end(piso_session *s) {
         return;
     piso__session_lock(s);
     bool others = atomic_fetch_sub(&s->sleepers, 1) > 1;
-    piso__session_silence(s);
+    piso__session_clear_bells(s);
     if (!others)
         piso__ring_disarm(&s->channel->rx);
     else if (atomic_load(&s->state) != 0)

@@ -4,8 +4,8 @@
 
 #include "session/object.h"
 
-/* piso__session_silence: clears the doorbells. */
-void piso__session_silence(piso_session *s);
+/* piso__session_clear_bells: clears the doorbells. */
+void piso__session_clear_bells(piso_session *s);
 /* piso__session_hang_up: closes the descriptors if the session is disconnected and no thread uses one of them. */
 void piso__session_hang_up(piso_session *s);
 

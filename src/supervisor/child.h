@@ -54,14 +54,14 @@ static inline void piso__process_unrefp(piso_process **p) {
     *p = piso__process_unref(*p);
 }
 
-/* piso__process_look: checks whether it has ended. 0: it has not. 1: it has, and its status is recorded if it
- * is known. -EINPROGRESS: it has, and its zygote was asked for the status; piso__process_settle follows. In the
+/* piso__process_check_end: checks whether it has ended. 0: it has not. 1: it has, and its status is recorded if it
+ * is known. -EINPROGRESS: it has, and its zygote was asked for the status; piso__process_record_exit follows. In the
  * last two cases its pidfd becomes last_pidfd. Needs the lock. */
-int piso__process_look(piso_process *p);
-/* piso__process_settle: records how it ended, as reported by its zygote or, with NULL, by the system. Needs the
+int piso__process_check_end(piso_process *p);
+/* piso__process_record_exit: records how it ended, as reported by its zygote or, with NULL, by the system. Needs the
  * lock. */
-void piso__process_settle(piso_process *p, const piso_exit *told);
-/* piso__process_tell: wakes the threads that wait for its end, after everything is recorded. */
-void piso__process_tell(piso_process *p);
+void piso__process_record_exit(piso_process *p, const piso_exit *reported);
+/* piso__process_report_end: wakes the threads that wait for its end, after everything is recorded. */
+void piso__process_report_end(piso_process *p);
 
 #endif

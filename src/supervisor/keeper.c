@@ -7,20 +7,20 @@
 /* the first pause between checks of killed processes; each further one is twice as long ... */
 #define SHORT_NS    INT64_C(500000)
 #define LONG_NS     INT64_C(50000000) /* ... up to this */
-#define LOOK_NS     INT64_C(5000000)  /* a check that took longer starts another round */
+#define ROUND_NS    INT64_C(5000000)  /* a check that took longer starts another round */
 #define LAST_END_NS INT64_C(60000000000)
 
 /* ---- the list ---- */
 
 int piso__keeper_init(piso__keeper *k) {
-    *k = (piso__keeper){.signal_fd = -1, .look_ns = -1};
+    *k = (piso__keeper){.signal_fd = -1, .check_ns = -1};
     k->signal_fd = piso__adopt_orphans();
     return k->signal_fd < 0 ? k->signal_fd : 0;
 }
 
 void piso__keeper_forget(piso__keeper *k) {
     free(k->children);
-    *k = (piso__keeper){.signal_fd = -1, .look_ns = -1};
+    *k = (piso__keeper){.signal_fd = -1, .check_ns = -1};
 }
 
 int piso__keeper_reserve(piso__keeper *k) {
@@ -47,24 +47,24 @@ static piso__kept *find(const piso__keeper *k, pid_t pid) {
     return NULL;
 }
 
-static void look_in(piso__keeper *k, int64_t ns) {
+static void check_within(piso__keeper *k, int64_t ns) {
     int64_t due = piso_now_ns() + ns;
-    if (k->look_ns < 0 || due < k->look_ns)
-        k->look_ns = due;
+    if (k->check_ns < 0 || due < k->check_ns)
+        k->check_ns = due;
 }
 
-static void begin_end(piso__keeper *k, piso__kept *child, bool told) {
+static void begin_end(piso__keeper *k, piso__kept *child, bool notify) {
     child->ending = true;
-    child->told = told;
+    child->notify = notify;
     child->since_ns = piso_now_ns();
     k->pause_ns = SHORT_NS;
-    look_in(k, 0);
+    check_within(k, 0);
 }
 
-bool piso__keeper_end(piso__keeper *k, pid_t pid, bool told) {
+bool piso__keeper_end(piso__keeper *k, pid_t pid, bool notify) {
     piso__kept *child = find(k, pid);
     if (child)
-        begin_end(k, child, told);
+        begin_end(k, child, notify);
     return child != NULL;
 }
 
@@ -77,14 +77,14 @@ void piso__keeper_end_dead(piso__keeper *k) {
 }
 
 int64_t piso__keeper_timeout(const piso__keeper *k) {
-    int64_t left = k->look_ns - piso_now_ns();
-    return k->look_ns < 0 ? -1 : left > 0 ? left : 0;
+    int64_t left = k->check_ns - piso_now_ns();
+    return k->check_ns < 0 ? -1 : left > 0 ? left : 0;
 }
 
 void piso__keeper_notice(piso__keeper *k) {
     piso__children_clear(k->signal_fd);
     k->pause_ns = SHORT_NS;
-    look_in(k, NOTICE_NS);
+    check_within(k, NOTICE_NS);
 }
 
 /* ---- orphans ---- */
@@ -162,22 +162,22 @@ static int reap(piso__keeper *k, bool clean, piso__keeper_reaped *reaped, void *
             continue;
         }
         k->children[i] = k->children[--k->count];
-        if (child.told)
+        if (child.notify)
             reaped(argument, child.pid, r, &status);
     }
     return remaining;
 }
 
-void piso__keeper_look(piso__keeper *k, piso__keeper_reaped *reaped, void *argument) {
+void piso__keeper_check(piso__keeper *k, piso__keeper_reaped *reaped, void *argument) {
     int64_t start_ns = piso_now_ns(), took_ns;
     int left;
-    while ((left = kill_orphans(k)) > 0 && piso_now_ns() - start_ns < LOOK_NS)
+    while ((left = kill_orphans(k)) > 0 && piso_now_ns() - start_ns < ROUND_NS)
         piso__cpu_yield(); /* lets the killed processes run; then others become known */
     took_ns = piso_now_ns() - start_ns;
-    k->look_ns = -1;
+    k->check_ns = -1;
     if (reap(k, left == 0, reaped, argument) + left == 0)
         return;
-    look_in(k, k->pause_ns > took_ns ? k->pause_ns : took_ns); /* the host gets half of the time */
+    check_within(k, k->pause_ns > took_ns ? k->pause_ns : took_ns); /* the host gets half of the time */
     k->pause_ns = k->pause_ns * 2 < LONG_NS ? k->pause_ns * 2 : LONG_NS;
 }
 
@@ -189,9 +189,9 @@ void piso__keeper_end_all(piso__keeper *k) {
     }
     k->pause_ns = SHORT_NS;
     do {
-        piso__keeper_look(k, NULL, NULL);
+        piso__keeper_check(k, NULL, NULL);
         int64_t pause = piso__keeper_timeout(k);
         if (pause >= 0)
             piso__poll_in(NULL, 0, pause);
-    } while (k->look_ns >= 0 && piso_now_ns() < end_ns);
+    } while (k->check_ns >= 0 && piso_now_ns() < end_ns);
 }

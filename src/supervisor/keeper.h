@@ -30,7 +30,7 @@
 
 typedef struct piso__kept {
     pid_t pid;
-    bool ending, told; /* it must be reaped; the host wants to know how it ended */
+    bool ending, notify; /* it must be reaped; the host wants to know how it ended */
     int64_t since_ns;
 } piso__kept;
 
@@ -38,7 +38,7 @@ typedef struct piso__keeper {
     piso__kept *children; /* that were forked here */
     int count, room;
     int signal_fd;    /* readable when a child has ended; -1: none */
-    int64_t look_ns;  /* when to check again; -1: not before something happens */
+    int64_t check_ns; /* when to check again; -1: not before something happens */
     int64_t pause_ns; /* pause before the check after the next */
 } piso__keeper;
 
@@ -52,17 +52,17 @@ void piso__keeper_forget(piso__keeper *k);
  * reserved room. */
 int piso__keeper_reserve(piso__keeper *k);
 void piso__keeper_add(piso__keeper *k, pid_t pid);
-/* piso__keeper_end: the child has ended, or was killed. piso__keeper_look, which is due at once, reaps it as
- * soon as what it left behind is gone. False: there is no such child. `told`: the host wants to know. */
-bool piso__keeper_end(piso__keeper *k, pid_t pid, bool told);
+/* piso__keeper_end: the child has ended, or was killed. piso__keeper_check, which is due at once, reaps it as
+ * soon as what it left behind is gone. False: there is no such child. `notify`: the host wants to know. */
+bool piso__keeper_end(piso__keeper *k, pid_t pid, bool notify);
 /* piso__keeper_end_dead: the same for all children that have ended, if no host asks. */
 void piso__keeper_end_dead(piso__keeper *k);
 /* piso__keeper_timeout: returns the time until a check is due; -1: none is. */
 int64_t piso__keeper_timeout(const piso__keeper *k);
 /* piso__keeper_notice: called when signal_fd was readable: a check becomes due soon. */
 void piso__keeper_notice(piso__keeper *k);
-/* piso__keeper_look: kills orphans and reaps children. Does not block. */
-void piso__keeper_look(piso__keeper *k, piso__keeper_reaped *reaped, void *argument);
+/* piso__keeper_check: kills orphans and reaps children. Does not block. */
+void piso__keeper_check(piso__keeper *k, piso__keeper_reaped *reaped, void *argument);
 /* piso__keeper_end_all: kills and reaps everything. Blocks until that is done, a minute at most. */
 void piso__keeper_end_all(piso__keeper *k);
 

@@ -114,7 +114,7 @@ static bool drain(piso_process *p, int index, size_t limit, bool last) {
 static void *end_group(void *argument) {
     piso_process *p = argument;
     p->group = piso__group_end(p->group);
-    piso__process_tell(p);
+    piso__process_report_end(p);
     piso__process_unref(p);
     return NULL;
 }
@@ -131,7 +131,7 @@ static void finish(piso_process *p) {
         p->memory_exceeded = piso__group_exceeded(p->group);
     uint64_t id = p->id;
     if (!p->group) {
-        piso__process_tell(p);
+        piso__process_report_end(p);
     } else {
         piso__group_kill(p->group);
         piso__process_ref(p);
@@ -145,11 +145,11 @@ static void finish(piso_process *p) {
 static piso_process *ending;
 
 /* settle: takes a process out of the list and finishes it. */
-static void settle(piso_process **at, const piso_exit *told) {
+static void settle(piso_process **at, const piso_exit *reported) {
     piso_process *p = *at;
     *at = p->next_ending;
     pthread_mutex_lock(&p->lock);
-    piso__process_settle(p, told);
+    piso__process_record_exit(p, reported);
     pthread_mutex_unlock(&p->lock);
     finish(p);
 }
@@ -159,7 +159,7 @@ static void settle(piso_process **at, const piso_exit *told) {
 static void end(piso_process *p) {
     pthread_mutex_lock(&p->lock);
     piso__kill_group(p->pidfd, p->pid, SIGKILL);
-    int r = piso__process_look(p);
+    int r = piso__process_check_end(p);
     pthread_mutex_unlock(&p->lock);
     if (r != 0)
         piso__epoll_remove(monitor.epoll_fd, p->last_pidfd);
@@ -180,7 +180,7 @@ static void tick(void) {
             at = &(*at)->next_ending;
 }
 
-/* ---- what a zygote says ---- */
+/* ---- reports of zygotes ---- */
 
 /* reaped: handles a zygote's report. A late one finds nobody. */
 static void reaped(piso_zygote *z, pid_t pid, const piso_exit *status) {
@@ -191,13 +191,13 @@ static void reaped(piso_zygote *z, pid_t pid, const piso_exit *status) {
         }
 }
 
-/* hear: reads everything that the zygote has sent. Once the zygote has ended nobody else can report its
+/* read_zygote: reads everything that the zygote has sent. Once the zygote has ended nobody else can report its
  * children's exits. */
-static void hear(piso_zygote *z, uint64_t id) {
+static void read_zygote(piso_zygote *z, uint64_t id) {
     pid_t pid;
     piso_exit status;
     int r;
-    while ((r = piso__zygote_hear(z, &pid, &status)) > 0)
+    while ((r = piso__zygote_receive(z, &pid, &status)) > 0)
         reaped(z, pid, &status);
     if (r == 0)
         return;
@@ -219,7 +219,7 @@ static bool handle(uint64_t data) {
     if (data & ZYGOTE_BIT) {
         piso_zygote *z = find_zygote(id);
         if (z)
-            hear(z, id);
+            read_zygote(z, id);
         piso__zygote_release(z);
         return true;
     }

@@ -103,7 +103,7 @@ piso__drained piso__output_drain(piso_process *p, int index, size_t limit, bool 
     return taken == 0 && most == 0 ? PISO__DRAINED_LATER : PISO__DRAINED_SOME;
 }
 
-/* ---- who has written something ---- */
+/* ---- processes with new output ---- */
 
 /* The lock guards this, and the last fields of each process. */
 static struct {

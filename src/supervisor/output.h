@@ -11,7 +11,7 @@ typedef struct piso__allowance {
 } piso__allowance;
 
 /* One of the two outputs of a child. Bytes wait in a ring until they are read. After bytes were dropped nothing
- * is kept until the reader has emptied the ring and has been told how many: so there is only one gap. */
+ * is kept until the reader has emptied the ring and has learned how many: so there is only one gap. */
 typedef struct piso__output {
     int fd;      /* the pipe's reading end; -1 once at its end */
     int echo_fd; /* where the output is passed on to, or -1 */

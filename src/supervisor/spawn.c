@@ -64,7 +64,7 @@ static pid_t run(piso__spawn_options *options, piso__sandbox *sandbox, piso_sand
     pid_t pid = piso__spawn(options, ret_pidfd);
     if (!failed)
         return pid;
-    piso__sandbox_blame(piso__sandbox_failed(sandbox), pid, report);
+    piso__sandbox_report_failure(piso__sandbox_failed(sandbox), pid, report);
     return PISO_ESANDBOX;
 }
 
@@ -118,7 +118,7 @@ static void abandon(piso_process *p) {
     pthread_mutex_lock(&p->lock);
     piso__kill_group(p->pidfd, p->pid, SIGKILL);
     piso__poll_in(&p->pidfd, 1, ABANDON_NS);
-    piso__process_look(p);
+    piso__process_check_end(p);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -142,7 +142,7 @@ int piso__process_spawn(const piso_spawn *spawn, int channel_fd, piso_process **
     return 0;
 }
 
-/* ---- a zygote, which is a process, too ---- */
+/* ---- starting a zygote ---- */
 
 int piso_zygote_spawn(const piso_spawn *spawn, piso_zygote **ret_zygote) {
     piso__request request;

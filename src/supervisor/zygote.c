@@ -141,7 +141,7 @@ piso_process *piso_zygote_process(piso_zygote *z) {
     return z->process;
 }
 
-/* ---- what it says, in the monitor ---- */
+/* ---- its packets, read by the monitor ---- */
 
 void piso__zygote_close_fd(piso_zygote *z) {
     piso__fd_close(piso__fd_steal(&z->socket_fd));
@@ -151,8 +151,8 @@ int piso__zygote_socket(const piso_zygote *z) {
     return z->socket_fd;
 }
 
-/* hear_ready: reads READY and the report behind it. Needs the lock. */
-static int hear_ready(piso_zygote *z) {
+/* receive_ready: reads READY and the report behind it. Needs the lock. */
+static int receive_ready(piso_zygote *z) {
     piso__zygote_packet packet;
     int none = 0;
     ssize_t n = piso__receive_packet(z->socket_fd, z->report, ROOM, NULL, &none, true);
@@ -172,8 +172,8 @@ static int hear_ready(piso_zygote *z) {
     return 0;
 }
 
-/* hear_reaped: reads REAPED. Needs the lock. */
-static int hear_reaped(piso_zygote *z, pid_t *ret_pid, piso_exit *ret_exit) {
+/* receive_reaped: reads REAPED. Needs the lock. */
+static int receive_reaped(piso_zygote *z, pid_t *ret_pid, piso_exit *ret_exit) {
     piso__zygote_packet packet;
     int none = 0;
     ssize_t n = piso__receive_packet(z->socket_fd, &packet, sizeof packet, NULL, &none, true);
@@ -187,10 +187,10 @@ static int hear_reaped(piso_zygote *z, pid_t *ret_pid, piso_exit *ret_exit) {
     return 1;
 }
 
-int piso__zygote_hear(piso_zygote *z, pid_t *ret_pid, piso_exit *ret_exit) {
+int piso__zygote_receive(piso_zygote *z, pid_t *ret_pid, piso_exit *ret_exit) {
     LOCKED(z);
     bool is_loading = atomic_load_explicit(&z->state, memory_order_relaxed) == LOADING;
-    int r = is_loading ? hear_ready(z) : hear_reaped(z, ret_pid, ret_exit);
+    int r = is_loading ? receive_ready(z) : receive_reaped(z, ret_pid, ret_exit);
     return r == -EAGAIN ? 0 : r == -EPROTO ? PISO_EPROTO : r;
 }
 
@@ -203,7 +203,7 @@ void piso__zygote_end(piso_zygote *z, int error) {
     piso__zygote_close_fd(z);
 }
 
-/* ---- questions ---- */
+/* ---- requests ---- */
 
 /* wait_ready: 0, -ETIMEDOUT, -EINTR, or why it failed. */
 static int wait_ready(piso_zygote *z, int64_t timeout_ns) {
@@ -291,7 +291,7 @@ static int executed(const piso_spawn *spawn, int answer_fd, int block, pid_t pid
     if (layer < 0 || layer >= PISO_LAYERS)
         return r;
     if (spawn->report)
-        piso__sandbox_blame(layer, r, spawn->report);
+        piso__sandbox_report_failure(layer, r, spawn->report);
     return PISO_ESANDBOX;
 }
 

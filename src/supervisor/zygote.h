@@ -89,9 +89,9 @@ piso_zygote *piso__zygote_release(piso_zygote *z);
 int piso__zygote_socket(const piso_zygote *z);
 /* piso__zygote_close_fd: closes the socket, as piso__process_close_fds does. */
 void piso__zygote_close_fd(piso_zygote *z);
-/* piso__zygote_hear: reads the next packet. 1: a child was reaped: *ret_pid, and *ret_exit, which may be
+/* piso__zygote_receive: reads the next packet. 1: a child was reaped: *ret_pid, and *ret_exit, which may be
  * unknown; 0: nothing to report now; a negative code: that was its last packet. */
-int piso__zygote_hear(piso_zygote *z, pid_t *ret_pid, piso_exit *ret_exit);
+int piso__zygote_receive(piso_zygote *z, pid_t *ret_pid, piso_exit *ret_exit);
 /* piso__zygote_end: called when it is not read any more. Wakes the waiting threads, closes the socket, and
  * kills it, unless it has closed the socket itself (-ECONNRESET): then it ends when its children have ended. */
 void piso__zygote_end(piso_zygote *z, int error);

@@ -109,7 +109,7 @@ static void confine_fork(const piso_fork *fork, int rules_fd) {
     piso_sandbox_report report = {0};
     const char *name = piso_layer_name((piso_layer)layer), *reason = piso_strerror(r);
     if (name) {
-        piso__sandbox_blame(layer, r, &report);
+        piso__sandbox_report_failure(layer, r, &report);
         reason = report.layers[layer].detail;
     }
     char words[sizeof report.layers[0].detail + 128];
@@ -192,8 +192,8 @@ static int serve_fork(request *q, const piso_fork_hooks *hooks, piso_fork *ret_f
     return 0;
 }
 
-/* tell_reaped: a host that does not take it is found to be gone by the next check of the socket. */
-static void tell_reaped(void *argument, pid_t pid, int r, const piso_exit *status) {
+/* report_reaped: a host that does not take it is found to be gone by the next check of the socket. */
+static void report_reaped(void *argument, pid_t pid, int r, const piso_exit *status) {
     const piso__zygote_packet packet = {.magic = PISO__ZYGOTE_MAGIC,
                                         .kind = PISO__ZYGOTE_REAPED,
                                         .value = r,
@@ -206,7 +206,7 @@ static void tell_reaped(void *argument, pid_t pid, int r, const piso_exit *statu
 static int serve_reap(int socket_fd, pid_t pid) {
     const piso_exit unknown = {.code = -1};
     if (!piso__keeper_end(&keeper, pid, true))
-        tell_reaped(&socket_fd, pid, -ECHILD, &unknown);
+        report_reaped(&socket_fd, pid, -ECHILD, &unknown);
     return 0;
 }
 
@@ -228,9 +228,9 @@ static int answer(int socket_fd, const piso_fork_hooks *hooks, piso_fork *ret_fo
 
 enum { HOST, SOCKET, CHILDREN };
 
-/* turn: waits for something to do, and does it. 1 in a child; 0; -ECONNRESET when the host has closed the
+/* serve_once: waits for something to do, and does it. 1 in a child; 0; -ECONNRESET when the host has closed the
  * socket, -ESRCH when it has gone, -ETIMEDOUT when nothing came for idle_ns. */
-static int turn(int fds[3], const piso_fork_hooks *hooks, int64_t idle_ns, piso_fork *ret_fork) {
+static int serve_once(int fds[3], const piso_fork_hooks *hooks, int64_t idle_ns, piso_fork *ret_fork) {
     int64_t due = piso__keeper_timeout(&keeper);
     /* while a check is due, ends of other children wait for it */
     int ready = piso__poll_in(fds, due < 0 ? 3 : 2, due < 0 ? idle_ns : due);
@@ -242,16 +242,16 @@ static int turn(int fds[3], const piso_fork_hooks *hooks, int64_t idle_ns, piso_
         piso__keeper_notice(&keeper);
     int r = ready & 1 << SOCKET ? answer(fds[SOCKET], hooks, ret_fork) : 0;
     if (r == 0 && piso__keeper_timeout(&keeper) == 0)
-        piso__keeper_look(&keeper, tell_reaped, &fds[SOCKET]);
+        piso__keeper_check(&keeper, report_reaped, &fds[SOCKET]);
     return r != 0 || ready || due >= 0 ? r : -ETIMEDOUT;
 }
 
-/* stay: runs as long as there are children, for a host that does not get answers any more. */
-static void stay(int host_fd) {
+/* outlive_host: runs as long as there are children, for a host that does not get answers any more. */
+static void outlive_host(int host_fd) {
     int fds[3] = {host_fd, -1, keeper.signal_fd}, r = 0;
     while (r != -ESRCH && (keeper.count || piso__keeper_timeout(&keeper) >= 0)) {
         piso__keeper_end_dead(&keeper);
-        r = turn(fds, &no_hooks, STAY_NS, NULL);
+        r = serve_once(fds, &no_hooks, STAY_NS, NULL);
     }
 }
 
@@ -264,13 +264,13 @@ static int serve(int socket_fd, const piso_fork_hooks *hooks, int64_t idle_ns, p
     }
     int fds[3] = {[HOST] = host_fd, [SOCKET] = socket_fd, [CHILDREN] = keeper.signal_fd};
     while (r == 0 || (r == -ETIMEDOUT && piso__has_children()))
-        r = turn(fds, hooks, idle_ns, ret_fork);
+        r = serve_once(fds, hooks, idle_ns, ret_fork);
     if (r == 1)
         return 1; /* in the child every descriptor of the zygote is closed, or refers to something else */
     if (has_keeper && r != -EINTR) {
         piso__socket_end(socket_fd);
         if (r != -ESRCH)
-            stay(host_fd);
+            outlive_host(host_fd);
         piso__keeper_end_all(&keeper);
     }
     piso__fd_close(host_fd == PISO_EDIED ? -1 : host_fd);

@@ -128,14 +128,14 @@ static void check_bell(piso__channel *from, piso__channel *to) {
     piso__bell_ring(from->bell);
     assert_int_equal(piso__poll_in(&to->wait_fd, 1, 0), 1);
     assert_int_equal(piso__poll_in(&from->wait_fd, 1, 0), 0);
-    assert_true(piso__channel_silence(to));
+    assert_true(piso__channel_clear_bells(to));
     assert_int_equal(piso__poll_in(&to->wait_fd, 1, 0), 0);
     piso__channel_ring_self(to);
     piso__channel_ring_self(to);
     assert_int_equal(piso__poll_in(&to->wait_fd, 1, 0), 1);
     assert_int_equal(piso__poll_in(&to->wait_fd, 1, 0), 1); /* until it is silenced */
     assert_int_equal(piso__poll_in(&from->wait_fd, 1, 0), 0);
-    assert_true(piso__channel_silence(to));
+    assert_true(piso__channel_clear_bells(to));
     assert_int_equal(piso__poll_in(&to->wait_fd, 1, 0), 0);
 }
 
@@ -201,7 +201,7 @@ static void what_was_received_outlives_the_descriptors(void **state) {
     assert_int_equal(piso__arena_release(e.host->arena, span.offset, span.generation), 0);
     piso__arena_trim(e.host->arena, 0);
     piso__channel_ring_self(e.host);
-    assert_false(piso__channel_silence(e.host));
+    assert_false(piso__channel_clear_bells(e.host));
     close_ends(&e);
 }
 
@@ -225,7 +225,7 @@ static void a_thousand_can_be_waited_for(void **state) {
     uint64_t data = 0;
     for (int i = 0; i < COUNT; i++) {
         /* the other end has hung up, which silence reports so that the bell is dropped */
-        assert_false(piso__channel_silence(channels[i]));
+        assert_false(piso__channel_clear_bells(channels[i]));
         piso__epoll_remove(channels[i]->wait_fd, channels[i]->bell);
     }
     assert_int_equal(piso__epoll_wait(loop, &data, 1, 0), 0);
