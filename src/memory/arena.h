@@ -21,9 +21,9 @@
 
 typedef struct piso__arena piso__arena;
 
-/* piso__arena_new: makes an arena over `size` bytes of the memfd `fd`, from `offset` on, which are mapped
- * writable at `base`. `fd` is borrowed (see piso__arena_freeze). -EINVAL unless the size is a power of two, at
- * least one block, and divides `offset`. Metadata grows with use, not with size. */
+/* piso__arena_new: makes an arena over `size` bytes of the memfd `fd`, from `offset` on, which are mapped writable at
+ * `base`. `fd` is borrowed (see piso__arena_freeze). -EINVAL unless the size is a power of two and at least one
+ * block, and `offset` a multiple of a block. Metadata grows with use, not with size. */
 int piso__arena_new(int fd, uint64_t offset, void *base, uint64_t size, piso__arena **ret_arena);
 /* piso__arena_new_paged: the same for pages of the given size, whatever the size is on this machine. */
 int piso__arena_new_paged(int fd, uint64_t offset, void *base, uint64_t size, uint64_t page, piso__arena **ret_arena);

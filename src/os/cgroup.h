@@ -27,7 +27,7 @@ bool piso__cgroup_find(const char *controller, piso__cgroup *ret_group);
 
 /* piso__cgroup_visit: a callback that gets the directory of a group. */
 typedef void piso__cgroup_visit(const char *directory, void *argument);
-/* piso__cgroup_walk: calls `look` for this process's group of a controller and for all visible groups above it. */
+/* piso__cgroup_walk: calls `visit` for this process's group of a controller and for all visible groups above it. */
 void piso__cgroup_walk(const char *controller, piso__cgroup_visit *visit, void *argument);
 
 /* piso__cgroup_read_below: makes this process read `folder`/cgroup and `folder`/mountinfo from now on, instead

@@ -57,7 +57,7 @@ static size_t steps_size(const piso__plan *p) {
     return size;
 }
 
-/* own_mount: adds the paths that get their own writable mount. The root cannot be mounted over. */
+/* own_mount: whether a path can have its own writable mount. The root cannot be mounted over. */
 static bool own_mount(const char *path) {
     return path[0] == '/' && path[1] != '\0' && access(path, F_OK) == 0;
 }

@@ -34,7 +34,7 @@ struct piso__refusals {
     state state;
     int fd; /* the socket, then the listener; -1 */
     uint64_t id;
-    int64_t total, looks, rests_until_ns;
+    int64_t total, rounds, rests_until_ns;
     bool asked;
     uint64_t first_question;
     size_t kind_count;
@@ -265,7 +265,7 @@ static bool handle(uint64_t id, int64_t now_ns) {
     if (r && !waits) {
         if (!(r->state == WAITING ? take_listener(r) : answer(r)))
             forget(r);
-        else if (++r->looks > PISO__REFUSALS_FAST) /* also when no call was left, or it was permitted */
+        else if (++r->rounds > PISO__REFUSALS_FAST) /* also when no call was left, or it was permitted */
             r->rests_until_ns = now_ns + REST_NS;
     }
     piso__lock_give(&lock);
@@ -303,7 +303,7 @@ static int start(void) {
     return r;
 }
 
-/* ---- internal functions of other modules ---- */
+/* ---- functions for other modules ---- */
 
 int piso__refusals_new(const struct sock_filter *program, int count, int ruleset_fd, piso__refusals **ret_refusals,
                        int *ret_fd) {

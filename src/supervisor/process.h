@@ -49,8 +49,7 @@
  *     sockets, bells, echoed output    none: a send never waits (MSG_DONTWAIT); what does not fit is an error, or
  *                                      dropped
  *     piso_session_attach, in a child  the host, which has sent the greeting before
- *     piso_zygote_serve                the host: for ever, that is its work; when that has gone: what it kills, a
- *                                      minute */
+ *     piso_zygote_serve                the host, for ever; after the host's end: what it kills, a minute */
 #ifndef PISO_SUPERVISOR_PROCESS_H
 #define PISO_SUPERVISOR_PROCESS_H
 
