@@ -34,9 +34,8 @@ typedef struct piso_limits {
     uint64_t open_files;  /* descriptors of each process */
     uint64_t file_size;   /* bytes of one file */
     uint64_t temp_size;   /* bytes in the temporary folder, which then gets its own file system */
-    uint64_t
-        /* bytes: of the arena of each direction, rounded up to a power of two; and of the child's segments */
-        shared_memory;
+    /* bytes: of the arena of each direction, rounded up to a power of two; and of the child's segments */
+    uint64_t shared_memory;
 } piso_limits;
 /* piso_sandbox: what a confined process may access. Anything that is not listed is refused. The lists end with
  * NULL and may be NULL themselves. Paths that do not exist are ignored. The system's programs and libraries,
