@@ -1,4 +1,4 @@
-/* buffer.h - shared buffers in the arena of this side, and those that came from the peer. */
+/* buffer.h - shared buffers in this side's arena, and buffers received from the peer. */
 #ifndef PISO_BUFFER_H
 #define PISO_BUFFER_H
 
@@ -12,19 +12,20 @@
 extern "C" {
 #endif
 
-/* piso_session_alloc: a buffer of `size` bytes in this side's arena, 64-byte aligned, its pages there (no SIGBUS
- * later), contents undefined. -ENOMEM when arena or system memory is exhausted, -EDQUOT when a limit is. While a large
- * one is filled the peer may poll longer than otherwise: fill and send it at once. */
+/* piso_session_alloc: allocates a buffer of `size` bytes in this side's arena. The buffer is 64-byte aligned
+ * and backed by memory (no SIGBUS later); its contents are undefined. -ENOMEM when the arena or the system's
+ * memory is exhausted, -EDQUOT when a limit is reached. The peer may poll longer than usual until a large
+ * buffer is sent: fill and send it at once. */
 PISO_API int piso_session_alloc(piso_session *s, size_t size, piso_span *ret_span, void **ret_data);
-/* piso_session_discard_spans: gives back the spans of a writer that was not sent. */
+/* piso_session_discard_spans: releases the spans of a writer that was not sent. */
 PISO_API void piso_session_discard_spans(piso_session *s, piso_writer *w);
 /* piso_session_return_span: adds a span that was taken from an event of this session to a message, instead of
- * releasing it: its buffer goes to the peer as it is, without a copy; `length` of its bytes matter. Returns the
- * span's index or a negative code. The caller no longer owns the span, and must make sure that nobody here looks at
- * the buffer any more. piso_session_discard_spans releases it. */
+ * releasing it. The buffer is returned to the peer without a copy; its first `length` bytes count. Returns the
+ * span's index or a negative code. The caller no longer owns the span, and must make sure that no thread of
+ * this process accesses the buffer any more. piso_session_discard_spans releases the span. */
 PISO_API int piso_session_return_span(piso_session *s, piso_writer *w, const piso_span *span, size_t length);
-/* piso_session_release: the receiver of a span has finished with it; batched, sent with the next message or
- * by piso_session_flush. */
+/* piso_session_release: releases a received span, which its receiver no longer needs. Releases are batched, and
+ * sent with the next message or by piso_session_flush. */
 PISO_API void piso_session_release(piso_session *s, const piso_span *span);
 PISO_API void piso_session_flush(piso_session *s);
 /* piso_session_trim: gives free arena memory above keep_bytes back to the system. */

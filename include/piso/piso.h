@@ -1,14 +1,13 @@
-/* piso.h - the public C interface of PyIsolate's core: all of its parts.
+/* piso.h - the public C interface of PyIsolate's core. This header includes all of its parts.
  *
- * A session joins two processes: the host, which creates everything, and an extension, which is not
- * trusted. Each side may call the other, with any number of calls in flight. Messages travel through two
- * rings in shared memory; while both sides are awake no system call is made. Payloads over a few KiB travel
- * in an arena of shared buffers and are named by spans. Values are MessagePack (docs/wire-format.md).
+ * A session connects two processes: the host, which creates everything, and an extension, which is not trusted.
+ * Each side may call the other, with any number of calls in flight. Messages are sent through two rings in
+ * shared memory; while both sides are awake no system call is made. Payloads over a few KiB are sent in an
+ * arena of shared buffers, which spans refer to. Values are MessagePack (docs/wire-format.md).
  *
- * Nothing here knows of Python. Unless a comment says otherwise a function is safe to call from any
- * thread, does not block, returns 0 or a count on success and a negative code on failure (-errno, or one of
- * PISO_E...), and leaves its ret_ outputs untouched on failure. Destructors accept NULL and return NULL.
- */
+ * Nothing here depends on Python. Unless a comment says otherwise a function may be called from any thread,
+ * does not block, returns 0 or a count on success and a negative code on failure (-errno, or one of PISO_E...),
+ * and leaves its ret_ outputs untouched on failure. Destructors accept NULL and return NULL. */
 #ifndef PISO_H
 #define PISO_H
 

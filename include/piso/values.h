@@ -1,5 +1,5 @@
-/* values.h - values of messages, written and read: MessagePack with extension types and spans of shared memory
- * (docs/wire-format.md). Needs no process and no session. */
+/* values.h - writing and reading the values of messages: MessagePack with extension types and spans of shared
+ * memory (docs/wire-format.md). Needs neither a process nor a session. */
 #ifndef PISO_VALUES_H
 #define PISO_VALUES_H
 
@@ -17,24 +17,24 @@ extern "C" {
 
 #define PISO_MAX_DEPTH        128   /* nesting of containers */
 #define PISO_MAX_SPANS        65536 /* shared buffers in one message */
-#define PISO_INLINE_BODY      4096  /* bodies above this travel in the arena, by themselves */
+#define PISO_INLINE_BODY      4096  /* larger bodies are sent in the arena */
 #define PISO_BUFFER_THRESHOLD 2048  /* a binding puts byte payloads of at least this size into spans */
 
-/* piso_span: a shared buffer as it is named on the wire: in the sender's arena, or, where segment is not 0, in
- * the receiver's, or in memory that both sides share (see "shared segments"). */
-#define PISO_SPAN_RETURNED 0x80000000u /* segment: the buffer lies in the receiver's arena and comes back to it */
+/* piso_span: a reference to a shared buffer, as it is sent. The buffer is in the sender's arena, or, where
+ * segment is not 0, in the receiver's arena or in a segment (piso/segment.h). */
+#define PISO_SPAN_RETURNED 0x80000000u /* segment: the buffer is in the receiver's arena and is returned to it */
 typedef struct piso_span {
     uint32_t segment;
-    uint32_t generation; /* of the slot; guards against a stale release. 0 in a segment */
+    uint32_t generation; /* of the block; guards against a stale release. 0 in a segment */
     uint64_t offset;     /* bytes from the start of the segment, a multiple of 64 */
     uint64_t length;     /* bytes */
 } piso_span;
 
 #define PISO_WRITER_INLINE 256
 
-/* piso_writer: a growing byte buffer for one message body and the spans it refers to. Fields are private;
- * the struct is public so that it can live on a stack. The first failure sticks in `error` and turns later
- * writes into no-ops, so that a caller checks once, at the end. Not thread-safe. */
+/* piso_writer: a growing byte buffer for one message body and the spans it refers to. Fields are private; the
+ * struct is public so that it can be on a stack. The first failure is kept in `error` and turns later writes
+ * into no-ops, so a caller checks once, at the end. Not thread-safe. */
 typedef struct piso_writer {
     uint8_t *data;
     size_t size, capacity;
@@ -42,15 +42,15 @@ typedef struct piso_writer {
     uint32_t nspans, span_capacity;
     piso_span *spans;
     uint32_t nsegments, segment_capacity;
-    piso_segment **segments; /* a reference each */
+    piso_segment **segments; /* a reference to each */
     uint8_t inline_data[PISO_WRITER_INLINE];
 } piso_writer;
 
 PISO_API void piso_writer_init(piso_writer *w);
-/* piso_writer_fini: frees memory. Spans still in it must have been given back by
- * piso_session_discard_spans first (piso_session_call and piso_session_reply take them). */
+/* piso_writer_fini: frees memory. The caller must first give back spans that are still in it, by
+ * piso_session_discard_spans; piso_session_call and piso_session_reply take the spans. */
 PISO_API void piso_writer_fini(piso_writer *w);
-/* piso_writer_reset: empties it for reuse, keeps the memory. */
+/* piso_writer_reset: empties the writer for reuse and keeps its memory. */
 PISO_API void piso_writer_reset(piso_writer *w);
 
 PISO_API void piso_write_nil(piso_writer *w);
@@ -63,18 +63,18 @@ PISO_API void piso_write_bin(piso_writer *w, const void *data, size_t size);
 PISO_API void piso_write_array(piso_writer *w, size_t count); /* then `count` values */
 PISO_API void piso_write_map(piso_writer *w, size_t count);   /* then `count` key, value pairs */
 PISO_API void piso_write_ext(piso_writer *w, int8_t type, const void *data, size_t size);
-/* piso_write_ext_begin / _end: an ext whose payload is written between the two with the functions above.
- * begin returns a mark for end. Written with the 32-bit length form; may nest. */
+/* piso_write_ext_begin / _end: an ext whose payload is written between the two calls, with the functions above.
+ * begin returns a mark for end. The 32-bit length form is used. Such exts may nest. */
 PISO_API size_t piso_write_ext_begin(piso_writer *w, int8_t type);
 PISO_API void piso_write_ext_end(piso_writer *w, size_t mark);
-/* piso_write_raw: appends bytes as they are (a payload of an open ext, or a value encoded before). */
+/* piso_write_raw: appends bytes unchanged (a payload of an open ext, or a value that was encoded before). */
 PISO_API void piso_write_raw(piso_writer *w, const void *data, size_t size);
-/* piso_writer_add_span: appends a span to the message; returns its index or a negative code (also kept in
- * w->error). The value that refers to it is written by the caller. */
+/* piso_writer_add_span: appends a span to the message. Returns its index or a negative code (also kept in
+ * w->error). The caller writes the value that refers to it. */
 PISO_API int piso_writer_add_span(piso_writer *w, const piso_span *span);
-/* piso_writer_add_segment: a span of a shared segment. The writer keeps the segment until it is reset. The bytes
- * are shared, not sent: both sides see what either writes. What has just been added is not added again: its index comes
- * back. -EINVAL when the range is not inside. */
+/* piso_writer_add_segment: adds a span of a shared segment, of which the writer keeps a reference until it is
+ * reset. The bytes are shared, not copied: both sides see what either writes. A range equal to the last one is
+ * not added again; its index is returned. -EINVAL when the range is not inside the segment. */
 PISO_API int piso_writer_add_segment(piso_writer *w, piso_segment *segment, uint64_t offset, uint64_t length);
 
 /* ---- values: reading ---------------------------------------------------------------------------- */
@@ -85,7 +85,7 @@ typedef struct piso_reader {
 } piso_reader;
 
 /* clang-format off */
-typedef enum piso_kind { /* of an item */
+typedef enum piso_kind { /* the kind of an item */
     PISO_NIL = 1, PISO_BOOL, PISO_INT, PISO_UINT, PISO_DOUBLE, PISO_STR, PISO_BIN, PISO_ARRAY, PISO_MAP, PISO_EXT
 } piso_kind;
 /* clang-format on */
@@ -107,8 +107,8 @@ typedef struct piso_item {
     } as;
 } piso_item;
 
-/* piso_read: the next item. 1, or 0 at a clean end, or PISO_EPROTO (truncated, reserved byte, a count larger
- * than the bytes that are left can hold). Containers are not entered: read their items next. */
+/* piso_read: reads the next item. 1; 0 at a clean end; PISO_EPROTO when it is truncated, has a reserved byte,
+ * or a count larger than the remaining bytes can hold. Containers are not entered: read their items next. */
 PISO_API int piso_read(piso_reader *r, piso_item *ret_item);
 
 /* ---- extension types (docs/wire-format.md) ------------------------------------------------------- */
@@ -121,7 +121,7 @@ enum {
     /* clang-format on */
     PISO_EXT_MEMORYVIEW = 7, /* [format, shape, readonly, data] */
     PISO_EXT_STR = 8,        /* a string with lone surrogates, in generalised UTF-8 */
-    PISO_EXT_BUFFER = 9,     /* a span of this message: its index; stands where bytes stand */
+    PISO_EXT_BUFFER = 9,     /* index of a span of this message; used where bytes are expected */
     PISO_EXT_ARRAY = 10,     /* [dtype, shape, flags, data] */
     PISO_EXT_SCALAR = 11,    /* [dtype, data] */
     /* clang-format off */

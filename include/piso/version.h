@@ -1,4 +1,4 @@
-/* version.h - which version of the library this is, when it is compiled against and when it runs. */
+/* version.h - the version of these headers and of the library at run time. */
 #ifndef PISO_VERSION_H
 #define PISO_VERSION_H
 
@@ -14,12 +14,13 @@ extern "C" {
 #define PISO_VERSION_PATCH 0
 #define PISO_VERSION       "0.1.0"
 
-/* PISO_VERSION_NUMBER: one number for the preprocessor to compare: #if PISO_VERSION_NUMBER >= PISO_VERSION_MAKE(0, 2, 0) */
+/* PISO_VERSION_NUMBER: one number that the preprocessor can compare: #if PISO_VERSION_NUMBER >=
+ * PISO_VERSION_MAKE(0, 2, 0) */
 #define PISO_VERSION_MAKE(major, minor, patch) ((major)*1000000 + (minor)*1000 + (patch))
 #define PISO_VERSION_NUMBER                    PISO_VERSION_MAKE(PISO_VERSION_MAJOR, PISO_VERSION_MINOR, PISO_VERSION_PATCH)
 
-/* piso_version: "major.minor.patch" of the library that is running, static storage. piso_version_number: the same as one
- * number, as PISO_VERSION_NUMBER. */
+/* piso_version: returns "major.minor.patch" of the running library; static storage. piso_version_number:
+ * returns the same as one number, comparable with PISO_VERSION_NUMBER. */
 PISO_API const char *piso_version(void);
 PISO_API int piso_version_number(void);
 

@@ -1,4 +1,4 @@
-/* zygote.h - processes that fork others. */
+/* zygote.h - processes that fork children. */
 #ifndef PISO_ZYGOTE_H
 #define PISO_ZYGOTE_H
 
@@ -13,63 +13,69 @@
 extern "C" {
 #endif
 
-/* A zygote is a process that has loaded what its children need and forks them on request: they start in
- * milliseconds and share its memory, or execute a program (piso_spawn.execute). For its host, a forked child is like any other: piso_session_spawn with
- * the field `zygote` set. The host's side is the first block of functions, the zygote's own the second. */
+/* A zygote is a process that has loaded what its children need and forks them on request. The children start in
+ * milliseconds and share its memory, or execute a program (piso_spawn.execute). The host treats a forked child
+ * like any other: piso_session_spawn with the field `zygote` set. The first block of functions is for the host,
+ * the second for the zygote. */
 
-/* piso_zygote_spawn: starts the zygote's program, as piso_session_spawn starts a child's; PISO_FD is the number of
- * its socket to the host. It dies with the host. Does not wait for it. */
+/* piso_zygote_spawn: starts the zygote's program, as piso_session_spawn starts a child's. PISO_FD names its
+ * socket to the host. The zygote dies with the host. Does not wait for it. */
 PISO_API int piso_zygote_spawn(const piso_spawn *spawn, piso_zygote **ret_zygote);
 PISO_API piso_zygote *piso_zygote_ref(piso_zygote *z);
-/* piso_zygote_unref: with the last one the zygote ends, after what its children have left behind has been killed. Its
- * running children hold one each. */
+/* piso_zygote_unref: drops a reference. After the last one, processes that its children left behind are killed
+ * and the zygote ends. Each running child holds a reference. */
 PISO_API piso_zygote *piso_zygote_unref(piso_zygote *z);
-/* piso_zygote_ready: waits until it can fork and returns what it reported, which is valid as long as the zygote
- * object. Blocks up to timeout_ns (-1: for ever). 0, -ETIMEDOUT, -EINTR (call again), PISO_EDIED, PISO_EPROTO. */
+/* piso_zygote_ready: waits until the zygote can fork and returns its report, which is valid as long as the
+ * zygote object. Blocks up to timeout_ns (-1: for ever). 0, -ETIMEDOUT, -EINTR (call again), PISO_EDIED,
+ * PISO_EPROTO. */
 PISO_API int piso_zygote_ready(piso_zygote *z, int64_t timeout_ns, const void **ret_report, size_t *ret_size);
-/* piso_zygote_close: kills the zygote's process. Children that it has forked live on; how they end is known only
- * where the kernel tells (Linux 6.15 and later), and what leaves their process group outlives them. */
+/* piso_zygote_close: kills the zygote's process. Children that it forked live on. Their exit status is known
+ * only where the kernel reports it (Linux 6.15 and later), and processes that leave their process group outlive
+ * them. */
 PISO_API void piso_zygote_close(piso_zygote *z);
-/* piso_zygote_process: the zygote's own process, borrowed. */
+/* piso_zygote_process: returns the zygote's own process, borrowed. */
 PISO_API piso_process *piso_zygote_process(piso_zygote *z);
-/* piso_fork_hooks: what a runtime has to do around a fork, in this thread; each may be NULL. */
+/* piso_fork_hooks: what a runtime must do around a fork, in this thread. Each may be NULL. */
 typedef struct piso_fork_hooks {
     size_t size; /* sizeof(piso_fork_hooks) */
     void (*before)(void);
     void (*in_parent)(void);
     void (*in_child)(void);
 } piso_fork_hooks;
-/* piso_fork: what a forked child was asked to be, as in the host's piso_spawn; envp includes PISO_FD. Freed by
- * piso_fork_fini. */
+/* piso_fork: what a forked child was asked to be, as in the host's piso_spawn. envp includes PISO_FD.
+ * piso_fork_fini frees it. */
 typedef struct piso_fork {
     size_t size; /* sizeof(piso_fork) */
     const char *name;
     const char *const *argv, *const *envp;
-    void *block; /* private, like the rest */
+    void *block; /* private, like the fields below */
     size_t block_size, sandbox_size;
     const void *sandbox;
-    bool execute; /* never in what piso_zygote_serve returns */
+    bool execute; /* never set in what piso_zygote_serve returns */
 } piso_fork;
 PISO_API void piso_fork_fini(piso_fork *fork);
-/* piso_zygote_guard: in the zygote, before it loads anything: from now on it is killed when the host dies. */
+/* piso_zygote_guard: called in the zygote before it loads anything. From now on the kernel kills it when the
+ * host dies. */
 PISO_API int piso_zygote_guard(int socket_fd);
-/* piso_zygote_report: the zygote is ready to fork; `report`, at most 64 KiB, goes to the host. The process must
- * have a single thread now, else -EBUSY. */
+/* piso_zygote_report: sends `report`, at most 64 KiB, to the host: the zygote is ready to fork. -EBUSY unless
+ * the process has a single thread. */
 PISO_API int piso_zygote_report(int socket_fd, const void *report, size_t size);
-/* piso_zygote_serve: forks children as the host asks for them. Returns 1 in each child, which leads a process group
- * of its own, has the descriptors 0 to 2 and PISO_FD and no others, the host's current working directory (or the
- * one asked for), and no blocked signals; 0 in the zygote when the host has closed it or died, or when it has asked for
- * nothing for idle_ns (-1: for ever) and there is no child; -EINTR (call again) and other errors in the zygote. A zygote
- * that has more than one thread refuses to fork, which the host sees as -EBUSY of piso_session_spawn. */
+/* piso_zygote_serve: forks children on the host's request. Returns 1 in each child. The child leads its own
+ * process group; has the descriptors 0 to 2 and PISO_FD and no others; is in the host's current working
+ * directory (or the requested one); and has no blocked signals. Returns 0 in the zygote when the host has
+ * closed it or died, or when there was no request for idle_ns (-1: for ever) and there is no child. Returns
+ * -EINTR (call again) and other errors in the zygote. A zygote with more than one thread refuses to fork; the
+ * host's piso_session_spawn then returns -EBUSY. */
 PISO_API int piso_zygote_serve(int socket_fd, const piso_fork_hooks *hooks, int64_t idle_ns, piso_fork *ret_fork);
-/* piso_zygote_share: in the zygote, when everything is loaded: lets its children give back what they touched but did not
- * change, with piso_fork_settle. Moves all private memory of the process. 0, or -errno: nothing was moved, and children
- * will need more memory; -EINVAL also where pages are not of 4 KiB. Where a move fails half-way the process is killed
- * (SIGKILL), since its memory is no longer whole: start another zygote, which does not call this. */
+/* piso_zygote_share: called in the zygote when everything is loaded. Its children can then give back, by
+ * piso_fork_settle, the pages that they touched but did not change. Moves all private memory of the process. 0,
+ * or -errno: nothing was moved, and children will need more memory; -EINVAL also where pages are not of 4 KiB.
+ * Where a move fails half-way the process is killed (SIGKILL), since its memory is incomplete: start another
+ * zygote, which does not call this. */
 PISO_API int piso_zygote_share(void);
-/* piso_fork_settle: in a child, once, when it has become idle: gives back to the zygote the pages that hold what they
- * held before the fork. Takes a millisecond or two. Does nothing if there are threads besides the caller and the one
- * that piso_session_attach starts. Returns how many pages, of 4 KiB. */
+/* piso_fork_settle: called once in a child, when it has become idle. Gives back to the zygote the pages whose
+ * contents are as before the fork. Takes a millisecond or two. Does nothing if there are threads besides the
+ * caller and the one that piso_session_attach starts. Returns how many pages, of 4 KiB. */
 PISO_API int piso_fork_settle(void);
 
 #ifdef __cplusplus

@@ -4,7 +4,8 @@
 
 #include "base/base.h"
 
-/* system_text: glibc's function, which may return a text of its own, and POSIX's have the same name. */
+/* system_text: the text for an errno. glibc's strerror_r, which may return a text that is not in the buffer,
+ * has the same name as POSIX's. */
 static const char *system_text(int number) {
     static _Thread_local char text[96];
 #ifdef __GLIBC__

@@ -47,7 +47,7 @@ uint64_t piso__slots_add(piso__slots *t, void *pointer) {
 }
 
 static piso__slot *find(const piso__slots *t, uint64_t id) {
-    uint32_t index = (uint32_t)id - 1; /* 0 becomes a huge index */
+    uint32_t index = (uint32_t)id - 1; /* 0 becomes a huge index, which is out of range */
     if (index >= t->size)
         return NULL;
     piso__slot *slot = &t->slots[index];
@@ -81,7 +81,7 @@ void *piso__slots_remove(piso__slots *t, uint64_t id) {
 }
 
 void *piso__slots_take_any(piso__slots *t) {
-    t->free_head = NONE; /* the slots it lists may lie beyond the end from now on */
+    t->free_head = NONE; /* the slots in the list may be beyond the end from now on */
     while (t->size > 0) {
         void *pointer = t->slots[--t->size].pointer;
         if (pointer) {

@@ -1,7 +1,8 @@
 /* slots.h - a table from 64-bit ids to pointers, in which a stale id never finds a newer entry.
  *
- * An id is (generation << 32 | index + 1): never 0, and the generation of an index moves on each time it is
- * freed. Ids come back from the peer, so lookup checks everything. Not thread-safe: the owner's lock. */
+ * An id is (generation << 32 | index + 1). It is never 0, and the generation of an index increases each time it
+ * is freed. Ids come back from the peer, so a lookup accepts any value. Not thread-safe: the owner's lock
+ * guards a table. */
 #ifndef PISO_BASE_SLOTS_H
 #define PISO_BASE_SLOTS_H
 
@@ -20,16 +21,17 @@ typedef struct piso__slots {
 
 void piso__slots_init(piso__slots *t);
 void piso__slots_fini(piso__slots *t);
-/* piso__slots_add: puts a non-NULL pointer in; its id, or 0 when memory is exhausted. O(1) amortised. */
+/* piso__slots_add: stores a non-NULL pointer and returns its id, or 0 when memory is exhausted. O(1) amortised. */
 uint64_t piso__slots_add(piso__slots *t, void *pointer);
-/* piso__slots_get: the pointer, or NULL for an id that is not there (any value is safe). */
+/* piso__slots_get: returns the pointer, or NULL for an unknown id (any value is safe). */
 void *piso__slots_get(const piso__slots *t, uint64_t id);
-/* piso__slots_replace: puts another non-NULL pointer under an id; the old one, or NULL when it is not there. */
+/* piso__slots_replace: stores another non-NULL pointer under an id. Returns the old one, or NULL for an unknown
+ * id. */
 void *piso__slots_replace(piso__slots *t, uint64_t id, void *pointer);
-/* piso__slots_remove: takes the pointer out, or NULL. */
+/* piso__slots_remove: takes the pointer out and returns it, or NULL for an unknown id. */
 void *piso__slots_remove(piso__slots *t, uint64_t id);
-/* piso__slots_take_any: takes some pointer out, or NULL when the table is empty. For draining: ids given out
- * before may come again afterwards. */
+/* piso__slots_take_any: takes some pointer out and returns it, or NULL when the table is empty. Used to drain
+ * the table: ids given out before may be given out again afterwards. */
 void *piso__slots_take_any(piso__slots *t);
 
 #endif

@@ -3,9 +3,9 @@
 
 #include <string.h>
 
-#define LARGEST 65536 /* no version will have a larger one: this size was not set */
+#define LARGEST 65536 /* a larger size cannot come from any version: the caller has not set it */
 
-/* size_of: what the caller has set, or 0 if that cannot be. */
+/* size_of: the size that the caller has set, or 0 if the value is impossible. */
 static size_t size_of(const void *given) {
     size_t size;
     memcpy(&size, given, sizeof size);

@@ -1,16 +1,17 @@
-/* structs.h - public structs that begin with their size, of hosts that were compiled with another version (piso/api.h). */
+/* structs.h - public structs that begin with their size, from hosts that were compiled against another version
+ * (piso/api.h). */
 #ifndef PISO_BASE_STRUCTS_H
 #define PISO_BASE_STRUCTS_H
 
 #include "base/base.h"
 
-/* piso__struct_is_sized: whether the caller's struct says how large it is, and is at least so large. `least` is not 0. */
+/* piso__struct_is_sized: whether the caller has set the struct's size, to at least `least`, which is not 0. */
 bool piso__struct_is_sized(const void *given, size_t least);
-/* piso__struct_in: copies what the caller gives to `to`, of `size` bytes; the fields that it lacks are 0 there. 0; -EINVAL
- * when its size is not set, or it has something that is not known here. */
+/* piso__struct_in: copies the caller's struct to `to`, of `size` bytes. Fields that the caller's lacks become
+ * 0. Returns 0, or -EINVAL when its size is not set or it sets a field that this version does not know. */
 int piso__struct_in(void *to, size_t size, const void *from);
-/* piso__struct_out: copies `from`, of `size` bytes, to what the caller gives, as far as that goes; what it has beyond is
- * 0 then. Its size stays. 0, or -EINVAL when that is not set. */
+/* piso__struct_out: copies `from`, of `size` bytes, to the caller's struct, as much as fits. Fields that only
+ * the caller's has become 0; its size stays. Returns 0, or -EINVAL when its size is not set. */
 int piso__struct_out(void *to, const void *from, size_t size);
 
 #endif

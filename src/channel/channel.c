@@ -10,12 +10,12 @@
 #define SMALLEST_DEFAULT ((uint64_t)1 << 28)
 #define FD_COUNT         2
 
-static_assert(PISO__CONTROL_SIZE <= PISO__ARENAS_AT, "the arenas lie behind the rings");
+static_assert(PISO__CONTROL_SIZE <= PISO__ARENAS_AT, "the arenas are behind the rings");
 static_assert(PISO__ARENAS_AT % PISO__PAGE_MAX == 0 && PISO__ARENA_MIN_SIZE % PISO__PAGE_MAX == 0,
               "no page is in two arenas");
 
-/* The packet that both sides send once. The host's carries the descriptors: memory, bell. Magic and version stay where they
- * are in every version: they are looked at first. */
+/* The packet that both sides send once. The host's carries the descriptors of the memory and the bell. Magic
+ * and version are at the same place in every version, because they are checked first. */
 typedef struct hello {
     uint32_t magic, version;
     uint32_t ring_slots, slot_size;
@@ -39,13 +39,14 @@ static hello make_hello(uint64_t arena_size, uint32_t accepts) {
     };
 }
 
-/* is_right: whether a greeting says what it has to; how many requests the peer answers is its own business. */
-static bool is_right(const hello *greeting, uint64_t arena_size) {
+/* is_valid: whether a greeting is correct. The number of requests that the peer answers is free. */
+static bool is_valid(const hello *greeting, uint64_t arena_size) {
     hello expected = make_hello(arena_size, greeting->accepts);
     return greeting->accepts > 0 && memcmp(greeting, &expected, sizeof expected) == 0;
 }
 
-/* check_version: of the greeting that comes next. 0, PISO_EOLDER, PISO_ENEWER, -EPROTO, or as piso__peek. */
+/* check_version: checks the greeting that comes next, without consuming it. 0, PISO_EOLDER, PISO_ENEWER,
+ * -EPROTO, or what piso__peek returns. */
 static int check_version(int socket_fd, bool nonblocking) {
     uint32_t words[2]; /* magic, version */
     int r = piso__peek(socket_fd, words, sizeof words, nonblocking);
@@ -65,7 +66,8 @@ static piso__channel *channel_new(void) {
     return c;
 }
 
-/* close_fd: the field changes first: the child of a fork that comes between has the number for nothing, at worst. */
+/* close_fd: clears the field, then closes. A child that is forked between the two keeps one descriptor open, at
+ * worst; in the opposite order it could close a descriptor of something else. */
 static void close_fd(int *fd) {
     piso__fd_close(piso__fd_steal(fd));
 }
@@ -77,7 +79,7 @@ static void close_fds(piso__channel *c) {
     close_fd(&c->memory_fd);
 }
 
-static piso__channel *first; /* of those that are open */
+static piso__channel *first; /* head of the list of open channels */
 
 static void close_in_child(void) {
     for (piso__channel *c = first; c; c = c->next) {
@@ -136,7 +138,7 @@ static void close_channel(piso__channel **c) {
     *c = piso__channel_close(*c);
 }
 
-/* map_memory: -ENOMEM when there is not enough address space. */
+/* map_memory: maps the memory. -ENOMEM when there is not enough address space. */
 static int map_memory(piso__channel *c) {
     void *memory;
     int r = piso__map(c->memory_fd, memory_size(c->arena_size), true, true, &memory);
@@ -145,7 +147,8 @@ static int map_memory(piso__channel *c) {
     return r;
 }
 
-/* connect_ends: `sends` is the index of the direction in which this side sends: 0 host, 1 child. */
+/* connect_ends: sets up rings and arenas. `sends` is the index of the direction in which this side sends: 0
+ * host, 1 child. */
 static int connect_ends(piso__channel *c, int sends) {
     piso__ring_shared *rings = (piso__ring_shared *)(void *)c->memory;
     piso__ring_producer_init(&c->tx, &rings[sends]);
@@ -168,7 +171,7 @@ static int make_memory(piso__channel *c, const char *name, uint64_t arena_size) 
     return r;
 }
 
-/* listen_for_bells: what wakes who waits on this side. The bell is there. */
+/* listen_for_bells: makes the epoll that wakes waiting threads of this side. The bell exists already. */
 static int listen_for_bells(piso__channel *c) {
     if ((c->wait_fd = piso__epoll_create()) < 0)
         return c->wait_fd;
@@ -180,7 +183,7 @@ static int listen_for_bells(piso__channel *c) {
     return r == 0 ? piso__epoll_add_off(c->wait_fd, c->beacons.ended) : r;
 }
 
-/* make_bells: `ret_peer` is the other side's end. */
+/* make_bells: makes the doorbells; `ret_peer` gets the other side's end. */
 static int make_bells(piso__channel *c, int *ret_peer) {
     int pair[2];
     int r = piso__bell_pair(pair);
@@ -198,7 +201,7 @@ void piso__channel_ring_self(piso__channel *c) {
     piso__epoll_switch(c->wait_fd, c->beacons.rung, true);
 }
 
-bool piso__channel_silence(piso__channel *c) {
+bool piso__channel_clear_bells(piso__channel *c) {
     if (c->own_rung && c->wait_fd >= 0)
         piso__epoll_switch(c->wait_fd, c->beacons.rung, false);
     c->own_rung = false;
@@ -214,7 +217,7 @@ bool piso__channel_has_hole(const piso__channel *c, uint64_t offset, uint64_t si
     return piso__memfd_has_hole(c->memory_fd, c->peer_at + offset, size);
 }
 
-/* try_create: one attempt with a given size of arena. */
+/* try_create: creates the channel with one arena size. */
 static int try_create(const char *name, uint64_t arena_size, uint32_t accepts, piso__channel **ret_channel,
                       int *ret_child_fd) {
     piso__cleanup(close_channel) piso__channel *c = channel_new();
@@ -257,7 +260,7 @@ int piso__channel_create(const char *name, uint64_t arena_size, uint32_t accepts
         return -EINVAL;
     uint64_t size = is_default ? PISO__ARENA_DEFAULT_SIZE : round_up_to_power(arena_size);
     int r = try_create(name, size, accepts, ret_channel, ret_child_fd);
-    /* address space may be limited: a smaller arena serves most */
+    /* address space may be limited; a smaller arena serves most uses */
     while ((r == -ENOMEM || r == -EFBIG) && is_default && size > SMALLEST_DEFAULT) {
         size /= 2;
         r = try_create(name, size, accepts, ret_channel, ret_child_fd);
@@ -272,21 +275,22 @@ int piso__channel_accept(piso__channel *c) {
         r = piso__receive_fds(c->socket_fd, &answer, sizeof answer, NULL, 0, true);
     if (r == -ECONNRESET)
         return PISO_EDIED;
-    if (r == -EPROTO || (r == 0 && !is_right(&answer, c->arena_size)))
+    if (r == -EPROTO || (r == 0 && !is_valid(&answer, c->arena_size)))
         return PISO_EPROTO;
     if (r == 0)
         c->peer_accepts = answer.accepts;
     return r;
 }
 
-/* memory_fits: whether what came is what the greeting says. */
+/* memory_fits: whether the received memory has the size that the greeting states. */
 static bool memory_fits(const piso__channel *c) {
     bool is_power = (c->arena_size & (c->arena_size - 1)) == 0;
     return is_power && c->arena_size >= PISO__ARENA_MIN_SIZE && c->arena_size <= (uint64_t)1 << 46 &&
            piso__memfd_check(c->memory_fd, memory_size(c->arena_size)) == 0;
 }
 
-/* receive_greeting: of the host, with its descriptors. A host of another version is told ours. */
+/* receive_greeting: receives the host's greeting with its descriptors. A host of another version gets our
+ * greeting. */
 static int receive_greeting(int socket_fd, uint32_t accepts, hello *ret_greeting, int ret_fds[FD_COUNT]) {
     int r = check_version(socket_fd, false);
     if (r == PISO_EOLDER || r == PISO_ENEWER) {
@@ -311,7 +315,7 @@ int piso__channel_attach(int socket_fd, uint32_t accepts, piso__channel **ret_ch
     c->memory_fd = fds[0];
     c->bell = fds[1];
     c->arena_size = greeting.arena_size;
-    if (!is_right(&greeting, greeting.arena_size) || !memory_fits(c))
+    if (!is_valid(&greeting, greeting.arena_size) || !memory_fits(c))
         return PISO_EPROTO;
     c->accepts = accepts;
     c->peer_accepts = greeting.accepts;

@@ -1,16 +1,17 @@
-/* cuda.c - allocations of CUDA as other processes know them: what this process has exported, and what it has opened.
+/* cuda.c - CUDA allocations that processes share: what this process has exported, and what it has opened.
  *
- * A handle is asked for once for each allocation. Whether the allocation at an address is still the one that was asked
- * about is told by its buffer id, which the driver never gives twice.
+ * A handle is requested once for each allocation. An allocation's buffer id, which the driver never reuses,
+ * shows whether the allocation at an address is still the same.
  *
- * To open a handle takes longer than most calls. So what nobody uses any more stays open for a keeper (a session), until
- * that says that its peer has freed the memory, or ends. Until then the peer's process has it anyway. */
+ * Opening a handle takes longer than most calls. So an allocation without users stays open for a keeper (a
+ * session), until the keeper reports that its peer has freed the memory, or ends. Until then the peer's process
+ * keeps the memory anyway. */
 #include "gpu/cuda.h"
 
 #include <stdatomic.h>
 #include <string.h>
 
-/* What this process has given a handle of. */
+/* An allocation for which this process has given out a handle. */
 typedef struct exported {
     piso__cuda_pointer base;
     uint64_t size;
@@ -19,28 +20,28 @@ typedef struct exported {
     piso__cuda_handle handle;
 } exported;
 
-/* What it has opened. */
+/* An allocation that this process has opened. */
 typedef struct opened {
     piso__cuda_pointer base;
-    uint64_t size; /* SIZE_UNKNOWN: the driver does not tell */
+    uint64_t size; /* SIZE_UNKNOWN: the driver does not report it */
     uint64_t references, idle_since;
-    const void *keeper; /* for whom it stays open without references; NULL: it does not */
+    const void *keeper; /* for whom it stays open without references; NULL: nobody */
     int device;
     piso__cuda_handle handle;
 } opened;
 
 #define SIZE_UNKNOWN ((uint64_t)1 << 62)
-#define IDLE_MAX     64 /* mappings without a user; the one that has been idle longest makes room */
+#define IDLE_MAX     64 /* mappings without a user; the one that has been idle longest is closed first */
 
 static struct {
     exported *exports;
     size_t export_count, export_capacity;
     opened *opens;
     size_t open_count, open_capacity;
-    uint64_t closes; /* of last references: the clock of idle_since */
-} table;             /* under the lock of piso__cuda_enter */
+    uint64_t closes; /* how many last references were dropped: the clock for idle_since */
+} table;             /* guarded by the lock of piso__cuda_enter */
 
-static _Atomic uint64_t used_devices; /* bits of those that something has been opened on */
+static _Atomic uint64_t used_devices; /* bits of the devices on which something has been opened */
 
 static int grow(void **array, size_t *capacity, size_t count, size_t item_size) {
     if (count < *capacity)
@@ -58,13 +59,13 @@ static bool same_handle(const piso__cuda_handle *a, const piso__cuda_handle *b) 
     return memcmp(a, b, sizeof *a) == 0;
 }
 
-/* is_current: whether what was exported is still allocated. */
+/* is_current: whether an exported allocation still exists. */
 static bool is_current(const piso__cuda_driver *driver, const exported *e) {
     unsigned long long id = 0;
     return driver->pointer_attribute(&id, PISO__CUDA_BUFFER_ID, e->base) == PISO__CUDA_OK && id == e->buffer_id;
 }
 
-/* forget_stale: drops exports of memory that has been freed. */
+/* forget_stale: drops exports of freed memory. */
 static void forget_stale(const piso__cuda_driver *driver) {
     size_t kept = 0;
     for (size_t i = 0; i < table.export_count; i++)
@@ -87,7 +88,7 @@ static exported *find_exported(piso__cuda_pointer base) {
     return NULL;
 }
 
-/* find_opened_around: what was opened and has the address in it, or NULL. */
+/* find_opened_around: returns the opened allocation that contains the address, or NULL. */
 static opened *find_opened_around(int device, piso__cuda_pointer data) {
     for (size_t i = 0; i < table.open_count; i++)
         if (data - table.opens[i].base < table.opens[i].size && table.opens[i].device == device)
@@ -95,7 +96,7 @@ static opened *find_opened_around(int device, piso__cuda_pointer data) {
     return NULL;
 }
 
-/* range_of: the allocation around a pointer; that of another process may be known by its attributes only. */
+/* range_of: finds the allocation around a pointer. An allocation of another process may have attributes only. */
 static int range_of(const piso__cuda_driver *driver, piso__cuda_pointer data, piso__cuda_pointer *ret_start,
                     size_t *ret_size) {
     int r = driver->address_range(ret_start, ret_size, data);
@@ -105,9 +106,9 @@ static int range_of(const piso__cuda_driver *driver, piso__cuda_pointer data, pi
     return r == PISO__CUDA_OK ? driver->pointer_attribute(ret_size, PISO__CUDA_RANGE_SIZE, data) : r;
 }
 
-/* make_handle: fills in `e`, whose base and size are known. */
+/* make_handle: fills in the handle of `e`, whose base and size are known. */
 static int make_handle(const piso__cuda_driver *driver, exported *e) {
-    int capable = 0; /* the driver writes a byte or four */
+    int capable = 0; /* the driver writes one byte or four */
     const char *call = "cuPointerGetAttribute";
     int r = driver->pointer_attribute(&capable, PISO__CUDA_LEGACY_IPC_CAPABLE, e->base);
     if (r == PISO__CUDA_OK && !(capable & 0xFF))
@@ -120,7 +121,7 @@ static int make_handle(const piso__cuda_driver *driver, exported *e) {
     return r == -EIO ? -ENOTSUP : r;
 }
 
-/* export_new: the entry for an allocation that has none, or has an outdated one. */
+/* export_new: makes the entry of an allocation that has none, or an outdated one. */
 static int export_new(const piso__cuda_driver *driver, exported *e) {
     exported *old = find_exported(e->base);
     int r = make_handle(driver, e);
@@ -140,7 +141,7 @@ static int export_new(const piso__cuda_driver *driver, exported *e) {
     return r;
 }
 
-/* look_up: base, size and handle of the allocation around a pointer. */
+/* look_up: finds base, size and handle of the allocation around a pointer. */
 static int look_up(const piso__cuda_driver *driver, int device, piso__cuda_pointer data, exported *ret) {
     exported e = {.device = device};
     const opened *foreign = find_opened_around(device, data);
@@ -155,7 +156,7 @@ static int look_up(const piso__cuda_driver *driver, int device, piso__cuda_point
     if (r != PISO__CUDA_OK)
         return piso__cuda_error(r) == -EIO
                    ? -ENOTSUP
-                   : piso__cuda_error(r); /* pieces of virtual memory have no range on some drivers */
+                   : piso__cuda_error(r); /* some drivers report no range for pieces of virtual memory */
     e.size = size;
     const exported *known = find_exported(e.base);
     if (known && is_current(driver, known))
@@ -188,7 +189,8 @@ static void close_at(const piso__cuda_driver *driver, size_t index) {
     table.opens[index] = table.opens[--table.open_count];
 }
 
-/* close_idle: what nobody uses: of this keeper (NULL: of any), with this handle (NULL: with any). How many. */
+/* close_idle: closes unused mappings of this keeper (NULL: of any) with this handle (NULL: with any). Returns
+ * how many. */
 static int close_idle(const piso__cuda_driver *driver, int device, const void *keeper,
                       const piso__cuda_handle *handle) {
     int closed = 0;
@@ -206,7 +208,7 @@ static int close_idle(const piso__cuda_driver *driver, int device, const void *k
     return closed;
 }
 
-/* limit_idle: closes what has been idle longest, if there is too much of it. */
+/* limit_idle: closes the mappings that have been idle longest, if there are too many. */
 static void limit_idle(const piso__cuda_driver *driver, int device) {
     size_t idle = 0, oldest = 0;
     for (size_t i = 0; i < table.open_count; i++) {
@@ -220,8 +222,8 @@ static void limit_idle(const piso__cuda_driver *driver, int device) {
         close_at(driver, oldest);
 }
 
-/* map: opens a handle. Room may lack because of what is kept open: memory, or, as when the peer has freed what it had
- * there, the place. */
+/* map: opens a handle. Idle mappings may be in the way: they take memory, or the address range, as when the
+ * peer has freed what it had there. */
 static int map(const piso__cuda_driver *driver, int device, const piso__cuda_handle *handle,
                piso__cuda_pointer *ret_base) {
     int r = driver->open_memory_handle(ret_base, *handle, PISO__CUDA_LAZY_PEER_ACCESS);
@@ -230,7 +232,7 @@ static int map(const piso__cuda_driver *driver, int device, const piso__cuda_han
     return piso__cuda_noted(r, "cuIpcOpenMemHandle");
 }
 
-/* open_new: maps what is not mapped yet. */
+/* open_new: maps an allocation that is not mapped yet. */
 static int open_new(const piso__cuda_driver *driver, int device, const piso__cuda_handle *handle, opened **ret) {
     opened o = {.device = device, .handle = *handle, .size = SIZE_UNKNOWN};
     piso__cuda_pointer start;
@@ -243,7 +245,7 @@ static int open_new(const piso__cuda_driver *driver, int device, const piso__cud
     r = map(driver, device, handle, &o.base);
     if (r != PISO__CUDA_OK)
         return piso__cuda_error(r);
-    /* what a handle stands for may be a part of what the driver maps with it */
+    /* a handle may stand for a part of what the driver maps with it */
     if (range_of(driver, o.base, &start, &size) == PISO__CUDA_OK && o.base - start < size)
         o.size = size - (o.base - start);
     atomic_fetch_or(&used_devices, UINT64_C(1) << device);
@@ -252,7 +254,7 @@ static int open_new(const piso__cuda_driver *driver, int device, const piso__cud
     return 0;
 }
 
-/* open: as piso_cuda_open, in the context of the device. */
+/* open: does the work of piso_cuda_open in the context of the device. */
 static int open(const piso__cuda_driver *driver, int device, const piso__cuda_handle *handle, const void *keeper,
                 piso__cuda_pointer *ret_base, uint64_t *ret_size) {
     for (size_t i = 0; i < table.export_count; i++) {
@@ -317,7 +319,7 @@ void piso_cuda_release(const void *keeper, const uint8_t *handle) {
         memcpy(h.bytes, handle, sizeof h.bytes);
     for (int device = 0; keeper && device < PISO__CUDA_DEVICES; device++) {
         if (!(atomic_load(&used_devices) >> device & 1))
-            continue; /* and no context is made on it */
+            continue; /* does not create a context on it */
         const piso__cuda_driver *driver = piso__cuda_enter(device, &r);
         if (!driver)
             return;

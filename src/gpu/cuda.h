@@ -1,5 +1,5 @@
-/* cuda.h - the functions of CUDA's driver that are used, found at run time: nothing is built against CUDA. The
- * declarations follow cuda.h of CUDA 12 and 13, whose binary interface is stable. */
+/* cuda.h - the functions of the CUDA driver that are used. They are found at run time: nothing is built against
+ * CUDA. The declarations follow cuda.h of CUDA 12 and 13, whose binary interface is stable. */
 #ifndef PISO_GPU_CUDA_H
 #define PISO_GPU_CUDA_H
 
@@ -10,7 +10,7 @@
 enum { /* results */
        PISO__CUDA_OK = 0,
        PISO__CUDA_NO_MEMORY = 2,
-       PISO__CUDA_UNAVAILABLE = 46, /* another process has it for itself (compute mode) */
+       PISO__CUDA_UNAVAILABLE = 46, /* another process uses the device exclusively (compute mode) */
        PISO__CUDA_ALREADY_MAPPED = 208,
        PISO__CUDA_UNCORRECTABLE = 214,
        PISO__CUDA_NOT_READY = 600,
@@ -18,7 +18,7 @@ enum { /* results */
        PISO__CUDA_TIMED_OUT = 702,
        PISO__CUDA_DESTROYED = 709,
        PISO__CUDA_ASSERTED = 710,
-       PISO__CUDA_STACK_ERROR = 714, /* to LAUNCH_FAILED: faults of a kernel */
+       PISO__CUDA_STACK_ERROR = 714, /* up to LAUNCH_FAILED: faults of a kernel */
        PISO__CUDA_LAUNCH_FAILED = 719,
        PISO__CUDA_CAPTURE_FIRST = 900, /* the call is not allowed while a stream is captured */
        PISO__CUDA_CAPTURE_LAST = 908,
@@ -27,13 +27,13 @@ enum { /* results */
 enum {                                     /* attributes of pointers */
        PISO__CUDA_BUFFER_ID = 7,           /* unsigned long long */
        PISO__CUDA_DEVICE_ORDINAL = 9,      /* int */
-       PISO__CUDA_LEGACY_IPC_CAPABLE = 10, /* a bool; written as one byte or as an int, by version */
+       PISO__CUDA_LEGACY_IPC_CAPABLE = 10, /* a bool, written as one byte or as an int, depending on the version */
        PISO__CUDA_RANGE_START = 11,        /* a pointer */
        PISO__CUDA_RANGE_SIZE = 12,         /* a size_t */
 };
 
 enum {
-    PISO__CUDA_EVENT_FLAGS = 0x2 | 0x4, /* without timing, for other processes */
+    PISO__CUDA_EVENT_FLAGS = 0x2 | 0x4, /* without timing; can be shared with other processes */
     PISO__CUDA_LAZY_PEER_ACCESS = 1,
     PISO__CUDA_CAPTURE_RELAXED = 2,
 };
@@ -72,25 +72,28 @@ typedef struct piso__cuda_driver {
     int (*stream_query)(void *stream);
     int (*stream_synchronize)(void *stream);
     int (*stream_is_capturing)(void *stream, int *ret_status);
-    int (*exchange_capture_mode)(int *mode); /* of this thread */
+    int (*exchange_capture_mode)(int *mode); /* sets the mode of this thread */
     int (*error_name)(int result, const char **ret_name);
 } piso__cuda_driver;
 
-/* piso__cuda_library: another file than libcuda.so.1, for tests; before anything else is called. */
+/* piso__cuda_library: sets another file than libcuda.so.1. For tests, before any other call. */
 void piso__cuda_library(const char *path);
-/* piso__cuda_driver_get: the driver, loaded and initialised once, or NULL. */
+/* piso__cuda_driver_get: returns the driver, which is loaded and initialised once, or NULL. */
 const piso__cuda_driver *piso__cuda_driver_get(void);
-/* piso__cuda_error: 0 or a negative code for a result. */
+/* piso__cuda_error: returns 0 or a negative code for a result. */
 int piso__cuda_error(int result);
-/* piso__cuda_noted: the result again; if it is a failure, piso_cuda_failure tells of it. `call` is static. */
+/* piso__cuda_noted: returns the result unchanged, and records a failure for piso_cuda_failure. `call` is
+ * static. */
 int piso__cuda_noted(int result, const char *call);
 
-/* piso__cuda_enter: makes the device's primary context that of this thread until piso__cuda_leave, and takes the lock
- * of all tables. Calls that are unsafe while some stream is captured into a graph do not end that capture, in between.
- * The driver, or NULL with *ret_error. The context stays retained for the life of the process. */
+/* piso__cuda_enter: makes the device's primary context current in this thread until piso__cuda_leave, and takes
+ * the lock of all tables. In between, calls that are unsafe while a stream is captured into a graph do not end
+ * that capture. Returns the driver, or NULL with *ret_error. The context stays retained for the life of the
+ * process. */
 const piso__cuda_driver *piso__cuda_enter(int device, int *ret_error);
 void piso__cuda_leave(const piso__cuda_driver *driver);
-/* piso__cuda_captured: whether a stream is being captured into a graph (1), 0, or -errno. Inside of enter and leave. */
+/* piso__cuda_captured: returns 1 if a stream is being captured into a graph, 0 if not, or -errno. Must be
+ * called between enter and leave. */
 int piso__cuda_captured(const piso__cuda_driver *driver, void *stream);
 
 #endif

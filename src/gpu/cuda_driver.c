@@ -1,9 +1,10 @@
-/* cuda_driver.c - finds the driver of CUDA when it is first needed, and the contexts of its devices.
+/* cuda_driver.c - finds the CUDA driver when it is first needed, and the contexts of its devices.
  *
- * A process forked from one that has used CUDA cannot use it: the driver itself refuses. It is not asked, then.
+ * A process forked from one that has used CUDA cannot use CUDA: the driver itself refuses. So such a process
+ * does not call it.
  *
- * The context of a device is its primary one, which CUDA's runtime and so PyTorch use: handles and streams of another
- * context would be of no use to them. */
+ * A device is used in its primary context, as the CUDA runtime and therefore PyTorch do. Handles and streams of
+ * another context would be useless to them. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,8 +15,8 @@
 static const char *library = "libcuda.so.1";
 
 static void forget_in_child(void);
-/* Of all below, and of the tables of cuda.c and cuda_events.c. It is held while the driver works, for as long as that
- * takes; what it guards is of no use in a forked process. */
+/* Guards everything below, and the tables of cuda.c and cuda_events.c. It is held while the driver works, for
+ * as long as that takes. A forked process has no use for what it guards. */
 PISO__STATIC_LOCK(lock, PISO__PLACE_CUDA, .anew = true, .in_child = forget_in_child);
 
 enum { UNKNOWN, BEING_LOADED, KNOWN };
@@ -23,17 +24,18 @@ enum { UNKNOWN, BEING_LOADED, KNOWN };
 static struct {
     _Atomic int state;
     bool works;
-    const char *missing; /* a file or a function, without which it does not */
+    const char *missing; /* a file or a function that was not found */
     int init_result;
     uint32_t fork_generation;
-    int capture_mode; /* of the thread that is inside, from before */
+    int capture_mode; /* previous mode of the thread that is between enter and leave */
     piso__cuda_driver driver;
     void *contexts[PISO__CUDA_DEVICES];
-    piso__cuda_uuid uuids[PISO__CUDA_DEVICES]; /* of those that it had at the start; they stay */
+    piso__cuda_uuid uuids[PISO__CUDA_DEVICES]; /* of the devices that existed at the start; they stay */
     int device_count;
 } cuda;
 
-/* forget_in_child: a driver that another thread was loading during the fork is half there, for good. */
+/* forget_in_child: discards a driver that another thread was loading during the fork; it stays half loaded for
+ * good. */
 static void forget_in_child(void) {
     if (atomic_load_explicit(&cuda.state, memory_order_relaxed) != BEING_LOADED)
         return;
@@ -83,12 +85,13 @@ static _Thread_local struct {
     int result;
 } failure;
 
-/* set: stores a function's address; POSIX has it that this works. */
+/* set: stores a function's address. POSIX guarantees that this works. */
 static void set(piso__cuda_driver *driver, size_t offset, void *function) {
     *(void **)(void *)((char *)driver + offset) = function;
 }
 
-/* find_devices: those that the driver has. One without a UUID, which no other process could name, ends the list. */
+/* find_devices: finds the driver's devices. One without a UUID, which no other process could name, ends the
+ * list. */
 static void find_devices(piso__cuda_driver *driver) {
     int count = 0;
     piso__cuda_noted(driver->device_count(&count), "cuDeviceGetCount");
@@ -109,10 +112,10 @@ static void load(void) {
         void *function = dlsym(file, symbols[i].name);
         cuda.missing = symbols[i].name;
         if (!function)
-            return; /* an older driver than this can work with; what is loaded stays */
+            return; /* the driver is too old; what is loaded stays */
         set(driver, symbols[i].offset, function);
     }
-    /* the second version tells the parts of a divided device apart */
+    /* the second version distinguishes the parts of a divided device */
     cuda.missing = "cuDeviceGetUuid";
     void *uuid = dlsym(file, "cuDeviceGetUuid_v2");
     if (!uuid)
@@ -223,7 +226,7 @@ void piso__cuda_leave(const piso__cuda_driver *driver) {
 int piso__cuda_captured(const piso__cuda_driver *driver, void *stream) {
     int status = 0;
     int r = piso__cuda_noted(driver->stream_is_capturing(stream, &status), "cuStreamIsCapturing");
-    r = piso__cuda_error(r); /* -EAGAIN: it is the default stream, which may not be used while another is captured */
+    r = piso__cuda_error(r); /* -EAGAIN: the default stream must not be used while another stream is captured */
     return r == -EAGAIN ? 1 : r < 0 ? r : status != 0;
 }
 
@@ -258,13 +261,13 @@ int piso_cuda_captured(int device, void *stream) {
     return r;
 }
 
-/* What to wait for: all of the device's work, or one stream's. */
+/* What to wait for: all work of the device, or of one stream. */
 typedef struct waiting {
     bool whole;
     void *stream;
 } waiting;
 
-/* wait: not under the lock: it may take long. */
+/* wait: waits without the lock, since it may take long. */
 static int wait(int device, waiting what) {
     int r;
     void *ignored;

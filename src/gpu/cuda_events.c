@@ -1,17 +1,18 @@
-/* cuda_events.c - what one process's stream has done, as another one's stream can wait for it.
+/* cuda_events.c - events by which a stream of one process waits for a stream of another.
  *
- * Events are the exception. A stream that has nothing to do needs none, and the driver keeps the state of those that
- * processes share in files of /dev/shm, which a confined process does not have in common with others: there the sender
- * waits for its stream (piso_cuda_drain).
+ * Most messages need no event. A stream without pending work needs none. The driver keeps the state of shared
+ * events in files in /dev/shm, which a confined process does not share with others: there the sender waits for
+ * its stream (piso_cuda_drain).
  *
- * Ours are used again and again: each process that got one keeps it open. An event is recorded again only when it has
- * happened: a process that still wants to wait for the earlier time then waits for too much, never for too little. */
+ * Our events are reused: each process that received one keeps it open. An event is recorded again only after it
+ * has happened. A process that still wants to wait for the earlier recording then waits too long, but never too
+ * short. */
 #include "gpu/cuda.h"
 
 #include <string.h>
 
-#define OWN_EVENTS    32  /* of a device */
-#define OPENED_EVENTS 256 /* those of some peers; the one opened first makes room */
+#define OWN_EVENTS    32  /* of each device */
+#define OPENED_EVENTS 256 /* of all peers together; the one opened first is closed first */
 
 typedef struct shared_event {
     void *event;
@@ -23,14 +24,14 @@ typedef struct own_events {
     unsigned count, next;
 } own_events;
 
-static own_events owned[PISO__CUDA_DEVICES]; /* all under the lock of piso__cuda_enter */
+static own_events owned[PISO__CUDA_DEVICES]; /* all are guarded by the lock of piso__cuda_enter */
 static struct {
     shared_event events[OPENED_EVENTS];
     int devices[OPENED_EVENTS];
     unsigned count, next;
 } opened;
 
-/* add: one more event. */
+/* add: makes one more event. */
 static int add(const piso__cuda_driver *driver, own_events *own, shared_event **ret) {
     shared_event e;
     int r = piso__cuda_noted(driver->event_create(&e.event, PISO__CUDA_EVENT_FLAGS), "cuEventCreate");
@@ -46,8 +47,8 @@ static int add(const piso__cuda_driver *driver, own_events *own, shared_event **
     return PISO__CUDA_OK;
 }
 
-/* choose: an event that may be recorded: the least recently used if it has happened, else a new one. NOT_READY when none
- * has happened and there are as many as may be. */
+/* choose: returns an event that may be recorded: the least recently used one if it has happened, else a new
+ * one. NOT_READY when none has happened and no more may be made. */
 static int choose(const piso__cuda_driver *driver, own_events *own, shared_event **ret) {
     shared_event *oldest = own->count ? &own->events[own->next % own->count] : NULL;
     int r = oldest ? driver->event_query(oldest->event) : PISO__CUDA_NOT_READY;
@@ -60,7 +61,8 @@ static int choose(const piso__cuda_driver *driver, own_events *own, shared_event
     return r;
 }
 
-/* record: as piso_cuda_record, in the context of the device. A result of the driver, NOT_READY: without an event. */
+/* record: does the work of piso_cuda_record in the context of the device. Returns a result of the driver;
+ * NOT_READY: no event was recorded. */
 static int record(const piso__cuda_driver *driver, int device, void *stream, bool events, shared_event **ret) {
     int r = driver->stream_query(stream);
     if (r != PISO__CUDA_NOT_READY || !events)
@@ -85,7 +87,7 @@ int piso_cuda_record(int device, void *stream, bool events, uint8_t ret_event[PI
     return r == PISO__CUDA_NOT_READY ? -EINPROGRESS : r == PISO__CUDA_OK ? e != NULL : piso__cuda_error(r);
 }
 
-/* find: the event behind a handle, opened if need be: another process's, or our own. */
+/* find: returns the event behind a handle, another process's or our own, and opens it if necessary. */
 static int find(const piso__cuda_driver *driver, int device, const piso__cuda_handle *handle, void **ret) {
     for (unsigned i = 0; i < owned[device].count; i++)
         if (memcmp(&owned[device].events[i].handle, handle, sizeof *handle) == 0) {
@@ -103,7 +105,7 @@ static int find(const piso__cuda_driver *driver, int device, const piso__cuda_ha
         return r;
     unsigned at = opened.next;
     if (opened.count == OPENED_EVENTS)
-        driver->event_destroy(opened.events[at].event); /* what waits for it already goes on waiting */
+        driver->event_destroy(opened.events[at].event); /* streams that wait for it already are not affected */
     else
         opened.count++;
     opened.events[at] = e;

@@ -1,4 +1,4 @@
-/* folder.c - see folder.h. HOST is a random number, so that hosts need not know of each other. */
+/* folder.c - see folder.h. HOST is a random number, so hosts need no coordination. */
 #include "group/folder.h"
 
 #include <dirent.h>
@@ -16,14 +16,14 @@
 #include "os/os.h"
 
 #define PREFIX      "pyisolate-"
-#define DIGITS      16   /* behind it */
-#define ATTEMPTS    8    /* to make a host's folder, when others sweep it away before it is locked */
-#define TRIES       8    /* to remove one, a millisecond apart */
+#define DIGITS      16   /* behind the prefix */
+#define ATTEMPTS    8    /* to make a host's folder, when other hosts sweep it away before it is locked */
+#define TRIES       8    /* to remove a folder, a millisecond apart */
 #define LATER_TRIES 6000 /* ten milliseconds apart */
 #define MILLISECOND 1000000L
-#define TEXT_SIZE   8192 /* of a file; what is longer is cut */
+#define TEXT_SIZE   8192 /* of a file; a longer text is cut */
 
-/* ---- the files in one ---- */
+/* ---- files of a folder ---- */
 
 int piso__group_open(const char *path) {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -56,9 +56,10 @@ uint64_t piso__group_number(int folder, const char *name, const char *word) {
     return 0;
 }
 
-/* ---- its end ---- */
+/* ---- removing a folder ---- */
 
-/* is_member: whether a process is in the group with this name still, or its number another's by now. */
+/* is_member: whether a process is still in the group with this name, or its pid belongs to another process by
+ * now. */
 static bool is_member(long pid, const char *name) {
     char path[32], groups[TEXT_SIZE];
     snprintf(path, sizeof path, "/proc/%ld/cgroup", pid);
@@ -73,7 +74,8 @@ static void kill_member(pid_t pid, const char *name) {
         kill(pid, SIGKILL); /* a thread other than the first has no descriptor */
 }
 
-/* kill_all: nothing can be added to the group any more, unless it counts memory only. */
+/* kill_all: kills all processes of the group. No process can be added any more, unless the group counts memory
+ * only. */
 static void kill_all(int folder, const char *name) {
     piso__group_write(folder, "pids.max", "0");
     if (piso__group_write(folder, "cgroup.kill", "1") == 0)
@@ -83,7 +85,7 @@ static void kill_all(int folder, const char *name) {
     FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
     long pid;
     while (file && fscanf(file, "%ld", &pid) == 1)
-        if (pid > 0) /* 0: in a namespace that cannot be seen from here */
+        if (pid > 0) /* 0: in a namespace that is not visible from here */
             kill_member((pid_t)pid, name);
     if (file)
         fclose(file);
@@ -104,7 +106,7 @@ static void nap(long ns) {
 bool piso__group_folder_remove(const char *path, bool patient) {
     for (int i = 0; i < (patient ? LATER_TRIES : TRIES); i++) {
         if (rmdir(path) == 0 || errno != EBUSY)
-            return true; /* gone, or not to be removed by this user */
+            return true; /* gone, or this user may not remove it */
         piso__group_folder_kill(path);
         if (rmdir(path) == 0)
             return true;
@@ -113,48 +115,48 @@ bool piso__group_folder_remove(const char *path, bool patient) {
     return false;
 }
 
-/* ---- the host's own ---- */
+/* ---- the host's folder ---- */
 
 struct piso__group_host {
     piso__group_host *next;
-    uint64_t number;
-    uint32_t users, made; /* groups that there are; that there have been */
+    uint64_t id;
+    uint32_t users, made; /* existing groups; groups ever made */
     uint32_t fork_generation;
     int fd; /* locked */
     char parent[PATH_MAX - 64];
 };
 
-/* Those of this process. The lock guards the list, and `users` and `made`. */
+/* The hosts of this process. The lock guards the list, and `users` and `made`. */
 static piso__group_host *hosts;
 
-/* forget_in_child: they are the parent's, and its groups still point to them. */
+/* forget_in_child: forgets the parent's hosts, to which the parent's groups still point. */
 static void forget_in_child(void) {
     for (piso__group_host *h = hosts; h; h = h->next)
-        h->fd = piso__fd_close(h->fd); /* else the locks would outlive the parent */
+        h->fd = piso__fd_close(h->fd); /* otherwise the child would hold the locks after the parent's end */
     hosts = NULL;
 }
 
 PISO__STATIC_LOCK(hosts_lock, PISO__PLACE_GROUPS, .in_child = forget_in_child);
 
-/* use: one more group below `parent`, and its number; NULL when there is none yet. */
-static piso__group_host *use(const char *parent, uint32_t *ret_number) {
+/* use: counts one more group below `parent` and returns its host and id; NULL when there is no host yet. */
+static piso__group_host *use(const char *parent, uint32_t *ret_id) {
     piso__lock_take(&hosts_lock);
     piso__group_host *h = hosts;
     while (h && strcmp(h->parent, parent) != 0)
         h = h->next;
     if (h) {
         h->users++;
-        *ret_number = ++h->made;
+        *ret_id = ++h->made;
     }
     piso__lock_give(&hosts_lock);
     return h;
 }
 
 static void host_path(const piso__group_host *h, char path[PATH_MAX]) {
-    snprintf(path, PATH_MAX, "%s/" PREFIX "%016llx", h->parent, (unsigned long long)h->number);
+    snprintf(path, PATH_MAX, "%s/" PREFIX "%016llx", h->parent, (unsigned long long)h->id);
 }
 
-/* let_go: with the last group the host's folder goes. */
+/* let_go: the last group of a host removes the host's folder. */
 static void let_go(piso__group_host *h) {
     if (h->fork_generation != piso__fork_generation())
         return;
@@ -175,10 +177,10 @@ static void let_go(piso__group_host *h) {
     free(h);
 }
 
-/* lock_new: makes the folder. 0, -EAGAIN when somebody has swept it away, -errno. */
+/* lock_new: makes and locks the folder. 0; -EAGAIN when another host has swept it away; -errno. */
 static int lock_new(piso__group_host *h) {
     char path[PATH_MAX];
-    int r = piso__random(&h->number, sizeof h->number);
+    int r = piso__random(&h->id, sizeof h->id);
     if (r < 0)
         return r;
     host_path(h, path);
@@ -193,7 +195,8 @@ static int lock_new(piso__group_host *h) {
     return 0;
 }
 
-/* make_host: for the caller's first group. Threads that make theirs together may make a host each; both are good. */
+/* make_host: makes the host for the caller's first group. Threads that do this at the same time may make a host
+ * each, which is harmless. */
 static int make_host(const char *parent, piso__group_host **ret_host) {
     piso__autofree piso__group_host *h = calloc(1, sizeof *h);
     if (!h)
@@ -216,18 +219,18 @@ static int make_host(const char *parent, piso__group_host **ret_host) {
     return 0;
 }
 
-/* ---- making one ---- */
+/* ---- making a folder ---- */
 
 int piso__group_folder_make(const char *parent, piso__group_folder *ret_folder) {
     piso__group_folder *f = ret_folder;
-    uint32_t number = 1;
-    *f = (piso__group_folder){.host = use(parent, &number)};
+    uint32_t id = 1;
+    *f = (piso__group_folder){.host = use(parent, &id)};
     int r = f->host ? 0 : make_host(parent, &f->host);
     if (r < 0)
         return r;
     host_path(f->host, f->path);
     size_t length = strlen(f->path);
-    snprintf(f->path + length, sizeof f->path - length, ".%x", (unsigned)number);
+    snprintf(f->path + length, sizeof f->path - length, ".%x", (unsigned)id);
     if (mkdir(f->path, 0755) == 0)
         return 0;
     int error = errno;
@@ -241,9 +244,10 @@ void piso__group_folder_drop(piso__group_folder *f) {
     f->host = NULL;
 }
 
-/* ---- those that dead hosts have left ---- */
+/* ---- folders of dead hosts ---- */
 
-/* host_part: how long the host's part of a name of ours is; 0 for other names: the prefix may be anybody's. */
+/* host_part: returns the length of the host's part of a folder name, 0 for other names: others may use the
+ * prefix too. */
 static size_t host_part(const char *name) {
     size_t length = sizeof PREFIX - 1 + DIGITS;
     const char *digits = name + sizeof PREFIX - 1;
@@ -254,7 +258,7 @@ static size_t host_part(const char *name) {
     return *rest == '\0' || is_group ? length : 0;
 }
 
-/* is_dead: whether nobody holds the lock on a host's folder. *ret_fd: this process does, until it is closed. */
+/* is_dead: whether nobody holds the lock on a host's folder. If so, *ret_fd holds the lock until it is closed. */
 static bool is_dead(const char *path, int *ret_fd) {
     int fd = *ret_fd = piso__group_open(path);
     return fd < 0 ? fd == -ENOENT : flock(fd, LOCK_EX | LOCK_NB) == 0;

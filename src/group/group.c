@@ -1,12 +1,12 @@
 /* group.c - control groups; see group.h.
  *
- * In version 1 each controller has a hierarchy of its own, and a group can be made below any other.
+ * In version 1 each controller has its own hierarchy, and a group can be made below any other.
  *
- * In version 2 a group that holds processes, as the host's does, can have groups below it that count processes only if
- * they are "threaded": then for all other purposes, memory among them, they are one with it. Groups that count memory can
- * be below such a group only if it is the topmost of the machine. Else they are made beside it, if the one above has no
- * processes and is marked as delegated to who runs here, as by systemd (DelegateSubgroup=): so nothing escapes from limits
- * that somebody else has set on the host. */
+ * In version 2 the host's group holds processes. Groups below such a group can count processes only if they are
+ * "threaded"; for all other purposes, memory among them, they are then one with it. Groups that count memory
+ * can be below it only if it is the root group of the machine. Otherwise they are made beside it, if the group
+ * above has no processes and is marked as delegated to this user, as by systemd (DelegateSubgroup=). So nothing
+ * escapes from limits that somebody else has set on the host. */
 #include "group/group.h"
 
 #include <fcntl.h>
@@ -21,13 +21,13 @@
 
 #define PROCESSES 1U
 #define MEMORY    2U
-#define NEARLY    (UINT64_C(1) << 20) /* what may be asked for at once and is refused */
+#define NEARLY    (UINT64_C(1) << 20) /* what a process may request at once and be refused */
 
 struct piso__group {
     uint32_t fork_generation;
-    piso__group_limits limits; /* those that hold */
+    piso__group_limits limits; /* those that are in force */
     int count;
-    int memory; /* the folder that counts it */
+    int memory; /* index of the folder that counts memory */
     piso__group_folder folders[PISO__GROUP_FOLDERS];
 };
 
@@ -39,8 +39,8 @@ static int write_number(int fd, const char *name, uint64_t number) {
     return piso__group_write(fd, name, text);
 }
 
-/* limit_memory: without swap, which would make it slow long before it is an error. Where swap is not counted the kernel
- * swaps nothing for the group's sake. */
+/* limit_memory: forbids swap too, which would make the process slow long before the limit is an error. Where
+ * swap is not counted the kernel does not swap on behalf of the group. */
 static int limit_memory(int fd, bool unified, uint64_t bytes) {
     int r = write_number(fd, unified ? "memory.max" : "memory.limit_in_bytes", bytes);
     if (r < 0)
@@ -51,15 +51,17 @@ static int limit_memory(int fd, bool unified, uint64_t bytes) {
     }
     if (write_number(fd, "memory.memsw.limit_in_bytes", bytes) < 0)
         piso__group_write(fd, "memory.swappiness", "0");
-    if (piso__group_number(fd, "memory.oom_control", "oom_kill_disable")) /* as the host's: it would wait for ever */
+    /* inherited from the host's group: processes would hang for ever */
+    if (piso__group_number(fd, "memory.oom_control", "oom_kill_disable"))
         piso__group_write(fd, "memory.oom_control", "0");
     return 0;
 }
 
-/* enable: what version 2 needs before a new group has its limits. */
+/* enable: enables in version 2 what a new group needs for its limits. */
 static int enable(const char *parent, int fd, unsigned what) {
     piso__autoclose int above = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (above < 0 || faccessat(above, "cgroup.procs", W_OK, AT_EACCESS) < 0) /* else nobody can be moved below */
+    /* otherwise no process can be moved below it */
+    if (above < 0 || faccessat(above, "cgroup.procs", W_OK, AT_EACCESS) < 0)
         return -errno;
     int r = 0;
     if (what & MEMORY && faccessat(fd, "memory.max", F_OK, 0) < 0)
@@ -71,7 +73,7 @@ static int enable(const char *parent, int fd, unsigned what) {
     return r;
 }
 
-/* make: one more folder of the group, for these limits. */
+/* make: makes one more folder of the group, for these limits. */
 static int make(piso__group *g, const char *parent, bool unified, unsigned what, const piso__group_limits *limits) {
     piso__group_folder *f = &g->folders[g->count];
     int r = piso__group_folder_make(parent, f);
@@ -98,7 +100,7 @@ static int make(piso__group *g, const char *parent, bool unified, unsigned what,
     return 0;
 }
 
-/* ---- where ---- */
+/* ---- choosing the parent ---- */
 
 static bool is_delegated(const char *folder) {
     char value[2];
@@ -107,12 +109,13 @@ static bool is_delegated(const char *folder) {
            value[0] == '1';
 }
 
-/* divide: the group below which one of version 2 can be made that counts memory: this one, or else that above it. */
+/* divide: returns the group below which a group that counts memory can be made in version 2: this one, or the
+ * one above it. */
 static int divide(piso__cgroup *at) {
     char path[PATH_MAX + 16];
     snprintf(path, sizeof path, "%s/cgroup.type", at->folder);
     if (access(path, F_OK) < 0)
-        return errno == ENOENT ? 0 : -errno; /* the topmost of all */
+        return errno == ENOENT ? 0 : -errno; /* the root group */
     char *slash = strrchr(at->folder, '/');
     if (slash < at->folder + at->top)
         return -EBUSY;
@@ -120,7 +123,7 @@ static int divide(piso__cgroup *at) {
     return is_delegated(at->folder) ? 0 : -EBUSY;
 }
 
-/* sweep_once: removes what dead hosts have left; a parent for each kind of folder. */
+/* sweep_once: starts the removal of what dead hosts have left; each kind of folder has a parent. */
 static void sweep_once(const char *parent, unsigned what) {
     static piso__finding swept[PROCESSES | MEMORY];
     int is_swept;
@@ -130,7 +133,7 @@ static void sweep_once(const char *parent, unsigned what) {
     piso__group_folder_sweep(parent);
 }
 
-/* place: finds where folders for these limits, all in one hierarchy, can be, and makes one. */
+/* place: finds where folders for these limits, all in one hierarchy, can be made, and makes one. */
 static int place(piso__group *g, unsigned what, const piso__group_limits *limits) {
     piso__cgroup at;
     if (!piso__cgroup_find(what & MEMORY ? "memory" : "pids", &at) || !at.own)
@@ -150,8 +153,8 @@ static bool share_hierarchy(void) {
            memory.unified;
 }
 
-/* place_all: in version 2 a process is in one folder. Where that cannot count both it counts processes, of which the
- * kernel counts worse itself. */
+/* place_all: makes the folders for all limits. In version 2 a process is in one folder. Where that cannot count
+ * both it counts processes, because the kernel's other limit for processes is worse. */
 static void place_all(piso__group *g, const piso__group_limits *limits, piso__group_errors *errors) {
     bool both = limits->processes && limits->memory && share_hierarchy();
     if (both) {
@@ -185,9 +188,10 @@ const char *piso__group_path(const piso__group *g, int index) {
     return index < g->count ? g->folders[index].path : NULL;
 }
 
-/* ---- its end ---- */
+/* ---- removing a group ---- */
 
-/* was_full: whether the group's own limit was reached. Version 1 has a count of that, which Linux 6.18 forgets. */
+/* was_full: whether the group's own limit was reached. Version 1 has a counter for that, which Linux 6.18 does
+ * not keep. */
 static bool was_full(int fd, uint64_t bytes) {
     return piso__group_number(fd, "memory.events", "oom") ||
            piso__group_number(fd, "memory.max_usage_in_bytes", "") + NEARLY >= bytes ||
@@ -198,7 +202,7 @@ uint64_t piso__group_exceeded(const piso__group *g) {
     if (!g || !g->limits.memory)
         return 0;
     piso__autoclose int fd = piso__group_open(g->folders[g->memory].path);
-    /* a limit above kills, too */
+    /* a limit above this group kills too */
     bool reached = was_full(fd, g->limits.memory);
     bool killed =
         piso__group_number(fd, "memory.events", "oom_kill") || piso__group_number(fd, "memory.oom_control", "oom_kill");
@@ -210,7 +214,7 @@ void piso__group_kill(const piso__group *g) {
         piso__group_folder_kill(g->folders[i].path);
 }
 
-/* remove_folders: those that are left afterwards stay in the group. */
+/* remove_folders: removes the folders; those that cannot be removed yet stay in the group. */
 static bool remove_folders(piso__group *g, bool patient) {
     int left = 0;
     for (int i = 0; i < g->count; i++) {
@@ -223,7 +227,7 @@ static bool remove_folders(piso__group *g, bool patient) {
     return left == 0;
 }
 
-/* let_go: what is left is the next host's to remove. */
+/* let_go: frees the group. The next host removes what is left. */
 static void let_go(piso__group *g) {
     for (int i = 0; i < g->count; i++)
         piso__group_folder_drop(&g->folders[i]);

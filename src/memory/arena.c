@@ -1,15 +1,15 @@
-/* arena.c - see arena.h. A binary tree of blocks whose nodes are made when a block is first split.
+/* arena.c - see arena.h. A binary tree of blocks. The nodes are made when a block is first split.
  *
  *     64 GiB  [ largest: order of the largest free block below ]
  *              /                    \
  *     32 GiB  [ ]                   [ ]     a leaf is one block, used or free
  *
- * Allocation descends to the leftmost block that fits; nodes of freed blocks stay, so that the same size is found
- * again without splitting, and are merged only when a larger block is wanted there. Each leaf has a watermark:
- * how many bytes from its start are backed by memory. */
+ * Allocation descends to the leftmost block that fits. Nodes of freed blocks stay, so that the same size is
+ * found again without splitting; they are merged only when a larger block is needed there. Each leaf has a
+ * watermark: how many bytes from its start are backed by memory. */
 #include "memory/arena.h"
 
-#include "memory/budget.h"
+#include "memory/quota.h"
 #include "os/os.h"
 
 #define MAX_ORDERS 48
@@ -18,19 +18,19 @@
 typedef struct node {
     struct node *children; /* two, or NULL for a leaf */
     uint64_t watermark;    /* of a leaf: bytes backed by memory */
-    uint64_t size;         /* of a used leaf: bytes it keeps backed; 0: free */
+    uint64_t size;         /* of a used leaf: bytes that stay backed; 0: free */
     uint32_t generation;   /* of a used leaf */
-    bool lent;             /* of a used leaf: the receiver has it */
+    bool lent;             /* of a used leaf: whether the receiver has it */
     int8_t order;
-    int8_t largest; /* order of the largest free block in here, or NO_ORDER */
+    int8_t largest; /* order of the largest free block in this subtree, or NO_ORDER */
 } node;
 
 struct piso__arena {
     int fd;      /* -1: frozen */
-    uint64_t at; /* where it begins in the file */
+    uint64_t at; /* where the arena begins in the file */
     uint8_t *base;
     uint64_t live, committed;
-    uint64_t block; /* bytes of a block of order 0 */
+    uint64_t block; /* bytes in a block of order 0 */
     uint32_t generation;
     node root;
 };
@@ -39,7 +39,7 @@ static inline uint64_t block_size(const piso__arena *a, int order) {
     return a->block << order;
 }
 
-/* order_of: of the smallest blocks that hold so many bytes. */
+/* order_of: the order of the smallest block that holds so many bytes. */
 static inline int order_of(const piso__arena *a, uint64_t size) {
     return size > a->block ? 64 - __builtin_clzll((size - 1) / a->block) : 0;
 }
@@ -48,7 +48,7 @@ static inline bool is_free(const node *n) {
     return n->largest == n->order;
 }
 
-/* update: recomputes `largest` of an inner node; two free halves are one free whole. */
+/* update: recomputes `largest` of an inner node. Two free halves count as one free block. */
 static void update(node *n) {
     const node *left = &n->children[0], *right = &n->children[1];
     if (is_free(left) && is_free(right))
@@ -89,7 +89,7 @@ static void free_children(node *n) {
 piso__arena *piso__arena_free(piso__arena *a) {
     if (a) {
         free_children(&a->root);
-        piso__budget_give(a->committed);
+        piso__quota_uncharge(a->committed);
     }
     free(a);
     return NULL;
@@ -99,18 +99,18 @@ void piso__arena_freeze(piso__arena *a) {
     a->fd = -1;
 }
 
-/* punch: a range of it has no pages any more. */
+/* punch: removes the pages of a range. */
 static int punch(const piso__arena *a, uint64_t offset, uint64_t size) {
     return a->fd < 0 ? -EBADF : piso__punch(a->fd, a->at + offset, size);
 }
 
-/* uncommit: pages that have gone back to the system. */
+/* uncommit: counts pages that were given back to the system. */
 static void uncommit(piso__arena *a, uint64_t size) {
     a->committed -= size;
-    piso__budget_give(size);
+    piso__quota_uncharge(size);
 }
 
-/* split: makes two free halves of a free leaf. */
+/* split: turns a free leaf into two free halves. */
 static int split(const piso__arena *a, node *n) {
     node *children = calloc(2, sizeof *children);
     if (!children)
@@ -125,8 +125,8 @@ static int split(const piso__arena *a, node *n) {
     return 0;
 }
 
-/* merge: makes a leaf of a free node at `offset`. Where the two watermarks leave a gap, the upper half's memory is
- * given back, since one watermark cannot describe it. */
+/* merge: turns the free node at `offset` into a leaf. One watermark cannot describe a gap between those of the
+ * two halves, so in that case the upper half's memory is given back. */
 static void merge(piso__arena *a, node *n, uint64_t offset) {
     if (!n->children)
         return;
@@ -151,12 +151,12 @@ static int commit(piso__arena *a, node *n, uint64_t offset, uint64_t size) {
     if (a->fd < 0)
         return -EBADF;
     uint64_t more = size - n->watermark;
-    int r = piso__budget_take(more);
+    int r = piso__quota_charge(more);
     if (r < 0)
         return r;
     r = piso__populate(a->fd, a->base - a->at, a->at + offset + n->watermark, more);
     if (r < 0) {
-        piso__budget_give(more);
+        piso__quota_uncharge(more);
         return r == -ENOSPC ? -ENOMEM : r;
     }
     a->committed += more;
@@ -164,7 +164,7 @@ static int commit(piso__arena *a, node *n, uint64_t offset, uint64_t size) {
     return 0;
 }
 
-/* update_path: from the bottom up, as far as anything changes. */
+/* update_path: updates the nodes from the bottom up, until one does not change. */
 static void update_path(node **path, int length) {
     while (length > 0) {
         node *n = path[--length];
@@ -175,7 +175,8 @@ static void update_path(node **path, int length) {
     }
 }
 
-/* find_leaf: descends to the leftmost free block of `order`, splitting on the way; the caller knows it exists. */
+/* find_leaf: descends to the leftmost free block of `order` and splits on the way. The caller knows that there
+ * is one. */
 static int find_leaf(piso__arena *a, int order, node **path, int *ret_length, node **ret_leaf, uint64_t *ret_offset) {
     node *n = &a->root;
     uint64_t offset = 0;
@@ -209,7 +210,7 @@ int piso__arena_alloc(piso__arena *a, uint64_t size, piso_span *ret_span, void *
     int length, r = find_leaf(a, order, path, &length, &leaf, &offset);
     if (r == 0)
         r = commit(a, leaf, offset, backed);
-    if (r < 0) /* what was split is two free halves, what was merged is free: no node's `largest` has changed */
+    if (r < 0) /* a split block is two free halves and a merged one is free, so `largest` has changed in no node */
         return r;
     if (++a->generation == 0)
         a->generation = 1;
@@ -224,7 +225,7 @@ int piso__arena_alloc(piso__arena *a, uint64_t size, piso_span *ret_span, void *
     return 0;
 }
 
-/* find_block: the used leaf of this span, or NULL; `path` gets the nodes above it. */
+/* find_block: returns the used leaf of this span, or NULL. `path` gets the nodes above it. */
 static node *find_block(piso__arena *a, uint64_t offset, uint32_t generation, node **path, int *ret_length) {
     if (offset >= block_size(a, a->root.order))
         return NULL;
@@ -279,7 +280,7 @@ void *piso__arena_at(const piso__arena *a, uint64_t offset) {
     return a->base + offset;
 }
 
-/* trim: gives back the memory of free leaves, highest first, until `excess` bytes are gone. */
+/* trim: gives back the memory of free leaves, highest first, until `excess` bytes are released. */
 static void trim(piso__arena *a, node *n, uint64_t offset, uint64_t *excess) {
     if (*excess == 0)
         return;

@@ -1,5 +1,5 @@
-/* ring.c - see ring.h. Accesses that take part in the two sleep handshakes are sequentially consistent
- * operations on the atomics themselves, not fences, so that thread sanitizer understands them. */
+/* ring.c - see ring.h. The accesses of the two sleep handshakes are sequentially consistent operations on the
+ * atomics themselves. They are not fences, because thread sanitizer does not understand fences. */
 #include "memory/ring.h"
 
 #include <string.h>
@@ -32,7 +32,8 @@ void piso__ring_consumer_init(piso__ring_consumer *c, piso__ring_shared *shared)
 
 /* ---- producer ---- */
 
-/* refresh: reads the consumer's cursor once and checks it: it lies between the last one and our own. */
+/* refresh: reads the consumer's cursor once and checks it: it must be between its last value and our own
+ * cursor. */
 static int refresh(piso__ring_producer *p) {
     uint64_t consumed = atomic_load(&p->shared->consumed);
     if (consumed - p->consumed_seen > p->position - p->consumed_seen)
@@ -45,8 +46,8 @@ static inline bool has_room(const piso__ring_producer *p, uint64_t needed) {
     return p->position + needed - p->consumed_seen <= PISO__RING_SLOTS;
 }
 
-/* make_room: 0 when `needed` slots are free. Otherwise says that space is wanted and looks once more, because the
- * consumer may have freed some between the first look and the flag. */
+/* make_room: returns 0 when `needed` slots are free. Otherwise it sets want_space and checks once more, because
+ * the consumer may have freed slots between the first check and the flag. */
 static int make_room(piso__ring_producer *p, uint64_t needed) {
     int r = refresh(p);
     if (r < 0 || has_room(p, needed))
@@ -69,7 +70,7 @@ int piso__ring_room(piso__ring_producer *p, size_t size) {
     return room_for(p, slots_for(size));
 }
 
-/* A cursor over the parts of a message, cut into chunks. */
+/* A cursor over the parts of a message, which yields chunks. */
 typedef struct gather {
     const piso__ring_part *part;
     size_t offset, left;
@@ -94,7 +95,7 @@ static void fill(uint8_t *chunk, gather *g) {
     }
 }
 
-/* fill_all: all slots of a message, and the words of all but the first. */
+/* fill_all: writes all slots of a message, and the words of all slots but the first. */
 static void fill_all(piso__ring_producer *p, const piso__ring_part *parts, size_t size, uint64_t needed) {
     gather g = {.part = parts, .left = size};
     for (uint64_t i = 0; i < needed; i++) {
@@ -105,7 +106,7 @@ static void fill_all(piso__ring_producer *p, const piso__ring_part *parts, size_
     }
 }
 
-/* fill_one: the same for a message that fits the chunk, which most do. */
+/* fill_one: the same for a message that fits into one chunk, as most do. */
 static inline void fill_one(uint8_t *chunk, const piso__ring_part *parts, int count) {
     for (int i = 0; i < count; i++) {
         if (parts[i].size) /* an empty part may have no address */
@@ -128,11 +129,11 @@ int piso__ring_send(piso__ring_producer *p, const piso__ring_part *parts, int co
         fill_one(first->payload, parts, count);
     else
         fill_all(p, parts, size, needed);
-    /* Releases the payload and the other slots. Sequentially consistent because must_wake's load of `sleeping`
-     * must not move before it. */
+    /* Release order publishes the payload and the other slots. Sequential consistency keeps must_wake's later
+     * load of `sleeping` from moving before this store. */
     atomic_store(&first->word, (uint64_t)size << 32 | sequence_at(p->position));
     p->position += needed;
-    /* The next message is likely to be as long. Its first slot is being polled; the others can be fetched now. */
+    /* The next message is likely to be as long. Its first slot is polled anyway; prefetch the others now. */
     for (uint64_t i = 1; i < needed && i < PREFETCH_SLOTS; i++)
         __builtin_prefetch(slot_at(p->shared, p->position + i), 1);
     return 0;
@@ -148,7 +149,7 @@ static inline uint64_t next_word(const piso__ring_consumer *c, memory_order orde
     return atomic_load_explicit(&slot_at(c->shared, c->position)->word, order);
 }
 
-/* A slot that was not written since it was read holds the sequence of one lap before (or 0 in the first lap). */
+/* A slot that was not written since it was read holds the sequence of the lap before (or 0 in the first lap). */
 static inline bool is_empty(const piso__ring_consumer *c, uint64_t word) {
     uint32_t stale = c->position < PISO__RING_SLOTS ? 0 : sequence_at(c->position) - PISO__RING_SLOTS;
     return (uint32_t)word == stale;
@@ -178,7 +179,7 @@ int piso__ring_take(piso__ring_consumer *c, void *buffer, size_t size, bool *ret
         memcpy(to + i * PISO__RING_CHUNK, slot->payload, PISO__RING_CHUNK);
     }
     c->position += needed;
-    /* The line is this side's, as long as nobody looks. Release: the payload has been read. */
+    /* The cache line stays on this side while nobody reads it. Release: the payload was read before this store. */
     atomic_store_explicit(&c->shared->consumed, c->position, memory_order_release);
     *ret_wake = false;
     if (c->position - c->published >= PUBLISH_EVERY ||
@@ -191,7 +192,7 @@ bool piso__ring_publish(piso__ring_consumer *c) {
     if (c->published == c->position)
         return false;
     c->published = c->position;
-    /* store, then look at the flag: the producer does it the other way round */
+    /* store first, then load the flag: the producer does it in the opposite order */
     atomic_store(&c->shared->consumed, c->position);
     return atomic_load(&c->shared->want_space) && atomic_exchange(&c->shared->want_space, 0);
 }

@@ -1,19 +1,19 @@
 /* segment.c - see segment.h. */
 #include "memory/segment.h"
 
-#include "memory/budget.h"
+#include "memory/quota.h"
 #include "os/cgroup.h"
 #include "os/os.h"
 
 #define USUAL_MAPPINGS 65530u
 
-/* The lock guards the table, and that a segment found in it has not lost its last reference. A forked process keeps the
- * entries of its parent's segments, which it never finds and never frees. */
+/* The lock guards the table. It also ensures that a segment found in the table has not lost its last reference.
+ * A forked process keeps the entries of its parent's segments; it never finds them and never frees them. */
 PISO__STATIC_LOCK(lock, PISO__PLACE_SEGMENTS);
 static struct {
     piso_segment **segments; /* by index; NULL: free */
-    piso_segment **buckets;  /* by inode: lists */
-    uint32_t capacity;       /* of both; a power of two, or 0 */
+    piso_segment **buckets;  /* linked lists, by inode */
+    uint32_t capacity;       /* of both arrays; a power of two, or 0 */
     uint32_t count, lowest_free;
 } table;
 
@@ -47,7 +47,7 @@ static void unlink_segment(piso_segment *s) {
     *at = s->next;
 }
 
-/* grow: twice as much room in the table. Needs the lock. 0 or -ENOMEM. */
+/* grow: doubles the table. Needs the lock. 0 or -ENOMEM. */
 static int grow(void) {
     uint32_t capacity = table.capacity ? table.capacity * 2 : 64;
     piso_segment **segments = reallocarray(table.segments, capacity, sizeof *segments);
@@ -68,7 +68,8 @@ static int grow(void) {
     return 0;
 }
 
-/* free_index: one that no segment has, with room for it in the table. Needs the lock. UINT32_MAX: no memory. */
+/* free_index: returns an index that no segment has, and makes room for it in the table. Needs the lock.
+ * UINT32_MAX when memory is exhausted. */
 static uint32_t free_index(void) {
     uint32_t index = table.lowest_free;
     while (index < table.capacity && table.segments[index])
@@ -77,7 +78,7 @@ static uint32_t free_index(void) {
     return index < table.capacity || grow() == 0 ? index : UINT32_MAX;
 }
 
-/* find: a reference to the segment of this process with the inode, or NULL. Needs the lock. */
+/* find: returns a new reference to this process's segment with the inode, or NULL. Needs the lock. */
 static piso_segment *find(uint64_t inode) {
     for (piso_segment *s = table.capacity ? *bucket_of(inode) : NULL; s; s = s->next)
         if (s->inode == inode && s->fork_generation == piso__fork_generation())
@@ -85,7 +86,7 @@ static piso_segment *find(uint64_t inode) {
     return NULL;
 }
 
-/* enter: makes an object for a descriptor, which is taken on success. Needs the lock. */
+/* enter: makes an object for a descriptor, which it takes on success. Needs the lock. */
 static int enter(int fd, uint64_t size, uint64_t inode, piso_segment **ret_segment) {
     if (table.count >= piso__segment_limit())
         return -ENOBUFS;
@@ -109,7 +110,7 @@ static int enter(int fd, uint64_t size, uint64_t inode, piso_segment **ret_segme
     return 0;
 }
 
-/* leave: takes a segment out of the table. Needs the lock. */
+/* leave: removes a segment from the table. Needs the lock. */
 static void leave(piso_segment *s) {
     table.segments[s->index] = NULL;
     unlink_segment(s);
@@ -118,7 +119,7 @@ static void leave(piso_segment *s) {
         table.lowest_free = s->index;
 }
 
-/* create: without regard to the budget. */
+/* create: makes a segment without charging the quota. */
 static int create(uint64_t size, piso_segment **ret_segment) {
     piso__autoclose int fd = piso__memfd_create("piso-segment", size);
     if (fd < 0)
@@ -141,32 +142,32 @@ static int create(uint64_t size, piso_segment **ret_segment) {
 int piso_segment_create(uint64_t size, piso_segment **ret_segment) {
     if (size == 0 || size > INT64_MAX)
         return -EINVAL;
-    int r = piso__budget_take(size);
+    int r = piso__quota_charge(size);
     if (r < 0)
         return r;
     piso_segment *segment;
     r = create(size, &segment);
     if (r < 0) {
-        piso__budget_give(size);
+        piso__quota_uncharge(size);
         return r;
     }
     segment->made = true;
-    segment->budgeted = size;
+    segment->charged = size;
     *ret_segment = segment;
     return 0;
 }
 
-int piso__segment_budget(piso_segment *segment) {
-    if (!segment->made || atomic_load(&segment->budgeted))
+int piso__segment_charge(piso_segment *segment) {
+    if (!segment->made || atomic_load(&segment->charged))
         return 0;
-    int r = piso__budget_take(segment->size);
+    int r = piso__quota_charge(segment->size);
     if (r == 0)
-        piso__budget_give(atomic_exchange(&segment->budgeted, segment->size)); /* another session has been faster */
+        piso__quota_uncharge(atomic_exchange(&segment->charged, segment->size)); /* another session was faster */
     return r;
 }
 
-void piso__segment_unbudget(piso_segment *segment) {
-    piso__budget_give(atomic_exchange(&segment->budgeted, 0));
+void piso__segment_uncharge(piso_segment *segment) {
+    piso__quota_uncharge(atomic_exchange(&segment->charged, 0));
 }
 
 piso__share *piso__share_new(void) {
@@ -181,7 +182,7 @@ void piso__share_unref(piso__share *share) {
         free(share);
 }
 
-/* count_in: the segment is new, and nobody else knows it yet. */
+/* count_in: counts a new segment in `share`. Nobody else knows the segment yet. */
 static void count_in(piso__share *share, piso_segment *segment) {
     if (!share)
         return;
@@ -201,7 +202,7 @@ int piso__segment_adopt(int fd, uint64_t size, piso__share *share, piso_segment 
     uint64_t inode;
     if (size == 0 || piso__memfd_check(fd, size) < 0 || piso__fd_inode(fd, &inode) < 0)
         return PISO_EPROTO;
-    /* reading it would take as much memory of ours */
+    /* reading a hole would allocate memory of this process */
     if (piso__memfd_backed(fd) < size || (piso__memory_is_strict() && piso__memfd_has_hole(fd, 0, size)))
         return PISO_EPROTO;
     piso__fd_make_room(fd);
@@ -231,13 +232,14 @@ piso_segment *piso_segment_unref(piso_segment *segment) {
         if (atomic_compare_exchange_weak_explicit(&segment->references, &count, count - 1, memory_order_release,
                                                   memory_order_relaxed))
             return NULL;
-    piso__lock_take(&lock); /* the last one goes under the lock: the table may be giving out another */
+    /* the last reference is dropped under the lock, since the table may be giving out another */
+    piso__lock_take(&lock);
     bool last = atomic_fetch_sub_explicit(&segment->references, 1, memory_order_acq_rel) == 1;
     if (last)
         leave(segment);
     piso__lock_give(&lock);
     if (last) {
-        piso__segment_unbudget(segment);
+        piso__segment_uncharge(segment);
         count_out(segment);
         piso__unmap(segment->data, segment->size);
         piso__fd_close(segment->fd);
@@ -267,7 +269,7 @@ int piso_segment_map(piso_segment *segment, bool keep_fd, void **ret_data) {
 
 void piso_segment_unmap(piso_segment *segment) {
     if (segment->fd < 0)
-        return; /* it could not be mapped again, and may have to be */
+        return; /* the sessions may have to map it, which needs the descriptor */
     piso__unmap(segment->data, segment->size);
     segment->data = NULL;
 }

@@ -1,47 +1,49 @@
-/* segment.h - memory shared by descriptor, one object for each in a process (piso.h: shared segments).
+/* segment.h - memory shared by descriptor, with one object per segment in a process (piso/segment.h).
  *
- * The table knows all segments of the process, so that memory which comes back by another way is recognised by its
- * inode. Each has a small index, unique among those that live, for arrays kept beside the table. Thread-safe. In a
- * process forked from the one that made them, objects are left alone. */
+ * The table knows all segments of the process. It recognises memory that comes back by another way by its
+ * inode. Each segment has a small index, unique among live ones, for arrays kept beside the table. Thread-safe.
+ * A process forked from the one that made the objects does not touch them. */
 #ifndef PISO_MEMORY_SEGMENT_H
 #define PISO_MEMORY_SEGMENT_H
 
 #include "base/base.h"
 
-/* How many segments that one peer has brought are alive, whoever uses them: also those that it has taken back. */
+/* Counts the live segments that one peer has brought, whoever uses them and whether or not the peer has retired
+ * them. */
 typedef struct piso__share {
     _Atomic uint32_t references, segments;
 } piso__share;
 
-/* piso__share_new: with one reference, or NULL. piso__share_unref: takes NULL. */
+/* piso__share_new: returns a share with one reference, or NULL. piso__share_unref takes NULL. */
 piso__share *piso__share_new(void);
 void piso__share_unref(piso__share *share);
 
 struct piso_segment {
     _Atomic uint32_t references;
     uint32_t index, fork_generation;
-    _Atomic int
-        fd; /* -1: it has been mapped, and is not needed any more; sessions look at it without the caller's lock */
+    _Atomic int fd; /* -1: mapped, and no longer needed; sessions read it without the caller's lock */
     uint64_t size, inode;
     struct piso_segment *next;  /* in the table */
-    void *data;                 /* where it is mapped, or NULL; the caller's lock guards it */
+    void *data;                 /* address of the mapping, or NULL; guarded by the caller's lock */
     bool made;                  /* by this process */
-    _Atomic uint64_t budgeted;  /* bytes of this process's budget */
-    void *cell;                 /* the caller's */
-    piso__share *share;         /* a reference to that which it is counted in, or NULL */
-    _Atomic uint32_t last_span; /* where it stands in the message that it was last added to: a hint */
+    _Atomic uint64_t charged;   /* bytes charged to this process's quota */
+    void *cell;                 /* for the caller's use */
+    piso__share *share;         /* a reference to the share that counts it, or NULL */
+    _Atomic uint32_t last_span; /* a hint: its index in the message that it was last added to */
 };
 
-/* piso__segment_adopt: the segment behind a descriptor that came from elsewhere, which is taken (closed also on
- * failure): the one that is known already, or a new one, which is counted in `share` as long as it lives; that may be
- * NULL. PISO_EPROTO when it is no sealed memory of that size, or not all of it is there. */
+/* piso__segment_adopt: takes a descriptor from elsewhere (also on failure, when it is closed) and returns its
+ * segment: the known one for this memory, or a new one. A new one is counted in `share`, which may be NULL,
+ * until it is freed. PISO_EPROTO when the descriptor is not sealed memory of that size, or the memory has
+ * holes. */
 int piso__segment_adopt(int fd, uint64_t size, piso__share *share, piso_segment **ret_segment);
-/* piso__segment_limit: how many segments this process may have: half of its mappings (vm.max_map_count), since a process
- * that has none left cannot even allocate memory. */
+/* piso__segment_limit: returns how many segments this process may have: half of its mappings
+ * (vm.max_map_count), since a process without free mappings cannot even allocate memory. */
 uint32_t piso__segment_limit(void);
-/* piso__segment_budget: counts it among what this process has, if it was made here and is not counted: 0 or -EDQUOT.
- * piso__segment_unbudget: nobody here uses it any more, but it lives until the peer has heard of that. */
-int piso__segment_budget(piso_segment *segment);
-void piso__segment_unbudget(piso_segment *segment);
+/* piso__segment_charge: charges the quota with a segment that was made here and is not charged yet. 0 or
+ * -EDQUOT. piso__segment_uncharge: takes the charge back when nobody here uses the segment any more, although
+ * it exists until the peer has acknowledged its end. */
+int piso__segment_charge(piso_segment *segment);
+void piso__segment_uncharge(piso_segment *segment);
 
 #endif

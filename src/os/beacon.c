@@ -1,5 +1,5 @@
-/* beacon.c - see os.h. The kernel refuses an epoll that would be the five hundredth to watch one file and to be watched
- * itself, as by an event loop: so there is a new pair for every so many users. */
+/* beacon.c - see os.h. At most 500 epolls can watch one file and be watched themselves, as by an event loop;
+ * the kernel refuses more. So every few hundred users share a new pair. */
 #include <sys/eventfd.h>
 
 #include "os/os.h"
@@ -7,13 +7,13 @@
 #define USERS_MAX 200
 #define PAIRS_MAX 512
 
-/* What there is room for is 100,000 users, more than the system has processes. Free pairs have no user. */
+/* There is room for 100,000 users, more than the system has processes. Free pairs have no user. */
 static struct {
     piso__beacon_pair pair;
     int users;
 } pairs[PAIRS_MAX];
 
-/* close_in_child: one that the parent has too is in the epolls of the parent. */
+/* close_in_child: closes the pairs, because the parent's epolls watch the same files. */
 static void close_in_child(void) {
     for (int i = 0; i < PAIRS_MAX; i++)
         if (pairs[i].users) {
@@ -30,7 +30,7 @@ static int always_readable(void) {
     return fd < 0 ? -errno : fd;
 }
 
-/* make: needs the lock. 0 or -errno. */
+/* make: makes a pair. Needs the lock. 0 or -errno. */
 static int make(piso__beacon_pair *pair) {
     piso__autoclose int rung = always_readable(), ended = always_readable();
     if (rung < 0 || ended < 0)
@@ -39,7 +39,7 @@ static int make(piso__beacon_pair *pair) {
     return 0;
 }
 
-/* choose: a pair with room for one more, in use if there is one. Needs the lock. */
+/* choose: returns a pair with room for one more user, one in use if possible. Needs the lock. */
 static int choose(void) {
     int chosen = -1;
     for (int i = 0; i < PAIRS_MAX; i++)

@@ -1,5 +1,5 @@
-/* cgroup.c - see cgroup.h: /proc/self/cgroup names the groups within their hierarchies, /proc/self/mountinfo tells where
- * these are mounted, and from which group downwards. */
+/* cgroup.c - see cgroup.h. /proc/self/cgroup names the groups within their hierarchies. /proc/self/mountinfo
+ * tells where the hierarchies are mounted, and from which group downwards. */
 #include "os/cgroup.h"
 
 #include <fcntl.h>
@@ -10,7 +10,7 @@
 
 #include "os/os.h"
 
-#define GROUPS_SIZE 8192 /* of /proc/self/cgroup; what is longer is cut */
+#define GROUPS_SIZE 8192 /* of /proc/self/cgroup; a longer text is cut */
 
 static bool lists(const char *list, const char *controller) {
     size_t length = strlen(controller);
@@ -22,16 +22,16 @@ static bool lists(const char *list, const char *controller) {
 
 /* ---- where hierarchies are mounted ---- */
 
-/* mounted: one line of mountinfo that is of a hierarchy. `top` is the group that `place` shows. */
+/* mounted: a line of mountinfo about a hierarchy. `top` is the group that is visible at `place`. */
 typedef struct mounted {
     struct mounted *next;
     bool unified;
-    const char *controllers, *top, *place; /* in text; controllers among other options */
+    const char *controllers, *top, *place; /* in text; controllers are among other options */
     char text[];
 } mounted;
 
-/* All of them, as last read. A list is never changed and, since others may be looking at it, never freed: one that has
- * been replaced is found behind `before`. That happens when a system is mounted anew. */
+/* All hierarchies, as last read. A list never changes. It is never freed either, since other threads may be
+ * reading it: a replaced list is kept in `before`. Lists are replaced only when a system is mounted anew. */
 typedef struct mounts {
     struct mounts *before;
     mounted *first;
@@ -41,7 +41,7 @@ static _Atomic(mounts *) kept;
 static _Atomic(const char *) proc = "/proc/self";
 _Atomic uint32_t piso__cgroup_mounts_read;
 
-/* unescape: "\040" is a blank. */
+/* unescape: turns "\040" into a blank. */
 static void unescape(char *text) {
     char *to = text;
     for (const char *from = text; *from; to++) {
@@ -56,7 +56,8 @@ static void unescape(char *text) {
     *to = '\0';
 }
 
-/* parse: "36 35 98:0 /top /place rw,noatime master:1 - cgroup name rw,memory"; NULL if it is of something else. */
+/* parse: parses a line such as "36 35 98:0 /top /place rw,noatime master:1 - cgroup name rw,memory". NULL if it
+ * is about something else. */
 static mounted *parse(const char *line) {
     size_t size = strlen(line) + 1;
     piso__autofree mounted *m = malloc(sizeof *m + size);
@@ -103,7 +104,7 @@ static bool same(const mounted *a, const mounted *b) {
     return !a && !b;
 }
 
-/* read_mounts: in their order; NULL also when there are none. */
+/* read_mounts: returns the mounts in their order; NULL also when there are none. */
 static mounted *read_mounts(void) {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/mountinfo", proc);
@@ -120,7 +121,7 @@ static mounted *read_mounts(void) {
     return first;
 }
 
-/* refresh: the list as it is now, in place of `old`, which may be NULL. */
+/* refresh: returns the current list and stores it in place of `old`, which may be NULL. */
 static const mounts *refresh(mounts *old) {
     mounted *first = read_mounts();
     mounts *now = old && same(first, old->first) ? NULL : malloc(sizeof *now);
@@ -141,7 +142,8 @@ void piso__cgroup_read_below(const char *folder) {
 
 /* ---- the group of this process ---- */
 
-/* own_group: within its hierarchy; `groups` is taken apart. NULL when it is in none. */
+/* own_group: returns this process's group within its hierarchy, NULL when it is in none. Cuts `groups` into
+ * strings. */
 static const char *own_group(char *groups, const char *controller, bool *ret_unified) {
     const char *unified = NULL;
     char *state;
@@ -161,7 +163,8 @@ static const char *own_group(char *groups, const char *controller, bool *ret_uni
     return unified;
 }
 
-/* below: what of a group's name is below the top of a mount; NULL if it is not below it: another container's. */
+/* below: returns the part of a group's name below the top of a mount. NULL if the group is not below it: then
+ * it belongs to another container. */
 static const char *below(const char *group, const char *top) {
     size_t length = strlen(top);
     if (strncmp(group, top, length) != 0 || (group[length] != '/' && group[length] != '\0') || strstr(group, "/.."))
@@ -169,8 +172,8 @@ static const char *below(const char *group, const char *top) {
     return strcmp(group + length, "/") == 0 ? "" : group + length;
 }
 
-/* search: the group itself, or with `own` false the topmost one that can be seen; it exists. *ret_lost: it should be there
- * and is not. */
+/* search: finds the group itself, or with `own` false the topmost visible one; it must exist. *ret_lost: the
+ * group should exist and does not. */
 static bool search(const mounts *list, const char *group, const char *controller, piso__cgroup *g, bool *ret_lost) {
     for (const mounted *m = list ? list->first : NULL; m; m = m->next) {
         const char *rest = g->own ? below(group, m->top) : "";
@@ -206,13 +209,13 @@ bool piso__cgroup_find(const char *controller, piso__cgroup *ret_group) {
     return found;
 }
 
-void piso__cgroup_walk(const char *controller, piso__cgroup_look *look, void *argument) {
+void piso__cgroup_walk(const char *controller, piso__cgroup_visit *visit, void *argument) {
     piso__cgroup g;
     if (!piso__cgroup_find(controller, &g))
         return;
     for (size_t length = strlen(g.folder); length >= g.top;) {
         g.folder[length] = '\0';
-        look(g.folder, argument);
+        visit(g.folder, argument);
         while (length > 0 && g.folder[--length] != '/') {
         }
     }

@@ -1,5 +1,5 @@
-/* cpu.c - processors that this process may really use: the affinity mask, and the quota of its cgroup and those
- * above it. A container with one processor's worth of quota on a 64-core machine must not spin. */
+/* cpu.c - the processors that this process may really use: the affinity mask, and the quotas of its cgroup and
+ * those above it. A container with a quota of one processor must not spin, even on a machine with 64 cores. */
 #include "os/cpu.h"
 
 #include <limits.h>
@@ -31,7 +31,7 @@ static int smaller(int limit, int found) {
     return found > 0 && found < limit ? found : limit;
 }
 
-/* quota_at: the limit set on one cgroup directory, of either version. */
+/* quota_at: returns the limit of one cgroup directory, of either version. */
 static void quota_at(const char *directory, void *argument) {
     char path[PATH_MAX + 32], first[64], second[64];
     int *limit = argument;
@@ -62,7 +62,7 @@ void piso__cpu_yield(void) {
     sched_yield();
 }
 
-void piso__cpu_leave(void) {
+void piso__cpu_migrate(void) {
     cpu_set_t allowed, others;
     int cpu = sched_getcpu();
     if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof allowed, &allowed) < 0)

@@ -1,4 +1,4 @@
-/* fd.c - descriptors, eventfds, epoll, poll. */
+/* fd.c - file descriptors, eventfds, epoll, poll. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -12,7 +12,7 @@
 
 #include "os/os.h"
 
-#define SMALL_TABLE  192 /* descriptors: most processes have a table for 256 before they have threads */
+#define SMALL_TABLE  192 /* descriptors; most processes have a table for 256 before they start threads */
 #define TABLE_GROWTH 16
 
 int piso__fd_close(int fd) {
@@ -66,7 +66,7 @@ uint64_t piso__fd_share(void) {
 }
 
 void piso__fd_make_room(int fd) {
-    static _Atomic rlim_t table; /* what the kernel's was last made for */
+    static _Atomic rlim_t table; /* the size for which the kernel's table was last enlarged */
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
         return;
@@ -89,7 +89,7 @@ int piso__event_create(void) {
 }
 
 void piso__event_signal(int fd) {
-    /* EAGAIN: the counter is full, so it is readable anyway */
+    /* EAGAIN: the counter is full, so the eventfd is readable anyway */
     while (eventfd_write(fd, 1) < 0 && errno == EINTR)
         ;
 }
@@ -115,7 +115,7 @@ int piso__epoll_add(int epoll_fd, int fd, uint64_t data) {
 }
 
 int piso__epoll_add_hangup(int epoll_fd, int fd, uint64_t data) {
-    return epoll_add(epoll_fd, fd, EPOLLRDHUP, data); /* EPOLLHUP always counts */
+    return epoll_add(epoll_fd, fd, EPOLLRDHUP, data); /* EPOLLHUP is always reported */
 }
 
 int piso__epoll_add_off(int epoll_fd, int fd) {
@@ -141,7 +141,7 @@ int piso__epoll_wait(int epoll_fd, uint64_t *ret_data, int count, int timeout_ms
     return n;
 }
 
-/* poll_any: bit mask of those with events, 0 on timeout, -errno. */
+/* poll_any: returns a bit mask of the descriptors with events, 0 on timeout, -errno. */
 static int poll_any(struct pollfd *polled, int count, int64_t timeout_ns) {
     struct timespec timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};
     int n = ppoll(polled, (nfds_t)count, timeout_ns < 0 ? NULL : &timeout, NULL);
@@ -185,7 +185,7 @@ bool piso__read_text(const char *path, char *buffer, size_t size) {
     piso__autoclose int fd = open(path, O_RDONLY | O_CLOEXEC);
     size_t length = 0;
     ssize_t n = fd < 0 ? -1 : 1;
-    while (n > 0 && length < size - 1) { /* files of /proc come in pieces */
+    while (n > 0 && length < size - 1) { /* files in /proc are read in pieces */
         n = piso__read(fd, buffer + length, size - 1 - length);
         length += n > 0 ? (size_t)n : 0;
     }

@@ -63,7 +63,7 @@ uint32_t piso_fork_generation(void) {
     return piso__fork_generation();
 }
 
-/* In a finding: the generation of who found it, plus one, above the value. */
+/* In a finding: the fork generation plus one, above the value. */
 
 bool piso__finding_get(const piso__finding *f, int *ret_value) {
     uint64_t found = atomic_load_explicit(f, memory_order_acquire);

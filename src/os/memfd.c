@@ -1,4 +1,4 @@
-/* memfd.c - anonymous shared memory: sealed so that it cannot shrink under a mapping, sparse until used. */
+/* memfd.c - anonymous shared memory: sealed so that it cannot shrink under a mapping, sparse until it is used. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -49,7 +49,8 @@ int piso__memfd_check(int fd, uint64_t size) {
     struct statfs fs;
     if (seals < 0 || (seals & ~F_SEAL_EXEC) != SEALS || fstat(fd, &st) < 0 || (uint64_t)st.st_size != size)
         return -EPROTO;
-    /* Of huge pages a touch can find none left, whatever was there before. Their inodes are numbered on their own, too. */
+    /* With huge pages a touch can find none left, even if there was one before. Their inodes also have separate
+     * numbers. */
     if (fstatfs(fd, &fs) < 0 || fs.f_type != TMPFS_MAGIC || (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
         return -EPROTO;
     return 0;
@@ -86,16 +87,17 @@ void piso__unmap(void *base, uint64_t size) {
         munmap(base, size);
 }
 
-/* has_room: whether memory can be had that the kernel would not refuse, but kill processes for. Looking costs as much as
- * a few hundred pages, so it is done for LARGE bytes at once, in one request or in many. RESERVE is what the next ones
- * may take before they are looked at, and as much again for other needs of the processes. */
+/* has_room: whether the memory is really available. The kernel would not refuse it, but kill processes. The
+ * check costs as much as a few hundred pages, so it is made once for LARGE bytes, in one request or many.
+ * RESERVE is what the next requests may take before the next check, and as much again for other needs of the
+ * processes. */
 static bool has_room(uint64_t size) {
-    static _Atomic uint64_t taken; /* since the last look */
+    static _Atomic uint64_t taken; /* since the last check */
     if (size < LARGE && atomic_fetch_add_explicit(&taken, size, memory_order_relaxed) + size < LARGE)
         return true;
     uint64_t available = piso__memory_available();
     if (available < RESERVE || size > available - RESERVE)
-        return false; /* and the next request is looked at again */
+        return false; /* and the next request is checked again */
     atomic_store_explicit(&taken, 0, memory_order_relaxed);
     return true;
 }
@@ -109,16 +111,16 @@ static int allocate(int fd, uint64_t offset, uint64_t size) {
     return 0;
 }
 
-/* touch: writes to each page what it holds. SEEK_HOLE takes a page that was allocated and never written for a hole, so
- * without this nobody can tell the two apart. */
+/* touch: writes to each page what it already holds. SEEK_HOLE reports a page that was allocated but never
+ * written as a hole. Without this nobody could tell the two apart. */
 static void touch(uint8_t *base, uint64_t size) {
     uint64_t page = piso__page_size();
     for (uint64_t at = 0; at < size; at += page)
         __atomic_fetch_or(base + at, 0, __ATOMIC_RELAXED);
 }
 
-/* enter: the pages are there now. To enter them in the page table is only a matter of speed, unless somebody asks whether
- * they are there. Before Linux 5.14 nothing enters them but a write. */
+/* enter: enters the pages, which exist now, in the page table. This only makes later accesses faster, unless
+ * the receiver checks whether the pages exist. Before Linux 5.14 only writing enters them. */
 static void enter(uint8_t *base, uint64_t size) {
     madvise(base, size, MADV_POPULATE_WRITE);
     if (piso__memory_is_strict())

@@ -1,4 +1,5 @@
-/* orphans.c - children that a process gets from others which have ended, and what tells whose they were. */
+/* orphans.c - the children that a process inherits from others that have ended, and facts that show whose they
+ * were. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -29,11 +30,11 @@ int piso__adopt_orphans(void) {
 }
 
 void piso__children_clear(int signal_fd) {
-    struct signalfd_siginfo ended; /* of standard signals one at most is there */
+    struct signalfd_siginfo ended; /* at most one standard signal is pending */
     (void)!read(signal_fd, &ended, sizeof ended);
 }
 
-/* ---- who they are ---- */
+/* ---- finding children ---- */
 
 typedef struct pids {
     pid_t *items;
@@ -53,7 +54,7 @@ static int add(pids *p, pid_t pid) {
     return 0;
 }
 
-/* list: what the kernel lists of this thread's children. */
+/* list: reads the kernel's list of this thread's children. */
 static int list(pids *p) {
     char path[PATH_SIZE];
     snprintf(path, sizeof path, "/proc/self/task/%ld/children", syscall(SYS_gettid));
@@ -68,18 +69,18 @@ static int list(pids *p) {
     return r;
 }
 
-/* parent_of: 0 for one that is gone. */
+/* parent_of: returns the parent's pid, 0 for a process that is gone. */
 static long parent_of(long pid) {
     char path[PATH_SIZE], text[512];
     snprintf(path, sizeof path, "/proc/%ld/stat", pid);
     if (!piso__read_text(path, text, sizeof text))
         return 0;
-    const char *behind = strrchr(text, ')'); /* of the name, which may hold anything */
+    const char *behind = strrchr(text, ')'); /* behind the name, which may contain any character */
     long parent = 0;
     return behind && sscanf(behind, ") %*c %ld", &parent) == 1 ? parent : 0;
 }
 
-/* search: the same for kernels that do not list them: among all processes. */
+/* search: the same for kernels without such a list: searches all processes. */
 static int search(pids *p) {
     DIR *processes = opendir("/proc");
     if (!processes)
@@ -113,7 +114,7 @@ bool piso__child_has_ended(pid_t pid) {
     return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid != 0;
 }
 
-/* ---- whose they were ---- */
+/* ---- finding their extension ---- */
 
 int piso__mount_namespace(pid_t pid, uint64_t *ret_id) {
     char path[PATH_SIZE];

@@ -1,4 +1,4 @@
-/* process.c - processes told and reaped, threads, pipes. Starting a program: spawn.c. */
+/* process.c - signalling and reaping of processes, threads, pipes. Starting a program: spawn.c. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -25,7 +25,7 @@
 /* ---- the end of a process ---- */
 
 int piso__pidfd_open(pid_t pid) {
-    int fd = (int)syscall(SYS_pidfd_open, pid, 0); /* close-on-exec by itself */
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0); /* close-on-exec by default */
     return fd < 0 ? -errno : fd;
 }
 
@@ -172,8 +172,9 @@ static bool is_file(int fd) {
     return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
 }
 
-/* write_now: a write to something that poll calls ready. Another writer may have been quicker, hence NOWAIT. A file
- * never waits for a reader, and some (like pipes before Linux 6.4) do not know NOWAIT: there, a plain write. */
+/* write_now: writes to a file that poll reports as ready. Another writer may have been faster, hence
+ * RWF_NOWAIT. A regular file never waits for a reader, and some files (like pipes before Linux 6.4) do not
+ * support RWF_NOWAIT: then it is a plain write. */
 static ssize_t write_now(int fd, const void *data, size_t size) {
     struct iovec part = {(void *)data, size};
     ssize_t n = pwritev2(fd, &part, 1, -1, RWF_NOWAIT);
@@ -188,7 +189,7 @@ void piso__write_if_ready(int fd, const void *data, size_t size) {
         struct pollfd polled = {.fd = fd, .events = POLLOUT};
         if (poll(&polled, 1, 0) <= 0 || !(polled.revents & POLLOUT))
             return;
-        /* a pipe that is ready takes this much at once; it is no page */
+        /* a ready pipe accepts PIPE_BUF bytes at once, which is not a page everywhere */
         ssize_t n = write_now(fd, from, size < PIPE_BUF ? size : PIPE_BUF);
         if (n <= 0)
             return;

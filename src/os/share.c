@@ -1,22 +1,22 @@
-/* share.c - memory that forked processes get back to sharing after they have touched it.
+/* share.c - memory that forked processes can share again after they have touched it.
  *
- * A page that a forked process writes to is copied, for good: also when the write is undone at once, as that of a
- * reference count mostly is. About half of the pages that an idle extension has of its own are such: their bytes are
- * what they were before the fork. Nothing in the kernel finds that out (except KSM, which is off almost everywhere), and
- * an anonymous page cannot be given back.
+ * A page that a forked process writes to is copied for good, even if the write is undone at once, as mostly
+ * happens with a reference count. About half of an idle extension's own pages are of this kind: their bytes are
+ * what they were before the fork. The kernel does not detect that (except by KSM, which is off almost
+ * everywhere), and an anonymous page cannot be given back.
  *
- * A page of a private mapping of a file can: MADV_DONTNEED drops the copy, and the file's page is there again. So the
- * process that will be forked moves its writable memory into a memfd and maps that privately, at the same addresses;
- * and a forked process, once it is idle, drops the copies that equal the memfd. Nobody can write to the memfd any more: it
- * is sealed, and mapped privately only.
+ * A page of a private file mapping can be given back: MADV_DONTNEED drops the copy, and the file's page is
+ * visible again. So the process that will be forked moves its writable memory into a memfd and maps that
+ * privately, at the same addresses. A forked process, once it is idle, drops the copies that equal the memfd.
+ * Nobody can write to the memfd any more: it is sealed, and only mapped privately.
  *
- * Both need that nobody else writes meanwhile: no other thread that runs, no signal handler. The kernel itself writes
- * to the memory of the thread's control block (rseq), which is left alone, like the stack. So is memory with special
- * properties, for instance what is to be wiped by a fork.
+ * Both steps require that nobody else writes meanwhile: no other running thread, no signal handler. The kernel
+ * itself writes to the thread control block (rseq), which is left alone, as is the stack. So is memory with
+ * special properties, for instance memory that a fork must wipe.
  *
- * Moving has two halves. Until everything is copied nothing has changed, and each failure is undone: the process goes on
- * as it was. From the first mapping on there is no way back, because an mmap that fails may have dropped what was there
- * before: the process ends. */
+ * Moving has two halves. Nothing has changed until everything is copied, and each failure is undone: the
+ * process continues as before. From the first mapping on there is no way back, because an mmap that fails may
+ * have dropped the previous contents: the process is killed. */
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
@@ -33,14 +33,15 @@
 
 #define MAX_REGIONS 512
 #define REGION_MAX  ((size_t)1 << 30)
-#define PAGE        ((size_t)4096)   /* elsewhere nothing is moved */
-#define TAIL        ((off_t)1 << 40) /* of the memfd, empty: a mapping that is extended (realloc does so) reads on */
-#define BATCH       ((size_t)512)    /* entries of pagemap read at once */
+#define PAGE        ((size_t)4096) /* on machines with other pages nothing is moved */
+/* of the memfd, empty: a mapping that is extended (as by realloc) continues there */
+#define TAIL        ((off_t)1 << 40)
+#define BATCH       ((size_t)512) /* entries of pagemap read at once */
 #define PIECE       (BATCH * PAGE)
 #define PRESENT     ((uint64_t)1 << 63)
 #define SWAPPED     ((uint64_t)1 << 62)
 #define OF_A_FILE   ((uint64_t)1 << 61)
-#define PLAIN_FLAGS " rd wr mr mw me ac sd nr " /* of a mapping in smaps; others say that it is special */
+#define PLAIN_FLAGS " rd wr mr mw me ac sd nr " /* of a mapping in smaps; other flags mean that it is special */
 #define LINE_SIZE   (PATH_MAX + 128)            /* of maps and smaps: addresses, then a path without newlines */
 #define SEALS       (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
@@ -60,22 +61,22 @@ typedef struct region {
     bool anonymous;      /* untouched pages are zero */
 } region;
 
-/* Written before anything is copied: it lies in a region itself. */
+/* Written before anything is copied, because this struct is itself in a region. */
 static struct {
     region regions[MAX_REGIONS];
     int count;
     size_t size;
-    char *view; /* the memfd, to compare with; NULL: nothing was moved, or it is settled */
+    char *view; /* the memfd, to compare with; NULL: nothing was moved, or the memory is settled */
     dev_t device;
     ino_t inode; /* of the memfd */
 } shared;
 
-/* in_file: where a byte of the region lies in the memfd: between pieces is a page that is nobody's. */
+/* in_file: returns where a byte of the region is in the memfd. Between two pieces there is an unused page. */
 static size_t in_file(const region *r, size_t at) {
     return r->offset + at + at / PIECE * PAGE;
 }
 
-/* ---- which memory ---- */
+/* ---- choosing memory ---- */
 
 static bool has_only_plain_flags(const char *flags) {
     char flag[3], wanted[5];
@@ -120,7 +121,7 @@ static bool parse_mapping(const char *line, mapping *ret_mapping) {
     return true;
 }
 
-/* find_regions: private, writable and plain ones. */
+/* find_regions: finds mappings that are private, writable and plain. */
 static int find_regions(void) {
     FILE *smaps = fopen("/proc/self/smaps", "re");
     if (!smaps)
@@ -142,7 +143,7 @@ static int find_regions(void) {
     return shared.count ? 0 : -ENOENT;
 }
 
-/* ---- before the fork ---- */
+/* ---- moving, before the fork ---- */
 
 static int write_all(int fd, const char *from, size_t size, size_t offset) {
     while (size) {
@@ -156,13 +157,13 @@ static int write_all(int fd, const char *from, size_t size, size_t offset) {
     return 0;
 }
 
-/* read_entries: of pagemap, for `count` pages from `start` on. */
+/* read_entries: reads pagemap for `count` pages from `start` on. */
 static bool read_entries(int pagemap, const char *start, uint64_t *entries, size_t count) {
     off_t at = (off_t)((uintptr_t)start / PAGE * sizeof *entries);
     return pread(pagemap, entries, count * sizeof *entries, at) == (ssize_t)(count * sizeof *entries);
 }
 
-/* copy_piece: what has been touched of up to BATCH pages. */
+/* copy_piece: copies the touched pages among up to BATCH pages. */
 static int copy_piece(int fd, int pagemap, const region *r, size_t at) {
     uint64_t entries[BATCH];
     size_t count = (r->size - at) / PAGE < BATCH ? (r->size - at) / PAGE : BATCH, end;
@@ -180,8 +181,8 @@ static int copy_piece(int fd, int pagemap, const region *r, size_t at) {
     return 0;
 }
 
-/* touch: enters the pages that the memfd has in this process's page table, too: who maps a page alone is said to own
- * it, which would be the first child. */
+/* touch: enters the memfd's pages in this process's page table too. The kernel counts a page as owned by a
+ * process that alone maps it, which would be the first child. */
 static void touch(int fd, char *start, size_t size, size_t offset) {
     off_t end = (off_t)(offset + size), at = (off_t)offset, hole;
     while ((at = lseek(fd, at, SEEK_DATA)) >= 0 && at < end) {
@@ -191,7 +192,7 @@ static void touch(int fd, char *start, size_t size, size_t offset) {
     }
 }
 
-/* end_process: part of the memory may be gone, so nothing of it is used any more. */
+/* end_process: kills the process without using its memory, of which a part may be gone. */
 static void end_process(void) {
     static const char words[] = "the memory of this process could not be moved, so it ends\n";
     (void)!write(STDERR_FILENO, words, sizeof words - 1);
@@ -199,8 +200,8 @@ static void end_process(void) {
         kill(getpid(), SIGKILL);
 }
 
-/* map_region: in pieces. A fork copies the page tables of a mapping that has been written to, and of no other; the
- * zygote writes to few pages, but to some of every large mapping. */
+/* map_region: maps the region in pieces. A fork copies the page tables of those mappings that were written to.
+ * The zygote writes to few pages, but to some of every large mapping. */
 static void map_region(int fd, const region *r) {
     int flags = MAP_PRIVATE | MAP_FIXED;
     for (size_t at = 0; at < r->size; at += PIECE) {
@@ -211,7 +212,7 @@ static void map_region(int fd, const region *r) {
     }
 }
 
-/* copy_regions: and seals the copies. */
+/* copy_regions: copies all regions and seals the copies. */
 static int copy_regions(int fd, int pagemap) {
     for (int i = 0; i < shared.count; i++)
         for (size_t at = 0; at < shared.regions[i].size; at += PIECE) {
@@ -222,7 +223,7 @@ static int copy_regions(int fd, int pagemap) {
     return fcntl(fd, F_ADD_SEALS, SEALS) < 0 ? -errno : 0;
 }
 
-/* move: copies everything, then maps the copies. In between nothing outside of the stack is written. */
+/* move: copies everything, then maps the copies. In between it writes to nothing but the stack. */
 static int move(int fd, int pagemap) {
     sigset_t all, before;
     sigfillset(&all);
@@ -235,12 +236,12 @@ static int move(int fd, int pagemap) {
     return r;
 }
 
-/* make_file: for all regions. */
+/* make_file: makes the memfd for all regions. */
 static int make_file(void) {
     off_t size = (off_t)shared.size + TAIL;
     struct rlimit limit;
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < (rlim_t)size)
-        return -EFBIG; /* the kernel says that with a signal */
+        return -EFBIG; /* the kernel would also raise a signal for that */
     piso__autoclose int fd = memfd_create("piso-zygote", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     struct stat status;
     if (fd < 0 || ftruncate(fd, size) < 0 || fstat(fd, &status) < 0)
@@ -274,9 +275,10 @@ int piso__memory_share(void) {
     return r;
 }
 
-/* ---- after it ---- */
+/* ---- giving back, after the fork ---- */
 
-/* give_back_run: from page `i` of the entries on, the copies that equal the memfd's, as one. Returns how many. */
+/* give_back_run: gives back the run of copies, from page `i` of the entries on, that equal the memfd. Returns
+ * the number of pages in the run. */
 static size_t give_back_run(const uint64_t *entries, size_t i, size_t count, char *pages, const char *original) {
     size_t end = i;
     while (end < count && (entries[end] & PRESENT) && !(entries[end] & OF_A_FILE) &&
@@ -287,7 +289,7 @@ static size_t give_back_run(const uint64_t *entries, size_t i, size_t count, cha
     return end - i;
 }
 
-/* give_back_mapping: of the memfd. */
+/* give_back_mapping: gives back the pages of one mapping of the memfd. */
 static int give_back_mapping(int pagemap, const mapping *m) {
     uint64_t entries[BATCH];
     int given = 0;
@@ -303,8 +305,8 @@ static int give_back_mapping(int pagemap, const mapping *m) {
     return given;
 }
 
-/* give_back: what is still mapped where it was. What a process has unmapped since, its memory may have become something
- * else's, which would be lost. */
+/* give_back: gives back what is still mapped where it was. A process may have unmapped memory since and used
+ * the addresses for something else, which must not be lost. */
 static int give_back(FILE *maps, int pagemap) {
     char line[LINE_SIZE];
     mapping m;

@@ -40,7 +40,7 @@ int piso__bell_pair(int ret_fds[2]) {
 }
 
 void piso__bell_ring(int fd) {
-    /* EAGAIN: there are so many unheard already that it is readable; EPIPE: nobody listens any more */
+    /* EAGAIN: so many rings wait that it is readable; EPIPE: nobody listens any more */
     while (send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == EINTR)
         ;
 }

@@ -1,14 +1,15 @@
-/* spawn.c - starting a program without copying this process.
+/* spawn.c - starts a program without copying this process.
  *
- * fork copies page tables: milliseconds in a host with gigabytes. The child here borrows this memory instead
- * (CLONE_VM) on a stack of its own, and the calling thread stands still until it has exec'd or ended
- * (CLONE_VFORK); other threads go on. Three things follow. The child must not disturb memory that those threads
- * use: it speaks to the kernel by bare system calls, because libc's functions (and sanitizers' versions of them)
- * keep state, take locks and are cancellation points. No handler of the host may run in it: all signals are blocked
- * around it. And what it writes is seen here: a failed exec needs no pipe to be told.
+ * fork copies page tables, which takes milliseconds in a host with gigabytes. The child here borrows this
+ * process's memory instead (CLONE_VM), on its own stack, and the calling thread is suspended until the child
+ * has exec'd or ended (CLONE_VFORK); other threads continue. This has three consequences. The child must not
+ * disturb memory that those threads use: it makes bare system calls, because functions of libc (and the
+ * sanitizers' versions of them) keep state, take locks and are cancellation points. No signal handler of the
+ * host may run in it: all signals are blocked around it. And this process sees what the child writes: a failed
+ * exec is reported without a pipe.
  *
- * clone also gives the pidfd in the same step, so that a child that ends at once, or is reaped by somebody else, is
- * never mistaken for another process. */
+ * clone also returns the pidfd in the same step. So a child that ends at once, or is reaped by another part of
+ * the process, is never mistaken for another process. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
@@ -24,12 +25,12 @@
 #endif
 
 #define CHILD_STACK     (24 * 1024)
-#define SIGNAL_SET_SIZE ((NSIG - 1) / 8) /* of the kernel's signal set */
+#define SIGNAL_SET_SIZE ((NSIG - 1) / 8) /* size of the kernel's signal set */
 #define CONFINE_FD      (PISO__SPAWN_FD + 1)
-#define SCRATCH_FD      10 /* first number out of the way of those that a program starts with */
+#define SCRATCH_FD      10 /* first number that does not collide with those that a program starts with */
 
-/* ThreadSanitizer's clone takes every child for a forked one and repairs "its" memory, which is ours; glibc's other
- * name for the same function is left alone. */
+/* ThreadSanitizer's clone treats every child as a forked one and repairs "its" memory, which is ours. It does
+ * not intercept glibc's other name for the same function. */
 #if defined(__has_feature)
 #define HAS_THREAD_SANITIZER __has_feature(thread_sanitizer)
 #elif defined(__SANITIZE_THREAD__)
@@ -48,7 +49,7 @@ typedef struct spawn_job {
     bool unconfined;
 } spawn_job;
 
-/* What getdents64 returns. */
+/* The record of getdents64. */
 typedef struct directory_entry {
     uint64_t inode;
     int64_t next;
@@ -57,8 +58,8 @@ typedef struct directory_entry {
     char name[];
 } directory_entry;
 
-/* close_listed: close_range for systems that lack or forbid it. /proc lists descriptors in order by number, so
- * closing on the way disturbs nothing. False when there is no /proc. */
+/* close_listed: replaces close_range on systems that lack or forbid it. /proc lists descriptors in numeric
+ * order, so closing them on the way is safe. False when there is no /proc. */
 PISO__IN_CHILD static bool close_listed(int first) {
     alignas(directory_entry) char buffer[1024];
     int listing = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -81,10 +82,10 @@ PISO__IN_CHILD static bool close_from(int first) {
     return syscall(SYS_close_range, (unsigned)first, ~0U, 0) == 0 || close_listed(first);
 }
 
-/* place_fds: puts the descriptors where they belong, by way of high numbers, since any of them may sit on the
- * place of another. Where stdout is to be that of a host that has none, it is /dev/null. */
+/* place_fds: moves the descriptors to their numbers by way of high numbers, since any of them may be where
+ * another belongs. Where stdout should be that of a host that has none, it is /dev/null. */
 PISO__IN_CHILD static bool place_fds(const piso__spawn_options *o) {
-    bool no_stdout = syscall(SYS_fcntl, 1, F_GETFD) & FD_CLOEXEC; /* also true of the -1 of an error */
+    bool no_stdout = syscall(SYS_fcntl, 1, F_GETFD) & FD_CLOEXEC; /* also true for -1, an error */
     int out = o->stdout_fd >= 0 ? o->stdout_fd : no_stdout ? o->stdin_fd : 1;
     const int from[] = {o->stdin_fd, out, o->stderr_fd, o->channel_fd, o->confine_fd},
               to[] = {0, 1, 2, PISO__SPAWN_FD, CONFINE_FD}, count = o->confine && o->confine_fd >= 0 ? 5 : 4;
@@ -98,7 +99,8 @@ PISO__IN_CHILD static bool place_fds(const piso__spawn_options *o) {
     return true;
 }
 
-/* confine: after which a failure has to be told without descriptors and privileges, as all here. */
+/* confine: confines the child. Like all steps here it can report later failures without descriptors and
+ * privileges. */
 PISO__IN_CHILD static bool confine(spawn_job *job) {
     const piso__spawn_options *o = job->options;
     int r = o->confine ? o->confine(o->confine_argument, o->confine_fd < 0 ? -1 : CONFINE_FD) : 0;
@@ -124,7 +126,8 @@ PISO__IN_CHILD static int child_main(void *argument) {
     return 127;
 }
 
-/* start: `function` in a child on this memory; returns when it has exec'd or ended. Its pid, or -errno. */
+/* start: runs `function` in a child on this memory; returns when the child has exec'd or ended. Returns its
+ * pid, or -errno. */
 static pid_t start(int (*function)(void *), void *argument, int *ret_pidfd) {
     alignas(16) char stack[CHILD_STACK];
     sigset_t all, before;

@@ -13,7 +13,7 @@ int piso__word_wait(const _Atomic uint32_t *word, uint32_t value, int64_t timeou
         return atomic_load_explicit(word, memory_order_acquire) != value;
     int64_t now = piso_now_ns(), end = timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
     struct timespec until = {end / 1000000000, end % 1000000000};
-    /* this one takes a point in time of CLOCK_MONOTONIC, so waking for nothing does not lengthen it */
+    /* the timeout is an absolute time of CLOCK_MONOTONIC, so spurious wake-ups do not extend it */
     while (atomic_load_explicit(word, memory_order_acquire) == value) {
         long r = syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value, timeout_ns < 0 ? NULL : &until, NULL,
                          FUTEX_BITSET_MATCH_ANY);

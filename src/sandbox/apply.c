@@ -1,8 +1,9 @@
-/* apply.c - what the child does, before anything of the extension runs: sandbox.h, rule 3.
+/* apply.c - what the child does before any code of the extension runs: sandbox.h, rule 3.
  *
- * The order matters. Control groups cannot be written to in the namespaces; these need what later steps take away; the
- * ruleset needs no_new_privs, or else a right that is about to be dropped; limits come when no more descriptors are
- * needed; the filter comes last, since it refuses what the other steps are made of. */
+ * The order matters. Control groups cannot be written to inside the namespaces. The namespaces need privileges
+ * that later steps drop. The ruleset needs no_new_privs, or else a privilege that is about to be dropped.
+ * Limits come when no more descriptors are needed. The filter comes last, since it refuses the calls that the
+ * other steps make. */
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
@@ -18,7 +19,7 @@
 #include "seccomp/filter.h"
 #include "seccomp/refusals.h"
 
-#define LAST_CAPABILITY 63 /* of those that the kernel's sets have room for */
+#define LAST_CAPABILITY 63 /* the last one that the kernel's sets have room for */
 #define LOCKED_BITS                                                                                                    \
     (SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |                  \
      SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED)
@@ -38,7 +39,7 @@ PISO__IN_CHILD static int set_limits(const piso__blob *b) {
     for (uint32_t i = 0; r == 0 && i < b->nlimits; i++) {
         struct rlimit wanted = {.rlim_cur = b->limits[i].soft, .rlim_max = b->limits[i].hard}, is;
         r = call(SYS_prlimit64, 0, b->limits[i].resource, NULL, &is);
-        /* what is lower already stays lower */
+        /* a limit that is lower already stays */
         if (wanted.rlim_max > is.rlim_max)
             wanted.rlim_max = is.rlim_max;
         if (wanted.rlim_cur > wanted.rlim_max)
@@ -49,7 +50,7 @@ PISO__IN_CHILD static int set_limits(const piso__blob *b) {
     return r;
 }
 
-/* join: the control group whose file this is. */
+/* join: enters the control group of this file. */
 PISO__IN_CHILD static int join(const char *path) {
     int fd = call(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
     if (fd < 0)
@@ -67,9 +68,9 @@ PISO__IN_CHILD static int join_all(const piso__blob *b) {
     return r;
 }
 
-/* die_first: where memory runs out the kernel ends this process, and not the host, which may be larger: memory that a
- * process shares and maps nowhere is not counted as its own. What follows keeps it from being undone. It is not
- * essential, and there may be no /proc. */
+/* die_first: makes the kernel kill this process first when memory runs out, and not the host, which may be
+ * larger: memory that a process shares and maps nowhere is not counted as its own. Later steps keep the process
+ * from undoing it. It is not essential, and there may be no /proc. */
 PISO__IN_CHILD static void die_first(void) {
     int fd = call(SYS_openat, AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (fd < 0)
@@ -88,7 +89,7 @@ PISO__IN_CHILD static int add_rule(int ruleset, const char *path, uint64_t allow
     return r;
 }
 
-/* add_lists: for folders of its root in which there is no more than what is permitted, and for its terminals. */
+/* add_lists: adds rules for folders of its root that contain only what is permitted, and for its terminals. */
 PISO__IN_CHILD static int add_lists(const piso__blob *b, int ruleset) {
     const piso__step *steps = piso__blob_at(b, b->steps);
     int r = 0;
@@ -99,9 +100,9 @@ PISO__IN_CHILD static int add_lists(const piso__blob *b, int ruleset) {
     return r;
 }
 
-/* add_own_entry: of /proc, whole or in parts: Landlock has no rule that takes something out of a folder. Names of what is
- * there are no secret, and those of threads cannot be listed beforehand: what they have to read is lost with the network,
- * unless a driver needs it. */
+/* add_own_entry: adds rules for its entry in /proc, whole or in parts: Landlock has no rule that removes
+ * something from a folder. The names there are no secret. Those of threads cannot be listed in advance: what
+ * they can read is lost with the network, unless a driver needs it. */
 PISO__IN_CHILD static int add_own_entry(const piso__blob *b, int ruleset) {
     if (!b->hides_network)
         return add_rule(ruleset, b->own_proc ? "/proc" : "/proc/self", b->read_access);
@@ -111,8 +112,8 @@ PISO__IN_CHILD static int add_own_entry(const piso__blob *b, int ruleset) {
     return r == 0 && b->thread_access ? add_rule(ruleset, PISO__THREADS, b->read_access) : r;
 }
 
-/* restrict_files: with the rules that only the child can write: for its entry in /proc, which is not that of the
- * process that prepared this, and for the file systems that it has mounted. */
+/* restrict_files: adds the rules that only the child can write: for its entry in /proc, which is not that of
+ * the process that prepared the sandbox, and for the file systems that it has mounted. */
 PISO__IN_CHILD static int restrict_files(const piso__blob *b, int ruleset_fd) {
     int r = add_lists(b, ruleset_fd);
     if (r == 0 && b->read_access)
@@ -126,7 +127,7 @@ PISO__IN_CHILD static int restrict_files(const piso__blob *b, int ruleset_fd) {
     return r == 0 ? call(SYS_landlock_restrict_self, ruleset_fd, 0) : r;
 }
 
-/* restrict_by: the ruleset that is in the socket. */
+/* restrict_by: applies the ruleset that is in the socket. */
 PISO__IN_CHILD static int restrict_by(const piso__blob *b, int fd) {
     int ruleset_fd = piso__refusals_take_ruleset(fd);
     int r = ruleset_fd < 0 ? ruleset_fd : restrict_files(b, ruleset_fd);
@@ -135,14 +136,14 @@ PISO__IN_CHILD static int restrict_by(const piso__blob *b, int fd) {
     return r;
 }
 
-/* drop_capabilities: all of them, and with them the ways to get them back. Bounding set and secure bits can be
- * changed only by who has CAP_SETPCAP; who does not has nothing to lose. */
+/* drop_capabilities: drops all capabilities and the ways to get them back. Only a process with CAP_SETPCAP can
+ * change bounding set and secure bits; one without it has nothing to lose. */
 PISO__IN_CHILD static int drop_capabilities(void) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     const struct __user_cap_data_struct none[2] = {{0}};
     for (int capability = 0; capability <= LAST_CAPABILITY; capability++)
         if (syscall(SYS_prctl, PR_CAPBSET_DROP, capability, 0, 0, 0) < 0)
-            break; /* above the kernel's last, or not permitted at all */
+            break; /* beyond the kernel's last one, or not permitted at all */
     syscall(SYS_prctl, PR_SET_SECUREBITS, LOCKED_BITS, 0, 0, 0);
     syscall(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     return call(SYS_capset, &header, none);

@@ -1,4 +1,5 @@
-/* blob.c - the block of bytes that says what the child does: written, and checked when it has come from elsewhere. */
+/* blob.c - the block of bytes that describes what the child does: how it is written, and checked when it comes
+ * from elsewhere. */
 #include "sandbox/blob.h"
 
 #include <sched.h>
@@ -10,7 +11,7 @@
 #define MAGIC   UINT64_C(0x7069736f73623031)
 #define MEMBERS "/cgroup.procs"
 
-/* put_string: appended to the block; its offset. */
+/* put_string: appends a string to the block and returns its offset. */
 static uint32_t put_string(piso__blob *b, const char *text) {
     uint32_t at = b->size;
     memcpy(piso__blob_at(b, at), text, strlen(text) + 1);
@@ -26,7 +27,7 @@ static void put_groups(piso__blob *b, const piso__plan *p) {
     b->groups = b->size;
     for (const char *path; (path = group_path(p, (int)b->group_count)); b->group_count++) {
         put_string(b, path);
-        b->size--; /* over its end */
+        b->size--; /* removes its end */
         put_string(b, MEMBERS);
     }
 }
@@ -56,7 +57,7 @@ static size_t steps_size(const piso__plan *p) {
     return size;
 }
 
-/* own_mount: paths that stay writable by a mount of their own. The root cannot be mounted over. */
+/* own_mount: whether a path can have its own writable mount. The root cannot be mounted over. */
 static bool own_mount(const char *path) {
     return path[0] == '/' && path[1] != '\0' && access(path, F_OK) == 0;
 }
@@ -103,7 +104,7 @@ piso__blob *piso__blob_new(const piso__plan *p) {
     return b;
 }
 
-/* are_strings: whether so many, one after the other, end with `last` or before it, where there is the end of one. */
+/* are_strings: whether `count` consecutive strings end with `last` or before it, where a string ends. */
 static bool are_strings(const piso__blob *b, uint32_t offset, uint32_t count, const char *last) {
     const char *path = piso__blob_at(b, offset);
     for (uint32_t i = 0; i < count; i++) {
@@ -120,7 +121,7 @@ bool piso__blob_is_whole(const piso__blob *b, size_t size) {
     uint64_t filter_end = b->filter + (uint64_t)b->filter_count * sizeof(struct sock_filter);
     if (b->filter % alignof(struct sock_filter) || filter_end > size || b->filter_count > BPF_MAXINSNS)
         return false;
-    /* strings: the last byte of all is the end of the last one */
+    /* strings: the last byte of the block ends the last one */
     const char *last = (const char *)b + size - 1;
     uint64_t steps_end = b->steps + (uint64_t)b->step_count * sizeof(piso__step);
     if (b->steps % alignof(piso__step) || b->steps < sizeof *b || steps_end > size)

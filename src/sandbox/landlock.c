@@ -1,8 +1,8 @@
 /* landlock.c - which files can be opened, run, made and removed, and the rules on TCP and signals.
  *
- * A rule belongs to an inode and holds for all below it. So what is named by a link, or lies in a folder that does
- * not exist yet, is not reached by another name. Rules that the host cannot write, because they are for what only
- * the child has (its own /proc entry, its private mounts), are added by the child. */
+ * A rule belongs to an inode and covers everything below it. So a path that a link names, or that is in a
+ * folder which does not exist yet, cannot be accessed by another name. The child adds the rules that the host
+ * cannot write, because they are for objects that only the child has (its own /proc entry, its private mounts). */
 #include "sandbox/landlock.h"
 
 #include <fcntl.h>
@@ -17,8 +17,8 @@
 #include "os/os.h"
 #include "sandbox/landlock_abi.h"
 
-/* Programs and libraries, and what they read at the start. No configuration that may hold a secret or a name of a
- * user; not all of /usr, where applications keep theirs. */
+/* Programs and libraries, and what they read at start-up. No configuration that may contain a secret or a
+ * user's name; not all of /usr, where applications keep theirs. */
 static const char *const system_paths[] = {
     "/usr/lib",
     "/usr/lib32",
@@ -33,7 +33,7 @@ static const char *const system_paths[] = {
     "/lib32",
     "/lib64",
     "/bin",
-    "/sbin/ldconfig", /* asked by ctypes where a library is */
+    "/sbin/ldconfig", /* ctypes runs it to find a library */
     "/sbin/ldconfig.real",
     "/usr/sbin/ldconfig",
     "/usr/sbin/ldconfig.real",
@@ -43,7 +43,7 @@ static const char *const system_paths[] = {
     "/etc/alternatives",
     "/etc/localtime",
     "/etc/timezone",
-    "/etc/os-release", /* a link to what is in /usr/lib */
+    "/etc/os-release", /* a link into /usr/lib */
     "/etc/debian_version",
     "/etc/lsb-release",
     "/etc/redhat-release",
@@ -72,7 +72,7 @@ static const char *const system_paths[] = {
     NULL,
 };
 
-/* lies_in: whether a path is one of the folders or lies in one, whatever links lead there. */
+/* lies_in: whether a path is one of the folders or inside one, whatever links lead there. */
 static bool lies_in(const char *path, const char *const *folders) {
     char real[PATH_MAX], folder[PATH_MAX];
     if (!realpath(path, real))
@@ -92,8 +92,8 @@ int piso__landlock_hides(const piso_sandbox *spec, char *why, size_t size) {
                                                            : NULL;
         if (where) {
             snprintf(why, size,
-                     "what lies in a folder %s is excluded only with namespaces and without 'local_sockets': %s", where,
-                     *path);
+                     "a path in a folder %s can be excluded only with namespaces and without 'local_sockets': %s",
+                     where, *path);
             return PISO_ESANDBOX;
         }
     }
@@ -104,7 +104,7 @@ static const char *const network_paths[] = {
     "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/gai.conf", "/etc/services", "/etc/protocols", NULL,
 };
 
-/* What drivers of graphics processors look at. */
+/* Read by drivers of graphics processors. */
 static const char *const device_paths[] = {
     "/proc/driver/nvidia",
     "/proc/driver/nvidia-uvm",
@@ -126,10 +126,10 @@ static const char *const common_devices[] = {
 };
 
 typedef struct rights {
-    uint64_t read, list, write, device; /* for the kinds of lists in the spec */
+    uint64_t read, list, write, device; /* rights for the kinds of lists in the spec */
 } rights;
 
-/* Rights that a rule on a file, not a folder, may give. */
+/* Rights that a rule on a file may give, as opposed to one on a folder. */
 #define ON_FILES                                                                                                       \
     (LANDLOCK_FS_EXECUTE | LANDLOCK_FS_WRITE_FILE | LANDLOCK_FS_READ_FILE | LANDLOCK_FS_TRUNCATE |                     \
      LANDLOCK_FS_IOCTL_DEV)
@@ -148,12 +148,13 @@ piso__landlock piso__landlock_probe(void) {
     return version > 0 ? (piso__landlock){.version = (int)version} : (piso__landlock){.error = errno};
 }
 
-/* Under memory pressure the kernel forgets the inodes of /proc and makes new ones, to which no rule belongs. One that
- * somebody holds open stays, so this process does, for as long as it lives. The list only grows, at its front. */
+/* Under memory pressure the kernel drops the inodes of /proc and makes new ones, to which no rule belongs. An
+ * inode that somebody holds open stays, so this process holds them for its whole life. The list only grows, at
+ * its front. */
 #define PINS_MAX 32
 typedef struct pinned {
     struct pinned *next;
-    int fd, number; /* number: how many there are from here on */
+    int fd, count; /* count: pins from this one to the end of the list */
     char path[64];
 } pinned;
 static _Atomic(pinned *) pins;
@@ -164,12 +165,12 @@ static bool is_pinned(const pinned *first, const char *path) {
     return first != NULL;
 }
 
-/* pin: keeps a path below /proc open. Paths without room are not pinned. */
+/* pin: keeps a path below /proc open. When there is no room it does not. */
 static void pin(const char *path) {
     if (strncmp(path, "/proc/", 6) != 0 || strlen(path) >= sizeof((pinned *)NULL)->path)
         return;
     pinned *first = atomic_load_explicit(&pins, memory_order_acquire);
-    if (is_pinned(first, path) || (first && first->number == PINS_MAX))
+    if (is_pinned(first, path) || (first && first->count == PINS_MAX))
         return;
     pinned *p = malloc(sizeof *p);
     if (!p)
@@ -178,8 +179,8 @@ static void pin(const char *path) {
     p->fd = open(path, O_PATH | O_CLOEXEC);
     do {
         p->next = first;
-        p->number = first ? first->number + 1 : 1;
-        if (p->fd < 0 || is_pinned(first, path) || p->number > PINS_MAX) { /* another thread has been faster */
+        p->count = first ? first->count + 1 : 1;
+        if (p->fd < 0 || is_pinned(first, path) || p->count > PINS_MAX) { /* another thread was faster */
             piso__fd_close(p->fd);
             free(p);
             return;
@@ -187,13 +188,13 @@ static void pin(const char *path) {
     } while (!atomic_compare_exchange_weak_explicit(&pins, &first, p, memory_order_acq_rel, memory_order_acquire));
 }
 
-/* adding: where what is permitted goes. */
+/* adding: where permitted paths are added. */
 typedef struct adding {
     int ruleset; /* -1: no rules on files */
     piso__paths *paths;
 } adding;
 
-/* add: a path, if it exists: its place, and a rule for it. */
+/* add: adds the place of a path, if it exists, and a rule for it. */
 static int add(adding to, const char *path, piso__use use, uint64_t allowed) {
     struct stat st;
     pin(path);
@@ -206,7 +207,7 @@ static int add(adding to, const char *path, piso__use use, uint64_t allowed) {
     if (to.ruleset < 0 || allowed == 0 ||
         syscall(SYS_landlock_add_rule, to.ruleset, LANDLOCK_PATH_BENEATH, &rule, 0) == 0)
         return 0;
-    return errno == EBADFD ? 0 : -errno; /* EBADFD: a file that has no place, such as a pipe; nothing to rule on */
+    return errno == EBADFD ? 0 : -errno; /* EBADFD: a file without a place, such as a pipe; it needs no rule */
 }
 
 static int add_all(adding to, const char *const *paths, piso__use use, uint64_t allowed) {
@@ -225,8 +226,8 @@ static int add_system(adding to, const piso_sandbox *spec, uint64_t allowed) {
     return r;
 }
 
-/* add_group: what a control group's folder says about limits and what is used of them: for who asks how much it may
- * have. Not its processes, nor what is below. */
+/* add_group: permits reading what a control group's folder says about limits and usage, for programs that ask
+ * how much they may use. Not its processes, and not what is below it. */
 static void add_group(const char *folder, void *argument) {
     static const char *const names[] = {"cpu.max",
                                         "cpu.cfs_quota_us",
@@ -241,7 +242,7 @@ static void add_group(const char *folder, void *argument) {
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(path, sizeof path, "%s/%s", folder, names[i]);
         if (access(path, F_OK) == 0)
-            add(*to, path, PISO__USE_READ, LANDLOCK_FS_READ_FILE); /* if it fails, it cannot be asked */
+            add(*to, path, PISO__USE_READ, LANDLOCK_FS_READ_FILE); /* if this fails, programs cannot ask */
     }
 }
 
@@ -301,7 +302,7 @@ int piso__landlock_ruleset(const piso_sandbox *spec, const char *program, const 
     };
     blob->read_access = allow.read;
     blob->write_access = allow.write;
-    /* CUDA's driver gives its threads names, by files below /proc/self/task, and does not start if it cannot */
+    /* CUDA's driver sets names of its threads through files in /proc/self/task, and does not start if it cannot */
     if (spec->devices && spec->devices[0])
         blob->thread_access = all & (LANDLOCK_FS_WRITE_FILE | LANDLOCK_FS_TRUNCATE);
     blob->list_access = allow.list;

@@ -1,9 +1,9 @@
-/* mounts.c - the child's root, made of what it may use and nothing else: so what is not there cannot be connected to,
- * asked about or listed either.
+/* mounts.c - the child's root, which contains only what the child may use. So other paths cannot be connected
+ * to, queried or listed either.
  *
- * It is a file system in memory with what was permitted mounted in it, each by the name that it has in the host's.
- * While it is made the host's root lies in OLD. What the host has pinned is opened without following links, and left
- * out if it has become something else. */
+ * The root is a file system in memory. Everything permitted is mounted in it under the name that it has in the
+ * host. While it is made the host's root is at OLD. What the host has pinned is opened without following links,
+ * and left out if it has become something else. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -41,9 +41,9 @@
 
 #define PROC_ATTRIBUTES 0x0f /* read-only, no set-user-id, no devices, no programs */
 
-#define BASE "/proc" /* a folder that is there: the new root is mounted on it and then taken away */
+#define BASE "/proc" /* an existing folder: the new root is mounted on it and then moved away */
 #define OLD  "/.host"
-#define NONE "/.none" /* a folder of what covers something: an empty file that nobody can open, empty folders */
+#define NONE "/.none" /* a folder for what covers other files: an empty file that nobody can open, empty folders */
 
 typedef struct attributes { /* struct mount_attr of newer headers */
     uint64_t set, clear, propagation, userns_fd;
@@ -53,7 +53,7 @@ typedef struct how { /* struct open_how */
     uint64_t flags, mode, resolve;
 } how;
 
-/* call: a system call's result, -errno on failure. */
+/* call: returns a system call's result, -errno on failure. */
 #define call(...)                                                                                                      \
     ({                                                                                                                 \
         long r_ = syscall(__VA_ARGS__);                                                                                \
@@ -110,12 +110,12 @@ PISO__IN_CHILD static int make_file(const char *path, int mode) {
 PISO__IN_CHILD static int open_real(int folder, const char *path) {
     const how h = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = NO_LINKS};
     int fd = call(SYS_openat2, folder, path, &h, sizeof h);
-    if (fd == -ENOSYS || fd == -EPERM) /* forbidden by a container; what was pinned is compared all the same */
+    if (fd == -ENOSYS || fd == -EPERM) /* a container forbids it; the pinned file is compared all the same */
         fd = call(SYS_openat, folder, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     return fd;
 }
 
-/* attach: a mount that has been cloned, by its descriptor, in a place. */
+/* attach: attaches a cloned mount, by its descriptor, to a place. */
 PISO__IN_CHILD static int attach(int tree, const piso__step *step, const char *path) {
     if (!(step->flags & PISO__STEP_INSIDE)) {
         int r = step->flags & PISO__STEP_IS_FOLDER ? make_folder(path) : make_file(path, 0600);
@@ -129,7 +129,7 @@ PISO__IN_CHILD static int attach(int tree, const piso__step *step, const char *p
     return r;
 }
 
-/* show: what the host's root has under this name, if it still is what was pinned. */
+/* show: opens what the host's root has under this name, if it is still what was pinned. */
 PISO__IN_CHILD static int show(int host, const piso__step *step, const char *path) {
     struct stat state;
     int fd = open_real(host, path + 1);
@@ -147,13 +147,13 @@ PISO__IN_CHILD static int show(int host, const piso__step *step, const char *pat
     return r;
 }
 
-/* cover: with an empty folder of its own, since there may be something to be mounted in it, or an empty file, which is
- * made for the first of many. */
-PISO__IN_CHILD static int cover(const piso__step *step, uint32_t number, const char *path) {
+/* cover: covers a folder with its own empty folder, since something may be mounted in it; covers a file with an
+ * empty file, which is made for the first of many. */
+PISO__IN_CHILD static int cover(const piso__step *step, uint32_t index, const char *path) {
     char name[sizeof NONE "/" + 20] = NONE "/file";
     bool is_folder = step->flags & PISO__STEP_IS_FOLDER;
     if (is_folder)
-        name[put_number(name + sizeof NONE, number) + sizeof NONE] = '\0';
+        name[put_number(name + sizeof NONE, index) + sizeof NONE] = '\0';
     int r = call(SYS_mount, name, path, NULL, (unsigned long)MS_BIND, NULL);
     if (r != -ENOENT)
         return r;
@@ -161,11 +161,11 @@ PISO__IN_CHILD static int cover(const piso__step *step, uint32_t number, const c
     if (r == 0)
         r = is_folder ? make_folder(name) : make_file(name, 0);
     if (r == -EACCES)
-        r = 0; /* a file that is there */
+        r = 0; /* the place exists, as a file */
     return r < 0 ? r : call(SYS_mount, name, path, NULL, (unsigned long)MS_BIND, NULL);
 }
 
-/* make_terminals: not the host's: a terminal is opened by way of what lies beside it. */
+/* make_terminals: mounts a separate devpts, since a terminal is opened through its neighbours. */
 PISO__IN_CHILD static int make_terminals(const char *path) {
     int r = make_folder(path);
     return r < 0 ? r
@@ -191,8 +191,8 @@ typedef struct sources {
     int host, proc;
 } sources;
 
-PISO__IN_CHILD static int take_step(const piso__blob *blob, sources from, uint32_t number) {
-    const piso__step *step = (const piso__step *)piso__blob_at(blob, blob->steps) + number;
+PISO__IN_CHILD static int take_step(const piso__blob *blob, sources from, uint32_t index) {
+    const piso__step *step = (const piso__step *)piso__blob_at(blob, blob->steps) + index;
     const char *path = piso__blob_at(blob, step->path);
     switch (step->kind) {
     case PISO__STEP_FOLDER:
@@ -207,13 +207,13 @@ PISO__IN_CHILD static int take_step(const piso__blob *blob, sources from, uint32
     case PISO__STEP_TERMINALS:
         return make_terminals(path);
     case PISO__STEP_COVER:
-        return cover(step, number, path);
+        return cover(step, index, path);
     default:
         return -EINVAL;
     }
 }
 
-/* take_steps: what is gone since it was pinned is left out. */
+/* take_steps: takes the steps. Leaves out what has gone since it was pinned. */
 PISO__IN_CHILD static int take_steps(const piso__blob *blob, sources from) {
     for (uint32_t i = 0; i < blob->step_count; i++) {
         int r = take_step(blob, from, i);
@@ -223,7 +223,8 @@ PISO__IN_CHILD static int take_steps(const piso__blob *blob, sources from) {
     return 0;
 }
 
-/* make_writable: what is writable, except for what was not before, and for what lies in it and is not. */
+/* make_writable: makes the writable paths writable, except those that were not before, and protected ones
+ * inside them. */
 PISO__IN_CHILD static void make_writable(const piso__blob *blob) {
     const piso__step *steps = piso__blob_at(blob, blob->steps);
     for (uint32_t i = 0; i < blob->step_count; i++) {
@@ -262,7 +263,7 @@ PISO__IN_CHILD int piso__mounts_change_root(const piso__blob *blob, int proc) {
         r = leave_host(host);
     if (r < 0)
         return r;
-    if (blob->thread_access) /* where it fails, names of threads cannot be set */
+    if (blob->thread_access) /* if this fails, threads cannot be given names */
         syscall(SYS_mount, PISO__THREADS, PISO__THREADS, NULL, (unsigned long)MS_BIND, NULL);
     r = piso__mounts_set_read_only("/", true, true);
     if (blob->thread_access)

@@ -1,13 +1,13 @@
-/* namespaces.c - a user, mount, IPC and network namespace for the child, by the child.
+/* namespaces.c - a user, mount, IPC and network namespace for the child, which the child itself enters.
  *
- * There is no PID namespace: its first process would be the extension itself, for which default actions of signals
- * do not hold (abort, the end of its group) and which would have to reap strangers; or a process of ours in between,
- * whose memory every extension pays. What a PID namespace hides, Landlock refuses.
+ * There is no PID namespace. Its first process would be the extension itself, to which default actions of
+ * signals do not apply (abort, the end of its group) and which would have to reap strangers; or a process of
+ * ours in between, whose memory every extension would cost. Landlock refuses what a PID namespace would hide.
  *
- * In the mount namespace everything is read-only but the writable paths. Landlock does not rule on modes, owners,
- * times and attributes of files; this does. Where the root can be changed it has nothing but what is permitted
- * (mounts.c). /dev/shm is a private one, so that semaphores of multiprocessing work and
- * others' are not seen. The child keeps its user and group: files are as they were. */
+ * In the mount namespace everything is read-only except the writable paths. Landlock does not restrict changes
+ * of modes, owners, times and attributes of files; this does. Where the root can be changed it contains only
+ * what is permitted (mounts.c). /dev/shm is private, so that semaphores of multiprocessing work and others' are
+ * invisible. The child keeps its user and group: files look as before. */
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -22,7 +22,7 @@
 #include "os/os.h"
 #include "sandbox/namespaces.h"
 
-/* call: a system call's result, -errno on failure. */
+/* call: returns a system call's result, -errno on failure. */
 #define call(...)                                                                                                      \
     ({                                                                                                                 \
         long r_ = syscall(__VA_ARGS__);                                                                                \
@@ -49,7 +49,7 @@ PISO__IN_CHILD static size_t put_number(char *to, uint64_t value) {
     return n;
 }
 
-/* map_id: the user or group stays what it is; all others are nobody. */
+/* map_id: maps the user or group to itself; all others are nobody. */
 PISO__IN_CHILD static int map_id(const char *path, uint32_t id) {
     char text[48];
     size_t n = put_number(text, id);
@@ -67,15 +67,15 @@ PISO__IN_CHILD static int map_ids(const piso__blob *blob) {
     return r == 0 ? map_id("/proc/self/gid_map", blob->gid) : r;
 }
 
-/* limit_watches: instances of inotify are counted for each user, all extensions and the host together, and for each
- * namespace. Where this cannot be written the filter permits none (prepare.c). */
+/* limit_watches: limits inotify instances, which are counted per user, for all extensions and the host
+ * together, and per namespace. Where the limit cannot be written the filter permits none (prepare.c). */
 PISO__IN_CHILD static void limit_watches(void) {
     write_file("/proc/sys/user/max_inotify_instances", "16", 2);
     write_file("/proc/sys/user/max_inotify_watches", "8192", 4);
 }
 
-/* make_read_only: what is to stay writable is mounted on itself first, and made writable again afterwards, except
- * what was not writable before. */
+/* make_read_only: makes everything read-only. Paths that stay writable are first mounted on themselves, and
+ * made writable again afterwards, except those that were not writable before. */
 PISO__IN_CHILD static int make_read_only(const piso__blob *blob) {
     const char *path = piso__blob_at(blob, blob->writable);
     for (uint32_t i = 0; i < blob->writable_count; i++, path = piso__next_string(path)) {
@@ -83,7 +83,7 @@ PISO__IN_CHILD static int make_read_only(const piso__blob *blob) {
         if (r < 0 && r != -ENOENT)
             return r;
     }
-    if (blob->thread_access) /* where it fails, names of threads cannot be set */
+    if (blob->thread_access) /* if this fails, threads cannot be given names */
         syscall(SYS_mount, PISO__THREADS, PISO__THREADS, NULL, (unsigned long)MS_BIND, NULL);
     int r = piso__mounts_set_read_only("/", true, true);
     if (blob->thread_access)
@@ -95,9 +95,9 @@ PISO__IN_CHILD static int make_read_only(const piso__blob *blob) {
     return r;
 }
 
-/* return_to_folder: the working directory again, by its name: it may have been mounted over, or lie in the root that
- * was left. A folder whose name is too long or gone is replaced by the root, if that has changed, else it stays as it
- * is, read-only. */
+/* return_to_folder: enters the working directory again, by its name: it may have been mounted over, or be in
+ * the root that was left. A folder whose name is too long or gone is replaced by the root, if the root has
+ * changed; else it stays, read-only. */
 PISO__IN_CHILD static void return_to_folder(const piso__blob *blob, const char *folder) {
     if ((folder[0] != '/' || syscall(SYS_chdir, folder) < 0) && blob->root)
         syscall(SYS_chdir, "/");
@@ -107,7 +107,7 @@ PISO__IN_CHILD int piso__namespaces_enter(const piso__blob *blob) {
     char folder[4096];
     if (syscall(SYS_getcwd, folder, sizeof folder) <= 0)
         folder[0] = '\0';
-    int proc = blob->own_proc ? piso__mounts_proc() : -1; /* as who this process still is */
+    int proc = blob->own_proc ? piso__mounts_proc() : -1; /* with the user that this process still has */
     if (blob->own_proc && proc < 0)
         return proc;
     int r = call(SYS_unshare, (unsigned long)blob->namespaces);
@@ -130,7 +130,7 @@ PISO__IN_CHILD int piso__namespaces_enter(const piso__blob *blob) {
 
 /* ---- probing, in the host ---- */
 
-/* trial: with all that a root is made of: a folder, and a file that is mounted in it. */
+/* trial: with everything that a root needs: a folder, and a file that is mounted in it. */
 typedef struct trial {
     piso__blob blob;
     piso__step steps[2];
@@ -160,7 +160,7 @@ static int try(bool root) {
 }
 
 static int probe(piso__finding *found, bool root) {
-    int r; /* threads that ask for the first time together try together */
+    int r; /* several threads may ask for the first time at once; each then tries */
     if (!piso__finding_get(found, &r)) {
         r = try(root);
         piso__finding_set(found, r);

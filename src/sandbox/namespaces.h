@@ -1,4 +1,4 @@
-/* namespaces.h - what a child is put into: namespaces, and a root of its own; and what of that can be had here. */
+/* namespaces.h - the namespaces and the root of a child, and which of these this system permits. */
 #ifndef PISO_SANDBOX_NAMESPACES_H
 #define PISO_SANDBOX_NAMESPACES_H
 
@@ -8,30 +8,32 @@
 
 /* ---- processes: processes.c ---- */
 
-/* piso__kernel_counts_processes: whether RLIMIT_NPROC holds for a child of this process. Tried once in a process. */
+/* piso__kernel_counts_processes: whether RLIMIT_NPROC applies to a child of this process. Tried once in a
+ * process. */
 bool piso__kernel_counts_processes(void);
 
 /* ---- namespaces: namespaces.c ---- */
 
-/* piso__namespaces_probe: 0 when this process may make the namespaces, else -errno. Looked at once in a process. */
+/* piso__namespaces_probe: 0 when this process may make the namespaces, else -errno. Tried once in a process. */
 int piso__namespaces_probe(void);
-/* piso__root_probe: the same for namespaces with a root of its own. */
+/* piso__root_probe: the same for namespaces with their own root. */
 int piso__root_probe(void);
-/* piso__proc_probe: and for a /proc of its own. */
+/* piso__proc_probe: the same for their own /proc. */
 int piso__proc_probe(void);
-/* piso__namespaces_enter: in the child. 0 or -errno. */
+/* piso__namespaces_enter: called in the child. 0 or -errno. */
 int piso__namespaces_enter(const piso__blob *blob);
 
 /* ---- the root: mounts.c, in the child ---- */
 
-/* piso__mounts_proc: a /proc that shows to each process those that it could trace, mounted nowhere yet; -errno: only
- * root may have one that is not of its own PID namespace. Also in the host, which finds out so. */
+/* piso__mounts_proc: makes a /proc, not mounted yet, that shows each process those that it could trace. -errno:
+ * only root may have one that is not of its own PID namespace. The host also calls it, to find that out. */
 int piso__mounts_proc(void);
-/* piso__mounts_change_root: the root is from now on what the block's steps make, all of it read-only but what is
+/* piso__mounts_change_root: makes the result of the block's steps the root, read-only except for what is
  * mounted writable. `proc`: from piso__mounts_proc, or -1; closed. 0 or -errno. */
 int piso__mounts_change_root(const piso__blob *blob, int proc);
 int piso__mounts_set_read_only(const char *path, bool below, bool read_only);
-/* piso__mounts_memory: a file system in memory, of this size (0: half of the memory) and mode, in a name in octal. */
+/* piso__mounts_memory: mounts a file system in memory, of this size (0: half of the memory) and mode (an octal
+ * string), at a path. */
 int piso__mounts_memory(const char *path, uint64_t size, const char *mode);
 
 #endif

@@ -71,10 +71,10 @@ static bool is_untrusted(const piso__paths *p, const char *path) {
     return false;
 }
 
-/* walk: one path, as far as it has been followed. */
+/* walk: a path, as far as it has been followed. */
 typedef struct walk {
     char real[PATH_MAX]; /* without links; "" is the root */
-    size_t size;         /* of that */
+    size_t size;         /* size of `real` */
     char rest[PATH_MAX];
     int links;
 } walk;
@@ -85,7 +85,7 @@ static void leave(walk *w) {
     w->real[w->size] = '\0';
 }
 
-/* follow: goes on at the target of a link, before what is left. */
+/* follow: continues at the target of a link, before the rest of the path. */
 static int follow(walk *w, const char *target, const char *rest) {
     char text[PATH_MAX];
     if (++w->links > LINKS_MAX)
@@ -101,7 +101,7 @@ static int follow(walk *w, const char *target, const char *rest) {
     return 0;
 }
 
-/* enter: one name below where the walk is; `rest` is what comes behind it. */
+/* enter: follows one name below the current place; `rest` is the path behind it. */
 static int enter(piso__paths *p, walk *w, const char *name, size_t length, const char *rest) {
     if (w->size + length + 2 > sizeof w->real)
         return -ENAMETOOLONG;
@@ -143,8 +143,8 @@ static int walk_on(piso__paths *p, walk *w) {
     return r;
 }
 
-/* resolve: fills `real` with what a path names, without links. What follows one another often lies in one folder,
- * which is then followed once. */
+/* resolve: fills `real` with a path without links. Consecutive paths are often in one folder, which is then
+ * followed once. */
 static int resolve(piso__paths *p, const char *path, walk *w) {
     const char *name = strrchr(path, '/');
     size_t length = name ? (size_t)(name - path) : 0;
@@ -183,7 +183,7 @@ static int resolve(piso__paths *p, const char *path, walk *w) {
 static int distrust(piso__paths *p, const char *path) {
     walk w;
     int r = resolve(p, path, &w);
-    if (r < 0 || strcmp(w.real, "/") == 0) /* the root: links that the system is made of lie there, too */
+    if (r < 0 || strcmp(w.real, "/") == 0) /* the root: it also has links that belong to the system */
         return r == -ENOMEM ? r : 0;
     char **more = realloc(p->untrusted, (p->untrusted_count + 1) * sizeof *more);
     if (!more)
@@ -192,7 +192,7 @@ static int distrust(piso__paths *p, const char *path) {
     return (more[p->untrusted_count++] = strdup(w.real)) ? 0 : -ENOMEM;
 }
 
-/* The shortest first: what lies in another one is then no longer found by a link in that one. */
+/* Shortest first: a path inside another one is then no longer found through a link inside that one. */
 int piso__paths_distrust(piso__paths *p, const char *const *first, const char *const *second) {
     const char *const *lists[] = {first, second};
     size_t longest = 0;
@@ -214,7 +214,7 @@ int piso__paths_distrust(piso__paths *p, const char *const *first, const char *c
     return r;
 }
 
-/* open_walking: name by name, where openat2 is forbidden. */
+/* open_walking: opens name by name, where openat2 is forbidden. */
 static int open_walking(const char *path) {
     char name[NAME_MAX + 1];
     piso__autoclose int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -242,13 +242,13 @@ static int open_linkless(const char *path) {
     return fd < 0 ? -errno : fd;
 }
 
-/* open_real: a path without links, also if somebody has just put one there. */
+/* open_real: opens a path without links, even if somebody has just put one there. */
 static int open_real(const char *path) {
     int fd = open_linkless(path);
     return fd == -ENOSYS || fd == -EPERM ? open_walking(path) : fd;
 }
 
-/* is_plain: a path that is its own real one, if it has no links: no name in it is empty, "." or "..". */
+/* is_plain: whether a path without links is its own real path: no name in it is empty, "." or "..". */
 static bool is_plain(const char *path) {
     if (path[0] != '/' || strlen(path) >= PATH_MAX)
         return false;
@@ -261,8 +261,8 @@ static bool is_plain(const char *path) {
     return true;
 }
 
-/* open_plain: most paths have no links, so that is tried first. -ELOOP: it has to be followed, or is itself a link, which
- * is opened instead of what it names. */
+/* open_plain: opens a path without links, as most are; tried first. -ELOOP: the path must be followed, or is
+ * itself a link, which is opened instead of its target. */
 static int open_plain(const char *path, struct stat *ret_state) {
     piso__autoclose int fd = is_plain(path) ? open_linkless(path) : -ELOOP;
     if (fd < 0)
@@ -272,7 +272,7 @@ static int open_plain(const char *path, struct stat *ret_state) {
     return S_ISLNK(ret_state->st_mode) ? -ELOOP : piso__fd_steal(&fd);
 }
 
-/* open_followed: fills `w` with what the path names. */
+/* open_followed: follows the path with `w` and opens the result. */
 static int open_followed(piso__paths *p, const char *path, walk *w, struct stat *ret_state) {
     int r = resolve(p, path, w);
     if (r < 0)
@@ -304,14 +304,14 @@ int piso__paths_open(piso__paths *p, const char *path, piso__use use, struct sta
 
 /* ---- the root ---- */
 
-/* compare: what lies in a folder comes right behind it. */
+/* compare: sorts the contents of a folder right behind it. */
 static int compare(const void *one, const void *other) {
     const piso__spot *a = one, *b = other;
     const unsigned char *x = (const unsigned char *)a->path, *y = (const unsigned char *)b->path;
     while (*x && *x == *y)
         x++, y++;
     if (*x == *y)
-        return (int)b->use - (int)a->use; /* the highest use of one name first */
+        return (int)b->use - (int)a->use; /* the highest use of a name first */
     int v = *x == '/' ? 1 : *x == '\0' ? 0 : *x + 1, z = *y == '/' ? 1 : *y == '\0' ? 0 : *y + 1;
     return v - z;
 }
@@ -321,7 +321,8 @@ static bool is_in(const char *path, const char *folder) {
     return strncmp(path, folder, n) == 0 && path[n] == '/';
 }
 
-/* plan: `last`: the last name that was made in what is not mounted; `top`: what is mounted there, or covers it. */
+/* plan: `last`: the last name that was made outside of a mount; `top`: the last path that is mounted, or
+ * covered. */
 typedef struct plan {
     piso__paths *paths;
     piso__step *steps;
@@ -344,7 +345,7 @@ static piso__step *add_step(plan *p, uint32_t kind, size_t place) {
     return &p->steps[p->count++];
 }
 
-/* add_parents: the folders on the way that have not been made for the name before. */
+/* add_parents: adds the folders on the way that were not made for the previous name. */
 static int add_parents(plan *p, size_t place, size_t below) {
     const char *path = p->paths->places[place].path;
     for (size_t end = below + 1; path[end]; end++) {
@@ -379,7 +380,7 @@ static int add_place(plan *p, size_t index) {
     bool is_inside = top && top->use != PISO__USE_HIDE;
     if (is_inside ? place->use != PISO__USE_HIDE && (place->use != PISO__USE_WRITE || top->use == PISO__USE_WRITE)
                   : place->use == PISO__USE_HIDE)
-        return 0; /* it is there as it is, or not there anyway */
+        return 0; /* it is there as it is, or missing anyway */
     if (!is_inside && add_parents(p, index, top ? strlen(top->path) : 0) < 0)
         return -ENOMEM;
     piso__step *step = add_step(p, kind_of(place->use), index);

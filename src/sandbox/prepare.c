@@ -1,4 +1,4 @@
-/* prepare.c - the host's part: a prepared sandbox, made and sent on. */
+/* prepare.c - the host's part: makes a prepared sandbox and sends it on. */
 #include <string.h>
 
 #include "os/os.h"
@@ -27,8 +27,8 @@ int piso__sandbox_prepare(const piso_sandbox *spec, const char *program, piso__s
         r = piso__paths_distrust(&p.paths, spec->writable, spec->untrusted);
     if (r == 0)
         r = piso__landlock_ruleset(spec, program, p.group, p.layers, p.landlock, &p.head, &p.paths, &ruleset);
-    if (r == -EPERM || r == -ENOSYS) { /* forbidden in parts */
-        piso__sandbox_blame(PISO_LAYER_FILES, r, report);
+    if (r == -EPERM || r == -ENOSYS) { /* partly forbidden */
+        piso__sandbox_report_failure(PISO_LAYER_FILES, r, report);
         return PISO_ESANDBOX;
     }
     p.head.has_ruleset = ruleset >= 0;
@@ -68,7 +68,7 @@ piso__refusals *piso__sandbox_take_refusals(piso__sandbox *s) {
     return piso__steal_pointer(&s->refusals);
 }
 
-/* ---- to another process ---- */
+/* ---- export and import ---- */
 
 int piso__sandbox_fd(const piso__sandbox *s) {
     return s->fd;

@@ -1,8 +1,8 @@
-/* processes.c - how many processes a child may have: counted by a control group, or by the kernel for each user.
+/* processes.c - the limit on a child's processes, which a control group counts, or the kernel per user.
  *
- * The kernel's own limit (RLIMIT_NPROC) does not hold for user 0 of the whole system, whatever namespaces and
- * capabilities there are; it does for the root of a container that is another user outside. Which of these this
- * process is cannot be read anywhere, so it is tried. */
+ * The kernel's own limit (RLIMIT_NPROC) does not apply to user 0 of the whole system, whatever namespaces and
+ * capabilities there are. It applies to the root of a container that is another user outside. Which of these
+ * this process is cannot be read anywhere, so it is tried. */
 #include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
@@ -26,7 +26,7 @@ PISO__IN_CHILD static int end_at_once(void *argument) {
     return 0;
 }
 
-/* try_main: as the extension will: without capabilities. */
+/* try_main: runs without capabilities, as the extension will. */
 PISO__IN_CHILD static int try_main(void *argument) {
     trial *t = argument;
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -42,7 +42,7 @@ PISO__IN_CHILD static int try_main(void *argument) {
 }
 
 bool piso__kernel_counts_processes(void) {
-    static piso__finding found; /* threads that ask for the first time together try together */
+    static piso__finding found; /* several threads may ask for the first time at once; each then tries */
     int holds;
     if (!piso__finding_get(&found, &holds)) {
         trial t = {.holds = false};

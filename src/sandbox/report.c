@@ -1,11 +1,12 @@
-/* report.c - which layers hold, in words, and what is said of one for which nothing can be started. */
+/* report.c - which layers are active, in words, and what is said of a layer because of which nothing can be
+ * started. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 
 #include "sandbox/plan.h"
 
-/* needs: what a system that refuses the layer's calls lacks; NULL where that is not one thing. */
+/* needs: what a system lacks that refuses the layer's calls; NULL where that is not one thing. */
 static const struct {
     const char *name, *needs;
 } layers[PISO_LAYERS] = {
@@ -23,7 +24,7 @@ const char *piso_layer_name(piso_layer layer) {
     return (unsigned)layer < PISO_LAYERS ? layers[layer].name : NULL;
 }
 
-void piso__plan_say(piso__plan *p, piso_layer layer, bool active, const char *format, ...) {
+void piso__plan_note(piso__plan *p, piso_layer layer, bool active, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(p->report->layers[layer].detail, sizeof p->report->layers[layer].detail, format, arguments);
@@ -35,11 +36,11 @@ void piso__plan_say(piso__plan *p, piso_layer layer, bool active, const char *fo
 
 bool piso__plan_omits(piso__plan *p, piso_layer layer) {
     if (p->spec->omit & PISO__BIT(layer))
-        piso__plan_say(p, layer, false, "left out on request");
+        piso__plan_note(p, layer, false, "left out on request");
     return p->spec->omit & PISO__BIT(layer);
 }
 
-int piso__plan_blame(piso__plan *p, piso_layer layer) {
+int piso__plan_fail(piso__plan *p, piso_layer layer) {
     for (int other = 0; other < PISO_LAYERS; other++) {
         p->report->layers[other].active = false;
         if (other != (int)layer)
@@ -52,9 +53,9 @@ static bool is_refusal(int error) {
     return error == -ENOSYS || error == -EPERM || error == -EINVAL || error == -EOPNOTSUPP;
 }
 
-void piso__sandbox_blame(int failed, int error, piso_sandbox_report *report) {
+void piso__sandbox_report_failure(int failed, int error, piso_sandbox_report *report) {
     const char *needs = is_refusal(error) ? layers[failed].needs : NULL;
-    piso__plan_blame(&(piso__plan){.report = report}, (piso_layer)failed);
+    piso__plan_fail(&(piso__plan){.report = report}, (piso_layer)failed);
     snprintf(report->layers[failed].detail, sizeof report->layers[0].detail, "could not be applied (%s)%s%s",
              piso_strerror(error), needs ? ": " : "", needs ? needs : "");
 }

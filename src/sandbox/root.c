@@ -1,4 +1,4 @@
-/* root.c - what a child's root is made of. */
+/* root.c - plans the contents of a child's root. */
 #include <ctype.h>
 #include <dirent.h>
 #include <limits.h>
@@ -14,14 +14,15 @@ static void closedirp(DIR **folder) {
         closedir(*folder);
 }
 
-/* add_spot: without a rule. */
+/* add_spot: adds a place without a rule. */
 static int add_spot(piso__plan *p, const char *path, piso__use use) {
     struct stat state;
     piso__autoclose int fd = piso__paths_open(&p->paths, path, use, &state);
     return fd == -ENOMEM ? fd : 0;
 }
 
-/* add_terminals: where there shall be a device that opens them; it works only beside these. */
+/* add_terminals: adds terminals where there is to be a device that opens them; the device works only beside
+ * them. */
 static int add_terminals(piso__paths *p) {
     for (size_t i = 0; i < p->count; i++) {
         piso__spot *spot = &p->places[i];
@@ -33,7 +34,7 @@ static int add_terminals(piso__paths *p) {
     return 0;
 }
 
-/* add_proc: without what is no process and not permitted by a name of its own. */
+/* add_proc: adds a /proc without entries that belong to no process and are not permitted by name. */
 static int add_proc(piso__paths *p) {
     piso__cleanup(closedirp) DIR *folder = opendir("/proc");
     if (!folder)

@@ -1,14 +1,14 @@
 /* sandbox.h - confinement of a child process, prepared in the host and applied in the child.
  *
  * Rules:
- *  1. Everything that allocates, reads files or can be refused politely happens in the host, in
- *     piso__sandbox_prepare. What is left for the child is a list of system calls.
+ *  1. Everything that allocates, reads files or can be refused with an error happens in the host, in
+ *     piso__sandbox_prepare. Only a list of system calls is left for the child.
  *  2. A prepared sandbox is a block of bytes without pointers and one descriptor, so that it can be sent to the
  *     process that forks the child (piso__sandbox_export, piso__sandbox_import). It is for one child only.
  *  3. piso__sandbox_apply runs in the child, which may share this process's memory (os/spawn.c): it makes bare
- *     system calls and writes to nothing but the prepared sandbox. It is all or nothing: a child in which it failed
- *     must end.
- *  4. What is confined stays so: nothing here can be undone by the child. */
+ *     system calls and writes to nothing but the prepared sandbox. It is all or nothing: a child in which it
+ *     failed must end.
+ *  4. Confinement is permanent: the child cannot undo any of it. */
 #ifndef PISO_SANDBOX_SANDBOX_H
 #define PISO_SANDBOX_SANDBOX_H
 
@@ -18,9 +18,10 @@
 
 typedef struct piso__sandbox piso__sandbox;
 
-/* piso__sandbox_prepare: the sandbox for one child that will run `program`. Fills `report`, also on failure.
- * PISO_ESANDBOX when files or system calls cannot be confined here, or a limit cannot be kept; -EINVAL; -errno.
- * The first time in a process it takes some milliseconds more, to find out what the system permits. */
+/* piso__sandbox_prepare: prepares the sandbox of one child that will run `program`. Fills `report`, also on
+ * failure. PISO_ESANDBOX when files or system calls cannot be confined here, or a limit cannot be enforced;
+ * -EINVAL; -errno. The first call in a process takes some milliseconds more, to find out what the system
+ * permits. */
 int piso__sandbox_prepare(const piso_sandbox *spec, const char *program, piso__sandbox **ret_sandbox,
                           piso_sandbox_report *report);
 piso__sandbox *piso__sandbox_free(piso__sandbox *s);
@@ -28,26 +29,29 @@ static inline void piso__sandbox_freep(piso__sandbox **s) {
     *s = piso__sandbox_free(*s);
 }
 
-/* piso__sandbox_apply: confines the calling thread, which must be the only one of its process, by a prepared sandbox
- * whose descriptor has the number fd in this process, where it is to be closed before the program runs. 0 or -errno. */
+/* piso__sandbox_apply: confines the calling thread, which must be the only one of its process, by a prepared
+ * sandbox. The sandbox's descriptor has the number fd in this process, which must close it before the program
+ * runs. 0 or -errno. */
 int piso__sandbox_apply(void *sandbox, int fd);
-/* piso__sandbox_fd: the descriptor of a prepared sandbox (borrowed), -1: none. */
+/* piso__sandbox_fd: returns the descriptor of a prepared sandbox (borrowed), -1: none. */
 int piso__sandbox_fd(const piso__sandbox *s);
-/* piso__sandbox_failed: after a failed apply: the layer. piso__sandbox_blame: says in `report` that this layer failed, with
- * that error. */
+/* piso__sandbox_failed: returns the layer that failed, after a failed apply. piso__sandbox_report_failure: notes in
+ * `report` that this layer failed, with that error. */
 int piso__sandbox_failed(const piso__sandbox *s);
-void piso__sandbox_blame(int layer, int error, piso_sandbox_report *report);
+void piso__sandbox_report_failure(int layer, int error, piso_sandbox_report *report);
 
-/* piso__sandbox_take_group: the control group that was made for the child, or NULL: the caller ends it when the child
- * has ended. */
+/* piso__sandbox_take_group: returns the control group that was made for the child, or NULL. The caller ends it
+ * when the child has ended. */
 piso__group *piso__sandbox_take_group(piso__sandbox *s);
-/* piso__sandbox_take_refusals: what the child's filter refuses, to be watched by the caller; or NULL. */
+/* piso__sandbox_take_refusals: returns the refusals of the child's filter, which the caller must watch, or
+ * NULL. */
 piso__refusals *piso__sandbox_take_refusals(piso__sandbox *s);
 
-/* piso__sandbox_export: the bytes of a prepared sandbox (borrowed); its descriptor goes with them. */
+/* piso__sandbox_export: returns the bytes of a prepared sandbox (borrowed). Its descriptor must be sent with
+ * them. */
 const void *piso__sandbox_export(const piso__sandbox *s, size_t *ret_size);
-/* piso__sandbox_import: a prepared sandbox again, in the process that will fork. Takes the descriptor on success.
- * -EPROTO when the bytes are none. */
+/* piso__sandbox_import: restores a prepared sandbox in the process that will fork. Takes the descriptor on
+ * success. -EPROTO when the bytes are not valid. */
 int piso__sandbox_import(const void *data, size_t size, int fd, piso__sandbox **ret_sandbox);
 
 #endif

@@ -1,7 +1,7 @@
-/* filter.c - which system calls an extension may make, as a program for seccomp.
+/* filter.c - the system calls that an extension may make, as a program for seccomp.
  *
- * What is not permitted is refused. The rules are in tools/filters/filter_rules.py; the tables that are made of them have all
- * permissions in one program, which asks for its options. Here these are put in. */
+ * A call that is not permitted is refused. The rules are in tools/filters/filter_rules.py. The tables generated
+ * from them are one program with all permissions, which tests its options; this file inserts the options. */
 #include "seccomp/filter.h"
 
 #include <linux/seccomp.h>
@@ -11,7 +11,7 @@
 
 #include "seccomp/tables.h"
 
-/* The tables look at the low 32 bits of arguments where these are on a machine that is little endian. */
+/* The tables load the low 32 bits of arguments from where they are on a little-endian machine. */
 #if defined(__x86_64__) && !defined(__ILP32__)
 #define TABLE piso__filter_x86_64
 #define COUNT piso__filter_x86_64_count
@@ -24,7 +24,7 @@
 #define NAMED piso__names_aarch64_count
 #endif
 
-/* as_bits: in the order of filter_rules.OPTIONS. */
+/* as_bits: returns the options as bits, in the order of filter_rules.OPTIONS. */
 static uint32_t as_bits(piso__filter_options o) {
     const bool options[] = {o.network,      o.local_sockets, o.own_sockets,  o.private_ipc,
                             o.private_disk, o.private_root,  o.own_signals,  o.own_group,
@@ -36,7 +36,7 @@ static uint32_t as_bits(piso__filter_options o) {
 }
 
 int piso__filter_probe(void) {
-    /* where there are filters it is found out first that there is no program here */
+    /* a kernel with filters fails here, since there is no program */
     if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, NULL) == 0)
         return 0;
     return errno == ENOSYS || errno == EINVAL || errno == EPERM ? -errno : 0;

@@ -20,7 +20,7 @@
 #define BATCH   16
 #define KINDS   32
 #define REST_NS 1000000
-#define ROOM    256 /* for the kernel's structures, which may be larger than those of the headers */
+#define ROOM    256 /* size for the kernel's structures, which may be larger than those of the headers */
 
 #ifndef SECCOMP_USER_NOTIF_FLAG_CONTINUE
 #define SECCOMP_USER_NOTIF_FLAG_CONTINUE (1UL << 0)
@@ -28,13 +28,13 @@
 
 typedef enum state { WAITING, LISTENING, UNKNOWN } state;
 
-/* The static lock guards all but the program and its count. */
+/* The static lock guards everything except the program and its length. */
 struct piso__refusals {
     uint32_t references;
     state state;
     int fd; /* the socket, then the listener; -1 */
     uint64_t id;
-    int64_t total, looks, rests_until_ns;
+    int64_t total, rounds, rests_until_ns;
     bool asked;
     uint64_t first_question;
     size_t kind_count;
@@ -52,10 +52,11 @@ _Atomic uint64_t piso__refusals_most = UINT64_C(1) << 30;
 static struct {
     bool started;
     int epoll_fd;
-    piso__slots watched; /* a reference each */
+    piso__slots watched; /* a reference to each */
 } listener = {.epoll_fd = -1};
 
-/* start_over_in_child: a copy of a listener would keep processes waiting for an answer when the host has gone. */
+/* start_over_in_child: drops the listeners. A copy of a listener would keep processes waiting for an answer
+ * after the host's end. */
 static void start_over_in_child(void) {
     if (!listener.started)
         return;
@@ -73,9 +74,9 @@ static void start_over_in_child(void) {
 
 PISO__STATIC_LOCK(lock, PISO__PLACE_REFUSALS, .in_child = start_over_in_child);
 
-/* ---- what was refused ---- */
+/* ---- recording refusals ---- */
 
-/* error_of: what the program says about a call. */
+/* error_of: returns what the program answers to a call. */
 static int error_of(const piso__refusals *r, const struct seccomp_data *data) {
     uint32_t a = 0, at = 0;
     for (;;) {
@@ -103,14 +104,14 @@ static int error_of(const piso__refusals *r, const struct seccomp_data *data) {
         case BPF_JMP | BPF_JSET | BPF_K:
             holds = (a & i->k) != 0;
             break;
-        default: /* its end; the kernel's copy knows the process, and so may say another thing */
+        default: /* the end of a process; the kernel's copy knows the process, so its answer may differ */
             return (i->k & SECCOMP_RET_ACTION) == SECCOMP_RET_USER_NOTIF ? (int)(i->k & SECCOMP_RET_DATA) : ENOSYS;
         }
         at += holds ? i->jt : i->jf;
     }
 }
 
-/* kind_of: of the arguments those that the rules look at and that have few values. */
+/* kind_of: returns the kind of a call, with those arguments that the rules test and that have few values. */
 static struct kind kind_of(const struct seccomp_data *data) {
     struct kind k = {.number = (uint32_t)data->nr, .count = 1};
     const uint64_t *args = (const uint64_t *)data->args;
@@ -138,7 +139,7 @@ static struct kind kind_of(const struct seccomp_data *data) {
     return k;
 }
 
-/* note: one more. Beyond KINDS different ones are only counted. */
+/* note: records a refusal. Beyond KINDS different kinds it only counts. */
 static void note(piso__refusals *r, const struct seccomp_data *data, int error) {
     struct kind k = kind_of(data);
     k.error = error;
@@ -153,7 +154,7 @@ static void note(piso__refusals *r, const struct seccomp_data *data, int error) 
         r->kinds[r->kind_count++] = k;
 }
 
-/* process_of: the one that a thread belongs to; 0: it is gone. */
+/* process_of: returns the process of a thread; 0: it is gone. */
 static pid_t process_of(pid_t thread) {
     char path[64], text[4096];
     snprintf(path, sizeof path, "/proc/%d/status", (int)thread);
@@ -161,17 +162,17 @@ static pid_t process_of(pid_t thread) {
     return found ? (pid_t)strtol(found + sizeof "\nTgid:" - 1, NULL, 10) : 0;
 }
 
-/* starts_threads: calls by which the C library places a thread that it starts, before that runs: on others than the
- * caller. */
+/* starts_threads: whether the C library makes this call to set up a thread before it runs. It then acts on a
+ * thread other than the caller. */
 static bool starts_threads(int number) {
     return number == SYS_sched_setaffinity || number == SYS_sched_setscheduler;
 }
 
-/* is_own_thread: whether a call that acts on a process or thread acts on one of the caller's own. Its number is in a
- * register, so that nobody changes it after this. The caller waits for its answer, so neither its number nor that of its
- * process can belong to others meanwhile; if it is killed there is nobody to answer. Only another thread of its process
- * can end before the kernel goes on with the call, and its number be that of something else by then. So these are
- * permitted to calls alone that need them, and which change where and when something runs. */
+/* is_own_thread: whether a call on a process or thread acts on one of the caller's own. The target's id is in a
+ * register, so nobody changes it after this check. The caller waits for its answer, so neither its id nor that
+ * of its process can be reused in the meantime; if it is killed nobody gets the answer. Only another thread of
+ * its process can end before the kernel continues the call, and its id may then belong to something else. So
+ * this permits only calls that need it, and that change where and when something runs. */
 static bool is_own_thread(pid_t caller, const struct seccomp_data *data) {
     bool second = data->nr == SYS_setpriority || data->nr == SYS_ioprio_set;
     if ((data->nr == SYS_setpriority && data->args[0] != PRIO_PROCESS) ||
@@ -187,7 +188,7 @@ static bool is_own_thread(pid_t caller, const struct seccomp_data *data) {
 
 /* ---- the thread ---- */
 
-/* take_listener: what the child has sent; false: nothing, and nothing will come. */
+/* take_listener: takes the listener that the child has sent. False: there is none, and none will come. */
 static bool take_listener(piso__refusals *r) {
     char byte;
     int fd = -1, count = 1;
@@ -203,8 +204,9 @@ static bool take_listener(piso__refusals *r) {
     return piso__epoll_add(listener.epoll_fd, fd, r->id) == 0;
 }
 
-/* is_too_much: the kernel numbers all questions, and counts in 32 bits those that were not received. A signal takes back
- * one that waits, but not from that count. With the count beyond its range receiving would wait for ever. */
+/* is_too_much: whether the process has asked too often. The kernel numbers all questions, and counts those that
+ * were not received in 32 bits. A signal withdraws a waiting question but does not decrease the count. With the
+ * count out of range a receive would wait for ever. */
 static bool is_too_much(piso__refusals *r, uint64_t question) {
     if (!r->asked)
         r->first_question = question;
@@ -212,8 +214,8 @@ static bool is_too_much(piso__refusals *r, uint64_t question) {
     return question - r->first_question > piso__refusals_most;
 }
 
-/* answer: one call. False when all processes with this filter have ended, or ask for ever. Nothing here waits: there is a
- * call, or there was one whose process has died. */
+/* answer: answers one call. False when all processes with this filter have ended, or ask for ever. Nothing here
+ * blocks: there is a call, or there was one whose process has died. */
 static bool answer(piso__refusals *r) {
     union {
         struct seccomp_notif call;
@@ -255,7 +257,7 @@ static void forget(piso__refusals *r) {
         free(r);
 }
 
-/* handle: false when it has to wait for its answer. */
+/* handle: handles an event. False when the process must wait for its answer. */
 static bool handle(uint64_t id, int64_t now_ns) {
     piso__lock_take(&lock);
     piso__refusals *r = piso__slots_get(&listener.watched, id);
@@ -263,7 +265,7 @@ static bool handle(uint64_t id, int64_t now_ns) {
     if (r && !waits) {
         if (!(r->state == WAITING ? take_listener(r) : answer(r)))
             forget(r);
-        else if (++r->looks > PISO__REFUSALS_FAST) /* also when there was nothing any more, or it was permitted */
+        else if (++r->rounds > PISO__REFUSALS_FAST) /* also when no call was left, or it was permitted */
             r->rests_until_ns = now_ns + REST_NS;
     }
     piso__lock_give(&lock);
@@ -285,7 +287,7 @@ static void *listener_main(void *argument) {
     return NULL;
 }
 
-/* start: the thread, if it does not run yet. Needs the lock. */
+/* start: starts the thread if it does not run yet. Needs the lock. */
 static int start(void) {
     if (listener.started)
         return 0;
@@ -301,7 +303,7 @@ static int start(void) {
     return r;
 }
 
-/* ---- for others ---- */
+/* ---- functions for other modules ---- */
 
 int piso__refusals_new(const struct sock_filter *program, int count, int ruleset_fd, piso__refusals **ret_refusals,
                        int *ret_fd) {

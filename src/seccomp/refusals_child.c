@@ -1,4 +1,5 @@
-/* refusals_child.c - see refusals.h: the child's side, which makes bare system calls and uses no memory of others. */
+/* refusals_child.c - see refusals.h: the child's side. It makes bare system calls and does not use memory of
+ * other threads. */
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
 #endif
 
-/* packet: one byte and a descriptor, as piso__send_fds sends it. */
+/* packet: builds a packet of one byte and a descriptor, as piso__send_fds does. */
 typedef struct packet {
     char byte;
     struct iovec part;
@@ -45,7 +46,7 @@ PISO__IN_CHILD int piso__refusals_take_ruleset(int fd) {
     return *(const int *)CMSG_DATA(c);
 }
 
-/* send_listener: where nobody takes it, calls are refused all the same. */
+/* send_listener: sends the listener. If nobody takes it, calls are refused all the same. */
 PISO__IN_CHILD static void send_listener(int fd, int listener) {
     packet p;
     prepare(&p);
@@ -55,13 +56,13 @@ PISO__IN_CHILD static void send_listener(int fd, int listener) {
     syscall(SYS_sendmsg, fd, &p.message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-/* load: a listener, or -errno. */
+/* load: loads the filter and returns a listener, or -errno. */
 PISO__IN_CHILD static int load(const struct sock_fprog *program, unsigned long flags) {
     long r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, program);
     return r < 0 ? -errno : (int)r;
 }
 
-/* refuse_here: errors instead of questions. */
+/* refuse_here: changes the program to refuse with errors instead of asking. */
 PISO__IN_CHILD static void refuse_here(struct sock_filter *program, uint32_t count) {
     for (uint32_t i = 0; i < count; i++)
         if (program[i].code == (BPF_RET | BPF_K) && (program[i].k & SECCOMP_RET_ACTION) == SECCOMP_RET_USER_NOTIF)

@@ -1,8 +1,8 @@
-/* backlog.c - calls that wait on this side, because the peer answers as many as it is willing to answer at once.
+/* backlog.c - calls that wait on this side, because the peer already answers as many as it accepts at once.
  *
- * They are sent in the order in which they were made, as answers come in. Until then nobody but this side knows of them:
- * one that is given up is never sent. The shared buffers and segments that it names are kept for it; segments get their
- * numbers when it is sent, since a number may be taken back meanwhile. */
+ * They are sent in the order in which they were made, as replies come in. The peer does not know of them until
+ * then, so a call that is given up is never sent. The shared buffers and segments that a call names are kept
+ * for it. Segments get their ids when the call is sent, since an id may be retired in the meantime. */
 #include <errno.h>
 #include <string.h>
 
@@ -13,10 +13,11 @@
 
 struct piso__waiting_call {
     piso__waiting_call *next, **previous_next;
-    piso_call *call; /* NULL: no answer is wanted; piso__forgotten: nobody waits for it */
+    piso_call *call; /* NULL: no reply is wanted; piso__abandoned_call: nobody waits for it */
     int64_t deadline_ns;
     piso__frame frame;
-    piso_writer content; /* a view of what follows: body, spans and segments, with a reference to each of these */
+    /* a view of the memory that follows: body, spans and segments, with a reference to each segment */
+    piso_writer content;
     uint8_t body[];
 };
 
@@ -36,7 +37,7 @@ static void free_call(piso__waiting_call *w) {
     free(w);
 }
 
-/* copy_of: `size` bytes in memory of their own; NULL also for none of them. */
+/* copy_of: returns a copy of `size` bytes; NULL when memory is exhausted, and for size 0. */
 static void *copy_of(const void *from, size_t size) {
     void *copy = size ? malloc(size) : NULL;
     if (copy)
@@ -44,7 +45,7 @@ static void *copy_of(const void *from, size_t size) {
     return copy;
 }
 
-/* keep: what the writer holds, moved to a waiting call; the writer keeps its memory. -ENOMEM: nothing was moved. */
+/* keep: moves the writer's contents to a waiting call. The writer keeps its memory. -ENOMEM: nothing was moved. */
 static int keep(piso_writer *from, size_t body_size, piso__waiting_call *w) {
     memcpy(w->body, from->data, body_size);
     piso_writer *c = &w->content;
@@ -59,7 +60,7 @@ static int keep(piso_writer *from, size_t body_size, piso__waiting_call *w) {
     }
     c->nspans = from->nspans;
     c->nsegments = from->nsegments;
-    from->nsegments = 0; /* the references are the waiting call's */
+    from->nsegments = 0; /* the waiting call has the references now */
     return 0;
 }
 
@@ -88,7 +89,7 @@ int piso__backlog_add(piso_session *s, piso_call *call, const piso__frame *frame
     return 0;
 }
 
-/* fail_one: a call that cannot be sent ends with `error`. 0 or -ENOMEM. */
+/* fail_one: ends a call that cannot be sent with `error`. 0 or -ENOMEM. */
 static int fail_one(piso_session *s, piso__waiting_call *w, int error) {
     if (s->expired_count == s->expired_capacity) {
         size_t capacity = s->expired_capacity ? 2 * s->expired_capacity : 16;
@@ -102,7 +103,7 @@ static int fail_one(piso_session *s, piso__waiting_call *w, int error) {
     unlink_call(s, w);
     piso__session_discard(s, &w->content);
     free_call(w);
-    if (!call || call == &piso__forgotten)
+    if (!call || call == &piso__abandoned_call)
         return 0;
     call->waiting = NULL;
     call->id = PISO__OVER_ID;
@@ -112,14 +113,14 @@ static int fail_one(piso_session *s, piso__waiting_call *w, int error) {
     return 0;
 }
 
-/* is_its_own: whether an error is that of one call, and others can still be sent. */
+/* is_its_own: whether an error concerns one call only, and others can still be sent. */
 static bool is_its_own(const piso_session *s, int error) {
     if (error == -ENOMEM)
-        return s->calls.live == 0; /* else it goes on after the next answer */
+        return s->calls.live == 0; /* otherwise the next reply continues it */
     return error == -EDQUOT || error == -EMFILE || error == -ENOBUFS || error == -EBADF;
 }
 
-/* send_one: 0, or why it waits on. */
+/* send_one: sends one call. Returns 0, or why it still waits. */
 static int send_one(piso_session *s, piso__waiting_call *w) {
     int r = piso__session_send_call(s, w->call, &w->frame, w->deadline_ns, &w->content);
     if (r < 0)
@@ -137,7 +138,7 @@ void piso__backlog_flush(piso_session *s) {
     while (r == 0 && s->backlog_head && (!s->backlog_head->call || piso__session_may_call(s)))
         if ((r = send_one(s, s->backlog_head)) < 0 && is_its_own(s, r))
             r = fail_one(s, s->backlog_head, r);
-    if (r < 0 && r != -ENOMEM) /* with memory it goes on after the next answer */
+    if (r < 0 && r != -ENOMEM) /* when memory lacks, the next reply continues it */
         piso__session_fail(s, r);
 }
 
@@ -145,7 +146,7 @@ void piso__backlog_forget(piso_session *s, piso_call *call, bool drop) {
     piso__waiting_call *w = call->waiting;
     call->waiting = NULL;
     if (!drop) {
-        w->call = &piso__forgotten;
+        w->call = &piso__abandoned_call;
         return;
     }
     unlink_call(s, w);
@@ -167,7 +168,7 @@ int64_t piso__backlog_expire(piso_session *s, int64_t now, void (*expire)(piso_s
         unlink_call(s, w);
         piso__session_discard(s, &w->content);
         free_call(w);
-        if (call != &piso__forgotten)
+        if (call != &piso__abandoned_call)
             expire(s, call);
     }
     return earliest;
@@ -179,7 +180,7 @@ piso_call *piso__backlog_take_any(piso_session *s) {
         piso_call *call = w->call;
         unlink_call(s, w);
         free_call(w);
-        if (call && call != &piso__forgotten) {
+        if (call && call != &piso__abandoned_call) {
             call->waiting = NULL;
             return call;
         }

@@ -1,11 +1,12 @@
-/* blocking.c - threads that wait for answers on one session (piso/blocking.h).
+/* blocking.c - threads that wait for replies on one session (piso/blocking.h).
  *
- * All threads that wait are in a list. One of them, the reader, takes the events: it hands an answer to the thread whose
- * call it is, and goes on until it has its own. Before it returns, or runs the handler, it gives the part to a thread that
- * sleeps. So whenever somebody sleeps there is a reader, and a handler may wait for other calls.
+ * All waiting threads are in a list. One of them, the reader, takes the events. It passes a reply to the thread
+ * that made the call, and continues until it has its own reply. Before it returns or runs the handler, it
+ * passes the role to a sleeping thread. So there is a reader whenever a thread sleeps, and a handler may wait
+ * for other calls.
  *
- * The session's lock guards the list and the states in it. A thread's entry lies on its stack: it is taken out before the
- * thread returns. Nobody but the reader looks at deadlines: a call that is over by time is an event like others. */
+ * The session's lock guards the list and the states in it. A thread's entry is on its stack, and is removed
+ * before the thread returns. Only the reader checks deadlines: a timeout is an event like others. */
 #include <string.h>
 
 #include "base/structs.h"
@@ -42,7 +43,7 @@ static piso__blocked *find(const piso_session *s, const piso_call *call) {
     return b;
 }
 
-/* set_state: the thread goes on if it sleeps. */
+/* set_state: changes the state of a thread and wakes it if it sleeps. */
 static void set_state(piso__blocked *b, uint32_t state) {
     bool sleeps = atomic_load_explicit(&b->state, memory_order_relaxed) == ASLEEP;
     atomic_store_explicit(&b->state, state, memory_order_release);
@@ -54,7 +55,7 @@ static bool is_done(const piso__blocked *b) {
     return atomic_load_explicit(&b->state, memory_order_acquire) == DONE;
 }
 
-/* stop_reading: somebody else reads from now on, if anybody waits. */
+/* stop_reading: passes the role of the reader to a waiting thread, if there is one. */
 static void stop_reading(piso_session *s) {
     s->reader = NULL;
     s->reader_until_ns = INT64_MIN;
@@ -65,9 +66,10 @@ static void stop_reading(piso_session *s) {
         }
 }
 
-/* ---- answers ---- */
+/* ---- replies ---- */
 
-/* move_answer: to the caller's event, which may have less room for a body. 0 or -ENOMEM, with the answer ended. */
+/* move_answer: moves a reply to the caller's event, which may have less room for a body. 0, or -ENOMEM after
+ * ending the reply. */
 static int move_answer(piso_event *to, piso_event *from) {
     size_t room = to->size - offsetof(piso_event, inline_body), size = to->size;
     bool is_inline = from->body == from->inline_body;
@@ -76,18 +78,18 @@ static int move_answer(piso_event *to, piso_event *from) {
         if (!heap)
             return -ENOMEM;
         from->body = from->heap = memcpy(heap, from->inline_body, from->body_size);
-        atomic_fetch_add(&from->session->event_bytes, from->body_size); /* piso_event_fini takes it off again */
+        atomic_fetch_add(&from->session->event_bytes, from->body_size); /* piso_event_fini subtracts it again */
         is_inline = false;
     }
     memcpy(to, from, offsetof(piso_event, inline_body));
     to->size = size;
-    to->call = NULL; /* which is on a stack */
+    to->call = NULL; /* the call is on a stack */
     if (is_inline)
         to->body = memcpy(to->inline_body, from->inline_body, from->body_size);
     return 0;
 }
 
-/* hand_over: whether the event is the answer of a thread's call, and is that thread's now. */
+/* hand_over: whether the event is the reply to a thread's call. If so, the thread has it now. */
 static bool hand_over(piso_session *s, piso_event *event) {
     if (event->type != PISO_EVENT_REPLY && event->type != PISO_EVENT_ERROR && event->type != PISO_EVENT_FAILED)
         return false;
@@ -104,7 +106,7 @@ static bool hand_over(piso_session *s, piso_event *event) {
     return b != NULL;
 }
 
-/* end_all: the session has told all that it had to tell. */
+/* end_all: ends all waits; the session has reported everything. */
 static void end_all(piso_session *s, int error) {
     piso__session_lock(s);
     for (piso__blocked *b = s->blocked; b; b = b->next)
@@ -130,7 +132,7 @@ static void refuse(piso_session *s, uint64_t request) {
     write_text(&w, "builtins:NotImplementedError");
     write_text(&w, PISO_EXCEPTION_ARGS);
     piso_write_array(&w, 1);
-    write_text(&w, "this side answers no calls");
+    write_text(&w, "this side handles no calls");
     piso_write_ext_end(&w, mark);
     piso_session_reply(s, request, true, &w);
     piso_writer_fini(&w);
@@ -147,7 +149,8 @@ static void handle(piso_session *s, piso_event *event) {
 
 /* ---- reading ---- */
 
-/* next_deadline: of our calls and the reader's own. Others look at it before they sleep: see announce. */
+/* next_deadline: returns the earliest deadline of our calls and of the reader itself. Other threads compare it
+ * before they sleep: see announce. */
 static int64_t next_deadline(piso_session *s, int64_t until_ns) {
     piso_session_expire(s);
     piso__session_lock(s);
@@ -158,7 +161,7 @@ static int64_t next_deadline(piso_session *s, int64_t until_ns) {
     return until_ns;
 }
 
-/* announce: a call has been sent; the reader may sleep for longer than that has time. */
+/* announce: wakes the reader if it may sleep beyond the deadline of a call that was just sent. */
 static void announce(piso_session *s, int64_t deadline_ns) {
     piso__session_lock(s);
     bool sleeps_longer = s->reader && deadline_ns < s->reader_until_ns;
@@ -167,7 +170,8 @@ static void announce(piso_session *s, int64_t deadline_ns) {
         piso_session_nudge(s);
 }
 
-/* next_event: takes one; polls and sleeps if there is none. 1; 0 when `me` is done or it is until_ns; a negative code. */
+/* next_event: takes one event; polls and sleeps if there is none. 1; 0 when `me` is done or until_ns has
+ * passed; a negative code. */
 static int next_event(piso_session *s, const piso__blocked *me, int64_t until_ns, piso_event *event) {
     while (!is_done(me)) {
         int r = piso_session_next(s, event);
@@ -193,8 +197,8 @@ static int next_event(piso_session *s, const piso__blocked *me, int64_t until_ns
     return 0;
 }
 
-/* read_events: takes events for all, as the reader, until `me` is done, or it is until_ns, or there was one to handle. True:
- * that was handled. */
+/* read_events: takes events for all threads, as the reader, until `me` is done, until_ns has passed, or an
+ * event was handled. Returns true in the last case. */
 static bool read_events(piso_session *s, piso__blocked *me, int64_t until_ns) {
     piso_event event;
     piso_event_init(&event);
@@ -213,7 +217,7 @@ static bool read_events(piso_session *s, piso__blocked *me, int64_t until_ns) {
     return r > 0;
 }
 
-/* sleep_until: somebody else reads. Needs the lock, and has it again. */
+/* sleep_until: sleeps while another thread reads. Needs the lock, releases it while asleep. */
 static void sleep_until(piso_session *s, piso__blocked *me, int64_t until_ns) {
     atomic_store_explicit(&me->state, ASLEEP, memory_order_relaxed);
     piso__session_unlock(s);
@@ -224,7 +228,8 @@ static void sleep_until(piso_session *s, piso__blocked *me, int64_t until_ns) {
         atomic_store_explicit(&me->state, AWAKE, memory_order_relaxed);
 }
 
-/* wait_done: until `me` is done or it is until_ns, and takes it out of the list. Its result; 0 when it is not done. */
+/* wait_done: waits until `me` is done or until_ns has passed, and removes it from the list. Returns its result,
+ * 0 when it is not done. */
 static int wait_done(piso_session *s, piso__blocked *me, int64_t until_ns) {
     bool goes_on = true;
     piso__session_lock(s);
@@ -237,14 +242,14 @@ static int wait_done(piso_session *s, piso__blocked *me, int64_t until_ns) {
             piso__session_unlock(s);
             handled = read_events(s, me, until_ns);
             if (piso__session_forked(s))
-                return PISO_EFORKED; /* a handler has forked: the lock may be held for ever */
+                return PISO_EFORKED; /* a handler has forked: the lock may stay locked */
             piso__session_lock(s);
         }
         goes_on = handled || until_ns == PISO_NO_DEADLINE || piso_now_ns() < until_ns;
     }
     leave(s, me);
     if (!s->reader)
-        stop_reading(s); /* this may be the one that was woken to read */
+        stop_reading(s); /* this thread may be the one that was woken to read */
     piso__session_unlock(s);
     return is_done(me) ? me->result : 0;
 }

@@ -1,4 +1,4 @@
-/* bodies.c - messages with bodies: what a writer holds, on its way into the ring. */
+/* bodies.c - outgoing messages with bodies: from the contents of a writer into the ring. */
 #include <errno.h>
 #include <string.h>
 
@@ -9,9 +9,9 @@
 
 #define FEW_SPANS 8
 
-piso_call piso__forgotten = {.deadline_ns = PISO_NO_DEADLINE};
+piso_call piso__abandoned_call = {.deadline_ns = PISO_NO_DEADLINE};
 
-/* spill_body: moves a large body into the arena, as the writer's last span. The copy is made without the lock. */
+/* spill_body: moves a large body into the arena, as the writer's last span. Copies without the lock. */
 static int spill_body(piso_session *s, piso_writer *w) {
     piso_span span;
     void *data;
@@ -22,7 +22,7 @@ static int spill_body(piso_session *s, piso_writer *w) {
     r = piso_writer_add_span(w, &span);
     if (r >= 0)
         return 0;
-    w->error = 0; /* the writer stays as it was given */
+    w->error = 0; /* the writer is restored */
     piso__session_lock(s);
     piso__arena_release(s->channel->arena, span.offset, span.generation);
     piso__session_unlock(s);
@@ -46,7 +46,7 @@ int piso__session_begin(piso_session *s, piso__frame *frame, piso_writer *w) {
     return 0;
 }
 
-/* send_with_segments: some of the writer's spans lie in segments, which have other names on the wire. */
+/* send_with_segments: sends spans of which some are in segments, which have ids on the wire. */
 static int send_with_segments(piso_session *s, const piso__frame *frame, const piso_writer *w, size_t size) {
     piso_span few[FEW_SPANS], *spans = w->nspans <= FEW_SPANS ? few : reallocarray(NULL, w->nspans, sizeof *spans);
     int r = spans ? piso__session_name_spans(s, w, spans) : -ENOMEM;
@@ -57,7 +57,7 @@ static int send_with_segments(piso_session *s, const piso__frame *frame, const p
     return r;
 }
 
-/* send_with_table: more spans than follow a header: they go into a buffer. */
+/* send_with_table: puts the spans into a buffer, because more than fit behind a header are used. */
 static int send_with_table(piso_session *s, const piso__frame *frame, const piso_writer *w, size_t size) {
     piso_span outer[2];
     void *table;
@@ -101,9 +101,9 @@ int piso__session_end(piso_session *s, const piso__frame *frame, piso_writer *w,
     return sent;
 }
 
-/* milliseconds_left: rounded up, so that the peer does not give up before we do; at least 1. */
+/* milliseconds_left: the remaining time, at least 1, rounded up so that the peer does not give up before we do. */
 static uint32_t milliseconds_left(int64_t deadline_ns) {
-    int64_t now = piso_now_coarse_ns(); /* a tick late: the peer's idea of the limit is that much longer */
+    int64_t now = piso_now_coarse_ns(); /* up to a tick late: the peer's limit is that much longer */
     int64_t left = deadline_ns > now ? (deadline_ns - now - 1) / 1000000 + 1 : 1;
     return left < UINT32_MAX ? (uint32_t)left : UINT32_MAX;
 }
@@ -117,7 +117,7 @@ int piso__session_send_call(piso_session *s, piso_call *call, piso__frame *frame
     int r = piso__session_send_body(s, frame, w);
     if (r < 0) {
         piso__slots_remove(&s->calls, frame->id);
-    } else if (call && call != &piso__forgotten) {
+    } else if (call && call != &piso__abandoned_call) {
         call->id = frame->id;
         call->deadline_ns = deadline_ns;
     }

@@ -1,8 +1,9 @@
-/* buffers.c - shared buffers: ours, allocated here and released by the peer; the peer's, released in batches. */
+/* buffers.c - shared buffers: ours, which we allocate and the peer releases; the peer's, which we release in
+ * batches. */
 #include <errno.h>
 #include <string.h>
 
-#include "memory/budget.h"
+#include "memory/quota.h"
 #include "session/bodies.h"
 #include "session/leases.h"
 #include "session/segments.h"
@@ -17,13 +18,14 @@ int piso__session_alloc(piso_session *s, size_t size, piso_span *ret_span, void 
         piso__session_announce(s, true);
     piso__arena *a = s->channel->arena;
     int r = piso__arena_alloc(a, size, &span, &data);
-    if (r == -ENOMEM || r == -EDQUOT) { /* what is kept for the next time may lie where this does not fit */
+    /* free memory that is kept for reuse may be at places where this buffer does not fit */
+    if (r == -ENOMEM || r == -EDQUOT) {
         piso__arena_trim(a, 0);
         r = piso__arena_alloc(a, size, &span, &data);
     }
-    uint64_t limit = s->shared_limit ? s->shared_limit : piso__budget_limit();
+    uint64_t limit = s->shared_limit ? s->shared_limit : piso__quota_limit();
     if (r == -ENOMEM && piso__arena_live(a) + size > limit / 2)
-        r = -EDQUOT; /* the arena is no larger than that */
+        r = -EDQUOT; /* the arena is not larger than that */
     if (r < 0 && size >= LONG_TO_FILL)
         piso__session_announce(s, false);
     if (r < 0)
@@ -43,8 +45,8 @@ int piso_session_alloc(piso_session *s, size_t size, piso_span *ret_span, void *
     return r;
 }
 
-/* turned: the same buffer seen from the other side. In a message a returned span lies in the receiver's arena, in an
- * event in ours. */
+/* turned: the same buffer, seen from the other side. A returned span is in the receiver's arena in a message,
+ * and in ours in an event. */
 static piso_span turned(const piso_span *span) {
     piso_span other = *span;
     if ((span->segment & ~PISO_SPAN_RETURNED) == 0)

@@ -1,4 +1,4 @@
-/* calls.c - calls and replies on their way out; deadlines; giving up. */
+/* calls.c - outgoing calls and replies; deadlines; giving up. */
 #include <errno.h>
 #include <string.h>
 
@@ -8,14 +8,14 @@
 
 /* ---- calls ---- */
 
-/* note_call: the call has been sent, or waits to be. */
+/* note_call: counts a call that was sent or put into the backlog. */
 static void note_call(piso_session *s, int64_t deadline_ns) {
     s->stats.calls_sent++;
     if (deadline_ns < s->earliest_deadline)
         s->earliest_deadline = deadline_ns;
 }
 
-/* must_wait: nothing overtakes a call that waits already. */
+/* must_wait: whether a call must wait in the backlog. No call overtakes another that waits already. */
 static bool must_wait(const piso_session *s, const piso_call *call) {
     return PISO__UNLIKELY(s->backlog_head != NULL) || (call && PISO__UNLIKELY(!piso__session_may_call(s)));
 }
@@ -36,7 +36,7 @@ int piso_session_call(piso_session *s, piso_call *call, uint32_t object, uint32_
         r = piso__backlog_add(s, answered, &frame, deadline_ns, w);
         if (r == 0) {
             note_call(s, no_reply ? PISO_NO_DEADLINE : deadline_ns);
-            w->nspans = 0; /* the waiting call's; they are not the peer's yet */
+            w->nspans = 0; /* the waiting call has them; they are not the peer's yet */
             piso__session_unlock(s);
             return 0;
         }
@@ -72,7 +72,7 @@ static void send_cancel(piso_session *s, uint64_t id) {
     piso__session_send(s, &frame, NULL, NULL, 0);
 }
 
-/* forget_expired: the call is in the list of expired ones, not yet reported. */
+/* forget_expired: removes a call from the list of expired ones, before it is reported. */
 static void forget_expired(piso_session *s, const piso_call *call) {
     for (size_t i = 0; i < s->expired_count; i++)
         if (s->expired[i] == call) {
@@ -89,13 +89,13 @@ void piso_session_forget(piso_session *s, piso_call *call, bool cancel) {
         forget_expired(s, call);
     else if (call->id == PISO__WAITING_ID)
         piso__backlog_forget(s, call, cancel);
-    else if (piso__slots_replace(&s->calls, call->id, &piso__forgotten) && cancel && atomic_load(&s->state) == 0)
+    else if (piso__slots_replace(&s->calls, call->id, &piso__abandoned_call) && cancel && atomic_load(&s->state) == 0)
         send_cancel(s, call->id);
     call->id = 0;
     piso__session_unlock(s);
 }
 
-/* note_expired: room in the list has been made for all pending calls. */
+/* note_expired: adds a call to the list. There is room in the list for all pending calls. */
 static void note_expired(piso_session *s, piso_call *call) {
     call->id = PISO__OVER_ID;
     call->error = -ETIMEDOUT;
@@ -103,19 +103,19 @@ static void note_expired(piso_session *s, piso_call *call) {
 }
 
 static void expire_call(piso_session *s, piso_call *call) {
-    piso__slots_replace(&s->calls, call->id, &piso__forgotten);
+    piso__slots_replace(&s->calls, call->id, &piso__abandoned_call);
     if (atomic_load(&s->state) == 0)
         send_cancel(s, call->id);
     note_expired(s, call);
 }
 
-/* scan: moves the calls that are over to the list; finds the next deadline. */
+/* scan: moves expired calls to the list and finds the next deadline. */
 static void scan(piso_session *s, int64_t now) {
     size_t needed = s->expired_count + s->calls.live + s->backlog_count;
     if (needed > s->expired_capacity) {
         piso_call **expired = reallocarray(s->expired, needed, sizeof *expired);
         if (!expired)
-            return; /* they expire at the next look */
+            return; /* the next scan finds them */
         s->expired = expired;
         s->expired_capacity = needed;
     }

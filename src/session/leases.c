@@ -1,8 +1,8 @@
-/* leases.c - what a side keeps for its peer: nothing here knows what that is.
+/* leases.c - leases: what one side keeps for its peer. Nothing here knows what that is.
  *
- * A lease travels as a span of a message, so that it is given back by whoever drops the message: a writer that is not
- * sent, a reply that nobody waits for, an event that is not looked at. The peer ends it by its id. Ids that are not
- * known, or not any more, are ignored: a peer can only name what it has been given, and an id is good for once. */
+ * A lease is sent as a span of a message. So any code that drops a message gives it back: a writer that is not
+ * sent, a reply that nobody waits for, an event that is not read. The peer ends it by its id. Ids that are
+ * unknown, or not known any more, are ignored: a peer can only name what it was given, and each id works once. */
 #include <errno.h>
 #include <string.h>
 
@@ -10,7 +10,7 @@
 
 #define MAX_LEASES (1u << 20)
 
-/* make_room: for the cookies of all leases, so that the end of one needs no memory. */
+/* make_room: makes room for the cookies of all leases, so that ending one needs no memory. */
 static int make_room(piso_session *s) {
     size_t needed = (size_t)s->leases.live + s->released_count + 1;
     if (needed <= s->released_capacity)
@@ -38,7 +38,7 @@ int piso_session_lease(piso_session *s, piso_writer *w, void *cookie) {
     if (r == 0 && !(span.offset = piso__slots_add(&s->leases, cookie)))
         r = -ENOMEM;
     if (r == 0 && (r = piso_writer_add_span(w, &span)) < 0)
-        piso__slots_remove(&s->leases, span.offset); /* the cookie is still the caller's */
+        piso__slots_remove(&s->leases, span.offset); /* the caller still has the cookie */
     piso__session_unlock(s);
     return r;
 }
@@ -57,7 +57,7 @@ void piso__session_discard_leases(piso_session *s, const piso_writer *w) {
             some |= piso__session_release_lease(s, w->spans[i].offset);
     if (some) {
         atomic_store_explicit(&s->attention, true, memory_order_release);
-        piso__channel_ring_self(s->channel); /* somebody has to fetch the cookies */
+        piso__channel_ring_self(s->channel); /* a thread must wake up to take the cookies */
     }
 }
 
@@ -70,7 +70,7 @@ int piso__session_leases_ended(piso_session *s, const uint8_t *ids, size_t size)
     return 0;
 }
 
-/* released: the event that hands a cookie back. */
+/* released: fills the event that returns a cookie. */
 static int released(piso_session *s, void *cookie, piso_event *event) {
     event->type = PISO_EVENT_RELEASED;
     event->cookie = cookie;

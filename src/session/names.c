@@ -1,4 +1,4 @@
-/* names.c - method names become numbers on first use: ours in a hash table, the peer's in an array. */
+/* names.c - ids of method names: ours in a hash table, the peer's in an array. A name gets its id on first use. */
 #include <errno.h>
 #include <string.h>
 
@@ -11,7 +11,7 @@ static uint32_t hash(const char *text, size_t size) {
     return h;
 }
 
-/* bucket_of: where the name is, or where it would go. */
+/* bucket_of: returns the bucket where the name is, or where it would be inserted. */
 static uint32_t bucket_of(const piso_session *s, const char *text, size_t size) {
     uint32_t i = hash(text, size) & (s->bucket_count - 1);
     for (; s->name_buckets[i]; i = (i + 1) & (s->bucket_count - 1)) {
@@ -39,8 +39,8 @@ static int grow(piso_session *s) {
     return 0;
 }
 
-/* add: a name that is not there yet: the peer is told, then it gets the next number. */
-static int add(piso_session *s, const char *text, size_t size, uint32_t *ret_number) {
+/* add: sends a new name to the peer and gives it the next id. */
+static int add(piso_session *s, const char *text, size_t size, uint32_t *ret_id) {
     if (s->name_count == PISO__MAX_NAMES)
         return -ENOSPC;
     if (s->name_count * 2 >= s->bucket_count && grow(s) < 0)
@@ -56,11 +56,11 @@ static int add(piso_session *s, const char *text, size_t size, uint32_t *ret_num
     }
     s->name_buckets[bucket_of(s, text, size)] = s->name_count + 1;
     s->names[s->name_count] = (piso__name){.text = copy, .size = size};
-    *ret_number = s->name_count++;
+    *ret_id = s->name_count++;
     return 0;
 }
 
-int piso_session_intern(piso_session *s, const char *name, size_t size, uint32_t *ret_number) {
+int piso_session_intern(piso_session *s, const char *name, size_t size, uint32_t *ret_id) {
     if (size == 0 || size > 255 || memchr(name, '\0', size))
         return -EINVAL;
     int r = piso__session_check(s);
@@ -69,17 +69,17 @@ int piso_session_intern(piso_session *s, const char *name, size_t size, uint32_t
     piso__session_lock(s);
     uint32_t found = s->bucket_count ? s->name_buckets[bucket_of(s, name, size)] : 0;
     if (found)
-        *ret_number = found - 1;
+        *ret_id = found - 1;
     else
-        r = add(s, name, size, ret_number);
+        r = add(s, name, size, ret_id);
     piso__session_unlock(s);
     return r;
 }
 
-int piso__session_define(piso_session *s, uint32_t number, const uint8_t *text, size_t size) {
-    if (number != s->peer_name_count || number >= PISO__MAX_NAMES || memchr(text, '\0', size))
-        return piso__session_wrong(s, "it names methods out of order, wrongly, or too many");
-    if (number == s->peer_name_capacity) {
+int piso__session_define(piso_session *s, uint32_t id, const uint8_t *text, size_t size) {
+    if (id != s->peer_name_count || id >= PISO__MAX_NAMES || memchr(text, '\0', size))
+        return piso__session_protocol_error(s, "it defines method names out of order, in a wrong form, or too many");
+    if (id == s->peer_name_capacity) {
         uint32_t capacity = s->peer_name_capacity ? s->peer_name_capacity * 2 : 16;
         piso__name *names = reallocarray(s->peer_names, capacity, sizeof *names);
         if (!names)
@@ -94,14 +94,14 @@ int piso__session_define(piso_session *s, uint32_t number, const uint8_t *text, 
     return 0;
 }
 
-const char *piso_session_name(piso_session *s, uint32_t number, size_t *ret_size) {
+const char *piso_session_name(piso_session *s, uint32_t id, size_t *ret_size) {
     const char *text = NULL;
     if (piso__session_forked(s))
         return NULL;
     piso__session_lock(s);
-    if (number < s->peer_name_count) {
-        text = s->peer_names[number].text;
-        *ret_size = s->peer_names[number].size;
+    if (id < s->peer_name_count) {
+        text = s->peer_names[id].text;
+        *ret_size = s->peer_names[id].size;
     }
     piso__session_unlock(s);
     return text;

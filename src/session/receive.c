@@ -1,5 +1,5 @@
-/* receive.c - from messages to events. Everything in a message comes from the peer: it is copied out of shared
- * memory first, then checked, then used; what does not hold ends the session with PISO_EPROTO. */
+/* receive.c - turns messages into events. Everything in a message comes from the peer: it is copied out of
+ * shared memory first, then checked, then used. A violation ends the session with PISO_EPROTO. */
 #include <errno.h>
 #include <string.h>
 
@@ -12,50 +12,50 @@
 
 #define TAKEN      UINT32_MAX /* segment of a span that the caller has taken */
 #define LARGE_SPAN (1u << 20)
-#define MAX_SILENT 1024 /* messages that tell nothing, between two looks of the caller at the clock */
+#define MAX_SILENT 1024 /* messages without an event that are read before the caller can check its clock */
 
 #define RING_DAMAGED "it wrote into the middle of the ring"
 
 /* ---- spans and bodies ---- */
 
-/* A message in the scratch buffer, split. Where the body is in shared memory, its copy is made without the lock, when
- * the scratch buffer belongs to the next message already: shared_body is all that is needed for it. */
+/* A message in the scratch buffer, split. A body in shared memory is copied without the lock, when the scratch
+ * buffer may already hold the next message; shared_body is all that the copy needs. */
 typedef struct message {
     piso__frame frame;
     const uint8_t *spans, *body;
-    uint32_t nspans; /* without the body's, and without the table's */
-    uint8_t *table;  /* a copy of the spans, if they came in a buffer: freed when they have been looked at */
+    uint32_t nspans; /* without those of the body and the table */
+    uint8_t *table;  /* a copy of the spans, if they came in a buffer; freed after use */
     size_t body_size;
     piso_span shared_body; /* length 0: none */
-    uint64_t lengths;      /* of all its buffers in the peer's arena so far */
-    uint64_t backed;       /* how much memory that arena has; 0: not asked yet */
+    uint64_t lengths;      /* sum of all its buffers in the peer's arena so far */
+    uint64_t backed;       /* how much memory that arena has; 0: not determined yet */
 } message;
 
-/* check_span: whether a span that came from the peer lies in an arena and, where all of the message are large, there is
- * that much memory in it at all: to read what was never written takes new pages, and to copy it, room. Buffers that lie
- * over each other could be copied more often than they are there. */
+/* check_span: checks that a span from the peer is in an arena and, if the message's buffers are large together,
+ * that the arena has that much memory at all. Reading memory that was never written allocates pages, and
+ * copying it takes room. Overlapping buffers could otherwise be copied more often than they exist. */
 static int check_span(piso_session *s, message *m, const piso_span *span) {
     if (piso__session_check_span(s, span) < 0)
-        return piso__session_wrong(s, "a buffer lies outside of the shared memory");
+        return piso__session_protocol_error(s, "a buffer is outside the shared memory");
     if (span->segment == 0)
-        m->lengths += span->length; /* of at most PISO_MAX_SPANS, each at most the arena's size */
+        m->lengths += span->length; /* no overflow: at most PISO_MAX_SPANS spans, each at most as long as the arena */
     if (m->lengths > LARGE_SPAN && !m->backed)
         m->backed = piso__channel_backed(s->channel);
     if (m->lengths > LARGE_SPAN && m->lengths > m->backed)
-        return piso__session_wrong(s, "its buffers are larger than all the memory behind them");
+        return piso__session_protocol_error(s, "its buffers are larger than all the memory behind them");
     if (PISO__UNLIKELY(s->strict) && span->segment == 0 &&
         piso__channel_has_hole(s->channel, span->offset, span->length))
-        return piso__session_wrong(s, "a buffer is not all there");
+        return piso__session_protocol_error(s, "a buffer has missing pages");
     return 0;
 }
 
-/* split_spans: sets the body's span apart, and replaces the table's by what is in it. */
+/* split_spans: separates the body's span, and replaces the table's span by the table's contents. */
 static int split_spans(piso_session *s, message *m) {
     m->nspans = m->frame.nspans;
     if (m->frame.flags & PISO__FRAME_BODY_SPAN) {
         piso__span_decode(m->spans + --m->nspans * PISO__SPAN_SIZE, &m->shared_body);
         if (m->shared_body.segment)
-            return piso__session_wrong(s, "a body lies outside of its arena");
+            return piso__session_protocol_error(s, "a body is outside its arena");
         int r = check_span(s, m, &m->shared_body);
         if (r < 0)
             return r;
@@ -65,7 +65,7 @@ static int split_spans(piso_session *s, message *m) {
     piso_span table;
     piso__span_decode(m->spans, &table);
     if (table.segment || table.length % PISO__SPAN_SIZE || table.length > PISO_MAX_SPANS * PISO__SPAN_SIZE)
-        return piso__session_wrong(s, "a table of buffers is malformed");
+        return piso__session_protocol_error(s, "a table of buffers is malformed");
     int r = check_span(s, m, &table);
     if (r < 0)
         return r;
@@ -85,15 +85,15 @@ static int load_span(piso_session *s, message *m, uint32_t index, piso_span *ret
     piso__span_decode(m->spans + index * PISO__SPAN_SIZE, &span);
     if (span.segment == PISO__SEGMENT_LEASE) {
         if (span.offset == 0 || span.length || span.generation)
-            return piso__session_wrong(s, "a lease is malformed");
+            return piso__session_protocol_error(s, "a lease is malformed");
         s->stats.leases_held++;
     } else if (piso__span_in_segment(&span)) {
         bool ours = false;
         int r = piso__session_find_segment(s, &span, &segment, &ours);
         if (r == PISO_EPROTO)
-            return piso__session_wrong(s, "a buffer lies outside of the shared memory");
+            return piso__session_protocol_error(s, "a buffer is outside the shared memory");
         span.generation = ours;
-        if (r < 0) /* that message cannot be understood here, but others can */
+        if (r < 0) /* this message cannot be accepted here, but others can */
             span = (piso_span){.segment = PISO__SEGMENT_REFUSED, .offset = (uint64_t)(int64_t)r};
     } else {
         int r = check_span(s, m, &span);
@@ -118,12 +118,12 @@ static int load_spans(piso_session *s, message *m, piso_event *event) {
     return 0;
 }
 
-/* heap_size: what an event takes besides itself, if it takes anything. */
+/* heap_size: returns how much memory an event needs besides itself, if any. */
 static size_t heap_size(uint32_t nspans, size_t body_size) {
     return nspans * (sizeof(piso_span) + sizeof(piso_segment *)) + body_size;
 }
 
-/* place: room for spans and body: in the event where the body is small, else in one heap block. */
+/* place: makes room for spans and body: in the event if the body is small, else in one heap block. */
 static int place(piso_session *s, const message *m, piso_event *event, uint8_t **ret_body) {
     event->heap = NULL;
     event->spans = NULL;
@@ -133,7 +133,7 @@ static int place(piso_session *s, const message *m, piso_event *event, uint8_t *
         return 0;
     size_t size = heap_size(m->nspans, m->body_size), waiting = atomic_load(&s->event_bytes);
     if (s->event_limit && waiting > s->event_limit)
-        return piso__session_wrong(s, "more than 1 GiB of its messages wait to be answered");
+        return piso__session_protocol_error(s, "more than 1 GiB of its messages wait to be answered");
     uint8_t *heap = malloc(size);
     if (!heap)
         return -ENOMEM;
@@ -166,7 +166,7 @@ static int load(piso_session *s, message *m, piso_event *event) {
     return 0;
 }
 
-/* copy_shared_body: the rest of load, without the lock. */
+/* copy_shared_body: the part of load that runs without the lock. */
 static void copy_shared_body(piso_session *s, const message *m, piso_event *event) {
     memcpy((uint8_t *)event->body, s->channel->peer.base + m->shared_body.offset, event->body_size);
     piso__session_lock(s);
@@ -198,13 +198,13 @@ static int drop(piso_session *s, message *m) {
 
 /* ---- frames ---- */
 
-/* Handlers return 1 when the event is filled, 0 when there is nothing to tell, or an error. */
+/* Handlers return 1 when they have filled the event, 0 when there is nothing to report, or an error. */
 
-/* open_request: notes that the peer waits for an answer. */
+/* open_request: records that the peer waits for a reply. */
 static int open_request(piso_session *s, uint64_t id) {
     uint32_t index = (uint32_t)id - 1;
     if (index >= s->accepts)
-        return piso__session_wrong(s, "it has more calls open at once than it may have");
+        return piso__session_protocol_error(s, "it has more calls open at once than it may have");
     if (index >= s->open_capacity) {
         uint32_t capacity = s->open_capacity ? s->open_capacity : 64;
         while (capacity <= index)
@@ -217,15 +217,16 @@ static int open_request(piso_session *s, uint64_t id) {
         s->open_capacity = capacity;
     }
     if (s->open_requests[index])
-        return piso__session_wrong(s, "two calls have the same number");
+        return piso__session_protocol_error(s, "two open calls have the same id");
     s->open_requests[index] = id;
     return 0;
 }
 
-/* find_parent: the call of ours in whose handler the peer made one; NULL if nobody here waits for it any more. */
+/* find_parent: returns our call in whose handler the peer made a request. NULL if nobody here waits for that
+ * call any more. */
 static piso_call *find_parent(const piso_session *s, uint64_t id) {
     piso_call *call = piso__slots_get(&s->calls, id);
-    return call == &piso__forgotten ? NULL : call;
+    return call == &piso__abandoned_call ? NULL : call;
 }
 
 static int receive_call(piso_session *s, message *m, piso_event *event) {
@@ -251,8 +252,8 @@ static int receive_call(piso_session *s, message *m, piso_event *event) {
 static int receive_reply(piso_session *s, message *m, piso_event *event) {
     piso_call *call = piso__slots_get(&s->calls, m->frame.id);
     if (!call)
-        return piso__session_wrong(s, "it answers a call that was not made");
-    if (call == &piso__forgotten) {
+        return piso__session_protocol_error(s, "it answers a call that was not made");
+    if (call == &piso__abandoned_call) {
         piso__slots_remove(&s->calls, m->frame.id);
         int r = drop(s, m);
         if (PISO__UNLIKELY(s->backlog_head != NULL))
@@ -274,7 +275,7 @@ static int receive_reply(piso_session *s, message *m, piso_event *event) {
 
 static int receive_cancel(piso_session *s, const message *m, piso_event *event) {
     if (!piso__session_is_open(s, m->frame.id))
-        return 0; /* answered meanwhile */
+        return 0; /* answered in the meantime */
     event->type = PISO_EVENT_CANCEL;
     event->id = m->frame.id;
     event->nspans = 0;
@@ -288,7 +289,7 @@ static int receive_releases(piso_session *s, const message *m) {
         uint64_t offset;
         uint32_t generation;
         if (piso__release_decode(m->body + at, &offset, &generation) < 0)
-            return piso__session_wrong(s, "it releases a buffer in a wrong form");
+            return piso__session_protocol_error(s, "it releases a buffer by a malformed record");
         if (piso__arena_take_back(s->channel->arena, offset, generation, 0) == 0) /* stale ones are refused */
             piso__arena_release(s->channel->arena, offset, generation);
     }
@@ -345,7 +346,7 @@ static int receive(piso_session *s, size_t size, message *m, piso_event *event) 
     m->shared_body.length = m->lengths = m->backed = 0;
     int r = piso__frame_decode(s->scratch, size, &m->frame, &m->spans, &m->body, &m->body_size);
     if (r < 0)
-        return piso__session_wrong(s, "a message is malformed");
+        return piso__session_protocol_error(s, "a message is malformed");
     r = m->frame.nspans ? split_spans(s, m) : 0;
     if (r == 0)
         r = handle(s, m, event);
@@ -358,16 +359,16 @@ static int receive(piso_session *s, size_t size, message *m, piso_event *event) 
 
 /* ---- events ---- */
 
-/* take_message: the next message into the scratch buffer: its size, 0, or an error. */
+/* take_message: copies the next message into the scratch buffer. Returns its size, 0, or an error. */
 static int64_t take_message(piso_session *s) {
     piso__ring_consumer *rx = &s->channel->rx;
     int64_t size = piso__ring_peek(rx);
     if (size <= 0)
-        return size < 0 ? piso__session_wrong(s, RING_DAMAGED) : 0;
+        return size < 0 ? piso__session_protocol_error(s, RING_DAMAGED) : 0;
     bool wake;
     int r = piso__ring_take(rx, s->scratch, (size_t)size, &wake);
     if (r < 0)
-        return piso__session_wrong(s, RING_DAMAGED);
+        return piso__session_protocol_error(s, RING_DAMAGED);
     atomic_store_explicit(&s->poll_position, rx->position, memory_order_relaxed);
     atomic_store_explicit(&s->rang, false, memory_order_relaxed);
     if (wake) {
@@ -377,11 +378,11 @@ static int64_t take_message(piso_session *s) {
     return size;
 }
 
-/* next_live: the next event of a working session; 0 also when there are still messages, after many that told nothing: a
- * peer that sends such for ever must not keep the caller. */
+/* next_live: returns the next event of a working session. Also returns 0 after many messages without an event,
+ * although more are there: a peer that sends such messages for ever must not block the caller. */
 static int next_live(piso_session *s, message *m, piso_event *event) {
     for (int i = 0; i < MAX_SILENT; i++) {
-        /* read before the ring: what the process sent before it ended is there by now */
+        /* must be read before the ring: then everything that the process sent before its end is in the ring */
         bool ended = s->peer_gone || (s->process && piso__process_ended(s->process));
         int64_t size = take_message(s);
         if (size == 0) {
@@ -400,7 +401,7 @@ static int next_live(piso_session *s, message *m, piso_event *event) {
     return 0;
 }
 
-/* fail_event: one more call that ends with `error`. */
+/* fail_event: fills the event of one more call that ends with `error`. */
 static int fail_event(piso_session *s, piso_call *call, int error, piso_event *event) {
     call->id = 0;
     event->type = PISO_EVENT_FAILED;
@@ -417,8 +418,8 @@ static int fail_expired(piso_session *s, piso_event *event) {
     return fail_event(s, call, call->error, event);
 }
 
-/* forget_end: what tells of the peer's end has told. */
-static void forget_end(piso_session *s) {
+/* drop_end_source: removes the source that reports the peer's end, after it has done so. */
+static void drop_end_source(piso_session *s) {
     if (!s->process) {
         piso__epoll_remove(s->epoll_fd, s->channel->socket_fd);
         return;
@@ -427,23 +428,23 @@ static void forget_end(piso_session *s) {
     piso__epoll_switch(s->epoll_fd, s->channel->beacons.ended, false);
 }
 
-/* fall_silent: the descriptor must not wake anybody any more: the peer's end would do so for ever. Those who sleep
- * still have to hear of it: they clear the bell, one after another (piso_session_sleep_end). */
-static void fall_silent(piso_session *s) {
+/* stop_waking: keeps the descriptor from waking anybody any more: the peer's end would do so for ever. Sleeping
+ * threads must still learn of it: each clears the bell and rings it for the next (piso_session_sleep_end). */
+static void stop_waking(piso_session *s) {
     if (s->quiet)
         return;
     s->quiet = true;
     piso__session_drop_segments(s);
-    forget_end(s);
+    drop_end_source(s);
     if (atomic_load(&s->sleepers) == 0)
-        piso__session_silence(s);
+        piso__session_clear_bells(s);
 }
 
-/* next_failed: the next call that ends with a session that has failed, then the reason. */
+/* next_failed: returns the next call that ends with the failed session, then the session's error. */
 static int next_failed(piso_session *s, piso_event *event) {
     int state = atomic_load(&s->state);
     piso_call *call;
-    while ((call = piso__slots_take_any(&s->calls)) == &piso__forgotten)
+    while ((call = piso__slots_take_any(&s->calls)) == &piso__abandoned_call)
         ;
     if (!call)
         call = piso__backlog_take_any(s);
@@ -451,7 +452,7 @@ static int next_failed(piso_session *s, piso_event *event) {
         return fail_event(s, call, state, event);
     if (piso__session_next_lease(s, event) > 0)
         return 1;
-    fall_silent(s);
+    stop_waking(s);
     return state;
 }
 
@@ -484,14 +485,14 @@ int piso_session_next(piso_session *s, piso_event *ret_event) {
     return r;
 }
 
-/* release_rest: gives back the spans that nobody has taken. */
-static void release_rest(piso_event *event) {
+/* release_untaken: releases the spans that nobody has taken. */
+static void release_untaken(piso_event *event) {
     piso_session *s = event->session;
     piso__session_lock(s);
     for (uint32_t i = 0; i < event->nspans; i++) {
         const piso_span *span = &event->spans[i];
         if (event->segments[i]) {
-            piso__session_let_go(s, span, event->segments[i]);
+            piso__session_drop_span(s, span, event->segments[i]);
         } else if (span->segment == PISO__SEGMENT_LEASE) {
             piso__session_queue_lease(s, span->offset);
         } else if (span->segment != TAKEN && !piso__span_in_segment(span)) {
@@ -508,7 +509,7 @@ void piso_event_fini(piso_event *event) {
     if (!event)
         return;
     if (event->nspans && !piso__session_forked(event->session))
-        release_rest(event);
+        release_untaken(event);
     if (event->type == PISO_EVENT_RETIRED)
         event->segment = piso_segment_unref(event->segment);
     if (event->heap)

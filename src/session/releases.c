@@ -1,10 +1,10 @@
-/* releases.c - what the peer gets back from us: its buffers and its leases, in batches. */
+/* releases.c - gives buffers and leases back to the peer, in batches. */
 #include <errno.h>
 
 #include "session/leases.h"
 #include "session/send.h"
 
-#define WORTH_WAKING ((uint64_t)1 << 20) /* bytes that a peer that sleeps wants to have back at once */
+#define WORTH_WAKING ((uint64_t)1 << 20) /* bytes that are worth waking a sleeping peer for */
 
 static void flush_leases(piso_session *s) {
     piso__frame frame = {.type = PISO__FRAME_END_LEASES};
@@ -43,7 +43,7 @@ static void queue_release(piso_session *s, const piso_span *span) {
     if (s->release_count == PISO__RELEASE_BATCH)
         piso__session_flush_releases(s);
     if (s->release_count == PISO__RELEASE_BATCH)
-        return; /* the session has failed, or memory is exhausted: the arena goes with the session */
+        return; /* the session has failed, or memory is exhausted: the arena is freed with the session */
     piso__release_encode(span->offset, span->generation, &s->releases[s->release_count++ * PISO__RELEASE_SIZE]);
     s->release_bytes += span->length;
 }

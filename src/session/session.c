@@ -1,4 +1,4 @@
-/* session.c - making and ending a session. */
+/* session.c - creates and ends sessions. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 #include "session/wait.h"
 #include "supervisor/request.h"
 
-#define CHILD_DESCRIPTORS 512       /* that it may have without waiting for its table to grow */
+#define CHILD_DESCRIPTORS 512       /* how many a child may have before its table must grow */
 #define SLICE_NS          100000000 /* of a wait for the handshake */
 
 static piso_session *session_new(void) {
@@ -70,7 +70,7 @@ piso_session *piso_session_unref(piso_session *s) {
         return NULL;
     if (piso__session_forked(s)) {
         if (pthread_mutex_trylock(&s->lock) != 0)
-            return NULL; /* the fork came in the middle of a change: what there is cannot be freed */
+            return NULL; /* the fork came in the middle of a change: the copy cannot be freed */
         piso__session_unlock(s);
     }
     piso_session_close(s);
@@ -82,8 +82,8 @@ static void unref_session(piso_session **s) {
     *s = piso_session_unref(*s);
 }
 
-/* watch: the descriptor that loops wait for: the channel's bells, and what tells of the peer's end: of its process, where
- * we know it, or the socket's hang-up. */
+/* watch: makes the descriptor for event loops: the channel's bells, and a source that reports the peer's end:
+ * the end of its process if we know it, else the socket's hang-up. */
 static int watch(piso_session *s) {
     s->epoll_fd = s->channel->wait_fd;
     int r = 0;
@@ -96,20 +96,20 @@ static int watch(piso_session *s) {
     return r;
 }
 
-/* arena_size: each direction's memory can be filled by the child, whatever is sent: its size is what limits that. A
- * block of the whole limit fits. */
+/* arena_size: chooses the arena's size. The child can fill each direction's memory, whatever is sent, so the
+ * size is the limit. A block of the whole limit fits. */
 static uint64_t arena_size(const piso_spawn *spawn, uint64_t limit) {
     uint64_t size = spawn->arena_size ? spawn->arena_size : PISO__ARENA_DEFAULT_SIZE;
     return limit && limit < size ? limit : spawn->arena_size;
 }
 
-/* request_limit: how many requests of the child are answered at once. */
+/* request_limit: returns how many requests of the child are answered at once. */
 static uint32_t request_limit(const piso_spawn *spawn) {
     uint32_t limit = spawn->max_requests ? spawn->max_requests : PISO__DEFAULT_REQUESTS;
     return limit < PISO__MAX_OPEN_REQUESTS ? limit : PISO__MAX_OPEN_REQUESTS;
 }
 
-/* spawn_session: what is asked for is complete. */
+/* spawn_session: starts a session from a complete request. */
 static int spawn_session(const piso_spawn *spawn, piso_session **ret_session) {
     piso__cleanup(unref_session) piso_session *s = session_new();
     if (!s)
@@ -143,23 +143,23 @@ int piso_session_spawn(const piso_spawn *spawn, piso_session **ret_session) {
     return r;
 }
 
-/* call_limit: how many of our calls the peer answers at once, and our tables hold. */
+/* call_limit: returns how many calls of ours the peer answers at once and our tables can hold. */
 static uint32_t call_limit(const piso_session *s) {
     uint32_t limit = s->channel->peer_accepts;
     return limit < PISO__MAX_OPEN_REQUESTS ? limit : PISO__MAX_OPEN_REQUESTS;
 }
 
-/* accept_child: 0; -EAGAIN when the child has not answered; PISO_EDIED when it hung up, with the session failed only
- * once its process has ended, which comes right after: by then its last words are known. */
+/* accept_child: 0; -EAGAIN when the child has not answered; PISO_EDIED when it hung up. In that case the
+ * session fails only once the process has ended, which follows at once: its last words are known by then. */
 static int accept_child(piso_session *s) {
-    /* looked at before the socket, so that an answer sent just before the end is not missed */
+    /* read before the socket, so that an answer sent just before the end is not missed */
     bool ended = piso__process_ended(s->process);
     piso__session_lock(s);
     int r = atomic_load(&s->state);
     if (r == 0 && !s->handshaken)
         r = piso__channel_accept(s->channel);
     if (r == PISO_EPROTO)
-        piso__session_wrong(s, "its handshake is none");
+        piso__session_protocol_error(s, "its handshake is malformed");
     if (r == -EAGAIN && ended)
         r = PISO_EDIED;
     if (r == 0) {
@@ -171,8 +171,8 @@ static int accept_child(piso_session *s) {
     return r;
 }
 
-/* await_child: until it says something, or, when that cannot be any more, until it has ended. The socket tells of the end
- * as well, unless a process that the child has left behind holds it: hence the slices. */
+/* await_child: waits until the child sends something or, when it cannot any more, has ended. The socket reports
+ * the end as well, unless a process that the child left behind keeps it open: hence the slices. */
 static int await_child(piso_session *s, bool may_speak, int64_t timeout_ns) {
     piso_exit status;
     if (!may_speak)
@@ -213,7 +213,7 @@ int piso_session_attach(int channel_fd, piso_session **ret_session) {
     if (r < 0)
         return r;
     s->call_limit = call_limit(s);
-    s->may_share = s->keeps_none = true; /* the host is trusted, and nobody else is there to send it on to */
+    s->may_share = s->keeps_none = true; /* the host is trusted, and there is nobody else to send it on to */
     piso__fd_reserve(s->channel->socket_fd, CHILD_DESCRIPTORS);
     r = watch(s);
     if (r == 0)
@@ -256,9 +256,9 @@ void piso_session_reject(piso_session *s, const char *fault) {
     if (piso__session_forked(s))
         return;
     piso__session_lock(s);
-    if (!s->rejected[0]) { /* never changed once somebody may read it */
+    if (!s->rejected[0]) { /* never changed once a thread may read it */
         snprintf(s->rejected, sizeof s->rejected, "%s", fault);
-        piso__session_wrong(s, s->rejected);
+        piso__session_protocol_error(s, s->rejected);
     }
     piso__session_fail(s, PISO_EPROTO);
     piso__session_unlock(s);

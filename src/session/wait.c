@@ -1,50 +1,56 @@
-/* wait.c - polling, sleeping, and how the two agree with the peer's doorbell.
+/* wait.c - polling and sleeping, and their handshake with the peer's doorbell.
  *
- * The ring's `sleeping` flag is armed whenever somebody sleeps and nobody polls. Each of these ends in a look at
- * the ring after the flag is set, so a message published before is seen and one published after rings:
+ * The ring's `sleeping` flag is armed while a thread sleeps and none polls. Each of the following checks the
+ * ring after it has set the flag. So a message published before is seen, and one published after rings the
+ * doorbell:
  *
- *     sleep_begin  counts itself, arms, looks      sleep_end  uncounts, clears the bell, arms for the others
- *     poll_begin   counts itself, disarms          poll_end   uncounts, arms for sleepers if it was the last, looks
+ *     sleep_begin  counts itself, arms, checks     sleep_end  uncounts, clears the bell, arms for the others
+ *     poll_begin   counts itself, disarms          poll_end   uncounts, arms for sleepers if it was the last, checks
  *
- * The first two exclude each other by the lock: otherwise one that disarms because nobody sleeps could do so after
- * another has begun to. The last two do without it: the counts are atomic and change before the flag does, so of two
- * of these the later one finds the other's count, and who disarms is counted as polling until it has armed again. An
- * armed flag too many costs a system call; one too few would lose a wake-up.
+ * The lock makes the first two exclude each other: otherwise a thread that disarms because nobody sleeps could
+ * do so after another has begun to sleep. The last two work without it. The counts are atomic and change before
+ * the flag does, so the later of two such operations sees the other's count, and a thread that disarms counts
+ * as polling until it has armed again. One armed flag too many costs a system call; one too few would lose a
+ * wake-up.
  *
- * How long a wait polls is one rule. A wait polls if waits like it have been worth that lately, else it sleeps at once. It
- * polls for two microseconds, in which most answers come, then up to 20 us, and yields its processor between two looks,
- * so that whoever it waits for can run there. Where the peer had to be woken, it polls up to 100 us, twice what that
- * takes, without yielding: the peer is to run elsewhere. When a processor that was yielded comes back late, somebody computes
- * there: no wait of this process yields for 32 times as long as that took. Each side notes on which processor it waits;
- * where both are on one, polling without yielding would be in vain, so for that time it sleeps at once. A child that has met
- * its host on one processor eight times in a row moves to another one. */
+ * One rule determines how long a wait polls. A wait polls if similar waits have lately succeeded by polling,
+ * else it sleeps at once. It polls for two microseconds, in which most replies come, then up to 20 us, and
+ * yields its processor between two checks, so that the peer can run there. Where the peer had to be woken it
+ * polls up to 100 us, twice the time of a wake-up, without yielding: the peer must run on another processor.
+ *
+ * Oversubscription: when a yielded processor comes back late, another thread computes on it. Back-off: no wait
+ * of this process then yields for 32 times as long as that took.
+ *
+ * Colocation: each side notes on which processor it waits. While both wait on the same one, polling without
+ * yielding would be in vain, so during a back-off such a wait sleeps at once. A child whose waits were
+ * colocated with its host's eight times in a row migrates to another processor. */
 #include <errno.h>
 
 #include "session/leases.h"
 #include "session/send.h"
 #include "session/wait.h"
 
-#define LOOK_NS         2000   /* polled in any case: most answers come by then */
-#define POLL_NS         20000  /* polled at most, and only if it has been worth it */
-#define WAKE_NS         100000 /* the same, where the peer had to be woken */
-#define LATE_NS         100000 /* the processor was given to somebody who computes */
-#define LATE_COSTS      32     /* then no wait of this process yields for so many times as long */
-#define ALONE_NS        1000   /* a switch to somebody else and back takes longer */
-#define PATIENT_MISSES  4      /* waits in a row that polled in vain, until the next ones sleep at once */
-#define PROBE_EVERY     64     /* but for one of so many */
-#define EAGER_LOOKS     64     /* without a pause between them */
-#define LOOKS_PER_CLOCK 16
-#define CPU_CHECK_NS    1000000000
-#define PATIENCE_NS     450000  /* besides, for a large message that the peer is writing */
-#define SHORT_SLEEP_NS  100000  /* a longer one says nothing of where the peer runs */
-#define MEETINGS        8       /* on one processor, until the child leaves it */
-#define LEAVE_EVERY_NS  2000000 /* at most: it takes as long as some meetings */
+#define FIRST_POLL_NS      2000   /* always polled: most replies come by then */
+#define POLL_NS            20000  /* polled at most, and only if it has paid off */
+#define WAKE_NS            100000 /* the same, where the peer had to be woken */
+#define YIELD_LATE_NS      100000 /* a yield that takes longer shows that another thread computes here */
+#define BACKOFF_FACTOR     32     /* no wait of this process yields for so many times as long */
+#define SWITCH_NS          1000   /* a switch to another thread and back takes longer */
+#define MISSES_UNTIL_SLEEP 4      /* waits in a row that polled in vain, until the next ones sleep at once */
+#define PROBE_EVERY        64     /* one of so many polls all the same */
+#define UNPAUSED_CHECKS    64     /* without a pause between them */
+#define CHECKS_PER_CLOCK   16
+#define CPU_CHECK_NS       1000000000
+#define LARGE_MESSAGE_NS   450000  /* additional time for a large message that the peer is writing */
+#define SHORT_SLEEP_NS     100000  /* a longer sleep does not show where the peer runs */
+#define COLOCATED_WAITS    8       /* in a row, until the child migrates */
+#define MIGRATE_EVERY_NS   2000000 /* at most: a migration takes as long as some colocated waits */
 
-/* Until when somebody is taken to compute where this process waits. */
-static _Atomic int64_t busy_until_ns;
+/* Until then the processors of this process are considered oversubscribed. */
+static _Atomic int64_t oversubscribed_until_ns;
 
-/* probe: a consumer to look at the ring with, without the lock. One that is behind sees a message where there was one:
- * it looks once too often. */
+/* probe: returns a consumer that checks the ring without the lock. A stale one finds a message where there was
+ * one, which costs an extra check. */
 static inline piso__ring_consumer probe(const piso_session *s) {
     return (piso__ring_consumer){
         .shared = s->channel->rx.shared,
@@ -52,18 +58,18 @@ static inline piso__ring_consumer probe(const piso_session *s) {
     };
 }
 
-/* something_else: whether piso_session_next has work that is not a message. */
-static inline bool something_else(const piso_session *s) {
+/* has_other_work: whether piso_session_next has work that is not a message. */
+static inline bool has_other_work(const piso_session *s) {
     return PISO__UNLIKELY(atomic_load_explicit(&s->attention, memory_order_acquire)) ||
            (s->process && PISO__UNLIKELY(piso__process_ended(s->process))) ||
            (PISO__UNLIKELY(atomic_load_explicit(&s->has_queue, memory_order_relaxed)) &&
             !piso__ring_wants_space(&s->channel->tx));
 }
 
-/* is_ready: piso_session_ready, where it is known that this process has the mapping. */
+/* is_ready: piso_session_ready for a process that is known to have the mapping. */
 static inline bool is_ready(const piso_session *s) {
     piso__ring_consumer c = probe(s);
-    return piso__ring_ready(&c) || something_else(s);
+    return piso__ring_ready(&c) || has_other_work(s);
 }
 
 bool piso_session_ready(const piso_session *s) {
@@ -72,7 +78,7 @@ bool piso_session_ready(const piso_session *s) {
 
 static bool arm(piso_session *s) {
     piso__ring_consumer c = probe(s);
-    return piso__ring_arm(&c) || something_else(s);
+    return piso__ring_arm(&c) || has_other_work(s);
 }
 
 void piso_session_poll_begin(piso_session *s) {
@@ -84,23 +90,23 @@ void piso_session_poll_begin(piso_session *s) {
 int piso_session_poll_end(piso_session *s) {
     bool last = atomic_fetch_sub(&s->pollers, 1) == 1;
     if (piso__session_forked(s))
-        return 1; /* piso_session_next tells */
+        return 1; /* piso_session_next reports the fork */
     return last && PISO__UNLIKELY(atomic_load(&s->sleepers)) ? arm(s) : is_ready(s);
 }
 
-/* ---- on which processor ---- */
+/* ---- processors ---- */
 
 /* may_run_apart: whether there is a processor for each side. */
 static bool may_run_apart(const piso_session *s) {
     return atomic_load_explicit(&s->processors, memory_order_relaxed) > 1;
 }
 
-/* processor_here: as the ring has it: one more than its number. */
+/* processor_here: returns the current processor as the ring stores it, plus one. */
 static uint32_t processor_here(void) {
     return (uint32_t)(piso__cpu_current() + 1);
 }
 
-/* note_processor: tells the peer where this side waits. */
+/* note_processor: shows the peer where this side waits. */
 static void note_processor(piso_session *s) {
     uint32_t cpu = processor_here();
     _Atomic uint32_t *slot = &s->channel->rx.shared->waits_on;
@@ -108,7 +114,7 @@ static void note_processor(piso_session *s) {
         atomic_store_explicit(slot, cpu, memory_order_relaxed);
 }
 
-/* is_beside_peer: whether the peer has last waited on this processor, so that it cannot run while this side polls. */
+/* is_beside_peer: whether the peer last waited on this processor, so that it cannot run while this side polls. */
 static bool is_beside_peer(const piso_session *s) {
     uint32_t cpu = atomic_load_explicit(&s->channel->tx.shared->waits_on, memory_order_relaxed);
     return cpu && cpu == processor_here();
@@ -119,113 +125,114 @@ static bool shares_processor(const piso_session *s) {
     return !may_run_apart(s) || is_beside_peer(s);
 }
 
-/* note_meeting: a wait has ended with a message, and whether the peer sent it from this processor. The kernel puts two that
- * wake each other on one processor and leaves them there, although another is idle: so the child moves away. */
-static void note_meeting(piso_session *s, bool met, int64_t now) {
-    uint32_t meetings = met ? atomic_load_explicit(&s->meetings, memory_order_relaxed) + 1 : 0;
-    bool leaves =
-        meetings >= MEETINGS && now - atomic_load_explicit(&s->left_ns, memory_order_relaxed) >= LEAVE_EVERY_NS;
-    atomic_store_explicit(&s->meetings, leaves ? 0 : meetings, memory_order_relaxed);
-    if (!leaves || s->process || !may_run_apart(s))
+/* note_colocation: called when a wait has ended with a message; `met`: the peer sent it from this processor.
+ * The kernel puts two threads that wake each other on one processor and leaves them there, although another is
+ * idle. So the child migrates. */
+static void note_colocation(piso_session *s, bool met, int64_t now) {
+    uint32_t colocated = met ? atomic_load_explicit(&s->colocated, memory_order_relaxed) + 1 : 0;
+    bool migrates = colocated >= COLOCATED_WAITS &&
+                    now - atomic_load_explicit(&s->migrated_ns, memory_order_relaxed) >= MIGRATE_EVERY_NS;
+    atomic_store_explicit(&s->colocated, migrates ? 0 : colocated, memory_order_relaxed);
+    if (!migrates || s->process || !may_run_apart(s))
         return;
-    atomic_store_explicit(&s->left_ns, now, memory_order_relaxed);
+    atomic_store_explicit(&s->migrated_ns, now, memory_order_relaxed);
     atomic_store_explicit(&s->misses[0], 0, memory_order_relaxed);
-    piso__cpu_leave();
+    piso__cpu_migrate();
 }
 
 /* ---- polling ---- */
 
-/* look: for a fraction of a microsecond, or once where nothing can come meanwhile. */
-static bool look(piso_session *s) {
+/* check: polls for a fraction of a microsecond, or checks once where nothing can come in the meantime. */
+static bool check(piso_session *s) {
     bool ready = is_ready(s);
-    int looks = shares_processor(s) ? 1 : LOOKS_PER_CLOCK;
-    for (int i = 1; i < looks && !ready; i++) {
+    int checks = shares_processor(s) ? 1 : CHECKS_PER_CLOCK;
+    for (int i = 1; i < checks && !ready; i++) {
         piso__relax();
         ready = is_ready(s);
     }
     return ready;
 }
 
-static bool look_at_all(piso_session *const *sessions, int count) {
-    bool ready = look(sessions[0]);
+static bool check_all(piso_session *const *sessions, int count) {
+    bool ready = check(sessions[0]);
     for (int i = 1; i < count && !ready; i++)
         ready = is_ready(sessions[i]);
     return ready;
 }
 
-/* has_rung: whether the peer had to be woken, and has sent nothing since. */
+/* has_rung: whether the peer had to be woken and has sent nothing since. */
 static bool has_rung(const piso_session *s) {
     return atomic_load_explicit(&s->rang, memory_order_relaxed);
 }
 
-/* misses_of: of waits like this one, which say whether it is worth polling. */
+/* misses_of: returns the counter for waits like this one, which shows whether polling pays off. */
 static _Atomic uint32_t *misses_of(piso_session *s) {
     return &s->misses[has_rung(s)];
 }
 
-static void note(_Atomic uint32_t *misses, bool came) {
+static void note_result(_Atomic uint32_t *misses, bool came) {
     uint32_t more = came ? 0 : atomic_load_explicit(misses, memory_order_relaxed) + 1;
     atomic_store_explicit(misses, more, memory_order_relaxed);
 }
 
-static bool has_been_in_vain(piso_session *s) {
-    return atomic_load_explicit(misses_of(s), memory_order_relaxed) >= PATIENT_MISSES;
+static bool polls_in_vain(piso_session *s) {
+    return atomic_load_explicit(misses_of(s), memory_order_relaxed) >= MISSES_UNTIL_SLEEP;
 }
 
 int piso_session_look(piso_session *s) {
     if (piso__session_forked(s) || is_ready(s))
-        return 1; /* without a wait, which says nothing of polling */
+        return 1; /* no wait, so this says nothing about polling */
     bool came = false;
     note_processor(s);
     if (shares_processor(s))
         return false;
-    for (int i = 1; i < EAGER_LOOKS && !came; i++)
+    for (int i = 1; i < UNPAUSED_CHECKS && !came; i++)
         came = is_ready(s);
-    if (!came && !has_rung(s) && !has_been_in_vain(s)) {
-        int64_t end = piso_now_ns() + LOOK_NS;
+    if (!came && !has_rung(s) && !polls_in_vain(s)) {
+        int64_t end = piso_now_ns() + FIRST_POLL_NS;
         do
-            came = look(s);
+            came = check(s);
         while (!came && piso_now_ns() < end);
     }
     if (came)
-        note(misses_of(s), true);
+        note_result(misses_of(s), true);
     return came;
 }
 
-static bool is_busy(int64_t now) {
-    return now < atomic_load_explicit(&busy_until_ns, memory_order_relaxed);
+static bool is_oversubscribed(int64_t now) {
+    return now < atomic_load_explicit(&oversubscribed_until_ns, memory_order_relaxed);
 }
 
-/* is_worth: whether to poll for what this session waits for. */
-static bool is_worth(piso_session *s, int64_t now) {
+/* is_worth_polling: whether to poll for this session. */
+static bool is_worth_polling(piso_session *s, int64_t now) {
     if (has_rung(s) && !may_run_apart(s))
         return false;
-    if (shares_processor(s) && is_busy(now))
+    if (shares_processor(s) && is_oversubscribed(now))
         return false;
-    if (!has_been_in_vain(s))
+    if (!polls_in_vain(s))
         return true;
     return (atomic_fetch_add_explicit(misses_of(s), 1, memory_order_relaxed) + 1) % PROBE_EVERY == 0;
 }
 
-/* be_patient: whether the peer is writing a large message, so that the end of polling is put off: to sleep and be woken
- * takes a good part of the time that this takes. Not where polling keeps the peer from its work. */
-static bool be_patient(const piso_session *s, int64_t *end) {
+/* extend_for_large: whether the peer is writing a large message; polling is then extended, because sleeping and
+ * waking takes a good part of the time that the writing takes. Not where polling keeps the peer from running. */
+static bool extend_for_large(const piso_session *s, int64_t *end) {
     uint32_t cpu = atomic_load_explicit(&s->channel->rx.shared->coming, memory_order_relaxed);
     if (!cpu || cpu == processor_here())
         return false;
-    *end += PATIENCE_NS;
+    *end += LARGE_MESSAGE_NS;
     return true;
 }
 
-/* give_way: lets somebody else have the processor. False if there is no point in going on: somebody kept it, or, with one
- * processor, nobody wants it, so the peer sleeps. */
-static bool give_way(piso_session *s, int64_t now) {
+/* yield_processor: lets another thread run. Returns false if polling should stop: another thread kept the
+ * processor, or, with one processor, nobody wants it, so the peer sleeps. */
+static bool yield_processor(piso_session *s, int64_t now) {
     piso__cpu_yield();
     int64_t after = piso_now_ns(), took = after - now;
     atomic_fetch_add_explicit(&s->yields, 1, memory_order_relaxed);
-    if (took > LATE_NS)
-        atomic_store_explicit(&busy_until_ns, after + LATE_COSTS * took, memory_order_relaxed);
-    return took <= LATE_NS && (may_run_apart(s) || took > ALONE_NS);
+    if (took > YIELD_LATE_NS)
+        atomic_store_explicit(&oversubscribed_until_ns, after + BACKOFF_FACTOR * took, memory_order_relaxed);
+    return took <= YIELD_LATE_NS && (may_run_apart(s) || took > SWITCH_NS);
 }
 
 int piso_sessions_poll(piso_session *const *sessions, int count) {
@@ -233,21 +240,21 @@ int piso_sessions_poll(piso_session *const *sessions, int count) {
     if (piso__session_forked(s))
         return 1;
     int64_t now = piso_now_ns(), end = now + (has_rung(s) ? WAKE_NS : POLL_NS);
-    if (!is_worth(s, now))
-        return look_at_all(sessions, count);
+    if (!is_worth_polling(s, now))
+        return check_all(sessions, count);
     _Atomic uint32_t *misses = misses_of(s);
-    bool came, patient = false, goes_on = true, gave_way = false;
-    while (!(came = look_at_all(sessions, count)) && goes_on) {
-        gave_way = !has_rung(s) && !is_busy(now);
-        goes_on = !gave_way || give_way(s, now);
+    bool came, extended = false, more = true, yielded = false;
+    while (!(came = check_all(sessions, count)) && more) {
+        yielded = !has_rung(s) && !is_oversubscribed(now);
+        more = !yielded || yield_processor(s, now);
         now = piso_now_ns();
-        if (now >= end && goes_on)
-            goes_on = !patient && (patient = be_patient(s, &end));
+        if (now >= end && more)
+            more = !extended && (extended = extend_for_large(s, &end));
     }
-    if (!came || is_ready(s)) /* what another session brings says nothing of this one */
-        note(misses, came);
+    if (!came || is_ready(s)) /* an event of another session says nothing about this one */
+        note_result(misses, came);
     if (came)
-        note_meeting(s, gave_way && is_beside_peer(s), now);
+        note_colocation(s, yielded && is_beside_peer(s), now);
     return came;
 }
 
@@ -255,7 +262,8 @@ int piso_session_spin(piso_session *s) {
     return piso_session_look(s) || piso_sessions_poll(&s, 1);
 }
 
-/* check_cpus: whether polling makes sense at all; looked at again before sleeping, once a second at most. */
+/* check_cpus: counts the processors, to find out whether polling makes sense at all; before sleeping, once a
+ * second at most. */
 static void check_cpus(piso_session *s) {
     int64_t now = piso_now_ns();
     if (now - atomic_load_explicit(&s->cpu_checked_ns, memory_order_relaxed) < CPU_CHECK_NS)
@@ -285,18 +293,19 @@ int piso_session_sleep_begin(piso_session *s) {
     return ready;
 }
 
-void piso__session_silence(piso_session *s) {
-    if (!piso__channel_silence(s->channel)) /* or it would wake everybody for ever */
+void piso__session_clear_bells(piso_session *s) {
+    if (!piso__channel_clear_bells(s->channel)) /* or it would wake everybody for ever */
         piso__epoll_remove(s->epoll_fd, s->channel->bell);
 }
 
 static void note_sleep(piso_session *s) {
     int64_t now = piso_now_ns();
-    note_meeting(s, now - s->slept_ns < SHORT_SLEEP_NS && is_beside_peer(s), now);
+    note_colocation(s, now - s->slept_ns < SHORT_SLEEP_NS && is_beside_peer(s), now);
 }
 
-/* look_at_socket: woken for no other reason: the peer may have hung up. A process of ours tells by itself. */
-static void look_at_socket(piso_session *s) {
+/* check_socket: called after a wake-up without another reason: the peer may have hung up. The end of a process
+ * of ours is reported otherwise. */
+static void check_socket(piso_session *s) {
     if (!s->process && piso__wait_end(-1, s->channel->socket_fd, 0) > 0) {
         s->peer_gone = true;
         atomic_store_explicit(&s->attention, true, memory_order_release);
@@ -319,15 +328,16 @@ void piso_session_sleep_end(piso_session *s) {
         return;
     piso__session_lock(s);
     bool others = atomic_fetch_sub(&s->sleepers, 1) > 1;
-    piso__session_silence(s);
+    piso__session_clear_bells(s);
     if (!others)
         piso__ring_disarm(&s->channel->rx);
     else if (atomic_load(&s->state) != 0)
-        piso__channel_ring_self(s->channel); /* the next one hears of the failure */
+        piso__channel_ring_self(s->channel); /* the next thread learns of the failure */
     else if (atomic_load(&s->pollers) == 0 && arm(s))
-        piso__channel_ring_self(s->channel); /* what is there already may be theirs, and they slept through it */
+        /* messages that are there may be for the others, which slept through them */
+        piso__channel_ring_self(s->channel);
     if (!is_ready(s))
-        look_at_socket(s);
+        check_socket(s);
     else if (!s->process)
         note_sleep(s);
     piso__session_hang_up(s);
@@ -347,7 +357,8 @@ int piso_session_fd(piso_session *s) {
     return piso__session_forked(s) ? PISO_EFORKED : fd < 0 ? PISO_ECLOSED : fd;
 }
 
-/* sleep: until one of the sessions, all of which have begun to sleep, or the extra descriptor is readable. */
+/* sleep_on: waits until one of the sessions, all of which have begun to sleep, or the extra descriptor is
+ * readable. */
 static int sleep_on(piso_session *const *sessions, int count, int extra_fd, int64_t timeout_ns) {
     int fds[PISO_SESSIONS_MAX + 1];
     for (int i = 0; i < count; i++)

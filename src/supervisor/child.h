@@ -1,5 +1,5 @@
-/* child.h - the process object, shared by process.c (its public side), spawn.c (its start), output.c (what it writes)
- * and monitor.c (its end). */
+/* child.h - the process object, shared by process.c (its public functions), spawn.c (its start), output.c (its
+ * output) and monitor.c (its end). */
 #ifndef PISO_SUPERVISOR_CHILD_H
 #define PISO_SUPERVISOR_CHILD_H
 
@@ -12,54 +12,56 @@
 
 struct piso_process {
     _Atomic uint32_t references;
-    uint32_t fork_generation; /* of the process that spawned it */
+    uint32_t fork_generation; /* fork generation of the process that spawned it */
     pid_t pid;
-    piso__parent *parent; /* whose child it is, a reference; or NULL: ours */
+    piso__parent *parent; /* a reference to the zygote that forked it; NULL: it is our child */
     _Atomic uint32_t ended;
 
-    /* The monitor's, or, once that has handed it over, of the thread that ends the group. */
-    piso__group *group;       /* control group that it is in, or NULL */
-    piso__refusals *refusals; /* of its filter of system calls, or NULL */
-    uint64_t memory_exceeded; /* the group's limit, if it died of it; written before `ended` */
+    /* Owned by the monitor, and after the handover by the thread that ends the group. */
+    piso__group *group;       /* the control group that it is in, or NULL */
+    piso__refusals *refusals; /* of its system-call filter, or NULL */
+    uint64_t memory_exceeded; /* the group's limit, if it was killed because of it; written before `ended` */
     uint64_t id;              /* in the monitor's table */
-    int last_pidfd;           /* of one that has ended, until that is told; -1 */
+    int last_pidfd;           /* of a process that has ended, until the end is reported; else -1 */
     piso_process *next_ending;
-    int ticks; /* that its zygote has taken to say how it ended */
+    int ticks; /* how long its zygote has taken to report its exit */
 
-    /* The lock guards the rest, and makes reaping exclude kill: a pid that is reaped may belong to another. It is held
-     * for a few system calls that never wait. */
+    /* The lock guards the rest. It makes reaping exclude kill: a reaped pid may belong to another process. It
+     * is held for a few system calls that never block. */
     pthread_mutex_t lock;
-    int pidfd; /* -1 once it has ended: there is nobody to be signalled */
+    int pidfd; /* -1 once it has ended: nobody can be signalled */
     piso_exit status;
-    int end_epoll, end_beacon; /* made readable by the end; -1: none */
-    uint64_t tail_written;     /* bytes of stderr ever; the tail is a ring */
+    int end_epoll, end_beacon; /* enabled at the end of the process; -1: none */
+    uint64_t tail_written;     /* total bytes of stderr; the tail is a ring */
     char tail[PISO__STDERR_TAIL];
-    piso__output outputs[2]; /* stdout, stderr; the pipes are the monitor's */
+    piso__output outputs[2]; /* stdout, stderr; the monitor owns the pipes */
 
-    /* output.c's static lock guards these. */
-    uint64_t cookie; /* of who follows the output; 0: nobody */
-    int output_fd;   /* eventfd, if somebody asked for one; or -1 */
-    bool has_news;   /* it is in the list of those that have written something */
+    /* guarded by output.c's static lock */
+    uint64_t cookie; /* of the follower of the output; 0: none */
+    int output_fd;   /* an eventfd if one was requested, else -1 */
+    bool has_news;   /* it is in the list of processes with new output */
     piso_process *next, **previous;
 };
 
-/* piso__process_new: not started yet. NULL: no memory. */
+/* piso__process_new: makes an object that is not started yet. NULL when memory is exhausted. */
 piso_process *piso__process_new(void);
-/* piso__process_close_fds: what it has open. Also in the child of a fork, at once: whoever closes one of them in the
- * parent changes the field before, so that none is closed there whose number stands for another. */
+/* piso__process_close_fds: closes its descriptors. Also called in the child of a fork, at once. The parent
+ * therefore clears a field before it closes the descriptor, so that the child never closes a number that
+ * belongs to another file. */
 void piso__process_close_fds(piso_process *p);
 /* piso__process_unrefp: for piso__cleanup. */
 static inline void piso__process_unrefp(piso_process **p) {
     *p = piso__process_unref(*p);
 }
 
-/* piso__process_look: 0 when it has not ended. 1 when it has: then its status is recorded, if anybody knows it.
- * -EINPROGRESS: it has, and its zygote has been asked how; piso__process_settle follows. In both cases its pidfd is the
- * last one. Needs the lock. */
-int piso__process_look(piso_process *p);
-/* piso__process_settle: records how it ended: as its zygote says, or, with NULL, what the system tells. Needs the lock. */
-void piso__process_settle(piso_process *p, const piso_exit *told);
-/* piso__process_tell: it has ended, and all is recorded: wakes who waits for that. */
-void piso__process_tell(piso_process *p);
+/* piso__process_check_end: checks whether it has ended. 0: it has not. 1: it has, and its status is recorded if it
+ * is known. -EINPROGRESS: it has, and its zygote was asked for the status; piso__process_record_exit follows. In the
+ * last two cases its pidfd becomes last_pidfd. Needs the lock. */
+int piso__process_check_end(piso_process *p);
+/* piso__process_record_exit: records how it ended, as reported by its zygote or, with NULL, by the system. Needs the
+ * lock. */
+void piso__process_record_exit(piso_process *p, const piso_exit *reported);
+/* piso__process_report_end: wakes the threads that wait for its end, after everything is recorded. */
+void piso__process_report_end(piso_process *p);
 
 #endif

@@ -3,23 +3,24 @@
 
 #include "os/os.h"
 
-#define NOTICE_NS   INT64_C(20000000) /* orphans that end are reaped together: an extension may make thousands */
-#define SHORT_NS    INT64_C(500000)   /* the first pause between looks at what has been killed, then twice that ... */
+#define NOTICE_NS INT64_C(20000000) /* orphans that end are reaped in groups: an extension may make thousands */
+/* the first pause between checks of killed processes; each further one is twice as long ... */
+#define SHORT_NS    INT64_C(500000)
 #define LONG_NS     INT64_C(50000000) /* ... up to this */
-#define LOOK_NS     INT64_C(5000000)  /* in which a look begins another round */
+#define ROUND_NS    INT64_C(5000000)  /* a check that took longer starts another round */
 #define LAST_END_NS INT64_C(60000000000)
 
 /* ---- the list ---- */
 
 int piso__keeper_init(piso__keeper *k) {
-    *k = (piso__keeper){.signal_fd = -1, .look_ns = -1};
+    *k = (piso__keeper){.signal_fd = -1, .check_ns = -1};
     k->signal_fd = piso__adopt_orphans();
     return k->signal_fd < 0 ? k->signal_fd : 0;
 }
 
 void piso__keeper_forget(piso__keeper *k) {
     free(k->children);
-    *k = (piso__keeper){.signal_fd = -1, .look_ns = -1};
+    *k = (piso__keeper){.signal_fd = -1, .check_ns = -1};
 }
 
 int piso__keeper_reserve(piso__keeper *k) {
@@ -46,24 +47,24 @@ static piso__kept *find(const piso__keeper *k, pid_t pid) {
     return NULL;
 }
 
-static void look_in(piso__keeper *k, int64_t ns) {
+static void check_within(piso__keeper *k, int64_t ns) {
     int64_t due = piso_now_ns() + ns;
-    if (k->look_ns < 0 || due < k->look_ns)
-        k->look_ns = due;
+    if (k->check_ns < 0 || due < k->check_ns)
+        k->check_ns = due;
 }
 
-static void begin_end(piso__keeper *k, piso__kept *child, bool told) {
+static void begin_end(piso__keeper *k, piso__kept *child, bool notify) {
     child->ending = true;
-    child->told = told;
+    child->notify = notify;
     child->since_ns = piso_now_ns();
     k->pause_ns = SHORT_NS;
-    look_in(k, 0);
+    check_within(k, 0);
 }
 
-bool piso__keeper_end(piso__keeper *k, pid_t pid, bool told) {
+bool piso__keeper_end(piso__keeper *k, pid_t pid, bool notify) {
     piso__kept *child = find(k, pid);
     if (child)
-        begin_end(k, child, told);
+        begin_end(k, child, notify);
     return child != NULL;
 }
 
@@ -76,22 +77,23 @@ void piso__keeper_end_dead(piso__keeper *k) {
 }
 
 int64_t piso__keeper_timeout(const piso__keeper *k) {
-    int64_t left = k->look_ns - piso_now_ns();
-    return k->look_ns < 0 ? -1 : left > 0 ? left : 0;
+    int64_t left = k->check_ns - piso_now_ns();
+    return k->check_ns < 0 ? -1 : left > 0 ? left : 0;
 }
 
 void piso__keeper_notice(piso__keeper *k) {
     piso__children_clear(k->signal_fd);
     k->pause_ns = SHORT_NS;
-    look_in(k, NOTICE_NS);
+    check_within(k, NOTICE_NS);
 }
 
 /* ---- orphans ---- */
 
-/* living: namespaces of the children that have not ended, found out when the first orphan is looked at. */
+/* living: returns the namespaces of the children that have not ended. They are determined when the first orphan
+ * is checked. */
 typedef struct living {
     uint64_t *namespaces;
-    int count; /* -1: not known */
+    int count; /* -1: not determined */
 } living;
 
 static void find_living(const piso__keeper *k, living *l) {
@@ -106,7 +108,7 @@ static bool has_extension(const piso__keeper *k, living *l, uint64_t namespace) 
     if (l->count < 0)
         find_living(k, l);
     if (!l->namespaces)
-        return true; /* no memory: at another look */
+        return true; /* memory is exhausted: the next check tries again */
     for (int i = 0; i < l->count; i++)
         if (l->namespaces[i] == namespace)
             return true;
@@ -115,8 +117,8 @@ static bool has_extension(const piso__keeper *k, living *l, uint64_t namespace) 
 
 typedef enum fate { LIVES, DIES, IS_DYING } fate;
 
-/* fate_of: of an orphan. One that is dying has left its namespace already. Its children are not the zygote's yet, and may
- * be those of an extension that lives: its group is left alone. */
+/* fate_of: decides about an orphan. A dying one has left its namespace already. Its children are not the
+ * zygote's yet, and may be those of a living extension: its group is left alone. */
 static fate fate_of(const piso__keeper *k, living *l, pid_t pid) {
     uint64_t namespace;
     int r = piso__mount_namespace(pid, &namespace);
@@ -126,7 +128,7 @@ static fate fate_of(const piso__keeper *k, living *l, pid_t pid) {
     return lives ? LIVES : DIES;
 }
 
-/* kill_orphans: once. How many are to be looked at again. */
+/* kill_orphans: kills orphans once. Returns how many must be checked again. */
 static int kill_orphans(const piso__keeper *k) {
     piso__autofree pid_t *pids = NULL;
     living l = {.count = -1};
@@ -144,7 +146,8 @@ static int kill_orphans(const piso__keeper *k) {
     return left;
 }
 
-/* reap: the children that are ending, once what they have left is gone, or it takes too long. How many remain. */
+/* reap: reaps the children that are ending, once what they left behind is gone or takes too long. Returns how
+ * many remain. */
 static int reap(piso__keeper *k, bool clean, piso__keeper_reaped *reaped, void *argument) {
     int remaining = 0;
     for (int i = k->count; i-- > 0;) {
@@ -159,22 +162,22 @@ static int reap(piso__keeper *k, bool clean, piso__keeper_reaped *reaped, void *
             continue;
         }
         k->children[i] = k->children[--k->count];
-        if (child.told)
+        if (child.notify)
             reaped(argument, child.pid, r, &status);
     }
     return remaining;
 }
 
-void piso__keeper_look(piso__keeper *k, piso__keeper_reaped *reaped, void *argument) {
+void piso__keeper_check(piso__keeper *k, piso__keeper_reaped *reaped, void *argument) {
     int64_t start_ns = piso_now_ns(), took_ns;
     int left;
-    while ((left = kill_orphans(k)) > 0 && piso_now_ns() - start_ns < LOOK_NS)
-        piso__cpu_yield(); /* to those that are to die; then others become known */
+    while ((left = kill_orphans(k)) > 0 && piso_now_ns() - start_ns < ROUND_NS)
+        piso__cpu_yield(); /* lets the killed processes run; then others become known */
     took_ns = piso_now_ns() - start_ns;
-    k->look_ns = -1;
+    k->check_ns = -1;
     if (reap(k, left == 0, reaped, argument) + left == 0)
         return;
-    look_in(k, k->pause_ns > took_ns ? k->pause_ns : took_ns); /* the host gets half of the time */
+    check_within(k, k->pause_ns > took_ns ? k->pause_ns : took_ns); /* the host gets half of the time */
     k->pause_ns = k->pause_ns * 2 < LONG_NS ? k->pause_ns * 2 : LONG_NS;
 }
 
@@ -186,9 +189,9 @@ void piso__keeper_end_all(piso__keeper *k) {
     }
     k->pause_ns = SHORT_NS;
     do {
-        piso__keeper_look(k, NULL, NULL);
+        piso__keeper_check(k, NULL, NULL);
         int64_t pause = piso__keeper_timeout(k);
         if (pause >= 0)
             piso__poll_in(NULL, 0, pause);
-    } while (k->look_ns >= 0 && piso_now_ns() < end_ns);
+    } while (k->check_ns >= 0 && piso_now_ns() < end_ns);
 }

@@ -1,11 +1,11 @@
-/* monitor.c - the thread that waits for all children of this process (process.h, rules 2 to 4).
+/* monitor.c - the thread that watches all children of this process (process.h, rules 2 to 4).
  *
- * epoll names a process or a zygote by its id in a table, not by its address: an event of one that has been forgotten
- * since, in the same batch or by another thread, finds nothing.
+ * epoll identifies a process or a zygote by its id in a table, not by its address. So an event of an object
+ * that was removed since, in the same batch or by another thread, finds nothing.
  *
- * A child of a zygote is in the list of those that are ending from when its pidfd is readable until the zygote has said
- * how it ended, or has taken too long. The list is the thread's own. Time is counted in ticks, of which a host that was
- * stopped itself, together with its zygote, has missed all but one. */
+ * A child of a zygote is in the list of ending processes from the moment its pidfd is readable until the zygote
+ * has reported how it ended, or has taken too long. Only this thread uses the list. Time is counted in ticks:
+ * when the host and its zygote were both stopped, the host has missed all ticks but one. */
 #include "supervisor/monitor.h"
 
 #include <signal.h>
@@ -16,25 +16,25 @@
 #include "supervisor/child.h"
 #include "supervisor/zygote.h"
 
-/* Say of what an event is, if it is not the end of a process. No index of a table gets this far. */
+/* Bits that tell the source of an event which is not the end of a process. No index of a table is that large. */
 #define ZYGOTE_BIT ((uint64_t)1 << 29)
 #define OUT_BIT    ((uint64_t)1 << 30)
 #define ERR_BIT    ((uint64_t)1 << 31)
 #define BATCH      16
-#define FAIR_SHARE (64 << 10) /* bytes read from one pipe before others get their turn */
-#define LAST_WORDS (1 << 20)  /* the most that a pipe can hold for an unprivileged process */
-#define REST_NS    5000000    /* when nothing but outputs that write too much is there */
+#define FAIR_SHARE (64 << 10) /* bytes read from one pipe before the others get their turn */
+#define LAST_WORDS (1 << 20)  /* the capacity of a pipe for an unprivileged process, at most */
+#define REST_NS    5000000    /* pause when only outputs that write too much are ready */
 #define TICK_MS    50
-#define PATIENCE   20 /* ticks: what a zygote does at once, if it runs */
+#define PATIENCE   20 /* in ticks; a running zygote needs less than one */
 
-/* The lock guards the rest; epoll_fd stays once the thread runs. */
+/* The lock guards the rest. epoll_fd does not change once the thread runs. */
 static struct {
     bool started;
     int epoll_fd;
-    piso__slots watched, zygotes; /* a reference each */
+    piso__slots watched, zygotes; /* a reference to each */
 } monitor = {.epoll_fd = -1};
 
-/* start_over_in_child: the thread is not there, and what it watched is not ours. */
+/* start_over_in_child: the thread does not exist here, and what it watched is the parent's. */
 static void start_over_in_child(void) {
     if (!monitor.started)
         return;
@@ -55,7 +55,7 @@ static void start_over_in_child(void) {
 
 PISO__STATIC_LOCK(lock, PISO__PLACE_MONITOR, .in_child = start_over_in_child);
 
-/* find: a reference to the process with this id, or NULL. */
+/* find: returns a reference to the process with this id, or NULL. */
 static piso_process *find(uint64_t id) {
     piso__lock_take(&lock);
     piso_process *p = piso__slots_get(&monitor.watched, id);
@@ -90,7 +90,8 @@ static void forget_zygote(uint64_t id) {
 
 /* ---- the end of a process ---- */
 
-/* stop_watching: closes a descriptor of a process. Removed first: a forked copy would keep it in the set. */
+/* stop_watching: closes a descriptor of a process. Removes it from the epoll first, because a forked copy would
+ * keep it in the set. */
 static void stop_watching(int *fd) {
     int closed = piso__fd_steal(fd); /* first: see piso__process_close_fds */
     if (closed >= 0)
@@ -98,7 +99,7 @@ static void stop_watching(int *fd) {
     piso__fd_close(closed);
 }
 
-/* drain: false when there was something that has to wait. */
+/* drain: false when some output was left that must wait. */
 static bool drain(piso_process *p, int index, size_t limit, bool last) {
     if (p->outputs[index].fd < 0)
         return true;
@@ -108,17 +109,18 @@ static bool drain(piso_process *p, int index, size_t limit, bool last) {
     return drained != PISO__DRAINED_LATER;
 }
 
-/* end_group: kills whatever has left the process group, and tells of the end when that has died, or after some
- * milliseconds. */
+/* end_group: kills the processes that have left the process group, and reports the end when they have died, or
+ * after some milliseconds. */
 static void *end_group(void *argument) {
     piso_process *p = argument;
     p->group = piso__group_end(p->group);
-    piso__process_tell(p);
+    piso__process_report_end(p);
     piso__process_unref(p);
     return NULL;
 }
 
-/* finish: its status is recorded, if anybody knows it, and changes no more: last words, then everybody is told. */
+/* finish: called when its status is recorded, if it is known, and will not change: reads its last words, then
+ * reports the end. */
 static void finish(piso_process *p) {
     piso__fd_close(piso__fd_steal(&p->last_pidfd));
     for (int i = 0; i < 2; i++) {
@@ -129,7 +131,7 @@ static void finish(piso_process *p) {
         p->memory_exceeded = piso__group_exceeded(p->group);
     uint64_t id = p->id;
     if (!p->group) {
-        piso__process_tell(p);
+        piso__process_report_end(p);
     } else {
         piso__group_kill(p->group);
         piso__process_ref(p);
@@ -139,24 +141,25 @@ static void finish(piso_process *p) {
     forget(id);
 }
 
-/* A list, linked by next_ending; the table has the references. */
+/* A list, linked by next_ending. The table has the references. */
 static piso_process *ending;
 
-/* settle: takes it out of the list, and finishes it. */
-static void settle(piso_process **at, const piso_exit *told) {
+/* settle: takes a process out of the list and finishes it. */
+static void settle(piso_process **at, const piso_exit *reported) {
     piso_process *p = *at;
     *at = p->next_ending;
     pthread_mutex_lock(&p->lock);
-    piso__process_settle(p, told);
+    piso__process_record_exit(p, reported);
     pthread_mutex_unlock(&p->lock);
     finish(p);
 }
 
-/* end: the pidfd is readable. The group goes first, while its unreaped leader still holds the number. */
+/* end: called when the pidfd is readable. The group is killed first, while its unreaped leader still keeps the
+ * group's number from being reused. */
 static void end(piso_process *p) {
     pthread_mutex_lock(&p->lock);
     piso__kill_group(p->pidfd, p->pid, SIGKILL);
-    int r = piso__process_look(p);
+    int r = piso__process_check_end(p);
     pthread_mutex_unlock(&p->lock);
     if (r != 0)
         piso__epoll_remove(monitor.epoll_fd, p->last_pidfd);
@@ -168,7 +171,7 @@ static void end(piso_process *p) {
     }
 }
 
-/* tick: those whose zygote has taken too long have ended all the same. */
+/* tick: finishes processes whose zygote has taken too long. */
 static void tick(void) {
     for (piso_process **at = &ending; *at;)
         if (++(*at)->ticks > PATIENCE)
@@ -177,9 +180,9 @@ static void tick(void) {
             at = &(*at)->next_ending;
 }
 
-/* ---- what a zygote says ---- */
+/* ---- reports of zygotes ---- */
 
-/* reaped: an answer that comes late finds nobody. */
+/* reaped: handles a zygote's report. A late one finds nobody. */
 static void reaped(piso_zygote *z, pid_t pid, const piso_exit *status) {
     for (piso_process **at = &ending; *at; at = &(*at)->next_ending)
         if ((*at)->parent == piso__zygote_as_parent(z) && (*at)->pid == pid) {
@@ -188,12 +191,13 @@ static void reaped(piso_zygote *z, pid_t pid, const piso_exit *status) {
         }
 }
 
-/* hear: everything that the zygote has said. Once it has ended nobody else will tell how its children did. */
-static void hear(piso_zygote *z, uint64_t id) {
+/* read_zygote: reads everything that the zygote has sent. Once the zygote has ended nobody else can report its
+ * children's exits. */
+static void read_zygote(piso_zygote *z, uint64_t id) {
     pid_t pid;
     piso_exit status;
     int r;
-    while ((r = piso__zygote_hear(z, &pid, &status)) > 0)
+    while ((r = piso__zygote_receive(z, &pid, &status)) > 0)
         reaped(z, pid, &status);
     if (r == 0)
         return;
@@ -209,13 +213,13 @@ static void hear(piso_zygote *z, uint64_t id) {
 
 /* ---- the thread ---- */
 
-/* handle: false when it was about an output that has to wait. */
+/* handle: handles an event. False when it was about an output that must wait. */
 static bool handle(uint64_t data) {
     uint64_t id = data & ~(ZYGOTE_BIT | OUT_BIT | ERR_BIT);
     if (data & ZYGOTE_BIT) {
         piso_zygote *z = find_zygote(id);
         if (z)
-            hear(z, id);
+            read_zygote(z, id);
         piso__zygote_release(z);
         return true;
     }
@@ -236,7 +240,7 @@ static void *monitor_main(void *argument) {
         bool rest = n > 0;
         for (int i = 0; i < n; i++)
             rest &= !handle(data[i]);
-        if (rest) /* outputs that have to wait stay readable */
+        if (rest) /* outputs that must wait stay readable */
             piso__poll_in(NULL, 0, REST_NS);
         int64_t now = piso_now_ns();
         if (now - ticked_ns >= TICK_MS * INT64_C(1000000)) {
@@ -247,7 +251,7 @@ static void *monitor_main(void *argument) {
     return NULL;
 }
 
-/* start: the thread, if it does not run yet. Needs the lock. */
+/* start: starts the thread if it does not run yet. Needs the lock. */
 static int start(void) {
     if (monitor.started)
         return 0;
@@ -255,7 +259,7 @@ static int start(void) {
     if (fd < 0)
         return fd;
     monitor.epoll_fd = fd;
-    ending = NULL; /* of a process that forked this one */
+    ending = NULL; /* left by the process that forked this one */
     piso__slots_init(&monitor.watched);
     piso__slots_init(&monitor.zygotes);
     int r = piso__thread_start("piso-monitor", monitor_main, (void *)(intptr_t)fd);
@@ -282,7 +286,7 @@ int piso__monitor_watch(piso_process *p) {
         r = piso__epoll_add(monitor.epoll_fd, p->pidfd, id);
     if (r == 0)
         return 0;
-    forget(id); /* an event that is on its way finds nothing */
+    forget(id); /* an event that is under way finds nothing */
     for (int i = 0; i < 2; i++)
         if (p->outputs[i].fd >= 0)
             piso__epoll_remove(monitor.epoll_fd, p->outputs[i].fd);

@@ -1,11 +1,12 @@
-/* output.c - what a child writes to stdout and stderr, from its pipes to whoever wants to read it.
+/* output.c - the output of a child: from its pipes to readers.
  *
- * The monitor empties the pipes, whatever happens to the bytes: a child never waits for a reader. Up to
- * PISO_OUTPUT_BUFFER bytes of each output wait here to be read; what comes while they do not fit is counted.
+ * The monitor empties the pipes, whatever happens to the bytes, so a child never waits for a reader. Up to
+ * PISO_OUTPUT_BUFFER bytes of each output wait here for a reader; bytes that do not fit are dropped and
+ * counted.
  *
- * What that costs the host does not depend on the child: who writes faster than DRAIN for long is slowed down to it by
- * its pipe, and what is passed on has a limit of its own, ECHO. Those that exceed one get together no more than
- * `together`; how many they are is counted anew in each second. */
+ * The cost to the host does not depend on the child. A child that writes faster than DRAIN for long is slowed
+ * down by its pipe. Output that is passed on has a separate limit, ECHO. All outputs that exceed a limit share
+ * `together`; each second they are counted anew. */
 #include <string.h>
 
 #include "os/os.h"
@@ -14,17 +15,17 @@
 #define MIB    ((int64_t)1 << 20)
 #define SECOND ((int64_t)1000000000)
 
-/* The monitor's thread alone uses these. */
+/* Only the monitor's thread uses these. */
 typedef struct quota {
     int64_t burst, per_second, together; /* bytes */
     int64_t second;                      /* the current one */
-    int64_t now, before;                 /* outputs that have exceeded it in this second, and in the last */
+    int64_t now, before;                 /* outputs that exceeded it in this second, and in the last */
 } quota;
 
 static quota drain_quota = {.burst = 64 * MIB, .per_second = 8 * MIB, .together = 32 * MIB};
 static quota echo_quota = {.burst = 4 * MIB, .per_second = MIB / 4, .together = MIB};
 
-/* rate: bytes a second that one output may have. */
+/* rate: returns the bytes per second that one output may have. */
 static int64_t rate(quota *q, int64_t now_ns) {
     int64_t second = now_ns / SECOND;
     if (second != q->second) {
@@ -36,10 +37,10 @@ static int64_t rate(quota *q, int64_t now_ns) {
     return many * q->per_second > q->together ? q->together / many : q->per_second;
 }
 
-/* grant: how many of so many bytes an output may have now. */
+/* grant: returns how many of so many bytes an output may have now. */
 static size_t grant(quota *q, piso__allowance *a, size_t wanted) {
     int64_t now_ns = piso_now_ns(), passed = now_ns - a->refilled_ns, per_second = rate(q, now_ns);
-    /* after so long it is full in any case, and the product below overflows not */
+    /* after so long the allowance is full in any case; the product below would overflow */
     int64_t more = passed > 3600 * SECOND ? q->burst : passed / 1000 * per_second / 1000000;
     if (more > 0) {
         a->left = more > q->burst - a->left ? q->burst : a->left + more;
@@ -70,7 +71,7 @@ static void keep(piso__output *o, const char *data, size_t size) {
     o->size += (uint32_t)n;
 }
 
-/* echo: passes on what it may. Returns how much it may not. */
+/* echo: passes on what the quota permits. Returns how many bytes it does not permit. */
 static size_t echo(piso__output *o, const char *data, size_t size) {
     size_t n = grant(&echo_quota, &o->echoed, size);
     o->echoed.left -= (int64_t)n;
@@ -102,15 +103,15 @@ piso__drained piso__output_drain(piso_process *p, int index, size_t limit, bool 
     return taken == 0 && most == 0 ? PISO__DRAINED_LATER : PISO__DRAINED_SOME;
 }
 
-/* ---- who has written something ---- */
+/* ---- processes with new output ---- */
 
 /* The lock guards this, and the last fields of each process. */
 static struct {
-    int fd;              /* eventfd: readable while the list is not empty; 0: nobody has asked for it */
-    piso_process *first; /* those that are followed and have news, the latest first */
+    int fd;              /* an eventfd, readable while the list is not empty; 0: nobody has requested it */
+    piso_process *first; /* followed processes with new output, the latest first */
 } news;
 
-/* forget_in_child: all of it is the parent's. */
+/* forget_in_child: clears what belongs to the parent. */
 static void forget_in_child(void) {
     if (news.fd)
         piso__fd_close(news.fd);
@@ -124,7 +125,7 @@ static bool is_foreign(const piso_process *p) {
     return p->fork_generation != piso__fork_generation();
 }
 
-/* add, remove: they need the lock. */
+/* add and remove need the lock. */
 static void add(piso_process *p) {
     if (p->has_news)
         return;
@@ -183,7 +184,7 @@ void piso_process_follow(piso_process *p, uint64_t cookie) {
     piso__lock_take(&news_lock);
     p->cookie = cookie;
     if (cookie)
-        add(p); /* there may be something already */
+        add(p); /* there may be output already */
     else
         remove_from_list(p);
     piso__lock_give(&news_lock);
@@ -205,13 +206,14 @@ int piso_process_output_fd(piso_process *p) {
         return PISO_EFORKED;
     piso__lock_take(&news_lock);
     if (p->output_fd < 0 && (p->output_fd = piso__event_create()) >= 0)
-        piso__event_signal(p->output_fd); /* there may be something already */
+        piso__event_signal(p->output_fd); /* there may be output already */
     int fd = p->output_fd;
     piso__lock_give(&news_lock);
     return fd;
 }
 
-/* clear_own_fd: unless there is something in the other output, which may have come after its own last look. */
+/* clear_own_fd: clears the descriptor, unless the other output has data, which may have come after its own last
+ * check. */
 static void clear_own_fd(piso_process *p, const piso__output *other) {
     piso__lock_take(&news_lock);
     if (p->output_fd >= 0)
@@ -228,7 +230,7 @@ size_t piso_process_read_output(piso_process *p, int stream, char *buffer, size_
         return 0;
     piso__output *o = &p->outputs[stream == PISO_STDERR];
     pthread_mutex_lock(&p->lock);
-    clear_own_fd(p, &p->outputs[stream != PISO_STDERR]); /* what comes after this look signals again */
+    clear_own_fd(p, &p->outputs[stream != PISO_STDERR]); /* output that comes after this check signals again */
     size_t n = size < o->size ? size : o->size;
     size_t first = n < PISO_OUTPUT_BUFFER - o->start ? n : PISO_OUTPUT_BUFFER - o->start;
     memcpy(buffer, o->waiting + o->start, first);
@@ -264,7 +266,7 @@ size_t piso_process_stderr(piso_process *p, char *buffer, size_t size) {
     for (size_t i = 0; i < n; i++)
         buffer[i] = p->tail[(p->tail_written - n + i) % PISO__STDERR_TAIL];
     pthread_mutex_unlock(&p->lock);
-    /* begin with a whole line where there is one */
+    /* begin with a whole line if there is one */
     char *newline = cut ? memchr(buffer, '\n', n) : NULL;
     if (newline && newline + 1 < buffer + n) {
         n -= (size_t)(newline + 1 - buffer);

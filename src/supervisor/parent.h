@@ -1,13 +1,14 @@
-/* parent.h - what a process knows of the one that has forked it for this host. A zygote is such a parent (zygote.c). */
+/* parent.h - the process that has forked a child for this host, as the child's object sees it. A zygote is such
+ * a parent (zygote.c). */
 #ifndef PISO_SUPERVISOR_PARENT_H
 #define PISO_SUPERVISOR_PARENT_H
 
 #include <sys/types.h>
 
-/* piso__parent: who has forked a child that is not this process's: the first member of a zygote. */
+/* piso__parent: the parent of a child that is not this process's. It is the first member of a zygote. */
 typedef struct piso__parent {
-    /* asks how a child of it has ended, which is to be reaped. 0: the answer will come to the monitor; else there will be
-     * none. */
+    /* Asks how a child has ended, which is then reaped. 0: the monitor will get the answer; otherwise none will
+     * come. */
     int (*ask_reap)(struct piso__parent *parent, pid_t pid);
     void (*unref)(struct piso__parent *parent);
 } piso__parent;

@@ -1,4 +1,4 @@
-/* process.c - see process.h: the object, and what others may ask of a process. */
+/* process.c - see process.h: the object, and the public functions on a process. */
 #include "os/os.h"
 #include "supervisor/child.h"
 
@@ -35,7 +35,7 @@ void piso__process_close_fds(piso_process *p) {
 piso_process *piso__process_unref(piso_process *p) {
     if (!p || atomic_fetch_sub(&p->references, 1) != 1)
         return NULL;
-    /* in a forked process the numbers may stand for something else by now, and the lock may be held for ever */
+    /* in a forked process the descriptors may belong to something else by now, and the lock may stay locked */
     if (!is_foreign(p)) {
         piso__output_forget(p);
         piso__process_close_fds(p);
@@ -49,9 +49,9 @@ piso_process *piso__process_unref(piso_process *p) {
     return NULL;
 }
 
-int piso__process_look(piso_process *p) {
+int piso__process_check_end(piso_process *p) {
     int r = piso__reap(p->pidfd, &p->status);
-    /* of a child that is not ours, unless its parent has died and left it to us, only the pidfd tells that it has ended */
+    /* a child that is not ours, unless its parent has died and left it to us, reports its end only by the pidfd */
     bool ended = p->parent && r <= 0 ? piso__poll_in(&p->pidfd, 1, 0) > 0 : r != 0;
     if (!ended)
         return 0;
@@ -60,18 +60,18 @@ int piso__process_look(piso_process *p) {
         return 1;
     if (p->parent->ask_reap(p->parent, p->pid) == 0)
         return -EINPROGRESS;
-    piso__process_settle(p, NULL);
+    piso__process_record_exit(p, NULL);
     return 1;
 }
 
-void piso__process_settle(piso_process *p, const piso_exit *told) {
-    if (told)
-        p->status = *told;
+void piso__process_record_exit(piso_process *p, const piso_exit *reported) {
+    if (reported)
+        p->status = *reported;
     else if (piso__reap(p->last_pidfd, &p->status) <= 0)
-        piso__exit_of(p->last_pidfd, p->pid, &p->status); /* where the kernel does not tell, it stays unknown */
+        piso__exit_of(p->last_pidfd, p->pid, &p->status); /* where the kernel does not report it, it stays unknown */
 }
 
-void piso__process_tell(piso_process *p) {
+void piso__process_report_end(piso_process *p) {
     pthread_mutex_lock(&p->lock);
     atomic_store_explicit(&p->ended, 1, memory_order_release);
     if (p->end_epoll >= 0)

@@ -3,7 +3,7 @@
 
 #include "base/structs.h"
 
-/* take_sandbox: the sandbox and what belongs to it, if there is one. 0 or -EINVAL. */
+/* take_sandbox: copies the sandbox and its parts, if there is one. 0 or -EINVAL. */
 static int take_sandbox(piso__request *q) {
     q->given_report = q->spawn.report;
     q->report = (piso_sandbox_report){.size = sizeof q->report};

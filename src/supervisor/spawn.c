@@ -1,4 +1,4 @@
-/* spawn.c - starting a process: executed or forked from a zygote, confined or not, and watched from then on. */
+/* spawn.c - starts a process: executed or forked from a zygote, confined or not, and watched from then on. */
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,7 +12,7 @@
 
 #define ABANDON_NS 1000000000
 
-/* with_channel: the environment with PISO_FD added; freed by the caller, as one block. */
+/* with_channel: returns the environment with PISO_FD added, as one block that the caller frees. */
 static const char **with_channel(const char *const *envp) {
     static const char variable[] = "PISO_FD=3";
     static_assert(PISO__SPAWN_FD == 3, "the text above says so");
@@ -29,7 +29,8 @@ static const char **with_channel(const char *const *envp) {
     return copy;
 }
 
-/* fork_from_zygote: with the descriptors that a spawned child has. A host without stdout shares /dev/null. */
+/* fork_from_zygote: forks a child with the same descriptors as a spawned one. A host without stdout shares
+ * /dev/null. */
 static pid_t fork_from_zygote(piso_process *p, const piso_spawn *spawn, int null_fd, int stdout_fd, int stderr_fd,
                               int channel_fd, piso__sandbox *sandbox) {
     piso__autoclose int own_stdout = stdout_fd < 0 ? piso__fd_dup_shared(STDOUT_FILENO) : -1;
@@ -40,7 +41,7 @@ static pid_t fork_from_zygote(piso_process *p, const piso_spawn *spawn, int null
     return pid;
 }
 
-/* open_output: a pipe for one of the outputs; *ret_child_fd is the child's end. */
+/* open_output: makes a pipe for one of the outputs; *ret_child_fd is the child's end. */
 static int open_output(piso__output *o, int *ret_child_fd) {
     int pipe_fds[2];
     int r = piso__pipe(pipe_fds);
@@ -51,7 +52,7 @@ static int open_output(piso__output *o, int *ret_child_fd) {
     return 0;
 }
 
-/* run: the program, confined by the sandbox if there is one. */
+/* run: starts the program, confined by the sandbox if there is one. */
 static pid_t run(piso__spawn_options *options, piso__sandbox *sandbox, piso_sandbox_report *report, int *ret_pidfd) {
     bool failed = false;
     if (sandbox) {
@@ -63,16 +64,16 @@ static pid_t run(piso__spawn_options *options, piso__sandbox *sandbox, piso_sand
     pid_t pid = piso__spawn(options, ret_pidfd);
     if (!failed)
         return pid;
-    piso__sandbox_blame(piso__sandbox_failed(sandbox), pid, report);
+    piso__sandbox_report_failure(piso__sandbox_failed(sandbox), pid, report);
     return PISO_ESANDBOX;
 }
 
-/* started: 0 or the error; from here on the child's group lives as long as the child. */
+/* started: returns 0 or the error. From here on the child's group is ended with the child. */
 static int started(piso_process *p, piso__sandbox *sandbox) {
     if (p->pid >= 0 && sandbox)
         p->group = piso__sandbox_take_group(sandbox);
     if (p->pid >= 0 && sandbox && (p->refusals = piso__sandbox_take_refusals(sandbox)))
-        piso__refusals_watch(p->refusals); /* what is refused is not known, if this fails */
+        piso__refusals_watch(p->refusals); /* if this fails, refusals are unknown */
     return p->pid < 0 ? p->pid : 0;
 }
 
@@ -111,12 +112,13 @@ static int start(piso_process *p, const piso_spawn *spawn, int channel_fd) {
     return started(p, sandbox);
 }
 
-/* abandon: ends one that cannot be watched. Whether it can be reaped in time or not, nobody has it any more. */
+/* abandon: ends a process that cannot be watched. Nobody owns it afterwards, even if it could not be reaped in
+ * time. */
 static void abandon(piso_process *p) {
     pthread_mutex_lock(&p->lock);
     piso__kill_group(p->pidfd, p->pid, SIGKILL);
     piso__poll_in(&p->pidfd, 1, ABANDON_NS);
-    piso__process_look(p);
+    piso__process_check_end(p);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -140,7 +142,7 @@ int piso__process_spawn(const piso_spawn *spawn, int channel_fd, piso_process **
     return 0;
 }
 
-/* ---- a zygote, which is a process, too ---- */
+/* ---- starting a zygote ---- */
 
 int piso_zygote_spawn(const piso_spawn *spawn, piso_zygote **ret_zygote) {
     piso__request request;

@@ -1,9 +1,9 @@
-/* watch.c - in the child: dies with the host.
+/* watch.c - in the child: ends with the host.
  *
- * Two things tell that the host has gone: its pidfd, and the socket's hang-up (the only one across pid namespaces).
- * The host is whoever made the socket, which need not be our parent: a wrapper may stand between, and the host may
- * be gone already. The socket also hangs up when a living host closes the session; the child then gets time to end in
- * order, because nothing that it does can matter any more. */
+ * Two sources report that the host has gone: its pidfd, and the socket's hang-up (the only one across pid
+ * namespaces). The host is the process that made the socket. It need not be our parent: a wrapper may be in
+ * between, and the host may be gone already. The socket also hangs up when a living host closes the session;
+ * the child then gets time to end in an orderly way, because nothing that it does can matter any more. */
 #include "os/os.h"
 #include "supervisor/process.h"
 
@@ -23,7 +23,7 @@ static void *watch_main(void *argument) {
         ready = piso__wait_end(w.host_fd, w.socket_fd, -1);
     while (ready <= 0);
     if (w.host_fd >= 0)
-        piso__poll_in(&w.host_fd, 1, GRACE_NS); /* at once if the host has gone */
+        piso__poll_in(&w.host_fd, 1, GRACE_NS); /* returns at once if the host has gone */
     piso__kill_own_group();
     return NULL;
 }

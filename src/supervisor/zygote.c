@@ -8,9 +8,10 @@
 #include "os/os.h"
 #include "supervisor/process.h"
 
-#define READY_TIMEOUT_NS   INT64_C(120000000000) /* of who needs a child and finds the zygote still loading */
-#define ANSWER_TIMEOUT_NS  INT64_C(10000000000)  /* to fork, what it does in milliseconds */
-#define EXECUTE_TIMEOUT_NS INT64_C(60000000000)  /* of a child, up to its exec */
+/* for a caller that needs a child while the zygote is still loading */
+#define READY_TIMEOUT_NS   INT64_C(120000000000)
+#define ANSWER_TIMEOUT_NS  INT64_C(10000000000) /* to fork, which takes milliseconds */
+#define EXECUTE_TIMEOUT_NS INT64_C(60000000000) /* for a child, up to its exec */
 
 #define ROOM (sizeof(piso__zygote_packet) + PISO__ZYGOTE_REPORT)
 
@@ -18,16 +19,16 @@ enum { LOADING, READY, FAILED };
 
 struct piso_zygote {
     piso__parent parent;
-    _Atomic uint32_t references; /* of users and children: with the last one it ends */
-    _Atomic uint32_t holders;    /* all of these together, and the monitor: with the last one it is freed */
+    _Atomic uint32_t references; /* of users and children; without any it ends */
+    _Atomic uint32_t holders;    /* all of these and the monitor; without any it is freed */
     uint32_t fork_generation;
     piso_process *process;
     _Atomic uint32_t state;
-    /* The lock guards the rest, and is held for a few system calls that never wait. */
+    /* The lock guards the rest, and is held for a few system calls that never block. */
     pthread_mutex_t lock;
-    int socket_fd; /* closed by the monitor alone; -1 then */
-    int error;     /* why it FAILED */
-    char *report;  /* while LOADING with room for a packet and any report */
+    int socket_fd; /* only the monitor closes it; -1 then */
+    int error;     /* why it is FAILED */
+    char *report;  /* while LOADING, a buffer for a packet and any report */
     size_t report_size;
 };
 
@@ -83,13 +84,13 @@ piso_zygote *piso__zygote_release(piso_zygote *z) {
     return NULL;
 }
 
-/* enter: one of the states after LOADING. Needs the lock. */
+/* enter: enters one of the states after LOADING. Needs the lock. */
 static void enter(piso_zygote *z, uint32_t state) {
     atomic_store_explicit(&z->state, state, memory_order_release);
     piso__word_wake(&z->state);
 }
 
-/* lose: nothing is asked of it any more. False: this is known. Needs the lock. */
+/* lose: marks it as lost: it gets no more requests. False: it was lost already. Needs the lock. */
 static bool lose(piso_zygote *z, int error) {
     if (atomic_load_explicit(&z->state, memory_order_relaxed) == FAILED)
         return false;
@@ -98,14 +99,14 @@ static bool lose(piso_zygote *z, int error) {
     return true;
 }
 
-/* fail: it is of no use any more, and the monitor will hear that. Needs the lock. */
+/* fail: loses it and kills it. The monitor will see its end. Needs the lock. */
 static void fail(piso_zygote *z, int error) {
     if (lose(z, error))
         piso_process_kill(z->process, SIGKILL);
 }
 
-/* dismiss: it is not needed any more, and ends by itself when it has cleared up what its children have left. One that
- * is stopped is to go on, for that. */
+/* dismiss: it is not needed any more, and ends by itself when it has cleared up what its children have left. If
+ * it is stopped it must continue for that. */
 static void dismiss(piso_zygote *z) {
     if (is_foreign(z))
         return;
@@ -140,7 +141,7 @@ piso_process *piso_zygote_process(piso_zygote *z) {
     return z->process;
 }
 
-/* ---- what it says, in the monitor ---- */
+/* ---- its packets, read by the monitor ---- */
 
 void piso__zygote_close_fd(piso_zygote *z) {
     piso__fd_close(piso__fd_steal(&z->socket_fd));
@@ -150,8 +151,8 @@ int piso__zygote_socket(const piso_zygote *z) {
     return z->socket_fd;
 }
 
-/* hear_ready: READY, with the report behind it. Needs the lock. */
-static int hear_ready(piso_zygote *z) {
+/* receive_ready: reads READY and the report behind it. Needs the lock. */
+static int receive_ready(piso_zygote *z) {
     piso__zygote_packet packet;
     int none = 0;
     ssize_t n = piso__receive_packet(z->socket_fd, z->report, ROOM, NULL, &none, true);
@@ -171,8 +172,8 @@ static int hear_ready(piso_zygote *z) {
     return 0;
 }
 
-/* hear_reaped: the same for REAPED. */
-static int hear_reaped(piso_zygote *z, pid_t *ret_pid, piso_exit *ret_exit) {
+/* receive_reaped: reads REAPED. Needs the lock. */
+static int receive_reaped(piso_zygote *z, pid_t *ret_pid, piso_exit *ret_exit) {
     piso__zygote_packet packet;
     int none = 0;
     ssize_t n = piso__receive_packet(z->socket_fd, &packet, sizeof packet, NULL, &none, true);
@@ -186,10 +187,10 @@ static int hear_reaped(piso_zygote *z, pid_t *ret_pid, piso_exit *ret_exit) {
     return 1;
 }
 
-int piso__zygote_hear(piso_zygote *z, pid_t *ret_pid, piso_exit *ret_exit) {
+int piso__zygote_receive(piso_zygote *z, pid_t *ret_pid, piso_exit *ret_exit) {
     LOCKED(z);
     bool is_loading = atomic_load_explicit(&z->state, memory_order_relaxed) == LOADING;
-    int r = is_loading ? hear_ready(z) : hear_reaped(z, ret_pid, ret_exit);
+    int r = is_loading ? receive_ready(z) : receive_reaped(z, ret_pid, ret_exit);
     return r == -EAGAIN ? 0 : r == -EPROTO ? PISO_EPROTO : r;
 }
 
@@ -202,7 +203,7 @@ void piso__zygote_end(piso_zygote *z, int error) {
     piso__zygote_close_fd(z);
 }
 
-/* ---- questions ---- */
+/* ---- requests ---- */
 
 /* wait_ready: 0, -ETIMEDOUT, -EINTR, or why it failed. */
 static int wait_ready(piso_zygote *z, int64_t timeout_ns) {
@@ -219,27 +220,27 @@ int piso_zygote_ready(piso_zygote *z, int64_t timeout_ns, const void **ret_repor
     int r = wait_ready(z, timeout_ns);
     if (r < 0)
         return r;
-    *ret_report = z->report; /* which stays, once it is ready */
+    *ret_report = z->report; /* which does not change once it is ready */
     *ret_size = z->report_size;
     return 0;
 }
 
-/* ask: sends a question, which never waits. One that is not taken because so many are there already, or nobody listens,
- * is the zygote's end. */
+/* ask: sends a request, without blocking. The zygote is lost if the request does not fit, because so many are
+ * queued already, or nobody listens. */
 static int ask(piso_zygote *z, piso__zygote_kind kind, int value, const int *fds, int count) {
     piso__zygote_packet packet = {.magic = PISO__ZYGOTE_MAGIC, .kind = kind, .value = value};
     LOCKED(z);
     if (atomic_load_explicit(&z->state, memory_order_relaxed) == FAILED)
         return z->error;
     int r = piso__send_fds(z->socket_fd, &packet, sizeof packet, fds, count);
-    if (r == -ETOOMANYREFS || r == -ENOMEM || r == -ENOBUFS) /* this process's trouble, not the zygote's */
+    if (r == -ETOOMANYREFS || r == -ENOMEM || r == -ENOBUFS) /* this process's problem, not the zygote's */
         return r;
     if (r < 0)
         fail(z, r);
     return r < 0 ? z->error : 0;
 }
 
-/* answer: to a fork, by the socket that was sent with it. */
+/* answer: waits for the answer to a fork on the socket that was sent with it. */
 static pid_t answer(piso_zygote *z, int answer_fd, int *ret_pidfd) {
     int64_t end_ns = piso_now_ns() + ANSWER_TIMEOUT_NS;
     int ready;
@@ -261,20 +262,20 @@ static pid_t answer(piso_zygote *z, int answer_fd, int *ret_pidfd) {
     if (good)
         return packet.value;
     if (n == -EMFILE && packet.magic == PISO__ZYGOTE_MAGIC && packet.kind == PISO__ZYGOTE_FORKED && packet.value > 0) {
-        kill(-packet.value, SIGKILL); /* nobody has it; it has its number until its zygote is asked to reap it */
+        kill(-packet.value, SIGKILL); /* nobody has it; its pid is not reused until its zygote is asked to reap it */
         ask(z, PISO__ZYGOTE_REAP, packet.value, NULL, 0);
         return -EMFILE;
     }
     LOCKED(z);
     if (n == -ETIMEDOUT && piso__socket_end(z->socket_fd) == 0)
-        lose(z, 0); /* when it goes on it is told, and looks after the children that it has */
+        lose(z, 0); /* when it continues it sees that, and looks after the children that it has */
     else
         fail(z, n >= 0 || n == -EPROTO ? PISO_EPROTO : (int)n);
     return z->error;
 }
 
-/* executed: waits until the child runs its program. 0 or a negative code; a child that failed, or takes too long, is killed,
- * and the zygote asked to reap it. */
+/* executed: waits until the child runs its program. 0 or a negative code. A child that failed or takes too long
+ * is killed, and the zygote is asked to reap it. */
 static int executed(const piso_spawn *spawn, int answer_fd, int block, pid_t pid, int pidfd) {
     int64_t end_ns = piso_now_ns() + EXECUTE_TIMEOUT_NS;
     int layer = -1, ready;
@@ -290,7 +291,7 @@ static int executed(const piso_spawn *spawn, int answer_fd, int block, pid_t pid
     if (layer < 0 || layer >= PISO_LAYERS)
         return r;
     if (spawn->report)
-        piso__sandbox_blame(layer, r, spawn->report);
+        piso__sandbox_report_failure(layer, r, spawn->report);
     return PISO_ESANDBOX;
 }
 
@@ -318,7 +319,7 @@ pid_t piso__zygote_fork(const piso_spawn *spawn, const int stdio[3], int channel
     while (r == -EINTR);
     if (r == 0)
         r = ask(z, PISO__ZYGOTE_FORK, 0, fds, PISO__FORK_FDS + (rules >= 0));
-    its_end = piso__fd_close(its_end); /* so that its end says that the zygote has gone */
+    its_end = piso__fd_close(its_end); /* so that a hang-up means that the zygote has gone */
     piso__autoclose int pidfd = -1;
     pid_t pid = r < 0 ? r : answer(z, answer_fd, &pidfd);
     if (pid > 0 && spawn->execute && (r = executed(spawn, answer_fd, block, pid, pidfd)) < 0)

@@ -1,8 +1,9 @@
-/* zygote_block.c - what a forked child is to be, as one block of memory: there is no limit to an environment's size,
- * but there is one to a packet's.
+/* zygote_block.c - the request for a forked child, as one block of memory: an environment's size is not
+ * limited, but a packet's is.
  *
- * A header, the prepared sandbox if there is one, then strings, each with its NUL: name, cwd (or nothing), arguments,
- * environment. The descriptor is the host's, whom the zygote trusts; lengths are checked all the same. */
+ * A header, the prepared sandbox if there is one, then strings, each with its NUL: name, cwd (or nothing),
+ * arguments, environment. The descriptor comes from the host, which the zygote trusts; lengths are checked all
+ * the same. */
 #include <string.h>
 
 #include "os/os.h"
@@ -12,7 +13,7 @@ typedef struct block_failure {
     int32_t error, layer;
 } block_failure;
 typedef struct block_header {
-    block_failure failure; /* comes back */
+    block_failure failure; /* written by the child */
     uint32_t arguments, variables, has_cwd, execute, sandbox_size;
 } block_header;
 
@@ -23,7 +24,7 @@ static bool is_channel(const char *variable) {
     return strncmp(variable, "PISO_FD=", 8) == 0;
 }
 
-/* put: appends a string; only counts when `to` is NULL. */
+/* put: appends a string; only counts its bytes when `to` is NULL. */
 static void put(char *to, size_t *size, const char *text) {
     size_t length = strlen(text) + 1;
     if (to)
@@ -31,7 +32,7 @@ static void put(char *to, size_t *size, const char *text) {
     *size += length;
 }
 
-/* fill: the block's bytes, or only their number. */
+/* fill: writes the block's bytes, or only counts them. */
 static size_t fill(char *to, const piso_spawn *spawn, const void *sandbox, size_t sandbox_size) {
     block_header header = {.has_cwd = spawn->cwd != NULL,
                            .execute = spawn->execute,
@@ -75,7 +76,7 @@ int piso__fork_block_new(const piso_spawn *spawn, const piso__sandbox *sandbox) 
     return r < 0 ? r : piso__fd_steal(&fd);
 }
 
-/* take: the next string of the block, or NULL. */
+/* take: returns the next string of the block, or NULL. */
 static const char *take(const char **cursor, const char *end) {
     const char *text = *cursor, *nul = text < end ? memchr(text, 0, (size_t)(end - text)) : NULL;
     if (nul)
@@ -83,7 +84,7 @@ static const char *take(const char **cursor, const char *end) {
     return nul ? text : NULL;
 }
 
-/* take_strings: `count` of them, as a list that ends with NULL. */
+/* take_strings: reads `count` strings into a list that ends with NULL. */
 static bool take_strings(const char **list, uint32_t count, const char **cursor, const char *end) {
     for (uint32_t i = 0; i < count; i++)
         if (!(list[i] = take(cursor, end)))
@@ -92,7 +93,7 @@ static bool take_strings(const char **list, uint32_t count, const char **cursor,
     return true;
 }
 
-/* parse: `fork` has the block already. The lists are one allocation, at argv. */
+/* parse: reads the block, which `fork` has already. The lists are one allocation, at argv. */
 static int parse(piso_fork *fork, const char **ret_cwd) {
     block_header header;
     if (fork->block_size < sizeof header)

@@ -1,4 +1,4 @@
-/* zygote_serve.c - the zygote's own side: it answers its host, and is forked. See zygote.h. */
+/* zygote_serve.c - the zygote's side: it answers its host, and is forked. See zygote.h. */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,11 +12,11 @@
 
 #define STAY_NS INT64_C(1000000000)
 
-/* Of this process. It is there from the first piso_zygote_serve on, also between two. */
+/* Of this process. It exists from the first piso_zygote_serve on, also between two calls. */
 static piso__keeper keeper;
 static bool has_keeper;
 
-/* Descriptors of a request; all close when it goes out of scope. */
+/* The descriptors of a request. All are closed when it goes out of scope. */
 typedef struct request {
     int fds[PISO__FDS_MAX], count;
 } request;
@@ -27,7 +27,7 @@ static void close_request(request *q) {
     q->count = 0;
 }
 
-/* watch_host: the host's pidfd, or -1 when it has no pid here; PISO_EDIED. */
+/* watch_host: returns the host's pidfd, or -1 when it has no pid here; PISO_EDIED. */
 static int watch_host(int socket_fd) {
     pid_t host = piso__socket_creator(socket_fd);
     int fd = host > 0 ? piso__pidfd_open(host) : -1;
@@ -41,7 +41,7 @@ int piso_zygote_guard(int socket_fd) {
     int r = piso__fd_cloexec(socket_fd);
     if (r == 0)
         r = piso__kill_on_hangup(socket_fd, true);
-    /* it may have happened before */
+    /* the host may have ended before */
     return r < 0 ? r : piso__poll_in(&socket_fd, 1, 0) > 0 ? PISO_EDIED : 0;
 }
 
@@ -58,7 +58,7 @@ int piso_zygote_report(int socket_fd, const void *report, size_t size) {
         return -ENOMEM;
     memcpy(all, &packet, sizeof packet);
     memcpy(all + sizeof packet, report, size);
-    /* from here on the host speaks, which is no reason to die */
+    /* from here on the host sends requests, which must not kill */
     r = piso__kill_on_hangup(socket_fd, false);
     return r < 0 ? r : piso__send_fds(socket_fd, all, sizeof packet + size, NULL, 0);
 }
@@ -70,8 +70,8 @@ static void call(void (*hook)(void)) {
         hook();
 }
 
-/* prepare: what can fail is done before the fork, so that the host is told: the zygote has no use for its own
- * directory. */
+/* prepare: does before the fork what can fail, so that the host gets the error. The zygote does not need its
+ * own directory. */
 static int prepare(const request *q, piso_fork *ret_fork) {
     piso_fork fork;
     const char *cwd;
@@ -101,7 +101,7 @@ static int confine(const piso_fork *fork, int rules_fd, int *ret_layer) {
     return r;
 }
 
-/* confine_fork: or ends the child: the host hears of it by its last words. */
+/* confine_fork: applies the sandbox or ends the child, whose last words report that. */
 static void confine_fork(const piso_fork *fork, int rules_fd) {
     int layer = -1, r = confine(fork, rules_fd, &layer);
     if (r == 0)
@@ -109,7 +109,7 @@ static void confine_fork(const piso_fork *fork, int rules_fd) {
     piso_sandbox_report report = {0};
     const char *name = piso_layer_name((piso_layer)layer), *reason = piso_strerror(r);
     if (name) {
-        piso__sandbox_blame(layer, r, &report);
+        piso__sandbox_report_failure(layer, r, &report);
         reason = report.layers[layer].detail;
     }
     char words[sizeof report.layers[0].detail + 128];
@@ -119,14 +119,14 @@ static void confine_fork(const piso_fork *fork, int rules_fd) {
     piso__kill_own_group();
 }
 
-/* execute: in the child: its program. Does not return. */
+/* execute: runs the child's program. Does not return. */
 static void execute(const request *q, const piso_fork *fork) {
     enum { CHANNEL_END = PISO__FORK_CHANNEL - PISO__FORK_STDIN + 1 };
     int fds[PISO__FDS_MAX], count = q->count - PISO__FORK_STDIN, layer = -1;
     int rules = q->count > PISO__FORK_RULES ? CHANNEL_END : -1, block = count, r = 0;
     memcpy(fds, q->fds + PISO__FORK_STDIN, (size_t)count * sizeof *fds);
     fds[count++] = q->fds[PISO__FORK_BLOCK];
-    fds[count++] = q->fds[PISO__FORK_ANSWER]; /* closed by the program's start, which tells the host */
+    fds[count++] = q->fds[PISO__FORK_ANSWER]; /* the exec closes it, which tells the host */
     if (piso__place_fds(fds, count) < 0)
         piso__kill_own_group();
     if (fork->sandbox_size)
@@ -145,7 +145,7 @@ static int fork_child(const request *q, const piso_fork_hooks *hooks, piso__zygo
     if (ret_packet->value < 0)
         return 0;
     if (fork.execute)
-        hooks = &no_hooks; /* nothing of a runtime goes on in the child */
+        hooks = &no_hooks; /* the child does not continue a runtime */
     call(hooks->before);
     ret_packet->value = piso__fork(ret_pidfd);
     if (ret_packet->value != 0) {
@@ -159,7 +159,7 @@ static int fork_child(const request *q, const piso_fork_hooks *hooks, piso__zygo
         execute(q, &fork);
     piso__keeper_forget(&keeper);
     has_keeper = false;
-    /* the zygote's socket to the host is closed with the rest; without its own descriptors the child is nothing */
+    /* this closes the zygote's socket to the host with the rest; a child without its own descriptors is useless */
     if (piso__place_fds(q->fds + PISO__FORK_STDIN, q->count - PISO__FORK_STDIN) < 0)
         piso__kill_own_group();
     if (fork.sandbox_size)
@@ -170,13 +170,13 @@ static int fork_child(const request *q, const piso_fork_hooks *hooks, piso__zygo
     return 1;
 }
 
-/* disown: ends a child that nobody has any more, since who asked for it has gone. */
+/* disown: ends a child that nobody has any more, since its requester has gone. */
 static void disown(pid_t pid) {
     piso__kill_child(pid);
     piso__keeper_end(&keeper, pid, false);
 }
 
-/* serve_fork: 1 in the child. Who asked may have given up meanwhile: that is no fault of this process. */
+/* serve_fork: 1 in the child. A requester that has given up in the meantime is no error of this process. */
 static int serve_fork(request *q, const piso_fork_hooks *hooks, piso_fork *ret_fork) {
     if (q->count < PISO__FORK_FDS)
         return PISO_EPROTO;
@@ -192,8 +192,8 @@ static int serve_fork(request *q, const piso_fork_hooks *hooks, piso_fork *ret_f
     return 0;
 }
 
-/* tell_reaped: a host that does not take it is found to be gone by the next look at the socket. */
-static void tell_reaped(void *argument, pid_t pid, int r, const piso_exit *status) {
+/* report_reaped: a host that does not take it is found to be gone by the next check of the socket. */
+static void report_reaped(void *argument, pid_t pid, int r, const piso_exit *status) {
     const piso__zygote_packet packet = {.magic = PISO__ZYGOTE_MAGIC,
                                         .kind = PISO__ZYGOTE_REAPED,
                                         .value = r,
@@ -206,11 +206,11 @@ static void tell_reaped(void *argument, pid_t pid, int r, const piso_exit *statu
 static int serve_reap(int socket_fd, pid_t pid) {
     const piso_exit unknown = {.code = -1};
     if (!piso__keeper_end(&keeper, pid, true))
-        tell_reaped(&socket_fd, pid, -ECHILD, &unknown);
+        report_reaped(&socket_fd, pid, -ECHILD, &unknown);
     return 0;
 }
 
-/* answer: one question of the host's. 1 in a child, 0, -ECONNRESET when the host has gone. */
+/* answer: answers one request of the host. 1 in a child, 0, -ECONNRESET when the host has gone. */
 static int answer(int socket_fd, const piso_fork_hooks *hooks, piso_fork *ret_fork) {
     piso__cleanup(close_request) request q = {.count = 0};
     piso__zygote_packet packet;
@@ -228,11 +228,11 @@ static int answer(int socket_fd, const piso_fork_hooks *hooks, piso_fork *ret_fo
 
 enum { HOST, SOCKET, CHILDREN };
 
-/* turn: waits for what there is to do, and does it. 1 in a child; 0; -ECONNRESET when the host does not speak any more,
- * -ESRCH when it has gone, -ETIMEDOUT when nothing came for idle_ns. */
-static int turn(int fds[3], const piso_fork_hooks *hooks, int64_t idle_ns, piso_fork *ret_fork) {
+/* serve_once: waits for something to do, and does it. 1 in a child; 0; -ECONNRESET when the host has closed the
+ * socket, -ESRCH when it has gone, -ETIMEDOUT when nothing came for idle_ns. */
+static int serve_once(int fds[3], const piso_fork_hooks *hooks, int64_t idle_ns, piso_fork *ret_fork) {
     int64_t due = piso__keeper_timeout(&keeper);
-    /* while a look is due, ends of others wait for it */
+    /* while a check is due, ends of other children wait for it */
     int ready = piso__poll_in(fds, due < 0 ? 3 : 2, due < 0 ? idle_ns : due);
     if (ready < 0)
         return ready;
@@ -242,16 +242,16 @@ static int turn(int fds[3], const piso_fork_hooks *hooks, int64_t idle_ns, piso_
         piso__keeper_notice(&keeper);
     int r = ready & 1 << SOCKET ? answer(fds[SOCKET], hooks, ret_fork) : 0;
     if (r == 0 && piso__keeper_timeout(&keeper) == 0)
-        piso__keeper_look(&keeper, tell_reaped, &fds[SOCKET]);
+        piso__keeper_check(&keeper, report_reaped, &fds[SOCKET]);
     return r != 0 || ready || due >= 0 ? r : -ETIMEDOUT;
 }
 
-/* stay: as long as there are children, of a host that is not listened to any more. */
-static void stay(int host_fd) {
+/* outlive_host: runs as long as there are children, for a host that does not get answers any more. */
+static void outlive_host(int host_fd) {
     int fds[3] = {host_fd, -1, keeper.signal_fd}, r = 0;
     while (r != -ESRCH && (keeper.count || piso__keeper_timeout(&keeper) >= 0)) {
         piso__keeper_end_dead(&keeper);
-        r = turn(fds, &no_hooks, STAY_NS, NULL);
+        r = serve_once(fds, &no_hooks, STAY_NS, NULL);
     }
 }
 
@@ -264,13 +264,13 @@ static int serve(int socket_fd, const piso_fork_hooks *hooks, int64_t idle_ns, p
     }
     int fds[3] = {[HOST] = host_fd, [SOCKET] = socket_fd, [CHILDREN] = keeper.signal_fd};
     while (r == 0 || (r == -ETIMEDOUT && piso__has_children()))
-        r = turn(fds, hooks, idle_ns, ret_fork);
+        r = serve_once(fds, hooks, idle_ns, ret_fork);
     if (r == 1)
-        return 1; /* in the child every descriptor of the zygote's is closed, or stands for another thing */
+        return 1; /* in the child every descriptor of the zygote is closed, or refers to something else */
     if (has_keeper && r != -EINTR) {
         piso__socket_end(socket_fd);
         if (r != -ESRCH)
-            stay(host_fd);
+            outlive_host(host_fd);
         piso__keeper_end_all(&keeper);
     }
     piso__fd_close(host_fd == PISO_EDIED ? -1 : host_fd);
@@ -295,7 +295,9 @@ int piso_zygote_share(void) {
 }
 
 int piso_fork_settle(void) {
-    return piso__memory_settle(piso__is_watched() ? 2 : 1); /* the other one waits for the host's end */
+    /* the other thread waits for the host's end
+     * */
+    return piso__memory_settle(piso__is_watched() ? 2 : 1);
 }
 
 void piso_process_title(const char *title) {

@@ -1,4 +1,5 @@
-/* frame.c - see frame.h. The structs are the bytes on little-endian machines; memcpy keeps alignment out of it. */
+/* frame.c - see frame.h. On little-endian machines the structs have the layout of the bytes. memcpy makes
+ * alignment irrelevant. */
 #include "wire/frame.h"
 
 #include <string.h>
@@ -38,11 +39,11 @@ int piso__release_decode(const uint8_t bytes[PISO__RELEASE_SIZE], uint64_t *ret_
     return 0;
 }
 
-/* What each type may carry. The header as three words, as it lies in memory. */
+/* What each type may carry. The header is read as three words. */
 typedef struct rule {
     uint64_t forbidden[3]; /* bits that must be 0 */
-    bool id;               /* there must be one; a call without a reply has none */
-    bool body;             /* of up to PISO_INLINE_BODY bytes */
+    bool id;               /* whether there must be an id; a call without a reply has none */
+    bool body;             /* whether there is an inline body, of up to PISO_INLINE_BODY bytes */
 } rule;
 
 #define WORD(type, flags, nspans, timeout)                                                                             \
@@ -78,7 +79,7 @@ static_assert(offsetof(piso__frame, flags) == 1 && offsetof(piso__frame, nspans)
                   offsetof(piso__frame, parent) == PISO__FRAME_SIZE,
               "the masks are of this layout");
 
-/* check_header: the fields against the rule of their type. */
+/* check_header: checks the fields against the rule of their type. */
 static bool check_header(const piso__frame *f, const rule *rule) {
     uint64_t words[3];
     memcpy(words, f, sizeof words);
@@ -88,7 +89,7 @@ static bool check_header(const piso__frame *f, const rule *rule) {
     return !wrong && (f->id != 0) == has_id && f->nspans <= PISO__HEADER_SPANS;
 }
 
-/* check_body: the size of the inline body. */
+/* check_body: checks the size of the inline body. */
 static bool check_body(const piso__frame *f, const rule *rule, size_t size) {
     bool spilled = f->flags & PISO__FRAME_BODY_SPAN;
     if (f->flags & PISO__FRAME_SPAN_TABLE && f->nspans != 1 + spilled)
@@ -107,7 +108,7 @@ static bool check_body(const piso__frame *f, const rule *rule, size_t size) {
     }
 }
 
-/* take_parent: the size of a header that has one; 0: it has none after all. */
+/* take_parent: returns the size of a header with a parent, or 0 when the parent is missing. */
 static size_t take_parent(piso__frame *f, const uint8_t *data, size_t size) {
     if (size < PISO__HEADER_MAX)
         return 0;

@@ -1,5 +1,5 @@
-/* reader.c - MessagePack, one item at a time, from bytes that come from the peer (piso.h: values, reading).
- * Every length and count is checked against the bytes that are left before it is used. */
+/* reader.c - reads MessagePack, one item at a time, from bytes that come from the peer (piso/values.h). Every
+ * length and count is checked against the remaining bytes before it is used. */
 #include <string.h>
 
 #include "base/base.h"
@@ -8,7 +8,7 @@ static inline size_t left(const piso_reader *r) {
     return (size_t)(r->end - r->cursor);
 }
 
-/* get_number: a big-endian number of 1, 2, 4 or 8 bytes; false when truncated. */
+/* get_number: reads a big-endian number of 1, 2, 4 or 8 bytes. False when truncated. */
 static bool get_number(piso_reader *r, size_t bytes, uint64_t *ret_value) {
     if (left(r) < bytes)
         return false;
@@ -42,7 +42,7 @@ static int read_bytes(piso_reader *r, piso_kind kind, uint64_t size, piso_item *
     return 1;
 }
 
-/* read_count: each item of a container takes a byte at least. */
+/* read_count: each item of a container takes at least one byte. */
 static int read_count(piso_reader *r, piso_kind kind, uint64_t count, piso_item *ret_item) {
     if (count * (kind == PISO_MAP ? 2 : 1) > left(r))
         return PISO_EPROTO;
@@ -55,7 +55,7 @@ static int read_ext(piso_reader *r, uint64_t size, piso_item *ret_item) {
     uint64_t type;
     if (!get_number(r, 1, &type) || read_bytes(r, PISO_EXT, size, ret_item) < 0)
         return PISO_EPROTO;
-    ret_item->ext_type = (int8_t)type; /* last: a failed read leaves the item alone */
+    ret_item->ext_type = (int8_t)type; /* set last, so that a failed read does not change the item */
     return 1;
 }
 
@@ -86,7 +86,7 @@ static int read_number(piso_reader *r, uint8_t tag, piso_item *ret_item) {
     return set_int(ret_item, (int64_t)(value << shift) >> shift);
 }
 
-/* read_sized: types whose tag is followed by a length of 1, 2 or 4 bytes. */
+/* read_sized: reads types whose tag is followed by a length of 1, 2 or 4 bytes. */
 static int read_sized(piso_reader *r, uint8_t tag, piso_item *ret_item) {
     static const uint8_t length_bytes[] = {
         [0xc4 - 0xc4] = 1, [0xc5 - 0xc4] = 2, [0xc6 - 0xc4] = 4, [0xc7 - 0xc4] = 1, [0xc8 - 0xc4] = 2,

@@ -1,9 +1,9 @@
-/* writer.c - MessagePack, one value at a time, into a growing buffer (piso.h: values, writing). */
+/* writer.c - writes MessagePack, one value at a time, into a growing buffer (piso/values.h). */
 #include <string.h>
 
 #include "base/base.h"
 
-#define KEEP_CAPACITY (1u << 20) /* memory that reset keeps */
+#define KEEP_CAPACITY (1u << 20) /* capacity that reset keeps */
 
 void piso_writer_init(piso_writer *w) {
     w->data = w->inline_data;
@@ -59,7 +59,7 @@ static bool grow(piso_writer *w, size_t more) {
     return true;
 }
 
-/* reserve: where to write `size` bytes, or NULL after an error. The bytes count as written. */
+/* reserve: returns where to write `size` bytes, or NULL after an error. The bytes count as written. */
 static inline uint8_t *reserve(piso_writer *w, size_t size) {
     if (PISO__UNLIKELY(w->error || w->capacity - w->size < size) && !grow(w, size))
         return NULL;
@@ -89,7 +89,7 @@ static void put_byte(piso_writer *w, uint8_t byte) {
         *to = byte;
 }
 
-/* put_tagged: a type byte and a big-endian number of 1, 2, 4 or 8 bytes. */
+/* put_tagged: writes a type byte and a big-endian number of 1, 2, 4 or 8 bytes. */
 static void put_tagged(piso_writer *w, uint8_t tag, uint64_t value, int bytes) {
     uint8_t *to = reserve(w, 1 + (size_t)bytes);
     if (!to)
@@ -158,7 +158,7 @@ void piso_write_raw(piso_writer *w, const void *data, size_t size) {
         memcpy(to, data, size);
 }
 
-/* too_long: lengths and counts have 32 bits. */
+/* too_long: whether a length or count does not fit 32 bits; sets the error. */
 static bool too_long(piso_writer *w, size_t size) {
     if (size <= UINT32_MAX)
         return false;

@@ -1,4 +1,5 @@
-/* child_programs.h - what test_process runs as children: this same program again, told by its arguments.
+/* child_programs.h - the children of test_process. The program runs itself again, with arguments that select
+ * what it does.
  *
  * A child reports over the channel's socket (descriptor 3) or on stdout. */
 #ifndef PISO_TESTS_CHILD_PROGRAMS_H
@@ -94,7 +95,7 @@ static void say_ready(void) {
         _exit(99);
 }
 
-/* watch: dies with the host. It closes the channel, as a session that ends does. */
+/* watch: ends with the host. Closes the channel, as the end of a session does. */
 static int watch_main(void) {
     with_grandchild();
     if (piso__watch_host(CHILD_CHANNEL) < 0)
@@ -105,7 +106,7 @@ static int watch_main(void) {
     return 0;
 }
 
-/* watch-late: looks for a host that has gone already. */
+/* watch-late: starts to watch a host that has gone already. */
 static int watch_late_main(void) {
     say_ready();
     wait_for_hang_up();
@@ -115,7 +116,7 @@ static int watch_late_main(void) {
     return 0;
 }
 
-/* watch-polite: takes a moment to end in order when the session is closed. */
+/* watch-polite: takes a moment to end in an orderly way when the session is closed. */
 static int watch_polite_main(void) {
     if (piso__watch_host(CHILD_CHANNEL) < 0)
         return 98;
@@ -138,7 +139,7 @@ static int print_lines(int count) {
     return 0;
 }
 
-/* flood: as much as a pipe can hold, far more than the monitor takes at a time, and then a sudden end. */
+/* flood: writes as much as a pipe can hold, far more than the monitor reads at once, and then ends suddenly. */
 static int flood_main(void) {
     static char text[1 << 20];
     memset(text, '.', sizeof text);
@@ -148,12 +149,13 @@ static int flood_main(void) {
     return write(STDERR_FILENO, text, sizeof text) < 0 || raise(SIGKILL);
 }
 
-/* say: a line to each output. */
+/* say: writes a line to each output. */
 static int say_main(void) {
     return write(STDOUT_FILENO, "to out\n", 7) < 0 || write(STDERR_FILENO, "to err\n", 7) < 0;
 }
 
-/* spill: so many KiB to stdout, all of which must go although nobody reads; then, told over the channel, a line more. */
+/* spill: writes so many KiB to stdout; the writes must not block although nobody reads. Then, on a request over
+ * the channel, writes one more line. */
 static int spill_main(int count) {
     char text[1024], byte;
     memset(text, '.', sizeof text);
@@ -165,7 +167,7 @@ static int spill_main(int count) {
     return write(STDOUT_FILENO, "more\n", 5) != 5;
 }
 
-/* breed: so many orphans, which end at once. */
+/* breed: makes so many orphans, which end at once. */
 static int breed_main(int count) {
     for (int i = 0; i < count; i++) {
         pid_t pid = fork();
@@ -181,7 +183,7 @@ static int breed_main(int count) {
     return 1;
 }
 
-/* child_main: the exit status of the child program `argv[1]`, with its argument. */
+/* child_main: runs the child program `argv[1]` with its argument, and returns its exit status. */
 static int child_main(char **argv) {
     const char *name = argv[1];
     int argument = argv[2] ? atoi(argv[2]) : 0;

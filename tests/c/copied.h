@@ -1,5 +1,5 @@
-/* copied.h - a test program that runs as other users, copied to where these reach it: root's files may lie in a folder that
- * is root's alone. */
+/* copied.h - runs a test program as other users, from a copy that they can access: root's files may be in a
+ * folder that only root can enter. */
 #ifndef PISO_TESTS_COPIED_H
 #define PISO_TESTS_COPIED_H
 
@@ -13,7 +13,7 @@
 
 #include "os/os.h"
 
-#define COPIED "PISO_TEST_COPIED" /* a variable of the copy's process */
+#define COPIED "PISO_TEST_COPIED" /* an environment variable of the copy's process */
 
 /* run_copy: runs a copy of this program, without arguments, and returns its exit status, or 1. */
 static int run_copy(void) {
@@ -27,7 +27,7 @@ static int run_copy(void) {
         n = sendfile(to, from, NULL, 1 << 30);
     } while (n > 0);
     bool copied = n == 0 && fchmod(to, 0755) == 0;
-    close(to); /* a file that somebody can write to cannot be run */
+    close(to); /* a file that is open for writing cannot be executed */
     pid_t pid = copied ? fork() : -1;
     if (pid == 0) {
         setenv(COPIED, "1", true);

@@ -1,6 +1,6 @@
-/* cuda_header.c - compares what src/gpu/cuda.h says of CUDA's driver with NVIDIA's own cuda.h, which must be found by
- * the compiler: tests/python/tensors/test_cuda_header.py builds it against each that there is. Only the driver itself could tell
- * whether it keeps to its header. */
+/* cuda_header.c - compares the declarations of src/gpu/cuda.h with NVIDIA's own cuda.h, which the compiler must
+ * find. tests/python/tensors/test_cuda_header.py builds it against each version that is installed. Whether the
+ * driver conforms to its header only the driver could show. */
 #include <cuda.h>
 #include <stdlib.h>
 
@@ -30,9 +30,9 @@ SAME(PISO__CUDA_RANGE_SIZE, CU_POINTER_ATTRIBUTE_RANGE_SIZE);
 SAME(PISO__CUDA_EVENT_FLAGS, CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS);
 SAME(PISO__CUDA_LAZY_PEER_ACCESS, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS);
 SAME(PISO__CUDA_CAPTURE_RELAXED, CU_STREAM_CAPTURE_MODE_RELAXED);
-SAME(CU_STREAM_CAPTURE_STATUS_NONE, 0); /* what piso__cuda_captured takes for "no" */
+SAME(CU_STREAM_CAPTURE_STATUS_NONE, 0); /* what piso__cuda_captured takes as "no" */
 
-/* What is passed by value, and what a result or a mode is written to. */
+/* Types that are passed by value, and types that a result or a mode is written to. */
 SAME(sizeof(piso__cuda_handle), sizeof(CUipcMemHandle));
 SAME(sizeof(piso__cuda_handle), sizeof(CUipcEventHandle));
 SAME(sizeof(piso__cuda_uuid), sizeof(CUuuid));
@@ -45,7 +45,7 @@ SAME(sizeof(int), sizeof(CUstreamCaptureStatus));
 #define TAKES(function, ...)                                                                                           \
     _Static_assert(__builtin_types_compatible_p(__typeof__(function), CUresult CUDAAPI(__VA_ARGS__)), #function)
 
-/* Those that take a handle by value; the others are compared by the compiler, below. */
+/* Functions that take a handle by value. The compiler compares the others, below. */
 TAKES(cuIpcOpenMemHandle, CUdeviceptr *, CUipcMemHandle, unsigned);
 TAKES(cuIpcOpenEventHandle, CUevent *, CUipcEventHandle);
 
@@ -60,7 +60,7 @@ static int check(size_t offset, const char *spelled) {
 
 #define SPELLED(function)      #function
 #define NAMED(field, function) check(offsetof(piso__cuda_driver, field), SPELLED(function))
-/* -Wcast-function-type warns where the number of parameters, or one that is not a pointer, differs. */
+/* -Wcast-function-type warns when the number of parameters, or a parameter that is not a pointer, differs. */
 #define ALIKE(field, function)                                                                                         \
     ((void)(__typeof__(((piso__cuda_driver *)0)->field))(__typeof__(&function))NULL, NAMED(field, function))
 

@@ -1,4 +1,4 @@
-/* descriptors.h - descriptors as an odd peer would send them, and those that a test leaves. */
+/* descriptors.h - descriptors as a hostile peer would send them, and a count of those that a test leaves open. */
 #ifndef PISO_TESTS_DESCRIPTORS_H
 #define PISO_TESTS_DESCRIPTORS_H
 
@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-/* open_again: the same file with other rights; `fd` is closed. */
+/* open_again: opens the same file with other rights; closes `fd`. */
 static inline int open_again(int fd, int flags) {
     char path[64];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);

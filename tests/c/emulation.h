@@ -1,8 +1,9 @@
-/* emulation.h - whether the processor of this program is emulated by a process of another machine, as qemu-user does.
+/* emulation.h - whether a process emulates the processor of another machine for this program, as qemu-user
+ * does.
  *
- * Such an emulator makes a fork of every vfork, so that a program which the core starts cannot say that it did not start;
- * it runs no program of the emulated machine, and knows no filters of system calls, namespaces, or Landlock; it ignores
- * madvise and limits of address space, and its page table is not the program's. */
+ * Such an emulator turns every vfork into a fork, so a program that the core starts cannot report that it did
+ * not start. It runs no program of the emulated machine. It has no system-call filters, no namespaces and no
+ * Landlock. It ignores madvise and limits of the address space, and its page table is not the program's. */
 #ifndef PISO_TESTS_EMULATION_H
 #define PISO_TESTS_EMULATION_H
 
@@ -15,9 +16,9 @@
 #include "skipping.h"
 
 #define EMULATED        "the processor is emulated, and the emulator has nothing of the kind"
-#define EXIT_OF_SKIPPED 77 /* for meson */
+#define EXIT_OF_SKIPPED 77 /* of meson: the test was skipped */
 
-/* is_emulated: whether a forked child has a mapping that no forked child has on any kernel. */
+/* is_emulated: whether a forked child has a mapping that no forked child has on a real kernel. */
 static inline bool is_emulated(void) {
     static int emulated = -1;
     if (emulated < 0) {
@@ -42,7 +43,7 @@ static inline bool is_emulated(void) {
             skip_because(EMULATED);                                                                                    \
     } while (0)
 
-/* leave_if_emulated: the same for all tests of a program; in its main. */
+/* leave_if_emulated: skips all tests of a program. For its main. */
 #define leave_if_emulated()                                                                                            \
     do {                                                                                                               \
         if (is_emulated()) {                                                                                           \

@@ -1,7 +1,7 @@
 /* leaks.c - part of every test program: tells LeakSanitizer whether it can work here.
  *
- * It stops the threads of a process by ptrace and ends the process with an error where that fails, as in containers that
- * refuse ptrace. There, leaks are not looked for; test_leaks.c is then skipped. */
+ * LeakSanitizer stops the threads of a process by ptrace, and ends the process with an error where that fails,
+ * as in containers that forbid ptrace. There it is turned off, and test_leaks.c is skipped. */
 #include <signal.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -10,7 +10,7 @@
 
 int __lsan_is_turned_off(void);
 
-/* The sanitizer asks with its lock held, which its own fork takes as well: hence the bare system calls. */
+/* The sanitizer calls this while it holds its lock, which its own fork also takes: hence the bare system calls. */
 int __lsan_is_turned_off(void) {
     long pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
     if (pid == 0)

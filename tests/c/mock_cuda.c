@@ -1,10 +1,10 @@
-/* mock_cuda.c - stands in for libcuda.so.1: device memory is a memfd, which another process opens by its handle, the
- * process and the descriptor. It keeps to the rules of the driver that matter here: contexts are to be current, a process
- * cannot open its own handles, nor one twice as older drivers do not let it, handles are only for what is exportable, and
- * some calls end a capture into a graph.
+/* mock_cuda.c - a mock of libcuda.so.1. Device memory is a memfd, which another process opens by its handle:
+ * the process and the descriptor. It enforces the rules of the driver that matter here: a context must be
+ * current; a process cannot open its own handles, nor open a handle twice, as with older drivers; only
+ * exportable memory has handles; some calls end a capture into a graph.
  *
- * Streams either do as the settings say, or, with `tracked`, as they are told: what was put on one by `work` is done when
- * somebody waits for it, no sooner, so that nothing depends on time. */
+ * Streams behave as the settings say. With `tracked` they behave as the test requests: `work` on a stream is
+ * done when somebody waits for it and no sooner, so nothing depends on time. */
 #include "mock_cuda.h"
 
 #include <errno.h>
@@ -19,8 +19,10 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #define LIMIT  256
-#define FOLDER "CUDA_MOCK_FOLDER" /* variable: for device memory, where /proc of others cannot be used */
-#define MEMORY "CUDA_MOCK_MEMORY" /* variable: how many bytes the device has, for all processes; needs FOLDER */
+/* environment variable: for device memory, where /proc of other processes cannot be used */
+#define FOLDER "CUDA_MOCK_FOLDER"
+/* environment variable: how many bytes the device has, for all processes; needs FOLDER */
+#define MEMORY "CUDA_MOCK_MEMORY"
 
 enum {
     OK = 0,
@@ -41,7 +43,7 @@ typedef struct place {
 } place;
 
 typedef struct handle {
-    char bytes[64]; /* begins with a place */
+    char bytes[64]; /* begins with the place */
 } handle;
 
 typedef struct block {
@@ -50,12 +52,12 @@ typedef struct block {
     int fd, name;
     unsigned long long id;
     bool exportable, foreign, counted;
-    char handle[64]; /* that it was opened by */
+    char handle[64]; /* with which it was opened */
 } block;
 
 typedef struct event {
     block memory;
-    _Atomic unsigned *recorded; /* in it; behind that, whether what was recorded is still to be done */
+    _Atomic unsigned *recorded; /* in the mapping; behind that, whether the recorded work is still pending */
     void *stream;
 } event;
 
@@ -70,7 +72,7 @@ static unsigned long long last_id;
 static event created[LIMIT], opened[2 * LIMIT];
 static event *awaited[LIMIT]; /* by streams of this process */
 static int awaited_count;
-static stream streams[LIMIT]; /* the first is the default one */
+static stream streams[LIMIT]; /* the first one is the default stream */
 static int contexts[16];
 
 static void *take(block b) {
@@ -90,7 +92,7 @@ static block *find(uintptr_t pointer) {
     return NULL;
 }
 
-/* path_of: the file of device memory of a process. */
+/* path_of: returns the file of a process's device memory. */
 static void path_of(char path[256], int pid, int name) {
     snprintf(path, 256, "%s/%d-%d", getenv(FOLDER), pid, name);
 }
@@ -142,12 +144,12 @@ static void mock_work(void *handle) {
     stream_of(handle)->busy = true;
 }
 
-/* pending: whether what was recorded is still to be done, as all processes see it. */
+/* pending: whether the recorded work is still pending, as all processes see it. */
 static _Atomic unsigned *pending(event *e) {
     return e->recorded + 1;
 }
 
-/* finish: whoever waits for a stream, or with NULL for all, sees to it that what is before has been done. */
+/* finish: called to wait for a stream, or with NULL for all: completes the work that it depends on. */
 static void finish(stream *waited) {
     for (int i = 0; i < awaited_count; i++) /* of a process that tracks its streams */
         *pending(awaited[i]) = 0;
@@ -233,7 +235,7 @@ EXPORT int cuCtxPopCurrent_v2(void **ret) {
     *ret = NULL;
     return OK;
 }
-/* forbidden: what a call does that may not be made during a capture. */
+/* forbidden: what a call does that must not be made during a capture. */
 static int forbidden(void) {
     if (mock.capturing)
         mock.forbidden++;
@@ -408,7 +410,8 @@ EXPORT int cuStreamWaitEvent(void *stream, void *p, unsigned flags) {
 
 /* ---- what programs use that PyIsolate does not ---- */
 
-/* account: what a process has taken of the device's memory; that of one that has ended is free again. */
+/* account: how much of the device's memory a process has taken. The memory of a process that has ended is free
+ * again. */
 typedef struct account {
     _Atomic int pid;
     _Atomic size_t bytes;
@@ -432,7 +435,7 @@ static bool has_ended(int pid) {
     return kill(pid, 0) < 0 && errno == ESRCH;
 }
 
-/* account_of: this process's. */
+/* own_account: returns this process's account. */
 static account *own_account(void) {
     account *all = accounts();
     for (int i = 0; all && i < LIMIT; i++)

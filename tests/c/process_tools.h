@@ -1,4 +1,5 @@
-/* process_tools.h - what the tests of processes share: a child that runs one of child_programs.h, and what is left. */
+/* process_tools.h - shared by the tests of processes: starts a child that runs one of child_programs.h, and
+ * checks what is left. */
 #ifndef PISO_TESTS_PROCESS_TOOLS_H
 #define PISO_TESTS_PROCESS_TOOLS_H
 
@@ -55,7 +56,7 @@ static void expect_exit(piso_process *p, int code, int signal) {
     assert_int_equal(status.signal, signal);
 }
 
-/* read_report: waits for what the child sends over the channel. */
+/* read_report: waits for the child's report over the channel. */
 static inline void read_report(const running *r, char text[REPORT_SIZE]) {
     assert_int_equal(piso__poll_in(&r->channel_fd, 1, LONG_ENOUGH), 1);
     ssize_t n = recv(r->channel_fd, text, REPORT_SIZE - 1, 0);

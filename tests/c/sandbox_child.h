@@ -1,5 +1,5 @@
-/* sandbox_child.h - what a confined child tries, for test_sandbox.c. It answers by its exit status: 0 when it could do what it
- * was told, else errno. */
+/* sandbox_child.h - the actions of a confined child, for test_sandbox.c. Its exit status is 0 when the action
+ * succeeded, else errno. */
 #ifndef PISO_TESTS_SANDBOX_CHILD_H
 #define PISO_TESTS_SANDBOX_CHILD_H
 
@@ -77,7 +77,7 @@ static int try_fork(void) {
     return outcome(pid);
 }
 
-/* capabilities: none is left in this set, or in all but the bounding one. */
+/* capabilities: checks that none is left in this set, or in all sets but the bounding one. */
 static int capabilities(const char *set) {
     char line[256], name[16];
     unsigned long long sum = 0, value;
@@ -96,7 +96,7 @@ static int open_many(void) {
     return outcome(fd);
 }
 
-/* remove_page: from under whoever else has this memory, in one of the two ways. */
+/* remove_page: removes a page of shared memory in one of two ways. */
 static int remove_page(bool punch) {
     int fd = memfd_create("shared", MFD_CLOEXEC);
     if (fd < 0 || ftruncate(fd, 8192) < 0 || fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 8192) < 0)
@@ -107,13 +107,14 @@ static int remove_page(bool punch) {
     return p == MAP_FAILED ? EIO : outcome(madvise(p, 4096, MADV_REMOVE));
 }
 
-/* has_fewer_files: than half of what its host may have, so that descriptors in sockets cannot use that up. */
+/* has_fewer_files: whether the limit is less than half of the host's, so that descriptors in sockets cannot
+ * exhaust it. */
 static int has_fewer_files(uint64_t share) {
     struct rlimit limit;
     return getrlimit(RLIMIT_NOFILE, &limit) < 0 ? errno : limit.rlim_max <= share ? 0 : EMFILE;
 }
 
-/* dies_first: whether this process is the first that the kernel ends when memory runs out, and remains so. */
+/* dies_first: whether the kernel kills this process first when memory runs out, whatever this process does. */
 static int dies_first(void) {
     char text[16] = "";
     int fd = open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC);

@@ -1,5 +1,5 @@
-/* segment_tools.h - what the tests of shared segments share: sending and taking one, frames and spans that lie, memory that
- * looks like a segment. */
+/* segment_tools.h - shared by the tests of shared segments: sends and receives segments, forges frames and
+ * spans, and makes memory that looks like a segment. */
 #ifndef PISO_TESTS_SEGMENT_TOOLS_H
 #define PISO_TESTS_SEGMENT_TOOLS_H
 
@@ -22,7 +22,7 @@ static inline piso_segment *new_segment(uint64_t size) {
     return segment;
 }
 
-/* send_segment: a message with one span of the segment. */
+/* send_segment: sends a message with one span of the segment. */
 static inline void send_segment(piso_session *s, piso_segment *segment, uint64_t offset, uint64_t length) {
     piso_writer w;
     piso_writer_init(&w);
@@ -33,7 +33,7 @@ static inline void send_segment(piso_session *s, piso_segment *segment, uint64_t
     piso_writer_fini(&w);
 }
 
-/* take_segment: the segment of the next request. */
+/* take_segment: takes the segment of the next request. */
 static inline piso_segment *take_segment(piso_session *s, piso_span *ret_span, bool *ret_ours) {
     piso_event event = {.size = sizeof event};
     take(s, PISO_EVENT_REQUEST, &event);
@@ -42,7 +42,8 @@ static inline piso_segment *take_segment(piso_session *s, piso_span *ret_span, b
     assert_null(piso_event_take_span(&event, 0, &span)); /* it is not in the arena */
     piso_segment *segment = piso_event_take_segment(&event, 0, ret_span, ret_ours);
     assert_non_null(segment);
-    assert_ptr_equal(piso_event_take_segment(&event, 0, &span, ret_ours), segment); /* as often as it is named */
+    /* as often as the message names it */
+    assert_ptr_equal(piso_event_take_segment(&event, 0, &span, ret_ours), segment);
     piso_segment_unref(segment);
     piso_event_fini(&event);
     return segment;
@@ -54,21 +55,21 @@ static inline void settle(ends *e) {
     expect_nothing(e->host);
 }
 
-/* fill_ring: with messages that the peer does not take, until no other one fits. */
+/* fill_ring: sends messages that the peer does not read, until no further one fits. */
 static inline void fill_ring(piso_session *s) {
     while (piso__ring_room(&s->channel->tx, PISO__FRAME_SIZE) == 0)
         assert_int_equal(send_call(s, NULL, 0, PISO_NO_DEADLINE), 0);
     assert_int_equal(stats_of(s).queued, 0);
 }
 
-static inline void send_frame(piso_session *s, piso__frame_type type, uint32_t number) {
-    piso__frame frame = {.type = type, .method = number};
+static inline void send_frame(piso_session *s, piso__frame_type type, uint32_t id) {
+    piso__frame frame = {.type = type, .method = id};
     piso__session_lock(s);
     assert_int_equal(piso__session_send(s, &frame, NULL, NULL, 0), 0);
     piso__session_unlock(s);
 }
 
-/* send_span: a call whose span is as given, whatever it is. */
+/* send_span: sends a call with the given span, valid or not. */
 static inline void send_span(piso_session *s, piso_span span) {
     piso__frame frame = {.type = PISO__FRAME_CALL, .flags = PISO_CALL_NO_REPLY, .nspans = 1};
     piso__session_lock(s);

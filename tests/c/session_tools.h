@@ -1,4 +1,5 @@
-/* session_tools.h - what the tests of the session share: two ends in one process, short ways to call and answer. */
+/* session_tools.h - shared by the tests of sessions: two ends in one process, short functions to call and
+ * answer. */
 #ifndef PISO_TESTS_SESSION_TOOLS_H
 #define PISO_TESTS_SESSION_TOOLS_H
 
@@ -16,7 +17,7 @@
 
 #define SMALL_ARENA ((size_t)64 << 20)
 #define SECOND      INT64_C(1000000000)
-#define LONG_ENOUGH (30 * SECOND) /* for what happens at once unless it is broken */
+#define LONG_ENOUGH (30 * SECOND) /* for events that happen at once unless something is broken */
 
 typedef struct ends {
     piso_session *host, *child;
@@ -56,7 +57,7 @@ static inline piso_stats stats_of(piso_session *s) {
 
 /* ---- sending ---- */
 
-/* send_call: a call of method 5 of object 4 with an integer; what piso_session_call returns. */
+/* send_call: sends a call of method 5 of object 4 with an integer. Returns what piso_session_call returns. */
 static inline int send_call(piso_session *s, piso_call *call, int64_t value, int64_t deadline_ns) {
     piso_writer w;
     piso_writer_init(&w);
@@ -75,7 +76,7 @@ static inline int send_reply(piso_session *s, uint64_t request, int64_t value) {
     return r;
 }
 
-/* add_buffer: a shared buffer full of `value`, as the next span of the writer. */
+/* add_buffer: adds a shared buffer full of `value` to the writer, as its next span. */
 static inline void add_buffer(piso_session *s, piso_writer *w, size_t size, int value) {
     piso_span span;
     void *data;
@@ -84,7 +85,7 @@ static inline void add_buffer(piso_session *s, piso_writer *w, size_t size, int 
     assert_true(piso_writer_add_span(w, &span) >= 0);
 }
 
-/* send_buffers: a call (or, with a request, its answer) that carries `count` buffers. */
+/* send_buffers: sends a call (or, with a request, its reply) that carries `count` buffers. */
 static inline void send_buffers(piso_session *s, piso_call *call, uint64_t request, int count, size_t size) {
     piso_writer w;
     piso_writer_init(&w);
@@ -100,7 +101,7 @@ static inline void send_buffers(piso_session *s, piso_call *call, uint64_t reque
 
 /* ---- receiving ---- */
 
-/* take: the next event, which is there and of this type. The caller ends it. */
+/* take: takes the next event, which must be there and have this type. The caller ends it. */
 static inline void take(piso_session *s, piso_event_type type, piso_event *ret_event) {
     assert_int_equal(piso_session_next(s, ret_event), 1);
     assert_int_equal(ret_event->type, type);
@@ -114,7 +115,7 @@ static inline int64_t integer_in(const piso_event *event) {
     return item.as.integer;
 }
 
-/* take_request: its id; the request carries `value`. */
+/* take_request: takes a request that carries `value`, and returns its id. */
 static inline uint64_t take_request(piso_session *s, int64_t value) {
     piso_event event = {.size = sizeof event};
     take(s, PISO_EVENT_REQUEST, &event);
@@ -146,7 +147,7 @@ static inline void expect_nothing(piso_session *s) {
     assert_int_equal(piso_session_next(s, &event), 0);
 }
 
-/* expect_end: nothing comes any more, for this reason. */
+/* expect_end: checks that no event comes any more, because of this error. */
 static inline void expect_end(piso_session *s, int error) {
     piso_event event = {.size = sizeof event};
     for (int i = 0; i < 2; i++)
@@ -159,7 +160,7 @@ static inline bool is_readable(piso_session *s) {
     return piso__poll_in(&fd, 1, 0) != 0;
 }
 
-/* await: the next event, whenever it comes: what piso_session_next returns, or 0 if nothing did in time. */
+/* await: waits for the next event. Returns what piso_session_next returns, or 0 if none came in time. */
 static inline int await(piso_session *s, piso_event *ret_event) {
     for (;;) {
         int r = piso_session_next(s, ret_event);

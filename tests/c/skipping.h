@@ -1,4 +1,4 @@
-/* skipping.h - a test that cannot run on this machine says why; `make test` lists the reasons. */
+/* skipping.h - skips a test that cannot run on this machine, with the reason; `make test` lists the reasons. */
 #ifndef PISO_TESTS_SKIPPING_H
 #define PISO_TESTS_SKIPPING_H
 

@@ -1,9 +1,9 @@
-/* stress_ring.c - two threads at the two ends of rings, sleeping and waking for real. A wake-up that is lost leaves a
- * thread asleep for good: the watchdog then fails the run. Runs plainly and under thread sanitizer.
+/* stress_ring.c - two threads at the two ends of rings, which really sleep and wake. A lost wake-up leaves a
+ * thread asleep for good; the watchdog then fails the run. Runs with and without thread sanitizer.
  *
- *     flood      one ring, messages of random sizes as fast as they go: the ring is full again and again, so both
- *                handshakes (a message is there; there is room) meet in every order
- *     ping-pong  two rings, one message in flight: nothing sent later can make up for a lost wake-up
+ *     flood      one ring, messages of random sizes as fast as possible: the ring is full again and again, so both
+ *                handshakes (there is a message; there is room) happen in every order
+ *     ping-pong  two rings, one message in flight: no later message can make up for a lost wake-up
  *
  * usage: stress_ring [messages of the flood, by default 2 million, or 200 thousand under a sanitizer] */
 #include <pthread.h>
@@ -14,7 +14,7 @@
 #include "memory/ring.h"
 #include "os/os.h"
 
-#if defined(__has_feature) /* clang's way to tell */
+#if defined(__has_feature) /* clang's test for a sanitizer */
 #if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
 #define SANITIZED
 #endif
@@ -30,7 +30,7 @@
 #define WATCHDOG_NS   ((int64_t)20 * 1000000000)
 #define SIZE_MAX_SENT 4000
 
-/* One direction, and one end's random numbers. The bells are rung for the end they are named after. */
+/* One direction, and the random numbers of one end. The bells are rung for the end in their name. */
 typedef struct direction {
     piso__ring_shared *ring;
     int consumer_bell, producer_bell;
@@ -60,9 +60,9 @@ static uint64_t next_random(uint64_t *state) {
     return *state ^= *state << 17;
 }
 
-/* patience: how many polls before sleeping, with an even spread of magnitudes. At its upper end both threads stay
- * awake, so that one lies down within the nanoseconds in which the other publishes: with 12 bits this test does not
- * notice a missing barrier, with 17 it does. */
+/* patience: how many polls before sleeping, evenly spread over magnitudes. At the upper end both threads stay
+ * awake, and one goes to sleep within the nanoseconds in which the other publishes. With 12 bits this test does
+ * not detect a missing barrier, with 17 it does. */
 #define PATIENCE_BITS 17
 
 static uint64_t patience(end *e) {
@@ -70,7 +70,7 @@ static uint64_t patience(end *e) {
     return (random >> 8) % ((uint64_t)1 << random % PATIENCE_BITS);
 }
 
-/* dawdle: now and then, a pause of random length, so that the ends meet at every point of the handshakes. */
+/* dawdle: pauses now and then for a random time, so that the ends meet at every point of the handshakes. */
 static void dawdle(end *e) {
     uint64_t random = next_random(&e->random);
     if (random % 8 == 0)
@@ -78,7 +78,7 @@ static void dawdle(end *e) {
             piso__relax();
 }
 
-/* sleep_on: until the bell rings. */
+/* sleep_on: sleeps until the bell rings. */
 static void sleep_on(int bell, const char *what) {
     int ready = piso__poll_in(&bell, 1, WATCHDOG_NS);
     if (ready == 0) {
@@ -122,7 +122,8 @@ static void send_message(end *e, uint64_t number, size_t size) {
         piso__event_signal(e->out.consumer_bell);
 }
 
-/* await_message: polls a little, then sleeps as a session does: publish, arm, look, sleep. Its size. */
+/* await_message: polls a little, then sleeps as a session does: publish, arm, check, sleep. Returns the
+ * message's size. */
 static size_t await_message(end *e) {
     for (;;) {
         for (uint64_t polls = patience(e); polls; polls--) {
@@ -157,8 +158,8 @@ static void take_message(end *e, uint64_t number, size_t expected_size) {
 
 /* ---- the two runs ---- */
 
-/* The flood goes in phases, and at the start of each one end stops until the other says that it sleeps: in even
- * ones the producer until the ring is empty, in odd ones the consumer until it is full. */
+/* The flood has phases. At the start of each one end pauses until the other sleeps: in even phases the producer
+ * until the ring is empty, in odd ones the consumer until it is full. */
 #define PHASE 5000
 
 static void stop_until(_Atomic uint32_t *flag) {
@@ -241,7 +242,7 @@ static void run(const char *name, void *(*other)(void *), void (*own)(end *)) {
     uint64_t saved = ends[0].saved_by_looking_again + ends[1].saved_by_looking_again;
     printf("%s: slept %llu times for a message, %llu for room, did not %llu times\n", name,
            (unsigned long long)for_message, (unsigned long long)for_room, (unsigned long long)saved);
-    CHECK(for_message > 0); /* else nothing was tested */
+    CHECK(for_message > 0); /* otherwise nothing was tested */
     CHECK(for_room > 0 || own != flood_producer);
     for (int i = 0; i < 2; i++) {
         free(directions[i].ring);
@@ -253,7 +254,7 @@ static void run(const char *name, void *(*other)(void *), void (*own)(end *)) {
 int main(int argc, char **argv) {
     if (argc > 1)
         messages = strtoull(argv[1], NULL, 10);
-    messages = (messages / (2 * PHASE) + 1) * 2 * PHASE; /* the last phase is a whole one */
+    messages = (messages / (2 * PHASE) + 1) * 2 * PHASE; /* the last phase is complete */
     run("flood", flood_consumer, flood_producer);
     run("ping-pong", echo, ping);
     return 0;

@@ -1,8 +1,9 @@
-/* stress_session.c - several threads at each end of a session, all doing everything at once, as a binding would. Runs
- * plainly and under thread sanitizer. Whoever waits takes events for all; a wait that nothing ends fails the run.
+/* stress_session.c - several threads at each end of a session, doing everything at once, as a binding would.
+ * Runs with and without thread sanitizer. A waiting thread takes events for all; a wait that nothing ends fails
+ * the run.
  *
- *     passing by  one call in flight, to an end where one thread sleeps and another comes and goes: nothing that is
- *                 sent later makes up for a lost wake-up
+ *     passing by  one call in flight, to an end where one thread sleeps and another comes and goes: no later message
+ *                 makes up for a lost wake-up
  *     storm       nested calls both ways, buffers, large bodies, cancellations, deadlines, floods beyond the ring
  *
  * usage: stress_session [operations of each thread in the storm] */
@@ -13,7 +14,7 @@
 
 #include "session/object.h"
 
-#if defined(__has_feature) /* clang's way to tell */
+#if defined(__has_feature) /* clang's test for a sanitizer */
 #if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
 #define SANITIZED
 #endif
@@ -43,9 +44,9 @@
         }                                                                                                              \
     } while (0)
 
-enum { ECHO = 1, NEST, BUFFER, LARGE_BODY, HOLD, COUNT }; /* what a request asks for: its object */
+enum { ECHO = 1, NEST, BUFFER, LARGE_BODY, HOLD, COUNT }; /* the object of a request: what it asks for */
 
-/* A request that is held until it is cancelled. The two may be taken by different threads, in any order. */
+/* A request that is held until it is cancelled. Different threads may take the two, in any order. */
 typedef struct held {
     struct held *next;
     uint64_t request;
@@ -53,7 +54,7 @@ typedef struct held {
 
 typedef struct end {
     piso_session *session;
-    _Atomic uint64_t counted; /* by COUNT */
+    _Atomic uint64_t counted; /* incremented by COUNT requests */
     pthread_mutex_t lock;
     held *held;
 } end;
@@ -64,7 +65,7 @@ typedef struct worker {
     uint64_t random;
 } worker;
 
-/* One call. Those that were forgotten are kept to the end: another thread may have taken the answer already. */
+/* One call. Forgotten ones are kept to the end: another thread may have taken the reply already. */
 typedef struct waiter {
     piso_call call; /* first */
     struct waiter *next_forgotten;
@@ -97,7 +98,7 @@ static void write_bytes(piso_writer *w, size_t size, int64_t value) {
     }
 }
 
-/* write_message: what a request and its answer consist of. */
+/* write_message: writes the contents of a request and its reply. */
 static void write_message(end *e, piso_writer *w, uint32_t object, int64_t value) {
     piso_writer_init(w);
     piso_write_int(w, value);
@@ -148,7 +149,7 @@ static int64_t check_message(piso_event *event) {
 
 static int64_t call(worker *me, uint32_t object, int64_t value);
 
-/* meet: a request to be held, or its cancellation; the second of the two to come answers. */
+/* meet: a request to be held, or its cancellation. The second of the two answers. */
 static void meet(end *e, uint64_t request) {
     pthread_mutex_lock(&e->lock);
     held **at = &e->held;
@@ -191,12 +192,12 @@ static void complete(worker *me, piso_event *event) {
     waiter->outcome = event->type == PISO_EVENT_REPLY ? 0 : event->error;
     piso_event_fini(event);
     int bell = waiter->bell;
-    atomic_store(&waiter->done, true); /* it may be gone from here on */
+    atomic_store(&waiter->done, true); /* it may be freed from here on */
     if (bell != me->bell)
         piso__event_signal(bell);
 }
 
-/* pump: takes some events; false when there was none. */
+/* pump: takes some events. False when there was none. */
 static bool pump(worker *me) {
     piso_event event;
     piso_event_init(&event);
@@ -214,7 +215,7 @@ static bool pump(worker *me) {
     return taken > 0;
 }
 
-/* pause_until: polls, then sleeps until something happens or the time has come. */
+/* pause_until: polls, then sleeps until an event comes or the time has passed. */
 static void pause_until(worker *me, int64_t deadline_ns) {
     piso_session *s = me->end->session;
     piso_session_poll_begin(s);
@@ -268,7 +269,7 @@ static void keep_forgotten(waiter *w) {
         ;
 }
 
-/* give_up: cancels a call that is held, or forgets one that is answered at any moment. */
+/* give_up: cancels a call that is held, or forgets one that may be answered at any moment. */
 static void give_up(worker *me, bool is_held) {
     waiter *w = waiter_new(me, 5);
     send_call(me->end, w, is_held ? HOLD : BUFFER, 5, PISO_NO_DEADLINE);
@@ -278,7 +279,7 @@ static void give_up(worker *me, bool is_held) {
     keep_forgotten(w);
 }
 
-/* run_late: a call that nobody answers in time. */
+/* run_late: makes a call that nobody answers in time. */
 static void run_late(worker *me) {
     waiter *w = waiter_new(me, 0);
     int64_t deadline = piso_now_ns() + (int64_t)(next_random(&me->random) % 200000);
@@ -325,7 +326,7 @@ static void *storm_main(void *argument) {
     for (int i = 0; i < operations; i++)
         operate(me);
     atomic_fetch_add(&finished, 1);
-    while (atomic_load(&finished) < 2 * THREADS) /* the others need us */
+    while (atomic_load(&finished) < 2 * THREADS) /* the other threads need this one */
         if (!pump(me))
             pause_until(me, piso_now_ns() + 1000000);
     return NULL;
@@ -338,20 +339,20 @@ static void make_worker(worker *w, end *e, uint64_t seed) {
     CHECK(w->bell >= 0);
 }
 
-/* open_ends: with one processor, those who wait yield it instead of polling. */
+/* open_ends: with one processor, waiting threads yield it instead of polling. */
 static void open_ends(uint32_t processors) {
     CHECK(piso_session_pair(ARENA_SIZE, &ends[0].session, &ends[1].session) == 0);
     for (int i = 0; i < 2; i++) {
         atomic_store(&ends[i].session->processors, processors);
-        atomic_store(&ends[i].session->cpu_checked_ns, INT64_MAX); /* and it stays so */
+        atomic_store(&ends[i].session->cpu_checked_ns, INT64_MAX); /* and is not changed any more */
         pthread_mutex_init(&ends[i].lock, NULL);
         for (int j = 0; j < THREADS; j++)
             make_worker(&workers[i][j], &ends[i], (uint64_t)(i * THREADS + j + 1));
     }
 }
 
-/* settle: what is still on its way after the threads have ended. Releases are no events: those that the last round has
- * sent are taken in one more. */
+/* settle: handles what is still under way after the threads have ended. Releases are no events: one more round
+ * takes those that the last round has sent. */
 static void settle(void) {
     for (int quiet = 0; quiet < 2; quiet++)
         for (int i = 0; i < 2; i++) {
@@ -425,8 +426,8 @@ static void *serve_main(void *argument) {
     return NULL;
 }
 
-/* pass_by_main: between two calls, polls or lies down for a moment, again and again until the server has lain down in
- * the middle of it. What it breaks it does not mend: the next call finds out. */
+/* pass_by_main: between two calls, polls or goes to sleep for a moment, again and again, until the server goes
+ * to sleep in the middle of it. It does not repair what it breaks: the next call detects it. */
 static void *pass_by_main(void *argument) {
     worker *me = argument;
     piso_session *s = me->end->session;

@@ -1,5 +1,5 @@
-/* test_arena.c - the arena's books are compared with what the kernel says the memfd occupies, and its placement with
- * a plain list of the live blocks. */
+/* test_arena.c - the arena. Its counters are compared with what the kernel reports for the memfd, and its
+ * placement with a plain list of the live blocks. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -71,8 +71,8 @@ static void release(fixture *f, piso_span span) {
     assert_int_equal(piso__arena_release(f->arena, span.offset, span.generation), 0);
 }
 
-/* assert_books: what the arena says it has committed is what the file occupies. Where the kernel backs shared memory
- * with huge pages the file may occupy more. */
+/* assert_books: checks that the arena's count of committed bytes is what the file occupies. Where the kernel
+ * backs shared memory with huge pages the file may occupy more. */
 static void assert_books(fixture *f, uint64_t live, uint64_t committed) {
     struct stat st;
     assert_int_equal(fstat(f->fd, &st), 0);
@@ -113,7 +113,7 @@ static void merges_neighbours(void **state) {
     assert_int_equal(alloc(f, 1).offset, 0);
 }
 
-/* Random traffic: every live block keeps its contents, and the books agree with the list. */
+/* Random traffic: every live block keeps its contents, and the counters agree with the list. */
 static void agrees_with_a_list(void **state) {
     fixture *f = *state;
     enum { LIVE = 40 };
@@ -184,7 +184,7 @@ static void only_what_is_lent_comes_back(void **state) {
     assert_int_equal(piso__arena_take_back(f->arena, span.offset, span.generation, 2 * PAGE), 0);
     assert_int_equal(piso__arena_take_back(f->arena, span.offset, span.generation, 0), -ESTALE);
     assert_int_equal(piso__arena_lend(f->arena, span.offset, span.generation), 0);
-    release(f, span); /* the owner may always */
+    release(f, span); /* the owner always may */
     assert_int_equal(piso__arena_take_back(f->arena, span.offset, span.generation, 0), -ESTALE);
     piso_span next = alloc(f, 5000);
     assert_int_equal(next.offset, span.offset);
@@ -229,7 +229,7 @@ static void commits_what_is_asked_for(void **state) {
     assert_books(f, 0, PAGE + piso__align_up(LARGE, PAGE)); /* kept warm */
 }
 
-/* Without its descriptor the arena can make no system call, and a steady stream needs none. */
+/* Without its descriptor the arena can make no system call, and steady traffic needs none. */
 static void recycles_without_system_calls(void **state) {
     fixture *f = *state;
     const uint64_t sizes[] = {100, LARGE, 5 * PAGE, 100};
@@ -267,7 +267,7 @@ static void trims_the_highest_first(void **state) {
     assert_books(f, 0, 0);
 }
 
-/* A live block is never touched, but what an earlier, larger one left behind it in the same place is. */
+/* A live block is never touched. What an earlier, larger block left behind it in the same place is. */
 static void trims_behind_live_blocks(void **state) {
     fixture *f = *state;
     release(f, alloc(f, 8 * PAGE));
@@ -290,7 +290,7 @@ static void refuses_more_than_there_is(void **state) {
     alloc(f, SIZE / 2);
 }
 
-/* The system is out of memory. Played by a memfd of huge pages, more of them than any machine keeps ready. */
+/* The system is out of memory. Simulated by a memfd of huge pages, of more than any machine keeps ready. */
 static void survives_lack_of_memory(void **state) {
     (void)state;
     const uint64_t size = (uint64_t)1 << 46;
@@ -307,7 +307,7 @@ static void survives_lack_of_memory(void **state) {
     piso__arena_free(f.arena);
 }
 
-/* A block whose memory cannot be had is free again, with the part that it had before. */
+/* A block whose memory cannot be had is free again, with the part that was backed before. */
 static void leaks_nothing_on_failure(void **state) {
     fixture *f = *state;
     release(f, alloc(f, 2 * PAGE));
@@ -355,7 +355,8 @@ static void refuses_a_size_that_is_no_power_of_two(void **state) {
     assert_null(piso__arena_free(NULL));
 }
 
-/* Where pages are larger than the smallest block no two blocks share one: it could not be given back while one lives. */
+/* Where pages are larger than the smallest block no two blocks share a page: it could not be given back while
+ * one of them lives. */
 static void larger_pages_belong_to_one_block(void **state) {
     (void)state;
     const uint64_t page = 65536;

@@ -1,5 +1,5 @@
-/* test_beacon.c - what wakes others of this process without a descriptor of its own: beacons in epolls, words in memory.
- * Times are limits for failing, not assertions. */
+/* test_beacon.c - how threads of this process are woken without a descriptor: beacons in epolls, words in
+ * memory. Times are limits for failing, not assertions. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -97,7 +97,7 @@ static _Atomic uint32_t word;
 static void *change(void *argument) {
     (void)argument;
     nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
-    piso__word_wake(&word); /* for nothing */
+    piso__word_wake(&word); /* spurious */
     nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
     atomic_store(&word, 1);
     piso__word_wake(&word);
@@ -127,7 +127,7 @@ static void signals_interrupt_the_wait(void **state) {
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGALRM, &action, NULL);
     atomic_store(&word, 0);
-    ualarm(20000, 20000); /* again and again: the first may come too early */
+    ualarm(20000, 20000); /* repeatedly: the first may come too early */
     assert_int_equal(piso__word_wait(&word, 0, -1), -EINTR);
     ualarm(0, 0);
     signal(SIGALRM, SIG_DFL);

@@ -1,5 +1,5 @@
-/* test_cgroup.c - the control groups of a process are found in each way in which systems mount them. The files are those
- * of such systems, in a temporary folder. */
+/* test_cgroup.c - the control groups of a process are found in every way in which systems mount them. The files
+ * are those of such systems, in a temporary folder. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,7 +20,7 @@
 #define MB (UINT64_C(1) << 20)
 
 static char root[32]; /* stands for the root of the system */
-static char proc[64]; /* what is there in place of /proc/self */
+static char proc[64]; /* in place of /proc/self */
 
 static void make_folders(const char *path) {
     char all[PATH_MAX];
@@ -43,7 +43,7 @@ static void write_file(const char *folder, const char *name, const char *text) {
     fclose(f);
 }
 
-/* write_mounts: `mounts` as the system has it, with @ for the root. */
+/* write_mounts: writes `mounts` with the test's root in place of @. */
 static void write_mounts(const char *mounts) {
     char text[8192];
     size_t size = 0;
@@ -96,7 +96,7 @@ static const char v1_mounts[] = "20 1 0:20 / @/sys/fs/cgroup rw - tmpfs tmpfs rw
 static const char v2_groups[] = "0::/user.slice/app.scope\n";
 static const char v2_mounts[] = "30 1 0:30 / @/sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
 
-/* expect: where the group is; `folder` below the root, `top` of what is to be seen. */
+/* expect: checks where the group is: `folder` below the root, `top` the topmost visible group. */
 static void expect(const char *controller, bool unified, const char *folder, const char *top) {
     piso__cgroup g = {.top = 0};
     char path[PATH_MAX];
@@ -171,7 +171,7 @@ static void a_container_sees_its_part_by_the_names_of_the_whole(void **state) {
     expect_none("pids");
 }
 
-/* expect_topmost: what limits the container can be seen, the process's own group cannot. */
+/* expect_topmost: the group that limits the container is visible, the process's own group is not. */
 static void expect_topmost(const char *groups, const char *mounts) {
     piso__cgroup g = {.own = true};
     become(groups, mounts);
@@ -239,7 +239,7 @@ static void mounts_are_read_once_and_again_when_they_have_moved(void **state) {
     for (int i = 0; i < 100; i++)
         expect("memory", false, "/moved/m/n", "/moved");
     assert_int_equal(piso__cgroup_mounts_read, before + 1);
-    write_file("/proc/self", "cgroup", "4:memory:/m\n"); /* it is moved to another group */
+    write_file("/proc/self", "cgroup", "4:memory:/m\n"); /* the process is moved to another group */
     expect("memory", false, "/moved/m", "/moved");
     assert_int_equal(piso__cgroup_mounts_read, before + 1);
 }

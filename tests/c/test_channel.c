@@ -1,4 +1,5 @@
-/* test_channel.c - the handshake between the two ends of a channel, honest and not, and what close leaves. */
+/* test_channel.c - the handshake between the two ends of a channel, with honest and hostile peers, and what
+ * close leaves. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -110,7 +111,7 @@ static void check_buffer(piso__channel *from, piso__channel *to) {
     assert_true(piso__arena_check(&to->peer, &span));
     uint8_t *there = to->peer.base + span.offset;
     assert_int_equal(there[99999], 'x');
-    there[0] = 'y'; /* a received array is its receiver's to write */
+    there[0] = 'y'; /* the receiver of an array may write to it */
     assert_int_equal(*(uint8_t *)data, 'y');
 }
 
@@ -127,14 +128,14 @@ static void check_bell(piso__channel *from, piso__channel *to) {
     piso__bell_ring(from->bell);
     assert_int_equal(piso__poll_in(&to->wait_fd, 1, 0), 1);
     assert_int_equal(piso__poll_in(&from->wait_fd, 1, 0), 0);
-    assert_true(piso__channel_silence(to));
+    assert_true(piso__channel_clear_bells(to));
     assert_int_equal(piso__poll_in(&to->wait_fd, 1, 0), 0);
     piso__channel_ring_self(to);
     piso__channel_ring_self(to);
     assert_int_equal(piso__poll_in(&to->wait_fd, 1, 0), 1);
     assert_int_equal(piso__poll_in(&to->wait_fd, 1, 0), 1); /* until it is silenced */
     assert_int_equal(piso__poll_in(&from->wait_fd, 1, 0), 0);
-    assert_true(piso__channel_silence(to));
+    assert_true(piso__channel_clear_bells(to));
     assert_int_equal(piso__poll_in(&to->wait_fd, 1, 0), 0);
 }
 
@@ -165,7 +166,7 @@ static void descriptors_are_close_on_exec(void **state) {
     close_ends(&e);
 }
 
-/* A host may have many channels: what they share needs no more. */
+/* A host may have many channels. What these share needs no more descriptors. */
 static void a_channel_takes_four_descriptors(void **state) {
     (void)state;
     enum { COUNT = 300 };
@@ -200,11 +201,11 @@ static void what_was_received_outlives_the_descriptors(void **state) {
     assert_int_equal(piso__arena_release(e.host->arena, span.offset, span.generation), 0);
     piso__arena_trim(e.host->arena, 0);
     piso__channel_ring_self(e.host);
-    assert_false(piso__channel_silence(e.host));
+    assert_false(piso__channel_clear_bells(e.host));
     close_ends(&e);
 }
 
-/* More epolls than the kernel lets watch one file, each watched by another one, as by an event loop. */
+/* More epolls than the kernel permits to watch one file, each watched by another one, as by an event loop. */
 static void a_thousand_can_be_waited_for(void **state) {
     (void)state;
     enum { COUNT = 1000 };
@@ -223,8 +224,8 @@ static void a_thousand_can_be_waited_for(void **state) {
     }
     uint64_t data = 0;
     for (int i = 0; i < COUNT; i++) {
-        /* the other end has hung up, of which silence says that it is to be forgotten */
-        assert_false(piso__channel_silence(channels[i]));
+        /* the other end has hung up, which silence reports so that the bell is dropped */
+        assert_false(piso__channel_clear_bells(channels[i]));
         piso__epoll_remove(channels[i]->wait_fd, channels[i]->bell);
     }
     assert_int_equal(piso__epoll_wait(loop, &data, 1, 0), 0);
@@ -279,7 +280,7 @@ static void sizes_are_rounded_up(void **state) {
     assert_int_equal(created_size(UINT64_MAX), (uint64_t)-EINVAL);
 }
 
-/* The default gives way to a limit on the size of files; a size that was asked for does not. */
+/* The default arena shrinks to fit a limit on file sizes; a requested size does not. */
 static void default_fits_file_limit(void **state) {
     (void)state;
     struct rlimit before, limited;
@@ -288,11 +289,11 @@ static void default_fits_file_limit(void **state) {
     setrlimit(RLIMIT_FSIZE, &limited);
     uint64_t by_default = created_size(0), asked = created_size(8 * GIB);
     setrlimit(RLIMIT_FSIZE, &before);
-    assert_int_equal(by_default, GIB); /* twice, and the rings: the next power of two would not fit */
+    assert_int_equal(by_default, GIB); /* both arenas and the rings: the next power of two would not fit */
     assert_int_equal(asked, (uint64_t)-EFBIG);
 }
 
-#ifndef SANITIZED /* their shadow memory alone is larger than any such limit */
+#ifndef SANITIZED /* their shadow memory alone exceeds any such limit */
 static uint64_t address_space_used(void) {
     unsigned long pages = 0;
     FILE *f = fopen("/proc/self/statm", "re");
@@ -328,13 +329,14 @@ static void answer_is_awaited(void **state) {
     piso__channel_close(c);
 }
 
-/* outcome: what becomes of a greeting in which the byte `at` is changed. How many requests a side answers is its business. */
+/* outcome: returns the result for a greeting with byte `at` changed. Each side chooses how many requests it
+ * answers. */
 static int outcome(size_t at) {
     return at >= 4 && at < 8 ? PISO_ENEWER : at >= 32 && at < 36 ? 0 : PISO_EPROTO;
 }
 
-/* accept_answer: what the host makes of an answer; the honest one with `size` bytes, byte `at` changed, and
- * `fds` descriptors. */
+/* accept_answer: returns how the host reacts to an answer: the honest one, cut to `size` bytes, with byte `at`
+ * changed, and `fds` descriptors. */
 static int accept_answer(size_t size, size_t at, int fds) {
     piso__channel *c;
     int child_fd, received[GREETING_FDS];
@@ -415,7 +417,7 @@ static void wrong_greetings_are_refused(void **state) {
         assert_int_equal(attach_forged(f), PISO_EPROTO);
 }
 
-/* talk: what both make of each other when the child speaks another version, of which its greeting tells by `change`. */
+/* talk: lets both sides meet when the child speaks another version, which its greeting states by `change`. */
 static void other_versions_are_told_apart(void **state) {
     (void)state;
     for (int newer = 0; newer < 2; newer++) {
@@ -425,7 +427,7 @@ static void other_versions_are_told_apart(void **state) {
         assert_int_equal(piso__channel_create("test", SMALL, 7, &host, &child_fd), 0);
         assert_int_equal(piso__receive_fds(child_fd, words, GREETING_SIZE, fds, GREETING_FDS, true), 0);
         words[1] = newer ? PISO__CHANNEL_VERSION + 1 : PISO__CHANNEL_VERSION - 1;
-        size_t size = newer ? 60 : 32; /* what else they say is not looked at */
+        size_t size = newer ? 60 : 32; /* the rest is not read */
         assert_int_equal(piso__socketpair(pair), 0);
         assert_int_equal(piso__send_fds(pair[0], words, size, fds, GREETING_FDS), 0);
         assert_int_equal(piso__channel_attach(pair[1], 9, &c), newer ? PISO_ENEWER : PISO_EOLDER);
@@ -492,8 +494,8 @@ static void host_gone_after_greeting_is_noticed(void **state) {
 
 /* ---- fork ---- */
 
-/* in_forked: what a forked process sees: 0 if the mapping is not there, and closing leaves alone what lies at
- * its address now. */
+/* in_forked: checks in a forked process that the mapping is missing, and that closing leaves alone what is at
+ * its address now. 0 if so. */
 static int in_forked(piso__channel *c) {
     unsigned char resident;
     void *at = c->memory;

@@ -1,5 +1,5 @@
-/* test_cuda.c - memory and events of a GPU between processes, against a mock of the driver: what is opened once, what is
- * never opened, what is noticed. On a real GPU this is tested by tests/gpu. */
+/* test_cuda.c - GPU memory and events between processes, against a mock of the driver: what is opened once,
+ * what is never opened, which errors are detected. tests/gpu tests this on a real GPU. */
 #include "session_tools.h"
 
 #include <dlfcn.h>
@@ -8,7 +8,7 @@
 #include "gpu/cuda.h"
 #include "mock_cuda.h"
 
-/* use_mock: loads it as the driver. Each test is a process of its own, so this one has not loaded anything. */
+/* use_mock: loads the mock as the driver. Each test runs in its own process, so nothing has been loaded before. */
 static mock_cuda *use_mock(void) {
     piso__cuda_library(MOCK_CUDA);
     void *file = dlopen(MOCK_CUDA, RTLD_NOW);
@@ -16,7 +16,7 @@ static mock_cuda *use_mock(void) {
     return dlsym(file, "mock");
 }
 
-/* What one process tells another of a tensor. */
+/* What one process sends another about a tensor. */
 typedef struct letter {
     piso_cuda_memory memory;
     uint8_t event[PISO_CUDA_HANDLE];
@@ -29,8 +29,8 @@ static letter write_letter(const void *data, void *stream) {
     return l;
 }
 
-/* in_other_process: runs `receive` in a process that has not used CUDA, with the letters that `send` writes in this
- * one, which gets its answer in `ret_answer`. */
+/* in_other_process: runs `receive` in a process that has not used CUDA, with the letters that `send` writes in
+ * this one, and returns its answer in `ret_answer`. */
 typedef letter receiver(mock_cuda *mock, const letter *letters);
 typedef void sender(mock_cuda *mock, letter *ret_letters);
 static letter in_other_process(sender *send, receiver *receive, mock_cuda **ret_mock) {
@@ -270,12 +270,12 @@ static letter keep_open(mock_cuda *mock, const letter *letters) {
     assert_int_equal(reopen(&letters[1], &other), 0);
     assert_int_equal(mock->opens, 2);
     assert_int_equal(mock->closes, 0);
-    piso_cuda_release(&other, letters[0].memory.handle); /* not its */
+    piso_cuda_release(&other, letters[0].memory.handle); /* of another keeper */
     piso_cuda_release(&one, letters[1].memory.handle);
     assert_int_equal(mock->closes, 0);
     piso_cuda_release(&one, letters[0].memory.handle);
     assert_int_equal(mock->closes, 1);
-    /* what is in use is closed with its last user */
+    /* an allocation in use is closed with its last user */
     void *base;
     uint64_t size;
     assert_int_equal(piso_cuda_open(0, letters[1].memory.handle, &other, &base, &size), 0);
@@ -283,13 +283,13 @@ static letter keep_open(mock_cuda *mock, const letter *letters) {
     assert_int_equal(mock->closes, 1);
     piso_cuda_close(0, base);
     assert_int_equal(mock->closes, 2);
-    /* when there is no room, what is idle goes */
+    /* when there is no room, idle mappings are closed */
     assert_int_equal(reopen(&letters[0], &one), 0);
     mock->no_memory = true;
     assert_int_equal(reopen(&letters[1], &one), -ENOMEM);
     assert_int_equal(mock->closes, 3);
     mock->no_memory = false;
-    /* a driver that does not tell how large it is */
+    /* a driver that does not report the size */
     mock->no_ranges = true;
     assert_int_equal(piso_cuda_open(0, letters[0].memory.handle, NULL, &base, &size), 0);
     assert_true(size > UINT64_C(1) << 60);

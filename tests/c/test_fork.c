@@ -1,8 +1,8 @@
-/* test_fork.c - a process with threads forks: whatever these are doing, the child can do everything that the parent can,
- * with objects of its own. Times are limits for failing, not assertions.
+/* test_fork.c - a process with threads forks. Whatever the threads are doing, the child can do everything that
+ * the parent can, with its own objects. Times are limits for failing, not assertions.
  *
- * A sanitizer's own allocator may be locked in the child, other than the C library's. What forks while threads allocate
- * is run by test_fork_plain, the same program without that. */
+ * A sanitizer's allocator may be locked in the child, unlike the C library's. Forks while threads allocate are
+ * tested by test_fork_plain, the same program without a sanitizer. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -29,9 +29,9 @@
 
 #define LONG_ENOUGH     (30 * INT64_C(1000000000))
 #define FORKS           40
-#define SECONDS_AT_MOST 60 /* of a child; one that hangs is ended by SIGALRM */
+#define SECONDS_AT_MOST 60 /* of a child; SIGALRM ends one that hangs */
 
-/* ThreadSanitizer refuses threads in a process forked from one with threads, which is what this is about. */
+/* ThreadSanitizer forbids threads in a process forked from one with threads, which is what this tests. */
 const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) {
     return "die_after_fork=0:report_thread_leaks=0";
@@ -90,7 +90,7 @@ static bool prepare_a_sandbox(void) {
 static bool (*const all[])(void) = {share_memory, make_a_session, run_a_process, prepare_a_sandbox};
 #define COUNT (sizeof all / sizeof *all)
 
-/* child_fault: which of them does not work in a forked process, or 0. */
+/* child_fault: returns which of them does not work in a forked process, or 0. */
 static int child_fault(void) {
     alarm(SECONDS_AT_MOST);
     for (size_t i = 0; i < COUNT; i++)
@@ -150,7 +150,7 @@ static void *hold(void *argument) {
     atomic_store(&h->step, 1);
     while (atomic_load(&h->step) < 2)
         sleep_ms(1);
-    sleep_ms(20); /* the fork has begun, mostly, and waits */
+    sleep_ms(20); /* by now the fork has mostly begun, and waits */
     piso__lock_give(h->lock);
     return NULL;
 }

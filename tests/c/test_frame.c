@@ -1,5 +1,5 @@
-/* test_frame.c - headers, spans and releases against the bytes of docs/wire-format.md, and what each type of frame must
- * not carry: every field, flag and size that a peer could set where it does not belong. */
+/* test_frame.c - headers, spans and releases against the bytes of docs/wire-format.md, and what each type of
+ * frame must not carry: every field, flag and size that a peer could set where it is not allowed. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,7 +10,7 @@
 
 #include "wire/frame.h"
 
-/* A frame of each type that is right, with the body it needs. */
+/* A valid frame of each type, with the body it needs. */
 typedef struct sample {
     piso__frame frame;
     size_t body_size;
@@ -39,8 +39,8 @@ typedef struct split {
     size_t spans_at, body_at, body_size; /* offsets in the message */
 } split;
 
-/* decode: a message of this header, its spans and a body of zeros, in a block of exactly its size, so that the
- * sanitizer sees a read beyond it. Checks that a failure leaves the outputs alone. */
+/* decode: decodes a message of this header, its spans and a body of zeros, in a block of exactly its size, so
+ * that the sanitizer sees a read beyond it. Checks that a failure leaves the outputs alone. */
 static split decode(const piso__frame *frame, size_t body_size) {
     size_t size = PISO__FRAME_SIZE + frame->nspans * (size_t)PISO__SPAN_SIZE + body_size;
     uint8_t *message = calloc(1, size);
@@ -107,7 +107,7 @@ static void parent_follows_the_header(void **state) {
         assert_int_equal(piso__frame_decode(exact, cut, &found, &spans, &body, &size), PISO_EPROTO);
         free(exact);
     }
-    memset(message + PISO__FRAME_SIZE, 0, PISO__PARENT_SIZE); /* one is announced, and is none */
+    memset(message + PISO__FRAME_SIZE, 0, PISO__PARENT_SIZE); /* one is announced, and missing */
     assert_int_equal(piso__frame_decode(message, sizeof message, &found, &spans, &body, &size), PISO_EPROTO);
     message[0] = PISO__FRAME_REPLY; /* only calls have one */
     memset(message + PISO__FRAME_SIZE, 1, PISO__PARENT_SIZE);

@@ -1,7 +1,7 @@
-/* test_group.c - control groups: made, kept to, emptied and removed, also those that a dead host has left behind; and what
- * they tell of those who died of their limit.
+/* test_group.c - control groups: how they are made, enforced, emptied and removed, also those of a dead host;
+ * and what they report about processes killed by their limit.
  *
- * Where this user may make no group, what needs one is skipped. Those of version 2 are tried where that has the
+ * Tests that need a group are skipped where this user cannot make one. Version 2 is tested where it has the
  * controllers: as root, who can make the layouts. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -58,7 +58,7 @@ static void join(const piso__group *g) {
         put(piso__group_path(g, i), "cgroup.procs", "0");
 }
 
-/* member: a child in the group that sleeps; of a session of its own, so that no process group has it. */
+/* member: starts a sleeping child in the group, in its own session, so that no process group contains it. */
 static pid_t member(const piso__group *g) {
     int pipe_fds[2];
     assert_int_equal(pipe(pipe_fds), 0);
@@ -68,7 +68,7 @@ static pid_t member(const piso__group *g) {
         setsid();
         if (write(pipe_fds[1], "x", 1) != 1)
             _exit(1);
-        for (int fd = 3; fd < 100; fd++) /* as an extension, it has no lock of the host's */
+        for (int fd = 3; fd < 100; fd++) /* like an extension, it has no lock of the host's */
             close(fd);
         for (;;)
             pause();
@@ -86,12 +86,12 @@ static bool exists(const char *path) {
 
 static void wait_until_gone(const char *path) {
     int64_t end_ns = piso_now_ns() + LONG_ENOUGH;
-    while (exists(path) && piso_now_ns() < end_ns) /* what takes longer to die is waited for by a thread */
+    while (exists(path) && piso_now_ns() < end_ns) /* a thread waits for processes that take longer to die */
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     assert_false(exists(path));
 }
 
-/* wait_until_removed: a group of which all processes are ending. */
+/* wait_until_removed: waits for the removal of a group whose processes are all ending. */
 static void wait_until_removed(const char *path) {
     int64_t end_ns = piso_now_ns() + LONG_ENOUGH;
     while (rmdir(path) < 0 && errno == EBUSY && piso_now_ns() < end_ns)
@@ -136,7 +136,7 @@ static void what_is_in_one_of_both_ends_with_it(void **state) {
     expect_end(by_both);
 }
 
-/* The host's folder has its lock, for all groups, and goes with the last. */
+/* The host's folder has one lock for all its groups, and is removed with the last one. */
 static void groups_share_one_lock(void **state) {
     (void)state;
     enum { COUNT = 5 };
@@ -182,7 +182,8 @@ static void a_forked_process_leaves_it_alone(void **state) {
     assert_int_equal(waitpid(in_it, &status, 0), in_it);
 }
 
-/* hoarder: a child in the group that makes memory which it maps nowhere, `bytes` of it, and keeps it. How it ended. */
+/* hoarder: starts a child in the group that makes and keeps `bytes` of memory without mapping it. Returns how
+ * it ended. */
 static int hoarder(const piso__group *g, uint64_t bytes) {
     pid_t pid = fork();
     if (pid == 0) {
@@ -238,7 +239,7 @@ static void make_below(const char *parent, const char *name, char ret_path[PATH_
     assert_int_equal(mkdir(ret_path, 0755), 0);
 }
 
-/* in_fork: what the body returns, as the status of its process, or -1. */
+/* in_fork: returns what the body returns, as the status of its process, or -1. */
 static int in_fork(int (*body)(const char *folder), const char *folder) {
     pid_t pid = fork();
     int status;
@@ -248,7 +249,8 @@ static int in_fork(int (*body)(const char *folder), const char *folder) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/* A host whose own group has less memory than it gives: that one is full first, and it is not the extension's limit. */
+/* A host whose own group has less memory than it grants: that group is full first, and the extension's limit is
+ * not the cause. */
 static int full_above(const char *folder) {
     piso__group *g;
     piso__group_errors errors;
@@ -276,7 +278,7 @@ static void a_full_host_is_not_the_extensions_limit(void **state) {
     assert_int_equal(status, 0);
 }
 
-/* As a service has it that systemd starts with Delegate=yes and DelegateSubgroup=host: `folder` is the service's. */
+/* As with a service that systemd starts with Delegate=yes and DelegateSubgroup=host: `folder` is the service's. */
 static int delegated(const char *folder) {
     char host[PATH_MAX];
     piso__group *g = NULL;
@@ -295,7 +297,8 @@ static int delegated(const char *folder) {
     return waitpid(pid, NULL, 0) == pid ? 0 : 4;
 }
 
-/* The same without it: what is above is somebody else's. Processes are counted all the same, in a group below. */
+/* The same without delegation: the group above belongs to somebody else. Processes are counted all the same, in
+ * a group below. */
 static int not_delegated(const char *folder) {
     char host[PATH_MAX];
     piso__group *g = NULL;
@@ -349,7 +352,7 @@ static void host_that_dies(int fd, piso__group_limits limits) {
     _exit(1);
 }
 
-/* somebody_elses: a group beside ours whose name only begins like one of ours. */
+/* somebody_elses: makes a group beside ours whose name only begins like one of ours. */
 static void somebody_elses(const char *mine, char ret_path[PATH_MAX]) {
     const char *end = strrchr(mine, '/');
     int length = snprintf(ret_path, PATH_MAX, "%.*s/pyisolate-test-%d", (int)(end - mine), mine, (int)getpid());
@@ -359,7 +362,7 @@ static void somebody_elses(const char *mine, char ret_path[PATH_MAX]) {
 
 #define NOT_YET_SWEPT 3
 
-/* next_host: a host that starts. What takes longer to die than it waits is left to the one after it. */
+/* next_host: a host that starts. It leaves what takes too long to die to the next one. */
 static void next_host(const char *mine, const char *abandoned, piso__group_limits limits) {
     piso__group *g;
     piso__group_errors errors;
@@ -402,7 +405,7 @@ static void expect_removal(piso__group_limits limits) {
     assert_int_equal(status, 0);
     piso__group_end(mine);
     assert_int_equal(rmdir(other), 0);
-    while (kill(left, 0) == 0 && piso_now_ns() < end_ns) /* whoever adopted it reaps it */
+    while (kill(left, 0) == 0 && piso_now_ns() < end_ns) /* its new parent reaps it */
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     assert_int_equal(kill(left, 0), -1);
 }

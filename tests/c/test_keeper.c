@@ -1,4 +1,4 @@
-/* test_keeper.c - children that a zygote has execute their programs, and orphans (zygote_tools.h). */
+/* test_keeper.c - the children for which a zygote executes a program, and orphans (zygote_tools.h). */
 #include "emulation.h"
 #include "zygote_tools.h"
 
@@ -91,7 +91,7 @@ static int children_of(pid_t pid) {
     return file ? count : -1;
 }
 
-/* A zygote has the orphans of its children, here those of processes that its own group holds; they are reaped. */
+/* A zygote gets the orphans of its children, here of processes in its own group, and reaps them. */
 static void orphans_are_reaped(void **state) {
     (void)state;
     piso_zygote *z = start_zygote("good");

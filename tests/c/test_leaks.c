@@ -1,4 +1,4 @@
-/* test_leaks.c - whether the tests look for leaks here: leaks.c. */
+/* test_leaks.c - whether the tests detect leaks on this machine: leaks.c. */
 #include "skipping.h"
 
 int __lsan_is_turned_off(void);

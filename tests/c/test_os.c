@@ -1,5 +1,5 @@
-/* test_os.c - the wrapped system calls: memory, doorbells, packets with descriptors, pipes, processors, forks, threads
- * and the texts for their errors. Every test is checked for descriptors that it leaves open. Starting and ending
+/* test_os.c - the wrapped system calls: memory, doorbells, packets with descriptors, pipes, processors, forks,
+ * threads and their error texts. Every test is checked for descriptors that it leaves open. Starting and ending
  * processes: test_process.c. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -63,7 +63,7 @@ static bool readable(int fd) {
     return mask;
 }
 
-/* in_child: the result of a function in a forked process. */
+/* in_child: returns the result of a function in a forked process. */
 static int in_child(int (*function)(void *), void *argument) {
     int status;
     pid_t pid = fork();
@@ -221,7 +221,7 @@ static void bell_never_blocks(void **state) {
     assert_false(readable(bell));
 }
 
-/* Whatever flags the other side sets, and however many rings wait. */
+/* Whatever flags the other side sets, and however many rings are pending. */
 static void bells_between_processes_never_block(void **state) {
     (void)state;
     int bells[2];
@@ -277,7 +277,7 @@ static void poll_is_interrupted_by_signals(void **state) {
     struct sigaction action = {.sa_handler = on_alarm}, before;
     piso__autoclose int bell = piso__event_create();
     assert_int_equal(sigaction(SIGALRM, &action, &before), 0);
-    /* again and again, should the first come before the wait */
+    /* repeatedly, in case the first signal comes before the wait */
     const struct itimerval timer = {{0, 10000}, {0, 10000}}, none = {{0, 0}, {0, 0}};
     setitimer(ITIMER_REAL, &timer, NULL);
     int r = piso__poll_in(&bell, 1, LONG_ENOUGH);
@@ -294,7 +294,7 @@ static void epoll_gives_the_data(void **state) {
     assert_int_equal(piso__epoll_add(epoll, first, UINT64_MAX), 0);
     assert_int_equal(piso__epoll_add(epoll, second, 5), 0);
     assert_int_equal(piso__epoll_add(epoll, second, 6), -EEXIST);
-    assert_false(readable(epoll)); /* it can be waited for itself */
+    assert_false(readable(epoll)); /* other epolls can watch it too */
     piso__event_signal(first);
     assert_true(readable(epoll));
     assert_int_equal(piso__epoll_wait(epoll, data, 16, -1), 1);
@@ -338,7 +338,7 @@ static void packets_carry_descriptors(void **state) {
     piso__fd_close(sockets[1]);
 }
 
-/* Whatever does not fit is refused, and none of its descriptors stays (compare_descriptors). */
+/* Whatever does not fit is refused, and none of its descriptors stays open (compare_descriptors). */
 static void packets_that_do_not_fit_are_refused(void **state) {
     (void)state;
     int sockets[2];
@@ -363,7 +363,7 @@ static void packets_that_do_not_fit_are_refused(void **state) {
     piso__fd_close(sockets[1]);
 }
 
-/* Where there is no room for a descriptor that comes, the bytes that came with it are there. */
+/* Where there is no room for a received descriptor, the bytes that came with it arrive. */
 static void a_descriptor_without_room_is_told(void **state) {
     (void)state;
     int sockets[2], got = -1, count = 1;
@@ -447,7 +447,8 @@ static void random_bytes_differ(void **state) {
     assert_int_equal(first[499], 0);                        /* and not beyond */
 }
 
-/* send_beside_a_hoarder: as a user whom the kernel counts, with as many descriptors under way as the soft limit allows. */
+/* send_beside_a_hoarder: runs as a user whose descriptors the kernel counts, with as many under way as the soft
+ * limit allows. */
 static int send_beside_a_hoarder(void) {
     int hoard[2], sockets[2];
     struct rlimit few = {.rlim_cur = 64, .rlim_max = 256};
@@ -510,7 +511,7 @@ static void fork_is_noticed(void **state) {
     assert_int_equal(piso__fork_generation(), generation);
 }
 
-/* Static, because the thread may still be in sem_post when the test goes on. */
+/* Static, because the thread may still be in sem_post when the test continues. */
 static sem_t reported;
 static sigset_t blocked_in_thread;
 

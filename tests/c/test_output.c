@@ -1,4 +1,4 @@
-/* test_output.c - what children write to stdout and stderr, as the host reads it. The children: child_programs.h. */
+/* test_output.c - the output of children, as the host reads it. The children: child_programs.h. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -63,7 +63,7 @@ static void both_outputs_are_captured(void **state) {
     expect_text(&r, PISO_STDERR, "to err\n");
     expect_text(&r, PISO_STDOUT, "");
     char tail[64] = {0};
-    piso_process_stderr(r.process, tail, sizeof tail); /* reading takes nothing from the last words */
+    piso_process_stderr(r.process, tail, sizeof tail); /* reading does not change the last words */
     assert_string_equal(tail, "to err\n");
     release(&r);
 }
@@ -78,7 +78,7 @@ static void the_end_is_told_once(void **state) {
     release(&r);
 }
 
-/* read_all: how many bytes come until nothing does; sums up what was lost. */
+/* read_all: reads until no more bytes come, and returns how many; adds up the dropped ones. */
 static uint64_t read_all(const running *r, uint64_t *ret_dropped) {
     char buffer[1000];
     uint64_t total = 0, dropped;
@@ -97,7 +97,7 @@ static void a_flood_is_bounded_and_counted(void **state) {
     running r = run("spill", "4096");
     char byte;
     uint64_t dropped;
-    assert_int_equal(piso__poll_in(&r.channel_fd, 1, LONG_ENOUGH), 1); /* it wrote all, and nobody has read */
+    assert_int_equal(piso__poll_in(&r.channel_fd, 1, LONG_ENOUGH), 1); /* it wrote everything, and nobody has read */
     assert_int_equal(recv(r.channel_fd, &byte, 1, 0), 1);
     uint64_t total = 0, lost = 0;
     while (total + lost < 4096 * 1024) { /* the last of it may still be in the pipe */
@@ -109,11 +109,11 @@ static void a_flood_is_bounded_and_counted(void **state) {
     assert_true(lost > 0 && total >= PISO_OUTPUT_BUFFER);
     assert_int_equal(send(r.channel_fd, &byte, 1, 0), 1);
     expect_end(&r);
-    expect_text(&r, PISO_STDOUT, "more\n"); /* after the gap it goes on */
+    expect_text(&r, PISO_STDOUT, "more\n"); /* after the gap reading continues */
     release(&r);
 }
 
-/* What comes to one output while the other is read would else wait for the next. */
+/* Output on one stream while the other is read must not wait for the next output. */
 static void a_look_at_one_output_does_not_hide_the_other(void **state) {
     (void)state;
     running r = run("say", NULL);
@@ -126,7 +126,7 @@ static void a_look_at_one_output_does_not_hide_the_other(void **state) {
     release(&r);
 }
 
-/* named: whether piso_output_next names this cookie, soon, or has named it together with another one. */
+/* named: whether piso_output_next reports this cookie soon, or has reported it together with another one. */
 static bool named(uint64_t cookie) {
     static uint64_t told; /* a bit for each cookie */
     uint64_t cookies[8], bit = UINT64_C(1) << cookie;
@@ -159,7 +159,7 @@ static void one_descriptor_tells_of_all(void **state) {
     for (int i = 0; i < 2; i++)
         while (piso_process_read_output(all[i].process, PISO_STDOUT, buffer, sizeof buffer, &dropped) < 1024)
             assert_true(named(10 + (uint64_t)i));
-    for (int i = 0; i < 3000 && piso__poll_in(&fd, 1, 0) != 0; i++) { /* the monitor says it a moment later */
+    for (int i = 0; i < 3000 && piso__poll_in(&fd, 1, 0) != 0; i++) { /* the monitor reports it a moment later */
         piso_output_next(cookies, 8);
         sleep_ms(1);
     }
@@ -171,7 +171,7 @@ static void one_descriptor_tells_of_all(void **state) {
     assert_true(named(12));
     for (int i = 0; i < 3; i++)
         expect_end(&all[i]);
-    piso_process_follow(all[2].process, 13); /* what was there before is named, too */
+    piso_process_follow(all[2].process, 13); /* earlier output is reported too */
     assert_true(named(13));
     for (int i = 0; i < 3; i++)
         release(&all[i]);

@@ -1,6 +1,7 @@
-/* test_process.c - the life of child processes as the host sees it. The children: child_programs.h.
+/* test_process.c - the life of child processes, as the host sees it. The children: child_programs.h.
  *
- * Each test is checked for descriptors and zombies that it leaves. Times are limits for failing, not assertions. */
+ * Each test is checked for descriptors and zombies that it leaves. Times are limits for failing, not
+ * assertions. */
 #include "emulation.h"
 #include "process_tools.h"
 
@@ -16,7 +17,7 @@
 
 #define BEFORE_GRACE (4 * SECOND) /* a child whose host lives gets 5 s */
 
-/* ThreadSanitizer refuses threads in a process forked from one with threads, which the monitor must bear. */
+/* ThreadSanitizer forbids threads in a process forked from one with threads, which the monitor must support. */
 const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) {
     return "die_after_fork=0";
@@ -24,7 +25,8 @@ const char *__tsan_default_options(void) {
 
 /* ---- what every test leaves ---- */
 
-/* expect_fds: the monitor lets go of a process a moment after it has told of its end. */
+/* expect_fds: waits until so many descriptors are open. The monitor releases a process a moment after it has
+ * reported its end. */
 static void expect_fds(int count) {
     for (int i = 0; i < 3000 && count_fds() != count; i++)
         sleep_ms(1);
@@ -76,7 +78,7 @@ static void child_starts_clean(void **state) {
     assert_non_null(strstr(text, "env A=1\nenv B=two\nenv PISO_FD=3\n"));
     assert_null(strstr(text, "PISO_FD=77"));
     expect_exit(r.process, 0, 0);
-    /* and the host keeps what it had */
+    /* and the host keeps its handler */
     assert_ptr_equal(signal(SIGUSR1, SIG_DFL), SIG_IGN);
     assert_ptr_equal(signal(SIGHUP, SIG_DFL), on_signal);
     pthread_sigmask(SIG_SETMASK, &before, &block);
@@ -86,7 +88,7 @@ static void child_starts_clean(void **state) {
     release(&r);
 }
 
-/* Descriptors 0 to 3 of the host may be anything, also what the child gets under another number. */
+/* Descriptors 0 to 3 of the host may be anything, even a file that the child gets under another number. */
 static void low_descriptors_do_not_collide(void **state) {
     (void)state;
     pid_t pid = fork();
@@ -120,7 +122,7 @@ static void working_directory_is_set(void **state) {
     release(&r);
 }
 
-/* forbid_close_range: as a kernel before 5.9, or a container's filter of system calls. */
+/* forbid_close_range: simulates a kernel before 5.9, or a container's system-call filter. */
 static bool forbid_close_range(void) {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -164,7 +166,7 @@ static void failure_to_start_is_told(void **state) {
     assert_int_equal(spawn_error("/proc/self/exe", "/nowhere"), -ENOENT);
 }
 
-/* Wherever descriptors run out, nothing is left behind. */
+/* Wherever descriptors run out, nothing stays behind. */
 static void descriptors_may_run_out(void **state) {
     (void)state;
     const char *const argv[] = {"/bin/true", NULL};
@@ -253,14 +255,14 @@ static void last_words_are_complete(void **state) {
     release(&r);
 }
 
-/* expect_hang_up: everybody who held the other end is gone. */
+/* expect_hang_up: checks that every holder of the other end is gone. */
 static void expect_hang_up(int fd, int64_t timeout) {
     char byte;
     assert_int_equal(piso__poll_in(&fd, 1, timeout), 1);
     assert_int_equal(read(fd, &byte, 1), 0);
 }
 
-/* The grandchild holds the channel and stderr: neither keeps the end from being told. */
+/* The grandchild keeps the channel and stderr open, which must not delay the report of the end. */
 static void grandchildren_end_too(void **state) {
     (void)state;
     running r = run("orphan", NULL);
@@ -286,7 +288,7 @@ static void somebody_else_may_reap(void **state) {
     signal(SIGCHLD, SIG_DFL);
 }
 
-/* As a zygote's child is to the host: not its own, so that nothing but the system tells. */
+/* The status of a zygote's child, which is not the host's own, comes from the system only. */
 static void the_system_tells_how_a_process_ended(void **state) {
     (void)state;
     const struct {
@@ -330,7 +332,7 @@ static void many_at_once(void **state) {
     }
 }
 
-/* Released while it runs: the monitor reaps it all the same. */
+/* Released while it runs, the process is reaped by the monitor all the same. */
 static void released_process_is_reaped(void **state) {
     (void)state;
     running r = run("sleep", NULL);
@@ -383,8 +385,8 @@ static void threads_may_do_all_this(void **state) {
 
 /* ---- fork ---- */
 
-/* in_forked: what a process forked from the host may do: nothing with the host's children, everything with its
- * own. The number of the first thing that is wrong. */
+/* in_forked: checks what a process forked from the host may do: nothing with the host's children, everything
+ * with its own. Returns the number of the first check that fails. */
 static int in_forked(running *r) {
     piso_exit status;
     char text[8];
@@ -421,7 +423,7 @@ static void forked_process_starts_over(void **state) {
 
 /* ---- echo ---- */
 
-/* run_with_stderr: a child that prints, while this process's stderr is `fd`. */
+/* run_with_stderr: runs a child that prints, while this process's stderr is `fd`. */
 static running run_with_stderr(int fd, const char *lines) {
     const char *const argv[] = {"/proc/self/exe", "print", lines, NULL};
     running r = {0};
@@ -465,8 +467,8 @@ static void stderr_that_nobody_reads_holds_nobody_up(void **state) {
 
 /* ---- the host's end ---- */
 
-/* start_host: a process that runs a child program and does nothing more. Its stdout, and so that of all its
- * descendants, is the pipe of which the reading end is returned; all of them are gone when it hangs up. */
+/* start_host: starts a process that runs a child program and does nothing else. The pipe whose reading end is
+ * returned is its stdout, and that of all its descendants: it hangs up when all are gone. */
 static pid_t start_host(const char *program, int *ret_fd) {
     int ends[2];
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
@@ -501,7 +503,7 @@ static void children_die_with_the_host(void **state) {
 static void closed_session_leaves_time_to_end(void **state) {
     (void)state;
     running polite = run("watch-polite", NULL), stubborn = run("watch-stubborn", NULL);
-    sleep_ms(500); /* both watch */
+    sleep_ms(500); /* both watch by now */
     polite.channel_fd = piso__fd_close(polite.channel_fd);
     stubborn.channel_fd = piso__fd_close(stubborn.channel_fd);
     expect_exit(polite.process, 7, 0);
@@ -511,7 +513,7 @@ static void closed_session_leaves_time_to_end(void **state) {
     release(&stubborn);
 }
 
-/* start_monitor: its thread and one descriptor stay, so they are there before anything is counted. */
+/* start_monitor: starts the monitor before anything is counted: its thread and one descriptor stay. */
 static int start_monitor(void **state) {
     remember_fds(state);
     running r = run("exit", "0");

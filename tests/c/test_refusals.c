@@ -1,4 +1,5 @@
-/* test_refusals.c - what a confined child was refused, as its host sees it. The child is this program again. */
+/* test_refusals.c - the calls that were refused to a confined child, as its host sees them. The child is this
+ * program again. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,7 +20,7 @@
 
 #define LONG_ENOUGH INT64_C(30000000000)
 
-/* start: the child, confined, with another thing to do. */
+/* start: starts the confined child, with an action. */
 static piso_process *start(const char *what) {
     const char *const argv[] = {"/proc/self/exe", what, NULL}, *const envp[] = {"ASAN_OPTIONS=detect_leaks=0", NULL};
     const piso_sandbox sandbox = {0};
@@ -48,7 +49,7 @@ static piso_exit exit_of(const char *what) {
     return status;
 }
 
-/* refused: what a child was refused that has ended since; how many calls. */
+/* refused: waits for the child's end and returns how many calls were refused to it. */
 static int64_t refused(const char *what, piso_refusal *ret_kinds, size_t *count) {
     piso_process *p = start(what);
     end_of(p);
@@ -74,14 +75,14 @@ static void what_is_refused_is_known(void **state) {
     assert_int_equal(kinds[0].count, 1);
     count = 4;
     total = refused("nothing", kinds, &count);
-    assert_true(total == 0 || total == -EAGAIN || total == -ENOSYS); /* it may have ended before it was looked at */
+    assert_true(total == 0 || total == -EAGAIN || total == -ENOSYS); /* it may have ended before it was checked */
     assert_int_equal(count, 0);
 }
 
 #define CALLS    1500
 #define TOGETHER 4
 
-/* Several at once, each of which is refused more often than it is answered at full speed. */
+/* Several children at once. Each is refused more often than it is answered at full speed. */
 static void many_are_counted(void **state) {
     (void)state;
     piso_process *processes[TOGETHER];
@@ -95,7 +96,7 @@ static void many_are_counted(void **state) {
     }
 }
 
-/* The kernel's count of questions has an end. Whoever gets there is not listened to any more. */
+/* The kernel's count of questions is finite. A process that reaches the limit is not answered any more. */
 static void questions_have_an_end(void **state) {
     (void)state;
     uint64_t most = piso__refusals_most;
@@ -116,8 +117,7 @@ static void other_numbers_mean_nothing(void **state) {
     (void)state;
     assert_int_equal(exit_of("x32").code, ENOSYS);
     piso_exit status = exit_of("i386");
-    assert_true(status.signal == SIGSYS ||
-                status.signal == SIGSEGV); /* the latter where the kernel has no such calls */
+    assert_true(status.signal == SIGSYS || status.signal == SIGSEGV); /* SIGSEGV where the kernel has no such calls */
 }
 #endif
 

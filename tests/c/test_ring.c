@@ -1,5 +1,5 @@
-/* test_ring.c - one thread plays both ends of a ring, and then each end is given a peer that lies. What two threads
- * at once can do wrong is in stress_ring.c and tests/model/. */
+/* test_ring.c - one thread plays both ends of a ring, then each end gets a lying peer. stress_ring.c and
+ * tests/model/ test two threads at once. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -40,7 +40,7 @@ static int send_bytes(fixture *f, size_t size) {
     return piso__ring_send(&f->producer, &part, 1);
 }
 
-/* take_bytes: takes the next message and compares it; whether the producer is to be woken. */
+/* take_bytes: takes the next message and compares it. Returns whether the producer must be woken. */
 static bool take_bytes(fixture *f, size_t size) {
     bool wake = true;
     assert_true(piso__ring_ready(&f->consumer));
@@ -59,7 +59,7 @@ static void assert_empty(fixture *f) {
     assert_int_equal(piso__ring_peek(&f->consumer), 0);
 }
 
-/* fill_ring: messages of one slot until there is no room. */
+/* fill_ring: sends messages of one slot until there is no room. */
 static void fill_ring(fixture *f) {
     for (uint32_t i = 0; i < PISO__RING_SLOTS; i++)
         assert_int_equal(send_bytes(f, 8), 0);
@@ -103,7 +103,7 @@ static void gathers_parts(void **state) {
     assert_empty(f);
 }
 
-/* The sequence is 32 bits of a 64-bit position: nothing may happen where it wraps. */
+/* The sequence is the low 32 bits of a 64-bit position: its wrap must not matter. */
 static void survives_the_wrap_of_the_sequence(void **state) {
     fixture *f = *state;
     uint64_t start = ((uint64_t)1 << 32) - PISO__RING_SLOTS - 3;
@@ -156,7 +156,7 @@ static void a_refused_message_leaves_no_trace(void **state) {
     assert_empty(f);
 }
 
-/* Else a consumer that is busy with a queue looks like one that hangs. */
+/* Otherwise a consumer that is busy with a queue looks like one that hangs. */
 static void every_message_moves_the_cursor(void **state) {
     fixture *f = *state;
     fill_ring(f);
@@ -166,7 +166,8 @@ static void every_message_moves_the_cursor(void **state) {
     }
 }
 
-/* The flag is raised after the consumer has taken its last message: it is told when it goes to sleep. */
+/* The producer sets the flag after the consumer has taken its last message: the consumer sees it when it goes
+ * to sleep. */
 static void going_to_sleep_tells_of_room(void **state) {
     fixture *f = *state;
     fill_ring(f);
@@ -231,7 +232,7 @@ static void refuses_broken_continuations(void **state) {
         assert_int_equal(piso__ring_take(&f->consumer, f->taken, 3 * PISO__RING_CHUNK, &wake), PISO_EPROTO);
     }
     f->shared.slots[2].word = good;
-    take_bytes(f, 3 * PISO__RING_CHUNK); /* the refusals moved nothing */
+    take_bytes(f, 3 * PISO__RING_CHUNK); /* the refusals did not move the cursor */
 }
 
 static void refuses_cursors_that_cannot_be(void **state) {
@@ -252,7 +253,7 @@ static void refuses_cursors_that_cannot_be(void **state) {
     assert_int_equal(send_bytes(f, PISO__RING_MESSAGE_MAX), 0);
 }
 
-/* Whatever is in the shared memory, the consumer stays inside its buffer (the sanitizers look). */
+/* Whatever the shared memory contains, the consumer stays inside its buffer (the sanitizers check that). */
 static void takes_garbage_without_harm(void **state) {
     fixture *f = *state;
     uint32_t random = 99, refused = 0;

@@ -1,8 +1,8 @@
-/* test_sandbox.c - a confined child from start to end, under each of the conditions that hosts live in: root, an
- * ordinary user, no capabilities, no namespaces, older kernels. What the layers refuse in detail is tested from
- * Python, where escapes are easier to write (tests/python/sandbox/test_sandbox.py).
+/* test_sandbox.c - a confined child from start to end, in each of the environments of hosts: root, an ordinary
+ * user, no capabilities, no namespaces, older kernels. What each layer refuses in detail is tested from Python,
+ * where escapes are easier to write (tests/python/sandbox/test_sandbox.py).
  *
- * The child is this program again. It answers by its exit status: 0 when it could do what it was told, else errno. */
+ * The child is this program again. Its exit status is 0 when its action succeeded, else errno. */
 #include "sandbox_child.h"
 
 #define LONG_ENOUGH INT64_C(30000000000)
@@ -19,7 +19,7 @@ static piso_sandbox_report report;
         .size = sizeof(piso_limits), __VA_ARGS__                                                                       \
     }
 
-/* start: the child's exit status, minus its signal, or the error of the start if below -4000. */
+/* start: returns the child's exit status, minus its signal, or the error of the start if below -4000. */
 static int start(piso_sandbox spec, const char *what, const char *argument) {
     const char *const argv[] = {"/proc/self/exe", what, argument, NULL};
     const char *const envp[] = {"ASAN_OPTIONS=detect_leaks=0", NULL};
@@ -47,8 +47,8 @@ static int start(piso_sandbox spec, const char *what, const char *argument) {
 
 static const piso_sandbox strict = {0};
 
-/* can_drop_bounding: which takes a right that an ordinary user has in a namespace of its own only. Without it
- * no_new_privs keeps the bounding set from giving anything. */
+/* can_drop_bounding: whether the bounding set can be dropped, which needs a capability that an ordinary user
+ * has only in a namespace. Without it no_new_privs keeps the bounding set from granting anything. */
 static bool can_drop_bounding(void) {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct data[2] = {0};
@@ -56,15 +56,15 @@ static bool can_drop_bounding(void) {
            (syscall(SYS_capget, &header, data) == 0 && data[0].effective & 1U << CAP_SETPCAP);
 }
 
-/* expect_confined: what holds under every condition. */
+/* expect_confined: checks what must hold in every environment. */
 static void expect_confined(piso_sandbox spec) {
     char path[96];
     snprintf(path, sizeof path, "%s/new", temp);
     assert_int_equal(start(spec, "nothing", NULL), 0);
-    unlink(path); /* another user's, perhaps */
+    unlink(path); /* possibly another user's */
     assert_int_equal(start(spec, "write", path), 0);
     int r = start(spec, "read", secret);
-    assert_true(r == EACCES || r == ENOENT); /* it is not there in a root of its own */
+    assert_true(r == EACCES || r == ENOENT); /* it does not exist in a private root */
     assert_int_not_equal(start(spec, "write", secret), 0);
     assert_int_not_equal(start(spec, "chmod", secret), 0);
     assert_int_equal(start(spec, "socket", NULL), EPERM);
@@ -79,8 +79,8 @@ static void expect_confined(piso_sandbox spec) {
     assert_true(report.layers[PISO_LAYER_SYSTEM_CALLS].active);
 }
 
-/* in_fork: runs a test in a process of its own, which may take away its own rights. An assertion that fails there
- * ends it; the tests that follow are the host's. */
+/* in_fork: runs a test in its own process, which may drop its own privileges. A failing assertion ends that
+ * process only; the tests that follow run in the host. */
 static void in_fork(void (*test)(void)) {
     pid_t pid = fork();
     if (pid == 0) {
@@ -134,7 +134,7 @@ static void container_without_capabilities(void **state) {
     in_fork(no_capabilities_body);
 }
 
-/* forbid: this system call fails from now on. */
+/* forbid: makes this system call fail from now on. */
 static void forbid(uint32_t call, uint32_t error) {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -147,7 +147,7 @@ static void forbid(uint32_t call, uint32_t error) {
     assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
 }
 
-/* As a container's filter, or a kernel that is set up so. */
+/* Simulates a container's filter, or a kernel that forbids namespaces. */
 static void no_namespaces_body(void) {
     forbid(SYS_unshare, EPERM);
     expect_confined(strict);
@@ -163,7 +163,7 @@ static void namespaces_forbidden(void **state) {
     in_fork(no_namespaces_body);
 }
 
-/* As a kernel with Landlock switched off. */
+/* Simulates a kernel with Landlock switched off. */
 static void no_landlock_body(void) {
     forbid(SYS_landlock_create_ruleset, EOPNOTSUPP);
     assert_int_equal(start(strict, "nothing", NULL), PISO_ESANDBOX);
@@ -185,7 +185,7 @@ static void failure_body(void) {
     assert_false(report.layers[PISO_LAYER_FILES].active);
 }
 
-/* A step that fails in the child ends the start, with its name. */
+/* A step that fails in the child ends the start, and the report names the layer. */
 static void failure_in_the_child_is_told(void **state) {
     (void)state;
     if (piso__namespaces_probe() < 0)
@@ -193,7 +193,7 @@ static void failure_in_the_child_is_told(void **state) {
     in_fork(failure_body);
 }
 
-/* The layers of Landlock as they came, one after the other. */
+/* The layers of Landlock in the order of their versions. */
 static void old_kernels(void **state) {
     (void)state;
     for (int version = 1; version <= 7; version++) {
@@ -266,7 +266,7 @@ static void limits_are_kept(void **state) {
     char path[96];
     snprintf(path, sizeof path, "%s/large", temp);
     assert_int_equal(start(strict, "memory", NULL), 0);
-#ifndef __SANITIZE_ADDRESS__ /* whose own memory has terabytes */
+#ifndef __SANITIZE_ADDRESS__ /* whose own memory takes terabytes */
     assert_int_equal(start((piso_sandbox){.limits = LIMITS(.memory = 256 << 20)}, "memory", NULL), ENOMEM);
 #endif
     assert_int_equal(start((piso_sandbox){.limits = LIMITS(.cpu_seconds = 1)}, "burn", NULL), -SIGXCPU);
@@ -278,7 +278,8 @@ static void limits_are_kept(void **state) {
         assert_int_equal(start((piso_sandbox){.limits = LIMITS(.temp_size = 1 << 20)}, "fill", path), ENOSPC);
 }
 
-/* expect_counted: with namespaces, in which the kernel counts a user's processes from 0, or with a control group. */
+/* expect_counted: with namespaces, in which the kernel counts a user's processes from 0, or with a control
+ * group. */
 static void expect_counted(void) {
     assert_int_equal(start((piso_sandbox){.limits = LIMITS(.processes = 1)}, "fork", NULL), EAGAIN);
     assert_int_equal(start((piso_sandbox){.limits = LIMITS(.processes = 2)}, "fork", NULL), 0);
@@ -291,7 +292,7 @@ static bool has_group(void) {
 static void processes_are_counted(void **state) {
     (void)state;
     int r = start((piso_sandbox){.limits = LIMITS(.processes = 1)}, "fork", NULL);
-    assert_true(r == EAGAIN || r == PISO_ESANDBOX); /* never: not told, and not counted */
+    assert_true(r == EAGAIN || r == PISO_ESANDBOX); /* never: not reported, and not counted */
     if (r == EAGAIN && (has_group() || piso__namespaces_probe() == 0))
         expect_counted();
 }
@@ -337,7 +338,7 @@ static void processes_of_a_containers_root(void **state) {
     assert_int_equal(chown(folder, 0, 0) | chown(temp, 0, 0), 0);
 }
 
-/* without_groups_body: as in a container whose control groups are mounted read-only. */
+/* without_groups_body: simulates a container whose control groups are mounted read-only. */
 static void without_groups_body(void) {
 #ifdef SYS_mkdir
     forbid(SYS_mkdir, EROFS);
@@ -426,7 +427,7 @@ int main(int argc, char **argv) {
     if (geteuid() == 0 && !getenv(COPIED))
         return run_copy();
     leave_if_emulated();
-    if (getpgrp() == 0) /* it has no number in this PID namespace, so that nobody could try to join it */
+    if (getpgrp() == 0) /* its group has no number in this PID namespace, so nobody could try to join it */
         setpgid(0, 0);
     const struct CMUnitTest without[] = {cmocka_unit_test(machine_without_filter_is_told)};
     if (!has_filter())

@@ -1,4 +1,5 @@
-/* test_sandbox_paths.c - which places paths name, which links are followed, and the root that is made of them. */
+/* test_sandbox_paths.c - the places that paths name, the links that are followed, and the root that is made of
+ * them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -34,7 +35,7 @@ static int open_at(piso__paths *p, const char *name, piso__use use) {
     return fd < 0 ? fd : 0;
 }
 
-/* has: a place of this name. */
+/* has: whether there is a place of this name. */
 static const piso__spot *has(const piso__paths *p, const char *name) {
     for (size_t i = 0; i < p->count; i++)
         if (strcmp(p->places[i].path, at(name)) == 0)
@@ -67,21 +68,21 @@ static void links_of_others_are_not_followed(void **state) {
     const char *const others[] = {at("link/other"), NULL};
     piso__cleanup(piso__paths_fini) piso__paths p = {0};
     assert_int_equal(piso__paths_distrust(&p, writable, others), 0);
-    assert_int_equal(open_at(&p, "link/below/file", PISO__USE_READ), 0); /* the link lies elsewhere */
+    assert_int_equal(open_at(&p, "link/below/file", PISO__USE_READ), 0); /* the link is elsewhere */
     assert_int_equal(open_at(&p, "real/below/away", PISO__USE_READ), -ELOOP);
     assert_int_equal(open_at(&p, "real/below/away/file", PISO__USE_READ), -ELOOP);
     assert_int_equal(open_at(&p, "real/other/away", PISO__USE_READ), -ELOOP);
-    /* what is distrusted is not found by such a link either */
+    /* a distrusted path is not found through such a link either */
     const char *const nested[] = {at("real/below/away"), NULL};
     assert_int_equal(piso__paths_distrust(&p, nested, NULL), 0);
     assert_int_equal(open_at(&p, "link", PISO__USE_READ), 0);
-    /* the root holds the links that a system is made of */
+    /* the root contains the links that belong to the system */
     const char *const root[] = {"/", NULL};
     assert_int_equal(piso__paths_distrust(&p, root, NULL), 0);
     assert_int_equal(open_at(&p, "absolute/file", PISO__USE_READ), 0);
 }
 
-/* steps: of a plan, one letter each, with what follows the test's folder. */
+/* steps: returns the steps of a plan, one letter each, with the part of the path behind the test's folder. */
 static void steps(piso__paths *p, char *text, size_t size) {
     static const char letters[] = "?dlsmptc"; /* by piso__step_kind */
     piso__step *found = NULL;
@@ -107,7 +108,7 @@ static void a_root_has_what_is_permitted(void **state) {
     assert_int_equal(open_at(&p, "real/below/file", PISO__USE_READ), 0);
     assert_int_equal(open_at(&p, "real/below.more", PISO__USE_READ), 0);
     assert_int_equal(open_at(&p, "link/other", PISO__USE_READ), 0);
-    assert_int_equal(open_at(&p, "real/other/file", PISO__USE_READ), 0); /* is in the one above */
+    assert_int_equal(open_at(&p, "real/other/file", PISO__USE_READ), 0); /* is inside the one above */
     assert_int_equal(open_at(&p, "real", PISO__USE_LIST), 0);
     steps(&p, text, sizeof text);
     assert_string_equal(text, "s/link l/real d/real/below m/real/below/file m/real/below.more m/real/other ");
@@ -124,7 +125,7 @@ static void what_is_more_exact_wins(void **state) {
     assert_int_equal(open_at(&p, "real/other/file", PISO__USE_HIDE), 0);
     assert_int_equal(open_at(&p, "aside", PISO__USE_READ), 0);
     assert_int_equal(open_at(&p, "aside/inner", PISO__USE_WRITE), 0);
-    assert_int_equal(open_at(&p, "hidden", PISO__USE_HIDE), 0); /* is not there anyway */
+    assert_int_equal(open_at(&p, "hidden", PISO__USE_HIDE), 0); /* does not exist anyway */
     steps(&p, text, sizeof text);
     assert_string_equal(text, "m/aside m/aside/inner+* m/real+ c/real/below*- d/real/below/inner "
                               "m/real/below/inner/file- c/real/other/file*- ");

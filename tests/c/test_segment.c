@@ -1,4 +1,5 @@
-/* test_segment.c - shared memory by descriptor: one object for one memory, checked when it comes from elsewhere. */
+/* test_segment.c - shared memory by descriptor: one object for one memory, which is checked when it comes from
+ * elsewhere. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -62,7 +63,7 @@ static void the_same_memory_is_the_same_object(void **state) {
     assert_ptr_equal(*piso_segment_cell(again), state);
     assert_ptr_not_equal(s, other);
     piso_segment_unref(s);
-    assert_int_equal(piso_segment_size(again), 100); /* the second reference holds it */
+    assert_int_equal(piso_segment_size(again), 100); /* the second reference keeps it */
     piso_segment_unref(again);
     piso_segment_unref(other);
 }
@@ -97,7 +98,7 @@ static void many_do_not_run_out_of_descriptors(void **state) {
     setrlimit(RLIMIT_NOFILE, &before);
 }
 
-/* Half of the mappings are for segments; a process without any could not even allocate. */
+/* At most half of the mappings are for segments: a process without free mappings could not even allocate. */
 static void no_more_than_half_of_the_mappings_are_segments(void **state) {
     (void)state;
     uint32_t limit = piso__segment_limit(), count = 0;

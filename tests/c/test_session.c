@@ -1,11 +1,11 @@
-/* test_session.c - calls, answers, names, buffers and waiting, seen from the two ends of a session. How sessions end:
+/* test_session.c - calls, replies, names, buffers and waiting, from both ends of a session. How sessions end:
  * test_session_end.c. */
 #include "session_tools.h"
 
 #include <stdio.h>
 #include <sys/wait.h>
 
-/* ThreadSanitizer refuses threads in a process forked from one with threads. */
+/* ThreadSanitizer forbids threads in a process forked from one with threads. */
 const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) {
     return "die_after_fork=0";
@@ -218,7 +218,7 @@ static void small_messages_do_not_overtake_large_ones(void **state) {
     assert_int_equal(stats_of(pair.host).queued, 0);
 }
 
-/* The receiver has a limit, and the sender keeps to it. */
+/* The receiver has a limit, and the sender observes it. */
 static void calls_in_flight_are_limited(void **state) {
     (void)state;
     piso_call *calls = calloc(PISO__MAX_OPEN_REQUESTS, sizeof *calls), more;
@@ -234,10 +234,11 @@ static void calls_in_flight_are_limited(void **state) {
     assert_int_equal(send_reply(pair.child, first, 0), 0);
     take_result(pair.host, &calls[0], 0);
     take_request(pair.child, 1);
-    free(calls); /* nobody asks what became of them */
+    free(calls); /* nobody asks for their results */
 }
 
-/* A call that is made in the handler of another one names it, so that it can be run where that one's caller waits. */
+/* A call that is made in the handler of another call names it, so that it can run where that call's caller
+ * waits. */
 static void call_names_the_request_that_it_is_made_for(void **state) {
     (void)state;
     piso_call outer, inner;
@@ -357,12 +358,12 @@ static void call_can_be_forgotten_after_its_deadline(void **state) {
 /* ---- names ---- */
 
 static uint32_t intern(piso_session *s, const char *name) {
-    uint32_t number;
-    assert_int_equal(piso_session_intern(s, name, strlen(name), &number), 0);
-    return number;
+    uint32_t id;
+    assert_int_equal(piso_session_intern(s, name, strlen(name), &id), 0);
+    return id;
 }
 
-static void names_become_numbers_that_the_peer_knows(void **state) {
+static void names_become_ids_that_the_peer_knows(void **state) {
     (void)state;
     char text[16];
     size_t size;
@@ -381,18 +382,18 @@ static void names_become_numbers_that_the_peer_knows(void **state) {
 static void names_have_limits(void **state) {
     (void)state;
     char text[256];
-    uint32_t number = 77;
+    uint32_t id = 77;
     memset(text, 'x', sizeof text);
-    assert_int_equal(piso_session_intern(pair.host, text, 0, &number), -EINVAL);
-    assert_int_equal(piso_session_intern(pair.host, text, 256, &number), -EINVAL);
-    assert_int_equal(piso_session_intern(pair.host, "a\0b", 3, &number), -EINVAL);
-    assert_int_equal(number, 77);
-    assert_int_equal(piso_session_intern(pair.host, text, 255, &number), 0);
+    assert_int_equal(piso_session_intern(pair.host, text, 0, &id), -EINVAL);
+    assert_int_equal(piso_session_intern(pair.host, text, 256, &id), -EINVAL);
+    assert_int_equal(piso_session_intern(pair.host, "a\0b", 3, &id), -EINVAL);
+    assert_int_equal(id, 77);
+    assert_int_equal(piso_session_intern(pair.host, text, 255, &id), 0);
     for (unsigned i = 1; i < PISO__MAX_NAMES; i++) {
         snprintf(text, sizeof text, "%u", i);
         assert_int_equal(intern(pair.host, text), i);
     }
-    assert_int_equal(piso_session_intern(pair.host, "one more", 8, &number), -ENOSPC);
+    assert_int_equal(piso_session_intern(pair.host, "one more", 8, &id), -ENOSPC);
     assert_int_equal(intern(pair.host, "4711"), 4711);
 }
 
@@ -435,7 +436,7 @@ static void buffers_that_nobody_takes_are_released(void **state) {
     piso_event_fini(&event);
     assert_int_equal(stats_of(pair.child).spans_held, 1);
     piso_session_release(pair.child, &span);
-    assert_int_equal(piso_session_sleep_begin(pair.child), 0); /* who sleeps keeps nothing back */
+    assert_int_equal(piso_session_sleep_begin(pair.child), 0); /* a sleeping side holds nothing back */
     piso_session_sleep_end(pair.child);
     expect_nothing(pair.host);
     assert_int_equal(stats_of(pair.host).arena_live, 0);
@@ -452,7 +453,7 @@ static void second_release_does_no_harm(void **state) {
     piso_session_release(pair.child, &span);
     piso_session_flush(pair.child);
     expect_nothing(pair.host);
-    send_buffers(pair.host, NULL, 0, 1, 5000); /* takes the same place */
+    send_buffers(pair.host, NULL, 0, 1, 5000); /* uses the same block */
     uint64_t live = stats_of(pair.host).arena_live;
     piso_session_release(pair.child, &span);
     piso_session_flush(pair.child);
@@ -497,19 +498,20 @@ static void memory_that_is_not_in_use_is_given_back(void **state) {
 
 /* ---- forks ---- */
 
-/* in_fork: what a process forked from the owner may do with a session: nothing, safely. Its exit status. */
+/* in_fork: checks what a process forked from the owner may do with a session: nothing, safely. Returns its exit
+ * status. */
 static int in_fork(piso_event *event) {
     piso_call call = {.id = 1};
     piso_span span = {.length = 1}, taken;
     void *data;
     size_t size;
-    uint32_t number;
+    uint32_t id;
     piso_event other = {.size = sizeof other};
     piso_session *s = pair.host;
     bool refused = send_call(s, &call, 1, PISO_NO_DEADLINE) == PISO_EFORKED && send_reply(s, 1, 1) == PISO_EFORKED &&
                    piso_session_next(s, &other) == PISO_EFORKED && piso_session_state(s) == PISO_EFORKED &&
                    piso_session_alloc(s, 1, &span, &data) == PISO_EFORKED &&
-                   piso_session_intern(s, "x", 1, &number) == PISO_EFORKED && piso_session_fd(s) == PISO_EFORKED &&
+                   piso_session_intern(s, "x", 1, &id) == PISO_EFORKED && piso_session_fd(s) == PISO_EFORKED &&
                    piso_session_handshake(s, 0) == PISO_EFORKED && piso_session_sleep_begin(s) == PISO_EFORKED &&
                    piso_session_wait(s, -1, 0) == PISO_EFORKED && piso_session_ready(s) && piso_session_spin(s) == 1 &&
                    !piso_session_name(s, 0, &size) && piso_session_expire(s) == PISO_NO_DEADLINE &&
@@ -566,7 +568,7 @@ int main(void) {
         WITH_PAIR(cancellation_that_crosses_the_answer_is_not_told),
         WITH_PAIR(deadline_ends_a_call_and_cancels_its_handler),
         WITH_PAIR(call_can_be_forgotten_after_its_deadline),
-        WITH_PAIR(names_become_numbers_that_the_peer_knows),
+        WITH_PAIR(names_become_ids_that_the_peer_knows),
         WITH_PAIR(names_have_limits),
         WITH_PAIR(buffer_lives_until_its_receiver_releases_it),
         WITH_PAIR(buffers_that_nobody_takes_are_released),

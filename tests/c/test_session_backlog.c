@@ -1,4 +1,4 @@
-/* test_session_backlog.c - a peer answers some calls at once; the next ones wait on their own side, in order. */
+/* test_session_backlog.c - a peer answers some calls at once; further ones wait on their own side, in order. */
 #include "session_tools.h"
 
 #define LIMIT 4
@@ -128,7 +128,7 @@ static void the_end_of_the_session_fails_them(void **state) {
     expect_end(pair.host, PISO_EDIED);
 }
 
-/* Nothing of what a waiting call names may be lost or given away before it is sent. */
+/* Nothing that a waiting call names may be lost or given away before the call is sent. */
 static void buffers_and_segments_wait_with_it(void **state) {
     (void)state;
     piso_segment *segment;
@@ -143,7 +143,7 @@ static void buffers_and_segments_wait_with_it(void **state) {
     assert_int_equal(piso_session_call(pair.host, &call, 0, 0, 0, 0, PISO_NO_DEADLINE, &w), 0);
     assert_int_equal(w.nspans, 0);
     piso_writer_fini(&w);
-    piso_session_retire(pair.host, segment); /* it was not known to the peer yet */
+    piso_session_retire(pair.host, segment); /* the peer did not know it yet */
     piso_segment_unref(segment);
     for (int i = 0; i < MANY; i++) {
         answer(i);

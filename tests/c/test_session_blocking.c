@@ -1,4 +1,4 @@
-/* test_session_blocking.c - calls that wait for their answer, by many threads on one session. */
+/* test_session_blocking.c - calls that block until their reply, by many threads on one session. */
 #include "session_tools.h"
 
 #include <pthread.h>
@@ -10,7 +10,7 @@
 
 enum { ECHO = 4, ASK_BACK, NEVER, LARGE, FAIL };
 
-/* call: of an object, with one integer. */
+/* call: calls an object with one integer. */
 static int call(piso_session *s, uint32_t object, int64_t value, int64_t timeout_ns, piso_event *ret_event) {
     piso_writer w;
     piso_writer_init(&w);
@@ -22,7 +22,7 @@ static int call(piso_session *s, uint32_t object, int64_t value, int64_t timeout
     return r;
 }
 
-/* asked: the integer that came back, or a negative code. */
+/* asked: returns the integer of the reply, or a negative code. */
 static int64_t asked(piso_session *s, uint32_t object, int64_t value, int64_t timeout_ns) {
     piso_event event;
     piso_event_init(&event);
@@ -63,7 +63,7 @@ static int64_t integer_of(const piso_event *event) {
     return piso_read(&reader, &item) == 1 && piso_read(&reader, &item) == 1 ? item.as.integer : -1;
 }
 
-/* Both sides: answers with one more; what it answers itself it may ask the other side first. */
+/* For both sides: replies with one more. Before it replies it may ask the other side. */
 static _Atomic int handled, cancelled;
 
 static void on_event(void *context, piso_event *event) {
@@ -112,7 +112,7 @@ typedef struct caller {
     int number, wrong;
 } caller;
 
-/* call_often: each answer is that of the thread's own question. */
+/* call_often: checks that each reply belongs to the thread's own call. */
 static void *call_often(void *argument) {
     caller *me = argument;
     for (int i = 0; i < CALLS; i++) {
@@ -145,7 +145,7 @@ static void *ask_back_often(void *argument) {
     return NULL;
 }
 
-/* Each side waits inside of its handler for the other, six deep, in several threads. */
+/* Each side waits inside its handler for the other, six deep, in several threads. */
 static void handlers_call_back(void **state) {
     (void)state;
     server child = start_serving();
@@ -167,7 +167,7 @@ static void *call_in_vain(void *argument) {
     return NULL;
 }
 
-/* A thread that has little time joins one that has much: the one that reads for both must wake for it. */
+/* A thread with a short timeout joins one with a long timeout: the reader must wake for the short one. */
 static void time_is_each_call_s_own(void **state) {
     (void)state;
     server child = start_serving();
@@ -186,7 +186,7 @@ static void time_is_each_call_s_own(void **state) {
     stop_serving(&child, PISO_EDIED);
 }
 
-/* call_until_the_end: what ended it; -1: a wrong answer. */
+/* call_until_the_end: returns what ended it; -1: a wrong reply. */
 static void *call_until_the_end(void *argument) {
     int64_t *result = argument;
     do
@@ -195,7 +195,7 @@ static void *call_until_the_end(void *argument) {
     return NULL;
 }
 
-/* Wherever the threads are at that moment: one that reads, others asleep, or between two calls. */
+/* Whatever the threads do at that moment: one reads, others sleep, or are between two calls. */
 static void the_end_reaches_every_thread(void **state) {
     (void)state;
     for (int round = 0; round < 20; round++) {
@@ -231,7 +231,7 @@ static void errors_are_answers(void **state) {
     stop_serving(&child, PISO_EDIED);
 }
 
-/* An event of a caller that was compiled with less room in it. */
+/* The event of a caller that was compiled with less room in it. */
 static void a_body_finds_room(void **state) {
     (void)state;
     server child = start_serving();
@@ -266,7 +266,7 @@ static void without_a_handler_requests_are_refused(void **state) {
     assert_int_equal(pthread_join(thread, NULL), 0);
 }
 
-/* As in an event loop: what is there is handled, and nothing is waited for. */
+/* As in an event loop: handles what is there, and waits for nothing. */
 static void serving_does_not_wait_unless_asked_to(void **state) {
     (void)state;
     piso_session_on_event(pair.child, on_event, pair.child);

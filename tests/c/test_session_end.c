@@ -1,5 +1,5 @@
-/* test_session_end.c - how sessions end: closed, by a process that dies, by a start that fails. What the
- * children of these tests run: this program again, with an argument. */
+/* test_session_end.c - how sessions end: closed, by a process that dies, by a start that fails. The children of
+ * these tests are this program again, with an argument. */
 #include "emulation.h"
 #include "session_tools.h"
 
@@ -39,7 +39,7 @@ static void closed_session_refuses_and_takes_nothing(void **state) {
     (void)state;
     piso_call call;
     piso_writer w;
-    uint32_t number;
+    uint32_t id;
     assert_int_equal(send_call(pair.child, &call, 1, PISO_NO_DEADLINE), 0);
     uint64_t request = take_request(pair.host, 1);
     piso_writer_init(&w);
@@ -48,14 +48,14 @@ static void closed_session_refuses_and_takes_nothing(void **state) {
     piso_session_close(pair.host);
     assert_int_equal(piso_session_call(pair.host, &call, 0, 0, 0, 0, PISO_NO_DEADLINE, &w), PISO_ECLOSED);
     assert_int_equal(piso_session_reply(pair.host, request, false, &w), PISO_ECLOSED);
-    assert_int_equal(piso_session_intern(pair.host, "name", 4, &number), PISO_ECLOSED);
+    assert_int_equal(piso_session_intern(pair.host, "name", 4, &id), PISO_ECLOSED);
     assert_int_equal(w.nspans, 1);
     piso_session_discard_spans(pair.host, &w);
     assert_int_equal(stats_of(pair.host).arena_live, 0);
     piso_writer_fini(&w);
 }
 
-/* A session that has ended keeps no descriptor, however many references and buffers there are. */
+/* A session that has ended keeps no descriptor open, however many references and buffers there are. */
 static void descriptors_go_before_the_last_reference(void **state) {
     (void)state;
     piso_event event = {.size = sizeof event};
@@ -78,7 +78,7 @@ static void descriptors_go_before_the_last_reference(void **state) {
     assert_int_equal(buffer[99999], 7);
     piso_session_release(pair.host, &span);
     assert_int_equal(piso_session_fd(pair.host), PISO_ECLOSED);
-    assert_int_equal(piso_session_wait(pair.host, -1, LONG_ENOUGH), 1); /* it has to tell of its end, for ever */
+    assert_int_equal(piso_session_wait(pair.host, -1, LONG_ENOUGH), 1); /* it reports its end for ever */
     expect_end(pair.host, PISO_ECLOSED);
     piso_session_trim(pair.host, 0);
     piso_session_flush(pair.host);
@@ -188,7 +188,7 @@ static void sessions_leave_no_descriptor(void **state) {
 
 /* ---- processes ---- */
 
-/* What a child does: answers each request with its integer, until its time has come. */
+/* A child: answers each request with its integer, until its time is over. */
 static int answer_main(int limit) {
     piso_session *s;
     if (piso_session_attach(atoi(getenv("PISO_FD")), &s) < 0)
@@ -234,7 +234,7 @@ static piso_session *spawn(const char *what, const char *argument) {
 
 static int fds_expected;
 
-/* The thread that watches processes keeps a descriptor, from the first one on. */
+/* The thread that watches processes keeps a descriptor open from its start. */
 static int start_monitor(void **state) {
     (void)state;
     fds_expected = count_fds() + !is_emulated();
@@ -246,7 +246,7 @@ static int start_monitor(void **state) {
 static int check_fds(void **state) {
     (void)state;
     for (int i = 0; i < 3000 && count_fds() != fds_expected; i++)
-        usleep(1000); /* the monitor lets go a moment after it has told */
+        usleep(1000); /* the monitor releases it a moment after it has reported the end */
     assert_int_equal(count_fds(), fds_expected);
     return 0;
 }
@@ -299,7 +299,7 @@ static void answers_from_before_the_death_arrive(void **state) {
     end_child(s, -1, SIGKILL);
 }
 
-/* count_mappings: of memory that is shared with children. */
+/* count_mappings: counts the mappings of memory shared with children. */
 static int count_mappings(void) {
     FILE *maps = fopen("/proc/self/maps", "r");
     char line[4096];
@@ -310,7 +310,7 @@ static int count_mappings(void) {
     return n;
 }
 
-/* exchange: keeps `count` calls in flight until `until_ns`, then kills the child; each call ends once. */
+/* exchange: keeps `count` calls in flight until `until_ns`, then kills the child. Each call must end once. */
 static void exchange_and_kill(piso_session *s, int64_t until_ns) {
     enum { COUNT = 20 };
     piso_call calls[COUNT];
@@ -402,7 +402,7 @@ int main(int argc, char **argv) {
     if (argc > 1)
         return child_main(argv);
     const struct CMUnitTest before_any_process[] = {
-        /* the end of a process closes descriptors when it likes */
+        /* the kernel closes the descriptors of an ended process at any later time */
         cmocka_unit_test(sessions_leave_no_descriptor),
         WITH_PAIR(descriptors_go_before_the_last_reference),
         WITH_PAIR(descriptors_stay_while_somebody_uses_them),

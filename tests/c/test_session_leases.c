@@ -1,10 +1,10 @@
-/* test_session_leases.c - what a side keeps for its peer: it comes back once, when the peer has done with it, when the
- * message was not sent or not looked at, and when the session ends; whatever the peer says. */
+/* test_session_leases.c - leases. Each comes back once: when the peer ends it, when the message was not sent or
+ * not read, or when the session ends; whatever the peer sends. */
 #include "session_tools.h"
 
 static int cookies[8]; /* their addresses are the cookies */
 
-/* lend: a message with a lease on each of `count` cookies, from `first` on. */
+/* lend: sends a message with a lease for each of `count` cookies, from `first` on. */
 static void lend(piso_session *s, piso_call *call, uint64_t request, int first, int count) {
     piso_writer w;
     piso_writer_init(&w);
@@ -17,7 +17,7 @@ static void lend(piso_session *s, piso_call *call, uint64_t request, int first, 
     piso_writer_fini(&w);
 }
 
-/* expect_released: the next event hands this cookie back. */
+/* expect_released: checks that the next event returns this cookie. */
 static void expect_released(piso_session *s, int cookie) {
     piso_event event = {.size = sizeof event};
     take(s, PISO_EVENT_RELEASED, &event);
@@ -95,7 +95,7 @@ static void a_message_that_is_not_sent_gives_it_back(void **state) {
     assert_int_equal(piso_session_lease(e.host, &w, &cookies[1]), 1);
     piso_session_discard_spans(e.host, &w);
     assert_true(piso_session_ready(e.host));
-    assert_true(is_readable(e.host)); /* a loop that sleeps hears of it */
+    assert_true(is_readable(e.host)); /* a sleeping event loop is woken */
     expect_released(e.host, 1);
     expect_released(e.host, 0);
     expect_nothing(e.host);
@@ -145,7 +145,7 @@ static void the_end_of_the_session_gives_all_back(void **state) {
     expect_released(e.host, 0);
     expect_end(e.host, PISO_ECLOSED);
     assert_int_equal(piso_session_lease(e.host, &w, &cookies[3]), PISO_ECLOSED);
-    piso_session_discard_spans(e.host, &w); /* it has been reported */
+    piso_session_discard_spans(e.host, &w); /* it was reported */
     expect_end(e.host, PISO_ECLOSED);
     piso_writer_fini(&w);
     close_pair(&e);
@@ -172,7 +172,7 @@ static void ids_that_are_not_known_do_nothing(void **state) {
     assert_int_equal(end_raw(&e, ids, 7), 0);
     expect_released(e.host, 0);
     expect_nothing(e.host);
-    lend(e.host, NULL, 0, 1, 1); /* in the same place */
+    lend(e.host, NULL, 0, 1, 1); /* in the same slot */
     assert_int_equal(end_raw(&e, &id, 1), 0);
     expect_nothing(e.host);
     assert_int_equal(stats_of(e.host).leases_given, 1);

@@ -1,7 +1,7 @@
-/* test_session_malformed.c - a peer that breaks the protocol ends its session, and every call of it. */
+/* test_session_malformed.c - a peer that violates the protocol loses its session, and every call of it fails. */
 #include "session_tools.h"
 
-/* A message as the child would not send it: header, one span if the header has any, bytes. */
+/* A message that an honest child would not send: header, one span if the header has any, bytes. */
 typedef struct forgery {
     const char *what;
     piso__frame frame;
@@ -14,7 +14,7 @@ typedef struct forgery {
 #define CALL             .type = PISO__FRAME_CALL
 #define REPLY            .type = PISO__FRAME_REPLY
 
-/* At this time the host waits for call 1, and the child for its request 1. */
+/* Meanwhile the host waits for call 1, and the child for its request 1. */
 static const forgery forgeries[] = {
     {.what = "no type", .frame = {.type = 0}},
     {.what = "unknown type", .frame = {.type = PISO__FRAME_REFUSED + 1}},
@@ -98,7 +98,7 @@ static void forge(const forgery *f) {
     inject(pair.child, message, size + f->size);
 }
 
-/* check_broken: the host has dropped the session, its call failed, and the child is told. */
+/* check_broken: checks that the host has ended the session, its call failed, and the child learns of it. */
 static void check_broken(const piso_call *ours, const piso_call *theirs) {
     take_failure(pair.host, ours, PISO_EPROTO);
     expect_end(pair.host, PISO_EPROTO);
@@ -146,7 +146,7 @@ static void impossible_cursor_ends_the_session(void **state) {
     expect_end(pair.host, PISO_EPROTO);
 }
 
-/* A message with random fields, most of them small: many are right. */
+/* A message with random fields, most of them small: many are valid. */
 static void inject_random(uint64_t *random) {
     uint8_t message[PISO__FRAME_SIZE + 3 * PISO__SPAN_SIZE + 64];
     uint64_t r = next_random(random);

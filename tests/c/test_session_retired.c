@@ -1,15 +1,16 @@
-/* test_session_retired.c - segments that their giver takes back: who still uses them, or has messages with them that wait, can
- * send them back; what is kept of that has bounds, and a peer that lies about it loses the session. */
+/* test_session_retired.c - segments that their giver retires. A side that still uses one, or has unread
+ * messages with it, can send it back. What is kept for that is bounded, and a peer that lies about it loses the
+ * session. */
 #include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "segment_tools.h"
 
-/* send_memory: some that this process does not know, as number 1. */
+/* send_memory: sends memory that this process does not know, as id 1. */
 static void send_memory(piso_session *s) {
     int fd = odd_memory(0, SEALED, true);
     struct {
-        uint32_t number, zero;
+        uint32_t id, zero;
         uint64_t size;
     } packet = {1, 0, HUGE_PAGE};
     assert_int_equal(piso__send_fds(s->channel->socket_fd, &packet, sizeof packet, &fd, 1), 0);
@@ -18,7 +19,7 @@ static void send_memory(piso_session *s) {
     send_span(s, (piso_span){.segment = 1, .length = 1});
 }
 
-/* What a peer has taken back counts as its own while somebody here uses it. */
+/* A segment that a peer has retired counts as the peer's while anybody here uses it. */
 static void what_is_used_after_it_was_taken_back_counts(void **state) {
     (void)state;
     enum { COUNT = 5 };
@@ -47,11 +48,12 @@ static void what_is_used_after_it_was_taken_back_counts(void **state) {
     atomic_fetch_sub(&e.host->share->segments, most - COUNT);
     close_pair(&e);
     for (int i = 0; i < COUNT; i++)
-        piso_segment_unref(used[i]); /* which may outlive the session */
+        piso_segment_unref(used[i]); /* it may outlive the session */
 }
 
-/* Who has closed its descriptor can send the segment back as long as it uses it, whatever the giver does with it. */
-static void without_a_descriptor_the_number_stays(void **state) {
+/* A side that has closed the descriptor can send the segment back while it uses it, whatever the giver does
+ * with it. */
+static void without_a_descriptor_the_id_stays(void **state) {
     (void)state;
     ends e = open_sharing_pair();
     piso_segment *segment = new_segment(100);
@@ -73,7 +75,7 @@ static void without_a_descriptor_the_number_stays(void **state) {
     send_segment(e.child, there, 0, 100);
     piso_segment_unref(take_segment(e.host, &span, &ours));
     assert_true(ours);
-    piso_session_retire(e.child, there); /* it is not used there any more */
+    piso_session_retire(e.child, there); /* nobody uses it there any more */
     settle(&e);
     assert_int_equal(e.host->given_count, 0);
     assert_int_equal(stats_of(e.child).segments, 0);
@@ -88,7 +90,7 @@ static void without_a_descriptor_the_number_stays(void **state) {
     close_pair(&e);
 }
 
-/* retire_in_hand: the giver lets go of a segment while the message with it waits to be looked at. */
+/* retire_in_hand: the giver retires a segment while the message with it is unread. */
 static void retire_in_hand(ends *e, piso_segment *segment, piso_event *ret_event) {
     send_segment(e->host, segment, 0, 100);
     take(e->child, PISO_EVENT_REQUEST, ret_event);
@@ -133,7 +135,7 @@ static void a_message_that_waits_can_still_be_answered_with_its_segment(void **s
     }
 }
 
-static void a_message_that_is_never_looked_at_keeps_no_number(void **state) {
+static void a_message_that_is_never_looked_at_keeps_no_id(void **state) {
     (void)state;
     for (int round = 0; round < 2; round++) {
         ends e = open_sharing_pair();
@@ -148,7 +150,7 @@ static void a_message_that_is_never_looked_at_keeps_no_number(void **state) {
         retire_in_hand(&e, segment, &event);
         piso_event_fini(&event);
         settle(&e);
-        assert_int_equal(e.host->given_count, 1); /* the other message names it, too */
+        assert_int_equal(e.host->given_count, 1); /* the other message names it too */
         piso_event_fini(&other);
         settle(&e);
         assert_int_equal(e.host->given_count, 0);
@@ -158,7 +160,7 @@ static void a_message_that_is_never_looked_at_keeps_no_number(void **state) {
     }
 }
 
-/* What a peer has taken back, but left in messages that wait, is counted as its own. */
+/* Segments that a peer has retired, but left in unread messages, count as the peer's. */
 static void what_waits_in_messages_counts(void **state) {
     (void)state;
     ends e = open_sharing_pair();
@@ -177,7 +179,7 @@ static void what_waits_in_messages_counts(void **state) {
         settle(&e);
     }
     assert_int_equal(e.host->taken_count, 10);
-    assert_int_equal(e.host->taken_bytes, 0); /* the memory is this side's by now */
+    assert_int_equal(e.host->taken_bytes, 0); /* the memory belongs to this side by now */
     for (int i = 0; i < 10; i++)
         piso_event_fini(&events[i]);
     assert_int_equal(e.host->taken_count, 0);
@@ -186,7 +188,7 @@ static void what_waits_in_messages_counts(void **state) {
     close_pair(&e);
 }
 
-/* A peer that never gives up what was taken back keeps half of the descriptors, and no more. */
+/* A peer that never acknowledges retired segments takes half of the descriptors, and no more. */
 static void what_is_never_given_up_is_bounded(void **state) {
     (void)state;
     struct rlimit before, low;
@@ -215,7 +217,7 @@ static void what_is_never_given_up_is_bounded(void **state) {
     assert_int_equal(status, 0);
 }
 
-/* What waits for room in the ring goes on when there is some, also while no descriptor may be sent. */
+/* Messages that wait for room in the ring continue when there is room, even while no descriptor may be sent. */
 static void a_full_ring_is_noticed_while_descriptors_wait(void **state) {
     (void)state;
     ends e = open_sharing_pair();
@@ -234,7 +236,7 @@ static void a_full_ring_is_noticed_while_descriptors_wait(void **state) {
     close_pair(&e);
 }
 
-/* A descriptor that waits on this side has not been taken out of the socket, whatever the peer says. */
+/* A queued descriptor has not been taken out of the socket, whatever the peer says. */
 static void acknowledgements_of_what_waits_end_the_session(void **state) {
     (void)state;
     static const piso__frame_type types[] = {PISO__FRAME_ATTACHED, PISO__FRAME_REFUSED, PISO__FRAME_RETIRED};
@@ -258,9 +260,9 @@ static void acknowledgements_of_what_waits_end_the_session(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_used_after_it_was_taken_back_counts),
-        cmocka_unit_test(without_a_descriptor_the_number_stays),
+        cmocka_unit_test(without_a_descriptor_the_id_stays),
         cmocka_unit_test(a_message_that_waits_can_still_be_answered_with_its_segment),
-        cmocka_unit_test(a_message_that_is_never_looked_at_keeps_no_number),
+        cmocka_unit_test(a_message_that_is_never_looked_at_keeps_no_id),
         cmocka_unit_test(what_waits_in_messages_counts),
         cmocka_unit_test(what_is_never_given_up_is_bounded),
         cmocka_unit_test(a_full_ring_is_noticed_while_descriptors_wait),

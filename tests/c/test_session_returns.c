@@ -1,12 +1,12 @@
-/* test_session_returns.c - received buffers that go back to their sender: without a copy, once, and only those that
- * were really received. */
+/* test_session_returns.c - received buffers that are returned to their sender: without a copy, once, and only
+ * those that were really received. */
 #include "session_tools.h"
 
 #include <errno.h>
 
 #define SIZE ((size_t)100000)
 
-/* lend: sends a buffer to the child, which takes it. The call that it came with is open. */
+/* lend: sends a buffer to the child, which takes it. The call that brought it is open. */
 static void *lend(piso_call *call, piso_span *ret_span, uint64_t *ret_request) {
     piso_event event = {.size = sizeof event};
     send_buffers(pair.host, call, 0, 1, SIZE);
@@ -18,7 +18,7 @@ static void *lend(piso_call *call, piso_span *ret_span, uint64_t *ret_request) {
     return data;
 }
 
-/* reply_with: the child answers with a span as it stands, which need not be one that it may name. */
+/* reply_with: the child answers with the given span, valid or not. */
 static void reply_with(uint64_t request, int count, const piso_span *spans) {
     piso_writer w;
     piso_writer_init(&w);
@@ -38,7 +38,7 @@ static void send_back(uint64_t request, const piso_span *span, size_t length) {
     piso_writer_fini(&w);
 }
 
-/* expect_refusal: the session has ended, and with it the call. */
+/* expect_refusal: checks that the session has ended, and with it the call. */
 static void expect_refusal(piso_call *call) {
     take_failure(pair.host, call, PISO_EPROTO);
     expect_end(pair.host, PISO_EPROTO);

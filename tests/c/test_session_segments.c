@@ -1,11 +1,12 @@
-/* test_session_segments.c - memory that is shared by descriptor: it crosses once, is recognised when it comes back, and
- * its numbers live until both sides have let go; a peer that lies about it loses the session. */
+/* test_session_segments.c - memory shared by descriptor. The descriptor is sent once, the memory is recognised
+ * when it comes back, and its ids live until both sides have retired them. A peer that lies about it loses the
+ * session. */
 #include <sys/resource.h>
 
 #include "segment_tools.h"
 #include "skipping.h"
 
-/* hand_over: a segment is sent, and taken. */
+/* hand_over: sends a segment, and takes it at the other end. */
 static void hand_over(piso_session *from, piso_session *to, piso_segment *segment, uint64_t length) {
     piso_span span;
     bool ours;
@@ -39,7 +40,7 @@ static void it_crosses_once_and_comes_back(void **state) {
     close_pair(&e);
 }
 
-static void a_retired_number_is_free_again(void **state) {
+static void a_retired_id_is_free_again(void **state) {
     (void)state;
     ends e = open_sharing_pair();
     int fds = count_fds();
@@ -79,8 +80,8 @@ static void a_retirement_that_cannot_be_answered_keeps_nothing(void **state) {
     assert_int_equal(count_fds(), fds);
 }
 
-/* What the child sent before it heard of the end still names the segment. */
-static void a_number_outlives_what_is_under_way(void **state) {
+/* Messages that the child sent before it read the retirement still name the segment. */
+static void an_id_outlives_what_is_under_way(void **state) {
     (void)state;
     ends e = open_sharing_pair();
     piso_segment *segment = new_segment(100), *first = segment;
@@ -93,7 +94,7 @@ static void a_number_outlives_what_is_under_way(void **state) {
     send_segment(e.child, there, 0, 100); /* the retirement has not been read */
     piso_segment *back = take_segment(e.host, &span, &ours);
     assert_ptr_equal(back, first);
-    send_segment(e.host, back, 1, 2); /* under a new number */
+    send_segment(e.host, back, 1, 2); /* under a new id */
     piso_event event = {.size = sizeof event};
     take(e.child, PISO_EVENT_RETIRED, &event);
     piso_event_fini(&event);
@@ -109,7 +110,8 @@ static void a_number_outlives_what_is_under_way(void **state) {
 }
 
 /* More descriptors than a socket holds, with nobody reading: they wait, in order. */
-/* What is sent ahead may be dropped before the peer looks: it finds both in order, and nothing stays. */
+/* A prefetched segment may be dropped before the peer reads the message: it gets both in order, and nothing
+ * stays. */
 static void a_segment_may_be_dropped_before_the_peer_looks(void **state) {
     (void)state;
     ends e = open_sharing_pair();
@@ -135,7 +137,7 @@ static void a_segment_may_be_dropped_before_the_peer_looks(void **state) {
     close_pair(&e);
 }
 
-/* A peer that ends without having looked leaves nothing: not even what lies in the socket. */
+/* A peer that ends without reading leaves nothing, not even what is in the socket. */
 static void a_segment_that_nobody_looks_at_goes_with_the_session(void **state) {
     (void)state;
     int fds = count_fds();
@@ -247,7 +249,7 @@ static void frames_out_of_turn_end_the_session(void **state) {
     (void)state;
     static const struct {
         piso__frame_type type;
-        uint32_t number;
+        uint32_t id;
     } lies[] = {
         {PISO__FRAME_ATTACH, 1},   {PISO__FRAME_ATTACH, 0},   {PISO__FRAME_ATTACH, UINT32_MAX},
         {PISO__FRAME_ATTACHED, 0}, {PISO__FRAME_ATTACHED, 1}, {PISO__FRAME_ATTACHED, UINT32_MAX},
@@ -257,7 +259,7 @@ static void frames_out_of_turn_end_the_session(void **state) {
     };
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
         ends e = open_sharing_pair();
-        send_frame(e.child, lies[i].type, lies[i].number);
+        send_frame(e.child, lies[i].type, lies[i].id);
         expect_end(e.host, PISO_EPROTO);
         close_pair(&e);
     }
@@ -308,7 +310,7 @@ static void packets_that_are_no_attachments_end_the_session(void **state) {
         ends e = open_sharing_pair();
         int fds = count_fds();
         struct {
-            uint32_t number, zero;
+            uint32_t id, zero;
             uint64_t size;
         } packet = {i == 0 ? 2 : 1, i == 1, i == 2 ? 11 : 10};
         piso_segment *segment = new_segment(10);
@@ -324,7 +326,7 @@ static void packets_that_are_no_attachments_end_the_session(void **state) {
 
 /* ---- memory that looks like a segment ---- */
 
-/* A touch of such memory could raise SIGBUS, take memory of the host's, or fail where the host writes. */
+/* Touching such memory could raise SIGBUS, allocate memory of the host, or fail where the host writes. */
 static void odd_memory_is_refused(void **state) {
     (void)state;
     const int fds[] = {
@@ -338,7 +340,7 @@ static void odd_memory_is_refused(void **state) {
             continue;
         ends e = open_sharing_pair();
         struct {
-            uint32_t number, zero;
+            uint32_t id, zero;
             uint64_t size;
         } packet = {1, 0, HUGE_PAGE};
         assert_int_equal(piso__send_fds(e.child->channel->socket_fd, &packet, sizeof packet, &fds[i], 1), 0);
@@ -352,7 +354,7 @@ static void odd_memory_is_refused(void **state) {
     }
 }
 
-/* The socket holds some hundred packets: who says that they are out, and leaves them there, makes nobody wait. */
+/* The socket holds some hundred packets. A peer that acknowledges them, but leaves them there, blocks nobody. */
 static void false_acknowledgements_do_not_block(void **state) {
     (void)state;
     ends e = open_sharing_pair();
@@ -370,8 +372,8 @@ static void false_acknowledgements_do_not_block(void **state) {
     close_pair(&e);
 }
 
-/* What would take more descriptors, or more mappings, than a peer may have here is refused, and that message alone. The
- * sender takes the number back, and may send it again when there is room. */
+/* A segment that would take more descriptors, or more mappings, than a peer may have here is refused, and only
+ * its message fails. The sender retires the id, and may send the segment again when there is room. */
 static void what_there_is_no_room_for_is_refused(void **state) {
     (void)state;
     uint64_t share = piso__fd_share(), mappings = piso__segment_limit() / 2;
@@ -409,7 +411,8 @@ static void what_there_is_no_room_for_is_refused(void **state) {
     }
 }
 
-/* An extension closes the descriptor of what it takes from its host, so it may keep more than it has descriptors. */
+/* An extension closes the descriptors of segments from its host, so it may keep more of them than it can have
+ * descriptors. */
 static void an_extension_counts_no_descriptors(void **state) {
     (void)state;
     if (piso__fd_share() >= piso__segment_limit() / 2)
@@ -423,7 +426,7 @@ static void an_extension_counts_no_descriptors(void **state) {
     close_pair(&e);
 }
 
-/* A descriptor that the process has no room for is lost on its way out of the socket. */
+/* A descriptor for which the process has no room is lost on its way out of the socket. */
 static void a_process_without_descriptors_refuses(void **state) {
     (void)state;
     ends e = open_sharing_pair();
@@ -448,9 +451,9 @@ static void a_process_without_descriptors_refuses(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_crosses_once_and_comes_back),
-        cmocka_unit_test(a_retired_number_is_free_again),
+        cmocka_unit_test(a_retired_id_is_free_again),
         cmocka_unit_test(a_retirement_that_cannot_be_answered_keeps_nothing),
-        cmocka_unit_test(a_number_outlives_what_is_under_way),
+        cmocka_unit_test(an_id_outlives_what_is_under_way),
         cmocka_unit_test(a_segment_may_be_dropped_before_the_peer_looks),
         cmocka_unit_test(a_segment_that_nobody_looks_at_goes_with_the_session),
         cmocka_unit_test(a_flood_waits_in_order),

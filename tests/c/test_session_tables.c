@@ -1,5 +1,5 @@
-/* test_session_tables.c - messages with more buffers than follow a header: they come in a table, in order, and go back; a
- * peer that lies in a table, or lends one place many times, loses the session. */
+/* test_session_tables.c - messages with more buffers than follow a header. They are sent in a table, in order,
+ * and can be returned. A peer that lies in a table, or lends one block many times, loses the session. */
 #include "session_tools.h"
 
 #define MANY ((int)PISO__HEADER_SPANS + 500)
@@ -9,13 +9,13 @@ static void long_body(piso_writer *w) {
     piso_write_bin(w, text, sizeof text);
 }
 
-/* add_many: buffers whose first byte is their number. */
+/* add_many: adds buffers whose first byte is their index. */
 static void add_many(piso_session *s, piso_writer *w, int count) {
     for (int i = 0; i < count; i++)
         add_buffer(s, w, 1 + (size_t)i % 3, i);
 }
 
-/* check_many: takes the buffers of an event, which are all there. */
+/* check_many: takes the buffers of an event and checks that all are there. */
 static void check_many(piso_session *s, piso_event *event, int count) {
     assert_int_equal(event->nspans, count);
     for (int i = 0; i < count; i++) {
@@ -134,7 +134,7 @@ static void a_table_waits_in_the_backlog(void **state) {
     assert_int_equal(live(pair.host), 0);
 }
 
-/* queue_segment: a call with a segment, which waits until the peer answers one that it has. The segment's user lets go. */
+/* queue_segment: makes a call with a segment, which waits in the backlog. The segment's user then drops it. */
 static void queue_segment(piso_call *call, piso_segment *segment) {
     piso_writer w;
     piso_writer_init(&w);
@@ -168,7 +168,7 @@ static void a_segment_that_ends_in_the_backlog_is_taken_back(void **state) {
     assert_int_equal(count_fds(), fds);
 }
 
-/* A call that cannot be sent when its turn comes ends, and no other one does. */
+/* A call that cannot be sent when its turn comes fails, and no other one does. */
 static void what_cannot_leave_the_backlog_fails_alone(void **state) {
     (void)state;
     pair.host->call_limit = 1;
@@ -177,7 +177,7 @@ static void what_cannot_leave_the_backlog_fails_alone(void **state) {
     assert_int_equal(send_call(pair.host, &first, 1, PISO_NO_DEADLINE), 0);
     assert_int_equal(piso_segment_create(1, &segment), 0);
     int fd = segment->fd;
-    segment->fd = -1; /* as if another peer's */
+    segment->fd = -1; /* as if it came from another peer */
     queue_segment(&second, segment);
     assert_int_equal(send_call(pair.host, &third, 3, PISO_NO_DEADLINE), 0);
     assert_int_equal(send_reply(pair.child, take_request(pair.child, 1), 1), 0);
@@ -192,7 +192,7 @@ static void what_cannot_leave_the_backlog_fails_alone(void **state) {
     close(fd);
 }
 
-/* Many segments at once: one span for each, however often it is named, and more than have room in the socket. */
+/* Many segments at once: one span for each, however often it is named, and more than fit into the socket. */
 static void many_segments_cross_at_once(void **state) {
     (void)state;
     enum { COUNT = 1500 };
@@ -227,7 +227,7 @@ static void many_segments_cross_at_once(void **state) {
     }
     for (int i = 0; i < COUNT; i++) {
         while (piso_session_next(pair.child, &event) == 0)
-            expect_nothing(pair.host); /* what found the ring full goes on */
+            expect_nothing(pair.host); /* the queued messages are sent */
         assert_int_equal(event.type, PISO_EVENT_RETIRED);
         piso_event_fini(&event);
     }
@@ -236,8 +236,8 @@ static void many_segments_cross_at_once(void **state) {
     assert_int_equal(count_fds(), fds);
 }
 
-/* Both sides have sent as many descriptors as may be under way, and more waits: what acknowledges them must not wait
- * behind it. */
+/* Both sides have sent as many descriptors as may be under way, and more are queued: the acknowledgements must
+ * not wait behind these. */
 static void floods_that_meet_do_not_block_each_other(void **state) {
     (void)state;
     enum { COUNT = 300 };
@@ -270,7 +270,7 @@ static void floods_that_meet_do_not_block_each_other(void **state) {
 
 /* ---- lies ---- */
 
-/* send_table: a call whose table has `count` times the same span. */
+/* send_table: sends a call whose table contains the same span `count` times. */
 static void send_table(piso_span span, uint32_t count) {
     piso_session *s = pair.child;
     piso_span table;
@@ -302,7 +302,7 @@ static void wrong_spans_in_a_table_end_the_session(void **state) {
     }
 }
 
-/* To copy each of them would take more memory than the sender has. */
+/* Copying each of them would take more memory than the sender has. */
 static void one_place_many_times_ends_the_session(void **state) {
     (void)state;
     piso_span span;
@@ -313,7 +313,7 @@ static void one_place_many_times_ends_the_session(void **state) {
     assert_non_null(strstr(piso_session_fault(pair.host), "all the memory behind"));
 }
 
-/* Small messages that name one table and one body make large events: so many may wait, and no more. */
+/* Small messages that name one table and one body make large events: the number of waiting ones is bounded. */
 static void what_waits_to_be_looked_at_is_bounded(void **state) {
     (void)state;
     enum { SPANS = 1000, SIZE = SPANS * 32 + 1 };

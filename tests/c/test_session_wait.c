@@ -1,4 +1,5 @@
-/* test_session_wait.c - polling, sleeping and the doorbell: rung when somebody sleeps and nobody polls, then only. */
+/* test_session_wait.c - polling, sleeping and the doorbell, which rings only when a thread sleeps and none
+ * polls. */
 #include "session_tools.h"
 
 #include <pthread.h>
@@ -6,7 +7,7 @@
 
 #include "os/os.h"
 
-/* notify: a message for the host. */
+/* notify_host: sends the host a message. */
 static void notify_host(void) {
     assert_int_equal(send_call(pair.child, NULL, 0, PISO_NO_DEADLINE), 0);
 }
@@ -46,7 +47,7 @@ static uint64_t yields_of_host(void) {
     return stats_of(pair.host).yields;
 }
 
-/* stay_here: keeps this thread on its processor; restored by go_anywhere. */
+/* stay_here: keeps this thread on its processor; go_anywhere restores the mask. */
 static cpu_set_t anywhere;
 
 static void stay_here(void) {
@@ -63,7 +64,7 @@ static void go_anywhere(void) {
     assert_int_equal(sched_setaffinity(0, sizeof anywhere, &anywhere), 0);
 }
 
-/* poll_in_vain: whether the host yielded, as it does when it polls for who is awake. */
+/* poll_in_vain: whether the host yielded, as it does when it polls for a peer that is awake. */
 static bool poll_in_vain(void) {
     uint64_t before = yields_of_host();
     assert_int_equal(piso_session_spin(pair.host), 0);
@@ -74,7 +75,7 @@ static void a_wait_polls_until_that_was_in_vain_some_times(void **state) {
     (void)state;
     atomic_store(&pair.host->processors, 2);
     int polled = 0, waits = 0;
-    while (poll_in_vain() && waits++ < 100) /* each ends when the processor comes back late, too */
+    while (poll_in_vain() && waits++ < 100) /* each also ends when the processor comes back late */
         polled++;
     assert_true(polled < 10);
     for (int i = 0; i < 20; i++)
@@ -102,7 +103,7 @@ static void who_got_its_processor_back_late_does_not_yield(void **state) {
     }
     assert_false(yielded);
     notify_host();
-    assert_int_equal(piso_session_spin(pair.host), 1); /* it polls still */
+    assert_int_equal(piso_session_spin(pair.host), 1); /* it still polls */
     atomic_store(&hog_is_over, true);
     pthread_join(hog, NULL);
     go_anywhere();
@@ -126,14 +127,14 @@ static void a_child_that_meets_its_host_on_a_processor_leaves_it(void **state) {
     (void)state;
     stay_here();
     assert_int_equal(piso_session_look(pair.host), 0);
-    for (int i = 0; i < 10000 && pair.child->left_ns == 0; i++) { /* each of eight in a row is to be short */
+    for (int i = 0; i < 10000 && pair.child->migrated_ns == 0; i++) { /* eight in a row must be short */
         assert_int_equal(piso_session_sleep_begin(pair.child), 0);
         assert_int_equal(send_call(pair.host, NULL, 1, PISO_NO_DEADLINE), 0);
         piso_session_sleep_end(pair.child);
         drain(pair.child);
     }
-    assert_true(pair.child->left_ns > 0);
-    assert_true(pair.host->left_ns == 0); /* its threads are the application's */
+    assert_true(pair.child->migrated_ns > 0);
+    assert_true(pair.host->migrated_ns == 0); /* its threads are the application's */
     go_anywhere();
 }
 
@@ -297,7 +298,8 @@ static void who_wakes_leaves_the_others_armed(void **state) {
     assert_int_equal(stats_of(pair.child).doorbells_rung, 2);
 }
 
-/* What waits in memory because the ring is full goes out when the peer has made room, and the peer rings for it. */
+/* Messages that wait in memory because the ring is full are sent when the peer has made room, for which the
+ * peer rings. */
 static void room_in_the_ring_wakes_the_sender(void **state) {
     (void)state;
     for (unsigned i = 0; i < 3 * PISO__RING_SLOTS; i++)
@@ -360,7 +362,7 @@ static void check_all_sleepers_hear(int expected, void (*cause)(void)) {
         pthread_join(threads[i], &result);
         assert_int_equal((intptr_t)result, expected);
     }
-    assert_false(is_readable(pair.host)); /* else a loop that waits for it would turn for ever */
+    assert_false(is_readable(pair.host)); /* otherwise an event loop would spin for ever */
 }
 
 static void close_peer(void) {

@@ -1,8 +1,9 @@
-/* test_share.c - memory moved to a memfd, and given back by forked processes. Every system call on the way fails once:
- * before the first mapping the process goes on as it was, and can try again; from then on it ends.
+/* test_share.c - memory that is moved to a memfd and given back by forked processes. Every system call on the
+ * way fails once. Before the first mapping the process continues as before and can try again; from then on it
+ * ends.
  *
- * Each case runs in a process of its own. The linker sends the core's calls through here (--wrap). What decides which of
- * them fails lies in shared memory, which is not moved. */
+ * Each case runs in its own process. The linker redirects the core's calls to this file (--wrap). The settings
+ * that decide which call fails are in shared memory, which is not moved. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -34,10 +35,10 @@
 /* ---- what can fail ---- */
 
 static struct fault {
-    const char *function; /* NULL: nothing fails */
+    const char *function; /* NULL: no failure */
     int countdown;        /* uses until it does */
     int uses;
-    bool drops; /* an mmap that fails has unmapped what was there */
+    bool drops; /* an mmap that fails has unmapped the previous contents */
     bool is_short;
 } * fault;
 
@@ -48,7 +49,7 @@ static bool must_fail(const char *function) {
     return --fault->countdown == 0;
 }
 
-/* The names that the linker knows: with large files glibc calls its functions by others. */
+/* The names that the linker sees: with large files glibc uses other names for its functions. */
 #if defined __GLIBC__ && defined __USE_FILE_OFFSET64
 #define REAL(name) __real_##name##64
 #define FAKE(name) __wrap_##name##64
@@ -146,7 +147,7 @@ static bool is_as_it_was(void) {
     return sparse[0] == 0 && sparse[700 * PAGE] == 7 && sparse[999 * PAGE] == 0 && in_data[2] == 3 && in_bss[PAGE] == 9;
 }
 
-/* is_writable: all of it can be changed, and changed back. */
+/* is_writable: whether all of it can be changed, and changed back. */
 static bool is_writable(void) {
     for (size_t i = 0; i < BLOCKS; i++)
         for (size_t at = 0; at < BLOCK; at += PAGE)
@@ -172,7 +173,7 @@ static bool has_moved(void) {
 
 /* ---- processes ---- */
 
-/* in_child: how a process ends that calls the function, and exits with what it returns. */
+/* in_child: returns how a process ends that calls the function and exits with its result. */
 static int in_child(int (*function)(void)) {
     pid_t pid = fork();
     if (pid == 0) {
@@ -224,7 +225,7 @@ static void moved_memory_holds_what_it_held(void **state) {
     expect_exit(share, 0);
 }
 
-/* Large blocks of malloc are mappings, which it lets the kernel extend. */
+/* Large blocks of malloc are mappings, which malloc lets the kernel extend. */
 static int grow_after_moving(void) {
     unsigned char *grown[8];
     for (size_t i = 0; i < 8; i++)
@@ -270,20 +271,20 @@ static int try_to_share(void) {
     return piso__memory_share() == 0 && has_moved() && is_writable() ? -first : 3;
 }
 
-/* next: uses that are tried: the first ones, some, the last. */
+/* next: returns the next use to try: the first ones, some, the last. */
 static int next(int n, int count) {
     int step = n < 4 ? 1 : (count - n) / 4 + 1;
     return n + step;
 }
 
-/* uses: how often the function is called on the way. */
+/* uses: returns how often the function is called on the way. */
 static int uses(const char *function) {
     fail_at(function, 0);
     expect_exit(share, 0);
     return fault->uses;
 }
 
-/* Before anything was mapped: what is undone can be done again. */
+/* Before anything is mapped: after the failure is undone the move can be repeated. */
 static void a_failure_is_undone(void **state) {
     (void)state;
     const struct {
@@ -351,7 +352,7 @@ static int share_silently(void) {
     return share();
 }
 
-/* Half of it is moved, and a part may be nowhere: no instruction more of what was there. */
+/* Half of the memory is moved, and a part may be missing: no instruction of the old program may run. */
 static void a_failed_mapping_ends_the_process(void **state) {
     (void)state;
     int count = uses("mmap");
@@ -406,7 +407,7 @@ static void unchanged_pages_go_back(void **state) {
     expect_exit(settle_after_moving, 0);
 }
 
-/* The same bytes at the same place, in memory that is another. */
+/* The same bytes at the same place, in other memory. */
 static int settle_beside_new_memory(void) {
     munmap(blocks[2], BLOCK);
     void *again = mmap(blocks[2], BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);

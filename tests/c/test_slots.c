@@ -1,4 +1,4 @@
-/* test_slots.c - ids come back from a peer that is not trusted: a stale or invented one must find nothing. */
+/* test_slots.c - ids come back from an untrusted peer: a stale or invented id must find nothing. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -68,7 +68,7 @@ static void refuses_invented_ids(void **state) {
     assert_int_equal(t->live, 1);
 }
 
-/* A table of a few slots under random additions and removals agrees with a list of the ids that are in it. */
+/* A table of a few slots under random additions and removals agrees with a list of its ids. */
 static void agrees_with_a_list(void **state) {
     piso__slots *t = *state;
     enum { LIVE = 64 };

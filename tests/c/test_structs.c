@@ -1,4 +1,4 @@
-/* test_structs.c - structs of hosts that were compiled with another version; and layouts that never change. */
+/* test_structs.c - structs of hosts that were compiled against another version, and layouts that never change. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -89,7 +89,7 @@ static void a_size_must_be_set(void **state) {
     assert_false(piso__struct_is_sized(&given, sizeof given + 1));
 }
 
-/* Those without a size, as hosts of every version have them on 64 bits. */
+/* The structs without a size, as hosts of every version have them on 64 bits. */
 #if UINTPTR_MAX == UINT64_MAX
 static_assert(sizeof(piso_call) == 32 && offsetof(piso_call, error) == 24, "piso_call");
 static_assert(sizeof(piso_span) == 24 && offsetof(piso_span, length) == 16, "piso_span");

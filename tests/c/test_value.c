@@ -1,5 +1,6 @@
-/* test_value.c - the writer against the bytes of the MessagePack specification, and the reader against everything that
- * a peer may send: other forms of the same value, counts that cannot be, and messages that end too early. */
+/* test_value.c - the writer against the bytes of the MessagePack specification, and the reader against
+ * everything that a peer may send: other forms of the same value, impossible counts, and messages that end too
+ * early. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,13 +11,13 @@
 
 #include "base/base.h"
 
-/* Stands in for libc's, so that memory can run out. */
+/* Replaces libc's functions, so that memory can run out. */
 static bool out_of_memory;
 void *reallocarray(void *pointer, size_t count, size_t size) {
     return out_of_memory ? NULL : realloc(pointer, count * size);
 }
 
-/* The sanitizers end the program where an allocation is too large; this test wants the NULL. */
+/* The sanitizers end the program where an allocation is too large; this test needs the NULL. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) {
     return "allocator_may_return_null=1";
@@ -51,7 +52,7 @@ static piso_reader reader_of(const piso_writer *w) {
     return (piso_reader){w->data, w->data + w->size};
 }
 
-/* read_one: the only item of these bytes. */
+/* read_one: reads the only item of these bytes. */
 static piso_item read_one(const void *bytes, size_t size) {
     piso_reader r = {bytes, (const uint8_t *)bytes + size};
     piso_item item;
@@ -65,7 +66,8 @@ static void assert_int_item(piso_item item, int64_t value) {
     assert_true(item.as.integer == value);
 }
 
-/* assert_refused: the bytes, in a block of exactly their size, are an error that leaves the item alone. */
+/* assert_refused: checks that the bytes, in a block of exactly their size, are an error that leaves the item
+ * unchanged. */
 static void assert_refused(const void *bytes, size_t size) {
     uint8_t *exact = malloc(size);
     assert_non_null(exact);
@@ -193,7 +195,7 @@ typedef struct header {
     const char *bytes;
 } header;
 
-/* assert_payload: the header, then bytes of 'x'; read back as a view of that payload. */
+/* assert_payload: checks the header, then bytes of 'x', and reads it back as a view of that payload. */
 static void assert_payload(const piso_writer *w, const header *h, piso_kind kind) {
     assert_int_equal(w->error, 0);
     assert_int_equal(w->size, h->size + h->length);
@@ -277,7 +279,7 @@ static void extensions_have_eight_headers(void **state) {
     }
 }
 
-/* assert_count: the header of a container; read back when as many nils follow as it announces. */
+/* assert_count: checks the header of a container, and reads it back followed by as many nils as it announces. */
 static void assert_count(piso_writer *w, const header *h, piso_kind kind) {
     assert_written(w, h->bytes, h->size);
     for (size_t i = 0; i < h->length * (kind == PISO_MAP ? 2 : 1); i++)
@@ -382,7 +384,7 @@ static void fini_may_be_repeated_and_leaves_a_usable_writer(void **state) {
     assert_written(w, "\xc0", 1);
 }
 
-/* assert_stuck: after an error nothing is written, and the first error stays. */
+/* assert_stuck: checks that after an error nothing is written, and the first error stays. */
 static void assert_stuck(piso_writer *w, int error) {
     size_t size = w->size;
     assert_int_equal(w->error, error);

@@ -1,4 +1,4 @@
-/* test_zygote.c - children that are forked from a zygote are to the host what spawned ones are (zygote_tools.h). */
+/* test_zygote.c - for the host, children that a zygote forks behave like spawned ones (zygote_tools.h). */
 #include "emulation.h"
 #include "zygote_tools.h"
 
@@ -110,7 +110,7 @@ static void threads_may_share_one(void **state) {
     piso_zygote_unref(z);
 }
 
-/* A block of more than a packet can hold. */
+/* A block larger than a packet can be. */
 static void large_environments_pass(void **state) {
     (void)state;
     enum { SIZE = 1 << 20 };
@@ -233,7 +233,8 @@ static void waiting_takes_its_time(void **state) {
 
 /* ---- hosts that end ---- */
 
-/* start_host: a process with a zygote of this kind, and a child of it if it forks any; all hold the pipe. */
+/* start_host: starts a process with a zygote of this kind, and a child of it if it forks any; all hold the
+ * pipe. */
 static pid_t start_host(const char *kind, int *ret_fd) {
     int fds[2];
     assert_int_equal(pipe(fds), 0);

@@ -1,8 +1,8 @@
-/* test_zygote_stopped.c - a zygote or a child that is stopped holds up nobody who does not need it (zygote_tools.h). */
+/* test_zygote_stopped.c - a stopped zygote or child blocks nobody who does not need it (zygote_tools.h). */
 #include "emulation.h"
 #include "zygote_tools.h"
 
-/* expect_state: soon, as /proc shows it: T: stopped, Z: ended and not reaped. */
+/* expect_state: waits for this state in /proc. T: stopped, Z: ended and not reaped. */
 static void expect_state(pid_t pid, char letter) {
     char path[40], text[512];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
@@ -29,7 +29,7 @@ static running run_ours(const char *program, const char *argument) {
     return r;
 }
 
-/* Nothing of this waits for the zygote, which would be killed for not answering. */
+/* Nothing here waits for the zygote, which would be killed for not answering. */
 static void a_stopped_zygote_holds_up_nobody(void **state) {
     (void)state;
     char text[64];
@@ -52,7 +52,7 @@ static void a_stopped_zygote_holds_up_nobody(void **state) {
     expect_exit(child.process, -1, SIGKILL);
     assert_int_equal(piso_process_kill(child.process, SIGTERM), -ESRCH);
     assert_true(is_running(z));
-    /* and when it goes on it does what it was asked to */
+    /* when it continues it does what it was asked to */
     assert_int_equal(kill(piso_process_pid(piso_zygote_process(z)), SIGCONT), 0);
     while (kill(pid, 0) == 0)
         sleep_ms(1);
@@ -91,7 +91,7 @@ static void who_wants_a_child_of_a_stopped_zygote_waits_alone(void **state) {
         while (!atomic_load(&askers[i].begins))
             sleep_ms(1);
     }
-    sleep_ms(20); /* they have asked, mostly */
+    sleep_ms(20); /* by now they have mostly asked */
     running ours = run_ours("exit", "4"), cousin = run(another, "exit", "5");
     expect_exit(ours.process, 4, 0);
     expect_exit(cousin.process, 5, 0);
@@ -126,7 +126,7 @@ static void a_zygote_that_goes_on_in_time_is_as_before(void **state) {
     piso_zygote_unref(a.zygote);
 }
 
-/* What nobody has asked about, because the zygote is killed first, is seen from the outside. */
+/* An end that nobody has asked about, because the zygote is killed first, is observed from outside. */
 static void ends_are_told_without_the_zygote(void **state) {
     (void)state;
     piso_zygote *z = start_zygote("good");
@@ -157,7 +157,7 @@ static void a_stopped_child_can_be_looked_at_and_ended(void **state) {
         assert_int_equal(piso_process_wait(p, 0, &status), 0);
         assert_int_equal(piso_process_stderr(p, text, sizeof text), 0);
         assert_int_equal(piso_process_read_output(p, PISO_STDERR, text, sizeof text, &dropped), 0);
-        assert_int_equal(piso_process_kill(p, SIGTERM), 0); /* not before it goes on */
+        assert_int_equal(piso_process_kill(p, SIGTERM), 0); /* not before it continues */
         assert_int_equal(piso_process_wait(p, SECOND / 50, &status), 0);
         assert_int_equal(piso_process_kill(p, SIGKILL), 0);
         expect_exit(p, -1, SIGKILL);

@@ -11,7 +11,7 @@
 #include "os/cgroup.h"
 #include "supervisor/zygote.h"
 
-/* ThreadSanitizer refuses threads in a process forked from one with threads, which the monitor must bear. */
+/* ThreadSanitizer forbids threads in a process forked from one with threads, which the monitor must support. */
 const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) {
     return "die_after_fork=0:report_thread_leaks=0";
@@ -25,7 +25,7 @@ static void *wait_for_ever(void *argument) {
     return argument;
 }
 
-/* run_child: what main would do with the arguments; the environment is what was asked for. */
+/* run_child: does what main would do with the arguments; the environment is the requested one. */
 static int run_child(piso_fork *fork) {
     char *argv[4] = {0};
     for (int i = 0; i < 3 && fork->argv[i]; i++)
@@ -60,7 +60,8 @@ static int zygote_main(const char *kind) {
 
 /* ---- the host ---- */
 
-/* expect_left: so many descriptors and no child, soon: the monitor lets go of a process after it has told its end. */
+/* expect_left: waits until so many descriptors and no child are left. The monitor releases a process a moment
+ * after it has reported its end. */
 static void expect_left(int fds) {
     for (int i = 0; i < 3000 && (count_fds() != fds || waitpid(-1, NULL, WNOHANG) == 0); i++)
         sleep_ms(1);
@@ -120,7 +121,7 @@ static inline void expect_gone(int fd) {
     assert_true(recv(fd, &byte, 1, 0) <= 0);
 }
 
-/* start_monitor: its thread and one descriptor stay, so they are there before anything is counted. */
+/* start_monitor: starts the monitor before anything is counted: its thread and one descriptor stay. */
 static int start_monitor(void **state) {
     remember_fds(state);
     const char *const argv[] = {"/proc/self/exe", "exit", "0", NULL};

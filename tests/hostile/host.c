@@ -58,7 +58,7 @@ static void call(host *h) {
     give_up(h, &w);
 }
 
-/* burst: more than the ring holds, so that the peer's word on what it has read counts. */
+/* burst: sends more than the ring holds, so that the peer's cursor matters. */
 static void burst(host *h) {
     piso_writer w;
     piso_writer_init(&w);
@@ -104,11 +104,11 @@ static void read_values(host *h, const piso_event *event) {
     int read;
     while ((read = piso_read(&r, &item)) == 1)
         h->sum += item.kind;
-    if (read < 0 && below(h, 64) == 0) /* seldom, for there is more to be seen of a session that goes on */
+    if (read < 0 && below(h, 64) == 0) /* seldom, since a session that continues shows more */
         piso_session_reject(h->session, "it sent no value");
 }
 
-/* use_segment: reads and writes what a span of it names. Whatever was handed out can be mapped and touched. */
+/* use_segment: reads and writes what a span names. Everything that was handed out can be mapped and touched. */
 static void use_segment(host *h, const piso_segment *segment, const piso_span *span) {
     uint64_t size = piso_segment_size(segment);
     void *base;
@@ -164,7 +164,7 @@ static void take_spans(host *h, piso_event *event) {
     }
 }
 
-/* end_call: the event is of a call that is pending, for the last time. */
+/* end_call: checks that the event is of a pending call, for the last time. */
 static void end_call(host *h, const piso_event *event) {
     check(event->call >= h->calls && event->call < h->calls + HOST_CALLS);
     size_t i = (size_t)(event->call - h->calls);
@@ -172,7 +172,7 @@ static void end_call(host *h, const piso_event *event) {
     h->pending[i] = false;
 }
 
-/* return_lease: each comes back once. */
+/* return_lease: checks that each comes back once. */
 static void return_lease(host *h, void *cookie) {
     bool *lease = cookie;
     check(lease >= h->leased && lease < h->leased + HOST_LEASES && *lease);
@@ -247,10 +247,10 @@ static void wait_a_little(host *h) {
 
 static void tidy(host *h) {
     char name[8];
-    uint32_t number;
+    uint32_t id;
     size_t size;
     snprintf(name, sizeof name, "m%u", below(h, 500));
-    piso_session_intern(h->session, name, strlen(name), &number);
+    piso_session_intern(h->session, name, strlen(name), &id);
     const char *text = piso_session_name(h->session, below(h, 100), &size);
     check(!text || (strlen(text) == size && size >= 1 && size <= 255));
     piso_session_flush(h->session);
@@ -336,9 +336,9 @@ void host_finish(host *h) {
         check(!h->leased[i]);
     while (h->held_count)
         release(h);
-    while (h->held_segment_count) /* what its users hold outlives the session */
+    while (h->held_segment_count) /* segments outlive the session while their users hold them */
         piso_segment_unref(h->held_segments[--h->held_segment_count]);
     for (int i = 0; i < HOST_SEGMENTS; i++)
-        check(h->own[i]->references == 1 || h->session->queue_head); /* a message that waits keeps its own */
+        check(h->own[i]->references == 1 || h->session->queue_head); /* a queued message keeps its segment */
     h->session = piso_session_unref(h->session);
 }

@@ -1,7 +1,9 @@
-/* hostile.h - a peer that does whatever it can with what the two processes share, and a host that must bear it.
+/* hostile.h - a peer that does whatever it can with the memory that the two processes share, and a host that
+ * must withstand it.
  *
- * Both are in one process, so that sanitizers see the host's side and ten million acts take minutes: the hostile side
- * has mappings, doorbells and a socket of its own, exactly as a child has, and uses nothing else of the host. */
+ * Both are in one process, so that sanitizers see the host's side and ten million acts take minutes. The
+ * hostile side has its own mappings, doorbells and socket, exactly as a child has, and uses nothing else of the
+ * host. */
 #ifndef PISO_TESTS_HOSTILE_H
 #define PISO_TESTS_HOSTILE_H
 
@@ -14,7 +16,7 @@
 
 /* ---- chance ---- */
 
-/* hostile_random: splitmix64; the whole run follows from the seed, unless threads are used. */
+/* hostile_random: splitmix64. The seed determines the whole run, unless threads are used. */
 static inline uint64_t hostile_random(uint64_t *state) {
     uint64_t z = (*state += 0x9e3779b97f4a7c15u);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -29,7 +31,7 @@ static inline uint32_t hostile_below(uint64_t *state, uint32_t limit) {
 /* ---- the hostile side (mutator.c) ---- */
 
 #define MEMORIES  64
-#define NUMBERS   48 /* of segments; the first is 1 */
+#define IDS       48 /* of segments; the first is 1 */
 #define NOTES     16
 #define POOL_GOOD 5
 #define POOL_BAD  16
@@ -39,7 +41,7 @@ typedef struct remembered {
     uint8_t data[512];
 } remembered;
 
-/* notes: some of what was heard. */
+/* notes: some of what the host has sent. */
 typedef struct notes {
     uint64_t values[NOTES];
     uint32_t count;
@@ -50,31 +52,31 @@ typedef struct mutator {
     uint64_t random;
     uint64_t mutations;
     uint32_t names; /* that this session has defined */
-    bool calm;      /* this session: mostly right acts with segments, so that it lives long */
+    bool calm;      /* in this session most acts with segments are valid, so that it lives long */
     uint32_t memory_count;
     remembered memories[MEMORIES]; /* messages that were sent, to be sent again; they outlive the session */
 
-    /* segment_acts.c: descriptors to send, our numbers, and what the host has said of its own */
+    /* segment_acts.c: descriptors to send, our ids, and what the host has sent about its own */
     int good[POOL_GOOD], bad[POOL_BAD];
     uint64_t bad_sizes[POOL_BAD];
-    bool attached[NUMBERS];
-    uint64_t sizes[NUMBERS];
-    notes theirs, announced, retired, leases; /* theirs: all that it has not taken back; announced: not acknowledged */
-    uint32_t owed; /* a number whose packet has been sent, but whose frame found the ring full */
+    bool attached[IDS];
+    uint64_t sizes[IDS];
+    notes theirs, announced, retired, leases; /* theirs: all that it has not retired; announced: not acknowledged */
+    uint32_t owed;                            /* an id whose packet was sent, but whose frame found the ring full */
 } mutator;
 
 void mutator_init(mutator *m, uint64_t seed);
 void mutator_fini(mutator *m);
-/* mutator_meet: another host to be hostile to. */
+/* mutator_meet: starts on another host. */
 void mutator_meet(mutator *m, piso_session *session);
-/* mutator_act: one act, of several mutations at times. */
+/* mutator_act: performs one act, sometimes of several mutations. */
 void mutator_act(mutator *m);
 
-/* mutator_send: a message into the ring, whatever it is; whether there was room. */
+/* mutator_send: puts a message into the ring, valid or not. Returns whether there was room. */
 bool mutator_send(mutator *m, const void *data, size_t size);
-/* mutator_read: takes the next message of the host's; the id, if it was a call, or 0. */
+/* mutator_read: takes the next message of the host. Returns the id if it was a call, else 0. */
 uint64_t mutator_read(mutator *m);
-/* mutator_note: remembers what the host says of its segments and leases. */
+/* mutator_note: records what the host sends about its segments and leases. */
 void mutator_note(mutator *m, const piso__frame *frame, const uint8_t *spans);
 
 void act_attach(mutator *m);
@@ -106,14 +108,14 @@ typedef struct host {
     piso_span held[HOST_CALLS]; /* spans of the peer's that were taken */
     uint8_t *held_data[HOST_CALLS];
     uint32_t held_count;
-    bool shares;                            /* takes descriptors */
+    bool shares;                            /* accepts descriptors */
     piso_segment *own[HOST_SEGMENTS];       /* kept from session to session */
     piso_segment *held_segments[HOST_HELD]; /* of the peer's, or that came back from it */
     uint32_t held_segment_count;
-    bool leased[HOST_LEASES]; /* given, and not yet returned; the cookie is its address */
+    bool leased[HOST_LEASES]; /* given, and not yet returned; its address is the cookie */
     uint64_t steps, served;
-    uint64_t taken; /* segments of the peer's that were looked at */
-    uint64_t sum;   /* of what was read, so that it is read */
+    uint64_t taken; /* segments of the peer's that were accessed */
+    uint64_t sum;   /* of what was read, so that the compiler keeps the reads */
 } host;
 
 /* host_init, host_fini: around all sessions. */
@@ -121,9 +123,10 @@ void host_init(host *h, uint64_t seed);
 void host_fini(host *h);
 
 void host_meet(host *h, piso_session *session);
-/* host_step: something that a host does. The session's state afterwards. */
+/* host_step: does something that a host does. Returns the session's state afterwards. */
 int host_step(host *h);
-/* host_finish: the session has failed or is closed now: all pending calls are told exactly once; all is given back. */
+/* host_finish: called when the session has failed or is closed. Checks that each pending call is reported
+ * exactly once, and that everything is given back. */
 void host_finish(host *h);
 
 #endif

@@ -1,10 +1,10 @@
-/* hostile_peer.c - lets a hostile peer loose on a host, for a number of mutations.
+/* hostile_peer.c - runs a hostile peer against a host, for a number of mutations.
  *
  *     hostile_peer [mutations [seed [threads]]]
  *
- * Without threads host and peer take turns, and the seed gives the same run again. With them the peer acts while the
- * host reads. Beside them the same host talks to an honest peer, which is always to be served rightly. A step that
- * does not end within 20 seconds ends the program. */
+ * Without threads host and peer take turns, and the seed repeats the same run. With threads the peer acts while
+ * the host reads. Meanwhile the same host talks to an honest peer, which must always be served correctly. A
+ * step that does not end within 20 seconds ends the program. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -65,7 +65,7 @@ static void serve_the_honest(uint64_t step) {
 
 #define MAPS_EVERY 256 /* sessions; reading them takes long */
 
-/* count_shared_mappings: of memfds; the allocator's come and go. */
+/* count_shared_mappings: counts mappings of memfds; those of the allocator vary. */
 static int count_shared_mappings(void) {
     char line[512];
     int n = 0;
@@ -127,7 +127,7 @@ int main(int argc, char **argv) {
     uint64_t mutations = number(argc, argv, 1, 200000), reasons = 0, sessions = 0;
     seed = number(argc, argv, 2, 1);
     bool threads = argc > 3 && strcmp(argv[3], "threads") == 0;
-    static char seen[64][200]; /* copies: the session owns what it was told in a body */
+    static char seen[64][200]; /* copies: the session owns the text of a fault in a body */
     printf("hostile_peer %llu %llu %s\n", (unsigned long long)mutations, (unsigned long long)seed,
            threads ? "threads" : "");
     fflush(stdout);

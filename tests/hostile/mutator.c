@@ -10,7 +10,7 @@ static uint32_t below(mutator *m, uint32_t limit) {
     return hostile_below(&m->random, limit);
 }
 
-/* interesting: numbers at the edges of things. */
+/* interesting: returns a number at a boundary. */
 static uint64_t interesting(mutator *m) {
     static const uint64_t edges[] = {0,
                                      1,
@@ -41,7 +41,7 @@ static piso__ring_shared *ring(mutator *m, int index) {
 
 /* ---- writing over shared memory ---- */
 
-/* store: whole words atomically, as the host reads them; anything else byte by byte. */
+/* store: stores whole words atomically, as the host reads them, and anything else byte by byte. */
 static void store(void *at, uint64_t value, size_t size) {
     if (size == 8 && ((uintptr_t)at & 7) == 0)
         atomic_store_explicit((_Atomic uint64_t *)at, value, memory_order_relaxed);
@@ -58,7 +58,7 @@ static void poke_anywhere(mutator *m) {
     store(m->session->channel->memory + offset, interesting(m), size);
 }
 
-/* poke_next_slots: where the host looks next. */
+/* poke_next_slots: changes the slots that the host reads next. */
 static void poke_next_slots(mutator *m) {
     piso__ring_producer *tx = &m->session->channel->tx;
     uint64_t position = tx->position + below(m, 6) - 3;
@@ -143,7 +143,7 @@ uint64_t mutator_read(mutator *m) {
     return frame.type == PISO__FRAME_CALL ? frame.id : 0;
 }
 
-/* make_message: one that is right, or nearly so. */
+/* make_message: makes a valid message, or nearly so. */
 static size_t make_message(mutator *m, uint8_t *data) {
     piso__frame f = {.type = (uint8_t)(1 + below(m, 7))};
     size_t body = 0;
@@ -197,7 +197,7 @@ static void send_message(mutator *m) {
     mutator_send(m, data, size);
 }
 
-/* send_answer: what an honest peer would. */
+/* send_answer: sends what an honest peer would. */
 static void send_answer(mutator *m) {
     uint64_t id = mutator_read(m);
     if (!id)
@@ -264,7 +264,7 @@ void mutator_meet(mutator *m, piso_session *session) {
 }
 
 void mutator_act(mutator *m) {
-    /* how often of 1000: most acts leave the session alive, so that there is something to be hostile to */
+    /* how often of 1000; most acts leave the session alive, so that there is something to attack */
     typedef struct choice {
         uint32_t weight;
         void (*act)(mutator *);

@@ -1,7 +1,7 @@
 /* segment_acts.c - the acts of a hostile peer that concern shared segments and leases.
  *
- * What is needed of descriptors is made once, in the pool, and attached again and again under other numbers; some are
- * made for one act. The right acts are most, so that there is something to be wrong about. */
+ * The descriptors are made once, in the pool, and attached again and again under other ids; some are made for
+ * one act. Most acts are valid, so that there is something to attack. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -113,92 +113,92 @@ void mutator_note(mutator *m, const piso__frame *frame, const uint8_t *spans) {
 /* ---- frames and packets ---- */
 
 typedef struct packet {
-    uint32_t number, zero;
+    uint32_t id, zero;
     uint64_t size;
 } packet;
 
-static bool send_frame(mutator *m, piso__frame_type type, uint32_t number) {
+static bool send_frame(mutator *m, piso__frame_type type, uint32_t id) {
     uint8_t data[PISO__FRAME_SIZE];
-    piso__frame frame = {.type = (uint8_t)type, .method = number};
+    piso__frame frame = {.type = (uint8_t)type, .method = id};
     piso__frame_encode(&frame, data);
     return mutator_send(m, data, sizeof data);
 }
 
-static bool is_attached(const mutator *m, uint32_t number) {
-    return number < NUMBERS && m->attached[number];
+static bool is_attached(const mutator *m, uint32_t id) {
+    return id < IDS && m->attached[id];
 }
 
-/* some_number: one of ours that is attached, or is not; 0: there is none. */
-static uint32_t some_number(mutator *m, bool attached) {
-    uint32_t start = 1 + below(m, NUMBERS - 1);
-    for (uint32_t i = 0; i < NUMBERS - 1; i++) {
-        uint32_t number = 1 + (start + i) % (NUMBERS - 1);
-        if (is_attached(m, number) == attached)
-            return number;
+/* some_id: returns an id of ours that is attached, or is not; 0: there is none. */
+static uint32_t some_id(mutator *m, bool attached) {
+    uint32_t start = 1 + below(m, IDS - 1);
+    for (uint32_t i = 0; i < IDS - 1; i++) {
+        uint32_t id = 1 + (start + i) % (IDS - 1);
+        if (is_attached(m, id) == attached)
+            return id;
     }
     return 0;
 }
 
-static uint32_t odd_number(mutator *m) {
+static uint32_t odd_id(mutator *m) {
     static const uint32_t odd[] = {
-        0, 1, NUMBERS, 65535, 65536, 65537, PISO__SEGMENT_LEASE, PISO__SEGMENT_YOURS, PISO_SPAN_RETURNED, UINT32_MAX};
-    return below(m, 2) ? odd[below(m, sizeof odd / sizeof *odd)] : below(m, NUMBERS + 8);
+        0, 1, IDS, 65535, 65536, 65537, PISO__SEGMENT_LEASE, PISO__SEGMENT_YOURS, PISO_SPAN_RETURNED, UINT32_MAX};
+    return below(m, 2) ? odd[below(m, sizeof odd / sizeof *odd)] : below(m, IDS + 8);
 }
 
-/* send_packet: without waiting for room, which the host makes only for what it was told of. */
+/* send_packet: does not wait for room, which the host makes only for announced packets. */
 static bool send_packet(mutator *m, const packet *p, size_t size, const int *fds, int count) {
     return piso__send_fds(m->session->channel->socket_fd, p, size, fds, count) == 0;
 }
 
 void act_attach(mutator *m) {
-    uint32_t number = some_number(m, false);
+    uint32_t id = some_id(m, false);
     if (m->owed) {
         m->attached[m->owed] = send_frame(m, PISO__FRAME_ATTACH, m->owed);
         m->owed = m->attached[m->owed] ? 0 : m->owed;
         return;
     }
-    if (!number)
+    if (!id)
         return;
     uint32_t which = below(m, POOL_GOOD + 1);
     int fresh = which == POOL_GOOD ? new_memory(PAGE, 0, SEALED, true) : -1;
     int fd = fresh >= 0 ? fresh : m->good[which];
     uint64_t size = fresh >= 0 ? PAGE : good_sizes[which];
-    packet p = {number, 0, size};
+    packet p = {id, 0, size};
     piso__allocate(fd, size); /* holes may have been punched */
     if (send_packet(m, &p, sizeof p, &fd, 1)) {
-        m->sizes[number] = size;
-        m->attached[number] = send_frame(m, PISO__FRAME_ATTACH, number);
-        m->owed = m->attached[number] ? 0 : number;
+        m->sizes[id] = size;
+        m->attached[id] = send_frame(m, PISO__FRAME_ATTACH, id);
+        m->owed = m->attached[id] ? 0 : id;
     }
     if (fresh >= 0)
         close(fresh);
 }
 
-/* attach_bad_memory: all is as announced, but it is not what may be mapped. */
+/* attach_bad_memory: everything is as announced, but the memory must not be mapped. */
 static void attach_bad_memory(mutator *m) {
     const piso__channel *c = m->session->channel;
-    uint32_t number = some_number(m, false), which = below(m, POOL_BAD + 3);
+    uint32_t id = some_id(m, false), which = below(m, POOL_BAD + 3);
     int own[3] = {c->memory_fd, c->bell, c->socket_fd};
     int fd = which < POOL_BAD ? m->bad[which] : own[which - POOL_BAD];
     uint64_t size = which < POOL_BAD ? m->bad_sizes[which] : (uint64_t)piso__memfd_size(fd);
-    packet p = {number, 0, below(m, 4) ? size : (uint64_t)1 << 63};
+    packet p = {id, 0, below(m, 4) ? size : (uint64_t)1 << 63};
     if (fd >= 0 && send_packet(m, &p, sizeof p, &fd, 1))
-        send_frame(m, PISO__FRAME_ATTACH, number);
+        send_frame(m, PISO__FRAME_ATTACH, id);
 }
 
 void act_attach_wrongly(mutator *m) {
-    uint32_t number = some_number(m, false), frames = 1, packets = 1;
+    uint32_t id = some_id(m, false), frames = 1, packets = 1;
     int fds[PISO__FDS_MAX], count = 1, which = (int)below(m, POOL_GOOD);
     for (int i = 0; i < PISO__FDS_MAX; i++)
         fds[i] = m->good[which];
-    packet p[2] = {{number, 0, good_sizes[which]}};
+    packet p[2] = {{id, 0, good_sizes[which]}};
     size_t size = sizeof p[0];
     switch (below(m, 12)) {
     case 0:
         p[0].size = below(m, 2) ? (uint64_t)1 << below(m, 64) : 0;
         break;
     case 1:
-        p[0].number = odd_number(m);
+        p[0].id = odd_id(m);
         break;
     case 2:
         p[0].zero = 1 + below(m, 100);
@@ -219,10 +219,10 @@ void act_attach_wrongly(mutator *m) {
         frames = below(m, 4);
         break;
     case 8:
-        number = p[0].number = odd_number(m);
+        id = p[0].id = odd_id(m);
         break;
     case 9:
-        number = p[0].number = some_number(m, true); /* twice */
+        id = p[0].id = some_id(m, true); /* twice */
         break;
     default:
         attach_bad_memory(m);
@@ -230,67 +230,67 @@ void act_attach_wrongly(mutator *m) {
     }
     bool frame_first = below(m, 8) == 0;
     for (uint32_t i = 0; frame_first && i < frames; i++)
-        send_frame(m, PISO__FRAME_ATTACH, number);
+        send_frame(m, PISO__FRAME_ATTACH, id);
     for (uint32_t i = 0; i < packets; i++)
         send_packet(m, p, size, fds, count);
     for (uint32_t i = 0; !frame_first && i < frames; i++)
-        send_frame(m, PISO__FRAME_ATTACH, number);
+        send_frame(m, PISO__FRAME_ATTACH, id);
 }
 
 void act_retire(mutator *m) {
-    uint32_t number = some_number(m, true);
-    if (number && send_frame(m, PISO__FRAME_RETIRE, number))
-        m->attached[number] = false;
+    uint32_t id = some_id(m, true);
+    if (id && send_frame(m, PISO__FRAME_RETIRE, id))
+        m->attached[id] = false;
 }
 
 void act_retire_wrongly(mutator *m) {
-    uint32_t number = below(m, 2) ? some_number(m, false) : odd_number(m);
+    uint32_t id = below(m, 2) ? some_id(m, false) : odd_id(m);
     for (uint32_t i = 1 + below(m, 2); i > 0; i--)
-        send_frame(m, below(m, 3) ? PISO__FRAME_RETIRE : PISO__FRAME_RETIRED, number);
-    if (number < NUMBERS)
-        m->attached[number] = false;
+        send_frame(m, below(m, 3) ? PISO__FRAME_RETIRE : PISO__FRAME_RETIRED, id);
+    if (id < IDS)
+        m->attached[id] = false;
 }
 
-/* act_acknowledge: what the host waits for; whether or not the descriptor was taken out of the socket. */
+/* act_acknowledge: sends what the host waits for, whether or not the descriptor was taken out of the socket. */
 void act_acknowledge(mutator *m) {
     int fd;
     packet p;
     mutator_read(m);
     if (m->announced.count) {
-        uint32_t number = (uint32_t)m->announced.values[--m->announced.count];
+        uint32_t id = (uint32_t)m->announced.values[--m->announced.count];
         if (below(m, 4) && piso__receive_fds(m->session->channel->socket_fd, &p, sizeof p, &fd, 1, true) == 0)
             close(fd);
-        send_frame(m, below(m, 8) ? PISO__FRAME_ATTACHED : PISO__FRAME_REFUSED, number);
+        send_frame(m, below(m, 8) ? PISO__FRAME_ATTACHED : PISO__FRAME_REFUSED, id);
     } else if (m->retired.count) {
-        uint32_t number = (uint32_t)m->retired.values[--m->retired.count];
-        unnote(&m->theirs, number);
-        send_frame(m, PISO__FRAME_RETIRED, number);
+        uint32_t id = (uint32_t)m->retired.values[--m->retired.count];
+        unnote(&m->theirs, id);
+        send_frame(m, PISO__FRAME_RETIRED, id);
     }
 }
 
 void act_acknowledge_wrongly(mutator *m) {
-    uint32_t number = below(m, 2) ? (uint32_t)noted(m, &m->theirs) : 1 + below(m, NUMBERS);
+    uint32_t id = below(m, 2) ? (uint32_t)noted(m, &m->theirs) : 1 + below(m, IDS);
     static const piso__frame_type types[] = {PISO__FRAME_ATTACHED, PISO__FRAME_REFUSED, PISO__FRAME_RETIRED};
-    send_frame(m, types[below(m, 3)], number);
+    send_frame(m, types[below(m, 3)], id);
 }
 
 /* ---- spans ---- */
 
 static piso_span right_span(mutator *m) {
-    uint32_t number = some_number(m, true);
-    bool theirs = !number || (m->theirs.count && below(m, 4) == 0);
-    uint64_t size = theirs ? 1 : m->sizes[number];
+    uint32_t id = some_id(m, true);
+    bool theirs = !id || (m->theirs.count && below(m, 4) == 0);
+    uint64_t size = theirs ? 1 : m->sizes[id];
     if (theirs)
-        number = (uint32_t)noted(m, &m->theirs) | PISO__SEGMENT_YOURS;
+        id = (uint32_t)noted(m, &m->theirs) | PISO__SEGMENT_YOURS;
     uint64_t offset = below(m, (uint32_t)size), length = 1 + below(m, (uint32_t)(size - offset));
-    return (piso_span){.segment = number, .offset = offset, .length = length};
+    return (piso_span){.segment = id, .offset = offset, .length = length};
 }
 
 static piso_span wrong_span(mutator *m) {
     piso_span span = right_span(m);
     switch (below(m, 5)) {
     case 0:
-        span.segment = odd_number(m) | (below(m, 2) ? PISO__SEGMENT_YOURS : 0);
+        span.segment = odd_id(m) | (below(m, 2) ? PISO__SEGMENT_YOURS : 0);
         break;
     case 1:
         span.offset = (uint64_t)1 << below(m, 64);
@@ -301,7 +301,7 @@ static piso_span wrong_span(mutator *m) {
     case 3:
         span.generation = 1;
         break;
-    default: /* both as large as they can be, together one too many */
+    default: /* both as large as possible, together one too many */
         span.offset = below(m, 2) ? INT64_MAX : span.offset;
         span.length = UINT64_MAX - span.offset + below(m, 2);
     }
@@ -315,7 +315,7 @@ static piso_span lease_span(mutator *m, bool right) {
     return span;
 }
 
-/* send_in_table: the same message with its spans in a buffer. */
+/* send_in_table: sends the same message with its spans in a buffer. */
 static void send_in_table(mutator *m, piso__frame f, const uint8_t *spans, bool right) {
     uint8_t data[PISO__FRAME_SIZE + PISO__SPAN_SIZE + 1];
     piso_span table;
@@ -335,7 +335,7 @@ static void send_in_table(mutator *m, piso__frame f, const uint8_t *spans, bool 
     mutator_send(m, data, sizeof data);
 }
 
-/* send_spans: a call, or an answer to one of the host's. */
+/* send_spans: sends a call, or a reply to a call of the host. */
 static void send_spans(mutator *m, bool right) {
     uint8_t data[PISO__FRAME_SIZE + 4 * PISO__SPAN_SIZE + 1], *at = data + PISO__FRAME_SIZE;
     piso__frame f = {.type = PISO__FRAME_CALL, .flags = PISO_CALL_NO_REPLY, .nspans = (uint16_t)(1 + below(m, 4))};
@@ -356,7 +356,7 @@ static void send_spans(mutator *m, bool right) {
 }
 
 void act_name(mutator *m) {
-    if (some_number(m, true) || m->theirs.count)
+    if (some_id(m, true) || m->theirs.count)
         send_spans(m, true);
 }
 
@@ -391,7 +391,7 @@ void act_on_memory(mutator *m) {
         check(ftruncate(m->good[which], (off_t)at) < 0 || at == good_sizes[which]);
         check(ftruncate(m->good[which], (off_t)(good_sizes[which] + 1 + at)) < 0);
         break;
-    case 2: /* the one that is not sealed, which nobody may have taken */
+    case 2: /* the one that is not sealed, which nobody may have accepted */
         check(ftruncate(m->bad[3], below(m, 2) ? 0 : 4096) == 0);
         break;
     default:
@@ -400,9 +400,9 @@ void act_on_memory(mutator *m) {
     }
 }
 
-/* act_fill_socket: packets that no frame announces, as many as there is room for. */
+/* act_fill_socket: sends packets that no frame announces, as many as there is room for. */
 void act_fill_socket(mutator *m) {
-    packet p = {1 + below(m, NUMBERS - 1), 0, good_sizes[0]};
+    packet p = {1 + below(m, IDS - 1), 0, good_sizes[0]};
     for (int i = 0; i < 400 && send_packet(m, &p, sizeof p, m->good, 1); i++)
         ;
 }

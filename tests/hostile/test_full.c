@@ -1,8 +1,8 @@
-/* test_full.c - memory, descriptors and shared memory that run out at any point. Each of the calls below fails at its n-th
- * use, for every n until a whole conversation goes through without reaching it: what the conversation does then is an
- * error that says so, nothing is lost, and afterwards it works again.
+/* test_full.c - memory, descriptors and shared memory run out at any point. Each of the calls below fails at
+ * its n-th use, for every n until a whole conversation completes without reaching it. The conversation then
+ * reports an error that names the shortage, nothing is lost, and afterwards it works again.
  *
- * The linker sends the core's calls through here (--wrap). */
+ * The linker redirects the core's calls to this file (--wrap). */
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,7 +13,7 @@
 /* ---- what can fail ---- */
 
 static struct {
-    const char *function; /* NULL: nothing fails */
+    const char *function; /* NULL: no failure */
     int countdown;        /* uses until it does */
     bool for_ever;        /* from then on */
     bool reached;
@@ -63,7 +63,7 @@ static void fail_at(const char *function, int n, bool for_ever) {
 
 /* ---- a conversation ---- */
 
-/* is_shortage: an error that says what ran out. */
+/* is_shortage: whether an error names what ran out. */
 static bool is_shortage(int r) {
     return r == -ENOMEM || r == -EMFILE || r == -ENOSPC || r == -ENOBUFS || r == -EFBIG;
 }
@@ -71,7 +71,8 @@ static bool is_shortage(int r) {
 #define SIZES 4
 static const size_t sizes[SIZES] = {10, 3000, 9000, 300000};
 
-/* send: a call or its answer with a body of some size and a buffer. Nothing of it stays when it cannot be sent. */
+/* send: sends a call or its reply with a body of some size and a buffer. Nothing of it stays when it cannot be
+ * sent. */
 static int send(piso_session *s, piso_call *call, uint64_t request, size_t size) {
     piso_writer w;
     piso_span span;
@@ -83,7 +84,7 @@ static int send(piso_session *s, piso_call *call, uint64_t request, size_t size)
     if (r == 0) {
         memset(data, (int)size & 0xff, size);
         r = piso_writer_add_span(&w, &span);
-        if (r < 0) { /* not the writer's: ours to give back */
+        if (r < 0) { /* the writer does not own it: we must give it back */
             piso_writer other;
             piso_writer_init(&other);
             other.nspans = 1;
@@ -100,7 +101,8 @@ static int send(piso_session *s, piso_call *call, uint64_t request, size_t size)
     return r;
 }
 
-/* exchange: a call and its answer; 0, or the shortage. A shortage while receiving ends the session, and says so. */
+/* exchange: makes a call and its reply. Returns 0, or the shortage. A shortage while receiving ends the session
+ * with that error. */
 static int exchange(ends *e, size_t size) {
     piso_call call = {0};
     piso_event event = {.size = sizeof event};
@@ -127,14 +129,14 @@ static int exchange(ends *e, size_t size) {
 }
 
 static int converse(ends *e) {
-    uint32_t number;
-    int r = piso_session_intern(e->host, "method", 6, &number);
+    uint32_t id;
+    int r = piso_session_intern(e->host, "method", 6, &id);
     for (int i = 0; i < 2 * SIZES && r >= 0; i++)
         r = exchange(e, sizes[i % SIZES]);
     return r;
 }
 
-/* attempt: opens, talks, closes; the first error. */
+/* attempt: opens, talks, closes. Returns the first error. */
 static int attempt(void) {
     ends e = {0};
     int r = piso_session_pair(SMALL_ARENA, &e.host, &e.child);
@@ -187,7 +189,8 @@ static void a_session_outlives_a_shortage_of_shared_memory(void **state) {
         bool reached = fault.reached;
         fault.function = NULL;
         assert_true(reached ? is_shortage(r) || r == 0 : r == 0);
-        /* a request whose answer could not be sent is still open: the peer answers it with what little it needs */
+        /* a request whose reply could not be sent is still open: the peer answers it with the little that it
+         * needs */
         assert_int_equal(piso_session_state(e.host), 0);
         assert_int_equal(piso_session_state(e.child), 0);
         piso_event event = {.size = sizeof event};
@@ -220,7 +223,7 @@ static void a_full_arena_is_told_and_empties_again(void **state) {
     close_pair(&e);
 }
 
-/* The second segment is what arrives, whatever became of the first. */
+/* The second segment is what arrives, whatever happened to the first. */
 static void a_segment_that_could_not_be_announced_is_not_taken_for_the_next(void **state) {
     (void)state;
     ends e = open_pair();

@@ -1,5 +1,5 @@
-/* test_shared_memory.c - a child in a process of its own that truncates, punches, fills and scribbles over what it shares.
- * SIGBUS would end this test program. */
+/* test_shared_memory.c - a child in its own process truncates, punches, fills and scribbles over the memory
+ * that it shares. SIGBUS would end this test program. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -21,7 +21,7 @@ extern char **environ;
 
 /* ---- the child ---- */
 
-/* answer_once: a buffer full of sevens for whoever asks. */
+/* answer_once: answers one request with a buffer full of sevens. */
 static void answer_once(piso_session *s) {
     piso_event event = {.size = sizeof event};
     piso_writer w;
@@ -45,7 +45,7 @@ static void punch_all(const piso__channel *c) {
     assert_int_equal(piso__punch(c->memory_fd, 0, PISO__ARENAS_AT + 2 * c->arena_size), 0);
 }
 
-/* fill_all: as much as there is, which a limit on this process does not allow to be much. */
+/* fill_all: fills all memory that there is; a limit on this process keeps that small. */
 static void fill_all(const piso__channel *c) {
     for (int i = 0; i < 2; i++)
         for (uint64_t at = 0; at < c->arena_size; at += BUFFER)
@@ -65,7 +65,7 @@ static int child_main(const char *what) {
         return 90;
     answer_once(s);
     piso_event event = {.size = sizeof event};
-    assert_int_equal(await(s, &event), 1); /* the host has the buffer: now */
+    assert_int_equal(await(s, &event), 1); /* the host has the buffer now */
     const piso__channel *c = s->channel;
     if (strcmp(what, "truncate") == 0)
         truncate_all(c);
@@ -102,7 +102,7 @@ static void receive_buffer(victim *v) {
     piso_event_fini(&event);
 }
 
-/* wait_until_done: the child says so on stderr. */
+/* wait_until_done: waits for the child's message on stderr. */
 static void wait_until_done(const victim *v) {
     char text[256];
     piso_process *p = piso_session_process(v->session);
@@ -197,7 +197,7 @@ static void a_scribbling_child_is_dropped_with_a_reason(void **state) {
     end(&v);
 }
 
-/* A message of half the arena, of which nothing was ever written: to copy it would take that much memory here. */
+/* A message of half the arena, to which nothing was ever written: copying it would take that much memory here. */
 static void memory_that_is_not_there_is_not_a_message(void **state) {
     (void)state;
     ends e = open_pair();
@@ -213,7 +213,7 @@ static void memory_that_is_not_there_is_not_a_message(void **state) {
     close_pair(&e);
 }
 
-/* send_buffer_at: a call that names memory of the child's arena, whatever is there. */
+/* send_buffer_at: sends a call that names memory of the child's arena, valid or not. */
 static void send_buffer_at(piso_session *child, uint64_t offset, uint64_t length) {
     uint8_t data[PISO__FRAME_SIZE + PISO__SPAN_SIZE + 1] = {0};
     piso__frame frame = {.type = PISO__FRAME_CALL, .flags = PISO_CALL_NO_REPLY, .nspans = 1};
@@ -225,7 +225,7 @@ static void send_buffer_at(piso_session *child, uint64_t offset, uint64_t length
     assert_int_equal(piso__ring_send(&child->channel->tx, &part, 1), 0);
 }
 
-/* Where the system gives no more memory than it has, reading a page that is not there can be a SIGBUS. */
+/* Where the system commits no more memory than it has, reading a missing page can be a SIGBUS. */
 static void memory_that_is_not_there_is_not_read(void **state) {
     (void)state;
     need_no_emulation();
@@ -233,7 +233,7 @@ static void memory_that_is_not_there_is_not_read(void **state) {
     ends e = open_pair();
     assert_false(piso__memfd_has_hole(e.child->channel->memory_fd, 0, PISO__CONTROL_SIZE));
     piso_event event = {.size = sizeof event};
-    for (int i = 0; i < 3; i++) { /* what is there passes */
+    for (int i = 0; i < 3; i++) { /* existing pages are accepted */
         send_buffers(e.child, NULL, 0, 2, 70000);
         take(e.host, PISO_EVENT_REQUEST, &event);
         piso_event_fini(&event);
@@ -242,12 +242,12 @@ static void memory_that_is_not_there_is_not_read(void **state) {
     }
     send_buffer_at(e.child, SMALL_ARENA / 2, 100);
     expect_end(e.host, PISO_EPROTO);
-    assert_non_null(strstr(piso_session_fault(e.host), "not all there"));
+    assert_non_null(strstr(piso_session_fault(e.host), "missing pages"));
     close_pair(&e);
     piso__strict_memory = -1;
 }
 
-/* forget_populate: what madvise says before Linux 5.14. */
+/* forget_populate: simulates madvise before Linux 5.14. */
 static int forget_populate(void) {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -261,7 +261,7 @@ static int forget_populate(void) {
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 
-/* unwritten_passes: a buffer, and a segment, which nobody has written to. 0, or the line where it failed. */
+/* unwritten_passes: sends a buffer, and a segment, to which nobody has written. 0, or the line where it failed. */
 static int unwritten_passes(void) {
     piso__strict_memory = 1;
     ends e;
@@ -291,7 +291,8 @@ static int unwritten_passes(void) {
     return 0;
 }
 
-/* What an honest peer has allocated and not written is there, and passes: also where the kernel enters no pages. */
+/* Memory that an honest peer has allocated and not written exists and is accepted, also where the kernel enters
+ * no pages. */
 static void memory_that_nobody_has_written_passes(void **state) {
     (void)state;
     assert_int_equal(unwritten_passes(), 0);

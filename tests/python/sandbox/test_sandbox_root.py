@@ -177,7 +177,7 @@ def test_what_cannot_be_excluded_is_an_error(
         "host_paths": [f"!{excluded}"],
     }
     where = "of the system's programs" if place == "system" else "that can be written to"
-    with pytest.raises(SandboxError, match=rf"lies in a folder {where} .*'local_sockets': {excluded[:20]}"):
+    with pytest.raises(SandboxError, match=rf"a path in a folder {where} .*'local_sockets': {excluded[:20]}"):
         load("prisoner", sandbox=config).ensure_process_started()
 
 

@@ -1,5 +1,6 @@
-/* available.c - how much memory can be had without anything being killed. The kernel does not refuse what it cannot give:
- * it begins, and kills when memory runs out, in the system as in a group with a limit (a container). */
+/* meminfo.c - how much memory can be used before anything is killed. The kernel does not refuse memory that it
+ * cannot provide: it starts to provide it, and kills when memory runs out, both in the system and in a group
+ * with a limit (a container). */
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,7 +9,7 @@
 #include "os/cgroup.h"
 #include "os/os.h"
 
-/* number_after: the number behind a word at the start of a line; 0 when it is not there. */
+/* number_after: returns the number behind a word at the start of a line, 0 when the word is missing. */
 static uint64_t number_after(const char *text, const char *word) {
     size_t size = strlen(word);
     for (const char *line = text; line; line = strchr(line, '\n')) {
@@ -19,7 +20,7 @@ static uint64_t number_after(const char *text, const char *word) {
     return 0;
 }
 
-/* system_available: the kernel's own estimate, or where /proc is not there what is free now. */
+/* system_available: returns the kernel's own estimate, or where /proc is missing the free memory. */
 static uint64_t system_available(void) {
     char text[512];
     uint64_t kilobytes = piso__read_text("/proc/meminfo", text, sizeof text) ? number_after(text, "MemAvailable:") : 0;
@@ -29,7 +30,7 @@ static uint64_t system_available(void) {
     return sysinfo(&info) < 0 ? UINT64_MAX : (info.freeram + info.bufferram) * (uint64_t)info.mem_unit;
 }
 
-/* The names of the same things in both versions. */
+/* The names of the same files and fields in both versions. */
 static const struct version {
     const char *limit, *usage, *inactive, *active;
 } versions[] = {
@@ -43,7 +44,7 @@ static bool read_file(const char *directory, const char *name, char *buffer, siz
     return piso__read_text(path, buffer, size);
 }
 
-/* read_number: false when there is none ("max"). */
+/* read_number: false when there is no number ("max"). */
 static bool read_number(const char *directory, const char *name, uint64_t *ret_value) {
     char text[64], *end;
     if (!read_file(directory, name, text, sizeof text))
@@ -84,7 +85,7 @@ bool piso__memory_is_strict(void) {
     return strict;
 }
 
-static void look(const char *directory, void *argument) {
+static void lower_available(const char *directory, void *argument) {
     uint64_t *available = argument, room = piso__memory_room(directory);
     if (room < *available)
         *available = room;
@@ -92,6 +93,6 @@ static void look(const char *directory, void *argument) {
 
 uint64_t piso__memory_available(void) {
     uint64_t available = system_available();
-    piso__cgroup_walk("memory", look, &available);
+    piso__cgroup_walk("memory", lower_available, &available);
     return available;
 }

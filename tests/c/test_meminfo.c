@@ -1,4 +1,4 @@
-/* test_available.c - how much memory a control group can still take, of either version. */
+/* test_meminfo.c - how much memory a control group can still take, of either version. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
-/* warm.c - what a process that forks others needs of the system: its threads counted, its end tied to its host's
- * without a thread, its children's names and ends. */
+/* prewarm.c - the system calls of a process that forks others: counting its threads, ending with its host
+ * without a thread, the names and exit statuses of its children. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 #include "os/cgroup.h"
 #include "os/os.h"
 
-/* Of the kernel's <linux/pidfd.h>, which older systems lack. */
+/* From the kernel's <linux/pidfd.h>, which older systems lack. */
 typedef struct pidfd_info {
     uint64_t mask, cgroup;
     uint32_t ids[11];
@@ -24,7 +24,7 @@ typedef struct pidfd_info {
 #define GET_PIDFD_INFO  _IOWR(0xFF, 11, pidfd_info)
 #define PIDFD_INFO_ENDS (UINT64_C(1) << 3)
 
-/* reaped_exit: of a process that has been reaped. */
+/* reaped_exit: returns the status of a process that was reaped. */
 static int reaped_exit(int pidfd, int *ret_status) {
     pidfd_info info = {.mask = PIDFD_INFO_ENDS};
     if (ioctl(pidfd, GET_PIDFD_INFO, &info) < 0)
@@ -35,8 +35,9 @@ static int reaped_exit(int pidfd, int *ret_status) {
     return 0;
 }
 
-/* zombie_exit: of one that has not: the last number in its line in /proc. To who may not see it a 0 is shown; who may
- * read the name of its user namespace may see it. That the pidfd can still be signalled says that it was this process. */
+/* zombie_exit: returns the status of a process that was not reaped: the last number of its line in /proc. The
+ * kernel shows 0 to a process without access; one that can read the name of the user namespace has access. The
+ * pidfd can still be signalled, which proves that it was this process. */
 static int zombie_exit(int pidfd, pid_t pid, int *ret_status) {
     char path[40], text[1024], name[64];
     snprintf(path, sizeof path, "/proc/%d/ns/user", (int)pid);
@@ -46,7 +47,7 @@ static int zombie_exit(int pidfd, pid_t pid, int *ret_status) {
     if (!piso__read_text(path, text, sizeof text))
         return -ESRCH;
     char *end = strrchr(text, ')'),
-         *last = strrchr(text, ' '); /* its name is in brackets, and may hold any character */
+         *last = strrchr(text, ' '); /* the name is in parentheses and may contain any character */
     if (!end || strncmp(end, ") Z ", 4) != 0 || syscall(SYS_pidfd_send_signal, pidfd, 0, NULL, 0) < 0)
         return -ESRCH;
     *ret_status = (int)strtol(last, NULL, 10);
@@ -91,12 +92,13 @@ int piso__kill_on_hangup(int socket_fd, bool on) {
     return 0;
 }
 
-/* arguments: where the arguments of this process lie, and how many bytes they have; NULL when that is not certain. */
+/* arguments: returns the address of this process's arguments, and their size in bytes; NULL when it is not
+ * certain. */
 static char *arguments(size_t *ret_size) {
     char found[4096];
     piso__autoclose int fd = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
     ssize_t size = fd < 0 ? -1 : piso__read(fd, found, sizeof found);
-    char *start = program_invocation_name; /* argv[0], as long as nobody sets it */
+    char *start = program_invocation_name; /* argv[0], unless somebody has set it */
     if (size <= 0 || memcmp(start, found, (size_t)size) != 0)
         return NULL;
     *ret_size = (size_t)size;
@@ -110,7 +112,7 @@ void piso__process_title(const char *title) {
     if (!start)
         return;
     size_t size = strnlen(title, room - 1);
-    memset(start, 0, room); /* what follows is not an environment, because the last byte stays 0 */
+    memset(start, 0, room); /* the last byte stays 0, so what follows is not taken for an environment */
     memcpy(start, title, size);
 }
 
@@ -134,7 +136,7 @@ pid_t piso__fork(int *ret_pidfd) {
         sigprocmask(SIG_SETMASK, &none, NULL);
         return 0;
     }
-    setpgid(pid, pid); /* whoever is quicker: nobody sees the child in our group */
+    setpgid(pid, pid); /* parent and child both do this, so nobody sees the child in our group */
     int pidfd = piso__pidfd_open(pid);
     if (pidfd < 0) {
         kill(pid, SIGKILL);

@@ -1,6 +1,7 @@
-/* budget.c - see budget.h. This is for an extension that keeps to its limit: it gets an error in its own call, instead of
- * being dropped by its host, which counts again what it is sent (session/segments.c). */
-#include "memory/budget.h"
+/* quota.c - see quota.h. The quota serves honest extensions: one that would exceed it gets an error in its own
+ * call. Without it the host, which counts the memory that it receives (session/segments.c), would drop the
+ * session. */
+#include "memory/quota.h"
 
 static _Atomic uint64_t used, limit = UINT64_MAX;
 
@@ -8,13 +9,13 @@ void piso_limit_shared_memory(uint64_t bytes) {
     atomic_store_explicit(&limit, bytes, memory_order_relaxed);
 }
 
-uint64_t piso__budget_limit(void) {
+uint64_t piso__quota_limit(void) {
     return atomic_load_explicit(&limit, memory_order_relaxed);
 }
 
-int piso__budget_take(uint64_t size) {
+int piso__quota_charge(uint64_t size) {
     uint64_t before = atomic_load_explicit(&used, memory_order_relaxed);
-    uint64_t most = piso__budget_limit();
+    uint64_t most = piso__quota_limit();
     do
         if (before > most || size > most - before)
             return -EDQUOT;
@@ -23,6 +24,6 @@ int piso__budget_take(uint64_t size) {
     return 0;
 }
 
-void piso__budget_give(uint64_t size) {
+void piso__quota_uncharge(uint64_t size) {
     atomic_fetch_sub_explicit(&used, size, memory_order_relaxed);
 }
