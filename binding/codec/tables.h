@@ -28,7 +28,7 @@ typedef struct core_decoder_entry {
     bool registered; /* an instance of a registered class */
 } core_decoder_entry;
 
-#define CORE_EXT_TYPES 32
+#define CORE_EXT_TYPES (INT8_MAX + 1) /* all that the wire can name */
 #define CORE_GUESSES   8
 #define CORE_LOADERS   4
 

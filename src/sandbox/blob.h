@@ -7,7 +7,7 @@
 #include "sandbox/paths.h"
 #include "sandbox/sandbox.h"
 
-#define PISO__LIMITS_MAX 8
+#define PISO__LIMITS_MAX 16 /* as many as the kernel has resources */
 #define PISO__BIT(layer) (1U << (layer))
 
 typedef struct piso__limit {
