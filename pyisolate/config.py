@@ -195,9 +195,9 @@ class ExtensionConfig(_RequiredKeys, total=False):
     long plain function; after that the process is killed and calls raise ExtensionHung. Default None: no
     limit. It does not apply while the extension loads."""
     max_open_calls: int
-    """Calls of the extension to the host that may be unanswered at once; default 4,096. Further calls wait in
-    the extension, in its memory, until one of them is answered. Events have no answer: 4,096 of them may wait
-    for their handlers, and further ones are dropped, with one RuntimeWarning."""
+    """Calls of the extension to the host that may be unanswered at once, including events whose handlers have
+    not finished; default 4,096. Further calls wait in the extension, in its memory, until one of them is
+    answered."""
     restart: str | RestartConfig
     """``"never"`` (default), ``"on-failure"``, or a dictionary. A restarted process gets the same singletons,
     event handlers and registered objects; whatever was bound to the previous process raises ExtensionDied."""

@@ -21,6 +21,7 @@ class HostLink(Protocol):
     def use_remote(self, singleton: type[ProxiedSingleton]) -> None: ...
     def offer_extension(self, extension: object) -> None: ...
     def emit(self, name: str, payload: object) -> None: ...
+    async def aemit(self, name: str, payload: object) -> None: ...
 
 
 class ExtensionLocal:
@@ -58,11 +59,34 @@ class ExtensionLocal:
 
     @final
     def emit_event(self, name: str, payload: Any) -> None:
-        """Run the host's handler for `name` with `payload`, and wait until it returns.
+        """Run the host's handlers for `name` with `payload`, and wait until they have finished. Blocks.
 
-        Does nothing if the host has no handler for `name`. Raises what the handler raises.
+        Does nothing if the host has no handler for `name`. Raises the first exception that a handler raises,
+        when all of them have run; TypeError if `name` is not a string or `payload` cannot be sent.
+
+        It blocks the event loop in whose thread it is called. In a coroutine, use `aemit`.
+
+        With ``"isolated": False``, async handlers of the host cannot run before the loop is free. If it is
+        called while the loop runs, the handlers of this event and of later ones run after that, in the same
+        order, and the host's call raises what they raise.
         """
+        _check_event_name(name)
         self._host().emit(name, payload)
+
+    @final
+    async def aemit(self, name: str, payload: Any) -> None:
+        """Do the same as `emit_event`, without blocking the event loop.
+
+        If several tasks emit events while the extension handles one call of an async method, the handlers of
+        each event run when those of the events before it have finished. Events of different calls do not
+        wait for each other. `emit_event` does not wait for events of `aemit`, because that would block the
+        loop that has to send them. `payload` must not change before its turn.
+
+        When it is cancelled, the host's running handler is cancelled, too, and those after it are not called.
+        An event whose turn has not come is not sent then.
+        """
+        _check_event_name(name)
+        await self._host().aemit(name, payload)
 
     @final
     def _host(self) -> HostLink:
@@ -71,6 +95,11 @@ class ExtensionLocal:
                 "the extension is not connected to its host yet: use on_module_loaded instead of __init__"
             )
         return self._link
+
+
+def _check_event_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"the name of an event must be a string, not {name!r}")
 
 
 class ExtensionBase(ExtensionLocal):

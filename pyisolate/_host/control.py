@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 
 from .._rpc.connection import Connection, Control
-from .extension import EventHandlers
+from .events import EventHandlers
 from .output import Output
 from .singleton_check import SingletonCheck
 
@@ -24,7 +24,7 @@ class HostControl(Control):
         self._singletons = singletons
 
     def emit(self, name: str, payload: object) -> Awaitable[None] | None:
-        """Run the host's handler for an event."""
+        """Run the host's handlers for an event."""
         return self._events.emit(name, payload)
 
     def log(self, *fields: object, **more: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
@@ -14,10 +14,10 @@ from .._sandbox.status import SandboxStatus
 from .._settings.settings import Settings
 from .._util.offload import in_thread, running_loop
 from ..config import ExtensionConfig, SandboxMode
+from .events import EventHandlers
 
 __all__ = [
     "Completion",
-    "EventHandlers",
     "Extension",
     "Preload",
     "Runtime",
@@ -143,29 +143,6 @@ class Preload:
         return self.extensions
 
 
-class EventHandlers:
-    """The host's handlers for an extension's events."""
-
-    def __init__(self) -> None:
-        self._handlers: dict[str, Callable[[Any], Any]] = {}
-
-    def register(self, name: str, handler: Callable[[Any], Any]) -> None:
-        """Call `handler`, plain or async, for the event. It replaces an earlier handler."""
-        self._handlers[name] = handler
-
-    def emit(self, name: str, payload: object) -> Awaitable[None] | None:
-        """Run the handler, if there is one. The caller must await what this returns, unless it is None."""
-        handler = self._handlers.get(name)
-        if handler is None:
-            return None
-        result = handler(payload)
-        return _finish(result) if inspect.isawaitable(result) else None
-
-
-async def _finish(awaitable: Awaitable[object]) -> None:
-    await awaitable
-
-
 class Runtime(Binder):
     """The place where an extension runs: its own process, or the host's."""
 
@@ -175,8 +152,8 @@ class Runtime(Binder):
     is_foreign = False
     """Whether a process that forked this one has started the extension, which cannot be used here then."""
 
-    def __init__(self) -> None:
-        self.events = EventHandlers()
+    def __init__(self, name: str) -> None:
+        self.events = EventHandlers(name)
 
     @abstractmethod
     async def start(self) -> None:
@@ -268,18 +245,35 @@ class Extension(Proxy):
         """
         return self._runtime.sandbox_status()
 
-    def register_event_handler(self, name: str, handler: Callable[[Any], Any]) -> None:
+    def register_event_handler(self, name: str, handler: Callable[..., Any]) -> None:
         """Call `handler`, plain or async, with the payload of each event `name` of the extension.
 
-        It replaces an earlier handler. Raises TypeError if `handler` is not callable or `name` is not a
-        string.
+        A handler that requires two positional arguments gets this proxy as the second. That is decided here,
+        by its signature. Optional parameters and ``*args`` do not count. A function without a signature gets
+        the payload alone.
+
+        An event may have several handlers. They run one after another, in the order of registration; each
+        async one is awaited before the next one is called. A handler counts once, even if it is registered
+        again; methods of one object are the same handler if they are the same function. All handlers of an
+        event run even if one raises an exception. The extension gets the first exception, and others are
+        logged. If the extension cancels `aemit`, the running async handler is cancelled, and those after it
+        are not called.
+
+        Handlers may be registered at any time, also by a handler: the next event uses them. They stay when
+        the extension is stopped or restarted.
+
+        Raises TypeError if `handler` cannot be called with these arguments or `name` is not a string.
         """
-        _check_name("the name of an event", name)
-        if not callable(handler):
-            raise TypeError(
-                f"the handler of the event {name!r} must be a function of one argument, not {handler!r}"
-            )
-        self._runtime.events.register(name, handler)
+        _check_handler(name, handler)
+        self._runtime.events.register(name, handler, self)
+
+    def unregister_event_handler(self, name: str, handler: Callable[..., Any]) -> None:
+        """Do not call `handler` for events `name` any more. A run that has begun is not interrupted.
+
+        Raises ValueError if it is not registered for `name`, and TypeError if `name` is not a string.
+        """
+        _check_handler(name, handler)
+        self._runtime.events.unregister(name, handler)
 
     def register_callee(self, object_instance: object, object_id: str) -> None:
         """Let the extension call methods of `object_instance`, with ``create_caller(type, object_id)``.
@@ -306,6 +300,14 @@ class Extension(Proxy):
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} {self.name!r}>"
+
+
+def _check_handler(name: object, handler: object) -> None:
+    _check_name("the name of an event", name)
+    if not callable(handler):
+        raise TypeError(
+            f"the handler of the event {name!r} must be a function of one or two arguments, not {handler!r}"
+        )
 
 
 def _check_name(what: str, name: object) -> None:

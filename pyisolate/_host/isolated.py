@@ -87,7 +87,7 @@ class IsolatedRuntime(Runtime):
     def __init__(
         self, settings: Settings, root: Path, extension_type: type[Any], python: str | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(settings.name)
         self._settings = settings
         self._root = root
         self._python = python

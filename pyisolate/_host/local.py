@@ -20,8 +20,10 @@ from .._rpc.loader import Loader, check_not_imported, host_instance, module_name
 from .._settings.settings import Settings
 from .._util.offload import ShieldedStart, complete_future
 from .._util.single_flight import SingleFlight
+from .._util.turns import Turns
 from ..singletons import ProxiedSingleton, create_callers
-from .extension import EventHandlers, Runtime, Shutdown
+from .events import EventHandlers
+from .extension import Runtime, Shutdown
 from .local_calls import (
     HOST,
     LocalBinder,
@@ -30,7 +32,8 @@ from .local_calls import (
     await_as,
     offered,
     run_as,
-    run_handler,
+    run_event,
+    run_event_in_turn,
     wait_for,
 )
 
@@ -52,6 +55,7 @@ class _LocalLink:
         self.of_host = of_host
         self.of_extension: dict[str, object] = {}
         self._events = events
+        self._turns = Turns()
 
     def register_callee(self, object_instance: object, object_id: str) -> None:
         _add(self.of_extension, object_instance, object_id)
@@ -71,9 +75,10 @@ class _LocalLink:
         self.extension = extension
 
     def emit(self, name: str, payload: object) -> None:
-        result = run_as(HOST, self._events.emit, name, payload)
-        if result is not None:
-            run_handler(result)
+        run_event(lambda: run_as(HOST, self._events.emit, name, payload))
+
+    async def aemit(self, name: str, payload: object) -> None:
+        await run_event_in_turn(self._turns, lambda: run_as(HOST, self._events.emit, name, payload))
 
 
 def _add(objects: dict[str, object], instance: object, object_id: str) -> None:
@@ -92,7 +97,7 @@ class LocalRuntime(Runtime):
     """Load the extension when it is needed, and stop it."""
 
     def __init__(self, settings: Settings, extension_type: type[Any]) -> None:
-        super().__init__()
+        super().__init__(settings.name)
         self._settings = settings
         self._type = extension_type
         self._of_host: dict[str, object] = {}

@@ -20,6 +20,7 @@ from .._core import CallTimeout
 from .._rpc.connection import RemoteObject, TypedBinder
 from .._rpc.proxies import Binder, Deferred
 from .._util.offload import running_loop
+from .._util.turns import Turns
 from ..singletons import SingletonMetaclass, set_substitution_hook
 from .extension import with_time_limit
 
@@ -31,7 +32,8 @@ __all__ = [
     "await_as",
     "offered",
     "run_as",
-    "run_handler",
+    "run_event",
+    "run_event_in_turn",
     "wait_for",
 ]
 
@@ -49,10 +51,6 @@ class Side:
 HOST = Side()
 _running: ContextVar[Side | None] = ContextVar("pyisolate_side", default=None)
 _modules: WeakValueDictionary[str, Side] = WeakValueDictionary()
-
-
-_handlers: ContextVar[list[asyncio.Task[Any]] | None] = ContextVar("pyisolate_handlers", default=None)
-"""Event handlers that the call has started in its event loop. The call waits for them at its end."""
 
 
 def assign_module(module: str, side: Side) -> None:
@@ -87,17 +85,113 @@ def wait_for(awaitable: Awaitable[_T]) -> _T:
         return executor.submit(copy_context().run, asyncio.run, settle()).result()
 
 
-def run_handler(handler: Coroutine[Any, Any, None]) -> None:
-    """Run the coroutine of a handler of the host.
+class _CallEvents:
+    """The events that the code of one call has emitted."""
 
-    The event loop cannot run it while an extension's code waits in the same thread. In that case the call
-    that the code belongs to waits for the handler at its end, and raises what the handler raises.
+    def __init__(self) -> None:
+        self._loop = running_loop()
+        self.turns = Turns()
+        """The order of `aemit`."""
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        """The tasks of `emit_event`, in order. Those without an exception are removed when they end."""
+        self._last: asyncio.Task[None] | None = None
+
+    def runs_in(self, loop: asyncio.AbstractEventLoop | None) -> bool:
+        """Return whether `loop` runs the call. Code of the call in another thread may run its own loop."""
+        return loop is not None and loop is self._loop
+
+    def run(self, loop: asyncio.AbstractEventLoop, run: Callable[[], Awaitable[None] | None]) -> None:
+        """Run the handlers of an event, now or in a task of the call's loop, which runs in this thread.
+
+        The loop cannot run async handlers while the code of the call waits in its thread. A task runs them,
+        and the handlers of later events, as soon as the loop is free.
+        """
+        earlier = self._unfinished()
+        result = run() if earlier is None else _run_after(earlier, run)
+        if result is not None:
+            task = self._last = loop.create_task(_await(result))
+            self._tasks[task] = None
+            task.add_done_callback(self._forget)
+
+    async def wait_for_tasks(self) -> None:
+        """Wait until the tasks have ended. Does not wait in another loop than the call's."""
+        earlier = self._unfinished() if self.runs_in(running_loop()) else None
+        if earlier is not None:
+            await asyncio.wait([earlier])
+
+    async def finish(self) -> None:
+        """Wait for all tasks. Raises the first exception of a handler."""
+        failure = None
+        while self._tasks:
+            task = next(iter(self._tasks))
+            try:
+                await task
+            except Exception as error:
+                failure = failure or error
+            finally:
+                self._tasks.pop(task, None)
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # its traceback refers to this frame
+
+    def _unfinished(self) -> asyncio.Task[None] | None:
+        last = self._last
+        return None if last is None or last.done() else last
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        if self._last is task:
+            self._last = None
+        if not task.cancelled() and task.exception() is None:
+            self._tasks.pop(task, None)
+
+
+async def _await(awaitable: Awaitable[None]) -> None:
+    await awaitable
+
+
+async def _run_after(earlier: asyncio.Task[None], run: Callable[[], Awaitable[None] | None]) -> None:
+    await asyncio.wait([earlier])
+    result = run()
+    if result is not None:
+        await result
+
+
+_events: ContextVar[_CallEvents | None] = ContextVar("pyisolate_events", default=None)
+
+
+def run_event(run: Callable[[], Awaitable[None] | None]) -> None:
+    """Run the handlers of an event, and wait for them if that is possible.
+
+    `run` calls plain handlers, and returns an awaitable if there are async ones. The event loop cannot run
+    these while an extension's code waits in the same thread. In that case the call that the code belongs to
+    waits for them at its end, and raises what they raise.
     """
-    loop, handlers = running_loop(), _handlers.get()
-    if loop is None or handlers is None:
-        wait_for(handler)
-    else:
-        handlers.append(loop.create_task(handler))
+    loop, call = running_loop(), _events.get()
+    if loop is not None and call is not None and call.runs_in(loop):
+        call.run(loop, run)
+        return
+    result = run()
+    if result is not None:
+        wait_for(result)
+
+
+async def run_event_in_turn(turns: Turns, run: Callable[[], Awaitable[None] | None]) -> None:
+    """Run the handlers of an event after those of earlier events of the same call, and wait for them.
+
+    `turns`: the order of events that belong to no call.
+    """
+    call = _events.get()
+
+    async def work() -> None:
+        if call is not None:
+            await call.wait_for_tasks()
+        result = run()
+        if result is not None:
+            await result
+
+    await (turns if call is None else call.turns).run(work)
 
 
 class LocalCall(Coroutine[Any, Any, Any]):
@@ -196,15 +290,14 @@ class LocalBinder(Binder):
     def bind(self, name: str, sync: bool, timeout: float | None) -> tuple[Callable[..., Any], bool]:
         async def run(args: Any, kwargs: Any) -> Any:
             method = _method(await self._find(), name)
-            handlers: list[asyncio.Task[Any]] = []
-            side, waiting = _running.set(self._side), _handlers.set(handlers)
+            events = _CallEvents()
+            side, outer = _running.set(self._side), _events.set(events)
             try:
                 result = await with_time_limit(method(*args, **kwargs), timeout, timed_out)
             finally:
                 _running.reset(side)
-                _handlers.reset(waiting)
-            for handler in handlers:
-                await handler
+                _events.reset(outer)
+            await events.finish()
             return result
 
         def timed_out() -> Exception:

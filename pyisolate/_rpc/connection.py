@@ -10,9 +10,11 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from typing import Any, TypeVar, cast
 
 from .._core import Session, cuda_refused, cuda_release
+from .._util.turns import GroupedTurns
 from ..singletons import ProxiedSingleton, is_local
 from .proxies import Binder, Methods, Proxy, deferred
 
@@ -33,6 +35,18 @@ def one_line(text: object) -> str:
     return start if start.isprintable() else ascii(start)
 
 
+def _current_request() -> object:
+    """Return the request in whose context this code runs, or None.
+
+    Requests are handled independently, and so are their events: the handler of an event may call the
+    extension, which emits another event to answer, and that must not wait for the first.
+    """
+    for variable, value in copy_context().items():
+        if variable.name == "pyisolate_request":  # set by the binding for each request of an async method
+            return value
+    return None
+
+
 class Connection:
     """Register objects for the peer, and make proxies for the peer's objects."""
 
@@ -40,6 +54,7 @@ class Connection:
         self.session = session
         self._local_ids: dict[str, int] = {}
         self._remote_ids: dict[str, int] = {}
+        self._turns = GroupedTurns()
 
     def register_callee(self, object_instance: object, object_id: str) -> None:
         """Let the peer call the public methods of `object_instance`.
@@ -65,8 +80,12 @@ class Connection:
         self.session.register(EXTENSION, extension)
 
     def emit(self, name: str, payload: object) -> None:
-        """Run the host's handler for the event, and wait until it has finished. Blocks."""
+        """Run the host's handlers for the event, and wait until they have finished. Blocks."""
         self.session.method(CONTROL, "emit", sync=True)(name, payload)
+
+    async def aemit(self, name: str, payload: object) -> None:
+        """Run the host's handlers for the event, after those of earlier events of the same request."""
+        await self._turns.run(_current_request(), lambda: self.session.method(CONTROL, "emit")(name, payload))
 
     def close(self) -> None:
         """Unregister the control object and the registered objects, which refer to the session."""

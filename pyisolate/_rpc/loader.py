@@ -127,7 +127,8 @@ class Loader:
 HIDDEN_NAMES = frozenset(
     {
         *("config", "create_caller", "ensure_process_started", "generation", "name", "register_callee"),
-        *("register_event_handler", "sandbox_status", "stop", "sync", "with_timeout"),
+        *("register_event_handler", "sandbox_status", "stop", "sync", "unregister_event_handler"),
+        "with_timeout",
     }
 )
 """Names that the host's proxy for an extension has itself. They are listed here, because an extension's
