@@ -362,29 +362,7 @@ def test_names_are_looked_up_once(load: Load) -> None:
     assert extension.sync.echo is extension.sync.echo
 
 
-# ---- events, objects and types ----
-
-
-def test_events(load: Load) -> None:
-    extension = load()
-    seen: list[Any] = []
-
-    async def later(payload: Any) -> None:
-        await asyncio.sleep(0)
-        seen.append(("async", payload))
-
-    extension.register_event_handler("before", seen.append)
-    extension.sync.emit("before", {"step": 1})
-    extension.register_event_handler("after", later)
-    extension.sync.emit("after", [2])
-    asyncio.run(emit(extension))
-    assert seen == [{"step": 1}, ("async", [2]), ("async", 3)]
-    extension.sync.emit("nobody", None)
-    assert len(seen) == 3
-
-
-async def emit(extension: Extension) -> None:
-    await extension.emit("after", 3)
+# ---- objects and types ----
 
 
 def test_objects_registered_by_name(load: Load) -> None:

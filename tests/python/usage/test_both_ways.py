@@ -56,14 +56,6 @@ class E(ExtensionBase):
         except AttributeError as error:
             return str(error)
 
-    async def emit(self, *names):
-        for name in names:
-            self.emit_event(name, 1)
-
-    def emit_plainly(self, *names):
-        for name in names:
-            self.emit_event(name, 1)
-
     async def later(self, value, seconds=0.0):
         await asyncio.sleep(seconds)
         return value
@@ -104,60 +96,6 @@ def test_what_a_proxy_for_a_singleton_has(extension: Extension) -> None:
     assert extension.sync.whole() is True
     assert list(extension.sync.kinds()) == [False, True]
     assert "'Counter' has no method 'count'" in extension.sync.count()
-
-
-def test_the_host_gets_its_instance_in_what_an_extension_calls(extension: Extension) -> None:
-    seen = []
-
-    async def handler(payload: Any) -> None:
-        await asyncio.sleep(0)
-        seen.append(host_side.Counter().count)
-
-    extension.register_event_handler("plain", lambda payload: seen.append(host_side.Counter().count))
-    extension.register_event_handler("async", handler)
-    extension.sync.emit_plainly("plain", "async")
-    assert seen == [0, 0]
-
-
-def test_async_handlers_run_in_the_loop_of_the_host(extension: Extension) -> None:
-    seen: list[Any] = []
-
-    async def main() -> None:
-        lock = asyncio.Lock()
-
-        async def handler(payload: Any) -> None:
-            async with lock:
-                await asyncio.sleep(0.01)
-                seen.append((payload, asyncio.get_running_loop() is loop))
-
-        loop = asyncio.get_running_loop()
-        extension.register_event_handler("async", handler)
-        await extension.emit("async", "async")
-        await extension.emit_plainly("async")
-        assert seen == [(1, True)] * 3
-
-    asyncio.run(main())
-
-
-def test_what_a_handler_raises(extension: Extension) -> None:
-    async def handler(payload: Any) -> None:
-        await asyncio.sleep(0)
-        raise ZeroDivisionError("in the handler")
-
-    async def main() -> None:
-        with pytest.raises(ZeroDivisionError, match="in the handler"):
-            await extension.emit("async")
-
-    extension.register_event_handler("async", handler)
-    asyncio.run(main())
-    with pytest.raises(ZeroDivisionError, match="in the handler"):
-        extension.sync.emit_plainly("async")
-
-
-@pytest.mark.parametrize("name", ["emit", "emit_plainly"])
-def test_an_event_without_a_handler_does_nothing(extension: Extension, name: str, caplog: Any) -> None:
-    assert getattr(extension.sync, name)("nobody") is None
-    assert not caplog.messages
 
 
 def test_calls_begin_when_they_are_made(extension: Extension) -> None:

@@ -151,21 +151,7 @@ def test_a_module_of_the_host_is_not_replaced(tmp_path: Path) -> None:
         extension.ensure_process_started()
 
 
-def test_events_and_objects(local: Load) -> None:
-    seen: list[Any] = []
-
-    async def later(payload: Any) -> None:
-        seen.append(payload)
-
-    extension = local("echo", name="echo")
-    extension.register_event_handler("plain", seen.append)
-    extension.register_event_handler("async", later)
-    extension.sync.emit("plain", 1)
-    extension.sync.emit("async", 2)
-    assert seen == [1, 2]
-    extension.sync.emit("nobody", None)
-    assert seen == [1, 2]
-
+def test_objects(local: Load) -> None:
     caller = local("caller")
     caller.register_callee(host_side.Board(), "board")
     assert caller.sync.board_of_host("hi") == f"{os.getpid()}: hi"
