@@ -8,7 +8,7 @@
 #include "aio/loop/links.h"
 #include "aio/waiter.h"
 #include "codec/buffers/buffers.h"
-#include "codec/lease.h"
+#include "codec/buffer_ref.h"
 #include "codec/numpy/numpy.h"
 #include "codec/registry.h"
 #include "codec/std/std.h"
@@ -34,7 +34,7 @@ static const part parts[] = {
     {core_tables_init, core_tables_visit, core_tables_clear, core_tables_free},
     {.init = core_decode_init},
     {.init = core_registry_init},
-    {.init = core_lease_init},
+    {.init = core_buffer_ref_init},
     {.init = core_buffers_init},
     {core_std_init, core_std_visit, core_std_clear, core_std_free},
     {core_numpy_init, core_numpy_visit, core_numpy_clear, core_numpy_free},
@@ -90,7 +90,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->interruption);
     Py_VISIT(state->request_variable);
     Py_VISIT(state->registry_type);
-    Py_VISIT(state->lease_type);
+    Py_VISIT(state->buffer_ref_type);
     Py_VISIT(state->shared_type);
     Py_VISIT(state->session_type);
     Py_VISIT(state->call_type);
@@ -111,7 +111,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->interruption);
     Py_CLEAR(state->request_variable);
     Py_CLEAR(state->registry_type);
-    Py_CLEAR(state->lease_type);
+    Py_CLEAR(state->buffer_ref_type);
     Py_CLEAR(state->shared_type);
     Py_CLEAR(state->session_type);
     Py_CLEAR(state->call_type);

@@ -6,7 +6,7 @@
 
 /* decode: a tensor of a GPU from a peer whose build has support. */
 static PyObject *decode(core_decoder *d, const piso_item *Py_UNUSED(ext)) {
-    return core_unfit(d, PyExc_RuntimeError,
+    return core_cannot_decode(d, PyExc_RuntimeError,
                       "the other side sent a tensor that lies on a GPU, and " WHY "; send tensor.cpu()");
 }
 

@@ -153,7 +153,7 @@ PyObject *core_running_loop(core_state *state) {
     return loop;
 }
 
-PyObject *core_running_holder(core_state *state) {
+PyObject *core_running_token(core_state *state) {
 #if PY_VERSION_HEX < 0x030c0000
     PyObject *thread = PyThreadState_GetDict();
     return thread ? PyDict_GetItemWithError(thread, state->async->running_key) : NULL;

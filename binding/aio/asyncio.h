@@ -37,9 +37,9 @@ int core_aio_load(core_state *state);
  * none, NULL with one on failure. */
 PyObject *core_running_loop(core_state *state);
 
-/* core_running_holder: what stands for the running loop in this thread, borrowed; the same object as long as the loop
+/* core_running_token: what stands for the running loop in this thread, borrowed; the same object as long as the loop
  * runs. NULL when it cannot be told. Until 3.11 asking asyncio for the running loop takes a system call. */
-PyObject *core_running_holder(core_state *state);
+PyObject *core_running_token(core_state *state);
 
 /* core_task_new: a task of the loop, which runs in this thread, in a copy of that context or, from Python 3.12 on, in it;
  * then its first step has been taken. Made by the loop's task factory if it has one. New reference or NULL. */

@@ -30,7 +30,7 @@ PyObject *core_waiter_wake(core_waiter *p) {
 static PyObject *waiter_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
     core_waiter *p = (core_waiter *)self;
     PyObject *wakeup = p->wakeup;
-    core_thread_went_on(&p->due);
+    core_thread_task_ran(&p->ready_on);
     if (!wakeup)
         Py_RETURN_NONE; /* it has been scheduled twice */
     p->wakeup = NULL;
@@ -117,7 +117,7 @@ static int waiter_clear(PyObject *self) {
 static void waiter_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    core_thread_went_on(&((core_waiter *)self)->due);
+    core_thread_task_ran(&((core_waiter *)self)->ready_on);
     waiter_clear(self);
     type->tp_free(self);
     Py_DECREF(type);
@@ -160,7 +160,7 @@ core_waiter *core_waiter_new(core_state *state, PyObject *loop) {
         return NULL;
     p->loop = Py_NewRef(loop);
     p->wakeup = p->wakeup_context = NULL;
-    p->due = NULL;
+    p->ready_on = NULL;
     p->blocking = 1;
     p->woken = p->cancelled = 0;
     PyObject_GC_Track(p);

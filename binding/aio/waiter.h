@@ -8,7 +8,7 @@
 typedef struct core_waiter {
     PyObject_HEAD PyObject *loop;
     PyObject *wakeup, *wakeup_context; /* the waiting task's callback, until it has been called */
-    core_thread *due;                  /* while the loop is to call this */
+    core_thread *ready_on;                  /* while the loop is to call this */
     char blocking, woken, cancelled;   /* cancelled: somebody cancelled the task while it waited */
 } core_waiter;
 

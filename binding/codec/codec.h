@@ -27,7 +27,7 @@ typedef struct core_codec {
     piso_session *session;  /* buffers are allocated and leased here; NULL (tests): everything inline */
     PyObject *owner;        /* the Session; borrowed: it holds the codec */
     PyObject *registry;     /* a Registry */
-    int64_t value_limit;    /* bytes that one message may take here (budget.h) */
+    int64_t value_limit;    /* bytes that one message may take here (quota.h) */
     bool refuse_subclasses; /* values of subclasses are not sent as their base */
     bool text_only;         /* exceptions are sent as type and text: the peer is confined (std/exceptions_reduce.c) */
     bool share_torch;       /* tensors are shared, not copied */
@@ -35,10 +35,10 @@ typedef struct core_codec {
     core_gpu_codec gpu;
     uint64_t shared_at; /* when shared memory was last sent, by a count of such sends; 0: never */
     unsigned unsent;    /* how much was prefetched since then (rpc/prefetch.c) */
-    PyObject *seen;     /* dict: segment -> dict of what is kept over it; NULL: none (buffers/received.c) */
+    PyObject *segment_cache;     /* dict: segment -> dict of what is kept over it; NULL: none (buffers/received.c) */
 } core_codec;
 
-/* core_value_limit: what one message of a session's peer may take here (budget.h): 1 GiB, or four times what an arena
+/* core_value_limit: what one message of a session's peer may take here (quota.h): 1 GiB, or four times what an arena
  * holds if that is less, because who may share little with the host is not to make it take much; at least 64 MiB. */
 #define CORE_DEFAULT_LIMIT ((int64_t)1 << 30)
 int64_t core_value_limit(const piso_session *session);
@@ -46,7 +46,7 @@ int64_t core_value_limit(const piso_session *session);
 /* core_keeps_fd: whether this process may send on to others what this session's peer shares with it. An extension cannot,
  * unless it is a host itself: its only peer is its host. */
 static inline bool core_keeps_fd(const core_codec *c) {
-    return c->value_limit != INT64_MAX || c->state->peers->others(c->state, c->session);
+    return c->value_limit != INT64_MAX || c->state->peers->has_others(c->state, c->session);
 }
 
 /* core_decode_init: adds the decoders of built-in types to the tables. */
@@ -75,10 +75,10 @@ typedef struct core_arguments {
 
 /* core_reject: the exception that is set is a ProtocolError: the session ends, and others are told the same reason. */
 void core_reject(core_codec *c);
-/* core_decode_elsewhere: whether what this thread decodes from now on may be used by another one. What a GPU is still
+/* core_decode_for_other_thread: whether what this thread decodes from now on may be used by another one. What a GPU is still
  * writing is then waited for here: the stream that the other thread uses is known only there. */
-void core_decode_elsewhere(bool elsewhere);
-bool core_decodes_elsewhere(void);
+void core_decode_for_other_thread(bool now);
+bool core_decodes_for_other_thread(void);
 int core_decode_call(core_codec *c, piso_event *event, core_arguments *ret_arguments);
 void core_arguments_clear(core_arguments *a);
 /* core_decode_value: the one value of a reply body; trailing bytes are an error. New reference. */

@@ -1,6 +1,6 @@
 /* collisions.c - see collisions.h. */
 #include "collisions.h"
-#include "budget.h"
+#include "quota.h"
 
 #include <string.h>
 
@@ -8,7 +8,7 @@
 
 #define MAX_SAME      64u /* numbers of one hash in a container */
 #define COMPARE_COST  3   /* of any two keys, beside their weight, in places */
-#define PLACE_COST    8   /* of a place, in the budget of memory, which is one of time, too */
+#define PLACE_COST    8   /* of a place, in the quota of memory, which is one of time, too */
 #define PERTURB_SHIFT 5   /* from here on as in CPython's dictobject.c and setobject.c, 3.10 to 3.14 */
 #define LINEAR_PROBES 9
 #define SMALLEST      8
@@ -23,7 +23,7 @@ static uint64_t compare(uint64_t weight) {
 static int too_much(core_decoder *d) {
     static const char text[] = "keys that all have the same hash, or are made to collide";
     if (d->registered)
-        core_unfit(d, PyExc_ValueError, "the other side sent %s; a registered class may need a better __hash__", text);
+        core_cannot_decode(d, PyExc_ValueError, "the other side sent %s; a registered class may need a better __hash__", text);
     else
         core_malformed(d, text);
     return -1;
@@ -87,8 +87,8 @@ static int new_slots(core_keys *k, size_t size) {
     return 0;
 }
 
-/* put_again: a key in the larger table. It is not compared with others then. */
-static int put_again(core_keys *k, core_decoder *d, Py_hash_t hash) {
+/* reinsert: a key in the larger table. It is not compared with others then. */
+static int reinsert(core_keys *k, core_decoder *d, Py_hash_t hash) {
     uint64_t steps, same;
     size_t at = find_place(k, hash, work_left(d), &steps, &same);
     if (steps > 1 && spend(d, steps) < 0)
@@ -105,7 +105,7 @@ static int grow(core_keys *k, core_decoder *d) {
     for (size_t i = 0; r == 0 && i < (k->is_set ? size : k->placed); i++) {
         Py_hash_t hash = k->is_set ? before[i] : k->order[i];
         if (hash != -1)
-            r = put_again(k, d, hash);
+            r = reinsert(k, d, hash);
     }
     PyMem_Free(before);
     return r;
@@ -128,8 +128,8 @@ static int begin(core_keys *k) {
     return k->order ? 0 : -1;
 }
 
-/* look_in_table: that of a container which may become large. */
-static int look_in_table(core_keys *k, core_decoder *d, Py_hash_t hash) {
+/* add_to_table: that of a container which may become large. */
+static int add_to_table(core_keys *k, core_decoder *d, Py_hash_t hash) {
     uint64_t steps, same;
     int r = k->slots ? 0 : begin(k);
     while (r == 0 && k->count > full(k)) /* with this one */
@@ -148,8 +148,8 @@ static int look_in_table(core_keys *k, core_decoder *d, Py_hash_t hash) {
     return 0;
 }
 
-/* look_at_few: in a container that stays small each key is compared with each. */
-static int look_at_few(core_keys *k, core_decoder *d, Py_hash_t hash) {
+/* add_to_few: in a container that stays small each key is compared with each. */
+static int add_to_few(core_keys *k, core_decoder *d, Py_hash_t hash) {
     if (!k->slots && new_slots(k, CORE_FEW_KEYS) < 0)
         return -1;
     for (size_t i = 0; i < k->placed; i++)
@@ -159,11 +159,11 @@ static int look_at_few(core_keys *k, core_decoder *d, Py_hash_t hash) {
     return 0;
 }
 
-int core_keys_look(core_keys *k, core_decoder *d, PyObject *key, uint64_t weight) {
+int core_keys_charge(core_keys *k, core_decoder *d, PyObject *key, uint64_t weight) {
     Py_hash_t hash = PyObject_Hash(key);
     if (hash == -1)
         return -1;
     if (weight > k->heaviest)
         k->heaviest = weight;
-    return k->expected > CORE_FEW_KEYS ? look_in_table(k, d, hash) : look_at_few(k, d, hash);
+    return k->expected > CORE_FEW_KEYS ? add_to_table(k, d, hash) : add_to_few(k, d, hash);
 }

@@ -45,15 +45,15 @@ static inline void core_keys_fini(core_keys *k) {
     }
 }
 
-/* core_keys_look: a key of this weight is about to be inserted, whose hash is not secret. No more may be than were
+/* core_keys_charge: a key of this weight is about to be inserted, whose hash is not secret. No more may be than were
  * expected. 0, or -1 with an exception. */
-int core_keys_look(core_keys *k, core_decoder *d, PyObject *key, uint64_t weight);
+int core_keys_charge(core_keys *k, core_decoder *d, PyObject *key, uint64_t weight);
 static inline int core_keys_add(core_keys *k, core_decoder *d, PyObject *key, uint64_t weight) {
     k->count++;
     if (PyUnicode_CheckExact(key) || PyBytes_CheckExact(key) || (k->expected <= CORE_FEW_KEYS && weight <= 1) ||
         core_is_trusted(d))
         return 0;
-    return core_keys_look(k, d, key, weight);
+    return core_keys_charge(k, d, key, weight);
 }
 
 /* core_keys_weight: what it costs to compare a container of these keys with another one, which may be made so that

@@ -54,13 +54,13 @@ typedef struct core_decoder {
     int depth;
     int exceptions;    /* around what is being decoded */
     size_t items_left; /* of all containers together: no more than the body has bytes */
-    /* budget.h */
+    /* quota.h */
     int64_t left, granted; /* memory: until the next look at the limit, and from the start until then */
     uint64_t work;         /* comparisons of keys so far (collisions.h) */
     uint64_t weight;       /* what it costs to compare the value that was decoded last with another one */
     /* what the exception that is set is about */
     bool malformed; /* the peer broke the protocol */
-    bool unfit;     /* what came is in order, but cannot be had here */
+    bool failed;     /* what came is in order, but cannot be had here */
     /* what has come so far */
     bool registered; /* instances of registered classes, whose code may run and fail */
     bool special;    /* besides, what another package makes text of, such as an array */
@@ -73,12 +73,12 @@ static inline bool core_is_trusted(const core_decoder *d) {
 
 /* core_malformed: raises ProtocolError: the peer broke the protocol, and the session will end. Returns NULL. */
 void *core_malformed(core_decoder *d, const char *what);
-/* core_unfit: raises `type`: the message follows the protocol, but holds what cannot be had on this side. That call fails
+/* core_cannot_decode: raises `type`: the message follows the protocol, but holds what cannot be had on this side. That call fails
  * and no other. Returns NULL. */
-void *core_unfit(core_decoder *d, PyObject *type, const char *format, ...);
-/* core_refused: a constructor would not take the peer's data: what it raised becomes core_malformed, but for what is not
- * about the data (memory, a missing module), or is core_unfit. Returns NULL. */
-void *core_refused(core_decoder *d);
+void *core_cannot_decode(core_decoder *d, PyObject *type, const char *format, ...);
+/* core_constructor_failed: a constructor would not take the peer's data: what it raised becomes core_malformed, but for what is not
+ * about the data (memory, a missing module), or is core_cannot_decode. Returns NULL. */
+void *core_constructor_failed(core_decoder *d);
 /* core_weight: of a container: the sum of its items' weights, as far as it counts, so that sums do not overflow. */
 #define CORE_MAX_WEIGHT (UINT64_C(1) << 31)
 static inline uint64_t core_weight(uint64_t sum) {

@@ -6,7 +6,7 @@
 
 #include "collisions.h"
 #include "decode.h"
-#include "lease.h"
+#include "buffer_ref.h"
 #include "tables.h"
 
 #define COPY_WITHOUT_GIL (256u << 10)
@@ -33,7 +33,7 @@ int core_read_array(core_decoder *d, const piso_item *ext, size_t count, piso_re
     return -1;
 }
 
-PyObject *core_whole(core_decoder *d, const piso_reader *r, PyObject *value) {
+PyObject *core_check_payload_end(core_decoder *d, const piso_reader *r, PyObject *value) {
     if (!value || r->cursor == r->end)
         return value;
     Py_DECREF(value);
@@ -108,7 +108,7 @@ PyObject *core_decode_data(core_decoder *d, piso_reader *r, size_t *ret_size) {
     if (!data)
         return NULL;
     *ret_size = (size_t)span.length;
-    return core_lease_new(d->codec->state, d->codec->session, &span, (void *)data);
+    return core_buffer_ref_new(d->codec->state, d->codec->session, &span, (void *)data);
 }
 
 static PyObject *decode_bytearray(core_decoder *d, const piso_item *ext) {
@@ -158,7 +158,7 @@ static int insert(core_decoder *d, core_keys *keys, PyObject *dict, PyObject *ke
     if (core_keys_add(keys, d, key, weight) == 0 && PyDict_SetItem(dict, key, value) == 0)
         return 0;
     if (!d->registered)
-        core_refused(d); /* a key without a hash */
+        core_constructor_failed(d); /* a key without a hash */
     return -1;
 }
 
@@ -209,7 +209,7 @@ static CORE_NESTED PyObject *decode_set(core_decoder *d, piso_reader *r, size_t 
         sum += d->weight;
         if (!item || core_keys_add(&keys, d, item, d->weight) < 0 || PySet_Add(set, item) < 0) {
             if (item && !d->registered)
-                core_refused(d); /* no hash */
+                core_constructor_failed(d); /* no hash */
             Py_CLEAR(set);
         }
         Py_XDECREF(item);
@@ -228,36 +228,36 @@ static PyObject *decode_sequence(core_decoder *d, const piso_item *ext) {
     PyObject *value = ext->ext_type == PISO_EXT_TUPLE
                           ? decode_tuple(d, &r, array.as.count)
                           : decode_set(d, &r, array.as.count, ext->ext_type == PISO_EXT_FROZENSET);
-    return core_whole(d, &r, value);
+    return core_check_payload_end(d, &r, value);
 }
 
-/* find_maker: the one that an ext's array begins with the name of, if the array is as long as it should be. */
-static const core_maker *find_maker(core_decoder *d, piso_reader *r, const core_maker *makers, size_t count) {
+/* find_constructor: the one that an ext's array begins with the name of, if the array is as long as it should be. */
+static const core_constructor *find_constructor(core_decoder *d, piso_reader *r, const core_constructor *constructors, size_t count) {
     piso_item array, name;
     if (core_read(d, r, PISO_ARRAY, &array) < 0 || core_read(d, r, PISO_STR, &name) < 0)
         return NULL;
-    for (const core_maker *m = makers; m < makers + count; m++)
+    for (const core_constructor *m = constructors; m < constructors + count; m++)
         if (array.as.count == 1 + m->parts && strlen(m->name) == name.as.bytes.size &&
             memcmp(m->name, name.as.bytes.data, name.as.bytes.size) == 0)
             return m;
     return core_malformed(d, "a value of an unknown kind, or with other parts than it has");
 }
 
-PyObject *core_decode_made(core_decoder *d, const piso_item *ext, const core_maker *makers, size_t count) {
+PyObject *core_decode_constructed(core_decoder *d, const piso_item *ext, const core_constructor *constructors, size_t count) {
     piso_reader r = {ext->as.bytes.data, ext->as.bytes.data + ext->as.bytes.size};
-    const core_maker *maker = find_maker(d, &r, makers, count);
+    const core_constructor *constructor = find_constructor(d, &r, constructors, count);
     PyObject *parts[CORE_PARTS] = {NULL}, *value = NULL;
-    bool good = maker;
+    bool good = constructor;
     uint64_t weight = ext->as.bytes.size;
-    for (size_t i = 0; good && i < maker->parts; i++) {
+    for (size_t i = 0; good && i < constructor->parts; i++) {
         good = (parts[i] = core_decode(d, &r)) != NULL;
         weight += d->weight;
     }
     d->weight = core_weight(weight);
     if (good && r.cursor != r.end)
         core_malformed(d, "bytes after the end of a value");
-    else if (good && !(value = maker->make(d, parts)))
-        core_refused(d);
+    else if (good && !(value = constructor->make(d, parts)))
+        core_constructor_failed(d);
     for (size_t i = 0; i < CORE_PARTS; i++)
         Py_XDECREF(parts[i]);
     return value;
@@ -270,7 +270,7 @@ static PyObject *decode_text(core_decoder *d, const piso_item *item, const char 
     Py_ssize_t size = (Py_ssize_t)item->as.bytes.size;
     PyObject *text = PyUnicode_DecodeUTF8((const char *)item->as.bytes.data, size, errors);
     if (!text)
-        return core_refused(d);
+        return core_constructor_failed(d);
     d->left -= CORE_COST_TEXT;
     Py_ssize_t wider = PyUnicode_GET_LENGTH(text) * PyUnicode_KIND(text) - size;
     if (wider > 0)
@@ -324,7 +324,7 @@ static PyObject *decode_buffer(core_decoder *d, const piso_item *ext) {
 static CORE_NESTED PyObject *decode_leaf(core_decoder *d, const core_decoder_entry *entry, const piso_item *ext) {
     PyObject *value = entry->decode(d, ext);
     d->weight = core_weight(ext->ext_type == PISO_EXT_BIGINT ? 1 + ext->as.bytes.size / 16 : 32 + ext->as.bytes.size);
-    return value ? value : core_refused(d);
+    return value ? value : core_constructor_failed(d);
 }
 
 static CORE_NESTED PyObject *decode_ext(core_decoder *d, const piso_item *ext) {

@@ -2,7 +2,7 @@
 #ifndef BINDING_DECODE_H
 #define BINDING_DECODE_H
 
-#include "budget.h"
+#include "quota.h"
 
 /* CORE_NESTED: of functions that decode what may contain itself. They are not to be made into one: a tuple in a tuple would
  * take the C stack that an exception needs. */
@@ -24,18 +24,18 @@ int core_read_array(core_decoder *d, const piso_item *ext, size_t count, piso_re
 /* Characters of the name of an attribute. Python may keep it as long as the class, so it is not to be large. */
 #define CORE_MAX_ATTRIBUTE 200
 
-/* core_whole: `value`, which was read from a payload, and which is taken; NULL when that goes on behind it. */
-PyObject *core_whole(core_decoder *d, const piso_reader *r, PyObject *value);
+/* core_check_payload_end: `value`, which was read from a payload, and which is taken; NULL when that goes on behind it. */
+PyObject *core_check_payload_end(core_decoder *d, const piso_reader *r, PyObject *value);
 
-/* core_maker: makes values of one name in an ext that holds [name, part...]. */
+/* core_constructor: makes values of one name in an ext that holds [name, part...]. */
 #define CORE_PARTS 3
-typedef struct core_maker {
+typedef struct core_constructor {
     const char *name;
     size_t parts; /* behind the name, at most CORE_PARTS */
     PyObject *(*make)(core_decoder *d, PyObject **parts);
-} core_maker;
-/* core_decode_made: what the maker of the ext's name makes of its parts, which it has to check. */
-PyObject *core_decode_made(core_decoder *d, const piso_item *ext, const core_maker *makers, size_t count);
+} core_constructor;
+/* core_decode_constructed: what the maker of the ext's name makes of its parts, which it has to check. */
+PyObject *core_decode_constructed(core_decoder *d, const piso_item *ext, const core_constructor *constructors, size_t count);
 
 /* core_data: bytes where bytes stand. `owner` is an object with a writable buffer over them: a Lease, or a new
  * bytearray for inline data. */

@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "lease.h"
+#include "buffer_ref.h"
 #include "remedies.h"
 #include "tables.h"
 
@@ -188,7 +188,7 @@ int core_encode_data(core_encoder *e, const void *data, size_t size) {
 
 int core_encode_owned(core_encoder *e, PyObject *owner, const void *data, size_t size) {
     if (owner && size >= PISO_BUFFER_THRESHOLD && e->w->nspans < PISO_MAX_SPANS - 1) {
-        int index = core_lease_return(e->codec->state, owner, e->codec->session, e->w, data, size);
+        int index = core_buffer_ref_return(e->codec->state, owner, e->codec->session, e->w, data, size);
         if (index >= 0)
             return write_buffer(e, index);
     }
@@ -310,10 +310,10 @@ static int encode_foreign(core_encoder *e, PyObject *value, const core_path *pat
     return core_encode_error(path, value, hint ? hint : core_remedy(value, (core_class_kind)kind));
 }
 
-/* guess: 1 when a value has been encoded whose class alone does not say how; 0; -1. */
-static int guess(core_encoder *e, PyObject *value, int references, const core_path *path) {
+/* encode_fallback: 1 when a value has been encoded whose class alone does not say how; 0; -1. */
+static int encode_fallback(core_encoder *e, PyObject *value, int references, const core_path *path) {
     int r = 0;
-    for (const core_guess *g = e->codec->state->tables->guesses; r == 0 && g->encode; g++) {
+    for (const core_fallback *g = e->codec->state->tables->fallbacks; r == 0 && g->encode; g++) {
         e->references = g->direct ? references : 0;
         r = g->encode(e, value, path);
     }
@@ -330,7 +330,7 @@ static int encode_other(core_encoder *e, PyObject *value, int references, const 
         e->references = entry->direct ? references : 0;
         return entry->encode(e, entry->kind, value, path);
     }
-    int r = PyErr_Occurred() ? -1 : guess(e, value, references, path);
+    int r = PyErr_Occurred() ? -1 : encode_fallback(e, value, references, path);
     return r < 0 ? -1 : r > 0 ? 0 : encode_foreign(e, value, path);
 }
 

@@ -17,19 +17,19 @@ void *core_malformed(core_decoder *d, const char *what) {
     return NULL;
 }
 
-void *core_unfit(core_decoder *d, PyObject *type, const char *format, ...) {
+void *core_cannot_decode(core_decoder *d, PyObject *type, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     if (!PyErr_Occurred()) {
         PyErr_FormatV(type, format, arguments);
-        d->unfit = true;
+        d->failed = true;
     }
     va_end(arguments);
     return NULL;
 }
 
-void *core_refused(core_decoder *d) {
-    if (d->malformed || d->unfit ||
+void *core_constructor_failed(core_decoder *d) {
+    if (d->malformed || d->failed ||
         (!PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_TypeError) &&
          !PyErr_ExceptionMatches(PyExc_ArithmeticError)))
         return NULL;

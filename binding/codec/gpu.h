@@ -15,12 +15,12 @@ struct core_gpu {
     /* release: a lease of this codec has ended. The cookie is that of piso_session_lease. */
     void (*release)(void *cookie);
     /* ended: the session has: memory of GPUs that came by it is no longer kept mapped. */
-    void (*ended)(core_codec *c);
+    void (*session_ended)(core_codec *c);
     /* clear: the codec goes: the leases that are left; the session reports no more. */
     void (*clear)(core_codec *c);
-    /* settle: before an answer without memory of GPUs: waits until the device has written to that which the peer has sent
+    /* synchronize: before an answer without memory of GPUs: waits until the device has written to that which the peer has sent
      * here again. What came once has been waited for when it was dropped, or is held on purpose. */
-    void (*settle)(core_codec *c);
+    void (*synchronize)(core_codec *c);
     /* uuid: of a device by its number: 0 or a negative code. find: the number for a UUID, or a negative code. count: how
      * many devices the driver has here. */
     int (*uuid)(int device, uint8_t ret_uuid[CORE_UUID_SIZE]);

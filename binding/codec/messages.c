@@ -4,14 +4,14 @@
 #include "converter.h"
 #include "decode.h"
 
-static _Thread_local bool elsewhere;
+static _Thread_local bool for_other_thread;
 
-void core_decode_elsewhere(bool now) {
-    elsewhere = now;
+void core_decode_for_other_thread(bool now) {
+    for_other_thread = now;
 }
 
-bool core_decodes_elsewhere(void) {
-    return elsewhere;
+bool core_decodes_for_other_thread(void) {
+    return for_other_thread;
 }
 
 /* decode_whole: the only value of a body. */

@@ -37,12 +37,12 @@ int core_add_type(core_state *state, PyObject *cls, const core_encoder_entry *en
     return r;
 }
 
-void core_add_guess(core_state *state, core_guess guess) {
-    core_guess *at = state->tables->guesses;
+void core_add_fallback(core_state *state, core_fallback fallback) {
+    core_fallback *at = state->tables->fallbacks;
     while (at->encode)
         at++;
-    assert(at < state->tables->guesses + CORE_GUESSES - 1); /* the last one stays empty */
-    *at = guess;
+    assert(at < state->tables->fallbacks + CORE_FALLBACKS - 1); /* the last one stays empty */
+    *at = fallback;
 }
 
 void core_add_loader(core_state *state, int (*load)(core_state *state)) {

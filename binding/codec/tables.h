@@ -13,23 +13,23 @@ typedef struct core_encoder_entry {
     bool direct;
 } core_encoder_entry;
 
-/* core_guess: encodes values that are not known by their class alone. 1; 0: it is none of its values; -1. */
-typedef struct core_guess {
+/* core_fallback: encodes values that are not known by their class alone. 1; 0: it is none of its values; -1. */
+typedef struct core_fallback {
     int (*encode)(core_encoder *e, PyObject *value, const core_path *path);
     bool direct;
-} core_guess;
+} core_fallback;
 
 /* core_decoder_entry: decodes an ext of one type. */
 typedef struct core_decoder_entry {
     PyObject *(*decode)(core_decoder *d, const piso_item *ext);
-    uint16_t cost;   /* what it takes here (budget.h), beside what is counted where it is made */
+    uint16_t cost;   /* what it takes here (quota.h), beside what is counted where it is made */
     bool holds;      /* other values: it says itself what it weighs, and what its constructor refuses */
     bool special;    /* another package makes text of it (core_decoder) */
     bool registered; /* an instance of a registered class */
 } core_decoder_entry;
 
 #define CORE_EXT_TYPES (INT8_MAX + 1) /* all that the wire can name */
-#define CORE_GUESSES   8
+#define CORE_FALLBACKS 8
 #define CORE_LOADERS   4
 
 struct core_tables {
@@ -37,7 +37,7 @@ struct core_tables {
     int (*memoryview)(core_encoder *e, PyObject *value, const core_path *path);
     /* what an exception class of another package is here: a new reference, or NULL without an exception; or NULL */
     PyObject *(*error_class)(core_state *state, const char *name);
-    core_guess guesses[CORE_GUESSES];                /* asked in this order, after `exact` */
+    core_fallback fallbacks[CORE_FALLBACKS];         /* asked in this order, after `exact` */
     int (*loaders[CORE_LOADERS])(core_state *state); /* run once, before the first look at `exact` */
     core_decoder_entry decoders[CORE_EXT_TYPES];
     bool loaded;
@@ -51,9 +51,9 @@ void core_tables_free(core_state *state);
 /* core_add_type: a class, which may be NULL with an exception, and who encodes its values; the entry has to be static. 0
  * or -1. */
 int core_add_type(core_state *state, PyObject *cls, const core_encoder_entry *entry);
-/* core_add_guess, core_add_loader, core_add_decoder: while the module is made. A loader looks the classes up of modules
+/* core_add_fallback, core_add_loader, core_add_decoder: while the module is made. A loader looks the classes up of modules
  * that are imported only when a value comes that is not built in; one that has failed is called again. */
-void core_add_guess(core_state *state, core_guess guess);
+void core_add_fallback(core_state *state, core_fallback fallback);
 void core_add_loader(core_state *state, int (*load)(core_state *state));
 void core_add_decoder(core_state *state, int8_t ext_type, core_decoder_entry entry);
 

@@ -106,8 +106,8 @@ static PyObject *raise_errno(int number, const char *what) {
     return NULL;
 }
 
-/* raise_full: OSError of what this process has no more of. */
-static PyObject *raise_full(int number, const char *what) {
+/* raise_limit: OSError of what this process has no more of. */
+static PyObject *raise_limit(int number, const char *what) {
     struct rlimit limit = {.rlim_cur = 0};
     getrlimit(RLIMIT_NOFILE, &limit);
     PyObject *text;
@@ -136,7 +136,7 @@ PyObject *core_raise(core_state *s, int error, const char *what) {
     case -EMFILE:
     case -ENFILE:
     case -ENOBUFS:
-        return raise_full(-error, what);
+        return raise_limit(-error, what);
     case -EBADF:
         return PyErr_Format(
             PyExc_ValueError,

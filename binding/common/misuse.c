@@ -11,8 +11,8 @@ static const char of_call[] =
 static const char of_method[] =
     "%R is a method of the other side and no value: call it. Of an attribute there, only a method can return the value";
 
-/* tell: raises; returns NULL. */
-static PyObject *tell(PyObject *self, PyObject *type) {
+/* raise_misuse: raises; returns NULL. */
+static PyObject *raise_misuse(PyObject *self, PyObject *type) {
     PyObject *name = PyObject_GetAttrString(self, "__name__");
     PyAsyncMethods *async = Py_TYPE(self)->tp_as_async;
     if (name)
@@ -22,20 +22,20 @@ static PyObject *tell(PyObject *self, PyObject *type) {
 }
 
 int core_misuse_bool(PyObject *self) {
-    tell(self, PyExc_TypeError);
+    raise_misuse(self, PyExc_TypeError);
     return -1;
 }
 
 PyObject *core_misuse_unary(PyObject *self) {
-    return tell(self, PyExc_TypeError);
+    return raise_misuse(self, PyExc_TypeError);
 }
 
 PyObject *core_misuse_binary(PyObject *left, PyObject *right) {
-    return tell(is_ours(left) ? left : right, PyExc_TypeError);
+    return raise_misuse(is_ours(left) ? left : right, PyExc_TypeError);
 }
 
 PyObject *core_misuse_ternary(PyObject *left, PyObject *right, PyObject *third) {
-    return tell(is_ours(left) ? left : is_ours(right) ? right : third, PyExc_TypeError);
+    return raise_misuse(is_ours(left) ? left : is_ours(right) ? right : third, PyExc_TypeError);
 }
 
 PyObject *core_misuse_compare(PyObject *left, PyObject *right, int operation) {
@@ -45,20 +45,20 @@ PyObject *core_misuse_compare(PyObject *left, PyObject *right, int operation) {
 }
 
 Py_ssize_t core_misuse_length(PyObject *self) {
-    tell(self, PyExc_TypeError);
+    raise_misuse(self, PyExc_TypeError);
     return -1;
 }
 
 int core_misuse_assign(PyObject *self, PyObject *key, PyObject *value) {
     (void)key;
     (void)value;
-    tell(self, PyExc_TypeError);
+    raise_misuse(self, PyExc_TypeError);
     return -1;
 }
 
 int core_misuse_contains(PyObject *self, PyObject *item) {
     (void)item;
-    tell(self, PyExc_TypeError);
+    raise_misuse(self, PyExc_TypeError);
     return -1;
 }
 
@@ -72,5 +72,5 @@ PyObject *core_misuse_attribute(PyObject *self, PyObject *name) {
         PyUnicode_GET_LENGTH(name) == 0 || PyUnicode_READ_CHAR(name, 0) == '_')
         return found;
     PyErr_Clear(); /* told in other words */
-    return tell(self, PyExc_AttributeError);
+    return raise_misuse(self, PyExc_AttributeError);
 }

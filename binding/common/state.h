@@ -32,7 +32,7 @@ typedef struct core_peers {
     /* retire: nobody here uses this memory any more: the peers that got it from here are told. */
     void (*retire)(struct core_state *state, piso_segment *segment);
     /* others: whether there is an open session besides this one. */
-    bool (*others)(struct core_state *state, const piso_session *session);
+    bool (*has_others)(struct core_state *state, const piso_session *session);
 } core_peers;
 
 typedef struct core_state {
@@ -48,7 +48,7 @@ typedef struct core_state {
     PyObject *call_timeout;      /* CallTimeout(PyIsolateError, TimeoutError; on 3.10 also asyncio.TimeoutError) */
     /* types */
     PyTypeObject *registry_type; /* Registry (registry.c) */
-    PyTypeObject *lease_type;    /* Lease (lease.c) */
+    PyTypeObject *buffer_ref_type;    /* Lease (buffer_ref.c) */
     PyTypeObject *shared_type;   /* Shared (shared.c) */
     PyTypeObject *session_type, *call_type, *method_type, *request_type;
     PyTypeObject *zygote_type; /* Zygote (zygote.c) */
@@ -59,7 +59,7 @@ typedef struct core_state {
     PyObject *interruption;     /* an exception to be raised in the main thread, or NULL (interruption.c) */
     PyObject *request_variable; /* ContextVar: the Request that code runs for (rpc/request.c) */
     const struct core_session_callbacks *callbacks; /* rpc/session.h */
-    PyObject *others_wait;                          /* function: whether no other thread computes, or NULL */
+    PyObject *other_threads_idle;                          /* function: whether no other thread computes, or NULL */
     core_torch_state *torch;                        /* NULL: nobody has imported it */
     const core_gpu *gpu;                            /* NULL: this build has no support for GPUs */
     core_cuda_state *cuda;                          /* likewise */

@@ -27,7 +27,7 @@ static int spawn(core_session *s, PyObject *argv, PyObject *env, piso_spawn *opt
         if (options->name) {
             Py_BEGIN_ALLOW_THREADS r = piso_session_spawn(options, &session);
             Py_END_ALLOW_THREADS if (r < 0) core_raise(s->state, r, c_argv[0]);
-            else core_session_give(s, session);
+            else core_session_set_handle(s, session);
         }
     }
     PyMem_Free(c_argv);

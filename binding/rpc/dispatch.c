@@ -16,10 +16,10 @@ static PyObject *object_of(core_session *s, uint32_t id) {
     return found;
 }
 
-/* learn_name: enters the name behind a number into the session's list, where it is the item of this number. Borrowed. */
-static PyObject *learn_name(core_session *s, uint32_t number) {
+/* learn_name: enters the name behind a method into the session's list, where it is the item of this method. Borrowed. */
+static PyObject *learn_name(core_session *s, uint32_t method) {
     size_t size;
-    const char *text = piso_session_name(s->session, number, &size);
+    const char *text = piso_session_name(s->session, method, &size);
     if (!text) {
         PyErr_SetString(s->state->protocol_error, "the other side called a method that it has not named");
         core_reject(&s->codec);
@@ -36,20 +36,20 @@ static PyObject *learn_name(core_session *s, uint32_t number) {
     }
     PyUnicode_InternInPlace(&name);
     int r = 0;
-    while (r == 0 && PyList_GET_SIZE(s->names) <= number) /* names may be learnt in any order */
+    while (r == 0 && PyList_GET_SIZE(s->names) <= method) /* names may be learnt in any order */
         r = PyList_Append(s->names, Py_None);
     if (r < 0) {
         Py_DECREF(name);
         return NULL;
     }
-    PyList_SetItem(s->names, number, name); /* takes it; cannot fail */
+    PyList_SetItem(s->names, method, name); /* takes it; cannot fail */
     return name;
 }
 
-/* method_name: the name behind a number, borrowed from the session's list. */
-static PyObject *method_name(core_session *s, uint32_t number) {
-    PyObject *name = number < PyList_GET_SIZE(s->names) ? PyList_GET_ITEM(s->names, number) : Py_None;
-    return name != Py_None ? name : learn_name(s, number);
+/* method_name: the name behind a method, borrowed from the session's list. */
+static PyObject *method_name(core_session *s, uint32_t method) {
+    PyObject *name = method < PyList_GET_SIZE(s->names) ? PyList_GET_ITEM(s->names, method) : Py_None;
+    return name != Py_None ? name : learn_name(s, method);
 }
 
 /* find: the object that is called: a new reference, since decoding the arguments may run code that takes it back. */
@@ -66,7 +66,7 @@ static PyObject *find(core_session *s, const piso_event *event, PyObject **ret_n
     PyObject *object = object_of(s, event->object);
     if (!object)
         PyErr_Format(PyExc_LookupError,
-                     "no object with number %u is offered here: it was taken back or never "
+                     "no object with method %u is offered here: it was taken back or never "
                      "registered",
                      (unsigned)event->object);
     return Py_XNewRef(object);
@@ -115,8 +115,8 @@ static void suggest(core_session *s, PyObject *object, PyObject *name) {
     Py_DECREF(error);
 }
 
-/* tell_attribute: where the current exception says that a plain attribute of an extension cannot be called, it says so. */
-static void tell_attribute(core_session *s, PyObject *object, PyObject *name) {
+/* explain_attribute: where the current exception says that a plain attribute of an extension cannot be called, it says so. */
+static void explain_attribute(core_session *s, PyObject *object, PyObject *name) {
     if (piso_session_process(s->session) || !PyErr_ExceptionMatches(PyExc_TypeError))
         return;
     PyObject *error = core_fetch_exception(); /* before the look-up, which must not find one */
@@ -198,7 +198,7 @@ static PyObject *invoke(core_session *s, PyObject *object, PyObject *name, core_
         result = call_method(s, object, name, a);
         if (!result) {
             suggest(s, object, name);
-            tell_attribute(s, object, name);
+            explain_attribute(s, object, name);
         }
         if (PyContext_Exit(request_context) < 0)
             Py_CLEAR(result);
@@ -214,7 +214,7 @@ static bool is_awaitable(PyObject *o) {
 
 /* was_given_up: its caller has stopped waiting before it was started. */
 static bool was_given_up(core_session *s, uint64_t request) {
-    core_open *open = core_open_find(s, request);
+    core_open_request *open = core_open_request_find(s, request);
     return open && open->cancelled;
 }
 
@@ -233,7 +233,7 @@ static void answer(core_session *s, PyObject *object, PyObject *name, core_argum
         Py_LeaveRecursiveCall();
     }
     core_arguments_clear(a);
-    if (result && is_awaitable(result) && core_request_mark(request_context, s, request) == 0) {
+    if (result && is_awaitable(result) && core_request_enter(request_context, s, request) == 0) {
         s->on->awaitable(s, request, result, request_context, has_buffers, context);
     } else {
         core_reply(s, request, PyErr_Occurred() ? NULL : result);
@@ -248,7 +248,7 @@ void core_dispatch(core_session *s, piso_event *event, core_pump_context *contex
         core_prefetch_take(s, event);
         return;
     }
-    if (!request && core_session_refuses(s, event)) {
+    if (!request && core_session_meter_exceeded(s, event)) {
         piso_event_fini(event);
         return;
     }
@@ -260,9 +260,9 @@ void core_dispatch(core_session *s, piso_event *event, core_pump_context *contex
     PyObject *name, *object = find(s, event, &name);
     core_arguments a;
     bool has_buffers = event->nspans > 0;
-    core_decode_elsewhere(context->waits); /* a coroutine will run in another thread */
+    core_decode_for_other_thread(context->waits); /* a coroutine will run in another thread */
     bool decoded = object && core_decode_call(&s->codec, event, &a) == 0;
-    core_decode_elsewhere(false);
+    core_decode_for_other_thread(false);
     piso_event_fini(event);
     if (decoded)
         answer(s, object, name, &a, request, has_buffers, context);

@@ -30,11 +30,11 @@ void core_session_report_end(core_session *s) {
 
 /* core_session_on_copy: on_copy(hook). */
 PyObject *core_session_on_copy(PyObject *self, PyObject *hook) {
-    Py_XSETREF(((core_session *)self)->copy_hook, Py_NewRef(hook));
+    Py_XSETREF(((core_session *)self)->fork_hook, Py_NewRef(hook));
     Py_RETURN_NONE;
 }
 
-void core_session_remark(core_session *s, PyObject *exception) {
+void core_session_annotate(core_session *s, PyObject *exception) {
     PyObject *hook = Py_XNewRef(s->error_hook);
     PyObject *done = hook ? PyObject_CallOneArg(hook, exception) : NULL;
     PyErr_Clear(); /* the exception is sent all the same: what it lacks is a remark */
@@ -48,7 +48,7 @@ PyObject *core_session_on_refused(PyObject *self, PyObject *hook) {
     Py_RETURN_NONE;
 }
 
-void core_session_remark_refused(core_session *s, PyObject *exception) {
+void core_session_annotate_refused(core_session *s, PyObject *exception) {
     piso_process *process = s->refusal_hook ? piso_session_process(s->session) : NULL;
     int64_t total = process ? piso_process_refused(process) : 0;
     if (total <= s->refused)

@@ -30,7 +30,7 @@ PyObject *core_session_metered(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     return PyLong_FromUnsignedLongLong(dropped);
 }
 
-bool core_session_refuses(core_session *s, const piso_event *event) {
+bool core_session_meter_exceeded(core_session *s, const piso_event *event) {
     core_meter *m = &s->meter;
     if (!m->size || event->object != m->object)
         return false;

@@ -14,7 +14,7 @@ typedef struct core_method {
     PyObject *name;
     PyObject *timeout;  /* float or None, as given */
     int64_t timeout_ns; /* 0: none */
-    uint32_t object, number;
+    uint32_t object, method;
     bool sync;
 } core_method;
 
@@ -24,7 +24,7 @@ static int intern(core_method *m) {
     if (!text)
         return -1;
     int r =
-        size > 0 && size <= 255 ? piso_session_intern(m->session->session, text, (size_t)size, &m->number) : -EINVAL;
+        size > 0 && size <= 255 ? piso_session_intern(m->session->session, text, (size_t)size, &m->method) : -EINVAL;
     if (r == -EINVAL) {
         PyErr_Format(PyExc_AttributeError, "%R is not a method name: 1 to 255 bytes are allowed", m->name);
         return -1;
@@ -36,11 +36,11 @@ static int intern(core_method *m) {
 static PyObject *method_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
     core_method *m = (core_method *)self;
     Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
-    if (m->number == NOT_INTERNED && intern(m) < 0)
+    if (m->method == NOT_INTERNED && intern(m) < 0)
         return NULL;
     if (m->sync)
-        return core_sync_call(m->session, m->object, m->number, m->name, m->timeout_ns, args, nargs, kwnames);
-    return m->session->on->call(m->session, m->object, m->number, m->name, m->timeout_ns, args, nargs, kwnames);
+        return core_sync_call(m->session, m->object, m->method, m->name, m->timeout_ns, args, nargs, kwnames);
+    return m->session->on->call(m->session, m->object, m->method, m->name, m->timeout_ns, args, nargs, kwnames);
 }
 
 PyObject *core_method_new(core_session *s, uint32_t object, PyObject *name, bool sync, PyObject *timeout) {
@@ -50,7 +50,7 @@ PyObject *core_method_new(core_session *s, uint32_t object, PyObject *name, bool
         if (PyErr_Occurred())
             return NULL;
         if (!(seconds > 0)) {
-            PyErr_Format(PyExc_ValueError, "timeout must be a positive number of seconds or None, not %R", timeout);
+            PyErr_Format(PyExc_ValueError, "timeout must be a positive method of seconds or None, not %R", timeout);
             return NULL;
         }
     }
@@ -63,7 +63,7 @@ PyObject *core_method_new(core_session *s, uint32_t object, PyObject *name, bool
     m->timeout = Py_NewRef(timeout);
     m->timeout_ns = seconds == 0 || seconds > 4e6 ? 0 : (int64_t)(seconds * 1e9) + 1; /* beyond 46 days: none */
     m->object = object;
-    m->number = NOT_INTERNED;
+    m->method = NOT_INTERNED;
     m->sync = sync;
     PyObject_GC_Track(m);
     return (PyObject *)m;

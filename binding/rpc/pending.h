@@ -21,7 +21,7 @@ typedef struct core_pending {
 } core_pending;
 
 /* core_send: encodes arguments and sends. 0, or -1 with an exception. */
-int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t number, PyObject *const *args,
+int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t method, PyObject *const *args,
               Py_ssize_t nargs, PyObject *kwnames);
 /* core_pending_take: the result (new reference) or NULL with the exception raised; outcome becomes TAKEN. */
 PyObject *core_pending_take(core_pending *pending);
@@ -29,7 +29,7 @@ PyObject *core_pending_take(core_pending *pending);
 PyObject *core_session_notify(PyObject *self, PyObject *args);
 
 /* core_sync_call: sends and waits without the GIL. The result or NULL. */
-PyObject *core_sync_call(core_session *s, uint32_t object, uint32_t number, PyObject *name, int64_t timeout_ns,
+PyObject *core_sync_call(core_session *s, uint32_t object, uint32_t method, PyObject *name, int64_t timeout_ns,
                          PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 
 int core_method_init(PyObject *module, core_state *state);

@@ -41,8 +41,8 @@ static int likely_sessions(core_state *state, bool tensor, core_session **ret_se
     return count;
 }
 
-/* tell: sends it ahead to one session, if nothing that really has to go waits already. */
-static void tell(core_session *s, PyObject *value) {
+/* send_ahead: sends it ahead to one session, if nothing that really has to go waits already. */
+static void send_ahead(core_session *s, PyObject *value) {
     piso_stats stats = {.size = sizeof stats};
     piso_session_stats(s->session, &stats);
     if (stats.queued)
@@ -69,7 +69,7 @@ static PyObject *prefetch(PyObject *module, PyObject *value) {
     core_session *sessions[MOST_SESSIONS];
     int count = likely_sessions(state, core_torch_is_tensor(state->torch, value), sessions);
     for (int i = 0; i < count; i++) {
-        tell(sessions[i], value);
+        send_ahead(sessions[i], value);
         Py_DECREF(sessions[i]);
     }
     Py_RETURN_NONE;

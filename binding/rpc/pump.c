@@ -4,8 +4,8 @@
 #include "hooks.h"
 #include "requests.h"
 
-/* tell_thread: that its synchronous call has ended. */
-static void tell_thread(core_pending *pending) {
+/* notify_thread: that its synchronous call has ended. */
+static void notify_thread(core_pending *pending) {
     if (pending->woken || pending->waiter->ident == PyThread_get_thread_ident())
         return;
     pending->woken = true;
@@ -19,7 +19,7 @@ static void complete(core_session *s, piso_event *event) {
     PyObject *owner = Py_XNewRef(pending->owner); /* decoding may run code that drops it, and lets other threads run */
     s->completing++;
     pending->arriving = true;
-    core_decode_elsewhere(pending->thread != PyThread_get_thread_ident());
+    core_decode_for_other_thread(pending->thread != PyThread_get_thread_ident());
     PyObject *value = NULL;
     uint8_t outcome = CORE_EXCEPTION;
     if (event->type == PISO_EVENT_REPLY) {
@@ -28,13 +28,13 @@ static void complete(core_session *s, piso_event *event) {
     } else if (event->type == PISO_EVENT_ERROR) {
         value = core_decode_exception(&s->codec, event);
         if (value)
-            core_session_remark_refused(s, value);
+            core_session_annotate_refused(s, value);
         if (value && PyErr_GivenExceptionMatches(value, PyExc_MemoryError))
             s->state->peers->make_room(s->state); /* what is idle here may be what it lacked there */
     } else {
         core_session_error(s, event->error, pending);
     }
-    core_decode_elsewhere(false);
+    core_decode_for_other_thread(false);
     piso_event_fini(event);
     if (!value)
         value = core_fetch_exception();
@@ -47,7 +47,7 @@ static void complete(core_session *s, piso_event *event) {
     pending->arriving = false;
     s->completing--;
     if (!owner) {
-        tell_thread(pending);
+        notify_thread(pending);
         return;
     }
     s->on->reply(pending);
@@ -60,9 +60,9 @@ static void ended(core_session *s) {
     if (s->closed || s->completing)
         return;
     s->closed = true;
-    Py_CLEAR(s->codec.seen);
+    Py_CLEAR(s->codec.segment_cache);
     if (s->state->gpu)
-        s->state->gpu->ended(&s->codec);
+        s->state->gpu->session_ended(&s->codec);
     s->on->end(s);
     piso_session_disconnect(s->session, 0);
 }
@@ -72,14 +72,14 @@ static void leave(core_session *s) {
     PyErr_SetString(s->state->forked_error,
                     "a process that an extension has forked cannot run the extension's event loop: "
                     "do not await in it, and end it with os._exit() or sys.exit()");
-    core_leave_copy(s, true);
+    core_exit_forked(s, true);
 }
 
 static bool others_sleep(const core_session *s) {
     return s->sync_sleepers || s->loops_asleep;
 }
 
-void core_pump_polled(core_session *s, core_pump_context *context) {
+void core_pump_end_poll(core_session *s, core_pump_context *context) {
     if (!context->polls)
         return;
     context->polls = false;
@@ -94,8 +94,8 @@ int core_pump(core_session *s, core_pump_context *context, int limit) {
     /* once it has failed there is an end to what it has to tell, and that is to be reached */
     while (handled < limit || piso_session_state(s->session) != 0) {
         int r = piso_session_next(s->session, &event);
-        core_pump_polled(s, context);
-        if (r == PISO_EFORKED && s->copy_hook)
+        core_pump_end_poll(s, context);
+        if (r == PISO_EFORKED && s->fork_hook)
             leave(s);
         if (r < 0)
             ended(s);
@@ -112,7 +112,7 @@ int core_pump(core_session *s, core_pump_context *context, int limit) {
             piso_event_fini(&event);
             break;
         case PISO_EVENT_RETIRED:
-            core_seen_retired(&s->codec, event.segment);
+            core_segment_cache_drop(&s->codec, event.segment);
             piso_event_fini(&event);
             break;
         case PISO_EVENT_RELEASED:

@@ -10,15 +10,15 @@ struct core_pump_context {
     core_thread *thread;
     core_link *link;
     bool in_task, waits;
-    bool polls;   /* the session, since a wait: until the first event is taken (core_pump_polled) */
+    bool polls;   /* the session, since a wait: until the first event is taken (core_pump_end_poll) */
     bool started; /* out: the loop of this thread has a new task */
 };
 
 /* core_pump: handles the events that are there (at most `limit`); returns how many. Never raises: what goes wrong belongs
  * to a call or a request. */
 int core_pump(core_session *s, core_pump_context *context, int limit);
-/* core_pump_polled: ends the poll that a wait has left. What is there still may be for others, and they slept through it. */
-void core_pump_polled(core_session *s, core_pump_context *context);
+/* core_pump_end_poll: ends the poll that a wait has left. What is there still may be for others, and they slept through it. */
+void core_pump_end_poll(core_session *s, core_pump_context *context);
 /* core_pump_leftovers: for who stops polling: what came while others slept did not wake them, so it is handled
  * here. */
 void core_pump_leftovers(core_session *s, core_pump_context *context);

@@ -9,18 +9,18 @@
 
 #define MAX_UNANSWERED_ERRORS 10 /* of calls without a reply that are reported, for each session */
 
-/* tell_program: an interrupt from the keyboard in the host's main thread is meant for its program, whoever's request was
+/* interrupt_program: an interrupt from the keyboard in the host's main thread is meant for its program, whoever's request was
  * being answered. */
-static void tell_program(core_session *s, PyObject *exception) {
+static void interrupt_program(core_session *s, PyObject *exception) {
     bool is_main = core_is_main_thread();
     if (is_main && piso_session_process(s->session) && PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt))
         core_keep_interruption(s->state, exception);
 }
 
-void core_leave_copy(core_session *s, bool failed) {
+void core_exit_forked(core_session *s, bool failed) {
     PyObject *error = failed ? core_fetch_exception() : Py_NewRef(Py_None);
-    if (s->copy_hook) /* does not return, unless it fails */
-        Py_XDECREF(PyObject_CallOneArg(s->copy_hook, error));
+    if (s->fork_hook) /* does not return, unless it fails */
+        Py_XDECREF(PyObject_CallOneArg(s->fork_hook, error));
     else if (failed)
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
     if (PyErr_Occurred())
@@ -28,17 +28,17 @@ void core_leave_copy(core_session *s, bool failed) {
     Py_Exit(failed);
 }
 
-bool core_check_copy(core_session *s, bool failed) {
+bool core_check_forked(core_session *s, bool failed) {
     if (piso_session_state(s->session) != PISO_EFORKED)
         return false;
-    if (failed || s->copy_hook)
-        core_leave_copy(s, failed);
+    if (failed || s->fork_hook)
+        core_exit_forked(s, failed);
     return true;
 }
 
-/* tell_unsent: the answer to a request could not be sent, for lack of a descriptor, of shared memory, or of memory: the
+/* report_unsent: the answer to a request could not be sent, for lack of a descriptor, of shared memory, or of memory: the
  * caller would wait for ever. Without a traceback the error that says so fits into the message itself. */
-static void tell_unsent(core_session *s, uint64_t request, int why) {
+static void report_unsent(core_session *s, uint64_t request, int why) {
     if (why == -ENOENT || piso_session_state(s->session) != 0)
         return; /* nobody waits for it any more */
     core_raise(s->state, why, "sending the answer");
@@ -53,19 +53,19 @@ static void tell_unsent(core_session *s, uint64_t request, int why) {
 
 void core_reply(core_session *s, uint64_t request, PyObject *result) {
     bool failed = result == NULL;
-    if (core_check_copy(s, failed))
+    if (core_check_forked(s, failed))
         return;
     PyObject *type = NULL, *value = NULL, *traceback = NULL;
-    core_open *open = core_open_find(s, request);
+    core_open_request *open = core_open_request_find(s, request);
     if (open)
-        *open = (core_open){0};
+        *open = (core_open_request){0};
     if (failed) {
         PyErr_Fetch(&type, &value, &traceback);
         PyErr_NormalizeException(&type, &value, &traceback);
         if (traceback)
             PyException_SetTraceback(value, traceback);
-        core_session_remark(s, value);
-        tell_program(s, value);
+        core_session_annotate(s, value);
+        interrupt_program(s, value);
     }
     piso_writer w;
     piso_writer_init(&w);
@@ -80,7 +80,7 @@ void core_reply(core_session *s, uint64_t request, PyObject *result) {
     if (request) {
         bool buffers = false;
         if (s->codec.gpu.recalled && s->codec.gpu.sends == sends)
-            s->state->gpu->settle(&s->codec);
+            s->state->gpu->synchronize(&s->codec);
         if (failed)
             r = core_encode_exception(&s->codec, &w, value);
         if (r == 0) {
@@ -90,7 +90,7 @@ void core_reply(core_session *s, uint64_t request, PyObject *result) {
         PyErr_Clear(); /* out of memory while encoding an error */
         if (r < 0) {
             core_codec_abandon(&s->codec, &w);
-            tell_unsent(s, request, r == -1 ? -ENOMEM : r);
+            report_unsent(s, request, r == -1 ? -ENOMEM : r);
             PyErr_Clear(); /* that could not be told either */
         } else if (buffers) {
             s->on->buffers_sent(s);

@@ -11,7 +11,7 @@ typedef struct core_request {
     uint64_t id;
 } core_request;
 
-int core_request_mark(PyObject *context, core_session *s, uint64_t id) {
+int core_request_enter(PyObject *context, core_session *s, uint64_t id) {
     core_request *request = PyObject_GC_New(core_request, s->state->request_type);
     if (!request)
         return -1;
@@ -28,8 +28,8 @@ int core_request_mark(PyObject *context, core_session *s, uint64_t id) {
     return token ? 0 : -1;
 }
 
-/* marked: of the current context: a new reference or NULL, without an exception. */
-static core_request *marked(core_state *state) {
+/* current_request: of the current context: a new reference or NULL, without an exception. */
+static core_request *current_request(core_state *state) {
     PyObject *value = NULL;
     if (PyContextVar_Get(state->request_variable, NULL, &value) < 0)
         PyErr_Clear(); /* out of memory */
@@ -37,10 +37,10 @@ static core_request *marked(core_state *state) {
 }
 
 uint64_t core_request_current(core_session *s) {
-    core_thread *thread = core_thread_known();
+    core_thread *thread = core_thread_existing();
     if (thread && thread->answers)
         return thread->answers->session == s ? thread->answers->id : 0;
-    core_request *request = marked(s->state);
+    core_request *request = current_request(s->state);
     uint64_t id = request && request->session == s ? request->id : 0;
     Py_XDECREF(request);
     return id;
@@ -48,10 +48,10 @@ uint64_t core_request_current(core_session *s) {
 
 /* session_of: of the current request: a new reference, or NULL without an exception. */
 static PyObject *session_of(core_state *state) {
-    core_thread *thread = core_thread_known();
+    core_thread *thread = core_thread_existing();
     if (thread && thread->answers)
         return Py_NewRef((PyObject *)thread->answers->session);
-    core_request *request = marked(state);
+    core_request *request = current_request(state);
     PyObject *session = request ? Py_NewRef((PyObject *)request->session) : NULL;
     Py_XDECREF(request);
     return session;
@@ -103,13 +103,13 @@ int core_request_init(PyObject *module, core_state *state) {
 
 /* ---- open requests ---- */
 
-core_open *core_open_find(core_session *s, uint64_t request) {
+core_open_request *core_open_request_find(core_session *s, uint64_t request) {
     uint32_t index = (uint32_t)request - 1;
     if (request && index >= s->open_capacity) {
         uint32_t capacity = s->open_capacity ? s->open_capacity * 2 : 16;
         while (capacity <= index)
             capacity *= 2;
-        core_open *open = PyMem_Realloc(s->open, capacity * sizeof *open);
+        core_open_request *open = PyMem_Realloc(s->open, capacity * sizeof *open);
         if (!open)
             return NULL;
         memset(open + s->open_capacity, 0, (capacity - s->open_capacity) * sizeof *open);
@@ -120,7 +120,7 @@ core_open *core_open_find(core_session *s, uint64_t request) {
 }
 
 void core_request_cancel(core_session *s, uint64_t request) {
-    core_open *open = core_open_find(s, request);
+    core_open_request *open = core_open_request_find(s, request);
     if (!open)
         return;
     open->cancelled = true;

@@ -2,7 +2,7 @@
 #include "pending.h"
 #include "requests.h"
 
-int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t number, PyObject *const *args,
+int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t method, PyObject *const *args,
               Py_ssize_t nargs, PyObject *kwnames) {
     piso_writer w;
     piso_writer_init(&w);
@@ -12,7 +12,7 @@ int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t 
     if (flags >= 0) {
         int64_t deadline = pending->timeout_ns ? piso_now_coarse_ns() + pending->timeout_ns : PISO_NO_DEADLINE;
         bool buffers = w.nspans > 0 || w.size > PISO_INLINE_BODY;
-        r = piso_session_call(s->session, &pending->call, object, number, (unsigned)flags, core_request_current(s),
+        r = piso_session_call(s->session, &pending->call, object, method, (unsigned)flags, core_request_current(s),
                               deadline, &w);
         if (r < 0)
             core_session_error(s, r, pending);
@@ -52,8 +52,8 @@ PyObject *core_session_notify(PyObject *self, PyObject *args) {
     piso_session_stats(s->session, &stats);
     if (stats.queued > limit)
         Py_RETURN_FALSE;
-    uint32_t number;
-    int r = piso_session_intern(s->session, name, (size_t)size, &number);
+    uint32_t method;
+    int r = piso_session_intern(s->session, name, (size_t)size, &method);
     if (r < 0)
         return core_session_error(s, r, NULL);
     piso_writer w;
@@ -62,7 +62,7 @@ PyObject *core_session_notify(PyObject *self, PyObject *args) {
     int flags = core_encode_call(&s->codec, &w, items, PyTuple_GET_SIZE(arguments), NULL);
     if (flags >= 0) {
         flags |= PISO_CALL_NO_REPLY;
-        r = piso_session_call(s->session, NULL, object, number, (unsigned)flags, core_request_current(s),
+        r = piso_session_call(s->session, NULL, object, method, (unsigned)flags, core_request_current(s),
                               PISO_NO_DEADLINE, &w);
         if (r < 0)
             core_session_error(s, r, NULL);

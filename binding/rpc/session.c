@@ -3,7 +3,7 @@
  * Everything that can block gives up the GIL and comes back for signals. */
 #include <errno.h>
 
-#include "codec/budget.h"
+#include "codec/quota.h"
 #include "codec/gpu.h"
 #include "common/arguments.h"
 #include "hooks.h"
@@ -34,7 +34,7 @@ PyObject *core_session_new(core_state *state, PyObject *name, PyObject *registry
     return NULL;
 }
 
-void core_session_give(core_session *s, piso_session *session) {
+void core_session_set_handle(core_session *s, piso_session *session) {
     s->session = session;
     s->codec.session = session;
     s->codec.owner = (PyObject *)s;
@@ -58,7 +58,7 @@ static int session_traverse(PyObject *self, visitproc visit, void *arg) {
     core_session *s = (core_session *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(s->codec.registry);
-    Py_VISIT(s->codec.seen);
+    Py_VISIT(s->codec.segment_cache);
     Py_VISIT(s->context);
     for (int i = 0; i < CORE_OBJECTS_INLINE; i++)
         Py_VISIT(s->objects[i]);
@@ -66,7 +66,7 @@ static int session_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(s->error_hook);
     Py_VISIT(s->refusal_hook);
     Py_VISIT(s->end_hook);
-    Py_VISIT(s->copy_hook);
+    Py_VISIT(s->fork_hook);
     return s->on->visit(s, visit, arg);
 }
 
@@ -80,8 +80,8 @@ static int session_clear(PyObject *self) {
     Py_CLEAR(s->error_hook);
     Py_CLEAR(s->refusal_hook);
     Py_CLEAR(s->end_hook);
-    Py_CLEAR(s->copy_hook);
-    Py_CLEAR(s->codec.seen);
+    Py_CLEAR(s->fork_hook);
+    Py_CLEAR(s->codec.segment_cache);
     return 0;
 }
 
@@ -127,7 +127,7 @@ static PyObject *session_attach(PyObject *type, PyObject *args) {
         Py_DECREF(s);
         return core_raise(state, r, "attaching to the host");
     }
-    core_session_give((core_session *)s, session);
+    core_session_set_handle((core_session *)s, session);
     ((core_session *)s)->codec.value_limit = INT64_MAX; /* the host is trusted */
     return s;
 }
@@ -146,8 +146,8 @@ static PyObject *session_pair(PyObject *type, PyObject *args) {
     if (r < 0) {
         core_raise(state, r, "making a pair of sessions");
     } else if (child) {
-        core_session_give((core_session *)host, ends[0]);
-        core_session_give((core_session *)child, ends[1]);
+        core_session_set_handle((core_session *)host, ends[0]);
+        core_session_set_handle((core_session *)child, ends[1]);
         pair = PyTuple_Pack(2, host, child);
     }
     Py_XDECREF(host);

@@ -29,7 +29,7 @@ typedef struct core_pump_context core_pump_context;
 
 typedef struct core_session_callbacks {
     /* call: what a method returns that is not synchronous: an awaitable. A failure is kept for the await. */
-    PyObject *(*call)(core_session *s, uint32_t object, uint32_t number, PyObject *name, int64_t timeout_ns,
+    PyObject *(*call)(core_session *s, uint32_t object, uint32_t method, PyObject *name, int64_t timeout_ns,
                       PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 
     /* request: has it run where it belongs; takes the event. cancel: its caller has given it up. reply: the outcome of a
@@ -86,8 +86,8 @@ struct core_session {
     PyObject *context;                      /* base of every request's context; current_session() is set in it */
     PyObject *objects[CORE_OBJECTS_INLINE]; /* id -> object */
     PyObject *more_objects;                 /* dict for the other ids */
-    PyObject *names;                        /* list: names of methods by the peer's number; None: not called yet */
-    struct core_open *open;                 /* by index of the request's id (request.c) */
+    PyObject *names;                        /* list: names of methods by the peer's method; None: not called yet */
+    struct core_open_request *open;                 /* by index of the request's id (request.c) */
     uint32_t open_capacity;
     unsigned depth;         /* nested pumps on this session */
     unsigned sync_sleepers; /* threads that sleep in a synchronous wait */
@@ -102,7 +102,7 @@ struct core_session {
     PyObject *refusal_hook;     /* called with exceptions of a child that was refused calls */
     int64_t refused;            /* how many, when it was called last */
     PyObject *end_hook;         /* called before a caller is told of the end */
-    PyObject *copy_hook;        /* ends a process that was forked here: an extension's */
+    PyObject *fork_hook;        /* ends a process that was forked here: an extension's */
     unsigned unanswered_errors; /* that were reported */
     /* what errors say (session_error.c) */
     PyObject *end_note; /* str: what an error of its end says besides; or NULL */
@@ -121,9 +121,9 @@ int core_sessions_init(PyObject *module, core_state *state);
 int core_session_init(PyObject *module, core_state *state);
 /* core_session_add: methods and attributes of the type Session (either NULL), by the layers above. 0 or -1. */
 int core_session_add(core_state *state, PyMethodDef *methods, PyGetSetDef *attributes);
-/* core_session_new: one without a connection. core_session_give: takes that. */
+/* core_session_new: one without a connection. core_session_set_handle: takes that. */
 PyObject *core_session_new(core_state *state, PyObject *name, PyObject *registry);
-void core_session_give(core_session *s, piso_session *session);
+void core_session_set_handle(core_session *s, piso_session *session);
 
 /* core_session_error: raises what a negative code means for this session; returns NULL. `pending` (or NULL) is
  * the call it happened to. */

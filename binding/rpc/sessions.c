@@ -1,7 +1,7 @@
 /* sessions.c - what concerns all sessions at once, for the layers below, which do not know what a session is (core_peers). */
 #include "session.h"
 
-static bool others(core_state *state, const piso_session *session) {
+static bool has_others(core_state *state, const piso_session *session) {
     for (const core_session *s = state->sessions; s; s = s->next_session)
         if (s->session != session && s->session && piso_session_state(s->session) == 0)
             return true;
@@ -18,7 +18,7 @@ static void make_room(core_state *state) {
         piso_session_trim(s->session, 0);
 }
 
-static const core_peers peers = {.make_room = make_room, .retire = retire, .others = others};
+static const core_peers peers = {.make_room = make_room, .retire = retire, .has_others = has_others};
 
 int core_sessions_init(PyObject *Py_UNUSED(module), core_state *state) {
     state->peers = &peers;

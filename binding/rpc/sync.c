@@ -101,7 +101,7 @@ static int wait_once(core_wait *w, core_pump_context *context) {
         return -1;
     int r = count ? sleep_on(w, sessions, count, wake_fd, timeout, context) : 0;
     if (r == 2) /* perhaps for an outer call of this thread, which looks for itself when this one has ended */
-        core_thread_calm(w->thread);
+        core_thread_clear_wake(w->thread);
     if (deadline != PISO_NO_DEADLINE && piso_now_ns() >= deadline)
         piso_session_expire(w->session->session);
     if (r < 0 && r != -EINTR) {
@@ -126,7 +126,7 @@ static int wait_for(core_session *s, core_wait *w) {
         int r = wait_once(w, &context);
         if (r == 0)
             core_pump(s, &context, PUMP_LIMIT);
-        core_pump_polled(s, &context);
+        core_pump_end_poll(s, &context);
         if (r < 0)
             return -1;
         run_own(w, &context);
@@ -137,14 +137,14 @@ static int wait_for(core_session *s, core_wait *w) {
     }
 }
 
-PyObject *core_sync_call(core_session *s, uint32_t object, uint32_t number, PyObject *name, int64_t timeout_ns,
+PyObject *core_sync_call(core_session *s, uint32_t object, uint32_t method, PyObject *name, int64_t timeout_ns,
                          PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     core_wait w = {
         .pending = {.waiter = core_thread_here(), .name = name, .timeout_ns = timeout_ns},
         .session = s,
     };
     w.thread = w.pending.waiter;
-    if (!w.thread || core_send(s, &w.pending, object, number, args, nargs, kwnames) < 0)
+    if (!w.thread || core_send(s, &w.pending, object, method, args, nargs, kwnames) < 0)
         return NULL;
     Py_INCREF(s); /* what is served meanwhile may drop the last reference to it */
     w.outer = w.thread->wait;
@@ -168,7 +168,7 @@ PyObject *core_sync_call(core_session *s, uint32_t object, uint32_t number, PyOb
     if (!w.outer && w.thread->inbox.first) /* for calls that were given up */
         core_reroute(&w.thread->inbox);
     if (w.pending.woken)
-        core_thread_calm(w.thread);
+        core_thread_clear_wake(w.thread);
     Py_CLEAR(w.pending.value); /* a reply that came together with the signal */
     Py_DECREF(s);
     return result;

@@ -99,14 +99,14 @@ static core_thread *thread_new(void) {
     return t;
 }
 
-core_thread *core_thread_known(void) {
+core_thread *core_thread_existing(void) {
     pthread_once(&key_once, make_key);
     core_thread *t = pthread_getspecific(key);
     return t && t->generation == piso_fork_generation() ? t : NULL;
 }
 
 core_thread *core_thread_here(void) {
-    core_thread *t = core_thread_known();
+    core_thread *t = core_thread_existing();
     return t ? t : thread_new();
 }
 
@@ -121,22 +121,22 @@ void core_thread_wake(core_thread *t) {
         return; /* it is readable already */
 }
 
-void core_thread_calm(core_thread *t) {
+void core_thread_clear_wake(core_thread *t) {
     eventfd_t count;
     if (t->wake_fd >= 0 && eventfd_read(t->wake_fd, &count) < 0)
         return; /* it was not readable */
 }
 
-void core_thread_is_due(core_thread *t, core_thread **slot) {
+void core_thread_task_ready(core_thread *t, core_thread **slot) {
     if (!t || *slot)
         return;
     *slot = core_thread_ref(t);
-    t->due++;
+    t->ready_tasks++;
 }
 
-void core_thread_went_on(core_thread **slot) {
+void core_thread_task_ran(core_thread **slot) {
     if (!*slot)
         return;
-    (*slot)->due--;
+    (*slot)->ready_tasks--;
     *slot = core_thread_unref(*slot);
 }

@@ -48,22 +48,22 @@ typedef struct core_thread {
     unsigned nested;        /* requests that it runs while it waits, one in another */
     struct core_link *links;
     bool polled;  /* in vain, since one of its loops has last had a turn */
-    unsigned due; /* tasks of its loops that can go on as soon as the loop has a turn, as far as we know */
+    unsigned ready_tasks; /* tasks of its loops that can go on as soon as the loop has a turn, as far as we know */
 } core_thread;
 
 /* core_thread_here: that of the running thread, borrowed. NULL with an exception: no memory. */
 core_thread *core_thread_here(void);
-/* core_thread_known: the same, or NULL, without an exception, if there is none yet. */
-core_thread *core_thread_known(void);
+/* core_thread_existing: the same, or NULL, without an exception, if there is none yet. */
+core_thread *core_thread_existing(void);
 core_thread *core_thread_ref(core_thread *t);
 core_thread *core_thread_unref(core_thread *t); /* takes NULL, returns NULL */
-/* core_thread_is_due: a task can go on, which `slot` stands for until core_thread_went_on. Both do
+/* core_thread_task_ready: a task can go on, which `slot` stands for until core_thread_task_ran. Both do
  * nothing where it does, or does not, already. */
-void core_thread_is_due(core_thread *t, core_thread **slot);
-void core_thread_went_on(core_thread **slot);
+void core_thread_task_ready(core_thread *t, core_thread **slot);
+void core_thread_task_ran(core_thread **slot);
 /* core_thread_fd: its eventfd, -1 with an exception. core_thread_wake, _calm: makes it readable, and not readable. */
 int core_thread_fd(core_thread *t);
 void core_thread_wake(core_thread *t);
-void core_thread_calm(core_thread *t);
+void core_thread_clear_wake(core_thread *t);
 
 #endif

@@ -24,9 +24,9 @@
 #define POLL_LIMIT  64   /* events handled before looking at our own reply again */
 #define MAX_POLLS   4096 /* turns before the event loop gets its own */
 
-PyObject *core_call_new(core_session *s, uint32_t object, uint32_t number, PyObject *name, int64_t timeout_ns,
+PyObject *core_call_new(core_session *s, uint32_t object, uint32_t method, PyObject *name, int64_t timeout_ns,
                         PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
-    core_links_know(s);
+    core_links_ensure_here(s);
     core_call *call = PyObject_GC_New(core_call, s->state->call_type);
     if (!call)
         return NULL;
@@ -37,7 +37,7 @@ PyObject *core_call_new(core_session *s, uint32_t object, uint32_t number, PyObj
     call->group = NULL;
     call->link = NULL;
     PyObject_GC_Track(call);
-    if (core_send(s, &call->pending, object, number, args, nargs, kwnames) < 0) {
+    if (core_send(s, &call->pending, object, method, args, nargs, kwnames) < 0) {
         call->pending.value = core_fetch_exception();
         call->pending.outcome = CORE_EXCEPTION;
     }
@@ -69,7 +69,7 @@ void core_call_completed(core_call *call) {
     PyObject *wakeup_context = waiter ? core_waiter_wake(waiter) : NULL;
     if (wakeup_context) {
         Py_INCREF(wakeup_context);
-        core_thread_is_due(link->home, &waiter->due);
+        core_thread_task_ready(link->home, &waiter->ready_on);
         core_link_schedule(link, (PyObject *)waiter, wakeup_context);
         Py_DECREF(wakeup_context);
     }
@@ -126,7 +126,7 @@ static void abandon(core_call *call, bool cancel) {
 /* poll_briefly: until the reply is there, or the loop has something else to do. */
 static void poll_briefly(core_session *s, core_call *call, core_thread *thread) {
     core_pump_context context = {.in_task = true, .thread = thread};
-    if (s->depth >= MAX_NESTING || thread->due)
+    if (s->depth >= MAX_NESTING || thread->ready_tasks)
         return;
     s->depth++;
     for (int i = 0; i < MAX_POLLS && !finished(call) && !call->pending.closed && !context.started; i++) {

@@ -6,7 +6,7 @@
 
 int core_call_init(PyObject *module, core_state *state);
 /* core_call_new: encodes, sends; a failure is kept for the await. */
-PyObject *core_call_new(core_session *s, uint32_t object, uint32_t number, PyObject *name, int64_t timeout_ns,
+PyObject *core_call_new(core_session *s, uint32_t object, uint32_t method, PyObject *name, int64_t timeout_ns,
                         PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 /* core_call_completed: pending.outcome has been set: wakes who waits. */
 void core_call_completed(core_call *call);

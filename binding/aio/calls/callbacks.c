@@ -27,7 +27,7 @@ static void end(core_session *s) {
     PyObject *finished = s->finished;
     s->finished = NULL;
     core_link *link = s->links;
-    while (link && !link->handles)
+    while (link && !link->polls_requests)
         link = link->next;
     if (finished && link)
         core_link_wake_future(link, finished);
@@ -61,8 +61,8 @@ static void block_links(core_thread *thread) {
         link->blocked++;
 }
 
-/* next_to_tell: a link of the thread that was handed requests meanwhile, and whose loop has not been told. */
-static core_link *next_to_tell(core_thread *thread) {
+/* next_to_notify: a link of the thread that was handed requests meanwhile, and whose loop has not been told. */
+static core_link *next_to_notify(core_thread *thread) {
     core_link *link = thread->links;
     while (link && (link->blocked || !link->inbox.first || link->rearm_scheduled))
         link = link->next_here;
@@ -72,7 +72,7 @@ static core_link *next_to_tell(core_thread *thread) {
 static void unblock_links(core_thread *thread) {
     for (core_link *link = thread->links; link; link = link->next_here)
         link->blocked -= link->blocked > 0; /* one that was made meanwhile was never blocked */
-    for (core_link *link; (link = next_to_tell(thread));)
+    for (core_link *link; (link = next_to_notify(thread));)
         core_link_nudge(link); /* which may change the list */
 }
 
@@ -89,7 +89,7 @@ static int wait(core_session *s) {
         return 0;
     PyObject *loop = core_service_loop(s->state);
     core_link *link = loop ? core_link_for_loop(s, loop) : NULL;
-    core_link_let_go(link);
+    core_link_release(link);
     return link ? 0 : -1;
 }
 
@@ -111,7 +111,7 @@ static PyObject *session_serve(PyObject *self, PyObject *Py_UNUSED(ignored)) {
         core_session_error(s, piso_session_state(s->session), NULL);
     } else if (finished && !s->finished) {
         s->finished = Py_NewRef(finished);
-        core_link_handle(link);
+        core_link_poll_requests(link);
     } else if (finished) {
         Py_SETREF(finished, Py_NewRef(s->finished));
     }

@@ -49,8 +49,8 @@ static bool look(core_gather *g) {
     return all || g->failed;
 }
 
-/* take_what_is_there: handles what has come for the calls, polling a little for each session. */
-static int take_what_is_there(core_gather *g) {
+/* take_ready: handles what has come for the calls, polling a little for each session. */
+static int take_ready(core_gather *g) {
     core_pump_context context = {.in_task = true, .thread = core_thread_here()};
     if (!context.thread)
         return -1;
@@ -156,7 +156,7 @@ static PySendResult gather_send_step(PyObject *self, PyObject *Py_UNUSED(value),
     Py_INCREF(g);
     Py_CLEAR(g->waiter); /* which is good for once, and may have been woken too early, while others were parked */
     PySendResult r = PYGEN_ERROR;
-    if (look(g) || (take_what_is_there(g) == 0 && look(g))) {
+    if (look(g) || (take_ready(g) == 0 && look(g))) {
         r = finish(g, ret_value);
     } else if (!PyErr_Occurred() && park_all(g) == 0) {
         bool over = look(g);

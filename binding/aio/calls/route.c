@@ -25,7 +25,7 @@ static core_link *link_of(core_session *s, unsigned long thread) {
 
 /* is_extension: this end is that of a process which does nothing but serve this session. */
 static bool is_extension(const core_session *s) {
-    return s->links && s->links->handles && !piso_session_process(s->session);
+    return s->links && s->links->polls_requests && !piso_session_process(s->session);
 }
 
 /* link_to_use: the loop for what no synchronous wait is to run, to be let go; NULL with an exception. `parent`: the call in
@@ -106,7 +106,7 @@ void core_route(core_session *s, piso_event *event, core_pump_context *context) 
             core_dispatch(s, event, context);
         else
             hand_to_link(link, s, event);
-        core_link_let_go(link);
+        core_link_release(link);
     }
 }
 
@@ -120,7 +120,7 @@ void core_await_result(core_session *s, uint64_t request, PyObject *awaitable, P
     if (own || other) {
         core_handler_run(s, own ? own : other, request, awaitable, request_context, has_buffers, context);
         Py_XDECREF((PyObject *)own);
-        core_link_let_go(other);
+        core_link_release(other);
         return;
     }
     core_reply(s, request, NULL);

@@ -73,7 +73,7 @@ void core_link_closed(core_link *link) {
     core_link_drop_timer(link);
     Py_CLEAR(link->rearm);
     Py_CLEAR(link->loop);
-    Py_CLEAR(link->holder);
+    Py_CLEAR(link->token);
     Py_DECREF(link);
 }
 

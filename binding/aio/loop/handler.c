@@ -32,7 +32,7 @@ static void enlist(core_handler *h, core_session *s, core_link *link) {
     s->handlers = h;
     Py_INCREF(h);
     link->suspended++;
-    core_open *open = core_open_find(s, h->request);
+    core_open_request *open = core_open_request_find(s, h->request);
     if (open)
         open->handler = h;
     s->unanswered += h->request == 0;
@@ -45,7 +45,7 @@ static void unlist(core_handler *h) {
     *h->previous_next = h->next;
     if (h->next)
         h->next->previous_next = h->previous_next;
-    core_open *open = core_open_find(s, h->request);
+    core_open_request *open = core_open_request_find(s, h->request);
     if (open)
         open->handler = NULL;
     s->unanswered -= h->request == 0;
@@ -54,7 +54,7 @@ static void unlist(core_handler *h) {
 }
 
 static void let_go(core_handler *h) {
-    core_thread_went_on(&h->due);
+    core_thread_task_ran(&h->ready_on);
     Py_CLEAR(h->task);
     Py_CLEAR(h->awaiter);
     Py_CLEAR(h->context);
@@ -138,7 +138,7 @@ static void mark_retrieved(PyObject *task) {
 
 /* finish: the coroutine has returned or raised: answer, and let the task end the same way. */
 static PySendResult finish(core_handler *h, PySendResult r, PyObject **value) {
-    core_check_copy(h->session, r == PYGEN_ERROR);
+    core_check_forked(h->session, r == PYGEN_ERROR);
     Py_INCREF(h);
     unlist(h);
     Py_CLEAR(h->awaiter); /* what it held may be buffers */
@@ -226,7 +226,7 @@ static PySendResult drive(core_handler *h, PyObject *thrown, PyObject *sent, PyO
 
 static PySendResult step(core_handler *h, PyObject *thrown, PyObject *sent, PyObject **ret_value) {
     h->stepped = true;
-    core_thread_went_on(&h->due);
+    core_thread_task_ran(&h->ready_on);
     if (h->over || !h->awaiter) { /* it was given up before its first step */
         if (thrown) {
             PyErr_SetObject((PyObject *)Py_TYPE(thrown), thrown);
@@ -383,7 +383,7 @@ static void start(core_handler *h, core_pump_context *pump) {
         if (pump)
             pump->started = true;
         if (!h->stepped)
-            core_thread_is_due(thread, &h->due);
+            core_thread_task_ready(thread, &h->ready_on);
         if (h->cancelled || h->session->closed)
             cancel_task(h);
     }
@@ -496,7 +496,7 @@ static int handler_clear(PyObject *self) {
 static void handler_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    core_thread_went_on(&((core_handler *)self)->due);
+    core_thread_task_ran(&((core_handler *)self)->ready_on);
     handler_clear(self);
     type->tp_free(self);
     Py_DECREF(type);

@@ -14,7 +14,7 @@ struct core_handler {
     PyObject *awaiter;                   /* the request's coroutine, or iterator */
     PyObject *context;                   /* until the task is made */
     PyObject *result;                    /* until it is sent */
-    core_thread *due;                    /* while the loop is to take its first step */
+    core_thread *ready_on;                    /* while the loop is to take its first step */
     uint64_t request;                    /* 0: no answer is wanted */
     bool has_buffers;                    /* the request came with some */
     bool stepped;                        /* the task has begun */

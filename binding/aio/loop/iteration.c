@@ -12,7 +12,7 @@
 
 /* is_done: the service loop, which serves a session that has another home, has nothing to do for it any more. */
 static bool is_done(const core_link *link) {
-    return core_link_is_of_service(link) && link->session && link->session->links != link && !link->parked &&
+    return core_link_is_service(link) && link->session && link->session->links != link && !link->parked &&
            !link->suspended && !link->inbox.first && !link->finished && !link->held;
 }
 
@@ -41,13 +41,13 @@ void core_link_run(core_link *link) {
         if (!link->alive || !link->session || s->closed)
             break;
         /* tasks that can go on come first; a busy peer must not starve the loop */
-        bool yields = thread->due || context.started || link->finished || link->inbox.first;
+        bool yields = thread->ready_tasks || context.started || link->finished || link->inbox.first;
         if (yields || (rounds++ + handled > 0 && piso_now_ns() > slice_end)) {
             link->yielded = yields;
             core_link_rearm(link);
             break;
         }
-        if ((handled || polls || link->handles) && core_links_poll(s, thread))
+        if ((handled || polls || link->polls_requests) && core_links_poll(s, thread))
             continue;
         if (link->rearm_scheduled)
             break; /* while others had the GIL */

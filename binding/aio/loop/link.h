@@ -21,12 +21,12 @@ struct core_link {
     core_thread *home;                   /* that runs the loop; NULL: not started */
     core_link *next_here;                /* home->links */
     PyObject *loop;                      /* strong until the loop closes */
-    PyObject *holder;                    /* core_running_holder() when it was last seen running, or NULL */
+    PyObject *token;                    /* core_running_token() when it was last seen running, or NULL */
     unsigned long thread;                /* that runs the loop */
     bool alive;                          /* the reader is registered */
     bool asleep;                         /* piso_session_sleep_begin has been called for this loop */
     bool rearm_scheduled;                /* a call_soon(rearm) is on its way */
-    bool handles;                        /* requests: the child's main loop: poll before sleeping */
+    bool polls_requests;                        /* requests: the child's main loop: poll before sleeping */
     bool yielded;                        /* its last turn ended for tasks that can go on: the next one polls */
     bool trim_scheduled;
     uint64_t trim_seen; /* session's buffer_uses when the trim timer was set */

@@ -129,7 +129,7 @@ static core_link *link_new(core_session *s, PyObject *loop) {
 /* enlist: gives the link to its session's list, behind the home; an application's own loop takes over from the
  * service loop, whose link is returned (borrowed): it leaves when nothing waits there any more. */
 static core_link *enlist(core_session *s, core_link *link) {
-    core_link *service = s->links && core_link_is_of_service(s->links) ? s->links : NULL;
+    core_link *service = s->links && core_link_is_service(s->links) ? s->links : NULL;
     core_link **at = &s->links;
     while (!service && *at)
         at = &(*at)->next;
@@ -177,27 +177,27 @@ core_link *core_link_for_loop(core_session *s, PyObject *loop) {
     return NULL;
 }
 
-void core_link_let_go(core_link *link) {
+void core_link_release(core_link *link) {
     if (link)
         link->held--;
     Py_XDECREF(link);
 }
 
-void core_links_know(core_session *s) {
+void core_links_ensure_here(core_session *s) {
     unsigned long here = PyThread_get_thread_ident();
     for (core_link *link = s->links; link; link = link->next)
         if (link->thread == here)
             return;
     PyObject *loop = core_running_loop(s->state);
-    core_link_let_go(loop ? core_link_for_loop(s, loop) : NULL);
+    core_link_release(loop ? core_link_for_loop(s, loop) : NULL);
     Py_XDECREF(loop);
     PyErr_Clear(); /* the session has ended, or there is no memory: whoever waits for something is told */
 }
 
 core_link *core_link_here(core_session *s) {
-    PyObject *holder = core_running_holder(s->state);
-    for (core_link *link = s->links; holder && link; link = link->next)
-        if (link->holder == holder)
+    PyObject *token = core_running_token(s->state);
+    for (core_link *link = s->links; token && link; link = link->next)
+        if (link->token == token)
             return (core_link *)Py_NewRef((PyObject *)link);
     PyObject *loop = core_running_loop(s->state);
     if (!loop) {
@@ -213,7 +213,7 @@ core_link *core_link_here(core_session *s) {
     if (link)
         link->held--;
     if (link && link->alive) {
-        Py_XSETREF(link->holder, Py_XNewRef(core_running_holder(s->state)));
+        Py_XSETREF(link->token, Py_XNewRef(core_running_token(s->state)));
     } else if (link) {
         int state = piso_session_state(s->session);
         Py_CLEAR(link);
@@ -222,8 +222,8 @@ core_link *core_link_here(core_session *s) {
     return link;
 }
 
-void core_link_handle(core_link *link) {
-    link->handles = true;
+void core_link_poll_requests(core_link *link) {
+    link->polls_requests = true;
     core_link_wake(link);
     core_link_rearm(link);
 }
@@ -234,7 +234,7 @@ static int link_traverse(PyObject *self, visitproc visit, void *arg) {
     core_link *link = (core_link *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(link->loop);
-    Py_VISIT(link->holder);
+    Py_VISIT(link->token);
     Py_VISIT(link->rearm);
     Py_VISIT(link->timer);
     Py_VISIT(link->unscheduled);
@@ -244,7 +244,7 @@ static int link_traverse(PyObject *self, visitproc visit, void *arg) {
 static int link_clear(PyObject *self) {
     core_link *link = (core_link *)self;
     Py_CLEAR(link->loop);
-    Py_CLEAR(link->holder);
+    Py_CLEAR(link->token);
     Py_CLEAR(link->rearm);
     Py_CLEAR(link->timer);
     Py_CLEAR(link->unscheduled);

@@ -9,7 +9,7 @@
 
 /* expects: whether something is likely to come that the link's loop waits for. */
 static bool expects(const core_link *link) {
-    return link->alive && (link->parked || link->handles);
+    return link->alive && (link->parked || link->polls_requests);
 }
 
 /* polled_links: those of the thread that expect something, besides that of `s`: references. */
@@ -46,13 +46,13 @@ int core_links_poll(core_session *s, core_thread *thread) {
     return piso_session_poll_end(s->session) > 0;
 }
 
-bool core_link_is_of_service(const core_link *link) {
+bool core_link_is_service(const core_link *link) {
     return link->loop && link->loop == core_link_state(link)->async->service_loop;
 }
 
 void core_service_watch(core_session *s, bool on) {
     for (core_link *link = s->links; link; link = link->next) {
-        int fd = core_link_is_of_service(link) ? piso_session_fd(link->handle) : -1;
+        int fd = core_link_is_service(link) ? piso_session_fd(link->handle) : -1;
         if (fd >= 0) /* with an error when the loop has not begun to watch it */
             epoll_ctl(core_link_state(link)->async->service_epoll, EPOLL_CTL_MOD, fd,
                       &(struct epoll_event){.events = on ? EPOLLIN : 0, .data.fd = fd});

@@ -10,6 +10,6 @@ int core_links_poll(core_session *s, core_thread *thread);
 /* core_service_watch: whether the service loop is woken by what the peer sends; not while a thread sleeps for it, which
  * takes it, and would be in its way. */
 void core_service_watch(core_session *s, bool on);
-bool core_link_is_of_service(const core_link *link);
+bool core_link_is_service(const core_link *link);
 
 #endif

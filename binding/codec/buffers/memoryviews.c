@@ -92,7 +92,7 @@ static PyObject *decode(core_decoder *d, const piso_item *ext) {
     Py_XDECREF(shape);
     Py_XDECREF(owner);
     Py_XDECREF(bytes);
-    return core_whole(d, &r, view);
+    return core_check_payload_end(d, &r, view);
 }
 
 void core_memoryviews_init(core_state *state) {

@@ -22,31 +22,31 @@ piso_segment *core_take_segment(core_decoder *d, const piso_item *data, bool *re
 static void forget(core_codec *c, PyObject *key) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    if (c->seen && PyDict_Contains(c->seen, key) > 0)
-        PyDict_DelItem(c->seen, key);
+    if (c->segment_cache && PyDict_Contains(c->segment_cache, key) > 0)
+        PyDict_DelItem(c->segment_cache, key);
     PyErr_Clear(); /* out of memory: it is kept until the session ends */
     PyErr_Restore(type, value, traceback);
 }
 
-void core_seen_check(core_codec *c, PyObject *key, const piso_segment *segment) {
+void core_segment_cache_check(core_codec *c, PyObject *key, const piso_segment *segment) {
     if (!piso_session_has_segment(c->session, segment))
         forget(c, key);
 }
 
-PyObject *core_seen_of(core_codec *c, PyObject *key) {
-    if (!c->seen && !(c->seen = PyDict_New()))
+PyObject *core_segment_cache(core_codec *c, PyObject *key) {
+    if (!c->segment_cache && !(c->segment_cache = PyDict_New()))
         return NULL;
-    PyObject *shapes = PyDict_GetItemWithError(c->seen, key);
+    PyObject *shapes = PyDict_GetItemWithError(c->segment_cache, key);
     if (shapes || PyErr_Occurred())
         return shapes;
     shapes = PyDict_New();
-    int r = shapes ? PyDict_SetItem(c->seen, key, shapes) : -1;
+    int r = shapes ? PyDict_SetItem(c->segment_cache, key, shapes) : -1;
     Py_XDECREF(shapes); /* the dictionary has it */
     return r == 0 ? shapes : NULL;
 }
 
-void core_seen_retired(core_codec *c, piso_segment *segment) {
-    PyObject *key = c->seen ? PyLong_FromVoidPtr(segment) : NULL;
+void core_segment_cache_drop(core_codec *c, piso_segment *segment) {
+    PyObject *key = c->segment_cache ? PyLong_FromVoidPtr(segment) : NULL;
     if (key)
         forget(c, key);
     Py_XDECREF(key);

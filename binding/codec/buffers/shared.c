@@ -39,7 +39,7 @@ core_shared *core_shared_map(core_state *state, piso_segment *segment, bool keep
     return shared;
 }
 
-int core_shared_own(core_shared *shared, PyObject *storage) {
+int core_shared_set_owner(core_shared *shared, PyObject *storage) {
     PyObject *weak = PyWeakref_NewRef(storage, NULL);
     if (!weak)
         return -1;

@@ -26,8 +26,8 @@ core_shared *core_shared_find(piso_segment *segment);
 /* core_shared_map: that of a segment, which is mapped if it is not yet. It has the buffer protocol. New reference.
  * `keep_fd`: as of piso_segment_map. */
 core_shared *core_shared_map(core_state *state, piso_segment *segment, bool keep_fd);
-/* core_shared_own: notes the storage over it. 0 or -1. */
-int core_shared_own(core_shared *shared, PyObject *storage);
+/* core_shared_set_owner: notes the storage over it. 0 or -1. */
+int core_shared_set_owner(core_shared *shared, PyObject *storage);
 /* core_shared_storage: that storage, a new reference, or NULL without an exception. */
 PyObject *core_shared_storage(core_shared *shared);
 /* core_shared_write: its memory as a span of a message: the span's index, or -1; `what` is done by that, for the exception. */

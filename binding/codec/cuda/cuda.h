@@ -31,9 +31,9 @@ PyObject *core_cuda_recall(core_state *state, const void *data, uint64_t size);
 /* These are the functions of core_gpu. */
 int core_cuda_encode(core_encoder *e, PyObject *tensor, core_tensor_layout *l, int flags);
 void core_cuda_release(void *cookie);
-void core_cuda_ended(core_codec *c);
+void core_cuda_session_ended(core_codec *c);
 void core_cuda_clear(core_codec *c);
-void core_cuda_settle(core_codec *c);
+void core_cuda_synchronize(core_codec *c);
 /* core_cuda_refused: the peer cannot open memory of GPUs, for the reason given: from now on it gets copies. 0, or -1
  * when warnings are errors. */
 int core_cuda_refused(core_codec *c, const char *why);

@@ -296,7 +296,7 @@ static void refuse(core_decoder *d, int error, const char *what) {
  * negative code. */
 static int wait(int device, void *stream, const uint8_t event[PISO_CUDA_HANDLE]) {
     int r = piso_cuda_wait(device, stream, event);
-    if (r == 0 && core_decodes_elsewhere() && piso_cuda_captured(device, stream) == 0) {
+    if (r == 0 && core_decodes_for_other_thread() && piso_cuda_captured(device, stream) == 0) {
         Py_BEGIN_ALLOW_THREADS r = piso_cuda_drain(device, stream);
         Py_END_ALLOW_THREADS
     }
@@ -375,7 +375,7 @@ static PyObject *from_parts(core_decoder *d, const piso_item *uuid, place *place
         core_tensor_read_head(d, &r, &h) == 0)
         tensor = place ? from_memory(d, &r, &h.layout, place) : from_copy(d, &r, &h.layout, device);
     Py_XDECREF(device);
-    tensor = tensor ? core_whole(d, &r, tensor) : NULL;
+    tensor = tensor ? core_check_payload_end(d, &r, tensor) : NULL;
     return core_tensor_finish(d->codec->state->torch, tensor, h.flags);
 }
 

@@ -45,10 +45,10 @@ void core_cuda_release(void *cookie) {
 void core_cuda_clear(core_codec *c) {
     while (c->gpu.lent)
         core_cuda_release(c->gpu.lent);
-    core_cuda_ended(c);
+    core_cuda_session_ended(c);
 }
 
-void core_cuda_ended(core_codec *c) {
+void core_cuda_session_ended(core_codec *c) {
     if (c->gpu.mapped)
         PyDict_Clear(c->gpu.mapped); /* what notices the end of storages refers to it */
     Py_CLEAR(c->gpu.mapped);
@@ -165,7 +165,7 @@ static int prepare(core_encoder *e, PyObject *tensor, PyObject *storage, shared_
     return core_cuda_remember(e->codec->state, storage, data) < 0 ? -1 : 1;
 }
 
-void core_cuda_settle(core_codec *c) {
+void core_cuda_synchronize(core_codec *c) {
     for (int device = 0; device < 64; device++) {
         void *stream;
         if (!(c->gpu.recalled >> device & 1))

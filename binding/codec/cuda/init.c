@@ -6,9 +6,9 @@ _Static_assert(CORE_UUID_SIZE == PISO_CUDA_UUID, "the core's UUIDs are another s
 static const core_gpu gpu = {
     .encode = core_cuda_encode,
     .release = core_cuda_release,
-    .ended = core_cuda_ended,
+    .session_ended = core_cuda_session_ended,
     .clear = core_cuda_clear,
-    .settle = core_cuda_settle,
+    .synchronize = core_cuda_synchronize,
     .uuid = piso_cuda_uuid,
     .find = piso_cuda_find,
     .count = piso_cuda_count,

@@ -286,7 +286,7 @@ static PyObject *decode_array(core_decoder *d, const piso_item *ext) {
     Py_XDECREF(dtype);
     Py_XDECREF(shape);
     Py_XDECREF(owner);
-    return core_whole(d, &r, array);
+    return core_check_payload_end(d, &r, array);
 }
 
 /* scalar_from_bytes: the element of an array of no dimensions over the bytes. */
@@ -323,12 +323,12 @@ static PyObject *decode_scalar(core_decoder *d, const piso_item *ext) {
     Py_XDECREF(kind);
     Py_XDECREF(dtype);
     Py_XDECREF(data);
-    return core_whole(d, &r, scalar);
+    return core_check_payload_end(d, &r, scalar);
 }
 
 static PyObject *decode_dtype(core_decoder *d, const piso_item *ext) {
     piso_reader r = {ext->as.bytes.data, ext->as.bytes.data + ext->as.bytes.size};
-    return core_numpy_needed(d) < 0 ? NULL : core_whole(d, &r, core_dtype_from_spec(d, &r));
+    return core_numpy_needed(d) < 0 ? NULL : core_check_payload_end(d, &r, core_dtype_from_spec(d, &r));
 }
 
 /* ---- what is added to the tables ---- */
@@ -339,7 +339,7 @@ static int encode_exact(core_encoder *e, int Py_UNUSED(kind), PyObject *value, c
 
 static const core_encoder_entry entry = {.encode = encode_exact, .direct = true};
 
-static int guess(core_encoder *e, PyObject *value, const core_path *path) {
+static int encode_fallback(core_encoder *e, PyObject *value, const core_path *path) {
     core_state *state = e->codec->state;
     int r = core_numpy_load(state, false);
     if (r <= 0)
@@ -350,7 +350,7 @@ static int guess(core_encoder *e, PyObject *value, const core_path *path) {
 }
 
 void core_arrays_init(core_state *state) {
-    core_add_guess(state, (core_guess){.encode = guess, .direct = true});
+    core_add_fallback(state, (core_fallback){.encode = encode_fallback, .direct = true});
     core_add_decoder(state, PISO_EXT_ARRAY, (core_decoder_entry){.decode = decode_array, .cost = 500, .special = true});
     core_add_decoder(state, PISO_EXT_SCALAR,
                      (core_decoder_entry){.decode = decode_scalar, .cost = 350, .special = true});

@@ -3,7 +3,7 @@
 #include "codec/decode.h"
 #include "numpy.h"
 
-static int guess(core_encoder *e, PyObject *value, const core_path *path) {
+static int encode_fallback(core_encoder *e, PyObject *value, const core_path *path) {
     PyObject *hook = e->codec->state->numpy->export;
     PyObject *parts = hook ? PyObject_CallOneArg(hook, value) : NULL;
     if (!parts)
@@ -34,14 +34,14 @@ static PyObject *decode(core_decoder *d, const piso_item *ext) {
                   (PyObject *)Py_TYPE(parts[2]) == d->codec->state->numpy->ndarray)) {
         core_malformed(d, "an array of a framework without memory");
     } else if (good && !hook) {
-        core_unfit(d, PyExc_TypeError, "the other side sent an array of %.50R, which is not known here", parts[0]);
+        core_cannot_decode(d, PyExc_TypeError, "the other side sent an array of %.50R, which is not known here", parts[0]);
     } else if (good) {
         value = PyObject_CallFunctionObjArgs(hook, parts[0], parts[1], parts[2], NULL);
-        d->unfit = !value; /* the package is not installed, or does not take it */
+        d->failed = !value; /* the package is not installed, or does not take it */
     }
     for (int i = 0; i < 3; i++)
         Py_XDECREF(parts[i]);
-    return core_whole(d, &r, value);
+    return core_check_payload_end(d, &r, value);
 }
 
 static PyObject *set_framework_hooks(PyObject *module, PyObject *args) {
@@ -61,7 +61,7 @@ static PyMethodDef functions[] = {
 };
 
 int core_frameworks_init(PyObject *module, core_state *state) {
-    core_add_guess(state, (core_guess){.encode = guess});
+    core_add_fallback(state, (core_fallback){.encode = encode_fallback});
     core_add_decoder(state, PISO_EXT_FOREIGN_ARRAY,
                      (core_decoder_entry){.decode = decode, .cost = 2000, .special = true});
     return PyModule_AddFunctions(module, functions);

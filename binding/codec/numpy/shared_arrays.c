@@ -78,11 +78,11 @@ static core_shared *map_for_peer(core_decoder *d, piso_segment *segment, bool ou
     core_shared *shared = core_shared_map(d->codec->state, segment, core_keeps_fd(d->codec));
     if (!shared || ours)
         return shared;
-    PyObject *key = PyLong_FromVoidPtr(segment), *kept = key ? core_seen_of(d->codec, key) : NULL;
+    PyObject *key = PyLong_FromVoidPtr(segment), *kept = key ? core_segment_cache(d->codec, key) : NULL;
     if (!kept || PyDict_SetItem(kept, Py_None, (PyObject *)shared) < 0)
         Py_CLEAR(shared);
     if (key)
-        core_seen_check(d->codec, key, segment);
+        core_segment_cache_check(d->codec, key, segment);
     Py_XDECREF(key);
     return shared;
 }
@@ -142,7 +142,7 @@ static PyObject *decode(core_decoder *d, const piso_item *ext) {
             Py_CLEAR(array);
         Py_XDECREF(result);
     }
-    return core_whole(d, &r, array);
+    return core_check_payload_end(d, &r, array);
 }
 
 void core_shared_arrays_init(core_state *state) {

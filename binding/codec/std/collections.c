@@ -222,7 +222,7 @@ static PyObject *make_ellipsis(core_decoder *Py_UNUSED(d), PyObject **Py_UNUSED(
 
 /* ---- all of them ---- */
 
-static const core_maker makers[COLLECTIONS] = {
+static const core_constructor constructors[COLLECTIONS] = {
     [ORDERED_DICT] = {"OrderedDict", 2, make_ordered_dict},
     [DEFAULTDICT] = {"defaultdict", 2, make_defaultdict},
     [COUNTER] = {"Counter", 2, make_counter},
@@ -240,17 +240,17 @@ static int (*const writers[COLLECTIONS])(core_encoder *e, PyObject *value, const
 };
 
 static int encode(core_encoder *e, int kind, PyObject *value, const core_path *path) {
-    const core_maker *maker = &makers[kind];
+    const core_constructor *constructor = &constructors[kind];
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_COLLECTION);
-    piso_write_array(e->w, 1 + maker->parts);
-    piso_write_str(e->w, maker->name, strlen(maker->name));
+    piso_write_array(e->w, 1 + constructor->parts);
+    piso_write_str(e->w, constructor->name, strlen(constructor->name));
     int r = writers[kind](e, value, path);
     piso_write_ext_end(e->w, mark);
     return r;
 }
 
 static PyObject *decode(core_decoder *d, const piso_item *ext) {
-    return core_tables_load(d->codec->state) < 0 ? NULL : core_decode_made(d, ext, makers, COLLECTIONS);
+    return core_tables_load(d->codec->state) < 0 ? NULL : core_decode_constructed(d, ext, constructors, COLLECTIONS);
 }
 
 static const core_encoder_entry entries[COLLECTIONS] = {

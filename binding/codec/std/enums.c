@@ -4,7 +4,7 @@
  * that the class has are combined, and only some combinations are left where Python keeps them. Of others that are
  * integers nothing is kept. Those of a plain Flag are equal only if they are the same object: they are kept as long as
  * somebody uses them. Nothing is looked for by other values, which would call the class's _missing_. */
-#include "codec/budget.h"
+#include "codec/quota.h"
 #include "codec/registry.h"
 #include "std.h"
 
@@ -134,7 +134,7 @@ static PyObject *combine(core_decoder *d, PyObject *cls, PyObject *number, PyObj
     PyObject *mask = mask_of(by_name), *value = mask ? fitting(number, mask) : NULL;
     PyObject *member = value ? PyObject_CallOneArg(cls, value) : NULL;
     if (!value && !PyErr_Occurred())
-        core_unfit(d, PyExc_ValueError, "the other side sent flags that %R does not have here", cls);
+        core_cannot_decode(d, PyExc_ValueError, "the other side sent flags that %R does not have here", cls);
     if (member && limit(d, cls, by_name, by_value, member) < 0)
         Py_CLEAR(member);
     Py_XDECREF(mask);
@@ -168,6 +168,6 @@ PyObject *core_decode_member(core_decoder *d, PyObject *cls, PyObject *key) {
         member = find_value(d, cls, key, by_name);
     Py_XDECREF(by_name);
     if (!member && !PyErr_Occurred())
-        core_unfit(d, PyExc_LookupError, "the other side sent a member of %R that is not there here: %.200R", cls, key);
+        core_cannot_decode(d, PyExc_LookupError, "the other side sent a member of %R that is not there here: %.200R", cls, key);
     return member;
 }

@@ -3,7 +3,7 @@
  * the name. Nothing is imported because of a name. */
 #include <string.h>
 
-#include "codec/budget.h"
+#include "codec/quota.h"
 #include "codec/registry.h"
 #include "common/printable.h"
 #include "exceptions.h"
@@ -204,7 +204,7 @@ int core_exception_class(core_decoder *d, PyObject *name, core_exception_kind *r
     Py_ssize_t size;
     const char *text = PyUnicode_AsUTF8AndSize(name, &size);
     if (!text) {
-        core_refused(d);
+        core_constructor_failed(d);
         return -1;
     }
     if (size > MAX_NAME || strlen(text) != (size_t)size) {
@@ -217,7 +217,7 @@ int core_exception_class(core_decoder *d, PyObject *name, core_exception_kind *r
         find_standard(d->codec->state, text, &k);
     if (k.cls && k.origin != CORE_REGISTERED && would_end(d, k.cls)) {
         Py_CLEAR(k.cls);
-        k.tamed = true;
+        k.downgraded = true;
     }
     if (!k.cls && !PyErr_Occurred()) {
         k.cls = core_remote_class_charged(d, name);

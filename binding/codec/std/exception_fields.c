@@ -134,8 +134,8 @@ static bool fits(core_state *state, core_field_kind kind, PyObject *value) {
     }
 }
 
-/* improved: what stands in the place of a value that fits. New reference. */
-static PyObject *improved(const core_field *f, PyObject *value) {
+/* cleaned: what stands in the place of a value that fits. New reference. */
+static PyObject *cleaned(const core_field *f, PyObject *value) {
     if (value == Py_None)
         return Py_NewRef(value);
     if (f->kind == CORE_FIELD_TEXT)
@@ -197,7 +197,7 @@ static int check_field(core_state *state, PyObject *error, PyObject *cls, const 
         return 1;
     }
     int r = value == Py_None || fits(state, f->kind, value);
-    PyObject *better = r ? improved(f, value) : NULL;
+    PyObject *better = r ? cleaned(f, value) : NULL;
     if (r && (!better || (better != value && Py_TYPE(field)->tp_descr_set(field, error, better) < 0)))
         r = -1;
     Py_XDECREF(value);
@@ -232,7 +232,7 @@ static int check_own(core_state *state, PyObject *error, const core_field *f) {
     if (!value && f->beside_args)
         return 1;
     int r = value && fits(state, f->kind, value);
-    PyObject *better = r ? improved(f, value) : NULL, *name = better ? PyUnicode_FromString(f->name) : NULL;
+    PyObject *better = r ? cleaned(f, value) : NULL, *name = better ? PyUnicode_FromString(f->name) : NULL;
     if (r && (!name || (better != value && PyObject_GenericSetAttr(error, name, better) < 0)))
         r = -1;
     Py_XDECREF(value);

@@ -198,5 +198,5 @@ static int encode(core_encoder *e, PyObject *value, const core_path *Py_UNUSED(p
 }
 
 void core_exceptions_init(core_state *state) {
-    core_add_guess(state, (core_guess){.encode = encode});
+    core_add_fallback(state, (core_fallback){.encode = encode});
 }

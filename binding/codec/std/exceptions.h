@@ -23,7 +23,7 @@ typedef struct core_exception_kind {
     PyObject *cls; /* a reference */
     core_origin origin;
     const core_field *fields; /* that it must have, or NULL */
-    bool tamed;               /* a RemoteError, because the class would end the host's program, or its task */
+    bool downgraded;               /* a RemoteError, because the class would end the host's program, or its task */
 } core_exception_kind;
 /* core_exception_class: what an exception of this name is made of here. 0 or -1. */
 int core_exception_class(core_decoder *d, PyObject *name, core_exception_kind *ret_kind);

@@ -194,7 +194,7 @@ static PyObject *make(core_decoder *d, const core_exception_kind *k, PyObject *a
     int r = error ? fill(d, k, error, p) : 0;
     if (r <= 0)
         Py_CLEAR(error);
-    if (!error && !d->unfit && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_Exception))
+    if (!error && !d->failed && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_Exception))
         PyErr_Clear(); /* its class does not take such arguments, or its code raises */
     return error;
 }
@@ -256,8 +256,8 @@ static void set_chain(PyObject *error, const parts *p) {
         PyErr_Clear(); /* it cannot fail on an exception */
 }
 
-/* explain_tamed: a printed traceback names the class as the extension does, which could be misread. */
-static void explain_tamed(PyObject *error) {
+/* explain_downgrade: a printed traceback names the class as the extension does, which could be misread. */
+static void explain_downgrade(PyObject *error) {
     PyObject *done = PyObject_CallMethod(error, "add_note", "s",
                                          "this is a RemoteError: the extension raised it by itself, and it neither "
                                          "ends nor cancels anything in its host");
@@ -281,8 +281,8 @@ static PyObject *build(core_decoder *d, const parts *p) {
     if (error && (set_notes(error, p->notes) < 0 || core_set_traceback(d->codec->state, error, p->traceback) < 0))
         Py_CLEAR(error);
     if (error) {
-        if (kind.tamed)
-            explain_tamed(error);
+        if (kind.downgraded)
+            explain_downgrade(error);
         set_chain(error, p);
         error = not_stop(error);
     }

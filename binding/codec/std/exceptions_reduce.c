@@ -49,8 +49,8 @@ static PyObject *plain_args(PyObject *exception, PyObject *args) {
     Py_ssize_t count = PyTuple_GET_SIZE(args);
     if (count == 1 && !is_plain(PyTuple_GET_ITEM(args, 0), 0))
         return text_only(exception);
-    PyObject *told = PyTuple_New(count);
-    for (Py_ssize_t i = 0; told && i < count; i++) {
+    PyObject *reduced = PyTuple_New(count);
+    for (Py_ssize_t i = 0; reduced && i < count; i++) {
         PyObject *arg = PyTuple_GET_ITEM(args, i);
         PyObject *item = is_plain(arg, 0) ? Py_NewRef(arg) : PyObject_Repr(arg);
         if (!item) {
@@ -58,11 +58,11 @@ static PyObject *plain_args(PyObject *exception, PyObject *args) {
             item = PyUnicode_FromFormat("<%.200s>", Py_TYPE(arg)->tp_name);
         }
         if (item)
-            PyTuple_SET_ITEM(told, i, item);
+            PyTuple_SET_ITEM(reduced, i, item);
         else
-            Py_CLEAR(told);
+            Py_CLEAR(reduced);
     }
-    return told;
+    return reduced;
 }
 
 /* masked: bytes or text of which only [start, end) is left. */
@@ -100,10 +100,10 @@ static PyObject *unicode_args(PyObject *exception, PyObject *args) {
     PyObject *rest = masked(whole, start, end), *list = rest ? PySequence_List(args) : NULL;
     if (list)
         PyList_SetItem(list, at, Py_NewRef(rest)); /* takes it; cannot fail */
-    PyObject *told = list ? PyList_AsTuple(list) : NULL;
+    PyObject *reduced = list ? PyList_AsTuple(list) : NULL;
     Py_XDECREF(list);
     Py_XDECREF(rest);
-    return told;
+    return reduced;
 }
 
 static bool is_group(PyObject *exception) {
@@ -116,23 +116,23 @@ static bool is_group(PyObject *exception) {
 }
 
 PyObject *core_reduced_args(PyObject *exception) {
-    PyObject *args = is_builtin(Py_TYPE(exception)) ? core_attribute(exception, "args") : NULL, *told;
+    PyObject *args = is_builtin(Py_TYPE(exception)) ? core_attribute(exception, "args") : NULL, *reduced;
     if (!args || !PyTuple_CheckExact(args) || PyErr_GivenExceptionMatches(exception, PyExc_SyntaxError))
-        told = text_only(exception); /* a SyntaxError has the line of source among its arguments */
+        reduced = text_only(exception); /* a SyntaxError has the line of source among its arguments */
     else if (PyErr_GivenExceptionMatches(exception, PyExc_UnicodeError) && PyTuple_GET_SIZE(args) > 1)
-        told = unicode_args(exception, args);
+        reduced = unicode_args(exception, args);
     else if (is_group(exception))
-        told = Py_NewRef(args); /* those in it are told like this one */
+        reduced = Py_NewRef(args); /* those in it are reduced like this one */
     else
-        told = plain_args(exception, args);
+        reduced = plain_args(exception, args);
     Py_XDECREF(args);
-    return told;
+    return reduced;
 }
 
 PyObject *core_reduced_attributes(PyObject *exception) {
-    PyObject *told = PyDict_New();
-    if (told && is_builtin(Py_TYPE(exception)) && PyErr_GivenExceptionMatches(exception, PyExc_OSError) &&
-        core_fields_add(exception, told) < 0)
-        Py_CLEAR(told);
-    return told;
+    PyObject *reduced = PyDict_New();
+    if (reduced && is_builtin(Py_TYPE(exception)) && PyErr_GivenExceptionMatches(exception, PyExc_OSError) &&
+        core_fields_add(exception, reduced) < 0)
+        Py_CLEAR(reduced);
+    return reduced;
 }

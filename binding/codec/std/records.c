@@ -94,7 +94,7 @@ static PyObject *decode_fields(core_decoder *d, piso_reader *r, PyObject *cls, P
             Py_CLEAR(values);
     }
     if (!good)
-        core_unfit(d, PyExc_TypeError,
+        core_cannot_decode(d, PyExc_TypeError,
                    "the other side sent an instance of %R with other fields than here; both sides need the same class",
                    cls);
     d->weight = core_weight(weight);
@@ -140,7 +140,7 @@ static PyObject *find_class(core_decoder *d, PyObject *name) {
         return core_malformed(d, "a class name that is not text");
     PyObject *cls = core_registry_class(d->codec->registry, name);
     if (!cls)
-        core_unfit(d, PyExc_TypeError,
+        core_cannot_decode(d, PyExc_TypeError,
                    "the other side sent an instance of %.200R, which is not registered here; "
                    "register it with pyisolate.register_type on the host",
                    name);
@@ -155,13 +155,13 @@ static PyObject *decode_instance(core_decoder *d, const piso_item *ext, piso_rea
         return NULL;
     bool is_record = kind == CORE_DATACLASS || kind == CORE_NAMED_TUPLE;
     if (ext->ext_type == PISO_EXT_ENUM ? kind != CORE_ENUM : !is_record)
-        return core_unfit(d, PyExc_TypeError,
+        return core_cannot_decode(d, PyExc_TypeError,
                           "the other side sent an instance of %R, which is another kind of class here", cls);
     Py_INCREF(fields);
     value = is_record ? decode_record(d, r, cls, kind, fields) : decode_enum(d, r, cls);
     Py_DECREF(fields);
     if (!value && !d->malformed)
-        d->unfit = true;
+        d->failed = true;
     return value;
 }
 
@@ -174,11 +174,11 @@ static PyObject *decode(core_decoder *d, const piso_item *ext) {
         value = decode_instance(d, ext, &r, cls);
     Py_XDECREF(name);
     Py_XDECREF(cls);
-    return core_whole(d, &r, value);
+    return core_check_payload_end(d, &r, value);
 }
 
 void core_records_init(core_state *state) {
-    core_add_guess(state, (core_guess){.encode = encode});
+    core_add_fallback(state, (core_fallback){.encode = encode});
     core_decoder_entry entry = {.decode = decode, .holds = true, .special = true, .registered = true};
     entry.cost = 200;
     core_add_decoder(state, PISO_EXT_ENUM, entry);

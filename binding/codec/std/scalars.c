@@ -206,7 +206,7 @@ static PyObject *decode_datetime(core_decoder *d, const piso_item *ext) {
     PyObject *value = PyDateTimeAPI->DateTime_FromDateAndTimeAndFold(f[0], f[1], f[2], f[3], f[4], f[5], f[6], zone,
                                                                      f[7], PyDateTimeAPI->DateTimeType);
     Py_DECREF(zone);
-    return core_whole(d, &r, value);
+    return core_check_payload_end(d, &r, value);
 }
 
 static PyObject *decode_time(core_decoder *d, const piso_item *ext) {
@@ -219,7 +219,7 @@ static PyObject *decode_time(core_decoder *d, const piso_item *ext) {
         return NULL;
     PyObject *value = PyDateTimeAPI->Time_FromTimeAndFold(f[0], f[1], f[2], f[3], zone, f[4], PyDateTimeAPI->TimeType);
     Py_DECREF(zone);
-    return core_whole(d, &r, value);
+    return core_check_payload_end(d, &r, value);
 }
 
 /* ---- the known classes ---- */
@@ -289,7 +289,7 @@ static PyObject *call_with(core_decoder *d, const piso_item *ext, piso_kind kind
     Py_XDECREF(args);
     Py_XDECREF(options);
     Py_DECREF(argument);
-    return core_whole(d, &r, value);
+    return core_check_payload_end(d, &r, value);
 }
 
 static PyObject *decode_path(core_decoder *d, const piso_item *ext) {
@@ -298,7 +298,7 @@ static PyObject *decode_path(core_decoder *d, const piso_item *ext) {
         return NULL;
     PyObject *name = core_decode(d, &r), *text = name ? core_decode(d, &r) : NULL, *value = NULL;
     if (text && PyUnicode_CheckExact(name) && PyUnicode_CheckExact(text) && PyUnicode_GET_LENGTH(text) > MAX_PATH) {
-        core_unfit(d, PyExc_ValueError, "the other side sent a path of more than %d characters", MAX_PATH);
+        core_cannot_decode(d, PyExc_ValueError, "the other side sent a path of more than %d characters", MAX_PATH);
     } else if (text && PyUnicode_CheckExact(name) && PyUnicode_CheckExact(text)) {
         PyObject *cls = PyDict_GetItemWithError(d->codec->state->std->paths, name);
         value = cls ? PyObject_CallOneArg(cls, text) : core_malformed(d, "a path of an unknown class");
@@ -307,7 +307,7 @@ static PyObject *decode_path(core_decoder *d, const piso_item *ext) {
     }
     Py_XDECREF(name);
     Py_XDECREF(text);
-    return core_whole(d, &r, value);
+    return core_check_payload_end(d, &r, value);
 }
 
 static PyObject *decode(core_decoder *d, const piso_item *ext) {
@@ -324,11 +324,11 @@ static PyObject *decode(core_decoder *d, const piso_item *ext) {
     case PISO_EXT_DATE:
         if (core_read_array(d, ext, 3, &r) < 0 || read_ints(d, &r, f, 3) < 0)
             return NULL;
-        return core_whole(d, &r, PyDate_FromDate(f[0], f[1], f[2]));
+        return core_check_payload_end(d, &r, PyDate_FromDate(f[0], f[1], f[2]));
     case PISO_EXT_TIMEDELTA:
         if (core_read_array(d, ext, 3, &r) < 0 || read_ints(d, &r, f, 3) < 0)
             return NULL;
-        return core_whole(d, &r, PyDelta_FromDSU(f[0], f[1], f[2]));
+        return core_check_payload_end(d, &r, PyDelta_FromDSU(f[0], f[1], f[2]));
     case PISO_EXT_DECIMAL:
         return call_with(d, ext, PISO_STR, c->decimal, NULL);
     case PISO_EXT_UUID:

@@ -114,7 +114,7 @@ static PyObject *shown(core_decoder *d, const uint8_t *from, const uint8_t *end,
     else if (end - from > most)
         end = whole(from + most, from, end);
     PyObject *text = PyUnicode_DecodeUTF8((const char *)from, end - from, "surrogatepass");
-    PyObject *name = text ? core_name(text, limit, keep_end) : core_refused(d);
+    PyObject *name = text ? core_name(text, limit, keep_end) : core_constructor_failed(d);
     Py_XDECREF(text);
     return name;
 }
@@ -164,8 +164,8 @@ static int read_entry(core_decoder *d, piso_reader *r, PyObject *entries) {
     return r2 < 0 ? -1 : 1;
 }
 
-/* pass_over: a value that is of no use. 0 or -1. */
-static int pass_over(core_decoder *d, piso_reader *r) {
+/* skip_value: a value that is of no use. 0 or -1. */
+static int skip_value(core_decoder *d, piso_reader *r) {
     PyObject *value = core_decode(d, r);
     Py_XDECREF(value);
     return value ? 0 : -1;
@@ -181,14 +181,14 @@ PyObject *core_read_traceback(core_decoder *d, piso_reader *r) {
     int done = 0;
     if (!is_list) {
         *r = start;
-        done = pass_over(d, r);
+        done = skip_value(d, r);
     }
     for (size_t i = 0; is_list && done == 0 && i < array.as.count; i++) {
         start = *r;
         int read = read_entry(d, r, entries);
         if (read == 0)
             *r = start;
-        done = read > 0 ? 0 : read < 0 ? -1 : pass_over(d, r);
+        done = read > 0 ? 0 : read < 0 ? -1 : skip_value(d, r);
     }
     if (done < 0)
         Py_CLEAR(entries);

@@ -9,8 +9,8 @@ static PyObject *shared_storage(PyObject *module, PyObject *size) {
     return core_storage_new(state, bytes);
 }
 
-static PyObject *set_thread_hook(PyObject *module, PyObject *others_wait) {
-    Py_XSETREF(core_module_state(module)->others_wait, Py_NewRef(others_wait));
+static PyObject *set_thread_hook(PyObject *module, PyObject *other_threads_idle) {
+    Py_XSETREF(core_module_state(module)->other_threads_idle, Py_NewRef(other_threads_idle));
     Py_RETURN_NONE;
 }
 
@@ -18,7 +18,7 @@ static PyMethodDef functions[] = {
     {"shared_storage", shared_storage, METH_O,
      "shared_storage(size) -> torch.UntypedStorage\n\nZeros in memory that can be shared with other processes."},
     {"set_thread_hook", set_thread_hook, METH_O,
-     "set_thread_hook(others_wait)\n\nA function that says whether no other thread may be inside of an operation."},
+     "set_thread_hook(other_threads_idle)\n\nA function that says whether no other thread may be inside of an operation."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -36,7 +36,7 @@ int core_torch_init(PyObject *module, core_state *state) {
 
 int core_torch_visit(core_state *state, visitproc visit, void *arg) {
     core_torch_state *t = state->torch;
-    Py_VISIT(state->others_wait);
+    Py_VISIT(state->other_threads_idle);
     if (!t)
         return 0;
     Py_VISIT(t->module);
@@ -54,7 +54,7 @@ int core_torch_visit(core_state *state, visitproc visit, void *arg) {
 }
 
 void core_torch_clear(core_state *state) {
-    Py_CLEAR(state->others_wait);
+    Py_CLEAR(state->other_threads_idle);
     core_torch_forget(state->torch);
 }
 

@@ -43,7 +43,7 @@ static int take_numbers(PyObject *tuple, int64_t *ret_numbers) {
     return PyErr_Occurred() ? -1 : 0;
 }
 
-int core_tensor_look(core_torch_state *t, PyObject *tensor, core_torch_dtype *dtype, core_tensor_layout *ret_layout) {
+int core_tensor_measure(core_torch_state *t, PyObject *tensor, core_torch_dtype *dtype, core_tensor_layout *ret_layout) {
     PyObject *shape = PyObject_GetAttr(tensor, t->shape), *strides = NULL, *offset = NULL;
     if (shape)
         strides = PyObject_CallMethodNoArgs(tensor, t->stride);
@@ -191,7 +191,7 @@ static core_torch_dtype *read_dtype(core_decoder *d, piso_reader *r) {
     core_torch_dtype *dtype = core_torch_dtype_named(d->codec->state->torch, data, name.as.bytes.size);
     PyObject *text = dtype ? NULL : PyUnicode_DecodeUTF8(data, (Py_ssize_t)name.as.bytes.size, "replace");
     if (text)
-        core_unfit(d, PyExc_TypeError, "the other side sent a tensor of dtype %.200R, which torch does not have here",
+        core_cannot_decode(d, PyExc_TypeError, "the other side sent a tensor of dtype %.200R, which torch does not have here",
                    text);
     Py_XDECREF(text);
     return dtype;

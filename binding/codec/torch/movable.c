@@ -58,10 +58,10 @@ long core_storage_holders(core_torch_state *t, PyObject *storage) {
 }
 
 bool core_may_be_in_use(core_state *state, PyObject *tensor, PyObject *storage, size_t size) {
-    if (size < LITTLE || !state->others_wait)
+    if (size < LITTLE || !state->other_threads_idle)
         return true;
     bool alone = core_storage_holders(state->torch, storage) <= 2 && core_tensor_holders(state->torch, tensor) == 1;
-    PyObject *wait = alone ? PyObject_CallNoArgs(state->others_wait) : NULL;
+    PyObject *wait = alone ? PyObject_CallNoArgs(state->other_threads_idle) : NULL;
     bool may_be = wait != Py_True;
     Py_XDECREF(wait);
     PyErr_Clear(); /* out of memory, or another version of torch: it is not known */
@@ -84,10 +84,10 @@ static int obstacle_of(core_torch_state *t, PyObject *tensor, PyObject *storage)
 }
 
 int core_storage_obstacle(core_torch_state *t, PyObject *tensor, PyObject *storage) {
-    return PyObject_HasAttr(storage, t->lease_attribute) ? RECEIVED : obstacle_of(t, tensor, storage);
+    return PyObject_HasAttr(storage, t->buffer_ref_attribute) ? RECEIVED : obstacle_of(t, tensor, storage);
 }
 
-void core_storage_tell(core_torch_state *t, PyObject *storage, int obstacle) {
+void core_storage_warn(core_torch_state *t, PyObject *storage, int obstacle) {
     /* once for a storage; not of one that came as a copy */
     if (obstacle != RECEIVED && !PyObject_HasAttr(storage, t->warned_attribute) &&
         PyObject_SetAttr(storage, t->warned_attribute, Py_True) == 0)

@@ -65,7 +65,7 @@ static PyMethodDef methods[] = {
 
 /* attach: makes the storage, which lies over it, the owner of `shared`. 0 or -1. */
 static int attach(core_torch_state *t, PyObject *storage, core_shared *shared) {
-    int r = core_shared_own(shared, storage);
+    int r = core_shared_set_owner(shared, storage);
     if (r == 0)
         r = PyObject_SetAttr(storage, t->shares_attribute, (PyObject *)shared);
     PyObject *const names[] = {t->is_shared, t->share_fd}; /* as in `methods` */
@@ -194,7 +194,7 @@ static bool may_move(core_state *state, PyObject *tensor, PyObject *storage, cor
     if (*ret_shared || PyErr_Occurred())
         return false;
     if (obstacle)
-        core_storage_tell(state->torch, storage, obstacle);
+        core_storage_warn(state->torch, storage, obstacle);
     return obstacle == 0;
 }
 

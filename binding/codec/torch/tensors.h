@@ -34,9 +34,9 @@ typedef struct core_tensor_layout {
 /* core_layout_measure: fills in count, extent and dense. False where numbers overflow or are negative. */
 bool core_layout_measure(core_tensor_layout *l);
 
-/* core_tensor_look: the layout of a tensor of this dtype. 0, or -1: with an exception, or without one if it has none that
+/* core_tensor_measure: the layout of a tensor of this dtype. 0, or -1: with an exception, or without one if it has none that
  * can be sent. */
-int core_tensor_look(core_torch_state *t, PyObject *tensor, core_torch_dtype *dtype, core_tensor_layout *ret_layout);
+int core_tensor_measure(core_torch_state *t, PyObject *tensor, core_torch_dtype *dtype, core_tensor_layout *ret_layout);
 /* core_tensor_write_head: all but the data. */
 void core_tensor_write_head(piso_writer *w, const core_tensor_layout *l, Py_ssize_t offset, int flags);
 /* core_tensor_write_span: a whole tensor, whose data is the span with this index. */
@@ -46,8 +46,8 @@ core_shared *core_storage_shared(core_state *state, PyObject *storage);
 /* core_storage_obstacle: why a storage that has no Shared must not be moved into shared memory; 0: it may; -1. Other threads
  * run while it asks, but not after the last question. */
 int core_storage_obstacle(core_torch_state *t, PyObject *tensor, PyObject *storage);
-/* core_storage_tell: the warning that it is copied therefore; with an exception where warnings are errors. */
-void core_storage_tell(core_torch_state *t, PyObject *storage, int obstacle);
+/* core_storage_warn: the warning that it is copied therefore; with an exception where warnings are errors. */
+void core_storage_warn(core_torch_state *t, PyObject *storage, int obstacle);
 /* core_tensor_holders, core_storage_holders: how many references C++ counts, with those of their Python objects; -1. */
 long core_tensor_holders(core_torch_state *t, PyObject *tensor);
 long core_storage_holders(core_torch_state *t, PyObject *storage);

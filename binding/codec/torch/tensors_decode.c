@@ -33,7 +33,7 @@ static PyObject *over_buffer(core_torch_state *t, const core_tensor_layout *l, P
     PyObject *storage = core_torch_buffer(t, owner, NULL), *tensor = NULL;
     if (storage)
         tensor = core_tensor_over(t, storage, l);
-    if (tensor && PyObject_SetAttr(storage, t->lease_attribute, owner) < 0)
+    if (tensor && PyObject_SetAttr(storage, t->buffer_ref_attribute, owner) < 0)
         Py_CLEAR(tensor);
     Py_XDECREF(storage);
     return tensor;
@@ -88,7 +88,7 @@ static int keep(PyObject *shapes, PyObject *description, PyObject *tensor) {
 static PyObject *open_again(core_decoder *d, const core_tensor_layout *l, piso_segment *segment,
                             PyObject *description) {
     core_torch_state *t = d->codec->state->torch;
-    PyObject *key = PyLong_FromVoidPtr(segment), *shapes = key ? core_seen_of(d->codec, key) : NULL;
+    PyObject *key = PyLong_FromVoidPtr(segment), *shapes = key ? core_segment_cache(d->codec, key) : NULL;
     PyObject *tensor = shapes ? Py_XNewRef(PyDict_GetItemWithError(shapes, description)) : NULL;
     if (shapes && !tensor && !PyErr_Occurred()) {
         Py_INCREF(shapes);
@@ -96,7 +96,7 @@ static PyObject *open_again(core_decoder *d, const core_tensor_layout *l, piso_s
         if (tensor && keep(shapes, description, tensor) < 0)
             Py_CLEAR(tensor);
         Py_DECREF(shapes);
-        core_seen_check(d->codec, key, segment);
+        core_segment_cache_check(d->codec, key, segment);
     }
     Py_XDECREF(key);
     if (tensor)
@@ -108,7 +108,7 @@ static PyObject *open_again(core_decoder *d, const core_tensor_layout *l, piso_s
 static int looks_like(core_torch_state *t, PyObject *tensor, const core_tensor_head *h, const core_shared *shared) {
     core_dlpack_tensor view;
     const core_tensor_layout *l = &h->layout;
-    if (core_torch_look(t, tensor, &view) != l->dtype || view.ndim != l->ndim ||
+    if (core_torch_view(t, tensor, &view) != l->dtype || view.ndim != l->ndim ||
         (char *)view.data != (char *)shared->data + l->offset * l->dtype->itemsize)
         return 0;
     for (Py_ssize_t i = 0; i < l->ndim; i++)
@@ -171,7 +171,7 @@ static PyObject *decode(core_decoder *d, const piso_item *ext) {
     const uint8_t *start = r.cursor;
     if (core_tensor_read_head(d, &r, &h) < 0)
         return NULL;
-    PyObject *tensor = core_whole(d, &r, from_data(d, &r, &h, start));
+    PyObject *tensor = core_check_payload_end(d, &r, from_data(d, &r, &h, start));
     return core_tensor_finish(d->codec->state->torch, tensor, h.flags);
 }
 

@@ -66,13 +66,13 @@ static PyObject *owner_of(core_encoder *e, PyObject *tensor) {
     if (!e->references || !core_is_last(tensor, e->references))
         return NULL;
     PyObject *storage = PyObject_CallMethodNoArgs(tensor, t->untyped_storage);
-    PyObject *lease = storage ? PyObject_GetAttr(storage, t->lease_attribute) : NULL;
+    PyObject *owner = storage ? PyObject_GetAttr(storage, t->buffer_ref_attribute) : NULL;
     /* three references: the storage's attribute, torch's, which keeps the buffer, and this one */
-    bool last = lease && core_is_last(lease, 3) && is_alone(t, tensor, storage);
+    bool last = owner && core_is_last(owner, 3) && is_alone(t, tensor, storage);
     PyErr_Clear(); /* a storage that did not come in a message has no such attribute */
     Py_XDECREF(storage);
-    Py_XDECREF(lease);
-    return last ? lease : NULL;
+    Py_XDECREF(owner);
+    return last ? owner : NULL;
 }
 
 static int write_bytes(core_encoder *e, PyObject *tensor, const core_tensor_layout *l, int flags) {
@@ -128,7 +128,7 @@ PyObject *core_tensor_compact(core_torch_state *t, PyObject *tensor, core_tensor
         l->extent / GAPS_FACTOR <= l->count || l->extent <= (int64_t)GAPS_BYTES / (int64_t)l->dtype->itemsize;
     if (raw)
         copy = keeps_strides ? with_strides(raw, l) : PyObject_CallMethod(raw, "contiguous", NULL);
-    if (copy && core_tensor_look(t, copy, l->dtype, l) < 0)
+    if (copy && core_tensor_measure(t, copy, l->dtype, l) < 0)
         Py_CLEAR(copy);
     Py_XDECREF(raw);
     return copy;
@@ -260,7 +260,7 @@ static int write_again(core_encoder *e, PyObject *tensor, core_shared *shared, c
 static int encode_again(core_encoder *e, PyObject *tensor) {
     core_dlpack_tensor view;
     core_tensor_layout l;
-    l.dtype = core_torch_look(e->codec->state->torch, tensor, &view);
+    l.dtype = core_torch_view(e->codec->state->torch, tensor, &view);
     if (!l.dtype || view.ndim > CORE_TENSOR_DIMS)
         return 0;
     core_shared *shared = shared_before(e, tensor, &view);
@@ -287,7 +287,7 @@ static int encode(core_encoder *e, int Py_UNUSED(kind), PyObject *tensor, const 
     int flags = flags_of(t, tensor, dtype);
     if (flags < 0 || refuse(e, tensor, path, flags, &cuda) < 0)
         return -1;
-    if (core_tensor_look(t, tensor, dtype, &l) < 0) {
+    if (core_tensor_measure(t, tensor, dtype, &l) < 0) {
         if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_RuntimeError))
             return -1;
         PyErr_Clear(); /* of nested tensors, which have no shape */
@@ -307,8 +307,8 @@ static int encode(core_encoder *e, int Py_UNUSED(kind), PyObject *tensor, const 
 
 static const core_encoder_entry entry = {.encode = encode, .direct = true};
 
-/* guess: the first tensor: from then on the classes are known. */
-static int guess(core_encoder *e, PyObject *value, const core_path *path) {
+/* encode_fallback: the first tensor: from then on the classes are known. */
+static int encode_fallback(core_encoder *e, PyObject *value, const core_path *path) {
     core_state *state = e->codec->state;
     if (core_torch_load(state, false) <= 0 || !core_torch_is_tensor(state->torch, value))
         return PyErr_Occurred() ? -1 : 0;
@@ -319,5 +319,5 @@ static int guess(core_encoder *e, PyObject *value, const core_path *path) {
 }
 
 void core_tensors_encode_init(core_state *state) {
-    core_add_guess(state, (core_guess){.encode = guess, .direct = true});
+    core_add_fallback(state, (core_fallback){.encode = encode_fallback, .direct = true});
 }

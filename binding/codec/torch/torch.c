@@ -36,7 +36,7 @@ typedef struct named {
 static int intern_all(core_torch_state *t) {
     const named names[] = {
         {&t->shares_attribute, "_pyisolate_shared"},
-        {&t->lease_attribute, "_pyisolate_lease"},
+        {&t->buffer_ref_attribute, "_pyisolate_lease"},
         {&t->warned_attribute, "_pyisolate_copied"},
         {&t->moving_attribute, "_pyisolate_moving"},
         {&t->untyped_storage, "untyped_storage"},
@@ -271,7 +271,7 @@ void *core_torch_data(core_torch_state *t, PyObject *object) {
     return data;
 }
 
-core_torch_dtype *core_torch_look(core_torch_state *t, PyObject *tensor, core_dlpack_tensor *ret_view) {
+core_torch_dtype *core_torch_view(core_torch_state *t, PyObject *tensor, core_dlpack_tensor *ret_view) {
     if (!t->exchange)
         return NULL;
     if (t->exchange->tensor_from_object(tensor, ret_view) != 0) {

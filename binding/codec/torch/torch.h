@@ -40,7 +40,7 @@ struct core_torch_state {
     PyObject *use_count;                                       /* of a storage's address; or NULL */
     PyObject *from_dlpack;                                     /* NULL until memory of a GPU comes */
     PyObject *shares_attribute;                                /* of a storage: its Shared */
-    PyObject *lease_attribute;                                 /* of a storage over a received buffer: its Lease */
+    PyObject *buffer_ref_attribute;                                 /* of a storage over a received buffer: its Lease */
     PyObject *warned_attribute;                                /* of a storage that is copied: it was told */
     PyObject *moving_attribute;                                /* of one that a thread moves: the fork generation */
     core_torch_values values;
@@ -96,9 +96,9 @@ PyObject *core_torch_buffer(core_torch_state *t, PyObject *owner, PyObject *devi
 /* core_torch_data: where the memory of a tensor or a storage begins. NULL may be right: see PyErr_Occurred. */
 void *core_torch_data(core_torch_state *t, PyObject *object);
 
-/* core_torch_look: a tensor of the CPU as DLPack has it; its dtype, or NULL, without an exception, where this version,
+/* core_torch_view: a tensor of the CPU as DLPack has it; its dtype, or NULL, without an exception, where this version,
  * or the tensor, has no such thing. Cheap: no Python object is made. */
-core_torch_dtype *core_torch_look(core_torch_state *t, PyObject *tensor, core_dlpack_tensor *ret_view);
+core_torch_dtype *core_torch_view(core_torch_state *t, PyObject *tensor, core_dlpack_tensor *ret_view);
 
 /* core_torch_error: the class of torch that an exception of this name ("module:qualname") arrives as: that of an
  * exhausted memory. New reference, or NULL without an exception. */

@@ -176,7 +176,7 @@ static int write_value(core_encoder *e, int kind, PyObject *value, const core_pa
     }
 }
 
-static int guess(core_encoder *e, PyObject *value, const core_path *path) {
+static int encode_fallback(core_encoder *e, PyObject *value, const core_path *path) {
     int r = core_torch_load(e->codec->state, false);
     if (r <= 0)
         return r;
@@ -198,7 +198,7 @@ static PyObject *find(core_decoder *d, PyObject *table, PyObject *name) {
         return core_malformed(d, "a name of torch that is not text");
     PyObject *found = PyDict_GetItemWithError(table, name);
     if (!found)
-        core_unfit(d, PyExc_TypeError, "the other side sent %.200R of torch, which this side's version does not have",
+        core_cannot_decode(d, PyExc_TypeError, "the other side sent %.200R of torch, which this side's version does not have",
                    name);
     return found;
 }
@@ -261,14 +261,14 @@ static PyObject *make_device(core_decoder *d, PyObject **parts) {
     PyObject *device = index < 0 ? PyObject_CallOneArg(cls, type) : PyObject_CallFunction(cls, "On", type, index);
     if (!device && PyErr_ExceptionMatches(PyExc_RuntimeError)) {
         PyErr_Clear(); /* torch's lists all types that there are */
-        core_unfit(d, PyExc_TypeError,
+        core_cannot_decode(d, PyExc_TypeError,
                    "the other side sent a device of type %.200R, which this side's version of torch does not have",
                    type);
     }
     return device;
 }
 
-static const core_maker makers[] = {
+static const core_constructor constructors[] = {
     {"size", 1, make_size},
     {"device", 3, make_device},
     {"constant", 1, make_constant},
@@ -278,11 +278,11 @@ static const core_maker makers[] = {
 static PyObject *decode(core_decoder *d, const piso_item *ext) {
     if (core_torch_needed(d) < 0 || load(d->codec->state->torch) < 0)
         return NULL;
-    return core_decode_made(d, ext, makers, sizeof makers / sizeof *makers);
+    return core_decode_constructed(d, ext, constructors, sizeof constructors / sizeof *constructors);
 }
 
 void core_torch_values_init(core_state *state) {
-    core_add_guess(state, (core_guess){.encode = guess});
+    core_add_fallback(state, (core_fallback){.encode = encode_fallback});
     core_add_decoder(state, PISO_EXT_TORCH,
                      (core_decoder_entry){.decode = decode, .cost = 150, .holds = true, .special = true});
 }

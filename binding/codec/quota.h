@@ -1,4 +1,4 @@
-/* budget.h - what one message may cost its receiver. The sender is not trusted: a byte of a message can ask for a
+/* quota.h - what one message may cost its receiver. The sender is not trusted: a byte of a message can ask for a
  * dictionary of 88 bytes, or for a comparison that takes a second.
  *
  * Memory: each value is charged with what it takes here, in bytes; kinds that take long to make for their size are
@@ -7,8 +7,8 @@
  * other threads are let run, after each portion.
  *
  * Comparisons: see collisions.h. */
-#ifndef BINDING_BUDGET_H
-#define BINDING_BUDGET_H
+#ifndef BINDING_QUOTA_H
+#define BINDING_QUOTA_H
 
 #include "converter.h"
 

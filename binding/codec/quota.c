@@ -1,5 +1,5 @@
-/* budget.c - see budget.h. */
-#include "budget.h"
+/* quota.c - see quota.h. */
+#include "quota.h"
 #include "decode.h"
 
 #define PER_ARENA    4
@@ -21,7 +21,7 @@ bool core_charge_more(core_decoder *d) {
         return true;
     }
     if (spent > limit) {
-        core_unfit(
+        core_cannot_decode(
             d, PyExc_MemoryError,
             "the other side sent a value that takes more than %lld MB here, or the time for that, which is the "
             "limit for one message; have it send less at once, or bytes or an array, or raise 'value_limit' in its configuration",
