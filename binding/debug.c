@@ -1,5 +1,5 @@
-/* debug.c - _encode and _decode: what would be a message's body, everything inline. Property tests compare them
- * with another implementation of MessagePack, and fuzz the decoder. */
+/* debug.c - _encode and _decode convert the body of a message, with everything inline. Property tests compare them with
+ * another implementation of MessagePack, and fuzz the decoder. */
 #include "debug.h"
 
 #include "codec/std/exceptions.h"

@@ -1,9 +1,12 @@
-/* floor.c - _poll_echo and _poll_rounds: what one round trip between two processes costs when both poll the same
- * cache line and do nothing else. No call can be faster, so benchmarks give every figure as a multiple of it,
- * measured in the same run.
+/* floor.c - _poll_echo and _poll_rounds measure one round trip between two processes that both poll the same cache line
+ * and do nothing else. No call can be faster, so benchmarks show every figure as a multiple of it, measured in the same
+ * run.
  *
- * The line holds one number. The asking side writes an odd one, the echo answers with the next even one. Both give
- * up after a while without an answer, so a peer that died leaves nobody polling for ever. */
+ * The line holds one number. The asking process writes an odd one, the echo answers with the next even one. Both give
+ * up after a while without an answer, so a process whose peer has died does not poll for ever.
+ *
+ * The stores are releases and the loads are acquires, as in a real channel, where the number announces that the data
+ * written before it is complete. */
 #include "floor.h"
 
 #include <errno.h>
@@ -15,12 +18,12 @@
 #define LINE_SIZE       64
 #define STOP            UINT64_MAX
 #define PATIENCE_NS     INT64_C(10000000000) /* covers the start of the other process */
-#define POLLS_PER_CLOCK 4096                 /* the clock is read this rarely, so as not to disturb the polling */
+#define POLLS_PER_CLOCK 4096 /* the clock is read this rarely, so that it does not disturb the polling */
 
 typedef _Atomic uint64_t cache_line;
 
-/* map_line: the start of the file, writable by both; NULL with an exception. A file that is too short would be a
- * bus error at the first access. */
+/* map_line: maps the start of the file, shared and writable; NULL with an exception. The first access to a file that is
+ * too short would be a bus error. */
 static cache_line *map_line(int fd) {
     struct stat status;
     if (fstat(fd, &status) < 0)
@@ -33,7 +36,7 @@ static cache_line *map_line(int fd) {
     return line == MAP_FAILED ? (PyErr_SetFromErrno(PyExc_OSError), NULL) : line;
 }
 
-/* poll_until_not: the first value other than `old`, or `old` when patience has run out. */
+/* poll_until_not: returns the first value other than `old`, or `old` after PATIENCE_NS. */
 static uint64_t poll_until_not(cache_line *line, uint64_t old) {
     int64_t end = 0;
     for (unsigned polls = 1;; polls++) {
@@ -68,8 +71,8 @@ static int ask(cache_line *line, uint64_t round) {
     return poll_until_not(line, question) == question + 1 ? 0 : -ETIMEDOUT;
 }
 
-/* ask_batches: fills ret_batch_ns[count] with the time of each batch; the first round, before them, waits for
- * the echo to start. */
+/* ask_batches: sets ret_batch_ns[count] to the time of each batch; the first round, before them, waits for the echo to
+ * start. */
 static int ask_batches(cache_line *line, Py_ssize_t count, Py_ssize_t batch, int64_t *ret_batch_ns) {
     uint64_t round = 0;
     int r = ask(line, round++);
@@ -135,10 +138,10 @@ static PyObject *poll_rounds(PyObject *Py_UNUSED(module), PyObject *args) {
 
 static PyMethodDef floor_methods[] = {
     {"_poll_echo", poll_echo, METH_O,
-     "_poll_echo(fd) -> None\n\nAnswer `_poll_rounds` in another process, on the same file, until it is done."},
+     "_poll_echo(fd) -> None\n\nAnswer `_poll_rounds` of another process, on the same file, until it is done."},
     {"_poll_rounds", poll_rounds, METH_VARARGS,
      "_poll_rounds(fd, count, batch) -> list[float]\n\n"
-     "Nanoseconds of one round trip, averaged over each of `count` batches of `batch` round trips."},
+     "Return the nanoseconds of one round trip, averaged over each of `count` batches of `batch` round trips."},
     {NULL, NULL, 0, NULL},
 };
 

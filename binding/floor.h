@@ -1,4 +1,4 @@
-/* floor.h - the floor under a call: two processes that poll one cache line. For benchmarks. */
+/* floor.h - for benchmarks: the lower bound of a call's latency, two processes that poll one cache line. */
 #ifndef BINDING_FLOOR_H
 #define BINDING_FLOOR_H
 

@@ -1,4 +1,4 @@
-/* gpu.c - the functions of the module for GPUs. A build without them has no_gpu.c instead. */
+/* gpu.c - the functions of the module for GPUs. A build without support for GPUs has no_gpu.c instead. */
 #include "gpu.h"
 
 #include "codec/cuda/cuda.h"
@@ -73,18 +73,18 @@ static PyObject *cuda_refused(PyObject *module, PyObject *args) {
 
 static PyMethodDef functions[] = {
     {"cuda_devices", cuda_devices, METH_NOARGS,
-     "cuda_devices() -> list[bytes]\n\nUUIDs of the GPUs that the driver has here; empty without a driver."},
+     "cuda_devices() -> list[bytes]\n\nReturn the UUIDs of the driver's GPUs; an empty list without a driver."},
     {"cuda_failure", cuda_failure, METH_NOARGS,
-     "cuda_failure() -> str\n\nThe call of CUDA's driver that failed last in this thread, or why there is no driver."},
+     "cuda_failure() -> str\n\nReturn the CUDA call that failed last in this thread, or why there is no driver."},
     {"cuda_release", cuda_release, METH_VARARGS,
-     "cuda_release(session, handle)\n\nThe other side has freed this memory of a GPU: do not keep it mapped."},
+     "cuda_release(session, handle)\n\nUnmap this memory of a GPU, which the peer has freed."},
     {"cuda_events", cuda_events, METH_VARARGS,
-     "cuda_events(session, allowed)\n\nWhether the other side can wait for this side's events; at first it cannot."},
+     "cuda_events(session, allowed)\n\nSet whether the peer can wait for this process's events; initially it cannot."},
     {"cuda_refused", cuda_refused, METH_VARARGS,
-     "cuda_refused(session, why)\n\nThe other side cannot open memory of GPUs: send copies."},
+     "cuda_refused(session, why)\n\nSend copies: the peer cannot open memory of GPUs."},
     {"set_device_hooks", set_device_hooks, METH_VARARGS,
-     "set_device_hooks(uuid, device, lend, refuse)\n\nFunctions from the number of a GPU to its UUID, from that to its "
-     "device, for the first send of a storage, and for memory that cannot be opened here."},
+     "set_device_hooks(uuid, device, lend, refuse)\n\nSet the functions that map the id of a GPU to its UUID, map "
+     "that to its device, are called for the first send of a storage, and for memory that cannot be opened here."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,4 +1,4 @@
-/* gpu.h - the part for GPUs, as the module sees it: gpu.c, or no_gpu.c where the build leaves it out (option `gpu`). */
+/* gpu.h - the module's functions for GPUs: gpu.c, or no_gpu.c where the build omits them (option `gpu`). */
 #ifndef BINDING_MODULE_GPU_H
 #define BINDING_MODULE_GPU_H
 

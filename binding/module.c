@@ -7,8 +7,8 @@
 #include "aio/loop/handler.h"
 #include "aio/loop/links.h"
 #include "aio/waiter.h"
-#include "codec/buffers/buffers.h"
 #include "codec/buffer_ref.h"
+#include "codec/buffers/buffers.h"
 #include "codec/numpy/numpy.h"
 #include "codec/registry.h"
 #include "codec/std/std.h"
@@ -30,7 +30,7 @@ typedef struct part {
 
 static const part parts[] = {
     {core_errors_init, core_errors_visit, core_errors_clear, NULL},
-    /* codec; of values whose class is not known it is asked in this order */
+    /* codec; fallbacks for values of unknown classes are tried in this order */
     {core_tables_init, core_tables_visit, core_tables_clear, core_tables_free},
     {.init = core_decode_init},
     {.init = core_registry_init},
@@ -66,8 +66,8 @@ static const part parts[] = {
 };
 #define PARTS (sizeof parts / sizeof *parts)
 
-/* in_main_interpreter: from Python 3.12 on the slot below says it, but not to interpreters of the old kind, which share the
- * GIL. The words are CPython's. */
+/* in_main_interpreter: from Python 3.12 on the slot below refuses subinterpreters, but not those of the old kind, which
+ * share the GIL. The message is CPython's. */
 static int in_main_interpreter(void) {
     if (PyInterpreterState_GetID(PyInterpreterState_Get()) == 0)
         return 0;

@@ -1,13 +1,13 @@
-/* no_gpu.c - the functions of the module for GPUs in a build without support for them: there is no GPU, and this is why. */
+/* no_gpu.c - the functions of the module for GPUs in a build without support for them: there is no GPU, and the
+ * reason. */
 #include "codec/tables.h"
 #include "gpu.h"
 
 #define WHY "this build of pyisolate has no support for GPUs (the build option 'gpu')"
 
-/* decode: a tensor of a GPU from a peer whose build has support. */
+/* decode: refuses a tensor on a GPU from a peer whose build has support. */
 static PyObject *decode(core_decoder *d, const piso_item *Py_UNUSED(ext)) {
-    return core_cannot_decode(d, PyExc_RuntimeError,
-                      "the other side sent a tensor that lies on a GPU, and " WHY "; send tensor.cpu()");
+    return core_cannot_decode(d, PyExc_RuntimeError, "the peer sent a tensor on a GPU, and " WHY "; send tensor.cpu()");
 }
 
 static PyObject *cuda_devices(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
@@ -23,8 +23,8 @@ static PyObject *nothing(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
 }
 
 static PyMethodDef functions[] = {
-    {"cuda_devices", cuda_devices, METH_NOARGS, "cuda_devices() -> list[bytes]\n\nNone: " WHY "."},
-    {"cuda_failure", cuda_failure, METH_NOARGS, "cuda_failure() -> str\n\nThat " WHY "."},
+    {"cuda_devices", cuda_devices, METH_NOARGS, "cuda_devices() -> list[bytes]\n\nReturn an empty list: " WHY "."},
+    {"cuda_failure", cuda_failure, METH_NOARGS, "cuda_failure() -> str\n\nReturn that " WHY "."},
     {"cuda_release", nothing, METH_VARARGS, NULL},
     {"cuda_events", nothing, METH_VARARGS, NULL},
     {"cuda_refused", nothing, METH_VARARGS, NULL},

@@ -13,7 +13,7 @@ class PyIsolateError(Exception):
     """Base class of the errors of this package."""
 
 class RemoteError(PyIsolateError):
-    """An exception of a class that this side has not registered was raised on the other side.
+    """An exception whose class is not registered in this process was raised in the peer's process.
 
     It is an instance of a subclass that has the remote class's name.
     """
@@ -22,7 +22,7 @@ class RemoteError(PyIsolateError):
     """Module and qualified name of the remote class, for example ``"my_plugin.errors.BadImage"``."""
 
 class ExtensionDied(PyIsolateError, ConnectionError):
-    """The process at the other end has ended."""
+    """The peer's process has ended."""
 
     name: str
     pid: int | None
@@ -35,19 +35,19 @@ class ExtensionHung(ExtensionDied):
     """The process did not answer its watchdog in time and was ended."""
 
 class ExtensionStopped(PyIsolateError):
-    """The session was closed on this side."""
+    """The session was closed by this process."""
 
 class ProtocolError(PyIsolateError):
-    """The other side sent something malformed; the session has been closed."""
+    """The peer sent a malformed message; the session has been closed."""
 
 class ForkedProcessError(PyIsolateError, RuntimeError):
-    """A session was used in a process forked from the one that owns it."""
+    """A session was used in a process that was forked from its owner."""
 
 class SandboxError(PyIsolateError):
     """An extension cannot be confined as its configuration requires; the message says what is missing."""
 
 class CallTimeout(PyIsolateError, TimeoutError):
-    """A call did not finish within its time limit."""
+    """A call did not finish within its timeout."""
 
 class Registry:
     """The classes that may be received: enums, dataclasses, named tuples, exceptions."""
@@ -71,12 +71,12 @@ class Call(Coroutine[Any, Any, _T], Generic[_T]):
     def throw(self, typ: Any, val: Any = ..., tb: Any = ..., /) -> Any: ...
     def close(self) -> None: ...
     def cancel(self, msg: object = None) -> bool:
-        """Request the other side to cancel the handler; a later await raises CancelledError."""
+        """Request the peer to cancel the handler; a later await raises CancelledError."""
     def done(self) -> bool: ...
     def __await__(self) -> Generator[Any, Any, _T]: ...
 
 class Method:
-    """A method of an object on the other side, bound to a session."""
+    """A method of a remote object, bound to a session."""
 
     name: str
     session: Session

@@ -439,7 +439,7 @@ def test_rows_that_cannot_run_are_skipped_with_the_reason(monkeypatch: pytest.Mo
     monkeypatch.setattr(machine, "available_memory", lambda: 10 * 10**9)
     assert obstacle("tiny_tensor_cpu") == ""
     assert obstacle("large_tensor_cpu", max_bytes=4e6) == "larger than --max-tensor-mb 4"
-    refuses = Loopback(share_torch=False, error=TypeError("cannot cross"))
+    refuses = Loopback(share_torch=False, error=TypeError("cannot be sent"))
     assert obstacle("tiny_tensor_cpu", refuses) == "this version cannot send tensors"
     assert obstacle("model_6gb_cpu") == "needs 19.3 GB of memory; 10.0 GB are available"
     shared: Any = Loopback(share_torch=True)

@@ -4,7 +4,7 @@
 #include "common/errors.h"
 #include "common/interruption.h"
 
-#define ATTEMPTS 2 /* to call a loop, if the handler of a signal raises in the middle of it */
+#define ATTEMPTS 2 /* to call a loop, if a signal handler raises inside the call */
 
 static int intern(PyObject **field, const char *text) {
     *field = PyUnicode_InternFromString(text);
@@ -165,7 +165,7 @@ PyObject *core_running_token(core_state *state) {
 
 /* ---- tasks ---- */
 
-/* in_context: one call, with a context entered. */
+/* in_context: makes one call in a context. */
 static PyObject *in_context(PyObject *context, PyObject *function, PyObject **args, size_t count, PyObject *names) {
     if (PyContext_Enter(context) < 0)
         return NULL;
@@ -175,7 +175,7 @@ static PyObject *in_context(PyObject *context, PyObject *function, PyObject **ar
     return result;
 }
 
-/* plain_task: as loop.create_task makes one where there is no factory. */
+/* plain_task: creates a task as loop.create_task does without a factory. */
 static PyObject *plain_task(core_async_state *a, PyObject *loop, PyObject *coroutine, PyObject *context) {
     PyObject *args[5] = {NULL, coroutine, loop, context, Py_True};
 #if PY_VERSION_HEX >= 0x030b0000
@@ -192,7 +192,7 @@ PyObject *core_task_new(core_state *state, PyObject *loop, PyObject *coroutine, 
         task = plain_task(a, loop, coroutine, context);
     } else if (factory) {
         PyObject *create = PyObject_GetAttr(loop, a->create_task), *args[2] = {NULL, coroutine};
-        if (create) /* not by its argument `context`, which older factories do not take */
+        if (create) /* not through its argument `context`, which older factories do not accept */
             task = in_context(context, create, args + 1, 1, NULL);
         Py_XDECREF(create);
     }
@@ -253,17 +253,17 @@ static int start_thread(PyObject *loop) {
 
 /* ---- calling a loop ---- */
 
-/* is_closed: a loop that cannot tell is as good as closed. */
+/* is_closed: a loop whose is_closed() raises counts as closed. */
 static bool is_closed(PyObject *loop) {
     PyObject *closed = loop ? PyObject_CallMethod(loop, "is_closed", NULL) : NULL;
     bool is = !closed || PyObject_IsTrue(closed) != 0;
     Py_XDECREF(closed);
-    PyErr_Clear(); /* the answer stands for it */
+    PyErr_Clear(); /* the return value replaces the exception */
     return is;
 }
 
-/* take_interruption: takes the current exception. Whether something else is the reason than that the loop is closed. What
- * the handler of a signal has raised, which runs in the main thread only, is kept. */
+/* take_interruption: takes the current exception. Returns whether it has another reason than that the loop is closed.
+ * An exception raised by a signal handler, which can only be in the main thread, is kept. */
 static bool take_interruption(core_state *state, PyObject *loop) {
     bool may_be_closed = PyErr_ExceptionMatches(PyExc_RuntimeError) && !PyErr_ExceptionMatches(PyExc_RecursionError);
     bool is_ours = PyErr_ExceptionMatches(PyExc_RecursionError) || PyErr_ExceptionMatches(PyExc_MemoryError);
@@ -277,10 +277,10 @@ static bool take_interruption(core_state *state, PyObject *loop) {
 
 PyObject *core_loop_call(core_state *state, PyObject *loop, PyObject *method, PyObject **args, size_t count,
                          PyObject *names, bool *ret_again) {
-    bool again = args[0] != NULL, held = again; /* else the link has lost it, and what is there to be called with it */
+    bool again = args[0] != NULL, held = again; /* otherwise the link has lost it, and the objects of the call */
     PyObject *result = NULL;
     size_t all = held ? count + (names ? (size_t)PyTuple_GET_SIZE(names) : 0) : 0;
-    Py_XINCREF(loop); /* what runs in the meantime may drop all of these */
+    Py_XINCREF(loop); /* code that runs meanwhile may drop all of these */
     for (size_t i = 0; i < all; i++)
         Py_INCREF(args[i]);
     for (int i = 0; i < ATTEMPTS && again && !result; i++) {
@@ -296,7 +296,8 @@ PyObject *core_loop_call(core_state *state, PyObject *loop, PyObject *method, Py
     return result;
 }
 
-/* new_service_loop: one that does not run yet, and its selector's epoll; NULL with an exception. */
+/* new_service_loop: creates a loop that does not run yet, and gets its selector's epoll descriptor; NULL with an
+ * exception. */
 static PyObject *new_service_loop(int *ret_epoll) {
     PyObject *selectors = PyImport_ImportModule("selectors");
     PyObject *selector = selectors ? PyObject_CallMethod(selectors, "EpollSelector", NULL) : NULL;
@@ -313,7 +314,7 @@ static PyObject *new_service_loop(int *ret_epoll) {
     return loop;
 }
 
-/* close_loop: one that does not run. Keeps the current exception. */
+/* close_loop: closes a loop that does not run. Keeps the current exception. */
 static void close_loop(PyObject *loop) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
@@ -336,12 +337,13 @@ PyObject *core_service_loop(core_state *state) {
     PyObject *loop = core_aio_load(state) < 0 ? NULL : new_service_loop(&epoll_fd);
     if (!loop)
         return NULL;
-    if (is_serviced(a)) { /* another thread has been faster */
+    if (is_serviced(a)) { /* another thread was faster */
         close_loop(loop);
         Py_DECREF(loop);
         return a->service_loop;
     }
-    Py_XSETREF(a->service_loop, Py_NewRef(loop)); /* one of a parent process stays as it was: its thread is not here */
+    Py_XSETREF(a->service_loop,
+               Py_NewRef(loop)); /* the parent process's loop is not closed: its thread does not exist here */
     a->service_generation = piso_fork_generation();
     a->service_epoll = epoll_fd;
     int r = start_thread(loop);

@@ -1,8 +1,7 @@
-/* waiter.c - what a task waits for: the part of asyncio's future protocol that a task uses.
+/* waiter.c - the object that a task waits for: the part of asyncio's future protocol that a task uses.
  *
- * A future of the loop would do, but what this one schedules is itself: where the handler of a signal raises in the
- * middle of that, it can be scheduled again, and the second time finds nothing to do; the callbacks of a future are lost
- * then. */
+ * A future of the loop would work as well, but a Waiter schedules itself. If a signal handler raises while it is
+ * scheduled, it can be scheduled again, and its second call does nothing; a future would lose its callbacks. */
 #include "waiter.h"
 #include "asyncio.h"
 
@@ -10,7 +9,7 @@ static core_async_state *async_of(PyObject *o) {
     return core_type_state(Py_TYPE(o))->async;
 }
 
-/* schedule: has the loop call this: 0 or -1. */
+/* schedule: calls call_soon for this waiter. Returns 0 or -1. */
 static int schedule(core_waiter *p) {
     core_async_state *a = async_of((PyObject *)p);
     PyObject *args[4] = {NULL, p->loop, (PyObject *)p, p->wakeup_context};
@@ -26,7 +25,7 @@ PyObject *core_waiter_wake(core_waiter *p) {
     return first && p->wakeup ? p->wakeup_context : NULL;
 }
 
-/* waiter_call(): the loop's turn. */
+/* waiter_call(): called by the loop. */
 static PyObject *waiter_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
     core_waiter *p = (core_waiter *)self;
     PyObject *wakeup = p->wakeup;
@@ -48,7 +47,7 @@ static PyObject *waiter_add_done_callback(PyObject *self, PyObject *args, PyObje
         return NULL;
     Py_XSETREF(p->wakeup, Py_NewRef(callback));
     Py_XSETREF(p->wakeup_context, Py_NewRef(context));
-    if (p->woken && schedule(p) < 0) /* by another thread, before the task came to wait */
+    if (p->woken && schedule(p) < 0) /* by another thread, before the task waited */
         return NULL;
     Py_RETURN_NONE;
 }
@@ -138,7 +137,7 @@ static PyGetSetDef waiter_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot waiter_slots[] = {
-    {Py_tp_doc, "What a task that awaits a call waits for."},
+    {Py_tp_doc, "The object that a task waits for when it awaits a call."},
     {Py_tp_call, waiter_call},
     {Py_tp_methods, waiter_methods},
     {Py_tp_getset, waiter_getset},

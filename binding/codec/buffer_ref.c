@@ -1,4 +1,4 @@
-/* buffer_ref.c - the type Lease: what a received array's `base` is. It keeps the mapping alive by a reference to the
+/* buffer_ref.c - the type BufferRef, the `base` of a received array. It keeps the mapping alive with a reference to the
  * session, so an array stays valid after the extension has been stopped. */
 #include "buffer_ref.h"
 
@@ -6,7 +6,7 @@ typedef struct buffer_ref {
     PyObject_HEAD piso_session *session;
     piso_span span;
     void *data;
-    bool returned; /* the buffer is the peer's again; whoever still finds this object finds memory that is mapped */
+    bool returned; /* the buffer is the peer's again; this object's memory is still mapped */
 } buffer_ref;
 
 PyObject *core_buffer_ref_new(core_state *state, piso_session *session, const piso_span *span, void *data) {
@@ -23,13 +23,13 @@ PyObject *core_buffer_ref_new(core_state *state, piso_session *session, const pi
 }
 
 int core_buffer_ref_return(core_state *state, PyObject *object, piso_session *session, piso_writer *w, const void *data,
-                      size_t size) {
+                           size_t size) {
     buffer_ref *ref = (buffer_ref *)object;
     if (Py_TYPE(object) != state->buffer_ref_type || ref->session != session || ref->data != data || ref->returned)
         return -1;
     int index = piso_session_return_span(session, w, &ref->span, size);
     if (index < 0) {
-        w->error = 0; /* it is copied instead, or the copy tells what is wrong */
+        w->error = 0; /* it is copied instead, or the copy reports the error */
         return -1;
     }
     ref->returned = true;
@@ -52,7 +52,8 @@ static void buffer_ref_dealloc(PyObject *self) {
 }
 
 static PyType_Slot buffer_ref_slots[] = {
-    {Py_tp_doc, "A received shared buffer; it goes back to its sender when this object is collected."},
+    {Py_tp_doc,
+     "A reference to a received shared buffer, which is released to its sender when this object is deallocated."},
     {Py_bf_getbuffer, buffer_ref_getbuffer},
     {Py_tp_dealloc, buffer_ref_dealloc},
     {0, NULL},

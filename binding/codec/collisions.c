@@ -6,30 +6,31 @@
 
 #include "converter.h"
 
-#define MAX_SAME      64u /* numbers of one hash in a container */
-#define COMPARE_COST  3   /* of any two keys, beside their weight, in places */
-#define PLACE_COST    8   /* of a place, in the quota of memory, which is one of time, too */
+#define MAX_SAME      64u /* keys of one hash in a container */
+#define COMPARE_COST  3   /* of any two keys, in addition to their weight; in slots */
+#define PLACE_COST    8   /* of a slot, in the quota, which bounds time as well as memory */
 #define PERTURB_SHIFT 5   /* from here on as in CPython's dictobject.c and setobject.c, 3.10 to 3.14 */
 #define LINEAR_PROBES 9
 #define SMALLEST      8
 #define LARGE_SET     50000
 
-/* compare: what it costs to compare two keys, one of this weight, in places. */
+/* compare: returns the cost, in slots, of comparing two keys, one of this weight. */
 static uint64_t compare(uint64_t weight) {
     return weight + COMPARE_COST;
 }
 
-/* too_much: classes of this side may have a poor hash, which is no fault of the peer's. */
+/* too_much: raises. A registered class of this process may have a poor __hash__, which is not the peer's fault. */
 static int too_much(core_decoder *d) {
     static const char text[] = "keys that all have the same hash, or are made to collide";
     if (d->registered)
-        core_cannot_decode(d, PyExc_ValueError, "the other side sent %s; a registered class may need a better __hash__", text);
+        core_cannot_decode(d, PyExc_ValueError, "the peer sent %s; a registered class may need a better __hash__",
+                           text);
     else
         core_malformed(d, text);
     return -1;
 }
 
-/* work_left: what the message may still cost. */
+/* work_left: returns what the message may still cost. */
 static uint64_t work_left(const core_decoder *d) {
     return CORE_WORK + CORE_WORK_PER_BYTE * (uint64_t)d->event->body_size - d->work;
 }
@@ -41,10 +42,10 @@ static int spend(core_decoder *d, uint64_t work) {
     return core_charge(d, work * PLACE_COST) ? 0 : -1;
 }
 
-/* ---- a table of hashes, with CPython's order of places ---- */
+/* ---- a table of hashes, probed in CPython's order ---- */
 
-/* find_place: a free one for this hash. *ret_steps: how far it is, or more than `most`; *ret_same: how many of the same
- * hash are on the way. */
+/* find_place: finds a free slot for this hash. *ret_steps: the slots probed, or more than `most`; *ret_same: how many
+ * of them have the same hash. */
 static size_t find_place(const core_keys *k, Py_hash_t hash, uint64_t most, uint64_t *ret_steps, uint64_t *ret_same) {
     size_t perturb = (size_t)hash, first = perturb & k->mask;
     uint64_t same = 0;
@@ -63,12 +64,12 @@ static size_t find_place(const core_keys *k, Py_hash_t hash, uint64_t most, uint
     }
 }
 
-/* full: how many keys make CPython take a larger table. */
+/* full: returns the number of keys above which CPython grows the table. */
 static size_t full(const core_keys *k) {
     return k->is_set ? (k->mask * 3 + 4) / 5 : (k->mask + 1) * 2 / 3;
 }
 
-/* larger: the size of the table after one of `count` keys. */
+/* larger: returns the size of the table that follows one of `count` keys. */
 static size_t larger(size_t count, bool is_set) {
     size_t least = !is_set ? count * 3 : 1 + (count > LARGE_SET ? count * 2 : count * 4), size = SMALLEST;
     while (size < least)
@@ -87,7 +88,7 @@ static int new_slots(core_keys *k, size_t size) {
     return 0;
 }
 
-/* reinsert: a key in the larger table. It is not compared with others then. */
+/* reinsert: inserts a key into the larger table, where it is not compared with other keys. */
 static int reinsert(core_keys *k, core_decoder *d, Py_hash_t hash) {
     uint64_t steps, same;
     size_t at = find_place(k, hash, work_left(d), &steps, &same);
@@ -97,7 +98,7 @@ static int reinsert(core_keys *k, core_decoder *d, Py_hash_t hash) {
     return 0;
 }
 
-/* grow: a set puts its keys into the larger table in the order of places, a dict in that in which they came. */
+/* grow: a set reinserts its keys in the order of slots, a dict in the order of insertion. */
 static int grow(core_keys *k, core_decoder *d) {
     size_t size = k->mask + 1;
     Py_hash_t *before = k->slots;
@@ -111,11 +112,11 @@ static int grow(core_keys *k, core_decoder *d) {
     return r;
 }
 
-/* begin: the table as it is after keys that were text. */
+/* begin: creates the table as it is after keys that were text. */
 static int begin(core_keys *k) {
     size_t size = SMALLEST, before = k->count - 1;
 #if PY_VERSION_HEX >= 0x030b0000
-    if (!k->is_set && before) /* a dict of text alone becomes another one with the first key that is not */
+    if (!k->is_set && before) /* a dict with only text keys is converted when the first other key is inserted */
         size = larger(before, false);
 #endif
     for (k->mask = size - 1; before >= full(k); k->mask = size - 1)
@@ -128,11 +129,11 @@ static int begin(core_keys *k) {
     return k->order ? 0 : -1;
 }
 
-/* add_to_table: that of a container which may become large. */
+/* add_to_table: inserts into the table of a container that may become large. */
 static int add_to_table(core_keys *k, core_decoder *d, Py_hash_t hash) {
     uint64_t steps, same;
     int r = k->slots ? 0 : begin(k);
-    while (r == 0 && k->count > full(k)) /* with this one */
+    while (r == 0 && k->count > full(k)) /* with this key */
         r = grow(k, d);
     if (r < 0)
         return -1;
@@ -148,7 +149,7 @@ static int add_to_table(core_keys *k, core_decoder *d, Py_hash_t hash) {
     return 0;
 }
 
-/* add_to_few: in a container that stays small each key is compared with each. */
+/* add_to_few: in a container that stays small, each key is compared with all keys. */
 static int add_to_few(core_keys *k, core_decoder *d, Py_hash_t hash) {
     if (!k->slots && new_slots(k, CORE_FEW_KEYS) < 0)
         return -1;

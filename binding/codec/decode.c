@@ -1,18 +1,18 @@
-/* decode.c - MessagePack to Python objects (codec.h). What comes here was written by the peer: every item is
- * checked, nothing is allocated for a count that the bytes cannot hold, no name is imported. */
+/* decode.c - converts MessagePack to Python objects (codec.h). The peer wrote these bytes: every item is checked,
+ * nothing is allocated for a count that exceeds the bytes, no name is imported. */
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "buffer_ref.h"
 #include "collisions.h"
 #include "decode.h"
-#include "buffer_ref.h"
 #include "tables.h"
 
 #define COPY_WITHOUT_GIL (256u << 10)
-#define HUGE_BYTES       (32u << 20) /* glibc never takes a block of more than this from its heap */
-/* Guards the C stack. More than the encoder's limit, because a record takes two levels here (itself and the map of
- * its fields), and because the causes of an exception nest too. */
+#define HUGE_BYTES       (32u << 20) /* glibc always maps blocks larger than this */
+/* Guards the C stack. More than the encoder's limit, because a record takes two levels here (itself and the map of its
+ * fields), and because the causes of an exception nest too. */
 #define MAX_LEVELS (2 * PISO_MAX_DEPTH + 64)
 
 int core_read(core_decoder *d, piso_reader *r, piso_kind kind, piso_item *ret_item) {
@@ -53,11 +53,12 @@ const void *core_take_span(core_decoder *d, const piso_item *ext, piso_span *ret
     const void *data = NULL;
     if (d->event && i >= 0 && i < d->event->nspans)
         data = piso_event_take_span(d->event, (uint32_t)i, ret_span);
-    return data ? data : core_malformed(d, "a buffer that is not in the message, or was used twice");
+    return data ? data : core_malformed(d, "a buffer that is not in the message, or is used twice");
 }
 
-/* prefer_huge_pages: for a block that was just allocated and is about to be filled: its first touch then costs one
- * fault for 2 MiB instead of one for 4 KiB. Only for blocks that are mappings of their own: the hint ends with them. */
+/* prefer_huge_pages: called for a block that was just allocated and is about to be filled: its first access then costs
+ * one fault for 2 MiB instead of one for 4 KiB. Only for blocks that are separate mappings: the advice ends with the
+ * mapping. */
 static void prefer_huge_pages(void *data, size_t size) {
     if (size <= HUGE_BYTES)
         return;
@@ -66,7 +67,7 @@ static void prefer_huge_pages(void *data, size_t size) {
     madvise((void *)start, end - start, MADV_HUGEPAGE);
 }
 
-/* copy_span: a span's bytes to private memory that is new; the span is given back. */
+/* copy_span: copies a span's bytes to new private memory and releases the span. */
 static void copy_span(core_decoder *d, void *to, const void *data, const piso_span *span) {
     prefer_huge_pages(to, (size_t)span->length);
     if (span->length >= COPY_WITHOUT_GIL) {
@@ -78,7 +79,7 @@ static void copy_span(core_decoder *d, void *to, const void *data, const piso_sp
     piso_session_release(d->codec->session, span);
 }
 
-/* bytes_from_span: a bytes or bytearray object with a copy. */
+/* bytes_from_span: returns a bytes or bytearray object with a copy of the span. */
 static PyObject *bytes_from_span(core_decoder *d, const piso_item *ext, bool writable) {
     piso_span span;
     const void *data = core_take_span(d, ext, &span);
@@ -127,8 +128,8 @@ static PyObject *decode_bytearray(core_decoder *d, const piso_item *ext) {
 
 /* ---- containers ---- */
 
-/* take_items: counts a container's items, and charges for them. Each container alone is checked by piso_read against the
- * bytes that are left; this keeps nested ones from claiming the same bytes again and again. */
+/* take_items: counts a container's items and charges for them. piso_read checks each container against the bytes that
+ * are left; this count prevents nested containers from claiming the same bytes repeatedly. */
 static bool take_items(core_decoder *d, size_t count, uint64_t cost) {
     if (count > d->items_left)
         return core_malformed(d, "containers hold more items than the message has bytes") != NULL;
@@ -153,12 +154,12 @@ static CORE_NESTED PyObject *decode_list(core_decoder *d, piso_reader *r, size_t
     return list;
 }
 
-/* insert: a pair that was decoded; `weight` is the key's. */
+/* insert: inserts a decoded pair; `weight` is the key's. */
 static int insert(core_decoder *d, core_keys *keys, PyObject *dict, PyObject *key, uint64_t weight, PyObject *value) {
     if (core_keys_add(keys, d, key, weight) == 0 && PyDict_SetItem(dict, key, value) == 0)
         return 0;
     if (!d->registered)
-        core_constructor_failed(d); /* a key without a hash */
+        core_constructor_failed(d); /* an unhashable key */
     return -1;
 }
 
@@ -209,7 +210,7 @@ static CORE_NESTED PyObject *decode_set(core_decoder *d, piso_reader *r, size_t 
         sum += d->weight;
         if (!item || core_keys_add(&keys, d, item, d->weight) < 0 || PySet_Add(set, item) < 0) {
             if (item && !d->registered)
-                core_constructor_failed(d); /* no hash */
+                core_constructor_failed(d); /* unhashable */
             Py_CLEAR(set);
         }
         Py_XDECREF(item);
@@ -219,7 +220,7 @@ static CORE_NESTED PyObject *decode_set(core_decoder *d, piso_reader *r, size_t 
     return set;
 }
 
-/* decode_sequence: an ext whose payload is one array. */
+/* decode_sequence: decodes an ext whose payload is one array. */
 static PyObject *decode_sequence(core_decoder *d, const piso_item *ext) {
     piso_reader r = {ext->as.bytes.data, ext->as.bytes.data + ext->as.bytes.size};
     piso_item array;
@@ -231,8 +232,9 @@ static PyObject *decode_sequence(core_decoder *d, const piso_item *ext) {
     return core_check_payload_end(d, &r, value);
 }
 
-/* find_constructor: the one that an ext's array begins with the name of, if the array is as long as it should be. */
-static const core_constructor *find_constructor(core_decoder *d, piso_reader *r, const core_constructor *constructors, size_t count) {
+/* find_constructor: returns the constructor whose name begins the ext's array, if the array has the right length. */
+static const core_constructor *find_constructor(core_decoder *d, piso_reader *r, const core_constructor *constructors,
+                                                size_t count) {
     piso_item array, name;
     if (core_read(d, r, PISO_ARRAY, &array) < 0 || core_read(d, r, PISO_STR, &name) < 0)
         return NULL;
@@ -240,10 +242,11 @@ static const core_constructor *find_constructor(core_decoder *d, piso_reader *r,
         if (array.as.count == 1 + m->parts && strlen(m->name) == name.as.bytes.size &&
             memcmp(m->name, name.as.bytes.data, name.as.bytes.size) == 0)
             return m;
-    return core_malformed(d, "a value of an unknown kind, or with other parts than it has");
+    return core_malformed(d, "a value of an unknown kind, or with the wrong number of parts");
 }
 
-PyObject *core_decode_constructed(core_decoder *d, const piso_item *ext, const core_constructor *constructors, size_t count) {
+PyObject *core_decode_constructed(core_decoder *d, const piso_item *ext, const core_constructor *constructors,
+                                  size_t count) {
     piso_reader r = {ext->as.bytes.data, ext->as.bytes.data + ext->as.bytes.size};
     const core_constructor *constructor = find_constructor(d, &r, constructors, count);
     PyObject *parts[CORE_PARTS] = {NULL}, *value = NULL;
@@ -265,7 +268,8 @@ PyObject *core_decode_constructed(core_decoder *d, const piso_item *ext, const c
 
 /* ---- the rest ---- */
 
-/* decode_text: the peer's need not be UTF-8. One character beyond ASCII can make all others wider than they came. */
+/* decode_text: the peer's text need not be UTF-8. One character beyond ASCII can make all others wider than they were
+ * sent. */
 static PyObject *decode_text(core_decoder *d, const piso_item *item, const char *errors) {
     Py_ssize_t size = (Py_ssize_t)item->as.bytes.size;
     PyObject *text = PyUnicode_DecodeUTF8((const char *)item->as.bytes.data, size, errors);
@@ -279,7 +283,7 @@ static PyObject *decode_text(core_decoder *d, const piso_item *item, const char 
     return text;
 }
 
-/* Bytes of an integer that str() always takes, and that it may take at all; the program can choose in between. */
+/* Bytes of an integer that str() always accepts, and that it accepts at most; the program sets the limit in between. */
 #define ALWAYS_SHOWN 265
 #define EVER_SHOWN   1785
 
@@ -291,7 +295,8 @@ static PyObject *big_from_bytes(const piso_item *ext) {
 #endif
 }
 
-/* decode_big: in an exception an integer that has no str() is described: the exception could not be printed. */
+/* decode_big: in an exception, an integer that str() refuses is replaced by a description, because the exception could
+ * not be printed. */
 static PyObject *decode_big(core_decoder *d, const piso_item *ext) {
     size_t size = ext->as.bytes.size;
     PyObject *value = d->exceptions && size > EVER_SHOWN ? NULL : big_from_bytes(ext);
@@ -339,7 +344,7 @@ static CORE_NESTED PyObject *decode_ext(core_decoder *d, const piso_item *ext) {
     return entry->holds ? entry->decode(d, ext) : decode_leaf(d, entry, ext);
 }
 
-/* decode_nested: what may contain values itself. */
+/* decode_nested: decodes values that may contain values. */
 static PyObject *decode_nested(core_decoder *d, piso_reader *r, const piso_item *item) {
     if (d->depth >= MAX_LEVELS)
         return core_malformed(d, "values are nested too deeply");
@@ -356,7 +361,7 @@ static PyObject *decode_nested(core_decoder *d, piso_reader *r, const piso_item 
 }
 
 static inline bool is_small(int64_t number) {
-    return number >= -5 && number <= 256; /* which Python makes once for all */
+    return number >= -5 && number <= 256; /* CPython interns these */
 }
 
 PyObject *core_decode_item(core_decoder *d, piso_reader *r, const piso_item *item) {
@@ -389,7 +394,7 @@ PyObject *core_decode_item(core_decoder *d, piso_reader *r, const piso_item *ite
 PyObject *core_decode(core_decoder *d, piso_reader *r) {
     piso_item item;
     if (piso_read(r, &item) != 1)
-        return core_malformed(d, "it ends in the middle of a value");
+        return core_malformed(d, "the message ends in the middle of a value");
     return core_decode_item(d, r, &item);
 }
 

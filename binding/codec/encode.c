@@ -1,4 +1,4 @@
-/* encode.c - Python objects to MessagePack, by exact type (codec.h). */
+/* encode.c - converts Python objects to MessagePack, by exact type (codec.h). */
 #include <errno.h>
 #include <string.h>
 
@@ -10,7 +10,7 @@
 
 /* ---- errors ---- */
 
-/* path_text: "argument 1['mask'][3]"; a new reference. */
+/* path_text: returns the text of a path, such as "argument 1['mask'][3]"; a new reference. */
 static PyObject *path_text(const core_path *p) {
     if (p->kind == CORE_AT_ROOT)
         return PyUnicode_FromString(p->root);
@@ -37,7 +37,7 @@ int core_encode_error(const core_path *path, PyObject *value, const char *remedy
     PyObject *module = where ? PyObject_GetAttrString((PyObject *)type, "__module__") : NULL;
     PyObject *name = module ? PyObject_GetAttrString((PyObject *)type, "__qualname__") : NULL;
     if (name)
-        PyErr_Format(PyExc_TypeError, "%U: an object of type '%S.%S' cannot cross; %s", where, module, name, remedy);
+        PyErr_Format(PyExc_TypeError, "%U: objects of type '%S.%S' cannot be sent; %s", where, module, name, remedy);
     Py_XDECREF(where);
     Py_XDECREF(module);
     Py_XDECREF(name);
@@ -45,15 +45,15 @@ int core_encode_error(const core_path *path, PyObject *value, const char *remedy
 }
 
 static int too_deep(const core_path *path) {
-    const core_path *step = path, *below = path; /* the whole path would be a hundred steps long */
+    const core_path *step = path, *below = path; /* the whole path would have a hundred steps */
     for (; step->parent; step = step->parent)
         below = step;
     PyObject *where = path_text(below);
     if (where)
         PyErr_Format(
             PyExc_ValueError,
-            "%U: it contains itself, or its values are nested deeper than %d levels; send it flat, for example "
-            "as a list of items that refer to each other by index",
+            "%U: it contains itself, or its values are nested deeper than %d levels; send a flat structure, for "
+            "example a list of items that refer to each other by index",
             where, PISO_MAX_DEPTH);
     Py_XDECREF(where);
     return -1;
@@ -62,7 +62,8 @@ static int too_deep(const core_path *path) {
 static int changed_size(const core_path *path) {
     PyObject *where = path_text(path);
     if (where)
-        PyErr_Format(PyExc_RuntimeError, "%U changed its size while it was being encoded", where);
+        PyErr_Format(PyExc_RuntimeError, "%U changed size during encoding; do not modify values while they are sent",
+                     where);
     Py_XDECREF(where);
     return -1;
 }
@@ -74,7 +75,7 @@ static int writer_error(core_encoder *e) {
 
 /* ---- scalars ---- */
 
-/* encode_big: two's complement, little endian; int.to_bytes is the public way to it. */
+/* encode_big: writes two's complement, little endian; int.to_bytes is the public API for it. */
 static int encode_big(core_encoder *e, PyObject *value) {
     PyObject *bits = PyObject_CallMethod(value, "bit_length", NULL);
     Py_ssize_t size = bits ? PyLong_AsSsize_t(bits) / 8 + 1 : -1;
@@ -112,7 +113,8 @@ static int encode_int(core_encoder *e, PyObject *value) {
     return encode_big(e, value);
 }
 
-/* encode_str: ASCII as it lies; other text through a temporary, so that the object does not keep a second copy. */
+/* encode_str: writes ASCII as it is stored; other text through a temporary object, so that the str does not cache its
+ * UTF-8. */
 static int encode_str(core_encoder *e, PyObject *value) {
     if (PyUnicode_IS_COMPACT_ASCII(value)) {
         piso_write_str(e->w, (const char *)PyUnicode_1BYTE_DATA(value), (size_t)PyUnicode_GET_LENGTH(value));
@@ -122,7 +124,7 @@ static int encode_str(core_encoder *e, PyObject *value) {
     if (utf8) {
         piso_write_str(e->w, PyBytes_AS_STRING(utf8), (size_t)PyBytes_GET_SIZE(utf8));
     } else {
-        PyErr_Clear(); /* lone surrogates: sent as they are, in generalised UTF-8 */
+        PyErr_Clear(); /* lone surrogates: sent unchanged, in generalised UTF-8 */
         utf8 = PyUnicode_AsEncodedString(value, "utf-8", "surrogatepass");
         if (!utf8)
             return -1;
@@ -140,7 +142,7 @@ static int encode_complex(core_encoder *e, PyObject *value) {
 
 /* ---- bytes ---- */
 
-/* write_buffer: the reference to a span of this message. */
+/* write_buffer: writes the reference to a span of this message. */
 static int write_buffer(core_encoder *e, int index) {
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_BUFFER);
     piso_write_int(e->w, index);
@@ -179,7 +181,7 @@ static int encode_buffer(core_encoder *e, const void *data, size_t size) {
 }
 
 int core_encode_data(core_encoder *e, const void *data, size_t size) {
-    /* A message has a limited number of buffers, one of which its own body may need; what comes later is inline. */
+    /* A message has a limited number of buffers, and its own body may need one; later values are inline. */
     if (size >= PISO_BUFFER_THRESHOLD && e->codec->session && e->w->nspans < PISO_MAX_SPANS - 1)
         return encode_buffer(e, data, size);
     piso_write_bin(e->w, data, size);
@@ -196,7 +198,7 @@ int core_encode_owned(core_encoder *e, PyObject *owner, const void *data, size_t
 }
 
 static int encode_bytearray(core_encoder *e, PyObject *value) {
-    Py_buffer view; /* holds its size while the GIL may be given up */
+    Py_buffer view; /* keeps its size while the GIL may be released */
     if (PyObject_GetBuffer(value, &view, PyBUF_SIMPLE) < 0)
         return -1;
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_BYTEARRAY);
@@ -272,9 +274,9 @@ static int encode_set(core_encoder *e, PyObject *value, int8_t type, const core_
 
 /* ---- everything else ---- */
 
-static const char unawaited[] = "it has not been awaited: write 'await', or call by '.sync'";
+static const char unawaited[] = "it has not been awaited: write 'await', or call it with '.sync'";
 
-/* encode_stored: a value of a subclass by what its base holds, without calling anything of its own. */
+/* encode_stored: encodes a value of a subclass by the storage of its base, without calling the subclass's methods. */
 static int encode_stored(core_encoder *e, PyTypeObject *base, PyObject *value, const core_path *path) {
     if (base == &PyUnicode_Type)
         return encode_str(e, value);
@@ -290,13 +292,13 @@ static int encode_stored(core_encoder *e, PyTypeObject *base, PyObject *value, c
         return encode_dict(e, value, path);
     if (base == &PySet_Type)
         return encode_set(e, value, PISO_EXT_SET, path);
-    PyObject *number = PyLong_Type.tp_as_number->nb_positive(value); /* an int itself */
+    PyObject *number = PyLong_Type.tp_as_number->nb_positive(value); /* an exact int */
     int r = number ? encode_int(e, number) : -1;
     Py_XDECREF(number);
     return r;
 }
 
-/* encode_foreign: a value of a class that nothing is known of: by its base, or not at all. */
+/* encode_foreign: encodes a value of an unknown class by its base, or raises. */
 static int encode_foreign(core_encoder *e, PyObject *value, const core_path *path) {
     int kind = core_class_kind_of((PyObject *)Py_TYPE(value));
     if (kind < 0)
@@ -310,7 +312,7 @@ static int encode_foreign(core_encoder *e, PyObject *value, const core_path *pat
     return core_encode_error(path, value, hint ? hint : core_remedy(value, (core_class_kind)kind));
 }
 
-/* encode_fallback: 1 when a value has been encoded whose class alone does not say how; 0; -1. */
+/* encode_fallback: encodes a value whose class is in no table. Returns 1, 0 or -1. */
 static int encode_fallback(core_encoder *e, PyObject *value, int references, const core_path *path) {
     int r = 0;
     for (const core_fallback *g = e->codec->state->tables->fallbacks; r == 0 && g->encode; g++) {
@@ -345,7 +347,7 @@ static int encode_container(core_encoder *e, PyObject *value, const core_path *p
         e->references = last;
         r = encode_tuple(e, value, path);
     } else if (type == &PyList_Type) {
-        e->references = 2 * last; /* the list's and that of the loop */
+        e->references = 2 * last; /* the list's and the loop's */
         r = encode_list(e, value, path);
     } else if (type == &PyDict_Type) {
         e->references = 2 * last;
@@ -387,7 +389,7 @@ int core_encode(core_encoder *e, PyObject *value, const core_path *path) {
 
 /* ---- messages ---- */
 
-/* encode_keywords: the map of keyword arguments, whose values follow the positional ones. */
+/* encode_keywords: writes the map of keyword arguments, whose values follow the positional ones. */
 static int encode_keywords(core_encoder *e, PyObject *const *values, PyObject *names) {
     piso_write_map(e->w, (size_t)PyTuple_GET_SIZE(names));
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); i++) {

@@ -1,13 +1,13 @@
-/* faults.c - what is wrong with a message: the peer broke the protocol, which ends the session, or sent what cannot be had
- * here, which fails one call. */
+/* faults.c - the errors of a message: the peer broke the protocol, which ends the session, or sent what this process
+ * cannot decode, which fails one call. */
 #include <string.h>
 
 #include "common/printable.h"
 #include "converter.h"
 
-#define SENDER     "the other side"
+#define SENDER     "the peer"
 #define MALFORMED  SENDER " sent a malformed message: "
-#define MAX_REASON 300 /* characters of what a constructor says */
+#define MAX_REASON 300 /* characters of a constructor's message */
 
 void *core_malformed(core_decoder *d, const char *what) {
     if (!PyErr_Occurred()) {
@@ -60,6 +60,6 @@ void core_reject(core_codec *c) {
     if (c->session)
         piso_session_reject(c->session, reason);
     Py_XDECREF(text);
-    PyErr_Clear(); /* out of memory: it ends without a reason */
+    PyErr_Clear(); /* out of memory: the session ends without a reason */
     PyErr_Restore(type, value, traceback);
 }

@@ -1,4 +1,4 @@
-/* messages.c - what the bodies of messages hold: one value, an exception, or the arguments of a call (codec.h). */
+/* messages.c - decodes the bodies of messages: one value, an exception, or the arguments of a call (codec.h). */
 #include <string.h>
 
 #include "converter.h"
@@ -14,7 +14,7 @@ bool core_decodes_for_other_thread(void) {
     return for_other_thread;
 }
 
-/* decode_whole: the only value of a body. */
+/* decode_whole: decodes the only value of a body. */
 static PyObject *decode_whole(core_decoder *d) {
     piso_reader r = {d->event->body, d->event->body + d->event->body_size};
     PyObject *value = core_decode(d, &r);
@@ -25,7 +25,7 @@ static PyObject *decode_whole(core_decoder *d) {
     return value;
 }
 
-/* finish: a value, or NULL with an exception: what is malformed ends the session. */
+/* finish: returns the value, or NULL with an exception. A malformed body ends the session. */
 static PyObject *finish(core_decoder *d, PyObject *value) {
     if (!value && d->malformed)
         core_reject(d->codec);
@@ -59,7 +59,7 @@ void core_arguments_clear(core_arguments *a) {
     a->total = a->nargs = 0;
 }
 
-/* grow_arguments: room for `count` arguments and the free slot in front. */
+/* grow_arguments: makes room for `count` arguments and the free slot before them. */
 static int grow_arguments(core_arguments *a, size_t count) {
     if (count <= CORE_ARGUMENTS_INLINE && a->args == a->inline_args + 1)
         return 0;
@@ -98,7 +98,7 @@ static int decode_keywords(core_decoder *d, piso_reader *r, core_arguments *a) {
         return -1;
     a->kwnames = PyTuple_New((Py_ssize_t)map.as.count);
     for (size_t i = 0; a->kwnames && i < map.as.count; i++) {
-        /* not interned: on some versions interned text is never freed, and the peer could make it up */
+        /* not interned: some versions never free interned strings, and the peer chooses the names */
         PyObject *name = core_decode_next(d, r), *value = NULL;
         if (name && PyUnicode_CheckExact(name))
             value = core_decode(d, r);

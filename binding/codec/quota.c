@@ -16,20 +16,21 @@ int64_t core_value_limit(const piso_session *session) {
 
 bool core_charge_more(core_decoder *d) {
     int64_t limit = d->codec->value_limit, spent = d->granted - d->left;
-    if (core_is_trusted(d)) { /* nothing is added up */
+    if (core_is_trusted(d)) { /* nothing is charged */
         d->left = d->granted = CORE_PORTION;
         return true;
     }
     if (spent > limit) {
         core_cannot_decode(
             d, PyExc_MemoryError,
-            "the other side sent a value that takes more than %lld MB here, or the time for that, which is the "
-            "limit for one message; have it send less at once, or bytes or an array, or raise 'value_limit' in its configuration",
+            "the peer sent a value that takes more than %lld MB in this process, or as long as creating that much, "
+            "which is the limit for one message; send less at once, send bytes or an array, or raise 'value_limit' in "
+            "the extension's configuration",
             (long long)MEGABYTES(limit));
         return false;
     }
     d->granted = limit - spent < CORE_PORTION ? limit : spent + CORE_PORTION;
     d->left = d->granted - spent;
-    Py_BEGIN_ALLOW_THREADS /* others have waited for some milliseconds */
+    Py_BEGIN_ALLOW_THREADS /* other threads have waited for some milliseconds */
         Py_END_ALLOW_THREADS return true;
 }

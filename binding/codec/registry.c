@@ -1,14 +1,15 @@
-/* registry.c - the type Registry: names of classes, both ways. Nothing is ever imported because of a name. */
+/* registry.c - the type Registry: maps classes to names and names to classes. No name ever causes an import. */
 #include "registry.h"
 
 typedef struct registry_object {
     PyObject_HEAD PyObject *names; /* class -> name */
     PyObject *classes;             /* name -> class */
     PyObject *shapes;              /* class -> (kind, names of fields) */
-    PyObject *combinations; /* class of flags -> how many members there were when unused ones were last removed */
+    PyObject *combinations;        /* class of flags -> number of members when unused ones were last removed */
 } registry_object;
 
-/* is_subclass_of: of a class in a module that this process has imported; without it there are no subclasses. */
+/* is_subclass_of: tests against a class of a module, if this process has imported it; without it there are no
+ * subclasses. */
 static int is_subclass_of(PyObject *cls, const char *module_name, const char *class_name) {
     PyObject *modules = PyImport_GetModuleDict();
     PyObject *module = PyDict_GetItemString(modules, module_name);
@@ -20,7 +21,7 @@ static int is_subclass_of(PyObject *cls, const char *module_name, const char *cl
     return r;
 }
 
-/* is_named_tuple: a subclass of tuple that names its items. */
+/* is_named_tuple: tests for a subclass of tuple that names its items. */
 static bool is_named_tuple(PyObject *cls) {
     if (!PyType_IsSubtype((PyTypeObject *)cls, &PyTuple_Type))
         return false;
@@ -29,7 +30,7 @@ static bool is_named_tuple(PyObject *cls) {
     for (Py_ssize_t i = 0; good && i < PyTuple_GET_SIZE(fields); i++)
         good = PyUnicode_CheckExact(PyTuple_GET_ITEM(fields, i));
     Py_XDECREF(fields);
-    PyErr_Clear(); /* a tuple without names */
+    PyErr_Clear(); /* a plain tuple */
     return good;
 }
 
@@ -46,7 +47,8 @@ int core_class_kind_of(PyObject *cls) {
     return is_named_tuple(cls) ? CORE_NAMED_TUPLE : 0;
 }
 
-/* field_names: the declared fields of a dataclass, in order, without class variables; of a named tuple its items. */
+/* field_names: returns the declared fields of a dataclass, in order, without class variables; the item names of a named
+ * tuple. */
 static PyObject *field_names(PyObject *cls, int kind) {
     if (kind == CORE_NAMED_TUPLE)
         return PyObject_GetAttrString(cls, "_fields");
@@ -67,7 +69,7 @@ static PyObject *field_names(PyObject *cls, int kind) {
     return names;
 }
 
-/* remember: the name and the shape of a class. 0 or -1. */
+/* remember: stores the name and the shape of a class. Returns 0 or -1. */
 static int remember(registry_object *r, PyObject *cls, PyObject *name, int kind) {
     PyObject *fields = field_names(cls, kind), *shape = fields ? Py_BuildValue("(iO)", kind, fields) : NULL;
     int done = shape && PyDict_SetItem(r->shapes, cls, shape) == 0 && PyDict_SetItem(r->classes, name, cls) == 0 &&
@@ -98,9 +100,9 @@ static PyObject *registry_register(PyObject *self, PyObject *args) {
     if (kind < 0)
         return NULL;
     if (kind == 0)
-        return PyErr_Format(PyExc_TypeError,
-                            "%R cannot be registered: an Enum, dataclass, named tuple or exception class is needed",
-                            cls);
+        return PyErr_Format(
+            PyExc_TypeError,
+            "%R cannot be registered: it must be an Enum, a dataclass, a named tuple or an exception class", cls);
     name = name == Py_None ? default_name(cls) : Py_NewRef(name);
     if (!name)
         return NULL;
@@ -178,11 +180,11 @@ static void registry_dealloc(PyObject *self) {
 static PyMethodDef registry_methods[] = {
     {"register", registry_register, METH_VARARGS,
      "register(cls, name=None, replace=False) -> str\n\nAllow a class under a name (default: module:qualname)."},
-    {"names", registry_names, METH_NOARGS, "names() -> list[str]\n\nThe registered names."},
+    {"names", registry_names, METH_NOARGS, "names() -> list[str]\n\nReturn the registered names."},
     {NULL, NULL, 0, NULL},
 };
 static PyType_Slot registry_slots[] = {
-    {Py_tp_doc, "The classes that instances may be made of when they arrive: enums, dataclasses, named tuples, "
+    {Py_tp_doc, "The classes whose instances may be created from messages: enums, dataclasses, named tuples, "
                 "exceptions."},
     {Py_tp_new, registry_new},
     {Py_tp_methods, registry_methods},

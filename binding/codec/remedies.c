@@ -1,31 +1,31 @@
-/* remedies.c - by which type a value of a subclass is sent, and what to do about values that are not sent. */
+/* remedies.c - the base as which a value of a subclass is sent, and what to do about values that cannot be sent. */
 #include <string.h>
 
 #include "remedies.h"
 #include "tables.h"
 
-/* is_instance: of a class of a module, if that has been imported. */
+/* is_instance: tests against a class of a module, if that module is imported. */
 static bool is_instance(PyObject *value, const char *module_name, const char *name) {
     PyObject *module = PyDict_GetItemString(PyImport_GetModuleDict(), module_name);
     PyObject *cls = module ? PyObject_GetAttrString(module, name) : NULL;
     bool is = cls && PyType_Check(cls) && PyType_IsSubtype(Py_TYPE(value), (PyTypeObject *)cls);
     Py_XDECREF(cls);
-    PyErr_Clear(); /* it is being imported at this moment, or is something else of that name */
+    PyErr_Clear(); /* the module is being imported, or is another module of that name */
     return is;
 }
 
 /* ---- subclasses ---- */
 
-/* overrides: whether a class gives a name another meaning than its base. */
+/* overrides: returns whether a class redefines a name of its base. */
 static bool overrides(PyTypeObject *cls, PyTypeObject *base, const char *text) {
     PyObject *name = PyUnicode_FromString(text);
     bool differs = !name || _PyType_Lookup(cls, name) != _PyType_Lookup(base, name);
     Py_XDECREF(name);
-    PyErr_Clear(); /* without memory it counts as one that does, and is refused */
+    PyErr_Clear(); /* out of memory counts as overridden, so the value is refused */
     return differs;
 }
 
-/* is_opaque: whether a container shows other items than those that its base holds. */
+/* is_opaque: returns whether a container may show other items than its base stores. */
 static bool is_opaque(PyTypeObject *cls, PyTypeObject *base) {
     static const char *const names[] = {"__iter__", "__len__", "__getitem__", "keys", "items"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -34,13 +34,14 @@ static bool is_opaque(PyTypeObject *cls, PyTypeObject *base) {
     return false;
 }
 
-/* has_known_base: whether a class derives from one that is sent as what it is, like OrderedDict: it would lose that. */
+/* has_known_base: returns whether a class derives from one with its own encoding, like OrderedDict, which would be
+ * lost. */
 static bool has_known_base(core_state *state, PyTypeObject *cls, PyTypeObject *base) {
     PyObject *mro = cls->tp_mro;
     for (Py_ssize_t i = 1; mro && i < PyTuple_GET_SIZE(mro) && PyTuple_GET_ITEM(mro, i) != (PyObject *)base; i++)
         if (PyDict_GetItemWithError(state->tables->exact, PyTuple_GET_ITEM(mro, i)))
             return true;
-    PyErr_Clear(); /* classes of classes may have a hash that fails: then it is none of ours */
+    PyErr_Clear(); /* a metaclass's __hash__ may raise: then it is not a known class */
     return false;
 }
 
@@ -66,7 +67,7 @@ PyTypeObject *core_sent_base(core_encoder *e, PyObject *value, core_class_kind k
 static const char uncallable[] =
     "offer an object with methods instead, by register_callee or as a singleton under 'apis', "
     "or listen to an event";
-static const char uniterable[] = "send list(...) of it, or call the other side with each item";
+static const char uniterable[] = "send list(...) of it, or make a call with each item";
 
 static const struct {
     PyTypeObject *base;
@@ -76,7 +77,7 @@ static const struct {
     {&PyMethod_Type, uncallable},
     {&PyCFunction_Type, uncallable},
     {&PyGen_Type, uniterable},
-    {&PyAsyncGen_Type, "send a list of what it yields, or call the other side with each item"},
+    {&PyAsyncGen_Type, "send a list of what it yields, or make a call with each item"},
     {&PyMap_Type, uniterable},
     {&PyFilter_Type, uniterable},
     {&PyZip_Type, uniterable},
@@ -100,14 +101,14 @@ static const struct {
     {&PyFrozenSet_Type, "convert it with frozenset(...)"},
 };
 
-/* Of classes of Python, by module and name. */
+/* For classes written in Python, by module and name. */
 static const struct {
     const char *module, *name, *text;
 } of_classes[] = {
     {"functools", "partial", uncallable},
     {"pyisolate.shared", "ExtensionLocal", "it stays in its process; send what its methods return"},
     {"pyisolate._rpc.proxies", "Methods",
-     "it is a proxy, which stays where it is; send what its methods return, or let the host call one with the other"},
+     "it is a proxy, which stays in its process; send what its methods return, or let the host pass the result on"},
     {"pandas", "DataFrame", "send value.to_dict('list')"},
     {"pandas", "Series", "send value.to_list()"},
     {"polars", "DataFrame", "send value.to_dict(as_series=False)"},
@@ -147,16 +148,16 @@ const char *core_remedy(PyObject *value, core_class_kind kind) {
            "registered";
 }
 
-/* ---- hints: each is Python that makes of a value of such a class something that can be sent; the tests run them ---- */
+/* ---- hints: each is a Python expression for a value that can be sent; the tests evaluate them ---- */
 
 static const struct {
-    const char *module, *name; /* of a class, if that module has been imported */
+    const char *module, *name; /* of a class, if its module is imported */
     const char *text;
 } hints[] = {
     /* subclasses before their base */
     {"numpy.ma", "MaskedArray", "send (numpy.asarray(array), numpy.ma.getmaskarray(array))"},
     {"numpy", "recarray", "send array.view(numpy.dtype((numpy.void, array.dtype)), numpy.ndarray)"},
-    {"numpy", "ndarray", "send numpy.asarray(array)"}, /* memmap, matrix, chararray, those of other packages */
+    {"numpy", "ndarray", "send numpy.asarray(array)"}, /* memmap, matrix, chararray, subclasses of other packages */
     {"numpy", "generic", "send value.item()"},
     {"torch._subclasses.fake_tensor", "FakeTensor", "it has no data; send (tensor.shape, tensor.dtype)"},
     {"torch.nested._internal.nested_tensor", "NestedTensor", "it is nested; send tensor.unbind()"},
@@ -173,7 +174,7 @@ const char *core_hint(PyObject *value) {
         PyObject *cls = module ? PyObject_GetAttrString(module, hints[i].name) : NULL;
         bool found = cls && PyType_Check(cls) && PyType_IsSubtype(Py_TYPE(value), (PyTypeObject *)cls);
         Py_XDECREF(cls);
-        PyErr_Clear(); /* it is being imported at this moment, or is something else of that name */
+        PyErr_Clear(); /* the module is being imported, or is another module of that name */
         if (found)
             return hints[i].text;
     }

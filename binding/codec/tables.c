@@ -60,7 +60,7 @@ void core_add_decoder(core_state *state, int8_t ext_type, core_decoder_entry ent
 
 int core_tables_load(core_state *state) {
     core_tables *t = state->tables;
-    if (!t->exact && !(t->exact = PyDict_New())) /* it has been cleared: the interpreter ends */
+    if (!t->exact && !(t->exact = PyDict_New())) /* it has been cleared: the interpreter is shutting down */
         return -1;
     for (size_t i = 0; !t->loaded && t->loaders[i]; i++)
         if (t->loaders[i](state) < 0)

@@ -1,7 +1,7 @@
 /* arguments.c - see arguments.h. */
 #include "arguments.h"
 
-#define SLICE_NS 250000000 /* waits come back this often to look for signals */
+#define SLICE_NS 250000000 /* waits return this often to check for signals */
 
 const char **core_string_array(PyObject *list) {
     Py_ssize_t n = PyList_GET_SIZE(list);

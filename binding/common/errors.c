@@ -1,4 +1,4 @@
-/* errors.c - the exception classes of the package, and what each code of piso.h becomes. See errors.h. */
+/* errors.c - the exception classes of the package, and the exception for each code of piso.h. See errors.h. */
 #include "errors.h"
 
 #include <errno.h>
@@ -10,9 +10,9 @@
 #include "printable.h"
 
 #define SHOWN  4096 /* characters of stderr in a message */
-#define BEFORE 512  /* of these, how many from before a crash, at most */
+#define BEFORE 512  /* of these, at most so many from before a crash */
 
-/* make_class: a class of the package, put into the module. `bases` is stolen. */
+/* make_class: creates a class of the package and adds it to the module. Steals `bases`. */
 static int make_class(PyObject *module, const char *name, const char *doc, PyObject *bases, PyObject **field) {
     if (!bases)
         return -1;
@@ -23,7 +23,7 @@ static int make_class(PyObject *module, const char *name, const char *doc, PyObj
     return *field ? PyModule_AddObjectRef(module, name, *field) : -1;
 }
 
-/* timeout_bases: until 3.10 asyncio has a TimeoutError of its own, which callers may be catching. */
+/* timeout_bases: up to Python 3.10 asyncio has its own TimeoutError, which callers may catch. */
 static PyObject *timeout_bases(core_state *state) {
 #if PY_VERSION_HEX < 0x030b0000
     PyObject *asyncio = PyImport_ImportModule("asyncio.exceptions");
@@ -42,33 +42,33 @@ int core_errors_init(PyObject *module, core_state *s) {
                    PyTuple_Pack(1, PyExc_Exception), &s->error) < 0)
         return -1;
     if (make_class(module, "RemoteError",
-                   "An exception of a class that this side has not registered was raised on the other side.\n\n"
-                   "It arrives as an instance of a subclass made with that class's name; type_name has its module "
+                   "An exception whose class is not registered in this process was raised in the peer's process.\n\n"
+                   "It is an instance of a subclass that has that class's name; type_name is its module "
                    "and qualified name.",
                    PyTuple_Pack(1, s->error), &s->remote_error) < 0)
         return -1;
     if (make_class(module, "ExtensionDied",
-                   "The process at the other end has ended.\n\nAttributes: name, pid, returncode (minus the signal's "
+                   "The peer's process has ended.\n\nAttributes: name, pid, returncode (minus the signal's "
                    "number; None: unknown), signal (its name or None), stderr (the last lines).",
                    PyTuple_Pack(2, s->error, PyExc_ConnectionError), &s->extension_died) < 0)
         return -1;
     if (make_class(module, "ExtensionHung", "The process did not answer its watchdog in time and was ended.",
                    PyTuple_Pack(1, s->extension_died), &s->extension_hung) < 0)
         return -1;
-    if (make_class(module, "ExtensionStopped", "The extension was stopped on this side.", PyTuple_Pack(1, s->error),
+    if (make_class(module, "ExtensionStopped", "The extension was stopped by this process.", PyTuple_Pack(1, s->error),
                    &s->extension_stopped) < 0)
         return -1;
-    if (make_class(module, "ProtocolError", "The other side sent something malformed.", PyTuple_Pack(1, s->error),
+    if (make_class(module, "ProtocolError", "The peer sent a malformed message.", PyTuple_Pack(1, s->error),
                    &s->protocol_error) < 0)
         return -1;
-    if (make_class(module, "ForkedProcessError", "A session was used in a process forked from the one that owns it.",
+    if (make_class(module, "ForkedProcessError", "A session was used in a process that was forked from its owner.",
                    PyTuple_Pack(2, s->error, PyExc_RuntimeError), &s->forked_error) < 0)
         return -1;
     if (make_class(module, "SandboxError",
                    "An extension cannot be confined here as its configuration asks; the message says what is missing.",
                    PyTuple_Pack(1, s->error), &s->sandbox_error) < 0)
         return -1;
-    return make_class(module, "CallTimeout", "A call did not finish within its time limit.", timeout_bases(s),
+    return make_class(module, "CallTimeout", "A call did not finish within its timeout.", timeout_bases(s),
                       &s->call_timeout);
 }
 
@@ -106,22 +106,22 @@ static PyObject *raise_errno(int number, const char *what) {
     return NULL;
 }
 
-/* raise_limit: OSError of what this process has no more of. */
+/* raise_limit: raises OSError for a resource of which this process has no more. */
 static PyObject *raise_limit(int number, const char *what) {
     struct rlimit limit = {.rlim_cur = 0};
     getrlimit(RLIMIT_NOFILE, &limit);
     PyObject *text;
     if (number == ENOBUFS)
         text = PyUnicode_FromFormat(
-            "%s: process %d has as many shared tensors and arrays as it may: %u, half of its "
-            "mappings (vm.max_map_count), and half of these from one peer. Keep fewer, put several "
+            "%s: process %d has reached its limit of shared tensors and arrays: %u, half of its "
+            "mappings (vm.max_map_count), and half of these from one peer. Keep fewer, combine several "
             "into one, or send copies (without share_torch and share_numpy)",
             what, (int)getpid(), (unsigned)piso_segment_limit());
     else
         text = PyUnicode_FromFormat(
-            "%s: process %d may have %llu descriptors (ulimit -n; at most %llu), and each shared "
-            "tensor or array takes one where it was made and in a host. Raise the limit, keep "
-            "fewer, put several into one, or send copies (without share_torch and share_numpy)",
+            "%s: process %d may have %llu file descriptors (ulimit -n; at most %llu), and each shared "
+            "tensor or array takes one in the process that created it and in a host. Raise the limit, keep "
+            "fewer, combine several into one, or send copies (without share_torch and share_numpy)",
             what, (int)getpid(), (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max);
     PyObject *error = text ? PyObject_CallFunction(PyExc_OSError, "iO", number, text) : NULL;
     if (error)
@@ -138,20 +138,18 @@ PyObject *core_raise(core_state *s, int error, const char *what) {
     case -ENOBUFS:
         return raise_limit(-error, what);
     case -EBADF:
-        return PyErr_Format(
-            PyExc_ValueError,
-            "%s: it holds a tensor or an array that the host of this process shares with it, which can be "
-            "sent only back there; send a copy (tensor.clone(), array.copy())",
-            what);
+        return PyErr_Format(PyExc_ValueError,
+                            "%s: it holds a tensor or an array that the host shares with this process, which can be "
+                            "sent to the host only; send a copy (tensor.clone(), array.copy())",
+                            what);
     case PISO_EPROTO:
-        return PyErr_Format(s->protocol_error, "%s: the other side sent something malformed, so it was disconnected",
-                            what);
+        return PyErr_Format(s->protocol_error, "%s: the peer sent a malformed message and was disconnected", what);
     case PISO_EOLDER:
-        return PyErr_Format(s->protocol_error, "%s: it speaks an older version of the wire; update PyIsolate there",
-                            what);
+        return PyErr_Format(s->protocol_error,
+                            "%s: it uses an older version of the wire protocol; update PyIsolate there", what);
     case PISO_ENEWER:
-        return PyErr_Format(s->protocol_error, "%s: it speaks a newer version of the wire; update PyIsolate here",
-                            what);
+        return PyErr_Format(s->protocol_error,
+                            "%s: it uses a newer version of the wire protocol; update PyIsolate here", what);
     case PISO_EDIED:
         return core_raise_died(s, &(core_death){.name = what, .tail = ""});
     case PISO_ECLOSED:
@@ -167,7 +165,7 @@ PyObject *core_raise(core_state *s, int error, const char *what) {
         return PyErr_Format(PyExc_MemoryError, "%s: out of memory or of shared memory", what);
     case -EDQUOT:
         return PyErr_Format(PyExc_MemoryError,
-                            "%s: the extension's limit of shared memory ('shared_memory' in its limits) is reached",
+                            "%s: the extension has reached its limit of shared memory ('shared_memory' in its limits)",
                             what);
     case -EMSGSIZE:
         return PyErr_Format(PyExc_ValueError, "%s: too large for one message (4 GiB of text, %d buffers)", what,
@@ -181,14 +179,14 @@ static PyObject *none_or(PyObject *value) {
     return value ? value : Py_NewRef(Py_None);
 }
 
-/* signal_name: "SIGSEGV". Python's, since not every C library has names. */
+/* signal_name: returns a name like "SIGSEGV", from Python's signal module, because not every C library has names. */
 static PyObject *signal_name(int number) {
     PyObject *module = PyImport_ImportModule("signal");
     PyObject *member = module ? PyObject_CallMethod(module, "Signals", "i", number) : NULL;
     PyObject *name = member ? PyObject_GetAttrString(member, "name") : NULL;
     Py_XDECREF(member);
     Py_XDECREF(module);
-    PyErr_Clear(); /* a number without a name */
+    PyErr_Clear(); /* a signal without a name */
     return name ? name : PyUnicode_FromFormat("signal %d", number);
 }
 
@@ -200,7 +198,7 @@ static PyObject *describe_memory(PyObject *who, unsigned long long limit) {
                                 who, small ? limit : limit >> 20, small ? "bytes" : "MB");
 }
 
-/* describe: how it ended, in words. */
+/* describe: describes how the process ended. */
 static PyObject *describe(const core_death *d, PyObject *signal) {
     PyObject *who = d->pid ? PyUnicode_FromFormat("extension '%s' (process %d)", d->name, d->pid)
                            : PyUnicode_FromFormat("'%s'", d->name);
@@ -227,14 +225,14 @@ static PyObject *describe(const core_death *d, PyObject *signal) {
     return text;
 }
 
-/* set: an attribute of the error; `value` is stolen. */
+/* set: sets an attribute of the error; steals `value`. */
 static int set(PyObject *error, const char *name, PyObject *value) {
     int r = value ? PyObject_SetAttrString(error, name, value) : -1;
     Py_XDECREF(value);
     return r;
 }
 
-/* fill: the attributes of the error. */
+/* fill: sets the attributes of the error. */
 static int fill(PyObject *error, const core_death *d, PyObject *signal, PyObject *words) {
     bool known = d->status && d->status->known;
     PyObject *code =
@@ -248,8 +246,8 @@ static int fill(PyObject *error, const core_death *d, PyObject *signal, PyObject
     return set(error, "stderr", Py_NewRef(words));
 }
 
-/* excerpt: of what was written to stderr, what is shown in a message: of a crash that faulthandler has told the beginning,
- * where its innermost frames are, and what was written just before; else the end. */
+/* excerpt: returns the part of stderr that a message shows. For a crash that faulthandler has reported: the beginning
+ * of the report, which has the innermost frames, and what was written just before it; otherwise the end. */
 static PyObject *excerpt(PyObject *words) {
     PyObject *crash = PyUnicode_FromString("Fatal Python error: ");
     Py_ssize_t length = PyUnicode_GET_LENGTH(words), at = -1;

@@ -6,12 +6,11 @@ static int is_ours(PyObject *object) {
     return number && number->nb_bool == core_misuse_bool;
 }
 
-static const char of_call[] =
-    "the call of %R is no value, its result is one: write 'await' before it, or call it by '.sync'";
+static const char of_call[] = "the call of %R is not its result: write 'await' before it, or call it with '.sync'";
 static const char of_method[] =
-    "%R is a method of the other side and no value: call it. Of an attribute there, only a method can return the value";
+    "%R is a remote method, not a value: call it. The value of a remote attribute can only be returned by a method";
 
-/* raise_misuse: raises; returns NULL. */
+/* raise_misuse: raises the error and returns NULL. */
 static PyObject *raise_misuse(PyObject *self, PyObject *type) {
     PyObject *name = PyObject_GetAttrString(self, "__name__");
     PyAsyncMethods *async = Py_TYPE(self)->tp_as_async;
@@ -71,6 +70,6 @@ PyObject *core_misuse_attribute(PyObject *self, PyObject *name) {
     if (found || !PyErr_ExceptionMatches(PyExc_AttributeError) || !PyUnicode_Check(name) ||
         PyUnicode_GET_LENGTH(name) == 0 || PyUnicode_READ_CHAR(name, 0) == '_')
         return found;
-    PyErr_Clear(); /* told in other words */
+    PyErr_Clear(); /* replaced by the error below */
     return raise_misuse(self, PyExc_AttributeError);
 }

@@ -1,12 +1,12 @@
-/* misuse.h - what a call or a method says where it is used as if it were the value that it stands for. */
+/* misuse.h - errors for a call or a method that is used like the value that it stands for. */
 #ifndef BINDING_MISUSE_H
 #define BINDING_MISUSE_H
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-/* All of these raise TypeError, which names the call or method by its __name__ and says what to write. Equality and hash
- * stay those of an object. A type that is iterated by `await` keeps its iterator. */
+/* All of these raise a TypeError that names the call or method by its __name__ and says what to write instead. Equality
+ * and hash are those of object. A type that `await` iterates keeps its iterator. */
 int core_misuse_bool(PyObject *self);
 PyObject *core_misuse_unary(PyObject *self);
 PyObject *core_misuse_binary(PyObject *left, PyObject *right);
@@ -16,10 +16,10 @@ Py_ssize_t core_misuse_length(PyObject *self);
 int core_misuse_assign(PyObject *self, PyObject *key, PyObject *value);
 int core_misuse_contains(PyObject *self, PyObject *item);
 Py_hash_t core_misuse_hash(PyObject *self);
-/* core_misuse_attribute: the type's tp_getattro; AttributeError for a public name that there is not. */
+/* core_misuse_attribute: the type's tp_getattro; raises AttributeError for a missing public name. */
 PyObject *core_misuse_attribute(PyObject *self, PyObject *name);
 
-/* CORE_MISUSE_SLOTS: for a PyType_Slot table. */
+/* CORE_MISUSE_SLOTS: entries of a PyType_Slot table. */
 #define CORE_MISUSE_SLOTS                                                                                              \
     {Py_nb_bool, core_misuse_bool}, {Py_nb_int, core_misuse_unary}, {Py_nb_float, core_misuse_unary},                  \
         {Py_nb_index, core_misuse_unary}, {Py_nb_negative, core_misuse_unary}, {Py_nb_positive, core_misuse_unary},    \

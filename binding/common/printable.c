@@ -3,16 +3,16 @@
 
 static const char digits[] = "0123456789abcdef";
 
-/* is_active: whether a character does something else than to show itself. Joiners and variation selectors are left
- * alone: scripts and emoji need them, and they stay where they are. */
+/* is_active: returns whether a character does something other than show itself. Joiners and variation selectors are not
+ * replaced: scripts and emoji need them, and they have no effect elsewhere. */
 static bool is_active(Py_UCS4 c) {
     if (c < 0x20 || (c >= 0x7f && c <= 0x9f))
         return true;
     if (c < 0x061c)
         return false;
-    return c == 0x061c || c == 0x200e || c == 0x200f ||  /* marks of direction */
-           (c >= 0x2028 && c <= 0x202e) ||               /* ends of lines and paragraphs; embeddings, overrides */
-           (c >= 0x2066 && c <= 0x206f) ||               /* isolates, and what came before them */
+    return c == 0x061c || c == 0x200e || c == 0x200f ||  /* directional marks */
+           (c >= 0x2028 && c <= 0x202e) ||               /* line and paragraph separators; embeddings, overrides */
+           (c >= 0x2066 && c <= 0x206f) ||               /* isolates, and their deprecated predecessors */
            (c >= 0xd800 && c <= 0xdfff) ||               /* surrogates */
            (c >= 0xfff9 && c <= 0xfffb) || c == 0xe0001; /* annotations, language tag */
 }
@@ -21,7 +21,7 @@ static bool is_replaced(Py_UCS4 c, bool keep_lines) {
     return is_active(c) && !(keep_lines && (c == '\n' || c == '\t'));
 }
 
-/* short_escape: the letter of an escape of two characters, or 0. */
+/* short_escape: returns the letter of a two-character escape, or 0. */
 static char short_escape(Py_UCS4 c) {
     return c == '\n' ? 'n' : c == '\r' ? 'r' : c == '\t' ? 't' : 0;
 }
@@ -30,7 +30,7 @@ static int escape_size(Py_UCS4 c) {
     return short_escape(c) ? 2 : c <= 0xff ? 4 : c <= 0xffff ? 6 : 10;
 }
 
-/* write_escape: as repr() has it: \n, \xhh, \uhhhh or \Uhhhhhhhh; returns the position behind it. */
+/* write_escape: writes \n, \xhh, \uhhhh or \Uhhhhhhhh, as repr() does; returns the position after it. */
 static Py_ssize_t write_escape(PyObject *to, Py_ssize_t at, Py_UCS4 c) {
     int kind = PyUnicode_KIND(to), size = escape_size(c);
     void *data = PyUnicode_DATA(to);

@@ -1,8 +1,8 @@
-/* state.h - the module state of _core: its types and what it has looked up once.
+/* state.h - the module state of _core: its types and the objects that it has looked up.
  *
- * Every file of the binding that defines types has a `core_<file>_init(PyObject *module, core_state *state)`,
- * called by module.c, which fills its own part; `core_<file>_visit` and `_clear` where it owns references. The
- * state lives as long as the module; objects keep it alive through their types. */
+ * Every file of the binding that defines types has a `core_<file>_init(PyObject *module, core_state *state)`, which
+ * module.c calls and which sets the file's part; and `core_<file>_visit` and `_clear` where it owns references. The
+ * state lives as long as the module; objects keep it alive through their heap types. */
 #ifndef BINDING_STATE_H
 #define BINDING_STATE_H
 
@@ -25,13 +25,13 @@ typedef struct core_cuda_state core_cuda_state;   /* codec/cuda/cuda.h */
 
 struct core_state;
 
-/* core_peers: what the layers below the sessions ask of all of them (rpc/sessions.c). */
+/* core_peers: operations on all sessions, for the layers below the sessions (rpc/sessions.c). */
 typedef struct core_peers {
-    /* make_room: memory is short: what they keep for later goes back. */
+    /* make_room: memory is short: releases what the sessions keep for later use. */
     void (*make_room)(struct core_state *state);
-    /* retire: nobody here uses this memory any more: the peers that got it from here are told. */
+    /* retire: this process no longer uses this memory: notifies the peers to which it was sent. */
     void (*retire)(struct core_state *state, piso_segment *segment);
-    /* others: whether there is an open session besides this one. */
+    /* has_others: returns whether there is another open session. */
     bool (*has_others)(struct core_state *state, const piso_session *session);
 } core_peers;
 
@@ -47,31 +47,31 @@ typedef struct core_state {
     PyObject *sandbox_error;     /* SandboxError(PyIsolateError) */
     PyObject *call_timeout;      /* CallTimeout(PyIsolateError, TimeoutError; on 3.10 also asyncio.TimeoutError) */
     /* types */
-    PyTypeObject *registry_type; /* Registry (registry.c) */
-    PyTypeObject *buffer_ref_type;    /* Lease (buffer_ref.c) */
-    PyTypeObject *shared_type;   /* Shared (shared.c) */
+    PyTypeObject *registry_type;   /* Registry (registry.c) */
+    PyTypeObject *buffer_ref_type; /* Lease (buffer_ref.c) */
+    PyTypeObject *shared_type;     /* Shared (shared.c) */
     PyTypeObject *session_type, *call_type, *method_type, *request_type;
     PyTypeObject *zygote_type; /* Zygote (zygote.c) */
     core_tables *tables;
     core_std_state *std;
     core_numpy_state *numpy;
     core_async_state *async;
-    PyObject *interruption;     /* an exception to be raised in the main thread, or NULL (interruption.c) */
-    PyObject *request_variable; /* ContextVar: the Request that code runs for (rpc/request.c) */
+    PyObject *interruption;     /* an exception that the main thread must raise, or NULL (interruption.c) */
+    PyObject *request_variable; /* ContextVar: the Request that the running code handles (rpc/request.c) */
     const struct core_session_callbacks *callbacks; /* rpc/session.h */
-    PyObject *other_threads_idle;                          /* function: whether no other thread computes, or NULL */
-    core_torch_state *torch;                        /* NULL: nobody has imported it */
+    PyObject *other_threads_idle;                   /* function: returns whether no other thread computes, or NULL */
+    core_torch_state *torch;                        /* NULL: it is not imported */
     const core_gpu *gpu;                            /* NULL: this build has no support for GPUs */
     core_cuda_state *cuda;                          /* likewise */
     const core_peers *peers;
-    struct core_session *sessions; /* all that there are */
+    struct core_session *sessions; /* list of all sessions */
     uint64_t shared_sends;         /* of all sessions */
 } core_state;
 
 static inline core_state *core_module_state(PyObject *module) {
     return (core_state *)PyModule_GetState(module);
 }
-/* core_type_state: the state behind an instance of one of our heap types, of which there are no subclasses. */
+/* core_type_state: returns the state of an instance of one of our heap types, which have no subclasses. */
 static inline core_state *core_type_state(PyTypeObject *type) {
     return core_module_state(PyType_GetModule(type));
 }

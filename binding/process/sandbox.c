@@ -3,7 +3,7 @@
 
 #include <stddef.h>
 
-/* c_string: a path of the list's owner, kept until the sandbox ends; NULL with an exception. */
+/* c_string: returns a path as a C string that lives as long as the sandbox; NULL with an exception. */
 static const char *c_string(core_sandbox *s, PyObject *path) {
     PyObject *encoded;
     if (!PyUnicode_FSConverter(path, &encoded))
@@ -16,7 +16,7 @@ static const char *c_string(core_sandbox *s, PyObject *path) {
 static int parse_paths(core_sandbox *s, PyObject *description, const char *key, size_t index,
                        const char *const **field) {
     PyObject *value = PyDict_GetItemString(description, key);
-    PyObject *paths = value ? PySequence_Fast(value, "a sandbox has lists of paths") : NULL;
+    PyObject *paths = value ? PySequence_Fast(value, "the paths of a sandbox must be lists") : NULL;
     if (!paths)
         return value ? -1 : 0;
     Py_ssize_t n = PySequence_Fast_GET_SIZE(paths);

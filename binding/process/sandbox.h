@@ -1,10 +1,10 @@
-/* sandbox.h - a sandbox described by a dictionary, and what became of it. */
+/* sandbox.h - converts the dictionary that describes a sandbox, and the report on its layers. */
 #ifndef BINDING_SANDBOX_H
 #define BINDING_SANDBOX_H
 
 #include "common/state.h"
 
-/* core_sandbox: the description in C, alive as long as this. All zeros: nothing to free. */
+/* core_sandbox: the description in C, valid as long as this object. All zeros: nothing to free. */
 typedef struct core_sandbox {
     piso_sandbox spec;
     piso_limits limits;
@@ -13,11 +13,11 @@ typedef struct core_sandbox {
     const char **lists[6];
 } core_sandbox;
 
-/* core_sandbox_parse: from a dictionary with the fields of piso_sandbox; limits are a dictionary, too. -1 with an
- * exception. core_sandbox_fini in either case. */
+/* core_sandbox_parse: converts a dictionary with the fields of piso_sandbox; limits are a dictionary, too. Returns -1
+ * with an exception. core_sandbox_fini must be called in either case. */
 int core_sandbox_parse(PyObject *description, core_sandbox *ret_sandbox);
 void core_sandbox_fini(core_sandbox *sandbox);
-/* core_sandbox_report: appends (name, active, detail) of each layer to the list. -1 with an exception. */
+/* core_sandbox_report: appends (name, active, detail) of each layer to the list. Returns -1 with an exception. */
 int core_sandbox_report(const piso_sandbox_report *report, PyObject *list);
 
 #endif

@@ -1,4 +1,4 @@
-/* spawn.c - the process of a session: starting it, its end, what it last said. */
+/* spawn.c - the process of a session: starts it, ends it, returns its last output. */
 #include "spawn.h"
 
 #include <errno.h>
@@ -9,14 +9,14 @@
 
 #define TAIL_SIZE 16384 /* of stderr */
 
-/* spawn: options has all but argv, envp, the name and the sandbox. */
+/* spawn: `options` contains all fields except argv, envp, the name and the sandbox. */
 static int spawn(core_session *s, PyObject *argv, PyObject *env, piso_spawn *options, core_sandbox *sandbox) {
     PyObject *arguments = core_encode_list(argv), *environment = arguments ? core_environment_list(env) : NULL;
     const char **c_argv = environment ? core_string_array(arguments) : NULL;
     const char **c_envp = c_argv ? core_string_array(environment) : NULL;
     int r = -1;
     if (c_envp && !c_argv[0]) {
-        PyErr_SetString(PyExc_ValueError, "argv must name a program");
+        PyErr_SetString(PyExc_ValueError, "argv must not be empty: its first item is the program");
     } else if (c_envp) {
         options->argv = c_argv;
         options->envp = c_envp;
@@ -37,7 +37,7 @@ static int spawn(core_session *s, PyObject *argv, PyObject *env, piso_spawn *opt
     return r;
 }
 
-/* spawn_confined: spawn with a sandbox, or None, and a list for its report, or NULL. */
+/* spawn_confined: spawns with a sandbox, or None, and a list for its report, or NULL. */
 static int spawn_confined(core_session *s, PyObject *argv, PyObject *env, piso_spawn *options, PyObject *description,
                           PyObject *report) {
     core_sandbox sandbox = {.report.size = sizeof sandbox.report};
@@ -158,8 +158,8 @@ static PyObject *session_get_pid(PyObject *self, void *Py_UNUSED(closure)) {
 static PyMethodDef methods[] = {
     {"spawn", KEYWORDS(session_spawn) | METH_CLASS, "Start a process with a channel to it."},
     {"kill", KEYWORDS(session_kill), "Signal the child's process group."},
-    {"wait", KEYWORDS(session_wait), "The child's exit status, or None when the time was over first."},
-    {"stderr", session_stderr, METH_NOARGS, "The last lines the child wrote to stderr."},
+    {"wait", KEYWORDS(session_wait), "Wait for the child; return its exit status, or None after the timeout."},
+    {"stderr", session_stderr, METH_NOARGS, "Return the last lines that the child wrote to stderr."},
     {NULL, NULL, 0, NULL},
 };
 static PyGetSetDef attributes[] = {

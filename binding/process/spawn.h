@@ -1,10 +1,10 @@
-/* spawn.h - what is added to Session where the other side is a process of ours. */
+/* spawn.h - methods of Session for a peer that is a child process. */
 #ifndef BINDING_SPAWN_H
 #define BINDING_SPAWN_H
 
 #include "rpc/session.h"
 
-/* core_spawn_init: starting and ending it. core_supervision_init: watching over it. */
+/* core_spawn_init: adds the methods that start and end it. core_supervision_init: adds those that supervise it. */
 int core_spawn_init(PyObject *module, core_state *state);
 int core_supervision_init(PyObject *module, core_state *state);
 

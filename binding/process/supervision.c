@@ -1,5 +1,5 @@
-/* supervision.c - methods of Session by which the package watches over an extension: its output, whether it still takes
- * what is sent, messages that nobody waits for, and what errors say besides. */
+/* supervision.c - methods of Session with which the package supervises an extension: its output, whether it still takes
+ * messages, and the system calls that its sandbox has refused. */
 #include "spawn.h"
 
 #define OUTPUT_CHUNK    16384
@@ -12,7 +12,7 @@ static PyObject *session_progress(PyObject *self, PyObject *Py_UNUSED(ignored)) 
     Py_END_ALLOW_THREADS return Py_BuildValue("(KK)", (unsigned long long)sent, (unsigned long long)taken);
 }
 
-/* ---- what a confined child was refused ---- */
+/* ---- refused system calls ---- */
 
 #define KINDS_AT_ONCE 32
 
@@ -95,17 +95,21 @@ static PyObject *output_next(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ig
 }
 
 static PyMethodDef functions[] = {
-    {"output_fd", output_fd, METH_NOARGS, "Readable while output_next has something to say."},
-    {"output_next", output_next, METH_NOARGS, "Cookies of processes that have written something, or have ended."},
+    {"output_fd", output_fd, METH_NOARGS,
+     "Return a file descriptor that is readable while output_next has something to return."},
+    {"output_next", output_next, METH_NOARGS,
+     "Return the cookies of processes that have written output, or have ended."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyMethodDef methods[] = {
-    {"follow_output", session_follow_output, METH_O, "Have output_next name it by a cookie; 0: not any more."},
-    {"read_output", session_read_output, METH_O, "Output of the child, and how many bytes after it were lost."},
-    {"echo_dropped", session_echo_dropped, METH_O, "Bytes of an output that were not echoed since the last look."},
-    {"progress", session_progress, METH_NOARGS, "Slots sent, and slots the other side has taken."},
-    {"refusals", session_refusals, METH_NOARGS, "What system calls the child's sandbox has refused, or None."},
+    {"follow_output", session_follow_output, METH_O, "Set the cookie that output_next returns for it; 0: none."},
+    {"read_output", session_read_output, METH_O, "Return output of the child, and how many bytes after it were lost."},
+    {"echo_dropped", session_echo_dropped, METH_O,
+     "Return how many bytes of an output were not echoed since the last call."},
+    {"progress", session_progress, METH_NOARGS, "Return how many slots were sent, and how many the peer has taken."},
+    {"refusals", session_refusals, METH_NOARGS,
+     "Return the system calls that the child's sandbox has refused, or None."},
     {NULL, NULL, 0, NULL},
 };
 

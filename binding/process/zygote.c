@@ -1,5 +1,5 @@
-/* zygote.c - the Zygote type, for the host, and the functions of a zygote's process. What CPython needs done around a
- * fork is exactly what os.fork does. */
+/* zygote.c - the Zygote type, for the host, and the functions of a zygote's process. Around a fork they do exactly what
+ * os.fork does for CPython. */
 #include "zygote.h"
 
 #include "common/arguments.h"
@@ -69,7 +69,7 @@ static PyObject *zygote_spawn(PyObject *type, PyObject *args, PyObject *kwargs) 
     return (PyObject *)z;
 }
 
-/* raise_ended: ExtensionDied with the zygote's last words. */
+/* raise_ended: raises ExtensionDied with the last lines of the zygote's stderr. */
 static PyObject *raise_ended(core_state *state, core_zygote *z) {
     piso_process *process = piso_zygote_process(z->zygote);
     piso_exit status = {.known = false, .code = -1};
@@ -134,8 +134,8 @@ static PyObject *zygote_get_pid(PyObject *self, void *Py_UNUSED(closure)) {
 
 static PyMethodDef zygote_methods[] = {
     {"spawn", KEYWORDS(zygote_spawn) | METH_CLASS, "Start the program of a zygote."},
-    {"ready", KEYWORDS(zygote_ready), "Wait until it can fork; its report."},
-    {"running", zygote_running, METH_NOARGS, "Whether its process has not ended."},
+    {"ready", KEYWORDS(zygote_ready), "Wait until it can fork; return its report."},
+    {"running", zygote_running, METH_NOARGS, "Return whether its process runs."},
     {"close", zygote_close, METH_NOARGS, "End it; its children live on."},
     {NULL, NULL, 0, NULL},
 };
@@ -144,7 +144,7 @@ static PyGetSetDef zygote_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot zygote_slots[] = {
-    {Py_tp_doc, "A warm process that forks extensions."},
+    {Py_tp_doc, "A prewarmed process that forks extensions."},
     {Py_tp_methods, zygote_methods},
     {Py_tp_getset, zygote_getset},
     {Py_tp_dealloc, zygote_dealloc},
@@ -157,7 +157,7 @@ static PyType_Spec zygote_spec = {
     .slots = zygote_slots,
 };
 
-/* ---- in the zygote's process ---- */
+/* ---- the zygote's process ---- */
 
 static PyObject *guard(PyObject *module, PyObject *fd_object) {
     long fd = PyLong_AsLong(fd_object);
@@ -167,7 +167,7 @@ static PyObject *guard(PyObject *module, PyObject *fd_object) {
     return r < 0 ? core_raise(core_module_state(module), r, "zygote") : Py_NewRef(Py_None);
 }
 
-/* decoded: a list of str from C strings in the file system's encoding. */
+/* decoded: returns a list of str from C strings in the file system encoding. */
 static PyObject *decoded(const char *const *strings) {
     PyObject *list = PyList_New(0);
     for (; list && *strings; strings++) {
@@ -179,7 +179,7 @@ static PyObject *decoded(const char *const *strings) {
     return list;
 }
 
-/* forked: what the child returns from serve. */
+/* forked: returns the result of serve in the child. */
 static PyObject *forked(piso_fork *fork) {
     PyObject *argv = decoded(fork->argv), *envp = argv ? decoded(fork->envp) : NULL;
     PyObject *result = envp ? PyTuple_Pack(2, argv, envp) : NULL;
@@ -189,7 +189,7 @@ static PyObject *forked(piso_fork *fork) {
     return result;
 }
 
-/* serve: keeps the GIL, since there is no other thread. */
+/* serve: keeps the GIL, because there is no other thread. */
 static PyObject *serve(PyObject *module, PyObject *args) {
     static const piso_fork_hooks hooks = {.size = sizeof hooks,
                                           .before = PyOS_BeforeFork,
@@ -217,8 +217,8 @@ static PyObject *serve(PyObject *module, PyObject *args) {
     return r < 0 ? core_raise(state, r, "zygote") : Py_NewRef(Py_None);
 }
 
-/* site_loaded: sys.flags of a process that was started with -S, and has loaded site since, say that it has: programs
- * that it starts are told by its flags. */
+/* site_loaded: sets sys.flags in a process that was started with -S and has loaded site since: programs that it starts
+ * get its flags. */
 static PyObject *site_loaded(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
     enum { NO_SITE = 6 }; /* debug, inspect, interactive, optimize, dont_write_bytecode, no_user_site, no_site */
     PyObject *flags = PySys_GetObject("flags"), *zero = flags ? PyLong_FromLong(0) : NULL;
@@ -236,7 +236,7 @@ static PyObject *share_memory(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(i
 
 static PyObject *settle_memory(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
 #ifdef __GLIBC__
-    malloc_trim(0); /* what the start has needed and does not any more */
+    malloc_trim(0); /* memory that only the start needed */
 #endif
     return PyLong_FromLong(piso_fork_settle());
 }
@@ -251,10 +251,11 @@ static PyObject *limit_shared_memory(PyObject *Py_UNUSED(module), PyObject *byte
 
 static PyMethodDef functions[] = {
     {"zygote_guard", guard, METH_O, "From now on this process dies with its host."},
-    {"serve_forks", serve, METH_VARARGS, "Fork as the host asks; (argv, environment) in each child, None at the end."},
-    {"share_memory", share_memory, METH_NOARGS, "Let children give back what they did not change."},
-    {"limit_shared_memory", limit_shared_memory, METH_O, "How many bytes of shared memory this process may have."},
-    {"settle_memory", settle_memory, METH_NOARGS, "Give back what was not changed since the fork."},
+    {"serve_forks", serve, METH_VARARGS,
+     "Fork at the host's requests; return (argv, environment) in each child, None at the end."},
+    {"share_memory", share_memory, METH_NOARGS, "Let children release the memory that they did not change."},
+    {"limit_shared_memory", limit_shared_memory, METH_O, "Set how many bytes of shared memory this process may have."},
+    {"settle_memory", settle_memory, METH_NOARGS, "Release the memory that was not changed since the fork."},
     {"site_loaded", site_loaded, METH_NOARGS, "Let sys.flags say that site has been loaded."},
     {NULL, NULL, 0, NULL},
 };

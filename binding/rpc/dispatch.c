@@ -1,34 +1,33 @@
-/* dispatch.c - answers the peer's requests: find the object and the method, decode, call, reply.
+/* dispatch.c - runs the peer's requests: finds the object and the method, decodes, calls, replies.
  *
- * A plain function is answered at once. What returns an awaitable goes to handler.c, on a loop that can run it.
- * Arguments are dropped before the reply is sent, so that a shared buffer that nobody kept is free again when
- * the caller sends the next one. */
+ * A plain function is answered at once. An awaitable is run by handler.c, on a loop. Arguments are dropped before the
+ * reply is sent, so that a shared buffer that nobody has kept is free again when the caller sends the next one. */
 #include "requests.h"
 
-/* object_of: the registered object, borrowed, or NULL (no exception). */
+/* object_of: returns the registered object, borrowed, or NULL (no exception). */
 static PyObject *object_of(core_session *s, uint32_t id) {
     if (id < CORE_OBJECTS_INLINE)
         return s->objects[id];
     PyObject *key = s->more_objects ? PyLong_FromUnsignedLong(id) : NULL;
     PyObject *found = key ? PyDict_GetItemWithError(s->more_objects, key) : NULL;
     Py_XDECREF(key);
-    PyErr_Clear(); /* an int is hashable: only memory can be short, and then the object is not found */
+    PyErr_Clear(); /* an int is hashable: out of memory, and then the object is not found */
     return found;
 }
 
-/* learn_name: enters the name behind a method into the session's list, where it is the item of this method. Borrowed. */
+/* learn_name: stores the name of a method id in the session's list, at that index. Borrowed. */
 static PyObject *learn_name(core_session *s, uint32_t method) {
     size_t size;
     const char *text = piso_session_name(s->session, method, &size);
     if (!text) {
-        PyErr_SetString(s->state->protocol_error, "the other side called a method that it has not named");
+        PyErr_SetString(s->state->protocol_error, "the peer called a method id that it has not named");
         core_reject(&s->codec);
         return NULL;
     }
     PyObject *name = PyUnicode_DecodeUTF8(text, (Py_ssize_t)size, "replace");
     if (!name)
         return NULL;
-    /* whatever else it may be gets into error messages as it is, which are printed */
+    /* names are shown verbatim in error messages */
     if (PyUnicode_GET_LENGTH(name) && PyUnicode_READ_CHAR(name, 0) != '_' && !PyUnicode_IsIdentifier(name)) {
         PyErr_Format(PyExc_AttributeError, "%R cannot be the name of a method", name);
         Py_DECREF(name);
@@ -36,43 +35,44 @@ static PyObject *learn_name(core_session *s, uint32_t method) {
     }
     PyUnicode_InternInPlace(&name);
     int r = 0;
-    while (r == 0 && PyList_GET_SIZE(s->names) <= method) /* names may be learnt in any order */
+    while (r == 0 && PyList_GET_SIZE(s->names) <= method) /* ids may arrive in any order */
         r = PyList_Append(s->names, Py_None);
     if (r < 0) {
         Py_DECREF(name);
         return NULL;
     }
-    PyList_SetItem(s->names, method, name); /* takes it; cannot fail */
+    PyList_SetItem(s->names, method, name); /* steals it; cannot fail */
     return name;
 }
 
-/* method_name: the name behind a method, borrowed from the session's list. */
+/* method_name: returns the name of a method id, borrowed from the session's list. */
 static PyObject *method_name(core_session *s, uint32_t method) {
     PyObject *name = method < PyList_GET_SIZE(s->names) ? PyList_GET_ITEM(s->names, method) : Py_None;
     return name != Py_None ? name : learn_name(s, method);
 }
 
-/* find: the object that is called: a new reference, since decoding the arguments may run code that takes it back. */
+/* find: returns the object of the call: a new reference, because decoding the arguments may run code that unregisters
+ * it. */
 static PyObject *find(core_session *s, const piso_event *event, PyObject **ret_name) {
     PyObject *name = method_name(s, event->method);
     if (!name)
         return NULL;
     *ret_name = name;
     if (PyUnicode_GET_LENGTH(name) == 0 || PyUnicode_READ_CHAR(name, 0) == '_') {
-        PyErr_Format(PyExc_AttributeError, "%R is private: only names without a leading underscore can be called",
+        PyErr_Format(PyExc_AttributeError, "%R is private: only methods without a leading underscore can be called",
                      name);
         return NULL;
     }
     PyObject *object = object_of(s, event->object);
     if (!object)
         PyErr_Format(PyExc_LookupError,
-                     "no object with method %u is offered here: it was taken back or never "
+                     "no object with id %u is registered here: it was unregistered or never "
                      "registered",
                      (unsigned)event->object);
     return Py_XNewRef(object);
 }
 
-/* like: a public method of the object with a name like this one: a new reference; NULL, without exception. */
+/* like: returns a public method of the object with a similar name: a new reference; NULL, without an exception. */
 static PyObject *like(PyObject *object, PyObject *name) {
     PyObject *names = PyObject_Dir(object), *publics = PyList_New(0), *found = NULL, *best = NULL;
     for (Py_ssize_t i = 0; names && publics && i < PyList_GET_SIZE(names); i++) {
@@ -86,7 +86,7 @@ static PyObject *like(PyObject *object, PyObject *name) {
         found = PyObject_CallMethod(difflib, "get_close_matches", "OOi", name, publics, 1);
     if (found && PyList_Check(found) && PyList_GET_SIZE(found) > 0)
         best = Py_NewRef(PyList_GET_ITEM(found, 0));
-    PyErr_Clear(); /* there is just no name to tell */
+    PyErr_Clear(); /* there is no name to suggest */
     Py_XDECREF(found);
     Py_XDECREF(difflib);
     Py_XDECREF(publics);
@@ -94,15 +94,15 @@ static PyObject *like(PyObject *object, PyObject *name) {
     return best;
 }
 
-/* suggest: where the current exception says that the object has no such method, it tells of one with a name like
- * it. An extension does that for its host; a host lets none of them look through what it offers. */
+/* suggest: if the current exception says that the object has no such method, adds a method with a similar name. An
+ * extension does so for its host; a host does not let extensions explore its objects. */
 static void suggest(core_session *s, PyObject *object, PyObject *name) {
     if (piso_session_process(s->session) || !PyErr_ExceptionMatches(PyExc_AttributeError))
         return;
     PyObject *error = core_fetch_exception(), *traceback = PyException_GetTraceback(error);
     PyObject *of = PyObject_GetAttrString(error, "obj");
     PyObject *best =
-        of == object && !traceback ? like(object, name) : NULL; /* with a traceback, code of its own failed */
+        of == object && !traceback ? like(object, name) : NULL; /* with a traceback, the method's own code failed */
     PyErr_Clear();
     if (best) {
         PyErr_Format(PyExc_AttributeError, "%S; did you mean %R?", error, best);
@@ -115,18 +115,19 @@ static void suggest(core_session *s, PyObject *object, PyObject *name) {
     Py_DECREF(error);
 }
 
-/* explain_attribute: where the current exception says that a plain attribute of an extension cannot be called, it says so. */
+/* explain_attribute: if the current exception says that a plain attribute of an extension cannot be called, explains
+ * it. */
 static void explain_attribute(core_session *s, PyObject *object, PyObject *name) {
     if (piso_session_process(s->session) || !PyErr_ExceptionMatches(PyExc_TypeError))
         return;
-    PyObject *error = core_fetch_exception(); /* before the look-up, which must not find one */
+    PyObject *error = core_fetch_exception(); /* before the look-up, which must not see an exception */
     PyObject *method = _PyType_Lookup(Py_TYPE(object), name), *attribute = NULL;
     if (!method || !PyCallable_Check(method))
         attribute = PyObject_GetAttr(object, name);
-    PyErr_Clear(); /* no such attribute: then the error was another */
+    PyErr_Clear(); /* no such attribute: the error had another reason */
     if (attribute && !PyCallable_Check(attribute))
         PyErr_Format(PyExc_TypeError,
-                     "%R of %.200s is no method but an attribute, of type %.200s: give it a method that returns the "
+                     "%R of %.200s is not a method but an attribute, of type %.200s: add a method that returns the "
                      "value",
                      name, Py_TYPE(object)->tp_name, Py_TYPE(attribute)->tp_name);
     else
@@ -135,8 +136,8 @@ static void explain_attribute(core_session *s, PyObject *object, PyObject *name)
     Py_DECREF(error);
 }
 
-/* is_method: whether what a class has under a name is a function: one in Python or C, as the class wraps it. Not a property,
- * which would be evaluated, nor a class or an object that can be called. */
+/* is_method: returns whether a class attribute is a function, written in Python or C, as the class wraps it. Not a
+ * property, which would be evaluated, nor a class or a callable object. */
 static bool is_method(PyObject *found) {
     bool wraps = Py_IS_TYPE(found, &PyStaticMethod_Type) || Py_IS_TYPE(found, &PyClassMethod_Type);
     PyObject *function = wraps ? PyObject_GetAttrString(found, "__func__") : Py_NewRef(found);
@@ -144,18 +145,18 @@ static bool is_method(PyObject *found) {
     bool is = function && (PyType_HasFeature(Py_TYPE(function), Py_TPFLAGS_METHOD_DESCRIPTOR) ||
                            PyCFunction_Check(function) || Py_IS_TYPE(function, &PyClassMethodDescr_Type) ||
                            strcmp(type, "partialmethod") == 0 || strcmp(type, "singledispatchmethod") == 0);
-    PyErr_Clear(); /* only memory can be short */
+    PyErr_Clear(); /* out of memory */
     Py_XDECREF(function);
     return is;
 }
 
-/* call_host_method: what an extension may call of an object of its host's: a function that the object's class defines,
+/* call_host_method: calls what an extension may call of its host's object: a function that the object's class defines,
  * whatever the object itself has under this name. `args` begins with the object. */
 static PyObject *call_host_method(PyObject *name, PyObject **args, size_t count, PyObject *kwnames) {
     PyTypeObject *type = Py_TYPE(args[0]);
     PyObject *found = Py_XNewRef(_PyType_Lookup(type, name)), *method = NULL, *result = NULL;
     if (!found || !is_method(found))
-        PyErr_Format(PyExc_AttributeError, "%R is no method of %.200s", name, type->tp_name);
+        PyErr_Format(PyExc_AttributeError, "%R is not a method of %.200s", name, type->tp_name);
     else if (PyType_HasFeature(Py_TYPE(found), Py_TPFLAGS_METHOD_DESCRIPTOR))
         result = PyObject_Vectorcall(found, args, count, kwnames);
     else if (!Py_TYPE(found)->tp_descr_get)
@@ -169,7 +170,7 @@ static PyObject *call_host_method(PyObject *name, PyObject **args, size_t count,
     return result;
 }
 
-/* call_method: of the object. */
+/* call_method: calls a method of the object. */
 static PyObject *call_method(core_session *s, PyObject *object, PyObject *name, core_arguments *a) {
     size_t count = (size_t)a->nargs + 1;
     PyObject **args = a->args - 1, *free_slot = args[0];
@@ -180,7 +181,7 @@ static PyObject *call_method(core_session *s, PyObject *object, PyObject *name, 
     return result;
 }
 
-/* is_coroutine_function: calling it only makes a coroutine, so nothing of ours can be seen by it. */
+/* is_coroutine_function: calling such a function only creates a coroutine, so it cannot observe our state. */
 static bool is_coroutine_function(PyObject *object, PyObject *name) {
     PyObject *method = _PyType_Lookup(Py_TYPE(object), name);
     return method && PyFunction_Check(method) &&
@@ -212,13 +213,13 @@ static bool is_awaitable(PyObject *o) {
     return PyCoro_CheckExact(o) || (Py_TYPE(o)->tp_as_async && Py_TYPE(o)->tp_as_async->am_await);
 }
 
-/* was_given_up: its caller has stopped waiting before it was started. */
+/* was_given_up: returns whether the caller has stopped waiting before the request was started. */
 static bool was_given_up(core_session *s, uint64_t request) {
     core_open_request *open = core_open_request_find(s, request);
     return open && open->cancelled;
 }
 
-/* answer: with the arguments decoded. */
+/* answer: runs the request with the decoded arguments. */
 static void answer(core_session *s, PyObject *object, PyObject *name, core_arguments *a, uint64_t request,
                    bool has_buffers, core_pump_context *context) {
     PyObject *result = NULL, *request_context = PyContext_Copy(s->context);

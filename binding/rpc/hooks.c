@@ -1,4 +1,4 @@
-/* hooks.c - functions of the package that a session calls at certain moments (hooks.h). */
+/* hooks.c - Python functions of the package that a session calls (hooks.h). */
 #include "hooks.h"
 
 /* core_session_on_error: on_error(hook). */
@@ -37,7 +37,7 @@ PyObject *core_session_on_copy(PyObject *self, PyObject *hook) {
 void core_session_annotate(core_session *s, PyObject *exception) {
     PyObject *hook = Py_XNewRef(s->error_hook);
     PyObject *done = hook ? PyObject_CallOneArg(hook, exception) : NULL;
-    PyErr_Clear(); /* the exception is sent all the same: what it lacks is a remark */
+    PyErr_Clear(); /* the exception is sent anyway, without the note */
     Py_XDECREF(done);
     Py_XDECREF(hook);
 }
@@ -55,7 +55,7 @@ void core_session_annotate_refused(core_session *s, PyObject *exception) {
         return;
     s->refused = total;
     PyObject *hook = Py_NewRef(s->refusal_hook), *done = PyObject_CallOneArg(hook, exception);
-    PyErr_Clear(); /* it is raised all the same: what it lacks is a remark */
+    PyErr_Clear(); /* it is raised anyway, without the note */
     Py_XDECREF(done);
     Py_DECREF(hook);
 }

@@ -1,9 +1,9 @@
-/* meter.c - notifications of which there are too many: they are dropped before they are decoded. */
+/* meter.c - limits notifications: those beyond the limit are dropped before they are decoded. */
 #include "requests.h"
 
 #include <string.h>
 
-#define METERED_BYTES 1024 /* that count as one notification more */
+#define METERED_BYTES 1024 /* that count as one more notification */
 
 /* core_session_meter: meter(object_id, name, burst, per_second). */
 PyObject *core_session_meter(PyObject *self, PyObject *args) {
@@ -15,7 +15,8 @@ PyObject *core_session_meter(PyObject *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "Is#dd:meter", &object, &name, &size, &burst, &per_second))
         return NULL;
     if (size > (Py_ssize_t)sizeof m->name)
-        return PyErr_Format(PyExc_ValueError, "the name of what is metered has at most %zu bytes", sizeof m->name);
+        return PyErr_Format(PyExc_ValueError, "the name of a metered method must have at most %zu bytes",
+                            sizeof m->name);
     *m = (core_meter){.object = object, .left = burst, .burst = burst, .per_second = per_second};
     m->refilled_ns = piso_now_coarse_ns();
     memcpy(m->name, name, (size_t)size);

@@ -1,5 +1,5 @@
-/* method.c - a method of an object on the other side. Proxies keep one in their dictionary for each name, so a
- * call costs an ordinary attribute lookup and one vectorcall. */
+/* method.c - a method of a remote object. Proxies keep one in their __dict__ for each name, so a call costs an ordinary
+ * attribute look-up and one vectorcall. */
 #include "common/misuse.h"
 #include "pending.h"
 
@@ -26,7 +26,7 @@ static int intern(core_method *m) {
     int r =
         size > 0 && size <= 255 ? piso_session_intern(m->session->session, text, (size_t)size, &m->method) : -EINVAL;
     if (r == -EINVAL) {
-        PyErr_Format(PyExc_AttributeError, "%R is not a method name: 1 to 255 bytes are allowed", m->name);
+        PyErr_Format(PyExc_AttributeError, "%R is not a method name: it must have 1 to 255 bytes", m->name);
         return -1;
     }
     core_pending pending = {.name = m->name};
@@ -96,14 +96,14 @@ static PyMemberDef method_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(core_method, vectorcall), READONLY, NULL},
     {"__name__", T_OBJECT, offsetof(core_method, name), READONLY, "The method's name."},
     {"name", T_OBJECT, offsetof(core_method, name), READONLY, "The method's name."},
-    {"session", T_OBJECT, offsetof(core_method, session), READONLY, "The session that calls travel on."},
+    {"session", T_OBJECT, offsetof(core_method, session), READONLY, "The session that sends the calls."},
     {"timeout", T_OBJECT, offsetof(core_method, timeout), READONLY, "Seconds a call may take, or None."},
     {"sync", T_BOOL, offsetof(core_method, sync), READONLY, "Whether a call waits for its result."},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyType_Slot method_slots[] = {
-    {Py_tp_doc, "A method of an object on the other side."},
+    {Py_tp_doc, "A method of a remote object."},
     {Py_tp_members, method_members},
     {Py_tp_call, PyVectorcall_Call},
     {Py_tp_repr, method_repr},

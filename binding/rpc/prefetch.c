@@ -1,27 +1,27 @@
-/* prefetch.c - new shared memory is made known to the peer before it is first sent.
+/* prefetch.c - announces new shared memory to peers before it is first sent.
  *
- * The first message that uses a segment has to wait for its descriptor to cross and to be mapped: some ten times what a
- * message costs after that. Whoever allocates shared memory goes on to fill it, so there is time: the tensor or array is
- * sent ahead as the argument of a call of nothing (CORE_OBJECT_NONE). The receiver decodes it and keeps what it keeps of
- * all shared memory until its sender takes it back; the send itself then finds everything in place.
+ * The first message that uses a segment waits until its file descriptor has been sent and mapped: about ten times the
+ * cost of a later message. A program that allocates shared memory fills it first, so there is time: the tensor or array
+ * is sent ahead, as the argument of a call that does nothing (CORE_OBJECT_NONE). The receiver decodes it and caches it,
+ * like all shared memory, until its sender retires it; the real send then finds everything mapped.
  *
- * It is a guess, and a wrong one costs both sides some microseconds: so only the sessions that have sent shared memory
- * most recently are told, and after some that were not sent, a session hears of no more until one is. */
+ * This is a guess, and a wrong one costs both processes some microseconds. Therefore only the sessions that have sent
+ * shared memory most recently are used, and a session stops after some values that were not sent, until one is. */
 #include "requests.h"
 
 #include "codec/torch/torch.h"
 
 #define MOST_SESSIONS 4
-#define MOST_UNSENT   16u /* a quarter of the descriptors that may be under way: what is really sent need not wait */
+#define MOST_UNSENT   16u /* a quarter of the file descriptors in transit: real sends need not wait */
 
-/* is_likely: whether this session will be sent what is like `value`. One that is being deallocated is still in the
- * list. */
+/* is_likely: returns whether this session is likely to be sent a value like `value`. A session that is being
+ * deallocated is still in the list. */
 static bool is_likely(const core_session *s, bool tensor) {
     return s->codec.shared_at && s->codec.unsent < MOST_UNSENT && !s->closed && Py_REFCNT(s) > 0 &&
            (tensor ? s->codec.share_torch : s->codec.share_numpy);
 }
 
-/* likely_sessions: at most MOST_SESSIONS, the most recent ones; references. */
+/* likely_sessions: gets at most MOST_SESSIONS, the most recent ones; strong references. */
 static int likely_sessions(core_state *state, bool tensor, core_session **ret_sessions) {
     int count = 0;
     for (core_session *s = state->sessions; s; s = s->next_session) {
@@ -41,7 +41,7 @@ static int likely_sessions(core_state *state, bool tensor, core_session **ret_se
     return count;
 }
 
-/* send_ahead: sends it ahead to one session, if nothing that really has to go waits already. */
+/* send_ahead: sends the value ahead to one session, unless real messages are waiting. */
 static void send_ahead(core_session *s, PyObject *value) {
     piso_stats stats = {.size = sizeof stats};
     piso_session_stats(s->session, &stats);
@@ -61,7 +61,7 @@ static void send_ahead(core_session *s, PyObject *value) {
     if (r < 0)
         core_codec_abandon(&s->codec, &w);
     piso_writer_fini(&w);
-    PyErr_Clear(); /* whatever it is, the send itself will find it out again */
+    PyErr_Clear(); /* the real send will report the error */
 }
 
 static PyObject *prefetch(PyObject *module, PyObject *value) {
@@ -77,7 +77,7 @@ static PyObject *prefetch(PyObject *module, PyObject *value) {
 
 static PyMethodDef functions[] = {
     {"prefetch", prefetch, METH_O,
-     "prefetch(value)\n\nLets peers open a new shared tensor or array before it is first sent."},
+     "prefetch(value)\n\nLet peers open a new shared tensor or array before it is first sent."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -90,5 +90,5 @@ void core_prefetch_take(core_session *s, piso_event *event) {
     if (core_decode_call(&s->codec, event, &a) == 0)
         core_arguments_clear(&a);
     piso_event_fini(event);
-    PyErr_Clear(); /* it will be said when it is sent */
+    PyErr_Clear(); /* the real send will report it */
 }

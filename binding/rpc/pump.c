@@ -1,10 +1,10 @@
-/* pump.c - takes events from a session and gives each to the call or request it belongs to. */
+/* pump.c - takes events from a session and passes each to its call or request. */
 #include "codec/buffers/buffers.h"
 #include "codec/gpu.h"
 #include "hooks.h"
 #include "requests.h"
 
-/* notify_thread: that its synchronous call has ended. */
+/* notify_thread: wakes the thread whose synchronous call has ended. */
 static void notify_thread(core_pending *pending) {
     if (pending->woken || pending->waiter->ident == PyThread_get_thread_ident())
         return;
@@ -12,11 +12,11 @@ static void notify_thread(core_pending *pending) {
     core_thread_wake(pending->waiter);
 }
 
-/* complete: the call's outcome is in the event. The caller's reference to the owner may be the last one and may go
- * away as soon as it is woken: it is touched no more after that. */
+/* complete: sets the call's outcome from the event. The caller's reference to the owner may be the last one and may be
+ * dropped as soon as the caller is woken: the owner is not accessed after that. */
 static void complete(core_session *s, piso_event *event) {
     core_pending *pending = (core_pending *)event->call; /* its first member */
-    PyObject *owner = Py_XNewRef(pending->owner); /* decoding may run code that drops it, and lets other threads run */
+    PyObject *owner = Py_XNewRef(pending->owner);        /* decoding may run code that drops it, and releases the GIL */
     s->completing++;
     pending->arriving = true;
     core_decode_for_other_thread(pending->thread != PyThread_get_thread_ident());
@@ -30,7 +30,7 @@ static void complete(core_session *s, piso_event *event) {
         if (value)
             core_session_annotate_refused(s, value);
         if (value && PyErr_GivenExceptionMatches(value, PyExc_MemoryError))
-            s->state->peers->make_room(s->state); /* what is idle here may be what it lacked there */
+            s->state->peers->make_room(s->state); /* the peer may lack the memory that is idle here */
     } else {
         core_session_error(s, event->error, pending);
     }
@@ -54,8 +54,8 @@ static void complete(core_session *s, piso_event *event) {
     Py_DECREF(owner);
 }
 
-/* ended: the session has failed and every pending call has been told. Where another thread is about to tell one, it
- * comes back here itself: until then the loops have to stay. */
+/* ended: called when the session has failed and every pending call has been notified. If another thread is about to
+ * notify one, that thread calls this function again: until then the links must stay. */
 static void ended(core_session *s) {
     if (s->closed || s->completing)
         return;
@@ -67,7 +67,8 @@ static void ended(core_session *s) {
     piso_session_disconnect(s->session, 0);
 }
 
-/* leave: the loop of an extension runs in a process that was forked from it: a handler awaits something there. */
+/* leave: ends a process forked from an extension that runs the extension's event loop: a handler awaits something
+ * there. */
 static void leave(core_session *s) {
     PyErr_SetString(s->state->forked_error,
                     "a process that an extension has forked cannot run the extension's event loop: "
@@ -91,7 +92,7 @@ int core_pump(core_session *s, core_pump_context *context, int limit) {
     int handled = 0;
     piso_event event;
     piso_event_init(&event);
-    /* once it has failed there is an end to what it has to tell, and that is to be reached */
+    /* a failed session has a limited number of events left, which must all be handled */
     while (handled < limit || piso_session_state(s->session) != 0) {
         int r = piso_session_next(s->session, &event);
         core_pump_end_poll(s, context);
@@ -105,7 +106,7 @@ int core_pump(core_session *s, core_pump_context *context, int limit) {
         switch (event.type) {
         case PISO_EVENT_REQUEST:
             s->on->request(s, &event, context);
-            piso_event_fini(&event); /* unless somebody has it: then there is nothing in it */
+            piso_event_fini(&event); /* empty if it has been taken */
             break;
         case PISO_EVENT_CANCEL:
             core_request_cancel(s, event.id);
@@ -142,7 +143,7 @@ int core_run_inbox(core_inbox *inbox, core_pump_context *context, int limit) {
 }
 
 void core_reroute(core_inbox *inbox) {
-    core_pump_context nowhere = {0}; /* this may be in the middle of any code: nothing is run here */
+    core_pump_context nowhere = {0}; /* any code may be running: nothing is run here */
     core_inbox items = *inbox;
     core_item *item;
     if (items.end == &inbox->first)
@@ -156,7 +157,7 @@ void core_reroute(core_inbox *inbox) {
 }
 
 void core_pump_leftovers(core_session *s, core_pump_context *context) {
-    /* what is published from now on rings the doorbell; what is there already fits the ring */
+    /* messages published from now on ring the doorbell; older ones still fit the ring */
     for (int i = 0; i < 16 && piso_session_ready(s->session) && others_sleep(s); i++)
         if (core_pump(s, context, 64) == 0)
             return;

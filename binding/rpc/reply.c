@@ -1,4 +1,4 @@
-/* reply.c - the answer to a request: a result, or an exception. */
+/* reply.c - the reply to a request: a result, or an exception. */
 #include <errno.h>
 
 #include "codec/gpu.h"
@@ -7,10 +7,10 @@
 #include "hooks.h"
 #include "requests.h"
 
-#define MAX_UNANSWERED_ERRORS 10 /* of calls without a reply that are reported, for each session */
+#define MAX_UNANSWERED_ERRORS 10 /* for each session: errors of calls without a reply that are reported */
 
-/* interrupt_program: an interrupt from the keyboard in the host's main thread is meant for its program, whoever's request was
- * being answered. */
+/* interrupt_program: a KeyboardInterrupt in the host's main thread is meant for the host's program, whichever request
+ * was being handled. */
 static void interrupt_program(core_session *s, PyObject *exception) {
     bool is_main = core_is_main_thread();
     if (is_main && piso_session_process(s->session) && PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt))
@@ -24,7 +24,7 @@ void core_exit_forked(core_session *s, bool failed) {
     else if (failed)
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
     if (PyErr_Occurred())
-        PyErr_PrintEx(0); /* of a SystemExit this is the end already */
+        PyErr_PrintEx(0); /* for SystemExit this ends the process */
     Py_Exit(failed);
 }
 
@@ -36,8 +36,8 @@ bool core_check_forked(core_session *s, bool failed) {
     return true;
 }
 
-/* report_unsent: the answer to a request could not be sent, for lack of a descriptor, of shared memory, or of memory: the
- * caller would wait for ever. Without a traceback the error that says so fits into the message itself. */
+/* report_unsent: the reply to a request could not be sent, for lack of a file descriptor, of shared memory, or of
+ * memory; without a reply the caller would wait for ever. An error without a traceback fits into the message itself. */
 static void report_unsent(core_session *s, uint64_t request, int why) {
     if (why == -ENOENT || piso_session_state(s->session) != 0)
         return; /* nobody waits for it any more */
@@ -91,11 +91,11 @@ void core_reply(core_session *s, uint64_t request, PyObject *result) {
         if (r < 0) {
             core_codec_abandon(&s->codec, &w);
             report_unsent(s, request, r == -1 ? -ENOMEM : r);
-            PyErr_Clear(); /* that could not be told either */
+            PyErr_Clear(); /* that could not be reported either */
         } else if (buffers) {
             s->on->buffers_sent(s);
         }
-    } else if (failed && s->unanswered_errors < MAX_UNANSWERED_ERRORS) { /* or the peer could flood stderr */
+    } else if (failed && s->unanswered_errors < MAX_UNANSWERED_ERRORS) { /* otherwise the peer could flood stderr */
         s->unanswered_errors++;
         PyErr_Restore(Py_NewRef(type), Py_NewRef(value), Py_XNewRef(traceback));
         PyErr_WriteUnraisable(s->name);

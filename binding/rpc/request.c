@@ -1,7 +1,7 @@
-/* request.c - which request running code belongs to: calls that are made in it carry its id.
+/* request.c - the request that the running code handles: calls that the code makes carry its id.
  *
- * Of a plain function it is known by the thread, as long as the function runs. Of a coroutine it is a context variable,
- * which follows the code into tasks and, by asyncio.to_thread, into other threads. */
+ * For a plain function it is an attribute of the thread, while the function runs. For a coroutine it is a context
+ * variable, which follows the code into tasks and, through asyncio.to_thread, into other threads. */
 #include <string.h>
 
 #include "requests.h"
@@ -28,7 +28,7 @@ int core_request_enter(PyObject *context, core_session *s, uint64_t id) {
     return token ? 0 : -1;
 }
 
-/* current_request: of the current context: a new reference or NULL, without an exception. */
+/* current_request: returns the request of the current context: a new reference or NULL, without an exception. */
 static core_request *current_request(core_state *state) {
     PyObject *value = NULL;
     if (PyContextVar_Get(state->request_variable, NULL, &value) < 0)
@@ -46,7 +46,7 @@ uint64_t core_request_current(core_session *s) {
     return id;
 }
 
-/* session_of: of the current request: a new reference, or NULL without an exception. */
+/* session_of: returns the session of the current request: a new reference, or NULL without an exception. */
 static PyObject *session_of(core_state *state) {
     core_thread *thread = core_thread_existing();
     if (thread && thread->answers)
@@ -64,7 +64,7 @@ static PyObject *current_session(PyObject *module, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef functions[] = {
     {"current_session", current_session, METH_NOARGS,
-     "current_session() -> Session | None\n\nThe session whose request is being handled in this context."},
+     "current_session() -> Session | None\n\nReturn the session whose request is being handled in this context."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -83,7 +83,7 @@ static void request_dealloc(PyObject *self) {
 }
 
 static PyType_Slot request_slots[] = {
-    {Py_tp_doc, "A request of the other side that code runs for."},
+    {Py_tp_doc, "A request of the peer that is being handled."},
     {Py_tp_traverse, request_traverse},
     {Py_tp_dealloc, request_dealloc},
     {0, NULL},

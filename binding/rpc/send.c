@@ -37,8 +37,8 @@ PyObject *core_pending_take(core_pending *pending) {
     return NULL;
 }
 
-/* core_session_notify: notify(object_id, name, args, limit): a call without a reply. False: not sent, because more than
- * `limit` messages wait already. */
+/* core_session_notify: notify(object_id, name, args, limit): sends a call without a reply. Returns False when it was
+ * not sent because more than `limit` messages wait already. */
 PyObject *core_session_notify(PyObject *self, PyObject *args) {
     core_session *s = (core_session *)self;
     unsigned int object;

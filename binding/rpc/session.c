@@ -1,10 +1,11 @@
-/* session.c - the Session type: its two ends, and what is offered to the peer. What needs a process or an event loop is
- * added by the layers above (core_session_add).
- * Everything that can block gives up the GIL and comes back for signals. */
+/* session.c - the Session type: creating its two ends, and the objects registered for the peer. The layers above add
+ * methods that need a process or an event loop (core_session_add).
+ *
+ * Everything that can block releases the GIL and returns regularly to check for signals. */
 #include <errno.h>
 
-#include "codec/quota.h"
 #include "codec/gpu.h"
+#include "codec/quota.h"
 #include "common/arguments.h"
 #include "hooks.h"
 #include "pump.h"
@@ -12,9 +13,10 @@
 
 #include <structmember.h>
 
-#define LET_GO_NS 100000000 /* what close waits for others, who need a moment, so that it leaves no descriptor */
+#define LET_GO_NS                                                                                                      \
+    100000000 /* how long close waits for threads that still use the session, so that no file descriptor stays open */
 
-/* ---- making and unmaking ---- */
+/* ---- creation and deallocation ---- */
 
 PyObject *core_session_new(core_state *state, PyObject *name, PyObject *registry) {
     core_session *s = PyObject_GC_New(core_session, state->session_type);
@@ -234,11 +236,11 @@ static PyObject *session_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     Py_END_ALLOW_THREADS;
     while (core_pump(s, &context, 256) > 0)
         continue;
-    /* other threads' loops let go of the descriptor at their next turn */
+    /* other threads' loops release the descriptor in their next iteration */
     Py_BEGIN_ALLOW_THREADS piso_session_disconnect(s->session, LET_GO_NS);
     Py_END_ALLOW_THREADS
-        /* What the application keeps in context variables may know the session. Without it, neither waits for the garbage
-     * collector, and the descriptors with them. */
+        /* Context variables of the application may refer to the session. Without the context, the session and its file
+         * descriptors do not wait for the garbage collector. */
         PyObject *empty = PyContext_New();
     if (!empty)
         return NULL;
@@ -294,33 +296,36 @@ static PyObject *session_repr(PyObject *self) {
 #define KEYWORDS(f) ((PyCFunction)(void (*)(void))(f)), METH_VARARGS | METH_KEYWORDS
 
 static PyMethodDef session_methods[] = {
-    {"attach", session_attach, METH_VARARGS | METH_CLASS, "The child's end, from the descriptor in PISO_FD."},
-    {"pair", session_pair, METH_VARARGS | METH_CLASS, "Both ends in one process, for tests."},
+    {"attach", session_attach, METH_VARARGS | METH_CLASS,
+     "Return the child's end, from the file descriptor in PISO_FD."},
+    {"pair", session_pair, METH_VARARGS | METH_CLASS, "Return both ends in one process, for tests."},
     {"handshake", KEYWORDS(session_handshake), "Wait until the child has attached."},
-    {"register", session_register, METH_VARARGS, "Answer the peer's calls to an object id with an object."},
-    {"unregister", session_unregister, METH_O, "Take back what register offered."},
-    {"method", KEYWORDS(session_method), "A method of an object on the other side."},
-    {"close", session_close, METH_NOARGS, "Tell the peer, fail pending calls."},
-    {"closed", session_closed, METH_NOARGS, "Whether the session has ended, for whatever reason."},
+    {"register", session_register, METH_VARARGS, "Register the object that handles the peer's calls of an object id."},
+    {"unregister", session_unregister, METH_O, "Unregister an object id."},
+    {"method", KEYWORDS(session_method), "Return a method of a remote object."},
+    {"close", session_close, METH_NOARGS, "Notify the peer and fail pending calls."},
+    {"closed", session_closed, METH_NOARGS, "Return whether the session has ended, for whatever reason."},
     {"meter", core_session_meter, METH_VARARGS, "Drop notifications of a method when there are too many."},
-    {"metered", core_session_metered, METH_NOARGS, "How many were dropped since the last look."},
-    {"notify", core_session_notify, METH_VARARGS, "A call that is not answered, unless too many wait."},
-    {"explain", KEYWORDS(core_session_explain), "What errors say when the child has ended."},
-    {"on_end", core_session_on_end, METH_O, "A function that is called before a caller is told that the child ended."},
-    {"on_error", core_session_on_error, METH_O, "A function that is called with each exception before it is sent."},
+    {"metered", core_session_metered, METH_NOARGS, "Return how many were dropped since the last call."},
+    {"notify", core_session_notify, METH_VARARGS, "Send a call without a reply, unless too many messages wait."},
+    {"explain", KEYWORDS(core_session_explain), "Set the text of errors that report the child's end."},
+    {"on_end", core_session_on_end, METH_O,
+     "Set a function that is called before the child's end is reported to a caller."},
+    {"on_error", core_session_on_error, METH_O, "Set a function that is called with each exception before it is sent."},
     {"on_refused", core_session_on_refused, METH_O,
-     "A function that is called with errors of a child that was refused."},
-    {"on_copy", core_session_on_copy, METH_O, "A function that ends a process that a handler has forked."},
-    {"trim", session_trim, METH_NOARGS, "Give free shared memory back to the system now."},
-    {"share", KEYWORDS(session_share), "What is shared with the peer instead of copied."},
-    {"stats", session_stats, METH_NOARGS, "Counters and sizes, by name."},
+     "Set a function that is called with errors of a child whose system calls were refused."},
+    {"on_copy", core_session_on_copy, METH_O, "Set a function that ends a process that a handler has forked."},
+    {"trim", session_trim, METH_NOARGS, "Release free shared memory to the system now."},
+    {"share", KEYWORDS(session_share), "Set what is shared with the peer instead of copied."},
+    {"stats", session_stats, METH_NOARGS, "Return counters and sizes, by name."},
     {NULL, NULL, 0, NULL},
 };
 static PyMemberDef session_members[] = {
     {"name", T_OBJECT, offsetof(core_session, name), READONLY, "The extension's name."},
     {"refuse_subclasses", T_BOOL, offsetof(core_session, codec.refuse_subclasses), 0,
      "Whether values of subclasses are refused instead of sent as their base."},
-    {"value_limit", T_LONGLONG, offsetof(core_session, codec.value_limit), 0, "Bytes that a message may take here."},
+    {"value_limit", T_LONGLONG, offsetof(core_session, codec.value_limit), 0,
+     "Bytes that a message may take in this process."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(core_session, weakrefs), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };

@@ -1,4 +1,4 @@
-/* session_error.c - what a negative code means for a session, as an exception. */
+/* session_error.c - the exception for a negative code of a session. */
 #include "hooks.h"
 #include "pending.h"
 
@@ -39,7 +39,7 @@ PyObject *core_session_error(core_session *s, int error, const core_pending *pen
         return NULL;
     const char *fault = error == PISO_EPROTO ? piso_session_fault(s->session) : NULL;
     if (fault)
-        return PyErr_Format(s->state->protocol_error, "%s: the other side was disconnected: %s", name, fault);
+        return PyErr_Format(s->state->protocol_error, "%s: the peer was disconnected: %s", name, fault);
     if (error != PISO_EDIED)
         return core_raise(s->state, error, name);
     piso_exit status = {.known = false, .code = -1};
@@ -48,8 +48,8 @@ PyObject *core_session_error(core_session *s, int error, const core_pending *pen
     int pid = 0;
     uint64_t memory_exceeded = 0;
     if (process) {
-        Py_BEGIN_ALLOW_THREADS piso_process_wait(process, 50000000,
-                                                 &status); /* a child that said goodbye may still be ending */
+        Py_BEGIN_ALLOW_THREADS piso_process_wait(
+            process, 50000000, &status); /* a child that has closed its session may still be exiting */
         size = piso_process_stderr(process, tail, sizeof tail);
         pid = piso_process_pid(process);
         memory_exceeded = piso_process_memory_exceeded(process);

@@ -1,4 +1,4 @@
-/* sessions.c - what concerns all sessions at once, for the layers below, which do not know what a session is (core_peers). */
+/* sessions.c - operations on all sessions, for the layers below, which do not know the type Session (core_peers). */
 #include "session.h"
 
 static bool has_others(core_state *state, const piso_session *session) {

@@ -1,9 +1,10 @@
 /* sync.c - calls from threads that wait without an event loop.
  *
- * The thread polls a little, then waits for the session's descriptor without the GIL. Another thread or loop may take
- * the reply from the session meanwhile; it then wakes this one by its own eventfd. While it waits the thread runs the
- * requests that are made in the handler of its call, or of an outer one: plain functions here, since they may hold or need
- * what belongs to this thread (a lock, a connection to a database); coroutines on a loop that runs in another thread. */
+ * The thread polls briefly, then waits for the session's file descriptor without the GIL. Another thread or loop may
+ * take the reply from the session meanwhile; it then wakes this thread through its own eventfd. While it waits, the
+ * thread runs the requests that are made in the handler of its call, or of an outer one: plain functions in this
+ * thread, because they may hold or need what belongs to it (a lock, a connection to a database); coroutines on a loop
+ * that runs in another thread. */
 #include <errno.h>
 #include <time.h>
 
@@ -29,14 +30,14 @@ static bool waiting(const core_wait *w) {
     return w->pending.outcome == CORE_PENDING;
 }
 
-/* run_own: the requests that belong to this thread. */
+/* run_own: runs the requests that belong to this thread. */
 static void run_own(core_wait *w, core_pump_context *context) {
     if (w->thread->inbox.first && w->thread->nested < CORE_MAX_NESTING)
         core_run_inbox(&w->thread->inbox, context, PUMP_LIMIT);
 }
 
 static void poll_briefly(core_session *s, core_wait *w, core_pump_context *context) {
-    for (int i = 0; i < MAX_POLLS && waiting(w); i++) { /* then the deadline and signals get a look */
+    for (int i = 0; i < MAX_POLLS && waiting(w); i++) { /* then the deadline and signals are checked */
         piso_session_poll_begin(s->session);
         int ready = piso_session_look(s->session);
         if (!ready) {
@@ -51,7 +52,8 @@ static void poll_briefly(core_session *s, core_wait *w, core_pump_context *conte
     }
 }
 
-/* waited_sessions: those that this thread's waits are for, each once: what comes for an outer wait is run here, too. */
+/* waited_sessions: gets the sessions of this thread's waits, each once: requests for an outer wait are run in this one,
+ * too. */
 static int waited_sessions(core_wait *w, core_session **ret_sessions) {
     int count = 0;
     for (; w && count < PISO_SESSIONS_MAX; w = w->outer) {
@@ -64,8 +66,8 @@ static int waited_sessions(core_wait *w, core_session **ret_sessions) {
     return count;
 }
 
-/* sleep_on: until something happened for one of the sessions, or the thread is woken. If it is this call's alone, it is
- * polled then, as the context says. */
+/* sleep_on: sleeps until an event is available for one of the sessions, or the thread is woken. If this call's session
+ * is the only one, it is polled afterwards, as the context says. */
 static int sleep_on(core_wait *w, core_session **sessions, int count, int wake_fd, int64_t timeout,
                     core_pump_context *context) {
     bool polls = count == 1 && sessions[0] == w->session;
@@ -84,9 +86,10 @@ static int sleep_on(core_wait *w, core_session **sessions, int count, int wake_f
     return r;
 }
 
-/* wait_once: sleeps until something happened or the deadline passed. 0 or -1 with an exception. */
+/* wait_once: sleeps until something has happened or the deadline has passed. Returns 0 or -1 with an exception. */
 static int wait_once(core_wait *w, core_pump_context *context) {
-    if (piso_session_state(w->session->session) == PISO_EFORKED) { /* by a handler that has run here: nobody answers */
+    if (piso_session_state(w->session->session) ==
+        PISO_EFORKED) { /* forked by a handler that ran here: there will be no reply */
         core_session_error(w->session, PISO_EFORKED, &w->pending);
         return -1;
     }
@@ -100,7 +103,7 @@ static int wait_once(core_wait *w, core_pump_context *context) {
     if (wake_fd < 0)
         return -1;
     int r = count ? sleep_on(w, sessions, count, wake_fd, timeout, context) : 0;
-    if (r == 2) /* perhaps for an outer call of this thread, which looks for itself when this one has ended */
+    if (r == 2) /* perhaps for an outer call of this thread, which checks when this one has ended */
         core_thread_clear_wake(w->thread);
     if (deadline != PISO_NO_DEADLINE && piso_now_ns() >= deadline)
         piso_session_expire(w->session->session);
@@ -120,7 +123,7 @@ static int wait_for(core_session *s, core_wait *w) {
         core_pump_leftovers(s, &context);
         if (!waiting(w))
             return 0;
-        /* with no loop of the application's, requests that come while nobody waits go to the service loop */
+        /* without a loop of the application, requests that arrive while nobody waits are handled by the service loop */
         if (!s->closed && s->on->wait(s) < 0)
             return -1;
         int r = wait_once(w, &context);
@@ -146,7 +149,7 @@ PyObject *core_sync_call(core_session *s, uint32_t object, uint32_t method, PyOb
     w.thread = w.pending.waiter;
     if (!w.thread || core_send(s, &w.pending, object, method, args, nargs, kwnames) < 0)
         return NULL;
-    Py_INCREF(s); /* what is served meanwhile may drop the last reference to it */
+    Py_INCREF(s); /* requests handled meanwhile may drop the last reference to it */
     w.outer = w.thread->wait;
     w.thread->wait = &w;
     s->on->block(w.thread, true);
@@ -169,7 +172,7 @@ PyObject *core_sync_call(core_session *s, uint32_t object, uint32_t method, PyOb
         core_reroute(&w.thread->inbox);
     if (w.pending.woken)
         core_thread_clear_wake(w.thread);
-    Py_CLEAR(w.pending.value); /* a reply that came together with the signal */
+    Py_CLEAR(w.pending.value); /* a reply that arrived together with the signal */
     Py_DECREF(s);
     return result;
 }

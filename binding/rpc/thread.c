@@ -16,10 +16,10 @@ void core_inbox_init(core_inbox *inbox) {
     *inbox = (core_inbox){.end = &inbox->first};
 }
 
-/* move_event: the body of a small message lies in the event itself. */
+/* move_event: the event itself contains the body of a small message. */
 static void move_event(piso_event *to, const piso_event *from) {
     *to = *from;
-    to->parent = NULL; /* it may have ended when somebody looks */
+    to->parent = NULL; /* it may have ended before it is used */
     if (from->body == from->inline_body)
         to->body = to->inline_body;
 }
@@ -75,7 +75,7 @@ core_thread *core_thread_unref(core_thread *t) {
     return NULL;
 }
 
-/* thread_ended: without the GIL. It waits for nothing, so nothing is in its inbox. */
+/* thread_ended: called without the GIL. The thread does not wait, so its inbox is empty. */
 static void thread_ended(void *t) {
     core_thread_unref(t);
 }

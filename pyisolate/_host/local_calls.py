@@ -249,8 +249,8 @@ class LocalCall(Coroutine[Any, Any, Any]):
 
     def _misuse(self, *_: Any) -> NoReturn:
         raise TypeError(
-            f"the call of {self.__name__!r} is no value, its result is one: write 'await' before it, or call "
-            "it by '.sync'"
+            f"the call of {self.__name__!r} is not its result: write 'await' before it, or call it "
+            "with '.sync'"
         )
 
     __bool__ = __len__ = __getitem__ = __contains__ = _misuse
@@ -319,8 +319,8 @@ def _method(target: Any, name: str) -> Callable[..., Any]:
     found = getattr(target, name)
     if not callable(found):
         raise TypeError(
-            f"{name!r} of {type(target).__name__} is no method but an attribute, of type "
-            f"{type(found).__name__}: give it a method that returns the value"
+            f"{name!r} of {type(target).__name__} is not a method but an attribute, of type "
+            f"{type(found).__name__}: add a method that returns the value"
         )
     method: Callable[..., Any] = found
     return method

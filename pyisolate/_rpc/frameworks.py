@@ -70,13 +70,12 @@ def restore(name: str, dtype: str, array: Any) -> Any:
     """
     framework = FRAMEWORKS.get(name)
     if framework is None:
-        raise TypeError(f"the other side sent an array of {name!r}, which this version does not know")
+        raise TypeError(f"the peer sent an array of {name!r}, which this version does not know")
     try:
         package = __import__(name)  # one of the names above
     except ImportError as error:
         raise ImportError(
-            f"the other side sent an array of {name}, which is not installed here; "
-            "add it to the dependencies",
+            f"the peer sent an array of {name}, which is not installed here; add it to the dependencies",
             name=name,
         ) from error
     if dtype != array.dtype.name:
@@ -90,7 +89,7 @@ def _extra_dtype(name: str) -> Any:
 
     dtype = getattr(ml_dtypes, name, None) if name.startswith(("bfloat", "float", "int", "uint")) else None
     if dtype is None:
-        raise TypeError(f"the other side sent an array of dtype {name!r}, which is not known here")
+        raise TypeError(f"the peer sent an array of dtype {name!r}, which is not known here")
     return numpy.dtype(dtype)
 
 

@@ -51,13 +51,13 @@ def device_of(wanted: bytes) -> Any:
     if not torch.cuda.is_available():
         why = "has no CUDA" if torch.version.cuda is None else "sees no GPU"
         raise RuntimeError(
-            f"the other side sent a tensor that is on {name}, but torch {why} in this process; "
+            f"the peer sent a tensor that is on {name}, but torch {why} in this process; "
             "send tensor.cpu(), or give this side a torch with CUDA and access to that GPU"
         )
     uuids = _all_uuids()
     if wanted not in uuids:
         raise RuntimeError(
-            f"the other side sent a tensor that is on {name}, which this process does not see; "
+            f"the peer sent a tensor that is on {name}, which this process does not see; "
             f"add it to CUDA_VISIBLE_DEVICES, for an extension in its 'env', or send tensor.cpu(). It sees: "
             + (", ".join(f"GPU-{uuid.UUID(bytes=one)}" for one in uuids) or "none")
         )

@@ -39,7 +39,7 @@ class Methods:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(
-                f"{name!r} is private: only names without a leading underscore can be called"
+                f"{name!r} is private: only methods without a leading underscore can be called"
             )
         method, keep = self._binder.bind(name, self._sync, self._timeout)
         if keep:
@@ -108,8 +108,8 @@ class Deferred:
 
     def _misuse(self, *_: Any) -> NoReturn:
         raise TypeError(
-            f"{self.__name__!r} is a method of the other side and no value: call it. Of an attribute there, "
-            "only a method can return the value"
+            f"{self.__name__!r} is a remote method, not a value: call it. The value of a remote attribute "
+            "can only be returned by a method"
         )
 
     __bool__ = __len__ = __getitem__ = __contains__ = __iter__ = _misuse

@@ -56,11 +56,11 @@ class PyIsolateError(Exception):
 
 
 class RemoteError(PyIsolateError):
-    """An exception of a class that this side has not registered was raised on the other side."""
+    """An exception whose class is not registered in this process was raised in the peer's process."""
 
 
 class ExtensionDied(PyIsolateError, ConnectionError):
-    """The process at the other end has ended."""
+    """The peer's process has ended."""
 
 
 class ExtensionHung(ExtensionDied):
@@ -68,15 +68,15 @@ class ExtensionHung(ExtensionDied):
 
 
 class ExtensionStopped(PyIsolateError):
-    """The extension was stopped on this side."""
+    """The extension was stopped by this process."""
 
 
 class ProtocolError(PyIsolateError):
-    """The other side sent something malformed."""
+    """The peer sent a malformed message."""
 
 
 class ForkedProcessError(PyIsolateError, RuntimeError):
-    """A session was used in a process forked from the one that owns it."""
+    """A session was used in a process that was forked from its owner."""
 
 
 class SandboxError(PyIsolateError):
@@ -85,7 +85,7 @@ class SandboxError(PyIsolateError):
 
 # Before Python 3.11 asyncio has a TimeoutError of its own.
 class CallTimeout(PyIsolateError, *dict.fromkeys((asyncio.TimeoutError, TimeoutError))):  # type: ignore[misc]
-    """A call did not finish within its time limit."""
+    """A call did not finish within its timeout."""
 
 
 for _class in (PyIsolateError, RemoteError, ExtensionDied, ExtensionHung, ExtensionStopped, ProtocolError,
@@ -116,7 +116,8 @@ class Registry:
     def register(self, cls: type, name: str | None = None, replace: bool = False, /) -> str:
         if not _can_be_registered(cls):
             raise TypeError(
-                f"{cls!r} cannot be registered: an Enum, dataclass, named tuple or exception class is needed"
+                f"{cls!r} cannot be registered: it must be an Enum, a dataclass, a named tuple or an "
+                "exception class"
             )
         name = f"{cls.__module__}:{cls.__qualname__}" if name is None else name
         there = self._classes.get(name, cls)

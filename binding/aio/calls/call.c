@@ -1,10 +1,11 @@
-/* call.c - the Call: what calling a method of the other side returns.
+/* call.c - the Call: the result of calling a remote method.
  *
- * It was sent when it was made. Awaiting it takes the reply if that is there; else polls for it, serving the peer's
- * requests meanwhile; else its task waits for a waiter (waiter.c). It has the protocol of a coroutine, so create_task,
- * gather and wait_for take it.
+ * The call is sent when the object is created. Awaiting it takes the reply if that has arrived; otherwise polls for it,
+ * and handles the peer's requests meanwhile; otherwise its task waits for a Waiter (waiter.c). A Call has the protocol
+ * of a coroutine, so create_task, gather and wait_for accept it.
  *
- * While it is parked a Call keeps itself alive: the session needs it, and nothing else may hold the waiting task. */
+ * While it is parked a Call keeps itself alive: the session needs it, and nothing else may refer to the waiting
+ * task. */
 #include "call.h"
 #include "aio/asyncio.h"
 #include "aio/loop/link.h"
@@ -20,9 +21,9 @@
 #include "common/interruption.h"
 #include "common/misuse.h"
 
-#define MAX_NESTING 32   /* deeper, requests wait until the loop serves them, so the C stack is bounded */
-#define POLL_LIMIT  64   /* events handled before looking at our own reply again */
-#define MAX_POLLS   4096 /* turns before the event loop gets its own */
+#define MAX_NESTING 32   /* beyond, requests wait until the loop handles them, so the C stack is bounded */
+#define POLL_LIMIT  64   /* events handled before the call's own reply is checked again */
+#define MAX_POLLS   4096 /* polls before the event loop continues */
 
 PyObject *core_call_new(core_session *s, uint32_t object, uint32_t method, PyObject *name, int64_t timeout_ns,
                         PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
@@ -100,12 +101,12 @@ static PySendResult park(core_session *s, core_call *call, PyObject **ret_value)
     core_waiter *waiter = link && !finished(call) ? core_waiter_new(s->state, link->loop) : NULL;
     PySendResult r = PYGEN_ERROR;
     if (finished(call)) { /* by another thread, or by the end of the session, while asyncio's code ran */
-        PyErr_Clear();    /* without a session there is no link; the call knows why */
+        PyErr_Clear();    /* without a session there is no link; the call reports why */
         r = take(call, ret_value);
     } else if (waiter) {
         call->waiter = (core_waiter *)Py_NewRef((PyObject *)waiter);
         park_on(call, link);
-        *ret_value = Py_NewRef((PyObject *)waiter); /* which may have been woken meanwhile */
+        *ret_value = Py_NewRef((PyObject *)waiter); /* it may have been woken meanwhile */
         r = PYGEN_NEXT;
     }
     Py_XDECREF(waiter);
@@ -113,7 +114,7 @@ static PySendResult park(core_session *s, core_call *call, PyObject **ret_value)
     return r;
 }
 
-/* abandon: nobody waits any more. */
+/* abandon: stops waiting. */
 static void abandon(core_call *call, bool cancel) {
     if (call->session && !finished(call))
         piso_session_forget(call->session->session, &call->pending.call, cancel);
@@ -123,7 +124,7 @@ static void abandon(core_call *call, bool cancel) {
 
 /* ---- awaiting ---- */
 
-/* poll_briefly: until the reply is there, or the loop has something else to do. */
+/* poll_briefly: polls until the reply has arrived, or the loop has other work. */
 static void poll_briefly(core_session *s, core_call *call, core_thread *thread) {
     core_pump_context context = {.in_task = true, .thread = thread};
     if (s->depth >= MAX_NESTING || thread->ready_tasks)
@@ -137,7 +138,7 @@ static void poll_briefly(core_session *s, core_call *call, core_thread *thread) 
     s->depth--;
 }
 
-/* wait_here: polls, and if that was not enough leaves the call to the running loop. */
+/* wait_here: polls, and then parks the call on the running loop. */
 static PySendResult wait_here(core_session *s, core_call *call, PyObject **ret_value) {
     core_thread *thread = core_thread_here();
     if (!thread)
@@ -149,9 +150,9 @@ static PySendResult wait_here(core_session *s, core_call *call, PyObject **ret_v
         Py_XDECREF(link);
         if (!link && !finished(call))
             return PYGEN_ERROR;
-        PyErr_Clear(); /* the session has ended, and with it the call, which knows why */
+        PyErr_Clear(); /* the session has ended, and the call with it, which reports why */
     }
-    if (!finished(call)) /* asyncio's code has run: another thread may have got the reply meanwhile */
+    if (!finished(call)) /* asyncio's code has run: another thread may have received the reply meanwhile */
         poll_briefly(s, call, thread);
     return finished(call) || call->pending.closed ? take(call, ret_value) : park(s, call, ret_value);
 }
@@ -178,7 +179,7 @@ static PySendResult call_send_step(PyObject *self, PyObject *Py_UNUSED(value), P
         PyErr_Format(PyExc_RuntimeError, "the call of %R is already being awaited", call->pending.name);
         return PYGEN_ERROR;
     }
-    core_session *s = (core_session *)Py_NewRef(call->session); /* the call lets go of it when it ends */
+    core_session *s = (core_session *)Py_NewRef(call->session); /* the call drops it when it ends */
     core_state *state = s->state;
     Py_INCREF(call);
     PySendResult r = wait_here(s, call, ret_value);
@@ -198,7 +199,7 @@ static PyObject *call_iternext(PyObject *self) {
     if (r != PYGEN_RETURN)
         return value;
     if (value != Py_None) {
-        /* a tuple or an exception given as the type's argument would be taken apart */
+        /* a tuple or an exception given as the type's argument would be unpacked */
         PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
         if (stop)
             PyErr_SetObject(PyExc_StopIteration, stop);
@@ -255,7 +256,7 @@ static PyObject *call_cancel(PyObject *self, PyObject *args, PyObject *kwargs) {
     PyObject *error = message == Py_None ? PyObject_CallNoArgs(error_type) : PyObject_CallOneArg(error_type, message);
     if (!error)
         return NULL;
-    if (finished(call) || call->pending.closed) { /* by another thread, while Python's code ran */
+    if (finished(call) || call->pending.closed) { /* by another thread, while Python code ran */
         Py_DECREF(error);
         Py_RETURN_FALSE;
     }
@@ -327,11 +328,11 @@ static void call_dealloc(PyObject *self) {
 
 static PyMethodDef call_methods[] = {
     {"send", call_send, METH_O, "Take the next step, as coroutine.send does."},
-    {"throw", call_throw, METH_VARARGS, "Give up waiting, ask for cancellation, raise."},
-    {"close", call_close, METH_NOARGS, "Give up waiting and ask for cancellation."},
+    {"throw", call_throw, METH_VARARGS, "Stop waiting, request cancellation, raise."},
+    {"close", call_close, METH_NOARGS, "Stop waiting and request cancellation."},
     {"cancel", (PyCFunction)(void (*)(void))call_cancel, METH_VARARGS | METH_KEYWORDS,
-     "cancel(msg=None) -> bool\n\nAsk the other side to cancel the handler; a later await raises CancelledError."},
-    {"done", call_done, METH_NOARGS, "done() -> bool\n\nWhether an await would return at once."},
+     "cancel(msg=None) -> bool\n\nRequest the peer to cancel the handler; a later await raises CancelledError."},
+    {"done", call_done, METH_NOARGS, "done() -> bool\n\nReturn whether an await would return at once."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "For type annotations."},
     {NULL, NULL, 0, NULL},
 };
@@ -343,7 +344,7 @@ static PyMemberDef call_members[] = {
 };
 
 static PyType_Slot call_slots[] = {
-    {Py_tp_doc, "A call on its way: sent when it was made, its result is taken by await."},
+    {Py_tp_doc, "A call in progress. It was sent when it was created; await takes its result."},
     {Py_am_await, PyObject_SelfIter},
     {Py_am_send, call_send_step},
     {Py_tp_iter, PyObject_SelfIter},

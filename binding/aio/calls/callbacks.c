@@ -1,4 +1,5 @@
-/* callbacks.c - what sessions ask of the layer above (core_session_callbacks), and what it adds to the type Session. */
+/* callbacks.c - the callbacks of sessions that this layer fills (core_session_callbacks), and the methods that it adds
+ * to Session. */
 #include "callbacks.h"
 #include "aio/asyncio.h"
 #include "aio/loop/closing.h"
@@ -13,7 +14,7 @@
 
 /* ---- calls ---- */
 
-/* reply: the reference to the session goes with the end. */
+/* reply: drops the call's reference to the session. */
 static void reply(core_pending *pending) {
     core_call *call = (core_call *)pending->owner;
     core_call_completed(call);
@@ -55,13 +56,14 @@ static void raise_cancelled(core_state *state) {
 
 /* ---- threads that wait synchronously ---- */
 
-/* block_links: the loops of this thread cannot run anything. */
+/* block_links: called when the loops of this thread cannot run. */
 static void block_links(core_thread *thread) {
     for (core_link *link = thread->links; link; link = link->next_here)
         link->blocked++;
 }
 
-/* next_to_notify: a link of the thread that was handed requests meanwhile, and whose loop has not been told. */
+/* next_to_notify: returns a link of the thread that was handed requests meanwhile, and whose loop has not been
+ * notified. */
 static core_link *next_to_notify(core_thread *thread) {
     core_link *link = thread->links;
     while (link && (link->blocked || !link->inbox.first || link->rearm_scheduled))
@@ -71,9 +73,9 @@ static core_link *next_to_notify(core_thread *thread) {
 
 static void unblock_links(core_thread *thread) {
     for (core_link *link = thread->links; link; link = link->next_here)
-        link->blocked -= link->blocked > 0; /* one that was made meanwhile was never blocked */
+        link->blocked -= link->blocked > 0; /* a link created meanwhile was never blocked */
     for (core_link *link; (link = next_to_notify(thread));)
-        core_link_nudge(link); /* which may change the list */
+        core_link_nudge(link); /* this may change the list */
 }
 
 static void block(core_thread *thread, bool blocked) {
@@ -83,7 +85,7 @@ static void block(core_thread *thread, bool blocked) {
         unblock_links(thread);
 }
 
-/* wait: with no loop of the application's, requests that come while nobody waits go to the service loop. */
+/* wait: without a loop of the application, the service loop handles requests that arrive while nobody waits. */
 static int wait(core_session *s) {
     if (s->links)
         return 0;
@@ -138,7 +140,7 @@ static const core_session_callbacks callbacks = {
 };
 
 static PyMethodDef methods[] = {
-    {"serve", session_serve, METH_NOARGS, "Answer calls on the running loop until the session ends."},
+    {"serve", session_serve, METH_NOARGS, "Handle the peer's calls on the running loop until the session ends."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,7 +1,7 @@
-/* gather.c - many calls awaited at once: what asyncio.gather does, without a task for each.
+/* gather.c - awaits several calls at once, as asyncio.gather does, without a task for each.
  *
- * A Gather has the protocol of a coroutine. Its calls are parked with one waiter, which is woken when the last of them has
- * ended, or the first has failed. Where something else than calls is among them, asyncio.gather does it. */
+ * A Gather has the protocol of a coroutine. Its calls are parked with one Waiter, which is woken when the last of them
+ * has ended, or the first has failed. If there are other awaitables among them, asyncio.gather is used. */
 #include "gather.h"
 #include "aio/asyncio.h"
 #include "aio/loop/link.h"
@@ -12,7 +12,7 @@
 #include "aio/waiter.h"
 #include "call.h"
 
-#define POLL_LIMIT 256 /* events of a session handled before looking at the others */
+#define POLL_LIMIT 256 /* events of a session handled before the other sessions are checked */
 
 typedef struct core_gather {
     core_group group;
@@ -37,7 +37,7 @@ static core_waiter *ended(core_group *group, core_call *call) {
     return g->waiter && (g->missing == 0 || g->failed) ? g->waiter : NULL;
 }
 
-/* look: whether the wait is over: all have ended, or one has failed. */
+/* look: returns whether the wait is over: all calls have ended, or one has failed. */
 static bool look(core_gather *g) {
     bool all = true;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(g->calls) && !g->failed; i++) {
@@ -49,7 +49,7 @@ static bool look(core_gather *g) {
     return all || g->failed;
 }
 
-/* take_ready: handles what has come for the calls, polling a little for each session. */
+/* take_ready: handles the events that have arrived for the calls, and polls briefly for each session. */
 static int take_ready(core_gather *g) {
     core_pump_context context = {.in_task = true, .thread = core_thread_here()};
     if (!context.thread)
@@ -69,12 +69,13 @@ static int take_ready(core_gather *g) {
     return 0;
 }
 
-/* park: one call waits on the loop. 0 or -1. Asyncio's code may run, and let other threads bring what is awaited. */
+/* park: parks one call on the loop. asyncio's code may run, and other threads may receive the reply meanwhile. Returns
+ * 0 or -1. */
 static int park(core_gather *g, core_call *call) {
     core_link *link = core_link_here(call->session);
     if (!link && call->pending.outcome == CORE_PENDING)
         return -1;
-    PyErr_Clear(); /* the session has ended, and the call knows why */
+    PyErr_Clear(); /* the session has ended, and the call reports why */
     if (link && !g->waiter)
         g->waiter = core_waiter_new(call->session->state, link->loop);
     int r = link && !g->waiter ? -1 : 0;
@@ -86,12 +87,12 @@ static int park(core_gather *g, core_call *call) {
     return r;
 }
 
-/* park_all: the calls that have not ended wait with one waiter. 0 or -1. */
+/* park_all: parks the calls that have not ended with one waiter. Returns 0 or -1. */
 static int park_all(core_gather *g) {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(g->calls); i++) {
         core_call *call = call_at(g, i);
         bool waits = call->pending.outcome == CORE_PENDING && !call->pending.closed;
-        bool parked = call->group == &g->group; /* by the last turn, or because it was given twice */
+        bool parked = call->group == &g->group; /* by the previous step, or because it was given twice */
         if (waits && !parked && park(g, call) < 0)
             return -1;
         if (parked && !g->waiter && !(g->waiter = core_waiter_new(call->session->state, call->link->loop)))
@@ -100,7 +101,7 @@ static int park_all(core_gather *g) {
     return 0;
 }
 
-/* leave_all: nobody waits for those that have not ended any more. */
+/* leave_all: stops waiting for the calls that have not ended. */
 static void leave_all(core_gather *g, bool cancel) {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(g->calls); i++) {
         core_call *call = call_at(g, i);
@@ -115,7 +116,7 @@ static void leave_all(core_gather *g, bool cancel) {
 
 /* ---- the outcome ---- */
 
-/* value_of: new reference; NULL with an exception: it was awaited before. */
+/* value_of: returns a new reference; NULL with an exception: it was awaited before. */
 static PyObject *value_of(const core_call *call) {
     if (call->pending.value)
         return Py_NewRef(call->pending.value);
@@ -134,7 +135,7 @@ static PySendResult finish(core_gather *g, PyObject **ret_value) {
     PyObject *error = g->failed ? value_of(g->failed) : NULL;
     leave_all(g, false);
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(g->calls); i++)
-        core_call_drop_value(call_at(g, i)); /* all at once: one may be there twice */
+        core_call_drop_value(call_at(g, i)); /* after all values are taken: a call may be given twice */
     if (error)
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
     Py_XDECREF(error);
@@ -154,7 +155,7 @@ static PySendResult gather_send_step(PyObject *self, PyObject *Py_UNUSED(value),
         return PYGEN_ERROR;
     }
     Py_INCREF(g);
-    Py_CLEAR(g->waiter); /* which is good for once, and may have been woken too early, while others were parked */
+    Py_CLEAR(g->waiter); /* it can be used once, and may have been woken too early, while others were parked */
     PySendResult r = PYGEN_ERROR;
     if (look(g) || (take_ready(g) == 0 && look(g))) {
         r = finish(g, ret_value);
@@ -263,7 +264,7 @@ static void gather_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     core_gather *g = (core_gather *)self;
     PyObject_GC_UnTrack(self);
-    Py_DECREF(g->calls); /* parked ones hold a reference to this: there are none */
+    Py_DECREF(g->calls); /* parked calls hold a reference to this object: there are none */
     Py_XDECREF(g->waiter);
     type->tp_free(self);
     Py_DECREF(type);
@@ -271,8 +272,8 @@ static void gather_dealloc(PyObject *self) {
 
 static PyMethodDef gather_methods[] = {
     {"send", gather_send, METH_O, "Take the next step, as coroutine.send does."},
-    {"throw", gather_throw, METH_VARARGS, "Give up waiting, ask for cancellation of all, raise."},
-    {"close", gather_close, METH_NOARGS, "Give up waiting and ask for cancellation of all."},
+    {"throw", gather_throw, METH_VARARGS, "Stop waiting, request cancellation of all calls, raise."},
+    {"close", gather_close, METH_NOARGS, "Stop waiting and request cancellation of all calls."},
     {NULL, NULL, 0, NULL},
 };
 static PyType_Slot gather_slots[] = {
@@ -295,8 +296,8 @@ static PyType_Spec gather_spec = {
 
 static PyMethodDef functions[] = {
     {"gather", (PyCFunction)(void (*)(void))gather_new, METH_VARARGS | METH_KEYWORDS,
-     "gather(*awaitables, return_exceptions=False)\n\nThe results of calls that are awaited together, as "
-     "asyncio.gather has them, without a task for each."},
+     "gather(*awaitables, return_exceptions=False)\n\nAwait several calls together and return their results, as "
+     "asyncio.gather does, without a task for each."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,4 +1,4 @@
-/* gather.h - pyisolate.gather: several calls that are awaited together. */
+/* gather.h - pyisolate.gather, which awaits several calls together. */
 #ifndef BINDING_GATHER_H
 #define BINDING_GATHER_H
 

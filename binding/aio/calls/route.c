@@ -1,6 +1,7 @@
-/* route.c - who runs a request: the thread that waits synchronously for the call in whose handler the request was made; else
- * the loop that awaits it; else the session's first loop, its home; and where that one's thread is blocked in a synchronous
- * wait, the service loop of a host, and nobody until it is free again in an extension. */
+/* route.c - selects what runs a request: the thread that waits synchronously for the call in whose handler the request
+ * was made; else the loop that awaits the call; else the session's first loop, its home. If the home's thread is
+ * blocked in a synchronous wait, a host uses the service loop; in an extension the request waits until the thread is
+ * free again. */
 #include "route.h"
 #include "aio/asyncio.h"
 #include "aio/loop/handler.h"
@@ -8,14 +9,14 @@
 #include "aio/loop/links.h"
 #include "aio/loop/scheduling.h"
 
-#define MAX_UNANSWERED 4096 /* requests of a session that want no answer and have not ended */
+#define MAX_UNANSWERED 4096 /* requests of a session that expect no reply and have not ended */
 
-/* is_free: whether the link's loop can run something, now or soon. */
+/* is_free: returns whether the link's loop can run something, now or soon. */
 static bool is_free(const core_link *link) {
     return link && link->alive && !link->blocked;
 }
 
-/* link_of: that of a loop in this thread; borrowed or NULL. */
+/* link_of: returns the link of a loop in this thread; borrowed or NULL. */
 static core_link *link_of(core_session *s, unsigned long thread) {
     core_link *link = s->links;
     while (link && link->thread != thread)
@@ -23,13 +24,13 @@ static core_link *link_of(core_session *s, unsigned long thread) {
     return link;
 }
 
-/* is_extension: this end is that of a process which does nothing but serve this session. */
+/* is_extension: returns whether this process only serves this session. */
 static bool is_extension(const core_session *s) {
     return s->links && s->links->polls_requests && !piso_session_process(s->session);
 }
 
-/* link_to_use: the loop for what no synchronous wait is to run, to be let go; NULL with an exception. `parent`: the call in
- * whose handler the request was made, or NULL. */
+/* link_to_use: returns the link of the loop for a request that no synchronous wait runs; the caller must release it.
+ * NULL with an exception. `parent`: the call in whose handler the request was made, or NULL. */
 static core_link *link_to_use(core_session *s, const core_pending *parent) {
     core_link *link = parent ? link_of(s, parent->thread) : NULL;
     if (!is_free(link))
@@ -42,7 +43,8 @@ static core_link *link_to_use(core_session *s, const core_pending *parent) {
     return loop ? core_link_for_loop(s, loop) : NULL;
 }
 
-/* hand_over: to whoever has this inbox. False: there is no memory, and the request has been refused. */
+/* hand_over: puts the request into an inbox. Returns false when out of memory, and then the request has been
+ * refused. */
 static bool hand_over(core_inbox *inbox, core_session *s, piso_event *event) {
     if (core_inbox_put(inbox, s, event) == 0)
         return true;
@@ -51,7 +53,8 @@ static bool hand_over(core_inbox *inbox, core_session *s, piso_event *event) {
     return false;
 }
 
-/* hand_to_link: it runs there at the loop's next turn; of a loop whose thread is blocked, when it is free again. */
+/* hand_to_link: the request runs in the loop's next iteration; if the loop's thread is blocked, when it is free
+ * again. */
 static void hand_to_link(core_link *link, core_session *s, piso_event *event) {
     bool first = !link->inbox.first;
     if (hand_over(&link->inbox, s, event) && first && !link->blocked)
@@ -63,7 +66,8 @@ static void hand_to_thread(core_thread *thread, core_session *s, piso_event *eve
         core_thread_wake(thread);
 }
 
-/* drop: whether a request that wants no answer is one too many: then it is ended, and told once. */
+/* drop: returns whether a request that expects no reply is one too many: then it is ended, and one warning is
+ * issued. */
 static bool drop(core_session *s, piso_event *event) {
     if (!(event->flags & PISO_CALL_NO_REPLY) || s->unanswered + (s->links ? s->links->inbox.count : 0) < MAX_UNANSWERED)
         return false;
@@ -78,7 +82,8 @@ static bool drop(core_session *s, piso_event *event) {
     return true;
 }
 
-/* runs_here: in this turn of the link's loop, or in a task of it that awaits; not before what came earlier. */
+/* runs_here: returns whether the request can run now, in this run of the link's loop, or in a task of it that awaits;
+ * not before earlier requests. */
 static bool runs_here(const core_link *link, const core_pump_context *context) {
     bool is_own = link == context->link || (context->in_task && link->home == context->thread);
     return is_own && is_free(link) && !link->inbox.first;
@@ -110,7 +115,7 @@ void core_route(core_session *s, piso_event *event, core_pump_context *context) 
     }
 }
 
-/* core_await_result: a thread that waits synchronously cannot run it. */
+/* core_await_result: a thread that waits synchronously cannot run the awaitable itself. */
 void core_await_result(core_session *s, uint64_t request, PyObject *awaitable, PyObject *request_context,
                        bool has_buffers, core_pump_context *context) {
     core_link *other = context->waits ? link_to_use(s, NULL) : NULL, *own = NULL;

@@ -1,12 +1,12 @@
-/* route.h - where a request runs. */
+/* route.h - selects the thread or loop that runs a request. */
 #ifndef BINDING_ROUTE_H
 #define BINDING_ROUTE_H
 
 #include "rpc/pump.h"
 
-/* core_route: has a request run where it belongs; takes the event. */
+/* core_route: runs a request in the right thread or loop; takes the event (route.c). */
 void core_route(core_session *s, piso_event *event, core_pump_context *context);
-/* core_await_result: what a method has returned is awaited, and is the answer; `awaitable` is stolen. */
+/* core_await_result: awaits the result of a method and replies with its outcome; `awaitable` is stolen (route.c). */
 void core_await_result(core_session *s, uint64_t request, PyObject *awaitable, PyObject *request_context,
                        bool has_buffers, core_pump_context *context);
 

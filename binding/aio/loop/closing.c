@@ -1,4 +1,4 @@
-/* closing.c - the end of a link: with its loop, with its session, or because it has nothing to do there any more. */
+/* closing.c - the end of a link: its loop or its session has ended, or it is no longer needed. */
 #include "closing.h"
 #include "aio/asyncio.h"
 #include "fd_reader.h"

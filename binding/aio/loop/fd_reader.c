@@ -34,11 +34,11 @@ void core_fd_reader_remove(core_state *state, PyObject *loop, piso_session *sess
     PyObject *type, *value, *traceback;
     int number = piso_session_fd(session);
     if (number < 0)
-        return; /* the loop is that of the process which forked this one: both have the same epoll */
+        return; /* the loop belongs to the parent process: both have the same epoll */
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *fd = PyLong_FromLong(number);
     PyObject *args[3] = {NULL, loop, fd};
-    /* a loop that is closed has dropped its readers already */
+    /* a closed loop has dropped its readers already */
     Py_XDECREF(fd ? core_loop_call(state, loop, state->async->remove_reader, args + 1, 2, NULL, NULL) : NULL);
     Py_XDECREF(fd);
     PyErr_Restore(type, value, traceback);
@@ -68,7 +68,7 @@ static void reader_dealloc(PyObject *self) {
 }
 
 static PyType_Slot reader_slots[] = {
-    {Py_tp_doc, "What an event loop calls when a session's descriptor is readable."},
+    {Py_tp_doc, "The callback of an event loop for a session's readable file descriptor."},
     {Py_tp_call, reader_call},
     {Py_tp_traverse, reader_traverse},
     {Py_tp_dealloc, reader_dealloc},

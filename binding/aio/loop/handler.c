@@ -1,16 +1,17 @@
-/* handler.c - requests that are coroutines, each in a task of its own.
+/* handler.c - requests that are coroutines, each in its own task.
  *
- * A Handler is the coroutine of the task: it passes everything on to the request's own coroutine, and when that has ended it
- * answers, in the same step. The task is made as loop.create_task() makes one, so everything that asyncio or the
- * application does with tasks is done with it: its factory, names, callbacks, all_tasks(). From Python 3.12 on its first
- * step is taken at once (eager_start); before, the loop takes it at its next turn.
+ * A Handler is the coroutine of the task: it passes everything on to the request's coroutine, and answers in the same
+ * step in which that ends. The task is created as loop.create_task() does, so everything that asyncio or the
+ * application does with tasks applies to it: its factory, names, callbacks, all_tasks(). From Python 3.12 on its first
+ * step runs at once (eager_start); before, in the loop's next iteration.
  *
- * Two things differ from a plain task. SystemExit and KeyboardInterrupt do not end the loop: they are the caller's
- * answer. And an exception counts as retrieved, because the caller gets it; what a handler raises that the caller has
- * given up goes to the loop's exception handler.
+ * Two things differ from a plain task. SystemExit and KeyboardInterrupt do not end the loop: they are sent to the
+ * caller. And an exception counts as retrieved, because the caller gets it; if the caller has given up the request, it
+ * is passed to the loop's exception handler.
  *
- * An answer may give back buffers that came with the request, without a copy, if nobody here can see them any more. Who has
- * kept the task could, by task.result(). So such an answer is sent when the task has ended, and if nobody has kept it. */
+ * A reply may return buffers that the request carried, without a copy, if no code here can access them any more. Code
+ * that has kept the task could, through task.result(). Therefore such a reply is sent when the task has ended, and
+ * without a copy only if nobody has kept the task. */
 #include "handler.h"
 #include "aio/asyncio.h"
 #include "link.h"
@@ -20,7 +21,7 @@ static core_async_state *async_of(const core_handler *h) {
     return core_type_state(Py_TYPE(h))->async;
 }
 
-/* ---- the list of those that have not ended ---- */
+/* ---- the list of running handlers ---- */
 
 static void enlist(core_handler *h, core_session *s, core_link *link) {
     h->session = (core_session *)Py_NewRef((PyObject *)s);
@@ -38,7 +39,7 @@ static void enlist(core_handler *h, core_session *s, core_link *link) {
     s->unanswered += h->request == 0;
 }
 
-/* unlist: it is over. The list's reference goes, so the caller needs one. */
+/* unlist: removes a handler that is over. The list's reference is dropped, so the caller needs one. */
 static void unlist(core_handler *h) {
     core_session *s = h->session;
     h->over = true;
@@ -65,14 +66,15 @@ static void let_go(core_handler *h) {
 
 /* ---- the end of the coroutine ---- */
 
-/* report: what a handler raises that nobody waits for is not lost. Clears the current exception. */
+/* report: passes an exception of a handler that nobody waits for to the loop's exception handler. Clears the current
+ * exception. */
 static void report(core_handler *h) {
     PyObject *error = core_fetch_exception();
     PyObject *loop = h->link->loop;
-    PyObject *context = Py_BuildValue("{s:s,s:O,s:O}", "message", "exception in a call whose caller has given it up",
+    PyObject *context = Py_BuildValue("{s:s,s:O,s:O}", "message", "exception in a call that its caller has given up",
                                       "exception", error, "task", h->task ? h->task : Py_None);
     if (context && !h->task && PyDict_DelItemString(context, "task") < 0)
-        PyErr_Clear(); /* no memory: it is None there */
+        PyErr_Clear(); /* out of memory: the field is None */
     PyObject *result = context && loop ? PyObject_CallMethod(loop, "call_exception_handler", "O", context) : NULL;
     if (!result) {
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
@@ -83,13 +85,13 @@ static void report(core_handler *h) {
     Py_DECREF(error);
 }
 
-/* ends_loops: an exception that would end the loop of a task that raises it. */
+/* ends_loops: returns whether the exception would end the loop of a task that raises it. */
 static bool ends_loops(PyObject *type) {
     return PyErr_GivenExceptionMatches(type, PyExc_SystemExit) ||
            PyErr_GivenExceptionMatches(type, PyExc_KeyboardInterrupt);
 }
 
-/* answer_error: the current exception goes to the caller; it is restored for the task, unless it would end the loop. */
+/* answer_error: sends the current exception to the caller; restores it for the task, unless it would end the loop. */
 static PySendResult answer_error(core_handler *h, PyObject **ret_value) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
@@ -114,7 +116,7 @@ static PySendResult answer_error(core_handler *h, PyObject **ret_value) {
     return PYGEN_ERROR;
 }
 
-/* retrieve(task): a done callback: the exception is known to the caller, and not to be told again. */
+/* retrieve(task): a done callback: marks the exception as retrieved, because the caller gets it. */
 static PyObject *retrieve(PyObject *Py_UNUSED(self), PyObject *task) {
     PyObject *exception = PyObject_CallMethod(task, "exception", NULL);
     if (!exception)
@@ -125,7 +127,7 @@ static PyObject *retrieve(PyObject *Py_UNUSED(self), PyObject *task) {
 
 static PyMethodDef retrieve_method = {"retrieve", retrieve, METH_O, NULL};
 
-/* mark_retrieved: keeps the current exception. */
+/* mark_retrieved: adds that callback. Keeps the current exception. */
 static void mark_retrieved(PyObject *task) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
@@ -136,12 +138,12 @@ static void mark_retrieved(PyObject *task) {
     PyErr_Restore(type, value, traceback);
 }
 
-/* finish: the coroutine has returned or raised: answer, and let the task end the same way. */
+/* finish: the coroutine has returned or raised: replies, and ends the task in the same way. */
 static PySendResult finish(core_handler *h, PySendResult r, PyObject **value) {
     core_check_forked(h->session, r == PYGEN_ERROR);
     Py_INCREF(h);
     unlist(h);
-    Py_CLEAR(h->awaiter); /* what it held may be buffers */
+    Py_CLEAR(h->awaiter); /* it may hold buffers */
     if (r == PYGEN_RETURN && h->has_buffers && h->request) {
         h->result = Py_NewRef(*value);
         if (h->task) {
@@ -153,7 +155,7 @@ static PySendResult finish(core_handler *h, PySendResult r, PyObject **value) {
         return r;
     }
     if (r == PYGEN_RETURN) {
-        core_reply(h->session, h->request, Py_NewRef(*value)); /* a second reference: not the reply's alone */
+        core_reply(h->session, h->request, Py_NewRef(*value)); /* a second reference: the reply's is not the only one */
         Py_DECREF(*value);
     } else {
         r = answer_error(h, value);
@@ -162,12 +164,12 @@ static PySendResult finish(core_handler *h, PySendResult r, PyObject **value) {
             mark_retrieved(h->task);
     }
     if (h->task)
-        let_go(h); /* else core_handler_run has still to look at it */
+        let_go(h); /* otherwise core_handler_run still uses it */
     Py_DECREF(h);
     return r;
 }
 
-/* answer_late: the task has ended. If nobody has kept it, its result is ours alone. */
+/* answer_late: the task has ended. If nobody has kept it, the only reference to its result is ours. */
 static void answer_late(core_handler *h) {
     PyObject *task = h->task, *result = h->result;
     h->task = h->result = NULL;
@@ -181,7 +183,7 @@ static void answer_late(core_handler *h) {
 
 void core_handlers_answer(core_link *link) {
     core_handler *h, *rest = NULL;
-    while ((h = link->finished)) { /* the newest first: turned around */
+    while ((h = link->finished)) { /* newest first: reverse the list */
         link->finished = h->next_finished;
         h->next_finished = rest;
         rest = h;
@@ -193,9 +195,9 @@ void core_handlers_answer(core_link *link) {
     }
 }
 
-/* ---- what the task calls ---- */
+/* ---- the protocol of a coroutine ---- */
 
-/* stop_value: the value of the current StopIteration, which is cleared; NULL when another exception is set. */
+/* stop_value: returns the value of the current StopIteration, which is cleared; NULL when another exception is set. */
 static PyObject *stop_value(void) {
     if (!PyErr_Occurred())
         return Py_NewRef(Py_None);
@@ -243,7 +245,7 @@ static PySendResult handler_am_send(PyObject *self, PyObject *value, PyObject **
     return step((core_handler *)self, NULL, value, ret_value);
 }
 
-/* as_method: a step's outcome the way send() and throw() return it. */
+/* as_method: returns a step's outcome as send() and throw() do. */
 static PyObject *as_method(PySendResult r, PyObject *value) {
     if (r != PYGEN_RETURN)
         return value;
@@ -280,7 +282,7 @@ static PyObject *handler_throw(PyObject *self, PyObject *args) {
     return as_method(r, value);
 }
 
-/* handler_close: nobody will take another step: the loop has been closed, or the task was destroyed. */
+/* handler_close: called when there will be no further step: the loop has been closed, or the task was destroyed. */
 static PyObject *handler_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_handler *h = (core_handler *)self;
     PyObject *result = h->awaiter ? PyObject_CallMethodNoArgs(h->awaiter, async_of(h)->close) : Py_NewRef(Py_None);
@@ -288,7 +290,8 @@ static PyObject *handler_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     return result ? Py_NewRef(Py_None) : NULL;
 }
 
-/* handler_getattro: cr_code, cr_frame and the like are those of the coroutine it runs, for who looks at tasks. */
+/* handler_getattro: returns cr_code, cr_frame and similar attributes of the request's coroutine, for code that inspects
+ * tasks. */
 static PyObject *handler_getattro(PyObject *self, PyObject *name) {
     PyObject *found = PyObject_GenericGetAttr(self, name);
     PyObject *awaiter = ((core_handler *)self)->awaiter;
@@ -314,7 +317,7 @@ static core_handler *handler_new(core_async_state *a, PyObject *awaiter, PyObjec
     return h;
 }
 
-/* awaiter_of: the iterator behind an awaitable; steals it. */
+/* awaiter_of: returns the iterator of an awaitable; steals the awaitable. */
 static PyObject *awaiter_of(PyObject *awaitable) {
     if (PyCoro_CheckExact(awaitable))
         return awaitable;
@@ -327,10 +330,10 @@ static PyObject *awaiter_of(PyObject *awaitable) {
     return awaiter;
 }
 
-/* cancel_task: in its loop's thread. */
+/* cancel_task: must be called in the loop's thread. */
 static void cancel_task(core_handler *h) {
     if (!h->task || !h->link || !h->link->loop)
-        return; /* it is cancelled when it is made; or the loop is closed, and the task has ended with it */
+        return; /* it is cancelled when it is created; or the loop is closed, and the task has ended with it */
     PyObject *cancel = PyObject_GetAttr(h->task, async_of(h)->cancel), *result = NULL;
     if (cancel && h->link->thread == PyThread_get_thread_ident())
         result = PyObject_CallNoArgs(cancel);
@@ -342,7 +345,7 @@ static void cancel_task(core_handler *h) {
     Py_XDECREF(cancel);
 }
 
-/* give_up: the task could not be made: the current exception is the answer. */
+/* give_up: the task could not be created: replies with the current exception. */
 static void give_up(core_handler *h) {
     if (h->over) { /* it has answered in its first step, and something after that failed */
         PyErr_WriteUnraisable((PyObject *)h);
@@ -351,13 +354,14 @@ static void give_up(core_handler *h) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     unlist(h);
-    Py_XDECREF(handler_close((PyObject *)h, NULL)); /* else it would be called a coroutine that was never awaited */
+    Py_XDECREF(
+        handler_close((PyObject *)h, NULL)); /* otherwise Python would warn that the coroutine was never awaited */
     PyErr_Clear();
     PyErr_Restore(type, value, traceback);
     core_reply(h->session, h->request, NULL);
 }
 
-/* start: makes the task. In the loop's thread, while the loop runs. */
+/* start: creates the task. Must be called in the loop's thread, while the loop runs. */
 static void start(core_handler *h, core_pump_context *pump) {
     Py_INCREF(h);
     PyObject *loop = Py_XNewRef(h->link->loop), *context = h->context, *task = NULL;
@@ -365,7 +369,7 @@ static void start(core_handler *h, core_pump_context *pump) {
     core_answer *answers = thread ? thread->answers : NULL;
     h->context = NULL;
     if (loop && thread) {
-        thread->answers = NULL; /* the task may take its first step */
+        thread->answers = NULL; /* the task may run its first step */
         task = core_task_new(h->session->state, loop, (PyObject *)h, context);
         thread->answers = answers;
     } else
@@ -394,7 +398,7 @@ static void start(core_handler *h, core_pump_context *pump) {
     Py_DECREF(h);
 }
 
-/* start_here(): what another thread has scheduled on the loop. */
+/* start_here(): the callback with which another thread starts a handler on the loop. */
 static PyObject *start_here(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_handler *h = (core_handler *)self;
     if (!h->over)
@@ -438,7 +442,7 @@ void core_handler_cancel(core_handler *h) {
     Py_DECREF(h);
 }
 
-/* those_of: a list of the handlers that run on this link, or of all. NULL without an exception: no memory. */
+/* those_of: returns a list of the handlers on this link, or of all. NULL without an exception when out of memory. */
 static PyObject *those_of(core_session *s, const core_link *link) {
     PyObject *list = PyList_New(0);
     for (core_handler *h = s->handlers; list && h; h = h->next)
@@ -509,7 +513,7 @@ static PyMethodDef handler_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 static PyType_Slot handler_slots[] = {
-    {Py_tp_doc, "The coroutine of the task in which a request is answered."},
+    {Py_tp_doc, "The coroutine of a task that handles a request."},
     {Py_am_await, PyObject_SelfIter},
     {Py_am_send, handler_am_send},
     {Py_tp_iter, PyObject_SelfIter},

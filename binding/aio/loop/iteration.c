@@ -1,4 +1,4 @@
-/* iteration.c - what a link does in one iteration of its loop. */
+/* iteration.c - the work of a link in one iteration of its loop. */
 #include "iteration.h"
 #include "closing.h"
 #include "handler.h"
@@ -8,15 +8,15 @@
 #include "scheduling.h"
 
 #define PUMP_LIMIT 256
-#define SLICE_NS   1000000 /* how long one callback may serve requests before the loop gets its turn */
+#define SLICE_NS   1000000 /* how long one callback may handle requests before the loop continues */
 
-/* is_done: the service loop, which serves a session that has another home, has nothing to do for it any more. */
+/* is_done: returns whether the service loop, on a session with another home, has nothing left to do for it. */
 static bool is_done(const core_link *link) {
     return core_link_is_service(link) && link->session && link->session->links != link && !link->parked &&
            !link->suspended && !link->inbox.first && !link->finished && !link->held;
 }
 
-/* core_link_run: the loop's turn: handle what is there, poll a little, sleep. */
+/* core_link_run: handles the available events, polls briefly, then sleeps. */
 void core_link_run(core_link *link) {
     core_session *s = link->session;
     core_thread *thread = link->home;
@@ -40,7 +40,7 @@ void core_link_run(core_link *link) {
         int handled = core_run_inbox(&link->inbox, &context, PUMP_LIMIT) + core_pump(s, &context, PUMP_LIMIT);
         if (!link->alive || !link->session || s->closed)
             break;
-        /* tasks that can go on come first; a busy peer must not starve the loop */
+        /* ready tasks run first; a busy peer must not starve the loop */
         bool yields = thread->ready_tasks || context.started || link->finished || link->inbox.first;
         if (yields || (rounds++ + handled > 0 && piso_now_ns() > slice_end)) {
             link->yielded = yields;
@@ -50,7 +50,7 @@ void core_link_run(core_link *link) {
         if ((handled || polls || link->polls_requests) && core_links_poll(s, thread))
             continue;
         if (link->rearm_scheduled)
-            break; /* while others had the GIL */
+            break; /* while other threads had the GIL */
         if (is_done(link)) {
             core_link_stop(link);
             break;

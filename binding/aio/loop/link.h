@@ -1,14 +1,14 @@
-/* link.h - a Link: a session's place in an event loop, and what is done there.
+/* link.h - a Link: connects a session to an event loop.
  *
- * A link is awake while its loop runs callbacks and asleep while the loop may be blocked in its selector: only
- * then must the peer ring the doorbell. Whoever finds a link asleep on its own thread wakes it (core_links_wake)
- * and schedules one `rearm` with call_soon; so a loop that makes a thousand calls in one iteration arms and
- * disarms once. Invariant: a link that is alive is asleep, or has a rearm scheduled, or is in core_link_run.
- * The loop owns a reader (fd_reader.h).
+ * A link is awake while its loop runs callbacks, and asleep while the loop may be blocked in its selector: only then
+ * must the peer ring the doorbell. Code that finds a link of its own thread asleep wakes it (core_links_wake) and
+ * schedules one `rearm` with call_soon; so a loop that makes a thousand calls in one iteration arms and disarms once.
+ * Invariant: a link that is alive is asleep, or has a rearm scheduled, or is in core_link_run. The loop owns a reader
+ * (fd_reader.h).
  *
- * A method of a loop may be Python code. Within it handlers of signals run, other threads, and what a collection of
- * garbage brings: afterwards the link may have been closed, and dropped by all but who holds a reference here. Such a
- * handler may raise, too: what the loop may not have been told then, it is told again at its next turn. */
+ * A method of a loop may be Python code. During it signal handlers, other threads and the garbage collector may run:
+ * afterwards the link may have been closed, and only the caller's own reference to it is valid. A signal handler may
+ * also raise: what the loop may not have registered then is registered again in its next iteration. */
 #ifndef BINDING_LINK_H
 #define BINDING_LINK_H
 
@@ -16,30 +16,30 @@
 
 struct core_link {
     PyObject_HEAD core_session *session; /* borrowed; NULL once detached */
-    piso_session *handle;                /* own reference: the descriptor must outlive the loop's reader */
-    core_link *next;                     /* session->links, which owns a reference */
-    core_thread *home;                   /* that runs the loop; NULL: not started */
+    piso_session *handle;                /* strong: the file descriptor must outlive the loop's reader */
+    core_link *next;                     /* session->links, which holds a reference */
+    core_thread *home;                   /* the thread that runs the loop; NULL: not started */
     core_link *next_here;                /* home->links */
     PyObject *loop;                      /* strong until the loop closes */
-    PyObject *token;                    /* core_running_token() when it was last seen running, or NULL */
-    unsigned long thread;                /* that runs the loop */
+    PyObject *token;                     /* core_running_token() when the loop was last seen running, or NULL */
+    unsigned long thread;                /* id of the thread that runs the loop */
     bool alive;                          /* the reader is registered */
     bool asleep;                         /* piso_session_sleep_begin has been called for this loop */
-    bool rearm_scheduled;                /* a call_soon(rearm) is on its way */
-    bool polls_requests;                        /* requests: the child's main loop: poll before sleeping */
-    bool yielded;                        /* its last turn ended for tasks that can go on: the next one polls */
+    bool rearm_scheduled;                /* call_soon(rearm) has been called */
+    bool polls_requests;                 /* in the child's main loop: poll for requests before sleeping */
+    bool yielded;                        /* its last iteration ended early for ready tasks: the next one polls */
     bool trim_scheduled;
-    uint64_t trim_seen; /* session's buffer_uses when the trim timer was set */
-    unsigned blocked;   /* synchronous waits that this loop's thread is in */
-    unsigned held;      /* by those who are about to give it something to do */
+    uint64_t trim_seen; /* the session's buffer_uses when the trim timer was set */
+    unsigned blocked;   /* synchronous waits of this loop's thread */
+    unsigned held;      /* references of callers that are about to schedule work on it */
     PyObject *timer;    /* the loop's handle of the expiry timer, or NULL */
-    int64_t timer_ns;   /* when it fires, PISO_NO_DEADLINE: not set */
+    int64_t timer_ns;   /* when it fires; PISO_NO_DEADLINE: not set */
     core_call *parked;
-    core_inbox inbox;       /* requests for this loop that came elsewhere, or when it could not run them */
-    PyObject *unscheduled;  /* list: what the loop refused to schedule, to be tried again; or NULL */
-    core_handler *finished; /* whose answers wait until their tasks have ended (handler.c), a reference each */
-    unsigned suspended;     /* handlers that wait for something */
-    PyObject *rearm;        /* bound method, made once */
+    core_inbox inbox;       /* requests for this loop from other threads, or from times when it could not run them */
+    PyObject *unscheduled;  /* list: callbacks that the loop failed to schedule, to be retried; or NULL */
+    core_handler *finished; /* their replies wait until their tasks have ended (handler.c), a reference each */
+    unsigned suspended;     /* handlers that await something */
+    PyObject *rearm;        /* bound method, created once */
 };
 
 static inline core_state *core_link_state(const core_link *link) {

@@ -1,4 +1,4 @@
-/* link.c - the type Link: making one for a loop, and the methods that the loop calls. */
+/* links.c - the type Link: creating one for a loop, and the methods that the loop calls. */
 #include "links.h"
 #include "aio/asyncio.h"
 #include "closing.h"
@@ -12,7 +12,7 @@
 
 #include "common/interruption.h"
 
-/* back_to_loop: what a method that a loop calls returns. */
+/* back_to_loop: returns the result of a method that a loop calls. */
 static PyObject *back_to_loop(core_link *link) {
     return core_raise_interruption(core_link_state(link)) < 0 ? NULL : Py_NewRef(Py_None);
 }
@@ -39,7 +39,7 @@ static PyObject *link_expire(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     return back_to_loop(link);
 }
 
-/* link_trim: one second after shared buffers were used: idle ever since? */
+/* link_trim: one second after shared buffers were used: releases free ones if the session has been idle since. */
 static PyObject *link_trim(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_link *link = (core_link *)self;
     link->trim_scheduled = false;
@@ -49,7 +49,7 @@ static PyObject *link_trim(PyObject *self, PyObject *Py_UNUSED(ignored)) {
         core_link_trim_after_pause(link);
         Py_RETURN_NONE;
     }
-    core_link_run(link); /* releases that are on their way count */
+    core_link_run(link); /* first take the releases that have arrived */
     piso_session_flush(link->handle);
     piso_session_trim(link->handle, 0);
     return back_to_loop(link);
@@ -77,7 +77,7 @@ static void reader_dropped(PyObject *link) {
 
 static const core_fd_owner reader_owner = {reader_session, reader_ready, reader_dropped};
 
-/* link_start(): on the loop's thread: registers the reader and takes the first turn. */
+/* link_start(): called in the loop's thread: registers the reader and runs the link once. */
 static PyObject *link_start(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_link *link = (core_link *)self;
     if (!link->session || link->thread)
@@ -93,7 +93,7 @@ static PyObject *link_start(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     PyObject *loop = Py_NewRef(link->loop);
     int r = core_fd_reader_add(core_link_state(link), loop, (PyObject *)link, &reader_owner);
     if (r < 0)
-        core_link_closed(link); /* nobody else waits on it yet: it runs no code that would mind the exception */
+        core_link_closed(link); /* nothing waits on it yet: no code runs that could see the exception */
     if (!link->alive)
         core_fd_reader_remove(core_link_state(link), loop, link->handle);
     core_link_rearm(link);
@@ -102,7 +102,7 @@ static PyObject *link_start(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     return r < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-/* link_stop(): on the loop's thread. */
+/* link_stop(): called in the loop's thread. */
 static PyObject *link_stop(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     core_link_stop((core_link *)self);
     Py_RETURN_NONE;
@@ -126,8 +126,8 @@ static core_link *link_new(core_session *s, PyObject *loop) {
     return link;
 }
 
-/* enlist: gives the link to its session's list, behind the home; an application's own loop takes over from the
- * service loop, whose link is returned (borrowed): it leaves when nothing waits there any more. */
+/* enlist: adds the link to its session's list, after the home. An application's loop replaces the service loop, whose
+ * link is returned (borrowed): it closes when nothing waits on it any more. */
 static core_link *enlist(core_session *s, core_link *link) {
     core_link *service = s->links && core_link_is_service(s->links) ? s->links : NULL;
     core_link **at = &s->links;
@@ -138,7 +138,7 @@ static core_link *enlist(core_session *s, core_link *link) {
     return service;
 }
 
-/* start: has link_start run on the loop's thread. 0 or -1. */
+/* start: calls link_start in the loop's thread. Returns 0 or -1. */
 static int start(core_session *s, core_link *link) {
     PyObject *running = core_running_loop(s->state), *result = NULL;
     if (running == link->loop) {
@@ -163,7 +163,7 @@ core_link *core_link_for_loop(core_session *s, PyObject *loop) {
     if (!link)
         return NULL;
     link->held = 1;
-    /* listed first: starting it runs Python code, which may ask for the same link again */
+    /* listed first: starting it runs Python code, which may request the same link again */
     link->alive = true;
     Py_INCREF(link);
     core_link *service = enlist(s, link);
@@ -191,7 +191,7 @@ void core_links_ensure_here(core_session *s) {
     PyObject *loop = core_running_loop(s->state);
     core_link_release(loop ? core_link_for_loop(s, loop) : NULL);
     Py_XDECREF(loop);
-    PyErr_Clear(); /* the session has ended, or there is no memory: whoever waits for something is told */
+    PyErr_Clear(); /* the session has ended, or out of memory: what waits gets the error */
 }
 
 core_link *core_link_here(core_session *s) {
@@ -264,9 +264,9 @@ static void link_dealloc(PyObject *self) {
 }
 
 static PyMethodDef link_methods[] = {
-    {"rearm", link_rearm, METH_NOARGS, "Take a turn and go to sleep."},
+    {"rearm", link_rearm, METH_NOARGS, "Run and go to sleep."},
     {"expire", link_expire, METH_NOARGS, "Fail the calls whose deadline has passed."},
-    {"trim", link_trim, METH_NOARGS, "Give free shared memory back if the session has been idle."},
+    {"trim", link_trim, METH_NOARGS, "Release free shared memory if the session has been idle."},
     {"trim_later", link_trim_later, METH_NOARGS, "Start the timer for trim."},
     {"start", link_start, METH_NOARGS, "Register with the loop."},
     {"stop", link_stop, METH_NOARGS, "Unregister from the loop."},
@@ -274,7 +274,7 @@ static PyMethodDef link_methods[] = {
 };
 
 static PyType_Slot link_slots[] = {
-    {Py_tp_doc, "A session's place in an event loop."},
+    {Py_tp_doc, "The connection of a session to an event loop."},
     {Py_tp_methods, link_methods},
     {Py_tp_traverse, link_traverse},
     {Py_tp_clear, link_clear},

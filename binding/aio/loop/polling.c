@@ -1,4 +1,4 @@
-/* polling.c - looking for what the loops of a thread wait for, before they sleep. */
+/* polling.c - polls for everything that the loops of a thread wait for, before they sleep. */
 #include <sys/epoll.h>
 
 #include "aio/asyncio.h"
@@ -7,12 +7,12 @@
 #include "polling.h"
 #include "scheduling.h"
 
-/* expects: whether something is likely to come that the link's loop waits for. */
+/* expects: returns whether an event that the link's loop waits for is likely to arrive. */
 static bool expects(const core_link *link) {
     return link->alive && (link->parked || link->polls_requests);
 }
 
-/* polled_links: those of the thread that expect something, besides that of `s`: references. */
+/* polled_links: gets the links of the thread that expect something, without that of `s`; strong references. */
 static int polled_links(core_session *s, core_thread *thread, core_link **ret_links) {
     int count = 0;
     for (core_link *link = thread->links; link && count < PISO_SESSIONS_MAX - 1; link = link->next_here)
@@ -21,7 +21,7 @@ static int polled_links(core_session *s, core_thread *thread, core_link **ret_li
     return count;
 }
 
-/* poll_with_others: that of `s` and what else the thread's loops wait for. */
+/* poll_with_others: polls `s` and what else the thread's loops wait for. */
 static void poll_with_others(core_session *s, core_thread *thread) {
     core_link *links[PISO_SESSIONS_MAX];
     piso_session *sessions[PISO_SESSIONS_MAX] = {s->session};
@@ -53,7 +53,7 @@ bool core_link_is_service(const core_link *link) {
 void core_service_watch(core_session *s, bool on) {
     for (core_link *link = s->links; link; link = link->next) {
         int fd = core_link_is_service(link) ? piso_session_fd(link->handle) : -1;
-        if (fd >= 0) /* with an error when the loop has not begun to watch it */
+        if (fd >= 0) /* fails when the loop does not watch it yet */
             epoll_ctl(core_link_state(link)->async->service_epoll, EPOLL_CTL_MOD, fd,
                       &(struct epoll_event){.events = on ? EPOLLIN : 0, .data.fd = fd});
     }

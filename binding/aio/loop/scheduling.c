@@ -1,4 +1,4 @@
-/* scheduling.c - having a link's loop call something, from its own thread or another; waking the link for that. */
+/* scheduling.c - schedules callbacks on a link's loop, from its own thread or another; wakes the link for that. */
 #include "scheduling.h"
 #include "aio/asyncio.h"
 #include "link.h"
@@ -12,7 +12,7 @@ void core_link_wake(core_link *link) {
     }
 }
 
-/* try_again: at the loop's next turn, which the session's own descriptor brings about. */
+/* try_again: retries in the loop's next iteration, which the session's own file descriptor triggers. */
 static void try_again(core_link *link, PyObject *callback, PyObject *context) {
     PyObject *pair = PyTuple_Pack(2, callback, context ? context : Py_None);
     if (pair && !link->unscheduled)
@@ -23,7 +23,7 @@ static void try_again(core_link *link, PyObject *callback, PyObject *context) {
     piso_session_nudge(link->handle);
 }
 
-/* schedule: whether the loop will call it, now or later; not if it is closed. */
+/* schedule: returns whether the loop will call it, now or later; false if the loop is closed. */
 static bool schedule(core_link *link, PyObject *callback, PyObject *context) {
     core_async_state *a = core_link_state(link)->async;
     PyObject *args[4] = {NULL, link->loop, callback, context};
@@ -42,7 +42,7 @@ void core_link_schedule(core_link *link, PyObject *callback, PyObject *context) 
     PyErr_Fetch(&type, &value, &traceback);
     Py_INCREF(link);
     if (!schedule(link, callback, context))
-        core_link_state(link)->async->loop_closed(link); /* and with the loop everything that waits on it */
+        core_link_state(link)->async->loop_closed(link); /* and everything that waits on the loop */
     Py_DECREF(link);
     PyErr_Restore(type, value, traceback);
 }
@@ -69,7 +69,7 @@ void core_links_wake(core_session *s) {
         if (link->asleep && core_link_is_here(link)) {
             core_link_wake(link);
             core_link_rearm(link);
-            return; /* schedule may have changed the list; one loop runs in a thread */
+            return; /* schedule may have changed the list; a thread runs one loop */
         }
 }
 
@@ -84,7 +84,7 @@ void core_link_nudge(core_link *link) {
 
 /* ---- a future of the loop ---- */
 
-/* wake_future: sets the result unless it is done (cancelled meanwhile). */
+/* wake_future: sets the result unless the future is done (cancelled meanwhile). */
 static PyObject *wake_future(core_link *link, PyObject *future) {
     core_async_state *a = core_link_state(link)->async;
     PyObject *done = PyObject_CallMethodNoArgs(future, a->done);
@@ -98,7 +98,7 @@ static PyObject *wake_future(core_link *link, PyObject *future) {
     return PyObject_VectorcallMethod(a->set_result, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 }
 
-/* wake_bound: wake_future with its future. */
+/* wake_bound: calls wake_future with its future. */
 static PyObject *wake_bound(PyObject *pair, PyObject *Py_UNUSED(ignored)) {
     return wake_future((core_link *)PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
 }
@@ -111,7 +111,7 @@ void core_link_wake_future(core_link *link, PyObject *future) {
     if (callback)
         core_link_schedule(link, callback, NULL);
     else
-        PyErr_Clear(); /* out of memory: nobody can be told */
+        PyErr_Clear(); /* out of memory: the future cannot be woken */
     Py_XDECREF(callback);
     Py_XDECREF(pair);
 }

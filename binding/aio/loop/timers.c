@@ -1,4 +1,4 @@
-/* timers.c - what a link has its loop call later: deadlines of calls, giving memory back. */
+/* timers.c - the timers of a link: deadlines of calls, releasing memory. */
 #include "timers.h"
 #include "aio/asyncio.h"
 #include "link.h"
@@ -6,8 +6,8 @@
 
 #define TRIM_SECONDS 1.0
 
-/* call_later: the loop's handle; NULL, without an exception, if it is closed, so nothing waits any more, or was
- * interrupted. */
+/* call_later: returns the loop's handle; NULL, without an exception, if the loop is closed, and so nothing waits any
+ * more, or if it was interrupted. */
 static PyObject *call_later(core_link *link, double seconds, const char *method) {
     PyObject *callback = PyObject_GetAttrString((PyObject *)link, method);
     PyObject *delay = callback ? PyFloat_FromDouble(seconds) : NULL;
@@ -24,7 +24,8 @@ static PyObject *call_later(core_link *link, double seconds, const char *method)
     return handle;
 }
 
-/* core_link_drop_timer: else the loop would keep the link, and with it the session's memory, until the deadline. */
+/* core_link_drop_timer: otherwise the loop would keep the link, and with it the session's memory, until the
+ * deadline. */
 void core_link_drop_timer(core_link *link) {
     PyObject *timer = link->timer;
     link->timer = NULL;
@@ -58,7 +59,7 @@ void core_links_trim_later(core_session *s) {
     else if ((callback = PyObject_GetAttrString((PyObject *)link, "trim_later")))
         core_link_schedule(link, callback, NULL);
     else
-        PyErr_Clear(); /* out of memory: the memory is given back after the next use */
+        PyErr_Clear(); /* out of memory: the memory is released after the next use */
     Py_XDECREF(callback);
     Py_DECREF(link);
 }

@@ -1,4 +1,4 @@
-/* init.c - what this folder adds to the tables and to the module. */
+/* init.c - registers this folder's converters and functions. */
 #include "buffers.h"
 #include "shared.h"
 
@@ -13,7 +13,7 @@ static PyObject *shared_buffer(PyObject *module, PyObject *size) {
 
 static PyMethodDef functions[] = {
     {"shared_buffer", shared_buffer, METH_O,
-     "shared_buffer(size)\n\nAn object with the buffer protocol over zeros that can be shared with other processes."},
+     "shared_buffer(size)\n\nReturn a buffer of zeros that can be shared with other processes."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,10 +1,10 @@
-/* memoryviews.c - memoryviews of native items, of any shape. They arrive C-contiguous over memory of their own. */
+/* memoryviews.c - memoryviews of native items, of any shape. A received one is C-contiguous over private memory. */
 #include <string.h>
 
 #include "buffers.h"
 #include "codec/decode.h"
 
-static const char formats[] = "cbBhHiIlLqQnNfd?"; /* those that memoryview.cast takes */
+static const char formats[] = "cbBhHiIlLqQnNfd?"; /* the formats that memoryview.cast accepts */
 
 static bool can_cast(const Py_buffer *view) {
     const char *format = view->format ? view->format : "B";
@@ -40,7 +40,8 @@ static int encode_view(core_encoder *e, const Py_buffer *view, PyObject *owner, 
     return r;
 }
 
-/* owner_of: the object that a memoryview looks into, borrowed, if this message is the last to see it; else NULL. */
+/* owner_of: returns the object whose memory a memoryview uses, borrowed, if only this message will use it; else
+ * NULL. */
 static PyObject *owner_of(core_encoder *e, PyObject *value) {
     PyMemoryViewObject *view = (PyMemoryViewObject *)value;
     PyObject *owner = view->view.obj;
@@ -59,7 +60,7 @@ static int encode(core_encoder *e, PyObject *value, const core_path *path) {
     return r;
 }
 
-/* cast: bytes to items: memoryview.cast(format), and with a shape where that is not just a length. */
+/* cast: calls memoryview.cast(format), with a shape unless it has one dimension. */
 static PyObject *cast(PyObject *bytes, PyObject *format, PyObject *shape) {
     PyObject *args = PyList_GET_SIZE(shape) == 1 ? PyTuple_Pack(1, format) : PyTuple_Pack(2, format, shape);
     PyObject *method = args ? PyObject_GetAttrString(bytes, "cast") : NULL;

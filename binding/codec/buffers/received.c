@@ -1,4 +1,5 @@
-/* received.c - segments of the peer: taken out of a message, and what is kept over them until the peer lets go. */
+/* received.c - the peer's segments: taken from a message, and the objects cached over them until the peer retires
+ * them. */
 #include "buffers.h"
 
 #include "shared.h"
@@ -18,13 +19,13 @@ piso_segment *core_take_segment(core_decoder *d, const piso_item *data, bool *re
     return piso_event_take_segment(d->event, (uint32_t)index.as.integer, &span, ret_ours);
 }
 
-/* forget: what is kept over a segment. Keeps the current exception. */
+/* forget: drops the objects cached over a segment. Keeps the current exception. */
 static void forget(core_codec *c, PyObject *key) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     if (c->segment_cache && PyDict_Contains(c->segment_cache, key) > 0)
         PyDict_DelItem(c->segment_cache, key);
-    PyErr_Clear(); /* out of memory: it is kept until the session ends */
+    PyErr_Clear(); /* out of memory: the cache stays until the session ends */
     PyErr_Restore(type, value, traceback);
 }
 
@@ -41,7 +42,7 @@ PyObject *core_segment_cache(core_codec *c, PyObject *key) {
         return shapes;
     shapes = PyDict_New();
     int r = shapes ? PyDict_SetItem(c->segment_cache, key, shapes) : -1;
-    Py_XDECREF(shapes); /* the dictionary has it */
+    Py_XDECREF(shapes); /* the dict holds it */
     return r == 0 ? shapes : NULL;
 }
 
@@ -50,7 +51,7 @@ void core_segment_cache_drop(core_codec *c, piso_segment *segment) {
     if (key)
         forget(c, key);
     Py_XDECREF(key);
-    PyErr_Clear(); /* out of memory, for the key */
+    PyErr_Clear(); /* out of memory for the key */
     if (!core_shared_find(segment))
         piso_session_retire(c->session, segment);
 }

@@ -65,14 +65,14 @@ piso_segment *core_shared_segment(core_state *state, size_t size) {
     if (r == 0)
         return segment;
     if (r == -ENOMEM)
-        PyErr_Format(PyExc_MemoryError, "there is no memory for %zu bytes that are to be shared", size);
+        PyErr_Format(PyExc_MemoryError, "out of memory: %zu bytes of shared memory cannot be allocated", size);
     else
         core_raise(state, r, "allocating shared memory");
     return NULL;
 }
 
-/* shared_dealloc: nobody here uses the memory any more. The peers that got it from here let go of what they keep for
- * the next time; what their own users hold stays. */
+/* shared_dealloc: this process no longer uses the memory. The peers that received it drop what they cache for the next
+ * send; objects that they use stay valid. */
 static void shared_dealloc(PyObject *self) {
     core_shared *shared = (core_shared *)self;
     PyTypeObject *type = Py_TYPE(self);
@@ -94,7 +94,7 @@ static int shared_getbuffer(PyObject *self, Py_buffer *view, int flags) {
 }
 
 static PyType_Slot shared_slots[] = {
-    {Py_tp_doc, "Memory that this process shares with others."},
+    {Py_tp_doc, "Memory shared with other processes."},
     {Py_bf_getbuffer, shared_getbuffer},
     {Py_tp_dealloc, shared_dealloc},
     {0, NULL},

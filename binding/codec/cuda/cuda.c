@@ -1,13 +1,13 @@
-/* cuda.c - what both directions use: storages by their addresses, and errors. */
+/* cuda.c - used in both directions: storages by their addresses, and errors. */
 #include "cuda.h"
 
 #include <errno.h>
 
 /* ---- storages by address ---- */
 
-#define STORAGES_SWEPT 256 /* entries, and each power of two from there on, at which dead ones are removed */
+#define STORAGES_SWEPT 256 /* entries at which dead ones are removed first; again at each further power of two */
 
-/* sweep: removes the storages that are no more. */
+/* sweep: removes the storages that have been freed. */
 static int sweep(core_state *state) {
     PyObject *living = PyDict_New(), *key, *weak;
     Py_ssize_t position = 0;
@@ -59,20 +59,21 @@ PyObject *core_cuda_recall(core_state *state, const void *data, uint64_t size) {
 
 void core_cuda_raise(core_state *state, int error, const char *what) {
     if (error == -ENOMEM)
-        core_torch_raise_out_of_memory(state->torch, "the GPU has no memory left to open that of another process");
+        core_torch_raise_out_of_memory(state->torch, "the GPU has no memory left to open another process's memory");
     else if (error == -ENOTRECOVERABLE)
         PyErr_Format(
             PyExc_RuntimeError,
-            "%s: a fault on the GPU (%s) has made it unusable for this process, which has to be started again; "
-            "an extension: stop it and load it again",
+            "%s: a fault on the GPU (%s) has made it unusable for this process; restart the process (stop an extension "
+            "and load it again)",
             what, piso_cuda_failure());
     else if (error == -EAGAIN)
-        PyErr_Format(PyExc_RuntimeError, "%s: its stream is being captured into a graph; send before or after that",
+        PyErr_Format(PyExc_RuntimeError,
+                     "%s: its stream is being captured into a graph; send the tensor before or after the capture",
                      what);
     else if (error == -ENOENT)
-        PyErr_Format(PyExc_RuntimeError, "%s: this process does not see the device that it lies on", what);
+        PyErr_Format(PyExc_RuntimeError, "%s: this process does not see the tensor's device", what);
     else
         PyErr_Format(PyExc_RuntimeError,
-                     "%s: %s (%s); from now on tensors of GPUs are copied to this process, so call again", what,
+                     "%s: %s (%s); from now on tensors on GPUs are copied to this process, so call again", what,
                      piso_strerror(error), piso_cuda_failure());
 }

@@ -1,8 +1,9 @@
-/* cuda_decode.c - tensors of a GPU from a message (cuda_encode.c): onto the device of this process that has the UUID, or over
- * the sender's own memory there. That is opened once for all storages in it, and given back with the last tensor of a
- * storage, after what this process had the device do with it.
+/* cuda_decode.c - decodes tensors on a GPU (cuda_encode.c): copied to the device of this process that has the UUID, or
+ * over the sender's memory on that device. The memory is opened once for all storages in it. It is released with the
+ * last tensor of a storage, after the device has done the work that this process has queued.
  *
- * To wait for the device would end a capture into a graph. What is dropped during one is given back after it. */
+ * Waiting for the device would end a capture into a graph. Memory that is dropped during a capture is released after
+ * it. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -10,18 +11,18 @@
 #include "codec/decode.h"
 #include "cuda.h"
 
-/* device_of: the torch.device with a UUID, or NULL with an error that says what is missing. */
+/* device_of: returns the torch.device with a UUID, or NULL with an error that says what is missing. */
 static PyObject *device_of(core_decoder *d, const piso_item *uuid) {
     PyObject *hook = d->codec->state->cuda->device;
     PyObject *bytes = PyBytes_FromStringAndSize((const char *)uuid->as.bytes.data, CORE_UUID_SIZE);
     PyObject *device = bytes && hook ? PyObject_CallOneArg(hook, bytes) : NULL;
     Py_XDECREF(bytes);
     if (!device && !PyErr_Occurred())
-        PyErr_SetString(PyExc_RuntimeError, "devices are not known here");
+        PyErr_SetString(PyExc_RuntimeError, "the device hooks are not set in this process");
     return device;
 }
 
-/* call_on: torch.<name>(*args, dtype=..., device=...); takes args. */
+/* call_on: calls torch.<name>(*args, dtype=..., device=...); steals args. */
 static PyObject *call_on(core_torch_state *t, const char *name, PyObject *args, PyObject *dtype, PyObject *device) {
     PyObject *function = args ? PyObject_GetAttrString(t->module, name) : NULL, *tensor = NULL;
     PyObject *options = function ? Py_BuildValue("{s:O,s:O}", "dtype", dtype, "device", device) : NULL;
@@ -33,8 +34,8 @@ static PyObject *call_on(core_torch_state *t, const char *name, PyObject *args, 
     return tensor;
 }
 
-/* blank: an empty tensor on a device. The first is kept, to make others of; not one of torch.inference_mode, which is
- * of no use outside of that. */
+/* blank: returns an empty tensor on a device. The first is cached, to create others from; not one of
+ * torch.inference_mode, which cannot be used outside of it. */
 static PyObject *blank(core_torch_state *t, PyObject *dtype, PyObject *device) {
     PyObject *key = PyTuple_Pack(2, dtype, device), *inference = NULL;
     PyObject *kept = key ? PyDict_GetItemWithError(t->blanks, key) : NULL, *tensor = NULL;
@@ -52,7 +53,7 @@ static PyObject *blank(core_torch_state *t, PyObject *dtype, PyObject *device) {
     return tensor;
 }
 
-/* over: a tensor over a storage on a device. */
+/* over: returns a tensor over a storage on a device. */
 static PyObject *over(core_torch_state *t, PyObject *storage, const core_tensor_layout *l, PyObject *device) {
     core_tensor_numbers n;
     PyObject *tensor = core_tensor_numbers_new(l, &n) == 0 ? blank(t, l->dtype->object, device) : NULL;
@@ -68,7 +69,7 @@ static PyObject *over(core_torch_state *t, PyObject *storage, const core_tensor_
     return tensor;
 }
 
-/* empty: a tensor without elements. */
+/* empty: returns a tensor without elements. */
 static PyObject *empty(core_torch_state *t, const core_tensor_layout *l, PyObject *device) {
     core_tensor_numbers n;
     PyObject *args = core_tensor_numbers_new(l, &n) == 0 ? PyTuple_Pack(2, n.shape, n.strides) : NULL;
@@ -97,26 +98,26 @@ static PyObject *from_copy(core_decoder *d, piso_reader *r, const core_tensor_la
 
 /* ---- shared ---- */
 
-/* held: memory of the peer's that a storage of this process lies in. Given back by whoever frees the storage, in any
- * thread, with or without the GIL. */
+/* held: the peer's memory that backs a storage of this process. Released by whatever frees the storage, in any thread,
+ * with or without the GIL. */
 typedef struct held {
-    core_dlpack_managed managed; /* first: what the storage knows */
+    core_dlpack_managed managed; /* first: the storage refers to it */
     int64_t length;
     core_torch_state *torch;
     piso_session *session;
     uint64_t lease;
     int device;
-    void *base; /* of the allocation, to be closed; NULL: none */
+    void *base; /* of the allocation, which must be closed; NULL: none */
     struct held *next;
 } held;
 
-/* What was dropped while a graph was captured. Without a lock, which a forked process could find taken. */
+/* Dropped while a graph was captured. Without a lock, which a forked process could find locked. */
 static _Atomic(held *) delayed;
 
-/* give_back: the end of it. */
-static void give_back(held *h) {
+/* release_held: ends the lease and frees the entry. */
+static void release_held(held *h) {
     if (h->base) {
-        piso_cuda_synchronize(h->device); /* the peer may use the memory for something else at once */
+        piso_cuda_synchronize(h->device); /* the peer may reuse the memory at once */
         piso_cuda_close(h->device, h->base);
     }
     piso_session_end_lease(h->session, h->lease);
@@ -125,7 +126,7 @@ static void give_back(held *h) {
     PyMem_RawFree(h);
 }
 
-/* is_finalizing: whether the interpreter ends; torch may be gone then. */
+/* is_finalizing: returns whether the interpreter is shutting down; torch may be gone then. */
 static bool is_finalizing(void) {
 #if PY_VERSION_HEX >= 0x030D0000
     return Py_IsFinalizing();
@@ -134,8 +135,8 @@ static bool is_finalizing(void) {
 #endif
 }
 
-/* is_captured: whether the stream that this thread uses is being captured. Asking torch needs the GIL, which some
- * threads do not have: those of autograd, which are not captured while they drop things. */
+/* is_captured: returns whether the stream that this thread uses is being captured. Asking torch needs the GIL, which
+ * autograd's threads may not hold; they are not captured while they drop memory. */
 static bool is_captured(core_torch_state *t, int device) {
     void *stream;
     bool captured = false;
@@ -145,43 +146,44 @@ static bool is_captured(core_torch_state *t, int device) {
     PyErr_Fetch(&type, &value, &traceback);
     if (core_torch_stream(t, device, &stream) == 0)
         captured = piso_cuda_captured(device, stream) == 1;
-    PyErr_Clear(); /* torch is at its end: then nothing is captured */
+    PyErr_Clear(); /* torch is shutting down: then nothing is captured */
     PyErr_Restore(type, value, traceback);
     return captured;
 }
 
-/* give_back_delayed: what was dropped during a capture that is over. */
-static void give_back_delayed(void) {
+/* release_delayed: releases memory that was dropped during a capture that is over. */
+static void release_delayed(void) {
     held *h = atomic_exchange_explicit(&delayed, NULL, memory_order_acq_rel), *next;
     for (; h; h = next) {
         next = h->next;
-        give_back(h);
+        release_held(h);
     }
 }
 
 static void held_free(held *h) {
     if (h->base && is_captured(h->torch, h->device)) {
+        /* release: whoever takes the list sees `next`; relaxed: a stale head only repeats the exchange */
         h->next = atomic_load_explicit(&delayed, memory_order_relaxed);
         while (
             !atomic_compare_exchange_weak_explicit(&delayed, &h->next, h, memory_order_release, memory_order_relaxed))
             ;
         return;
     }
-    give_back_delayed();
-    give_back(h);
+    release_delayed();
+    release_held(h);
 }
 
 static void held_deleter(core_dlpack_managed *managed) {
     held_free((held *)(void *)managed);
 }
 
-/* capsule_dealloc: nobody has taken the tensor out of it. */
+/* capsule_dealloc: called with the tensor if nobody has taken it out of the capsule. */
 static void capsule_dealloc(PyObject *capsule) {
     if (PyCapsule_IsValid(capsule, "dltensor"))
         held_deleter(PyCapsule_GetPointer(capsule, "dltensor"));
 }
 
-/* take_lease: what stands for the data. NULL with an exception. */
+/* take_lease: takes the lease that represents the data. NULL with an exception. */
 static held *take_lease(core_decoder *d, piso_reader *r) {
     piso_item data, index;
     piso_reader inner;
@@ -194,7 +196,7 @@ static held *take_lease(core_decoder *d, piso_reader *r) {
                  index.as.integer < d->event->nspans;
     uint64_t lease = named ? piso_event_take_lease(d->event, (uint32_t)index.as.integer) : 0;
     if (!lease)
-        return core_malformed(d, "memory of a GPU that nobody keeps");
+        return core_malformed(d, "memory of a GPU without a lease");
     held *h = PyMem_RawCalloc(1, sizeof *h);
     if (!h) {
         piso_session_end_lease(d->codec->session, lease);
@@ -207,7 +209,7 @@ static held *take_lease(core_decoder *d, piso_reader *r) {
     return h;
 }
 
-/* The part of a message that tells where the memory is. */
+/* The part of a message that describes where the memory is. */
 typedef struct place {
     int device;
     uint8_t handle[PISO_CUDA_HANDLE], event[PISO_CUDA_HANDLE];
@@ -215,14 +217,14 @@ typedef struct place {
     uint64_t offset, size;
 } place;
 
-/* read_handle: 1; 0: it is nil; -1. */
+/* read_handle: returns 1, 0 if it is nil, or -1. */
 static int read_handle(core_decoder *d, piso_reader *r, uint8_t ret_handle[PISO_CUDA_HANDLE]) {
     piso_item item;
     int read = piso_read(r, &item);
     if (read == 1 && item.kind == PISO_NIL)
         return 0;
     if (read != 1 || item.kind != PISO_BIN || item.as.bytes.size != PISO_CUDA_HANDLE) {
-        core_malformed(d, "a handle of another size");
+        core_malformed(d, "a handle of the wrong size");
         return -1;
     }
     memcpy(ret_handle, item.as.bytes.data, PISO_CUDA_HANDLE);
@@ -244,7 +246,7 @@ static int read_place(core_decoder *d, piso_reader *r, place *ret) {
     return 0;
 }
 
-/* wrap: a storage over memory that `h` holds, which is taken. */
+/* wrap: returns a storage over memory that `h` holds; steals `h`. */
 static PyObject *wrap(core_state *state, held *h, void *data, uint64_t size) {
     h->length = (int64_t)size;
     h->managed = (core_dlpack_managed){
@@ -276,24 +278,24 @@ static PyObject *wrap(core_state *state, held *h, void *data, uint64_t size) {
     return storage;
 }
 
-#define NOT_OPENED "the memory of a tensor of a GPU could not be opened"
+#define NOT_OPENED "the memory of a tensor on a GPU could not be opened"
 
-/* refuse: raises why memory, or what has to be waited for, cannot be used here. Unless that may change, the sender is
- * asked to copy from now on. */
+/* refuse: raises an error that says why memory, or an event, cannot be used here. Unless that may change, it requests
+ * copies from the sender from now on. */
 static void refuse(core_decoder *d, int error, const char *what) {
     core_state *state = d->codec->state;
     bool may_change = error == -ENOMEM || error == -EAGAIN || error == -ENOTRECOVERABLE;
     if (!may_change && state->cuda->refuse && d->codec->owner) {
         PyObject *done = PyObject_CallFunction(state->cuda->refuse, "Os", d->codec->owner, piso_cuda_failure());
         if (!done)
-            PyErr_Clear(); /* the reason below counts; the next tensor fails likewise */
+            PyErr_Clear(); /* the reason below is raised; the next tensor fails likewise */
         Py_XDECREF(done);
     }
     core_cuda_raise(state, error, what);
 }
 
-/* wait: has the stream wait for the event; for another thread, which may use another stream, this one waits. 0 or a
- * negative code. */
+/* wait: makes the stream wait for the event. For another thread, which may use another stream, this thread waits.
+ * Returns 0 or a negative code. */
 static int wait(int device, void *stream, const uint8_t event[PISO_CUDA_HANDLE]) {
     int r = piso_cuda_wait(device, stream, event);
     if (r == 0 && core_decodes_for_other_thread() && piso_cuda_captured(device, stream) == 0) {
@@ -303,7 +305,7 @@ static int wait(int device, void *stream, const uint8_t event[PISO_CUDA_HANDLE])
     return r;
 }
 
-/* wait_for: has the current stream wait until the sender's has written what was sent. 0 or -1. */
+/* wait_for: makes the current stream wait until the sender's stream has written the data. Returns 0 or -1. */
 static int wait_for(core_decoder *d, const place *p) {
     core_torch_state *t = d->codec->state->torch;
     PyObject *cuda = t->cuda_ready ? NULL : PyObject_GetAttrString(t->module, "cuda");
@@ -314,13 +316,13 @@ static int wait_for(core_decoder *d, const place *p) {
     Py_XDECREF(ready);
     int r = !t->cuda_ready ? -1 : p->has_event ? core_torch_stream(t, p->device, &stream) : 0;
     if (r == 0 && p->has_event && (r = wait(p->device, stream, p->event)) < 0) {
-        refuse(d, r, "an event of the sender of a tensor of a GPU could not be waited for");
+        refuse(d, r, "the event of the sender of a tensor on a GPU could not be waited for");
         r = -1;
     }
     return r;
 }
 
-/* storage_at: the storage that came, with the lease in `h`, which is taken. */
+/* storage_at: returns the received storage; steals the lease in `h`. */
 static PyObject *storage_at(core_decoder *d, const place *p, held *h, const core_tensor_layout *l) {
     core_state *state = d->codec->state;
     uint64_t size;
@@ -366,7 +368,7 @@ static PyObject *from_memory(core_decoder *d, piso_reader *r, const core_tensor_
 
 /* ---- both ---- */
 
-/* from_parts: `inner` is the tensor. */
+/* from_parts: decodes `inner`, the tensor. */
 static PyObject *from_parts(core_decoder *d, const piso_item *uuid, place *place, const piso_item *inner) {
     piso_reader r;
     core_tensor_head h = {.flags = 0};
@@ -379,10 +381,10 @@ static PyObject *from_parts(core_decoder *d, const piso_item *uuid, place *place
     return core_tensor_finish(d->codec->state->torch, tensor, h.flags);
 }
 
-/* find_device: for memory that is shared. 0 or -1. */
+/* find_device: finds the device of shared memory. Returns 0 or -1. */
 static int find_device(core_decoder *d, const piso_item *uuid, place *p) {
     if (!d->codec->gpu.devices) {
-        core_malformed(d, "memory of a GPU, which is not shared here");
+        core_malformed(d, "memory of a GPU, which this session does not share");
         return -1;
     }
     p->device = piso_cuda_find(uuid->as.bytes.data);
@@ -404,7 +406,7 @@ PyObject *core_cuda_decode(core_decoder *d, const piso_item *ext) {
     if ((shared && read_place(d, &r, &place) < 0) || core_read(d, &r, PISO_EXT, &inner) < 0)
         return NULL;
     if (inner.ext_type != PISO_EXT_TENSOR || r.cursor != r.end)
-        return core_malformed(d, "a tensor of a GPU that is none");
+        return core_malformed(d, "a tensor on a GPU that is not a tensor");
     if (core_torch_needed(d) < 0 || (shared && find_device(d, &uuid, &place) < 0))
         return NULL;
     return from_parts(d, &uuid, shared ? &place : NULL, &inner);

@@ -1,18 +1,18 @@
-/* cuda_encode.c - tensors of a GPU to a message: [UUID of the device, memory, tensor].
+/* cuda_encode.c - encodes tensors on a GPU: [UUID of the device, memory, tensor].
  *
- * Devices go by their UUID, since the same one may have another number on the other side. Where the memory can be
- * shared, `memory` is [handle, event, offset, size]: the storage in the allocation behind the handle; the receiver's
- * stream waits for the event, which is nil when the device has written all. The tensor's data is then a lease, for which
- * the storage is kept here until the receiver has let go. Else `memory` is nil and the tensor follows as a copy in the
- * memory of the CPU.
+ * Devices are identified by their UUID, because a device may have another id in the other process. Where the memory can
+ * be shared, `memory` is [handle, event, offset, size]: the place of the storage in the allocation of the handle. The
+ * receiver's stream waits for the event, which is nil when the device has written all. The tensor's data is then a
+ * lease: this process keeps the storage until the receiver has released it. Otherwise `memory` is nil, and a copy of
+ * the tensor in the CPU's memory follows.
  *
- * The receiver may keep the allocation mapped after that, for the next send, as long as a storage lives here that it was
- * sent from it. The first time that a storage is sent, pyisolate/_rpc/gpus.py is asked to notice its end. */
+ * After that the receiver may keep the allocation mapped for the next send, as long as a storage that was sent from it
+ * lives here. When a storage is sent for the first time, pyisolate/_rpc/gpus.py is asked to report its end. */
 #include <errno.h>
 
 #include "cuda.h"
 
-/* ---- what the peer holds ---- */
+/* ---- memory that the peer holds ---- */
 
 typedef struct core_lent {
     struct core_lent *next, **previous;
@@ -50,12 +50,12 @@ void core_cuda_clear(core_codec *c) {
 
 void core_cuda_session_ended(core_codec *c) {
     if (c->gpu.mapped)
-        PyDict_Clear(c->gpu.mapped); /* what notices the end of storages refers to it */
+        PyDict_Clear(c->gpu.mapped); /* the finalizers of storages refer to it */
     Py_CLEAR(c->gpu.mapped);
     piso_cuda_release(c->session, NULL);
 }
 
-/* note_lent: the peer may keep the memory mapped from now on. 0 or -1. */
+/* note_lent: records that the peer may keep the memory mapped. Returns 0 or -1. */
 static int note_lent(core_codec *c, PyObject *storage, const void *data, const uint8_t handle[PISO_CUDA_HANDLE]) {
     PyObject *hook = c->state->cuda->lend;
     if (!hook || (!c->gpu.mapped && !(c->gpu.mapped = PyDict_New())))
@@ -74,14 +74,15 @@ static int note_lent(core_codec *c, PyObject *storage, const void *data, const u
 
 /* ---- shared ---- */
 
-/* warn: once for each session, that memory is copied which was to be shared. 0, or -1 when warnings are errors. */
+/* warn: warns, once for each session, that memory is copied which should be shared. Returns 0, or -1 when warnings are
+ * errors. */
 static int warn(core_codec *c, const char *who, const char *why) {
     if (c->gpu.warned)
         return 0;
     c->gpu.warned = true;
     return PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
-                            "share_cuda_ipc: the memory of a tensor of a GPU cannot be %s: %s; such tensors are copied "
-                            "through the memory of the CPU",
+                            "share_cuda_ipc: the memory of a tensor on a GPU cannot be %s: %s; such tensors are copied "
+                            "through the CPU's memory",
                             who, why);
 }
 
@@ -96,11 +97,11 @@ static int warn_of(core_codec *c, int error) {
 int core_cuda_refused(core_codec *c, const char *why) {
     if (!c->gpu.devices || PySet_GET_SIZE(c->gpu.devices) == 0)
         return 0;
-    PyObject *none = PyFrozenSet_New(NULL); /* what the peer sends is taken as before */
+    PyObject *none = PyFrozenSet_New(NULL); /* memory that the peer sends is accepted as before */
     if (!none)
         return -1;
     Py_SETREF(c->gpu.devices, none);
-    return warn(c, "opened by the other side", why);
+    return warn(c, "opened by the peer", why);
 }
 
 /* A storage that can be shared. */
@@ -111,8 +112,8 @@ typedef struct shared_storage {
     uint64_t size;
 } shared_storage;
 
-/* order: what the receiver has to wait for; waits itself where it cannot. 0, or a negative code; -1 with an exception
- * is told apart by PyErr_Occurred. */
+/* order: records an event for the receiver to wait for; waits itself where that is impossible. Returns 0, or a negative
+ * code; PyErr_Occurred distinguishes -1 with an exception. */
 static int order(core_codec *c, int device, shared_storage *ret) {
     void *stream;
     if (core_torch_stream(c->state->torch, device, &stream) < 0)
@@ -126,7 +127,7 @@ static int order(core_codec *c, int device, shared_storage *ret) {
     return r < 0 ? r : 0;
 }
 
-/* agreed: whether both sides see the device. 1, 0, -1. */
+/* agreed: returns whether both processes see the device: 1, 0, -1. */
 static int agreed(core_codec *c, int device, uint8_t ret_uuid[PISO_CUDA_UUID]) {
     if (piso_cuda_uuid(device, ret_uuid) < 0)
         return 0;
@@ -136,7 +137,7 @@ static int agreed(core_codec *c, int device, uint8_t ret_uuid[PISO_CUDA_UUID]) {
     return r;
 }
 
-/* prepare: handle and event of a storage. 1; 0 when it is to be copied instead; -1. */
+/* prepare: gets handle and event of a storage. Returns 1; 0 when it must be copied instead; -1. */
 static int prepare(core_encoder *e, PyObject *tensor, PyObject *storage, shared_storage *ret) {
     core_torch_state *t = e->codec->state->torch;
     PyObject *number = PyObject_CallMethod(tensor, "get_device", NULL);
@@ -157,7 +158,7 @@ static int prepare(core_encoder *e, PyObject *tensor, PyObject *storage, shared_
     if (r == 0)
         r = order(e->codec, device, ret);
     if (r == -EAGAIN || r == -ENOTRECOVERABLE)
-        core_cuda_raise(e->codec->state, r, "a tensor of a GPU could not be sent");
+        core_cuda_raise(e->codec->state, r, "a tensor on a GPU could not be sent");
     if (r < 0)
         return PyErr_Occurred() ? -1 : warn_of(e->codec, r);
     if (note_lent(e->codec, storage, data, ret->memory.handle) < 0)
@@ -171,7 +172,7 @@ void core_cuda_synchronize(core_codec *c) {
         if (!(c->gpu.recalled >> device & 1))
             continue;
         if (core_torch_stream(c->state->torch, device, &stream) < 0)
-            PyErr_Clear(); /* torch has no GPU any more: there is nothing to wait for */
+            PyErr_Clear(); /* torch no longer has a GPU: there is nothing to wait for */
         else if (piso_cuda_record(device, stream, false, NULL) == -EINPROGRESS) {
             Py_BEGIN_ALLOW_THREADS piso_cuda_drain(device, stream);
             Py_END_ALLOW_THREADS
@@ -186,7 +187,7 @@ static int write_storage(core_encoder *e, PyObject *storage, const shared_storag
     if (index < 0) {
         if (lent) {
             core_cuda_release(lent);
-            core_raise(e->codec->state, index, "sending a tensor of a GPU");
+            core_raise(e->codec->state, index, "sending a tensor on a GPU");
         }
         return -1;
     }
@@ -204,7 +205,7 @@ static int write_storage(core_encoder *e, PyObject *storage, const shared_storag
     return 0;
 }
 
-/* write_shared: 1; 0 when it is to be copied instead; -1. */
+/* write_shared: returns 1; 0 when it must be copied instead; -1. */
 static int write_shared(core_encoder *e, PyObject *tensor, const core_tensor_layout *l, int flags) {
     shared_storage s;
     PyObject *storage = PyObject_CallMethodNoArgs(tensor, e->codec->state->torch->untyped_storage);
@@ -217,7 +218,7 @@ static int write_shared(core_encoder *e, PyObject *tensor, const core_tensor_lay
 
 /* ---- copied ---- */
 
-/* write_uuid: that of the device which the tensor lies on. 0 or -1. */
+/* write_uuid: writes the UUID of the tensor's device. Returns 0 or -1. */
 static int write_uuid(core_encoder *e, PyObject *tensor) {
     PyObject *index = PyObject_CallMethod(tensor, "get_device", NULL), *hook = e->codec->state->cuda->uuid;
     PyObject *uuid = index && hook ? PyObject_CallOneArg(hook, index) : NULL;
@@ -233,7 +234,8 @@ static int write_uuid(core_encoder *e, PyObject *tensor) {
     return r;
 }
 
-/* to_cpu: the memory of a plain tensor from its first element to its last, in a new tensor. Waits for the device. */
+/* to_cpu: copies the memory of a plain tensor, from its first element to its last, into a new tensor. Waits for the
+ * device. */
 static PyObject *to_cpu(PyObject *raw, const core_tensor_layout *l) {
     PyObject *flat = PyObject_CallMethod(raw, "as_strided", "(L)(i)", (long long)l->extent, 1);
     PyObject *copy = flat ? PyObject_CallMethod(flat, "cpu", NULL) : NULL;

@@ -1,4 +1,4 @@
-/* init.c - the state of this folder, and the table by which others know it. */
+/* init.c - the state of this folder, and the table through which other folders use it. */
 #include "cuda.h"
 
 _Static_assert(CORE_UUID_SIZE == PISO_CUDA_UUID, "the core's UUIDs are another size");

@@ -1,9 +1,9 @@
-/* arrays.c - NumPy arrays and scalars, without NumPy's headers, so that the two sides may use any two versions.
+/* arrays.c - NumPy arrays and scalars, without NumPy's headers, so that the two processes may use different versions.
  *
- * The memory of an array is described by the capsule of its __array_struct__ (the array interface, version 3).
- * A dtype crosses as a description that does not depend on the version: NumPy's own string for simple ones,
- * otherwise ["V", itemsize, aligned, [[name, description, offset, title or nil]...]] for structures and
- * ["A", description, shape] for sub-arrays. Descriptions are cached in both directions. */
+ * The capsule of an array's __array_struct__ (the array interface, version 3) describes its memory. A dtype is sent as
+ * a description that does not depend on the version: NumPy's own string for simple ones, otherwise ["V", itemsize,
+ * aligned, [[name, description, offset, title or nil]...]] for structures and ["A", description, shape] for sub-arrays.
+ * Descriptions are cached in both directions. */
 #include <string.h>
 
 #include "codec/decode.h"
@@ -14,7 +14,7 @@ enum { FORTRAN = 1, READONLY = 2 }; /* flags on the wire */
 
 #define MAX_EMPTY_ITEMS 65536
 
-/* What the capsule points to. */
+/* The structure that the capsule points to. */
 typedef struct array_interface {
     int two, nd;
     char typekind;
@@ -24,9 +24,9 @@ typedef struct array_interface {
     PyObject *descr;
 } array_interface;
 
-/* ---- arrays, out ---- */
+/* ---- encoding arrays ---- */
 
-/* is_contiguous: in C or in Fortran order. Found from the strides, because the flags in the capsule are empty for
+/* is_contiguous: tests for C or Fortran order, by the strides, because the flags in the capsule are empty for
  * structured dtypes (NumPy clears them where it means to add one). */
 static bool is_contiguous(const array_interface *a, bool fortran) {
     Py_intptr_t step = a->itemsize;
@@ -41,7 +41,7 @@ static bool is_contiguous(const array_interface *a, bool fortran) {
     return contiguous;
 }
 
-/* is_readonly: 1, 0 or -1; asked of the array for the same reason. */
+/* is_readonly: returns 1, 0 or -1. Asks the array, for the same reason. */
 static int is_readonly(PyObject *array) {
     PyObject *flags = PyObject_GetAttrString(array, "flags");
     PyObject *writeable = flags ? PyObject_GetAttrString(flags, "writeable") : NULL;
@@ -51,21 +51,22 @@ static int is_readonly(PyObject *array) {
     return r;
 }
 
-/* owner_of: the object that the array's memory lies in, borrowed, if this message is the last to see the memory: the
- * array has no other reference, nor has any array between it and the owner, nor the owner. Else NULL, never an error.*/
+/* owner_of: returns the object that owns the array's memory, borrowed, if only this message will use the memory: the
+ * array has no other reference, nor has any array between it and the owner, nor the owner. Else NULL, never an
+ * error. */
 static PyObject *owner_of(core_encoder *e, PyObject *array) {
     if (!e->references || !core_is_last(array, e->references))
         return NULL;
     PyObject *owner = PyObject_GetAttrString(array, "base");
     while (owner && (PyObject *)Py_TYPE(owner) == e->codec->state->numpy->ndarray && core_is_last(owner, 2))
         Py_SETREF(owner, PyObject_GetAttrString(owner, "base"));
-    PyErr_Clear(); /* an array without base has no owner */
+    PyErr_Clear(); /* an array without a base has no owner */
     bool last = owner && core_is_last(owner, 2);
     Py_XDECREF(owner);
     return last ? owner : NULL;
 }
 
-/* write_array: [dtype, shape, flags, data] of contiguous memory in `owner`. */
+/* write_array: writes [dtype, shape, flags, data] of contiguous memory in `owner`. */
 static int write_array(core_encoder *e, PyObject *spec, PyObject *owner, const array_interface *a, int flags) {
     size_t size = (size_t)a->itemsize;
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_ARRAY);
@@ -82,9 +83,9 @@ static int write_array(core_encoder *e, PyObject *spec, PyObject *owner, const a
     return r;
 }
 
-/* encode_array: `flags` are those of the array that this one may be a copy of. */
+/* encode_array: `flags` are those of the original array, of which this one may be a copy. */
 static int encode_array(core_encoder *e, PyObject *array, PyObject *spec, int flags) {
-    PyObject *owner = owner_of(e, array); /* asked before the capsule refers to the array too */
+    PyObject *owner = owner_of(e, array); /* before the capsule refers to the array too */
     PyObject *capsule = PyObject_GetAttrString(array, "__array_struct__");
     const array_interface *a = capsule ? PyCapsule_GetPointer(capsule, NULL) : NULL;
     int r = -1;
@@ -108,7 +109,7 @@ static int encode_scalar(core_encoder *e, PyObject *value, PyObject *spec) {
     int r = -1;
     if (PyUnicode_Check(value)) { /* numpy.str_: as text, which keeps trailing NULs */
         core_path at = {.kind = CORE_AT_ROOT, .root = "a numpy.str_"};
-        PyObject *plain = PyUnicode_FromObject(value); /* of str itself; str(value) would cut trailing NULs */
+        PyObject *plain = PyUnicode_FromObject(value); /* an exact str; str(value) would strip trailing NULs */
         r = plain ? core_encode(e, plain, &at) : -1;
         Py_XDECREF(plain);
     } else if (PyBytes_Check(value)) {
@@ -126,7 +127,8 @@ static int encode_scalar(core_encoder *e, PyObject *value, PyObject *spec) {
     return r;
 }
 
-/* refuse: what holds objects, was registered by another package, or has items of the class numpy.record. */
+/* refuse: raises for a dtype that holds objects, was registered by another package, or has items of the class
+ * numpy.record. */
 static void refuse(core_state *state, PyObject *dtype, PyObject *value, const core_path *path) {
     PyObject *type = PyObject_GetAttrString(dtype, "type");
     PyObject *record = type ? PyObject_GetAttrString(state->numpy->numpy, "record") : NULL;
@@ -151,7 +153,7 @@ static void refuse(core_state *state, PyObject *dtype, PyObject *value, const co
                                               "send value.tolist()");
 }
 
-/* spec_of: the description of a dtype, that of the value or the value itself; NULL with an exception. */
+/* spec_of: returns the description of a dtype, which is the value's or the value; NULL with an exception. */
 static PyObject *spec_of(core_encoder *e, PyObject *dtype, PyObject *value, const core_path *path) {
     PyObject *spec = core_dtype_spec(e->codec->state, dtype);
     if (!spec && !PyErr_Occurred())
@@ -159,12 +161,13 @@ static PyObject *spec_of(core_encoder *e, PyObject *dtype, PyObject *value, cons
     return spec;
 }
 
-/* is_of: whether a value is of a class of NumPy's, whatever it says of itself; a stand-in for NumPy may have no classes. */
+/* is_of: returns whether a value is of a class of NumPy's, whatever its __class__ is; a replacement for NumPy may have
+ * no classes. */
 static bool is_of(PyObject *value, PyObject *cls) {
     return PyType_Check(cls) && PyObject_TypeCheck(value, (PyTypeObject *)cls);
 }
 
-/* encode_dtype: 1 when it was one, 0 when not, -1. */
+/* encode_dtype: returns 1, 0 when the value is not a dtype, -1. */
 static int encode_dtype(core_encoder *e, PyObject *value, const core_path *path) {
     int r = is_of(value, e->codec->state->numpy->dtype);
     PyObject *spec = r > 0 ? spec_of(e, value, value, path) : NULL;
@@ -204,9 +207,9 @@ static int encode(core_encoder *e, PyObject *value, const core_path *path) {
     return r < 0 ? -1 : 1;
 }
 
-/* ---- arrays, in ---- */
+/* ---- decoding arrays ---- */
 
-/* read_shape: the lengths, and how many items they make. */
+/* read_shape: reads the lengths, and computes the number of items. */
 static PyObject *read_shape(core_decoder *d, piso_reader *r, int64_t *ret_items) {
     piso_item array;
     if (core_read(d, r, PISO_ARRAY, &array) < 0)
@@ -231,8 +234,8 @@ static PyObject *read_shape(core_decoder *d, piso_reader *r, int64_t *ret_items)
     return shape;
 }
 
-/* check_size: the bytes are exactly those of the items, so that NumPy never makes memory of the peer's choice. Of items
- * without bytes, of which there could be any number, there may be few: who goes through them gets to the end. */
+/* check_size: checks that the bytes are exactly those of the items, so that NumPy never allocates an amount that the
+ * peer chose. Items without bytes could have any count, so their count is limited: a loop over them must end. */
 static int check_size(core_decoder *d, PyObject *dtype, int64_t items, size_t size) {
     PyObject *number = PyObject_GetAttrString(dtype, "itemsize");
     int64_t needed = number ? PyLong_AsLongLong(number) : -1;
@@ -245,11 +248,11 @@ static int check_size(core_decoder *d, PyObject *dtype, int64_t items, size_t si
     }
     if (!__builtin_mul_overflow(needed, items, &needed) && (size_t)needed == size)
         return 0;
-    core_malformed(d, "an array whose shape does not fit its bytes");
+    core_malformed(d, "an array whose shape does not match its size in bytes");
     return -1;
 }
 
-/* make_array: ndarray(shape, dtype, buffer, 0, None, order), over memory whose size was checked. */
+/* make_array: calls ndarray(shape, dtype, buffer, 0, None, order), over memory whose size was checked. */
 static PyObject *make_array(core_decoder *d, PyObject *shape, PyObject *dtype, PyObject *owner, size_t size,
                             int64_t flags) {
     core_numpy_state *c = d->codec->state->numpy;
@@ -289,7 +292,7 @@ static PyObject *decode_array(core_decoder *d, const piso_item *ext) {
     return core_check_payload_end(d, &r, array);
 }
 
-/* scalar_from_bytes: the element of an array of no dimensions over the bytes. */
+/* scalar_from_bytes: returns the element of a zero-dimensional array over the bytes. */
 static PyObject *scalar_from_bytes(core_decoder *d, PyObject *dtype, PyObject *bytes) {
     size_t size = (size_t)PyBytes_GET_SIZE(bytes);
     if (check_size(d, dtype, 1, size) < 0)
@@ -331,7 +334,7 @@ static PyObject *decode_dtype(core_decoder *d, const piso_item *ext) {
     return core_numpy_needed(d) < 0 ? NULL : core_check_payload_end(d, &r, core_dtype_from_spec(d, &r));
 }
 
-/* ---- what is added to the tables ---- */
+/* ---- registration ---- */
 
 static int encode_exact(core_encoder *e, int Py_UNUSED(kind), PyObject *value, const core_path *path) {
     return encode(e, value, path) < 0 ? -1 : 0;

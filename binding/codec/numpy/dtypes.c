@@ -1,4 +1,4 @@
-/* dtypes.c - descriptions of dtypes that do not depend on NumPy's version (arrays.c), in both directions. */
+/* dtypes.c - encodes and decodes descriptions of dtypes, which do not depend on NumPy's version (arrays.c). */
 #include "codec/decode.h"
 #include "numpy.h"
 
@@ -6,15 +6,16 @@
 
 #define CACHE_LIMIT 256
 
-/* remember: a bounded cache; an application that makes up dtypes without end starts it over. */
+/* remember: adds to a bounded cache, which is cleared when it is full: an application may create any number of
+ * dtypes. */
 static void remember(PyObject *cache, PyObject *key, PyObject *value) {
     if (PyDict_GET_SIZE(cache) >= CACHE_LIMIT)
         PyDict_Clear(cache);
     if (PyDict_SetItem(cache, key, value) < 0)
-        PyErr_Clear(); /* out of memory: it is found again without the cache */
+        PyErr_Clear(); /* out of memory: it is computed again without the cache */
 }
 
-/* ---- out ---- */
+/* ---- encoding ---- */
 
 static int describe(piso_writer *w, PyObject *dtype);
 
@@ -37,7 +38,7 @@ static int write_int(piso_writer *w, PyObject *number) {
     return 0;
 }
 
-/* write_field: [name, description, offset, title or nil]. */
+/* write_field: writes [name, description, offset, title or nil]. */
 static int write_field(piso_writer *w, PyObject *fields, PyObject *name) {
     PyObject *field = PyObject_GetItem(fields, name);
     if (!field || !PyTuple_Check(field) || PyTuple_GET_SIZE(field) < 2) {
@@ -103,8 +104,8 @@ static int describe(piso_writer *w, PyObject *dtype) {
     return r;
 }
 
-/* is_plain: 1; 0 when it holds objects, was registered by another package (it would arrive as raw bytes), or has
- * items of a class of their own (numpy.record); -1. */
+/* is_plain: returns 1; 0 when the dtype holds objects, was registered by another package (it would arrive as raw
+ * bytes), or has items of their own class (numpy.record); -1. */
 static int is_plain(core_state *state, PyObject *dtype) {
     PyObject *objects = PyObject_GetAttrString(dtype, "hasobject");
     PyObject *builtin = objects ? PyObject_GetAttrString(dtype, "isbuiltin") : NULL;
@@ -123,7 +124,7 @@ static int is_plain(core_state *state, PyObject *dtype) {
     return PyErr_Occurred() ? -1 : r;
 }
 
-/* can_describe: whether it and all that it is made of are plain. 1, 0, -1. */
+/* can_describe: returns whether it and all its parts are plain: 1, 0, -1. */
 static int can_describe(core_state *state, PyObject *dtype) {
     PyObject *base = PyObject_GetAttrString(dtype, "base");
     PyObject *fields = base ? PyObject_GetAttrString(base, "fields") : NULL;
@@ -168,14 +169,14 @@ PyObject *core_dtype_spec(core_state *state, PyObject *dtype) {
     return spec;
 }
 
-/* ---- in ---- */
+/* ---- decoding ---- */
 
-/* one_of: strchr would find the NUL that ends the set. */
+/* one_of: unlike strchr, does not find the NUL that ends the set. */
 static bool one_of(char c, const char *set) {
     return c && strchr(set, c);
 }
 
-/* is_simple: byte order, kind, size, unit: "<f8", "|S3", ">M8[25us]"; no objects. */
+/* is_simple: accepts byte order, kind, size, unit: "<f8", "|S3", ">M8[25us]"; no objects. */
 static bool is_simple(const char *text, Py_ssize_t size) {
     if (size < 3 || size > 32 || !one_of(text[0], "<>|=") || !one_of(text[1], "?biufcmMSUV"))
         return false;
@@ -203,7 +204,7 @@ static PyObject *build_simple(core_decoder *d, PyObject *text) {
                                  : core_malformed(d, "an unknown dtype");
 }
 
-/* build_subarray: dtype((base, shape)). */
+/* build_subarray: calls dtype((base, shape)). */
 static PyObject *build_subarray(core_decoder *d, PyObject *description) {
     if (!PyList_CheckExact(PyList_GET_ITEM(description, 2)))
         return core_malformed(d, "a dtype without a shape");
@@ -217,14 +218,14 @@ static PyObject *build_subarray(core_decoder *d, PyObject *description) {
     return dtype;
 }
 
-/* is_field: names are keys, whose hashes must be secret (collisions.h). */
+/* is_field: checks the types. Names become keys, whose hashes must be secret (collisions.h). */
 static bool is_field(PyObject *field) {
     PyObject *title = PyList_GET_ITEM(field, 3);
     return PyUnicode_CheckExact(PyList_GET_ITEM(field, 0)) && PyLong_CheckExact(PyList_GET_ITEM(field, 2)) &&
            (title == Py_None || PyUnicode_CheckExact(title));
 }
 
-/* add_field: one field's parts to the four lists that NumPy wants. */
+/* add_field: appends one field's parts to the four lists that NumPy takes. */
 static int add_field(core_decoder *d, PyObject *field, PyObject *lists[4]) {
     if (!PyList_CheckExact(field) || PyList_GET_SIZE(field) != 4 || !is_field(field)) {
         core_malformed(d, "a field of a dtype is not complete");
@@ -285,7 +286,7 @@ PyObject *core_dtype_from_spec(core_decoder *d, piso_reader *r) {
     PyObject *description = core_decode(d, r);
     PyObject *cache = d->codec->state->numpy->spec_dtypes, *dtype = NULL;
     if (description && !PyUnicode_CheckExact(description)) {
-        dtype = build(d, description); /* never the same one twice: the names of its fields can be changed */
+        dtype = build(d, description); /* never cached: the names of its fields can be changed */
     } else if (description && !(dtype = Py_XNewRef(PyDict_GetItemWithError(cache, description))) && !PyErr_Occurred()) {
         dtype = build(d, description);
         if (dtype)

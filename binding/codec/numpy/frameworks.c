@@ -1,5 +1,5 @@
-/* frameworks.c - arrays of other packages: [framework, dtype, NumPy array]. What they are made into, and of, is left to
- * two functions in Python: these packages have no interface in C, and an array takes far longer than a call. */
+/* frameworks.c - arrays of other packages: [framework, dtype, NumPy array]. Two Python functions convert them: these
+ * packages have no C interface, and a transfer takes far longer than a Python call. */
 #include "codec/decode.h"
 #include "numpy.h"
 
@@ -34,10 +34,12 @@ static PyObject *decode(core_decoder *d, const piso_item *ext) {
                   (PyObject *)Py_TYPE(parts[2]) == d->codec->state->numpy->ndarray)) {
         core_malformed(d, "an array of a framework without memory");
     } else if (good && !hook) {
-        core_cannot_decode(d, PyExc_TypeError, "the other side sent an array of %.50R, which is not known here", parts[0]);
+        core_cannot_decode(d, PyExc_TypeError,
+                           "the peer sent an array of %.50R, which this process does not support; send a NumPy array",
+                           parts[0]);
     } else if (good) {
         value = PyObject_CallFunctionObjArgs(hook, parts[0], parts[1], parts[2], NULL);
-        d->failed = !value; /* the package is not installed, or does not take it */
+        d->failed = !value; /* the package is not installed, or does not accept it */
     }
     for (int i = 0; i < 3; i++)
         Py_XDECREF(parts[i]);
@@ -56,7 +58,7 @@ static PyObject *set_framework_hooks(PyObject *module, PyObject *args) {
 
 static PyMethodDef functions[] = {
     {"set_framework_hooks", set_framework_hooks, METH_VARARGS,
-     "set_framework_hooks(export, restore)\n\nFunctions that make NumPy arrays of others, and the other way round."},
+     "set_framework_hooks(export, restore)\n\nSet the functions that convert arrays to NumPy's, and back."},
     {NULL, NULL, 0, NULL},
 };
 

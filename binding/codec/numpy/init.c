@@ -1,4 +1,4 @@
-/* init.c - the state of this folder, and what it adds to the tables. */
+/* init.c - the state of this folder; registers its converters. */
 #include "numpy.h"
 
 int core_numpy_init(PyObject *Py_UNUSED(module), core_state *state) {

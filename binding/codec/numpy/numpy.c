@@ -1,4 +1,4 @@
-/* numpy.c - NumPy's classes, looked up when it is first met (numpy.h). */
+/* numpy.c - NumPy's classes, looked up on first use (numpy.h). */
 #include "numpy.h"
 
 int core_numpy_load(core_state *state, bool import) {
@@ -17,7 +17,7 @@ int core_numpy_load(core_state *state, bool import) {
         (c->spec_dtypes || (c->spec_dtypes = PyDict_New())))
         c->dtype = PyObject_GetAttrString(module, "dtype");
     if (!c->dtype && !import)
-        PyErr_Clear(); /* NumPy is being imported at this moment, or is something else of that name */
+        PyErr_Clear(); /* NumPy is being imported, or is another module of that name */
     Py_XSETREF(c->numpy, module);
     return c->dtype ? 1 : import ? -1 : 0;
 }
@@ -26,9 +26,9 @@ int core_numpy_needed(core_decoder *d) {
     if (core_numpy_load(d->codec->state, true) > 0)
         return 0;
     if (PyErr_ExceptionMatches(PyExc_ImportError)) {
-        PyErr_Clear(); /* replaced by one that says why it is needed */
+        PyErr_Clear(); /* replaced by an error that says why it is needed */
         PyErr_SetString(PyExc_ImportError,
-                        "the other side sent a NumPy array or dtype, but numpy is not installed here; add it "
+                        "the peer sent a NumPy array or dtype, but numpy is not installed here; add it "
                         "to the dependencies");
     }
     return -1;

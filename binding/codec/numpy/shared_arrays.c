@@ -1,23 +1,23 @@
-/* shared_arrays.c - NumPy arrays whose memory lies in a segment (pyisolate.empty_array) are shared where the session
- * does so. [dtype, shape, strides, offset, flags, data]: strides and offset in bytes, `data` a span of the segment, all
- * of it. NumPy itself checks that the numbers stay inside.
+/* shared_arrays.c - NumPy arrays whose memory is a segment (pyisolate.empty_array) are shared, in sessions that share
+ * arrays: [dtype, shape, strides, offset, flags, data]. Strides and offset are in bytes, `data` is a span of the whole
+ * segment. NumPy itself checks that all elements are inside.
  *
- * An array that is not in a segment is copied: NumPy has no way to move one with its views. */
+ * An array that is not in a segment is copied: NumPy has no way to move an array with its views. */
 #include "codec/buffers/buffers.h"
 #include "codec/buffers/shared.h"
 #include "codec/decode.h"
 #include "numpy.h"
 
-/* ---- out ---- */
+/* ---- encoding ---- */
 
-/* shared_base: the Shared that an array's memory belongs to, through the arrays that it is a view of; borrowed. NULL
+/* shared_base: returns the Shared that owns an array's memory, through the arrays that it is a view of; borrowed. NULL
  * without an exception when there is none. */
 static core_shared *shared_base(core_state *state, PyObject *array) {
     PyObject *base = Py_NewRef(array);
     while (base && (PyObject *)Py_TYPE(base) == state->numpy->ndarray)
         Py_SETREF(base, PyObject_GetAttrString(base, "base"));
     core_shared *shared = base && Py_TYPE(base) == state->shared_type ? (core_shared *)base : NULL;
-    Py_XDECREF(base); /* the array keeps it */
+    Py_XDECREF(base); /* the array holds it */
     return shared;
 }
 
@@ -27,7 +27,7 @@ static void write_tuple(piso_writer *w, PyObject *numbers) {
         piso_write_int(w, PyLong_AsLongLong(PyTuple_GET_ITEM(numbers, i)));
 }
 
-/* address: where an array's first element is. */
+/* address: returns the address of an array's first element. */
 static char *address(PyObject *array) {
     PyObject *interface = PyObject_GetAttrString(array, "__array_interface__");
     PyObject *data = interface ? PyDict_GetItemString(interface, "data") : NULL;
@@ -71,9 +71,10 @@ int core_encode_shared_array(core_encoder *e, PyObject *array, PyObject *spec, i
     return write_shared(e, array, spec, shared, flags) < 0 ? -1 : 1;
 }
 
-/* ---- in ---- */
+/* ---- decoding ---- */
 
-/* map_for_peer: the mapping, kept for the next time where it is the peer's. New reference. */
+/* map_for_peer: returns the mapping, which is cached for the next message if the segment is the peer's. New
+ * reference. */
 static core_shared *map_for_peer(core_decoder *d, piso_segment *segment, bool ours) {
     core_shared *shared = core_shared_map(d->codec->state, segment, core_keeps_fd(d->codec));
     if (!shared || ours)
@@ -87,7 +88,7 @@ static core_shared *map_for_peer(core_decoder *d, piso_segment *segment, bool ou
     return shared;
 }
 
-/* charge_for: elements that lie over each other (core_charge_virtual), and those without bytes. */
+/* charge_for: charges for overlapping elements (core_charge_virtual), and those without bytes. */
 static bool charge_for(core_decoder *d, PyObject *array, uint64_t size) {
     PyObject *bytes = PyObject_GetAttrString(array, "nbytes"), *count = PyObject_GetAttrString(array, "size");
     uint64_t whole = bytes ? PyLong_AsUnsignedLongLong(bytes) : 0, items = count ? PyLong_AsUnsignedLongLong(count) : 0;
@@ -102,7 +103,7 @@ static bool charge_for(core_decoder *d, PyObject *array, uint64_t size) {
     return false;
 }
 
-/* make_array: ndarray(shape, dtype, buffer, offset, strides). */
+/* make_array: calls ndarray(shape, dtype, buffer, offset, strides). */
 static PyObject *make_array(core_decoder *d, piso_reader *r, PyObject *dtype, bool *ret_readonly) {
     PyObject *shape = core_decode(d, r), *strides = shape ? core_decode(d, r) : NULL, *array = NULL;
     piso_item offset, flags, data;
@@ -124,7 +125,7 @@ static PyObject *make_array(core_decoder *d, piso_reader *r, PyObject *dtype, bo
     piso_segment_unref(segment);
     Py_XDECREF(shape);
     Py_XDECREF(strides);
-    Py_XDECREF(shared); /* the array has it */
+    Py_XDECREF(shared); /* the array holds it */
     return array;
 }
 

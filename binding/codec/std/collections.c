@@ -1,17 +1,17 @@
-/* collections.c - OrderedDict, defaultdict, Counter, deque, range, slice and Ellipsis: [name, part...]. Their parts are
- * values like others, so that keys are checked as those of a dict are. A subclass does not cross: it would arrive as
- * something else. */
+/* collections.c - OrderedDict, defaultdict, Counter, deque, range, slice and Ellipsis: [name, part...]. Their parts
+ * are ordinary values, so keys are checked as a dict's are. Subclasses cannot be sent: they would arrive as another
+ * type. */
 #include <string.h>
 
 #include "codec/decode.h"
 #include "std.h"
 
-/* Numbers of a range: it divides them when it is made, which for longer ones takes the square of their length. */
+/* Size of a range's numbers: the constructor divides them, which for longer ones takes the square of their length. */
 #define MAX_RANGE_BITS 8192
 
 enum { ORDERED_DICT, DEFAULTDICT, COUNTER, DEQUE, RANGE, SLICE, ELLIPSIS, COLLECTIONS }; /* kinds of entries */
 
-/* ---- what is a name in the message ---- */
+/* ---- checks ---- */
 
 static PyTypeObject *const factories[] = {
     &PyBool_Type, &PyBytes_Type, &PyDict_Type,    &PyFloat_Type, &PyLong_Type,
@@ -19,14 +19,14 @@ static PyTypeObject *const factories[] = {
 };
 #define FACTORIES (sizeof factories / sizeof *factories)
 
-/* is_attribute: whether an attribute of an instance may have that name: text, and nothing that its class has, which it
+/* is_attribute: returns whether an instance's attribute may have that name: text, and not a name of its class, which it
  * would hide. */
 static bool is_attribute(PyObject *cls, PyObject *name) {
     return PyUnicode_CheckExact(name) && PyUnicode_GET_LENGTH(name) <= CORE_MAX_ATTRIBUTE &&
            !PyObject_HasAttr(cls, name);
 }
 
-/* is_short: 1, 0 or -1. */
+/* is_short: returns 1, 0 or -1. */
 static int is_short(PyObject *number) {
     int overflow;
     PyLong_AsLongLongAndOverflow(number, &overflow);
@@ -38,10 +38,10 @@ static int is_short(PyObject *number) {
     return count < 0 ? -1 : count <= MAX_RANGE_BITS;
 }
 
-/* ---- out ---- */
+/* ---- encoding ---- */
 
-/* write_items: a map in the mapping's own order; `at` says what its keys are. The list is a copy, so nothing can change
- * on the way. */
+/* write_items: writes a map in the mapping's order; `at` describes its keys. The list is a copy, so the mapping may
+ * change meanwhile. */
 static int write_items(core_encoder *e, PyObject *mapping, core_path at) {
     PyObject *items = PyMapping_Items(mapping);
     int r = items ? 0 : -1;
@@ -55,7 +55,7 @@ static int write_items(core_encoder *e, PyObject *mapping, core_path at) {
     return r;
 }
 
-/* write_attributes: what is in the instance's __dict__, such as the _metadata of a state_dict of torch. */
+/* write_attributes: writes the instance's __dict__, such as the _metadata of torch's state_dict. */
 static int write_attributes(core_encoder *e, PyObject *value, const core_path *path) {
     PyObject *attributes = PyObject_GetAttrString(value, "__dict__"), *name, *ignored;
     Py_ssize_t position = 0;
@@ -63,7 +63,7 @@ static int write_attributes(core_encoder *e, PyObject *value, const core_path *p
     while (r == 0 && PyDict_Next(attributes, &position, &name, &ignored))
         if (!is_attribute((PyObject *)Py_TYPE(value), name))
             r = core_encode_error(
-                path, value, "one of its attributes hides one of its class, or has no name of text, or a long one");
+                path, value, "one of its attributes hides one of its class, or its name is not text or is too long");
     if (r == 0)
         r = write_items(e, attributes, (core_path){.parent = path, .kind = CORE_AT_FIELD});
     Py_XDECREF(attributes);
@@ -78,7 +78,7 @@ static int write_mapping(core_encoder *e, PyObject *value, const core_path *path
 
 static int write_defaultdict(core_encoder *e, PyObject *value, const core_path *path) {
     PyObject *factory = PyObject_GetAttrString(value, "default_factory");
-    Py_XDECREF(factory); /* the value has it, and it is only compared */
+    Py_XDECREF(factory); /* the value holds it, and it is only compared */
     size_t i = 0;
     while (factory && factory != Py_None && i < FACTORIES && factory != (PyObject *)factories[i])
         i++;
@@ -95,7 +95,7 @@ static int write_defaultdict(core_encoder *e, PyObject *value, const core_path *
     return write_items(e, value, (core_path){.parent = path, .kind = CORE_AT_KEY});
 }
 
-/* write_part: an attribute of the value. */
+/* write_part: writes an attribute of the value. */
 static int write_part(core_encoder *e, PyObject *value, const char *name, const core_path *path) {
     PyObject *key = PyUnicode_FromString(name), *part = key ? PyObject_GetAttr(value, key) : NULL;
     core_path at = {.parent = path, .kind = CORE_AT_FIELD, .key = key};
@@ -125,7 +125,8 @@ static int write_slice(core_encoder *e, PyObject *value, const core_path *path) 
     return r;
 }
 
-/* write_range: its numbers as plain ones, since a range keeps a bool, or a number of a subclass, as it was given. */
+/* write_range: writes its numbers as exact ints, because a range keeps a bool, or an instance of a subclass, as it was
+ * given. */
 static int write_range(core_encoder *e, PyObject *value, const core_path *path) {
     int r = 0;
     for (int i = 0; r == 0 && i < 3; i++) {
@@ -145,9 +146,9 @@ static int write_nothing(core_encoder *Py_UNUSED(e), PyObject *Py_UNUSED(value),
     return 0;
 }
 
-/* ---- in ---- */
+/* ---- decoding ---- */
 
-/* make_mapping: cls(items), and its attributes. */
+/* make_mapping: calls cls(items) and sets its attributes. */
 static PyObject *make_mapping(core_decoder *d, PyObject *cls, PyObject *items, PyObject *attributes) {
     if (!PyDict_CheckExact(items) || !PyDict_CheckExact(attributes))
         return core_malformed(d, "a collection without its items or attributes");
@@ -162,7 +163,7 @@ static PyObject *make_mapping(core_decoder *d, PyObject *cls, PyObject *items, P
         }
     if (!mapping || !PyDict_GET_SIZE(attributes))
         return mapping;
-    PyObject *dict = PyObject_GetAttrString(mapping, "__dict__"); /* past any descriptor */
+    PyObject *dict = PyObject_GetAttrString(mapping, "__dict__"); /* not through a descriptor */
     if (!dict || PyDict_Update(dict, attributes) < 0)
         Py_CLEAR(mapping);
     Py_XDECREF(dict);
@@ -199,7 +200,7 @@ static PyObject *make_deque(core_decoder *d, PyObject **parts) {
     if (PyErr_Occurred())
         return NULL;
     if (!PyList_CheckExact(items) || PyList_GET_SIZE(items) > limit)
-        return core_malformed(d, "a deque of other items than it can have");
+        return core_malformed(d, "a deque with more items than its length");
     return PyObject_CallFunctionObjArgs(d->codec->state->std->deque, items, maxlen, NULL);
 }
 
@@ -207,7 +208,7 @@ static PyObject *make_range(core_decoder *d, PyObject **parts) {
     for (int i = 0; i < 3; i++) {
         int good = PyLong_CheckExact(parts[i]) ? is_short(parts[i]) : 0;
         if (good <= 0)
-            return good < 0 ? NULL : core_malformed(d, "a range of other than numbers, or of too long ones");
+            return good < 0 ? NULL : core_malformed(d, "a range whose parts are not integers, or are too long");
     }
     return PyObject_CallFunctionObjArgs((PyObject *)&PyRange_Type, parts[0], parts[1], parts[2], NULL);
 }
@@ -220,7 +221,7 @@ static PyObject *make_ellipsis(core_decoder *Py_UNUSED(d), PyObject **Py_UNUSED(
     return Py_NewRef(Py_Ellipsis);
 }
 
-/* ---- all of them ---- */
+/* ---- registration ---- */
 
 static const core_constructor constructors[COLLECTIONS] = {
     [ORDERED_DICT] = {"OrderedDict", 2, make_ordered_dict},

@@ -1,16 +1,16 @@
-/* enums.c - members of enums that are registered: by name, or, combinations of flags, by value.
+/* enums.c - members of registered enums: by name, or, combinations of flags, by value.
  *
- * Python keeps each combination of flags that it has made, for good. What a peer sends may be any number, so only bits
- * that the class has are combined, and only some combinations are left where Python keeps them. Of others that are
- * integers nothing is kept. Those of a plain Flag are equal only if they are the same object: they are kept as long as
- * somebody uses them. Nothing is looked for by other values, which would call the class's _missing_. */
+ * Python caches each combination of flags for ever. A peer may send any number, so only bits that the class defines are
+ * combined, and only some combinations stay in the cache. Integer flags other than those are not cached. Combinations
+ * of a plain Flag are equal only if they are the same object, so they are cached while somebody uses them. Members are
+ * looked up only in the class's tables, because any other look-up calls the class's _missing_. */
 #include "codec/quota.h"
 #include "codec/registry.h"
 #include "std.h"
 
-#define UNUSED_COMBINATIONS 1024 /* that are left alone */
+#define UNUSED_COMBINATIONS 1024 /* that are not removed */
 
-/* members_of: a dictionary of the class; a new reference. */
+/* members_of: returns a dict of the class; a new reference. */
 static PyObject *members_of(PyObject *cls, const char *name) {
     PyObject *map = PyObject_GetAttrString(cls, name);
     if (map && !PyDict_Check(map)) {
@@ -20,7 +20,7 @@ static PyObject *members_of(PyObject *cls, const char *name) {
     return map;
 }
 
-/* is_listed: whether a member has its name in the class, and is no combination. 1, 0, -1. */
+/* is_listed: returns whether a member has a name in the class, and is no combination: 1, 0, -1. */
 static int is_listed(PyObject *by_name, PyObject *member) {
     PyObject *name = PyObject_GetAttrString(member, "_name_");
     PyObject *listed = name && PyUnicode_CheckExact(name) ? PyDict_GetItemWithError(by_name, name) : NULL;
@@ -40,7 +40,7 @@ int core_encode_member(core_encoder *e, PyObject *value, const core_path *path) 
 
 /* ---- combinations ---- */
 
-/* is_negative: of an int. 1, 0, -1. */
+/* is_negative: returns 1, 0, -1 for an int. */
 static int is_negative(PyObject *number) {
     PyObject *zero = PyLong_FromLong(0);
     int r = zero ? PyObject_RichCompareBool(number, zero, Py_LT) : -1;
@@ -48,14 +48,14 @@ static int is_negative(PyObject *number) {
     return r;
 }
 
-/* mask_of: the bits of all members. */
+/* mask_of: returns the bits of all members. */
 static PyObject *mask_of(PyObject *by_name) {
     PyObject *mask = PyLong_FromLong(0), *name, *member;
     Py_ssize_t position = 0;
     while (mask && PyDict_Next(by_name, &position, &name, &member)) {
         PyObject *value = PyObject_GetAttrString(member, "_value_");
         if (!value || !PyLong_Check(value) || is_negative(value) != 0)
-            PyErr_Clear(); /* no bits of its own */
+            PyErr_Clear(); /* it has no bits */
         else
             Py_SETREF(mask, PyNumber_Or(mask, value));
         Py_XDECREF(value);
@@ -63,8 +63,8 @@ static PyObject *mask_of(PyObject *by_name) {
     return mask;
 }
 
-/* fitting: the number as the class takes it, if it has no bits but those of the mask; what it inverts counts where it is
- * negative, as Python 3.10 has it. NULL without an exception if it has others. */
+/* fitting: returns the number as the class represents it, if it has only bits of the mask. For a negative number, as on
+ * Python 3.10, the inverted bits count. NULL without an exception if it has other bits. */
 static PyObject *fitting(PyObject *number, PyObject *mask) {
     int negative = is_negative(number);
     PyObject *bits = negative < 0 ? NULL : negative ? PyNumber_Invert(number) : Py_NewRef(number), *fits = NULL;
@@ -78,7 +78,7 @@ static PyObject *fitting(PyObject *number, PyObject *mask) {
     return fits;
 }
 
-/* unused: the values of combinations that only the class itself refers to. */
+/* unused: returns the values of combinations that only the class refers to. */
 static PyObject *unused(PyObject *by_name, PyObject *by_value) {
     PyObject *list = PyList_New(0), *value, *member;
     Py_ssize_t position = 0;
@@ -92,7 +92,7 @@ static PyObject *unused(PyObject *by_name, PyObject *by_value) {
     return list;
 }
 
-/* prune: takes combinations out of the class that nobody uses, when there are many more than the last time. 0 or -1. */
+/* prune: removes unused combinations from the class, when there are many more than the last time. Returns 0 or -1. */
 static int prune(core_decoder *d, PyObject *cls, PyObject *by_name, PyObject *by_value) {
     PyObject *notes = core_registry_combinations(d->codec->registry), *note = PyDict_GetItemWithError(notes, cls);
     Py_ssize_t before = note ? PyLong_AsSsize_t(note) : PyDict_GET_SIZE(by_name);
@@ -109,7 +109,7 @@ static int prune(core_decoder *d, PyObject *cls, PyObject *by_name, PyObject *by
     return r;
 }
 
-/* forget: takes a new combination out of a class of integers, whose members are equal by their value. 0 or -1. */
+/* forget: removes a new combination from a class of integers, whose members are equal by value. Returns 0 or -1. */
 static int forget(PyObject *by_name, PyObject *by_value, PyObject *member) {
     PyObject *value = PyObject_GetAttrString(member, "_value_");
     int r = value ? is_listed(by_name, member) : -1;
@@ -119,14 +119,14 @@ static int forget(PyObject *by_name, PyObject *by_value, PyObject *member) {
     return PyErr_Occurred() ? -1 : 0;
 }
 
-/* limit: bounds what the class keeps. 0 or -1. */
+/* limit: bounds what the class caches. Returns 0 or -1. */
 static int limit(core_decoder *d, PyObject *cls, PyObject *by_name, PyObject *by_value, PyObject *member) {
     if (PyDict_GET_SIZE(by_value) <= PyDict_GET_SIZE(by_name) + UNUSED_COMBINATIONS)
         return 0;
     return PyLong_Check(member) ? forget(by_name, by_value, member) : prune(d, cls, by_name, by_value);
 }
 
-/* combine: a combination that the class does not have yet. */
+/* combine: creates a combination that the class has not cached. */
 static PyObject *combine(core_decoder *d, PyObject *cls, PyObject *number, PyObject *by_name, PyObject *by_value) {
     bool is_int = PyType_IsSubtype((PyTypeObject *)cls, &PyLong_Type);
     if (!core_charge(d, is_int ? CORE_COST_INT_COMBINATION : CORE_COST_COMBINATION))
@@ -134,7 +134,9 @@ static PyObject *combine(core_decoder *d, PyObject *cls, PyObject *number, PyObj
     PyObject *mask = mask_of(by_name), *value = mask ? fitting(number, mask) : NULL;
     PyObject *member = value ? PyObject_CallOneArg(cls, value) : NULL;
     if (!value && !PyErr_Occurred())
-        core_cannot_decode(d, PyExc_ValueError, "the other side sent flags that %R does not have here", cls);
+        core_cannot_decode(
+            d, PyExc_ValueError,
+            "the peer sent flags that %R does not define in this process; both processes need the same class", cls);
     if (member && limit(d, cls, by_name, by_value, member) < 0)
         Py_CLEAR(member);
     Py_XDECREF(mask);
@@ -142,7 +144,7 @@ static PyObject *combine(core_decoder *d, PyObject *cls, PyObject *number, PyObj
     return member;
 }
 
-/* is_flag: whether the members of a class can be combined. 1, 0, -1. */
+/* is_flag: returns whether the members of a class can be combined: 1, 0, -1. */
 static int is_flag(PyObject *cls) {
     PyObject *module = PyImport_ImportModule("enum"), *flag = module ? PyObject_GetAttrString(module, "Flag") : NULL;
     int r = flag ? PyObject_IsSubclass(cls, flag) : -1;
@@ -168,6 +170,9 @@ PyObject *core_decode_member(core_decoder *d, PyObject *cls, PyObject *key) {
         member = find_value(d, cls, key, by_name);
     Py_XDECREF(by_name);
     if (!member && !PyErr_Occurred())
-        core_cannot_decode(d, PyExc_LookupError, "the other side sent a member of %R that is not there here: %.200R", cls, key);
+        core_cannot_decode(
+            d, PyExc_LookupError,
+            "the peer sent a member that %R does not define in this process: %.200R; both need the same class",
+            cls, key);
     return member;
 }

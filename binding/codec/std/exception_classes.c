@@ -1,6 +1,6 @@
-/* exception_classes.c - what class an exception that comes is made of: a builtin one, one of the standard library's that
- * callers are likely to catch, torch's, this package's, a registered one; else a subclass of RemoteError that is made for
- * the name. Nothing is imported because of a name. */
+/* exception_classes.c - the class of a received exception: a built-in one, one of the standard library's that callers
+ * often catch, torch's, this package's, a registered one; otherwise a subclass of RemoteError created for the name. No
+ * name causes an import. */
 #include <string.h>
 
 #include "codec/quota.h"
@@ -27,7 +27,7 @@ static const struct {
 };
 #define STANDARD (sizeof standard / sizeof *standard)
 
-/* take: notes the class, if it is an exception's. */
+/* take: stores the class, if it is an exception class. */
 static void take(core_exception_kind *k, PyObject *cls, core_origin origin, const core_field *fields) {
     if (!cls || !PyExceptionClass_Check(cls))
         return;
@@ -36,7 +36,7 @@ static void take(core_exception_kind *k, PyObject *cls, core_origin origin, cons
     k->fields = fields;
 }
 
-/* find_own: one of this package's errors, as when an extension tells that its own extension died. */
+/* find_own: finds one of this package's errors, as when an extension reports that its own extension died. */
 static void find_own(core_state *s, const char *name, core_exception_kind *k) {
     PyObject *classes[] = {s->error,          s->extension_died, s->extension_stopped,
                            s->protocol_error, s->forked_error,   s->call_timeout};
@@ -68,7 +68,7 @@ static void find_standard(core_state *state, const char *text, core_exception_ki
         if (strncmp(text, standard[i].module, length) != 0 || text[length] != ':' ||
             strcmp(text + length + 1, standard[i].name) != 0)
             continue;
-        /* a fixed list, so the peer's name chooses among these modules only */
+        /* a fixed list, so the peer's name can select only these modules */
         PyObject *module = PyImport_ImportModule(standard[i].module);
         PyObject *cls = module ? core_attribute(module, standard[i].name) : NULL;
         take(k, cls, CORE_STANDARD, standard[i].fields);
@@ -79,7 +79,7 @@ static void find_standard(core_state *state, const char *text, core_exception_ki
 
 /* ---- RemoteError ---- */
 
-/* new_remote_class: `name` is printable. */
+/* new_remote_class: `name` must be printable. */
 static PyObject *new_remote_class(core_state *state, PyObject *name) {
     PyObject *cls = NULL;
     Py_ssize_t colon = PyUnicode_FindChar(name, ':', 0, PyUnicode_GET_LENGTH(name), 1);
@@ -105,7 +105,7 @@ PyObject *core_remote_class(core_state *state, PyObject *name) {
     if (shown && !cls && !PyErr_Occurred()) {
         cls = new_remote_class(state, shown);
         if (cls && PyDict_GET_SIZE(classes) >= MAX_REMOTE_CLASSES)
-            PyDict_Clear(classes); /* a peer that makes up names does not fill our memory */
+            PyDict_Clear(classes); /* bounds the memory that a peer's invented names use */
         if (cls && PyDict_SetItem(classes, shown, cls) < 0)
             Py_CLEAR(cls);
     }
@@ -117,7 +117,7 @@ PyObject *core_remote_class_charged(core_decoder *d, PyObject *name) {
     return core_charge(d, CORE_COST_REMOTE_CLASS) ? core_remote_class(d->codec->state, name) : NULL;
 }
 
-/* restore: what pickle and copy make a RemoteError of. */
+/* restore: the function with which pickle and copy rebuild a RemoteError. */
 static PyObject *restore(PyObject *module, PyObject *args) {
     PyObject *name, *arguments;
     if (!PyArg_ParseTuple(args, "UO!:_restore_remote_error", &name, &PyTuple_Type, &arguments))
@@ -128,11 +128,11 @@ static PyObject *restore(PyObject *module, PyObject *args) {
     return error;
 }
 
-/* reduce: RemoteError.__reduce__: the class of an instance is in no module; pickle would import the one that the peer
- * named to look. */
+/* reduce: RemoteError.__reduce__. An instance's class is in no module; pickle would import the module that the peer
+ * named to look for it. */
 static PyObject *reduce(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     PyTypeObject *type = Py_TYPE(self);
-    if (!PyObject_HasAttrString((PyObject *)type, "type_name")) /* no class of ours */
+    if (!PyObject_HasAttrString((PyObject *)type, "type_name")) /* not created here */
         return PyObject_CallMethod(PyExc_BaseException, "__reduce__", "O", self);
     PyObject *module = core_attribute((PyObject *)type, "__module__");
     PyObject *qualname = module ? core_attribute((PyObject *)type, "__qualname__") : NULL;
@@ -165,16 +165,17 @@ int core_exception_classes_init(PyObject *module, core_state *state) {
     return r < 0 ? -1 : PyModule_AddFunctions(module, functions);
 }
 
-/* ---- all of them ---- */
+/* ---- finding the class ---- */
 
-/* is_cancelled_error: asyncio's, which means that the task in which it is raised was cancelled. */
+/* is_cancelled_error: tests for asyncio.CancelledError, which means that the task in which it is raised was
+ * cancelled. */
 static bool is_cancelled_error(PyObject *cls) {
     return strcmp(_PyType_Name((PyTypeObject *)cls), "CancelledError") == 0 &&
            !PyObject_IsSubclass(cls, PyExc_Exception);
 }
 
-/* would_end: a class that ends a program, a generator or a task when it is raised: no extension may do that to its
- * host. A call that the host cancels itself does not wait for what the extension says to it. */
+/* would_end: returns whether raising the class would end a program, a generator or a task: an extension must not do
+ * that to its host. A call that the host cancels itself does not wait for the extension's reply. */
 static bool would_end(core_decoder *d, PyObject *cls) {
     if (!d->codec->session || !piso_session_process(d->codec->session))
         return false;
@@ -187,7 +188,7 @@ static bool would_end(core_decoder *d, PyObject *cls) {
     return false;
 }
 
-/* find_registered: 0 or -1. */
+/* find_registered: returns 0 or -1. */
 static int find_registered(core_decoder *d, PyObject *name, core_exception_kind *k) {
     core_class_kind kind = 0;
     PyObject *fields, *cls = core_registry_class(d->codec->registry, name);

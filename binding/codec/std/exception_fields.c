@@ -1,16 +1,16 @@
-/* exception_fields.c - what exceptions keep beside their args.
+/* exception_fields.c - the attributes that exceptions keep in addition to their args.
  *
- * CPython's code trusts these fields when an exception is printed: UnicodeDecodeError reads its object at `start`,
- * tracebacks import the module that an ImportError names, look through the attributes of an AttributeError's `obj`, mark as
- * many columns as a SyntaxError says. The tables say what each may be; an exception with anything else in it arrives as a
- * RemoteError. A version of Python that has more fields needs more rows. */
+ * CPython's code trusts these fields when it prints an exception: UnicodeDecodeError reads its object at `start`;
+ * tracebacks import the module that an ImportError names, search the attributes of an AttributeError's `obj`, and mark
+ * as many columns as a SyntaxError says. The tables define the type of each field; an exception with another value in
+ * one arrives as a RemoteError. A version of Python that has more fields needs more rows. */
 #include <string.h>
 
 #include "codec/decode.h"
 #include "common/printable.h"
 #include "exceptions.h"
 
-#define MAX_COLUMN 10000 /* characters of a line that is marked */
+#define MAX_COLUMN 10000 /* characters of a line that are marked */
 #define MAX_LINE   1000000000
 #define MAX_NAME   1000
 
@@ -62,7 +62,7 @@ static const struct {
 };
 #define GROUPS (sizeof groups / sizeof *groups)
 
-/* Of classes that keep them in __dict__. */
+/* Of classes that keep their fields in __dict__. */
 const core_field core_called_process_fields[] = {
     {"returncode", CORE_FIELD_INTEGER, false},
     {"cmd", CORE_FIELD_COMMAND, false},
@@ -86,7 +86,7 @@ const core_field core_died_fields[] = {
     {"signal", CORE_FIELD_NAME, true}, {"stderr", CORE_FIELD_TEXT, true}, {NULL, 0, false},
 };
 
-/* ---- what fits ---- */
+/* ---- checking values ---- */
 
 static bool is_integer(PyObject *value) {
     int overflow = 1;
@@ -134,7 +134,7 @@ static bool fits(core_state *state, core_field_kind kind, PyObject *value) {
     }
 }
 
-/* cleaned: what stands in the place of a value that fits. New reference. */
+/* cleaned: returns the value to store for an accepted value. New reference. */
 static PyObject *cleaned(const core_field *f, PyObject *value) {
     if (value == Py_None)
         return Py_NewRef(value);
@@ -155,8 +155,8 @@ static PyObject *cleaned(const core_field *f, PyObject *value) {
 
 /* ---- fields in C ---- */
 
-/* descriptor: that of a field, of the builtin class: a subclass may have something else under its name. Borrowed, or NULL
- * without an exception where this version has no such field. */
+/* descriptor: returns the descriptor of a field, from the built-in class: a subclass may define something else under
+ * its name. Borrowed, or NULL without an exception where this version has no such field. */
 static PyObject *descriptor(PyObject *cls, const char *name) {
     PyObject *key = PyUnicode_FromString(name);
     PyObject *found = key ? _PyType_Lookup((PyTypeObject *)cls, key) : NULL;
@@ -179,7 +179,7 @@ int core_fields_add(PyObject *exception, PyObject *attributes) {
             PyObject *field =
                 f->kind != CORE_FIELD_NEVER && (f->beside_args || !exact) ? descriptor(*groups[i].cls, f->name) : NULL;
             PyObject *value = field ? get(field, exception) : NULL;
-            PyErr_Clear(); /* it is not set */
+            PyErr_Clear(); /* it is unset */
             int r = value && value != Py_None ? PyDict_SetItemString(attributes, f->name, value) : 0;
             Py_XDECREF(value);
             if (r < 0)
@@ -189,11 +189,11 @@ int core_fields_add(PyObject *exception, PyObject *attributes) {
     return 0;
 }
 
-/* check_field: 1, 0, -1. What was never set may be None, whatever it is else. */
+/* check_field: returns 1, 0, -1. An unset field may be None, whatever its type. */
 static int check_field(core_state *state, PyObject *error, PyObject *cls, const core_field *f) {
     PyObject *field = descriptor(cls, f->name), *value = field ? get(field, error) : NULL;
     if (!value) {
-        PyErr_Clear(); /* not in this version, or not set */
+        PyErr_Clear(); /* not in this version, or unset */
         return 1;
     }
     int r = value == Py_None || fits(state, f->kind, value);
@@ -205,7 +205,7 @@ static int check_field(core_state *state, PyObject *error, PyObject *cls, const 
     return r;
 }
 
-/* check_positions: of a UnicodeError: of characters that are there. 1, 0, -1. */
+/* check_positions: checks that a UnicodeError's positions are inside its object. Returns 1, 0, -1. */
 static int check_positions(PyObject *error, PyObject *cls) {
     static const char *const names[] = {"object", "start", "end"};
     PyObject *values[3] = {NULL};
@@ -226,7 +226,7 @@ static int check_positions(PyObject *error, PyObject *cls) {
     return r;
 }
 
-/* check_own: a field of the class in __dict__. 1, 0, -1. */
+/* check_own: checks a field of the class in __dict__. Returns 1, 0, -1. */
 static int check_own(core_state *state, PyObject *error, const core_field *f) {
     PyObject *value = core_attribute(error, f->name);
     if (!value && f->beside_args)
@@ -256,9 +256,10 @@ int core_fields_check(core_state *state, PyObject *error, const core_field *own)
     return r;
 }
 
-/* ---- attributes that came ---- */
+/* ---- received attributes ---- */
 
-/* is_settable: not what would replace a method of the class, or change what a RemoteError says about its class. */
+/* is_settable: refuses attributes that would replace a method of the class, or change what a RemoteError says about its
+ * class. */
 static bool is_settable(core_state *state, PyObject *error, PyObject *name) {
     PyObject *there = _PyType_Lookup(Py_TYPE(error), name);
     return PyUnicode_GET_LENGTH(name) <= CORE_MAX_ATTRIBUTE && PyUnicode_READ_CHAR(name, 0) != '_' &&
@@ -280,6 +281,6 @@ int core_field_set(core_state *state, PyObject *error, PyObject *name, PyObject 
                 return 0;
         }
     if (PyObject_GenericSetAttr(error, name, value) < 0)
-        PyErr_Clear(); /* an attribute that this class does not let be set */
+        PyErr_Clear(); /* an attribute that this class does not allow to be set */
     return 1;
 }

@@ -1,17 +1,17 @@
-/* exceptions.c - exceptions that are sent: type, arguments, notes, cause, context, traceback.
+/* exceptions.c - encodes exceptions: type, arguments, notes, cause, context, traceback.
  *
- * The payload is a map: "type" (module:qualname), "args", "notes", "cause", "context" (true: the same as the
- * cause, as after `raise ... from` in an except clause), "suppress", "traceback"
- * ([file, line, function, source]...), "attributes". What becomes of it: exceptions_decode.c. */
+ * The payload is a map: "type" (module:qualname), "args", "notes", "cause", "context" (true: the same as the cause, as
+ * after `raise ... from` in an except clause), "suppress", "traceback" ([file, line, function, source]...),
+ * "attributes". exceptions_decode.c decodes it. */
 #include <string.h>
 
 #include "codec/registry.h"
 #include "exceptions.h"
 
-#define MAX_CHAIN  16 /* causes and contexts, one behind the other */
+#define MAX_CHAIN  16 /* causes and contexts, one after the other */
 #define MAX_LINKED 64 /* the same in the whole message: with both, each exception has two */
 
-/* rollback: takes back what was written since a mark. */
+/* rollback: removes what was written since a mark. */
 static void rollback(core_encoder *e, size_t size, uint32_t nspans) {
     piso_writer *w = e->w;
     if (w->nspans > nspans && e->codec->session) {
@@ -23,7 +23,7 @@ static void rollback(core_encoder *e, size_t size, uint32_t nspans) {
     w->error = 0;
 }
 
-/* encode_or_text: the value, or the text of its repr where it cannot cross. */
+/* encode_or_text: encodes the value, or its repr as text where it cannot be sent. */
 static int encode_or_text(core_encoder *e, PyObject *value) {
     core_path at = {.kind = CORE_AT_ROOT, .root = "an argument of an exception"};
     size_t size = e->w->size;
@@ -31,7 +31,7 @@ static int encode_or_text(core_encoder *e, PyObject *value) {
     int depth = e->depth;
     if (core_encode(e, value, &at) == 0 && e->w->error == 0)
         return 0;
-    PyErr_Clear(); /* it cannot cross */
+    PyErr_Clear(); /* it cannot be sent */
     rollback(e, size, nspans);
     e->depth = depth;
     PyObject *text = PyObject_Repr(value);
@@ -48,7 +48,7 @@ static void write_key(core_encoder *e, const char *key) {
     piso_write_str(e->w, key, strlen(key));
 }
 
-/* type_name: the registered name of a class, else "module:qualname". */
+/* type_name: returns the registered name of a class, else "module:qualname". */
 static PyObject *type_name(core_codec *c, PyTypeObject *type) {
     PyObject *name = core_registry_name(c->registry, type);
     if (name || PyErr_Occurred())
@@ -69,7 +69,7 @@ static int write_type(core_encoder *e, PyObject *exception) {
     return r;
 }
 
-/* write_sequence: the items of a tuple or list. */
+/* write_sequence: writes the items of a tuple or list. */
 static int write_sequence(core_encoder *e, const char *key, PyObject *items) {
     write_key(e, key);
     PyObject *list = items ? PySequence_List(items) : PyList_New(0);
@@ -83,7 +83,7 @@ static int write_sequence(core_encoder *e, const char *key, PyObject *items) {
 
 static int encode_exception(core_encoder *e, PyObject *exception, int chain);
 
-/* attributes_of: all that it has. */
+/* attributes_of: returns all attributes of an exception. */
 static PyObject *attributes_of(PyObject *exception) {
     PyObject *dict = core_attribute(exception, "__dict__"), *copy = dict ? PyDict_Copy(dict) : PyDict_New();
     Py_XDECREF(dict);
@@ -124,7 +124,7 @@ static int write_linked(core_encoder *e, const char *key, PyObject *exception, i
     return r;
 }
 
-/* write_links: cause and context. They are the same more often than not, and then written once. */
+/* write_links: writes cause and context. They are usually the same, and then written once. */
 static int write_links(core_encoder *e, PyObject *exception, int chain) {
     if (e->codec->text_only) {
         write_linked(e, "cause", NULL, chain);
@@ -180,8 +180,8 @@ int core_encode_exception(core_codec *c, piso_writer *w, PyObject *exception) {
     core_encoder e = {.codec = c, .w = w};
     if (encode_exception(&e, exception, 0) == 0 && w->error == 0)
         return 0;
-    /* out of memory, or an exception class that misbehaves in every way: at least its name */
-    PyErr_Clear(); /* the exception that is told is the first one */
+    /* out of memory, or an exception class that raises from everything: send at least its name */
+    PyErr_Clear(); /* the first exception is the one that is reported */
     core_codec_abandon(c, w);
     size_t mark = piso_write_ext_begin(w, PISO_EXT_EXCEPTION);
     piso_write_map(w, 1);

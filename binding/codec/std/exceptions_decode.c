@@ -1,25 +1,25 @@
-/* exceptions_decode.c - exceptions that come (exceptions.c).
+/* exceptions_decode.c - decodes exceptions (exceptions.c).
  *
- * Whatever the peer sends, what is made of it can be printed, logged, copied and raised: where its class would not take
- * what came, or would have no text for it, it is a RemoteError with the same arguments. Text that would be shown as it is
- * has no control characters but newlines and tabs. */
+ * Whatever the peer sends, the resulting exception can be printed, logged, copied and raised. If its class would not
+ * accept the arguments, or would have no text for them, the result is a RemoteError with the same arguments. Text that
+ * is shown verbatim has no control characters except newlines and tabs. */
 #include <string.h>
 
 #include "codec/decode.h"
 #include "common/printable.h"
 #include "exceptions.h"
 
-/* The parts of an exception as they came; NULL: not sent. */
+/* The parts of a received exception; NULL: not sent. */
 typedef struct parts {
     PyObject *type, *args, *notes, *cause, *context, *suppress, *attributes;
-    PyObject *traceback; /* of core_read_traceback */
+    PyObject *traceback; /* from core_read_traceback */
 } parts;
 
 static const char *const keys[] = {"type", "args", "notes", "cause", "context", "suppress", "attributes", "traceback"};
 #define PARTS     (sizeof keys / sizeof *keys)
 #define TRACEBACK (PARTS - 1)
 
-/* read_key: the index of a part, or PARTS: of nothing that is known; -1 for what is no name. */
+/* read_key: returns the index of a part, PARTS for an unknown part, or -1 for a key that is not a name. */
 static int read_key(core_decoder *d, piso_reader *r) {
     piso_item key;
     if (core_read(d, r, PISO_STR, &key) < 0)
@@ -36,7 +36,7 @@ static void clear_parts(parts *p) {
         Py_CLEAR(((PyObject **)p)[i]);
 }
 
-/* read_parts: 0 or -1. */
+/* read_parts: returns 0 or -1. */
 static int read_parts(core_decoder *d, piso_reader *r, parts *p) {
     piso_item map;
     if (core_read(d, r, PISO_MAP, &map) < 0)
@@ -56,7 +56,7 @@ static int read_parts(core_decoder *d, piso_reader *r, parts *p) {
 
 /* ---- text ---- */
 
-/* is_python: whether a class has a method of this name that is written in Python. */
+/* is_python: returns whether a class has a method of this name that is written in Python. */
 static bool is_python(PyTypeObject *type, const char *name) {
     PyObject *key = PyUnicode_FromString(name), *method = key ? _PyType_Lookup(type, key) : NULL;
     Py_XDECREF(key);
@@ -67,8 +67,8 @@ static bool is_a(PyObject *cls, PyObject *base) {
     return PyType_IsSubtype((PyTypeObject *)cls, (PyTypeObject *)base);
 }
 
-/* is_shown: whether str() of an exception of this class shows the i-th of `count` arguments as it is. Others are shown by
- * their repr(), which has no control characters, or not at all. */
+/* is_shown: returns whether str() of an exception of this class shows the i-th of `count` arguments verbatim. Other
+ * arguments are shown by their repr(), which has no control characters, or not at all. */
 static bool is_shown(PyObject *cls, Py_ssize_t i, Py_ssize_t count) {
     if (is_python((PyTypeObject *)cls, "__str__"))
         return true;
@@ -89,8 +89,8 @@ static bool is_shown(PyObject *cls, Py_ssize_t i, Py_ssize_t count) {
     return count == 1;
 }
 
-/* clean_items: the items of a list as a tuple, with text as it may be shown. `cls`: of whose arguments these are; NULL:
- * what a SyntaxError has as its second one. */
+/* clean_items: returns the items of a list as a tuple, with printable text. `cls`: the class whose arguments they are;
+ * NULL: they are the second argument of a SyntaxError. */
 static PyObject *clean_items(PyObject *cls, PyObject *list) {
     Py_ssize_t count = list ? PyList_GET_SIZE(list) : 0;
     PyObject *items = PyTuple_New(count);
@@ -110,22 +110,22 @@ static PyObject *clean_items(PyObject *cls, PyObject *list) {
     return items;
 }
 
-/* has_text: whether str() and repr() do not raise. 1, 0, -1 for what no exception may keep. */
+/* has_text: returns whether str() and repr() do not raise: 1, 0, -1 for errors that must be propagated. */
 static int has_text(PyObject *error) {
     PyObject *text = PyObject_Str(error), *repr = text ? PyObject_Repr(error) : NULL;
     int r = repr ? 1 : PyErr_ExceptionMatches(PyExc_Exception) ? 0 : -1;
     if (r == 0)
-        PyErr_Clear(); /* the class, or that of an argument, has no text for what came */
+        PyErr_Clear(); /* the class, or an argument's class, has no text for these values */
     Py_XDECREF(text);
     Py_XDECREF(repr);
     return r;
 }
 
-/* text_of: an argument as text. */
+/* text_of: returns an argument as text. */
 static PyObject *text_of(PyObject *value) {
     PyObject *text = PyObject_Repr(value);
     if (!text) {
-        PyErr_Clear(); /* it has none */
+        PyErr_Clear(); /* it has no text */
         text = PyUnicode_FromFormat("<%.200s>", Py_TYPE(value)->tp_name);
     }
     return text;
@@ -146,8 +146,8 @@ static PyObject *texts_of(PyObject *args) {
 
 /* ---- the instance ---- */
 
-/* instantiate: builtins are made as usual, for their fields; any other class without its __init__, whose
- * signature need not be that of args. */
+/* instantiate: calls built-in classes, for their fields; creates instances of other classes without __init__, whose
+ * signature need not match args. */
 static PyObject *instantiate(const core_exception_kind *k, PyObject *args) {
     bool as_usual = k->origin == CORE_BUILTIN || k->origin == CORE_REMOTE;
     PyObject *error = as_usual ? PyObject_Call(k->cls, args, NULL)
@@ -161,7 +161,7 @@ static PyObject *instantiate(const core_exception_kind *k, PyObject *args) {
     return error;
 }
 
-/* set_attributes: 1, 0 when one is what it may not be, -1. */
+/* set_attributes: returns 1, 0 when one has a value that it must not have, -1. */
 static int set_attributes(core_decoder *d, PyObject *error, PyObject *attributes) {
     bool clean = is_python(Py_TYPE(error), "__str__");
     PyObject *name, *value;
@@ -179,7 +179,7 @@ static int set_attributes(core_decoder *d, PyObject *error, PyObject *attributes
     return r;
 }
 
-/* fill: attributes and fields. 1; 0 when it is not to be trusted; -1. */
+/* fill: sets attributes and fields. Returns 1; 0 when the result is not to be trusted; -1. */
 static int fill(core_decoder *d, const core_exception_kind *k, PyObject *error, const parts *p) {
     int r = set_attributes(d, error, p->attributes);
     if (r > 0)
@@ -188,18 +188,18 @@ static int fill(core_decoder *d, const core_exception_kind *k, PyObject *error, 
     return r > 0 && (d->special || in_python) ? has_text(error) : r;
 }
 
-/* make: the exception as the class has it; NULL without an exception when it must be a RemoteError. */
+/* make: creates the exception with its class; NULL without an exception when it must be a RemoteError. */
 static PyObject *make(core_decoder *d, const core_exception_kind *k, PyObject *args, const parts *p) {
     PyObject *error = instantiate(k, args);
     int r = error ? fill(d, k, error, p) : 0;
     if (r <= 0)
         Py_CLEAR(error);
     if (!error && !d->failed && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_Exception))
-        PyErr_Clear(); /* its class does not take such arguments, or its code raises */
+        PyErr_Clear(); /* its class does not accept such arguments, or its code raises */
     return error;
 }
 
-/* make_remote: with text alone where the arguments have none. */
+/* make_remote: creates a RemoteError, with a text as argument where the arguments have none. */
 static PyObject *make_remote(core_decoder *d, const parts *p) {
     core_exception_kind k = {.cls = core_remote_class_charged(d, p->type), .origin = CORE_REMOTE};
     PyObject *args = k.cls ? clean_items(k.cls, p->args) : NULL, *error = args ? make(d, &k, args, p) : NULL;
@@ -212,7 +212,7 @@ static PyObject *make_remote(core_decoder *d, const parts *p) {
     return error;
 }
 
-/* not_stop: StopIteration cannot be raised out of an await; as from a coroutine, it becomes a RuntimeError. */
+/* not_stop: StopIteration cannot be raised out of an await; it becomes a RuntimeError, as from a coroutine. */
 static PyObject *not_stop(PyObject *error) {
     if (!PyErr_GivenExceptionMatches(error, PyExc_StopIteration) &&
         !PyErr_GivenExceptionMatches(error, PyExc_StopAsyncIteration))
@@ -223,9 +223,9 @@ static PyObject *not_stop(PyObject *error) {
     return outer;
 }
 
-/* ---- what comes with it ---- */
+/* ---- notes, traceback, cause ---- */
 
-/* set_notes: text, as __notes__ has it. 0 or -1. */
+/* set_notes: sets __notes__ to text. Returns 0 or -1. */
 static int set_notes(PyObject *error, PyObject *notes) {
     if (!notes || !PyList_CheckExact(notes) || PyList_GET_SIZE(notes) == 0)
         return 0;
@@ -256,11 +256,11 @@ static void set_chain(PyObject *error, const parts *p) {
         PyErr_Clear(); /* it cannot fail on an exception */
 }
 
-/* explain_downgrade: a printed traceback names the class as the extension does, which could be misread. */
+/* explain_downgrade: adds a note, because a printed traceback names the extension's class, which could be misread. */
 static void explain_downgrade(PyObject *error) {
     PyObject *done = PyObject_CallMethod(error, "add_note", "s",
-                                         "this is a RemoteError: the extension raised it by itself, and it neither "
-                                         "ends nor cancels anything in its host");
+                                         "this is a RemoteError: the extension raised this exception, and it does not "
+                                         "end or cancel anything in the host");
     if (!done)
         PyErr_Clear(); /* Python 3.10 has no notes */
     Py_XDECREF(done);

@@ -1,12 +1,12 @@
-/* exceptions_reduce.c - what of an exception is sent to a confined peer: type and text (exceptions.h).
+/* exceptions_reduce.c - the parts of an exception that are sent to a confined peer: type and text (exceptions.h).
  *
- * The host's exceptions hold what was not meant for an extension: source lines in tracebacks, what was handled before in
+ * The host's exceptions hold data that is not meant for an extension: source lines in tracebacks, earlier exceptions in
  * causes and contexts, anything in attributes, and in arguments more than their text shows. */
 #include "codec/registry.h"
 #include "exceptions.h"
 
 #define MAX_DEPTH       3
-#define MAX_CONVERTIBLE 65536 /* bytes or characters of what a UnicodeError could not convert */
+#define MAX_CONVERTIBLE 65536 /* bytes or characters of the object of a UnicodeError */
 
 int core_is_sent_whole(core_codec *c, PyObject *exception) {
     if (!c->text_only || core_registry_name(c->registry, Py_TYPE(exception)))
@@ -22,7 +22,7 @@ static bool is_builtin(PyTypeObject *type) {
     return builtin;
 }
 
-/* is_plain: whether a value is no more than its repr() shows. */
+/* is_plain: returns whether a value holds no more than its repr() shows. */
 static bool is_plain(PyObject *value, int depth) {
     if (PyTuple_CheckExact(value) && depth < MAX_DEPTH) {
         for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(value); i++)
@@ -34,7 +34,7 @@ static bool is_plain(PyObject *value, int depth) {
            PyUnicode_CheckExact(value) || PyBytes_CheckExact(value);
 }
 
-/* text_only: the text of an exception as its only argument, or none. */
+/* text_only: returns the text of an exception as its only argument, or no argument. */
 static PyObject *text_only(PyObject *exception) {
     PyObject *text = PyObject_Str(exception);
     if (!text)
@@ -44,7 +44,7 @@ static PyObject *text_only(PyObject *exception) {
     return args;
 }
 
-/* plain_args: each argument that is more than its text is that text. */
+/* plain_args: replaces each argument that holds more than its text by that text. */
 static PyObject *plain_args(PyObject *exception, PyObject *args) {
     Py_ssize_t count = PyTuple_GET_SIZE(args);
     if (count == 1 && !is_plain(PyTuple_GET_ITEM(args, 0), 0))
@@ -65,7 +65,7 @@ static PyObject *plain_args(PyObject *exception, PyObject *args) {
     return reduced;
 }
 
-/* masked: bytes or text of which only [start, end) is left. */
+/* masked: returns bytes or text of which only [start, end) is kept. */
 static PyObject *masked(PyObject *whole, Py_ssize_t start, Py_ssize_t end) {
     if (PyBytes_CheckExact(whole)) {
         PyObject *copy = PyBytes_FromStringAndSize(NULL, PyBytes_GET_SIZE(whole));
@@ -82,7 +82,7 @@ static PyObject *masked(PyObject *whole, Py_ssize_t start, Py_ssize_t end) {
     return copy;
 }
 
-/* unicode_args: those of a UnicodeError, or its text alone where they are not what they should be. */
+/* unicode_args: returns the arguments of a UnicodeError, or its text alone where they are not as expected. */
 static PyObject *unicode_args(PyObject *exception, PyObject *args) {
     Py_ssize_t count = PyTuple_GET_SIZE(args), at = count - 4; /* the object; before it the encoding, or nothing */
     PyObject *whole = at >= 0 && at <= 1 ? PyTuple_GET_ITEM(args, at) : NULL;
@@ -94,7 +94,7 @@ static PyObject *unicode_args(PyObject *exception, PyObject *args) {
         return text_only(exception);
     Py_ssize_t start = PyLong_AsSsize_t(PyTuple_GET_ITEM(args, at + 1));
     Py_ssize_t end = PyLong_AsSsize_t(PyTuple_GET_ITEM(args, at + 2));
-    PyErr_Clear(); /* no integers: then they are -1 */
+    PyErr_Clear(); /* not integers: then they are -1 */
     if (start < 0 || end <= start || end > size)
         return text_only(exception);
     PyObject *rest = masked(whole, start, end), *list = rest ? PySequence_List(args) : NULL;
@@ -122,7 +122,7 @@ PyObject *core_reduced_args(PyObject *exception) {
     else if (PyErr_GivenExceptionMatches(exception, PyExc_UnicodeError) && PyTuple_GET_SIZE(args) > 1)
         reduced = unicode_args(exception, args);
     else if (is_group(exception))
-        reduced = Py_NewRef(args); /* those in it are reduced like this one */
+        reduced = Py_NewRef(args); /* the exceptions in it are reduced separately */
     else
         reduced = plain_args(exception, args);
     Py_XDECREF(args);

@@ -1,4 +1,4 @@
-/* init.c - the state of this folder, and what it adds to the tables. */
+/* init.c - the state of this folder; registers its converters. */
 #include "std.h"
 
 #include "exceptions.h"
@@ -11,7 +11,7 @@ int core_std_init(PyObject *module, core_state *state) {
     }
     core_scalars_init(state);
     core_collections_init(state);
-    core_records_init(state); /* fallbacks: what is registered comes first */
+    core_records_init(state); /* fallbacks: registered classes come first */
     core_exceptions_init(state);
     core_exceptions_decode_init(state);
     state->std->remote_classes = PyDict_New();

@@ -1,13 +1,13 @@
-/* records.c - instances of classes that are registered: dataclasses and named tuples; members of enums (enums.c). */
+/* records.c - instances of registered classes: dataclasses and named tuples; members of enums (enums.c). */
 #include <string.h>
 
 #include "codec/decode.h"
 #include "codec/registry.h"
 #include "std.h"
 
-/* ---- out ---- */
+/* ---- encoding ---- */
 
-/* encode_fields: a map from name to value. */
+/* encode_fields: writes a map from name to value. */
 static int encode_fields(core_encoder *e, PyObject *value, PyObject *names, const core_path *path) {
     int r = 0;
     piso_write_map(e->w, (size_t)PyTuple_GET_SIZE(names));
@@ -20,11 +20,11 @@ static int encode_fields(core_encoder *e, PyObject *value, PyObject *names, cons
     return r;
 }
 
-/* encode_items: a map from name to item. */
+/* encode_items: writes a map from name to item. */
 static int encode_items(core_encoder *e, PyObject *value, PyObject *names, const core_path *path) {
     int r = 0;
     if (PyTuple_GET_SIZE(names) != PyTuple_GET_SIZE(value))
-        return core_encode_error(path, value, "it has not as many items as its class has fields");
+        return core_encode_error(path, value, "it does not have as many items as its class has fields");
     piso_write_map(e->w, (size_t)PyTuple_GET_SIZE(value));
     for (Py_ssize_t i = 0; r == 0 && i < PyTuple_GET_SIZE(names); i++) {
         core_path at = {.parent = path, .kind = CORE_AT_FIELD, .key = PyTuple_GET_ITEM(names, i)};
@@ -38,7 +38,7 @@ static int encode_registered(core_encoder *e, PyObject *name, PyObject *value, c
     PyObject *fields;
     if (core_registry_shape(e->codec->registry, (PyObject *)Py_TYPE(value), &kind, &fields) < 0)
         return -1;
-    Py_INCREF(fields); /* an attribute of the value may run code that registers */
+    Py_INCREF(fields); /* a property of the value may run code that registers a class */
     size_t mark = piso_write_ext_begin(e->w, kind == CORE_ENUM ? PISO_EXT_ENUM : PISO_EXT_RECORD);
     piso_write_array(e->w, 2);
     int r = core_encode(e, name, path);
@@ -58,9 +58,9 @@ static int encode(core_encoder *e, PyObject *value, const core_path *path) {
     return encode_registered(e, name, value, path) < 0 ? -1 : 1;
 }
 
-/* ---- in ---- */
+/* ---- decoding ---- */
 
-/* find_field: the index of a field, which most likely is the next one; -1: there is none. */
+/* find_field: returns the index of a field, which most likely is the next one; -1: there is none. */
 static Py_ssize_t find_field(PyObject *fields, Py_ssize_t next, const piso_item *name) {
     Py_ssize_t count = PyTuple_GET_SIZE(fields), size;
     for (Py_ssize_t i = 0; i < count; i++) {
@@ -70,11 +70,11 @@ static Py_ssize_t find_field(PyObject *fields, Py_ssize_t next, const piso_item 
             memcmp(text, name->as.bytes.data, (size_t)size) == 0)
             return at;
     }
-    PyErr_Clear(); /* a name that is no text: nobody can send it */
+    PyErr_Clear(); /* a name that is not text, which cannot be sent */
     return -1;
 }
 
-/* decode_fields: the values of a map of exactly these fields, as a tuple in their order. */
+/* decode_fields: decodes a map of exactly these fields, and returns the values as a tuple in their order. */
 static PyObject *decode_fields(core_decoder *d, piso_reader *r, PyObject *cls, PyObject *fields) {
     piso_item map, name;
     if (core_read(d, r, PISO_MAP, &map) < 0)
@@ -94,14 +94,16 @@ static PyObject *decode_fields(core_decoder *d, piso_reader *r, PyObject *cls, P
             Py_CLEAR(values);
     }
     if (!good)
-        core_cannot_decode(d, PyExc_TypeError,
-                   "the other side sent an instance of %R with other fields than here; both sides need the same class",
-                   cls);
+        core_cannot_decode(
+            d, PyExc_TypeError,
+            "the peer sent an instance of %R whose fields differ from those here; both processes need the same class",
+            cls);
     d->weight = core_weight(weight);
     return values;
 }
 
-/* make_dataclass: an instance without running __init__; the fields are set past a frozen __setattr__. */
+/* make_dataclass: creates an instance without calling __init__; sets the fields without calling a frozen
+ * __setattr__. */
 static PyObject *make_dataclass(PyObject *cls, PyObject *fields, PyObject *values) {
     PyObject *empty = PyTuple_New(0);
     PyObject *record = empty ? ((PyTypeObject *)cls)->tp_new((PyTypeObject *)cls, empty, NULL) : NULL;
@@ -112,7 +114,7 @@ static PyObject *make_dataclass(PyObject *cls, PyObject *fields, PyObject *value
     return record;
 }
 
-/* make_named_tuple: an instance without running its class's __new__. */
+/* make_named_tuple: creates an instance without calling the class's __new__. */
 static PyObject *make_named_tuple(PyObject *cls, PyObject *values) {
     PyObject *args = PyTuple_Pack(1, values);
     PyObject *record = args ? PyTuple_Type.tp_new((PyTypeObject *)cls, args, NULL) : NULL;
@@ -141,13 +143,13 @@ static PyObject *find_class(core_decoder *d, PyObject *name) {
     PyObject *cls = core_registry_class(d->codec->registry, name);
     if (!cls)
         core_cannot_decode(d, PyExc_TypeError,
-                   "the other side sent an instance of %.200R, which is not registered here; "
-                   "register it with pyisolate.register_type on the host",
-                   name);
+                           "the peer sent an instance of %.200R, which is not registered here; "
+                           "register it with pyisolate.register_type on the host",
+                           name);
     return Py_XNewRef(cls);
 }
 
-/* decode_instance: of a class, whose code may run, and raise. */
+/* decode_instance: decodes an instance of a class, whose code may run and raise. */
 static PyObject *decode_instance(core_decoder *d, const piso_item *ext, piso_reader *r, PyObject *cls) {
     core_class_kind kind;
     PyObject *fields, *value;
@@ -155,8 +157,8 @@ static PyObject *decode_instance(core_decoder *d, const piso_item *ext, piso_rea
         return NULL;
     bool is_record = kind == CORE_DATACLASS || kind == CORE_NAMED_TUPLE;
     if (ext->ext_type == PISO_EXT_ENUM ? kind != CORE_ENUM : !is_record)
-        return core_cannot_decode(d, PyExc_TypeError,
-                          "the other side sent an instance of %R, which is another kind of class here", cls);
+        return core_cannot_decode(
+            d, PyExc_TypeError, "the peer sent an instance of %R, which is another kind of class in this process", cls);
     Py_INCREF(fields);
     value = is_record ? decode_record(d, r, cls, kind, fields) : decode_enum(d, r, cls);
     Py_DECREF(fields);

@@ -6,13 +6,13 @@
 
 #include <datetime.h>
 
-#define MAX_PATH 32768 /* characters; Python 3.12 keeps the parts of a path for ever */
+#define MAX_PATH 32768 /* characters; Python 3.12 interns the parts of a path */
 
 static const char *const path_classes[] = {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"};
 
-/* ---- looking the classes up ---- */
+/* ---- looking up classes ---- */
 
-/* class_of: an attribute of a module. */
+/* class_of: returns an attribute of a module. */
 static PyObject *class_of(const char *module_name, const char *name) {
     PyObject *module = PyImport_ImportModule(module_name);
     PyObject *cls = module ? PyObject_GetAttrString(module, name) : NULL;
@@ -87,7 +87,7 @@ static int64_t delta_microseconds(PyObject *delta) {
            PyDateTime_DELTA_GET_MICROSECONDS(delta);
 }
 
-/* encode_timezone: microseconds east, or with the name that it was given: [microseconds, name]. */
+/* encode_timezone: writes the offset in microseconds east, or, if the timezone has a name, [microseconds, name]. */
 static int encode_timezone(core_encoder *e, PyObject *zone) {
     PyObject *args = PyObject_CallMethod(zone, "__getinitargs__", NULL);
     if (!args || !PyTuple_Check(args) || PyTuple_GET_SIZE(args) < 1) {
@@ -142,7 +142,7 @@ static int encode_time(core_encoder *e, PyObject *v, const core_path *path) {
     return encode_zone(e, PyDateTime_TIME_GET_TZINFO(v), v, path);
 }
 
-/* read_ints: `count` integers that fit an int. */
+/* read_ints: reads `count` integers that fit an int. */
 static int read_ints(core_decoder *d, piso_reader *r, int *values, int count) {
     for (int i = 0; i < count; i++) {
         piso_item item;
@@ -224,7 +224,7 @@ static PyObject *decode_time(core_decoder *d, const piso_item *ext) {
 
 /* ---- the known classes ---- */
 
-/* write_attribute: one attribute that is a plain value, or the object's text when `name` is NULL. */
+/* write_attribute: writes one attribute that is a plain value, or the object's text when `name` is NULL. */
 static int write_attribute(core_encoder *e, PyObject *value, const char *name, const core_path *path) {
     PyObject *attribute = name ? PyObject_GetAttrString(value, name) : PyObject_Str(value);
     int r = attribute ? core_encode(e, attribute, path) : -1;
@@ -274,7 +274,7 @@ static int encode(core_encoder *e, int kind, PyObject *value, const core_path *p
     return r;
 }
 
-/* call_with: a class called with the value that the payload holds, which must be of that kind. */
+/* call_with: calls a class with the value of the payload, which must be of that kind. */
 static PyObject *call_with(core_decoder *d, const piso_item *ext, piso_kind kind, PyObject *cls, const char *keyword) {
     piso_reader r = {ext->as.bytes.data, ext->as.bytes.data + ext->as.bytes.size};
     piso_item item;
@@ -298,7 +298,7 @@ static PyObject *decode_path(core_decoder *d, const piso_item *ext) {
         return NULL;
     PyObject *name = core_decode(d, &r), *text = name ? core_decode(d, &r) : NULL, *value = NULL;
     if (text && PyUnicode_CheckExact(name) && PyUnicode_CheckExact(text) && PyUnicode_GET_LENGTH(text) > MAX_PATH) {
-        core_cannot_decode(d, PyExc_ValueError, "the other side sent a path of more than %d characters", MAX_PATH);
+        core_cannot_decode(d, PyExc_ValueError, "the peer sent a path of more than %d characters, the limit", MAX_PATH);
     } else if (text && PyUnicode_CheckExact(name) && PyUnicode_CheckExact(text)) {
         PyObject *cls = PyDict_GetItemWithError(d->codec->state->std->paths, name);
         value = cls ? PyObject_CallOneArg(cls, text) : core_malformed(d, "a path of an unknown class");

@@ -1,45 +1,45 @@
-/* sources.c - lines of remote source, where tracebacks look for them: in linecache (exceptions.h).
+/* sources.c - puts lines of remote source into linecache, where traceback printers find them (exceptions.h).
  *
  *     exception -> traceback -> frame -> globals -> Sources -> (SourceFile, line)...
  *                                                                  ^
  *     files: name -> SourceFile <- linecache.cache, while it has lines with text
  *
- * A line is kept as long as an exception that it came with, by Sources in the globals of its frames. Several exceptions
- * may have the same line of a file; where they differ in its text, the later one's file gets a number, so that a peer
- * cannot change what another one's traceback shows. */
+ * A line lives as long as an exception that it was sent with: Sources in the globals of the frames refers to it.
+ * Several exceptions may have the same line of a file. Where its text differs, the later one's file gets a number, so
+ * that a peer cannot change what another peer's traceback shows. */
 #include "exceptions.h"
 
 #define FILE_MARK      "<remote "
 #define MAX_VARIANTS   9
-#define SHOWN_VARIANTS 8 /* beyond, a file is shown without its source */
+#define SHOWN_VARIANTS 8 /* with more, a file is shown without its source */
 
-/* The list of lines that linecache has: as long as the highest line that is known. */
+/* The list of lines that linecache holds: as long as the highest known line. */
 typedef struct source_file {
     PyObject_HEAD PyObject *name;
-    PyObject *lines; /* dict: line -> [text, how many refer to it] */
+    PyObject *lines; /* dict: line -> [text, number of references] */
     Py_ssize_t highest;
     Py_ssize_t with_text;
 } source_file;
 
 typedef struct sources {
-    PyObject_HEAD PyObject *files; /* dict, of all: name -> source_file */
+    PyObject_HEAD PyObject *files; /* dict shared by all: name -> source_file */
     PyObject *used;                /* list: (source_file, line) */
 } sources;
 
 /* ---- linecache ---- */
 
-/* cache_of: linecache.cache, a new reference; NULL without an exception if it is not there. */
+/* cache_of: returns linecache.cache, a new reference; NULL without an exception if it is missing. */
 static PyObject *cache_of(void) {
     PyObject *linecache = PyImport_ImportModule("linecache");
     PyObject *cache = linecache ? PyObject_GetAttrString(linecache, "cache") : NULL;
     Py_XDECREF(linecache);
     if (cache && !PyDict_Check(cache))
         Py_CLEAR(cache);
-    PyErr_Clear(); /* the interpreter ends: nobody will look for a line any more */
+    PyErr_Clear(); /* the interpreter is shutting down: no line is needed any more */
     return cache;
 }
 
-/* entry_of: what linecache has for this name: 1: ours, 0: nothing, -1: something else. */
+/* entry_of: returns the kind of linecache's entry for this name: 1: ours, 0: none, -1: another. */
 static int entry_of(PyObject *cache, source_file *file) {
     PyObject *entry = PyDict_GetItemWithError(cache, file->name);
     if (!entry)
@@ -48,7 +48,7 @@ static int entry_of(PyObject *cache, source_file *file) {
                                                                                                                   : -1;
 }
 
-/* show: an entry without a time is never read from disk. 0 or -1. */
+/* show: adds an entry to linecache. One without a time is never read from disk. Returns 0 or -1. */
 static int show(source_file *file) {
     PyObject *cache = cache_of(), *entry = NULL;
     int there = cache ? entry_of(cache, file) : -1;
@@ -62,13 +62,13 @@ static int show(source_file *file) {
 static void hide(source_file *file) {
     PyObject *cache = cache_of();
     if (cache && entry_of(cache, file) > 0 && PyDict_DelItem(cache, file->name) < 0)
-        PyErr_Clear(); /* linecache.clearcache was faster */
+        PyErr_Clear(); /* linecache.clearcache() has removed it */
     Py_XDECREF(cache);
 }
 
 /* ---- a file ---- */
 
-/* known: the entry of a line, borrowed. */
+/* known: returns the entry of a line, borrowed. */
 static PyObject *known(source_file *file, PyObject *line) {
     return PyDict_GetItemWithError(file->lines, line);
 }
@@ -82,7 +82,7 @@ static int set_uses(PyObject *entry, long uses) {
     return number ? PyList_SetItem(entry, 1, number) : -1;
 }
 
-/* add_line: one more exception has this line. 1; 0 if it has another text for others; -1. */
+/* add_line: adds a reference to a line. Returns 1; 0 if others have another text for it; -1. */
 static int add_line(source_file *file, PyObject *line, PyObject *text) {
     PyObject *entry = known(file, line);
     if (!entry && PyErr_Occurred())
@@ -101,7 +101,7 @@ static int add_line(source_file *file, PyObject *line, PyObject *text) {
     return r;
 }
 
-/* drop_line: one exception less has this line. */
+/* drop_line: drops a reference to a line. */
 static void drop_line(source_file *file, PyObject *files, PyObject *line) {
     PyObject *entry = known(file, line);
     if (!entry)
@@ -135,7 +135,7 @@ static PyObject *file_item(PyObject *self, Py_ssize_t index) {
     return PyErr_Occurred() ? NULL : PyUnicode_FromString("\n");
 }
 
-/* file_subscript: what a list has for an index or a slice: printers that show more than a line take slices. */
+/* file_subscript: implements indexing and slicing, as for a list: printers that show several lines take slices. */
 static PyObject *file_subscript(PyObject *self, PyObject *key) {
     if (!PySlice_Check(key)) {
         Py_ssize_t index = PyNumber_AsSsize_t(key, PyExc_IndexError);
@@ -167,7 +167,7 @@ static void file_dealloc(PyObject *self) {
 }
 
 static PyType_Slot file_slots[] = {
-    {Py_tp_doc, "The lines of a file of another process that are known here. The others are empty."},
+    {Py_tp_doc, "The known lines of another process's file. The other lines are empty."},
     {Py_sq_length, file_length},
     {Py_sq_item, file_item},
     {Py_mp_length, file_length},
@@ -182,7 +182,7 @@ static PyType_Spec file_spec = {
     .slots = file_slots,
 };
 
-/* file_named: the file of this name; a new one if there is none. Borrowed. */
+/* file_named: returns the file of this name; a new one if there is none. Borrowed. */
 static source_file *file_named(core_std_state *c, PyObject *name) {
     source_file *file = (source_file *)PyDict_GetItemWithError(c->source_files, name);
     if (file || PyErr_Occurred())
@@ -209,7 +209,7 @@ static void sources_dealloc(PyObject *self) {
         PyObject *use = PyList_GET_ITEM(s->used, i);
         drop_line((source_file *)PyTuple_GET_ITEM(use, 0), s->files, PyTuple_GET_ITEM(use, 1));
     }
-    PyErr_Clear(); /* out of memory: a line stays */
+    PyErr_Clear(); /* out of memory: a line is leaked */
     PyErr_Restore(error_type, value, traceback);
     Py_XDECREF(s->used);
     Py_XDECREF(s->files);
@@ -240,14 +240,14 @@ PyObject *core_sources_new(core_std_state *c) {
     return (PyObject *)s;
 }
 
-/* marked: in angle brackets, so that the printer that is written in C, which knows nothing of linecache, does not look for
- * a file of that name and show a line of one of ours. */
+/* marked: returns the name in angle brackets, so that the printer that is written in C, which does not use linecache,
+ * does not open a local file of that name. */
 static PyObject *marked(PyObject *file, int variant) {
     return variant == 1 ? PyUnicode_FromFormat(FILE_MARK "%U>", file)
                         : PyUnicode_FromFormat(FILE_MARK "%U (%d)>", file, variant);
 }
 
-/* use: notes that the line of the file is in use by this exception. */
+/* use: records that the exception uses the line of the file. */
 static int use(sources *s, source_file *file, PyObject *line) {
     PyObject *used = PyTuple_Pack(2, file, line);
     int r = used ? PyList_Append(s->used, used) : -1;

@@ -1,7 +1,7 @@
-/* tracebacks.c - remote tracebacks as real ones (exceptions.h).
+/* tracebacks.c - real traceback objects for remote tracebacks (exceptions.h).
  *
- * A traceback needs frames and a frame needs code: empty code objects carry file name, function and line, as
- * compilers of other languages to Python do it. */
+ * A traceback needs frames and a frame needs code. Empty code objects hold file name, function and line, as compilers
+ * of other languages to Python create them. */
 #include "codec/decode.h"
 #include "exceptions.h"
 
@@ -13,15 +13,15 @@
 
 #define MAX_FRAMES 64
 #define MAX_LINE   100000
-/* Characters. */
+/* In characters. */
 #define MAX_FILE     400
 #define MAX_FUNCTION 200
 #define MAX_SOURCE   300
-#define KEPT_AS      "__pyisolate_sources__" /* in the globals of the frames */
+#define KEPT_AS      "__pyisolate_sources__" /* key in the globals of the frames */
 
-/* ---- out ---- */
+/* ---- encoding ---- */
 
-/* frames_of: the traceback objects, outermost first. */
+/* frames_of: returns the traceback objects, outermost first. */
 static PyObject *frames_of(PyObject *exception) {
     PyObject *list = PyList_New(0), *at = PyException_GetTraceback(exception);
     while (list && at && at != Py_None) {
@@ -33,7 +33,7 @@ static PyObject *frames_of(PyObject *exception) {
     return list;
 }
 
-/* source_line: the text of a line, by linecache, stripped; an empty string where there is none. */
+/* source_line: returns the text of a line from linecache, stripped; an empty string where there is none. */
 static PyObject *source_line(PyObject *file, PyObject *line) {
     PyObject *linecache = PyImport_ImportModule("linecache");
     PyObject *text = linecache ? PyObject_CallMethod(linecache, "getline", "OO", file, line) : NULL;
@@ -91,24 +91,24 @@ int core_write_no_traceback(core_encoder *e) {
     return 0;
 }
 
-/* ---- in ---- */
+/* ---- decoding ---- */
 
-/* Nothing of a frame is made into an object but what is shown of it: the peer's names may be as long as a message. */
+/* Only the part of a frame that is shown becomes a Python object: the peer's names may be as long as a message. */
 
 static bool is_text(const piso_item *item) {
     return item->kind == PISO_STR || (item->kind == PISO_EXT && item->ext_type == PISO_EXT_STR);
 }
 
-/* whole: moves a place in UTF-8 to the beginning of a character. */
+/* whole: moves a position in UTF-8 to the beginning of a character. */
 static const uint8_t *whole(const uint8_t *at, const uint8_t *from, const uint8_t *end) {
     while (at > from && at < end && (*at & 0xc0) == 0x80)
         at--;
     return at;
 }
 
-/* shown: the text of an item, printable, in one line and cut. */
+/* shown: returns the text of an item, printable, in one line and truncated. */
 static PyObject *shown(core_decoder *d, const uint8_t *from, const uint8_t *end, Py_ssize_t limit, bool keep_end) {
-    const Py_ssize_t most = 4 * (limit + 1); /* bytes of more characters than that */
+    const Py_ssize_t most = 4 * (limit + 1); /* bytes of more characters than the limit */
     if (end - from > most && keep_end)
         from = whole(end - most, from, end);
     else if (end - from > most)
@@ -119,7 +119,8 @@ static PyObject *shown(core_decoder *d, const uint8_t *from, const uint8_t *end,
     return name;
 }
 
-/* shown_file: as its process has it; one that came here by way of another process is marked already. */
+/* shown_file: returns the file name as its process has it; one that was forwarded by another process is marked
+ * already. */
 static PyObject *shown_file(core_decoder *d, const piso_item *item) {
     static const char mark[] = "<remote ";
     const size_t length = sizeof mark - 1, size = item->as.bytes.size;
@@ -133,7 +134,7 @@ static PyObject *shown_item(core_decoder *d, const piso_item *item, Py_ssize_t l
     return shown(d, item->as.bytes.data, item->as.bytes.data + item->as.bytes.size, limit, false);
 }
 
-/* make_entry: (file, line, function, source). */
+/* make_entry: returns (file, line, function, source). */
 static PyObject *make_entry(core_decoder *d, const piso_item parts[4]) {
     int64_t number = parts[1].as.integer;
     PyObject *file = shown_file(d, &parts[0]),
@@ -148,7 +149,7 @@ static PyObject *make_entry(core_decoder *d, const piso_item parts[4]) {
     return entry;
 }
 
-/* read_entry: 1; 0 for what is no frame; -1. */
+/* read_entry: returns 1; 0 for an item that is not a frame; -1. */
 static int read_entry(core_decoder *d, piso_reader *r, PyObject *entries) {
     piso_item array, parts[4];
     if (piso_read(r, &array) != 1 || array.kind != PISO_ARRAY || array.as.count != 4)
@@ -164,7 +165,7 @@ static int read_entry(core_decoder *d, piso_reader *r, PyObject *entries) {
     return r2 < 0 ? -1 : 1;
 }
 
-/* skip_value: a value that is of no use. 0 or -1. */
+/* skip_value: skips a value that is not used. Returns 0 or -1. */
 static int skip_value(core_decoder *d, piso_reader *r) {
     PyObject *value = core_decode(d, r);
     Py_XDECREF(value);
@@ -195,7 +196,7 @@ PyObject *core_read_traceback(core_decoder *d, piso_reader *r) {
     return entries;
 }
 
-/* make_frame: with code that does nothing. */
+/* make_frame: creates a frame whose code does nothing. */
 static PyFrameObject *make_frame(PyObject *entry, PyObject *sources, PyObject *globals) {
     int line = (int)PyLong_AsLong(PyTuple_GET_ITEM(entry, 1));
     PyObject *file = core_sources_add(sources, PyTuple_GET_ITEM(entry, 0), line, PyTuple_GET_ITEM(entry, 3));
@@ -212,7 +213,7 @@ static PyFrameObject *make_frame(PyObject *entry, PyObject *sources, PyObject *g
     return frame;
 }
 
-/* add_frame: one entry in front of the traceback of an exception. 0 or -1. */
+/* add_frame: prepends one entry to the traceback of an exception. Returns 0 or -1. */
 static int add_frame(PyObject *exception, PyFrameObject *frame) {
     PyObject *type, *value, *traceback;
     PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exception)), Py_NewRef(exception), PyException_GetTraceback(exception));
@@ -221,7 +222,7 @@ static int add_frame(PyObject *exception, PyFrameObject *frame) {
     if (r == 0 && traceback)
         r = PyException_SetTraceback(exception, traceback);
     if (r < 0) {
-        PyErr_Restore(type, value, traceback); /* what went wrong, not the exception in hand */
+        PyErr_Restore(type, value, traceback); /* the error, not the current exception */
         return -1;
     }
     Py_XDECREF(type);
@@ -237,7 +238,7 @@ int core_set_traceback(core_state *state, PyObject *exception, PyObject *entries
     PyObject *globals = sources ? Py_BuildValue("{s:O}", KEPT_AS, sources) : NULL;
     int r = globals ? 0 : -1;
     for (Py_ssize_t i = PyList_GET_SIZE(entries) - 1; r == 0 && i >= 0;
-         i--) { /* each goes in front of those it called */
+         i--) { /* each is prepended to the frames that it called */
         PyFrameObject *frame = make_frame(PyList_GET_ITEM(entries, i), sources, globals);
         r = frame ? add_frame(exception, frame) : -1;
         Py_XDECREF(frame);

@@ -1,4 +1,4 @@
-/* dlpack.h - the binary interface of DLPack 1.x (https://dmlc.github.io/dlpack/latest/), as far as it is used here. */
+/* dlpack.h - the binary interface of DLPack 1.x (https://dmlc.github.io/dlpack/latest/): the parts used here. */
 #ifndef BINDING_DLPACK_H
 #define BINDING_DLPACK_H
 
@@ -18,18 +18,19 @@ typedef struct core_dlpack_tensor {
     } device;
     int32_t ndim;
     core_dlpack_dtype dtype;
-    int64_t *shape, *strides; /* of the tensor: valid as long as it does not change */
+    int64_t *shape, *strides; /* of the tensor: valid until it changes */
     uint64_t byte_offset;
 } core_dlpack_tensor;
 
-/* core_dlpack_managed: a tensor with an owner, as a capsule named "dltensor" holds it. */
+/* core_dlpack_managed: a tensor with an owner, in a capsule named "dltensor". */
 typedef struct core_dlpack_managed {
     core_dlpack_tensor tensor;
     void *context;
     void (*deleter)(struct core_dlpack_managed *self);
 } core_dlpack_managed;
 
-/* core_dlpack_exchange: what a tensor class offers to C as __dlpack_c_exchange_api__ (from version 1.3 on). */
+/* core_dlpack_exchange: the functions that a tensor class offers to C as __dlpack_c_exchange_api__ (from version 1.3
+ * on). */
 typedef struct core_dlpack_exchange {
     uint32_t major, minor;
     void *previous;

@@ -1,4 +1,4 @@
-/* init.c - what this folder adds to the tables and to the module. What is looked up of torch: torch.c. */
+/* init.c - registers this folder's converters and functions. torch.c looks up torch's objects. */
 #include "tensors.h"
 
 static PyObject *shared_storage(PyObject *module, PyObject *size) {
@@ -16,9 +16,9 @@ static PyObject *set_thread_hook(PyObject *module, PyObject *other_threads_idle)
 
 static PyMethodDef functions[] = {
     {"shared_storage", shared_storage, METH_O,
-     "shared_storage(size) -> torch.UntypedStorage\n\nZeros in memory that can be shared with other processes."},
+     "shared_storage(size) -> torch.UntypedStorage\n\nReturn zeros in memory that can be shared with other processes."},
     {"set_thread_hook", set_thread_hook, METH_O,
-     "set_thread_hook(other_threads_idle)\n\nA function that says whether no other thread may be inside of an operation."},
+     "set_thread_hook(other_threads_idle)\n\nSet the function that returns whether all other threads are idle."},
     {NULL, NULL, 0, NULL},
 };
 

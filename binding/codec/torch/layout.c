@@ -1,10 +1,11 @@
-/* layout.c - where a tensor's elements are: measured, asked of a tensor, read and written, and made a tensor again. */
+/* layout.c - the places of a tensor's elements: measured, taken from a tensor, read, written, and made into a
+ * tensor. */
 #include "codec/decode.h"
 #include "tensors.h"
 
 #include <string.h>
 
-/* ---- numbers ---- */
+/* ---- computing ---- */
 
 bool core_layout_measure(core_tensor_layout *l) {
     int64_t count = 1, last = 0, step;
@@ -19,8 +20,8 @@ bool core_layout_measure(core_tensor_layout *l) {
         return false;
     l->count = count;
     l->extent = count ? last : 0;
-    /* dense: the strides, from the smallest on, are the products of the lengths before. Repeated elements (stride 0)
-     * take no room. */
+    /* dense: the strides, from the smallest, are the products of the preceding lengths. Repeated elements (stride 0)
+     * take no space. */
     bool used[CORE_TENSOR_DIMS] = {false}, dense = true;
     for (int64_t expected = 1; dense;) {
         Py_ssize_t next = -1;
@@ -43,7 +44,8 @@ static int take_numbers(PyObject *tuple, int64_t *ret_numbers) {
     return PyErr_Occurred() ? -1 : 0;
 }
 
-int core_tensor_measure(core_torch_state *t, PyObject *tensor, core_torch_dtype *dtype, core_tensor_layout *ret_layout) {
+int core_tensor_measure(core_torch_state *t, PyObject *tensor, core_torch_dtype *dtype,
+                        core_tensor_layout *ret_layout) {
     PyObject *shape = PyObject_GetAttr(tensor, t->shape), *strides = NULL, *offset = NULL;
     if (shape)
         strides = PyObject_CallMethodNoArgs(tensor, t->stride);
@@ -69,12 +71,12 @@ int core_tensor_flag(PyObject *tensor, PyObject *name, bool is_method, int value
     PyObject *answer = is_method ? PyObject_CallMethodNoArgs(tensor, name) : PyObject_GetAttr(tensor, name);
     if (!answer)
         return -1;
-    Py_DECREF(answer); /* a bool: they live for ever */
+    Py_DECREF(answer); /* a bool, which is immortal */
     return answer == Py_True ? value : 0;
 }
 
 int core_tensor_bits(core_torch_state *t, PyObject *tensor, const core_torch_dtype *dtype) {
-    bool complex = dtype->dlpack.code == CORE_DLPACK_COMPLEX; /* others are never conjugated */
+    bool complex = dtype->dlpack.code == CORE_DLPACK_COMPLEX; /* other dtypes are never conjugated */
     int conj = complex ? core_tensor_flag(tensor, t->is_conj, true, CORE_TENSOR_CONJ) : 0;
     int neg = core_tensor_flag(tensor, t->is_neg, true, CORE_TENSOR_NEG);
     return conj < 0 || neg < 0 ? -1 : conj | neg;
@@ -140,7 +142,7 @@ PyObject *core_tensor_finish(core_torch_state *t, PyObject *tensor, int flags) {
     return tensor;
 }
 
-/* ---- on the wire ---- */
+/* ---- in messages ---- */
 
 void core_tensor_write_head(piso_writer *w, const core_tensor_layout *l, Py_ssize_t offset, int flags) {
     piso_write_array(w, 7);
@@ -165,7 +167,7 @@ void core_tensor_write_span(piso_writer *w, const core_tensor_layout *l, Py_ssiz
     piso_write_ext_end(w, mark);
 }
 
-/* read_numbers: an array of at most CORE_TENSOR_DIMS integers. 0 or -1. */
+/* read_numbers: reads an array of at most CORE_TENSOR_DIMS integers. Returns 0 or -1. */
 static int read_numbers(core_decoder *d, piso_reader *r, int64_t *ret_numbers, Py_ssize_t *ret_count) {
     piso_item array, number;
     if (core_read(d, r, PISO_ARRAY, &array) < 0)
@@ -191,13 +193,13 @@ static core_torch_dtype *read_dtype(core_decoder *d, piso_reader *r) {
     core_torch_dtype *dtype = core_torch_dtype_named(d->codec->state->torch, data, name.as.bytes.size);
     PyObject *text = dtype ? NULL : PyUnicode_DecodeUTF8(data, (Py_ssize_t)name.as.bytes.size, "replace");
     if (text)
-        core_cannot_decode(d, PyExc_TypeError, "the other side sent a tensor of dtype %.200R, which torch does not have here",
-                   text);
+        core_cannot_decode(d, PyExc_TypeError,
+                           "the peer sent a tensor of dtype %.200R, which this process's torch does not have", text);
     Py_XDECREF(text);
     return dtype;
 }
 
-/* read_layout: shape, strides, offset, flags: numbers that fit each other. */
+/* read_layout: reads shape, strides, offset and flags, and checks that the numbers are consistent. */
 static int read_layout(core_decoder *d, piso_reader *r, core_tensor_head *h) {
     piso_item offset, flags;
     Py_ssize_t dims;

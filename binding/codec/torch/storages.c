@@ -1,32 +1,32 @@
 /* storages.c - storages of PyTorch in shared memory.
  *
- * A storage moves by exchanging its memory with that of a new one over a segment: every tensor that views it follows.
- * Versions without `_swap_data_ptr_` have no way to do that from Python; there only the tensor that is sent moves, with no
- * more than its own memory, and what else views the storage stays behind.
+ * A storage moves by exchanging its memory with that of a new storage over a segment: every tensor that views it
+ * follows. Versions without `_swap_data_ptr_` cannot do that from Python; there, only the tensor that is sent moves,
+ * with only its own memory, and other views of the storage stay behind.
  *
- * The new storage lies over the buffer of the segment's Shared, which torch does not take for shared memory of its own
- * kind. So the storage has attributes that answer for it: torch.multiprocessing then sends the segment's descriptor,
- * where it would move the storage to memory that the peers do not have. */
+ * The new storage uses the buffer of the segment's Shared, which torch does not recognise as shared memory. Therefore
+ * attributes of the storage replace the methods that torch.multiprocessing calls: it then sends the segment's
+ * descriptor. Otherwise it would move the storage to memory that the peers do not have. */
 #include "tensors.h"
 
 #include <time.h>
 
-#define MOVING_NS 100000 /* between two looks at whether another thread has moved a storage */
-#define COPIES    3      /* at most, of a storage that is written while it is copied */
+#define MOVING_NS 100000 /* between two checks whether another thread has moved a storage */
+#define COPIES    3      /* attempts to copy a storage that is written meanwhile */
 
-/* ---- what a storage answers ---- */
+/* ---- methods of a storage ---- */
 
-/* moved: the storage that this Shared answers for, a new reference, if its memory is not here any more: torch has moved it,
- * as by share_memory_() where workers share files. NULL without an exception if it is here. */
+/* moved: returns the storage that this Shared belongs to, a new reference, if its memory is elsewhere now: torch has
+ * moved it, as by share_memory_() where workers share files. NULL without an exception if it has not moved. */
 static PyObject *moved(core_shared *shared) {
     PyObject *storage = core_shared_storage(shared);
     if (storage && core_torch_data(shared->state->torch, storage) == shared->data)
         Py_CLEAR(storage);
-    PyErr_Clear(); /* out of memory: torch says what it is */
+    PyErr_Clear(); /* out of memory: torch decides */
     return storage;
 }
 
-/* ask_torch: what torch's own method says of such a storage, which is let go. */
+/* ask_torch: returns the result of torch's own method for such a storage, which is released. */
 static PyObject *ask_torch(PyObject *storage, const char *name) {
     PyObject *method = PyObject_GetAttrString((PyObject *)Py_TYPE(storage), name);
     PyObject *answer = method ? PyObject_CallOneArg(method, storage) : NULL;
@@ -40,7 +40,7 @@ static PyObject *shared_is_shared(PyObject *self, PyObject *Py_UNUSED(ignored)) 
     return storage ? ask_torch(storage, "is_shared") : Py_NewRef(Py_True);
 }
 
-/* shared_fd: what torch.multiprocessing asks a storage for: its descriptor and its size. */
+/* shared_fd: the method that torch.multiprocessing calls for a storage's descriptor and size. */
 static PyObject *shared_fd(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     PyObject *storage = moved((core_shared *)self);
     if (storage)
@@ -49,13 +49,13 @@ static PyObject *shared_fd(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     int fd = piso_segment_fd(segment);
     if (fd >= 0)
         return Py_BuildValue("iK", fd, (unsigned long long)piso_segment_size(segment));
-    PyErr_SetString(PyExc_OSError, "this tensor came from the host of this process, which has its descriptor: other "
+    PyErr_SetString(PyExc_OSError, "this tensor was received from the host, which has its descriptor: other "
                                    "processes cannot share it; send them tensor.clone()");
     return NULL;
 }
 
-/* Functions that take the place of a storage's own methods, with its Shared as `self`: torch knows only its own kind of
- * shared memory, and would move what it does not know to some. */
+/* Functions that replace a storage's methods, with its Shared as `self`: torch recognises only its own kind of shared
+ * memory, and would move any other storage there. */
 static PyMethodDef methods[] = {
     {"is_shared", shared_is_shared, METH_NOARGS, NULL},
     {"_share_fd_cpu_", shared_fd, METH_NOARGS, NULL},
@@ -63,12 +63,12 @@ static PyMethodDef methods[] = {
 
 /* ---- a storage and its Shared ---- */
 
-/* attach: makes the storage, which lies over it, the owner of `shared`. 0 or -1. */
+/* attach: makes the storage, whose memory is `shared`, its owner. Returns 0 or -1. */
 static int attach(core_torch_state *t, PyObject *storage, core_shared *shared) {
     int r = core_shared_set_owner(shared, storage);
     if (r == 0)
         r = PyObject_SetAttr(storage, t->shares_attribute, (PyObject *)shared);
-    PyObject *const names[] = {t->is_shared, t->share_fd}; /* as in `methods` */
+    PyObject *const names[] = {t->is_shared, t->share_fd}; /* in the order of `methods` */
     for (size_t i = 0; r == 0 && i < sizeof methods / sizeof *methods; i++) {
         PyObject *method = PyCFunction_New(&methods[i], (PyObject *)shared);
         r = method ? PyObject_SetAttr(storage, names[i], method) : -1;
@@ -77,7 +77,7 @@ static int attach(core_torch_state *t, PyObject *storage, core_shared *shared) {
     return r;
 }
 
-/* detach: the storage has moved elsewhere, and another one is to answer for `shared`. 0 or -1. */
+/* detach: the storage has moved elsewhere, and another storage will own `shared`. Returns 0 or -1. */
 static int detach(core_torch_state *t, PyObject *storage) {
     PyObject *const attributes[] = {t->shares_attribute, t->is_shared, t->share_fd};
     int r = 0;
@@ -86,8 +86,8 @@ static int detach(core_torch_state *t, PyObject *storage) {
     return r;
 }
 
-/* storage_of: that over `shared`, if it is still there: torch moves one that it is told to share in its own way. A new
- * reference; NULL, without an exception unless something failed. */
+/* storage_of: returns the storage over `shared`, if it is still there: torch moves a storage that it is asked to share
+ * in its own way. A new reference; NULL, without an exception unless something failed. */
 static PyObject *storage_of(core_torch_state *t, core_shared *shared) {
     PyObject *storage = core_shared_storage(shared);
     if (!storage || core_torch_data(t, storage) == shared->data)
@@ -117,9 +117,9 @@ PyObject *core_storage_new(core_state *state, size_t size) {
     return storage;
 }
 
-/* follow: makes the tensor one over `storage`, from its beginning; its other views stay where they are. */
+/* follow: sets the tensor to use `storage`, from its beginning; its other views stay where they are. */
 static int follow(core_torch_state *t, PyObject *tensor, PyObject *storage, core_tensor_layout *l) {
-    int bits = core_tensor_bits(t, tensor, l->dtype); /* not in memory, and `data` replaces them too */
+    int bits = core_tensor_bits(t, tensor, l->dtype); /* not in memory, and setting `data` replaces them too */
     if (bits < 0)
         return -1;
     l->offset = 0;
@@ -131,7 +131,7 @@ static int follow(core_torch_state *t, PyObject *tensor, PyObject *storage, core
 
 core_shared *core_storage_shared(core_state *state, PyObject *storage) {
     PyObject *found;
-    core_optional(storage, state->torch->shares_attribute, &found); /* without it, it has not been sent yet */
+    core_optional(storage, state->torch->shares_attribute, &found); /* unset: it has not been sent yet */
     if (found && Py_TYPE(found) != state->shared_type)
         Py_CLEAR(found);
     return (core_shared *)found;
@@ -145,7 +145,8 @@ static core_shared *shared_of(core_state *state, PyObject *storage) {
     return shared;
 }
 
-/* copy: the storage's bytes, or those that the tensor spans of it, into a new one. A new reference to anything. */
+/* copy: copies the storage's bytes, or those that the tensor spans, into a new one. Returns a new reference to any
+ * object. */
 static PyObject *copy(core_torch_state *t, PyObject *storage, PyObject *fresh, const core_tensor_layout *span) {
     PyObject *from = Py_NewRef(storage), *copied = NULL;
     if (span) {
@@ -158,16 +159,17 @@ static PyObject *copy(core_torch_state *t, PyObject *storage, PyObject *fresh, c
     return copied;
 }
 
-/* version_of: a number that each write to a tensor changes, or one of its views does; 0 where writes are not counted. */
+/* version_of: returns a number that each write to a tensor, or to one of its views, changes; 0 where writes are not
+ * counted. */
 static unsigned long version_of(core_torch_state *t, PyObject *tensor) {
     PyObject *number = PyObject_GetAttr(tensor, t->version);
     unsigned long version = number ? PyLong_AsUnsignedLongMask(number) : 0;
     Py_XDECREF(number);
-    PyErr_Clear(); /* of torch.inference_mode */
+    PyErr_Clear(); /* a tensor of torch.inference_mode */
     return version;
 }
 
-/* copy_unchanged: the same again if another thread has written meanwhile, but not for ever. */
+/* copy_unchanged: repeats the copy if another thread has written meanwhile, a limited number of times. */
 static PyObject *copy_unchanged(core_torch_state *t, PyObject *tensor, PyObject *storage, PyObject *fresh,
                                 const core_tensor_layout *span) {
     PyObject *copied = NULL;
@@ -179,15 +181,15 @@ static PyObject *copy_unchanged(core_torch_state *t, PyObject *tensor, PyObject 
     return copied;
 }
 
-/* swap: lets the storage have the memory of a new one, and with it all its tensors. 0 or -1. */
+/* swap: exchanges the memory of the storage, and so of all its tensors, with that of a new one. Returns 0 or -1. */
 static int swap(core_torch_state *t, PyObject *storage, PyObject *fresh) {
     PyObject *swapped = PyObject_CallMethodOneArg(storage, t->swap, fresh);
     Py_XDECREF(swapped);
     return swapped ? 0 : -1;
 }
 
-/* may_move: whether nothing speaks against it. If another thread has moved it by now, `ret_shared` is its Shared. No other
- * thread runs between the last that is asked here and what the caller does next. */
+/* may_move: returns whether nothing prevents the move. If another thread has moved it already, `ret_shared` is its
+ * Shared. No other thread runs between the last check and what the caller does next. */
 static bool may_move(core_state *state, PyObject *tensor, PyObject *storage, core_shared **ret_shared) {
     int obstacle = core_storage_obstacle(state->torch, tensor, storage);
     *ret_shared = obstacle < 0 ? NULL : shared_of(state, storage);
@@ -198,8 +200,8 @@ static bool may_move(core_state *state, PyObject *tensor, PyObject *storage, cor
     return obstacle == 0;
 }
 
-/* move: into a new segment; where that cannot be done with the whole storage, what one tensor spans, and that tensor. The
- * Shared of what the tensor views afterwards, a new reference. */
+/* move: moves the storage into a new segment; where that cannot be done with the whole storage, only the memory that
+ * one tensor spans, and that tensor. Returns the Shared of the memory that the tensor views then, a new reference. */
 static core_shared *move(core_state *state, PyObject *tensor, PyObject *storage, core_tensor_layout *l) {
     core_torch_state *t = state->torch;
     PyObject *number = PyObject_CallMethodNoArgs(storage, t->nbytes);
@@ -215,11 +217,11 @@ static core_shared *move(core_state *state, PyObject *tensor, PyObject *storage,
     PyObject *fresh = moved ? core_torch_buffer(t, (PyObject *)moved, NULL) : NULL,
              *copied = fresh ? copy_unchanged(t, tensor, storage, fresh, can_swap ? NULL : l) : NULL;
     PyObject *result = can_swap ? storage : fresh;
-    /* the copy took its time, without the GIL */
+    /* the copy released the GIL */
     if (copied && may_move(state, tensor, storage, &shared) &&
         (can_swap ? swap(t, storage, fresh) : follow(t, tensor, fresh, l)) == 0) {
-        if (core_may_be_in_use(state, tensor, storage, size))      /* whatever fails afterwards */
-            moved->before = Py_NewRef(can_swap ? fresh : storage); /* movable.c says why */
+        if (core_may_be_in_use(state, tensor, storage, size))      /* even if something fails afterwards */
+            moved->before = Py_NewRef(can_swap ? fresh : storage); /* movable.c explains why */
         shared = attach(t, result, moved) == 0 ? (core_shared *)Py_NewRef((PyObject *)moved) : NULL;
     }
     piso_segment_unref(segment);
@@ -231,18 +233,19 @@ static core_shared *move(core_state *state, PyObject *tensor, PyObject *storage,
 
 /* ---- one thread at a time ---- */
 
-/* is_moving: whether a thread moves the storage. One of the process that forked this one does not go on here. */
+/* is_moving: returns whether a thread moves the storage. A thread of the parent process does not exist in a forked
+ * child. */
 static bool is_moving(core_torch_state *t, PyObject *storage) {
     PyObject *generation;
-    core_optional(storage, t->moving_attribute, &generation); /* mostly there is none */
+    core_optional(storage, t->moving_attribute, &generation); /* usually unset */
     bool moving = generation && PyLong_AsUnsignedLongMask(generation) == piso_fork_generation();
     Py_XDECREF(generation);
-    PyErr_Clear(); /* somebody else has set it */
+    PyErr_Clear(); /* another object has set it */
     return moving;
 }
 
-/* await_move: while another thread looks at the storage, and copies it, torch holds it in C++, as another library would.
- * 0, or -1 with what a handler of a signal raised. */
+/* await_move: waits while another thread checks and copies the storage, because torch then holds it in C++, as another
+ * library would. Returns 0, or -1 with what a signal handler raised. */
 static int await_move(core_torch_state *t, PyObject *storage) {
     while (is_moving(t, storage)) {
         Py_BEGIN_ALLOW_THREADS nanosleep(&(struct timespec){.tv_nsec = MOVING_NS}, NULL);
@@ -251,7 +254,7 @@ static int await_move(core_torch_state *t, PyObject *storage) {
     return 0;
 }
 
-/* move_alone: if nothing speaks against it. */
+/* move_alone: moves the storage, in one thread at a time, if nothing prevents it. */
 static core_shared *move_alone(core_state *state, PyObject *tensor, PyObject *storage, core_tensor_layout *l) {
     PyObject *attribute = state->torch->moving_attribute, *type, *value, *traceback;
     PyObject *generation = PyLong_FromUnsignedLong(piso_fork_generation());

@@ -1,16 +1,17 @@
-/* tensors_decode.c - tensors of PyTorch from a message. The numbers are the peer's: nothing is made of them before it is
- * known that they stay inside of the memory that came.
+/* tensors_decode.c - decodes tensors of PyTorch. The peer chose the numbers: nothing is created from them before they
+ * have been checked to stay inside the received memory.
  *
- * What the peer shares is kept mapped for as long as the peer has it, with a tensor for each shape that was seen
- * (`seen` of the codec): when it comes again, that costs one `detach`. The peer says when it has let go
- * (PISO_EVENT_RETIRED). What this side has shared itself is only known weakly: its end is this side's to notice. */
+ * A segment that the peer shares stays mapped as long as the peer has it, with a cached tensor for each shape
+ * (`segment_cache` of the codec): receiving it again costs one `detach`. The peer reports when it has released the
+ * segment (PISO_EVENT_RETIRED). Segments that this process shares are only referred to weakly: this process itself
+ * frees them. */
 #include <string.h>
 
 #include "codec/buffers/buffers.h"
 #include "codec/decode.h"
 #include "tensors.h"
 
-#define SEEN_LIMIT 64 /* shapes that are kept of one storage */
+#define SEEN_LIMIT 64 /* shapes that are cached for one storage */
 
 /* ---- copied ---- */
 
@@ -28,7 +29,7 @@ static PyObject *empty(core_torch_state *t, const core_tensor_layout *l) {
     return tensor;
 }
 
-/* over_buffer: a tensor over memory that `owner` keeps. */
+/* over_buffer: returns a tensor over memory that `owner` keeps alive. */
 static PyObject *over_buffer(core_torch_state *t, const core_tensor_layout *l, PyObject *owner) {
     PyObject *storage = core_torch_buffer(t, owner, NULL), *tensor = NULL;
     if (storage)
@@ -53,7 +54,7 @@ static PyObject *from_bytes(core_decoder *d, piso_reader *r, const core_tensor_l
 
 /* ---- shared ---- */
 
-/* open: a tensor over a segment. */
+/* open: returns a tensor over a segment. */
 static PyObject *open(core_decoder *d, const core_tensor_layout *l, piso_segment *segment) {
     core_state *state = d->codec->state;
     if (!core_tensor_fits(l, piso_segment_size(segment)))
@@ -67,14 +68,14 @@ static PyObject *open(core_decoder *d, const core_tensor_layout *l, piso_segment
     return tensor;
 }
 
-/* keep: remembers a tensor under its description. 0 or -1. */
+/* keep: caches a tensor under its description. Returns 0 or -1. */
 static int keep(PyObject *shapes, PyObject *description, PyObject *tensor) {
     if (PyDict_GET_SIZE(shapes) >= SEEN_LIMIT) {
         Py_ssize_t position = 0;
         PyObject *first, *value;
         if (PyDict_Next(shapes, &position, &first, &value)) {
             Py_INCREF(first);
-            int r = PyDict_DelItem(shapes, first); /* the others keep the storage */
+            int r = PyDict_DelItem(shapes, first); /* the other tensors keep the storage */
             Py_DECREF(first);
             if (r < 0)
                 return -1;
@@ -83,8 +84,8 @@ static int keep(PyObject *shapes, PyObject *description, PyObject *tensor) {
     return PyDict_SetItem(shapes, description, tensor);
 }
 
-/* open_again: as the peer's segment was seen before under this description, or new. The description is all that is
- * before the data, so a tensor that is found has been checked. */
+/* open_again: returns a tensor over the peer's segment, from the cache for this description, or a new one. The
+ * description is everything before the data, so a cached tensor has been checked. */
 static PyObject *open_again(core_decoder *d, const core_tensor_layout *l, piso_segment *segment,
                             PyObject *description) {
     core_torch_state *t = d->codec->state->torch;
@@ -104,7 +105,8 @@ static PyObject *open_again(core_decoder *d, const core_tensor_layout *l, piso_s
     return tensor;
 }
 
-/* looks_like: whether a tensor of this process has the same elements, and the same bits, as one that came. 1, 0, -1. */
+/* looks_like: returns whether a tensor of this process has the same elements, and the same bits, as the received one:
+ * 1, 0, -1. */
 static int looks_like(core_torch_state *t, PyObject *tensor, const core_tensor_head *h, const core_shared *shared) {
     core_dlpack_tensor view;
     const core_tensor_layout *l = &h->layout;
@@ -118,23 +120,24 @@ static int looks_like(core_torch_state *t, PyObject *tensor, const core_tensor_h
     return bits < 0 ? -1 : bits == (h->flags & (CORE_TENSOR_CONJ | CORE_TENSOR_NEG));
 }
 
-/* takes_gradient: whether a tensor over the same elements can require a gradient: not one of torch.inference_mode. */
+/* takes_gradient: returns whether a tensor over the same elements can require a gradient: not one of
+ * torch.inference_mode. */
 static bool takes_gradient(PyObject *tensor) {
     PyObject *inference = PyObject_CallMethod(tensor, "is_inference", NULL);
     bool takes = inference == Py_False;
     Py_XDECREF(inference);
-    PyErr_Clear(); /* a new one is made instead */
+    PyErr_Clear(); /* a new one is created instead */
     return takes;
 }
 
-/* sent_before: what came is what was sent last, which is still there: a new tensor over the same elements costs no more
- * than a `detach`. NULL without an exception where it is not so. */
+/* sent_before: if the received tensor is the one that was sent last, and it still exists, returns a new tensor over the
+ * same elements, which costs no more than a `detach`. Otherwise NULL without an exception. */
 static PyObject *sent_before(core_torch_state *t, core_tensor_head *h, const core_shared *shared) {
     PyObject *sent = shared && shared->recent ? PyObject_CallNoArgs(shared->recent) : NULL, *tensor = NULL;
     bool good = sent && sent != Py_None && (!(h->flags & CORE_TENSOR_GRAD) || takes_gradient(sent));
     if (good && looks_like(t, sent, h, shared) == 1) {
         tensor = PyObject_CallMethodNoArgs(sent, t->detach);
-        h->flags &= ~(CORE_TENSOR_CONJ | CORE_TENSOR_NEG); /* it has them */
+        h->flags &= ~(CORE_TENSOR_CONJ | CORE_TENSOR_NEG); /* the copy has them */
     }
     Py_XDECREF(sent);
     return tensor;

@@ -1,10 +1,10 @@
-/* tensors_encode.c - tensors of PyTorch to a message: shared, or copied as they lie in memory. */
+/* tensors_encode.c - encodes tensors of PyTorch: shared, or copied with their strides. */
 #include <string.h>
 
 #include "tensors.h"
 
-/* A tensor with gaps between its elements, such as a column of a matrix, keeps its strides if the copy needs no more
- * than so many times its own size, or no more than these bytes. Beyond that it arrives contiguous. */
+/* A tensor with gaps between its elements, such as a column of a matrix, keeps its strides if the copy needs at most
+ * this many times its own size, or at most these bytes. Otherwise it arrives contiguous. */
 #define GAPS_FACTOR 4
 #define GAPS_BYTES  (64 << 10)
 
@@ -18,15 +18,15 @@ static int flags_of(core_torch_state *t, PyObject *tensor, const core_torch_dtyp
 
 /* ---- shared ---- */
 
-/* remember: that it is likely to come back. */
+/* remember: records the tensor, because it is likely to be sent back. */
 static void remember(core_shared *shared, PyObject *tensor) {
     PyObject *weak = PyWeakref_NewRef(tensor, NULL);
     Py_XSETREF(shared->recent, weak);
     if (!weak)
-        PyErr_Clear(); /* out of memory: it takes the long way back */
+        PyErr_Clear(); /* out of memory: the slow path decodes it */
 }
 
-/* write_span: a tensor over shared memory; the offset in elements. */
+/* write_span: writes a tensor over shared memory; the offset is in elements. */
 static int write_span(core_encoder *e, core_shared *shared, const core_tensor_layout *l, Py_ssize_t offset, int flags) {
     int index = core_shared_write(e->codec->state, e->w, shared, "sending a shared tensor");
     if (index < 0)
@@ -36,7 +36,7 @@ static int write_span(core_encoder *e, core_shared *shared, const core_tensor_la
     return 0;
 }
 
-/* write_shared: 1; 0 when it has to be copied; -1. */
+/* write_shared: returns 1; 0 when it must be copied; -1. */
 static int write_shared(core_encoder *e, PyObject *tensor, core_tensor_layout *l, int flags) {
     core_torch_state *t = e->codec->state->torch;
     PyObject *storage = PyObject_CallMethodNoArgs(tensor, t->untyped_storage);
@@ -52,14 +52,14 @@ static int write_shared(core_encoder *e, PyObject *tensor, core_tensor_layout *l
 
 /* ---- copied ---- */
 
-/* is_alone: whether the storage belongs to one tensor, and to `storage`, its only other face, and nobody holds the tensor
- * in C++: another library by DLPack, autograd for a backward pass. */
+/* is_alone: returns whether the storage belongs to one tensor, and to `storage`, its only other reference, and nobody
+ * holds the tensor in C++: another library through DLPack, autograd for a backward pass. */
 static bool is_alone(core_torch_state *t, PyObject *tensor, PyObject *storage) {
     return core_storage_holders(t, storage) == 2 && core_tensor_holders(t, tensor) == 1 &&
            Py_REFCNT(storage) == t->storage_references;
 }
 
-/* owner_of: the Lease that the tensor's memory lies in, borrowed, if this message is the last to see that memory. Else
+/* owner_of: returns the BufferRef of the tensor's memory, borrowed, if only this message will use that memory. Else
  * NULL, never an error. */
 static PyObject *owner_of(core_encoder *e, PyObject *tensor) {
     core_torch_state *t = e->codec->state->torch;
@@ -69,7 +69,7 @@ static PyObject *owner_of(core_encoder *e, PyObject *tensor) {
     PyObject *owner = storage ? PyObject_GetAttr(storage, t->buffer_ref_attribute) : NULL;
     /* three references: the storage's attribute, torch's, which keeps the buffer, and this one */
     bool last = owner && core_is_last(owner, 3) && is_alone(t, tensor, storage);
-    PyErr_Clear(); /* a storage that did not come in a message has no such attribute */
+    PyErr_Clear(); /* a storage that was not received has no such attribute */
     Py_XDECREF(storage);
     Py_XDECREF(owner);
     return last ? owner : NULL;
@@ -96,7 +96,7 @@ PyObject *core_tensor_plain(core_torch_state *t, PyObject *tensor, int flags) {
     return raw;
 }
 
-/* with_strides: the elements at the same places of new memory that is zero elsewhere. */
+/* with_strides: copies the elements to the same places of new memory that is zero elsewhere. */
 static PyObject *with_strides(PyObject *raw, const core_tensor_layout *l) {
     core_tensor_layout once = *l; /* repeated elements, of stride 0, are copied once: torch refuses to write them */
     for (Py_ssize_t i = 0; i < l->ndim; i++)
@@ -134,7 +134,7 @@ PyObject *core_tensor_compact(core_torch_state *t, PyObject *tensor, core_tensor
     return copy;
 }
 
-/* write_with_gaps: without what lies between the elements, which is not the receiver's to see. */
+/* write_with_gaps: writes zeros in place of the bytes between the elements, which the receiver must not see. */
 static int write_with_gaps(core_encoder *e, PyObject *tensor, core_tensor_layout *l, int flags) {
     PyObject *copy = core_tensor_compact(e->codec->state->torch, tensor, l, flags);
     int r = copy ? write_bytes(e, copy, l, flags) : -1;
@@ -142,16 +142,16 @@ static int write_with_gaps(core_encoder *e, PyObject *tensor, core_tensor_layout
     return r;
 }
 
-/* ---- what cannot cross ---- */
+/* ---- what cannot be sent ---- */
 
-/* flag_named: an attribute that few tensors are asked for. 1, 0, -1. */
+/* flag_named: gets an attribute that is used for few tensors. Returns 1, 0, -1. */
 static int flag_named(PyObject *tensor, const char *name) {
     PyObject *answer = PyObject_GetAttrString(tensor, name);
-    Py_XDECREF(answer); /* a bool: they live for ever */
+    Py_XDECREF(answer); /* a bool, which is immortal */
     return answer ? answer == Py_True : -1;
 }
 
-/* refuse: why; -1 with the TypeError, or 0 when nothing speaks against the tensor, and whether it lies on a GPU. */
+/* refuse: returns -1 with the TypeError, or 0 when nothing prevents sending the tensor, and whether it is on a GPU. */
 static int refuse(core_encoder *e, PyObject *tensor, const core_path *path, int flags, bool *ret_cuda) {
     core_torch_state *t = e->codec->state->torch;
     PyObject *layout = PyObject_GetAttr(tensor, t->layout), *cpu = NULL;
@@ -160,16 +160,16 @@ static int refuse(core_encoder *e, PyObject *tensor, const core_path *path, int 
     if (!layout)
         return -1;
     if (layout != t->strided)
-        problem = "its elements do not lie in strides: it is sparse or of another library; send tensor.to_dense()";
+        problem = "its layout is not strided: it is sparse or of another library; send tensor.to_dense()";
     else if (flags & CORE_TENSOR_GRAD && core_tensor_flag(tensor, t->is_leaf, false, 1) != 1)
-        problem = "it is the result of a computation that autograd records, which does not reach into other processes; "
+        problem = "it is the result of a computation that autograd records, which cannot continue in another process; "
                   "send tensor.detach()";
     else if (!(cpu = PyObject_GetAttr(tensor, t->is_cpu)))
         problem = NULL;
     else if (cpu != Py_True && !(cuda = core_tensor_flag(tensor, t->is_cuda, false, 1) == 1) && !PyErr_Occurred())
         problem = flag_named(tensor, "is_meta") == 1
                       ? "it is on the device \"meta\" and has no data; send (tensor.shape, tensor.dtype)"
-                      : "it is neither in the memory of the CPU nor in that of a GPU of CUDA; send tensor.cpu()";
+                      : "it is neither in the CPU's memory nor on a CUDA GPU; send tensor.cpu()";
     Py_DECREF(layout);
     Py_XDECREF(cpu);
     if (PyErr_Occurred())
@@ -187,7 +187,7 @@ static int refuse_dtype(PyObject *tensor, const core_path *path) {
                                                          "send tensor.view(torch.uint8)");
 }
 
-/* check_memory: that all that the tensor claims is there. 0 or -1. */
+/* check_memory: checks that all memory that the tensor claims exists. Returns 0 or -1. */
 static int check_memory(core_torch_state *t, PyObject *tensor, const core_tensor_layout *l, bool cuda,
                         const core_path *path) {
     if (l->count == 0)
@@ -201,7 +201,7 @@ static int check_memory(core_torch_state *t, PyObject *tensor, const core_tensor
         PyErr_Clear(); /* NotImplementedError: "Cannot access storage of ..." */
         return core_encode_error(path, tensor,
                                  "it has no memory of its own: torch.func (vmap, grad) wraps another tensor in it; "
-                                 "send what the function gets from outside, or what it returns");
+                                 "send the function's argument from outside it, or its result");
     }
     if (PyErr_Occurred())
         return -1;
@@ -209,20 +209,20 @@ static int check_memory(core_torch_state *t, PyObject *tensor, const core_tensor
         return core_encode_error(
             path, tensor,
             "its storage has been resized, and has fewer bytes than the tensor needs; send it before "
-            "that is done, or resize the storage back");
+            "the resize, or resize the storage back");
     if (!cuda && !core_torch_data(t, tensor))
         return PyErr_Occurred()
                    ? -1
                    : core_encode_error(
                          path, tensor,
-                         "it has no memory, such as a tensor of zeros that torch has not made; send tensor.clone()");
+                         "it has no memory, like a tensor of zeros that torch has not allocated; send tensor.clone()");
     return 0;
 }
 
-/* ---- the short way ---- */
+/* ---- the fast path ---- */
 
-/* shared_before: the Shared of a tensor whose storage has been sent before, or NULL. A storage that is shared does not move,
- * so the address tells. A new reference: to ask a tensor may run code of others, which does with it what it likes. */
+/* shared_before: returns the Shared of a tensor whose storage has been sent before, or NULL. A shared storage does not
+ * move, so its address identifies it. A new reference: asking a tensor may run other code, which may drop it. */
 static core_shared *shared_before(core_encoder *e, PyObject *tensor, const core_dlpack_tensor *view) {
     core_state *state = e->codec->state;
     PyObject *storage = PyObject_CallMethodNoArgs(tensor, state->torch->untyped_storage);
@@ -231,11 +231,11 @@ static core_shared *shared_before(core_encoder *e, PyObject *tensor, const core_
     if (shared && (uintptr_t)view->data - (uintptr_t)shared->data >= piso_segment_size(shared->segment))
         Py_CLEAR(shared);
     if (!shared)
-        PyErr_Clear(); /* the long way tells what is wrong */
+        PyErr_Clear(); /* the slow path reports the error */
     return shared;
 }
 
-/* write_again: as encode_again. */
+/* write_again: returns what encode_again returns. */
 static int write_again(core_encoder *e, PyObject *tensor, core_shared *shared, const core_dlpack_tensor *view,
                        core_tensor_layout *l) {
     core_torch_state *t = e->codec->state->torch;
@@ -251,12 +251,12 @@ static int write_again(core_encoder *e, PyObject *tensor, core_shared *shared, c
     }
     l->offset = ((char *)view->data - (char *)shared->data) / l->dtype->itemsize;
     if (!core_layout_measure(l) || !core_tensor_fits(l, piso_segment_size(shared->segment)))
-        return 0; /* the long way says why */
+        return 0; /* the slow path reports why */
     remember(shared, tensor);
     return write_span(e, shared, l, l->offset, flags) < 0 ? -1 : 1;
 }
 
-/* encode_again: a tensor whose storage is shared already. 1; 0 where that is not so; -1. */
+/* encode_again: encodes a tensor whose storage is shared already. Returns 1; 0 where it is not; -1. */
 static int encode_again(core_encoder *e, PyObject *tensor) {
     core_dlpack_tensor view;
     core_tensor_layout l;
@@ -269,7 +269,7 @@ static int encode_again(core_encoder *e, PyObject *tensor) {
     return r;
 }
 
-static const char without_gpus[] = "it lies on a GPU, and this build of pyisolate has no support for GPUs (the build "
+static const char without_gpus[] = "it is on a GPU, and this build of pyisolate has no support for GPUs (the build "
                                    "option 'gpu'); send tensor.cpu()";
 
 static int encode(core_encoder *e, int Py_UNUSED(kind), PyObject *tensor, const core_path *path) {
@@ -290,7 +290,7 @@ static int encode(core_encoder *e, int Py_UNUSED(kind), PyObject *tensor, const 
     if (core_tensor_measure(t, tensor, dtype, &l) < 0) {
         if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_RuntimeError))
             return -1;
-        PyErr_Clear(); /* of nested tensors, which have no shape */
+        PyErr_Clear(); /* nested tensors have no shape */
         return core_encode_error(path, tensor, "it is nested; send tensor.unbind()");
     }
     if (check_memory(t, tensor, &l, cuda, path) < 0)
@@ -307,7 +307,7 @@ static int encode(core_encoder *e, int Py_UNUSED(kind), PyObject *tensor, const 
 
 static const core_encoder_entry entry = {.encode = encode, .direct = true};
 
-/* encode_fallback: the first tensor: from then on the classes are known. */
+/* encode_fallback: encodes the first tensor; the tables contain the classes from then on. */
 static int encode_fallback(core_encoder *e, PyObject *value, const core_path *path) {
     core_state *state = e->codec->state;
     if (core_torch_load(state, false) <= 0 || !core_torch_is_tensor(state->torch, value))

@@ -77,7 +77,7 @@ static int intern_all(core_torch_state *t) {
     return 0;
 }
 
-/* find_dtypes: those that this version has. */
+/* find_dtypes: looks up the dtypes of this version. */
 static void find_dtypes(core_torch_state *t) {
     for (int i = 0; i < CORE_TORCH_DTYPES; i++) {
         core_torch_dtype *dtype = &t->dtypes[i];
@@ -88,7 +88,7 @@ static void find_dtypes(core_torch_state *t) {
     }
 }
 
-/* find_exchange: the functions in C that torch.Tensor offers, where it does. */
+/* find_exchange: looks up the C functions that torch.Tensor offers, in versions that do. */
 static void find_exchange(core_torch_state *t) {
     PyObject *capsule = PyObject_GetAttrString(t->tensor, "__dlpack_c_exchange_api__");
     const core_dlpack_exchange *exchange = capsule ? PyCapsule_GetPointer(capsule, "dlpack_exchange_api") : NULL;
@@ -118,7 +118,7 @@ static int look_up(core_torch_state *t) {
     PyObject *storage = probe ? PyObject_CallMethodNoArgs(probe, t->untyped_storage) : NULL;
     if (!storage)
         return -1;
-    t->storage_references = Py_REFCNT(storage); /* torch itself has one in some versions */
+    t->storage_references = Py_REFCNT(storage); /* in some versions torch itself holds one */
     Py_DECREF(storage);
     Py_DECREF(probe);
     PyObject *internals = PyObject_GetAttrString(t->module, "_C");
@@ -143,7 +143,7 @@ int core_torch_load(core_state *state, bool import) {
     }
     t->module = module;
     int r = look_up(t);
-    if (r == 0 && !state->torch) { /* else another thread has been faster */
+    if (r == 0 && !state->torch) { /* otherwise another thread was faster */
         state->torch = t;
         return 1;
     }
@@ -152,7 +152,7 @@ int core_torch_load(core_state *state, bool import) {
         return 1;
     if (import)
         return -1;
-    PyErr_Clear(); /* torch is being imported at this moment, or is something else of that name */
+    PyErr_Clear(); /* torch is being imported, or is another module of that name */
     return 0;
 }
 
@@ -160,8 +160,8 @@ int core_torch_needed(core_decoder *d) {
     if (core_torch_load(d->codec->state, true) >= 0)
         return 0;
     if (PyErr_ExceptionMatches(PyExc_ImportError)) {
-        PyErr_Clear(); /* replaced by one that says why it is needed */
-        PyErr_SetString(PyExc_ImportError, "the other side sent a tensor, or something else of torch, but torch is "
+        PyErr_Clear(); /* replaced by an error that says why it is needed */
+        PyErr_SetString(PyExc_ImportError, "the peer sent a tensor, or another value of torch, but torch is "
                                            "not installed here; add it to the dependencies, or set share_torch");
     }
     return -1;
@@ -191,7 +191,7 @@ core_torch_dtype *core_torch_dtype_of(core_torch_state *t, PyObject *tensor) {
     PyObject *object = PyObject_GetAttr(tensor, t->dtype);
     if (!object)
         return NULL;
-    Py_DECREF(object); /* those of torch live for ever */
+    Py_DECREF(object); /* torch's are immortal */
     for (int i = 0; i < CORE_TORCH_DTYPES; i++)
         if (t->dtypes[i].object == object)
             return &t->dtypes[i];
@@ -205,7 +205,7 @@ core_torch_dtype *core_torch_dtype_named(core_torch_state *t, const char *name, 
     return NULL;
 }
 
-/* new_blank: an empty tensor; a normal one also inside of torch.inference_mode, since it outlives that. */
+/* new_blank: returns an empty tensor; a normal one even inside torch.inference_mode, because it outlives that. */
 static PyObject *new_blank(core_torch_state *t, const core_torch_dtype *dtype) {
     PyObject *mode = PyObject_CallMethod(t->module, "inference_mode", "O", Py_False);
     PyObject *entered = mode ? PyObject_CallMethod(mode, "__enter__", NULL) : NULL, *blank = NULL;
@@ -275,7 +275,7 @@ core_torch_dtype *core_torch_view(core_torch_state *t, PyObject *tensor, core_dl
     if (!t->exchange)
         return NULL;
     if (t->exchange->tensor_from_object(tensor, ret_view) != 0) {
-        PyErr_Clear(); /* it has no plain memory; the long way says why */
+        PyErr_Clear(); /* it has no plain memory; the slow path reports why */
         return NULL;
     }
     const core_dlpack_dtype *seen = &ret_view->dtype;
@@ -293,7 +293,7 @@ PyObject *core_torch_error(core_torch_state *t, const char *name) {
     if (strcmp(name, "torch:OutOfMemoryError") != 0 && strcmp(name, "torch.cuda:OutOfMemoryError") != 0)
         return NULL;
     PyObject *cls = PyObject_GetAttrString(t->module, "OutOfMemoryError"), *cuda = NULL;
-    if (!cls && (PyErr_Clear(), cuda = PyObject_GetAttrString(t->module, "cuda"))) /* before 2.5 it was there */
+    if (!cls && (PyErr_Clear(), cuda = PyObject_GetAttrString(t->module, "cuda"))) /* its place before 2.5 */
         cls = PyObject_GetAttrString(cuda, "OutOfMemoryError");
     Py_XDECREF(cuda);
     PyErr_Clear(); /* a version without it */
@@ -312,7 +312,7 @@ int core_torch_stream(core_torch_state *t, int device, void **ret_stream) {
     if (t->exchange && t->exchange->current_stream &&
         t->exchange->current_stream(CORE_DLPACK_CUDA, device, ret_stream) == 0)
         return 0;
-    PyErr_Clear(); /* asked for in Python instead */
+    PyErr_Clear(); /* the Python method is used instead */
     PyObject *cuda = PyObject_GetAttrString(t->module, "cuda");
     PyObject *stream = cuda ? PyObject_CallMethod(cuda, "current_stream", "i", device) : NULL;
     PyObject *number = stream ? PyObject_GetAttrString(stream, "cuda_stream") : NULL;

@@ -1,16 +1,16 @@
-/* values.c - what PyTorch gives and takes besides tensors: sizes, dtypes and other constants, devices, and the named
- * results of functions such as torch.max. What the peer names is looked up in tables of what torch has here. */
+/* values.c - PyTorch's values other than tensors: sizes, dtypes and other constants, devices, and the named results of
+ * functions such as torch.max. A name from the peer is looked up in tables of this process's torch. */
 #include <string.h>
 
 #include "codec/decode.h"
 #include "tensors.h"
 
-/* Numbers in the table of types. */
+/* Values in the table of types. */
 enum { OTHER = 0, SIZE, DEVICE, CONSTANT, RESULT };
 
 static const char *const constant_types[] = {"dtype", "layout", "memory_format", "qscheme"};
 static const char not_seen[] =
-    "the other side sent torch.device('%U:%zd'), which is GPU-%s there, and which this process "
+    "the peer sent torch.device('%U:%zd'), which is GPU-%s in its process, and which this process "
     "does not see; add it to CUDA_VISIBLE_DEVICES, for an extension in its 'env'";
 
 /* ---- the tables ---- */
@@ -27,7 +27,7 @@ static int kind_of(const core_torch_values *v, PyTypeObject *type) {
     return number ? (int)PyLong_AsLong(number) : PyErr_Occurred() ? -1 : OTHER;
 }
 
-/* note_constant: an attribute of torch, if it is a constant by its own name, not by a second one. */
+/* note_constant: records an attribute of torch, if it is a constant under its own name, not under an alias. */
 static int note_constant(core_torch_values *v, PyObject *name, PyObject *value) {
     PyObject *text = PyObject_Str(value), *own = text ? PyUnicode_FromFormat("torch.%U", name) : NULL;
     int r = own ? PyUnicode_Compare(text, own) : -1;
@@ -56,7 +56,7 @@ static int note_constants(core_torch_values *v, PyObject *torch) {
     return 0;
 }
 
-/* note_result: a structure sequence, under its own name. */
+/* note_result: records a structure sequence, under its own name. */
 static int note_result(core_torch_values *v, PyObject *type) {
     if (!PyType_Check(type) || ((PyTypeObject *)type)->tp_base != &PyTuple_Type ||
         !PyObject_HasAttrString(type, "n_sequence_fields"))
@@ -73,7 +73,7 @@ static int note_results(core_torch_values *v, PyObject *torch) {
     PyObject *module = PyObject_GetAttrString(torch, "return_types"), *name, *value;
     Py_ssize_t position = 0;
     if (!module)
-        PyErr_Clear(); /* not yet there */
+        PyErr_Clear(); /* not yet imported */
     int r = 0;
     while (r == 0 && module && PyModule_Check(module) &&
            PyDict_Next(PyModule_GetDict(module), &position, &name, &value))
@@ -100,8 +100,8 @@ static int fill(core_torch_values *v, PyObject *torch) {
                : -1;
 }
 
-/* load: has the tables filled, once all is there. Others may do the same at the same time, so full ones take the place of
- * what was there at once. 0 or -1. */
+/* load: fills the tables, once torch is imported. Other threads may do the same at the same time, so complete tables
+ * replace the previous ones at once. Returns 0 or -1. */
 static int load(core_torch_state *t) {
     core_torch_values fresh = {0};
     if (t->values_known)
@@ -110,21 +110,21 @@ static int load(core_torch_state *t) {
     if (r == 0 && !t->values_known) {
         core_torch_values before = t->values;
         t->values = fresh;
-        t->values_known = PyDict_GET_SIZE(fresh.results) > 0; /* else torch is still being imported */
+        t->values_known = PyDict_GET_SIZE(fresh.results) > 0; /* otherwise torch is still being imported */
         fresh = before;
     }
     clear(&fresh);
     return r;
 }
 
-/* ---- out ---- */
+/* ---- encoding ---- */
 
 static void write_name(core_encoder *e, size_t parts, const char *name) {
     piso_write_array(e->w, 1 + parts);
     piso_write_str(e->w, name, strlen(name));
 }
 
-/* write_items: those of a tuple, as an array. */
+/* write_items: writes the items of a tuple, as an array. */
 static int write_items(core_encoder *e, PyObject *tuple, const core_path *path) {
     core_path at = {.parent = path, .kind = CORE_AT_INDEX};
     int r = 0;
@@ -134,7 +134,8 @@ static int write_items(core_encoder *e, PyObject *tuple, const core_path *path) 
     return r;
 }
 
-/* write_device: type and index, and the UUID of a GPU that the driver has here: it may have another number there. */
+/* write_device: writes type and index, and the UUID of a GPU that the driver lists here: it may have another id in the
+ * peer's process. */
 static int write_device(core_encoder *e, PyObject *device, const core_path *path) {
     PyObject *type = PyObject_GetAttrString(device, "type");
     PyObject *index = type ? PyObject_GetAttrString(device, "index") : NULL;
@@ -151,12 +152,14 @@ static int write_device(core_encoder *e, PyObject *device, const core_path *path
     return r;
 }
 
-/* write_own_name: that of a constant, or of a result's class. */
+/* write_own_name: writes the name of a constant, or of a result's class. */
 static int write_own_name(core_encoder *e, PyObject *named, PyObject *value, const core_path *path) {
     PyObject *name = PyDict_GetItemWithError(e->codec->state->torch->values.names, named);
     if (name)
         return core_encode(e, name, path);
-    return PyErr_Occurred() ? -1 : core_encode_error(path, value, "torch does not have it by its own name");
+    return PyErr_Occurred()
+               ? -1
+               : core_encode_error(path, value, "torch does not have it under its own name; send str(value)");
 }
 
 static int write_value(core_encoder *e, int kind, PyObject *value, const core_path *path) {
@@ -190,16 +193,16 @@ static int encode_fallback(core_encoder *e, PyObject *value, const core_path *pa
     return r < 0 ? -1 : 1;
 }
 
-/* ---- in ---- */
+/* ---- decoding ---- */
 
-/* find: what torch has under this name here. Borrowed. */
+/* find: returns this process's object of torch with this name. Borrowed. */
 static PyObject *find(core_decoder *d, PyObject *table, PyObject *name) {
     if (!PyUnicode_CheckExact(name))
         return core_malformed(d, "a name of torch that is not text");
     PyObject *found = PyDict_GetItemWithError(table, name);
     if (!found)
-        core_cannot_decode(d, PyExc_TypeError, "the other side sent %.200R of torch, which this side's version does not have",
-                   name);
+        core_cannot_decode(d, PyExc_TypeError,
+                           "the peer sent %.200R of torch, which this process's version does not have", name);
     return found;
 }
 
@@ -211,7 +214,7 @@ static PyObject *make_result(core_decoder *d, PyObject **parts) {
     PyObject *cls = find(d, d->codec->state->torch->values.results, parts[0]);
     if (cls && !PyList_CheckExact(parts[1]))
         return core_malformed(d, "a result of torch without its items");
-    return cls ? PyObject_CallOneArg(cls, parts[1]) : NULL; /* it counts them */
+    return cls ? PyObject_CallOneArg(cls, parts[1]) : NULL; /* the class checks the count */
 }
 
 static PyObject *make_size(core_decoder *d, PyObject **parts) {
@@ -224,11 +227,11 @@ static PyObject *make_size(core_decoder *d, PyObject **parts) {
         good = !overflow;
     }
     return good ? PyObject_CallOneArg(d->codec->state->torch->values.size, parts[0])
-                : core_malformed(d, "a torch.Size of other than numbers of 64 bits");
+                : core_malformed(d, "a torch.Size of values that are not 64-bit integers");
 }
 
-/* index_here: the number of the device on this side; -1 with an exception. Without a GPU it is the one that was sent:
- * nothing can be done with it here, but it may go back. */
+/* index_here: returns the id of the device in this process; -1 with an exception. Without a GPU it is the id that was
+ * sent: the device cannot be used here, but it may be sent back. */
 static Py_ssize_t index_here(const core_gpu *gpu, PyObject *type, Py_ssize_t index, PyObject *uuid) {
     const uint8_t *bytes = (const uint8_t *)PyBytes_AS_STRING(uuid);
     int found = gpu ? gpu->find(bytes) : -1;
@@ -241,7 +244,7 @@ static Py_ssize_t index_here(const core_gpu *gpu, PyObject *type, Py_ssize_t ind
     return -1;
 }
 
-/* is_device_type: torch takes "cuda:1" for a type too. */
+/* is_device_type: torch also accepts "cuda:1" as a type. */
 static bool is_device_type(PyObject *type) {
     return PyUnicode_CheckExact(type) && PyUnicode_FindChar(type, ':', 0, PY_SSIZE_T_MAX, 1) == -1;
 }
@@ -253,17 +256,17 @@ static PyObject *make_device(core_decoder *d, PyObject **parts) {
         return NULL;
     bool is_gpu = PyBytes_CheckExact(uuid) && PyBytes_GET_SIZE(uuid) == CORE_UUID_SIZE && index >= 0 &&
                   PyUnicode_CheckExact(type) && PyUnicode_CompareWithASCIIString(type, "cuda") == 0;
-    /* more would wrap round: torch keeps it in 8 bits */
+    /* a larger one would wrap around: torch keeps it in 8 bits */
     if (!is_device_type(type) || index > INT8_MAX || (index < 0 && parts[1] != Py_None) || !(is_gpu || uuid == Py_None))
         return core_malformed(d, "a torch.device of an unknown kind");
     if (is_gpu && (index = index_here(d->codec->state->gpu, type, index, uuid)) < 0)
         return NULL;
     PyObject *device = index < 0 ? PyObject_CallOneArg(cls, type) : PyObject_CallFunction(cls, "On", type, index);
     if (!device && PyErr_ExceptionMatches(PyExc_RuntimeError)) {
-        PyErr_Clear(); /* torch's lists all types that there are */
+        PyErr_Clear(); /* torch's message lists all types */
         core_cannot_decode(d, PyExc_TypeError,
-                   "the other side sent a device of type %.200R, which this side's version of torch does not have",
-                   type);
+                           "the peer sent a device of type %.200R, which this process's version of torch does not have",
+                           type);
     }
     return device;
 }

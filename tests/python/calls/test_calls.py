@@ -168,7 +168,7 @@ def test_unknown_and_private_names() -> None:
             session.method(1, "nothing", sync=True)()
         with pytest.raises(AttributeError, match="private"):
             session.method(1, "__init__", sync=True)()
-        with pytest.raises(LookupError, match="number 77"):
+        with pytest.raises(LookupError, match="id 77"):
             session.method(77, "echo", sync=True)()
         with pytest.raises(AttributeError, match="1 to 255"):
             session.method(1, "x" * 300, sync=True)()

@@ -313,7 +313,7 @@ def test_errors_of_methods(load: Load) -> None:
     with pytest.raises(AttributeError, match="missing"):
         extension.sync.missing()
     with pytest.raises(
-        TypeError, match="'order' of Hooked is no method but an attribute, of type list: give it"
+        TypeError, match="'order' of Hooked is not a method but an attribute, of type list: add"
     ):
         load("hooked", host_side.Hooked, module_path=str(EXTENSIONS / "echo")).sync.order()
     with pytest.raises(AttributeError, match="no attribute 'ech'; did you mean 'echo'"):

@@ -98,7 +98,7 @@ def test_junk_calls_do_not_flood_stderr(unraisable: list[Any]) -> None:
         session.method(1, "junk", sync=True)()
         assert session.method(1, "echo", sync=True)(1) == 1
     assert 0 < len(unraisable) <= 10
-    assert "no object with number 99" in unraisable[0]
+    assert "no object with id 99" in unraisable[0]
 
 
 # Doorbells and all else that the sides share are made to block, and are full.
@@ -159,7 +159,7 @@ def test_no_exception_makes_a_task_of_the_host_look_cancelled(how: str) -> None:
             assert isinstance(error, RemoteError)
             assert error.type_name == "asyncio.exceptions.CancelledError"
             if sys.version_info >= (3, 11):
-                assert "the extension raised it" in error.__notes__[-1]
+                assert "the extension raised this exception" in error.__notes__[-1]
 
         if how == "group" and sys.version_info < (3, 11):
             pytest.skip("Python 3.10 has no exception groups")

@@ -160,7 +160,7 @@ def test_memory_of_a_gpu_is_not_taken_unasked() -> None:
     data = message(
         pretended_gpu.UUID, b"\x94" + handle + handle + b"\x00\x08" + _encode(torch.ones(2), Registry())
     )
-    with pytest.raises(ProtocolError, match="not shared here"):
+    with pytest.raises(ProtocolError, match="this session does not share"):
         _decode(data, Registry())
 
 

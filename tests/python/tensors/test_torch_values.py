@@ -97,7 +97,7 @@ def test_from_an_extension(load: Load, shared: bool) -> None:
 
 def test_errors_say_where() -> None:
     result = torch.return_types.max((torch.ones(1), {"a": object()}))
-    with pytest.raises(TypeError, match=r"^value\[0\]\[1\]\['a'\]: .*'builtins\.object' cannot cross"):
+    with pytest.raises(TypeError, match=r"^value\[0\]\[1\]\['a'\]: .*'builtins\.object' cannot be sent"):
         round_trip([result])
 
 
@@ -159,7 +159,7 @@ def test_malformed(payload: Any) -> None:
 )
 def test_what_this_version_does_not_have(payload: Any) -> None:
     """The other side's may have it: only this call fails."""
-    with pytest.raises(TypeError, match="this side's version") as caught:
+    with pytest.raises(TypeError, match="this process's version") as caught:
         decode(ext("torch", payload))
     assert len(str(caught.value)) < 400
 
@@ -183,7 +183,7 @@ except ImportError as error:
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert (
-        "something else of torch, but torch is not installed here; add it to the dependencies" in done.stdout
+        "another value of torch, but torch is not installed here; add it to the dependencies" in done.stdout
     )
 
 

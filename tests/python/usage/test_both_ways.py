@@ -144,7 +144,7 @@ def test_a_call_that_nobody_awaits_is_told(extension: Extension) -> None:
 
 
 def test_what_cannot_be_called(extension: Extension) -> None:
-    with pytest.raises(TypeError, match="'threshold' of E is no method but an attribute, of type int"):
+    with pytest.raises(TypeError, match="'threshold' of E is not a method but an attribute, of type int"):
         extension.sync.threshold()
     with pytest.raises(AttributeError, match="'E' object has no attribute 'plane'"):
         extension.sync.plane()

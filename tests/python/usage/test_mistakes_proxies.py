@@ -164,7 +164,7 @@ def test_a_method_is_no_value(extension: Any, use: Callable[[Any], Any]) -> None
         if loaded:
             extension.ensure_process_started()
         for name in ("run", "threshold", "enabled"):
-            with pytest.raises(TypeError, match=f"'{name}' is a method .* call it.* return the value"):
+            with pytest.raises(TypeError, match=f"'{name}' is a remote method, not a value: .* by a method"):
                 use(getattr(extension, name))
 
 
@@ -197,12 +197,12 @@ def test_a_call_is_no_value(extension: Any, use: Callable[[Any], Any]) -> None:
 def test_a_call_of_a_singleton_is_no_value(plugin: Plugin, how: str) -> None:
     told = plugin(PLUGIN, apis=[host_side.Counter]).sync.use(how)
     assert told.startswith("TypeError: the call of 'add' ")
-    assert "write 'await' before it, or call it by '.sync'" in told
+    assert "write 'await' before it, or call it with '.sync'" in told
 
 
 def test_an_attribute_of_a_call(plugin: Plugin) -> None:
     told = plugin(PLUGIN, apis=[host_side.Counter]).sync.use("call.real")
-    assert told.startswith("AttributeError: the call of 'add' is no value")
+    assert told.startswith("AttributeError: the call of 'add' is not its result")
 
 
 def test_calls_can_be_compared_and_kept(plugin: Plugin) -> None:

@@ -147,14 +147,14 @@ class Ordered(collections.OrderedDict):  # type: ignore[type-arg]
 def test_errors_say_where(value: Any, where: str, remedy: str) -> None:
     with pytest.raises(TypeError) as caught:
         round_trip(value)
-    assert str(caught.value).startswith(f"{where}: an object of type ")
+    assert str(caught.value).startswith(f"{where}: objects of type ")
     assert remedy in str(caught.value)
 
 
 def test_attributes_have_names_of_text() -> None:
     value = collections.OrderedDict()
     vars(value)[1] = 2  # type: ignore[index]
-    with pytest.raises(TypeError, match="no name of text"):
+    with pytest.raises(TypeError, match="its name is not text"):
         round_trip(value)
 
 

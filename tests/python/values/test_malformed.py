@@ -148,11 +148,11 @@ def registries() -> tuple[Registry, Registry]:
 
 REFUSED: list[tuple[Any, type[Exception], str]] = [
     (Unknown(1), TypeError, r"'unknown\\x1b', which is not registered here"),
-    (OtherPoint(1), TypeError, "with other fields than here"),
-    (Triple(1, 2, 3), TypeError, "with other fields than here"),
-    (Number(1), TypeError, "another kind of class here"),
+    (OtherPoint(1), TypeError, "fields differ from those here"),
+    (Triple(1, 2, 3), TypeError, "fields differ from those here"),
+    (Number(1), TypeError, "another kind of class in this process"),
     (OtherColour.BLUE, LookupError, "'BLUE'"),
-    (OtherRight.RUN | OtherRight.READ, ValueError, "does not have here"),
+    (OtherRight.RUN | OtherRight.READ, ValueError, "does not define in this process"),
     ([0] * 3_000_000, MemoryError, "'value_limit'"),
 ]
 

@@ -382,9 +382,9 @@ def received(cls: Any, value: int) -> Any:
 @pytest.mark.parametrize("value", [4, 8, 1 << 40, (1 << 64) - 1, -5, -(1 << 63)])
 def test_flags_that_the_class_does_not_have(value: int) -> None:
     before = len(Bits._value2member_map_)
-    with pytest.raises(ValueError, match="does not have here"):
+    with pytest.raises(ValueError, match="does not define in this process"):
         received(Bits, value)
-    with pytest.raises(ValueError, match="does not have here"):
+    with pytest.raises(ValueError, match="does not define in this process"):
         received(Plain, value << 20 if -(1 << 40) < value < 1 << 40 else value)
     assert len(Bits._value2member_map_) == before
 

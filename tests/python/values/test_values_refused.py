@@ -52,14 +52,14 @@ class Lazy(dict):  # type: ignore[type-arg]
 def test_other_types_are_refused_by_name(value: Any, name: str) -> None:
     with pytest.raises(TypeError) as caught:
         round_trip([value])
-    assert f"object of type '{name}' cannot cross" in str(caught.value)
+    assert f"objects of type '{name}' cannot be sent" in str(caught.value)
 
 
 @pytest.mark.parametrize("base", [complex, bytearray, frozenset])
 def test_subclasses_are_refused_with_a_remedy(base: Any) -> None:
     subclass = type("Subclass", (base,), {})
     with pytest.raises(
-        TypeError, match=rf"'{__name__}\.Subclass' cannot cross; convert it with {base.__name__}\("
+        TypeError, match=rf"'{__name__}\.Subclass' cannot be sent; convert it with {base.__name__}\("
     ):
         round_trip(subclass())
     assert same(round_trip(base(subclass())), base())
@@ -69,13 +69,13 @@ def test_subclasses_are_refused_with_a_remedy(base: Any) -> None:
 @pytest.mark.parametrize("base", [dict, list, tuple, set])
 def test_containers_that_show_something_else_are_refused(base: Any, name: str) -> None:
     subclass = type("Subclass", (base,), {name: lambda self, *args: getattr(base, name)(self, *args)})
-    with pytest.raises(TypeError, match=rf"Subclass' cannot cross; convert it with {base.__name__}\("):
+    with pytest.raises(TypeError, match=rf"Subclass' cannot be sent; convert it with {base.__name__}\("):
         round_trip([subclass()])
 
 
 @pytest.mark.parametrize("base", [collections.OrderedDict, collections.Counter, collections.defaultdict])
 def test_subclasses_of_what_is_more_than_its_base_are_refused(base: Any) -> None:
-    with pytest.raises(TypeError, match=r"Subclass' cannot cross; convert it with"):
+    with pytest.raises(TypeError, match=r"Subclass' cannot be sent; convert it with"):
         round_trip(type("Subclass", (base,), {})())
 
 

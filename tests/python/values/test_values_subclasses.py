@@ -180,7 +180,7 @@ def test_they_can_be_refused(plugin: Any, mode: str) -> None:
     if mode == "send":
         assert extension.sync.level(Level.LOW) == [1]
         return
-    with pytest.raises(TypeError, match=r"result\[0\]: .*Level' cannot cross; register its class"):
+    with pytest.raises(TypeError, match=r"result\[0\]: .*Level' cannot be sent; register its class"):
         extension.sync.level()
-    with pytest.raises(TypeError, match=r"argument 0: .*AnyType' cannot cross; convert it with str"):
+    with pytest.raises(TypeError, match=r"argument 0: .*AnyType' cannot be sent; convert it with str"):
         extension.sync.level(AnyType("x"))
