@@ -172,7 +172,7 @@ PyObject *core_decode_member(core_decoder *d, PyObject *cls, PyObject *key) {
     if (!member && !PyErr_Occurred())
         core_cannot_decode(
             d, PyExc_LookupError,
-            "the peer sent a member that %R does not define in this process: %.200R; both need the same class",
-            cls, key);
+            "the peer sent a member that %R does not define in this process: %.200R; both need the same class", cls,
+            key);
     return member;
 }

@@ -258,7 +258,7 @@ def test_what_one_message_may_take(load: Load) -> None:
     extension = load(value_limit=20 << 20).sync
     value = list(range(1000, 301_000))
     assert extension.echo(value) == value
-    with pytest.raises(MemoryError, match=r"20 MB here.*'value_limit'"):
+    with pytest.raises(MemoryError, match=r"20 MB in this process.*'value_limit'"):
         extension.echo(value * 4)
     assert extension.echo(value) == value
     limited = load(name="limited", value_limit=None, sandbox={"limits": {"shared_memory": 16 << 20}}).sync
