@@ -262,7 +262,7 @@ def test_what_one_message_may_take(load: Load) -> None:
         extension.echo(value * 4)
     assert extension.echo(value) == value
     limited = load(name="limited", value_limit=None, sandbox={"limits": {"shared_memory": 16 << 20}}).sync
-    with pytest.raises(MemoryError, match="64 MB here"):
+    with pytest.raises(MemoryError, match="64 MB in this process"):
         limited.echo([0] * 9_000_000)
 
 

@@ -246,7 +246,7 @@ ROWS = (
 def test_values_that_take_more_than_they_seem(method: str, count: int) -> None:
     with peer(ROWS, arena_size=1 << 26) as session:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-        with pytest.raises(MemoryError, match="256 MB here"):
+        with pytest.raises(MemoryError, match="256 MB in this process"):
             session.method(1, method, sync=True)(count)
         assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before < 512 << 20
         assert session.method(1, "echo", sync=True)(list(range(100_000))) == list(range(100_000))
