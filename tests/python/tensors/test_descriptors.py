@@ -142,7 +142,7 @@ def test_the_error_names_the_limit(tmp_path: Path) -> None:
     for i, (number, text) in enumerate(errors):
         assert number == errno.EMFILE
         assert f"extension 'e{i}' could not be started" in text
-        assert "may have 99 file descriptors (ulimit -n;" in text
+        assert "may have 99 descriptors (ulimit -n;" in text
 
 
 HOST = """
