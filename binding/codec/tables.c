@@ -54,7 +54,7 @@ void core_add_loader(core_state *state, int (*load)(core_state *state)) {
 }
 
 void core_add_decoder(core_state *state, int8_t ext_type, core_decoder_entry entry) {
-    assert(ext_type > 0 && ext_type < CORE_EXT_TYPES && !state->tables->decoders[ext_type].decode);
+    assert(ext_type > 0 && !state->tables->decoders[ext_type].decode);
     state->tables->decoders[ext_type] = entry;
 }
 
