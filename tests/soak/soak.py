@@ -257,7 +257,9 @@ async def run_load(options: argparse.Namespace, fleet: Fleet) -> bool:
         end - begin for begin, end in zip(marks[min(1, len(marks) - 1)][0], settled_memory(pids), strict=True)
     ]
     gained = used() - marks[min(1, len(marks) - 1)][2]
-    descriptors = (await Left().settled()).descriptors - marks[min(1, len(marks) - 1)][1]
+    marked = Left()
+    marked.descriptors = marks[min(1, len(marks) - 1)][1]
+    descriptors = (await marked.settled()).descriptors - marked.descriptors
     status = extensions[0].sandbox_status()
     await fleet.stop()
     print(f"{calls} calls in {options.seconds:g} s, {len(failures)} failed {failures[:3]}")

@@ -166,7 +166,7 @@ def run_version(prefix: Path) -> str:
 def test_a_host_in_c_loads_and_calls_an_extension(
     prefix: Path, tmp_path: Path, link: Callable[[Path], list[str]]
 ) -> None:
-    folder = tmp_path / "example"
+    folder = tmp_path / "called_from_c"
     folder.mkdir()
     (folder / "__init__.py").write_text(EXTENSION)
     host = compiled(SOURCES / "host.c", tmp_path / "host", prefix / "include", link(prefix))
