@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -158,20 +158,26 @@ def test_cancelling_aemit(extension: Extension) -> None:
     assert sorted(made.seen) == ["after", "cancelled", "first"]
 
 
+def waiting_handler() -> tuple[asyncio.Event, asyncio.Event, Callable[[Any], Awaitable[None]]]:
+    """A handler that waits, and what is set when it has begun and when it is cancelled."""
+    entered, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def handler(payload: Any) -> None:
+        entered.set()
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    return entered, cancelled, handler
+
+
 def test_cancelling_the_call_that_emits(extension: Extension) -> None:
     made = Seen()
 
     async def main() -> None:
-        entered, cancelled = asyncio.Event(), asyncio.Event()
-
-        async def handler(payload: Any) -> None:
-            entered.set()
-            try:
-                await asyncio.sleep(600)
-            except asyncio.CancelledError:
-                cancelled.set()
-                raise
-
+        entered, cancelled, handler = waiting_handler()
         extension.register_event_handler("event", handler)
         extension.register_event_handler("quick", made.seen.append)
         await extension
@@ -189,16 +195,7 @@ def test_cancelling_the_call_that_emits(extension: Extension) -> None:
 
 def test_the_process_ends_while_a_handler_runs(isolated: Extension) -> None:
     async def main() -> None:
-        entered, cancelled = asyncio.Event(), asyncio.Event()
-
-        async def handler(payload: Any) -> None:
-            entered.set()
-            try:
-                await asyncio.sleep(600)
-            except asyncio.CancelledError:
-                cancelled.set()
-                raise
-
+        entered, cancelled, handler = waiting_handler()
         isolated.register_event_handler("event", handler)
         await isolated
         calls = [isolated.aemit_each("event"), isolated.exit()]
