@@ -25,6 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -105,6 +106,8 @@ LONG = [
     *("without_the_core", "versions_of_one_package"),
 ]
 
+AT_ONCE = 2
+"""Pythons that are tried at the same time, each in a folder of its own."""
 NOT_TRIED = "not tried"
 
 QUESTION = """
@@ -340,10 +343,12 @@ def main(arguments: Sequence[str]) -> int:
         ]
         pythons = without_the_usual(found, options.ends)
     results = []
-    for python in pythons:
-        print(f"== {python.name}: {python.path}", flush=True)
-        results.append(examine(python))
-        if not (results[-1].good and results[-1].tried):
+    with ThreadPoolExecutor(min(AT_ONCE, len(os.sched_getaffinity(0)))) as pool:
+        for python, result in zip(pythons, pool.map(examine, pythons), strict=True):
+            print(f"== {python.name}: {python.path}", flush=True)
+            results.append(result)
+            if result.good and result.tried:
+                continue
             print("".join((FOLDER / python.name / "log").read_text(errors="replace").splitlines(True)[-60:]))
     show(results, missing)
     enough = all(result.tried for result in results) or not options.pythons
