@@ -279,7 +279,7 @@ def test_a_broken_gpu_is_told(run: Callable[[str], None]) -> None:
         one.total(t)
         raise AssertionError
     except RuntimeError as error:
-        assert "started again" in str(error) and "700" in str(error), error
+        assert "restart the process" in str(error) and "700" in str(error), error
     """)
 
 
