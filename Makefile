@@ -226,7 +226,8 @@ test-packages: build
 
 # Lines of the package that run in extensions' processes, seen from within these (tests/python/helpers/child_coverage.py).
 CHILD_TESTS := environments/interpreter environments/site lifecycle/fork_in_extension lifecycle/hidden_modules \
-    lifecycle/manager lifecycle/output lifecycle/zygote sandbox/sandbox_hints usage/mistakes_classes usage/singletons
+    lifecycle/manager lifecycle/output lifecycle/zygote sandbox/sandbox_hints usage/mistakes_classes usage/mistakes_errors \
+    usage/singletons
 
 test-coverage: build
 	rm -rf build/child-coverage && mkdir -p build/child-coverage
