@@ -242,7 +242,7 @@ lint: .venv/.installed
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 
 # The tests that find most mistakes soonest; `make test` runs all.
-QUICK := calls/calls calls/gather calls/tasks lifecycle/manager lifecycle/supervision usage/both_ways usage/config \
+QUICK := calls/calls calls/gather calls/tasks usage/config \
     usage/singletons values/buffers values/collections values/exceptions values/values
 
 check: build lint
