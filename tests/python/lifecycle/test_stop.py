@@ -420,13 +420,17 @@ exec sleep 600
 """
 
 
-def test_stop_while_its_environment_is_built(
-    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def pids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of the processes of an installer that runs for ten minutes."""
     uv, pids = tmp_path / "uv", tmp_path / "pids"
     uv.write_text(SLOW_UV.format(pids=pids))
     uv.chmod(0o755)
     use_uv(monkeypatch, uv)
+    return pids
+
+
+def test_stop_while_its_environment_is_built(load: Load, pids: Path) -> None:
     extension = load(dependencies=["rivet"])
 
     async def main() -> None:
@@ -442,13 +446,7 @@ def test_stop_while_its_environment_is_built(
     assert all(gone(int(pid)) for pid in pids.read_text().split())
 
 
-def test_an_interrupted_start_ends_its_build(
-    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    uv, pids = tmp_path / "uv", tmp_path / "pids"
-    uv.write_text(SLOW_UV.format(pids=pids))
-    uv.chmod(0o755)
-    use_uv(monkeypatch, uv)
+def test_an_interrupted_start_ends_its_build(load: Load, pids: Path) -> None:
     extension = load(dependencies=["rivet"])
 
     def interrupt() -> None:
