@@ -88,7 +88,7 @@ async def run(options: argparse.Namespace, folder: Path) -> Found:
     if torch := tensors.installed_torch():
         torch.ones(8, 8).sum()  # the baseline includes torch's own buffers
     suite, found, refused = MemorySuite(folder, options.sandbox), Found(), sharing_obstacle(folder)
-    found.baseline = suite.usage()
+    found.baseline = suite.snapshot().total()
     usable = []
     for configuration in CONFIGURATIONS:
         if not fnmatch.fnmatch(configuration.title, options.rows):

@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,24 +55,35 @@ def usage(megabytes: float) -> Usage:
 # ---- counting ----
 
 
+@contextmanager
+def holder(source: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs this source, has written its line and waits."""
+    with subprocess.Popen(
+        [sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        yield process
+
+
 def test_memory_of_children_and_their_children_counts() -> None:
     nested = f"import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', {HOLDS!r}]))"
-    before = memory.usage(Gpus())
-    process = subprocess.Popen(
-        [sys.executable, "-c", nested], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdin
-    assert process.stdout
-    try:
-        process.stdout.readline()
+    before = memory.snapshot(Gpus())
+    with holder(nested) as process:
         pids = {each.pid for each in memory.tree()}
-        grown = memory.usage(Gpus()) - before
-    finally:
-        process.stdin.close()
-        process.wait()
-        process.stdout.close()
+        grown = memory.snapshot(Gpus()).since(before)
     assert {os.getpid(), process.pid} < pids
     assert len(pids) >= 3
+    for size in (grown.rss, grown.pss, grown.uss):
+        assert size >= 32 * MB
+
+
+def test_memory_of_a_process_that_ends_meanwhile_does_not_count() -> None:
+    """As a zygote does when it has had no extension for a minute, whatever is measured then."""
+    with holder(HOLDS):
+        before = memory.snapshot(Gpus())
+    with holder(HOLDS):
+        grown = memory.snapshot(Gpus()).since(before)
     for size in (grown.rss, grown.pss, grown.uss):
         assert size >= 32 * MB
 

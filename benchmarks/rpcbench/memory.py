@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,32 +67,52 @@ class Gpus:
         return sum(int(self._nvml.nvmlDeviceGetMemoryInfo(device).used) for device in self._devices)
 
 
-def tree(pids: Iterable[int] = ()) -> list[psutil.Process]:
-    """Return this process, its descendants, including helpers and their children, and those in `pids`."""
+@dataclass(frozen=True)
+class Snapshot:
+    """The memory of this process and its descendants at one moment."""
+
+    processes: Mapping[psutil.Process, Usage]
+    vram: int
+
+    def total(self) -> Usage:
+        sizes = [(each.rss, each.pss, each.uss) for each in self.processes.values()]
+        return Usage(*(sum(column) for column in zip(*sizes, strict=True)), self.vram)
+
+    def since(self, earlier: Snapshot) -> Usage:
+        """Return the memory that the tree has gained since `earlier`.
+
+        What a process had that has ended meanwhile is not subtracted. It may be the zygote of former
+        extensions, which ends a minute after them. Its private memory is free now, and what it shared counts
+        in others now.
+        """
+        grown = self.total() - earlier.total()
+        ended = [size for process, size in earlier.processes.items() if process not in self.processes]
+        rss, uss = sum(size.rss for size in ended), sum(size.uss for size in ended)
+        return Usage(grown.rss + rss, grown.pss + uss, grown.uss + uss, grown.vram)
+
+
+def tree() -> list[psutil.Process]:
+    """Return this process and its descendants, including helpers and their children."""
     host = psutil.Process()
-    found = {process.pid: process for process in [host, *host.children(recursive=True)]}
-    for pid in pids:
-        if pid not in found and psutil.pid_exists(pid):
-            found[pid] = psutil.Process(pid)
-    return list(found.values())
+    return [host, *host.children(recursive=True)]
 
 
-def usage(gpus: Gpus, pids: Iterable[int] = ()) -> Usage:
-    """Return the memory of the whole tree."""
-    processes = tree(pids)
+def snapshot(gpus: Gpus) -> Snapshot:
+    """Measure the whole tree."""
+    processes = tree()
     vram = gpus.used_by(process.pid for process in processes)
-    rss, pss, uss = (sum(column) for column in zip(*map(_sizes, processes), strict=True))
-    return Usage(rss, pss, uss, vram)
+    sizes = {process: size for process in processes if (size := _size(process)).rss}
+    return Snapshot(sizes, vram)
 
 
 def private(pids: Iterable[int]) -> list[int]:
     """Return the private memory (USS) of each of these processes."""
-    return [_sizes(psutil.Process(pid))[2] for pid in pids]
+    return [_size(psutil.Process(pid)).uss for pid in pids]
 
 
-def _sizes(process: psutil.Process) -> tuple[int, int, int]:
+def _size(process: psutil.Process) -> Usage:
     try:
         info = process.memory_full_info()
     except psutil.NoSuchProcess:  # it has ended meanwhile
-        return 0, 0, 0
-    return info.rss, info.pss, info.uss
+        return Usage()
+    return Usage(info.rss, info.pss, info.uss)

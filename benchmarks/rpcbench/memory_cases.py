@@ -14,7 +14,7 @@ from typing import Any
 
 from rpcbench import machine, memory, tensors
 from rpcbench.fleet import Fleet
-from rpcbench.memory import Gpus, Usage
+from rpcbench.memory import Gpus, Snapshot, Usage
 
 SMALL_SHAPE = (512, 512)
 TIME_LIMIT = 600.0
@@ -100,9 +100,9 @@ class MemorySuite:
         self.sandbox = sandbox
         self.gpus = Gpus()
 
-    def usage(self) -> Usage:
+    def snapshot(self) -> Snapshot:
         gc.collect()
-        return memory.usage(self.gpus)
+        return memory.snapshot(self.gpus)
 
     def check(self, configuration: Configuration, sharing_obstacle: str) -> None:
         """Raise if the configuration cannot run at all."""
@@ -113,20 +113,22 @@ class MemorySuite:
 
     async def scale(self, configuration: Configuration, count: int) -> ScalingRow:
         """Start `count` extensions, measure, send all of them one small tensor, and measure again."""
-        baseline = self.usage()
+        baseline = self.snapshot()
         async with self._fleet(configuration, count, baseline) as (fleet, seconds):
             await asyncio.sleep(IDLE_AFTER_SECONDS)
-            row = ScalingRow(count, self.usage() - baseline, memory.private(fleet.pids.values()), seconds)
+            row = ScalingRow(
+                count, self.snapshot().since(baseline), memory.private(fleet.pids.values()), seconds
+            )
             if configuration.device:
                 tensor = tensors.allocate(SMALL_SHAPE, configuration.device)
-                before = self.usage()
+                before = self.snapshot()
                 try:
                     await self._distribute(fleet, tensor)
                 except Obstacle as obstacle:
                     row.obstacle = str(obstacle)
                     return row
-                during = self.usage()
-                row.tensor, row.vram = during - before, (during - baseline).vram
+                during = self.snapshot()
+                row.tensor, row.vram = during.since(before), during.since(baseline).vram
                 row.shared = await self._is_shared(fleet, tensor)
         return row
 
@@ -135,21 +137,21 @@ class MemorySuite:
         copies = 2 if configuration.share_torch else 1 + extensions
         if configuration.device == "cpu" and (shortage := machine.shortage(copies * size)):
             raise Obstacle(shortage)
-        baseline = self.usage()
+        baseline = self.snapshot()
         async with self._fleet(configuration, extensions, baseline) as (fleet, _):
             tensor = tensors.allocate((size // tensors.ITEM_BYTES,), configuration.device)
-            before = self.usage()
+            before = self.snapshot()
             await self._distribute(fleet, tensor)
-            sent = self.usage() - before
+            sent = self.snapshot().since(before)
             for extension in fleet.host.extensions.values():
                 await extension.total()
-            read = self.usage() - before
+            read = self.snapshot().since(before)
             shared = await self._is_shared(fleet, tensor)
         return LargeRow(configuration, extensions, size, sent, read, shared)
 
     @asynccontextmanager
     async def _fleet(
-        self, configuration: Configuration, count: int, baseline: Usage
+        self, configuration: Configuration, count: int, baseline: Snapshot
     ) -> AsyncIterator[tuple[Fleet, list[float]]]:
         """Start `count` extensions, which then have used torch; also return how long each took to start."""
         folder = self.folder / configuration.title.replace(" ", "-")
@@ -170,7 +172,7 @@ class MemorySuite:
                 if configuration.device:
                     await extension.use_torch()
                 if number == 0:
-                    each = (self.usage() - baseline).pss
+                    each = self.snapshot().since(baseline).pss
                 if shortage := machine.shortage(max(0, each) * (count - number - 1)):
                     raise Obstacle(f"the other {count - number - 1}: {shortage}")
             yield fleet, seconds
