@@ -2,7 +2,7 @@
 #include "gpu.h"
 
 #include "codec/cuda/cuda.h"
-#include "rpc/session.h"
+#include "rpc/object.h"
 
 static PyObject *set_device_hooks(PyObject *module, PyObject *args) {
     core_cuda_state *cuda = core_module_state(module)->cuda;

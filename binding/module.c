@@ -18,7 +18,11 @@
 #include "gpu.h"
 #include "process/spawn.h"
 #include "process/zygote.h"
-#include "rpc/requests.h"
+#include "rpc/pump/prefetch.h"
+#include "rpc/request.h"
+#include "rpc/sessions.h"
+#include "rpc/types/method.h"
+#include "rpc/types/session.h"
 
 /* A part of the module. All but `init` may be NULL. */
 typedef struct part {

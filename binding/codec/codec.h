@@ -35,7 +35,7 @@ typedef struct core_codec {
     bool share_numpy;       /* and so are arrays in shared memory */
     core_gpu_codec gpu;
     uint64_t shared_at;      /* state->shared_sends when shared memory was last sent; 0: never */
-    unsigned unsent;         /* values prefetched since then and not sent (rpc/prefetch.c) */
+    unsigned unsent;         /* values prefetched since then and not sent (rpc/pump/prefetch.c) */
     PyObject *segment_cache; /* dict: segment -> dict of objects cached over it; NULL: none (buffers/received.c) */
 } core_codec;
 

@@ -58,7 +58,7 @@ typedef struct core_state {
     core_async_state *async;
     PyObject *interruption;     /* an exception that the main thread must raise, or NULL (interruption.c) */
     PyObject *request_variable; /* ContextVar: the Request that the running code handles (rpc/request.c) */
-    const struct core_session_callbacks *callbacks; /* rpc/session.h */
+    const struct core_session_callbacks *callbacks; /* rpc/object.h */
     PyObject *other_threads_idle;                   /* function: returns whether no other thread computes, or NULL */
     core_torch_state *torch;                        /* NULL: it is not imported */
     const core_gpu *gpu;                            /* NULL: this build has no support for GPUs */

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "common/arguments.h"
+#include "rpc/session_error.h"
 #include "sandbox.h"
 #include "zygote.h"
 

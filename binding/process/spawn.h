@@ -2,7 +2,7 @@
 #ifndef BINDING_SPAWN_H
 #define BINDING_SPAWN_H
 
-#include "rpc/session.h"
+#include "rpc/types/session.h"
 
 /* core_spawn_init: adds the methods that start and end it. core_supervision_init: adds those that supervise it. */
 int core_spawn_init(PyObject *module, core_state *state);

@@ -2,7 +2,7 @@
 #ifndef BINDING_HOOKS_H
 #define BINDING_HOOKS_H
 
-#include "session.h"
+#include "object.h"
 
 PyObject *core_session_on_error(PyObject *self, PyObject *hook);
 PyObject *core_session_on_copy(PyObject *self, PyObject *hook);

@@ -4,7 +4,7 @@
  * variable, which follows the code into tasks and, through asyncio.to_thread, into other threads. */
 #include <string.h>
 
-#include "requests.h"
+#include "request.h"
 
 typedef struct core_request {
     PyObject_HEAD core_session *session;

@@ -1,6 +1,7 @@
 /* send.c - sends calls, with a reply or without one. */
-#include "pending.h"
-#include "requests.h"
+#include "send.h"
+#include "request.h"
+#include "session_error.h"
 
 int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t method, PyObject *const *args,
               Py_ssize_t nargs, PyObject *kwnames) {

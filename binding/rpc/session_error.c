@@ -1,6 +1,6 @@
 /* session_error.c - the exception for a negative code of a session. */
+#include "session_error.h"
 #include "hooks.h"
-#include "pending.h"
 
 #include <errno.h>
 

@@ -1,5 +1,5 @@
 /* sessions.c - operations on all sessions, for the layers below, which do not know the type Session (core_peers). */
-#include "session.h"
+#include "sessions.h"
 
 static bool has_others(core_state *state, const piso_session *session) {
     for (const core_session *s = state->sessions; s; s = s->next_session)

@@ -8,8 +8,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "session.h"
-
 /* ---- inboxes ---- */
 
 void core_inbox_init(core_inbox *inbox) {
@@ -24,12 +22,12 @@ static void move_event(piso_event *to, const piso_event *from) {
         to->body = to->inline_body;
 }
 
-int core_inbox_put(core_inbox *inbox, core_session *s, piso_event *event) {
+int core_inbox_put(core_inbox *inbox, struct core_session *s, piso_event *event) {
     core_item *item = malloc(sizeof *item);
     if (!item)
         return -1;
     item->next = NULL;
-    item->session = (core_session *)Py_NewRef((PyObject *)s);
+    item->session = (struct core_session *)Py_NewRef((PyObject *)s);
     move_event(&item->event, event);
     event->nspans = 0;
     event->heap = NULL;
@@ -52,7 +50,7 @@ core_item *core_inbox_take(core_inbox *inbox) {
 
 void core_item_free(core_item *item) {
     piso_event_fini(&item->event);
-    Py_DECREF(item->session);
+    Py_DECREF((PyObject *)item->session);
     free(item);
 }
 

@@ -46,7 +46,7 @@ typedef struct core_thread {
     unsigned generation;    /* of the process: a forked one must not share the eventfd with its parent */
     int wake_fd;            /* eventfd, or -1: not created yet */
     core_inbox inbox;       /* empty unless the thread waits */
-    struct core_wait *wait; /* the innermost synchronous wait (sync.c) */
+    struct core_wait *wait; /* the innermost synchronous wait (pump/sync.c) */
     core_answer *answers;   /* the innermost; NULL: none, or a coroutine */
     unsigned nested;        /* nested requests that it runs while it waits */
     struct core_link *links;
@@ -69,5 +69,16 @@ void core_thread_task_ran(core_thread **slot);
 int core_thread_fd(core_thread *t);
 void core_thread_wake(core_thread *t);
 void core_thread_clear_wake(core_thread *t);
+
+/* core_pump_context: describes the caller of core_pump. `link`: the link of the loop that runs in this thread now, or
+ * NULL. `in_task`: the caller is a task that awaits, so a task may be current, which handlers must not see. `waits`:
+ * the caller is a thread that waits synchronously. */
+typedef struct core_pump_context {
+    core_thread *thread;
+    struct core_link *link;
+    bool in_task, waits;
+    bool polls;   /* a wait has left the session polled, until the first event is taken (core_pump_end_poll) */
+    bool started; /* output: the loop of this thread has a new task */
+} core_pump_context;
 
 #endif

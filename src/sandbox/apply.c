@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "os/os.h"
+#include "sandbox/apply.h"
 #include "sandbox/blob.h"
 #include "sandbox/landlock_abi.h"
 #include "sandbox/namespaces.h"

@@ -4,10 +4,13 @@
 
 #include <sys/resource.h>
 
+#include "group/group.h"
 #include "sandbox/paths.h"
-#include "sandbox/sandbox.h"
+#include "seccomp/refusals.h"
 
+#define PISO__BLOB_MAGIC UINT64_C(0x7069736f73623031)
 #define PISO__LIMITS_MAX 16 /* as many as the kernel has resources */
+#define PISO__THREADS    "/proc/self/task"
 #define PISO__BIT(layer) (1U << (layer))
 
 typedef struct piso__limit {
@@ -42,13 +45,14 @@ typedef struct piso__blob {
     piso__limit limits[PISO__LIMITS_MAX];
 } piso__blob;
 
-struct piso__sandbox {
+/* piso__sandbox: see sandbox.h. */
+typedef struct piso__sandbox {
     int fd; /* the child's end of the refusals' sockets, with the ruleset in it; -1: neither ruleset nor filter */
     int failed_layer; /* written by the child */
     piso__blob *blob;
     piso__group *group;       /* in the host, until it is taken */
     piso__refusals *refusals; /* in the host, until they are taken */
-};
+} piso__sandbox;
 
 static inline void *piso__blob_at(const piso__blob *blob, uint32_t offset) {
     return (char *)blob + offset;
@@ -60,5 +64,8 @@ PISO__IN_CHILD static inline const char *piso__next_string(const char *text) {
         text++;
     return text + 1;
 }
+
+/* piso__blob_is_whole: whether everything that the block refers to is in it. */
+bool piso__blob_is_whole(const piso__blob *b, size_t size);
 
 #endif

@@ -11,7 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "sandbox/namespaces.h"
+#include "sandbox/mounts.h"
 #include "sandbox/paths.h"
 
 #ifndef SYS_openat2

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "os/os.h"
+#include "sandbox/mounts.h"
 #include "sandbox/namespaces.h"
 
 /* call: returns a system call's result, -errno on failure. */
@@ -68,7 +69,7 @@ PISO__IN_CHILD static int map_ids(const piso__blob *blob) {
 }
 
 /* limit_watches: limits inotify instances, which are counted per user, for all extensions and the host
- * together, and per namespace. Where the limit cannot be written the filter permits none (prepare.c). */
+ * together, and per namespace. Where the limit cannot be written the filter permits none (plan/layers.c). */
 PISO__IN_CHILD static void limit_watches(void) {
     write_file("/proc/sys/user/max_inotify_instances", "16", 2);
     write_file("/proc/sys/user/max_inotify_watches", "8192", 4);

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "os/os.h"
-#include "sandbox/namespaces.h"
+#include "sandbox/processes.h"
 
 #define STACK 4096
 

@@ -18,27 +18,15 @@
 
 typedef struct piso__sandbox piso__sandbox;
 
-/* piso__sandbox_prepare: prepares the sandbox of one child that will run `program`. Fills `report`, also on
- * failure. PISO_ESANDBOX when files or system calls cannot be confined here, or a limit cannot be enforced;
- * -EINVAL; -errno. The first call in a process takes some milliseconds more, to find out what the system
- * permits. */
-int piso__sandbox_prepare(const piso_sandbox *spec, const char *program, piso__sandbox **ret_sandbox,
-                          piso_sandbox_report *report);
 piso__sandbox *piso__sandbox_free(piso__sandbox *s);
 static inline void piso__sandbox_freep(piso__sandbox **s) {
     *s = piso__sandbox_free(*s);
 }
 
-/* piso__sandbox_apply: confines the calling thread, which must be the only one of its process, by a prepared
- * sandbox. The sandbox's descriptor has the number fd in this process, which must close it before the program
- * runs. 0 or -errno. */
-int piso__sandbox_apply(void *sandbox, int fd);
 /* piso__sandbox_fd: returns the descriptor of a prepared sandbox (borrowed), -1: none. */
 int piso__sandbox_fd(const piso__sandbox *s);
-/* piso__sandbox_failed: returns the layer that failed, after a failed apply. piso__sandbox_report_failure: notes in
- * `report` that this layer failed, with that error. */
+/* piso__sandbox_failed: returns the layer that failed, after a failed apply. */
 int piso__sandbox_failed(const piso__sandbox *s);
-void piso__sandbox_report_failure(int layer, int error, piso_sandbox_report *report);
 
 /* piso__sandbox_take_group: returns the control group that was made for the child, or NULL. The caller ends it
  * when the child has ended. */

@@ -8,6 +8,7 @@
 
 #include "session/backlog.h"
 #include "session/bodies.h"
+#include "session/buffers.h"
 #include "session/segments.h"
 #include "session/send.h"
 

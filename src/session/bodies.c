@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "session/bodies.h"
+#include "session/buffers.h"
 #include "session/leases.h"
 #include "session/segments.h"
 #include "session/send.h"

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "memory/quota.h"
-#include "session/bodies.h"
+#include "session/buffers.h"
 #include "session/leases.h"
 #include "session/segments.h"
 #include "session/send.h"

@@ -130,7 +130,7 @@ struct piso_session {
     piso__share *share;                 /* counts the segments that the peer has sent; NULL: none yet */
     uint64_t taken_bytes, shared_limit; /* of segments from the peer; 0: no limit */
 
-    /* waiting (wait.c) */
+    /* waiting (events/wait.c) */
     _Atomic uint64_t poll_position; /* copy of the consumer's position */
     _Atomic bool attention;         /* piso_session_next has something to report that is not in the ring */
     _Atomic bool rang;              /* the peer had to be woken, and has sent nothing since */
@@ -145,7 +145,7 @@ struct piso_session {
     int64_t slept_ns;            /* when a thread last began to sleep; guarded by the lock */
     _Atomic int64_t migrated_ns; /* when this process last migrated because of that */
 
-    /* threads that wait for replies (blocking.c) */
+    /* threads that wait for replies (events/blocking.c) */
     piso__blocked *blocked, *reader;
     int64_t reader_until_ns; /* when the reader wakes by itself */
     piso_event_handler handler;
@@ -186,8 +186,8 @@ static inline bool piso__session_is_open(const piso_session *s, uint64_t request
 }
 
 /* The files of this layer are ordered: send, names, segments, releases, leases, buffers, bodies, backlog,
- * calls, wait, receive, session, blocking. Each uses only those before it. All functions in their headers need
- * the lock unless the comment says otherwise. */
+ * calls, descriptors, session; then events/wait, events/receive, events/blocking. Each uses only those before it.
+ * All functions in their headers need the lock unless the comment says otherwise. */
 
 /* names.c */
 

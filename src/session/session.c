@@ -6,10 +6,10 @@
 #include "base/structs.h"
 #include "os/cgroup.h"
 #include "session/backlog.h"
+#include "session/descriptors.h"
 #include "session/leases.h"
 #include "session/segments.h"
 #include "session/send.h"
-#include "session/wait.h"
 #include "supervisor/request.h"
 
 #define CHILD_DESCRIPTORS 512       /* how many a child may have before its table must grow */

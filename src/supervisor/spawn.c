@@ -4,6 +4,9 @@
 #include <unistd.h>
 
 #include "os/os.h"
+#include "sandbox/apply.h"
+#include "sandbox/plan/prepare.h"
+#include "sandbox/plan/report.h"
 #include "sandbox/sandbox.h"
 #include "supervisor/child.h"
 #include "supervisor/monitor.h"

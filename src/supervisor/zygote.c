@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "os/os.h"
+#include "sandbox/plan/report.h"
 #include "supervisor/process.h"
 
 /* for a caller that needs a child while the zygote is still loading */

@@ -5,6 +5,8 @@
 
 #include "base/structs.h"
 #include "os/os.h"
+#include "sandbox/apply.h"
+#include "sandbox/plan/report.h"
 #include "sandbox/sandbox.h"
 #include "supervisor/keeper.h"
 #include "supervisor/process.h"

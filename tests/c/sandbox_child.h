@@ -35,6 +35,7 @@
 #include "os/os.h"
 #include "sandbox/landlock.h"
 #include "sandbox/namespaces.h"
+#include "sandbox/processes.h"
 #include "seccomp/filter.h"
 #include "skipping.h"
 #include "supervisor/process.h"

@@ -17,7 +17,7 @@
 
 #include "memory/segment.h"
 #include "os/os.h"
-#include "sandbox/sandbox.h"
+#include "sandbox/plan/prepare.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define HAS_OWN_ALLOCATOR true

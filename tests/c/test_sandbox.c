@@ -3,6 +3,9 @@
  * where escapes are easier to write (tests/python/sandbox/test_sandbox.py).
  *
  * The child is this program again. Its exit status is 0 when its action succeeded, else errno. */
+#include "sandbox/apply.h"
+#include "sandbox/plan/prepare.h"
+#include "sandbox/sandbox.h"
 #include "sandbox_child.h"
 
 #define LONG_ENOUGH INT64_C(30000000000)

@@ -20,6 +20,8 @@
 
 #include "common/interruption.h"
 #include "common/misuse.h"
+#include "rpc/pump/pump.h"
+#include "rpc/send.h"
 
 #define MAX_NESTING 32   /* beyond, requests wait until the loop handles them, so the C stack is bounded */
 #define POLL_LIMIT  64   /* events handled before the call's own reply is checked again */

@@ -11,6 +11,8 @@
 #include "aio/loop/timers.h"
 #include "call.h"
 #include "route.h"
+#include "rpc/session_error.h"
+#include "rpc/types/session.h"
 
 /* ---- calls ---- */
 

@@ -11,6 +11,7 @@
 #include "aio/loop/scheduling.h"
 #include "aio/waiter.h"
 #include "call.h"
+#include "rpc/pump/pump.h"
 
 #define POLL_LIMIT 256 /* events of a session handled before the other sessions are checked */
 

@@ -8,6 +8,9 @@
 #include "aio/loop/link.h"
 #include "aio/loop/links.h"
 #include "aio/loop/scheduling.h"
+#include "rpc/pending.h"
+#include "rpc/pump/dispatch.h"
+#include "rpc/pump/reply.h"
 
 #define MAX_UNANSWERED 4096 /* requests of a session that expect no reply and have not ended */
 
@@ -91,8 +94,8 @@ static bool runs_here(const core_link *link, const core_pump_context *context) {
 
 void core_route(core_session *s, piso_event *event, core_pump_context *context) {
     core_pending *parent = (core_pending *)event->parent; /* its first member */
-    bool at_once =
-        event->flags & PISO_CALL_NO_REPLY && (event->object == CORE_CONTROL || event->object == CORE_OBJECT_NONE);
+    bool at_once = event->flags & PISO_CALL_NO_REPLY &&
+                   (event->object == PISO_OBJECT_CONTROL || event->object == PISO_OBJECT_PREFETCH);
     if (at_once) {
         core_dispatch(s, event, context);
     } else if (drop(s, event)) {

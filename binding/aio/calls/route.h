@@ -2,7 +2,7 @@
 #ifndef BINDING_ROUTE_H
 #define BINDING_ROUTE_H
 
-#include "rpc/pump.h"
+#include "rpc/object.h"
 
 /* core_route: runs a request in the right thread or loop; takes the event (route.c). */
 void core_route(core_session *s, piso_event *event, core_pump_context *context);

@@ -5,6 +5,7 @@
 #include "handler.h"
 #include "link.h"
 #include "parked.h"
+#include "rpc/pump/pump.h"
 #include "scheduling.h"
 #include "timers.h"
 

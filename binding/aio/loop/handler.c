@@ -15,6 +15,8 @@
 #include "handler.h"
 #include "aio/asyncio.h"
 #include "link.h"
+#include "rpc/pump/reply.h"
+#include "rpc/request.h"
 #include "scheduling.h"
 
 static core_async_state *async_of(const core_handler *h) {

@@ -3,7 +3,6 @@
 #define BINDING_HANDLER_H
 
 #include "link.h"
-#include "rpc/requests.h"
 
 struct core_handler {
     PyObject_HEAD core_session *session; /* strong until it is over */

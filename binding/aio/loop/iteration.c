@@ -5,6 +5,7 @@
 #include "link.h"
 #include "parked.h"
 #include "polling.h"
+#include "rpc/pump/pump.h"
 #include "scheduling.h"
 
 #define PUMP_LIMIT 256

@@ -12,7 +12,7 @@
 #ifndef BINDING_LINK_H
 #define BINDING_LINK_H
 
-#include "rpc/pump.h"
+#include "rpc/object.h"
 
 struct core_link {
     PyObject_HEAD core_session *session; /* borrowed; NULL once detached */

@@ -7,6 +7,7 @@
 #include "link.h"
 #include "parked.h"
 #include "polling.h"
+#include "rpc/session_error.h"
 #include "scheduling.h"
 #include "timers.h"
 

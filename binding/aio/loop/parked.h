@@ -5,6 +5,7 @@
 
 #include "aio/waiter.h"
 #include "link.h"
+#include "rpc/pending.h"
 
 /* core_group: the head of an object that awaits several calls. `ended`: called when one of them has ended; returns the
  * waiter to wake, borrowed, or NULL. */

@@ -3,8 +3,9 @@
 #include <string.h>
 
 #include "os/os.h"
-#include "sandbox/namespaces.h"
-#include "sandbox/plan.h"
+#include "sandbox/plan/limits.h"
+#include "sandbox/plan/report.h"
+#include "sandbox/processes.h"
 
 static void add_limit(piso__plan *p, int resource, uint64_t soft, uint64_t hard) {
     if (soft)

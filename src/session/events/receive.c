@@ -5,10 +5,11 @@
 
 #include "session/backlog.h"
 #include "session/bodies.h"
+#include "session/buffers.h"
+#include "session/descriptors.h"
 #include "session/leases.h"
 #include "session/segments.h"
 #include "session/send.h"
-#include "session/wait.h"
 
 #define TAKEN      UINT32_MAX /* segment of a span that the caller has taken */
 #define LARGE_SPAN (1u << 20)

@@ -1,5 +1,5 @@
 /* meter.c - limits notifications: those beyond the limit are dropped before they are decoded. */
-#include "requests.h"
+#include "meter.h"
 
 #include <string.h>
 

@@ -1,11 +1,13 @@
-/* plan.c - determines layer by layer what is possible here. */
+/* layers.c - determines layer by layer what is possible here. */
 #include <sched.h>
 #include <stdio.h>
 #include <sys/statvfs.h>
 
 #include "os/cgroup.h"
 #include "sandbox/namespaces.h"
-#include "sandbox/plan.h"
+#include "sandbox/plan/layers.h"
+#include "sandbox/plan/limits.h"
+#include "sandbox/plan/report.h"
 
 static void plan_namespaces(piso__plan *p) {
     if (piso__plan_omits(p, PISO_LAYER_NAMESPACES))

@@ -1,8 +1,13 @@
 /* pump.c - takes events from a session and passes each to its call or request. */
+#include "pump.h"
 #include "codec/buffers/buffers.h"
 #include "codec/gpu.h"
-#include "hooks.h"
-#include "requests.h"
+#include "dispatch.h"
+#include "reply.h"
+#include "rpc/hooks.h"
+#include "rpc/pending.h"
+#include "rpc/request.h"
+#include "rpc/session_error.h"
 
 /* notify_thread: wakes the thread whose synchronous call has ended. */
 static void notify_thread(core_pending *pending) {

@@ -2,18 +2,7 @@
 #ifndef BINDING_PUMP_H
 #define BINDING_PUMP_H
 
-#include "pending.h"
-
-/* core_pump_context: describes the caller of core_pump. `link`: the link of the loop that runs in this thread now, or
- * NULL. `in_task`: the caller is a task that awaits, so a task may be current, which handlers must not see. `waits`:
- * the caller is a thread that waits synchronously. */
-struct core_pump_context {
-    core_thread *thread;
-    core_link *link;
-    bool in_task, waits;
-    bool polls;   /* a wait has left the session polled, until the first event is taken (core_pump_end_poll) */
-    bool started; /* output: the loop of this thread has a new task */
-};
+#include "rpc/object.h"
 
 /* core_pump: handles the events that are available (at most `limit`); returns how many. Never raises: an error belongs
  * to a call or a request. */

@@ -1,7 +1,9 @@
 /* method.c - a method of a remote object. Proxies keep one in their __dict__ for each name, so a call costs an ordinary
  * attribute look-up and one vectorcall. */
+#include "method.h"
 #include "common/misuse.h"
-#include "pending.h"
+#include "rpc/pump/sync.h"
+#include "rpc/session_error.h"
 
 #include <errno.h>
 #include <structmember.h>

@@ -7,9 +7,13 @@
 #include "codec/gpu.h"
 #include "codec/quota.h"
 #include "common/arguments.h"
-#include "hooks.h"
-#include "pump.h"
-#include "requests.h"
+#include "method.h"
+#include "rpc/hooks.h"
+#include "rpc/pump/meter.h"
+#include "rpc/pump/pump.h"
+#include "rpc/send.h"
+#include "rpc/session_error.h"
+#include "session.h"
 
 #include <structmember.h>
 

@@ -2,12 +2,12 @@
  *
  * The first message that uses a segment waits until its file descriptor has been sent and mapped: about ten times the
  * cost of a later message. A program that allocates shared memory fills it first, so there is time: the tensor or array
- * is sent ahead, as the argument of a call that does nothing (CORE_OBJECT_NONE). The receiver decodes it and caches it,
+ * is sent ahead, as the argument of a call that does nothing (PISO_OBJECT_PREFETCH). The receiver decodes it and caches it,
  * like all shared memory, until its sender retires it; the real send then finds everything mapped.
  *
  * This is a guess, and a wrong one costs both processes some microseconds. Therefore only the sessions that have sent
  * shared memory most recently are used, and a session stops after some values that were not sent, until one is. */
-#include "requests.h"
+#include "prefetch.h"
 
 #include "codec/torch/torch.h"
 
@@ -55,7 +55,7 @@ static void send_ahead(core_session *s, PyObject *value) {
     s->codec.shared_at = shared_at;
     s->codec.unsent = unsent + 1;
     if (r == 0 && w.nsegments)
-        r = piso_session_call(s->session, NULL, CORE_OBJECT_NONE, 0, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w);
+        r = piso_session_call(s->session, NULL, PISO_OBJECT_PREFETCH, 0, PISO_CALL_NO_REPLY, 0, PISO_NO_DEADLINE, &w);
     else
         r = -1;
     if (r < 0)

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "os/os.h"
-#include "sandbox/plan.h"
+#include "sandbox/plan/root.h"
 
 static void closedirp(DIR **folder) {
     if (*folder)

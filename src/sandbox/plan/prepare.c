@@ -1,8 +1,13 @@
-/* prepare.c - the host's part: makes a prepared sandbox and sends it on. */
+/* prepare.c - makes a prepared sandbox. */
 #include <string.h>
 
 #include "os/os.h"
-#include "sandbox/plan.h"
+#include "sandbox/plan/layers.h"
+#include "sandbox/plan/limits.h"
+#include "sandbox/plan/pack.h"
+#include "sandbox/plan/prepare.h"
+#include "sandbox/plan/report.h"
+#include "sandbox/plan/root.h"
 
 static void fini(piso__plan *p) {
     free(p->filter);
@@ -38,59 +43,9 @@ int piso__sandbox_prepare(const piso_sandbox *spec, const char *program, piso__s
         r = piso__refusals_new(p.filter, p.filter_count, ruleset, &s->refusals, &s->fd);
     if (r < 0)
         return r;
-    if (!(s->blob = piso__blob_new(&p)))
+    if (!(s->blob = piso__plan_pack(&p)))
         return -ENOMEM;
     s->group = piso__steal_pointer(&p.group);
-    *ret_sandbox = piso__steal_pointer(&s);
-    return 0;
-}
-
-piso__sandbox *piso__sandbox_free(piso__sandbox *s) {
-    if (s) {
-        piso__fd_close(s->fd);
-        free(s->blob);
-        piso__refusals_unref(s->refusals);
-        piso__group_end(s->group);
-        free(s);
-    }
-    return NULL;
-}
-
-int piso__sandbox_failed(const piso__sandbox *s) {
-    return s->failed_layer;
-}
-
-piso__group *piso__sandbox_take_group(piso__sandbox *s) {
-    return piso__steal_pointer(&s->group);
-}
-
-piso__refusals *piso__sandbox_take_refusals(piso__sandbox *s) {
-    return piso__steal_pointer(&s->refusals);
-}
-
-/* ---- export and import ---- */
-
-int piso__sandbox_fd(const piso__sandbox *s) {
-    return s->fd;
-}
-
-const void *piso__sandbox_export(const piso__sandbox *s, size_t *ret_size) {
-    *ret_size = s->blob->size;
-    return s->blob;
-}
-
-int piso__sandbox_import(const void *data, size_t size, int fd, piso__sandbox **ret_sandbox) {
-    piso__cleanup(piso__sandbox_freep) piso__sandbox *s = calloc(1, sizeof *s);
-    if (!s)
-        return -ENOMEM;
-    s->fd = -1;
-    s->blob = malloc(size > sizeof *s->blob ? size : sizeof *s->blob);
-    if (!s->blob)
-        return -ENOMEM;
-    memcpy(s->blob, data, size);
-    if (!piso__blob_is_whole(s->blob, size) || s->blob->writable > size)
-        return -EPROTO;
-    s->fd = fd;
     *ret_sandbox = piso__steal_pointer(&s);
     return 0;
 }

@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "sandbox/plan.h"
+#include "sandbox/plan/report.h"
 
 /* needs: what a system lacks that refuses the layer's calls; NULL where that is not one thing. */
 static const struct {

@@ -1,6 +1,6 @@
-/* wait.h - the part of waiting that the end of a session needs. */
-#ifndef PISO_SESSION_WAIT_H
-#define PISO_SESSION_WAIT_H
+/* descriptors.h - the descriptors of a session: its doorbells, and closing them after their last use. */
+#ifndef PISO_SESSION_DESCRIPTORS_H
+#define PISO_SESSION_DESCRIPTORS_H
 
 #include "session/object.h"
 

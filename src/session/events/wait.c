@@ -26,9 +26,9 @@
  * colocated with its host's eight times in a row migrates to another processor. */
 #include <errno.h>
 
+#include "session/descriptors.h"
 #include "session/leases.h"
 #include "session/send.h"
-#include "session/wait.h"
 
 #define FIRST_POLL_NS      2000   /* always polled: most replies come by then */
 #define POLL_NS            20000  /* polled at most, and only if it has paid off */
@@ -293,11 +293,6 @@ int piso_session_sleep_begin(piso_session *s) {
     return ready;
 }
 
-void piso__session_clear_bells(piso_session *s) {
-    if (!piso__channel_clear_bells(s->channel)) /* or it would wake everybody for ever */
-        piso__epoll_remove(s->epoll_fd, s->channel->bell);
-}
-
 static void note_sleep(piso_session *s) {
     int64_t now = piso_now_ns();
     note_colocation(s, now - s->slept_ns < SHORT_SLEEP_NS && is_beside_peer(s), now);
@@ -310,17 +305,6 @@ static void check_socket(piso_session *s) {
         s->peer_gone = true;
         atomic_store_explicit(&s->attention, true, memory_order_release);
     }
-}
-
-void piso__session_hang_up(piso_session *s) {
-    if (PISO__LIKELY(!s->disconnected) || s->fd_users || atomic_load(&s->sleepers) || atomic_load(&s->hung_up))
-        return;
-    if (s->process)
-        piso__process_on_end(s->process, -1, -1);
-    s->epoll_fd = -1;
-    piso__channel_hang_up(s->channel);
-    atomic_store_explicit(&s->hung_up, 1, memory_order_release);
-    piso__word_wake(&s->hung_up);
 }
 
 void piso_session_sleep_end(piso_session *s) {

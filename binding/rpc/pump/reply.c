@@ -4,8 +4,9 @@
 #include "codec/gpu.h"
 #include "codec/std/exceptions.h"
 #include "common/interruption.h"
-#include "hooks.h"
-#include "requests.h"
+#include "reply.h"
+#include "rpc/hooks.h"
+#include "rpc/request.h"
 
 #define MAX_UNANSWERED_ERRORS 10 /* for each session: errors of calls without a reply that are reported */
 

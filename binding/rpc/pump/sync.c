@@ -10,6 +10,9 @@
 
 #include "common/interruption.h"
 #include "pump.h"
+#include "rpc/send.h"
+#include "rpc/session_error.h"
+#include "sync.h"
 
 /* A signal that arrives between the check and the wait is seen after this time at the latest. */
 #define SIGNAL_CHECK_NS 250000000

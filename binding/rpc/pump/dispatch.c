@@ -2,7 +2,11 @@
  *
  * A plain function is answered at once. An awaitable is run by handler.c, on a loop. Arguments are dropped before the
  * reply is sent, so that a shared buffer that nobody has kept is free again when the caller sends the next one. */
-#include "requests.h"
+#include "dispatch.h"
+#include "meter.h"
+#include "prefetch.h"
+#include "reply.h"
+#include "rpc/request.h"
 
 /* object_of: returns the registered object, borrowed, or NULL (no exception). */
 static PyObject *object_of(core_session *s, uint32_t id) {
@@ -245,7 +249,7 @@ static void answer(core_session *s, PyObject *object, PyObject *name, core_argum
 
 void core_dispatch(core_session *s, piso_event *event, core_pump_context *context) {
     uint64_t request = event->flags & PISO_CALL_NO_REPLY ? 0 : event->id;
-    if (event->object == CORE_OBJECT_NONE && !request) {
+    if (event->object == PISO_OBJECT_PREFETCH && !request) {
         core_prefetch_take(s, event);
         return;
     }

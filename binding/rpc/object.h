@@ -1,4 +1,4 @@
-/* session.h - the Session, one end of a connection, and the callbacks that the layer above fills.
+/* object.h - the session object, one end of a connection, and the callbacks that the layer above fills.
  *
  *     Method --> Session --> piso_session          Call, synchronous wait: a core_pending, known to piso_session
  *       |         |  |                             by address until its event or piso_session_forget
@@ -8,12 +8,12 @@
  *       |         +--> Handler (one per request that is a coroutine) <--> its asyncio.Task
  *       +-- Waiter (parked)
  *
- * Everything here needs the GIL, which is also the lock of all fields. core_pump (pump.h) takes events from the
+ * Everything here needs the GIL, which is also the lock of all fields. core_pump (pump/pump.h) takes events from the
  * session. It is called from three places: by a Call that is awaited (aio/calls/call.c), by a loop that was woken
- * (aio/loop/iteration.c), and by a thread that waits synchronously (sync.c). Each of them may run user code and
+ * (aio/loop/iteration.c), and by a thread that waits synchronously (pump/sync.c). Each of them may run user code and
  * re-enter. */
-#ifndef BINDING_SESSION_H
-#define BINDING_SESSION_H
+#ifndef BINDING_OBJECT_H
+#define BINDING_OBJECT_H
 
 #include "codec/codec.h"
 #include "common/errors.h"
@@ -24,7 +24,6 @@ typedef struct core_link core_link;
 typedef struct core_call core_call;
 typedef struct core_handler core_handler;
 typedef struct core_pending core_pending;
-typedef struct core_pump_context core_pump_context;
 
 /* ---- callbacks of the layer above (aio/calls/callbacks.c) ---- */
 
@@ -71,7 +70,7 @@ typedef struct core_session_callbacks {
 
 #define CORE_OBJECTS_INLINE 16
 
-/* The limit on the peer's notifications of one kind: further ones are dropped before they are decoded (meter.c). */
+/* The limit on the peer's notifications of one kind: further ones are dropped before they are decoded (pump/meter.c). */
 typedef struct core_meter {
     uint32_t object;
     char name[16];
@@ -119,22 +118,5 @@ struct core_session {
     PyObject *finished;     /* future of serve(), or NULL */
     uint64_t buffer_uses;   /* messages sent with shared buffers */
 };
-
-/* core_sessions_init: sets the operations on all sessions for the layers below (sessions.c). */
-int core_sessions_init(PyObject *module, core_state *state);
-int core_session_init(PyObject *module, core_state *state);
-/* core_session_add: adds methods and attributes of the layers above to the type Session (either may be NULL). Returns 0
- * or -1. */
-int core_session_add(core_state *state, PyMethodDef *methods, PyGetSetDef *attributes);
-/* core_session_new: returns a Session without a connection. core_session_set_handle: sets the connection, and steals
- * it. */
-PyObject *core_session_new(core_state *state, PyObject *name, PyObject *registry);
-void core_session_set_handle(core_session *s, piso_session *session);
-
-/* core_session_error: raises the exception for a negative code of this session; returns NULL. `pending` (or NULL): the
- * call that failed. */
-PyObject *core_session_error(core_session *s, int error, const core_pending *pending);
-/* core_session_explain: Session.explain. */
-PyObject *core_session_explain(PyObject *self, PyObject *args, PyObject *kwargs);
 
 #endif
