@@ -21,6 +21,7 @@
 #include "piso/output.h"
 #include "piso/process.h"
 #include "piso/protocol.h"
+#include "piso/reference.h"
 #include "piso/sandbox.h"
 #include "piso/segment.h"
 #include "piso/session.h"

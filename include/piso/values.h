@@ -132,7 +132,7 @@ enum {
     PISO_EXT_RECORD = 20,    /* [registered name, field values] (dataclass, named tuple) */
     PISO_EXT_EXCEPTION = 21, /* see docs/wire-format.md */
     PISO_EXT_TENSOR = 22,
-    PISO_EXT_REFERENCE = 23,     /* reserved */
+    PISO_EXT_REFERENCE = 23,     /* a function or an object: piso/reference.h */
     PISO_EXT_STREAM = 24,        /* reserved */
     PISO_EXT_SHARED_ARRAY = 25,  /* [dtype, shape, strides, offset, flags, a span of a segment] */
     PISO_EXT_FOREIGN_ARRAY = 26, /* [framework, dtype, array] */
