@@ -11,6 +11,11 @@
 
 #include "common/state.h"
 
+/* core_leased: what the cookie of each lease that this module gives points to begins with this. */
+typedef struct core_leased {
+    void (*ended)(void *leased); /* called when the lease has ended */
+} core_leased;
+
 /* core_gpu_codec: the part of a codec that cuda/ uses. */
 typedef struct core_gpu_codec {
     PyObject *devices;      /* frozenset: UUIDs of the GPUs whose memory is shared; NULL: none, in either direction */
@@ -56,8 +61,11 @@ int core_decode_init(PyObject *module, core_state *state);
 
 /* core_encode_call: encodes the positional arguments as an array and, unless kwnames is NULL or empty, the keyword
  * arguments as a map. Arguments are in the vectorcall layout: args[0..nargs) positional, then one value for each name.
- * Returns the flags for piso_session_call (0 or PISO_CALL_KWARGS), or -1 with an exception. */
-int core_encode_call(core_codec *c, piso_writer *w, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+ * ret_remotes: a new list of the peer's own objects among the values, which must live until the message has been sent;
+ * unchanged if there are none. It may be NULL. Returns the flags for piso_session_call (0 or PISO_CALL_KWARGS), or -1
+ * with an exception. */
+int core_encode_call(core_codec *c, piso_writer *w, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+                     PyObject **ret_remotes);
 /* core_encode_value: encodes one value (a result). `where` starts the path in an error's message ("result"). A received
  * buffer in the value whose only reference is the caller's is returned to the peer without a copy; the caller must not
  * access it afterwards. Returns 0 or -1. */

@@ -24,6 +24,7 @@ typedef struct core_encoder {
     bool exceptions; /* exceptions are accepted as values: in the arguments of an exception */
     int linked;      /* causes and contexts written so far */
     int references;  /* references to the current value held by us or its container; 0: others may use it later */
+    PyObject **remotes; /* list of the peer's own objects that were written so far (core_encode_call), or NULL */
 } core_encoder;
 
 int core_encode(core_encoder *e, PyObject *value, const core_path *path);

@@ -401,8 +401,9 @@ static int encode_keywords(core_encoder *e, PyObject *const *values, PyObject *n
     return 0;
 }
 
-int core_encode_call(core_codec *c, piso_writer *w, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
-    core_encoder e = {.codec = c, .w = w};
+int core_encode_call(core_codec *c, piso_writer *w, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+                     PyObject **ret_remotes) {
+    core_encoder e = {.codec = c, .w = w, .remotes = ret_remotes};
     bool keywords = kwnames && PyTuple_GET_SIZE(kwnames) > 0;
     piso_write_array(w, (size_t)nargs);
     core_path at = {.kind = CORE_AT_ARGUMENT};

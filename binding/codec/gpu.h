@@ -12,8 +12,6 @@ struct core_tensor_layout;
 struct core_gpu {
     /* encode: encodes a tensor on a GPU. Returns 0 or -1. */
     int (*encode)(core_encoder *e, PyObject *tensor, struct core_tensor_layout *l, int flags);
-    /* release: called when a lease of this codec has ended, with the cookie of piso_session_lease. */
-    void (*release)(void *cookie);
     /* session_ended: called when the session has ended: unmaps memory of GPUs that arrived through it. */
     void (*session_ended)(core_codec *c);
     /* clear: called when the codec is deallocated: ends the remaining leases, which the session no longer reports. */

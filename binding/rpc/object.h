@@ -25,20 +25,26 @@ typedef struct core_call core_call;
 typedef struct core_handler core_handler;
 typedef struct core_pending core_pending;
 
+/* core_callee: what calls are sent to. The references are owned by whatever embeds this. */
+typedef struct core_callee {
+    core_session *session;
+    uint32_t object, method;
+    PyObject *name;     /* of the method, for messages */
+    int64_t timeout_ns; /* 0: none */
+    PyObject *remote;   /* the remote object (references/remote.h), which stays while calls are in flight; or NULL */
+} core_callee;
+
 /* ---- callbacks of the layer above (aio/calls/callbacks.c) ---- */
 
 typedef struct core_session_callbacks {
     /* call: makes a call that is not synchronous, and returns an awaitable. It raises errors of sending when it is
      * awaited. */
-    PyObject *(*call)(core_session *s, uint32_t object, uint32_t method, PyObject *name, int64_t timeout_ns,
-                      PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+    PyObject *(*call)(const core_callee *to, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 
     /* request: runs the request in the right thread or loop; takes the event. cancel: the caller has given up the
-     * request. reply: the outcome of a call that has an owner has been set. end: the session has ended, and all calls
-     * have been notified. */
+     * request. end: the session has ended, and all calls have been notified. */
     void (*request)(core_session *s, piso_event *event, core_pump_context *context);
     void (*cancel)(core_handler *h);
-    void (*reply)(core_pending *pending);
     void (*end)(core_session *s);
     /* buffers_sent: a message with shared buffers was sent: free ones must be released once the session has been
      * idle. */

@@ -3,18 +3,40 @@
 #include "request.h"
 #include "session_error.h"
 
-int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t method, PyObject *const *args,
-              Py_ssize_t nargs, PyObject *kwnames) {
+void core_pending_init(core_pending *pending, const core_callee *to) {
+    *pending = (core_pending){.name = Py_NewRef(to->name), .timeout_ns = to->timeout_ns};
+}
+
+void core_pending_fini(core_pending *pending) {
+    Py_CLEAR(pending->name);
+    Py_CLEAR(pending->value);
+    Py_CLEAR(pending->remotes);
+}
+
+/* keep_remote: adds the remote object that is called to those that the arguments name. Returns 0 or -1. */
+static int keep_remote(core_pending *pending, PyObject *remote) {
+    if (remote && pending->remotes)
+        return PyList_Append(pending->remotes, remote);
+    if (remote)
+        pending->remotes = Py_NewRef(remote);
+    return 0;
+}
+
+int core_send(const core_callee *to, core_pending *pending, PyObject *const *args, Py_ssize_t nargs,
+              PyObject *kwnames) {
+    core_session *s = to->session;
     piso_writer w;
     piso_writer_init(&w);
     pending->thread = PyThread_get_thread_ident();
-    int flags = core_encode_call(&s->codec, &w, args, nargs, kwnames);
+    int flags = core_encode_call(&s->codec, &w, args, nargs, kwnames, &pending->remotes);
+    if (flags >= 0 && keep_remote(pending, to->remote) < 0)
+        flags = -1;
     int r = -1;
     if (flags >= 0) {
         int64_t deadline = pending->timeout_ns ? piso_now_coarse_ns() + pending->timeout_ns : PISO_NO_DEADLINE;
         bool buffers = w.nspans > 0 || w.size > PISO_INLINE_BODY;
-        r = piso_session_call(s->session, &pending->call, object, method, (unsigned)flags, core_request_current(s),
-                              deadline, &w);
+        r = piso_session_call(s->session, &pending->call, to->object, to->method, (unsigned)flags,
+                              core_request_current(s), deadline, &w);
         if (r < 0)
             core_session_error(s, r, pending);
         else if (buffers)
@@ -60,7 +82,7 @@ PyObject *core_session_notify(PyObject *self, PyObject *args) {
     piso_writer w;
     piso_writer_init(&w);
     PyObject *const *items = &PyTuple_GET_ITEM(arguments, 0);
-    int flags = core_encode_call(&s->codec, &w, items, PyTuple_GET_SIZE(arguments), NULL);
+    int flags = core_encode_call(&s->codec, &w, items, PyTuple_GET_SIZE(arguments), NULL, NULL);
     if (flags >= 0) {
         flags |= PISO_CALL_NO_REPLY;
         r = piso_session_call(s->session, NULL, object, method, (unsigned)flags, core_request_current(s),

@@ -27,20 +27,30 @@
 #define POLL_LIMIT  64   /* events handled before the call's own reply is checked again */
 #define MAX_POLLS   4096 /* polls before the event loop continues */
 
-PyObject *core_call_new(core_session *s, uint32_t object, uint32_t method, PyObject *name, int64_t timeout_ns,
-                        PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+/* ended: drops what the call needed while it was in flight. */
+static void ended(core_pending *pending) {
+    core_call *call = (core_call *)pending->owner;
+    core_call_completed(call);
+    Py_CLEAR(call->pending.remotes);
+    Py_CLEAR(call->session);
+}
+
+PyObject *core_call_new(const core_callee *to, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    core_session *s = to->session;
     core_links_ensure_here(s);
     core_call *call = PyObject_GC_New(core_call, s->state->call_type);
     if (!call)
         return NULL;
-    call->pending = (core_pending){.owner = (PyObject *)call, .name = Py_NewRef(name), .timeout_ns = timeout_ns};
+    core_pending_init(&call->pending, to);
+    call->pending.owner = (PyObject *)call;
+    call->pending.ended = ended;
     call->session = (core_session *)Py_NewRef((PyObject *)s);
     call->awaited = false;
     call->waiter = NULL;
     call->group = NULL;
     call->link = NULL;
     PyObject_GC_Track(call);
-    if (core_send(s, &call->pending, object, method, args, nargs, kwnames) < 0) {
+    if (core_send(to, &call->pending, args, nargs, kwnames) < 0) {
         call->pending.value = core_fetch_exception();
         call->pending.outcome = CORE_EXCEPTION;
     }
@@ -288,6 +298,7 @@ static int call_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(call->session);
     Py_VISIT(call->pending.value);
+    Py_VISIT(call->pending.remotes);
     Py_VISIT(call->waiter);
     Py_VISIT(call->group);
     return 0;
@@ -299,6 +310,7 @@ static int call_clear(PyObject *self) {
         abandon(call, false);
     Py_CLEAR(call->session);
     Py_CLEAR(call->pending.value);
+    Py_CLEAR(call->pending.remotes);
     return 0;
 }
 
@@ -322,8 +334,7 @@ static void call_dealloc(PyObject *self) {
     if (call->session && !finished(call) && !call->pending.closed)
         piso_session_forget(call->session->session, &call->pending.call, false);
     Py_XDECREF(call->session);
-    Py_XDECREF(call->pending.name);
-    Py_XDECREF(call->pending.value);
+    core_pending_fini(&call->pending);
     type->tp_free(self);
     Py_DECREF(type);
 }

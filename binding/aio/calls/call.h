@@ -7,8 +7,7 @@
 
 int core_call_init(PyObject *module, core_state *state);
 /* core_call_new: encodes and sends the call. It raises errors of that when it is awaited. */
-PyObject *core_call_new(core_session *s, uint32_t object, uint32_t method, PyObject *name, int64_t timeout_ns,
-                        PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *core_call_new(const core_callee *to, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 /* core_call_completed: called when pending.outcome has been set: wakes the waiting task. */
 void core_call_completed(core_call *call);
 /* core_call_park_in: parks a call as one of several. core_call_abandon: stops waiting for it and requests cancellation.

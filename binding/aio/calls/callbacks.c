@@ -14,15 +14,6 @@
 #include "rpc/session_error.h"
 #include "rpc/types/session.h"
 
-/* ---- calls ---- */
-
-/* reply: drops the call's reference to the session. */
-static void reply(core_pending *pending) {
-    core_call *call = (core_call *)pending->owner;
-    core_call_completed(call);
-    Py_CLEAR(call->session);
-}
-
 /* ---- the end ---- */
 
 static void end(core_session *s) {
@@ -127,7 +118,6 @@ static const core_session_callbacks callbacks = {
     .call = core_call_new,
     .request = core_route,
     .cancel = core_handler_cancel,
-    .reply = reply,
     .end = end,
     .buffers_sent = core_links_trim_later,
     .awaitable = core_await_result,

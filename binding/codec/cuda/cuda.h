@@ -31,7 +31,6 @@ PyObject *core_cuda_recall(core_state *state, const void *data, uint64_t size);
 
 /* The functions of core_gpu. */
 int core_cuda_encode(core_encoder *e, PyObject *tensor, core_tensor_layout *l, int flags);
-void core_cuda_release(void *cookie);
 void core_cuda_session_ended(core_codec *c);
 void core_cuda_clear(core_codec *c);
 void core_cuda_synchronize(core_codec *c);

@@ -14,7 +14,10 @@
 
 /* ---- memory that the peer holds ---- */
 
+static void release(void *leased);
+
 typedef struct core_lent {
+    core_leased leased; /* first */
     struct core_lent *next, **previous;
     PyObject *object;
 } core_lent;
@@ -25,15 +28,15 @@ static core_lent *lend(core_codec *c, PyObject *object) {
         PyErr_NoMemory();
         return NULL;
     }
-    *lent = (core_lent){.next = c->gpu.lent, .previous = &c->gpu.lent, .object = Py_NewRef(object)};
+    *lent = (core_lent){.leased = {release}, .next = c->gpu.lent, .previous = &c->gpu.lent, .object = Py_NewRef(object)};
     if (c->gpu.lent)
         c->gpu.lent->previous = &lent->next;
     c->gpu.lent = lent;
     return lent;
 }
 
-void core_cuda_release(void *cookie) {
-    core_lent *lent = cookie;
+static void release(void *leased) {
+    core_lent *lent = leased;
     PyObject *object = lent->object;
     *lent->previous = lent->next;
     if (lent->next)
@@ -44,7 +47,7 @@ void core_cuda_release(void *cookie) {
 
 void core_cuda_clear(core_codec *c) {
     while (c->gpu.lent)
-        core_cuda_release(c->gpu.lent);
+        release(c->gpu.lent);
     core_cuda_session_ended(c);
 }
 
@@ -186,7 +189,7 @@ static int write_storage(core_encoder *e, PyObject *storage, const shared_storag
     int index = lent ? piso_session_lease(e->codec->session, e->w, lent) : -1;
     if (index < 0) {
         if (lent) {
-            core_cuda_release(lent);
+            release(lent);
             core_raise(e->codec->state, index, "sending a tensor on a GPU");
         }
         return -1;

@@ -5,7 +5,6 @@ _Static_assert(CORE_UUID_SIZE == PISO_CUDA_UUID, "the core's UUIDs are another s
 
 static const core_gpu gpu = {
     .encode = core_cuda_encode,
-    .release = core_cuda_release,
     .session_ended = core_cuda_session_ended,
     .clear = core_cuda_clear,
     .synchronize = core_cuda_synchronize,

@@ -51,7 +51,7 @@ static void send_ahead(core_session *s, PyObject *value) {
     uint64_t shared_at = s->codec.shared_at;
     piso_writer w;
     piso_writer_init(&w);
-    int r = core_encode_call(&s->codec, &w, &value, 1, NULL);
+    int r = core_encode_call(&s->codec, &w, &value, 1, NULL, NULL);
     s->codec.shared_at = shared_at;
     s->codec.unsent = unsent + 1;
     if (r == 0 && w.nsegments)

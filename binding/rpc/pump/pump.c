@@ -55,7 +55,7 @@ static void complete(core_session *s, piso_event *event) {
         notify_thread(pending);
         return;
     }
-    s->on->reply(pending);
+    pending->ended(pending);
     Py_DECREF(owner);
 }
 
@@ -122,8 +122,7 @@ int core_pump(core_session *s, core_pump_context *context, int limit) {
             piso_event_fini(&event);
             break;
         case PISO_EVENT_RELEASED:
-            if (s->state->gpu)
-                s->state->gpu->release(event.cookie);
+            ((core_leased *)event.cookie)->ended(event.cookie);
             piso_event_fini(&event);
             break;
         case PISO_EVENT_REPLY:

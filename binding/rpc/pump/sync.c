@@ -143,15 +143,15 @@ static int wait_for(core_session *s, core_wait *w) {
     }
 }
 
-PyObject *core_sync_call(core_session *s, uint32_t object, uint32_t method, PyObject *name, int64_t timeout_ns,
-                         PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
-    core_wait w = {
-        .pending = {.waiter = core_thread_here(), .name = name, .timeout_ns = timeout_ns},
-        .session = s,
-    };
-    w.thread = w.pending.waiter;
-    if (!w.thread || core_send(s, &w.pending, object, method, args, nargs, kwnames) < 0)
+PyObject *core_sync_call(const core_callee *to, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    core_session *s = to->session;
+    core_wait w = {.session = s, .thread = core_thread_here()};
+    core_pending_init(&w.pending, to);
+    w.pending.waiter = w.thread;
+    if (!w.thread || core_send(to, &w.pending, args, nargs, kwnames) < 0) {
+        core_pending_fini(&w.pending);
         return NULL;
+    }
     Py_INCREF(s); /* requests handled meanwhile may drop the last reference to it */
     w.outer = w.thread->wait;
     w.thread->wait = &w;
@@ -175,7 +175,7 @@ PyObject *core_sync_call(core_session *s, uint32_t object, uint32_t method, PyOb
         core_reroute(&w.thread->inbox);
     if (w.pending.woken)
         core_thread_clear_wake(w.thread);
-    Py_CLEAR(w.pending.value); /* a reply that arrived together with the signal */
+    core_pending_fini(&w.pending); /* its value: a reply that arrived together with the signal */
     Py_DECREF(s);
     return result;
 }

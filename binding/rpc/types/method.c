@@ -8,64 +8,66 @@
 #include <errno.h>
 #include <structmember.h>
 
-#define NOT_INTERNED UINT32_MAX
-
 typedef struct core_method {
     PyObject_HEAD vectorcallfunc vectorcall;
-    core_session *session;
-    PyObject *name;
-    PyObject *timeout;  /* float or None, as given */
-    int64_t timeout_ns; /* 0: none */
-    uint32_t object, method;
+    core_callee to;
+    PyObject *timeout; /* float or None, as given */
     bool sync;
 } core_method;
 
-static int intern(core_method *m) {
+int core_callee_intern(core_callee *to) {
     Py_ssize_t size;
-    const char *text = PyUnicode_AsUTF8AndSize(m->name, &size);
+    const char *text = PyUnicode_AsUTF8AndSize(to->name, &size);
     if (!text)
         return -1;
-    int r =
-        size > 0 && size <= 255 ? piso_session_intern(m->session->session, text, (size_t)size, &m->method) : -EINVAL;
+    int r = size > 0 && size <= 255 ? piso_session_intern(to->session->session, text, (size_t)size, &to->method)
+                                    : -EINVAL;
     if (r == -EINVAL) {
-        PyErr_Format(PyExc_AttributeError, "%R is not a method name: it must have 1 to 255 bytes", m->name);
+        PyErr_Format(PyExc_AttributeError, "%R is not a method name: it must have 1 to 255 bytes", to->name);
         return -1;
     }
-    core_pending pending = {.name = m->name};
-    return r < 0 ? (core_session_error(m->session, r, &pending), -1) : 0;
+    core_pending pending = {.name = to->name};
+    return r < 0 ? (core_session_error(to->session, r, &pending), -1) : 0;
 }
 
 static PyObject *method_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
     core_method *m = (core_method *)self;
     Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
-    if (m->method == NOT_INTERNED && intern(m) < 0)
+    if (m->to.method == CORE_NOT_INTERNED && core_callee_intern(&m->to) < 0)
         return NULL;
-    if (m->sync)
-        return core_sync_call(m->session, m->object, m->method, m->name, m->timeout_ns, args, nargs, kwnames);
-    return m->session->on->call(m->session, m->object, m->method, m->name, m->timeout_ns, args, nargs, kwnames);
+    return m->sync ? core_sync_call(&m->to, args, nargs, kwnames)
+                   : m->to.session->on->call(&m->to, args, nargs, kwnames);
 }
 
-PyObject *core_method_new(core_session *s, uint32_t object, PyObject *name, bool sync, PyObject *timeout) {
+int core_call_timeout(PyObject *timeout, int64_t *ret_ns) {
     double seconds = 0;
     if (timeout != Py_None) {
         seconds = PyFloat_AsDouble(timeout);
         if (PyErr_Occurred())
-            return NULL;
+            return -1;
         if (!(seconds > 0)) {
-            PyErr_Format(PyExc_ValueError, "timeout must be a positive method of seconds or None, not %R", timeout);
-            return NULL;
+            PyErr_Format(PyExc_ValueError, "timeout must be a positive number of seconds or None, not %R", timeout);
+            return -1;
         }
     }
-    core_method *m = PyObject_GC_New(core_method, s->state->method_type);
+    *ret_ns = seconds == 0 || seconds > 4e6 ? 0 : (int64_t)(seconds * 1e9) + 1; /* beyond 46 days: none */
+    return 0;
+}
+
+PyObject *core_method_new(const core_callee *to, bool sync, PyObject *timeout) {
+    int64_t timeout_ns;
+    if (core_call_timeout(timeout, &timeout_ns) < 0)
+        return NULL;
+    core_method *m = PyObject_GC_New(core_method, to->session->state->method_type);
     if (!m)
         return NULL;
     m->vectorcall = method_vectorcall;
-    m->session = (core_session *)Py_NewRef((PyObject *)s);
-    m->name = Py_NewRef(name);
+    m->to = *to;
+    m->to.timeout_ns = timeout_ns;
+    Py_INCREF(to->session);
+    Py_INCREF(to->name);
+    Py_XINCREF(to->remote);
     m->timeout = Py_NewRef(timeout);
-    m->timeout_ns = seconds == 0 || seconds > 4e6 ? 0 : (int64_t)(seconds * 1e9) + 1; /* beyond 46 days: none */
-    m->object = object;
-    m->method = NOT_INTERNED;
     m->sync = sync;
     PyObject_GC_Track(m);
     return (PyObject *)m;
@@ -74,7 +76,8 @@ PyObject *core_method_new(core_session *s, uint32_t object, PyObject *name, bool
 static int method_traverse(PyObject *self, visitproc visit, void *arg) {
     core_method *m = (core_method *)self;
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(m->session);
+    Py_VISIT(m->to.session);
+    Py_VISIT(m->to.remote);
     return 0;
 }
 
@@ -82,8 +85,9 @@ static void method_dealloc(PyObject *self) {
     core_method *m = (core_method *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    Py_DECREF(m->session);
-    Py_DECREF(m->name);
+    Py_DECREF(m->to.session);
+    Py_DECREF(m->to.name);
+    Py_XDECREF(m->to.remote);
     Py_DECREF(m->timeout);
     type->tp_free(self);
     Py_DECREF(type);
@@ -91,14 +95,14 @@ static void method_dealloc(PyObject *self) {
 
 static PyObject *method_repr(PyObject *self) {
     core_method *m = (core_method *)self;
-    return PyUnicode_FromFormat("<pyisolate.Method %U of %R>", m->name, m->session->name);
+    return PyUnicode_FromFormat("<pyisolate.Method %U of %R>", m->to.name, m->to.session->name);
 }
 
 static PyMemberDef method_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(core_method, vectorcall), READONLY, NULL},
-    {"__name__", T_OBJECT, offsetof(core_method, name), READONLY, "The method's name."},
-    {"name", T_OBJECT, offsetof(core_method, name), READONLY, "The method's name."},
-    {"session", T_OBJECT, offsetof(core_method, session), READONLY, "The session that sends the calls."},
+    {"__name__", T_OBJECT, offsetof(core_method, to.name), READONLY, "The method's name."},
+    {"name", T_OBJECT, offsetof(core_method, to.name), READONLY, "The method's name."},
+    {"session", T_OBJECT, offsetof(core_method, to.session), READONLY, "The session that sends the calls."},
     {"timeout", T_OBJECT, offsetof(core_method, timeout), READONLY, "Seconds a call may take, or None."},
     {"sync", T_BOOL, offsetof(core_method, sync), READONLY, "Whether a call waits for its result."},
     {NULL, 0, 0, 0, NULL},

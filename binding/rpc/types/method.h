@@ -4,7 +4,13 @@
 
 #include "rpc/object.h"
 
+#define CORE_NOT_INTERNED UINT32_MAX /* core_callee.method: core_callee_intern has yet to set it */
+/* core_callee_intern: sets the id of the method's name. Returns 0 or -1. */
+int core_callee_intern(core_callee *to);
+/* core_call_timeout: converts seconds or None to nanoseconds; 0: none. Returns 0, or -1 with an exception. */
+int core_call_timeout(PyObject *timeout, int64_t *ret_ns);
+
 int core_method_init(PyObject *module, core_state *state);
-PyObject *core_method_new(core_session *s, uint32_t object, PyObject *name, bool sync, PyObject *timeout);
+PyObject *core_method_new(const core_callee *to, bool sync, PyObject *timeout);
 
 #endif

@@ -226,7 +226,8 @@ static PyObject *session_method(PyObject *self, PyObject *args, PyObject *kwargs
     int sync = 0;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "IU|$pO:method", names, &id, &name, &sync, &timeout))
         return NULL;
-    return core_method_new((core_session *)self, id, name, sync, timeout);
+    core_callee to = {.session = (core_session *)self, .object = id, .method = CORE_NOT_INTERNED, .name = name};
+    return core_method_new(&to, sync, timeout);
 }
 
 /* ---- the end ---- */
