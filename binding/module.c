@@ -18,6 +18,7 @@
 #include "gpu.h"
 #include "process/spawn.h"
 #include "process/zygote.h"
+#include "references/remote.h"
 #include "rpc/pump/prefetch.h"
 #include "rpc/request.h"
 #include "rpc/sessions.h"
@@ -51,6 +52,10 @@ static const part parts[] = {
     {.init = core_request_init},
     {.init = core_method_init},
     {.init = core_prefetch_init},
+    /* references */
+    {.init = core_function_init},
+    {.init = core_ref_init},
+    {.init = core_convert_init},
     /* process */
     {.init = core_zygote_init},
     {.init = core_spawn_init},
@@ -100,6 +105,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->call_type);
     Py_VISIT(state->method_type);
     Py_VISIT(state->request_type);
+    Py_VISIT(state->function_type);
+    Py_VISIT(state->ref_type);
     Py_VISIT(state->zygote_type);
     int r = 0;
     for (size_t i = 0; r == 0 && i < PARTS; i++)
@@ -121,6 +128,8 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->call_type);
     Py_CLEAR(state->method_type);
     Py_CLEAR(state->request_type);
+    Py_CLEAR(state->function_type);
+    Py_CLEAR(state->ref_type);
     Py_CLEAR(state->zygote_type);
     return 0;
 }

@@ -21,9 +21,9 @@ typedef struct core_encoder {
     core_codec *codec;
     piso_writer *w;
     int depth;
-    bool exceptions; /* exceptions are accepted as values: in the arguments of an exception */
-    int linked;      /* causes and contexts written so far */
-    int references;  /* references to the current value held by us or its container; 0: others may use it later */
+    bool exceptions;    /* exceptions are accepted as values: in the arguments of an exception */
+    int linked;         /* causes and contexts written so far */
+    int references;     /* references to the current value held by us or its container; 0: others may use it later */
     PyObject **remotes; /* list of the peer's own objects that were written so far (core_encode_call), or NULL */
 } core_encoder;
 

@@ -51,7 +51,8 @@ typedef struct core_state {
     PyTypeObject *buffer_ref_type; /* Lease (buffer_ref.c) */
     PyTypeObject *shared_type;     /* Shared (shared.c) */
     PyTypeObject *session_type, *call_type, *method_type, *request_type;
-    PyTypeObject *zygote_type; /* Zygote (zygote.c) */
+    PyTypeObject *function_type, *ref_type; /* RemoteFunction, Ref (references/) */
+    PyTypeObject *zygote_type;              /* Zygote (zygote.c) */
     core_tables *tables;
     core_std_state *std;
     core_numpy_state *numpy;

@@ -74,7 +74,14 @@ typedef struct core_session_callbacks {
 
 /* ---- the session ---- */
 
-#define CORE_OBJECTS_INLINE 16
+/* core_objects: what the peer may call (exports.h). */
+typedef struct core_objects {
+    PyObject *registered[16];       /* id -> object */
+    PyObject *more;                 /* dict for the other ids */
+    struct core_export_slot *slots; /* of exports, by the low half of their ids */
+    PyObject *by_key;               /* dict: key -> id of the export */
+    uint32_t slot_count, free_slot, exports;
+} core_objects;
 
 /* The limit on the peer's notifications of one kind: further ones are dropped before they are decoded (pump/meter.c). */
 typedef struct core_meter {
@@ -91,12 +98,13 @@ struct core_session {
     const core_session_callbacks *on;
     piso_session *session;
     core_codec codec;
-    PyObject *name;                         /* str */
-    PyObject *context;                      /* the base of every request's context; current_session() is set in it */
-    PyObject *objects[CORE_OBJECTS_INLINE]; /* id -> object */
-    PyObject *more_objects;                 /* dict for the other ids */
-    PyObject *names;                        /* list: names of methods by the peer's ids; None: not called yet */
-    struct core_open_request *open;         /* by index of the request's id (request.c) */
+    PyObject *name;    /* str */
+    PyObject *context; /* the base of every request's context; current_session() is set in it */
+    core_objects objects;
+    PyObject *remotes;              /* dict: id of an object of the peer -> address of its core_remote */
+    int64_t call_timeout_ns;        /* of calls of remote objects; 0: none */
+    PyObject *names;                /* list: names of methods by the peer's ids; None: not called yet */
+    struct core_open_request *open; /* by index of the request's id (request.c) */
     uint32_t open_capacity;
     unsigned depth;         /* nested pumps on this session */
     unsigned sync_sleepers; /* threads that sleep in a synchronous wait */

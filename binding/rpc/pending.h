@@ -15,10 +15,10 @@ typedef struct core_pending {
     unsigned long thread; /* the thread that made the call */
     PyObject *owner;      /* the object that embeds this, borrowed. NULL: a thread waits for it (pump/sync.c) */
     void (*ended)(struct core_pending *pending); /* of the owner: called when the outcome has been set */
-    core_thread *waiter;  /* that thread; NULL: there is an owner */
-    PyObject *value;      /* result or exception instance; strong */
-    PyObject *name;       /* the method, for messages; strong, owned by whatever embeds this */
-    int64_t timeout_ns;   /* as configured, for messages; 0: none */
+    core_thread *waiter;                         /* that thread; NULL: there is an owner */
+    PyObject *value;                             /* result or exception instance; strong */
+    PyObject *name;                              /* the method, for messages; strong, owned by whatever embeds this */
+    int64_t timeout_ns;                          /* as configured, for messages; 0: none */
     /* list of the remote objects that the call names, or the only one; NULL: none. Strong, owned by whatever embeds
      * this: the peer must read the call before a lease of one of them ends, and the call may wait in the backlog */
     PyObject *remotes;

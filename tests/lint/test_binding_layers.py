@@ -20,6 +20,7 @@ LAYERS = {
     "rpc": 5,
     "rpc/pump": 6,
     "rpc/types": 7,
+    "references": 8,
     "process": 8,
     "aio": 8,
     "aio/loop": 9,

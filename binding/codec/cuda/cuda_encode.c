@@ -28,7 +28,8 @@ static core_lent *lend(core_codec *c, PyObject *object) {
         PyErr_NoMemory();
         return NULL;
     }
-    *lent = (core_lent){.leased = {release}, .next = c->gpu.lent, .previous = &c->gpu.lent, .object = Py_NewRef(object)};
+    *lent =
+        (core_lent){.leased = {release}, .next = c->gpu.lent, .previous = &c->gpu.lent, .object = Py_NewRef(object)};
     if (c->gpu.lent)
         c->gpu.lent->previous = &lent->next;
     c->gpu.lent = lent;

@@ -6,18 +6,8 @@
 #include "meter.h"
 #include "prefetch.h"
 #include "reply.h"
+#include "rpc/exports.h"
 #include "rpc/request.h"
-
-/* object_of: returns the registered object, borrowed, or NULL (no exception). */
-static PyObject *object_of(core_session *s, uint32_t id) {
-    if (id < CORE_OBJECTS_INLINE)
-        return s->objects[id];
-    PyObject *key = s->more_objects ? PyLong_FromUnsignedLong(id) : NULL;
-    PyObject *found = key ? PyDict_GetItemWithError(s->more_objects, key) : NULL;
-    Py_XDECREF(key);
-    PyErr_Clear(); /* an int is hashable: out of memory, and then the object is not found */
-    return found;
-}
 
 /* learn_name: stores the name of a method id in the session's list, at that index. Borrowed. */
 static PyObject *learn_name(core_session *s, uint32_t method) {
@@ -55,25 +45,56 @@ static PyObject *method_name(core_session *s, uint32_t method) {
     return name != Py_None ? name : learn_name(s, method);
 }
 
-/* find: returns the object of the call: a new reference, because decoding the arguments may run code that unregisters
- * it. */
-static PyObject *find(core_session *s, const piso_event *event, PyObject **ret_name) {
-    PyObject *name = method_name(s, event->method);
-    if (!name)
-        return NULL;
-    *ret_name = name;
-    if (PyUnicode_GET_LENGTH(name) == 0 || PyUnicode_READ_CHAR(name, 0) == '_') {
+/* What a request calls. */
+typedef struct target {
+    PyObject *object; /* a new reference, because decoding the arguments may run code that unregisters it */
+    PyObject *name;   /* of the method, borrowed; NULL: the object is a function */
+    bool strict;      /* only functions that the object's class defines can be called */
+} target;
+
+static int find_registered(core_session *s, uint32_t id, target *ret) {
+    if (PyUnicode_GET_LENGTH(ret->name) == 0 || PyUnicode_READ_CHAR(ret->name, 0) == '_') {
         PyErr_Format(PyExc_AttributeError, "%R is private: only methods without a leading underscore can be called",
-                     name);
-        return NULL;
+                     ret->name);
+        return -1;
     }
-    PyObject *object = object_of(s, event->object);
-    if (!object)
+    ret->object = Py_XNewRef(core_object_find(s, id));
+    ret->strict = piso_session_process(s->session) != NULL; /* an extension does not choose what it calls in its host */
+    if (!ret->object)
         PyErr_Format(PyExc_LookupError,
                      "no object with id %u is registered here: it was unregistered or never "
                      "registered",
-                     (unsigned)event->object);
-    return Py_XNewRef(object);
+                     (unsigned)id);
+    return ret->object ? 0 : -1;
+}
+
+/* find_export: finds an object that the peer holds by reference, if it may call that method. */
+static int find_export(core_session *s, uint32_t id, target *ret) {
+    core_export *found = core_export_find(s, id);
+    int permitted = 0;
+    if (!found)
+        PyErr_SetString(PyExc_LookupError, "the function or object is not held any more: its reference has ended");
+    else if (found->methods)
+        permitted = PySequence_Contains(found->methods, ret->name);
+    else
+        permitted = PyUnicode_CompareWithASCIIString(ret->name, PISO_METHOD_CALL) == 0;
+    if (permitted > 0) {
+        ret->object = Py_NewRef(found->object);
+        ret->name = found->methods ? ret->name : NULL;
+        ret->strict = true;
+        return 0;
+    }
+    if (!PyErr_Occurred())
+        PyErr_Format(PyExc_AttributeError, "%R is not among the methods that the reference permits", ret->name);
+    return -1;
+}
+
+static int find(core_session *s, const piso_event *event, target *ret) {
+    *ret = (target){.name = method_name(s, event->method)};
+    if (!ret->name)
+        return -1;
+    return event->object >= PISO_OBJECT_REFERENCED ? find_export(s, event->object, ret)
+                                                   : find_registered(s, event->object, ret);
 }
 
 /* like: returns a public method of the object with a similar name: a new reference; NULL, without an exception. */
@@ -100,8 +121,8 @@ static PyObject *like(PyObject *object, PyObject *name) {
 
 /* suggest: if the current exception says that the object has no such method, adds a method with a similar name. An
  * extension does so for its host; a host does not let extensions explore its objects. */
-static void suggest(core_session *s, PyObject *object, PyObject *name) {
-    if (piso_session_process(s->session) || !PyErr_ExceptionMatches(PyExc_AttributeError))
+static void suggest(PyObject *object, PyObject *name) {
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError))
         return;
     PyObject *error = core_fetch_exception(), *traceback = PyException_GetTraceback(error);
     PyObject *of = PyObject_GetAttrString(error, "obj");
@@ -121,8 +142,8 @@ static void suggest(core_session *s, PyObject *object, PyObject *name) {
 
 /* explain_attribute: if the current exception says that a plain attribute of an extension cannot be called, explains
  * it. */
-static void explain_attribute(core_session *s, PyObject *object, PyObject *name) {
-    if (piso_session_process(s->session) || !PyErr_ExceptionMatches(PyExc_TypeError))
+static void explain_attribute(PyObject *object, PyObject *name) {
+    if (!PyErr_ExceptionMatches(PyExc_TypeError))
         return;
     PyObject *error = core_fetch_exception(); /* before the look-up, which must not see an exception */
     PyObject *method = _PyType_Lookup(Py_TYPE(object), name), *attribute = NULL;
@@ -140,26 +161,12 @@ static void explain_attribute(core_session *s, PyObject *object, PyObject *name)
     Py_DECREF(error);
 }
 
-/* is_method: returns whether a class attribute is a function, written in Python or C, as the class wraps it. Not a
- * property, which would be evaluated, nor a class or a callable object. */
-static bool is_method(PyObject *found) {
-    bool wraps = Py_IS_TYPE(found, &PyStaticMethod_Type) || Py_IS_TYPE(found, &PyClassMethod_Type);
-    PyObject *function = wraps ? PyObject_GetAttrString(found, "__func__") : Py_NewRef(found);
-    const char *type = function ? Py_TYPE(function)->tp_name : "";
-    bool is = function && (PyType_HasFeature(Py_TYPE(function), Py_TPFLAGS_METHOD_DESCRIPTOR) ||
-                           PyCFunction_Check(function) || Py_IS_TYPE(function, &PyClassMethodDescr_Type) ||
-                           strcmp(type, "partialmethod") == 0 || strcmp(type, "singledispatchmethod") == 0);
-    PyErr_Clear(); /* out of memory */
-    Py_XDECREF(function);
-    return is;
-}
-
-/* call_host_method: calls what an extension may call of its host's object: a function that the object's class defines,
- * whatever the object itself has under this name. `args` begins with the object. */
-static PyObject *call_host_method(PyObject *name, PyObject **args, size_t count, PyObject *kwnames) {
+/* call_defined: calls a function that the object's class defines, whatever the object itself has under this name.
+ * `args` begins with the object. */
+static PyObject *call_defined(PyObject *name, PyObject **args, size_t count, PyObject *kwnames) {
     PyTypeObject *type = Py_TYPE(args[0]);
-    PyObject *found = Py_XNewRef(_PyType_Lookup(type, name)), *method = NULL, *result = NULL;
-    if (!found || !is_method(found))
+    PyObject *found = Py_XNewRef(core_method_of(type, name)), *method = NULL, *result = NULL;
+    if (!found)
         PyErr_Format(PyExc_AttributeError, "%R is not a method of %.200s", name, type->tp_name);
     else if (PyType_HasFeature(Py_TYPE(found), Py_TPFLAGS_METHOD_DESCRIPTOR))
         result = PyObject_Vectorcall(found, args, count, kwnames);
@@ -174,36 +181,39 @@ static PyObject *call_host_method(PyObject *name, PyObject **args, size_t count,
     return result;
 }
 
-/* call_method: calls a method of the object. */
-static PyObject *call_method(core_session *s, PyObject *object, PyObject *name, core_arguments *a) {
+static PyObject *call_target(const target *t, core_arguments *a) {
     size_t count = (size_t)a->nargs + 1;
     PyObject **args = a->args - 1, *free_slot = args[0];
-    args[0] = object;
-    PyObject *result = piso_session_process(s->session) ? call_host_method(name, args, count, a->kwnames)
-                                                        : PyObject_VectorcallMethod(name, args, count, a->kwnames);
+    if (!t->name)
+        return PyObject_Vectorcall(t->object, a->args, (size_t)a->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, a->kwnames);
+    args[0] = t->object;
+    PyObject *result = t->strict ? call_defined(t->name, args, count, a->kwnames)
+                                 : PyObject_VectorcallMethod(t->name, args, count, a->kwnames);
     args[0] = free_slot;
     return result;
 }
 
 /* is_coroutine_function: calling such a function only creates a coroutine, so it cannot observe our state. */
-static bool is_coroutine_function(PyObject *object, PyObject *name) {
-    PyObject *method = _PyType_Lookup(Py_TYPE(object), name);
+static bool is_coroutine_function(const target *t) {
+    PyObject *method = t->name                     ? _PyType_Lookup(Py_TYPE(t->object), t->name)
+                       : PyMethod_Check(t->object) ? PyMethod_GET_FUNCTION(t->object)
+                                                   : t->object;
     return method && PyFunction_Check(method) &&
            (((PyCodeObject *)PyFunction_GET_CODE(method))->co_flags & CO_COROUTINE) != 0;
 }
 
 /* invoke: calls the method in the request's context; a plain function sees no current task. */
-static PyObject *invoke(core_session *s, PyObject *object, PyObject *name, core_arguments *a, PyObject *request_context,
+static PyObject *invoke(core_session *s, const target *t, core_arguments *a, PyObject *request_context,
                         const core_pump_context *context) {
     PyObject *loop = NULL, *task = NULL;
-    if (context->in_task && !is_coroutine_function(object, name))
+    if (context->in_task && !is_coroutine_function(t))
         task = s->on->hide_task(s->state, &loop);
     PyObject *result = NULL;
     if (PyContext_Enter(request_context) == 0) {
-        result = call_method(s, object, name, a);
-        if (!result) {
-            suggest(s, object, name);
-            explain_attribute(s, object, name);
+        result = call_target(t, a);
+        if (!result && !t->strict) {
+            suggest(t->object, t->name);
+            explain_attribute(t->object, t->name);
         }
         if (PyContext_Exit(request_context) < 0)
             Py_CLEAR(result);
@@ -224,15 +234,15 @@ static bool was_given_up(core_session *s, uint64_t request) {
 }
 
 /* answer: runs the request with the decoded arguments. */
-static void answer(core_session *s, PyObject *object, PyObject *name, core_arguments *a, uint64_t request,
-                   bool has_buffers, core_pump_context *context) {
+static void answer(core_session *s, const target *t, core_arguments *a, uint64_t request, bool has_buffers,
+                   core_pump_context *context) {
     PyObject *result = NULL, *request_context = PyContext_Copy(s->context);
     core_thread *thread = context->thread ? context->thread : core_thread_here();
     if (thread && request_context && Py_EnterRecursiveCall(" while answering a call") == 0) {
         core_answer answer = {s, request, thread->answers};
         thread->answers = &answer;
         thread->nested += context->waits;
-        result = invoke(s, object, name, a, request_context, context);
+        result = invoke(s, t, a, request_context, context);
         thread->nested -= context->waits;
         thread->answers = answer.outer;
         Py_LeaveRecursiveCall();
@@ -262,16 +272,17 @@ void core_dispatch(core_session *s, piso_event *event, core_pump_context *contex
         core_refuse(s, event);
         return;
     }
-    PyObject *name, *object = find(s, event, &name);
+    target t;
+    int found = find(s, event, &t);
     core_arguments a;
     bool has_buffers = event->nspans > 0;
     core_decode_for_other_thread(context->waits); /* a coroutine will run in another thread */
-    bool decoded = object && core_decode_call(&s->codec, event, &a) == 0;
+    bool decoded = found == 0 && core_decode_call(&s->codec, event, &a) == 0;
     core_decode_for_other_thread(false);
     piso_event_fini(event);
     if (decoded)
-        answer(s, object, name, &a, request, has_buffers, context);
+        answer(s, &t, &a, request, has_buffers, context);
     else
         core_reply(s, request, NULL);
-    Py_XDECREF(object);
+    Py_XDECREF(t.object);
 }

@@ -20,8 +20,8 @@ int core_callee_intern(core_callee *to) {
     const char *text = PyUnicode_AsUTF8AndSize(to->name, &size);
     if (!text)
         return -1;
-    int r = size > 0 && size <= 255 ? piso_session_intern(to->session->session, text, (size_t)size, &to->method)
-                                    : -EINVAL;
+    int r =
+        size > 0 && size <= 255 ? piso_session_intern(to->session->session, text, (size_t)size, &to->method) : -EINVAL;
     if (r == -EINVAL) {
         PyErr_Format(PyExc_AttributeError, "%R is not a method name: it must have 1 to 255 bytes", to->name);
         return -1;
@@ -55,15 +55,11 @@ int core_call_timeout(PyObject *timeout, int64_t *ret_ns) {
 }
 
 PyObject *core_method_new(const core_callee *to, bool sync, PyObject *timeout) {
-    int64_t timeout_ns;
-    if (core_call_timeout(timeout, &timeout_ns) < 0)
-        return NULL;
     core_method *m = PyObject_GC_New(core_method, to->session->state->method_type);
     if (!m)
         return NULL;
     m->vectorcall = method_vectorcall;
     m->to = *to;
-    m->to.timeout_ns = timeout_ns;
     Py_INCREF(to->session);
     Py_INCREF(to->name);
     Py_XINCREF(to->remote);

@@ -11,6 +11,7 @@ int core_callee_intern(core_callee *to);
 int core_call_timeout(PyObject *timeout, int64_t *ret_ns);
 
 int core_method_init(PyObject *module, core_state *state);
+/* core_method_new: returns a Method. `timeout` is what was given for to->timeout_ns. */
 PyObject *core_method_new(const core_callee *to, bool sync, PyObject *timeout);
 
 #endif

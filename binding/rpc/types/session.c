@@ -1,5 +1,5 @@
-/* session.c - the Session type: creating its two ends, and the objects registered for the peer. The layers above add
- * methods that need a process or an event loop (core_session_add).
+/* session.c - the Session type, and creating its two ends. The layers above add methods that need a process or an event
+ * loop (core_session_add).
  *
  * Everything that can block releases the GIL and returns regularly to check for signals. */
 #include <errno.h>
@@ -8,6 +8,7 @@
 #include "codec/quota.h"
 #include "common/arguments.h"
 #include "method.h"
+#include "rpc/exports.h"
 #include "rpc/hooks.h"
 #include "rpc/pump/meter.h"
 #include "rpc/pump/pump.h"
@@ -66,23 +67,19 @@ static int session_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(s->codec.registry);
     Py_VISIT(s->codec.segment_cache);
     Py_VISIT(s->context);
-    for (int i = 0; i < CORE_OBJECTS_INLINE; i++)
-        Py_VISIT(s->objects[i]);
-    Py_VISIT(s->more_objects);
     Py_VISIT(s->error_hook);
     Py_VISIT(s->refusal_hook);
     Py_VISIT(s->end_hook);
     Py_VISIT(s->fork_hook);
-    return s->on->visit(s, visit, arg);
+    int r = core_objects_visit(s, visit, arg);
+    return r ? r : s->on->visit(s, visit, arg);
 }
 
 static int session_clear(PyObject *self) {
     core_session *s = (core_session *)self;
     s->on->clear(s);
     Py_CLEAR(s->context);
-    for (int i = 0; i < CORE_OBJECTS_INLINE; i++)
-        Py_CLEAR(s->objects[i]);
-    Py_CLEAR(s->more_objects);
+    core_objects_clear(s);
     Py_CLEAR(s->error_hook);
     Py_CLEAR(s->refusal_hook);
     Py_CLEAR(s->end_hook);
@@ -106,9 +103,11 @@ static void session_dealloc(PyObject *self) {
     if (s->session)
         piso_session_close(s->session);
     piso_session_unref(s->session);
+    core_objects_fini(s);
     if (s->state->gpu)
         s->state->gpu->clear(&s->codec);
     Py_CLEAR(s->codec.gpu.devices);
+    Py_CLEAR(s->remotes); /* empty: each remote object has a reference to the session */
     Py_CLEAR(s->names);
     type->tp_free(self);
     Py_DECREF(type);
@@ -189,36 +188,6 @@ static PyObject *session_handshake(PyObject *self, PyObject *args, PyObject *kwa
 
 /* ---- objects and methods ---- */
 
-static PyObject *session_register(PyObject *self, PyObject *args) {
-    core_session *s = (core_session *)self;
-    unsigned int id;
-    PyObject *object;
-    if (!PyArg_ParseTuple(args, "IO:register", &id, &object))
-        return NULL;
-    if (id < CORE_OBJECTS_INLINE) {
-        Py_XSETREF(s->objects[id], Py_NewRef(object));
-        Py_RETURN_NONE;
-    }
-    if (!s->more_objects && !(s->more_objects = PyDict_New()))
-        return NULL;
-    PyObject *key = PyLong_FromUnsignedLong(id);
-    int r = key ? PyDict_SetItem(s->more_objects, key, object) : -1;
-    Py_XDECREF(key);
-    return r < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-static PyObject *session_unregister(PyObject *self, PyObject *id_object) {
-    core_session *s = (core_session *)self;
-    unsigned long id = PyLong_AsUnsignedLong(id_object);
-    if (PyErr_Occurred())
-        return NULL;
-    if (id < CORE_OBJECTS_INLINE)
-        Py_CLEAR(s->objects[id]);
-    else if (s->more_objects && PyDict_Contains(s->more_objects, id_object) > 0)
-        PyDict_DelItem(s->more_objects, id_object);
-    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
-}
-
 static PyObject *session_method(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"object_id", "name", "sync", "timeout", NULL};
     unsigned int id;
@@ -227,7 +196,7 @@ static PyObject *session_method(PyObject *self, PyObject *args, PyObject *kwargs
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "IU|$pO:method", names, &id, &name, &sync, &timeout))
         return NULL;
     core_callee to = {.session = (core_session *)self, .object = id, .method = CORE_NOT_INTERNED, .name = name};
-    return core_method_new(&to, sync, timeout);
+    return core_call_timeout(timeout, &to.timeout_ns) < 0 ? NULL : core_method_new(&to, sync, timeout);
 }
 
 /* ---- the end ---- */
@@ -305,8 +274,9 @@ static PyMethodDef session_methods[] = {
      "Return the child's end, from the file descriptor in PISO_FD."},
     {"pair", session_pair, METH_VARARGS | METH_CLASS, "Return both ends in one process, for tests."},
     {"handshake", KEYWORDS(session_handshake), "Wait until the child has attached."},
-    {"register", session_register, METH_VARARGS, "Register the object that handles the peer's calls of an object id."},
-    {"unregister", session_unregister, METH_O, "Unregister an object id."},
+    {"register", core_session_register, METH_VARARGS,
+     "Register the object that handles the peer's calls of an object id."},
+    {"unregister", core_session_unregister, METH_O, "Unregister an object id."},
     {"method", KEYWORDS(session_method), "Return a method of a remote object."},
     {"close", session_close, METH_NOARGS, "Notify the peer and fail pending calls."},
     {"closed", session_closed, METH_NOARGS, "Return whether the session has ended, for whatever reason."},
