@@ -53,7 +53,7 @@ static PyObject *ref_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     if (core_remote_of(state, object))
         return PyErr_Format(PyExc_TypeError, "%R is a reference already", object);
     PyObject *names = methods ? names_of(state, object, methods) : PyTuple_New(0);
-    PyObject *name = names ? PyObject_GetAttrString((PyObject *)Py_TYPE(object), "__qualname__") : NULL;
+    PyObject *name = names ? PyObject_GetAttrString((PyObject *)Py_TYPE(object), "__name__") : NULL;
     core_remote *r = name ? (core_remote *)type->tp_alloc(type, 0) : NULL;
     if (r) {
         r->to.name = Py_NewRef(name);
@@ -136,7 +136,7 @@ static PyGetSetDef ref_attributes[] = {
 };
 static PyMemberDef ref_members[] = {
     {"__weaklistoffset__", T_PYSSIZET, offsetof(core_remote, weakrefs), READONLY, NULL},
-    {"type_name", T_OBJECT, offsetof(core_remote, to.name), READONLY, "The qualified name of the object's class."},
+    {"type_name", T_OBJECT, offsetof(core_remote, to.name), READONLY, "The name of the object's class."},
     {"methods", T_OBJECT, offsetof(core_remote, methods), READONLY, "The names of the methods that can be called."},
     {NULL, 0, 0, 0, NULL},
 };
