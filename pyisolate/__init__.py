@@ -19,18 +19,19 @@ if _python_fault():
     raise ImportError(_python_fault())
 
 try:
-    from ._core import Call, __version__, gather
+    from ._core import Call, Ref, RemoteFunction, __version__, gather
 except ImportError as _error:
     from ._util.platforms import install_core_stub as _install_core_stub
 
     _install_core_stub(__name__, __path__[0], _error)
-    from ._core import Call, __version__, gather
+    from ._core import Call, Ref, RemoteFunction, __version__, gather
 
 from typing import TYPE_CHECKING
 
 from ._rpc import frameworks as _frameworks
 from ._rpc import gpus as _gpus
 from ._rpc import tensor_threads as _tensor_threads
+from ._rpc.functions import function
 from ._rpc.registry import register_type
 from ._util.compat import flush_tensor_keeper, purge_orphan_sender_shm_files
 from .config import (
@@ -87,7 +88,9 @@ __all__ = [
     "ProtocolError",
     "ProxiedSingleton",
     "PyIsolateError",
+    "Ref",
     "RemoteError",
+    "RemoteFunction",
     "RestartConfig",
     "SandboxConfig",
     "SandboxError",
@@ -101,6 +104,7 @@ __all__ = [
     "empty_array",
     "empty_like",
     "flush_tensor_keeper",
+    "function",
     "gather",
     "local_execution",
     "purge_orphan_sender_shm_files",

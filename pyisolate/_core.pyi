@@ -1,6 +1,6 @@
 """The C extension module: sessions between two processes, calls over them, and the conversion of values."""
 
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable, Mapping, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
 _T = TypeVar("_T")
@@ -85,6 +85,63 @@ class Method:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """With `sync`, call, wait without the GIL, and return the result; else send and return a Call."""
 
+class RemoteFunction:
+    """A function of another process: call and await it. It stays there as long as this object lives.
+
+    Only the call is possible. It runs in the process of its owner, like a call of a method. Sent back to its
+    owner it is the function itself; sent to a third process, calls go through this one.
+    """
+
+    __name__: str
+    __qualname__: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Send the call and return a Call; a view by `sync` waits and returns the result."""
+    @property
+    def sync(self) -> RemoteFunction:
+        """A view of the function whose calls block and return the result."""
+    def with_timeout(self, seconds: float | None, /) -> RemoteFunction:
+        """Return a view of the function whose calls raise CallTimeout after `seconds`; None: no limit.
+
+        Raises ValueError if the number is not positive.
+        """
+    def release(self) -> None:
+        """End the reference. Its owner need not keep the function; calls here raise ReferenceError."""
+    def __enter__(self) -> RemoteFunction: ...
+    def __exit__(self, *error: object) -> None: ...
+
+class Ref(Generic[_T]):
+    """An object that is sent by reference: it stays in its process.
+
+    The receiver gets a Ref on which the named methods can be called and awaited. Sent back to its owner it is
+    the object itself; back at any holder it is the same Ref.
+    """
+
+    type_name: str
+    """The name of the object's class."""
+    methods: tuple[str, ...]
+    """The names of the methods that can be called."""
+
+    def __init__(self, obj: _T, /, methods: Iterable[str] = ()) -> None:
+        """Refer to `obj`. `methods`: names of functions that its class defines; without any it is a token.
+
+        Raises ValueError if the object has no such method, or if a name begins with an underscore or is one
+        of a Ref's own, and TypeError if `obj` is a reference already.
+        """
+    @property
+    def sync(self) -> Ref[_T]:
+        """A view of the object whose calls block and return the result."""
+    def with_timeout(self, seconds: float | None, /) -> Ref[_T]:
+        """Return a view of the object whose calls raise CallTimeout after `seconds`; None: no limit.
+
+        Raises ValueError if the number is not positive.
+        """
+    def release(self) -> None:
+        """End the reference. Its owner need not keep the object; calls here raise ReferenceError."""
+    def __enter__(self) -> Ref[_T]: ...
+    def __exit__(self, *error: object) -> None: ...
+    def __getattr__(self, name: str) -> Any: ...
+
 class Session:
     """One end of a connection between the host and an extension's process."""
 
@@ -97,6 +154,8 @@ class Session:
     less."""
     refuse_subclasses: bool
     """Whether values of subclasses that are not registered are refused instead of sent as their base type."""
+    call_timeout: float | None
+    """Seconds that calls of the peer's functions and references may take. Can only be set."""
 
     @staticmethod
     def spawn(

@@ -34,11 +34,11 @@ static PyObject *function_key(int kind, PyObject *function) {
 static PyObject *function_name(PyObject *function) {
     PyObject *inner = NULL, *name = PyObject_GetAttrString(function, "__qualname__");
     if (!name) {
-        PyErr_Clear();
+        PyErr_Clear();                                    /* it has no name itself */
         inner = PyObject_GetAttrString(function, "func"); /* a partial */
         name = inner ? PyObject_GetAttrString(inner, "__qualname__") : NULL;
     }
-    PyErr_Clear();
+    PyErr_Clear(); /* nor has what it wraps: the type is shown */
     if (!name || !PyUnicode_Check(name))
         Py_XSETREF(name, PyUnicode_FromString(Py_TYPE(inner ? inner : function)->tp_name));
     Py_XDECREF(inner);

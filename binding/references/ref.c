@@ -72,7 +72,7 @@ static Py_ssize_t find_method(const core_remote *r, PyObject *name) {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(r->methods); i++)
         if (PyUnicode_Compare(PyTuple_GET_ITEM(r->methods, i), name) == 0)
             return i;
-    PyErr_Clear();
+    PyErr_Clear(); /* a comparison failed for lack of memory */
     return -1;
 }
 

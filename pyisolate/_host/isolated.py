@@ -298,6 +298,7 @@ class IsolatedRuntime(Runtime):
         connection = Connection(session)
         session.register(CONTROL, HostControl(connection, self.events, process.output, self._singleton_check))
         session.refuse_subclasses = self._settings.refuse_subclasses
+        session.call_timeout = self._settings.call_timeout
         if self._settings.value_limit is not None:
             session.value_limit = self._settings.value_limit
         self._share(session, [])

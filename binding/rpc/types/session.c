@@ -295,6 +295,15 @@ static PyMethodDef session_methods[] = {
     {"stats", session_stats, METH_NOARGS, "Return counters and sizes, by name."},
     {NULL, NULL, 0, NULL},
 };
+static int session_set_call_timeout(PyObject *self, PyObject *timeout, void *Py_UNUSED(ignored)) {
+    return core_call_timeout(timeout ? timeout : Py_None, &((core_session *)self)->call_timeout_ns);
+}
+
+static PyGetSetDef session_attributes[] = {
+    {"call_timeout", NULL, session_set_call_timeout,
+     "Seconds that calls of the peer's functions and references may take, or None. Can only be set.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
 static PyMemberDef session_members[] = {
     {"name", T_OBJECT, offsetof(core_session, name), READONLY, "The extension's name."},
     {"refuse_subclasses", T_BOOL, offsetof(core_session, codec.refuse_subclasses), 0,
@@ -308,6 +317,7 @@ static PyType_Slot session_slots[] = {
     {Py_tp_doc, "One end of a connection between the host and an extension's process."},
     {Py_tp_methods, session_methods},
     {Py_tp_members, session_members},
+    {Py_tp_getset, session_attributes},
     {Py_tp_repr, session_repr},
     {Py_tp_traverse, session_traverse},
     {Py_tp_clear, session_clear},

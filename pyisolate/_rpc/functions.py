@@ -1,0 +1,23 @@
+"""Functions that are sent by reference."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["function"]
+
+
+def function(obj: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls `obj`, for objects that are not sent as functions by themselves.
+
+    Functions, bound methods, builtins and partials are sent by reference as they are. Classes and other
+    objects with `__call__` are not: otherwise ``return model`` would send a function that the caller did not
+    ask for.
+
+    Raises TypeError if `obj` cannot be called.
+    """
+    if not callable(obj):
+        raise TypeError(f"{type(obj).__name__!r} objects cannot be called; pyisolate.Ref sends any object")
+    return functools.partial(obj)
