@@ -118,7 +118,6 @@ static const struct {
     {"_io", "_IOBase", "send what it reads, or its path"},
     {"pathlib", "PurePath", "convert it with str(...)"},
     {"array", "array", "send memoryview(value), or value.tolist()"},
-    {"fractions", "Fraction", "send (value.numerator, value.denominator)"},
     {"datetime", "datetime", "send value.isoformat()"},
     {"types", "SimpleNamespace", "convert it with vars(...)"},
     {"collections", "UserDict", "send value.data"},

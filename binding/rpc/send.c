@@ -1,10 +1,14 @@
 /* send.c - sends calls, with a reply or without one. */
 #include "send.h"
+
+#include "codec/custom/functions.h"
 #include "request.h"
 #include "session_error.h"
 
 int core_send(core_session *s, core_pending *pending, uint32_t object, uint32_t method, PyObject *const *args,
               Py_ssize_t nargs, PyObject *kwnames) {
+    if (core_refuse_converting(s->state) < 0)
+        return -1;
     piso_writer w;
     piso_writer_init(&w);
     pending->thread = PyThread_get_thread_ident();

@@ -6,7 +6,6 @@ import array
 import collections
 import dataclasses
 import enum
-import fractions
 import functools
 import io
 import types
@@ -99,7 +98,6 @@ async def coroutine() -> None: ...
         (io.StringIO(), "what it reads"),
         (Point(1), r"in a module that both sides import; or send dataclasses\.asdict\(value\)"),
         (Level.LOW, r"in a module that both sides import; or send value\.name"),
-        (fractions.Fraction(1, 2), r"value\.numerator"),
         (array.array("d", [1.0]), r"memoryview\(value\)"),
         (types.SimpleNamespace(a=1), r"vars\(...\)"),
         (collections.UserList([1]), r"value\.data"),
