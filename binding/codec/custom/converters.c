@@ -1,9 +1,9 @@
 /* converters.c - values of other packages' types: [name of the converter, value]. Python functions convert them
  * (pyisolate/_rpc/converters), which are loaded with the first value of a package: by a sender that has imported it, by
  * a receiver that has it installed. A converter is a tuple: class, name, encode, decode, whether it takes subclasses. */
-#include "codec/decode.h"
-#include "custom.h"
 #include "functions.h"
+#include "named.h"
+#include "opaque.h"
 
 enum { CLASS, NAME, ENCODE, DECODE, SUBCLASSES, FIELDS };
 

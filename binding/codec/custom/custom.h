@@ -22,16 +22,5 @@ void core_custom_free(core_state *state);
 int core_converters_init(PyObject *module, core_state *state);
 
 void core_instances_init(core_state *state);
-int core_opaque_init(PyObject *module, core_state *state);
-
-/* core_opaque_new: returns an Opaque for a value that was received under a name; `ext_type` is that of the message. */
-PyObject *core_opaque_new(core_state *state, int8_t ext_type, PyObject *name, PyObject *value);
-
-/* core_write_named: writes the ext [name, value]. Returns 0 or -1. */
-int core_write_named(core_encoder *e, int8_t ext_type, PyObject *name, PyObject *value, const core_path *path);
-/* core_read_name: opens the payload of such an ext and reads the name. New reference. */
-PyObject *core_read_name(core_decoder *d, const piso_item *ext, piso_reader *ret_reader);
-/* core_read_named: reads the value after the name, and checks that nothing follows. New reference. */
-PyObject *core_read_named(core_decoder *d, piso_reader *r);
 
 #endif

@@ -1,5 +1,6 @@
 /* init.c - the state of this folder; registers its converters. */
 #include "custom.h"
+#include "opaque.h"
 
 int core_custom_init(PyObject *module, core_state *state) {
     core_custom_state *c = state->custom = PyMem_Calloc(1, sizeof *state->custom);

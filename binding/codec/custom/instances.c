@@ -1,8 +1,8 @@
 /* instances.c - objects of classes that are registered with encode and decode: [registered name, value]. */
-#include "codec/decode.h"
 #include "codec/registry.h"
-#include "custom.h"
 #include "functions.h"
+#include "named.h"
+#include "opaque.h"
 
 /* encode_instance: `cls`: the class of the object, or the registered base. */
 static int encode_instance(core_encoder *e, PyObject *value, PyTypeObject *cls, const core_path *path) {

@@ -1,7 +1,7 @@
 /* named.c - exts that hold a name and a value, whose meaning the name tells. */
-#include "codec/decode.h"
+#include "named.h"
+
 #include "codec/registry.h"
-#include "custom.h"
 
 int core_write_named(core_encoder *e, int8_t ext_type, PyObject *name, PyObject *value, const core_path *path) {
     core_path at = {.parent = path, .kind = CORE_ENCODED};

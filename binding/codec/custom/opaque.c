@@ -1,9 +1,11 @@
-/* opaque.c - the type Opaque: a value of a type that this process does not know, which can be sent on. */
+/* opaque.c - see opaque.h. */
+#include "opaque.h"
+
+#include <structmember.h>
+
 #include "codec/registry.h"
 #include "common/printable.h"
-#include "custom.h"
-
-#include <structmember.h> /* needs Python.h before it */
+#include "named.h"
 
 typedef struct opaque {
     PyObject_HEAD PyObject *name; /* as it was received */

@@ -8,6 +8,7 @@ import dataclasses
 import enum
 import functools
 import io
+import re
 import types
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from conversion import round_trip, same
 
 import pyisolate
+from pyisolate import _core
 
 
 class Level(enum.Enum):
@@ -68,8 +70,37 @@ def test_subclasses_are_refused_with_a_remedy(base: Any) -> None:
 @pytest.mark.parametrize("base", [dict, list, tuple, set])
 def test_containers_that_show_something_else_are_refused(base: Any, name: str) -> None:
     subclass = type("Subclass", (base,), {name: lambda self, *args: getattr(base, name)(self, *args)})
-    with pytest.raises(TypeError, match=rf"Subclass' cannot be sent; convert it with {base.__name__}\("):
+    remedy = "{key: value[key] for key in value}" if base is dict else f"{base.__name__}(...)"
+    with pytest.raises(TypeError, match=rf"Subclass' cannot be sent; convert it with {re.escape(remedy)}"):
         round_trip([subclass()])
+
+
+def test_what_a_container_shows_is_what_its_hint_sends() -> None:
+    class Lazy(dict):  # type: ignore[type-arg]
+        def __iter__(self) -> Any:
+            return iter("ab")
+
+        def __getitem__(self, key: str) -> str:
+            return key.upper()
+
+    value = Lazy()
+    with pytest.raises(TypeError) as caught:
+        round_trip(value)
+    remedy = str(caught.value).partition("convert it with ")[2]
+    assert round_trip(eval(remedy, {"value": value})) == {"a": "A", "b": "B"}
+
+
+def test_a_class_is_registered_as_the_hint_says() -> None:
+    class Thing:
+        pass
+
+    with pytest.raises(
+        TypeError, match=r"register_type\(cls, encode=\.\.\., decode=\.\.\.\) in both processes"
+    ):
+        round_trip(Thing())
+    registry = _core.Registry()
+    registry.register(Thing, "thing", encode=lambda thing: None, decode=lambda value: Thing())
+    assert type(_core._decode(_core._encode(Thing(), registry), registry)) is Thing
 
 
 @pytest.mark.parametrize("base", [collections.OrderedDict, collections.Counter, collections.defaultdict])
