@@ -9,6 +9,7 @@
 #include "aio/waiter.h"
 #include "codec/buffer_ref.h"
 #include "codec/buffers/buffers.h"
+#include "codec/custom/custom.h"
 #include "codec/numpy/numpy.h"
 #include "codec/registry.h"
 #include "codec/std/std.h"
@@ -42,10 +43,12 @@ static const part parts[] = {
     {.init = core_buffer_ref_init},
     {.init = core_buffers_init},
     {core_std_init, core_std_visit, core_std_clear, core_std_free},
+    {core_custom_init, core_custom_visit, core_custom_clear, core_custom_free},
     {core_numpy_init, core_numpy_visit, core_numpy_clear, core_numpy_free},
     {core_torch_init, core_torch_visit, core_torch_clear, core_torch_free},
     {.init = core_frameworks_init},
     {core_gpu_init, core_gpu_visit, core_gpu_clear, core_gpu_free},
+    {.init = core_converters_init},
     /* rpc */
     {.init = core_sessions_init},
     {.init = core_session_init},

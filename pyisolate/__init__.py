@@ -19,15 +19,16 @@ if _python_fault():
     raise ImportError(_python_fault())
 
 try:
-    from ._core import Call, Ref, RemoteFunction, __version__, gather
+    from ._core import Call, Opaque, Ref, RemoteFunction, __version__, gather
 except ImportError as _error:
     from ._util.platforms import install_core_stub as _install_core_stub
 
     _install_core_stub(__name__, __path__[0], _error)
-    from ._core import Call, Ref, RemoteFunction, __version__, gather
+    from ._core import Call, Opaque, Ref, RemoteFunction, __version__, gather
 
 from typing import TYPE_CHECKING
 
+from ._rpc import converters as _converters
 from ._rpc import frameworks as _frameworks
 from ._rpc import gpus as _gpus
 from ._rpc import tensor_threads as _tensor_threads
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
 
 _gpus.install()
 _frameworks.install()
+_converters.install()
 _tensor_threads.install()
 
 __all__ = [
@@ -85,6 +87,7 @@ __all__ = [
     "ExtensionManagerConfig",
     "ExtensionStopped",
     "ForkedProcessError",
+    "Opaque",
     "ProtocolError",
     "ProxiedSingleton",
     "PyIsolateError",

@@ -53,16 +53,33 @@ class Registry:
     """The classes that may be received: enums, dataclasses, named tuples, exceptions."""
 
     def __init__(self) -> None: ...
-    def register(self, cls: type, name: str | None = None, replace: bool = False, /) -> str:
+    def register(
+        self,
+        cls: type,
+        name: str | None = None,
+        replace: bool = False,
+        /,
+        *,
+        encode: Callable[[Any], object] | None = None,
+        decode: Callable[[Any], object] | None = None,
+        subclasses: bool = False,
+        by_ref: bool = False,
+    ) -> str:
         """Register `cls` under `name` (default: ``module:qualname``) and return the name.
 
         With `replace` the name may already be that of another class: instances received from now on are of
         `cls`, and instances of both classes can be sent.
 
-        Raises TypeError if `cls` is not an Enum, dataclass, named tuple or exception class, and ValueError if
-        the name is registered for another class.
+        Raises TypeError if `cls` is not an Enum, dataclass, named tuple or exception class and is registered
+        without `encode` and `decode`, and ValueError if the name is registered for another class.
         """
     def names(self) -> list[str]: ...
+
+class Opaque:
+    """A received value whose type is not registered in this process."""
+
+    @property
+    def type_name(self) -> str: ...
 
 class Call(Coroutine[Any, Any, _T], Generic[_T]):
     """A pending call. It is sent when it is created; `await` returns its result."""
@@ -268,6 +285,9 @@ def shared_storage(size: int, /) -> Any:
 
 def set_framework_hooks(export: Any, restore: Any, /) -> None:
     """Set functions for other packages' arrays: value -> (framework, dtype, NumPy array) | None, and back."""
+
+def set_converters(packages: Collection[str], load: Any, /) -> None:
+    """Set the packages whose values are converted, and a function that returns the converters of one."""
 
 def set_thread_hook(others_wait: Any, /) -> None:
     """Set a function that returns whether no other thread can be inside an operation on a tensor."""

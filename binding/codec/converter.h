@@ -14,7 +14,7 @@ typedef struct core_path {
     const char *root; /* of the outermost: "result"; else NULL */
     PyObject *key;    /* key of a dict, or a name; borrowed */
     Py_ssize_t index; /* used where key is NULL */
-    enum { CORE_AT_ROOT, CORE_AT_ARGUMENT, CORE_AT_INDEX, CORE_AT_KEY, CORE_AT_FIELD, CORE_IN_SET } kind;
+    enum { CORE_AT_ROOT, CORE_AT_ARGUMENT, CORE_AT_INDEX, CORE_AT_KEY, CORE_AT_FIELD, CORE_IN_SET, CORE_ENCODED } kind;
 } core_path;
 
 typedef struct core_encoder {

@@ -25,6 +25,8 @@ static PyObject *path_text(const core_path *p) {
         text = PyUnicode_FromFormat("%U[%R]", parent, p->key);
     else if (p->kind == CORE_AT_FIELD)
         text = PyUnicode_FromFormat("%U.%S", parent, p->key);
+    else if (p->kind == CORE_ENCODED)
+        text = PyUnicode_FromFormat("encode(%U)", parent);
     else
         text = PyUnicode_FromFormat("an element of %U", parent);
     Py_DECREF(parent);
@@ -327,6 +329,8 @@ static int encode_other(core_encoder *e, PyObject *value, int references, const 
     core_state *state = e->codec->state;
     if (core_tables_load(state) < 0)
         return -1;
+    if (core_registry_custom(e->codec->registry, Py_TYPE(value)))
+        return state->tables->instance(e, value, Py_TYPE(value), path);
     const core_encoder_entry *entry = core_encoder_of(state, Py_TYPE(value));
     if (entry) {
         e->references = entry->direct ? references : 0;

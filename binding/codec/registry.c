@@ -4,9 +4,13 @@
 typedef struct registry_object {
     PyObject_HEAD PyObject *names; /* class -> name */
     PyObject *classes;             /* name -> class */
-    PyObject *shapes;              /* class -> (kind, names of fields) */
+    PyObject *shapes;              /* class -> (kind, names of fields, encode, decode); SHAPE_... */
+    PyObject *custom;              /* class -> None: those of the kinds CORE_CUSTOM and CORE_BY_REFERENCE */
+    PyObject *bases;               /* class -> None: those whose subclasses are sent as they are */
     PyObject *combinations;        /* class of flags -> number of members when unused ones were last removed */
 } registry_object;
+
+enum { SHAPE_KIND, SHAPE_FIELDS, SHAPE_ENCODE, SHAPE_DECODE };
 
 /* is_subclass_of: tests against a class of a module, if this process has imported it; without it there are no
  * subclasses. */
@@ -69,11 +73,30 @@ static PyObject *field_names(PyObject *cls, int kind) {
     return names;
 }
 
-/* remember: stores the name and the shape of a class. Returns 0 or -1. */
-static int remember(registry_object *r, PyObject *cls, PyObject *name, int kind) {
-    PyObject *fields = field_names(cls, kind), *shape = fields ? Py_BuildValue("(iO)", kind, fields) : NULL;
-    int done = shape && PyDict_SetItem(r->shapes, cls, shape) == 0 && PyDict_SetItem(r->classes, name, cls) == 0 &&
-               PyDict_SetItem(r->names, cls, name) == 0;
+/* registration: the arguments of register(). */
+typedef struct registration {
+    PyObject *cls, *name;
+    PyObject *encode, *decode; /* None: not given */
+    int replace, subclasses, by_ref;
+    int kind;
+} registration;
+
+/* mark: adds a class to a set of classes, or removes it. Returns 0 or -1. */
+static int mark(PyObject *set, PyObject *cls, bool in) {
+    if (in)
+        return PyDict_SetItem(set, cls, Py_None);
+    int there = PyDict_Contains(set, cls);
+    return there > 0 ? PyDict_DelItem(set, cls) : there;
+}
+
+/* remember: stores what is known of a class. Returns 0 or -1. */
+static int remember(registry_object *r, const registration *g, PyObject *name) {
+    bool custom = g->kind == CORE_CUSTOM || g->kind == CORE_BY_REFERENCE;
+    PyObject *fields = field_names(g->cls, g->kind);
+    PyObject *shape = fields ? Py_BuildValue("(iOOO)", g->kind, fields, g->encode, g->decode) : NULL;
+    int done = shape && PyDict_SetItem(r->shapes, g->cls, shape) == 0 && mark(r->custom, g->cls, custom) == 0 &&
+               mark(r->bases, g->cls, g->subclasses) == 0 && PyDict_SetItem(r->classes, name, g->cls) == 0 &&
+               PyDict_SetItem(r->names, g->cls, name) == 0;
     Py_XDECREF(fields);
     Py_XDECREF(shape);
     return done ? 0 : -1;
@@ -88,28 +111,84 @@ static PyObject *default_name(PyObject *cls) {
     return name;
 }
 
-static PyObject *registry_register(PyObject *self, PyObject *args) {
-    registry_object *r = (registry_object *)self;
-    PyObject *cls, *name = Py_None;
-    int replace = 0;
-    if (!PyArg_ParseTuple(args, "O|Op:register", &cls, &name, &replace))
-        return NULL;
-    if (name != Py_None && !PyUnicode_Check(name))
-        return PyErr_Format(PyExc_TypeError, "the name of a class must be text, not %R", name);
-    int kind = core_class_kind_of(cls);
-    if (kind < 0)
-        return NULL;
-    if (kind == 0)
-        return PyErr_Format(
-            PyExc_TypeError,
-            "%R cannot be registered: it must be an Enum, a dataclass, a named tuple or an exception class", cls);
-    name = name == Py_None ? default_name(cls) : Py_NewRef(name);
-    if (!name)
-        return NULL;
+/* is_plain: returns whether values of the class are sent without a look at the registry (encode.c). */
+static bool is_plain(PyObject *cls) {
+    static PyTypeObject *const types[] = {
+        &PyLong_Type,  &PyFloat_Type, &PyComplex_Type,   &PyBool_Type,       &PyUnicode_Type,
+        &PyBytes_Type, &PyDict_Type,  &PyByteArray_Type, &PyMemoryView_Type, &PyList_Type,
+        &PyTuple_Type, &PySet_Type,   &PyType_Type,      &PyFrozenSet_Type,  &PyBaseObject_Type,
+    };
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (cls == (PyObject *)types[i])
+            return true;
+    return cls == (PyObject *)Py_TYPE(Py_None);
+}
+
+/* is_printable: returns whether text has no control characters and no lone surrogates. */
+static bool is_printable(PyObject *text) {
+    for (Py_ssize_t i = 0; i < PyUnicode_GET_LENGTH(text); i++)
+        if (!Py_UNICODE_ISPRINTABLE(PyUnicode_READ_CHAR(text, i)))
+            return false;
+    return true;
+}
+
+/* find_kind: sets the kind of a registration. Returns 0, or -1 with an exception. */
+static int find_kind(registration *g) {
+    bool encode = g->encode != Py_None, decode = g->decode != Py_None;
+    if (!PyType_Check(g->cls))
+        PyErr_Format(PyExc_TypeError, "register_type takes a class, not %R", g->cls);
+    else if (is_plain(g->cls))
+        PyErr_Format(PyExc_TypeError, "%R cannot be registered; register a class of your own", g->cls);
+    else if (g->by_ref && (encode || decode))
+        PyErr_SetString(PyExc_TypeError, "by_ref=True sends the object by reference, without encode and decode");
+    else if (encode != decode)
+        PyErr_Format(PyExc_TypeError, "%R is registered with %s but without %s; give both", g->cls,
+                     encode ? "encode" : "decode", encode ? "decode" : "encode");
+    else if (encode && !PyCallable_Check(g->encode))
+        PyErr_Format(PyExc_TypeError, "encode must be a function, not %R", g->encode);
+    else if (decode && !PyCallable_Check(g->decode))
+        PyErr_Format(PyExc_TypeError, "decode must be a function, not %R", g->decode);
+    if (PyErr_Occurred())
+        return -1;
+    g->kind = g->by_ref ? CORE_BY_REFERENCE : encode ? CORE_CUSTOM : core_class_kind_of(g->cls);
+    if (g->kind == 0)
+        PyErr_Format(PyExc_TypeError,
+                     "%R cannot be registered: it must be an Enum, a dataclass, a named tuple or an exception class; "
+                     "for another class give encode=, which returns a value that can be sent, and decode=, which "
+                     "makes an object of it again",
+                     g->cls);
+    else if (g->kind == CORE_ENUM && g->subclasses)
+        PyErr_Format(PyExc_TypeError, "%R is an Enum, whose members are of no subclass; omit subclasses=True", g->cls);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* check_name: returns 0, or -1 with an exception. */
+static int check_name(registry_object *r, const registration *g, PyObject *name) {
+    if (g->kind == CORE_CUSTOM && (PyUnicode_GET_LENGTH(name) == 0 || !is_printable(name) ||
+                                   PyUnicode_GET_LENGTH(name) > CORE_MAX_REGISTERED_NAME)) {
+        PyErr_Format(PyExc_ValueError, "the name of a class must be 1 to %d printable characters, not %R",
+                     CORE_MAX_REGISTERED_NAME, name);
+        return -1;
+    }
     PyObject *there = PyDict_GetItemWithError(r->classes, name);
-    if (there && there != cls && !replace)
+    if (there && there != g->cls && !g->replace)
         PyErr_Format(PyExc_ValueError, "the name %R is already registered for %R", name, there);
-    if (PyErr_Occurred() || remember(r, cls, name, kind) < 0)
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+static PyObject *registry_register(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"", "", "", "encode", "decode", "subclasses", "by_ref", NULL};
+    registry_object *r = (registry_object *)self;
+    registration g = {.name = Py_None, .encode = Py_None, .decode = Py_None};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Op$OOpp:register", names, &g.cls, &g.name, &g.replace, &g.encode,
+                                     &g.decode, &g.subclasses, &g.by_ref))
+        return NULL;
+    if (g.name != Py_None && !PyUnicode_CheckExact(g.name))
+        return PyErr_Format(PyExc_TypeError, "the name of a class must be text, not %R", g.name);
+    if (find_kind(&g) < 0)
+        return NULL;
+    PyObject *name = g.name == Py_None ? default_name(g.cls) : Py_NewRef(g.name);
+    if (name && (check_name(r, &g, name) < 0 || remember(r, &g, name) < 0))
         Py_CLEAR(name);
     return name;
 }
@@ -133,9 +212,36 @@ int core_registry_shape(PyObject *registry, PyObject *cls, core_class_kind *ret_
             PyErr_SetString(PyExc_TypeError, "the class is not registered");
         return -1;
     }
-    *ret_kind = (core_class_kind)PyLong_AsLong(PyTuple_GET_ITEM(shape, 0));
-    *ret_fields = PyTuple_GET_ITEM(shape, 1);
+    *ret_kind = (core_class_kind)PyLong_AsLong(PyTuple_GET_ITEM(shape, SHAPE_KIND));
+    *ret_fields = PyTuple_GET_ITEM(shape, SHAPE_FIELDS);
     return 0;
+}
+
+bool core_registry_custom(PyObject *registry, PyTypeObject *cls) {
+    PyObject *custom = ((registry_object *)registry)->custom;
+    if (PyDict_GET_SIZE(custom) == 0)
+        return false;
+    bool found = PyDict_GetItemWithError(custom, (PyObject *)cls) != NULL;
+    PyErr_Clear(); /* a metaclass's __hash__ may raise: such a class cannot be registered */
+    return found;
+}
+
+PyTypeObject *core_registry_base(PyObject *registry, PyTypeObject *cls) {
+    PyObject *bases = ((registry_object *)registry)->bases, *mro = cls->tp_mro;
+    if (PyDict_GET_SIZE(bases) == 0)
+        return NULL;
+    for (Py_ssize_t i = 1; mro && i < PyTuple_GET_SIZE(mro); i++) {
+        PyObject *base = PyTuple_GET_ITEM(mro, i);
+        if (PyDict_GetItemWithError(bases, base))
+            return (PyTypeObject *)base;
+        PyErr_Clear(); /* as above */
+    }
+    return NULL;
+}
+
+PyObject *core_registry_function(PyObject *registry, PyObject *cls, bool decode) {
+    PyObject *shape = PyDict_GetItemWithError(((registry_object *)registry)->shapes, cls);
+    return shape ? PyTuple_GET_ITEM(shape, decode ? SHAPE_DECODE : SHAPE_ENCODE) : NULL;
 }
 
 PyObject *core_registry_combinations(PyObject *registry) {
@@ -145,7 +251,7 @@ PyObject *core_registry_combinations(PyObject *registry) {
 static PyObject *registry_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
     registry_object *r = (registry_object *)type->tp_alloc(type, 0);
     if (r && (!(r->names = PyDict_New()) || !(r->classes = PyDict_New()) || !(r->shapes = PyDict_New()) ||
-              !(r->combinations = PyDict_New())))
+              !(r->custom = PyDict_New()) || !(r->bases = PyDict_New()) || !(r->combinations = PyDict_New())))
         Py_CLEAR(r);
     return (PyObject *)r;
 }
@@ -156,6 +262,8 @@ static int registry_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(r->names);
     Py_VISIT(r->classes);
     Py_VISIT(r->shapes);
+    Py_VISIT(r->custom);
+    Py_VISIT(r->bases);
     Py_VISIT(r->combinations);
     return 0;
 }
@@ -165,6 +273,8 @@ static int registry_clear(PyObject *self) {
     Py_CLEAR(r->names);
     Py_CLEAR(r->classes);
     Py_CLEAR(r->shapes);
+    Py_CLEAR(r->custom);
+    Py_CLEAR(r->bases);
     Py_CLEAR(r->combinations);
     return 0;
 }
@@ -178,14 +288,15 @@ static void registry_dealloc(PyObject *self) {
 }
 
 static PyMethodDef registry_methods[] = {
-    {"register", registry_register, METH_VARARGS,
-     "register(cls, name=None, replace=False) -> str\n\nAllow a class under a name (default: module:qualname)."},
+    {"register", (PyCFunction)(void (*)(void))registry_register, METH_VARARGS | METH_KEYWORDS,
+     "register(cls, name=None, replace=False, *, encode=None, decode=None, subclasses=False, by_ref=False) -> str\n\n"
+     "Allow a class under a name (default: module:qualname)."},
     {"names", registry_names, METH_NOARGS, "names() -> list[str]\n\nReturn the registered names."},
     {NULL, NULL, 0, NULL},
 };
 static PyType_Slot registry_slots[] = {
     {Py_tp_doc, "The classes whose instances may be created from messages: enums, dataclasses, named tuples, "
-                "exceptions."},
+                "exceptions, and classes with encode and decode functions."},
     {Py_tp_new, registry_new},
     {Py_tp_methods, registry_methods},
     {Py_tp_traverse, registry_traverse},

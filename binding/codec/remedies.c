@@ -88,7 +88,7 @@ static const struct {
     {&PyDictItems_Type, uniterable},
     {&PyModule_Type, "send its name, or what its functions return"},
     {&PyType_Type, "send its name, or an instance of a class that pyisolate.register_type has registered"},
-    {&PyDict_Type, "convert it with dict(...)"},
+    {&PyDict_Type, "convert it with {key: value[key] for key in value}"}, /* dict(value) copies what is stored */
     {&PyList_Type, "convert it with list(...)"},
     {&PyTuple_Type, "convert it with tuple(...)"},
     {&PyUnicode_Type, "convert it with str(...)"},
@@ -118,7 +118,6 @@ static const struct {
     {"_io", "_IOBase", "send what it reads, or its path"},
     {"pathlib", "PurePath", "convert it with str(...)"},
     {"array", "array", "send memoryview(value), or value.tolist()"},
-    {"fractions", "Fraction", "send (value.numerator, value.denominator)"},
     {"datetime", "datetime", "send value.isoformat()"},
     {"types", "SimpleNamespace", "convert it with vars(...)"},
     {"collections", "UserDict", "send value.data"},
@@ -144,8 +143,9 @@ const char *core_remedy(PyObject *value, core_class_kind kind) {
             return of_types[i].text;
     if (PyIter_Check(value))
         return uniterable;
-    return "send numbers, text, bytes, containers of them, arrays, tensors or classes that pyisolate.register_type has "
-           "registered";
+    return "register its class with pyisolate.register_type(cls, encode=..., decode=...) in both processes, where encode "
+           "returns a value that can be sent and decode makes the object again; or send a reference, "
+           "pyisolate.Ref(value)";
 }
 
 /* ---- hints: each is a Python expression for a value that can be sent; the tests evaluate them ---- */

@@ -31,12 +31,17 @@ typedef struct core_decoder_entry {
 } core_decoder_entry;
 
 #define CORE_EXT_TYPES (INT8_MAX + 1) /* as many as the wire format has */
-#define CORE_FALLBACKS 8
-#define CORE_LOADERS   4
+#define CORE_FALLBACKS 12
+#define CORE_LOADERS   8
 
 struct core_tables {
     PyObject *exact; /* dict: class -> capsule with a core_encoder_entry; NULL until core_tables_load */
     int (*memoryview)(core_encoder *e, PyObject *value, const core_path *path);
+    /* instance: encodes an object of a class registered with encode and decode, or with by_ref; `cls` is that class, or
+     * a base of the object's that is registered with `subclasses`. 0 or -1. reference: sends an object by reference.
+     * 0 or -1; NULL: this build cannot */
+    int (*instance)(core_encoder *e, PyObject *value, PyTypeObject *cls, const core_path *path);
+    int (*reference)(core_encoder *e, PyObject *value, const core_path *path);
     /* the class in this process for an exception class of another package: new reference, or NULL without an exception;
      * or NULL */
     PyObject *(*error_class)(core_state *state, const char *name);

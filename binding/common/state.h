@@ -15,13 +15,14 @@
 
 #include "piso/piso.h"
 
-typedef struct core_tables core_tables;           /* codec/tables.h */
-typedef struct core_std_state core_std_state;     /* codec/std/std.h */
-typedef struct core_numpy_state core_numpy_state; /* codec/numpy/numpy.h */
-typedef struct core_async_state core_async_state; /* aio/asyncio.h */
-typedef struct core_torch_state core_torch_state; /* codec/torch/torch.h */
-typedef struct core_gpu core_gpu;                 /* codec/gpu.h */
-typedef struct core_cuda_state core_cuda_state;   /* codec/cuda/cuda.h */
+typedef struct core_tables core_tables;             /* codec/tables.h */
+typedef struct core_std_state core_std_state;       /* codec/std/std.h */
+typedef struct core_custom_state core_custom_state; /* codec/custom/custom.h */
+typedef struct core_numpy_state core_numpy_state;   /* codec/numpy/numpy.h */
+typedef struct core_async_state core_async_state;   /* aio/asyncio.h */
+typedef struct core_torch_state core_torch_state;   /* codec/torch/torch.h */
+typedef struct core_gpu core_gpu;                   /* codec/gpu.h */
+typedef struct core_cuda_state core_cuda_state;     /* codec/cuda/cuda.h */
 
 struct core_state;
 
@@ -55,6 +56,7 @@ typedef struct core_state {
     PyTypeObject *zygote_type;              /* Zygote (zygote.c) */
     core_tables *tables;
     core_std_state *std;
+    core_custom_state *custom;
     core_numpy_state *numpy;
     core_async_state *async;
     PyObject *interruption;     /* an exception that the main thread must raise, or NULL (interruption.c) */
@@ -67,6 +69,7 @@ typedef struct core_state {
     const core_peers *peers;
     struct core_session *sessions; /* list of all sessions */
     uint64_t shared_sends;         /* of all sessions */
+    unsigned converting;           /* encode and decode functions that run now (codec/custom/functions.h) */
 } core_state;
 
 static inline core_state *core_module_state(PyObject *module) {

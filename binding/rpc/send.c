@@ -1,5 +1,7 @@
 /* send.c - sends calls, with a reply or without one. */
 #include "send.h"
+
+#include "codec/custom/functions.h"
 #include "request.h"
 #include "session_error.h"
 
@@ -25,6 +27,8 @@ static int keep_remote(core_pending *pending, PyObject *remote) {
 int core_send(const core_callee *to, core_pending *pending, PyObject *const *args, Py_ssize_t nargs,
               PyObject *kwnames) {
     core_session *s = to->session;
+    if (core_refuse_converting(s->state) < 0)
+        return -1;
     piso_writer w;
     piso_writer_init(&w);
     pending->thread = PyThread_get_thread_ident();

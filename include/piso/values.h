@@ -140,6 +140,8 @@ enum {
     PISO_EXT_COLLECTION = 28,    /* [name, part...] */
     PISO_EXT_TORCH = 29,         /* [kind, part...] */
     PISO_EXT_DTYPE = 30,         /* a dtype of NumPy */
+    PISO_EXT_INSTANCE = 31,      /* [registered name, value] (a class with encode and decode functions) */
+    PISO_EXT_CONVERTED = 32,     /* [name of a converter, value] */
 };
 
 #ifdef __cplusplus

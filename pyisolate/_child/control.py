@@ -18,7 +18,7 @@ from .._rpc.class_references import Reference, main_failure, resolve, set_host_m
 from .._rpc.connection import Connection, Control
 from .._rpc.loader import Loader, await_result, module_name
 from .._rpc.loading import LoadReport, LoadRequest
-from .._rpc.registry import register_host_types
+from .._rpc.registry import TypeReference, register_host_types
 from ..shared import ExtensionLocal
 from .log_handler import HostHandler
 from .names import names_of
@@ -88,7 +88,7 @@ class ChildControl(Control):
         """Return whether the extension has an attribute with this name now."""
         return hasattr(self._extension, name)
 
-    def adopt(self, types: list[Reference]) -> None:
+    def adopt(self, types: list[TypeReference]) -> None:
         """Register classes of the host."""
         register_host_types(types)
 

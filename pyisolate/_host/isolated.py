@@ -27,12 +27,12 @@ from .._core import (
     current_session,
 )
 from .._rpc import gpus
-from .._rpc.class_references import Reference, importing_main, main_file, make_reference, needed_files
+from .._rpc.class_references import importing_main, main_file, make_reference, needed_files
 from .._rpc.connection import CONTROL, EXTENSION, Connection
 from .._rpc.loader import host_instance, missing_module
 from .._rpc.loading import LoadRequest
 from .._rpc.proxies import Methods, deferred
-from .._rpc.registry import add_type_listener
+from .._rpc.registry import TypeReference, add_type_listener
 from .._sandbox.status import SandboxStatus
 from .._settings.settings import Settings
 from .._util.offload import in_thread, wait_sync
@@ -192,7 +192,7 @@ class IsolatedRuntime(Runtime):
         self._check_process()
         return self._connected().create_caller(object_type, object_id)
 
-    def types_registered(self, references: list[Reference], /) -> None:
+    def types_registered(self, references: list[TypeReference], /) -> None:
         """Register new classes in the process. Messages keep their order, so later calls can use them."""
         connection = self._connection
         if connection is not None and not self.is_foreign:

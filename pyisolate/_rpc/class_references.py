@@ -28,6 +28,7 @@ __all__ = [
     "main_file",
     "make_reference",
     "needed_files",
+    "public_module",
     "resolve",
     "set_host_main",
 ]
@@ -75,6 +76,11 @@ def make_reference(cls: type) -> Reference:
                 "cannot import; define it in a module"
             )
     return Reference(module=cls.__module__, qualname=cls.__qualname__, file=file, run_as=run_as)
+
+
+def public_module(name: str) -> str:
+    """Return the name that a module has in the host. The host's main module has another one elsewhere."""
+    return MAIN if name == _HOST_MAIN else name
 
 
 def needed_files(references: Iterable[Reference]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TypedDict
 from ..config import SandboxConfig
 from . import gpus
 from .class_references import Reference
+from .registry import TypeReference
 
 __all__ = ["LoadReport", "LoadRequest", "NamesReport"]
 
@@ -19,7 +20,7 @@ class LoadRequest(TypedDict):
     apis: list[Reference]
     offered: dict[str, int]
     """Names and ids of the host's objects."""
-    types: list[Reference]
+    types: list[TypeReference]
     share_numpy: bool
     share_torch: str | None
     """The file of the host's torch, if tensors are shared."""

@@ -14,6 +14,7 @@ LAYERS = {
     "codec": 1,
     "codec/std": 2,
     "codec/buffers": 2,
+    "codec/custom": 2,
     "codec/numpy": 3,
     "codec/torch": 3,
     "codec/cuda": 4,

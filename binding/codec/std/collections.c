@@ -87,7 +87,7 @@ static int write_defaultdict(core_encoder *e, PyObject *value, const core_path *
     if (i == FACTORIES)
         return core_encode_error(path, value,
                                  "its default_factory must be None, bool, bytes, dict, float, int, list, set, str or "
-                                 "tuple; convert it with dict(...)");
+                                 "tuple; send dict(value)");
     if (factory == Py_None)
         piso_write_nil(e->w);
     else

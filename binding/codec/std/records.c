@@ -33,11 +33,17 @@ static int encode_items(core_encoder *e, PyObject *value, PyObject *names, const
     return r;
 }
 
-static int encode_registered(core_encoder *e, PyObject *name, PyObject *value, const core_path *path) {
+/* encode_registered: encodes an object as an instance of `cls`, its class or a base. Returns 1, 0 for an exception, or
+ * -1. */
+static int encode_registered(core_encoder *e, PyObject *value, PyTypeObject *cls, const core_path *path) {
     core_class_kind kind;
-    PyObject *fields;
-    if (core_registry_shape(e->codec->registry, (PyObject *)Py_TYPE(value), &kind, &fields) < 0)
+    PyObject *fields, *name = core_registry_name(e->codec->registry, cls);
+    if (!name || core_registry_shape(e->codec->registry, (PyObject *)cls, &kind, &fields) < 0)
         return -1;
+    if (kind == CORE_CUSTOM || kind == CORE_BY_REFERENCE)
+        return e->codec->state->tables->instance(e, value, cls, path) < 0 ? -1 : 1;
+    if (kind == CORE_EXCEPTION_CLASS)
+        return 0;
     Py_INCREF(fields); /* a property of the value may run code that registers a class */
     size_t mark = piso_write_ext_begin(e->w, kind == CORE_ENUM ? PISO_EXT_ENUM : PISO_EXT_RECORD);
     piso_write_array(e->w, 2);
@@ -48,14 +54,17 @@ static int encode_registered(core_encoder *e, PyObject *name, PyObject *value, c
                                        : encode_fields(e, value, fields, path);
     piso_write_ext_end(e->w, mark);
     Py_DECREF(fields);
-    return r;
+    return r < 0 ? -1 : 1;
 }
 
 static int encode(core_encoder *e, PyObject *value, const core_path *path) {
-    PyObject *name = core_registry_name(e->codec->registry, Py_TYPE(value));
-    if (!name || PyExceptionInstance_Check(value))
-        return PyErr_Occurred() ? -1 : 0;
-    return encode_registered(e, name, value, path) < 0 ? -1 : 1;
+    PyTypeObject *cls = Py_TYPE(value);
+    if (!core_registry_name(e->codec->registry, cls)) {
+        if (PyErr_Occurred())
+            return -1;
+        cls = core_registry_base(e->codec->registry, cls);
+    }
+    return cls ? encode_registered(e, value, cls, path) : 0;
 }
 
 /* ---- decoding ---- */

@@ -75,6 +75,7 @@ void core_reply(core_session *s, uint64_t request, PyObject *result) {
         core_codec_abandon(&s->codec, &w);
         PyErr_Fetch(&type, &value, &traceback);
         PyErr_NormalizeException(&type, &value, &traceback);
+        interrupt_program(s, value);
         failed = true;
     }
     int r = 0;

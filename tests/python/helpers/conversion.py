@@ -28,6 +28,8 @@ EXT = {
     "collection": 28,
     "torch": 29,
     "dtype": 30,
+    "instance": 31,
+    "converted": 32,
 }
 
 
