@@ -6,7 +6,6 @@ import array
 import collections
 import dataclasses
 import enum
-import functools
 import io
 import re
 import types
