@@ -58,6 +58,7 @@ static const part parts[] = {
     /* references */
     {.init = core_function_init},
     {.init = core_ref_init},
+    {.init = core_forward_init},
     {.init = core_convert_init},
     /* process */
     {.init = core_zygote_init},
@@ -110,6 +111,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->request_type);
     Py_VISIT(state->function_type);
     Py_VISIT(state->ref_type);
+    Py_VISIT(state->forward_type);
     Py_VISIT(state->zygote_type);
     int r = 0;
     for (size_t i = 0; r == 0 && i < PARTS; i++)
@@ -133,6 +135,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->request_type);
     Py_CLEAR(state->function_type);
     Py_CLEAR(state->ref_type);
+    Py_CLEAR(state->forward_type);
     Py_CLEAR(state->zygote_type);
     return 0;
 }

@@ -52,8 +52,8 @@ typedef struct core_state {
     PyTypeObject *buffer_ref_type; /* Lease (buffer_ref.c) */
     PyTypeObject *shared_type;     /* Shared (shared.c) */
     PyTypeObject *session_type, *call_type, *method_type, *request_type;
-    PyTypeObject *function_type, *ref_type; /* RemoteFunction, Ref (references/) */
-    PyTypeObject *zygote_type;              /* Zygote (zygote.c) */
+    PyTypeObject *function_type, *ref_type, *forward_type; /* RemoteFunction, Ref, Forward (references/) */
+    PyTypeObject *zygote_type;                             /* Zygote (zygote.c) */
     core_tables *tables;
     core_std_state *std;
     core_custom_state *custom;
@@ -62,6 +62,7 @@ typedef struct core_state {
     PyObject *interruption;     /* an exception that the main thread must raise, or NULL (interruption.c) */
     PyObject *request_variable; /* ContextVar: the Request that the running code handles (rpc/request.c) */
     const struct core_session_callbacks *callbacks; /* rpc/object.h */
+    const struct core_forwarding *forwarding;       /* rpc/pump/dispatch.h */
     PyObject *other_threads_idle;                   /* function: returns whether no other thread computes, or NULL */
     core_torch_state *torch;                        /* NULL: it is not imported */
     const core_gpu *gpu;                            /* NULL: this build has no support for GPUs */

@@ -86,16 +86,21 @@ static PyObject *no_method(const core_remote *r, PyObject *name) {
                         name, r->to.name, r->methods);
 }
 
-static PyObject *bind(core_remote *r, Py_ssize_t index) {
+int core_ref_callee(core_remote *r, PyObject *method, core_callee *ret) {
     core_remote *base = core_remote_base(r);
-    core_callee to = r->to;
-    to.name = PyTuple_GET_ITEM(r->methods, index);
-    to.method = base->method_ids[index];
-    to.remote = (PyObject *)base;
-    if (core_remote_check(r) < 0 || (to.method == CORE_NOT_INTERNED && core_callee_intern(&to) < 0))
-        return NULL;
-    base->method_ids[index] = to.method;
-    return core_method_new(&to, r->sync, r->timeout ? r->timeout : Py_None);
+    Py_ssize_t index = find_method(r, method);
+    if (index < 0) {
+        no_method(r, method);
+        return -1;
+    }
+    *ret = r->to;
+    ret->name = PyTuple_GET_ITEM(r->methods, index);
+    ret->method = base->method_ids[index];
+    ret->remote = (PyObject *)base;
+    if (core_remote_check(r) < 0 || (ret->method == CORE_NOT_INTERNED && core_callee_intern(ret) < 0))
+        return -1;
+    base->method_ids[index] = ret->method;
+    return 0;
 }
 
 static PyObject *ref_getattr(PyObject *self, PyObject *name) {
@@ -106,8 +111,8 @@ static PyObject *ref_getattr(PyObject *self, PyObject *name) {
         return PyErr_Format(PyExc_AttributeError,
                             "%R: this Ref holds an object of this process, for others to call; call the object itself",
                             name);
-    Py_ssize_t index = find_method(r, name);
-    return index < 0 ? no_method(r, name) : bind(r, index);
+    core_callee to;
+    return core_ref_callee(r, name, &to) < 0 ? NULL : core_method_new(&to, r->sync, r->timeout ? r->timeout : Py_None);
 }
 
 static PyObject *ref_repr(PyObject *self) {

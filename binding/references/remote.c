@@ -66,19 +66,29 @@ static void end_lease(core_remote *r) {
 
 /* ---- calling a function ---- */
 
-static PyObject *function_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
-    core_remote *r = (core_remote *)self, *base = core_remote_base(r);
+int core_function_callee(core_remote *r, core_callee *ret) {
+    core_remote *base = core_remote_base(r);
     if (core_remote_check(r) < 0)
-        return NULL;
-    core_callee to = r->to;
-    if (base->to.method == CORE_NOT_INTERNED) {
-        int interned = piso_session_intern(to.session->session, PISO_METHOD_CALL, strlen(PISO_METHOD_CALL), &to.method);
-        if (interned < 0)
-            return core_session_error(to.session, interned, NULL);
-        base->to.method = to.method;
+        return -1;
+    *ret = r->to;
+    ret->remote = (PyObject *)base;
+    ret->method = base->to.method;
+    if (ret->method != CORE_NOT_INTERNED)
+        return 0;
+    int id = piso_session_intern(ret->session->session, PISO_METHOD_CALL, strlen(PISO_METHOD_CALL), &ret->method);
+    if (id < 0) {
+        core_session_error(ret->session, id, NULL);
+        return -1;
     }
-    to.method = base->to.method;
-    to.remote = (PyObject *)base;
+    base->to.method = ret->method;
+    return 0;
+}
+
+static PyObject *function_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+    core_remote *r = (core_remote *)self;
+    core_callee to;
+    if (core_function_callee(r, &to) < 0)
+        return NULL;
     Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
     return r->sync ? core_sync_call(&to, args, nargs, kwnames) : to.session->on->call(&to, args, nargs, kwnames);
 }

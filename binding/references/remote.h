@@ -48,9 +48,16 @@ PyObject *core_remote_sync(PyObject *self, void *ignored);
 /* core_remote_check: raises if the object has been released. Returns 0 or -1. */
 int core_remote_check(const core_remote *r);
 
+/* core_function_callee, core_ref_callee: get what a call of the function, or of a method of the Ref, is sent to. The
+ * references stay the object's own. Return 0, or -1 with an exception. */
+int core_function_callee(core_remote *r, core_callee *ret);
+int core_ref_callee(core_remote *r, PyObject *method, core_callee *ret);
+
 int core_function_init(PyObject *module, core_state *state);
 int core_ref_init(PyObject *module, core_state *state);
-/* core_convert_init: registers the encoders and the decoder. */
+/* core_forward_init: lets requests whose object is another process's be passed on. core_convert_init: registers the
+ * encoders and the decoder. */
+int core_forward_init(PyObject *module, core_state *state);
 int core_convert_init(PyObject *module, core_state *state);
 
 #endif

@@ -41,9 +41,10 @@ typedef struct core_session_callbacks {
      * awaited. */
     PyObject *(*call)(const core_callee *to, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 
-    /* request: runs the request in the right thread or loop; takes the event. cancel: the caller has given up the
+    /* request: runs the request in the right thread or loop; takes the event. `origin`: the Request in whose handler
+     * the call was made in whose handler the peer made this one, or NULL. cancel: the caller has given up the
      * request. end: the session has ended, and all calls have been notified. */
-    void (*request)(core_session *s, piso_event *event, core_pump_context *context);
+    void (*request)(core_session *s, piso_event *event, PyObject *origin, core_pump_context *context);
     void (*cancel)(core_handler *h);
     void (*end)(core_session *s);
     /* buffers_sent: a message with shared buffers was sent: free ones must be released once the session has been
@@ -66,11 +67,27 @@ typedef struct core_session_callbacks {
      * starts or ends a sleep, in which it takes the peer's messages. */
     void (*block)(core_thread *thread, bool blocked);
     int (*wait)(core_session *s);
+    /* watch: a call was sent that no thread and no task waits for: some loop must take its reply. Returns 0 or -1. */
+    int (*watch)(core_session *s);
     void (*sleeps)(core_session *s, bool asleep);
 
     int (*visit)(core_session *s, visitproc visit, void *arg);
     void (*clear)(core_session *s);
 } core_session_callbacks;
+
+/* ---- forwarding ---- */
+
+struct core_forward;
+
+/* core_forwarding: passes on requests whose object is another process's (references/forward.c). */
+typedef struct core_forwarding {
+    /* send: if `object` is a remote one, calls its method `name` (NULL: it is a function) for the request, which is
+     * answered later, and returns true. `a`: the arguments. */
+    bool (*send)(core_session *s, uint64_t request, PyObject *origin, PyObject *object, PyObject *name,
+                 int64_t deadline_ns, core_arguments *a);
+    /* cancel: the peer no longer waits for the request. */
+    void (*cancel)(struct core_forward *f);
+} core_forwarding;
 
 /* ---- the session ---- */
 

@@ -22,6 +22,7 @@ typedef struct core_pending {
     /* list of the remote objects that the call names, or the only one; NULL: none. Strong, owned by whatever embeds
      * this: the peer must read the call before a lease of one of them ends, and the call may wait in the backlog */
     PyObject *remotes;
+    PyObject *origin; /* the Request in whose handler the call was made, or NULL; strong, likewise */
 } core_pending;
 
 #endif

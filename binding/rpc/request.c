@@ -9,50 +9,62 @@
 typedef struct core_request {
     PyObject_HEAD core_session *session;
     uint64_t id;
+    PyObject *origin; /* a Request, or NULL */
 } core_request;
 
-int core_request_enter(PyObject *context, core_session *s, uint64_t id) {
+PyObject *core_request_new(core_session *s, uint64_t id, PyObject *origin) {
     core_request *request = PyObject_GC_New(core_request, s->state->request_type);
     if (!request)
-        return -1;
+        return NULL;
     request->session = (core_session *)Py_NewRef((PyObject *)s);
     request->id = id;
+    request->origin = Py_XNewRef(origin);
     PyObject_GC_Track(request);
+    return (PyObject *)request;
+}
+
+int core_request_enter(PyObject *context, PyObject *request) {
+    core_state *state = core_type_state(Py_TYPE(request));
     PyObject *token = NULL;
     if (PyContext_Enter(context) == 0) {
-        token = PyContextVar_Set(s->state->request_variable, (PyObject *)request);
+        token = PyContextVar_Set(state->request_variable, request);
         PyContext_Exit(context);
     }
-    Py_DECREF(request);
     Py_XDECREF(token);
     return token ? 0 : -1;
 }
 
-/* current_request: returns the request of the current context: a new reference or NULL, without an exception. */
-static core_request *current_request(core_state *state) {
+/* of_answer: returns the request that a plain function of this thread handles: a new reference, or NULL without an
+ * exception. */
+static PyObject *of_answer(core_answer *answer) {
+    if (!answer->request)
+        answer->request = core_request_new(answer->session, answer->id, answer->origin);
+    if (!answer->request)
+        PyErr_Clear(); /* out of memory: the peer's thread that waits is not found */
+    return Py_XNewRef(answer->request);
+}
+
+PyObject *core_request_current(core_state *state) {
+    core_thread *thread = core_thread_existing();
+    if (thread && thread->answers)
+        return of_answer(thread->answers);
     PyObject *value = NULL;
     if (PyContextVar_Get(state->request_variable, NULL, &value) < 0)
         PyErr_Clear(); /* out of memory */
-    return (core_request *)value;
+    return value;
 }
 
-uint64_t core_request_current(core_session *s) {
-    core_thread *thread = core_thread_existing();
-    if (thread && thread->answers)
-        return thread->answers->session == s ? thread->answers->id : 0;
-    core_request *request = current_request(s->state);
-    uint64_t id = request && request->session == s ? request->id : 0;
-    Py_XDECREF(request);
-    return id;
+uint64_t core_request_in(PyObject *request, const core_session *s) {
+    core_request *r = (core_request *)request;
+    while (r && r->session != s)
+        r = (core_request *)r->origin;
+    return r ? r->id : 0;
 }
 
 /* session_of: returns the session of the current request: a new reference, or NULL without an exception. */
 static PyObject *session_of(core_state *state) {
-    core_thread *thread = core_thread_existing();
-    if (thread && thread->answers)
-        return Py_NewRef((PyObject *)thread->answers->session);
-    core_request *request = current_request(state);
-    PyObject *session = request ? Py_NewRef((PyObject *)request->session) : NULL;
+    PyObject *request = core_request_current(state);
+    PyObject *session = request ? Py_NewRef((PyObject *)((core_request *)request)->session) : NULL;
     Py_XDECREF(request);
     return session;
 }
@@ -71,6 +83,7 @@ static PyMethodDef functions[] = {
 static int request_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(((core_request *)self)->session);
+    Py_VISIT(((core_request *)self)->origin);
     return 0;
 }
 
@@ -78,6 +91,7 @@ static void request_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     Py_DECREF(((core_request *)self)->session);
+    Py_XDECREF(((core_request *)self)->origin);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -126,4 +140,6 @@ void core_request_cancel(core_session *s, uint64_t request) {
     open->cancelled = true;
     if (open->handler)
         s->on->cancel(open->handler);
+    else if (open->forward)
+        s->state->forwarding->cancel(open->forward);
 }

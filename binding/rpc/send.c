@@ -13,6 +13,7 @@ void core_pending_fini(core_pending *pending) {
     Py_CLEAR(pending->name);
     Py_CLEAR(pending->value);
     Py_CLEAR(pending->remotes);
+    Py_CLEAR(pending->origin);
 }
 
 /* keep_remote: adds the remote object that is called to those that the arguments name. Returns 0 or -1. */
@@ -39,8 +40,10 @@ int core_send(const core_callee *to, core_pending *pending, PyObject *const *arg
     if (flags >= 0) {
         int64_t deadline = pending->timeout_ns ? piso_now_coarse_ns() + pending->timeout_ns : PISO_NO_DEADLINE;
         bool buffers = w.nspans > 0 || w.size > PISO_INLINE_BODY;
+        if (!pending->origin)
+            pending->origin = core_request_current(s->state);
         r = piso_session_call(s->session, &pending->call, to->object, to->method, (unsigned)flags,
-                              core_request_current(s), deadline, &w);
+                              core_request_in(pending->origin, s), deadline, &w);
         if (r < 0)
             core_session_error(s, r, pending);
         else if (buffers)
@@ -89,8 +92,10 @@ PyObject *core_session_notify(PyObject *self, PyObject *args) {
     int flags = core_encode_call(&s->codec, &w, items, PyTuple_GET_SIZE(arguments), NULL, NULL);
     if (flags >= 0) {
         flags |= PISO_CALL_NO_REPLY;
-        r = piso_session_call(s->session, NULL, object, method, (unsigned)flags, core_request_current(s),
+        PyObject *current = core_request_current(s->state);
+        r = piso_session_call(s->session, NULL, object, method, (unsigned)flags, core_request_in(current, s),
                               PISO_NO_DEADLINE, &w);
+        Py_XDECREF(current);
         if (r < 0)
             core_session_error(s, r, NULL);
     }

@@ -22,12 +22,13 @@ static void move_event(piso_event *to, const piso_event *from) {
         to->body = to->inline_body;
 }
 
-int core_inbox_put(core_inbox *inbox, struct core_session *s, piso_event *event) {
+int core_inbox_put(core_inbox *inbox, struct core_session *s, piso_event *event, PyObject *origin) {
     core_item *item = malloc(sizeof *item);
     if (!item)
         return -1;
     item->next = NULL;
     item->session = (struct core_session *)Py_NewRef((PyObject *)s);
+    item->origin = Py_XNewRef(origin);
     move_event(&item->event, event);
     event->nspans = 0;
     event->heap = NULL;
@@ -51,6 +52,7 @@ core_item *core_inbox_take(core_inbox *inbox) {
 void core_item_free(core_item *item) {
     piso_event_fini(&item->event);
     Py_DECREF((PyObject *)item->session);
+    Py_XDECREF(item->origin);
     free(item);
 }
 

@@ -13,6 +13,7 @@ struct core_wait;
 typedef struct core_item {
     struct core_item *next;
     struct core_session *session; /* strong */
+    PyObject *origin;             /* strong or NULL: core_pending.origin of the call in whose handler it was made */
     piso_event event;
 } core_item;
 typedef struct core_inbox {
@@ -23,7 +24,7 @@ typedef struct core_inbox {
 void core_inbox_init(core_inbox *inbox);
 /* core_inbox_put: takes the contents of the event. Returns 0; -1 without an exception when out of memory, and then the
  * event is still the caller's. */
-int core_inbox_put(core_inbox *inbox, struct core_session *s, piso_event *event);
+int core_inbox_put(core_inbox *inbox, struct core_session *s, piso_event *event, PyObject *origin);
 /* core_inbox_take: returns the first item or NULL. The caller must free it with core_item_free, which ends its
  * event. */
 core_item *core_inbox_take(core_inbox *inbox);
@@ -35,6 +36,8 @@ void core_item_free(core_item *item);
 typedef struct core_answer {
     struct core_session *session; /* borrowed */
     uint64_t id;
+    PyObject *origin;  /* borrowed, or NULL (rpc/request.h) */
+    PyObject *request; /* its Request, once the function has made a call; strong */
     struct core_answer *outer;
 } core_answer;
 

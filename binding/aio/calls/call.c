@@ -32,6 +32,7 @@ static void ended(core_pending *pending) {
     core_call *call = (core_call *)pending->owner;
     core_call_completed(call);
     Py_CLEAR(call->pending.remotes);
+    Py_CLEAR(call->pending.origin);
     Py_CLEAR(call->session);
 }
 
@@ -299,6 +300,7 @@ static int call_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(call->session);
     Py_VISIT(call->pending.value);
     Py_VISIT(call->pending.remotes);
+    Py_VISIT(call->pending.origin);
     Py_VISIT(call->waiter);
     Py_VISIT(call->group);
     return 0;
@@ -311,6 +313,7 @@ static int call_clear(PyObject *self) {
     Py_CLEAR(call->session);
     Py_CLEAR(call->pending.value);
     Py_CLEAR(call->pending.remotes);
+    Py_CLEAR(call->pending.origin);
     return 0;
 }
 

@@ -126,6 +126,7 @@ static const core_session_callbacks callbacks = {
     .raise_cancelled = raise_cancelled,
     .block = block,
     .wait = wait,
+    .watch = core_route_watch,
     .sleeps = sleeps,
     .visit = visit_session,
     .clear = clear_session,

@@ -48,8 +48,8 @@ static core_link *link_to_use(core_session *s, const core_pending *parent) {
 
 /* hand_over: puts the request into an inbox. Returns false when out of memory, and then the request has been
  * refused. */
-static bool hand_over(core_inbox *inbox, core_session *s, piso_event *event) {
-    if (core_inbox_put(inbox, s, event) == 0)
+static bool hand_over(core_inbox *inbox, core_session *s, piso_event *event, PyObject *origin) {
+    if (core_inbox_put(inbox, s, event, origin) == 0)
         return true;
     PyErr_NoMemory();
     core_refuse(s, event);
@@ -58,14 +58,14 @@ static bool hand_over(core_inbox *inbox, core_session *s, piso_event *event) {
 
 /* hand_to_link: the request runs in the loop's next iteration; if the loop's thread is blocked, when it is free
  * again. */
-static void hand_to_link(core_link *link, core_session *s, piso_event *event) {
+static void hand_to_link(core_link *link, core_session *s, piso_event *event, PyObject *origin) {
     bool first = !link->inbox.first;
-    if (hand_over(&link->inbox, s, event) && first && !link->blocked)
+    if (hand_over(&link->inbox, s, event, origin) && first && !link->blocked)
         core_link_nudge(link);
 }
 
-static void hand_to_thread(core_thread *thread, core_session *s, piso_event *event) {
-    if (hand_over(&thread->inbox, s, event))
+static void hand_to_thread(core_thread *thread, core_session *s, piso_event *event, PyObject *origin) {
+    if (hand_over(&thread->inbox, s, event, origin))
         core_thread_wake(thread);
 }
 
@@ -92,30 +92,36 @@ static bool runs_here(const core_link *link, const core_pump_context *context) {
     return is_own && is_free(link) && !link->inbox.first;
 }
 
-void core_route(core_session *s, piso_event *event, core_pump_context *context) {
+void core_route(core_session *s, piso_event *event, PyObject *origin, core_pump_context *context) {
     core_pending *parent = (core_pending *)event->parent; /* its first member */
     bool at_once = event->flags & PISO_CALL_NO_REPLY &&
                    (event->object == PISO_OBJECT_CONTROL || event->object == PISO_OBJECT_PREFETCH);
     if (at_once) {
-        core_dispatch(s, event, context);
+        core_dispatch(s, event, origin, context);
     } else if (drop(s, event)) {
         return;
     } else if (parent && parent->waiter) {
         core_thread *thread = parent->waiter;
         if (thread == context->thread && context->waits && !thread->inbox.first && thread->nested < CORE_MAX_NESTING)
-            core_dispatch(s, event, context);
+            core_dispatch(s, event, origin, context);
         else
-            hand_to_thread(thread, s, event);
+            hand_to_thread(thread, s, event, origin);
     } else {
         core_link *link = link_to_use(s, parent);
         if (!link)
             core_refuse(s, event);
         else if (runs_here(link, context))
-            core_dispatch(s, event, context);
+            core_dispatch(s, event, origin, context);
         else
-            hand_to_link(link, s, event);
+            hand_to_link(link, s, event, origin);
         core_link_release(link);
     }
+}
+
+int core_route_watch(core_session *s) {
+    core_link *link = link_to_use(s, NULL);
+    core_link_release(link);
+    return link ? 0 : -1;
 }
 
 /* core_await_result: a thread that waits synchronously cannot run the awaitable itself. */

@@ -233,13 +233,22 @@ static bool was_given_up(core_session *s, uint64_t request) {
     return open && open->cancelled;
 }
 
+/* enter_request: makes the request the current one of the context in which an awaitable will run. Returns 0 or -1. */
+static int enter_request(core_session *s, const core_answer *answer, PyObject *request_context) {
+    PyObject *request = answer->request ? Py_NewRef(answer->request) : core_request_new(s, answer->id, answer->origin);
+    int r = request ? core_request_enter(request_context, request) : -1;
+    Py_XDECREF(request);
+    return r;
+}
+
 /* answer: runs the request with the decoded arguments. */
-static void answer(core_session *s, const target *t, core_arguments *a, uint64_t request, bool has_buffers,
-                   core_pump_context *context) {
+static void answer(core_session *s, const target *t, core_arguments *a, uint64_t request, PyObject *origin,
+                   bool has_buffers, core_pump_context *context) {
     PyObject *result = NULL, *request_context = PyContext_Copy(s->context);
     core_thread *thread = context->thread ? context->thread : core_thread_here();
+    core_answer answer = {.session = s, .id = request, .origin = origin};
     if (thread && request_context && Py_EnterRecursiveCall(" while answering a call") == 0) {
-        core_answer answer = {s, request, thread->answers};
+        answer.outer = thread->answers;
         thread->answers = &answer;
         thread->nested += context->waits;
         result = invoke(s, t, a, request_context, context);
@@ -248,16 +257,17 @@ static void answer(core_session *s, const target *t, core_arguments *a, uint64_t
         Py_LeaveRecursiveCall();
     }
     core_arguments_clear(a);
-    if (result && is_awaitable(result) && core_request_enter(request_context, s, request) == 0) {
+    if (result && is_awaitable(result) && enter_request(s, &answer, request_context) == 0) {
         s->on->awaitable(s, request, result, request_context, has_buffers, context);
     } else {
         core_reply(s, request, PyErr_Occurred() ? NULL : result);
         Py_XDECREF(result);
     }
+    Py_XDECREF(answer.request);
     Py_XDECREF(request_context);
 }
 
-void core_dispatch(core_session *s, piso_event *event, core_pump_context *context) {
+void core_dispatch(core_session *s, piso_event *event, PyObject *origin, core_pump_context *context) {
     uint64_t request = event->flags & PISO_CALL_NO_REPLY ? 0 : event->id;
     if (event->object == PISO_OBJECT_PREFETCH && !request) {
         core_prefetch_take(s, event);
@@ -276,13 +286,18 @@ void core_dispatch(core_session *s, piso_event *event, core_pump_context *contex
     int found = find(s, event, &t);
     core_arguments a;
     bool has_buffers = event->nspans > 0;
+    int64_t deadline_ns = event->deadline_ns;
+    Py_XINCREF(origin);                           /* its call may end while user code runs */
     core_decode_for_other_thread(context->waits); /* a coroutine will run in another thread */
     bool decoded = found == 0 && core_decode_call(&s->codec, event, &a) == 0;
     core_decode_for_other_thread(false);
     piso_event_fini(event);
-    if (decoded)
-        answer(s, &t, &a, request, has_buffers, context);
-    else
+    if (!decoded)
         core_reply(s, request, NULL);
+    else if (s->state->forwarding->send(s, request, origin, t.object, t.name, deadline_ns, &a))
+        core_arguments_clear(&a);
+    else
+        answer(s, &t, &a, request, origin, has_buffers, context);
+    Py_XDECREF(origin);
     Py_XDECREF(t.object);
 }

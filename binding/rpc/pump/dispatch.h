@@ -4,7 +4,7 @@
 
 #include "rpc/object.h"
 
-/* core_dispatch: runs a request in this thread and replies; ends the event. */
-void core_dispatch(core_session *s, piso_event *event, core_pump_context *context);
+/* core_dispatch: runs a request in this thread and replies; ends the event. `origin`: see core_session_callbacks. */
+void core_dispatch(core_session *s, piso_event *event, PyObject *origin, core_pump_context *context);
 
 #endif

@@ -69,6 +69,9 @@ static void ended(core_session *s) {
     if (s->state->gpu)
         s->state->gpu->session_ended(&s->codec);
     s->on->end(s);
+    for (uint32_t i = 0; i < s->open_capacity; i++)
+        if (s->open[i].forward)
+            s->state->forwarding->cancel(s->open[i].forward);
     piso_session_disconnect(s->session, 0);
 }
 
@@ -110,7 +113,7 @@ int core_pump(core_session *s, core_pump_context *context, int limit) {
         handled++;
         switch (event.type) {
         case PISO_EVENT_REQUEST:
-            s->on->request(s, &event, context);
+            s->on->request(s, &event, event.parent ? ((core_pending *)event.parent)->origin : NULL, context);
             piso_event_fini(&event); /* empty if it has been taken */
             break;
         case PISO_EVENT_CANCEL:
@@ -140,7 +143,7 @@ int core_run_inbox(core_inbox *inbox, core_pump_context *context, int limit) {
     core_item *item;
     for (; handled < limit && (item = core_inbox_take(inbox)); handled++) {
         if (!item->session->closed)
-            core_dispatch(item->session, &item->event, context);
+            core_dispatch(item->session, &item->event, item->origin, context);
         core_item_free(item);
     }
     return handled;
@@ -155,7 +158,7 @@ void core_reroute(core_inbox *inbox) {
     core_inbox_init(inbox);
     while ((item = core_inbox_take(&items))) {
         if (!item->session->closed)
-            item->session->on->request(item->session, &item->event, &nowhere);
+            item->session->on->request(item->session, &item->event, item->origin, &nowhere);
         core_item_free(item);
     }
 }

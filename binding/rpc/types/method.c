@@ -39,6 +39,14 @@ static PyObject *method_vectorcall(PyObject *self, PyObject *const *args, size_t
                    : m->to.session->on->call(&m->to, args, nargs, kwnames);
 }
 
+int core_method_callee(PyObject *method, core_callee *ret) {
+    core_method *m = (core_method *)method;
+    if (m->to.method == CORE_NOT_INTERNED && core_callee_intern(&m->to) < 0)
+        return -1;
+    *ret = m->to;
+    return 0;
+}
+
 int core_call_timeout(PyObject *timeout, int64_t *ret_ns) {
     double seconds = 0;
     if (timeout != Py_None) {
