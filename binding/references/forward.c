@@ -21,6 +21,7 @@ static void leave(core_forward *f) {
     core_open_request *open = core_open_request_find(f->from, f->request);
     if (open && open->forward == f)
         open->forward = NULL;
+    f->to->forwarded--;
 }
 
 static void ended(core_pending *pending) {
@@ -81,15 +82,15 @@ static int pass_on(core_session *from, uint64_t request, PyObject *origin, const
     f->from = (core_session *)Py_NewRef((PyObject *)from);
     f->to = (core_session *)Py_NewRef((PyObject *)to->session);
     f->request = request;
-    core_open_request *open = core_open_request_find(from, request);
     if (!f->pending.origin || to->session->on->watch(to->session) < 0 ||
         core_send(to, &f->pending, a->args, a->nargs, a->kwnames) < 0) {
         Py_DECREF(f);
         return -1;
     }
-    open = core_open_request_find(from, request); /* encoding may have run code */
+    core_open_request *open = core_open_request_find(from, request);
     if (open)
         open->forward = f;
+    f->to->forwarded++;
     return 0;
 }
 

@@ -124,6 +124,7 @@ struct core_session {
     struct core_open_request *open; /* by index of the request's id (request.c) */
     uint32_t open_capacity;
     unsigned depth;         /* nested pumps on this session */
+    unsigned forwarded;     /* calls whose outcome another process waits for */
     unsigned sync_sleepers; /* threads that sleep in a synchronous wait */
     unsigned loops_asleep;  /* the links that sleep: their loops may be blocked in their selectors */
     unsigned completing;    /* threads that have taken a reply and not yet notified its call */

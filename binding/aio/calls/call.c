@@ -144,7 +144,8 @@ static void poll_briefly(core_session *s, core_call *call, core_thread *thread) 
         return;
     s->depth++;
     for (int i = 0; i < MAX_POLLS && !finished(call) && !call->pending.closed && !context.started; i++) {
-        if (!core_links_poll(s, thread) || core_pump(s, &context, POLL_LIMIT) == 0)
+        core_polled polled = core_links_poll(s, thread, true);
+        if (!polled || (polled == CORE_POLLED_READY && core_pump(s, &context, POLL_LIMIT) == 0))
             break;
     }
     core_pump_leftovers(s, &context);

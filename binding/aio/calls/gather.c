@@ -62,7 +62,7 @@ static int take_ready(core_gather *g) {
         core_session *s = (core_session *)Py_NewRef((PyObject *)call->session);
         core_links_wake(s);
         while (call->pending.outcome == CORE_PENDING && !call->pending.closed && !context.started &&
-               core_links_poll(s, context.thread) && core_pump(s, &context, POLL_LIMIT) > 0)
+               core_links_poll(s, context.thread, true) == CORE_POLLED_READY && core_pump(s, &context, POLL_LIMIT) > 0)
             ;
         core_pump_leftovers(s, &context);
         Py_DECREF(s);

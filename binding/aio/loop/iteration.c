@@ -36,6 +36,7 @@ void core_link_run(core_link *link) {
     int64_t slice_end = piso_now_ns() + SLICE_NS;
     core_pump_context context = {.link = link, .thread = thread};
     int rounds = 0;
+    core_polled polled = CORE_POLLED_NOTHING;
     for (;;) {
         core_handlers_answer(link);
         int handled = core_run_inbox(&link->inbox, &context, PUMP_LIMIT) + core_pump(s, &context, PUMP_LIMIT);
@@ -48,7 +49,9 @@ void core_link_run(core_link *link) {
             core_link_rearm(link);
             break;
         }
-        if ((handled || polls || link->polls_requests) && core_links_poll(s, thread))
+        if (handled || polled || polls || link->polls_requests)
+            polled = core_links_poll(s, thread, false);
+        if (polled)
             continue;
         if (link->rearm_scheduled)
             break; /* while other threads had the GIL */
