@@ -2,7 +2,7 @@
  *
  * The payload is a map: "type" (module:qualname), "args", "notes", "cause", "context" (true: the same as the cause, as
  * after `raise ... from` in an except clause), "suppress", "traceback" ([file, line, function, source]...),
- * "attributes". exceptions_decode.c decodes it. */
+ * "attributes", "text" (if str() of the exception is not what its arguments give). exceptions_decode.c decodes it. */
 #include <string.h>
 
 #include "codec/registry.h"
@@ -144,6 +144,27 @@ static int write_links(core_encoder *e, PyObject *exception, int chain) {
     return 0;
 }
 
+/* own_text: returns str() of an exception whose class has a __str__ of its own; NULL without an exception for others,
+ * whose text the receiver makes of the arguments. */
+static PyObject *own_text(PyObject *exception) {
+    PyTypeObject *type = Py_TYPE(exception), *base = (PyTypeObject *)PyExc_BaseException;
+    if (type->tp_str == base->tp_str || core_is_builtin_exception(type))
+        return NULL;
+    PyObject *text = PyObject_Str(exception), *usual = text ? base->tp_str(exception) : NULL;
+    if (usual && PyUnicode_Compare(text, usual) == 0)
+        Py_CLEAR(text);
+    Py_XDECREF(usual);
+    PyErr_Clear(); /* a __str__ that raises, of the class or of an argument */
+    if (text)
+        Py_SETREF(text, PyUnicode_FromObject(text)); /* of a subclass: its storage */
+    return text;
+}
+
+static int write_text(core_encoder *e, PyObject *text) {
+    write_key(e, "text");
+    return encode_or_text(e, text);
+}
+
 static int encode_exception(core_encoder *e, PyObject *exception, int chain) {
     bool exceptions = e->exceptions;
     e->exceptions = chain < MAX_CHAIN;
@@ -152,7 +173,8 @@ static int encode_exception(core_encoder *e, PyObject *exception, int chain) {
     PyObject *args = whole > 0 ? core_attribute(exception, "args") : core_reduced_args(exception);
     PyObject *notes = whole > 0 ? core_attribute(exception, "__notes__") : NULL;
     PyObject *suppress = core_attribute(exception, "__suppress_context__");
-    piso_write_map(e->w, 8);
+    PyObject *text = whole > 0 ? own_text(exception) : NULL;
+    piso_write_map(e->w, text ? 9 : 8);
     int r = whole < 0 || (!whole && !args) ? -1 : write_type(e, exception);
     if (r == 0)
         r = write_sequence(e, "args", args);
@@ -168,10 +190,13 @@ static int encode_exception(core_encoder *e, PyObject *exception, int chain) {
     }
     if (r == 0)
         r = write_attributes(e, exception, whole > 0);
+    if (r == 0 && text)
+        r = write_text(e, text);
     piso_write_ext_end(e->w, mark);
     Py_XDECREF(args);
     Py_XDECREF(notes);
     Py_XDECREF(suppress);
+    Py_XDECREF(text);
     e->exceptions = exceptions;
     return r;
 }
