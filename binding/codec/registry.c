@@ -239,6 +239,12 @@ PyTypeObject *core_registry_base(PyObject *registry, PyTypeObject *cls) {
     return NULL;
 }
 
+PyObject *core_registry_exception(PyObject *registry, PyTypeObject *cls) {
+    PyObject *name = core_registry_name(registry, cls);
+    PyTypeObject *base = name || PyErr_Occurred() ? NULL : core_registry_base(registry, cls);
+    return base && PyExceptionClass_Check((PyObject *)base) ? core_registry_name(registry, base) : name;
+}
+
 PyObject *core_registry_function(PyObject *registry, PyObject *cls, bool decode) {
     PyObject *shape = PyDict_GetItemWithError(((registry_object *)registry)->shapes, cls);
     return shape ? PyTuple_GET_ITEM(shape, decode ? SHAPE_DECODE : SHAPE_ENCODE) : NULL;

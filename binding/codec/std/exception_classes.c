@@ -214,13 +214,10 @@ static bool would_end(core_decoder *d, PyObject *cls) {
 
 /* find_registered: returns 0 or -1. */
 static int find_registered(core_decoder *d, PyObject *name, core_exception_kind *k) {
-    core_class_kind kind = 0;
-    PyObject *fields, *cls = core_registry_class(d->codec->registry, name);
+    PyObject *cls = core_registry_class(d->codec->registry, name);
     if (!cls)
         return PyErr_Occurred() ? -1 : 0;
-    if (core_registry_shape(d->codec->registry, cls, &kind, &fields) < 0)
-        return -1;
-    take(k, kind == CORE_EXCEPTION_CLASS ? cls : NULL, CORE_REGISTERED, NULL);
+    take(k, cls, CORE_REGISTERED, NULL);
     return 0;
 }
 

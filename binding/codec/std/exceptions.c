@@ -48,9 +48,9 @@ static void write_key(core_encoder *e, const char *key) {
     piso_write_str(e->w, key, strlen(key));
 }
 
-/* type_name: returns the registered name of a class, else "module:qualname". */
+/* type_name: returns the registered name of a class or of its base, else "module:qualname". */
 static PyObject *type_name(core_codec *c, PyTypeObject *type) {
-    PyObject *name = core_registry_name(c->registry, type);
+    PyObject *name = core_registry_exception(c->registry, type);
     if (name || PyErr_Occurred())
         return Py_XNewRef(name);
     PyObject *module = PyObject_GetAttrString((PyObject *)type, "__module__");
