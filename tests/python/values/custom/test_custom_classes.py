@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import datetime
 import enum
 import pickle
 from collections.abc import Callable
@@ -121,6 +122,9 @@ def test_a_registered_class_comes_before_a_built_in_conversion() -> None:
     assert send(Fraction(1, 2), made) == "mine 1/2"
     ordered = registry(dict_class := type("D", (dict,), {}), "d", lambda value: sorted(value), list)
     assert send(dict_class(b=1, a=2), ordered) == ["a", "b"]
+    day = datetime.date(2020, 2, 3)
+    assert send([day], registry(datetime.date, "day", lambda day: day.year, lambda value: value)) == [2020]
+    assert send([day], Registry()) == [day]
 
 
 @dataclasses.dataclass
