@@ -51,8 +51,8 @@ static void write_key(core_encoder *e, const char *key) {
 /* type_name: returns the registered name of a class or of its base, else "module:qualname". */
 static PyObject *type_name(core_codec *c, PyTypeObject *type) {
     PyObject *name = core_registry_exception(c->registry, type);
-    if (name || PyErr_Occurred())
-        return Py_XNewRef(name);
+    if (name)
+        return Py_NewRef(name);
     PyObject *module = PyObject_GetAttrString((PyObject *)type, "__module__");
     PyObject *qualname = module ? PyObject_GetAttrString((PyObject *)type, "__qualname__") : NULL;
     name = qualname ? PyUnicode_FromFormat("%S:%S", module, qualname) : NULL;
@@ -169,13 +169,13 @@ static int encode_exception(core_encoder *e, PyObject *exception, int chain) {
     bool exceptions = e->exceptions;
     e->exceptions = chain < MAX_CHAIN;
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_EXCEPTION);
-    int whole = core_is_sent_whole(e->codec, exception);
-    PyObject *args = whole > 0 ? core_attribute(exception, "args") : core_reduced_args(exception);
-    PyObject *notes = whole > 0 ? core_attribute(exception, "__notes__") : NULL;
+    bool whole = core_is_sent_whole(e->codec, exception);
+    PyObject *args = whole ? core_attribute(exception, "args") : core_reduced_args(exception);
+    PyObject *notes = whole ? core_attribute(exception, "__notes__") : NULL;
     PyObject *suppress = core_attribute(exception, "__suppress_context__");
-    PyObject *text = whole > 0 ? own_text(exception) : NULL;
+    PyObject *text = whole ? own_text(exception) : NULL;
     piso_write_map(e->w, text ? 9 : 8);
-    int r = whole < 0 || (!whole && !args) ? -1 : write_type(e, exception);
+    int r = !whole && !args ? -1 : write_type(e, exception);
     if (r == 0)
         r = write_sequence(e, "args", args);
     if (r == 0)
@@ -189,7 +189,7 @@ static int encode_exception(core_encoder *e, PyObject *exception, int chain) {
         r = e->codec->text_only ? core_write_no_traceback(e) : core_write_traceback(e, exception);
     }
     if (r == 0)
-        r = write_attributes(e, exception, whole > 0);
+        r = write_attributes(e, exception, whole);
     if (r == 0 && text)
         r = write_text(e, text);
     piso_write_ext_end(e->w, mark);

@@ -7,9 +7,8 @@
 /* ---- sending to a confined peer (exceptions_reduce.c) ---- */
 
 /* core_is_sent_whole: returns whether all parts of an exception that can be sent are sent: to a peer that is not
- * confined, and for registered classes. Traceback, cause and context are sent only to a peer that is not confined.
- * Returns 1, 0, -1. */
-int core_is_sent_whole(core_codec *c, PyObject *exception);
+ * confined, and for registered classes. Traceback, cause and context are sent only to a peer that is not confined. */
+bool core_is_sent_whole(core_codec *c, PyObject *exception);
 /* core_reduced_args: returns the arguments that are sent for other exceptions, so that the peer's exception has the
  * same text: a tuple. A built-in class keeps the numbers and text among its arguments; of the object that a
  * UnicodeError could not convert, only the part that the text shows is kept. */

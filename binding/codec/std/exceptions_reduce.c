@@ -8,10 +8,8 @@
 #define MAX_DEPTH       3
 #define MAX_CONVERTIBLE 65536 /* bytes or characters of the object of a UnicodeError */
 
-int core_is_sent_whole(core_codec *c, PyObject *exception) {
-    if (!c->text_only || core_registry_exception(c->registry, Py_TYPE(exception)))
-        return 1;
-    return PyErr_Occurred() ? -1 : 0;
+bool core_is_sent_whole(core_codec *c, PyObject *exception) {
+    return !c->text_only || core_registry_exception(c->registry, Py_TYPE(exception)) != NULL;
 }
 
 bool core_is_builtin_exception(PyTypeObject *type) {
