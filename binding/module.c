@@ -14,6 +14,7 @@
 #include "codec/registry.h"
 #include "codec/std/std.h"
 #include "codec/torch/torch.h"
+#include "common/key_cache.h"
 #include "debug.h"
 #include "floor.h"
 #include "gpu.h"
@@ -39,6 +40,7 @@ static const part parts[] = {
     /* codec; fallbacks for values of unknown classes are tried in this order */
     {core_tables_init, core_tables_visit, core_tables_clear, core_tables_free},
     {.init = core_decode_init},
+    {core_key_cache_init, NULL, core_key_cache_clear, core_key_cache_free},
     {.init = core_registry_init},
     {.init = core_buffer_ref_init},
     {.init = core_buffers_init},

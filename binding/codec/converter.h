@@ -6,6 +6,15 @@
 #include "codec.h"
 #include "common/errors.h"
 
+/* core_get_by_class: returns the entry of a class in a dict of classes, borrowed; NULL without an exception. A class whose
+ * metaclass has no hash, or one that raises, is in none. */
+static inline PyObject *core_get_by_class(PyObject *dict, PyTypeObject *cls) {
+    PyObject *found = PyDict_GetItemWithError(dict, (PyObject *)cls);
+    if (!found)
+        PyErr_Clear(); /* as said above */
+    return found;
+}
+
 /* ---- encoding ---- */
 
 /* core_path: the place of a value in the arguments; a linked list on the C stack, innermost first. */

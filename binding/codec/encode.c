@@ -336,7 +336,7 @@ static int encode_other(core_encoder *e, PyObject *value, int references, const 
         e->references = entry->direct ? references : 0;
         return entry->encode(e, entry->kind, value, path);
     }
-    int r = PyErr_Occurred() ? -1 : encode_fallback(e, value, references, path);
+    int r = encode_fallback(e, value, references, path);
     return r < 0 ? -1 : r > 0 ? 0 : encode_foreign(e, value, path);
 }
 

@@ -1,6 +1,8 @@
 /* registry.c - the type Registry: maps classes to names and names to classes. No name ever causes an import. */
 #include "registry.h"
 
+#include "converter.h"
+
 typedef struct registry_object {
     PyObject_HEAD PyObject *names; /* class -> name */
     PyObject *classes;             /* name -> class */
@@ -198,7 +200,7 @@ static PyObject *registry_names(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 }
 
 PyObject *core_registry_name(PyObject *registry, PyTypeObject *cls) {
-    return PyDict_GetItemWithError(((registry_object *)registry)->names, (PyObject *)cls);
+    return core_get_by_class(((registry_object *)registry)->names, cls);
 }
 
 PyObject *core_registry_class(PyObject *registry, PyObject *name) {
@@ -221,9 +223,7 @@ bool core_registry_custom(PyObject *registry, PyTypeObject *cls) {
     PyObject *custom = ((registry_object *)registry)->custom;
     if (PyDict_GET_SIZE(custom) == 0)
         return false;
-    bool found = PyDict_GetItemWithError(custom, (PyObject *)cls) != NULL;
-    PyErr_Clear(); /* a metaclass's __hash__ may raise: such a class cannot be registered */
-    return found;
+    return core_get_by_class(custom, cls) != NULL;
 }
 
 PyTypeObject *core_registry_base(PyObject *registry, PyTypeObject *cls) {
@@ -231,12 +231,17 @@ PyTypeObject *core_registry_base(PyObject *registry, PyTypeObject *cls) {
     if (PyDict_GET_SIZE(bases) == 0)
         return NULL;
     for (Py_ssize_t i = 1; mro && i < PyTuple_GET_SIZE(mro); i++) {
-        PyObject *base = PyTuple_GET_ITEM(mro, i);
-        if (PyDict_GetItemWithError(bases, base))
-            return (PyTypeObject *)base;
-        PyErr_Clear(); /* as above */
+        PyTypeObject *base = (PyTypeObject *)PyTuple_GET_ITEM(mro, i);
+        if (core_get_by_class(bases, base))
+            return base;
     }
     return NULL;
+}
+
+PyObject *core_registry_exception(PyObject *registry, PyTypeObject *cls) {
+    PyObject *name = core_registry_name(registry, cls);
+    PyTypeObject *base = name ? NULL : core_registry_base(registry, cls);
+    return base && PyExceptionClass_Check((PyObject *)base) ? core_registry_name(registry, base) : name;
 }
 
 PyObject *core_registry_function(PyObject *registry, PyObject *cls, bool decode) {

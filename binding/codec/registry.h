@@ -31,6 +31,9 @@ bool core_registry_custom(PyObject *registry, PyTypeObject *cls);
 /* core_registry_base: returns the first base of a class that is registered with `subclasses`, borrowed; NULL without an
  * exception. */
 PyTypeObject *core_registry_base(PyObject *registry, PyTypeObject *cls);
+/* core_registry_exception: returns the name under which exceptions of a class are sent, borrowed: that of the class, or of
+ * the first base that is registered with `subclasses`. NULL without an exception when there is none. */
+PyObject *core_registry_exception(PyObject *registry, PyTypeObject *cls);
 /* core_registry_function: returns the encode or decode function of a class of the kind CORE_CUSTOM, borrowed. */
 PyObject *core_registry_function(PyObject *registry, PyObject *cls, bool decode);
 /* core_class_kind_of: returns the kind of a class, 0 for a class that cannot be registered, or -1 with an exception. */

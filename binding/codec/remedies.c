@@ -39,9 +39,8 @@ static bool is_opaque(PyTypeObject *cls, PyTypeObject *base) {
 static bool has_known_base(core_state *state, PyTypeObject *cls, PyTypeObject *base) {
     PyObject *mro = cls->tp_mro;
     for (Py_ssize_t i = 1; mro && i < PyTuple_GET_SIZE(mro) && PyTuple_GET_ITEM(mro, i) != (PyObject *)base; i++)
-        if (PyDict_GetItemWithError(state->tables->exact, PyTuple_GET_ITEM(mro, i)))
+        if (core_encoder_of(state, (PyTypeObject *)PyTuple_GET_ITEM(mro, i)))
             return true;
-    PyErr_Clear(); /* a metaclass's __hash__ may raise: then it is not a known class */
     return false;
 }
 
@@ -86,6 +85,7 @@ static const struct {
     {&PyDictKeys_Type, uniterable},
     {&PyDictValues_Type, uniterable},
     {&PyDictItems_Type, uniterable},
+    {&PyDictProxy_Type, "send dict(value)"},
     {&PyModule_Type, "send its name, or what its functions return"},
     {&PyType_Type, "send its name, or an instance of a class that pyisolate.register_type has registered"},
     {&PyDict_Type, "convert it with {key: value[key] for key in value}"}, /* dict(value) copies what is stored */
@@ -120,6 +120,8 @@ static const struct {
     {"array", "array", "send memoryview(value), or value.tolist()"},
     {"datetime", "datetime", "send value.isoformat()"},
     {"types", "SimpleNamespace", "convert it with vars(...)"},
+    {"collections", "deque", "send collections.deque(value)"},
+    {"collections", "ChainMap", "send dict(value)"},
     {"collections", "UserDict", "send value.data"},
     {"collections", "UserList", "send value.data"},
     {"collections", "UserString", "send value.data"},

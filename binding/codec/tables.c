@@ -70,6 +70,6 @@ int core_tables_load(core_state *state) {
 }
 
 const core_encoder_entry *core_encoder_of(core_state *state, PyTypeObject *cls) {
-    PyObject *capsule = PyDict_GetItemWithError(state->tables->exact, (PyObject *)cls);
+    PyObject *capsule = core_get_by_class(state->tables->exact, cls);
     return capsule ? PyCapsule_GetPointer(capsule, NULL) : NULL;
 }

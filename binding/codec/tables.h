@@ -68,7 +68,7 @@ void core_add_decoder(core_state *state, int8_t ext_type, core_decoder_entry ent
 
 /* core_tables_load: runs the loaders. Returns 0 or -1. */
 int core_tables_load(core_state *state);
-/* core_encoder_of: returns the encoder of a class's values, or NULL, with an exception only on failure. */
+/* core_encoder_of: returns the encoder of a class's values, or NULL, without an exception. */
 const core_encoder_entry *core_encoder_of(core_state *state, PyTypeObject *cls);
 
 #endif

@@ -16,6 +16,7 @@
 #include "piso/piso.h"
 
 typedef struct core_tables core_tables;             /* codec/tables.h */
+typedef struct core_key_cache core_key_cache;       /* common/key_cache.h */
 typedef struct core_std_state core_std_state;       /* codec/std/std.h */
 typedef struct core_custom_state core_custom_state; /* codec/custom/custom.h */
 typedef struct core_numpy_state core_numpy_state;   /* codec/numpy/numpy.h */
@@ -55,6 +56,7 @@ typedef struct core_state {
     PyTypeObject *function_type, *ref_type, *forward_type; /* RemoteFunction, Ref, Forward (references/) */
     PyTypeObject *zygote_type;                             /* Zygote (zygote.c) */
     core_tables *tables;
+    core_key_cache *key_cache;
     core_std_state *std;
     core_custom_state *custom;
     core_numpy_state *numpy;

@@ -40,5 +40,6 @@
 #define PISO_EXCEPTION_SUPPRESS   "suppress"
 #define PISO_EXCEPTION_TRACEBACK  "traceback"
 #define PISO_EXCEPTION_ATTRIBUTES "attributes"
+#define PISO_EXCEPTION_TEXT       "text"
 
 #endif

@@ -40,7 +40,7 @@ static inline int fuzz_read(piso_reader *r, piso_item *ret_item) {
 /* fuzz_holds_values: extensions whose payload is a value. */
 static inline bool fuzz_holds_values(const piso_item *item) {
     return item->kind == PISO_EXT && ((item->ext_type >= PISO_EXT_TUPLE && item->ext_type <= PISO_EXT_FROZENSET) ||
-                                      (item->ext_type >= PISO_EXT_COLLECTION && item->ext_type <= PISO_EXT_DTYPE));
+                                      (item->ext_type >= PISO_EXT_COLLECTION && item->ext_type <= PISO_EXT_CONVERTED));
 }
 
 static inline int fuzz_copy_value(piso_reader *r, piso_writer *w, int depth);

@@ -103,6 +103,9 @@ VALUES = {
     + ext(29, b"\x92\xa8constant\xa7float32")
     + ext(29, b"\x93\xa6result\xa3max\x92\x01\x00"),
     "dtype": ext(30, b"\xa3<f8") + ext(30, b"\x93\xa1A\xa3<f8\x92\x02\x03"),
+    "instances": ext(31, b"\x92\xa3app\x92\x01" + ext(31, b"\x92\xa5other\x81\xa1a\x01"))
+    + ext(32, b"\x92\xb2fractions.Fraction" + ext(2, b"\x92\x01\x03")),
+    "instance_with_rest": ext(31, b"\x92\xa3app\xc0\xc0"),
     "collection_with_rest": ext(28, b"\x91\xa8Ellipsis\xc0"),
     "deep_arrays": b"\x91" * 128 + b"\xc0",
     "too_deep": b"\x91" * 140 + b"\xc0",

@@ -68,9 +68,9 @@ static PyObject *find_class(core_custom_state *c, PyTypeObject *cls) {
     PyObject *mro = cls->tp_mro;
     for (Py_ssize_t i = 0; mro && i < PyTuple_GET_SIZE(mro); i++) {
         PyTypeObject *base = (PyTypeObject *)PyTuple_GET_ITEM(mro, i);
-        PyObject *found = PyDict_GetItemWithError(c->classes, (PyObject *)base);
+        PyObject *found = core_get_by_class(c->classes, base);
         if (!found && !PyErr_Occurred() && load_package_of(c, base) > 0)
-            found = PyDict_GetItemWithError(c->classes, (PyObject *)base);
+            found = core_get_by_class(c->classes, base);
         if (PyErr_Occurred())
             return NULL;
         if (found && (i == 0 || PyTuple_GET_ITEM(found, SUBCLASSES) == Py_True))

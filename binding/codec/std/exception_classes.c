@@ -152,6 +152,26 @@ static PyObject *reduce(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     return result;
 }
 
+#define TEXT "__text__" /* attribute of a RemoteError; the peer can set it as well, to anything */
+
+int core_set_text(PyObject *error, PyObject *text) {
+    return PyObject_SetAttrString(error, TEXT, text);
+}
+
+/* text: RemoteError.__str__. */
+static PyObject *text(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    PyObject *dict = core_attribute(self, "__dict__");
+    PyObject *own = dict ? Py_XNewRef(PyDict_GetItemString(dict, TEXT)) : NULL, *shown;
+    if (own && PyUnicode_CheckExact(own))
+        shown = core_printable(own, true);
+    else
+        shown = ((PyTypeObject *)PyExc_BaseException)->tp_str(self);
+    Py_XDECREF(dict);
+    Py_XDECREF(own);
+    return shown;
+}
+
+static PyMethodDef text_method = {"__str__", text, METH_NOARGS, NULL};
 static PyMethodDef reduce_method = {"__reduce__", reduce, METH_NOARGS, NULL};
 static PyMethodDef functions[] = {
     {"_restore_remote_error", restore, METH_VARARGS, "_restore_remote_error(name, args) -> RemoteError\n\nFor pickle."},
@@ -159,9 +179,13 @@ static PyMethodDef functions[] = {
 };
 
 int core_exception_classes_init(PyObject *module, core_state *state) {
-    PyObject *method = PyDescr_NewMethod((PyTypeObject *)state->remote_error, &reduce_method);
-    int r = method ? PyObject_SetAttrString(state->remote_error, "__reduce__", method) : -1;
-    Py_XDECREF(method);
+    PyMethodDef *const methods[] = {&text_method, &reduce_method};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < sizeof methods / sizeof *methods; i++) {
+        PyObject *method = PyDescr_NewMethod((PyTypeObject *)state->remote_error, methods[i]);
+        r = method ? PyObject_SetAttrString(state->remote_error, methods[i]->ml_name, method) : -1;
+        Py_XDECREF(method);
+    }
     return r < 0 ? -1 : PyModule_AddFunctions(module, functions);
 }
 
@@ -190,13 +214,10 @@ static bool would_end(core_decoder *d, PyObject *cls) {
 
 /* find_registered: returns 0 or -1. */
 static int find_registered(core_decoder *d, PyObject *name, core_exception_kind *k) {
-    core_class_kind kind = 0;
-    PyObject *fields, *cls = core_registry_class(d->codec->registry, name);
+    PyObject *cls = core_registry_class(d->codec->registry, name);
     if (!cls)
         return PyErr_Occurred() ? -1 : 0;
-    if (core_registry_shape(d->codec->registry, cls, &kind, &fields) < 0)
-        return -1;
-    take(k, kind == CORE_EXCEPTION_CLASS ? cls : NULL, CORE_REGISTERED, NULL);
+    take(k, cls, CORE_REGISTERED, NULL);
     return 0;
 }
 

@@ -2,7 +2,7 @@
  *
  * The payload is a map: "type" (module:qualname), "args", "notes", "cause", "context" (true: the same as the cause, as
  * after `raise ... from` in an except clause), "suppress", "traceback" ([file, line, function, source]...),
- * "attributes". exceptions_decode.c decodes it. */
+ * "attributes", "text" (if str() of the exception is not what its arguments give). exceptions_decode.c decodes it. */
 #include <string.h>
 
 #include "codec/registry.h"
@@ -48,11 +48,11 @@ static void write_key(core_encoder *e, const char *key) {
     piso_write_str(e->w, key, strlen(key));
 }
 
-/* type_name: returns the registered name of a class, else "module:qualname". */
+/* type_name: returns the registered name of a class or of its base, else "module:qualname". */
 static PyObject *type_name(core_codec *c, PyTypeObject *type) {
-    PyObject *name = core_registry_name(c->registry, type);
-    if (name || PyErr_Occurred())
-        return Py_XNewRef(name);
+    PyObject *name = core_registry_exception(c->registry, type);
+    if (name)
+        return Py_NewRef(name);
     PyObject *module = PyObject_GetAttrString((PyObject *)type, "__module__");
     PyObject *qualname = module ? PyObject_GetAttrString((PyObject *)type, "__qualname__") : NULL;
     name = qualname ? PyUnicode_FromFormat("%S:%S", module, qualname) : NULL;
@@ -144,16 +144,38 @@ static int write_links(core_encoder *e, PyObject *exception, int chain) {
     return 0;
 }
 
+/* own_text: returns str() of an exception whose class has a __str__ of its own; NULL without an exception for others,
+ * whose text the receiver makes of the arguments. */
+static PyObject *own_text(PyObject *exception) {
+    PyTypeObject *type = Py_TYPE(exception), *base = (PyTypeObject *)PyExc_BaseException;
+    if (type->tp_str == base->tp_str || core_is_builtin_exception(type))
+        return NULL;
+    PyObject *text = PyObject_Str(exception), *usual = text ? base->tp_str(exception) : NULL;
+    if (usual && PyUnicode_Compare(text, usual) == 0)
+        Py_CLEAR(text);
+    Py_XDECREF(usual);
+    PyErr_Clear(); /* a __str__ that raises, of the class or of an argument */
+    if (text)
+        Py_SETREF(text, PyUnicode_FromObject(text)); /* of a subclass: its storage */
+    return text;
+}
+
+static int write_text(core_encoder *e, PyObject *text) {
+    write_key(e, "text");
+    return encode_or_text(e, text);
+}
+
 static int encode_exception(core_encoder *e, PyObject *exception, int chain) {
     bool exceptions = e->exceptions;
     e->exceptions = chain < MAX_CHAIN;
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_EXCEPTION);
-    int whole = core_is_sent_whole(e->codec, exception);
-    PyObject *args = whole > 0 ? core_attribute(exception, "args") : core_reduced_args(exception);
-    PyObject *notes = whole > 0 ? core_attribute(exception, "__notes__") : NULL;
+    bool whole = core_is_sent_whole(e->codec, exception);
+    PyObject *args = whole ? core_attribute(exception, "args") : core_reduced_args(exception);
+    PyObject *notes = whole ? core_attribute(exception, "__notes__") : NULL;
     PyObject *suppress = core_attribute(exception, "__suppress_context__");
-    piso_write_map(e->w, 8);
-    int r = whole < 0 || (!whole && !args) ? -1 : write_type(e, exception);
+    PyObject *text = whole ? own_text(exception) : NULL;
+    piso_write_map(e->w, text ? 9 : 8);
+    int r = !whole && !args ? -1 : write_type(e, exception);
     if (r == 0)
         r = write_sequence(e, "args", args);
     if (r == 0)
@@ -167,11 +189,14 @@ static int encode_exception(core_encoder *e, PyObject *exception, int chain) {
         r = e->codec->text_only ? core_write_no_traceback(e) : core_write_traceback(e, exception);
     }
     if (r == 0)
-        r = write_attributes(e, exception, whole > 0);
+        r = write_attributes(e, exception, whole);
+    if (r == 0 && text)
+        r = write_text(e, text);
     piso_write_ext_end(e->w, mark);
     Py_XDECREF(args);
     Py_XDECREF(notes);
     Py_XDECREF(suppress);
+    Py_XDECREF(text);
     e->exceptions = exceptions;
     return r;
 }

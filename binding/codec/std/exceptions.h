@@ -7,15 +7,17 @@
 /* ---- sending to a confined peer (exceptions_reduce.c) ---- */
 
 /* core_is_sent_whole: returns whether all parts of an exception that can be sent are sent: to a peer that is not
- * confined, and for registered classes. Traceback, cause and context are sent only to a peer that is not confined.
- * Returns 1, 0, -1. */
-int core_is_sent_whole(core_codec *c, PyObject *exception);
+ * confined, and for registered classes. Traceback, cause and context are sent only to a peer that is not confined. */
+bool core_is_sent_whole(core_codec *c, PyObject *exception);
 /* core_reduced_args: returns the arguments that are sent for other exceptions, so that the peer's exception has the
  * same text: a tuple. A built-in class keeps the numbers and text among its arguments; of the object that a
  * UnicodeError could not convert, only the part that the text shows is kept. */
 PyObject *core_reduced_args(PyObject *exception);
 /* core_reduced_attributes: the same for attributes: returns a dict of those that the text shows. */
 PyObject *core_reduced_attributes(PyObject *exception);
+
+/* core_is_builtin_exception: returns whether a class is one of the builtins module. */
+bool core_is_builtin_exception(PyTypeObject *type);
 
 /* ---- classes (exception_classes.c) ---- */
 
@@ -32,9 +34,12 @@ int core_exception_class(core_decoder *d, PyObject *name, core_exception_kind *r
 PyObject *core_remote_class(core_state *state, PyObject *name);
 /* core_remote_class_charged: the same, charged to a decoder. */
 PyObject *core_remote_class_charged(core_decoder *d, PyObject *name);
+/* core_set_text: sets the text of a RemoteError, where that is not made of its arguments. Returns 0, or -1 with an
+ * exception. */
+int core_set_text(PyObject *error, PyObject *text);
 /* core_exceptions_init: registers exceptions as values. */
 void core_exceptions_init(core_state *state);
-/* core_exception_classes_init: adds the function that pickle needs for a RemoteError. */
+/* core_exception_classes_init: adds methods of RemoteError, and the function that pickle needs for one. */
 int core_exception_classes_init(PyObject *module, core_state *state);
 void core_exceptions_decode_init(core_state *state);
 

@@ -11,11 +11,12 @@
 
 /* The parts of a received exception; NULL: not sent. */
 typedef struct parts {
-    PyObject *type, *args, *notes, *cause, *context, *suppress, *attributes;
+    PyObject *type, *args, *notes, *cause, *context, *suppress, *attributes, *text;
     PyObject *traceback; /* from core_read_traceback */
 } parts;
 
-static const char *const keys[] = {"type", "args", "notes", "cause", "context", "suppress", "attributes", "traceback"};
+static const char *const keys[] = {"type",     "args",       "notes", "cause",    "context",
+                                   "suppress", "attributes", "text",  "traceback"};
 #define PARTS     (sizeof keys / sizeof *keys)
 #define TRACEBACK (PARTS - 1)
 
@@ -56,11 +57,12 @@ static int read_parts(core_decoder *d, piso_reader *r, parts *p) {
 
 /* ---- text ---- */
 
-/* is_python: returns whether a class has a method of this name that is written in Python. */
+/* is_python: returns whether a class has a method of this name that is written in Python, not one of a built-in class or
+ * of RemoteError. */
 static bool is_python(PyTypeObject *type, const char *name) {
     PyObject *key = PyUnicode_FromString(name), *method = key ? _PyType_Lookup(type, key) : NULL;
     Py_XDECREF(key);
-    return method && !Py_IS_TYPE(method, &PyWrapperDescr_Type);
+    return method && !Py_IS_TYPE(method, &PyWrapperDescr_Type) && !Py_IS_TYPE(method, &PyMethodDescr_Type);
 }
 
 static bool is_a(PyObject *cls, PyObject *base) {
@@ -199,13 +201,17 @@ static PyObject *make(core_decoder *d, const core_exception_kind *k, PyObject *a
     return error;
 }
 
-/* make_remote: creates a RemoteError, with a text as argument where the arguments have none. */
-static PyObject *make_remote(core_decoder *d, const parts *p) {
-    core_exception_kind k = {.cls = core_remote_class_charged(d, p->type), .origin = CORE_REMOTE};
+/* make_remote: creates a RemoteError, with a text as argument where the arguments have none. `cls`: its class; NULL:
+ * that is to be made. */
+static PyObject *make_remote(core_decoder *d, const parts *p, PyObject *cls) {
+    core_exception_kind k = {.origin = CORE_REMOTE};
+    k.cls = cls ? Py_NewRef(cls) : core_remote_class_charged(d, p->type);
     PyObject *args = k.cls ? clean_items(k.cls, p->args) : NULL, *error = args ? make(d, &k, args, p) : NULL;
     PyObject *texts = args && !error && !PyErr_Occurred() ? texts_of(args) : NULL;
     if (texts)
         error = PyObject_Call(k.cls, texts, NULL);
+    if (error && p->text && PyUnicode_CheckExact(p->text) && core_set_text(error, p->text) < 0)
+        Py_CLEAR(error);
     Py_XDECREF(texts);
     Py_XDECREF(args);
     Py_XDECREF(k.cls);
@@ -273,11 +279,11 @@ static PyObject *build(core_decoder *d, const parts *p) {
         return core_malformed(d, "an exception without a type");
     if (core_exception_class(d, p->type, &kind) < 0)
         return NULL;
-    PyObject *args = clean_items(kind.cls, p->args);
+    PyObject *args = kind.origin != CORE_REMOTE ? clean_items(kind.cls, p->args) : NULL;
     if (args)
         error = make(d, &kind, args, p);
-    if (args && !error && !PyErr_Occurred())
-        error = make_remote(d, p);
+    if (!error && !PyErr_Occurred())
+        error = make_remote(d, p, kind.origin == CORE_REMOTE ? kind.cls : NULL);
     if (error && (set_notes(error, p->notes) < 0 || core_set_traceback(d->codec->state, error, p->traceback) < 0))
         Py_CLEAR(error);
     if (error) {

@@ -8,13 +8,11 @@
 #define MAX_DEPTH       3
 #define MAX_CONVERTIBLE 65536 /* bytes or characters of the object of a UnicodeError */
 
-int core_is_sent_whole(core_codec *c, PyObject *exception) {
-    if (!c->text_only || core_registry_name(c->registry, Py_TYPE(exception)))
-        return 1;
-    return PyErr_Occurred() ? -1 : 0;
+bool core_is_sent_whole(core_codec *c, PyObject *exception) {
+    return !c->text_only || core_registry_exception(c->registry, Py_TYPE(exception)) != NULL;
 }
 
-static bool is_builtin(PyTypeObject *type) {
+bool core_is_builtin_exception(PyTypeObject *type) {
     PyObject *module = core_attribute((PyObject *)type, "__module__");
     bool builtin = module && PyUnicode_Check(module) && PyUnicode_CompareWithASCIIString(module, "builtins") == 0 &&
                    PyDict_GetItemString(PyEval_GetBuiltins(), _PyType_Name(type)) == (PyObject *)type;
@@ -116,7 +114,7 @@ static bool is_group(PyObject *exception) {
 }
 
 PyObject *core_reduced_args(PyObject *exception) {
-    PyObject *args = is_builtin(Py_TYPE(exception)) ? core_attribute(exception, "args") : NULL, *reduced;
+    PyObject *args = core_is_builtin_exception(Py_TYPE(exception)) ? core_attribute(exception, "args") : NULL, *reduced;
     if (!args || !PyTuple_CheckExact(args) || PyErr_GivenExceptionMatches(exception, PyExc_SyntaxError))
         reduced = text_only(exception); /* a SyntaxError has the line of source among its arguments */
     else if (PyErr_GivenExceptionMatches(exception, PyExc_UnicodeError) && PyTuple_GET_SIZE(args) > 1)
@@ -131,8 +129,8 @@ PyObject *core_reduced_args(PyObject *exception) {
 
 PyObject *core_reduced_attributes(PyObject *exception) {
     PyObject *reduced = PyDict_New();
-    if (reduced && is_builtin(Py_TYPE(exception)) && PyErr_GivenExceptionMatches(exception, PyExc_OSError) &&
-        core_fields_add(exception, reduced) < 0)
+    if (reduced && core_is_builtin_exception(Py_TYPE(exception)) &&
+        PyErr_GivenExceptionMatches(exception, PyExc_OSError) && core_fields_add(exception, reduced) < 0)
         Py_CLEAR(reduced);
     return reduced;
 }

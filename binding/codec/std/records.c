@@ -59,11 +59,8 @@ static int encode_registered(core_encoder *e, PyObject *value, PyTypeObject *cls
 
 static int encode(core_encoder *e, PyObject *value, const core_path *path) {
     PyTypeObject *cls = Py_TYPE(value);
-    if (!core_registry_name(e->codec->registry, cls)) {
-        if (PyErr_Occurred())
-            return -1;
+    if (!core_registry_name(e->codec->registry, cls))
         cls = core_registry_base(e->codec->registry, cls);
-    }
     return cls ? encode_registered(e, value, cls, path) : 0;
 }
 

@@ -162,6 +162,33 @@ async def sessions(m):
     await served
     child.close()
 
+class Money:
+    def __init__(self, amount):
+        self.amount = amount
+
+def decode(value):
+    if value == "bad":
+        raise SystemExit(1)
+    if value == "worse":
+        raise KeyError(value)
+    return Money(value)
+
+async def converted(m):
+    registry = _core.Registry()
+    registry.register(Money, "money", encode=lambda money: money.amount, decode=decode)
+    host, child = _core.Session.pair(registry, _core.Registry())
+    child.register(1, Host())
+    served = asyncio.ensure_future(child.serve())
+    for value in (1, [1, 2], "text"):
+        back = await host.method(1, "get")([Money(value), {"m": Money(value)}])  # an Opaque on the way
+        assert back[1]["m"].amount == value
+    for value in ("bad", "worse", object(), Money(object())):
+        with contextlib.suppress(RuntimeError, KeyError, TypeError):
+            await host.method(1, "get")([Money(1), Money(value)])
+    host.close()
+    await served
+    child.close()
+
 def main(case):
     work = globals()[case]
     with peer(SOURCE, Host()) as session:
@@ -199,7 +226,7 @@ main(sys.argv[1])
 
 CASES = [
     *("plain", "coroutines", "failures", "unawaited", "cancelled", "late", "gathered", "gathering_cancelled"),
-    *("nested", "threads", "arrays", "methods", "sessions"),
+    *("nested", "threads", "arrays", "methods", "sessions", "converted"),
 ]
 
 

@@ -41,6 +41,13 @@ def test_sync_calls() -> None:
     ]
 
 
+def test_own_classes() -> None:
+    assert output_of("own_classes") == [
+        "Receipt of 650 cents: tea, cake",
+        "Refused: 'refund' at -1000000 cents is no item of a receipt",
+    ]
+
+
 def test_singletons() -> None:
     assert output_of("singletons") == [
         "ada has 10 points",

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import copy
 import errno
 import gc
 import json
 import linecache
 import logging
+import pickle
 import subprocess
 import sys
 import traceback
+import urllib.error
+import zlib
+from email.message import Message
 from typing import Any
 
 import pytest
@@ -425,3 +430,109 @@ def test_attributes_that_would_change_the_error() -> None:
     assert type(got) is ValueError
     assert "_x" not in vars(got)
     assert got.ok == 5
+
+
+# ---- the text is that of str(error) on the sender's side ----
+
+
+class Detailed(Exception):
+    """Its text is made of attributes, and it has no arguments."""
+
+    def __init__(self, name: str, request: object) -> None:
+        self.name, self.request = name, request
+
+    def __str__(self) -> str:
+        return f"{self.name}, as {type(self.request).__name__} says"
+
+
+class Key(KeyError):
+    pass
+
+
+class Connection(OSError):
+    def __init__(self, host: str, error: OSError) -> None:
+        super().__init__(error.errno, error.strerror)
+        self.host = host
+
+    def __str__(self) -> str:
+        return f"cannot connect to {self.host}: {self.strerror}"
+
+
+class Silent(Exception):
+    def __str__(self) -> str:
+        return ""
+
+
+class Raising(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+class Text(str):
+    def __str__(self) -> str:
+        return "another"
+
+
+class Odd(Exception):
+    def __str__(self) -> str:
+        return Text("stored")
+
+
+def texts() -> list[BaseException]:
+    refused = OSError(errno.ECONNREFUSED, "refused")
+    made = [Detailed("x", object()), Key("x"), Key(), Connection("h", refused), Silent("args"), Odd()]
+    return [*made, urllib.error.HTTPError("http://u", 404, "nothing there", Message(), None), zlib.error("z")]
+
+
+@pytest.mark.parametrize("error", texts(), ids=lambda error: type(error).__name__)
+def test_the_text_is_the_senders(error: BaseException) -> None:
+    got = throw(error)
+    assert isinstance(got, _core.RemoteError)
+    assert str(got) == str(error)
+    assert traceback.format_exception_only(got)[0].rstrip().endswith(str(error).rstrip())
+    for copied in (throw(got), copy.copy(got), pickle.loads(pickle.dumps(got))):
+        assert str(copied) == str(error)
+        assert copied.args == got.args
+
+
+def test_the_text_of_a_registered_class_is_its_own() -> None:
+    assert str(throw(Detailed("x", "text"), Detailed)) == "x, as str says"
+    got = throw(Connection("h", OSError(1, "why")), Connection)
+    assert (type(got), str(got)) == (Connection, "cannot connect to h: why")
+
+
+def test_a_class_that_has_no_text_shows_its_arguments() -> None:
+    assert str(throw(Raising(5))) == "5"
+
+
+def test_a_registered_class_without_a_text_here_has_the_senders() -> None:
+    class Picky(Exception):
+        def __str__(self) -> str:
+            return f"code {self.code:d}"  # type: ignore[attr-defined]
+
+    error = Picky()
+    error.code = True  # type: ignore[attr-defined]
+    body = _core._encode(error, registry_with(Picky), True)
+    assert str(_core._decode(body, registry_with(Picky))) == "code 1"
+    Picky.__str__ = Raising.__str__  # type: ignore[method-assign]
+    got = _core._decode(body, registry_with(Picky))
+    assert isinstance(got, _core.RemoteError)
+    assert str(got) == "code 1"
+
+
+def registry_with(cls: type) -> _core.Registry:
+    registry = _core.Registry()
+    registry.register(cls)
+    return registry
+
+
+@pytest.mark.parametrize("text", [None, 5, [], {"a": 1}, b"x"])
+def test_a_text_that_is_no_text_is_ignored(text: object) -> None:
+    got = decode(ext("exception", {"type": "m:E", "args": ["x"], "text": text}))
+    assert str(got) == "x"
+
+
+def test_a_text_is_printable() -> None:
+    got = decode(ext("exception", {"type": "m:E", "args": [], "text": "red \x1b[31m\nblue \u202e"}))
+    assert str(got) == "red \\x1b[31m\nblue \\u202e"
+    assert str(decode(ext("exception", {"type": "builtins:ValueError", "args": ["x"], "text": "y"}))) == "x"

@@ -568,3 +568,11 @@ def test_nothing_leaks(tmp_path: pathlib.Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert int(done.stdout) < turns
+
+
+def test_keys_that_are_decoded_again_and_again() -> None:
+    keys = [*"abc", "", "é", "x" * 32, "x" * 33, "\x00", "a\x00", *(f"key {i}" for i in range(2000))]
+    for _ in range(2):
+        for key in keys:
+            assert list(round_trip({key: 1})) == [key]
+        assert round_trip(dict.fromkeys(keys, 1)) == dict.fromkeys(keys, 1)

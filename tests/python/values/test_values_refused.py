@@ -127,6 +127,9 @@ async def coroutine() -> None: ...
         (array.array("d", [1.0]), r"memoryview\(value\)"),
         (types.SimpleNamespace(a=1), r"vars\(...\)"),
         (collections.UserList([1]), r"value\.data"),
+        (collections.ChainMap({}), r"send dict\(value\)"),
+        (types.MappingProxyType({}), r"send dict\(value\)"),
+        (type("Queue", (collections.deque,), {})(), r"send collections\.deque\(value\)"),
         (pyisolate.ExtensionBase(), "send what its methods return"),
     ],
 )

@@ -78,6 +78,26 @@ def test_subclasses_are_sent_as_their_base(value: Any) -> None:
     assert type(round_trip(sub(value))) is base
 
 
+class Meta(type):
+    """A metaclass without a hash."""
+
+    def __eq__(cls, other: object) -> bool:
+        raise AssertionError("was called")
+
+    def __getattr__(cls, name: str) -> Any:
+        raise RuntimeError(name)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("value", ["text", 5, {"a": 1}, [1]])
+def test_a_class_need_not_be_hashable(value: Any) -> None:
+    made = Meta("Sub", (type(value),), {})(value)
+    assert round_trip([made]) == [value]
+    with pytest.raises(TypeError, match=r"Sub' cannot be sent; register its class"):
+        round_trip(Meta("Sub", (), {})())
+
+
 def test_keys_and_elements() -> None:
     class Name(str):
         pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import datetime
 import enum
 import pickle
 from collections.abc import Callable
@@ -121,6 +122,9 @@ def test_a_registered_class_comes_before_a_built_in_conversion() -> None:
     assert send(Fraction(1, 2), made) == "mine 1/2"
     ordered = registry(dict_class := type("D", (dict,), {}), "d", lambda value: sorted(value), list)
     assert send(dict_class(b=1, a=2), ordered) == ["a", "b"]
+    day = datetime.date(2020, 2, 3)
+    assert send([day], registry(datetime.date, "day", lambda day: day.year, lambda value: value)) == [2020]
+    assert send([day], Registry()) == [day]
 
 
 @dataclasses.dataclass
@@ -349,3 +353,54 @@ def test_a_long_name_is_not_shown_raw() -> None:
     with pytest.raises(AttributeError) as caught:
         arrived.value  # noqa: B018
     assert str(caught.value).isprintable()
+
+
+# ---- exceptions ----
+
+
+class AppError(Exception):
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__} {self.code}"
+
+
+class Missing(AppError):
+    pass
+
+
+def throw_with(error: BaseException, made: Registry) -> BaseException:
+    arrived: BaseException = _core._decode(_core._encode(error, made, True), made)
+    return arrived
+
+
+def test_an_exception_of_a_subclass_is_raised_as_its_registered_base() -> None:
+    made = Registry()
+    made.register(AppError)
+    assert isinstance(throw_with(Missing(1), made), _core.RemoteError)
+    made.register(AppError, None, False, subclasses=True)
+    arrived = throw_with(Missing(2), made)
+    assert type(arrived) is AppError
+    assert arrived.code == 2
+
+
+def test_an_exception_class_with_functions_is_raised_as_others_are() -> None:
+    made = registry(AppError, "app", lambda error: error.code, AppError)
+    arrived = throw_with(AppError(3), made)
+    assert type(arrived) is AppError
+    assert arrived.code == 3
+    (value,) = send([AppError(4)], made)
+    assert (type(value), value.code) == (AppError, 4)
+
+
+def test_instances_in_an_exception() -> None:
+    arrived = throw_with(ValueError(Money(1, "EUR")), registry())
+    assert arrived.args == (Money(1, "EUR"),)
+    arrived = throw_with(ValueError(Money(1, "EUR")), registry(encode=fails(KeyError("x"))))
+    assert "Money object" in str(arrived)
+    with pytest.raises(KeyError):
+        throw_with(ValueError(Money(1, "EUR")), registry(decode=fails(KeyError("x"))))
+    arrived = _core._decode(_core._encode(ValueError(Money(1, "EUR")), registry(), True), Registry())
+    assert str(arrived) == "<Opaque of type money>"
