@@ -62,7 +62,7 @@ packages:
 	touch $@
 
 .venv/.tools: .venv/.made pyproject.toml tools/install_extras.py
-	$(BIN)/python tools/install_extras.py dev test
+	$(BIN)/python tools/install_extras.py dev test converters
 	touch $@
 
 .venv/.installed: .venv/.tools $(SOURCES)

@@ -26,18 +26,20 @@ static PyObject *debug_decode(PyObject *module, PyObject *args) {
     core_codec codec = {.state = state};
     Py_buffer data;
     long long limit = CORE_DEFAULT_LIMIT;
-    if (!PyArg_ParseTuple(args, "y*O!|L:_decode", &data, state->registry_type, &codec.registry, &limit))
+    int is_exception = 0;
+    if (!PyArg_ParseTuple(args, "y*O!|Lp:_decode", &data, state->registry_type, &codec.registry, &limit, &is_exception))
         return NULL;
     codec.value_limit = limit;
     piso_event event = {.body = data.buf, .body_size = (size_t)data.len};
-    PyObject *result = core_decode_value(&codec, &event);
+    PyObject *result = is_exception ? core_decode_exception(&codec, &event) : core_decode_value(&codec, &event);
     PyBuffer_Release(&data);
     return result;
 }
 
 static PyMethodDef debug_methods[] = {
     {"_encode", debug_encode, METH_VARARGS, "_encode(value, registry, exception=False) -> bytes\n\nFor tests."},
-    {"_decode", debug_decode, METH_VARARGS, "_decode(data, registry, limit=1 << 30) -> object\n\nFor tests."},
+    {"_decode", debug_decode, METH_VARARGS,
+     "_decode(data, registry, limit=1 << 30, exception=False) -> object\n\nFor tests."},
     {NULL, NULL, 0, NULL},
 };
 

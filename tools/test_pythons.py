@@ -236,7 +236,8 @@ def equip(python: Python, environment: Path, log: Path) -> str:
     program = environment / "bin" / "python"
     install = [program, "-m", "pip", "install", "--quiet"]
     without = WITHOUT if python.oldest_numpy else f"{WITHOUT},torch"
-    extras = [program, "tools/install_extras.py", f"--without={without}", "dev", "test", "bench"]
+    groups = ["dev", "test", "bench", *([] if python.oldest_numpy else ["converters"])]
+    extras = [program, "tools/install_extras.py", f"--without={without}", *groups]
     numpy = ["--only-binary=numpy", f"numpy=={OLDEST_NUMPY}.*"]
     return (
         ("" if program.exists() else run([python.path, "-m", "venv", environment], log, program))

@@ -6,11 +6,12 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from rpcbench import machine
+from rpcbench import machine, packages
 from rpcbench.fleet import MAIN, OTHER, Fleet
 from rpcbench.harness import Operation, timed, timed_sync
 
@@ -157,4 +158,8 @@ CASES = [
     Case("extension_chain", PATTERN, extension_chain, calls=3),
     Case("in_flight_1000", PATTERN, in_flight, calls=IN_FLIGHT),
     Case("sync_call", PATTERN, sync_call),
+    *(
+        Case(name, PATTERN, prepare, obstacle=partial(packages.obstacle, package, shared))
+        for name, package, shared, prepare in packages.ROWS
+    ),
 ]

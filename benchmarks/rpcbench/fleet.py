@@ -62,6 +62,7 @@ class Fleet:
                 "dependencies": [],
                 "apis": [BenchmarkHost],
                 "share_torch": self.share_torch,
+                "share_numpy": self.share_torch,
                 "share_cuda_ipc": self.share_cuda,
                 "sandbox_mode": MODES[self.sandbox],
                 "sandbox": SANDBOX,

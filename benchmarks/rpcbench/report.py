@@ -10,7 +10,7 @@ from typing import Any
 
 from tabulate import tabulate  # type: ignore[import-untyped]
 
-from rpcbench import tensors
+from rpcbench import packages, tensors
 from rpcbench.harness import Result, Status
 
 RULE = "=" * 60
@@ -75,8 +75,11 @@ def render(report: Report) -> str:
             "Per call, and against the same without leaving the process:\n" + _details(report, successful),
             _yardsticks(report),
         ]
-        if sent := [result for result in successful if result.series_ns]:
+        with_series = [result for result in successful if result.series_ns]
+        if sent := [result for result in with_series if packages.LEAST not in result.series_ns]:
             parts.append("Tensors one way, medians:\n" + _tensors(sent))
+        if sent := [result for result in with_series if packages.LEAST in result.series_ns]:
+            parts.append("Values of other packages one way, medians:\n" + _packages(sent))
         if watched := [result for result in successful if result.memory]:
             parts.append("Memory (MB) of large data, before and after its runs:\n" + _memory(watched))
     if failed := report.having(Status.FAILED):
@@ -164,6 +167,27 @@ def _tensors(results: list[Result]) -> str:
     headers = ["Again (µs)", "Warm copy (µs)", "x copy", "First send (µs)", "First, by empty (µs)"]
     headers += ["Again, later (µs)", "Runs"]
     return grid(["Test", "Size (MB)", *headers], rows)
+
+
+def _packages(results: list[Result]) -> str:
+    """Return the table of values of other packages, beside the least work and peers."""
+    rows = []
+    for result in results:
+        medians = {name: statistics.median(samples) for name, samples in result.series_ns.items() if samples}
+        least = medians.get(packages.LEAST)
+        cells = [f"{result.size / 1e6:.4g}", _us(result.median_ns), _us(least) if least else ""]
+        cells.append(significant(result.median_ns / least, 3) if least else "")
+        cells += [_us(medians[name]) if name in medians else "" for name in (packages.PICKLE, packages.ARROW)]
+        rows.append([result.name, *cells])
+    headers = [
+        "Size (MB)",
+        "Here (µs)",
+        "Least work (µs)",
+        "x least",
+        "Pickle, Pipe (µs)",
+        "Arrow IPC, Pipe (µs)",
+    ]
+    return grid(["Test", *headers], rows)
 
 
 def _yardsticks(report: Report) -> str:

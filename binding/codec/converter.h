@@ -30,7 +30,7 @@ typedef struct core_encoder {
     core_codec *codec;
     piso_writer *w;
     int depth;
-    bool exceptions;    /* exceptions are accepted as values: in the arguments of an exception */
+    bool exceptions;    /* the value is a part of an exception: if it cannot be sent, its text is */
     int linked;         /* causes and contexts written so far */
     int references;     /* references to the current value held by us or its container; 0: others may use it later */
     PyObject **remotes; /* list of the peer's own objects that were written so far (core_encode_call), or NULL */
@@ -63,6 +63,7 @@ typedef struct core_decoder {
     piso_event *event; /* the event whose spans the body refers to; NULL: none */
     int depth;
     int exceptions;    /* exceptions that enclose the current value */
+    bool raises;       /* the value is the exception of an error */
     size_t items_left; /* of all containers together: at most the bytes of the body */
     /* quota.h */
     int64_t left, granted; /* memory: until the next check of the limit, and granted so far */

@@ -254,22 +254,21 @@ static PyObject *decode_sequence(core_decoder *d, const piso_item *ext) {
 }
 
 /* find_constructor: returns the constructor whose name begins the ext's array, if the array has the right length. */
-static const core_constructor *find_constructor(core_decoder *d, piso_reader *r, const core_constructor *constructors,
-                                                size_t count) {
+static const core_constructor *find_constructor(core_decoder *d, piso_reader *r, const core_constructor *const *lists) {
     piso_item array, name;
     if (core_read(d, r, PISO_ARRAY, &array) < 0 || core_read(d, r, PISO_STR, &name) < 0)
         return NULL;
-    for (const core_constructor *m = constructors; m < constructors + count; m++)
-        if (array.as.count == 1 + m->parts && strlen(m->name) == name.as.bytes.size &&
-            memcmp(m->name, name.as.bytes.data, name.as.bytes.size) == 0)
-            return m;
+    for (; *lists; lists++)
+        for (const core_constructor *m = *lists; m->name; m++)
+            if (array.as.count == 1 + m->parts && strlen(m->name) == name.as.bytes.size &&
+                memcmp(m->name, name.as.bytes.data, name.as.bytes.size) == 0)
+                return m;
     return core_malformed(d, "a value of an unknown kind, or with the wrong number of parts");
 }
 
-PyObject *core_decode_constructed(core_decoder *d, const piso_item *ext, const core_constructor *constructors,
-                                  size_t count) {
+PyObject *core_decode_constructed(core_decoder *d, const piso_item *ext, const core_constructor *const *lists) {
     piso_reader r = {ext->as.bytes.data, ext->as.bytes.data + ext->as.bytes.size};
-    const core_constructor *constructor = find_constructor(d, &r, constructors, count);
+    const core_constructor *constructor = find_constructor(d, &r, lists);
     PyObject *parts[CORE_PARTS] = {NULL}, *value = NULL;
     bool good = constructor;
     uint64_t weight = ext->as.bytes.size;

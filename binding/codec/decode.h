@@ -35,10 +35,9 @@ typedef struct core_constructor {
     size_t parts; /* after the name, at most CORE_PARTS */
     PyObject *(*make)(core_decoder *d, PyObject **parts);
 } core_constructor;
-/* core_decode_constructed: calls the constructor that the ext names with its parts, which the constructor must
- * check. */
-PyObject *core_decode_constructed(core_decoder *d, const piso_item *ext, const core_constructor *constructors,
-                                  size_t count);
+/* core_decode_constructed: calls the constructor that the ext names with its parts, which the constructor must check.
+ * It is in one of the lists; the last constructor of a list has no name, and the last list is NULL. */
+PyObject *core_decode_constructed(core_decoder *d, const piso_item *ext, const core_constructor *const *lists);
 
 /* core_decode_data: decodes bytes. Returns a new reference to an object with a writable buffer: a BufferRef, or a
  * bytearray for inline data. */

@@ -41,6 +41,7 @@ PyObject *core_decode_value(core_codec *c, piso_event *event) {
 PyObject *core_decode_exception(core_codec *c, piso_event *event) {
     core_decoder d;
     core_decoder_init(&d, c, event);
+    d.raises = true;
     PyObject *value = decode_whole(&d);
     if (value && !PyExceptionInstance_Check(value)) {
         Py_CLEAR(value);

@@ -6,8 +6,9 @@
 #include "codec/decode.h"
 #include "std.h"
 
-/* Size of a range's numbers: the constructor divides them, which for longer ones takes the square of their length. */
-#define MAX_RANGE_BITS 8192
+/* Size of the numbers of a range or a Fraction: the constructor divides them, which for longer ones takes the square of
+ * their length. */
+#define MAX_BITS 8192
 
 enum { ORDERED_DICT, DEFAULTDICT, COUNTER, DEQUE, RANGE, SLICE, ELLIPSIS, COLLECTIONS }; /* kinds of entries */
 
@@ -26,8 +27,7 @@ static bool is_attribute(PyObject *cls, PyObject *name) {
            !PyObject_HasAttr(cls, name);
 }
 
-/* is_short: returns 1, 0 or -1. */
-static int is_short(PyObject *number) {
+int core_is_short(PyObject *number) {
     int overflow;
     PyLong_AsLongLongAndOverflow(number, &overflow);
     if (!overflow)
@@ -35,7 +35,7 @@ static int is_short(PyObject *number) {
     PyObject *bits = PyObject_CallMethod(number, "bit_length", NULL);
     Py_ssize_t count = bits ? PyLong_AsSsize_t(bits) : -1;
     Py_XDECREF(bits);
-    return count < 0 ? -1 : count <= MAX_RANGE_BITS;
+    return count < 0 ? -1 : count <= MAX_BITS;
 }
 
 /* ---- encoding ---- */
@@ -55,8 +55,8 @@ static int write_items(core_encoder *e, PyObject *mapping, core_path at) {
     return r;
 }
 
-/* write_attributes: writes the instance's __dict__, such as the _metadata of torch's state_dict. */
-static int write_attributes(core_encoder *e, PyObject *value, const core_path *path) {
+/* Such as the _metadata of torch's state_dict. */
+int core_write_attributes(core_encoder *e, PyObject *value, const core_path *path) {
     PyObject *attributes = PyObject_GetAttrString(value, "__dict__"), *name, *ignored;
     Py_ssize_t position = 0;
     int r = attributes ? 0 : -1;
@@ -73,7 +73,7 @@ static int write_attributes(core_encoder *e, PyObject *value, const core_path *p
 static int write_mapping(core_encoder *e, PyObject *value, const core_path *path) {
     return write_items(e, value, (core_path){.parent = path, .kind = CORE_AT_KEY}) < 0
                ? -1
-               : write_attributes(e, value, path);
+               : core_write_attributes(e, value, path);
 }
 
 static int write_defaultdict(core_encoder *e, PyObject *value, const core_path *path) {
@@ -131,7 +131,7 @@ static int write_range(core_encoder *e, PyObject *value, const core_path *path) 
     int r = 0;
     for (int i = 0; r == 0 && i < 3; i++) {
         PyObject *given = PyObject_GetAttrString(value, bounds[i]), *number = given ? PyNumber_Long(given) : NULL;
-        int good = number ? is_short(number) : -1;
+        int good = number ? core_is_short(number) : -1;
         if (good > 0)
             r = core_encode(e, number, path);
         else
@@ -148,25 +148,33 @@ static int write_nothing(core_encoder *Py_UNUSED(e), PyObject *Py_UNUSED(value),
 
 /* ---- decoding ---- */
 
+int core_set_attributes(core_decoder *d, PyObject *value, PyObject *attributes) {
+    if (!PyDict_CheckExact(attributes))
+        return core_malformed(d, "a value without its attributes"), -1;
+    PyObject *name, *ignored;
+    Py_ssize_t position = 0;
+    while (PyDict_Next(attributes, &position, &name, &ignored))
+        if (!is_attribute((PyObject *)Py_TYPE(value), name))
+            return core_malformed(d, "an attribute that hides one of its class, or has a long name"), -1;
+    if (!PyDict_GET_SIZE(attributes))
+        return 0;
+    if (!core_charge(d, (uint64_t)PyDict_GET_SIZE(attributes) * CORE_COST_ENTRY))
+        return -1;
+    PyObject *dict = PyObject_GetAttrString(value, "__dict__"); /* not through a descriptor */
+    int r = dict ? PyDict_Update(dict, attributes) : -1;
+    Py_XDECREF(dict);
+    return r;
+}
+
 /* make_mapping: calls cls(items) and sets its attributes. */
 static PyObject *make_mapping(core_decoder *d, PyObject *cls, PyObject *items, PyObject *attributes) {
-    if (!PyDict_CheckExact(items) || !PyDict_CheckExact(attributes))
-        return core_malformed(d, "a collection without its items or attributes");
+    if (!PyDict_CheckExact(items))
+        return core_malformed(d, "a collection without its items");
     if (!core_charge(d, (uint64_t)PyDict_GET_SIZE(items) * CORE_COST_COPIED_ENTRY))
         return NULL;
-    PyObject *name, *value, *mapping = PyObject_CallOneArg(cls, items);
-    Py_ssize_t position = 0;
-    while (mapping && PyDict_Next(attributes, &position, &name, &value))
-        if (!is_attribute(cls, name)) {
-            core_malformed(d, "an attribute that hides one of its class, or has a long name");
-            Py_CLEAR(mapping);
-        }
-    if (!mapping || !PyDict_GET_SIZE(attributes))
-        return mapping;
-    PyObject *dict = PyObject_GetAttrString(mapping, "__dict__"); /* not through a descriptor */
-    if (!dict || PyDict_Update(dict, attributes) < 0)
+    PyObject *mapping = PyObject_CallOneArg(cls, items);
+    if (mapping && core_set_attributes(d, mapping, attributes) < 0)
         Py_CLEAR(mapping);
-    Py_XDECREF(dict);
     return mapping;
 }
 
@@ -206,7 +214,7 @@ static PyObject *make_deque(core_decoder *d, PyObject **parts) {
 
 static PyObject *make_range(core_decoder *d, PyObject **parts) {
     for (int i = 0; i < 3; i++) {
-        int good = PyLong_CheckExact(parts[i]) ? is_short(parts[i]) : 0;
+        int good = PyLong_CheckExact(parts[i]) ? core_is_short(parts[i]) : 0;
         if (good <= 0)
             return good < 0 ? NULL : core_malformed(d, "a range whose parts are not integers, or are too long");
     }
@@ -223,7 +231,7 @@ static PyObject *make_ellipsis(core_decoder *Py_UNUSED(d), PyObject **Py_UNUSED(
 
 /* ---- registration ---- */
 
-static const core_constructor constructors[COLLECTIONS] = {
+static const core_constructor constructors[COLLECTIONS + 1] = {
     [ORDERED_DICT] = {"OrderedDict", 2, make_ordered_dict},
     [DEFAULTDICT] = {"defaultdict", 2, make_defaultdict},
     [COUNTER] = {"Counter", 2, make_counter},
@@ -240,18 +248,23 @@ static int (*const writers[COLLECTIONS])(core_encoder *e, PyObject *value, const
     [ELLIPSIS] = write_nothing,
 };
 
-static int encode(core_encoder *e, int kind, PyObject *value, const core_path *path) {
-    const core_constructor *constructor = &constructors[kind];
+size_t core_write_constructed(core_encoder *e, const core_constructor *constructor) {
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_COLLECTION);
     piso_write_array(e->w, 1 + constructor->parts);
     piso_write_str(e->w, constructor->name, strlen(constructor->name));
+    return mark;
+}
+
+static int encode(core_encoder *e, int kind, PyObject *value, const core_path *path) {
+    size_t mark = core_write_constructed(e, &constructors[kind]);
     int r = writers[kind](e, value, path);
     piso_write_ext_end(e->w, mark);
     return r;
 }
 
 static PyObject *decode(core_decoder *d, const piso_item *ext) {
-    return core_tables_load(d->codec->state) < 0 ? NULL : core_decode_constructed(d, ext, constructors, COLLECTIONS);
+    static const core_constructor *const lists[] = {constructors, core_library, NULL};
+    return core_tables_load(d->codec->state) < 0 ? NULL : core_decode_constructed(d, ext, lists);
 }
 
 static const core_encoder_entry entries[COLLECTIONS] = {

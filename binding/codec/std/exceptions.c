@@ -167,7 +167,7 @@ static int write_text(core_encoder *e, PyObject *text) {
 
 static int encode_exception(core_encoder *e, PyObject *exception, int chain) {
     bool exceptions = e->exceptions;
-    e->exceptions = chain < MAX_CHAIN;
+    e->exceptions = true;
     size_t mark = piso_write_ext_begin(e->w, PISO_EXT_EXCEPTION);
     bool whole = core_is_sent_whole(e->codec, exception);
     PyObject *args = whole ? core_attribute(exception, "args") : core_reduced_args(exception);
@@ -217,7 +217,7 @@ int core_encode_exception(core_codec *c, piso_writer *w, PyObject *exception) {
 }
 
 static int encode(core_encoder *e, PyObject *value, const core_path *Py_UNUSED(path)) {
-    if (!e->exceptions || !PyExceptionInstance_Check(value))
+    if (!PyExceptionInstance_Check(value))
         return 0;
     return encode_exception(e, value, 0) < 0 ? -1 : 1;
 }

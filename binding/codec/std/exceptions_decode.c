@@ -290,7 +290,8 @@ static PyObject *build(core_decoder *d, const parts *p) {
         if (kind.downgraded)
             explain_downgrade(error);
         set_chain(error, p);
-        error = not_stop(error);
+        if (d->raises && d->exceptions == 1)
+            error = not_stop(error);
     }
     Py_DECREF(kind.cls);
     Py_XDECREF(args);

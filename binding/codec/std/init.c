@@ -12,6 +12,7 @@ int core_std_init(PyObject *module, core_state *state) {
     core_scalars_init(state);
     core_collections_init(state);
     core_records_init(state); /* fallbacks: registered classes come first */
+    core_library_init(state);
     core_exceptions_init(state);
     core_exceptions_decode_init(state);
     state->std->remote_classes = PyDict_New();

@@ -87,8 +87,7 @@ static int64_t delta_microseconds(PyObject *delta) {
            PyDateTime_DELTA_GET_MICROSECONDS(delta);
 }
 
-/* encode_timezone: writes the offset in microseconds east, or, if the timezone has a name, [microseconds, name]. */
-static int encode_timezone(core_encoder *e, PyObject *zone) {
+int core_encode_timezone(core_encoder *e, PyObject *zone) {
     PyObject *args = PyObject_CallMethod(zone, "__getinitargs__", NULL);
     if (!args || !PyTuple_Check(args) || PyTuple_GET_SIZE(args) < 1) {
         Py_XDECREF(args);
@@ -109,7 +108,7 @@ static int encode_zone(core_encoder *e, PyObject *zone, PyObject *value, const c
     if (zone == Py_None)
         return piso_write_nil(e->w), 0;
     if ((PyObject *)Py_TYPE(zone) == c->timezone)
-        return encode_timezone(e, zone);
+        return core_encode_timezone(e, zone);
     PyObject *key = (PyObject *)Py_TYPE(zone) == c->zone_info ? PyObject_GetAttrString(zone, "key") : NULL;
     if (!key && PyErr_Occurred())
         return -1;
@@ -157,7 +156,7 @@ static int read_ints(core_decoder *d, piso_reader *r, int *values, int count) {
     return 0;
 }
 
-static PyObject *make_timezone(core_decoder *d, int64_t microseconds, PyObject *name) {
+PyObject *core_make_timezone(core_decoder *d, int64_t microseconds, PyObject *name) {
     core_std_state *c = d->codec->state->std;
     int64_t days = microseconds / 86400000000, rest = microseconds % 86400000000;
     if (days > 1 || days < -1)
@@ -179,7 +178,7 @@ static PyObject *decode_zone(core_decoder *d, piso_reader *r) {
     if (item.kind == PISO_NIL)
         Py_RETURN_NONE;
     if (item.kind == PISO_INT)
-        return make_timezone(d, item.as.integer, NULL);
+        return core_make_timezone(d, item.as.integer, NULL);
     if (item.kind == PISO_STR) {
         PyObject *key = core_decode_item(d, r, &item);
         PyObject *zone = key ? PyObject_CallOneArg(d->codec->state->std->zone_info, key) : NULL;
@@ -190,7 +189,7 @@ static PyObject *decode_zone(core_decoder *d, piso_reader *r) {
     if (item.kind != PISO_ARRAY || item.as.count != 2 || core_read(d, r, PISO_INT, &offset) < 0)
         return core_malformed(d, "a timezone of an unknown kind");
     PyObject *name = core_decode(d, r);
-    PyObject *zone = name ? make_timezone(d, offset.as.integer, name) : NULL;
+    PyObject *zone = name ? core_make_timezone(d, offset.as.integer, name) : NULL;
     Py_XDECREF(name);
     return zone;
 }

@@ -276,12 +276,14 @@ static const core_constructor constructors[] = {
     {"device", 3, make_device},
     {"constant", 1, make_constant},
     {"result", 2, make_result},
+    {NULL},
 };
 
 static PyObject *decode(core_decoder *d, const piso_item *ext) {
     if (core_torch_needed(d) < 0 || load(d->codec->state->torch) < 0)
         return NULL;
-    return core_decode_constructed(d, ext, constructors, sizeof constructors / sizeof *constructors);
+    static const core_constructor *const lists[] = {constructors, NULL};
+    return core_decode_constructed(d, ext, lists);
 }
 
 void core_torch_values_init(core_state *state) {

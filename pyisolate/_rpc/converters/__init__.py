@@ -39,7 +39,10 @@ class Converter(NamedTuple):
 
 
 PACKAGES = {
-    "fractions": "standard",
+    "PIL": "pil",
+    "pandas": "pandas",
+    "polars": "polars",
+    "pyarrow": "pyarrow",
 }
 
 

@@ -48,7 +48,7 @@ def throw(error: BaseException, *classes: type, receiver: tuple[type, ...] | Non
         sender.register(cls)
     for cls in classes if receiver is None else receiver:
         receiving.register(cls)
-    return _core._decode(_core._encode(error, sender, True), receiving)
+    return _core._decode(_core._encode(error, sender, True), receiving, 1 << 30, True)
 
 
 def ext(name: str, payload: Any) -> bytes:

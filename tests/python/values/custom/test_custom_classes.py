@@ -299,14 +299,6 @@ def test_a_name_that_is_registered_otherwise() -> None:
         send(Shape(1), sender, registry())
 
 
-# ---- built-in converters ----
-
-
-def test_a_built_in_converter() -> None:
-    value = [Fraction(1, 3), {"x": Fraction(10**30, 7)}]
-    assert send(value, Registry()) == value
-
-
 # ---- what a peer could write ----
 
 
@@ -334,11 +326,11 @@ def test_malformed(kind: str, payload: object) -> None:
 @pytest.mark.parametrize(
     ("name", "payload"),
     [
-        ("fractions.Fraction", ["1", 2]),
+        ("collections.OrderedDict", ["1", 2]),
         ("fractions.Fraction", None),
-        ("fractions.None", 1),
+        ("collections.None", 1),
         ("os.system", "x"),
-        ("fractions", 1),
+        ("collections", 1),
         (".", 1),
     ],
 )
