@@ -48,6 +48,10 @@ PyObject *core_remote_sync(PyObject *self, void *ignored);
 /* core_remote_check: raises if the object has been released. Returns 0 or -1. */
 int core_remote_check(const core_remote *r);
 
+/* core_ref_permitted: returns the names of methods, from an iterable, as a sorted tuple without repetitions. Raises for a
+ * name that a Ref to an instance of the class cannot permit. */
+PyObject *core_ref_permitted(core_state *state, PyTypeObject *cls, PyObject *methods);
+
 int core_function_init(PyObject *module, core_state *state);
 int core_ref_init(PyObject *module, core_state *state);
 /* core_convert_init: registers the encoders and the decoder. */
