@@ -132,7 +132,7 @@ class Deferred(NotCopied):
     @property
     def _sent(self) -> Deferred:
         """What is sent: a receiver decides itself whether to wait."""
-        return self._awaited or self
+        return self if self._awaited is None else self._awaited
 
     def _misuse(self, *_: Any) -> NoReturn:
         raise TypeError(
@@ -153,7 +153,8 @@ def deferred(
 ) -> Callable[..., Any]:
     """Return a method whose object is not available yet, for example because its process must be started.
 
-    `find` and `find_sync` make the object available and return the bound method. `find_sync` blocks.
+    `find` and `find_sync` make the object available and return the bound method, whose calls are awaited or
+    block. `find_sync` itself blocks.
     """
 
     async def call(*args: Any, **kwargs: Any) -> Any:
