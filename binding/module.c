@@ -21,6 +21,7 @@
 #include "process/spawn.h"
 #include "process/zygote.h"
 #include "references/remote.h"
+#include "rpc/exports.h"
 #include "rpc/pump/prefetch.h"
 #include "rpc/request.h"
 #include "rpc/sessions.h"
@@ -55,6 +56,7 @@ static const part parts[] = {
     {.init = core_sessions_init},
     {.init = core_session_init},
     {.init = core_request_init},
+    {.init = core_exports_init},
     {.init = core_method_init},
     {.init = core_prefetch_init},
     /* references */

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable, Mapping, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
+_C = TypeVar("_C", bound=type)
 _T = TypeVar("_T")
 
 __version__: str
@@ -63,7 +64,7 @@ class Registry:
         encode: Callable[[Any], object] | None = None,
         decode: Callable[[Any], object] | None = None,
         subclasses: bool = False,
-        by_ref: bool = False,
+        by_ref: bool | Iterable[str] = False,
     ) -> str:
         """Register `cls` under `name` (default: ``module:qualname``) and return the name.
 
@@ -74,6 +75,11 @@ class Registry:
         without `encode` and `decode`, and ValueError if the name is registered for another class.
         """
     def names(self) -> list[str]: ...
+    def permitted(self, cls: type, /) -> tuple[str, ...] | None:
+        """Return the methods that a reference to an instance of `cls` permits.
+
+        None: instances are not sent by reference.
+        """
 
 class Opaque:
     """A received value whose type is not registered in this process."""
@@ -93,8 +99,10 @@ class Call(Coroutine[Any, Any, _T], Generic[_T]):
     def __await__(self) -> Generator[Any, Any, _T]: ...
 
 class Method:
-    """A method of a remote object, bound to a session."""
+    """A method of a remote object, bound to a session. It is sent as a function."""
 
+    __name__: str
+    __qualname__: str
     name: str
     session: Session
     timeout: float | None
@@ -334,6 +342,21 @@ def gather(*awaitables: Any, return_exceptions: bool = False) -> Any:
 
 def prefetch(value: Any, /) -> None:
     """Let peers that are likely to be sent this new shared tensor or array open it now. Never raises."""
+
+def send_by_reference(cls: _C, /) -> _C:
+    """Send instances of a class as what their attribute ``_sent`` is: a function or a Ref. A decorator."""
+
+def is_function(value: object, /) -> bool:
+    """Return whether a value is sent as a function."""
+
+def own_object(ref: Ref[Any], /) -> tuple[object] | None:
+    """Return the object that a Ref of this process refers to; None: it is an object of another process."""
+
+def defined_method(obj: object, name: str, /) -> Callable[..., Any]:
+    """Return the function that the object's class defines under a name, bound to the object.
+
+    Raises AttributeError for anything else, such as a property, which is not evaluated.
+    """
 
 def current_session() -> Session | None:
     """Return the session whose request is being handled in this context, or None."""

@@ -1,5 +1,6 @@
 /* registry.c - the type Registry: maps classes to names and names to classes. No name ever causes an import. */
 #include "registry.h"
+#include "tables.h"
 
 #include "converter.h"
 
@@ -79,7 +80,8 @@ static PyObject *field_names(PyObject *cls, int kind) {
 typedef struct registration {
     PyObject *cls, *name;
     PyObject *encode, *decode; /* None: not given */
-    int replace, subclasses, by_ref;
+    PyObject *by_ref;          /* False, True or names of methods */
+    int replace, subclasses;
     int kind;
 } registration;
 
@@ -91,10 +93,16 @@ static int mark(PyObject *set, PyObject *cls, bool in) {
     return there > 0 ? PyDict_DelItem(set, cls) : there;
 }
 
+/* permitted: returns the names of the methods that a reference to an instance permits, as a tuple. */
+static PyObject *permitted(registry_object *r, const registration *g) {
+    core_state *state = core_type_state(Py_TYPE(r));
+    return g->by_ref == Py_True ? PyTuple_New(0) : state->tables->permitted(state, (PyTypeObject *)g->cls, g->by_ref);
+}
+
 /* remember: stores what is known of a class. Returns 0 or -1. */
 static int remember(registry_object *r, const registration *g, PyObject *name) {
     bool custom = g->kind == CORE_CUSTOM || g->kind == CORE_BY_REFERENCE;
-    PyObject *fields = field_names(g->cls, g->kind);
+    PyObject *fields = g->kind == CORE_BY_REFERENCE ? permitted(r, g) : field_names(g->cls, g->kind);
     PyObject *shape = fields ? Py_BuildValue("(iOOO)", g->kind, fields, g->encode, g->decode) : NULL;
     int done = shape && PyDict_SetItem(r->shapes, g->cls, shape) == 0 && mark(r->custom, g->cls, custom) == 0 &&
                mark(r->bases, g->cls, g->subclasses) == 0 && PyDict_SetItem(r->classes, name, g->cls) == 0 &&
@@ -141,8 +149,8 @@ static int find_kind(registration *g) {
         PyErr_Format(PyExc_TypeError, "register_type takes a class, not %R", g->cls);
     else if (is_plain(g->cls))
         PyErr_Format(PyExc_TypeError, "%R cannot be registered; register a class of your own", g->cls);
-    else if (g->by_ref && (encode || decode))
-        PyErr_SetString(PyExc_TypeError, "by_ref=True sends the object by reference, without encode and decode");
+    else if (g->by_ref != Py_False && (encode || decode))
+        PyErr_SetString(PyExc_TypeError, "by_ref sends the object by reference, without encode and decode");
     else if (encode != decode)
         PyErr_Format(PyExc_TypeError, "%R is registered with %s but without %s; give both", g->cls,
                      encode ? "encode" : "decode", encode ? "decode" : "encode");
@@ -152,7 +160,7 @@ static int find_kind(registration *g) {
         PyErr_Format(PyExc_TypeError, "decode must be a function, not %R", g->decode);
     if (PyErr_Occurred())
         return -1;
-    g->kind = g->by_ref ? CORE_BY_REFERENCE : encode ? CORE_CUSTOM : core_class_kind_of(g->cls);
+    g->kind = g->by_ref != Py_False ? CORE_BY_REFERENCE : encode ? CORE_CUSTOM : core_class_kind_of(g->cls);
     if (g->kind == 0)
         PyErr_Format(PyExc_TypeError,
                      "%R cannot be registered: it must be an Enum, a dataclass, a named tuple or an exception class; "
@@ -181,8 +189,8 @@ static int check_name(registry_object *r, const registration *g, PyObject *name)
 static PyObject *registry_register(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"", "", "", "encode", "decode", "subclasses", "by_ref", NULL};
     registry_object *r = (registry_object *)self;
-    registration g = {.name = Py_None, .encode = Py_None, .decode = Py_None};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Op$OOpp:register", names, &g.cls, &g.name, &g.replace, &g.encode,
+    registration g = {.name = Py_None, .encode = Py_None, .decode = Py_None, .by_ref = Py_False};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Op$OOpO:register", names, &g.cls, &g.name, &g.replace, &g.encode,
                                      &g.decode, &g.subclasses, &g.by_ref))
         return NULL;
     if (g.name != Py_None && !PyUnicode_CheckExact(g.name))
@@ -193,6 +201,23 @@ static PyObject *registry_register(PyObject *self, PyObject *args, PyObject *kwa
     if (name && (check_name(r, &g, name) < 0 || remember(r, &g, name) < 0))
         Py_CLEAR(name);
     return name;
+}
+
+/* registry_permitted: what encoding an instance looks up. */
+static PyObject *registry_permitted(PyObject *self, PyObject *cls) {
+    core_class_kind kind;
+    PyObject *methods;
+    if (!PyType_Check(cls))
+        return PyErr_Format(PyExc_TypeError, "permitted() takes a class, not %R", cls);
+    PyTypeObject *known = (PyTypeObject *)cls;
+    if (!core_registry_name(self, known))
+        known = core_registry_base(self, known);
+    PyErr_Clear(); /* a metaclass's __hash__ may raise: such a class cannot be registered */
+    if (!known)
+        Py_RETURN_NONE;
+    if (core_registry_shape(self, (PyObject *)known, &kind, &methods) < 0)
+        return NULL;
+    return Py_NewRef(kind == CORE_BY_REFERENCE ? methods : Py_None);
 }
 
 static PyObject *registry_names(PyObject *self, PyObject *Py_UNUSED(ignored)) {
@@ -296,6 +321,9 @@ static PyMethodDef registry_methods[] = {
     {"register", (PyCFunction)(void (*)(void))registry_register, METH_VARARGS | METH_KEYWORDS,
      "register(cls, name=None, replace=False, *, encode=None, decode=None, subclasses=False, by_ref=False) -> str\n\n"
      "Allow a class under a name (default: module:qualname)."},
+    {"permitted", registry_permitted, METH_O,
+     "permitted(cls) -> tuple[str, ...] | None\n\nReturn the methods that a reference to an instance of the class "
+     "permits, or None if instances are not sent by reference."},
     {"names", registry_names, METH_NOARGS, "names() -> list[str]\n\nReturn the registered names."},
     {NULL, NULL, 0, NULL},
 };

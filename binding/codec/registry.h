@@ -23,7 +23,7 @@ PyObject *core_registry_name(PyObject *registry, PyTypeObject *cls);
 /* core_registry_class: returns the class registered under a name, borrowed; NULL without an exception. */
 PyObject *core_registry_class(PyObject *registry, PyObject *name);
 /* core_registry_shape: gets the kind of a registered class, as it was when it was registered. ret_fields: a tuple of
- * the names of a dataclass's or named tuple's fields, borrowed; else None. Returns 0, or -1 with an exception. */
+ * the names of a dataclass's or named tuple's fields, or of the methods that a reference permits, borrowed; else None. Returns 0, or -1 with an exception. */
 int core_registry_shape(PyObject *registry, PyObject *cls, core_class_kind *ret_kind, PyObject **ret_fields);
 /* core_registry_custom: returns whether a class itself, not a base of it, is registered with encode and decode or with
  * by_ref. */

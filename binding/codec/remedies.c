@@ -63,18 +63,14 @@ PyTypeObject *core_sent_base(core_encoder *e, PyObject *value, core_class_kind k
 
 /* ---- what to do ---- */
 
-static const char uncallable[] =
-    "offer an object with methods instead, by register_callee or as a singleton under 'apis', "
-    "or listen to an event";
+static const char uncalled[] = "send a function that calls it, pyisolate.function(value); or a reference, "
+                               "pyisolate.Ref(value, methods=[...])";
 static const char uniterable[] = "send list(...) of it, or make a call with each item";
 
 static const struct {
     PyTypeObject *base;
     const char *text;
 } of_types[] = {
-    {&PyFunction_Type, uncallable},
-    {&PyMethod_Type, uncallable},
-    {&PyCFunction_Type, uncallable},
     {&PyGen_Type, uniterable},
     {&PyAsyncGen_Type, "send a list of what it yields, or make a call with each item"},
     {&PyMap_Type, uniterable},
@@ -87,7 +83,8 @@ static const struct {
     {&PyDictItems_Type, uniterable},
     {&PyDictProxy_Type, "send dict(value)"},
     {&PyModule_Type, "send its name, or what its functions return"},
-    {&PyType_Type, "send its name, or an instance of a class that pyisolate.register_type has registered"},
+    {&PyType_Type, "send its name; or a function that makes instances, pyisolate.function(value); or a token that the "
+                   "receiver can send back, pyisolate.Ref(value)"},
     {&PyDict_Type, "convert it with {key: value[key] for key in value}"}, /* dict(value) copies what is stored */
     {&PyList_Type, "convert it with list(...)"},
     {&PyTuple_Type, "convert it with tuple(...)"},
@@ -105,10 +102,9 @@ static const struct {
 static const struct {
     const char *module, *name, *text;
 } of_classes[] = {
-    {"functools", "partial", uncallable},
     {"pyisolate.shared", "ExtensionLocal", "it stays in its process; send what its methods return"},
     {"pyisolate._rpc.proxies", "Methods",
-     "it is a proxy, which stays in its process; send what its methods return, or let the host pass the result on"},
+     "it is a proxy, which stays in its process; send one of its methods, as a function, or what they return"},
     {"pandas", "DataFrame", "send value.to_dict('list')"},
     {"pandas", "Series", "send value.to_list()"},
     {"polars", "DataFrame", "send value.to_dict(as_series=False)"},
@@ -145,6 +141,8 @@ const char *core_remedy(PyObject *value, core_class_kind kind) {
             return of_types[i].text;
     if (PyIter_Check(value))
         return uniterable;
+    if (PyCallable_Check(value))
+        return uncalled;
     return "register its class with pyisolate.register_type(cls, encode=..., decode=...) in both processes, where encode "
            "returns a value that can be sent and decode makes the object again; or send a reference, "
            "pyisolate.Ref(value)";

@@ -31,8 +31,9 @@ void core_tables_free(core_state *state) {
 }
 
 int core_add_type(core_state *state, PyObject *cls, const core_encoder_entry *entry) {
-    PyObject *capsule = cls ? PyCapsule_New((void *)entry, NULL, NULL) : NULL;
-    int r = capsule ? PyDict_SetItem(state->tables->exact, cls, capsule) : -1;
+    PyObject **exact = &state->tables->exact;
+    PyObject *capsule = cls && (*exact || (*exact = PyDict_New())) ? PyCapsule_New((void *)entry, NULL, NULL) : NULL;
+    int r = capsule ? PyDict_SetItem(*exact, cls, capsule) : -1;
     Py_XDECREF(capsule);
     return r;
 }

@@ -35,13 +35,15 @@ typedef struct core_decoder_entry {
 #define CORE_LOADERS   8
 
 struct core_tables {
-    PyObject *exact; /* dict: class -> capsule with a core_encoder_entry; NULL until core_tables_load */
+    PyObject *exact; /* dict: class -> capsule with a core_encoder_entry; NULL: none yet */
     int (*memoryview)(core_encoder *e, PyObject *value, const core_path *path);
     /* instance: encodes an object of a class registered with encode and decode, or with by_ref; `cls` is that class, or
-     * a base of the object's that is registered with `subclasses`. 0 or -1. reference: sends an object by reference.
-     * 0 or -1; NULL: this build cannot */
+     * a base of the object's that is registered with `subclasses`. 0 or -1 */
     int (*instance)(core_encoder *e, PyObject *value, PyTypeObject *cls, const core_path *path);
-    int (*reference)(core_encoder *e, PyObject *value, const core_path *path);
+    /* reference: sends an object by reference, as a Ref with these methods. 0 or -1. permitted: returns the names of
+     * methods as such a tuple; raises for a name that is not a method of the class */
+    int (*reference)(core_encoder *e, PyObject *value, PyObject *methods, const core_path *path);
+    PyObject *(*permitted)(core_state *state, PyTypeObject *cls, PyObject *methods);
     /* the class in this process for an exception class of another package: new reference, or NULL without an exception;
      * or NULL */
     PyObject *(*error_class)(core_state *state, const char *name);

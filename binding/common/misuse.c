@@ -65,6 +65,10 @@ Py_hash_t core_misuse_hash(PyObject *self) {
     return PyBaseObject_Type.tp_hash(self);
 }
 
+PyObject *core_misuse_copy(PyObject *self, const char *why) {
+    return PyErr_Format(PyExc_TypeError, "%R cannot be copied or pickled, because %s", self, why);
+}
+
 PyObject *core_misuse_attribute(PyObject *self, PyObject *name) {
     PyObject *found = PyObject_GenericGetAttr(self, name);
     if (found || !PyErr_ExceptionMatches(PyExc_AttributeError) || !PyUnicode_Check(name) ||

@@ -16,6 +16,14 @@ Py_ssize_t core_misuse_length(PyObject *self);
 int core_misuse_assign(PyObject *self, PyObject *key, PyObject *value);
 int core_misuse_contains(PyObject *self, PyObject *item);
 Py_hash_t core_misuse_hash(PyObject *self);
+/* core_misuse_copy: raises the TypeError of copy, deepcopy and pickle. `why`: the reason and the remedy. Returns
+ * NULL. */
+PyObject *core_misuse_copy(PyObject *self, const char *why);
+/* CORE_REFUSE_COPIES: entries of a PyMethodDef table; the function has the signature of METH_O. */
+#define CORE_REFUSE_COPIES(function)                                                                                   \
+    {"__reduce__", function, METH_NOARGS, NULL}, {                                                                     \
+        "__reduce_ex__", function, METH_O, NULL                                                                        \
+    }
 /* core_misuse_attribute: the type's tp_getattro; raises AttributeError for a missing public name. */
 PyObject *core_misuse_attribute(PyObject *self, PyObject *name);
 

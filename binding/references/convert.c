@@ -82,12 +82,24 @@ static int encode_function(core_encoder *e, int kind, PyObject *function, const 
     return r;
 }
 
-/* encode_own: writes an object of this process that a Ref holds. */
-static int encode_own(core_encoder *e, core_remote *r) {
-    PyObject *address = PyLong_FromVoidPtr(r->object), *key = address ? PyTuple_Pack(2, address, r->methods) : NULL;
-    int result = key ? write_own(e, key, r->object, r->to.name, r->methods) : -1;
+/* encode_own: writes an object of this process, which others call by these methods. */
+static int encode_own(core_encoder *e, PyObject *object, PyObject *name, PyObject *methods) {
+    PyObject *address = PyLong_FromVoidPtr(object), *key = address ? PyTuple_Pack(2, address, methods) : NULL;
+    int result = key ? write_own(e, key, object, name, methods) : -1;
     Py_XDECREF(address);
     Py_XDECREF(key);
+    return result;
+}
+
+/* encode_instance: writes an instance of a class that is registered with by_ref, as a Ref to it. */
+static int encode_instance(core_encoder *e, PyObject *object, PyObject *methods, const core_path *path) {
+    if (!e->codec->owner)
+        return without_session(object, path);
+    Py_INCREF(methods); /* looking up the name may run code that registers the class again */
+    PyObject *name = PyObject_GetAttrString((PyObject *)Py_TYPE(object), "__name__");
+    int result = name ? encode_own(e, object, name, methods) : -1;
+    Py_XDECREF(name);
+    Py_DECREF(methods);
     return result;
 }
 
@@ -109,13 +121,24 @@ static int encode_remote(core_encoder *e, int Py_UNUSED(kind), PyObject *value, 
     if (core_remote_check(r) < 0)
         return -1;
     if (!r->to.session)
-        return encode_own(e, r);
+        return encode_own(e, r->object, r->to.name, r->methods);
     if ((PyObject *)r->to.session == e->codec->owner)
         return encode_home(e, r);
     PyObject *key = PyLong_FromVoidPtr(r); /* another process's: this one passes calls on */
     int result = key ? write_own(e, key, (PyObject *)r, r->to.name, r->methods) : -1;
     Py_XDECREF(key);
     return result;
+}
+
+/* encode_stand_in: writes what an object stands for, a function or a Ref: its attribute `_sent`. */
+static int encode_stand_in(core_encoder *e, int kind, PyObject *value, const core_path *path) {
+    core_state *state = e->codec->state;
+    PyObject *sent = PyObject_GetAttrString(value, "_sent");
+    int r = !sent                         ? -1
+            : core_remote_of(state, sent) ? encode_remote(e, kind, sent, path)
+                                          : encode_function(e, BY_ADDRESS, sent, path);
+    Py_XDECREF(sent);
+    return r;
 }
 
 /* ---- decoding ---- */
@@ -203,12 +226,13 @@ static int load(core_state *state) {
     static const core_encoder_entry bound = {.encode = encode_function, .kind = BOUND_METHOD};
     static const core_encoder_entry in_c = {.encode = encode_function, .kind = C_FUNCTION};
     static const core_encoder_entry remote = {.encode = encode_remote};
+    static const core_encoder_entry method = {.encode = encode_stand_in};
     const struct {
         PyTypeObject *type;
         const core_encoder_entry *entry;
     } types[] = {
-        {&PyFunction_Type, &by_address}, {&PyMethod_Type, &bound},          {&PyCFunction_Type, &in_c},
-        {&PyCMethod_Type, &in_c},        {state->method_type, &by_address}, {state->function_type, &remote},
+        {&PyFunction_Type, &by_address}, {&PyMethod_Type, &bound},      {&PyCFunction_Type, &in_c},
+        {&PyCMethod_Type, &in_c},        {state->method_type, &method}, {state->function_type, &remote},
         {state->ref_type, &remote},
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
@@ -219,8 +243,34 @@ static int load(core_state *state) {
                : add_of(state, "functools", "_lru_cache_wrapper", &by_address);
 }
 
-int core_convert_init(PyObject *Py_UNUSED(module), core_state *state) {
+static PyObject *send_by_reference(PyObject *module, PyObject *cls) {
+    static const core_encoder_entry stand_in = {.encode = encode_stand_in};
+    if (core_add_type(core_module_state(module), cls, &stand_in) < 0)
+        return NULL;
+    return Py_NewRef(cls);
+}
+
+static PyObject *is_function(PyObject *module, PyObject *value) {
+    core_state *state = core_module_state(module);
+    if (core_tables_load(state) < 0)
+        return NULL;
+    const core_encoder_entry *entry = core_encoder_of(state, Py_TYPE(value));
+    PyErr_Clear(); /* a metaclass's __hash__ may raise: then it is no function */
+    return PyBool_FromLong(entry && (entry->encode == encode_function || entry->encode == encode_stand_in));
+}
+
+static PyMethodDef functions[] = {
+    {"is_function", is_function, METH_O, "is_function(value) -> bool\n\nReturn whether a value is sent as a function."},
+    {"send_by_reference", send_by_reference, METH_O,
+     "send_by_reference(cls)\n\nSend instances of a class as what their attribute `_sent` is: a function or a Ref. "
+     "Return the class."},
+    {NULL, NULL, 0, NULL},
+};
+
+int core_convert_init(PyObject *module, core_state *state) {
     core_add_loader(state, load);
+    state->tables->reference = encode_instance;
+    state->tables->permitted = core_ref_permitted;
     core_add_decoder(state, PISO_EXT_REFERENCE, (core_decoder_entry){.decode = decode, .cost = 300});
-    return 0;
+    return PyModule_AddFunctions(module, functions);
 }

@@ -1,4 +1,5 @@
 /* function.c - RemoteFunction: a function of the peer that was sent here. */
+#include "common/misuse.h"
 #include "remote.h"
 
 #include <structmember.h>
@@ -16,8 +17,7 @@ static PyMethodDef function_methods[] = {
      "release()\n\nEnd the reference: its owner need not keep the function, which cannot be called here any more."},
     {"__enter__", core_remote_enter, METH_NOARGS, NULL},
     {"__exit__", core_remote_exit, METH_VARARGS, NULL},
-    {"__reduce__", core_remote_reduce, METH_NOARGS, NULL},
-    {"__reduce_ex__", core_remote_reduce, METH_O, NULL},
+    CORE_REFUSE_COPIES(core_remote_reduce),
     {NULL, NULL, 0, NULL},
 };
 static PyGetSetDef function_attributes[] = {

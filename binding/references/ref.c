@@ -1,4 +1,5 @@
 /* ref.c - Ref: an object that is sent by reference; at its receiver, the object of the peer. */
+#include "common/misuse.h"
 #include "remote.h"
 #include "rpc/exports.h"
 
@@ -6,8 +7,8 @@
 
 /* ---- creation ---- */
 
-/* check_name: raises unless the object has a method of this name that the receiver can call. Returns 0 or -1. */
-static int check_name(core_state *state, PyObject *object, PyObject *name) {
+/* check_name: raises unless the class has a method of this name that the receiver can call. Returns 0 or -1. */
+static int check_name(core_state *state, PyTypeObject *cls, PyObject *name) {
     if (!PyUnicode_Check(name)) {
         PyErr_Format(PyExc_TypeError, "methods must be names, not %R", name);
         return -1;
@@ -19,21 +20,20 @@ static int check_name(core_state *state, PyObject *object, PyObject *name) {
                      "%R cannot be a method of a Ref, which has that name itself: give the method "
                      "another name",
                      name);
-    else if (!core_method_of(Py_TYPE(object), name))
+    else if (!core_method_of(cls, name))
         PyErr_Format(PyExc_ValueError,
                      "%R is not a method of %.200s: a Ref permits functions that the object's class defines", name,
-                     Py_TYPE(object)->tp_name);
+                     cls->tp_name);
     return PyErr_Occurred() ? -1 : 0;
 }
 
-/* names_of: returns the names as a sorted tuple without repetitions. */
-static PyObject *names_of(core_state *state, PyObject *object, PyObject *methods) {
+PyObject *core_ref_permitted(core_state *state, PyTypeObject *cls, PyObject *methods) {
     if (PyUnicode_Check(methods))
         return PyErr_Format(PyExc_TypeError, "methods must be a sequence of names, such as [%R]", methods);
     PyObject *set = PySet_New(methods), *list = set ? PySequence_List(set) : NULL;
     int r = list ? 0 : -1;
     for (Py_ssize_t i = 0; r == 0 && i < PyList_GET_SIZE(list); i++)
-        r = check_name(state, object, PyList_GET_ITEM(list, i));
+        r = check_name(state, cls, PyList_GET_ITEM(list, i));
     if (r == 0 && PyList_GET_SIZE(list) > PISO_MAX_METHODS) {
         PyErr_Format(PyExc_ValueError, "a Ref permits at most %d methods", PISO_MAX_METHODS);
         r = -1;
@@ -52,7 +52,7 @@ static PyObject *ref_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
         return NULL;
     if (core_remote_of(state, object))
         return PyErr_Format(PyExc_TypeError, "%R is a reference already", object);
-    PyObject *names = methods ? names_of(state, object, methods) : PyTuple_New(0);
+    PyObject *names = methods ? core_ref_permitted(state, Py_TYPE(object), methods) : PyTuple_New(0);
     PyObject *name = names ? PyObject_GetAttrString((PyObject *)Py_TYPE(object), "__name__") : NULL;
     core_remote *r = name ? (core_remote *)type->tp_alloc(type, 0) : NULL;
     if (r) {
@@ -130,8 +130,7 @@ static PyMethodDef ref_methods[] = {
      "release()\n\nEnd the reference: its owner need not keep the object, which cannot be used here any more."},
     {"__enter__", core_remote_enter, METH_NOARGS, NULL},
     {"__exit__", core_remote_exit, METH_VARARGS, NULL},
-    {"__reduce__", core_remote_reduce, METH_NOARGS, NULL},
-    {"__reduce_ex__", core_remote_reduce, METH_O, NULL},
+    CORE_REFUSE_COPIES(core_remote_reduce),
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "For type annotations."},
     {NULL, NULL, 0, NULL},
 };
@@ -167,7 +166,23 @@ static PyType_Spec ref_spec = {
     .slots = ref_slots,
 };
 
+static PyObject *own_object(PyObject *module, PyObject *ref) {
+    if (!Py_IS_TYPE(ref, core_module_state(module)->ref_type))
+        return PyErr_Format(PyExc_TypeError, "own_object() takes a Ref, not %R", ref);
+    core_remote *r = (core_remote *)ref;
+    return r->to.session ? Py_NewRef(Py_None) : PyTuple_Pack(1, r->object);
+}
+
+static PyMethodDef functions[] = {
+    {"own_object", own_object, METH_O,
+     "own_object(ref) -> tuple[object] | None\n\nReturn the object that a Ref of this process refers to; None: it is an "
+     "object of another process."},
+    {NULL, NULL, 0, NULL},
+};
+
 int core_ref_init(PyObject *module, core_state *state) {
     state->ref_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &ref_spec, NULL);
-    return state->ref_type ? PyModule_AddType(module, state->ref_type) : -1;
+    if (!state->ref_type || PyModule_AddFunctions(module, functions) < 0)
+        return -1;
+    return PyModule_AddType(module, state->ref_type);
 }

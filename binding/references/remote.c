@@ -1,5 +1,6 @@
 /* remote.c - see remote.h: the life of a remote object, and what functions and Refs have in common. */
 #include "remote.h"
+#include "common/misuse.h"
 #include "rpc/session_error.h"
 
 #include <string.h>
@@ -172,10 +173,10 @@ void core_remote_dealloc(PyObject *self) {
 }
 
 PyObject *core_remote_reduce(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    return PyErr_Format(PyExc_TypeError,
-                        "%R cannot be copied or pickled, because it stands for an object of another process: pass it "
-                        "on as an argument or a result",
-                        self);
+    bool own = !((core_remote *)self)->to.session;
+    return core_misuse_copy(self, own ? "it refers to an object of this process: send it as an argument or a result"
+                                      : "it stands for an object of another process: send it as an argument or a "
+                                        "result");
 }
 
 PyObject *core_remote_release(PyObject *self, PyObject *Py_UNUSED(ignored)) {

@@ -52,6 +52,9 @@ int core_remote_check(const core_remote *r);
  * references stay the object's own. Return 0, or -1 with an exception. */
 int core_function_callee(core_remote *r, core_callee *ret);
 int core_ref_callee(core_remote *r, PyObject *method, core_callee *ret);
+/* core_ref_permitted: returns the names of methods, from an iterable, as a sorted tuple without repetitions. Raises for a
+ * name that a Ref to an instance of the class cannot permit. */
+PyObject *core_ref_permitted(core_state *state, PyTypeObject *cls, PyObject *methods);
 
 int core_function_init(PyObject *module, core_state *state);
 int core_ref_init(PyObject *module, core_state *state);

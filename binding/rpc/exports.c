@@ -79,6 +79,34 @@ PyObject *core_method_of(PyTypeObject *type, PyObject *name) {
     return found && is_method(found) ? found : NULL;
 }
 
+PyObject *core_method_bind(PyObject *found, PyObject *object) {
+    descrgetfunc get = Py_TYPE(found)->tp_descr_get;
+    return get ? get(found, object, (PyObject *)Py_TYPE(object)) : Py_NewRef(found);
+}
+
+static PyObject *defined_method(PyObject *Py_UNUSED(module), PyObject *args) {
+    PyObject *object, *name;
+    if (!PyArg_ParseTuple(args, "OU:defined_method", &object, &name))
+        return NULL;
+    PyObject *found = Py_XNewRef(core_method_of(Py_TYPE(object), name));
+    if (!found)
+        return PyErr_Format(PyExc_AttributeError, CORE_NOT_A_METHOD, name, Py_TYPE(object)->tp_name);
+    PyObject *method = core_method_bind(found, object);
+    Py_DECREF(found);
+    return method;
+}
+
+static PyMethodDef functions[] = {
+    {"defined_method", defined_method, METH_VARARGS,
+     "defined_method(object, name)\n\nReturn the function that the object's class defines under a name, bound to the "
+     "object. Raise AttributeError for anything else: a property is not evaluated."},
+    {NULL, NULL, 0, NULL},
+};
+
+int core_exports_init(PyObject *module, core_state *Py_UNUSED(state)) {
+    return PyModule_AddFunctions(module, functions);
+}
+
 /* ---- exports ---- */
 
 core_export *core_export_find(core_session *s, uint32_t id) {

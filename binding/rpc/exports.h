@@ -25,10 +25,14 @@ core_export *core_export_find(core_session *s, uint32_t id);
 /* core_object_find: returns the object registered under an id, borrowed, or NULL without an exception. */
 PyObject *core_object_find(core_session *s, uint32_t id);
 
+#define CORE_NOT_A_METHOD "%R is not a method of %.200s" /* a message: the name, and the name of the class */
 /* core_method_of: returns what a class defines under a name if that is a function, written in Python or C, as the class
  * wraps it; borrowed. NULL, without an exception, for anything else: a property would be evaluated. */
 PyObject *core_method_of(PyTypeObject *type, PyObject *name);
+/* core_method_bind: binds what core_method_of has found to an object: a new reference, or NULL with an exception. */
+PyObject *core_method_bind(PyObject *found, PyObject *object);
 
+int core_exports_init(PyObject *module, core_state *state);
 int core_objects_visit(core_session *s, visitproc visit, void *arg);
 /* core_objects_clear: drops the objects, as the garbage collector asks. core_objects_fini: frees everything, once no
  * event of the session is taken any more. */

@@ -137,7 +137,7 @@ class IsolatedRuntime(Runtime):
                 names.check(name, session)
             return session.method(EXTENSION, name, sync=sync, timeout=timeout), True
 
-        def method() -> Callable[..., Any] | None:
+        def method(sync: bool) -> Callable[..., Any] | None:
             connection = self._connection
             if connection is None:  # the process has ended since
                 return None
@@ -147,14 +147,14 @@ class IsolatedRuntime(Runtime):
             stops = self._stops
             while True:
                 await self._ensure_running(stops)
-                if (found := method()) is not None:
+                if (found := method(sync=False)) is not None:
                     return found
 
         def find_sync() -> Callable[..., Any]:
             stops = self._stops
             while True:
                 self._ensure_running_sync(stops)
-                if (found := method()) is not None:
+                if (found := method(sync=True)) is not None:
                     return found
 
         return deferred(name, sync, find, find_sync), False

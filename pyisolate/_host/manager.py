@@ -156,7 +156,7 @@ class ExtensionManager(Generic[_T]):
     def _runtime(self, settings: Settings) -> Runtime:
         extension_type: type[Any] = self.extension_type
         if not settings.isolated:
-            from .local import LocalRuntime
+            from .local.runtime import LocalRuntime
 
             return LocalRuntime(settings, extension_type)
         fault = isolation_fault()

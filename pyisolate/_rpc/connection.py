@@ -202,10 +202,10 @@ class _RemoteBinder(TypedBinder):
             return self._method(wire_id, name, sync, timeout), True
 
         async def find() -> Callable[..., Any]:
-            return self._method(await self._resolve(sync=False), name, sync, timeout)
+            return self._method(await self._resolve(sync=False), name, False, timeout)
 
         def find_sync() -> Callable[..., Any]:
-            return self._method(self._resolve(sync=True), name, sync, timeout)
+            return self._method(self._resolve(sync=True), name, True, timeout)
 
         return deferred(name, sync, find, find_sync), False
 

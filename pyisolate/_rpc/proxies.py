@@ -8,9 +8,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
-__all__ = ["Binder", "Deferred", "Methods", "Proxy", "deferred"]
+from .._core import send_by_reference
+
+__all__ = ["Binder", "Deferred", "Methods", "NotCopied", "Proxy", "deferred", "positive_timeout"]
+
+
+class NotCopied:
+    """An object that `copy` and `pickle` refuse, because a copy could not do what it does."""
+
+    _not_copied: ClassVar[str]
+    """The reason, and what to do instead."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} cannot be copied or pickled, because {self._not_copied}")
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        self.__reduce__()
 
 
 class Binder(ABC):
@@ -28,8 +43,10 @@ class Binder(ABC):
         """Called when `proxy` has stored `method` under this name in its dictionary."""
 
 
-class Methods:
+class Methods(NotCopied):
     """An object whose attributes are methods that `binder` binds, unless their names start with ``_``."""
+
+    _not_copied = "it is a proxy for an object elsewhere: use the same proxy, or send one of its methods"
 
     def __init__(self, binder: Binder, *, sync: bool = False, timeout: float | None = None) -> None:
         self._binder = binder
@@ -75,13 +92,14 @@ class Proxy(Methods):
 
         Raises TypeError if `seconds` is not a number, and ValueError if it is not positive.
         """
-        return Proxy(self._binder, sync=self._sync, timeout=_positive(seconds))
+        return Proxy(self._binder, sync=self._sync, timeout=positive_timeout(seconds))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._binder!r}>"
 
 
-def _positive(seconds: Any) -> float | None:
+def positive_timeout(seconds: Any) -> float | None:
+    """Return a timeout in seconds. Raises TypeError and ValueError if it is not a positive number or None."""
     if seconds is None:
         return None
     fault = f"a timeout must be a positive number of seconds or None, not {seconds!r}"
@@ -93,18 +111,28 @@ def _positive(seconds: Any) -> float | None:
     return number
 
 
-class Deferred:
-    """A method that is bound when it is called. Like `pyisolate.Method`, it can only be called."""
+@send_by_reference
+class Deferred(NotCopied):
+    """A method that is bound when it is called. Like `pyisolate.Method`, it can only be called, or sent."""
 
-    def __init__(self, name: str, call: Callable[..., Any]) -> None:
+    _not_copied = "it is a method of an object elsewhere: send it as an argument or a result"
+
+    def __init__(self, name: str, call: Callable[..., Any], awaited: Deferred | None = None) -> None:
+        """`awaited`: the same method, whose calls are awaited, if calls of this one block."""
         self.__name__ = self.__qualname__ = name
         self._call = call
+        self._awaited = awaited
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._call(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<pyisolate.Method {self.__name__}>"
+
+    @property
+    def _sent(self) -> Deferred:
+        """What is sent: a receiver decides itself whether to wait."""
+        return self if self._awaited is None else self._awaited
 
     def _misuse(self, *_: Any) -> NoReturn:
         raise TypeError(
@@ -125,7 +153,8 @@ def deferred(
 ) -> Callable[..., Any]:
     """Return a method whose object is not available yet, for example because its process must be started.
 
-    `find` and `find_sync` make the object available and return the bound method. `find_sync` blocks.
+    `find` and `find_sync` make the object available and return the bound method, whose calls are awaited or
+    block. `find_sync` itself blocks.
     """
 
     async def call(*args: Any, **kwargs: Any) -> Any:
@@ -135,4 +164,5 @@ def deferred(
         return find_sync()(*args, **kwargs)
 
     call.__name__ = call.__qualname__ = name  # the name of its coroutine
-    return Deferred(name, call_sync if sync else call)
+    awaited = Deferred(name, call)
+    return Deferred(name, call_sync, awaited) if sync else awaited

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar, overload
 from weakref import WeakSet
 
@@ -50,7 +50,7 @@ def register_type(
     encode: Callable[[Any], object] | None = ...,
     decode: Callable[[Any], object] | None = ...,
     subclasses: bool = ...,
-    by_ref: bool = ...,
+    by_ref: bool | Iterable[str] = ...,
 ) -> _T: ...
 @overload
 def register_type(
@@ -59,7 +59,7 @@ def register_type(
     encode: Callable[[Any], object] | None = ...,
     decode: Callable[[Any], object] | None = ...,
     subclasses: bool = ...,
-    by_ref: bool = ...,
+    by_ref: bool | Iterable[str] = ...,
 ) -> Callable[[_T], _T]: ...
 def register_type(
     cls: Any = None,
@@ -68,7 +68,7 @@ def register_type(
     encode: Callable[[Any], object] | None = None,
     decode: Callable[[Any], object] | None = None,
     subclasses: bool = False,
-    by_ref: bool = False,
+    by_ref: bool | Iterable[str] = False,
 ) -> Any:
     """Let host and extensions exchange instances of a class.
 
@@ -83,7 +83,9 @@ def register_type(
     in either function fails the call that sends or receives the value, and neither function can make a call.
     A value that an extension has sent may be anything: the host's `decode` must check it.
 
-    With `by_ref` instances stay in their process, and the other side gets a reference.
+    With `by_ref` instances stay in their process, as if each were sent as a `Ref`. With True the other side
+    can call nothing. Names of methods permit these, as in ``by_ref=["predict"]``. Only a process that sends
+    instances has to register the class so.
 
     With `subclasses` this holds also for instances of subclasses that are not registered themselves. Of a
     dataclass or named tuple the fields of `cls` are sent, and the instance arrives as a `cls`.
@@ -92,7 +94,8 @@ def register_type(
     extension in the host's process, its classes replace those that it has registered before.
 
     Raises TypeError if `cls` is no class or cannot be registered in this way, ValueError if its name is taken
-    by another class or too long, and ConfigurationError if another process has to import it and cannot.
+    by another class or too long or if `by_ref` names something that is not a method of `cls`, and
+    ConfigurationError if another process has to import it and cannot.
     """
     if cls is None:
         return lambda decorated: register_type(
@@ -100,7 +103,7 @@ def register_type(
         )
     if not isinstance(cls, type):
         raise TypeError(f"register_type takes a class, not {cls!r}")
-    own = encode is not None or decode is not None or by_ref
+    own = encode is not None or decode is not None or by_ref is not False
     if name is not None and not own:
         raise TypeError("a name is for classes with encode and decode; others are found by their module")
     reference = None if own else _reference(cls, subclasses)

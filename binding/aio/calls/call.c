@@ -343,6 +343,10 @@ static void call_dealloc(PyObject *self) {
     Py_DECREF(type);
 }
 
+static PyObject *call_reduce(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    return core_misuse_copy(self, "this process waits for its result: await it, and use the result");
+}
+
 static PyMethodDef call_methods[] = {
     {"send", call_send, METH_O, "Take the next step, as coroutine.send does."},
     {"throw", call_throw, METH_VARARGS, "Stop waiting, request cancellation, raise."},
@@ -350,6 +354,7 @@ static PyMethodDef call_methods[] = {
     {"cancel", (PyCFunction)(void (*)(void))call_cancel, METH_VARARGS | METH_KEYWORDS,
      "cancel(msg=None) -> bool\n\nRequest the peer to cancel the handler; a later await raises CancelledError."},
     {"done", call_done, METH_NOARGS, "done() -> bool\n\nReturn whether an await would return at once."},
+    CORE_REFUSE_COPIES(call_reduce),
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "For type annotations."},
     {NULL, NULL, 0, NULL},
 };

@@ -10,13 +10,8 @@ static int encode_instance(core_encoder *e, PyObject *value, PyTypeObject *cls, 
     core_class_kind kind;
     if (core_registry_shape(registry, (PyObject *)cls, &kind, &fields) < 0)
         return -1;
-    if (kind == CORE_BY_REFERENCE) {
-        if (e->codec->state->tables->reference)
-            return e->codec->state->tables->reference(e, value, path);
-        return core_encode_error(path, value,
-                                 "its class is registered with by_ref=True, and references are not "
-                                 "supported here");
-    }
+    if (kind == CORE_BY_REFERENCE)
+        return e->codec->state->tables->reference(e, value, fields, path);
     /* the function may register the class again */
     PyObject *name = Py_XNewRef(core_registry_name(registry, cls));
     PyObject *function = Py_XNewRef(core_registry_function(registry, (PyObject *)cls, false));

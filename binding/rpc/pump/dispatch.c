@@ -164,16 +164,13 @@ static void explain_attribute(PyObject *object, PyObject *name) {
 /* call_defined: calls a function that the object's class defines, whatever the object itself has under this name.
  * `args` begins with the object. */
 static PyObject *call_defined(PyObject *name, PyObject **args, size_t count, PyObject *kwnames) {
-    PyTypeObject *type = Py_TYPE(args[0]);
-    PyObject *found = Py_XNewRef(core_method_of(type, name)), *method = NULL, *result = NULL;
+    PyObject *found = Py_XNewRef(core_method_of(Py_TYPE(args[0]), name)), *method = NULL, *result = NULL;
     if (!found)
-        PyErr_Format(PyExc_AttributeError, "%R is not a method of %.200s", name, type->tp_name);
+        PyErr_Format(PyExc_AttributeError, CORE_NOT_A_METHOD, name, Py_TYPE(args[0])->tp_name);
     else if (PyType_HasFeature(Py_TYPE(found), Py_TPFLAGS_METHOD_DESCRIPTOR))
         result = PyObject_Vectorcall(found, args, count, kwnames);
-    else if (!Py_TYPE(found)->tp_descr_get)
-        method = Py_NewRef(found);
     else
-        method = Py_TYPE(found)->tp_descr_get(found, args[0], (PyObject *)type);
+        method = core_method_bind(found, args[0]);
     if (method)
         result = PyObject_Vectorcall(method, args + 1, (count - 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, kwnames);
     Py_XDECREF(method);

@@ -12,6 +12,7 @@ typedef struct core_method {
     PyObject_HEAD vectorcallfunc vectorcall;
     core_callee to;
     PyObject *timeout; /* float or None, as given */
+    PyObject *awaited; /* of a method with `sync`: the same without it, or NULL until it is used */
     bool sync;
 } core_method;
 
@@ -72,6 +73,7 @@ PyObject *core_method_new(const core_callee *to, bool sync, PyObject *timeout) {
     Py_INCREF(to->name);
     Py_XINCREF(to->remote);
     m->timeout = Py_NewRef(timeout);
+    m->awaited = NULL;
     m->sync = sync;
     PyObject_GC_Track(m);
     return (PyObject *)m;
@@ -82,6 +84,7 @@ static int method_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(m->to.session);
     Py_VISIT(m->to.remote);
+    Py_VISIT(m->awaited);
     return 0;
 }
 
@@ -93,6 +96,7 @@ static void method_dealloc(PyObject *self) {
     Py_DECREF(m->to.name);
     Py_XDECREF(m->to.remote);
     Py_DECREF(m->timeout);
+    Py_XDECREF(m->awaited);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -102,9 +106,30 @@ static PyObject *method_repr(PyObject *self) {
     return PyUnicode_FromFormat("<pyisolate.Method %U of %R>", m->to.name, m->to.session->name);
 }
 
+/* method_sent: a receiver decides itself whether to wait. The method must not block the thread that answers it. */
+static PyObject *method_sent(PyObject *self, void *Py_UNUSED(ignored)) {
+    core_method *m = (core_method *)self;
+    if (m->sync && !m->awaited)
+        m->awaited = core_method_new(&m->to, false, m->timeout);
+    return Py_XNewRef(m->sync ? m->awaited : self);
+}
+
+static PyObject *method_reduce(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    return core_misuse_copy(self, "it is a method of an object of another process: send it as an argument or a result");
+}
+
+static PyMethodDef method_methods[] = {
+    CORE_REFUSE_COPIES(method_reduce),
+    {NULL, NULL, 0, NULL},
+};
+static PyGetSetDef method_attributes[] = {
+    {"_sent", method_sent, NULL, "The same method, whose calls are awaited. It is what is sent.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
 static PyMemberDef method_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(core_method, vectorcall), READONLY, NULL},
     {"__name__", T_OBJECT, offsetof(core_method, to.name), READONLY, "The method's name."},
+    {"__qualname__", T_OBJECT, offsetof(core_method, to.name), READONLY, "The method's name."},
     {"name", T_OBJECT, offsetof(core_method, to.name), READONLY, "The method's name."},
     {"session", T_OBJECT, offsetof(core_method, to.session), READONLY, "The session that sends the calls."},
     {"timeout", T_OBJECT, offsetof(core_method, timeout), READONLY, "Seconds a call may take, or None."},
@@ -114,6 +139,8 @@ static PyMemberDef method_members[] = {
 
 static PyType_Slot method_slots[] = {
     {Py_tp_doc, "A method of a remote object."},
+    {Py_tp_methods, method_methods},
+    {Py_tp_getset, method_attributes},
     {Py_tp_members, method_members},
     {Py_tp_call, PyVectorcall_Call},
     {Py_tp_repr, method_repr},

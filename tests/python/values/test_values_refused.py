@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import array
+import asyncio
 import collections
 import dataclasses
 import enum
 import io
+import operator
 import re
 import types
 from typing import Any
@@ -25,6 +27,11 @@ class Level(enum.Enum):
 @dataclasses.dataclass
 class Point:
     x: int
+
+
+class Called:
+    def __call__(self, x: int) -> int:
+        return x + 1
 
 
 class Lazy(dict):  # type: ignore[type-arg]
@@ -110,6 +117,28 @@ def test_subclasses_of_what_is_more_than_its_base_are_refused(base: Any) -> None
 async def coroutine() -> None: ...
 
 
+@pytest.mark.parametrize("value", [Called(), Level, int, operator.itemgetter(0)])
+def test_what_can_be_called_is_sent_as_its_hint_says(value: object) -> None:
+    class Service:
+        def keep(self, value: object) -> str:
+            return type(value).__name__
+
+    async def main() -> None:
+        host, child = _core.Session.pair(_core.Registry())
+        child.register(1, Service())
+        child.serve()
+        keep = host.method(1, "keep")
+        with pytest.raises(TypeError) as caught:
+            await keep(value)
+        hints = re.findall(r"pyisolate\.\w+\(value[^)]*\)", str(caught.value))
+        names = {"pyisolate": pyisolate, "value": value}
+        sent = [eval(hint.replace("[...]", "[]"), names) for hint in hints]
+        assert [await keep(one) for one in sent] == ["RemoteFunction", "Ref"]
+        host.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("value", "remedy"),
     [
@@ -119,7 +148,12 @@ async def coroutine() -> None: ...
         (iter([1]), r"send list\(\.\.\.\)"),
         ({}.keys(), r"send list\(\.\.\.\)"),
         (collections, "send its name"),
-        (int, "send its name"),
+        (int, r"send its name; .*pyisolate\.function\(value\); .*pyisolate\.Ref\(value\)"),
+        (Level, r"pyisolate\.function\(value\)"),
+        (Called(), r"send a function .*, pyisolate\.function\(value\); or .*pyisolate\.Ref\(value, methods="),
+        (str.upper, r"pyisolate\.function\(value\)"),
+        (operator.itemgetter(1), r"pyisolate\.function\(value\)"),
+        (print, "only be sent over a session"),
         (io.StringIO(), "what it reads"),
         (Point(1), r"in a module that both sides import; or send dataclasses\.asdict\(value\)"),
         (Level.LOW, r"in a module that both sides import; or send value\.name"),

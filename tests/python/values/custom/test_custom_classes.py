@@ -199,7 +199,7 @@ def test_a_name_is_that_of_one_class() -> None:
 def test_by_reference_is_refused_where_there_are_no_references() -> None:
     made = Registry()
     made.register(Money, "money", by_ref=True)
-    with pytest.raises(TypeError, match="by_ref=True"):
+    with pytest.raises(TypeError, match="cannot be sent; it can only be sent over a session"):
         send(Money(1, "EUR"), made)
 
 

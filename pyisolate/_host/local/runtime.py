@@ -1,9 +1,10 @@
 """The runtime of an extension in the host's process, behind the same proxy as one in its own process.
 
-Arguments and results are the objects themselves, not copies, and dependencies are not installed. Otherwise
-the same program runs in both places. Singletons are the host's own instances, but an extension that calls
-such a class gets a proxy whose methods return awaitables. An instance that the extension imports from a
-variable of one of the host's modules is the host's instance, not a proxy.
+Arguments and results are the objects themselves, not copies, except for functions and references
+(`references.py`). Dependencies are not installed. Otherwise the same program runs in both places. Singletons
+are the host's own instances, but an extension that calls such a class gets a proxy whose methods return
+awaitables. An instance that the extension imports from a variable of one of the host's modules is the host's
+instance, not a proxy.
 """
 
 from __future__ import annotations
@@ -15,27 +16,19 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from .._core import ExtensionStopped
-from .._rpc.loader import Loader, check_not_imported, host_instance, module_name
-from .._settings.settings import Settings
-from .._util.offload import ShieldedStart, complete_future
-from .._util.single_flight import SingleFlight
-from .._util.turns import Turns
-from ..singletons import ProxiedSingleton, create_callers
-from .events import EventHandlers
-from .extension import Runtime, Shutdown
-from .local_calls import (
-    HOST,
-    LocalBinder,
-    Side,
-    assign_module,
-    await_as,
-    offered,
-    run_as,
-    run_event,
-    run_event_in_turn,
-    wait_for,
-)
+from ..._core import ExtensionStopped
+from ..._rpc.loader import Loader, check_not_imported, host_instance, module_name
+from ..._settings.settings import Settings
+from ..._util.offload import ShieldedStart, complete_future
+from ..._util.single_flight import SingleFlight
+from ..._util.turns import Turns
+from ...singletons import ProxiedSingleton, create_callers
+from ..events import EventHandlers
+from ..extension import Runtime, Shutdown
+from .binders import LocalBinder, callable_attribute, offered
+from .call_events import run_event, run_event_in_turn
+from .references import send
+from .sides import HOST, Side, assign_module, await_as, run_as, wait_for
 
 __all__ = ["LocalRuntime"]
 
@@ -61,7 +54,7 @@ class _LocalLink:
         _add(self.of_extension, object_instance, object_id)
 
     def create_caller(self, object_type: type[_T], object_id: str) -> _T:
-        return offered(object_type, HOST, lambda: _find(self.of_host, object_id))
+        return offered(object_type, HOST, self._side, lambda: _find(self.of_host, object_id))
 
     def use_remote(self, singleton: type[ProxiedSingleton]) -> None:
         """Give the extension a proxy for the host's instance, which is the instance of this process."""
@@ -69,15 +62,17 @@ class _LocalLink:
 
     def _singleton_caller(self, singleton: type[ProxiedSingleton]) -> Any:
         instance = run_as(HOST, host_instance, singleton, self._name)
-        return offered(singleton, HOST, lambda: instance)
+        return offered(singleton, HOST, self._side, lambda: instance)
 
     def offer_extension(self, extension: object) -> None:
         self.extension = extension
 
     def emit(self, name: str, payload: object) -> None:
+        payload = send(payload, self._side, HOST)
         run_event(lambda: run_as(HOST, self._events.emit, name, payload))
 
     async def aemit(self, name: str, payload: object) -> None:
+        payload = send(payload, self._side, HOST)
         await run_event_in_turn(self._turns, lambda: run_as(HOST, self._events.emit, name, payload))
 
 
@@ -101,8 +96,8 @@ class LocalRuntime(Runtime):
         self._settings = settings
         self._type = extension_type
         self._of_host: dict[str, object] = {}
-        self._side = Side()
-        self._object = LocalBinder(settings.name, self._side, self._started)
+        self._side = Side(settings.name)
+        self._object = LocalBinder(settings.name, self._side, HOST, self._started, callable_attribute)
         self._closed = False
         self._reset()
 
@@ -163,7 +158,7 @@ class LocalRuntime(Runtime):
 
     def create_caller(self, object_type: type[_T], object_id: str) -> _T:
         link = self._link
-        return offered(object_type, self._side, lambda: _find(link.of_extension, object_id))
+        return offered(object_type, self._side, HOST, lambda: _find(link.of_extension, object_id))
 
 
 class _LocalShutdown(Shutdown):
