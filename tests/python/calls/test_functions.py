@@ -69,7 +69,9 @@ def test_the_extension_calls_it(extension: Extension, way: str, f: Any) -> None:
             assert await getattr(extension, way)(f, x) == x + 1
 
     run(main)
-    if f is not asynchronous or way != "call_sync":  # a plain program has no loop for it, but for the service's
+    if (
+        f is not asynchronous or way != "call_sync"
+    ):  # a plain program has no loop for it, but for the service's
         assert getattr(extension.sync, way)(f, 1) == 2
 
 
