@@ -267,7 +267,7 @@ def test_timeouts_in_both_directions(extension: Extension) -> None:
             await extension.call_sync_with_timeout(forever, 0.05)
         assert await asyncio.to_thread(ended.wait, 30)
         theirs = await extension.endless()
-        with pytest.raises(CallTimeout, match="did not finish within 0.05 seconds"):
+        with pytest.raises(CallTimeout, match=r"did not finish within 0\.05 seconds"):
             await theirs.with_timeout(0.05)()
         with pytest.raises(CallTimeout):
             await asyncio.to_thread(theirs.with_timeout(0.05).sync)

@@ -157,6 +157,13 @@ class Objects(ExtensionBase):
     async def call_at_once(self, f, count):
         return await asyncio.gather(*(f(n) for n in range(count)))
 
+    async def call_with_home(self, f, home, count):
+        """Call with a function of the caller, of which this process lets go while most of the calls wait."""
+        calls = [f(home) for _ in range(count)]
+        del home
+        gc.collect()
+        return [await call for call in calls]
+
     async def method(self, ref, name, *args):
         return await getattr(ref, name)(*args)
 
