@@ -40,6 +40,12 @@ class Model:
     def pid(self):
         return os.getpid()
 
+    def watch(self, changed):
+        self.changed = changed
+
+    def notify(self, x):
+        return self.changed.sync(x)
+
     def fail(self):
         raise LookupError("as it should")
 
