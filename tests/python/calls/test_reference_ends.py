@@ -421,7 +421,11 @@ def test_a_process_forked_from_the_host(load: Callable[..., Extension]) -> None:
     if pid == 0:
         status = 1
         try:
-            for use in (lambda: f.sync(1), lambda: model.sync.predict(1), lambda: extension.sync.keep("f", f)):
+            for use in (
+                lambda: f.sync(1),
+                lambda: model.sync.predict(1),
+                lambda: extension.sync.keep("f", f),
+            ):
                 try:
                     use()
                 except Exception as error:
