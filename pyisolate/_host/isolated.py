@@ -375,8 +375,8 @@ class IsolatedRuntime(Runtime):
             else:
                 self._backoff.loaded()
                 note = (
-                    f"this was its generation {self.generation}, and methods that were bound to that cannot "
-                    "be called any more: get the method from the extension again"
+                    f"this was its generation {self.generation}, whose methods, functions and references "
+                    "cannot be used any more: get them from the extension again"
                 )
             session.explain(note)
             self._session, self._names = session, names
@@ -546,7 +546,7 @@ class IsolatedRuntime(Runtime):
     def _after_stop(self) -> str:
         if self._closed:
             return "load it again to call it"
-        return "its next call starts it again; methods that were bound before must be got from it again"
+        return "its next call starts it again; get methods, functions and references from it again"
 
     def _stopped_error(self) -> ExtensionStopped:
         return ExtensionStopped(f"{self._settings.name!r} has been stopped; {self._after_stop()}")

@@ -18,7 +18,18 @@ from peers import ECHO, peer
 import pyisolate
 from pyisolate import _core
 
-SOURCE = ECHO + '''
+SOURCE = '''
+class Model:
+    def double(self, x):
+        return 2 * x
+    async def adouble(self, x):
+        await asyncio.sleep(0)
+        return 2 * x
+    def fail(self, text):
+        raise ValueError(text)
+    async def forever(self):
+        await asyncio.sleep(60)
+''' + ECHO + '''
     import_gc = __import__("gc")
     async def wait(self):
         await asyncio.sleep(60)
@@ -32,6 +43,28 @@ SOURCE = ECHO + '''
     async def kept(self, value):
         self.task = asyncio.current_task()
         return value
+    def take(self, value):
+        self.value = value
+        return type(value).__name__
+    def back(self):
+        return self.value
+    async def ask(self, f, *args):
+        return await f(*args)
+    def ask_sync(self, f, *args):
+        return f.sync(*args)
+    async def ask_method(self, ref, name, *args):
+        return await getattr(ref, name)(*args)
+    def adder(self, n):
+        return lambda x: x + n
+    def raiser(self):
+        def fail(text):
+            raise ValueError(text)
+        return fail
+    def endless(self):
+        return self.wait
+    def make(self):
+        from pyisolate import Ref
+        return Ref(Model(), methods=["double", "adouble", "fail", "forever"])
     async def counts(self):
         await asyncio.sleep(0)
         gc = __import__("gc")
@@ -153,6 +186,112 @@ async def methods(m):
         assert await method(1) == 1
         assert method.name == "echo"
 
+async def functions(m):
+    def f(x):
+        return x + 1
+    for g in (f, len, contextlib.suppress().__exit__):
+        assert await m("take")(g) == "RemoteFunction"
+        assert await m("back")() == g
+    assert await m("ask")(f, 1) == 2
+    assert await m("ask_sync")(f, 1) == 2
+    await m("take")(None)
+    theirs = await m("adder")(1)
+    assert await theirs(1) == 2
+    assert await theirs.with_timeout(5)(1) == 2
+    assert await m("take")(theirs) == "function"
+    repr(theirs), theirs.__name__
+    with theirs:
+        pass
+    with contextlib.suppress(ReferenceError):
+        await theirs(1)
+    await m("take")(None)
+
+async def refs(m):
+    host = Host()
+    ref = pyisolate.Ref(host, methods=["get", "aget", "fail"])
+    assert await m("take")(ref) == "Ref"
+    assert await m("back")() is host
+    assert await m("ask_method")(ref, "get", 1) == await m("ask_method")(ref, "aget", 1) == 1
+    for name in ("fail", "other", "_private"):
+        with contextlib.suppress(KeyError, AttributeError):
+            await m("ask_method")(ref, name)
+    await m("take")(None)
+    with contextlib.suppress(ValueError):
+        pyisolate.Ref(host, methods=["other"])
+    theirs = await m("make")()
+    assert await theirs.double(1) == await theirs.with_timeout(5).double(1) == 2
+    assert await theirs.adouble(1) == 2
+    method = theirs.with_timeout(5).double
+    assert await method(2) == 4
+    assert await m("take")(theirs) == "Model"
+    for name in ("other", "_private"):
+        with contextlib.suppress(AttributeError):
+            getattr(theirs, name)
+    theirs.release()
+    with contextlib.suppress(ReferenceError, LookupError):
+        await method(2)
+    await m("take")(None)
+
+async def functions_that_fail(m):
+    theirs, ref = await m("raiser")(), await m("make")()
+    for call in (theirs("boom"), theirs(1, 2, 3), ref.fail("boom"), ref.double(), ref.double(object())):
+        with contextlib.suppress(ValueError, TypeError):
+            await call
+    with contextlib.suppress(TypeError):
+        await m("take")([Host().get, pyisolate.Ref(Host()), theirs, object()])
+    with contextlib.suppress(KeyError):
+        await m("ask")(Host().fail)
+    theirs(1).close()
+    ref.double(1).close()
+    with contextlib.suppress(ReferenceError):
+        ref.release()
+        ref.double(1)
+
+async def functions_given_up(m):
+    theirs, ref = await m("endless")(), await m("make")()
+    for forever in (theirs, ref.forever):
+        tasks = [asyncio.ensure_future(forever()) for _ in range(3)]
+        await m("later")(0, 0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for gather in (asyncio.gather, pyisolate.gather):
+            with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+                await asyncio.wait_for(gather(forever(), forever()), 0.001)
+    with contextlib.suppress(TimeoutError):
+        await theirs.with_timeout(0.001)()
+    with contextlib.suppress(TimeoutError):
+        await ref.with_timeout(0.001).forever()
+    await m("later")(0, 0.001)
+
+async def functions_gathered(m):
+    theirs, ref = await m("adder")(1), await m("make")()
+    for gather in (asyncio.gather, pyisolate.gather):
+        assert await gather(*(theirs(n) for n in range(5))) == [1, 2, 3, 4, 5]
+        assert await gather(*(ref.adouble(n) for n in range(5))) == [0, 2, 4, 6, 8]
+        with contextlib.suppress(ValueError):
+            await gather(theirs(1), ref.fail("boom"), ref.adouble(1))
+    await m("later")(0, 0.001)
+
+async def functions_in_threads(m):
+    theirs, ref = await m("adder")(1), await m("make")()
+    def work():
+        for _ in range(5):
+            assert theirs.sync(1) == 2
+            assert ref.sync.double(1) == ref.with_timeout(5).sync.double(1) == 2
+            assert m("ask_sync", sync=True)(len, "x") == 1
+    await asyncio.to_thread(work)
+
+async def cycles(m):
+    class Window:
+        def changed(self):
+            return self
+    window = Window()
+    window.theirs = await m("make")()
+    await m("take")([window.changed, window.theirs])
+    window.theirs.release()
+    await m("take")(None)
+
 async def sessions(m):
     host, child = _core.Session.pair(_core.Registry())
     child.register(1, Host())
@@ -227,6 +366,8 @@ main(sys.argv[1])
 CASES = [
     *("plain", "coroutines", "failures", "unawaited", "cancelled", "late", "gathered", "gathering_cancelled"),
     *("nested", "threads", "arrays", "methods", "sessions", "converted"),
+    *("functions", "refs", "functions_that_fail", "functions_given_up", "functions_gathered"),
+    *("functions_in_threads", "cycles"),
 ]
 
 
