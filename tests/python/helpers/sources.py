@@ -1,4 +1,4 @@
-"""Packages made on the spot: wheels, and projects and archives of source code that build themselves."""
+"""Packages made on the spot: wheels, projects and archives of source code that build themselves."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ from typing import Any
 from pyisolate._env.builder import EnvironmentBuilder
 
 WHEEL = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+
+def slow_uv(folder: Path) -> tuple[Path, Path]:
+    """Make a program in place of uv that runs for ten minutes, and the file to which it writes its pid."""
+    uv, pids = folder / "uv", folder / "pids"
+    uv.write_text(f"#!/bin/sh\necho $$ >> {pids}\nexec sleep 600\n")
+    uv.chmod(0o755)
+    pids.touch()
+    return uv, pids
 
 
 def metadata(name: str, version: str, *needed: str) -> str:

@@ -18,6 +18,7 @@ import paths
 import pytest
 from internals import is_given_up, runtime_of, use_uv
 from processes import gone, has_ended, is_running
+from sources import slow_uv
 from waiting import eventually
 
 from pyisolate import Extension, ExtensionBase, ExtensionManager, ExtensionStopped
@@ -414,18 +415,10 @@ def test_stop_while_it_waits_to_be_started_again(load: Load) -> None:
     asyncio.run(main())
 
 
-SLOW_UV = """#!/bin/sh
-echo $$ >> {pids}
-exec sleep 600
-"""
-
-
 @pytest.fixture
 def pids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of the processes of an installer that runs for ten minutes."""
-    uv, pids = tmp_path / "uv", tmp_path / "pids"
-    uv.write_text(SLOW_UV.format(pids=pids))
-    uv.chmod(0o755)
+    uv, pids = slow_uv(tmp_path)
     use_uv(monkeypatch, uv)
     return pids
 
@@ -436,7 +429,7 @@ def test_stop_while_its_environment_is_built(load: Load, pids: Path) -> None:
     async def main() -> None:
         waiting = [asyncio.create_task(call(extension.echo(1))) for _ in range(2)]
         waiting.append(asyncio.create_task(asyncio.to_thread(extension.sync.echo, 1)))
-        while not pids.exists() or not pids.read_text():
+        while not pids.read_text():
             await asyncio.sleep(0.01)
         await extension.stop()
         for result in await asyncio.gather(*waiting, return_exceptions=True):
@@ -450,7 +443,7 @@ def test_an_interrupted_start_ends_its_build(load: Load, pids: Path) -> None:
     extension = load(dependencies=["rivet"])
 
     def interrupt() -> None:
-        assert eventually(lambda: pids.exists() and pids.read_text() != "")
+        assert eventually(lambda: pids.read_text() != "")
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt).start()

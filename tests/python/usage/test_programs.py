@@ -10,6 +10,7 @@ from pathlib import Path
 import paths
 import pytest
 from processes import gone, run_python
+from sources import slow_uv
 
 EXTENSIONS = paths.EXTENSIONS
 
@@ -293,11 +294,6 @@ def test_a_host_without_descriptors_is_told_how_to_have_more(tmp_path: Path) -> 
     assert "(ulimit -n;" in ended.stdout
 
 
-SLOW_UV = """#!/bin/sh
-echo $$ >> {pids}
-exec sleep 600
-"""
-
 ENDS = {
     "preloaded": """
         manager.preload([config])
@@ -324,10 +320,7 @@ ENDS = {
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_the_end_of_the_program_does_not_wait_for_a_start(tmp_path: Path, end: str) -> None:
     """The installer, which would run for ten minutes more, ends with it."""
-    uv, pids = tmp_path / "uv", tmp_path / "pids"
-    uv.write_text(SLOW_UV.format(pids=pids))
-    uv.chmod(0o755)
-    pids.touch()
+    uv, pids = slow_uv(tmp_path)
     source = f"""
 import contextlib, threading, time
 from pyisolate import ExtensionStopped
