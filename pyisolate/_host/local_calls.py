@@ -19,8 +19,8 @@ from weakref import WeakValueDictionary
 from .._core import CallTimeout
 from .._rpc.connection import RemoteObject, TypedBinder
 from .._rpc.proxies import Binder, Deferred
+from .._util.fifo_lock import FifoLock
 from .._util.offload import running_loop
-from .._util.turns import Turns
 from ..singletons import SingletonMetaclass, set_substitution_hook
 from .extension import with_time_limit
 
@@ -33,7 +33,7 @@ __all__ = [
     "offered",
     "run_as",
     "run_event",
-    "run_event_in_turn",
+    "run_event_in_order",
     "wait_for",
 ]
 
@@ -90,8 +90,8 @@ class _CallEvents:
 
     def __init__(self) -> None:
         self._loop = running_loop()
-        self.turns = Turns()
-        """The order of `aemit`."""
+        self.lock = FifoLock()
+        """Held while an event of `aemit` is handled."""
         self._tasks: dict[asyncio.Task[None], None] = {}
         """The tasks of `emit_event`, in order. Those without an exception are removed when they end."""
         self._last: asyncio.Task[None] | None = None
@@ -177,10 +177,10 @@ def run_event(run: Callable[[], Awaitable[None] | None]) -> None:
         wait_for(result)
 
 
-async def run_event_in_turn(turns: Turns, run: Callable[[], Awaitable[None] | None]) -> None:
+async def run_event_in_order(lock: FifoLock, run: Callable[[], Awaitable[None] | None]) -> None:
     """Run the handlers of an event after those of earlier events of the same call, and wait for them.
 
-    `turns`: the order of events that belong to no call.
+    `lock`: for events that belong to no call.
     """
     call = _events.get()
 
@@ -191,7 +191,7 @@ async def run_event_in_turn(turns: Turns, run: Callable[[], Awaitable[None] | No
         if result is not None:
             await result
 
-    await (turns if call is None else call.turns).run(work)
+    await (lock if call is None else call.lock).run(work)
 
 
 class LocalCall(Coroutine[Any, Any, Any]):

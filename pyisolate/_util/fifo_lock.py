@@ -1,4 +1,4 @@
-"""Lets coroutines run one after another, in the order in which they ask, in any threads and event loops."""
+"""Locks for coroutines of any threads and event loops, which get a lock in the order in which they ask."""
 
 from __future__ import annotations
 
@@ -9,77 +9,77 @@ from concurrent.futures import Future
 from threading import RLock
 from typing import TypeVar
 
-__all__ = ["GroupedTurns", "Turns"]
+__all__ = ["FifoLock", "KeyedFifoLock"]
 
 _T = TypeVar("_T")
 
 
-class Turns:
-    """One turn at a time. A coroutine that is cancelled while it waits gives up its place."""
+class FifoLock:
+    """A lock that one coroutine holds at a time. A waiter that is cancelled leaves the queue."""
 
     def __init__(self) -> None:
         # Reentrant, because the garbage collector may close a waiting coroutine in a thread that holds it.
-        self._lock = RLock()
-        self._taken = False
-        self._waiting: deque[Future[None]] = deque()
+        self._guard = RLock()
+        self._held = False
+        self._waiters: deque[Future[None]] = deque()
 
     async def run(self, work: Callable[[], Awaitable[_T]]) -> _T:
-        """Await `work()` when all that asked before have finished. Return its result."""
-        place: Future[None] = Future()
-        place.set_running_or_notify_cancel()  # so that cancelling the task that waits does not cancel it
-        with self._lock:
-            if self._taken:
-                self._waiting.append(place)
+        """Await `work()` while holding the lock. Return its result."""
+        waiter: Future[None] = Future()
+        waiter.set_running_or_notify_cancel()  # so that cancelling the waiting task does not cancel it
+        with self._guard:
+            if self._held:
+                self._waiters.append(waiter)
             else:
-                self._taken = True
-                place.set_result(None)
+                self._held = True
+                waiter.set_result(None)
         try:
-            if not place.done():
-                await asyncio.wrap_future(place)
+            if not waiter.done():
+                await asyncio.wrap_future(waiter)
         except BaseException:
-            self._give_up(place)
+            self._give_up(waiter)
             raise
         try:
             return await work()
         finally:
-            self._leave()
+            self._release()
 
-    def _leave(self) -> None:
-        with self._lock:
-            place = self._waiting.popleft() if self._waiting else None
-            self._taken = place is not None
-        if place is not None:
-            place.set_result(None)
+    def _release(self) -> None:
+        with self._guard:
+            waiter = self._waiters.popleft() if self._waiters else None
+            self._held = waiter is not None
+        if waiter is not None:
+            waiter.set_result(None)
 
-    def _give_up(self, place: Future[None]) -> None:
-        with self._lock:
-            has_turn = place not in self._waiting
-            if not has_turn:
-                self._waiting.remove(place)
-        if has_turn:
-            self._leave()
+    def _give_up(self, waiter: Future[None]) -> None:
+        with self._guard:
+            holds = waiter not in self._waiters
+            if not holds:
+                self._waiters.remove(waiter)
+        if holds:
+            self._release()
 
 
-class GroupedTurns:
-    """Turns for each of several groups. Groups do not wait for each other."""
+class KeyedFifoLock:
+    """A lock for each key. A lock exists while a coroutine holds it or waits for it."""
 
     def __init__(self) -> None:
-        self._lock = RLock()
-        self._groups: dict[object, tuple[Turns, int]] = {}
-        """The turns of a group, and how many coroutines run in them or wait."""
+        self._guard = RLock()
+        self._locks: dict[object, tuple[FifoLock, int]] = {}
+        """The lock of a key, and how many coroutines hold it or wait for it."""
 
-    async def run(self, group: object, work: Callable[[], Awaitable[_T]]) -> _T:
-        """Await `work()` when all of this group that asked before have finished. Return its result."""
-        new = Turns()
-        with self._lock:
-            turns, users = self._groups.get(group, (new, 0))
-            self._groups[group] = turns, users + 1
+    async def run(self, key: object, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Await `work()` while holding the lock of this key. Return its result."""
+        new = FifoLock()
+        with self._guard:
+            lock, users = self._locks.get(key, (new, 0))
+            self._locks[key] = lock, users + 1
         try:
-            return await turns.run(work)
+            return await lock.run(work)
         finally:
-            with self._lock:
-                users = self._groups[group][1] - 1
+            with self._guard:
+                users = self._locks[key][1] - 1
                 if users:
-                    self._groups[group] = turns, users
+                    self._locks[key] = lock, users
                 else:
-                    del self._groups[group]
+                    del self._locks[key]
