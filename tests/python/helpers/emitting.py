@@ -102,7 +102,7 @@ EMITTERS = ["emit", "emit_plainly", "aemit_each"]
 
 
 class Seen:
-    """Handlers that write down what they are called with."""
+    """Handlers that record their arguments."""
 
     def __init__(self) -> None:
         self.seen: list[Any] = []

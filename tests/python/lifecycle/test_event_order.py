@@ -1,4 +1,4 @@
-"""Events: the order in which they are handled, their cancellation, and how many are under way."""
+"""Events: the order in which they are handled, their cancellation, and the number in progress."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_cancelling_aemit(extension: Extension) -> None:
 
 
 def waiting_handler() -> tuple[asyncio.Event, asyncio.Event, Callable[[Any], Awaitable[None]]]:
-    """A handler that waits, and what is set when it has begun and when it is cancelled."""
+    """A handler that waits, and the events set when it has begun and when it is cancelled."""
     entered, cancelled = asyncio.Event(), asyncio.Event()
 
     async def handler(payload: Any) -> None:
@@ -211,7 +211,7 @@ def test_the_process_ends_while_a_handler_runs(isolated: Extension) -> None:
 
 
 def test_a_flood_of_events_is_bounded(plugin: Plugin) -> None:
-    """An extension that leaves out the order has as many events under way as it may have calls."""
+    """An extension that ignores the order may have as many events in progress as calls."""
     extension = plugin(PLUGIN, name="flooder", max_open_calls=16)
     other = plugin(PLUGIN, name="quiet")
 

@@ -1,4 +1,4 @@
-"""Stopping: in plain programs and in loops, alone and together, politely and not."""
+"""Stopping: in plain programs and in event loops, one or several extensions, with and without force."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def load(manager: ExtensionManager[ExtensionBase]) -> Load:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not stop by itself is not waited for as long as usual."""
+    """Extensions that do not stop by themselves are killed earlier than usual."""
     monkeypatch.setattr("pyisolate._host.process.STOP_TIMEOUT", 0.5)
     monkeypatch.setattr("pyisolate._host.process.EXIT_TIMEOUT", 0.5)
 
@@ -154,7 +154,7 @@ async def call(awaitable: Awaitable[Any]) -> Any:
 def test_the_loop_goes_on_and_serves_them_side_by_side(
     load: Load, manager: ExtensionManager[ExtensionBase], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each waits in its `stop` for the host, until the last has come there, and the host's loop goes on."""
+    """The `stop` of each waits for the host until all have got there, while the host's loop runs."""
     names = [f"leaver {number}" for number in range(5)]
     gate = host_side.Gate()
     gate.wanted = len(names) + 1
@@ -191,7 +191,7 @@ def test_without_a_loop_they_are_stopped_side_by_side(
 
 @pytest.mark.parametrize("in_loop", [True, False])
 def test_what_it_asks_is_answered_in_the_thread_that_stops_it(load: Load, in_loop: bool) -> None:
-    """An object of the host may belong to its thread, as a connection of sqlite3 does."""
+    """An object of the host may be bound to its thread, like a connection of sqlite3."""
     extension = load()
 
     async def main() -> None:
@@ -245,7 +245,7 @@ def test_what_stop_returns_where_no_loop_runs(load: Load, manager: ExtensionMana
 
 
 def test_it_happens_although_it_is_not_awaited(load: Load, caplog: pytest.LogCaptureFixture) -> None:
-    """`asyncio.run` cancels what is left when its program ends; the extension has its time all the same."""
+    """`asyncio.run` cancels remaining tasks at its end; the extension still has its time to stop."""
     extension = load()
 
     async def main() -> int:
@@ -260,7 +260,7 @@ def test_it_happens_although_it_is_not_awaited(load: Load, caplog: pytest.LogCap
 
 
 def test_a_loop_that_is_left_does_not_keep_it(load: Load, quick: None) -> None:
-    """Its task is never run again, and not told either."""
+    """Its task never runs again, and is not notified either."""
     extension = load()
     loop = asyncio.new_event_loop()
 
@@ -297,7 +297,7 @@ def test_who_gives_up_waiting_does_not_end_it(load: Load) -> None:
 
 @pytest.mark.parametrize("sync", [True, False])
 def test_a_call_right_after_it_waits_for_the_end(load: Load, sync: bool) -> None:
-    """No two of its processes run at a time, also where the call keeps the loop from finishing the stop."""
+    """Two of its processes never run at once, even if the call keeps the loop from finishing the stop."""
     extension = load()
 
     async def main() -> None:
@@ -340,7 +340,7 @@ def test_managers_in_with(venvs: Path) -> None:
 def test_all_that_do_not_stop_have_one_deadline(
     load: Load, manager: ExtensionManager[ExtensionBase], quick: None, in_loop: bool
 ) -> None:
-    """They would keep the host for 20 s one after another, each for as long as it may take."""
+    """One after another they would take 20 s, each for its whole time limit."""
     ways = ["never", "block", "freeze", "write", "die", "fail", "iteration", "exit", "plainly"]
     pids = []
     for way in ways:
@@ -417,7 +417,7 @@ def test_stop_while_it_waits_to_be_started_again(load: Load) -> None:
 
 @pytest.fixture
 def pids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of the processes of an installer that runs for ten minutes."""
+    """The file with the pids of an installer that runs for ten minutes."""
     uv, pids = slow_uv(tmp_path)
     use_uv(monkeypatch, uv)
     return pids
