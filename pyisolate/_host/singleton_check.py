@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from .._rpc.class_references import definition
+from .._util.quota import Allowance, Quota
 from ..singletons import ProxiedSingleton
 
 if TYPE_CHECKING:
@@ -33,15 +33,18 @@ class SingletonCheck:
         self._extension = settings.name
         self._folder = os.path.join(os.path.realpath(settings.module_path), "")
         self._known = {definition(cls) for cls in listed}
-        self._second = self._count = 0
+        self._allowance = Allowance(Quota(MOST_PER_SECOND, MOST_PER_SECOND, MOST_PER_SECOND))
 
     def made(self, *made: object, **_: object) -> None:
         """Log a warning, once, if the class is a singleton of the host that is not listed under ``apis``.
 
         Classes of the extension's own folder are ignored: the host has them if it has loaded that folder too.
         """
-        if not all(isinstance(part, str) for part in made) or made in self._known or self._is_flood():
+        if not all(isinstance(part, str) for part in made) or made in self._known:
             return
+        if not self._allowance.is_left():
+            return
+        self._allowance.take(1)
         for cls in _subclasses(ProxiedSingleton):
             if cls.__qualname__ not in made:  # bounds the work: finding the file of a class takes time
                 continue
@@ -56,13 +59,6 @@ class SingletonCheck:
                     cls.__qualname__,
                 )
                 return
-
-    def _is_flood(self) -> bool:
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._count = second, 0
-        self._count += 1
-        return self._count > MOST_PER_SECOND
 
 
 def _subclasses(cls: type[ProxiedSingleton]) -> Iterator[type[ProxiedSingleton]]:

@@ -14,7 +14,7 @@ from contextvars import copy_context
 from typing import Any, TypeVar, cast
 
 from .._core import Session, cuda_refused, cuda_release
-from .._util.turns import GroupedTurns
+from .._util.fifo_lock import KeyedFifoLock
 from ..singletons import ProxiedSingleton, is_local
 from .proxies import Binder, Methods, Proxy, deferred
 
@@ -54,7 +54,7 @@ class Connection:
         self.session = session
         self._local_ids: dict[str, int] = {}
         self._remote_ids: dict[str, int] = {}
-        self._turns = GroupedTurns()
+        self._event_locks = KeyedFifoLock()
 
     def register_callee(self, object_instance: object, object_id: str) -> None:
         """Let the peer call the public methods of `object_instance`.
@@ -85,7 +85,9 @@ class Connection:
 
     async def aemit(self, name: str, payload: object) -> None:
         """Run the host's handlers for the event, after those of earlier events of the same request."""
-        await self._turns.run(_current_request(), lambda: self.session.method(CONTROL, "emit")(name, payload))
+        await self._event_locks.run(
+            _current_request(), lambda: self.session.method(CONTROL, "emit")(name, payload)
+        )
 
     def close(self) -> None:
         """Unregister the control object and the registered objects, which refer to the session."""

@@ -11,7 +11,8 @@ class Quota:
     """The limits of each of many consumers, in any unit: `burst` at once and `per_second` in the long run.
 
     Consumers that exceed their limits share a rate of `together` per second, which takes nothing from the
-    others. Their number is counted anew in each second. Only one thread may use a quota.
+    others. Their number is counted anew in each second. Nothing is locked: threads that
+    use a quota at the same moment may exceed it slightly.
     """
 
     def __init__(self, burst: float, per_second: float, together: float) -> None:

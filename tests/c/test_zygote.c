@@ -139,7 +139,7 @@ static void ended_zygote_is_told(void **state) {
     assert_int_equal(try_run(z, NULL, "exit", "0", &r), PISO_EDIED);
     expect_exit(piso_zygote_process(z), 5, 0);
     piso_zygote_unref(z);
-    z = start_zygote("deaf"); /* ends after it was ready */
+    z = start_zygote("deaf"); /* ends at the first request */
     assert_int_equal(ready(z), 0);
     assert_int_equal(try_run(z, NULL, "exit", "0", &r), PISO_EDIED);
     piso_zygote_unref(z);

@@ -5,6 +5,7 @@
 
 #include "process_tools.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <sys/wait.h>
 
@@ -51,8 +52,8 @@ static int zygote_main(const char *kind) {
         pthread_create(&thread, NULL, wait_for_ever, NULL);
     if (strcmp(kind, "liar") == 0)
         return send(CHILD_CHANNEL, "lies", 4, 0) == 4 ? (sleep_for_ever(), 0) : 92;
-    if (strcmp(kind, "deaf") == 0)
-        return 0;
+    if (strcmp(kind, "deaf") == 0) /* ends when it is asked for something */
+        return poll(&(struct pollfd){.fd = CHILD_CHANNEL, .events = POLLIN}, 1, -1) == 1 ? 0 : 94;
     piso_fork fork = {.size = sizeof fork};
     int r = piso_zygote_serve(CHILD_CHANNEL, NULL, strcmp(kind, "idle") == 0 ? IDLE : -1, &fork);
     return r == 1 ? run_child(&fork) : r == 0 ? 0 : 93;

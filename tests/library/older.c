@@ -31,7 +31,7 @@ static void expect(const char *what, int is_so) {
         memset(&(x), 0xa5, sizeof(x));                                                                                 \
         (x).it.size = sizeof(x).it;                                                                                    \
     } while (0)
-/* EMPTY: the struct is empty; rubbish is behind it, also for who reads too far. */
+/* EMPTY: the struct is empty; rubbish is behind it, for a library that reads too far. */
 #define EMPTY(x)                                                                                                       \
     do {                                                                                                               \
         PREPARE(x);                                                                                                    \

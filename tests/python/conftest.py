@@ -1,4 +1,4 @@
-"""Fixtures of the Python tests: managers that stop what they loaded, and wheels made on the spot."""
+"""Fixtures of the Python tests: managers that stop their extensions, and wheels built on the spot."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, settings
 
 from pyisolate import Extension, ExtensionBase, ExtensionManager, SandboxMode, singleton_scope
 
-# No test asserts a time; a busy machine is no failure. Hypothesis itself allows an example 200 ms, which a
-# process that has to wait for a processor exceeds, and calls the test flaky when the next try is faster.
+# No test asserts a time: a busy machine is no failure. Hypothesis allows an example 200 ms, which a
+# process that waits for a processor exceeds, and reports the test as flaky if the next try is faster.
 settings.register_profile("pyisolate", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pyisolate")
 
@@ -26,7 +26,7 @@ HELPERS, EXTENSIONS = HERE / "helpers", HERE / "extensions"
 # For peers.py, and for host_side.py, which extensions find on the host's path.
 sys.path += [str(HELPERS), str(EXTENSIONS)]
 
-# A job in the background of a shell ignores it, and so would what tests interrupt.
+# A background job of a shell ignores the signal, and so would the programs that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -81,7 +81,7 @@ def plugin(load: Callable[..., Extension], tmp_path: Path) -> Iterator[Callable[
         return load("", extension_type, **{"module_path": str(folder), **config})
 
     yield make
-    for name, module in list(sys.modules.items()):  # of those that ran here
+    for name, module in list(sys.modules.items()):  # of those that ran in this process
         if str(getattr(module, "__file__", None)).startswith(f"{tmp_path}/plugins/"):
             del sys.modules[name]
 
@@ -103,7 +103,7 @@ def forked(venvs: Path) -> Iterator[Callable[..., Extension]]:
 
 @pytest.fixture(scope="module")
 def tensor_extensions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Extension]]:
-    """One that shares and one that copies, for all tests of a file: each has to import torch first."""
+    """One extension that shares, one that copies, for all tests of a file: each must import torch first."""
     manager = ExtensionManager(ExtensionBase, {"venv_root_path": str(tmp_path_factory.mktemp("venvs"))})
     yield {
         name: manager.load_extension(
@@ -121,7 +121,7 @@ def tensor_extensions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
 
 @pytest.fixture
 def make_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """make_wheel(version): a wheel of rivet, a module that says its version, where pip and uv look for it."""
+    """make_wheel(version): a wheel of rivet, a module with only a version, where pip and uv find it."""
     folder = tmp_path / "wheels"
     folder.mkdir()
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
@@ -151,11 +151,11 @@ def make_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
 
 @pytest.fixture
 def wheels(make_wheel: Callable[[str], Path], tmp_path: Path) -> Path:
-    """Where pip and uv look for packages."""
+    """The folder in which pip and uv find packages."""
     return tmp_path / "wheels"
 
 
 @pytest.fixture
 def trace(tmp_path: Path) -> Path:
-    """A file of the host's that nothing may make."""
+    """A file that no code may create in the host."""
     return tmp_path / "trace"

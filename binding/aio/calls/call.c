@@ -20,6 +20,7 @@
 
 #include "common/interruption.h"
 #include "common/misuse.h"
+#include "common/steps.h"
 #include "rpc/pump/pump.h"
 #include "rpc/send.h"
 
@@ -212,14 +213,9 @@ static PyObject *call_iternext(PyObject *self) {
     PySendResult r = call_send_step(self, Py_None, &value);
     if (r != PYGEN_RETURN)
         return value;
-    if (value != Py_None) {
-        /* a tuple or an exception given as the type's argument would be unpacked */
-        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
-        if (stop)
-            PyErr_SetObject(PyExc_StopIteration, stop);
-        Py_XDECREF(stop);
-    }
-    Py_DECREF(value);
+    if (value != Py_None)
+        return core_stop_iteration(value);
+    Py_DECREF(value); /* an iterator that ends without an exception has returned None */
     return NULL;
 }
 

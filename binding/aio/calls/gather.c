@@ -11,6 +11,7 @@
 #include "aio/loop/scheduling.h"
 #include "aio/waiter.h"
 #include "call.h"
+#include "common/steps.h"
 #include "rpc/pump/pump.h"
 
 #define POLL_LIMIT 256 /* events of a session handled before the other sessions are checked */
@@ -177,14 +178,7 @@ static PySendResult gather_send_step(PyObject *self, PyObject *Py_UNUSED(value),
 static PyObject *gather_iternext(PyObject *self) {
     PyObject *value;
     PySendResult r = gather_send_step(self, Py_None, &value);
-    if (r != PYGEN_RETURN)
-        return value;
-    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
-    Py_DECREF(value);
-    if (stop)
-        PyErr_SetObject(PyExc_StopIteration, stop);
-    Py_XDECREF(stop);
-    return NULL;
+    return core_step_outcome(r, value);
 }
 
 static PyObject *gather_send(PyObject *self, PyObject *Py_UNUSED(value)) {

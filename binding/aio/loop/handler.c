@@ -14,6 +14,7 @@
  * without a copy only if nobody has kept the task. */
 #include "handler.h"
 #include "aio/asyncio.h"
+#include "common/steps.h"
 #include "link.h"
 #include "rpc/pump/reply.h"
 #include "rpc/request.h"
@@ -247,22 +248,10 @@ static PySendResult handler_am_send(PyObject *self, PyObject *value, PyObject **
     return step((core_handler *)self, NULL, value, ret_value);
 }
 
-/* as_method: returns a step's outcome as send() and throw() do. */
-static PyObject *as_method(PySendResult r, PyObject *value) {
-    if (r != PYGEN_RETURN)
-        return value;
-    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
-    Py_DECREF(value);
-    if (stop)
-        PyErr_SetObject(PyExc_StopIteration, stop);
-    Py_XDECREF(stop);
-    return NULL;
-}
-
 static PyObject *handler_send(PyObject *self, PyObject *sent) {
     PyObject *value;
     PySendResult r = step((core_handler *)self, NULL, sent, &value);
-    return as_method(r, value);
+    return core_step_outcome(r, value);
 }
 
 static PyObject *handler_iternext(PyObject *self) {
@@ -281,7 +270,7 @@ static PyObject *handler_throw(PyObject *self, PyObject *args) {
     PyObject *value = NULL;
     PySendResult r = step((core_handler *)self, thrown, Py_None, &value);
     Py_DECREF(thrown);
-    return as_method(r, value);
+    return core_step_outcome(r, value);
 }
 
 /* handler_close: called when there will be no further step: the loop has been closed, or the task was destroyed. */

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from ..._util.fifo_lock import FifoLock
 from ..._util.offload import running_loop
-from ..._util.turns import Turns
 from .sides import wait_for
 
-__all__ = ["CallEvents", "in_call", "run_event", "run_event_in_turn"]
+__all__ = ["CallEvents", "in_call", "run_event", "run_event_in_order"]
 
 
 class CallEvents:
@@ -19,8 +19,8 @@ class CallEvents:
 
     def __init__(self) -> None:
         self._loop = running_loop()
-        self.turns = Turns()
-        """The order of `aemit`."""
+        self.lock = FifoLock()
+        """Held while an event of `aemit` is handled."""
         self._tasks: dict[asyncio.Task[None], None] = {}
         """The tasks of `emit_event`, in order. Those without an exception are removed when they end."""
         self._last: asyncio.Task[None] | None = None
@@ -116,10 +116,10 @@ def run_event(run: Callable[[], Awaitable[None] | None]) -> None:
         wait_for(result)
 
 
-async def run_event_in_turn(turns: Turns, run: Callable[[], Awaitable[None] | None]) -> None:
+async def run_event_in_order(lock: FifoLock, run: Callable[[], Awaitable[None] | None]) -> None:
     """Run the handlers of an event after those of earlier events of the same call, and wait for them.
 
-    `turns`: the order of events that belong to no call.
+    `lock`: for events that belong to no call.
     """
     call = _events.get()
 
@@ -130,4 +130,4 @@ async def run_event_in_turn(turns: Turns, run: Callable[[], Awaitable[None] | No
         if result is not None:
             await result
 
-    await (turns if call is None else call.turns).run(work)
+    await (lock if call is None else call.lock).run(work)

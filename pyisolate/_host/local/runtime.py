@@ -19,14 +19,14 @@ from typing import Any, TypeVar
 from ..._core import ExtensionStopped
 from ..._rpc.loader import Loader, check_not_imported, host_instance, module_name
 from ..._settings.settings import Settings
+from ..._util.fifo_lock import FifoLock
 from ..._util.offload import ShieldedStart, complete_future
 from ..._util.single_flight import SingleFlight
-from ..._util.turns import Turns
 from ...singletons import ProxiedSingleton, create_callers
 from ..events import EventHandlers
 from ..extension import Runtime, Shutdown
 from .binders import LocalBinder, callable_attribute, offered
-from .call_events import run_event, run_event_in_turn
+from .call_events import run_event, run_event_in_order
 from .references import send
 from .sides import HOST, Side, assign_module, await_as, run_as, wait_for
 
@@ -48,7 +48,7 @@ class _LocalLink:
         self.of_host = of_host
         self.of_extension: dict[str, object] = {}
         self._events = events
-        self._turns = Turns()
+        self._event_lock = FifoLock()
 
     def register_callee(self, object_instance: object, object_id: str) -> None:
         _add(self.of_extension, object_instance, object_id)
@@ -73,7 +73,7 @@ class _LocalLink:
 
     async def aemit(self, name: str, payload: object) -> None:
         payload = send(payload, self._side, HOST)
-        await run_event_in_turn(self._turns, lambda: run_as(HOST, self._events.emit, name, payload))
+        await run_event_in_order(self._event_lock, lambda: run_as(HOST, self._events.emit, name, payload))
 
 
 def _add(objects: dict[str, object], instance: object, object_id: str) -> None:

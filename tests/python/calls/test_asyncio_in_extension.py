@@ -245,7 +245,7 @@ def test_a_kept_task_is_not_used_again() -> None:
 
 
 def test_whose_task_is_current_when_many_are_answered_at_once() -> None:
-    """One that has finished may stay the current one for the next, but nobody else sees it."""
+    """A finished task may remain current for the next one, but nothing else can see it."""
     with peer(SOURCE, Host()) as session:
 
         async def main() -> None:

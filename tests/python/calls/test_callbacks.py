@@ -1,4 +1,4 @@
-"""Which thread runs what the other side calls back: the one that waits for the call that asked for it."""
+"""Which thread runs a callback: the one that waits for the call in which it was made."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Peer:
 
 
 class Host:
-    """What is called back."""
+    """The object whose methods are called back."""
 
     def __init__(self) -> None:
         self.session: Any = None
@@ -151,7 +151,7 @@ WAYS = ["call", "acall", "in_thread"]
 @pytest.mark.parametrize("way", WAYS)
 def test_the_thread_that_waits_runs_it(way: str) -> None:
     with started() as (session, host):
-        host.connection = sqlite3.connect(":memory:")  # of this thread alone
+        host.connection = sqlite3.connect(":memory:")  # belongs to this thread only
         for _ in range(300):
             assert sync(session, way, "query") == 42
         host.connection.close()
@@ -232,7 +232,7 @@ def test_coroutines_run_on_the_applications_loop_or_the_service_loop(where: str)
             await session.method(1, "who")()  # so that this loop is known
             if where == "thread":  # the loop is free
                 assert await asyncio.to_thread(sync, session, "acall", "aident") == mine
-            else:  # it waits itself
+            else:  # this thread waits
                 assert sync(session, "acall", "aident") not in (mine, None)
 
         asyncio.run(main())
@@ -240,7 +240,7 @@ def test_coroutines_run_on_the_applications_loop_or_the_service_loop(where: str)
 
 @pytest.mark.parametrize("depth", [1, 5, 20, 60])
 def test_nested(depth: int) -> None:
-    """Some thirty levels fit on one stack; whatever is deeper waits for no thread that waits for it."""
+    """About thirty levels fit on one stack; a deeper request never waits for a thread that waits for it."""
     with started() as (session, _):
         mine = threading.get_ident()
         idents = sync(session, "plain_nested", 2 * min(depth, 14))
@@ -253,7 +253,7 @@ def test_nested(depth: int) -> None:
 
 
 def test_a_thread_runs_what_is_meant_for_an_outer_wait() -> None:
-    """While it waits for one extension, another one, whose call it answers just now, calls it back."""
+    """While the host waits for one extension, another one, whose call it is answering, calls it back."""
     with started() as (first, host), started() as (second, _):
         seen: list[object] = []
 
@@ -309,7 +309,7 @@ def test_an_extensions_threads_get_their_own_calls_back() -> None:
 
 
 def test_an_extensions_main_thread_runs_one_thing_after_another() -> None:
-    """While a plain method waits for its host, what that asks for its sake is run; what others ask is not."""
+    """While a plain method waits for its host, requests on its behalf run; those of other calls do not."""
     with started() as (session, host):
         results: list[object] = []
         others: list[threading.Thread] = []

@@ -254,7 +254,7 @@ def test_deadline_cancels_the_handler() -> None:
 
 
 def test_keyboard_interrupt_ends_a_sync_call() -> None:
-    # a shell that runs this in the background has the signal ignored
+    # a shell that runs the tests in the background sets the signal to be ignored
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with peer(ECHO) as session:

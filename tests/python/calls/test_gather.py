@@ -15,7 +15,7 @@ from peers import ECHO, peer
 import pyisolate
 from pyisolate import CallTimeout, ExtensionDied, RemoteError, _core
 
-pytestmark = pytest.mark.filterwarnings("error")  # a call that gather takes has been awaited
+pytestmark = pytest.mark.filterwarnings("error")  # a call given to gather counts as awaited
 
 PEER = (
     ECHO
@@ -51,7 +51,7 @@ def call(session: _core.Session) -> Callable[..., Any]:
 
 @pytest.fixture(params=[asyncio.gather, pyisolate.gather], ids=["asyncio", "pyisolate"])
 def gather(request: pytest.FixtureRequest) -> Any:
-    """What awaits several calls."""
+    """The functions that await several calls."""
     return request.param
 
 
@@ -109,7 +109,7 @@ def test_exceptions(call: Any, gather: Any) -> None:
         )
         assert [type(result) for result in (results[0], results[2])] == [ValueError, int]
         assert isinstance(results[1], RemoteError)
-        with pytest.raises(RemoteError, match="enough"):  # it was not the host that cancelled it
+        with pytest.raises(RemoteError, match="enough"):  # the host did not cancel it
             await gather(call("cancel_yourself"), call("echo", 1))
         with pytest.raises(TypeError, match="cannot be sent"):
             await gather(call("echo", object()), call("echo", 1))
@@ -123,7 +123,7 @@ def test_exceptions(call: Any, gather: Any) -> None:
 def test_cancellation_reaches_the_handlers(call: Any, gather: Any) -> None:
     async def main() -> None:
         gathered = as_future(gather(*(call("wait") for _ in range(5))))
-        await call("later", 0)  # by then they have begun
+        await call("later", 0)  # the calls have begun by then
         assert gathered.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gathered

@@ -1,5 +1,5 @@
-"""What happens in the middle of an event loop's own methods, which are Python code: a handler of signals
-raises, a session is closed, calls are so deep that there is no room."""
+"""Interruptions inside an event loop's own methods, which are Python code: a signal handler
+raises, a session is closed, or the stack is exhausted."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from pyisolate import ExtensionDied, RemoteError, _core
 
 
 class Alarm(Exception):
-    """Raised by the handler of a signal."""
+    """Raised by a signal handler."""
 
 
 class AlarmLikeClosed(RuntimeError):
-    """The same, in the disguise of what a closed loop raises."""
+    """The same, of the type that a closed loop raises."""
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -59,7 +59,7 @@ class Peer:
 
 @contextmanager
 def pair(peer: object) -> Iterator[_core.Session]:
-    """A session of this loop with another one of this loop, which offers `peer` as object 1."""
+    """A session between two ends in this loop; the other end offers `peer` as object 1."""
     host, child = _core.Session.pair(_core.Registry())
     child.register(1, peer)
     served = asyncio.ensure_future(child.serve())
@@ -72,7 +72,7 @@ def pair(peer: object) -> Iterator[_core.Session]:
 
 
 def run(main: Any, error: tuple[type[Exception], ...] = ()) -> Any:
-    """Runs main(loop), and goes on with it when `error` has ended the loop."""
+    """Run main(loop), and continue it after `error` has ended the loop."""
     loop = Loop()
     try:
         task = loop.create_task(asyncio.wait_for(main(loop), 20))
@@ -88,7 +88,7 @@ def run(main: Any, error: tuple[type[Exception], ...] = ()) -> Any:
 
 
 async def spin(until: Callable[[], bool]) -> None:
-    """Let the loop run; what is raised late arrives here."""
+    """Let the loop run; an exception that is raised late arrives here."""
     end = time.monotonic() + 10
     while not until() and time.monotonic() < end:
         await asyncio.sleep(0.001)
@@ -98,7 +98,7 @@ async def spin(until: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("error", [Alarm, AlarmLikeClosed])
 @pytest.mark.parametrize("whose", ["Waiter", "Link"])
 def test_the_handler_of_a_signal_raises(error: type[Exception], when: str, whose: str) -> None:
-    """Of the two tasks that wait, that of the call and that of its handler, the loop wakes each."""
+    """The loop wakes both waiting tasks: that of the call and that of its handler."""
 
     raised, results, elsewhere = [], [], []
 
@@ -111,12 +111,12 @@ def test_the_handler_of_a_signal_raises(error: type[Exception], when: str, whose
         try:
             results.append(await session.method(1, "later")(value))
         except (error, RemoteError):
-            results.append(value)  # by chance it was raised again here, or in the handler
+            results.append(value)  # it may have been raised again here, or in the handler
 
     async def main(loop: Loop) -> None:
         loop.set_exception_handler(lambda _, context: elsewhere.append(context.get("exception")))
         with pair(Peer()) as session:
-            await call(session, 0)  # so that the next ones find a handler that is idle
+            await call(session, 0)  # so that the next calls find an idle handler
             loop.hook = hook
             tasks = [asyncio.ensure_future(call(session, value)) for value in (1, 2)]
             while not all(task.done() for task in tasks):
@@ -172,7 +172,7 @@ run(main)
 
 
 def run_checked(source: str, **values: object) -> str:
-    """The output of a program in which memory that has been freed is not what it was."""
+    """Return the output of a program whose freed memory is overwritten."""
     ended = subprocess.run(
         [sys.executable, "-c", source.format(**values)],
         cwd=paths.HELPERS,
@@ -222,7 +222,7 @@ def test_an_object_is_taken_back_while_the_arguments_of_its_call_are_decoded() -
 
 
 def test_calls_so_deep_that_the_loop_has_no_room() -> None:
-    """Calls that other tasks wait for go on."""
+    """Calls that other tasks await continue."""
 
     async def main(session: _core.Session) -> None:
         later = session.method(1, "later")
@@ -236,7 +236,7 @@ def test_calls_so_deep_that_the_loop_has_no_room() -> None:
         limit, ended = sys.getrecursionlimit(), 0
         for depth in range(limit - 120, limit):
             waiting = asyncio.ensure_future(call(0.02))
-            await asyncio.sleep(0.005)  # the loop sleeps, and is to be told that it does not any more
+            await asyncio.sleep(0.005)  # the loop sleeps and must be woken
             try:
                 assert await deep(depth) == 1
             except RecursionError:
@@ -312,7 +312,7 @@ def test_serve_ends_on_its_loop_also_where_another_one_came_first() -> None:
         serving = asyncio.ensure_future(child.serve())
         other = threading.Thread(target=lambda: asyncio.run(elsewhere(host), debug=True))
         other.start()
-        await asyncio.sleep(0.1)  # by then the other loop is the first that the host's end has
+        await asyncio.sleep(0.1)  # by then the other loop is the first one of the host's end
         served = asyncio.ensure_future(host.serve())
         await asyncio.sleep(0.01)
         child.close()

@@ -1,4 +1,4 @@
-"""Calls under every kind of event loop, asyncio's and uvloop's: several at once, one after another, none."""
+"""Calls under asyncio's and uvloop's event loops: several at once, one after another, or without a loop."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_death(session: _core.Session, new_loop: Any) -> None:
 
 @pytest.mark.parametrize("new_loop", LOOPS)
 def test_the_end_of_a_session_gives_its_memory_back(new_loop: Any) -> None:
-    """Also where calls had a deadline that is far away, while the loop runs on."""
+    """Also after calls with a distant deadline, while the loop continues to run."""
 
     def mapped() -> int:
         return Path("/proc/self/maps").read_text().count("memfd:piso")
@@ -180,10 +180,10 @@ def test_an_extension_that_runs_uvloop() -> None:
 
 @pytest.mark.parametrize("kind", ["loops", "threads"])
 def test_who_shares_a_session_gets_a_share(session: _core.Session, kind: str) -> None:
-    """Also of the interpreter's lock: a fast answer must not keep it for ever.
+    """Also of the GIL: a thread whose replies come fast must not hold it for ever.
 
-    That lock goes round every 5 ms, in no order: each gets some ten turns. So the time is this process's own,
-    of which a busy machine leaves it as much.
+    The GIL is released every 5 ms, and any thread may get it next: each gets it about ten times. The time is
+    processor time of this process, which does not depend on other processes.
     """
     number, seconds = (4, 0.5) if kind == "loops" else (32, 2.0)
     ends: list[float] = []

@@ -1,4 +1,4 @@
-"""How many calls of an extension the host answers at once: as many as the configuration says."""
+"""How many calls of an extension the host answers at once: the number in the configuration."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FLOOD = (
 
 
 class Host:
-    """Counts what is open."""
+    """Count the open calls."""
 
     def __init__(self) -> None:
         self.open = self.most = self.begun = 0
@@ -95,7 +95,7 @@ def test_threads_wait_as_well() -> None:
 
 @pytest.mark.parametrize("limit", [0, 50])
 def test_a_flood_of_calls_costs_the_host_little(limit: int) -> None:
-    """The default is 4,096. What exceeds it stays in the memory of who calls."""
+    """The default is 4,096. Further calls stay in the caller's memory."""
 
     async def main() -> None:
         host = Host()
@@ -118,7 +118,7 @@ def test_a_flood_of_calls_costs_the_host_little(limit: int) -> None:
 
 
 def test_calls_of_the_host_pass_a_flood() -> None:
-    """What waits on one side keeps nobody from calling the other."""
+    """Calls that wait on one side do not delay calls in the other direction."""
 
     async def main() -> None:
         host = Host()
@@ -156,7 +156,7 @@ def test_a_flood_of_events_is_cut_and_told_once() -> None:
 
 
 def test_what_waited_is_gone_with_its_caller() -> None:
-    """Calls that wait are cancelled, or time out, where they wait: the host never hears of them."""
+    """Waiting calls are cancelled, or time out, in the caller: the host never receives them."""
 
     async def main() -> None:
         host = Host()

@@ -1,4 +1,4 @@
-"""Shared memory is opened by the other side before it is first sent: by whom, how much, and until when."""
+"""The peer opens shared memory before it is first sent: which peers, how much, and until when."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 Load = Callable[..., Extension]
 UNSENT = 16
-"""How much is opened ahead, at most, while nothing is sent."""
+"""The most segments that are prefetched while none is sent."""
 NOTHING = 0xFFFFFFFF
-"""The number of no object."""
+"""The id of no object."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Extension]:
 
 @pytest.fixture
 def extension(running: Extension) -> Any:
-    """One that has just been sent a shared tensor, and holds none."""
+    """An extension that has just been sent a shared tensor, and holds none."""
     sharing: Any = running.sync
     sharing.total(pyisolate.empty(1))
     gc.collect()
@@ -47,7 +47,7 @@ def extension(running: Extension) -> Any:
 
 
 def mapped(extension: Any) -> int:
-    """Segments that the extension has mapped, once it has let go of what was retired."""
+    """Return the segments that the extension has mapped, after it has released the retired ones."""
     end = time.monotonic() + 20
     extension.release()
     count = -1
@@ -172,7 +172,7 @@ def test_arrays_are_opened_ahead(load: Load) -> None:
 
 
 def test_nothing_is_called() -> None:
-    """Nothing comes of what is sent ahead, whatever it is. A call of nothing that wants an answer fails."""
+    """A prefetch has no effect, whatever it contains. If it expects a reply it fails."""
     host, child = Session.pair(Registry())
     target: list[object] = []
     host.register(1, target)

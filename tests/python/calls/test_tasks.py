@@ -1,4 +1,4 @@
-"""Each request of a coroutine is a task of its own, in all that can be seen; a plain function has none."""
+"""Each request of an `async def` method has a task, in every observable way; a plain function has none."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ class Peer:
 
 
 class Host:
-    """Calls back, and looks at the host's own current task."""
+    """Call back, and look at the host's current task."""
 
     session: Any = None
     seen: list[Any]
@@ -236,7 +236,7 @@ def session(host: Host) -> Iterator[_core.Session]:
 
 @pytest.fixture
 def ask(session: _core.Session) -> Any:
-    """ask((name, argument...)...): the results, asked one after another."""
+    """ask((name, argument...)...): the results of calls made one after another."""
 
     def ask(*calls: tuple[Any, ...]) -> list[Any]:
         async def main() -> list[Any]:

@@ -1,4 +1,4 @@
-"""One session used by a loop and by threads that wait, where the interpreter changes threads all the time."""
+"""One session used by a loop and by waiting threads, while the interpreter switches threads all the time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _restless() -> Iterator[None]:
 
 @contextmanager
 def others_calling(session: _core.Session, count: int) -> Iterator[list[BaseException]]:
-    """Threads that call all the time; what they ran into."""
+    """Threads that call all the time, and the exceptions that they got."""
     over, wrong = threading.Event(), []
 
     def call() -> None:
@@ -77,7 +77,7 @@ def test_replies_that_another_thread_takes_just_before_the_loop_waits() -> None:
 
 @pytest.mark.filterwarnings("ignore:call of")
 def test_calls_that_are_cancelled_or_forgotten_while_another_thread_decodes_their_reply() -> None:
-    paths = [pathlib.PurePosixPath("a/b")] * 50  # made by code in Python
+    paths = [pathlib.PurePosixPath("a/b")] * 50  # made by Python code
 
     async def main(session: _core.Session, end: float) -> None:
         echo = session.method(1, "echo")
@@ -136,7 +136,7 @@ def test_a_signal_ends_a_wait_while_another_thread_decodes_its_reply() -> None:
 def test_a_signal_in_the_code_of_a_loop_is_raised_and_the_loop_stays(
     monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """A signal's handler raises in asyncio's own code when the service loop gets a session to look after."""
+    """A signal handler raises in asyncio's own code when a session is given to the service loop."""
     real, interrupted, asked = asyncio.BaseEventLoop.call_soon_threadsafe, [], threading.Event()
 
     def interrupt(loop: asyncio.BaseEventLoop, callback: object, *args: object, **options: object) -> object:
@@ -202,7 +202,7 @@ def test_a_new_tensor_that_two_threads_send_at_once_is_one_for_all() -> None:
 
 
 def switches(thread: threading.Thread) -> int:
-    """How often it has waited."""
+    """Return how often it has waited."""
     status = pathlib.Path(f"/proc/self/task/{thread.native_id}/status").read_text()
     return int(status.partition("voluntary_ctxt_switches:")[2].split()[0])
 
@@ -210,7 +210,7 @@ def switches(thread: threading.Thread) -> int:
 def test_an_answer_wakes_who_waits_for_it_and_nobody_else() -> None:
     with peer(ECHO) as session:
         later = session.method(1, "later", sync=True)
-        later("before")  # now the service loop looks after the session
+        later("before")  # now the service loop handles the session
         (service,) = (each for each in threading.enumerate() if each.name == "pyisolate-service")
         while session.method(1, "later", sync=True)("until it does") and switches(service) == 0:
             pass

@@ -1,4 +1,4 @@
-"""Building environments runs nothing of a package with the host's rights."""
+"""Building an environment runs no code of a package with the host's rights."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_what_a_build_may_ask_for() -> None:
 
 @pytest.mark.parametrize("part", ["==1  ", "==1 ,", " ", "a-", "[a]", "( "])
 def test_what_a_build_asks_for_is_read_once(part: str) -> None:
-    """It does not end where the parts can be told apart in many ways, and nothing else of the host runs."""
+    """A pattern that can match in many ways would backtrack for ever, and hold the GIL."""
     assert not is_plain("a" + part * (990 // len(part)) + "\0")
 
 
@@ -200,7 +200,7 @@ def test_settings_of_uv_that_lead_elsewhere(
 
 
 def test_files_are_not_links_to_a_cache(venvs: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No extension can read that."""
+    """No extension can read it."""
     monkeypatch.setenv("UV_LINK_MODE", "symlink")
     add_wheel(wheels, "bolt", {"bolt.py": ""})
     (module,) = build(venvs, "bolt").glob("lib/python*/site-packages/bolt.py")
@@ -218,7 +218,7 @@ def test_settings_of_uv_that_permit_builds_are_refused(
     name: str,
     text: str,
 ) -> None:
-    """uv would add them to its options."""
+    """uv would add the setting to the options that the host gives."""
     folder = tmp_path / "app"
     folder.mkdir()
     in_project = name == "pyproject.toml"
@@ -277,7 +277,7 @@ def test_a_working_folder_that_has_been_removed(venvs: Path, make_wheel: MakeWhe
 
 
 def lock_in_another_process(path: Path, then: str) -> subprocess.Popen[str]:
-    """Locks the file, says so, and goes on with `then`."""
+    """Lock the file, print that it is locked, and continue with `then`."""
     source = (
         f"import fcntl, os, signal, sys, time; file = open(sys.argv[1], 'w'); fcntl.flock(file, 2)\n{then}"
     )
@@ -371,7 +371,7 @@ def test_no_lock_is_left(venvs: Path, make_wheel: MakeWheel) -> None:
 
 
 def test_one_builds_at_a_time_although_locks_are_removed(venvs: Path) -> None:
-    """Each process counts on what another has written, in a file that none may write while another does."""
+    """Each process continues the count of the others, in a file that one process at a time may write."""
     venvs.mkdir()
     count = venvs / "count"
     count.write_text("0")

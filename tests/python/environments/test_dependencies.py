@@ -1,4 +1,4 @@
-"""What people write under 'dependencies'."""
+"""The forms of requirements that users write under 'dependencies'."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments: each extension gets what it asks for, once, and nothing half-made."""
+"""Environments: each extension gets the requested packages, built once, and never a partial environment."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_hosts_pythonpath_does_not_go_before_the_environment(
 def test_editable_dependency(
     load: Load, make_wheel: MakeWheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a build backend of its own, so that nothing has to be downloaded."""
+    """The project contains its build backend, so that nothing must be downloaded."""
     project = tmp_path / "project"
     project.mkdir()
     (project / "nail.py").write_text("VERSION = 'edited'")
@@ -179,7 +179,7 @@ def test_an_environment_in_use_is_kept(tmp_path: Path, make_wheel: MakeWheel) ->
 
 
 def test_who_locks_the_marker_does_not_hold_up_the_host(tmp_path: Path, make_wheel: MakeWheel) -> None:
-    """An extension can read it: what is left of one could lock it for ever."""
+    """An extension can read the file: a process that it left behind could lock it for ever."""
     make_wheel("1.0")
     path = build(tmp_path / "venvs", "rivet")
     with open(path / "pyisolate.json") as marker:
@@ -246,7 +246,7 @@ def test_several_at_once_build_once(
 def test_dependencies_are_compiled_when_they_are_installed(
     load: Load, make_wheel: MakeWheel, venvs: Path
 ) -> None:
-    """A confined extension cannot write to its environment: it would compile them again at each start."""
+    """A confined extension cannot write to its environment, so it would compile them again at each start."""
     make_wheel("1.0")
     load("echo", dependencies=["rivet"]).ensure_process_started()
     assert list(venvs.glob("echo-*/lib/python*/site-packages/__pycache__/rivet.*.pyc"))
@@ -285,7 +285,7 @@ def test_missing_uv_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_killed_builder_is_cleaned_up_after(tmp_path: Path, make_wheel: MakeWheel) -> None:
-    """It dies by SIGKILL in the middle, holding the lock."""
+    """The builder is killed by SIGKILL while it holds the lock."""
     make_wheel("1.0")
     root = tmp_path / "venvs"
     source = """
@@ -320,7 +320,7 @@ def test_an_environment_outside_of_the_root_is_refused(tmp_path: Path) -> None:
 def test_nothing_is_removed_while_others_wait(
     tmp_path: Path, make_wheel: MakeWheel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a builder that died has left can be much."""
+    """A builder that died may have left much."""
     make_wheel("1.0")
     root = tmp_path / "venvs"
     left = root / ".ext.1.00000000.tmp"
@@ -363,7 +363,7 @@ wait
 
 
 def test_a_build_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With all that it has started; and so can the wait for another's."""
+    """With all processes that it has started. A wait for another builder can be ended too."""
     uv = tmp_path / "uv"
     uv.write_text(SLOW_UV.format(pids=tmp_path / "pids"))
     uv.chmod(0o755)
@@ -394,7 +394,7 @@ def test_a_build_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """An environment in which the only configuration files are those below tmp_path."""
+    """Make the files below tmp_path the only configuration files."""
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
     monkeypatch.setattr("pyisolate._env.pip_settings._SYSTEM_FILE", tmp_path / "pip.conf")
     return {"HOME": str(tmp_path), "XDG_CONFIG_DIRS": str(tmp_path / "xdg")}

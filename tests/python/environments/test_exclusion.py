@@ -1,4 +1,4 @@
-"""Extensions see nothing of other extensions' environments, wherever these are."""
+"""Extensions cannot see other extensions' environments, wherever these are."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Load = Callable[..., Extension]
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
-    """The folder of an application, which has the environments two folders below."""
+    """The folder of an application, with the environments two levels below it."""
     app = tmp_path / "app"
     (app / "data" / "deep").mkdir(parents=True)
     (app / "data" / "deep" / "table.txt").write_text("x")
@@ -33,14 +33,14 @@ def app(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def others(app: Path, make_wheel: Callable[[str], Path]) -> list[Path]:
-    """Files of another extension: its lock, the marker of its environment, and a package in that."""
+    """Files of another extension: its lock, the marker of its environment, and a package in it."""
     make_wheel("1.0")
     root = app / "data" / "deep" / "venvs"
     environment = EnvironmentBuilder(root, "other", ["rivet"]).provide()
     environment.release()
     module = next(environment.path.glob("lib/python*/site-packages/rivet.py"))
     lock = root / ".other.lock"
-    lock.touch()  # as while the environment is built
+    lock.touch()  # as it is while the environment is built
     return [lock, environment.path / "pyisolate.json", module]
 
 
@@ -85,7 +85,7 @@ def test_below_a_permitted_path(load: Load, app: Path, others: list[Path], below
 
 
 def test_below_a_prefix(load: Load, app: Path, others: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after `python -m venv .` in the folder of an application."""
+    """As `python -m venv .` leaves the folder of an application."""
     monkeypatch.setattr(
         "pyisolate._sandbox.policy.interpreter_files", lambda python: (*REAL(python), str(app))
     )
@@ -135,7 +135,7 @@ def test_nothing_above_it_can_be_writable(load: Load, app: Path, below: str) -> 
 
 @pytest.mark.parametrize("below", ["", "data", "data/deep", "data/link"])
 def test_nor_before_it_is_made(load: Load, app: Path, below: str) -> None:
-    """Else an extension without dependencies could have it made, or change what is made in it later."""
+    """Otherwise an extension without dependencies could create it, or change what is created in it later."""
     with pytest.raises(ConfigurationError, match=r"'writable_paths' has .*'venv_root_path'"):
         load(sandbox={"writable_paths": [str(app / below)]}).ensure_process_started()
 

@@ -1,4 +1,4 @@
-"""Hosts that are no Python interpreters: they name one, and are never started as if they were."""
+"""Hosts that are not Python interpreters: they name one, and are never run as an interpreter."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run_host(
     config: Any = None,
     extension: Any = None,
 ) -> tuple[list[str], int]:
-    """Lines that the program prints, and how often it was started."""
+    """The lines that the program prints, and how often it was started."""
     starts = folder / "starts"
     source = HOST.format(
         starts=str(starts),
@@ -77,18 +77,18 @@ def test_a_host_that_does_not_know_its_python(tmp_path: Path, executable: str | 
 
 
 def test_a_frozen_host(tmp_path: Path) -> None:
-    """Its executable is itself, whatever it is called."""
+    """`sys.executable` is the program itself, whatever its name."""
     ((said,), starts) = run_host(tmp_path, frozen=True, executable=sys.executable)
     assert said.startswith("this program is frozen, so it cannot run the processes of extensions; set")
     assert starts == 1
 
 
 def test_a_host_that_is_started_as_a_python_ends_at_once(tmp_path: Path) -> None:
-    """As a program that embeds Python is, which does not care for ``-c``: it would start itself for ever."""
+    """A program that embeds Python ignores ``-c``: it would start itself for ever."""
     app = script(tmp_path / "python3", APP.format(python=sys.executable, host=tmp_path / "host.py"))
     ((said,), starts) = run_host(tmp_path, executable=app)
     assert said.startswith(f"{app} is not a Python interpreter, but another program; set 'python_executable'")
-    assert starts == 2  # the second had to be tried, and has imported pyisolate
+    assert starts == 2  # the second had to be run, and imported pyisolate
 
 
 def test_a_python_of_another_version(tmp_path: Path) -> None:

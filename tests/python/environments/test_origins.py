@@ -1,4 +1,4 @@
-"""No file of the host's gets into an environment because an index or a package says so."""
+"""No file of the host gets into an environment because an index or a package names it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Silent(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A folder, and the URL at which it is served."""
+    """A folder, and the URL under which it is served."""
     folder = tmp_path / "site"
     folder.mkdir()
     handler = functools.partial(Silent, directory=str(folder))
@@ -36,7 +36,7 @@ def site(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 
 @pytest.fixture
 def private(tmp_path: Path) -> Path:
-    """A wheel that is the host's, and not meant for extensions."""
+    """A wheel of the host that is not meant for extensions."""
     folder = tmp_path / "of the host"
     folder.mkdir()
     add_wheel(folder, "secret", {"secret.py": "KEY = 1"})
@@ -45,7 +45,7 @@ def private(tmp_path: Path) -> Path:
 
 
 def page(folder: Path, name: str, *links: str) -> None:
-    """What an index says about a package."""
+    """The page of an index about a package."""
     (folder / "simple" / name).mkdir(parents=True)
     text = "".join(f'<a href="{link}">{link.rsplit("/", 1)[1].split("#")[0]}</a>\n' for link in links)
     (folder / "simple" / name / "index.html").write_text(f"<html><body>{text}</body></html>")
@@ -100,7 +100,7 @@ def test_what_a_package_depends_on(
     by: str,
     named: str,
 ) -> None:
-    """Also of one that is given by its URL, of which uv takes such dependencies."""
+    """Also for a package that is given by its URL, whose dependencies of this kind uv accepts."""
     add_project(private.parent / "project", "secret", code=touching(trace))
     url = named.format(uri=private.as_uri(), folder=private.parent.as_uri())
     add_wheel(site[0], "bolt", {"bolt.py": ""}, f"secret @ {url}")
@@ -123,7 +123,7 @@ def test_what_a_package_depends_on(
 def test_an_index_of_this_machine(
     venvs: Path, wheels: Path, private: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has its files beside it; what its pages say of others does not count."""
+    """The index has its files beside it; links to other places are ignored."""
     mirror = tmp_path / "mirror"
     (mirror / "files").mkdir(parents=True)
     add_wheel(mirror / "files", "bolt", {"bolt.py": ""})

@@ -1,4 +1,4 @@
-"""Git repositories are fetched without running anything of them, and built confined."""
+"""Git repositories are fetched without running their code, and built in a sandbox."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def url(repository: Path) -> Iterator[str]:
-    """Where it is served."""
+    """The URL of the repository."""
     handler = functools.partial(Silent, directory=str(repository.parent))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -98,7 +98,7 @@ def test_it_is_the_sandbox_that_holds(
 @pytest.mark.parametrize("revision", ["branch/x", "v1", "{full}", "{short}", "v2"])
 @pytest.mark.parametrize("local", [False, True])
 def test_revisions(venvs: Path, wheels: Path, repository: Path, url: str, revision: str, local: bool) -> None:
-    """Branches, tags, also annotated ones, commits, and beginnings of their numbers."""
+    """Branches, tags (also annotated ones), commits and abbreviated commits."""
     wanted = commit(repository, saying("wanted"))
     git(repository, "branch", "branch/x")
     git(repository, "tag", "v1")
@@ -120,7 +120,7 @@ def test_a_project_in_a_folder_of_it(venvs: Path, wheels: Path, repository: Path
 
 
 def test_a_build_sees_the_history(venvs: Path, wheels: Path, repository: Path, url: str) -> None:
-    """By which projects find out their version."""
+    """Projects determine their version from it."""
     code = (
         "import subprocess\nNOTE = subprocess.run(['git', 'describe'], capture_output=True, text=True).stdout"
     )
@@ -139,7 +139,7 @@ def test_what_a_repository_says_about_checking_out(
     trace: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Filters that the user has set up are not the host's to run; submodules are not fetched."""
+    """The user's filters are not run, and submodules are not fetched."""
     settings = tmp_path / "gitconfig"
     program = tmp_path / "program"
     program.write_text(f"#!/bin/sh\ntouch {trace}\ncat\n")
@@ -206,7 +206,7 @@ def test_settings_do_not_lead_to_another_protocol(tmp_path: Path, repository: Pa
 def test_a_repository_that_a_package_names(
     venvs: Path, wheels: Path, repository: Path, url: str, tmp_path: Path
 ) -> None:
-    """It is not even fetched: the error says what to do."""
+    """It is not fetched, and the error says what to do."""
     commit(repository, saying("x"))
     add_wheel(repository.parent, "nail", {"nail.py": ""}, f"bolt @ git+{repository.as_uri()}")
     wheel = url.removeprefix("git+").replace("bolt/.git", "nail-1.0-py3-none-any.whl")
@@ -215,7 +215,7 @@ def test_a_repository_that_a_package_names(
 
 
 def test_conditions(venvs: Path, wheels: Path, repository: Path, url: str) -> None:
-    """What is for other systems is not needed here."""
+    """Requirements for other systems are ignored."""
     commit(repository, saying("x"))
     add_source(repository.parent, "bolt")
     archive = url.removeprefix("git+").replace("bolt/.git", "bolt-1.0.tar.gz")

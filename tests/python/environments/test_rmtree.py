@@ -1,4 +1,4 @@
-"""Folders that somebody else has filled are removed, and nothing outside of them."""
+"""Folders with the content of others are removed, and nothing outside them."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_what_is_large_is_removed_in_the_background(
     assert 0 < len(list(large.iterdir())) < 50
     may_begin.set()
     assert eventually(lambda: not large.exists())
-    assert eventually(lambda: background._thread is None)  # and nothing runs any more
+    assert eventually(lambda: background._thread is None)  # and the thread has ended
 
 
 def test_all_that_is_removed_in_the_background_has_one_budget(

@@ -1,6 +1,6 @@
-"""Extensions enter their environment as an interpreter does at start, forked like executed.
+"""Extensions initialise their environment as an interpreter does at start, whether forked or executed.
 
-What files in the host's site-packages do at start they do in each extension's process, with its variables.
+Files of the host's site-packages that run at start run in each extension's process, with its variables.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Ask = Callable[..., list[Any]]
 
 @pytest.fixture
 def host(tmp_path: Path) -> Ask:
-    """host(program, files of its site-packages, **variables): what it has asked extensions."""
+    """host(program, files of its site-packages, **variables): the answers of its extensions."""
 
     def run(program: str, files: dict[str, str], system: bool = False, **variables: str) -> list[Any]:
         venv.create(tmp_path / "host", symlinks=True, system_site_packages=system)
@@ -189,7 +189,7 @@ def test_the_hosts_pythonpath_comes_first(host: Ask, tmp_path: Path) -> None:
 
 
 def test_each_process_runs_pth_files_itself(host: Ask) -> None:
-    """Also those without an environment of their own: nothing of what they do is another's."""
+    """Also those without an environment of their own: the effects stay in one extension."""
     first, second = host(
         "for _ in range(2):\n    ask('[sys.modules[\"counted\"].PID == os.getpid()]')",
         {"counted.py": "import os\nPID = os.getpid()\n", "counted.pth": "import counted\n"},

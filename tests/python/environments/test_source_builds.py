@@ -1,4 +1,4 @@
-"""What has no wheel is built in a sandbox, where the configuration permits it."""
+"""Packages without a wheel are built in a sandbox, if the configuration permits it."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ class Silent(http.server.SimpleHTTPRequestHandler):
 
 @contextmanager
 def serving(folder: Path, handler: type[Silent]) -> Iterator[int]:
-    """Serve a folder; yields the port."""
+    """Serve a folder; yield the port."""
     made = functools.partial(handler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), made) as server:
         threading.Thread(target=server.serve_forever).start()
@@ -248,7 +248,7 @@ def serving(folder: Path, handler: type[Silent]) -> Iterator[int]:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A folder, and the URL at which it is served."""
+    """A folder, and the URL under which it is served."""
     folder = tmp_path / "site"
     folder.mkdir()
     with serving(folder, Silent) as port:
@@ -276,7 +276,7 @@ def test_source_code_that_is_another(venvs: Path, wheels: Path, site: tuple[Path
 
 
 class Guarded(Silent):
-    """Serves to those that know a password; writes down what it was sent."""
+    """Serve requests with a password, and record what was sent."""
 
     def do_GET(self) -> None:
         word = self.headers.get("Authorization", "")
@@ -296,7 +296,7 @@ class Guarded(Silent):
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A folder, and the URL at which it is served, with user and password."""
+    """A folder, and the URL under which it is served, with user and password."""
     folder = tmp_path / "guarded"
     folder.mkdir()
     Guarded.words.clear()

@@ -1,4 +1,4 @@
-"""Building an environment has bounds, and what wheels and archives hold changes nothing outside of theirs."""
+"""Building an environment is bounded, and wheels and archives change nothing outside their own folders."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PROGRAM = compiling.__file__
 
 
 def add_strange_wheel(folder: Path, name: str, *entries: tuple[str, str, int]) -> None:
-    """A wheel with entries that have a name, a text and a mode."""
+    """A wheel with these entries: name, text and mode."""
     info = f"{name}-1.0.dist-info"
     with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as archive:
         for path, text, mode in [(f"{name}.py", "", 0o100644), *entries]:
@@ -55,7 +55,7 @@ def add_bomb(folder: Path, name: str, mebibytes: int) -> None:
 
 
 def files(folder: Path) -> dict[str, Any]:
-    """All that is there, with what it leads to or how it can be used."""
+    """All paths below the folder, with their target or their mode."""
     return {
         str(path.relative_to(folder)): os.readlink(path)
         if path.is_symlink()
@@ -145,7 +145,7 @@ def test_what_is_no_file_is_found(tmp_path: Path) -> None:
 def test_a_wheel_that_is_a_bomb(
     venvs: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A thousandth of what it is unpacked to. Nothing of it stays, in uv's cache neither."""
+    """It unpacks to a thousand times its size. Nothing of it remains, not in uv's cache either."""
     cache = tmp_path / "cache"
     monkeypatch.setenv("UV_CACHE_DIR", str(cache))
     add_bomb(wheels, "bolt", 600)
@@ -199,7 +199,7 @@ def test_what_fits_is_built(venvs: Path, wheels: Path) -> None:
 
 
 def test_the_disk_is_not_filled(venvs: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much is permitted."""
+    """However much space is permitted."""
     monkeypatch.setattr("pyisolate._env.bounds.PART_OF_DISK", -1.0)
     add_bomb(wheels, "bolt", 600)
     with pytest.raises(EnvironmentBuildError, match="were free; free more, or set 'venv_root_path'"):
@@ -229,7 +229,7 @@ def test_a_step_has_a_limit(
 
 
 def test_a_limit_that_is_shorter_than_any_step(venvs: Path, wheels: Path) -> None:
-    """Also where the step has ended before anybody looks."""
+    """Also if the step ends before the check."""
     add_wheel(wheels, "bolt", {})
     for seconds in (1e-9, 0.001):
         with pytest.raises(EnvironmentBuildError, match=rf"more than {seconds:g} s; 'environment_timeout'"):
@@ -248,7 +248,7 @@ def test_a_build_has_a_limit(venvs: Path, wheels: Path) -> None:
 
 
 def test_what_is_over_is_not_ended() -> None:
-    """Its number may be that of another process by then."""
+    """Its pid may belong to another process by then."""
     commands = Commands("ext")
     ended: list[str] = []
     with commands.step(lambda: ended.append("first")) as finish:
@@ -275,7 +275,7 @@ def compiled(folder: Path) -> set[str]:
 
 
 def test_files_that_cannot_be_compiled(tmp_path: Path) -> None:
-    """Each other file is compiled all the same."""
+    """All other files are compiled."""
     good = ["a", "m", "z", "below/b", "below/" + "d/" * 300 + "deep"]
     texts = dict.fromkeys(good, "x = 1\n")
     texts |= {

@@ -1,4 +1,4 @@
-"""What hosts of the tests share with their extensions: extension types, singletons, classes that travel."""
+"""Classes that hosts share with their extensions: extension types, singletons, registered classes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyisolate import ExtensionBase, ProxiedSingleton, local_execution
 
 
 class Hooked(ExtensionBase):
-    """Writes down which hooks have run."""
+    """Records which hooks have run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Setting(ExtensionBase):
 
 
 class Abstract(ExtensionBase, ABC):
-    """Leaves a method to the module's class."""
+    """Leaves a method abstract, for the module's class."""
 
     @abstractmethod
     def work(self) -> str: ...
@@ -83,7 +83,7 @@ class SlowStop(ExtensionBase):
 
 
 class Counter(ProxiedSingleton):
-    """A plain and an async method, state, and one that runs in the caller's process."""
+    """A singleton with state, a plain method, an async one, and one that runs in the caller's process."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Counter(ProxiedSingleton):
         return self.add(number)
 
     async def call_back(self, number: int) -> Any:
-        """Calls the extension that calls this, from the host."""
+        """Calls its caller, the extension, from the host."""
         return await self.seen[0].double(number)
 
     def pid(self) -> int:
@@ -151,7 +151,7 @@ class Whole(ProxiedSingleton):
 
 
 class Kept(ProxiedSingleton):
-    """Of which the module makes the instance, as programs did before they had extensions."""
+    """A singleton of which the module makes the instance, as programs did before they had extensions."""
 
     instance: Any
 
@@ -191,7 +191,7 @@ class BadImage(Exception):
 
 
 class Registered(Exception):
-    """Of which the host says that it may travel."""
+    """A class that the host has registered."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"code {code}")
@@ -209,7 +209,7 @@ class Unregistered(Exception):
 
 
 class Opaque:
-    """What shows less than it is."""
+    """An object that hides attributes."""
 
     def __init__(self, value: str) -> None:
         self.value = value
@@ -219,7 +219,7 @@ class Opaque:
 
 
 class Told(ProxiedSingleton):
-    """Raises exceptions that know a secret, ``hunter2``, which their text does not tell."""
+    """Raises exceptions with a secret, ``hunter2``, that is not in their text."""
 
     def plain(self) -> None:
         raise ValueError("no")  # the password is hunter2
@@ -298,7 +298,7 @@ class Board:
 
 
 class Gate(ProxiedSingleton):
-    """Opens when as many have come as it waits for; writes down what else it is told."""
+    """Opens when the expected number have arrived; records what else is reported to it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""The attempts of the extension `fugitive`: what has to be left out for them to succeed, and what they meet.
+"""The attempts of the extension `fugitive`: the layers without which they succeed, and their errors.
 
-Their errors hold for all users and systems: what is not permitted is not there where there are
+The errors hold for all users and systems: what is not permitted is missing where there are
 namespaces, and refused where there are none.
 """
 
@@ -12,9 +12,9 @@ from typing import NamedTuple
 PRIVILEGES, FILES, NETWORK, SIGNALS, CALLS, NAMESPACES, LIMITS = range(7)
 OTHER = (PRIVILEGES, FILES, NETWORK, SIGNALS, CALLS, NAMESPACES)
 EVERYTHING = None
-"""The sandbox as a whole, with what the host does before it starts an extension."""
+"""The whole sandbox, with what the host does before it starts an extension."""
 NOTHING = ()
-"""It does not succeed: kernels are built without it, containers do not have it, or no test can have what it
+"""It never succeeds: kernels are built without it, containers lack it, or no test can have what it
 needs."""
 
 DENIED = frozenset({"EACCES", "EPERM"})
@@ -35,7 +35,7 @@ EMPTY = HIDDEN | {"EAGAIN"}
 class Attempt(NamedTuple):
     name: str
     omitted: tuple[int, ...] | None
-    """The layers without which it succeeds."""
+    """The layers that must be left out for it to succeed."""
     refused: frozenset[str]
 
 
@@ -435,4 +435,4 @@ TABLE = [
 JUDGED_ELSEWHERE = frozenset(
     {"change_attributes", "list_processes", "listen_on_an_abstract_name", "listen_by_an_abstract_name"}
 )
-"""Attempts of `prisoner` whose results mean something else in other places; test_sandbox.py knows what."""
+"""Attempts of `prisoner` whose results mean something else in other places; see test_sandbox.py."""

@@ -1,4 +1,4 @@
-"""A host that lets an extension try to get out, with all that there is to reach around it.
+"""A host whose extension tries to escape, with everything that it could reach around it.
 
 Run as a program of its own, because tests run it as different users and where the kernel permits less,
 in a folder that is its to write to. It reads from stdin a list of [layers that are left out, names],
@@ -31,14 +31,14 @@ IPC_RMID = 0
 
 
 def make_project(folder: Path) -> None:
-    """What lies beside the script of an ordinary application."""
+    """Make files as they are beside the script of an ordinary application."""
     for name in FILES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("# a secret")
 
 
 def make_files(folder: Path) -> dict[str, str]:
-    """What an attempt may destroy: made again for each."""
+    """Make files that an attempt may destroy, anew for each."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     (folder / "empty").mkdir()
@@ -52,7 +52,7 @@ def make_files(folder: Path) -> dict[str, str]:
 
 
 def make_programs(folder: Path) -> dict[str, str]:
-    """What an attempt may run."""
+    """Make programs that an attempt may run."""
     folder.mkdir()
     shutil.copy("/bin/true", folder / "program")
     with open("/proc/self/maps") as file:
@@ -62,10 +62,10 @@ def make_programs(folder: Path) -> dict[str, str]:
 
 
 def make_named(libc: Any, stack: ExitStack) -> dict[str, Any]:
-    """Shared memory, semaphores and queues, with spare ones to remove."""
+    """Make shared memory, semaphores and queues, and further ones to be removed."""
     memory, spare = (f"/dev/shm/pyisolate-{kind}-{os.getpid()}" for kind in ("test", "spare"))
     for path in (memory, spare):
-        with suppress(OSError):  # not there, or not for this user: then it cannot be attacked
+        with suppress(OSError):  # missing, or not permitted for this user: then it cannot be attacked
             Path(path).write_text("secret")
         stack.callback(Path(path).unlink, missing_ok=True)
     queues = [f"pyisolate-{kind}-{os.getpid()}" for kind in ("test", "spare")]
@@ -88,7 +88,7 @@ def make_named(libc: Any, stack: ExitStack) -> dict[str, Any]:
 
 
 def make_sockets(folder: Path, stack: ExitStack) -> dict[str, Any]:
-    """What listens: by TCP, UDP, in the file system and by abstract names."""
+    """Listen on TCP, UDP, in the file system and on abstract names."""
     unix, name = socket.AF_UNIX, f"\0pyisolate-attempts-{os.getpid()}"
     kinds: list[tuple[int, int, Any]] = [
         *((socket.AF_INET, kind, ("127.0.0.1", 0)) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)),
@@ -118,11 +118,11 @@ def make_sockets(folder: Path, stack: ExitStack) -> dict[str, Any]:
 
 @contextmanager
 def outside(folder: Path) -> Iterator[dict[str, Any]]:
-    """All that there is to reach."""
+    """Everything that can be reached."""
     import resource
 
     make_project(folder / "project")
-    sys.path.insert(0, str(folder / "project"))  # as that of a script which lies there
+    sys.path.insert(0, str(folder / "project"))  # as for a script in that folder
     for path in ("venvs/other", "sockets"):
         (folder / path).mkdir(parents=True)
     for path in ("venvs/other/pyvenv.cfg", "venvs/other.lock"):
@@ -149,7 +149,7 @@ def outside(folder: Path) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def prey(target: dict[str, Any]) -> Iterator[Callable[[], bool]]:
-    """A process that an attempt tries to kill, and whether it did."""
+    """A process that an attempt tries to kill, and a function that returns whether it was killed."""
     process = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True)
     target["prey"] = process.pid
 

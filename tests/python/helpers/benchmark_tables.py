@@ -8,7 +8,7 @@ SECTION = re.compile(r"^(Successful Benchmarks|Failed Tests|Skipped Tests):\n((?
 
 
 def table(text: str, section: str) -> dict[str, list[str]]:
-    """The rows of a section of the report: the first cell, and the others."""
+    """Return the rows of a section of the report: the other cells by the first one."""
     sections = dict(SECTION.findall(text + "\n"))
     lines = [line for line in sections.get(section, "").splitlines() if line.startswith("|")][1:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]

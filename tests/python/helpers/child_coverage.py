@@ -1,8 +1,8 @@
-"""Which lines of the package run in processes of extensions; a test sees those of its own process only.
+"""Coverage of the package in extensions' processes; a test measures its own process only.
 
 With a folder as CHILD_COVERAGE in the environment, each process that an extension manager starts measures
-itself with coverage.py from its first line. So do zygotes and what they fork. Each writes what it has seen
-into the folder when it ends in order. ``python child_coverage.py FOLDER`` prints a report. It fails if a
+itself with coverage.py from its first line, and so do zygotes and their forks. Each writes its data
+into the folder at a regular end. ``python child_coverage.py FOLDER`` prints a report. It fails if a
 folder or module that runs in these processes only is covered less than `ENOUGH`. `make test-coverage` does
 both.
 """
@@ -18,7 +18,7 @@ from typing import Any
 ENOUGH = 90
 ONLY_THERE = ["_child/*", "_zygote/*"]
 
-# Runs before bootstrap.py, in a process whose sys.path lacks coverage, and will be another one after a fork.
+# Runs before bootstrap.py, in a process whose sys.path lacks coverage and which may fork.
 _START = """
 import sys; sys.path.insert(0, {site!r})
 try:
@@ -53,7 +53,7 @@ os.register_at_fork(before=save, after_in_parent=measure, after_in_child=measure
 
 
 def begin(folder: str) -> None:
-    """Have all processes of extensions that this one starts measure themselves."""
+    """Have all extensions' processes that this one starts measure themselves."""
     from pyisolate._host import launch
     from pyisolate._sandbox import policy
 
@@ -76,7 +76,7 @@ def begin(folder: str) -> None:
 
 
 def report(folder: str) -> int:
-    """Print the coverage; 1 if a folder of `ONLY_THERE` has less than `ENOUGH` percent."""
+    """Print the coverage. Return 1 if a folder of `ONLY_THERE` has less than `ENOUGH` percent."""
     import coverage
 
     import pyisolate

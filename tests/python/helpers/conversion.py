@@ -34,7 +34,7 @@ EXT = {
 
 
 def round_trip(value: Any, *classes: type) -> Any:
-    """What arrives when `value` is sent; `classes` are registered on both sides."""
+    """Return what arrives when `value` is sent; `classes` are registered on both sides."""
     registry = _core.Registry()
     for cls in classes:
         registry.register(cls)
@@ -42,7 +42,7 @@ def round_trip(value: Any, *classes: type) -> Any:
 
 
 def throw(error: BaseException, *classes: type, receiver: tuple[type, ...] | None = None) -> BaseException:
-    """What arrives when `error` is raised on the other side."""
+    """Return the exception that arrives when `error` is raised on the other side."""
     sender, receiving = _core.Registry(), _core.Registry()
     for cls in classes:
         sender.register(cls)
@@ -52,7 +52,7 @@ def throw(error: BaseException, *classes: type, receiver: tuple[type, ...] | Non
 
 
 def ext(name: str, payload: Any) -> bytes:
-    """A body that holds one extension type, as a peer that does not use this codec would write it."""
+    """Return a body with one extension type, as a peer without this codec would write it."""
     return msgpack.packb(msgpack.ExtType(EXT[name], msgpack.packb(payload)))
 
 
@@ -61,7 +61,7 @@ def decode(body: bytes) -> Any:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equality that also looks at types, signs of zeros, nan, the order of dicts, all the way down."""
+    """Compare also types, signs of zeros, nan and the order of dicts, at every level."""
     if type(a) is not type(b):
         return False
     if isinstance(a, float):

@@ -87,8 +87,8 @@ class E(ExtensionBase):
         except Exception as error:
             return type(error).__name__, str(error)
 
-    async def groups(self):
-        return len(self._link._turns._groups)
+    async def event_locks(self):
+        return len(self._link._event_locks._locks)
 
     async def exit(self):
         import os
@@ -102,7 +102,7 @@ EMITTERS = ["emit", "emit_plainly", "aemit_each"]
 
 
 class Seen:
-    """Handlers that write down what they are called with."""
+    """Handlers that record their arguments."""
 
     def __init__(self) -> None:
         self.seen: list[Any] = []

@@ -1,7 +1,7 @@
-"""Filters of system calls as containers and other kernels have them, as programs for seccomp.
+"""Filters of system calls as in containers and other kernels, as programs for seccomp.
 
-The calls that are not named here are permitted. Numbers come from libseccomp, as those of the sandbox's own
-filter do.
+Calls that are not named here are permitted. Numbers come from libseccomp, like those of the sandbox's own
+filter.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ sys.path.remove(str(FILTERS))
 __all__ = ["DOCKER", "DOCKER_OF_2021", "GVISOR", "PODMAN", "Refused", "make", "number_of"]
 
 Refused = Mapping[str, int | Sequence[rules.When]]
-"""System calls by name: the error of each, or rules on its arguments."""
+"""The error of each system call by name, or rules on its arguments."""
 
 LAST = 470
-"""Later calls are unknown to all of these."""
+"""Later calls are unknown to all of these kernels."""
 
 
 def names(text: str, error: int) -> dict[str, int]:
@@ -39,7 +39,7 @@ def refuse(error: int) -> rules.When:
     return rules.otherwise(error, reported=False)
 
 
-# Of a container without CAP_SYS_ADMIN and most other capabilities.
+# In a container without CAP_SYS_ADMIN and most other capabilities.
 _WITHOUT_CAPABILITIES = """
     acct bpf clock_settime delete_module fanotify_init finit_module init_module ioperm iopl kcmp
     lookup_dcookie open_by_handle_at perf_event_open process_madvise quotactl quotactl_fd reboot setdomainname
@@ -75,13 +75,13 @@ DOCKER_OF_2021: Refused = {
     **names(_LANDLOCK, errno.EPERM),
     **names("cachestat fchmodat2 futex_waitv map_shadow_stack process_mrelease memfd_secret", errno.EPERM),
 }
-"""Of a version that does not know Landlock, and forbids what it does not know."""
+"""Of a version that does not know Landlock, and forbids unknown calls."""
 
 PODMAN: Refused = {
     **names(_WITHOUT_CAPABILITIES + _FOR_NOBODY, errno.EPERM),
     **names("futex_waitv io_pgetevents vmsplice cachestat set_mempolicy_home_node", errno.EPERM),
 }
-"""Of podman, which lets its containers make namespaces and mounts."""
+"""Of podman, which permits namespaces and mounts in its containers."""
 for _name in ("fanotify_init", "keyctl", "pivot_root", "reboot", "syslog"):
     del PODMAN[_name]  # type: ignore[attr-defined]
 
@@ -91,20 +91,20 @@ GVISOR: Refused = {
     **names("copy_file_range userfaultfd fanotify_init fanotify_mark futex_waitv cachestat", errno.ENOSYS),
     **names("quotactl_fd process_madvise process_mrelease memfd_secret epoll_pwait2", errno.ENOSYS),
     **names("mq_notify mq_getsetattr io_pgetevents vmsplice remap_file_pages", errno.ENOSYS),
-    # a filter it has, but nobody who is asked about calls
+    # it has a filter, but no listener for calls
     "seccomp": [rules.when(rules.arg(1, 0, mask=rules.NEW_LISTENER)), refuse(errno.EINVAL)],
 }
-"""Of a kernel that is none, such as gVisor's."""
+"""Of an emulated kernel, such as gVisor's."""
 
 
 def number_of(name: str) -> int:
-    """Of a call on this machine; -1: it has none. Raises OSError where there is no libseccomp."""
+    """Return the number of a call on this machine; -1: there is none. Raises OSError without libseccomp."""
     number = generate.Numbers().of(name, os.uname().machine)
     return -1 if number is None else number
 
 
 def make(refused: Refused) -> bytes:
-    """The program, in the kernel's format."""
+    """Return the program, in the kernel's format."""
     machine = os.uname().machine
     checked = {
         number: [refuse(action)] if isinstance(action, int) else list(action)

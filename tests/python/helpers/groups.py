@@ -1,4 +1,4 @@
-"""Control groups: with a limit on memory, for programs that run out of it; those of extensions."""
+"""Control groups with a limit of memory, for programs that exhaust it; and those of extensions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIMITS = ("memory.max", "memory.limit_in_bytes")
 
 
 def _parents() -> Iterator[Path]:
-    """Groups in which one can perhaps be made: this process's own, then the topmost."""
+    """Groups in which a new one may be possible: that of this process, then the root."""
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(",") or not controllers:
@@ -25,7 +25,7 @@ def _parents() -> Iterator[Path]:
 
 @contextmanager
 def memory_group(limit: int) -> Iterator[Path | None]:
-    """A new group of either version whose processes have `limit` bytes; None where none can be made."""
+    """Make a group, of either version, with a limit of `limit` bytes; None if that is not possible."""
     for parent in _parents():
         group = parent / f"pyisolate-test-{uuid.uuid4().hex[:8]}"
         try:
@@ -56,7 +56,7 @@ def _remove(group: Path) -> None:
 
 
 def killed(group: Path) -> int:
-    """How many processes of the group were killed for want of memory."""
+    """Return how many processes of the group were killed for lack of memory."""
     for name in ("memory.events", "memory.oom_control"):
         with suppress(OSError):
             for line in (group / name).read_text().splitlines():
@@ -83,7 +83,7 @@ exec "$@"
 
 
 def group_of(pid: int) -> Path:
-    """The folder of the control group that was made for a process."""
+    """Return the folder of the control group that was made for a process."""
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         path = line.split(":", 2)[2]
         if "/pyisolate-" in path:

@@ -1,4 +1,4 @@
-"""What an error says can be sent instead of a value, and sends it."""
+"""Run the replacement that an error suggests for a value that cannot be sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 
 def refused(echo: Callable[[Any], Any], value: Any) -> str:
-    """The error of a value in a list."""
+    """Return the error for a value in a list."""
     with pytest.raises(TypeError, match=r"\[1\]: objects of type .* cannot be sent") as caught:
         echo([1, value])
     assert echo(1) == 1
@@ -19,7 +19,7 @@ def refused(echo: Callable[[Any], Any], value: Any) -> str:
 
 
 def sent_as_told(echo: Callable[[Any], Any], value: Any) -> Any:
-    """What arrives, and comes back, when the code in the error's text is run."""
+    """Run the code in the error's text, send its result, and return what comes back."""
     code = re.search(r"; send (.*)$", refused(echo, value))
     assert code, "no hint"
     names = {"array": value, "tensor": value, "value": value}

@@ -1,10 +1,10 @@
-"""A program that decodes hostile values and does with them what a host does.
+"""A program that decodes hostile values and uses them as a host does.
 
     python hostile_values.py SEED COUNT
 
-Bodies are written as no encoder writes them: fields of the wrong type and range, names with control
-characters, bytes changed in what was a value. What comes out is shown, logged, copied, pickled, compared and
-raised. An exception that arrives has a text, whatever was sent. A crash ends this process, and so does a step
+Bodies are malformed: fields of the wrong type and range, names with control
+characters, values with changed bytes. Decoded objects are shown, logged, copied, pickled, compared and
+raised. Every exception that arrives has a text. A crash ends this process, and so does a step
 that takes two minutes.
 """
 
@@ -35,7 +35,7 @@ from pyisolate import _core
 
 try:
     import numpy as np
-except ImportError:  # the rest is tried without
+except ImportError:  # the other values are tried without it
     np = None  # type: ignore[assignment]
 
 TUPLE, SET, FROZENSET, BYTEARRAY, STR = 2, 3, 4, 6, 8
@@ -70,7 +70,7 @@ Pair = collections.namedtuple("Pair", "a b")
 
 
 class PluginError(Exception):
-    """One whose text depends on what it has."""
+    """An exception whose text depends on its attributes."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -209,7 +209,7 @@ def big(n: int) -> msgpack.ExtType:
 
 
 class Maker:
-    """Makes payloads."""
+    """Generates payloads."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -313,7 +313,7 @@ class Maker:
         return self.random.random() < 0.9
 
     def args(self) -> list[Any]:
-        """What some class might take, or anything."""
+        """Arguments that some class might accept, or any value."""
         pick = self.random.randrange(6)
         if pick == 0:
             return [self.text(), self.leaf(), self.number(), self.number(), self.text()]
@@ -419,7 +419,7 @@ _log.addHandler(logging.StreamHandler(io.StringIO()))
 
 
 def attempt(action: Any, *args: Any) -> None:
-    with contextlib.suppress(Exception):  # it only must not crash
+    with contextlib.suppress(Exception):  # it must not crash; nothing else matters
         action(*args)
 
 

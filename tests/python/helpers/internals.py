@@ -1,4 +1,4 @@
-"""What tests look at and change inside the package where nothing public shows it."""
+"""Internals of the package that tests read or change, where there is no public way."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from pyisolate._core import Session
 from pyisolate._sandbox import policy
 
 FILES, CALLS, NAMESPACES = 1, 4, 5
-"""Ids of layers of the sandbox."""
+"""Ids of the sandbox's layers."""
 
 
 def runtime_of(extension: Extension) -> Any:
-    """What is behind the proxy."""
+    """Return the object behind the proxy."""
     return extension._runtime
 
 
 def session_of(extension: Extension) -> Session:
-    """The session with its process, which runs."""
+    """Return the session with the running process."""
     session = runtime_of(extension)._session
     assert session is not None
     return session
 
 
 def pid_of(extension: Extension) -> int:
-    """Its process, also before the extension has been loaded."""
+    """Return the pid, also before the extension has been loaded."""
     return int(runtime_of(extension)._process.session.pid)
 
 
 def is_given_up(extension: Extension) -> bool:
-    """Whether its process has ended and is not started again."""
+    """Return whether the process has ended and is not restarted."""
     return runtime_of(extension)._given_up is not None
 
 
 @contextmanager
 def without_layers(*layers: int) -> Iterator[None]:
-    """Extensions that are started meanwhile lack these layers of the sandbox."""
+    """Start extensions without these layers of the sandbox inside the `with` block."""
     policy.omitted_layers = sum(1 << layer for layer in layers)
     try:
         yield
@@ -50,7 +50,7 @@ def without_layers(*layers: int) -> Iterator[None]:
 
 
 def leave_out(monkeypatch: pytest.MonkeyPatch, *layers: int) -> None:
-    """As `without_layers`, until the end of the test."""
+    """Like `without_layers`, until the end of the test."""
     monkeypatch.setattr(policy, "omitted_layers", sum(1 << layer for layer in layers))
 
 
@@ -60,5 +60,5 @@ def use_uv(monkeypatch: pytest.MonkeyPatch, program: Path) -> None:
 
 
 def forget_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Extensions that are started from now on are not told of classes that were registered before."""
+    """Do not send the classes registered before to extensions that are started from now on."""
     monkeypatch.setattr("pyisolate._rpc.registry._classes", {})

@@ -1,4 +1,4 @@
-"""Extensions with limits, where this system can hold them."""
+"""Extensions with limits, if this system can enforce them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyisolate import Extension, ExtensionDied, SandboxError
 
 
 def start_limited(load: Callable[..., Extension], folder: str, **config: Any) -> Extension:
-    """An extension with limits that is running; skips the test where they cannot hold."""
+    """Start an extension with limits. Skip the test if they cannot be enforced."""
     extension = load(folder, **config)
     try:
         extension.ensure_process_started()

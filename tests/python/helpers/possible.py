@@ -1,4 +1,4 @@
-"""What this system lets processes do that are not confined, found out by trying."""
+"""What unconfined processes may do on this system, found out by trying."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def can_lock() -> bool:
 
 
 def can_open_terminals() -> bool:
-    """/dev/ptmx may be there without a file system of terminals behind it."""
+    """/dev/ptmx may exist without a devpts file system."""
     try:
         os.close(os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY))
     except OSError:

@@ -1,6 +1,6 @@
-"""A GPU for machines without one: tensors of the CPU say that they lie on it, and it takes them as they are.
+"""A pretended GPU for machines without one: tensors of the CPU report it as their device.
 
-It shows that messages are written and read right; what a real GPU does is tested by tests/gpu.
+It shows that messages are written and read correctly. tests/gpu tests real GPUs.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ UUID = bytes(range(16))
 
 
 def pretend(patch: Any, *, memory: bool = True) -> None:
-    """Make every tensor of this process one of the pretended GPU. `patch(object, name, value)` sets.
+    """Make every tensor of this process one of the pretended GPU, by `patch(object, name, value)`.
 
-    Without `memory` whatever arrives there raises torch.OutOfMemoryError.
+    Without `memory` every copy to it raises torch.OutOfMemoryError.
     """
     import torch
 
@@ -35,7 +35,7 @@ def pretend(patch: Any, *, memory: bool = True) -> None:
 
 
 def importing(real_import: Any) -> Any:
-    """from_dlpack that takes what says to lie on a GPU for memory of the CPU, which that of the mock is."""
+    """Return a from_dlpack that treats memory of a GPU as memory of the CPU, which the mock's memory is."""
 
     def from_dlpack(capsule: Any) -> Any:
         pointer = ctypes.pythonapi.PyCapsule_GetPointer
@@ -49,9 +49,9 @@ def importing(real_import: Any) -> Any:
 
 
 def pretend_sharing(patch: Any) -> None:
-    """Have this process take memory of the mock of CUDA's driver (tests/c/mock_cuda.c) for that of a GPU.
+    """Have this process treat memory of the mock of CUDA's driver (tests/c/mock_cuda.c) as memory of a GPU.
 
-    That memory is the CPU's, so all but the kind of device that DLPack names is as with a real one.
+    That memory is the CPU's: only the device type in DLPack differs from a real GPU.
     """
     import torch
     import torch.utils.dlpack as dlpack
@@ -90,12 +90,12 @@ class Mock(ctypes.Structure):
 
 
 def mock() -> Mock:
-    """The mock that this process has loaded as the driver."""
+    """Return the mock that this process has loaded as the driver."""
     return Mock.in_dll(ctypes.CDLL("libcuda.so.1"), "mock")
 
 
 def make(count: int, value: float, *, exportable: bool = True) -> Any:
-    """A tensor of float32 in memory of the mock, in a storage of its own. The memory stays."""
+    """Return a float32 tensor in memory of the mock, with its own storage. The memory is never freed."""
     import torch
 
     address = mock().allocate(4 * count, exportable)

@@ -1,4 +1,4 @@
-"""Whether processes run, and hosts that are programs of their own."""
+"""Checks whether processes run, and hosts in separate programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyisolate._host.zygote import zygotes
 
 
 def keeper_pids() -> list[int]:
-    """Of the parent of extensions that are executed, if it is there."""
+    """Return the pid of the parent of executed extensions, if there is one."""
     keeper = zygotes._keeper.zygote
     return [keeper.pid] if keeper is not None else []
 
@@ -29,7 +29,7 @@ def is_running(pid: int) -> bool:
 
 
 def gone(pid: int) -> bool:
-    """Whether the process ends, within seconds; also where the first process of a container reaps nobody."""
+    """Return whether the process ends within seconds, even if a container's first process reaps nothing."""
     deadline = time.monotonic() + 10
     while not has_ended(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -37,7 +37,7 @@ def gone(pid: int) -> bool:
 
 
 def has_ended(pid: int) -> bool:
-    """Also when nobody has asked for its status yet."""
+    """Return whether the process has ended, even if it was not reaped yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith(("Z", "X"))
     except OSError:
@@ -53,7 +53,7 @@ def run_python(
     environ: Mapping[str, str] | None = None,
     timeout: float = 60,
 ) -> subprocess.CompletedProcess[str]:
-    """A program that this interpreter has run in `folder`, under `wrapper`; `source` is what it reads."""
+    """Run a program in this interpreter in `folder`, under `wrapper`, with `source` as its standard input."""
     return subprocess.run(
         [*wrapper, sys.executable, *arguments],
         input=source,
@@ -69,7 +69,7 @@ def run_python(
 def run_host(
     source: str, folder: Path, arguments: Sequence[str], wrapper: Sequence[str] = (), timeout: float = 60
 ) -> Any:
-    """What a host program prints as JSON: `source`, written to `folder` and run there, under `wrapper`."""
+    """Write `source` to `folder`, run it there under `wrapper`, and return what it prints as JSON."""
     (folder / "host.py").write_text(source)
     environ = {"TMPDIR": str(folder)}
     done = run_python(["host.py", *arguments], folder, wrapper=wrapper, environ=environ, timeout=timeout)

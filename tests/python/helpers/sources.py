@@ -1,4 +1,4 @@
-"""Packages made on the spot: wheels, and projects and archives of source code that build themselves."""
+"""Packages made on the spot: wheels, projects and archives of source code that build themselves."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ from typing import Any
 from pyisolate._env.builder import EnvironmentBuilder
 
 WHEEL = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+
+def slow_uv(folder: Path) -> tuple[Path, Path]:
+    """Make a program in place of uv that runs for ten minutes, and the file to which it writes its pid."""
+    uv, pids = folder / "uv", folder / "pids"
+    uv.write_text(f"#!/bin/sh\necho $$ >> {pids}\nexec sleep 600\n")
+    uv.chmod(0o755)
+    pids.touch()
+    return uv, pids
 
 
 def metadata(name: str, version: str, *needed: str) -> str:
@@ -50,7 +59,7 @@ def source_files(
     requires: str = "[]",
     ending: str = "",
 ) -> dict[str, str]:
-    """A project whose build backend is in it and runs this code when it is imported."""
+    """Make a project that contains its build backend, which runs this code when it is imported."""
     said = metadata(name, version, *needed)
     return {
         "pyproject.toml": textwrap.dedent(f"""
@@ -87,14 +96,14 @@ def add_project(folder: Path, name: str, *needed: str, **options: str) -> Path:
 
 
 def note(environment: Path, name: str = "bolt") -> Any:
-    """What the build of a package has left in it."""
+    """Return what the build of a package has left in it."""
     values: dict[str, Any] = {}
     exec(next(environment.glob(f"lib/python*/site-packages/{name}.py")).read_text(), values)
     return values["NOTE"]
 
 
 def touching(path: Path) -> str:
-    """Code that leaves a trace, if it may."""
+    """Return code that creates a file, if it is permitted to."""
     return (
         f"NOTE = 'refused'\ntry:\n    open({str(path)!r}, 'w').close()\n    NOTE = 'ran'\n"
         "except OSError: pass"
@@ -102,7 +111,7 @@ def touching(path: Path) -> str:
 
 
 def build(root: Path, *dependencies: str, **options: bool) -> Path:
-    """The environment of an extension with these dependencies."""
+    """Build the environment of an extension with these dependencies."""
     environment = EnvironmentBuilder(root, "ext", dependencies, **options).provide()
     environment.release()
     return environment.path

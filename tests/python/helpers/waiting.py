@@ -1,4 +1,4 @@
-"""What tests of shared memory wait for."""
+"""Waiting for conditions, and figures of shared memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def shared_memory() -> int:
-    """KiB of shared memory in the whole system."""
+    """Return the KiB of shared memory in the whole system."""
     with open("/proc/meminfo") as info:
         return next(int(line.split()[1]) for line in info if line.startswith("Shmem:"))
 

@@ -1,4 +1,4 @@
-"""Programs that run a host as where less is permitted: arguments that come before its own."""
+"""Commands that run a host with fewer permissions: arguments before its own."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ while True:
 
 @contextmanager
 def public_folder() -> Iterator[Path]:
-    """One that other users can get to, on a disk; what `as_a_user` makes beside it goes with it."""
+    """Make a folder on a disk that others can reach; what `as_a_user` makes beside it is removed too."""
     path = Path(tempfile.mkdtemp(prefix="pyisolate-test-", dir="/var/tmp"))
     path.chmod(0o755)
     try:
@@ -91,7 +91,7 @@ def possible(*command: str) -> bool:
 
 
 def filtered(refused: filters.Refused) -> list[str] | None:
-    """Where a filter refuses calls; None where there is no libseccomp, which knows their numbers."""
+    """Run under a filter that refuses calls; None without libseccomp, which knows their numbers."""
     try:
         return [sys.executable, "-c", FILTER, filters.make(refused).hex()]
     except OSError:
@@ -99,7 +99,7 @@ def filtered(refused: filters.Refused) -> list[str] | None:
 
 
 def without_calls(name: str = "unshare") -> list[str] | None:
-    """One call fails with EPERM; by default that which makes namespaces."""
+    """Let one call fail with EPERM; by default the one that makes namespaces."""
     return filtered({name: errno.EPERM})
 
 
@@ -113,8 +113,8 @@ def without_capabilities() -> list[str] | None:
 
 
 def as_a_user(folder: Path) -> list[str] | None:
-    """Another user than root, to whom `folder` then belongs. What lies in a private home, such as this
-    interpreter, is mounted to where it is, without what else is there."""
+    """Run as another user than root, who then owns `folder`. Files in a private home, such as this
+    interpreter, are mounted in their place, without the other files there."""
     if os.geteuid() != 0:
         return ["env"]
     if not shutil.which("setpriv") or not possible("unshare", "--mount"):
@@ -142,12 +142,12 @@ def needed() -> list[Path]:
 
 
 def private_above(path: Path) -> Path | None:
-    """The uppermost folder on the way that others may not pass."""
+    """Return the uppermost folder of the path that other users may not enter."""
     return next((above for above in reversed(path.parents) if not above.stat().st_mode & 1), None)
 
 
 def in_a_chroot(folder: Path) -> list[str] | None:
-    """The same files in a root of its own, in which nobody can make user namespaces."""
+    """Run in a new root with the same files, where user namespaces cannot be made."""
     root = Path(f"{folder}-root")
     mount = f"mkdir -p {root} && mount --rbind / {root}"
     enter = f"""exec chroot {root} sh -c 'cd "$0" && exec "$@"' "$PWD" "$@" """
@@ -159,7 +159,7 @@ CAPABILITIES = """
     chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw sys_chroot mknod
     audit_write setfcap
 """
-"""What root has in a container, unless more is asked for."""
+"""The capabilities of root in a container by default."""
 
 CONTAINER = """
 set -e
@@ -188,7 +188,7 @@ mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 
 
 def in_a_container(refused: filters.Refused, *, user: bool = False) -> list[str] | None:
-    """The host is root with few capabilities and the first process; most of /proc and /sys is read-only or
+    """Run the host as root with few capabilities, as the first process; /proc and /sys are read-only or
     covered. With `user` in a namespace of users, where a user has made the container."""
     filter_of_calls = filtered(refused)
     unshare = ["unshare", *(["--user", "--map-root-user"] if user else []), "--mount", "--pid", "--ipc"]

@@ -1,4 +1,4 @@
-"""Events: the order in which they are handled, their cancellation, and how many are under way."""
+"""Events: the order in which they are handled, their cancellation, and the number in progress."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from emitting import EMITTERS, PLUGIN, Seen
 
 from pyisolate import Extension
-from pyisolate._util.turns import GroupedTurns, Turns
+from pyisolate._util.fifo_lock import FifoLock, KeyedFifoLock
 
 Plugin = Callable[..., Extension]
 
@@ -34,10 +34,10 @@ def extension(plugin: Plugin, request: pytest.FixtureRequest) -> Extension:
 def test_events_of_a_call_are_in_order(extension: Extension, emit: str) -> None:
     made = Seen()
     extension.register_event_handler("quick", made.plain("quick"))
-    extension.register_event_handler("next turn", made.later("next turn", 0))
+    extension.register_event_handler("next iteration", made.later("next iteration", 0))
     extension.register_event_handler("slow", made.later("slow"))
     extension.register_event_handler("slower", made.later("slower", 0.01))
-    events = [(("slower", "quick", "slow", "next turn", "quick")[i * 7 % 5], i) for i in range(40)]
+    events = [(("slower", "quick", "slow", "next iteration", "quick")[i * 7 % 5], i) for i in range(40)]
 
     async def main() -> None:
         await getattr(extension, emit)(events)
@@ -159,7 +159,7 @@ def test_cancelling_aemit(extension: Extension) -> None:
 
 
 def waiting_handler() -> tuple[asyncio.Event, asyncio.Event, Callable[[Any], Awaitable[None]]]:
-    """A handler that waits, and what is set when it has begun and when it is cancelled."""
+    """A handler that waits, and the events set when it has begun and when it is cancelled."""
     entered, cancelled = asyncio.Event(), asyncio.Event()
 
     async def handler(payload: Any) -> None:
@@ -211,7 +211,7 @@ def test_the_process_ends_while_a_handler_runs(isolated: Extension) -> None:
 
 
 def test_a_flood_of_events_is_bounded(plugin: Plugin) -> None:
-    """An extension that leaves out the order has as many events under way as it may have calls."""
+    """An extension that ignores the order may have as many events in progress as calls."""
     extension = plugin(PLUGIN, name="flooder", max_open_calls=16)
     other = plugin(PLUGIN, name="quiet")
 
@@ -270,16 +270,16 @@ def test_nothing_is_kept_of_events(isolated: Extension) -> None:
 
     async def main() -> None:
         await asyncio.gather(*(isolated.aemit_together([("event", 1)] * 3) for _ in range(20)))
-        assert await isolated.groups() == 0
+        assert await isolated.event_locks() == 0
 
     asyncio.run(main())
 
 
-# ---- turns ----
+# ---- locks ----
 
 
-def test_turns_across_loops() -> None:
-    turns, seen = Turns(), []
+def test_a_lock_across_loops() -> None:
+    lock, seen = FifoLock(), []
 
     async def one(number: int) -> None:
         seen.append(("begins", number))
@@ -288,7 +288,7 @@ def test_turns_across_loops() -> None:
 
     async def some(first: int) -> None:
         await asyncio.gather(
-            *(turns.run(functools.partial(one, number)) for number in range(first, first + 20))
+            *(lock.run(functools.partial(one, number)) for number in range(first, first + 20))
         )
 
     threads = [threading.Thread(target=asyncio.run, args=(some(first * 20),)) for first in range(4)]
@@ -303,18 +303,18 @@ def test_turns_across_loops() -> None:
         assert own == sorted(own)
 
 
-def test_a_turn_that_was_given_is_passed_on() -> None:
-    """The task is cancelled between the moment it gets its turn and the one in which it would use it."""
+def test_a_lock_given_to_a_cancelled_task_is_passed_on() -> None:
+    """The task is cancelled after it got the lock and before it runs again."""
 
     async def main() -> None:
-        turns, seen, held = Turns(), [], asyncio.Event()
+        lock, seen, held = FifoLock(), [], asyncio.Event()
 
         async def use(name: str) -> None:
             seen.append(name)
 
-        first = asyncio.create_task(turns.run(held.wait))
-        second = asyncio.create_task(turns.run(functools.partial(use, "second")))
-        third = asyncio.create_task(turns.run(functools.partial(use, "third")))
+        first = asyncio.create_task(lock.run(held.wait))
+        second = asyncio.create_task(lock.run(functools.partial(use, "second")))
+        third = asyncio.create_task(lock.run(functools.partial(use, "third")))
         await asyncio.sleep(0)
         held.set()
         first.add_done_callback(lambda _: second.cancel())
@@ -326,18 +326,18 @@ def test_a_turn_that_was_given_is_passed_on() -> None:
 
 def test_a_closed_coroutine_gives_up_its_place() -> None:
     async def main() -> None:
-        turns, held = GroupedTurns(), asyncio.Event()
-        first = asyncio.create_task(turns.run(1, held.wait))
+        locks, held = KeyedFifoLock(), asyncio.Event()
+        first = asyncio.create_task(locks.run(1, held.wait))
         await asyncio.sleep(0)
 
         async def nothing() -> None: ...
 
-        waiting = turns.run(1, nothing)
+        waiting = locks.run(1, nothing)
         waiting.send(None)
         waiting.close()
         held.set()
         await first
-        await asyncio.wait_for(turns.run(1, nothing), 60)
-        assert not turns._groups
+        await asyncio.wait_for(locks.run(1, nothing), 60)
+        assert not locks._locks
 
     asyncio.run(main())

@@ -1,4 +1,4 @@
-"""Events: which handlers of the host run, with which arguments, in which thread, and what they raise."""
+"""Events: which of the host's handlers run, with which arguments, in which thread, and what they raise."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_handlers_run_in_the_order_of_registration(extension: Extension, emit: s
 
 
 class Equal:
-    """A handler that is equal to every other of its class."""
+    """A handler that compares equal to every other of its class."""
 
     def __init__(self, seen: list[Any]) -> None:
         self.seen = seen

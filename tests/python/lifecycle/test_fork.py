@@ -1,4 +1,4 @@
-"""A host that forks: its extensions stay its own, whatever the forked process does with what it inherits."""
+"""A host that forks: its extensions stay its own, whatever the forked process does with inherited objects."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_forked_process_leaves_the_extensions_of_its_host_alone(tmp_path: Path
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.replace("END", end))
     ended = subprocess.run(
-        # from 3.12 on Python warns of forks of processes with threads, which this is about
+        # from 3.12 on Python warns of forks in processes with threads, which these tests make
         [sys.executable, "-W", "ignore::DeprecationWarning", program.name],
         cwd=tmp_path,
         capture_output=True,
@@ -85,7 +85,7 @@ def test_a_forked_process_leaves_the_extensions_of_its_host_alone(tmp_path: Path
 
 
 def test_a_forked_process_leaves_the_loop_of_its_host_alone() -> None:
-    """It shares the loop's epoll, so what it inherited must not be taken out there."""
+    """It shares the loop's epoll instance, so inherited descriptors must not be removed from it."""
 
     async def main(session: _core.Session) -> None:
         echo = session.method(1, "later")
@@ -95,7 +95,7 @@ def test_a_forked_process_leaves_the_loop_of_its_host_alone() -> None:
             code = 1
             try:
                 session.close()
-                code = sum(len(str(i)) == 0 for i in range(1000))  # what is raised later has its chance
+                code = sum(len(str(i)) == 0 for i in range(1000))  # so that later exceptions show
             finally:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -141,7 +141,7 @@ if __name__ == "__main__":
 
 
 def test_a_handler_of_the_host_forks(tmp_path: Path) -> None:
-    """The child ends with the handler's exception, or goes on where the host waits; it answers nobody."""
+    """The child ends with the handler's exception, or continues where the host waits; it sends no reply."""
     assert run_host(HANDLER, tmp_path, []) == [5, 1, 6, 7]
 
 
@@ -228,7 +228,7 @@ if __name__ == "__main__":
 
 
 def test_threads_may_do_anything_while_another_forks(tmp_path: Path) -> None:
-    """Also what takes locks: the forked process can do all of it, too."""
+    """Operations that take locks work in the forked process, too."""
     pytest.importorskip("numpy")
     statuses, faults = run_host(STRESS, tmp_path, [str(EXTENSIONS / "echo")], timeout=110)
     assert faults == []

@@ -1,4 +1,4 @@
-"""An extension that forks in a method: the child ends as one of any program does, and answers nobody."""
+"""An extension that forks in a method: the child ends as in any program, and sends no reply."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def forker(load: Callable[..., Extension], caplog: pytest.LogCaptureFixture) -> 
     caplog.set_level(logging.INFO)
     extension = load("forker", sandbox_mode="disabled", echo_output=False)
     yield extension
-    assert extension.sync.fork("os._exit(0)")[0] == 0  # it works as before
+    assert extension.sync.fork("os._exit(0)")[0] == 0  # the extension works as before
 
 
 def said(caplog: pytest.LogCaptureFixture, text: str) -> bool:
@@ -87,7 +87,7 @@ def test_it_runs_nothing_of_the_loop_that_it_was_forked_from(forker: Extension, 
 
 
 def test_it_runs_its_exit_handlers(forker: Extension, tmp_path: Path) -> None:
-    """As a forked process of a plain program does."""
+    """As in a plain program."""
     assert forker.sync.fork(f"self.note({str(tmp_path)!r}, 'left'); sys.exit(3)")[0] == 3
     assert (tmp_path / "left").exists()
 
@@ -95,7 +95,7 @@ def test_it_runs_its_exit_handlers(forker: Extension, tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["await_in_child", "yield_in_child"])
 def test_it_cannot_go_on_awaiting(forker: Extension, caplog: pytest.LogCaptureFixture, method: str) -> None:
     assert getattr(forker.sync, method)() == 1
-    if method == "yield_in_child":  # from Python 3.14 on asyncio itself knows of the fork
+    if method == "yield_in_child":  # from Python 3.14 on asyncio itself handles the fork
         words = (
             "not the running loop" if sys.version_info >= (3, 14) else "cannot run the extension's event loop"
         )

@@ -1,4 +1,4 @@
-"""Programs that fork, or start themselves again, with extensions before and after."""
+"""Programs that fork, or execute themselves, with extensions before and after."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def app(scope, receive, send):
 
 
 def get(path: Path) -> Any:
-    """What the server says at this socket; None when nobody listens."""
+    """Return the reply of the server at this socket; None when nothing listens."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(30)
         try:
@@ -87,7 +87,7 @@ def get(path: Path) -> Any:
 
 @contextmanager
 def server(arguments: list[str], folder: Path, app: str) -> Iterator[Callable[[], list[Any]]]:
-    """What it says: a function that asks until both workers have answered."""
+    """A function that asks the server until both workers have replied."""
     (folder / "app.py").write_text(app)
     path = folder / "socket"
     environ = {**os.environ, "ECHO": ECHO, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

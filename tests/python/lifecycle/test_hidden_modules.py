@@ -1,4 +1,4 @@
-"""Extensions in folders that are named like a module which somebody else imports."""
+"""Extensions in folders with the name of a module that other code imports."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ EXTENSIONS = paths.EXTENSIONS
 
 @pytest.mark.parametrize("name", ["json", "colorsys"])
 def test_a_folder_that_hides_a_module_is_told(load: Load, tmp_path: Path, name: str, caplog: Any) -> None:
-    """Of the standard library, whether it has been imported or not."""
+    """The name of a module of the standard library, imported already or not."""
     shutil.copytree(EXTENSIONS / "echo", tmp_path / name)
     extension = load("echo", module_path=str(tmp_path / name))
     extension.ensure_process_started()
-    extension.stop()  # returns when all that it logs has arrived
+    extension.stop()  # returns when all its log records have arrived
     (told,) = caplog.messages
     assert f"hides '{name}' of " in told
     assert "rename its folder" in told
@@ -32,7 +32,7 @@ def test_a_folder_that_hides_a_module_is_told(load: Load, tmp_path: Path, name: 
 def test_a_folder_that_hides_a_package_of_the_path_is_told(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    """One that nobody has imported yet: it is in the way of who does it later."""
+    """A module that was not imported yet: the extension hides it from later imports."""
     (tmp_path / "site" / "hidden_package").mkdir(parents=True)
     (tmp_path / "site" / "hidden_package" / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path / "site"))

@@ -1,4 +1,4 @@
-"""An extension that is killed at any moment: every call ends, and nothing of it is left."""
+"""An extension that is killed at any moment: every call ends, and no resource is left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KILLS = 100
 
 
 def start() -> _core.Session:
-    """A child of an interpreter that starts fast: nothing is on its path but the package."""
+    """A child that starts fast: its path contains only the package."""
     code = BOOTSTRAP.format(path=[str(Path(_core.__file__).parents[1])], source=ECHO)
     return _core.Session.spawn(
         [sys.executable, "-I", "-S", "-c", code], dict(os.environ), name="doomed", registry=_core.Registry()
@@ -27,7 +27,7 @@ def start() -> _core.Session:
 
 
 def left_over() -> tuple[int, int, set[str]]:
-    """Descriptors, mappings of shared memory, children."""
+    """Return the descriptors, mappings of shared memory, and children."""
     gc.collect()
     mappings = Path("/proc/self/maps").read_text().count("memfd:piso")
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
@@ -35,7 +35,7 @@ def left_over() -> tuple[int, int, set[str]]:
 
 
 async def load(session: _core.Session, ended: list[type[BaseException]]) -> None:
-    """Calls of every kind in flight, until they fail."""
+    """Keep calls of every kind in flight, until they fail."""
     echo, aecho, later = (session.method(1, name) for name in ("echo", "aecho", "later"))
 
     async def one(call: object, *values: object) -> None:
@@ -82,7 +82,7 @@ def kill_one(moment: float) -> None:
 
 
 def wait_without_loop() -> None:
-    """Makes the loop that serves who has none, if there is none yet."""
+    """Make the service loop, if there is none yet."""
     session = start()
     threading.Timer(0.1, session.kill).start()
     wait_in_a_thread(session, [])
@@ -91,14 +91,14 @@ def wait_without_loop() -> None:
 
 def test_killed_at_random_moments() -> None:
     moments = random.Random(7)
-    kill_one(0.1)  # threads and caches are made with the first
+    kill_one(0.1)  # the first one creates threads and caches
     wait_without_loop()
     fds, mappings, children = left_over()
     for _ in range(KILLS):
         kill_one(moments.uniform(0, 0.12))
 
     def more() -> tuple[int, int, set[str]]:
-        """What there is more than before: what was there may be from an earlier test, and go meanwhile."""
+        """Return what was added: other resources may be of an earlier test, and go meanwhile."""
         now = left_over()
         return max(0, now[0] - fds), max(0, now[1] - mappings), now[2] - children
 

@@ -1,7 +1,7 @@
-"""Nothing is left of what has ended, as in CPython's own runs with -R.
+"""Ended objects leave no references, as CPython checks with -R.
 
-References to types, blocks of memory, tracked objects and descriptors stay as many as they were. Each case
-runs in a process of its own, and looks at both sides of a session.
+The numbers of references to types, memory blocks, tracked objects and descriptors stay constant. Each case
+runs in its own process, and checks both sides of a session.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Managers and proxies: starting, calling, stopping, and what goes wrong on the way."""
+"""Managers and proxies: starting, calling and stopping, and their errors."""
 
 from __future__ import annotations
 
@@ -103,12 +103,12 @@ def test_the_loop_runs_while_the_extension_starts(load: Load) -> None:
     async def main() -> int:
         extension = load(env={"ECHO_SLOW_START": "0.3"})
         starting = asyncio.ensure_future(extension.pid())
-        turns = 0
+        iterations = 0
         while not starting.done():
             await asyncio.sleep(0.01)
-            turns += 1
+            iterations += 1
         assert starting.result() != os.getpid()
-        return turns
+        return iterations
 
     assert asyncio.run(main()) > 5
 
@@ -152,7 +152,7 @@ def test_a_cancelled_start_lets_another_caller_start(load: Load) -> None:
 
 
 def test_sync_call_while_a_task_of_this_loop_starts_it(load: Load) -> None:
-    """It would wait for ever for the loop that it blocks."""
+    """It would wait for ever for the loop that it blocks itself."""
     extension = load(env={"ECHO_SLOW_START": "0.1"})
 
     async def main() -> None:
@@ -229,7 +229,7 @@ class Greeter(ExtensionBase, ABC):
 def test_a_module_that_cannot_be_imported(
     load: Load, tmp_path: Path, isolated: bool, code: str, error: type[Exception], words: str
 ) -> None:
-    """Whatever it does, the host gets an exception that it can handle, and that names the extension."""
+    """In every case the host gets an exception that it can handle, and that names the extension."""
     (tmp_path / "unimportable").mkdir()
     (tmp_path / "unimportable" / "__init__.py").write_text(code)
     extension = load("echo", module_path=str(tmp_path / "unimportable"), isolated=isolated)
@@ -545,5 +545,5 @@ def test_a_forgotten_extension_ends(load: Load, venvs: Path) -> None:
     extension = manager.load_extension({"name": "echo", "module_path": str(EXTENSIONS / "echo")})
     pid = extension.sync.pid()
     del manager, extension
-    # the poller's thread may have a callback of its when garbage is collected for the first time
+    # the first collection of garbage may run a callback of the poller's thread
     assert eventually(lambda: gc.collect() >= 0 and has_ended(pid))

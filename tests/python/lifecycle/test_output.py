@@ -1,4 +1,4 @@
-"""What extensions write and log arrives in the logging of the host, bounded, and on its outputs if wanted."""
+"""Output and logs of extensions reach the host's logging, within limits, and its own output if wanted."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_lines_arrive_with_a_level_for_each_output(
 def test_the_development_mode_has_nothing_to_tell(
     load: LoadFunction, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Python then warns of files that nobody closed and of what is deprecated."""
+    """Python then warns of unclosed files and deprecated functions."""
     extension = load("talker", env={"PYTHONDEVMODE": "1"})
     assert extension.sync.echo(1) == 1
     extension.stop()
@@ -112,7 +112,7 @@ def test_last_words_control_no_terminal(talker: Extension) -> None:
 
 
 def child_records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    own = f"{LOGGER}.pyisolate"  # what the package itself says there
+    own = f"{LOGGER}.pyisolate"  # the package's own messages there
     return [r for r in caplog.records if r.name.startswith(f"{LOGGER}.") and r.name != own]
 
 
@@ -126,7 +126,7 @@ def test_records_keep_level_and_logger(talker: Extension, caplog: pytest.LogCapt
         (logging.CRITICAL, f"{LOGGER}.talker.inner", "worse"),
         (logging.WARNING, f"{LOGGER}.talker.inner", "elsewhere"),
     ]
-    assert logging.getLogger().manager.loggerDict.get(f"{LOGGER}.talker.inner") is None  # none is made
+    assert logging.getLogger().manager.loggerDict.get(f"{LOGGER}.talker.inner") is None  # no logger is made
 
 
 def test_the_hosts_level_counts(load: LoadFunction, caplog: pytest.LogCaptureFixture) -> None:
@@ -168,7 +168,7 @@ def test_logging_while_logging_does_not_recurse(talker: Extension, caplog: pytes
     assert [record.getMessage() for record in child_records(caplog)] == ["nested", "after"]
     talker.stop()
     assert any("1 log records" in line for line in lines(caplog, logging.WARNING))
-    assert any("TypeError" in line for line in lines(caplog, logging.WARNING))  # the wrong one, as usual
+    assert any("TypeError" in line for line in lines(caplog, logging.WARNING))  # the call's usual error
 
 
 def test_many_records_are_all_there_or_counted(talker: Extension, caplog: pytest.LogCaptureFixture) -> None:
@@ -192,7 +192,7 @@ def test_records_are_not_trusted(talker: Extension, caplog: pytest.LogCaptureFix
 
 
 class Counter(logging.Handler):
-    """Counts what it is given, as a file would get it."""
+    """Counts the bytes that a file would get."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -207,7 +207,7 @@ class Counter(logging.Handler):
         self.texts.append(text[:100])
 
     def most(self, per_extension: float, per_second: float) -> float:
-        """What all there was until now may have been: so much at once, and so much in each second."""
+        """Return the most that may have arrived until now: the burst, and the rate for each second."""
         return per_extension + (time.monotonic() - self.began + 1) * per_second
 
 
@@ -228,7 +228,7 @@ def counter() -> Iterator[Counter]:
 def test_what_is_logged_is_bounded_in_bytes_and_lines(
     load: LoadFunction, counter: Counter, tmp_path: Path, how: str
 ) -> None:
-    """Whatever the extension writes, as fast as it can; and it is read no faster than it may write."""
+    """However fast the extension writes, its output is read no faster than the limit."""
     file = tmp_path / "written"
     file.write_bytes(bytes(8))
     talker = load("talker", sandbox={"writable_paths": [str(file)]})
@@ -261,7 +261,7 @@ def test_those_that_write_too_much_take_nothing_from_others(
 def test_who_goes_round_the_handler_of_records_is_ended(
     load: LoadFunction, counter: Counter, text: str
 ) -> None:
-    """To drop its records without end would cost the host, too."""
+    """Dropping records without end would also cost the host."""
     talker = load("talker")
     talker.sync.notify_for_ever(text)
     with pytest.raises(ExtensionDied, match="log records without end"):
@@ -287,7 +287,7 @@ def test_notifications_beyond_a_limit_are_dropped_unseen() -> None:
         assert extension.notify(0, "log", (number,), 1000)
         assert extension.notify(0, "other", (number,), 1000)
     assert host.metered() == 0
-    with pytest.raises(CallTimeout):  # it takes what has come
+    with pytest.raises(CallTimeout):  # handles the requests that have arrived
         host.method(1, "nothing", sync=True, timeout=0.05)()
     assert seen == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 6, 7, 8, 9]
     assert (host.metered(), host.metered()) == (5, 0)
@@ -339,7 +339,7 @@ if __name__ == "__main__":
 def run_program(
     tmp_path: Path, setup: str = "", config: str = "{}", end: str = "talker.stop()"
 ) -> tuple[list[str], list[str]]:
-    """Lines of stdout and stderr of a program that loads the talker."""
+    """Return the lines of stdout and stderr of a program that loads the extension `talker`."""
     extensions = paths.EXTENSIONS
     source = PROGRAM.format(setup=setup, path=str(extensions / "talker"), config=config, end=end)
     (tmp_path / "program.py").write_text(source)
@@ -380,7 +380,7 @@ def test_the_host_ends_in_order_with_its_extensions_output(tmp_path: Path, end: 
 
 
 def test_what_is_echoed_is_bounded_and_told(tmp_path: Path) -> None:
-    """One that writes without end would fill the disk behind the host's stdout."""
+    """An extension that writes without end would fill the disk behind the host's stdout."""
     began = time.monotonic()
     out, err = run_program(tmp_path, end="talker.sync.flood(400_000, 100); talker.stop()")
     most = (4 << 20) + (time.monotonic() - began + 1) * (256 << 10)

@@ -1,4 +1,4 @@
-"""The thread that waits for output and times, where what it needs is short at first."""
+"""The thread that waits for output and timers, when a resource is missing at first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyisolate._host.poller import Poller
 
 
 def once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception) -> None:
-    """Let the next use of a function fail."""
+    """Let the next call of a function fail."""
     real = getattr(owner, name)
 
     def fail(*_: object, **__: object) -> None:

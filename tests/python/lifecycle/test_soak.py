@@ -1,4 +1,4 @@
-"""The short forms of the long runs; see docs/reliability.md."""
+"""Short forms of the soak tests; see docs/reliability.md."""
 
 from __future__ import annotations
 

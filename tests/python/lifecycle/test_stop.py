@@ -1,4 +1,4 @@
-"""Stopping: in plain programs and in loops, alone and together, politely and not."""
+"""Stopping: in plain programs and in event loops, one or several extensions, with and without force."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import paths
 import pytest
 from internals import is_given_up, runtime_of, use_uv
 from processes import gone, has_ended, is_running
+from sources import slow_uv
 from waiting import eventually
 
 from pyisolate import Extension, ExtensionBase, ExtensionManager, ExtensionStopped
@@ -44,7 +45,7 @@ def load(manager: ExtensionManager[ExtensionBase]) -> Load:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not stop by itself is not waited for as long as usual."""
+    """Extensions that do not stop by themselves are killed earlier than usual."""
     monkeypatch.setattr("pyisolate._host.process.STOP_TIMEOUT", 0.5)
     monkeypatch.setattr("pyisolate._host.process.EXIT_TIMEOUT", 0.5)
 
@@ -153,7 +154,7 @@ async def call(awaitable: Awaitable[Any]) -> Any:
 def test_the_loop_goes_on_and_serves_them_side_by_side(
     load: Load, manager: ExtensionManager[ExtensionBase], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each waits in its `stop` for the host, until the last has come there, and the host's loop goes on."""
+    """The `stop` of each waits for the host until all have got there, while the host's loop runs."""
     names = [f"leaver {number}" for number in range(5)]
     gate = host_side.Gate()
     gate.wanted = len(names) + 1
@@ -190,7 +191,7 @@ def test_without_a_loop_they_are_stopped_side_by_side(
 
 @pytest.mark.parametrize("in_loop", [True, False])
 def test_what_it_asks_is_answered_in_the_thread_that_stops_it(load: Load, in_loop: bool) -> None:
-    """An object of the host may belong to its thread, as a connection of sqlite3 does."""
+    """An object of the host may be bound to its thread, like a connection of sqlite3."""
     extension = load()
 
     async def main() -> None:
@@ -244,7 +245,7 @@ def test_what_stop_returns_where_no_loop_runs(load: Load, manager: ExtensionMana
 
 
 def test_it_happens_although_it_is_not_awaited(load: Load, caplog: pytest.LogCaptureFixture) -> None:
-    """`asyncio.run` cancels what is left when its program ends; the extension has its time all the same."""
+    """`asyncio.run` cancels remaining tasks at its end; the extension still has its time to stop."""
     extension = load()
 
     async def main() -> int:
@@ -259,7 +260,7 @@ def test_it_happens_although_it_is_not_awaited(load: Load, caplog: pytest.LogCap
 
 
 def test_a_loop_that_is_left_does_not_keep_it(load: Load, quick: None) -> None:
-    """Its task is never run again, and not told either."""
+    """Its task never runs again, and is not notified either."""
     extension = load()
     loop = asyncio.new_event_loop()
 
@@ -296,7 +297,7 @@ def test_who_gives_up_waiting_does_not_end_it(load: Load) -> None:
 
 @pytest.mark.parametrize("sync", [True, False])
 def test_a_call_right_after_it_waits_for_the_end(load: Load, sync: bool) -> None:
-    """No two of its processes run at a time, also where the call keeps the loop from finishing the stop."""
+    """Two of its processes never run at once, even if the call keeps the loop from finishing the stop."""
     extension = load()
 
     async def main() -> None:
@@ -339,7 +340,7 @@ def test_managers_in_with(venvs: Path) -> None:
 def test_all_that_do_not_stop_have_one_deadline(
     load: Load, manager: ExtensionManager[ExtensionBase], quick: None, in_loop: bool
 ) -> None:
-    """They would keep the host for 20 s one after another, each for as long as it may take."""
+    """One after another they would take 20 s, each for its whole time limit."""
     ways = ["never", "block", "freeze", "write", "die", "fail", "iteration", "exit", "plainly"]
     pids = []
     for way in ways:
@@ -414,18 +415,10 @@ def test_stop_while_it_waits_to_be_started_again(load: Load) -> None:
     asyncio.run(main())
 
 
-SLOW_UV = """#!/bin/sh
-echo $$ >> {pids}
-exec sleep 600
-"""
-
-
 @pytest.fixture
 def pids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of the processes of an installer that runs for ten minutes."""
-    uv, pids = tmp_path / "uv", tmp_path / "pids"
-    uv.write_text(SLOW_UV.format(pids=pids))
-    uv.chmod(0o755)
+    """The file with the pids of an installer that runs for ten minutes."""
+    uv, pids = slow_uv(tmp_path)
     use_uv(monkeypatch, uv)
     return pids
 
@@ -436,7 +429,7 @@ def test_stop_while_its_environment_is_built(load: Load, pids: Path) -> None:
     async def main() -> None:
         waiting = [asyncio.create_task(call(extension.echo(1))) for _ in range(2)]
         waiting.append(asyncio.create_task(asyncio.to_thread(extension.sync.echo, 1)))
-        while not pids.exists() or not pids.read_text():
+        while not pids.read_text():
             await asyncio.sleep(0.01)
         await extension.stop()
         for result in await asyncio.gather(*waiting, return_exceptions=True):
@@ -450,7 +443,7 @@ def test_an_interrupted_start_ends_its_build(load: Load, pids: Path) -> None:
     extension = load(dependencies=["rivet"])
 
     def interrupt() -> None:
-        assert eventually(lambda: pids.exists() and pids.read_text() != "")
+        assert eventually(lambda: pids.read_text() != "")
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt).start()

@@ -1,4 +1,4 @@
-"""Processes that are stopped (SIGSTOP) hold up nobody: no other extension, and no thread of the host."""
+"""Stopped processes (SIGSTOP) block neither other extensions nor threads of the host."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from pyisolate._host.zygote import Zygotes
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="stops processes by /proc")
 
 SHARE = 4
-"""A thread that ticks has to get at least so small a part of the turns that it gets while nothing happens."""
+"""The part of the ticks of an idle period that a thread must get at least."""
 
 
 class Ticks:
-    """Counts in a thread, once in a millisecond, as far as that gets the GIL."""
+    """Count in a thread, once a millisecond, if the thread gets the GIL."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -48,7 +48,7 @@ class Ticks:
 
 @contextmanager
 def nobody_stands_still() -> Iterator[None]:
-    """The ticks while the block runs are compared with those of a sleep that takes as long."""
+    """Compare the ticks during the block with those during a sleep of the same time."""
     busy, idle = Ticks(), Ticks()
     started = time.monotonic()
     with busy.running():
@@ -60,13 +60,13 @@ def nobody_stands_still() -> Iterator[None]:
 
 
 def stat(pid: int) -> list[str]:
-    """From the state on: state, parent, ..."""
+    """Return the fields from the state on: state, parent, ..."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
 
 
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    """Unless it ends meanwhile, it goes on afterwards."""
+    """Stop the process inside the block; it continues afterwards unless it has ended."""
     os.kill(pid, signal.SIGSTOP)
     while stat(pid)[0] != "T":
         time.sleep(0.001)
@@ -79,7 +79,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 @pytest.fixture
 def own_zygotes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Zygotes that other tests do not use."""
+    """Use zygotes that other tests do not use."""
     zygotes = Zygotes()
     monkeypatch.setattr(process, "zygotes", zygotes)
     yield
@@ -116,7 +116,7 @@ def test_an_extension_dies_while_its_zygote_is_stopped(
 
 
 def test_starts_while_the_zygote_is_stopped(load: Callable[..., Extension], own_zygotes: None) -> None:
-    """Those from the zygote wait for it, and get another one when it is killed; all else goes on."""
+    """Forked extensions wait for the zygote, and get another one when it is killed; all others continue."""
     pids: list[int] = []
     _, pid = start(load, "first")
     zygote = int(stat(pid)[1])
@@ -153,7 +153,7 @@ def test_everything_can_be_done_with_a_stopped_extension(
         session.read_output(1)
         assert session.stderr() == ""
         assert session.wait(0.01) is None
-        session.kill(signal.SIGTERM)  # heard when it goes on
+        session.kill(signal.SIGTERM)  # received when it continues
         assert session.wait(0.01) is None
         extension.stop()
         call.close()

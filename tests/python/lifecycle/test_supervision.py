@@ -1,4 +1,4 @@
-"""Death, stop and hang are told apart; an extension that ended can be brought back."""
+"""Death, stop and hang are distinguished; an extension that has ended can be restarted."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_deadline_death_and_stop_are_different(load: LoadFunction) -> None:
     extension = load("talker")
     with pytest.raises(CallTimeout):
         extension.with_timeout(0.05).sync.wait(60)
-    assert extension.sync.echo(1) == 1  # a call that took too long ends alone
+    assert extension.sync.echo(1) == 1  # only the call that took too long ends
     with pytest.raises(ExtensionDied, match="status 3; stop it, then its next call starts it") as died:
         extension.sync.exit(3)
     assert died.type is ExtensionDied
@@ -82,7 +82,7 @@ def test_a_stopped_process_hangs(load: LoadFunction) -> None:
 
 
 def test_what_waits_does_not_hang(load: LoadFunction) -> None:
-    """Coroutines, idleness, a wait for the host, load, and a host that is busy itself."""
+    """Coroutines, idle periods, waits for the host, load, and a busy host."""
     extension = load("talker", watchdog=0.4, apis=[host_side.Slow])
 
     async def main() -> None:
@@ -100,7 +100,7 @@ def test_what_waits_does_not_hang(load: LoadFunction) -> None:
 
 
 def test_a_queue_of_functions_does_not_hang(load: LoadFunction) -> None:
-    """Each is shorter than the watchdog allows; all that wait are longer."""
+    """Each call is shorter than the watchdog permits; all waiting calls together are longer."""
     extension = load("talker", watchdog=0.4)
 
     async def main() -> None:
@@ -155,7 +155,7 @@ def test_calls_wait_for_the_new_process(load: LoadFunction) -> None:
 def test_a_call_right_after_a_death_waits_for_the_new_process(
     load: LoadFunction, sync: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever notices the death first, the caller or the host's own thread."""
+    """Whether the caller or the host's own thread notices the death first."""
     monkeypatch.setattr("pyisolate._host.restart.MAX_DELAY", 0.01)
     extension = load("talker", restart={"delay": 0.01, "limit": 50})
     held = extension.echo, extension.sync.echo  # before there is a process
@@ -185,7 +185,7 @@ def test_a_call_right_after_a_death_waits_for_the_new_process(
 
 
 def test_the_death_that_a_caller_notices_is_noticed(load: LoadFunction) -> None:
-    """The host's own thread, which would tell of it, is busy all the time."""
+    """The host's own thread, which would report it, is busy all the time."""
     extension = load("talker", restart=QUICKLY)
     extension.ensure_process_started()
     go_on = threading.Event()
@@ -210,12 +210,12 @@ async def ask(extension: Extension) -> Any:
 
 
 def fails_with(file: Path) -> dict[str, Any]:
-    """Configuration with which it does not start while the file is there."""
+    """Return a configuration with which the extension does not start while the file exists."""
     return {"env": {"TALKER_FAILS_WITH": str(file)}, "sandbox": {"readonly_paths": [str(file.parent)]}}
 
 
 def test_calls_wait_for_later_attempts(load: LoadFunction, tmp_path: Path) -> None:
-    """The first attempts to start it again fail; who has waited since gets its answer in the end."""
+    """The first attempts to restart it fail; calls that have waited since then get their replies."""
     bad = tmp_path / "bad"
     extension = load("talker", restart={"delay": 0.1, "limit": 20}, **fails_with(bad))
     extension.ensure_process_started()
@@ -324,17 +324,17 @@ def test_grandchildren_end_and_what_was_shared_is_given_back(load: LoadFunction)
     extension.sync.keep(array)
     returned = extension.sync.echo(array)
     session = session_of(extension)
-    assert session.stats()["arena_live"] >= array.nbytes  # the extension keeps it
+    assert session.stats()["arena_live"] >= array.nbytes  # the extension keeps the tensor
     die(extension)
     assert gone(grandchild)
     assert until(lambda: extension.generation == 2)
-    assert (returned == array).all()  # what came from the dead process is still there
+    assert (returned == array).all()  # values from the dead process are still there
     assert session_of(extension).stats()["arena_live"] == 0
     import weakref
 
     old = weakref.ref(session)
     del session, returned
-    assert until(lambda: gc.collect() >= 0 and old() is None)  # nothing holds the memory of the old one
+    assert until(lambda: gc.collect() >= 0 and old() is None)  # nothing holds the memory of the old process
 
 
 @pytest.mark.parametrize(

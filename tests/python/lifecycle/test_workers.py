@@ -1,4 +1,4 @@
-"""Workers of an extension import its module, which lies in no folder of the path, and run its functions."""
+"""Workers of an extension import its module, which is in no folder of sys.path, and run its functions."""
 
 from __future__ import annotations
 

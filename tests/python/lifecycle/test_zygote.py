@@ -1,4 +1,4 @@
-"""Extensions that are forked from a warm process are like those that are started as programs."""
+"""Extensions that are forked from a zygote behave like those that are executed."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_random_numbers_differ(forked: Load, module: str) -> None:
 
 
 def test_what_is_drawn_differs(forked: Load) -> None:
-    """Also from what the zygote has loaded, and may have used."""
+    """Also after the zygote has loaded the library, and may have used it."""
     what = """[
         __import__("uuid").uuid1().hex,
         __import__("uuid").uuid4().hex,
@@ -187,13 +187,13 @@ def test_the_current_directory_of_the_host(
 
 def test_loaded_modules_are_those_of_the_host(forked: Load) -> None:
     extension = forked()
-    assert extension.sync.loaded("numpy")  # this process has it too
+    assert extension.sync.loaded("numpy")  # this process has the module too
     assert extension.sync.file("numpy") == numpy.__file__
     assert extension.sync.blas(300) == 300.0
 
 
 def test_versions_of_one_package_side_by_side(forked: Load) -> None:
-    # One that has a wheel for this Python: it is not compiled here.
+    # A package with a wheel for this Python, so that it is not compiled here.
     version = "1.26.4" if sys.version_info < (3, 13) else "2.1.3" if sys.version_info < (3, 14) else "2.3.3"
     try:
         old = forked("old", dependencies=[f"numpy=={version}"])
@@ -237,7 +237,7 @@ def test_what_a_zygote_has_rehearsed_is_gone(forked: Load) -> None:
 
 
 def test_variables_that_an_interpreter_reads_have_a_zygote_of_their_own(forked: Load) -> None:
-    """It is started with them, for all extensions that have the same."""
+    """The zygote is started with them, for all extensions with the same ones."""
     one, same = (forked(name, env={"PYTHONHASHSEED": "7"}) for name in ("one", "same"))
     other, none = forked("other", env={"PYTHONHASHSEED": "8"}), forked("none")
     executed = forked("executed", env={"PYTHONHASHSEED": "7"}, start_method="exec")
@@ -254,7 +254,7 @@ def test_variables_that_a_library_reads_count_where_it_is_loaded(forked: Load) -
     assert one.sync.loaded("numpy")
     assert one.sync.ids()[1] == same.sync.ids()[1] != forked("none").sync.ids()[1]
     assert one.sync.blas(300) == 300.0
-    assert one.sync.evaluate("len(os.listdir('/proc/self/task'))") == 2  # and the one that waits for the host
+    assert one.sync.evaluate("len(os.listdir('/proc/self/task'))") == 2  # and the one that watches the host
 
 
 @pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
@@ -343,19 +343,19 @@ def test_preload_raises_what_a_start_raises(venvs: Path) -> None:
 
 
 def resources() -> tuple[int, int]:
-    """(descriptors, children) of this process."""
+    """Return (descriptors, children) of this process."""
     gc.collect()
     pids = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return len(os.listdir("/proc/self/fd")), len(pids)
 
 
 def grown(before: tuple[int, int]) -> list[str]:
-    """What there is more of than before. Fewer is no fault: another test's zygote may end meanwhile."""
+    """Return what was added. Fewer are no error: another test's zygote may end meanwhile."""
     return [f"{now} instead of {then}" for now, then in zip(resources(), before, strict=True) if now > then]
 
 
 def shared_memory() -> int:
-    """KiB of shared memory that this process has mapped and touched."""
+    """Return the KiB of shared memory that this process has mapped and touched."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssShmem"):
             return int(line.split()[1])
@@ -363,7 +363,7 @@ def shared_memory() -> int:
 
 
 def settled(read: Callable[[], Any], expected: Any) -> Any:
-    """What `read` returns, once it is what is expected, or after some seconds."""
+    """Return what `read` returns, when it has the expected value or after some seconds."""
     deadline = time.monotonic() + 10
     while (value := read()) != expected and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -396,18 +396,18 @@ def test_nothing_is_done_no_arena_is_there(forked: Load) -> None:
 
 
 def own_memory(pid: int) -> int:
-    """KiB that a process shares with no other."""
+    """Return the KiB that a process shares with no other."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
 
 
 def test_a_forked_process_shares_most_of_its_memory(forked: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Classes that other tests have registered are imported by extensions, with all that these tests import.
+    # Extensions import the classes that other tests have registered, with everything that those tests import.
     forget_classes(monkeypatch)
     extension = forked(env={"PROBE_SETTLE": "1"})
     other = forked("executed", env={"PROBE_SETTLE": "1"}, start_method="exec")
     pid, executed = extension.sync.ids()[0], other.sync.ids()[0]
-    assert extension.sync.pages_given_back() > 100  # what it touched but did not change; it works as before
+    assert extension.sync.pages_given_back() > 100  # pages that were read but not changed
     assert other.sync.pages_given_back() == 0
     assert own_memory(pid) * 2 < own_memory(executed)
     assert {**extension.sync.process(), "environ": 0} == {**other.sync.process(), "environ": 0}
@@ -419,7 +419,7 @@ def test_a_forked_process_shares_most_of_its_memory(forked: Load, monkeypatch: p
 def test_an_idle_extension_has_little_memory_of_its_own(
     forked: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever a start newly imports or looks at shows here."""
+    """Anything that a start newly imports or reads shows here."""
     forget_classes(monkeypatch)
     extensions = [forked(f"echo{number}", folder="echo") for number in range(4)]
     for extension in extensions:
@@ -436,7 +436,7 @@ def test_an_idle_extension_has_little_memory_of_its_own(
 def test_memory_that_is_not_moved(
     forked: Load, monkeypatch: pytest.MonkeyPatch, of_host: dict[str, str], own: dict[str, str]
 ) -> None:
-    """It is not wanted, or another allocator may be there."""
+    """It is switched off, or another allocator may be in use."""
     for name, value in of_host.items():
         monkeypatch.setenv(name, value)
     extension = forked(env={**own, "PROBE_SETTLE": "1"})
@@ -445,9 +445,9 @@ def test_memory_that_is_not_moved(
 
 
 def test_a_process_with_threads_keeps_its_memory(forked: Load) -> None:
-    """Giving back is for a process in which nobody else can write meanwhile."""
+    """Memory is moved only in a process in which no other thread can write meanwhile."""
     extension = forked()
-    assert asyncio.run(call(extension.in_thread)) == 49  # its thread stays
+    assert asyncio.run(call(extension.in_thread)) == 49  # its thread remains
     time.sleep(0.5)
     assert asyncio.run(call(extension.in_thread)) == 49
 

@@ -1,4 +1,4 @@
-"""Zygotes are started when they are needed, replaced when they are killed, and end when nobody needs them."""
+"""Zygotes are started when needed, replaced when killed, and end when they are not needed any more."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_killed_zygote_is_replaced(forked: Load) -> None:
 def test_a_zygote_killed_while_it_starts_is_replaced(
     forked: Load, monkeypatch: pytest.MonkeyPatch, packages: str
 ) -> None:
-    """The next one does not move its memory: this may be what has ended the first."""
+    """The next one does not move its memory, because that may have ended the first."""
     import pyisolate._host.zygote
 
     killed: list[int] = []
@@ -63,7 +63,7 @@ def test_a_zygote_killed_while_it_starts_is_replaced(
             return zygote
 
     monkeypatch.setattr(pyisolate._host.zygote, "Zygote", Zygote)
-    own = {"PYTHONZYGOTETEST": packages}  # nobody else has a zygote with it
+    own = {"PYTHONZYGOTETEST": packages}  # no other test has a zygote with it
     monkeypatch.setattr(ForkPlan, "bases", lambda self: iter([tuple(packages.split())]))
     extension = forked(env={**own, "PROBE_SETTLE": "1"})
     assert extension.sync.threads() == [0, 1, 4]
@@ -75,7 +75,7 @@ def test_a_zygote_killed_while_it_starts_is_replaced(
 
 
 def test_a_zygote_without_extensions_ends(forked: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next extension has another; a zygote with an extension stays."""
+    """The next extension gets another zygote; a zygote with an extension stays."""
     monkeypatch.setattr("pyisolate._host.zygote.IDLE_SECONDS", 1.0)
     own = {"PYTHONZYGOTETEST": "idle"}
     first, second = forked("first", env=own), forked("second", env=own)
@@ -105,7 +105,7 @@ def test_a_zygote_that_was_never_used_ends(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_zygote_that_ends_when_it_is_needed(forked: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Extensions are started at about the moment at which it does."""
+    """Extensions are started at about the moment at which the zygote ends."""
     monkeypatch.setattr("pyisolate._host.zygote.IDLE_SECONDS", 0.7)
     own = {"PYTHONZYGOTETEST": "now"}
     for number in range(6):
@@ -152,7 +152,7 @@ def test_nothing_outlives_the_host(tmp_path: Path, end: str) -> None:
 
 
 def test_a_zygote_dies_with_its_host_while_it_loads(tmp_path: Path) -> None:
-    """Also when a process forked from the host holds the host's end of its socket."""
+    """Also if a process forked from the host holds the host's end of the socket."""
     ended = run_program(
         tmp_path,
         """
@@ -172,7 +172,7 @@ def test_a_zygote_dies_with_its_host_while_it_loads(tmp_path: Path) -> None:
 
 
 def test_a_host_that_forks(tmp_path: Path) -> None:
-    """The forked host has a zygote of its own; that of the first goes on, and dies with it alone."""
+    """The forked host has its own zygote; that of the first host continues, and ends only with that host."""
     ended = run_program(
         tmp_path,
         """

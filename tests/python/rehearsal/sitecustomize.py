@@ -1,4 +1,4 @@
-"""Has torch pretend that there is a GPU, in each process that finds this folder on PYTHONPATH.
+"""Makes torch pretend that there is a GPU, in each process that finds this folder on PYTHONPATH.
 
 For tests/python/tensors/test_gpu_rehearsal.py. The device's memory is the mock driver's
 (tests/c/mock_cuda.c), so it is known by its address; the CPU computes in it, at once. Allocations are cut
@@ -23,7 +23,7 @@ SMALL, SEGMENT, GRAIN = 1 << 20, 2 << 20, 512
 
 
 class Device:
-    """The memory of the mock, its streams, and a capture into a graph."""
+    """The mock's memory and streams, and a capture into a graph."""
 
     def __init__(self) -> None:
         self.driver = ctypes.CDLL("libcuda.so.1")
@@ -51,7 +51,7 @@ class Device:
         return address != 0 and self.driver.cuMemGetAddressRange_v2(*found) == 0
 
     def allocate(self, size: int) -> Any:
-        """An array of bytes on the device, which is free again when nobody has it."""
+        """An array of bytes on the device, freed when it is collected."""
         self.init()
         size = max(GRAIN, -(-size // GRAIN) * GRAIN)
         base, at = self._place(size)
@@ -160,7 +160,7 @@ def install(torch: Any) -> None:
         return isinstance(t, torch.Tensor) and device.has(t.untyped_storage().data_ptr())
 
     def move(t: Any, copy: bool = True) -> Any:
-        """Put what was computed on the CPU into the device's memory, in place."""
+        """Copy the result of the CPU into the device's memory, in place."""
         if not isinstance(t, torch.Tensor) or on_device(t):
             return t
         raw = t.detach()
@@ -174,7 +174,7 @@ def install(torch: Any) -> None:
         return t
 
     def target(name: str, args: Any, options: dict[str, Any]) -> str | None:
-        """Where it is asked to put its result; without that in `options`."""
+        """Return where the result is requested; remove that from `options`."""
         wanted = options.pop("device", None)
         if name == "to":
             wanted = next((a for a in args[1:] if isinstance(a, (str, torch.device))), wanted)
@@ -236,7 +236,7 @@ def install(torch: Any) -> None:
     torch.version.cuda = "pretended"
     torch.utils.dlpack.from_dlpack = device.importing(torch.utils.dlpack.from_dlpack)
     if hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
-        del torch.Tensor.__dlpack_c_exchange_api__  # it knows better
+        del torch.Tensor.__dlpack_c_exchange_api__  # it would find the real device
     Pretence().__enter__()
     real_run = threading.Thread.run
 
@@ -288,7 +288,7 @@ class Finder:
 
 PATCHES = {"torch": install, "pyisolate._sandbox.policy": permit}
 
-if "torch" in sys.modules:  # forked from a process that has loaded it
+if "torch" in sys.modules:  # forked from a process that has loaded the module
     install(sys.modules["torch"])
 else:
     sys.meta_path.insert(0, Finder())

@@ -1,7 +1,7 @@
-"""Extensions try to get out, wherever a host may run: as which user, with which kernel, in which container.
+"""Extensions try to escape, wherever a host may run: as any user, on any kernel, in any container.
 
-The attempts are those of extensions/prisoner, which test_sandbox.py has a table of, and of
-extensions/fugitive, for which attempts.py has one. All are made in each place, by a host that is a program of
+The attempts are those of extensions/prisoner, listed in test_sandbox.py, and of
+extensions/fugitive, listed in attempts.py. All are made in each place, by a host that is a program of
 its own (attempts_host.py).
 """
 
@@ -35,7 +35,7 @@ CONTAINERS: dict[str, Callable[[Path], list[str] | None]] = {
     "in Docker, without namespaces": lambda folder: wrappers.in_a_container(filters.DOCKER),
     "in podman": lambda folder: wrappers.in_a_container(filters.PODMAN, user=True),
 }
-# place: what runs the host there, or None where it cannot be had
+# place: the command that runs the host there, or None if it is not available
 PLACES: dict[str, Callable[[Path], list[str] | None]] = {
     "as itself": lambda folder: ["env"],
     "as a user": wrappers.as_a_user,
@@ -82,7 +82,7 @@ def test_no_way_out(place: str, folder: Path) -> None:
         assert layers["namespaces"]
     if "Landlock 1" in place:
         assert not layers["network"]
-    # a container has errors of its own for what it refuses itself, and has covered some files
+    # a container refuses some calls itself, with its own errors, and covers some files
     others = HIDDEN if place in CONTAINERS else frozenset()
     unexpected = {
         name: error

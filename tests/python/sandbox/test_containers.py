@@ -1,4 +1,4 @@
-"""Hosts in containers and on kernels that permit less start extensions, or say what is missing."""
+"""Hosts in containers and on restricted kernels start extensions, or report what is missing."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_in_a_container(tmp_path: Path, method: str, user: bool) -> None:
     assert done.stdout == "confined\n", done.stderr
 
 
-# place: what it has of its own, and what the error says
+# place: its own conditions, and the text of the error
 LACKING: dict[str, tuple[Callable[[], list[str] | None], str, str]] = {
     "Docker of 2021": (
         lambda: wrappers.in_a_container(filters.DOCKER_OF_2021),
@@ -106,7 +106,7 @@ def test_what_cannot_confine_says_so(tmp_path: Path, place: str, method: str) ->
     assert "SandboxMode.DISABLED" in last
 
 
-# what only the child finds out
+# refusals that only the child encounters
 LAST_STEPS = {
     "landlock_restrict_self": "files: could not be applied (Operation not permitted): Landlock needs Linux",
     "capset": "privileges: could not be applied (Operation not permitted): it needs a container that permits",
@@ -128,7 +128,7 @@ def test_what_cannot_confine_runs_without(tmp_path: Path, place: str, method: st
     assert done.stdout == "open\n", done.stderr
 
 
-# what a start can do without, and what it cannot
+# calls that a start can do without, and those that it needs
 SPARE = """
     close_range openat2 open_tree move_mount fsopen fsconfig fsmount mount mount_setattr pivot_root umount2
     unshare pidfd_send_signal faccessat2 statx epoll_pwait2 membarrier
@@ -146,7 +146,7 @@ def test_without_any_that_can_be_spared(tmp_path: Path, error: int) -> None:
 
 
 def test_where_nobody_can_be_asked(tmp_path: Path) -> None:
-    """Without a listener, whose flag is unknown to older kernels."""
+    """Without a listener: older kernels do not know its flag."""
     refused = {"seccomp": filters.GVISOR["seccomp"]}
     assert run(tmp_path, wrappers.filtered(refused), "fork").stdout == "confined\n"
 

@@ -1,4 +1,4 @@
-"""What an extension has started is gone when it has ended, and when its host has, in whatever way."""
+"""Processes that an extension has started end with it, and with its host, in whatever way these end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TIMES = int(os.environ.get("TEST_CONTAINMENT_TIMES", "2"))
 STAY = ("plain", "twice", "stopped", "waiting", "renamed", "other_user")
 LEAVE = ("session", "daemon", "dynasty", "group", "reaper", "hidden", "deaf", "unreadable")
 HIDDEN = ("hidden", "unreadable")
-"""Of these only root can tell whose they are."""
+"""Only root can tell to whom these belong."""
 HOST = """
     import os, sys, time
     import pyisolate._sandbox.policy
@@ -50,7 +50,7 @@ HOST = """
 
 
 def marked(mark: str) -> list[int]:
-    """Processes that have this among their arguments."""
+    """Return the processes with this argument."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -62,7 +62,7 @@ def marked(mark: str) -> list[int]:
 
 
 class Host:
-    """A host that is a program of its own."""
+    """A host in a separate program."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ ENDS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture(scope="module")
 def namespaces(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skips where none can be made."""
+    """Skip the test if no group can be made."""
     with ExtensionManager(
         ExtensionBase, {"venv_root_path": str(tmp_path_factory.mktemp("venvs"))}
     ) as manager:
@@ -167,7 +167,7 @@ def test_nothing_outlives_the_host(
 @pytest.mark.usefixtures("namespaces")
 @pytest.mark.parametrize("method", ["fork", "exec"])
 def test_nothing_outlives_the_host_of_a_user(start: Callable[..., Host], method: str) -> None:
-    """Who cannot look at a process that has made itself undumpable."""
+    """A user who cannot inspect a process that has made itself undumpable."""
     with wrappers.public_folder() as folder:
         wrapper = wrappers.as_a_user(folder)
         if wrapper is None:
@@ -246,7 +246,7 @@ def test_nothing_outlives_the_extension(breeder: Callable[..., Extension], end: 
 
 @pytest.mark.usefixtures("namespaces")
 def test_one_that_hides_harms_itself_alone(breeder: Callable[..., Extension]) -> None:
-    """Nobody but root can tell whose its orphans are then; they may be ended, those of others may not."""
+    """Only root can tell to whom its orphans belong; they may be ended, those of others may not."""
     extension, other = breeder(), breeder("other")
     extension.sync.hide()
     pids = [getattr(extension.sync, name)() for name in STAY + LEAVE]
@@ -321,7 +321,7 @@ def test_without_namespaces_leaving_the_group_is_an_error(breeder: Callable[...,
 
 
 def test_without_namespaces_and_filter_they_would_get_away(breeder: Callable[..., Extension]) -> None:
-    """Beside another extension like it: else there is nobody else whose it could be."""
+    """Beside a second extension of the same kind: otherwise the orphan could belong to no other."""
     extension, _ = breeder(omitted=NAMESPACES | CALLS), breeder("other", omitted=NAMESPACES | CALLS)
     pid = extension.sync.daemon()
     extension.stop()

@@ -1,4 +1,4 @@
-"""The temporary folders of extensions, and those that hosts have left which died."""
+"""The temporary folders of extensions, and those left by hosts that died."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Load = Callable[..., Extension]
 def test_folders_of_dead_hosts_are_removed_in_the_background(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither a start nor the end of one waits for that, however much has been left."""
+    """Neither a start nor an end waits for the removal, however much was left."""
     threads: list[str] = []
 
     def remove(path: str, *args: Any, **kwargs: Any) -> bool:

@@ -1,4 +1,4 @@
-"""An extension that attacks its host with what the two share: the host drops it, says why, and goes on."""
+"""An extension attacks its host through shared objects: the host drops it, reports why, and continues."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from peers import ECHO, peer
 
 from pyisolate import CallTimeout, ExtensionDied, ProtocolError, RemoteError, _core
 
-# What the attacks share: this process's mapping of the rings. The memory that is found by name among its
+# Common to the attacks: this process's mapping of the rings. The memory that is found by name among its
 # descriptors begins with them (docs/wire-format.md).
 RINGS = """
 import mmap, threading, time
@@ -58,14 +58,14 @@ def test_scribbling_over_everything_is_told() -> None:
 
 @pytest.fixture
 def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What would be printed about calls that nobody waits for."""
+    """Return what would be printed about calls that nothing waits for."""
     seen: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda it: seen.append(str(it.exc_value)))
     return seen
 
 
 def test_deadlines_hold_in_a_flood(unraisable: list[Any]) -> None:
-    """Calls without a reply, as fast as they go, while the host waits for one that does not come."""
+    """Calls without a reply, as fast as possible, while the host waits for a reply that does not come."""
     source = (
         ECHO
         + """
@@ -101,7 +101,7 @@ def test_junk_calls_do_not_flood_stderr(unraisable: list[Any]) -> None:
     assert "no object with id 99" in unraisable[0]
 
 
-# Doorbells and all else that the sides share are made to block, and are full.
+# Doorbells and all other shared descriptors are made to block, and are full.
 BLOCKING = (
     ECHO
     + """
@@ -123,12 +123,12 @@ BLOCKING = (
 
 
 def test_descriptors_that_are_made_to_block() -> None:
-    """Whether a call on an eventfd waits is up to everybody who has it."""
+    """Any process with an eventfd decides whether calls on it block."""
     with peer("import fcntl, time\n" + BLOCKING) as session:
         for _ in range(3):
             with pytest.raises(CallTimeout):
                 session.method(1, "sleep", sync=True, timeout=0.1)(0.3)
-        for _ in range(20):  # the peer sleeps each time, and has to be woken
+        for _ in range(20):  # the peer sleeps each time, and must be woken
             time.sleep(0.001)
             assert session.method(1, "echo", sync=True, timeout=30)(1) == 1
         session.kill()
@@ -145,7 +145,7 @@ def test_no_exception_ends_the_host(name: str) -> None:
 
 @pytest.mark.parametrize("how", ["plain", "at_once", "later", "its_task", "group"])
 def test_no_exception_makes_a_task_of_the_host_look_cancelled(how: str) -> None:
-    """Who has not cancelled the call sees no CancelledError, which TaskGroup and timeout() would swallow."""
+    """A caller that did not cancel gets no CancelledError: TaskGroup and timeout() would swallow it."""
     with peer(CANCELS) as session:
 
         async def main() -> None:
@@ -188,7 +188,7 @@ MERSENNE = (1 << 61) - 1
 
 @pytest.mark.parametrize("code", [0x80, 3, 4], ids=["dict", "set", "frozenset"])
 def test_keys_that_all_have_the_same_hash(code: int) -> None:
-    """A hundred thousand of them would take the interpreter minutes, whatever the deadline."""
+    """A hundred thousand of them would take the interpreter minutes, despite the deadline."""
     count = 200_000
     values = [b"\xc7\x10\x01" + (n * MERSENNE).to_bytes(16, "little") for n in range(8, count + 8)]
     assert len({hash(n * MERSENNE) for n in range(8, 20)}) == 1
@@ -274,7 +274,7 @@ def test_sets_of_sets_that_all_have_the_same_hash() -> None:
 def test_an_exception_that_cannot_be_printed(
     args: Any, fields: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is told by its arguments, or by attributes."""
+    """The message comes from its arguments, or from attributes."""
     with peer(ROWS) as session:
         for _ in range(3):
             try:
@@ -309,7 +309,7 @@ def test_frames_with_long_names_leave_nothing_behind() -> None:
 
 
 def test_a_peer_that_takes_no_answers() -> None:
-    """It asks and asks; the answers wait in the host's memory, but not without end."""
+    """It sends requests without reading; the replies wait in the host's memory, up to a limit."""
     source = (
         ECHO
         + """
@@ -323,7 +323,7 @@ def test_a_peer_that_takes_no_answers() -> None:
             return b"x" * 1500
 
     with peer(source, Large()) as session:
-        assert session.method(1, "ask", sync=True)(20_000) is None  # honest: they are taken in the end
+        assert session.method(1, "ask", sync=True)(20_000) is None  # honest: the replies are read in the end
         assert session.method(1, "echo", sync=True)(1) == 1
 
 
@@ -342,7 +342,7 @@ def test_names_of_methods_control_no_terminal(unraisable: list[Any]) -> None:
 
 
 def fill(keep: Any) -> None:
-    """Send buffers that the other side keeps."""
+    """Send buffers that the peer keeps."""
     for _ in range(100):
         keep(memoryview(bytearray(100_000)))
 
@@ -371,7 +371,7 @@ def test_shared_memory_that_is_full_is_told_and_empties_again() -> None:
         for _ in range(3):
             with pytest.raises(MemoryError, match="shared memory"):
                 call["echo"](bytes(2 << 20))
-            with pytest.raises(MemoryError, match="shared memory"):  # the same, on the way back
+            with pytest.raises(MemoryError, match="shared memory"):  # the same in the other direction
                 call["make"](2 << 20)
             for name in ("numbers", "numbers_later", "complain"):
                 with pytest.raises(MemoryError, match=r"sending the answer.*shared memory"):

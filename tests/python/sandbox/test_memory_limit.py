@@ -1,4 +1,4 @@
-"""The limit of memory counts all that an extension makes, where it has a control group; else that is told."""
+"""The limit of memory counts everything of an extension in a control group; otherwise the report says so."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BOTH_METHODS = pytest.mark.parametrize("start_method", ["fork", "exec"])
 
 
 def grouped(load: Load, *, memory: int = LIMIT, **more: Any) -> Extension:
-    """An extension whose memory a control group counts."""
+    """Start an extension whose memory a control group counts."""
     limits = {"memory": memory, **more.pop("limits", {})}
     extension = start_limited(load, "hoarder", sandbox={"limits": limits}, share_numpy=True, **more)
     detail = extension.sandbox_status().layers["limits"].detail

@@ -1,4 +1,4 @@
-"""What programs do every day works in a confined extension, and nothing of it is refused."""
+"""Everyday operations of programs work in a confined extension, and none is refused."""
 
 from __future__ import annotations
 
@@ -123,12 +123,12 @@ def test_it_works(permitted: Load, name: str) -> None:
     modes = extension.sandbox_status().layers["namespaces"].active
     assert extension.sync.run(f"modes = {modes}\n" + WORK[name])
     refused = {one.call for one in extension.sandbox_status().refused or ()}
-    # SQLite of root gives a journal the owner of its database, and goes on where it may not.
+    # As root, SQLite gives a journal the owner of its database, and continues if that is refused.
     assert refused == set() or (not modes and name == "databases" and refused == {"fchown"})
 
 
 def test_openmp_binds_its_threads(permitted: Load) -> None:
-    """It ends the process where it is told to and cannot."""
+    """It ends the process if it is told to and fails."""
     pytest.importorskip("torch", reason="PyTorch is not installed")
     extension = permitted(env={"OMP_PROC_BIND": "true", "OMP_NUM_THREADS": "4"})
     extension.ensure_process_started()

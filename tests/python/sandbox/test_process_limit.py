@@ -1,4 +1,4 @@
-"""The limit of processes holds for every user and however the process was started, or it is told."""
+"""The limit of processes holds for every user and start method, or the report says that it does not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def start_method(request: pytest.FixtureRequest) -> str:
 
 
 def limited(load: Load, **more: Any) -> Extension:
-    """An extension with a limit of processes."""
+    """Start an extension with a limit of processes."""
     return start_limited(load, "prisoner", sandbox={"limits": {"processes": LIMIT}}, **more)
 
 
@@ -109,7 +109,7 @@ def test_it_cannot_leave_the_group(load: Load, monkeypatch: pytest.MonkeyPatch) 
         extension.sync.enter_group(above)
     leave_out(monkeypatch, FILES, NAMESPACES)
     other = load("prisoner", name="open", sandbox={"limits": {"processes": LIMIT}})
-    other.sync.enter_group(above)  # so it is these layers that hold it
+    other.sync.enter_group(above)  # so these layers enforce it
 
 
 def test_each_start_has_a_group_of_its_own(load: Load) -> None:
@@ -179,7 +179,7 @@ def test_root_where_control_groups_are_read_only(tmp_path: Path, start_method: s
     if os.geteuid() != 0 or subprocess.run([*enter, "true"], check=False).returncode:
         pytest.skip("there are no control groups here, or this user cannot mount them read-only")
     found, _, _ = run_host(HOST, tmp_path, [str(PRISONER), start_method], [*enter])
-    if isinstance(found, int):  # a root that is another user outside
+    if isinstance(found, int):  # a root user that is another user outside
         assert 1 <= found < LIMIT
         return
     assert (

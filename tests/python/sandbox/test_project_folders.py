@@ -1,5 +1,5 @@
-"""What an extension reads in the folders of real programs: a Flask project, a ComfyUI folder, each with its
-environment, run as their users run them."""
+"""The files that an extension can read in folders of real programs: a Flask project, a ComfyUI folder, each
+with its environment, run as their users run them."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def make(folder: Path, names: Iterable[str]) -> None:
 
 
 def make_environment(folder: Path) -> str:
-    """As ``python -m venv`` makes it, with what the tests run with; the path of its interpreter."""
+    """Make an environment as ``python -m venv`` does, with the tests' packages. Return its interpreter."""
     venv.create(folder, symlinks=True)
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "libraries.pth").write_text(f"{LIBRARIES}\n")
@@ -114,7 +114,7 @@ def make_environment(folder: Path) -> str:
 def read(
     python: str, folder: Path, reader: Path, omitted: int, script: str, imports: str = "", sandbox: str = "{}"
 ) -> set[str]:
-    """The files of the folder that an extension reads when the script is run."""
+    """Return the files of the folder that an extension can read when the script is run."""
     (folder / script).write_text(HOST.format(imports=imports, sandbox=sandbox))
     reader.mkdir(parents=True, exist_ok=True)
     (reader / "__init__.py").write_text(READER)
@@ -162,7 +162,7 @@ def test_a_project_that_is_its_own_environment(tmp_path: Path, omitted: int) -> 
 
 @pytest.mark.parametrize("imports", ["", "import custom_nodes.other"])
 def test_a_comfyui_folder(tmp_path: Path, omitted: int, imports: str) -> None:
-    """Its `comfy` has no ``__init__``. Some nodes import others from `custom_nodes`, without one, too."""
+    """Its `comfy` has no ``__init__``, nor has `custom_nodes`, from which some nodes import others."""
     app = tmp_path / "ComfyUI"
     make(app, [*COMFY["seen"], *COMFY["unseen"]])
     others = set()

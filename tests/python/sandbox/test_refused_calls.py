@@ -1,4 +1,4 @@
-"""What the sandbox has refused is told: by the status, and by the next error of the extension."""
+"""Calls that the sandbox has refused are reported: in the status, and in the extension's next error."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ for family, kind in (("INET", "STREAM"), ("INET", "STREAM"), ("UNIX", "DGRAM"), 
 
 
 class Told:
-    """A session of which is known what was refused."""
+    """A session with a record of refused calls."""
 
     def __init__(self, *kinds: tuple[str | None, int, tuple[int, int], int, int]) -> None:
         self.kinds: list[tuple[str | None, int, tuple[int, int], int, int]] | None = list(kinds)
@@ -184,7 +184,7 @@ except OSError:
 def test_what_is_done_for_the_notes_is_not_refused(
     refused: Load, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    """Where there are no namespaces the filter refuses most."""
+    """Without namespaces the filter refuses most."""
     monkeypatch.setattr("pyisolate._sandbox.policy.omitted_layers", NAMESPACES)
     extension = refused(start_method=method)
     assert extension.sync.run("result = 1") == 1
@@ -200,7 +200,7 @@ def test_what_is_done_for_the_notes_is_not_refused(
 
 
 def test_threads_of_its_own_can_be_bound(extension: Extension) -> None:
-    """As OpenMP does; not those of others."""
+    """As OpenMP does; those of other processes are refused."""
     code = """
 ready, done = threading.Event(), threading.Event()
 thread = threading.Thread(target=lambda: (ready.set(), done.wait()))
@@ -230,8 +230,8 @@ result = errno.errorcode[os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
 
 
 def test_only_what_starts_threads_reaches_others_of_its_own(extension: Extension) -> None:
-    """Their numbers may have been given to something else when the kernel comes to the call: no limit and no
-    priority is set by them. Those of the caller and of its process stay its own while it waits."""
+    """Their ids may have been reused when the kernel handles the call: no limit and no
+    priority is set by them. The ids of the caller and its process stay valid while it waits."""
     code = """
 import resource
 CORE = resource.RLIMIT_CORE
@@ -327,7 +327,7 @@ if __name__ == "__main__":
     print(error, status.refused, status)
     manager.stop_all_extensions()
 """
-# As a container whose runtime listens: its listener is one that nothing is sent to.
+# Like a container whose runtime listens: calls are not sent to that listener.
 LISTEN = """
 import ctypes, os, struct, sys
 buffer = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0x7FFF0000))
@@ -373,7 +373,7 @@ if __name__ == "__main__":
 
 
 def test_a_forked_host_keeps_no_listener(extension: Extension, tmp_path: Path) -> None:
-    """Else what the extension calls after its host's end would wait for the copy."""
+    """Otherwise calls of the extension after its host's end would wait for the copy."""
     (tmp_path / "host.py").write_text(FORKED)
     done = run_python(["host.py", str(tmp_path / "refused")], tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Extensions try to get out, and cannot; with the layer that holds them left out, the same attempt succeeds.
+"""Extensions try to escape and fail; without the layer that stops it, the same attempt succeeds.
 
 The attempts are in extensions/prisoner. Most layers overlap, so several may have to be left out.
 """
@@ -39,20 +39,20 @@ PRISONER = HERE / "extensions" / "prisoner"
 # The layers, in the order of piso_layer.
 PRIVILEGES, FILES, NETWORK, SIGNALS, CALLS, NAMESPACES, LIMITS = range(7)
 DOMAIN = (FILES, NETWORK, SIGNALS)
-"""While one of these is there, Landlock lets nobody look into a process outside."""
+"""While one of these is active, Landlock hides processes outside."""
 OTHER = (*DOMAIN, CALLS, NAMESPACES, PRIVILEGES)
 ALL = (*OTHER, LIMITS)
 
 DENIED = {"EACCES", "EPERM"}
 UNKNOWN = {"ENOSYS"}
-"""As an older kernel, for which libraries have fall-backs."""
+"""As on an older kernel, for which libraries have fall-backs."""
 HIDDEN = DENIED | {"ENOENT", "ENOTDIR"}
-"""What is not permitted is not there, where namespaces can be made."""
+"""Where namespaces can be made, forbidden files do not exist."""
 OUT_OF_REACH = HIDDEN | {"EROFS", "EXDEV"}
 NOT_HERE = DENIED | {"EROFS", "ENOSYS", "ENOTSUP", "ENODEV", "ENXIO", "ENOENT"}
-"""How a container or a chroot refuses something to every process."""
+"""The errors with which a container or a chroot refuses something to every process."""
 
-# attempt: (layers that have to be left out for it to succeed, errors that mean "refused")
+# attempt: (layers that must be left out for it to succeed, errors that mean "refused")
 ESCAPES: dict[str, tuple[tuple[int, ...], set[str]]] = {
     "read_a_file": ((FILES, NAMESPACES), HIDDEN),
     "read_the_users": ((FILES, NAMESPACES), HIDDEN),
@@ -173,7 +173,7 @@ ESCAPES: dict[str, tuple[tuple[int, ...], set[str]]] = {
     "make_a_closing_host_wait": ((CALLS,), DENIED),
     "fill_the_sockets_of_the_user": ((LIMITS,), DENIED),
 }
-# The kernel refuses these to all but root, in whatever sandbox.
+# The kernel refuses these to all users but root, in any sandbox.
 ESCAPES_OF_ROOT: dict[str, tuple[tuple[int, ...], set[str]]] = {
     "make_a_mount_namespace": ((CALLS, PRIVILEGES), {"EINVAL"}),
     "mount_a_file_system": ((*DOMAIN, CALLS, PRIVILEGES), UNKNOWN),
@@ -196,7 +196,7 @@ OWN_CODE = {
     "overwrite_the_interpreter": os.path.realpath(os.__file__),
     "change_own_code": PRISONER / "files.py",
 }
-# The kernel has to have these for the attempt to succeed.
+# The kernel must have these for the attempt to succeed.
 OPTIONAL = {"open_fuse": "/dev/fuse", "change_the_kernel": "/sys/kernel/mm"}
 # Linux 6.15 has the call that these stand for.
 NEW = "call_what_is_new"
@@ -209,7 +209,7 @@ def kernel() -> tuple[int, int]:
 
 @pytest.fixture(scope="module")
 def prison(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Extension]]:
-    """prison(layers): an extension without these layers, the same one each time."""
+    """prison(layers): the extension without these layers; the same one for the same layers."""
     manager = ExtensionManager(ExtensionBase, {"venv_root_path": str(tmp_path_factory.mktemp("venvs"))})
     started: dict[frozenset[int], Extension] = {}
 
@@ -229,11 +229,11 @@ def prison(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., E
 
 @pytest.fixture(scope="module")
 def outside() -> Iterator[dict[str, Any]]:
-    """What there is to reach: listening sockets, a process, shared memory, a message queue."""
+    """Everything that can be reached: listening sockets, a process, shared memory, a message queue."""
     libc = ctypes.CDLL(None, use_errno=True)
     shared_memory = f"/dev/shm/pyisolate-test-{os.getpid()}"
     queue = f"/pyisolate-test-{os.getpid()}"
-    with suppress(OSError):  # not there, or not for this user: then it cannot be attacked
+    with suppress(OSError):  # missing, or not permitted for this user: then it cannot be attacked
         Path(shared_memory).write_text("secret")
     libc.mq_open.restype = ctypes.c_int
     assert libc.mq_open(queue.encode(), os.O_RDWR | os.O_CREAT, 0o600, None) >= 0
@@ -347,7 +347,7 @@ def test_its_folder_is_private_and_goes_with_it(load: Load) -> None:
     assert os.stat(folder).st_mode & 0o777 == 0o700
     with pytest.raises((PermissionError, FileNotFoundError)):
         two.sync.lock(folder + "/mine")
-    if one.sandbox_status().layers["namespaces"].active:  # else modes cannot be changed
+    if one.sandbox_status().layers["namespaces"].active:  # otherwise modes cannot be changed
         one.sync.lock_folder()
     one.stop()
     assert not os.path.exists(folder)
@@ -368,7 +368,7 @@ def test_paths_of_the_configuration(load: Load, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["os-release", "debian_version", "lsb-release", "redhat-release"])
 def test_the_system_has_a_name(load: Load, name: str) -> None:
-    """Libraries put it into what they say of themselves, and expect to be let."""
+    """Libraries read it for their own descriptions, and expect that to succeed."""
     path = Path("/etc", name)
     if not path.exists():
         pytest.skip(f"there is no {path} here")
@@ -506,7 +506,7 @@ def test_where_namespaces_are_forbidden(tmp_path: Path, target: dict[str, Any]) 
 
 
 def test_an_abstract_name_is_the_hosts(prison: Callable[..., Extension], outside: dict[str, Any]) -> None:
-    """An extension may not listen where its host connects; in a network of its own nobody hears it."""
+    """An extension must not listen where its host connects; in its own network nothing reaches it."""
     name = f"{outside['abstract']}-taken"
     target = {**outside, "abstract": name}
     for layers, listens, heard in (

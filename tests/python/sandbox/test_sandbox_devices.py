@@ -1,6 +1,6 @@
-"""Devices of graphics processors, where the configuration gives them. Those here stand in for real ones.
+"""Devices of graphics processors, if the configuration permits them. Other devices stand in for real ones.
 
-A folder takes the place of /dev. Its devices are others of the kernel's under the names that drivers use.
+A folder replaces /dev. Its devices are other kernel devices under the names that drivers use.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ZERO = os.makedev(1, 5)
 
 @pytest.fixture
 def dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that takes the place of /dev."""
+    """The folder that replaces /dev."""
     folder = tmp_path / "dev"
     for name in (*GPUS, *OTHERS):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def test_a_system_without_any_has_none(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.fixture
 def real(dev: Path) -> Path:
-    """The same, of devices that can be opened."""
+    """The same, with devices that can be opened."""
     for name in (*GPUS, *OTHERS):
         (dev / name).unlink()
         try:

@@ -1,4 +1,4 @@
-"""What the driver of a GPU needs of a sandbox, without a GPU."""
+"""What a GPU's driver needs in a sandbox, tested without a GPU."""
 
 from __future__ import annotations
 

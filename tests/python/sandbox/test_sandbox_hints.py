@@ -1,4 +1,4 @@
-"""Errors that a sandbox is the reason of name the key of the configuration that permits more."""
+"""Errors that the sandbox causes name the configuration key that permits more."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_other_errors_and_open_extensions_have_no_notes(refused: Load) -> None:
 )
 def test_notes(error: BaseException, sandbox: Any, words: list[str] | None) -> None:
     add_note = note_hook(sandbox, True)
-    for _ in range(2):  # one that is raised again has one note
+    for _ in range(2):  # an error that is raised again has one note
         add_note(error)
     notes = getattr(error, "__notes__", [])
     assert len(notes) == (words is not None)
@@ -144,7 +144,7 @@ class Passing:
 
 
 def test_what_the_host_refuses_is_not_the_sandbox() -> None:
-    """The extension passes on what a call to its host raised."""
+    """The extension lets an exception of a call to its host pass."""
     host, child = Session.pair(Registry())
     host.register(0, Denying())
     child.register(0, Passing(child))

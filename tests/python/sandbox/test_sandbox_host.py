@@ -1,4 +1,4 @@
-"""What a confined process leaves, holds or fills, that its host comes across."""
+"""Files, locks and resources of a confined process that affect its host."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRISONER = paths.EXTENSIONS / "prisoner"
 
 
 def test_what_it_left_can_be_removed(load: Load, tmp_path: Path) -> None:
-    """However deep: else the host stumbles over it when it stops this one, and others do when they start."""
+    """At any depth: otherwise the host fails to stop this one, and others fail to start."""
     extension = load("prisoner")
     folder = extension.sync.folder()
     extension.sync.dig(1100)
@@ -54,7 +54,7 @@ if __name__ == "__main__":
 
 
 def test_descriptors_under_way_are_the_users(tmp_path: Path) -> None:
-    """The kernel counts those of all processes of a user; without privileges the host could send none."""
+    """The kernel counts descriptors in transit per user; without privileges the host could send none."""
     if os.geteuid() == 0 and not shutil.which("setpriv"):
         pytest.skip("only with setpriv can root give up what exempts it")
     privileges = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]

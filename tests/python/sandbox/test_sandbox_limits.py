@@ -1,4 +1,4 @@
-"""Limits of a confined process, and what exceeding one looks like."""
+"""Limits of a confined process, and the errors when one is exceeded."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ if __name__ == "__main__":
 
 
 def test_what_the_kernel_counts_for_the_user_is_not_used_up(tmp_path: Path) -> None:
-    """By one extension alone: half of the timers are left to its host. Landlock lets it make no queues."""
+    """By one extension: half of the timers are left to its host. Landlock forbids queues."""
     (tmp_path / "greedy").mkdir()
     (tmp_path / "greedy/__init__.py").write_text(GREEDY)
     (tmp_path / "greed.py").write_text(GREED)

@@ -1,4 +1,4 @@
-"""The root of a confined extension: its own sockets, links that it has made, /proc, /sys, programs."""
+"""The root of a confined extension: its own sockets, links that it has made, /proc, /sys and programs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Load = Callable[..., Extension]
 
 @pytest.fixture
 def started(load: Load) -> Load:
-    """`load`, started; the test is skipped where the root cannot be changed."""
+    """`load`, started; the test is skipped if the root cannot be changed."""
 
     def start(folder: str = "prisoner", **config: Any) -> Extension:
         extension = load(folder, **config)
@@ -34,7 +34,7 @@ def started(load: Load) -> Load:
 
 
 def without(*layers: int) -> Any:
-    """While this is entered extensions are started without these layers."""
+    """Start extensions without these layers inside the `with` block."""
     patch = pytest.MonkeyPatch()
     leave_out(patch, *layers)
     return patch
@@ -60,7 +60,7 @@ def test_workers_of_torch_load_data(started: Load) -> None:
 
 
 def test_others_sockets_are_not_there(started: Load, load: Load, tmp_path: Path) -> None:
-    """With the layers left out that hold them, they can be connected."""
+    """Without the layers that stop it, the sockets can be connected."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "daemon"))
         listener.listen(1)
@@ -77,7 +77,7 @@ def test_others_sockets_are_not_there(started: Load, load: Load, tmp_path: Path)
 
 
 def change(folder: Path, name: str, target: Path) -> None:
-    """As an extension that can write to the folder does."""
+    """As an extension that can write to the folder might."""
     (folder / name).rename(folder / "aside")
     (folder / name).symlink_to(target)
 
@@ -164,7 +164,7 @@ def test_what_is_excluded_is_hidden_in_what_it_writes(started: Load, tmp_path: P
 def test_what_cannot_be_excluded_is_an_error(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, local_sockets: bool
 ) -> None:
-    """In the host's root a folder that can be written to is permitted as a whole, and so is the system's."""
+    """In the host's root a writable folder is permitted as a whole, and so are the system's folders."""
     if not local_sockets:
         leave_out(monkeypatch, NAMESPACES)
     (tmp_path / "out" / "hidden").mkdir(parents=True)
@@ -224,7 +224,7 @@ def test_proc_and_sys_show_little(started: Load) -> None:
 
 
 def test_no_core_is_dumped_anywhere(load: Load) -> None:
-    """A program that the kernel would start for it is not started with this limit; with 0 it is."""
+    """With a limit of 1 the kernel does not start a program for core dumps; with 0 it would."""
     assert load("prisoner").sync.limit(resource.RLIMIT_CORE) == (1, 1)
 
 

@@ -1,4 +1,4 @@
-"""What a confined extension sees of its host: environment variables, and files of the host's own."""
+"""What a confined extension sees of its host: environment variables, and the host's own files."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_package_without_init_is_seen_when_it_has_been_imported(
 def test_a_prefix_beside_a_program_is_no_more_than_an_interpreters(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after ``python -m venv .`` in a program's folder, which may have folders of the same names."""
+    """As after ``python -m venv .`` in a program's folder, which may have folders with the same names."""
     monkeypatch.setattr("sys.prefix", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
     own = files(tmp_path, "pyvenv.cfg", "bin/python3", "lib/python3/site-packages/module.py", "lib/libx.so.1")
@@ -164,7 +164,7 @@ def test_a_link_in_a_package_leads_nowhere(
 def test_a_package_with_very_much_in_it(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What users have sent does not keep an extension from being started."""
+    """Uploads of users do not prevent an extension from starting."""
     monkeypatch.setattr("pyisolate._sandbox.readable._MOST_FOLDERS", 20)
     monkeypatch.syspath_prepend(str(tmp_path / "app"))
     seen = files(tmp_path, "app/package/__init__.py", "app/other/__init__.py", "app/other/data/x")
@@ -187,7 +187,7 @@ def test_host_paths_say_otherwise(load: Load, tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_exclusion_wins(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over what is so by default, and over a broader entry of another list."""
+    """It overrides the default, and a broader entry of another list."""
     monkeypatch.syspath_prepend(str(tmp_path / "app"))
     seen, unseen = (
         files(tmp_path / "app", "a.py", "__pycache__/a.1.pyc"),
@@ -206,7 +206,7 @@ def test_an_exclusion_wins(load: Load, tmp_path: Path, monkeypatch: pytest.Monke
 def test_environments_of_others_are_not_seen(
     load: Load, tmp_path: Path, venvs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At whatever depth of a folder that can be read."""
+    """At any depth of a readable folder."""
     seen, unseen = files(tmp_path, "x"), files(venvs, "other/lib/module.py", "other.lock")
     expect(load("prisoner", sandbox={"readonly_paths": [str(tmp_path)]}), seen, unseen)
 

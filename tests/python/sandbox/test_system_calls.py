@@ -1,6 +1,6 @@
-"""The filters of system calls for each machine, run in an interpreter: what they say about calls.
+"""The filters of system calls for each machine, run in an interpreter for filters.
 
-The tables are those of src/seccomp/tables.c. What the kernel of this machine makes of one is tested in
+The tables are those of src/seccomp/tables.c. How this machine's kernel runs a filter is tested in
 test_sandbox.py.
 """
 
@@ -27,7 +27,7 @@ MACHINES = list(generate.ARCHITECTURES)
 OWN_PID = rules.OWN_PID
 HIGH = 1 << 32
 FULL = ("network", "local_sockets", "own_sockets", "private_ipc", "private_disk", "private_root", "devices")
-"""All that permits."""
+"""Everything that permits calls."""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def bits(options: Sequence[str]) -> int:
 
 
 def meaning(result: int) -> str:
-    """ "" for a call that is permitted, "0" for one that seems to work, else the name of the error."""
+    """ "" for a permitted call, "0" for one that seems to succeed, otherwise the name of the error."""
     if result == program.PERMIT:
         return ""
     assert result & 0xFFFF0000 in (program.REPORTED, program.SILENT)
@@ -64,7 +64,7 @@ def test_tables_are_those_of_the_rules(machine: str, numbers: generate.Numbers) 
     assert generate.TABLES.read_text() == generate.render()
 
 
-# call, arguments, options: what it says
+# call, arguments, options: the result
 CALLS: list[tuple[str, tuple[int, ...], tuple[str, ...], str]] = [
     ("read", (0,), (), ""),
     ("openat", (0,), (), ""),
@@ -270,7 +270,7 @@ CALLS: list[tuple[str, tuple[int, ...], tuple[str, ...], str]] = [
     ("setsockopt", (3, 1, 26), FULL, "ENOPROTOOPT"),
     ("setsockopt", (3, 6, 31), FULL, "ENOPROTOOPT"),
     ("setsockopt", (3, 6, 13), (), ""),
-    # what only a namespace keeps apart
+    # calls that only a namespace isolates
     *((name, (), (), "ENOSYS") for name in ("shmget", "semop", "msgsnd", "mq_open")),
     *((name, (), ("private_ipc",), "") for name in ("shmget", "semop", "msgsnd", "mq_open")),
 ]
@@ -315,7 +315,7 @@ def by_the_rules(found: Sequence[rules.When], options: set[str], arguments: Sequ
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_programs_do_what_the_rules_say(machine: str, numbers: generate.Numbers) -> None:
-    """With arguments that the rules name, and others beside them, and any options."""
+    """With arguments from the rules, neighbouring ones, and any options."""
     instructions, architecture = table(machine), generate.ARCHITECTURES[machine]
     chance = random.Random(1)
     for name, found in rules.CHECKED.items():
@@ -337,7 +337,7 @@ def test_programs_do_what_the_rules_say(machine: str, numbers: generate.Numbers)
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_the_kernel_takes_the_program(machine: str) -> None:
-    """Its rules: jumps go forward and stay in, all ends in a return, and so many instructions at most."""
+    """Its rules: jumps go forward and stay inside, every path ends in a return, and the length is limited."""
     instructions = table(machine)
     assert len(instructions) <= 4096
     for at, (code, yes, no, k) in enumerate(instructions):

@@ -1,4 +1,4 @@
-"""Tensors of a GPU that cross through the memory of the CPU, on a pretended GPU."""
+"""Tensors of a GPU that are sent through the memory of the CPU, on a pretended GPU."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Load = Callable[..., Extension]
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """All tensors of this process lie on a pretended GPU."""
+    """All tensors of this process are on a pretended GPU."""
 
     def patch(owner: Any, name: str, value: Any) -> None:
         monkeypatch.setattr(owner, name, value, raising=False)

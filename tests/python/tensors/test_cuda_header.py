@@ -1,4 +1,4 @@
-"""src/gpu/cuda.h, by which CUDA's driver is called, against NVIDIA's own header: names, types and numbers."""
+"""src/gpu/cuda.h, which declares CUDA's driver, against NVIDIA's own header: names, types and constants."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def version(header: Path) -> str:
 
 def build(header: Path, program: Path) -> subprocess.CompletedProcess[str]:
     command = ["cc", "-std=gnu11", "-Wall", "-Werror", "-Wcast-function-type"]
-    # Of cuda_driver.c only its table is needed, and nothing that it calls.
+    # Only the table of cuda_driver.c is needed, not what it calls.
     command += ["-ffunction-sections", "-Wl,--gc-sections"]
     command += [f"-I{ROOT}/src", f"-I{ROOT}/include", "-isystem", str(header.parent)]
     command += [str(ROOT / "tests/c/cuda_header.c"), str(ROOT / "src/os/fork.c"), "-o", str(program)]

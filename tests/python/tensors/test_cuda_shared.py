@@ -1,6 +1,6 @@
-"""Memory of GPUs between processes, with a mock of CUDA's driver and memory of the CPU in place of a GPU's.
+"""Sharing GPU memory between processes, with a mock of CUDA's driver whose memory is the CPU's.
 
-What a real GPU does is tested by tests/gpu. Each test is a program of its own: a driver is loaded once.
+tests/gpu tests real GPUs. Each test is a separate program, because a driver is loaded once.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def test_a_stream_that_has_done_all_costs_no_event(run: Callable[[str], None]) -
 
 
 def test_a_call_is_answered_when_what_it_wrote_is_there(run: Callable[[str], None]) -> None:
-    """Also when the extension holds the tensor, so that nothing is given back with the call."""
+    """Also if the extension keeps the tensor, so that the call returns no memory."""
     run("""
     t = pretended_gpu.make(1000, 3)
     one.fill(t, 4)
@@ -207,7 +207,7 @@ def test_a_call_is_answered_when_what_it_wrote_is_there(run: Callable[[str], Non
 
 
 def test_an_answer_that_another_thread_reads_is_waited_for(run: Callable[[str], None]) -> None:
-    """Each thread has a current stream of its own: that of the reader says nothing about the caller's."""
+    """Each thread has its own current stream: that of the reader differs from the caller's."""
     run("""
     import asyncio, threading
     mock.events_pending = True
@@ -380,7 +380,7 @@ def test_no_memory_to_open_it_is_an_error_of_that_call(run: Callable[[str], None
 
 
 def test_an_extension_that_cannot_open_it_gets_copies(run: Callable[[str], None]) -> None:
-    """Containers and virtual machines may not let it. The first call tells, the others go on."""
+    """Containers and virtual machines may forbid it. The first call shows that, and later ones copy."""
     run("""
     t = pretended_gpu.make(1000, 3)
     one.set_mock("no_opening", True)

@@ -1,4 +1,4 @@
-"""Descriptors: few for each extension, none once it has stopped, and a clear error where none are left."""
+"""Descriptors: few for each extension, none after it has stopped, and a clear error if none are left."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def no_collection() -> Iterator[None]:
 def test_an_extension_takes_few_and_stop_closes_them(
     load: Callable[..., Extension], config: dict[str, Any], no_collection: None
 ) -> None:
-    first = start_limited(load, "echo", name="first", **config)  # what all extensions have in common
+    first = start_limited(load, "echo", name="first", **config)  # shared by all extensions
     assert first.sync.echo(1) == 1
     counts = [count()]
     extensions = []
@@ -76,7 +76,7 @@ def test_one_that_has_died_keeps_none(load: Callable[..., Extension], no_collect
 
 
 def of_extensions() -> int:
-    """Descriptors of their processes and of the memory that is shared with them."""
+    """Return the descriptors of their processes and of shared memory."""
     found = 0
     for fd in os.listdir("/proc/self/fd"):
         with suppress(FileNotFoundError):
@@ -86,8 +86,8 @@ def of_extensions() -> int:
 
 
 def test_a_forked_process_has_none_of_its_parent_s(load: Callable[..., Extension]) -> None:
-    """What hangs up when the parent closes it is not held open by a child."""
-    before = of_extensions()  # memory of tensors that other tests of this process keep
+    """A child does not keep open descriptors whose close in the parent must be noticed."""
+    before = of_extensions()  # memory of tensors that other tests keep
     extensions = [load(name=f"e{i}") for i in range(4)]
     assert [extension.sync.echo(i) for i, extension in enumerate(extensions)] == [0, 1, 2, 3]
     assert of_extensions() >= before + 8
@@ -187,7 +187,7 @@ def table_of(limit: int) -> int:
 
 
 def test_the_table_of_descriptors_grows_in_large_steps() -> None:
-    """A process with threads waits tens of milliseconds for each step."""
+    """A process with threads needs tens of milliseconds for each growth of its table."""
     few = table_of(300)
     assert few <= 512, "no more than the limit permits"
     assert table_of(20_000) >= 2_048

@@ -1,7 +1,7 @@
-"""A rehearsal of tests/gpu, so that its tests are right when there is a GPU: they run on a pretended one.
+"""A rehearsal of tests/gpu on a pretended GPU, so that its tests are correct on a real one.
 
-It shows nothing about a GPU (tests/python/rehearsal says what is pretended), only that names, fixtures and
-waits are right.
+It shows nothing about a GPU (see tests/python/rehearsal), only that names, fixtures and
+waits are correct.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed")
 ROOT = paths.ROOT
 COMPILER = shutil.which("cc")
 SLOW = "not expanded and not thousand and not streams and not forwarding and not frees and not frozen"
-"""What others go through as well is left out here."""
+"""Tests of paths that other tests also take are omitted."""
 SKIPPED = {
     "needs two GPUs",
     "this torch has no functions in C for that (from 2.10 on): it is asked in Python",
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C compiler
 
 
 def test_the_functions_that_are_asked_for_are_those_that_are_used() -> None:
-    """Of the driver: by tests/gpu/test_assumptions.py and src/gpu/cuda_driver.c."""
+    """The list in tests/gpu/driver.py has the functions that src/gpu/cuda_driver.c uses."""
     asked = re.findall(r'"(cu[A-Z]\w+)"', (ROOT / "tests/gpu/driver.py").read_text().partition("USED")[2])
     asked = asked[: asked.index("cuGetErrorName") + 1]
     used = re.findall(r'SYMBOL\(\w+, "(\w+)"', (ROOT / "src/gpu/cuda_driver.c").read_text())

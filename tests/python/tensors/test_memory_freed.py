@@ -1,4 +1,4 @@
-"""Memory that is freed goes back to the system as in plain Python, on both sides."""
+"""Freed memory is returned to the system as in plain Python, on both sides."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyisolate import Extension
 
 EXTENSIONS = paths.EXTENSIONS
 
-# What a process keeps of 300 MB that it frees, between small blocks that stay, for several sizes of large
+# How much a process keeps of 300 MB that it frees, between small blocks that stay, for several sizes of large
 # ones. In MB, without shared memory.
 KEPT = """
 import json
@@ -42,7 +42,7 @@ ASK = f"exec({KEPT!r}, found := {{}}) or found['found']"
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> list[int]:
-    """What plain Python keeps, in MB, for each size."""
+    """Return how much plain Python keeps, in MB, for each size."""
     done = run_python(["-c", f"{KEPT}print(json.dumps(found))"], tmp_path_factory.mktemp("plain"))
     found: list[int] = json.loads(done.stdout)
     return found
@@ -50,7 +50,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> list[int]:
 
 @pytest.fixture(autouse=True)
 def no_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that other tests have registered bring what these import, such as torch, which frees much."""
+    """Classes of other tests would import modules such as torch, which free much."""
     forget_classes(monkeypatch)
 
 

@@ -1,4 +1,4 @@
-"""A host in a container whose memory is full: an error that says so, nothing lost, usable afterwards."""
+"""A host in a container with full memory: the error says so, nothing is lost, and calls work afterwards."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ if __name__ == "__main__":
 
 
 def run(tmp_path: Path, source: str) -> int:
-    """Runs a program in a container of its own; how many of its processes the kernel ended."""
+    """Run a program in its own container. Return how many of its processes the kernel killed."""
     module = tmp_path / "keeper"
     module.mkdir()
     (module / "__init__.py").write_text(EXTENSION)

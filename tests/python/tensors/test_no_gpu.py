@@ -1,4 +1,4 @@
-"""A build without support for GPUs (the option `gpu`): it says so where somebody wants one."""
+"""A build without support for GPUs (the option `gpu`) says so when one is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NumPy arrays in shared memory: whose writes are seen, and which arrays are still copied."""
+"""NumPy arrays in shared memory: which writes the other side sees, and which arrays are copied."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_wrong_arguments() -> None:
 
 
 def test_nothing_shared_is_taken_unasked() -> None:
-    """A child that was not asked to share, and does, loses the connection, and nothing else happens."""
+    """A child that shares although it must not is disconnected, and nothing else happens."""
     host, child = Session.pair(Registry())
     child.share(numpy=True)
     method = child.method(1, "echo", timeout=5)

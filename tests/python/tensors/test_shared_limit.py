@@ -1,4 +1,4 @@
-"""The limit of shared memory: an honest extension gets an error in its own call, another one is dropped."""
+"""The limit of shared memory: an honest extension gets an error in its call, a hostile one is dropped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def extension(load: Load) -> Any:
 
 
 def fill(make: Callable[[], Any]) -> int:
-    """How many megabytes there are until an error that names the limit."""
+    """Return how many megabytes are possible until an error that names the limit."""
     kept: list[Any] = []
     with pytest.raises(MemoryError, match="shared_memory"):
         keep(kept, make)
@@ -47,7 +47,7 @@ def test_arrays_that_it_shares(extension: Any) -> None:
         assert 12 <= fill(lambda: extension.keep_and_share(MB)) <= 16
         gc.collect()
         assert extension.drop_shared() == 0
-    assert extension.keep_shared(100, MB) == 16  # and not one more, all of which it has itself
+    assert extension.keep_shared(100, MB) == 16  # and no more, all of them its own
     assert extension.drop_shared() == 0
     assert extension.shared_zeros(MB).nbytes == MB
 

@@ -1,4 +1,4 @@
-"""What of PyTorch cannot be sent: the error says what can be sent instead, and that is sent."""
+"""Objects of PyTorch that cannot be sent: the error names a replacement, and that is sent."""
 
 from __future__ import annotations
 

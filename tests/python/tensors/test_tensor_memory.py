@@ -1,4 +1,4 @@
-"""Memory of a tensor that somebody else points into: it stays valid, and right, when the tensor is sent."""
+"""Memory of a tensor with other users: it stays valid and correct when the tensor is sent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pyisolate._rpc.tensor_threads import others_wait
 np: Any = pytest.importorskip("numpy", reason="NumPy is not installed")
 torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-LARGE = 1 << 20  # elements: the allocator gives such memory back to the system at once
+LARGE = 1 << 20  # elements: the allocator returns such memory to the system at once
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_numpy_view_stays_valid_and_right(extension: Any, view: Callable[[Any]
     with cannot_be_shared("NumPy"):
         extension.fill(t, 7)
     gc.collect()
-    torch.ones(size)  # would take memory that was freed
+    torch.ones(size)  # would reuse freed memory
     assert np.array_equal(array, before)
     t.fill_(3)
     assert not np.array_equal(array, before)  # it is still the tensor's own memory
@@ -78,7 +78,7 @@ def test_a_numpy_view_stays_valid_and_right(extension: Any, view: Callable[[Any]
 
 
 def test_a_view_that_is_gone_counts_too(extension: Any) -> None:
-    """What was made of it cannot be known."""
+    """It is unknown what was made from it."""
     t = torch.ones(LARGE)
     pointer = t.numpy().ctypes.data
     with cannot_be_shared("NumPy"):
@@ -102,7 +102,7 @@ def test_another_library_that_has_it_by_dlpack(extension: Any) -> None:
 
 
 def test_another_library_that_has_an_alias_keeps_valid_memory(extension: Any) -> None:
-    """It cannot be told from a view. It sees what was there when the tensor was sent."""
+    """It cannot be distinguished from a view. It sees the content at the time of sending."""
     t = torch.ones(LARGE)
     array = np.from_dlpack(t.detach())
     extension.fill(t, 7)
@@ -161,7 +161,7 @@ def add_one(t: Any) -> None:
 
 
 def test_torchs_own_workers_see_what_is_written(extension: Any) -> None:
-    """A tensor of `empty` is shared with both: torch's workers, and extensions."""
+    """A tensor of `empty` is shared with torch's workers and with extensions."""
     t = pyisolate.empty(1000)
     extension.hold(t)
     context = torch.multiprocessing.get_context("fork")
@@ -173,7 +173,7 @@ def test_torchs_own_workers_see_what_is_written(extension: Any) -> None:
 
 
 def test_torch_can_share_what_is_shared_here(extension: Any) -> None:
-    """As it does to send it to a process that was spawned."""
+    """As torch does when it sends a tensor to a spawned process."""
     t = torch.zeros(1000)
     extension.hold(t)
     where = t.data_ptr()
@@ -283,7 +283,7 @@ def test_autograd_goes_on_with_what_it_has(extension: Any) -> None:
 
 
 def test_threads_that_compute_while_it_is_sent(extension: Any) -> None:
-    """They have the address of the memory that the tensor leaves."""
+    """They have the address of the memory from which the tensor moves."""
     current = [torch.ones(LARGE)]
     stop, wrong = threading.Event(), []
 
@@ -300,7 +300,7 @@ def test_threads_that_compute_while_it_is_sent(extension: Any) -> None:
     for _ in range(60):
         current[0] = torch.ones(LARGE)
         extension.total(current[0])
-        torch.zeros(LARGE)  # takes memory that was freed
+        torch.zeros(LARGE)  # reuses freed memory
     stop.set()
     for thread in threads:
         thread.join()
@@ -326,7 +326,7 @@ def test_what_others_write_while_it_is_copied_is_kept(
 
 
 def test_an_array_that_is_made_while_it_is_copied(extension: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As by another thread. The tensor stays where it is."""
+    """As another thread might. The tensor does not move."""
     t = torch.ones(1000)
     original = torch.UntypedStorage.copy_
     arrays = []
@@ -343,7 +343,7 @@ def test_an_array_that_is_made_while_it_is_copied(extension: Any, monkeypatch: p
 
 
 def resident() -> int:
-    """Bytes of private memory."""
+    """Return the bytes of private memory."""
     with open("/proc/self/statm") as file:
         _, pages, shared, *_ = file.read().split()
     return (int(pages) - int(shared)) * os.sysconf("SC_PAGESIZE")
@@ -354,7 +354,7 @@ def test_old_memory_is_freed_where_no_thread_can_use_it(extension: Any) -> None:
         set_thread_hook(lambda: True)
         extension.echo(torch.ones(LARGE))
         before = resident()
-        held = [torch.ones(16 * LARGE) for _ in range(3)]  # not of the heap, which would keep them
+        held = [torch.ones(16 * LARGE) for _ in range(3)]  # not from the heap, which would keep them
         for t in held:
             extension.echo(t)
         assert resident() < before + 64 * LARGE
@@ -363,7 +363,7 @@ def test_old_memory_is_freed_where_no_thread_can_use_it(extension: Any) -> None:
 
 
 def test_what_other_threads_may_do() -> None:
-    """Only those wait that wait for something to do."""
+    """Only idle workers count as waiting."""
     assert eventually(others_wait)
     go, done = threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""Tensors, copied or shared: what survives, who sees whose writes, what is given back when."""
+"""Tensors, copied or shared: what is preserved, which writes are seen, and when memory is released."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ follows = pytest.mark.skipif(
 
 @pytest.fixture
 def extension(tensor_extensions: dict[str, Extension]) -> Iterator[Any]:
-    """One that shares tensors."""
+    """An extension that shares tensors."""
     yield tensor_extensions["shared"].sync
     tensor_extensions["shared"].sync.release()
 
 
 @pytest.fixture
 def copying(tensor_extensions: dict[str, Extension]) -> Iterator[Any]:
-    """One that copies them."""
+    """An extension that copies tensors."""
     yield tensor_extensions["standard"].sync
     tensor_extensions["standard"].sync.release()
 
@@ -53,13 +53,13 @@ def either(request: pytest.FixtureRequest, tensor_extensions: dict[str, Extensio
 
 
 def segments() -> int:
-    """Shared memory of this process that is mapped, in segments."""
+    """Return the number of shared segments that this process has mapped."""
     with open("/proc/self/maps") as maps:
         return sum("memfd:piso-segment" in line for line in maps)
 
 
 def settle(extension: Any) -> None:
-    """Wait until what earlier tests have let go of is gone on both sides: it goes with later messages."""
+    """Wait until memory of earlier tests is released on both sides: that happens with later messages."""
     before = -1
     while segments() != before:
         before = segments()
@@ -131,9 +131,9 @@ def test_survives(either: Any, name: str, tensor: Any) -> None:
     assert back.shape == tensor.shape
     assert back.stride() == tensor.stride()
     assert (back.requires_grad, back.is_leaf, back.is_conj(), back.is_neg()) == bits
-    again = either.echo(tensor)  # shared memory takes another way then
+    again = either.echo(tensor)  # shared memory is sent in another way then
     assert (again.requires_grad, again.is_leaf, again.is_conj(), again.is_neg()) == bits
-    for t in (back, again, tensor):  # that it was shared has not changed it
+    for t in (back, again, tensor):  # sharing has not changed it
         assert torch.equal(t.detach().to(torch.complex128), values.to(torch.complex128))
     assert (tensor.requires_grad, tensor.is_leaf, tensor.is_conj(), tensor.is_neg()) == bits
 
@@ -179,7 +179,7 @@ def test_results_under_inference_mode(either: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["shared", "standard"])
 def test_what_arrives_is_no_write_to_what_arrived(tensor_extensions: dict[str, Extension], kind: str) -> None:
-    """autograd counts the writes to a tensor that it keeps for a backward pass."""
+    """autograd counts writes to a tensor that it keeps for a backward pass."""
     extension: Any = tensor_extensions[kind].sync
     weight = torch.ones(10, requires_grad=True)
     loss = (extension.make(10) * weight).sum()
@@ -204,7 +204,7 @@ def test_a_copy_is_a_copy(copying: Any) -> None:
 def test_a_result_that_nobody_keeps_goes_back_without_a_copy(
     copying: Any, tensor_extensions: dict[str, Extension]
 ) -> None:
-    """The buffer that the host has sent is the one that comes back; what the extension kept is left alone."""
+    """The buffer that the host has sent comes back; what the extension has kept is unchanged."""
     session = session_of(tensor_extensions["standard"])
     t = torch.arange(100_000.0)
     copying.echo(t)
@@ -271,7 +271,7 @@ def test_a_view_moves_alone_with_its_own_memory(extension: Any) -> None:
     assert (block.sum(), base.sum(), same.sum()) == (500, 0, 0)
     assert block.stride() == (100, 1)
     assert block.untyped_storage().nbytes() == 4 * 910
-    extension.fill(block.t()[3:], 1)  # what is viewed later is in the same memory
+    extension.fill(block.t()[3:], 1)  # later views are in the same memory
     assert block.sum() == 10 * 7 + 5 * 10 * 3
     extension.fill(base, 2)
     assert base.sum() == 200_000
@@ -307,7 +307,7 @@ def test_a_tensor_is_sent_on_without_a_copy(load: Load) -> None:
     del t
     gc.collect()
     first.release()
-    assert second.held_total() == 60  # the memory lives as long as anybody holds it
+    assert second.held_total() == 60  # the memory exists as long as it is referenced
     back = second.held_again(0)
     assert back.sum() == 60
 
@@ -331,7 +331,7 @@ def test_the_hosts_tensor_stays_an_ordinary_one(extension: Any) -> None:
 
 
 def test_a_shared_tensor_cannot_be_enlarged(extension: Any) -> None:
-    """As after `share_memory_`: it would have to leave the memory that others see."""
+    """As after `share_memory_`: it would have to leave memory that others see."""
     t = torch.ones(4)
     extension.echo(t)
     with pytest.raises(RuntimeError, match="resizable"):
@@ -486,7 +486,7 @@ def test_another_torch_in_the_extension_is_refused(load: Load, monkeypatch: pyte
 
 
 def test_torch_is_left_out_of_the_environment(load: Load, make_wheel: Callable[[str], Any]) -> None:
-    """Nothing that offers torch is in reach: installing would fail if it were asked for."""
+    """No index offers torch: an installation would fail."""
     make_wheel("1.0")
     extension: Any = load("tensors", share_torch=True, dependencies=["rivet", "torch>=2"]).sync
     assert extension.torch_file() == torch.__file__

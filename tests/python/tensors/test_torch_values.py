@@ -1,4 +1,4 @@
-"""What PyTorch has besides tensors: sizes, dtypes and other constants, devices, named results, states."""
+"""Values of PyTorch other than tensors: sizes, dtypes and other constants, devices, named results, states."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_results_of_functions() -> None:
 
 
 def test_results_have_no_other_values_left_out() -> None:
-    """Each class of torch.return_types that torch itself lists."""
+    """Each class that torch.return_types lists."""
     for cls in torch.return_types.all_return_types:
         value = cls(range(cls.n_sequence_fields))
         got = round_trip(value)
@@ -158,7 +158,7 @@ def test_malformed(payload: Any) -> None:
     ids=lambda payload: repr(payload)[:50],
 )
 def test_what_this_version_does_not_have(payload: Any) -> None:
-    """The other side's may have it: only this call fails."""
+    """The sender's version may have it: only this call fails."""
     with pytest.raises(TypeError, match="this process's version") as caught:
         decode(ext("torch", payload))
     assert len(str(caught.value)) < 400
@@ -178,7 +178,7 @@ try:
 except ImportError as error:
     print(error)
 """
-    # elsewhere than in the checkout, whose package has no extension module
+    # not in the checkout, whose package has no extension module
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
@@ -188,7 +188,7 @@ except ImportError as error:
 
 
 def test_a_torch_that_was_being_imported_is_found_later(tmp_path: Path) -> None:
-    """A value that is sent meanwhile, by another thread, sees a module without its classes."""
+    """A value that another thread sends meanwhile sees a module without its classes."""
     code = """
 import sys, types
 from pyisolate import _core
@@ -277,6 +277,6 @@ print(json.dumps(wrong))
 
 
 def test_the_first_ones_are_sent_by_several_threads(tmp_path: Path) -> None:
-    """What torch has is looked up then, by Python's code, in the middle of which others go on."""
+    """Python code looks up torch's names then, and other threads run in the middle of it."""
     for _ in range(3):
         assert run_host(HOST, tmp_path, []) == []

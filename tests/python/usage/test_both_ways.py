@@ -1,4 +1,4 @@
-"""The same program with an extension in a process of its own, and in the host's."""
+"""The same program with an extension in its own process, and in the host's."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The library for hosts in C as it is installed: for older hosts, and for one that loads an extension.
 
-That one is written by docs/wire-format.md and the public headers alone.
+That host uses docs/wire-format.md and the public headers only.
 """
 
 import json
@@ -65,7 +65,7 @@ def run(*command: object, **more: object) -> str:
 
 @pytest.fixture(scope="module")
 def prefix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where the library is installed, not optimised, to be quick."""
+    """The prefix of the installed library, compiled without optimisation to be quick."""
     folder = tmp_path_factory.mktemp("library")
     build, prefix = folder / "build", folder / "prefix"
     options = ["python=false", "tests=disabled", "benchmarks=false", "b_lto=false", "optimization=0"]
@@ -97,7 +97,7 @@ def shared(prefix: Path) -> list[str]:
 
 
 def static(prefix: Path) -> list[str]:
-    """What the pkg-config file says of the static library."""
+    """Return the pkg-config file's flags for the static library."""
     text = (prefix / "lib" / "pkgconfig" / "piso.pc").read_text()
     private = re.search(r"^Libs\.private: (.*)$", text, re.MULTILINE)
     assert private is not None
@@ -114,7 +114,7 @@ def test_every_symbol_has_a_version(prefix: Path) -> None:
 
 
 SHORTER = {
-    # header: what an older version of it did not have
+    # header: what older versions did not have
     "event.h": (r"#define PISO_EVENT_INLINE 512", "#define PISO_EVENT_INLINE 64"),
     "sandbox.h": (r"\n *uint64_t\s+shared_memory;[^}]*", "\n"),
     "session.h": (r"\n *uint64_t leases_given, leases_held;[^\n]*", ""),

@@ -1,4 +1,4 @@
-"""Configurations are checked before anything is created, and faults name the key and the remedy."""
+"""Configurations are checked before anything is created, and errors name the key and the remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples do what they say."""
+"""The examples print what their documentation says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXAMPLES = paths.ROOT / "examples"
 
 
 def output_of(example: str) -> list[str]:
-    """The lines that the example prints; it must end well and complain of nothing."""
+    """Return the lines that the example prints. It must succeed, and print no warning."""
     done = subprocess.run(
         [sys.executable, EXAMPLES / example / "host.py"], capture_output=True, text=True, timeout=110
     )

@@ -1,4 +1,4 @@
-"""The programs of README.md and docs/guide.md print what these say."""
+"""The programs in README.md and docs/guide.md print what these say."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BLOCK = re.compile(r"^```(python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def programs() -> dict[str, tuple[dict[str, str], str]]:
-    """By title of section: its files, by name, and what its host prints."""
+    """For each section title: its files by name, and the output of its host."""
     found = {}
     sections = [section for document in DOCUMENTS for section in document.read_text().split("\n## ")[1:]]
     for section in sections:
@@ -32,7 +32,7 @@ PROGRAMS = programs()
 
 def test_there_are_some() -> None:
     assert len(PROGRAMS) >= 4
-    assert "Example" in PROGRAMS  # of README.md
+    assert "Example" in PROGRAMS  # in README.md
     assert all("host.py" in files and output for files, output in PROGRAMS.values())
 
 

@@ -1,4 +1,4 @@
-"""The checkout as a package: installed as editable, and not installed at all."""
+"""The checkout as a package: installed as editable, and not installed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pyisolate
 ROOT = paths.ROOT
 INSTALLED = Path(pyisolate.__file__).parent
 
-# What compiles: instead, the package that is installed is put into a wheel.
+# Instead of compiling, the installed package is put into a wheel.
 MESONPY = """
 import zipfile
 from pathlib import Path
@@ -50,7 +50,7 @@ manager.stop_all_extensions()
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """The package's sources, without the module that is compiled."""
+    """The package's sources, without the compiled module."""
     folder = tmp_path / "checkout"
     shutil.copytree(INSTALLED, folder / "pyisolate", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     (folder / "tools").mkdir()
@@ -61,14 +61,14 @@ def checkout(tmp_path: Path) -> Path:
 def run(
     *arguments: str | Path, cwd: Path, python: str = sys._base_executable
 ) -> subprocess.CompletedProcess[str]:
-    # Without the environment of the tests, and -S: not the package that is installed.
+    # Without the environment of the tests and with -S, so that the installed package is not found.
     command = [python, "-S", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.parametrize("python", [sys._base_executable, sys.executable], ids=["base", "environment"])
 def test_editable_install(python: str, checkout: Path, tmp_path: Path) -> None:
-    """It needs neither what built it nor a finder, also in an extension's process."""
+    """It needs neither its build tools nor an import hook, also in an extension's process."""
     (checkout / "tools" / "mesonpy.py").write_text(
         f"from pathlib import Path\nINSTALLED = Path({str(INSTALLED)!r})\n{MESONPY}"
     )

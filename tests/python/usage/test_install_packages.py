@@ -1,4 +1,4 @@
-"""What `make` says and does on a machine that lacks something, played with a PATH of stand-ins."""
+"""The messages and actions of `make` on a machine that lacks a tool, simulated with a PATH of stand-ins."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WORKS = {
     "clang": "cat >/dev/null",
     "spin": "true",
 }
-"""What everything that is needed looks like to the script."""
+"""The answers with which the script finds everything."""
 
 pytestmark = pytest.mark.skipif(
     not all(map(shutil.which, TOOLS)), reason=f"one of these is not here: {', '.join(TOOLS)}"
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 
 
 class Machine:
-    """A folder of programs: the usual ones, and stand-ins, each a line of sh."""
+    """A folder of programs: the usual ones, and stand-ins of one line of sh."""
 
     def __init__(self, folder: Path) -> None:
         self.bin = folder / "bin"
@@ -71,7 +71,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def commands(text: str) -> list[str]:
-    """The lines to be copied."""
+    """Return the lines that the user can copy."""
     return [line.strip() for line in text.splitlines() if line.startswith("    ")]
 
 

@@ -100,7 +100,7 @@ def test_a_cancelled_call_cancels_the_method(local: Load) -> None:
 
 @pytest.mark.filterwarnings("ignore:call of 'fail' was never awaited:RuntimeWarning")
 def test_a_call_that_outlives_its_loop(local: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that nobody has awaited, and that the garbage collector finds late."""
+    """A call that was not awaited, and that the garbage collector finds late."""
     seen: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", seen.append)
     extension = local()
@@ -252,7 +252,7 @@ def test_one_that_registers_is_loaded_again(
         again = manager.load_extension({**extension.config, "name": "again"})
         third = again.sync.point()
         assert extension.sync.point().x == third.x  # both are there
-    isolated = load("echo", sandbox_mode=SandboxMode.DISABLED)  # learns of the classes at its start
+    isolated = load("echo", sandbox_mode=SandboxMode.DISABLED)  # is sent the classes at its start
     assert [type(isolated.sync.echo(point)) for point in (first, second, third)] == [type(third)] * 3
 
 
@@ -268,7 +268,7 @@ def test_one_that_registers_and_fails_is_loaded_again(
     for _ in range(2):
         with pytest.raises(RuntimeError, match="not today"):
             extension.ensure_process_started()
-    assert load("echo").sync.echo(1) == 1  # the classes are not there for it
+    assert load("echo").sync.echo(1) == 1  # it does not have the classes
     assert "not available in extensions: plugin.Point" in caplog.text
     stopper.unlink()
     point = extension.sync.point()

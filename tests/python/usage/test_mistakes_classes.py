@@ -1,4 +1,4 @@
-"""Which class of a module is its extension, and what is said where that is not clear."""
+"""Which class of a module is its extension, and the errors if that is not clear."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_what_a_hook_sets_is_kept_where_the_leaf_has_its_own_init(plugin: Plugin
 
 
 def test_an_imported_base_is_no_extension(plugin: Plugin, isolated: bool) -> None:
-    """It may be imported under any name; the application's class is used where nothing derives from it."""
+    """It may be imported under any name; the application's class is used if no class derives from it."""
     source = "from host_side import Hooked, PlainHooks as Other\nfrom pyisolate import ExtensionBase\n"
     assert plugin(source, host_side.Hooked, isolated=isolated).sync.hooks() == ["init", "before", "plugin"]
     extension = plugin(source, name="nothing", isolated=isolated)

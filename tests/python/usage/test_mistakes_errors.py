@@ -1,4 +1,4 @@
-"""Errors of extensions that say what to do: debuggers, input, variables, files, crashes, limits."""
+"""Errors of extensions with a remedy: debuggers, input, variables, files, crashes, limits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BOTH = pytest.mark.parametrize("mode", list(SandboxMode), ids=["confined", "open
 
 
 def failure(extension: Any, code: str, name: str = "run") -> tuple[BaseException, str]:
-    """The error of this code, and its notes."""
+    """Return the error of this code with its notes."""
     with pytest.raises(BaseException) as caught:  # noqa: PT011
         getattr(extension.sync, name)(code)
     return caught.value, "\n".join(getattr(caught.value, "__notes__", ()))
@@ -227,7 +227,7 @@ def test_a_limit_names_where_it_is(plugin: Plugin) -> None:
 
 
 def test_other_loops_are_told(plugin: Plugin) -> None:
-    """A library such as trio has loops of its own."""
+    """A library such as trio has its own loops."""
     extension = plugin(PLUGIN)
 
     async def call() -> None:

@@ -1,4 +1,4 @@
-"""Folders that are not there, or cannot be written: the key that names them is told."""
+"""Missing or unwritable folders: the error names the configuration key."""
 
 from __future__ import annotations
 

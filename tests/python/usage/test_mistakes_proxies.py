@@ -1,4 +1,4 @@
-"""Proxies, methods and calls where they are used as what they are not."""
+"""Proxies, methods and calls that are used like the values that they stand for."""
 
 from __future__ import annotations
 

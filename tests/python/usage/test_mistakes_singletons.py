@@ -1,4 +1,4 @@
-"""Singletons that the host or the extension does not have: who lacks what, and what to do."""
+"""Singletons that the host or the extension lacks: the error says which side lacks what, and the remedy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CALLER = """
 
 @pytest.fixture
 def define(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], Any]]:
-    """define(module, source): a module of the host's, which extensions can import."""
+    """define(module, source): a module of the host that extensions can import."""
     monkeypatch.syspath_prepend(str(tmp_path / "host"))
     (tmp_path / "host").mkdir()
     made = []

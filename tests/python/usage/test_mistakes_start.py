@@ -1,4 +1,4 @@
-"""Starts that are slow because of what the configuration says tell why."""
+"""Starts that the configuration makes slow: a message says why."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class E(ExtensionBase):
 
 @pytest.fixture(autouse=True)
 def own_zygotes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """None of another test has started what is asked for."""
+    """Zygotes of this test: no other test has started one with the same packages."""
     zygotes = Zygotes()
     monkeypatch.setattr("pyisolate._host.process.zygotes", zygotes)
     yield
@@ -60,7 +60,7 @@ def test_variables_that_libraries_read_at_start(plugin: Plugin, name: str, caplo
 
 
 def test_variables_of_libraries_that_are_not_shared(plugin: Plugin, caplog: Any, monkeypatch: Any) -> None:
-    """Nothing has read them yet: it is as fast."""
+    """No module has read the variables yet: the start is as fast."""
     monkeypatch.setattr("pyisolate._host.zygote.ForkPlan.bases", lambda plan: iter([()]))
     assert plugin(PLUGIN, env={"OMP_NUM_THREADS": "1"}).sync.variable("OMP_NUM_THREADS") == "1"
     assert not caplog.messages

@@ -1,4 +1,4 @@
-"""Where PyIsolate cannot run, or not whole: other systems and other Pythons, pretended or real."""
+"""Systems and Pythons on which PyIsolate cannot run, or not completely, simulated or real."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ROOT = paths.ROOT
 
 
 def said_by(program: str, folder: Path) -> str:
-    """What a program prints that runs in a fresh interpreter."""
+    """Return what a program prints in a fresh interpreter."""
     run = run_python(["-c", program], folder)
     assert (run.returncode, run.stderr) == (0, "")
     return run.stdout
 
 
-# Hides what a system does not have, after the standard library has been imported as it is on Linux.
+# Hides what a system lacks, after the standard library has been imported as on Linux.
 PRETEND = """
 import sys, os
 import asyncio, concurrent.futures, ctypes, importlib.util, inspect, json, logging, multiprocessing.util
@@ -118,7 +118,7 @@ print(pyisolate.__version__)
     ],
 )
 def test_a_system_without_the_core(system: str, name: str, instead: str, tmp_path: Path) -> None:
-    """Extensions run in their host's process there; one that is to be isolated is told why it cannot be."""
+    """Extensions run in their host's process there; an isolated one fails with the reason."""
     (tmp_path / "plugin").mkdir()
     (tmp_path / "plugin" / "__init__.py").write_text(PLUGIN)
     said = said_by(f"SYSTEM = {system!r}\n{PRETEND}{HOST}", tmp_path)
@@ -130,7 +130,7 @@ def test_a_system_without_the_core(system: str, name: str, instead: str, tmp_pat
 
 
 def test_the_stand_in_is_like_the_core() -> None:
-    """Of what it has: classes of errors with the same bases, and the same things registered."""
+    """It has the same error classes with the same bases, and registers the same types."""
     real = sys.modules["pyisolate._core"]
     for name in no_core.__all__:
         theirs, ours = getattr(real, name), getattr(no_core, name)
@@ -174,7 +174,7 @@ with pyisolate.ExtensionManager(pyisolate.ExtensionBase, {"venv_root_path": "ven
 
 @pytest.mark.parametrize("call", ["memfd_create", "pidfd_open", "landlock_create_ruleset"])
 def test_a_kernel_that_lacks_a_call(call: str, tmp_path: Path) -> None:
-    """The error names it and what to do; what needs no process, or no Landlock, works."""
+    """The error names it and the remedy; functions that need no process, or no Landlock, work."""
     (tmp_path / "plugin").mkdir()
     (tmp_path / "plugin" / "__init__.py").write_text(PLUGIN)
     wrapper = without_calls(call)
@@ -205,7 +205,7 @@ PYTHONS = {
 
 @pytest.mark.parametrize("kind", PYTHONS)
 def test_a_python_that_is_not_supported(kind: str, tmp_path: Path) -> None:
-    """It is told at import, and by the build: nothing else has been imported by then."""
+    """The import and the build report it, before they import anything else."""
     pretend = f"import sys\n{PYTHONS[kind]}\n"
     said = said_by(
         f"{pretend}try:\n    import pyisolate\nexcept ImportError as error:\n    print(error)\n"
@@ -262,7 +262,7 @@ assert pyisolate.ExtensionManager
 
 @pytest.mark.parametrize("early", [True, False], ids=["after the main one", "first"])
 def test_a_subinterpreter(early: bool, tmp_path: Path) -> None:
-    """It is told, whichever kind it is, however often it tries; the main one is not disturbed."""
+    """Every attempt in a subinterpreter of any kind gets the error; the main interpreter is not affected."""
     said = said_by(f"EARLY = {early}\n{SUBINTERPRETERS}", tmp_path).splitlines()
     assert len(said) == 4
     assert all(
@@ -271,7 +271,7 @@ def test_a_subinterpreter(early: bool, tmp_path: Path) -> None:
 
 
 def test_a_module_that_lacks_a_function_says_so(tmp_path: Path) -> None:
-    """Only a core that is not there is a checkout that is not built; other errors of it are shown."""
+    """Only a missing core means a checkout that is not built; other errors of the core are shown."""
     package = tmp_path / "pyisolate"
     shutil.copytree(Path(pyisolate.__file__).parent, package, ignore=shutil.ignore_patterns("_core.*"))
     (package / "_core.py").write_text("import a_module_that_nobody_has")
@@ -284,7 +284,7 @@ def test_a_module_that_lacks_a_function_says_so(tmp_path: Path) -> None:
 
 
 def test_the_build_without_the_core(tmp_path: Path) -> None:
-    """For another system: a wheel of Python code for all, without a compiler."""
+    """For another system: a pure-Python wheel, built without a compiler."""
     pytest.importorskip("mesonpy")
     (tmp_path / "machine").write_text(
         "[host_machine]\nsystem = 'windows'\ncpu_family = 'x86_64'\ncpu = 'x86_64'\nendian = 'little'\n"

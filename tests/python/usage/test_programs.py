@@ -1,4 +1,4 @@
-"""Whole programs: classes of the main module, and ends of the host that take its extensions with it."""
+"""Whole programs: classes of the main module, and ends of the host, which end its extensions too."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import paths
 import pytest
 from processes import gone, run_python
+from sources import slow_uv
 
 EXTENSIONS = paths.EXTENSIONS
 
@@ -63,7 +64,7 @@ def test_classes_of_the_main_program(tmp_path: Path, module: bool) -> None:
 @pytest.mark.parametrize("module", [False, True])
 @pytest.mark.parametrize("listed", [True, False])
 def test_extensions_import_from_the_main_program(tmp_path: Path, module: bool, listed: bool) -> None:
-    """By the name of its file; what they get are the classes of the program, not of a copy."""
+    """By the name of its file; values are of the program's classes, not of a copy."""
     (tmp_path / "asker").mkdir()
     (tmp_path / "asker" / "__init__.py").write_text(
         "from program import Api\ndef ask(): return Api().pid()\n"
@@ -119,7 +120,7 @@ UNGUARDED = {
 
 @pytest.mark.parametrize("rest", UNGUARDED.values(), ids=UNGUARDED)
 def test_a_main_program_without_guard_is_told(tmp_path: Path, rest: str) -> None:
-    """What goes wrong when it is imported is of no use to its author."""
+    """The errors of importing it would not help its author."""
     source = PROGRAM.format(echo=str(EXTENSIONS / "echo")) + textwrap.dedent(rest)
     (tmp_path / "program.py").write_text(source)
     ended = run_python(["program.py", "run"], tmp_path, source="anybody\n")
@@ -132,7 +133,7 @@ def test_a_main_program_without_guard_is_told(tmp_path: Path, rest: str) -> None
 
 @pytest.mark.parametrize("rest", ["asyncio.run(main())", "load().sync.ask()"])
 def test_a_program_without_guard_that_its_extension_imports(tmp_path: Path, rest: str) -> None:
-    """It would load itself in each of its extensions, for ever."""
+    """It would load itself again in each of its extensions, without end."""
     (tmp_path / "importer").mkdir()
     (tmp_path / "importer" / "__init__.py").write_text(
         "import program\nfrom pyisolate import ExtensionBase\nclass Importer(ExtensionBase): pass\n"
@@ -175,7 +176,7 @@ def test_a_program_with_guard_that_cannot_be_imported(tmp_path: Path) -> None:
 
 
 def test_a_program_that_does_not_come_to_an_end_is_told(tmp_path: Path) -> None:
-    """It serves, in place of being imported; nothing else would say so."""
+    """It serves instead of being imported; no other error would say so."""
     ended = run_program(
         tmp_path,
         """
@@ -193,7 +194,7 @@ def test_a_program_that_does_not_come_to_an_end_is_told(tmp_path: Path) -> None:
 
 
 def test_classes_of_a_program_that_is_no_file_are_refused(tmp_path: Path) -> None:
-    """What Python reads from a pipe no other process can read again."""
+    """A program that Python reads from a pipe cannot be read again by another process."""
     source = PROGRAM.format(echo=str(EXTENSIONS / "echo")) + "load()"
     ended = run_python([], tmp_path, source=source)
     assert ended.returncode == 1
@@ -234,7 +235,7 @@ def test_a_killed_program_takes_its_extensions_with_it(tmp_path: Path) -> None:
 
 
 def test_what_extensions_are_forked_from_ends_when_there_are_none(tmp_path: Path) -> None:
-    """A manager that is not used leaves no process for ever."""
+    """An unused manager leaves no process behind for ever."""
     ended = run_program(
         tmp_path,
         """
@@ -293,11 +294,6 @@ def test_a_host_without_descriptors_is_told_how_to_have_more(tmp_path: Path) -> 
     assert "(ulimit -n;" in ended.stdout
 
 
-SLOW_UV = """#!/bin/sh
-echo $$ >> {pids}
-exec sleep 600
-"""
-
 ENDS = {
     "preloaded": """
         manager.preload([config])
@@ -324,10 +320,7 @@ ENDS = {
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_the_end_of_the_program_does_not_wait_for_a_start(tmp_path: Path, end: str) -> None:
     """The installer, which would run for ten minutes more, ends with it."""
-    uv, pids = tmp_path / "uv", tmp_path / "pids"
-    uv.write_text(SLOW_UV.format(pids=pids))
-    uv.chmod(0o755)
-    pids.touch()
+    uv, pids = slow_uv(tmp_path)
     source = f"""
 import contextlib, threading, time
 from pyisolate import ExtensionStopped
@@ -347,7 +340,7 @@ if __name__ == "__main__":
 
 
 def test_the_end_of_the_program_does_not_wait_for_extensions(tmp_path: Path) -> None:
-    """Whatever they do: one writes without end, one is stopped, one computes, one does not stop."""
+    """Whatever they do: one writes without end, one is stopped, one computes, one ignores `stop`."""
     ended = run_program(
         tmp_path,
         """

@@ -1,4 +1,4 @@
-"""tools/test_pythons.py: which interpreters it finds and chooses, played with stand-ins."""
+"""tools/test_pythons.py: which interpreters it finds and chooses, simulated with stand-ins."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 
 
 def make(path: Path, version: tuple[int, int] = (3, 12), error: str = "", **more: Any) -> str:
-    """An interpreter that answers the question so, and imports the package with this error."""
+    """Make an interpreter with this answer, whose import of the package has this error."""
     answer = {"version": version, "full": "{}.{}.1".format(*version), "path": str(path)}
     answer |= {"implementation": "cpython", "free-threaded": False, **more}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def test_what_is_no_python_is_named(tool: ModuleType, capsys: pytest.CaptureFixt
 def test_an_environment_that_cannot_be_made(
     tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is told, with the log; an error is it for one that was named."""
+    """It is reported with the log; it is an error if the interpreter was named."""
     path = make(tmp_path / "bin/python3.12")
     fails = '[ "$2" != venv ] || { echo no room >&2; exit 3; }'
     Path(path).write_text(Path(path).read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{fails}\n"))

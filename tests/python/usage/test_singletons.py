@@ -1,4 +1,4 @@
-"""Singletons of the host, used by extensions as if they were theirs."""
+"""Singletons of the host, used by extensions like their own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Load = Callable[..., Extension]
 
 
 class Recorder:
-    """Stands for the connection to the other side."""
+    """Stands in for the connection to the other side."""
 
     def __init__(self) -> None:
         self.made: list[tuple[type, str]] = []
@@ -171,7 +171,7 @@ def test_calls_nest(load: Load) -> None:
 
 @pytest.mark.parametrize("sync", [False, True])
 def test_calls_nest_while_the_extension_starts(load: Load, sync: bool) -> None:
-    """The host calls an extension that has not finished its start, because its start waits for that."""
+    """The host calls an extension during its start, because the start waits for that call."""
     extension = load("caller", apis=[host_side.Counter], env={"CALLER_AT_START": "1"})
     host_side.Counter().seen.append(extension)
 
@@ -200,7 +200,7 @@ def test_only_public_methods_can_be_called(load: Load) -> None:
 
 
 def test_an_attribute_that_is_set_on_a_proxy_is_told(load: Load) -> None:
-    """It looks as if the host's object were changed."""
+    """It would look as if the host's object were changed."""
     extension = load("caller", apis=[host_side.Counter])
     (told,) = extension.sync.set("count", 5)
     assert "'count' is set on a proxy, so in this process only" in told
@@ -214,7 +214,7 @@ def test_nested_singletons_are_the_hosts(load: Load) -> None:
 
 
 def test_an_instance_that_its_module_keeps_is_the_hosts(load: Load) -> None:
-    """The extension's process imports the module too, and with that makes an instance."""
+    """The extension's process imports the module too, which makes an instance."""
     extension = load("caller", apis=[host_side.Kept])
     assert extension.sync.kept() == (os.getpid(), os.getpid())
 
@@ -232,7 +232,7 @@ def test_a_class_that_is_not_listed_is_told_once(
     extension = load("caller", name="forgetful", apis=apis)
     assert [extension.sync.call_plainly("add", 1) for _ in range(2)] == [1, 2]
     assert host_side.Counter().count == 0
-    assert eventually(lambda: bool(caplog.messages))  # another thread may have taken what the extension said
+    assert eventually(lambda: bool(caplog.messages))  # another thread may have handled the message
     (told,) = caplog.messages
     assert "'forgetful' has made its own host_side.Counter" in told
     assert "add the class to 'apis'" in told
@@ -241,7 +241,7 @@ def test_a_class_that_is_not_listed_is_told_once(
 def test_nothing_is_told_of_classes_that_are_listed_or_the_extensions(
     load: Load, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not even where the host has the extension's classes, because it has loaded it into itself as well."""
+    """Not even if the host has the extension's classes because it has loaded it into itself, too."""
     load("caller", name="in the host", isolated=False).ensure_process_started()
     extension = load("caller", apis=[host_side.Counter])
     assert asyncio.run(extension.call_plainly("add", 1)) == 1

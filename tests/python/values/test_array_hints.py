@@ -1,4 +1,4 @@
-"""What of NumPy cannot be sent: the error says what can be sent instead, and that is sent."""
+"""Objects of NumPy that cannot be sent: the error names a replacement, and that is sent."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_masked_arrays(value: Any) -> None:
     ids=["objects", "grid", "structure", "void", "masked", "record", "subclass", "subclass of float32"],
 )
 def test_objects_and_scalars(value: Any, expected: Any) -> None:
-    if expected is None:  # two steps: each says what comes next
+    if expected is None:  # two steps: each error names the next one
         refused(round_trip, value)
         assert sent_as_told(round_trip, value.data) == value.data.tolist()
     else:

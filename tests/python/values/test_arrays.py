@@ -1,4 +1,4 @@
-"""NumPy arrays and scalars: every dtype without objects, any memory layout."""
+"""NumPy arrays and scalars of every dtype without objects and any memory layout."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DTYPES = [
 
 
 def filled(dtype: Any, shape: tuple[int, ...]) -> Any:
-    """An array whose items differ."""
+    """Make an array whose items differ."""
     array = np.zeros(shape, dtype)
     if dtype.names:
         for name in dtype.names:
@@ -58,7 +58,7 @@ def filled(dtype: Any, shape: tuple[int, ...]) -> Any:
 
 
 def same_items(a: Any, b: Any) -> bool:
-    """Bit by bit, without the padding between fields and inside of long doubles, which need not be copied."""
+    """Compare bits, without the padding between fields and inside long doubles, which need not be copied."""
     if a.dtype.names:
         return all(same_items(a[name], b[name]) for name in a.dtype.names)
     if a.dtype.char in "gG":
@@ -109,7 +109,7 @@ def test_scalars_that_are_also_builtin_types() -> None:
     ids=ascii,
 )
 def test_text_and_bytes_that_end_with_nul(text: str) -> None:
-    """NumPy's own `str`, `repr` and `==` do not show these: they are looked at as what they are built on."""
+    """NumPy's `str`, `repr` and `==` do not show these, so their base types are compared."""
     scalar = np.str_(text)
     for got in (round_trip(scalar), round_trip({"a": [scalar]})["a"][0], next(iter(round_trip({scalar: 1})))):
         assert type(got) is np.str_
@@ -199,7 +199,7 @@ def test_arrays_inside_of_values() -> None:
 
 
 def test_structures_that_compare_equal_are_not_confused() -> None:
-    """A cache of dtypes that goes by equality would mix these up."""
+    """A cache of dtypes that compares by equality would confuse these."""
     packed = np.zeros(2, {"names": ["a", "b"], "formats": ["i4", "i4"]})
     aligned = np.zeros(2, np.dtype([("a", "i4"), ("b", "i4")], align=True))
     for array in (packed, aligned, packed):
@@ -356,9 +356,9 @@ except ImportError as error:
 
 
 def receive(before: str, folder: Path) -> str:
-    """What another process makes of an array after it has run `before`.
+    """Return what another process receives as an array after it has run `before`.
 
-    It runs elsewhere than in the checkout, whose package has no extension module.
+    It does not run in the checkout, whose package has no extension module.
     """
     body = _core._encode(np.arange(3), _core.Registry())
     code = RECEIVE.format(before=before, body=body)

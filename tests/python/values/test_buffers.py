@@ -1,4 +1,4 @@
-"""Large values travel in shared buffers: copied out or borrowed, and always given back."""
+"""Large values are sent in shared buffers: copied out or borrowed, and always released."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def call(session: _core.Session) -> Callable[..., Any]:
 
 
 def settle(session: _core.Session) -> dict[str, int]:
-    """Statistics after what arrived here is collected and the peer has told what it released."""
+    """Return the statistics after received values are collected and the peer has reported its releases."""
     gc.collect()
     for _ in range(3):
         session.method(1, "pid", sync=True)()
@@ -141,7 +141,7 @@ def test_more_large_values_than_a_message_has_buffers(call: Any, session: _core.
 
 
 def test_bytearray_that_another_thread_wants_to_resize(call: Any) -> None:
-    """The copy is made without the GIL; the memory is held meanwhile."""
+    """The copy is made without the GIL; the memory stays referenced meanwhile."""
     size = 8_000_000
     data = bytearray(b"ab" * (size // 2))
     stop = threading.Event()
@@ -267,7 +267,7 @@ def test_arrays_from_many_threads(call: Any, session: _core.Session) -> None:
 
 
 def buffers_here(session: _core.Session) -> tuple[int, int]:
-    """Buffers that are held here and lie in this side's memory, and all that are held."""
+    """Return how many buffers are held here in this side's memory, and how many in all."""
     stats = settle(session)
     return bool(stats["arena_live"]), stats["spans_held"]
 

@@ -19,7 +19,7 @@ MAX_BITS = 8192
 
 
 def moved() -> collections.OrderedDict[str, int]:
-    """One whose order is not the one that its keys came in."""
+    """An OrderedDict whose order differs from that of insertion."""
     value = collections.OrderedDict(a=1, b=2, c=3)
     value.move_to_end("a")
     value.move_to_end("c", last=False)
@@ -214,7 +214,7 @@ def test_bytes_after_the_end() -> None:
 
 
 def test_long_numbers_of_a_range_are_not_divided() -> None:
-    """A million digits by half as many would take minutes, with the GIL."""
+    """To divide a million digits by half as many would take minutes with the GIL held."""
     numbers = _core._encode([0, 2 ** (8 * 2**20), 2 ** (4 * 2**20)], _core.Registry())
     payload = b"\x94\xa5range" + numbers[1:]
     with pytest.raises(ProtocolError, match="too long"):

@@ -1,4 +1,4 @@
-"""What an extension gets of its host: of exceptions type and text, of objects functions of their class."""
+"""What an extension gets from its host: type and text of exceptions, and methods of an object's class."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ EXCEPTIONS = {
     "later": ("host_side.Unregistered", "no"),
 }
 WITHOUT_SECRET = {"arguments", "key"}
-"""Of these an extension that is not confined does not see it either."""
+"""An unconfined extension does not see it in these either."""
 
 
 @pytest.mark.parametrize("name", EXCEPTIONS)

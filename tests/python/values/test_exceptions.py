@@ -114,7 +114,7 @@ def test_fields_of_json_errors() -> None:
 
 @pytest.mark.parametrize("error", [StopIteration(5), StopAsyncIteration(5)], ids=repr)
 def test_stop_iteration_is_wrapped(error: BaseException) -> None:
-    """An await cannot raise it; a coroutine that does raises RuntimeError."""
+    """`await` cannot raise it: a coroutine that does so raises RuntimeError."""
     got = throw(error)
     assert type(got) is RuntimeError
     assert type(got.__cause__) is type(error)
@@ -193,7 +193,7 @@ def chain(length: int, *, cause: bool, context: bool, shared: bool = True) -> Ba
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_long_chains_are_cut_and_stay_small(shared: bool) -> None:
-    """With a cause and a context each, a naive walk would write 2**n exceptions."""
+    """With both a cause and a context for each, a naive walk would write 2**n exceptions."""
     error = chain(500, cause=True, context=True, shared=shared)
     assert len(_core._encode(error, _core.Registry(), True)) < 20_000
     got: BaseException | None = throw(error)
@@ -238,7 +238,7 @@ def test_attributes_do_not_replace_methods() -> None:
 
 
 def test_printing_imports_nothing() -> None:
-    """Python 3.12 imports the module that an ImportError names, to suggest a name like the missing one."""
+    """Python 3.12 imports the module that an ImportError names, to suggest a similar name."""
     got = exception("ImportError", args=["x"], attributes={"name": "this", "name_from": "zenn"})
     assert getattr(got, "name_from", None) is None
     assert "ImportError: x" in "".join(traceback.format_exception(got))
@@ -259,7 +259,7 @@ def test_printing_a_syntax_error_takes_no_memory(attributes: Any) -> None:
 def recurse(depth: int) -> None:
     if depth:
         recurse(depth - 1)
-    raise ValueError("deep")  # the line that is shown
+    raise ValueError("deep")  # the line in the traceback
 
 
 def failed(depth: int = 0) -> BaseException:
@@ -280,7 +280,7 @@ def test_traceback_shows_remote_frames_and_source() -> None:
     expected, shown = frames(error), frames(got)
     assert [f.filename for f in shown] == [f"<remote {f.filename}>" for f in expected]
     assert [(f.name, f.lineno, f.line) for f in shown] == [(f.name, f.lineno, f.line) for f in expected]
-    assert shown[-1].line == 'raise ValueError("deep")  # the line that is shown'
+    assert shown[-1].line == 'raise ValueError("deep")  # the line in the traceback'
 
 
 def test_logging_shows_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -311,7 +311,7 @@ def test_traceback_is_marked_once_when_it_is_passed_on() -> None:
 def test_the_innermost_frames_of_a_deep_traceback() -> None:
     shown = frames(throw(failed(200)))
     assert len(shown) == 64
-    assert shown[-1].line == 'raise ValueError("deep")  # the line that is shown'
+    assert shown[-1].line == 'raise ValueError("deep")  # the line in the traceback'
 
 
 def test_raising_adds_the_frames_of_this_side_in_front() -> None:
@@ -334,7 +334,7 @@ def peers_error(traceback: Any) -> bytes:
 
 
 def test_files_of_this_side_are_never_shown(tmp_path: Any) -> None:
-    """The printer for uncaught exceptions looks for files by their last part; the peer chooses the name."""
+    """The traceback printer searches files by their base name, and the peer chooses the name."""
     (tmp_path / "secret.py").write_text("KEY = 'hunter2'\n")
     for name in ("/plugin/secret.py", "secret.py", str(tmp_path / "secret.py")):
         (tmp_path / "main.py").write_text(CLASH.format(body=peers_error([[name, 1, "f", "theirs"]])))

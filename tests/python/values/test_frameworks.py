@@ -1,4 +1,4 @@
-"""Arrays of other packages than NumPy and PyTorch arrive as what they were, where the package is there."""
+"""Arrays of packages other than NumPy and PyTorch keep their type, if the receiver has the package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HAS_JAX = importlib.util.find_spec("jax") is not None
 
 
 class StandInArray:
-    """An array of a package that keeps its memory to itself, as CuPy does."""
+    """An array of a package whose memory the CPU cannot access, as CuPy's."""
 
     def __init__(self, array: Any) -> None:
         self.array = array
@@ -32,12 +32,12 @@ class Peer:
 
 @pytest.fixture
 def echo() -> Iterator[Callable[[Any], Any]]:
-    """echo(value): the value after it went there and back between the two ends of a session."""
+    """echo(value): the value after a round trip between the two ends of a session."""
     host, child = Session.pair(Registry())
     child.register(1, Peer())
     wait = child.method(1, "nothing", sync=True, timeout=60)
 
-    def serve() -> None:  # a thread that waits for an answer serves calls meanwhile
+    def serve() -> None:  # a thread that waits for a reply handles requests meanwhile
         with suppress(ExtensionDied, ExtensionStopped, LookupError):
             wait()
 
@@ -51,7 +51,7 @@ def echo() -> Iterator[Callable[[Any], Any]]:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A package in the place of CuPy, which needs a GPU."""
+    """A package in place of CuPy, which needs a GPU."""
     package: Any = ModuleType("cupy")
     package.ndarray = StandInArray
     package.asnumpy = lambda array: array.array

@@ -1,6 +1,6 @@
-"""Whatever exception an extension sends, its host can print, log, copy and raise it.
+"""The host can print, log, copy and raise any exception that an extension sends.
 
-Nothing of it is kept, and it shows no frames and no lines that are not there.
+It is freed completely, and shows no invented frames or lines of files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pyisolate import RemoteError, _core
 
 FAR = 1 << 60
 ESCAPES = "\x1b[2J\x1b]0;title\x07\r\x08\x9b1m\u202e\u2066\u2028\u200f\x85\x0c"
-"""Terminal escapes, what goes back in a line, what turns it around, and what ends it."""
+"""Terminal escapes, and characters that move back in a line, reverse its direction or end it."""
 
 
 def exception(name: str, **fields: Any) -> Any:
@@ -35,7 +35,7 @@ def exception(name: str, **fields: Any) -> Any:
 
 
 def shown(error: BaseException) -> str:
-    """What a host sees of it, by each way that there is. All of them work."""
+    """Return the exception's text in every form that a host can see. All of them must work."""
     log = io.StringIO()
     handler = logging.StreamHandler(log)
     logger = logging.Logger("shown")
@@ -79,7 +79,7 @@ def shown(error: BaseException) -> str:
 )
 @pytest.mark.parametrize("name", ["UnicodeDecodeError", "UnicodeEncodeError", "UnicodeTranslateError"])
 def test_positions_of_unicode_errors(name: str, args: list[Any], attributes: dict[str, Any]) -> None:
-    """CPython reads the object where the fields say, without looking whether that is inside."""
+    """CPython reads the object at the offsets in the fields, without checking them."""
 
     def adapted(value: Any) -> Any:
         return value.decode() if isinstance(value, bytes) and name != "UnicodeDecodeError" else value
@@ -134,7 +134,7 @@ def test_registered_unicode_errors(cls: Any) -> None:
             "SyntaxError",
             ["x", ["f", 1, 1, "t", 1, 2, [1, 2, "import os"]]],
             {},
-        ),  # 3.14 compiles what is there
+        ),  # 3.14 compiles the source that it finds
         ("SyntaxError", ["x"], {"msg": []}),
         ("SyntaxError", ["x"], {"text": b"x", "offset": 1}),
         ("SyntaxError", ["x"], {"filename": 1}),
@@ -258,7 +258,7 @@ def test_classes_whose_code_fails(cls: Any, args: list[Any], attributes: dict[st
 
 
 def test_arguments_without_text() -> None:
-    """Python has no str() of a number of more than 4300 digits."""
+    """Python refuses str() of a number with more than 4300 digits."""
     large = msgpack.ExtType(EXT["bigint"], b"\x01" * 5000)
     for args in ([large], [1, [large]], [{"a": [large]}]):
         got = exception("ValueError", args=args, notes=[large], attributes={"a": large})
@@ -270,7 +270,7 @@ def test_arguments_without_text() -> None:
 
 
 def test_a_name_is_not_looked_for_when_it_is_pickled() -> None:
-    """Pickle imports the module of a class, which the peer has named."""
+    """Pickle imports the module of a class, and the peer has chosen its name."""
     got = exception("this:Zen", args=["x", 1], attributes={"code": 5})
     again = pickle.loads(pickle.dumps(got))
     assert "this" not in sys.modules
@@ -287,7 +287,7 @@ def test_what_a_remote_error_says_of_its_class() -> None:
 
 
 def test_long_names_of_attributes_are_left_out() -> None:
-    """They would be kept as long as the class."""
+    """They would live as long as the class."""
     got = exception("m:E", attributes={"x" * 201: 1, "x" * 200: 2})
     assert list(vars(got).values()) == [2]
 
@@ -373,7 +373,7 @@ def frames(*entries: list[Any]) -> Any:
 
 
 def remote_files() -> list[str]:
-    """Those of this file's tests; other tests may keep exceptions of theirs."""
+    """Exceptions of this file's tests; other tests may keep their own."""
     gc.collect()
     return [
         name
@@ -530,7 +530,7 @@ def test_long_chains(more: Any) -> None:
 
 
 def test_chains_of_many_branches() -> None:
-    """Each exception has a cause and a context of its own, so the message is as long as what is printed."""
+    """Each exception has its own cause and context, so the message is as long as the printed text."""
 
     def tree(depth: int) -> Any:
         links = {

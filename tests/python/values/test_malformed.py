@@ -1,4 +1,4 @@
-"""Malformed means over; what is in order but cannot be had here fails that call alone."""
+"""A malformed message ends the session; a valid value that this side cannot make fails only its call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from peers import ECHO, peer
 from pyisolate import ProtocolError
 from pyisolate._core import Registry, Session
 
-# A zone with a key that no zone has: the only way to a malformed value that leads through an honest encoder.
+# A zone with an impossible key: the only malformed value that an honest encoder writes.
 ZONE = """
 import datetime, io, struct, zoneinfo
 
@@ -121,7 +121,7 @@ class Right(enum.Flag):
 
 Pair = collections.namedtuple("Pair", "a b")
 
-# What the other side has under the names of these classes.
+# The receiver's objects under the names of these classes.
 OtherPoint = dataclasses.make_dataclass("OtherPoint", ["y"])
 OtherColour = enum.Enum("OtherColour", ["RED", "BLUE"])
 OtherRight = enum.Flag("OtherRight", ["READ", "WRITE", "RUN"])
@@ -131,7 +131,7 @@ Unknown = dataclasses.make_dataclass("Unknown", ["x"])
 
 
 def registries() -> tuple[Registry, Registry]:
-    """Of the receiver and of the sender."""
+    """Registries of the receiver and of the sender."""
     receiver, sender = Registry(), Registry()
     pairs: list[tuple[Any, Any]] = [
         (Point, OtherPoint),

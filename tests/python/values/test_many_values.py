@@ -1,4 +1,4 @@
-"""Many tensors, arrays and buffers in one message: whole, both ways, and gone when nobody has them."""
+"""Many tensors, arrays and buffers in one message: complete, in both directions, and freed afterwards."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ KINDS = [
     "arrays",
     "bytes",
 ]
-MANY = 2100  # buffers: more than follow a header, and an odd rest
+MANY = 2100  # buffers: more than fit behind a header, and an odd number
 MOST = 5000
-STRESS_SECONDS = float(os.environ.get("PYISOLATE_STRESS_SECONDS", "2"))  # minutes, for a longer look
+STRESS_SECONDS = float(os.environ.get("PYISOLATE_STRESS_SECONDS", "2"))  # minutes, for a longer run
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +146,8 @@ def test_views_of_one_storage_take_one_descriptor(sharing: Extension) -> None:
 
 @pytest.mark.parametrize("kind", [pytest.param("tensors", marks=needs_torch), "arrays"])
 def test_what_its_maker_has_dropped_comes_back(sharing: Extension, kind: str) -> None:
-    """The extension has no descriptor of it, and it is sent on from the host like any other."""
-    mapped = counts()[1]  # what other tests of this process keep
+    """The extension has no descriptor of the memory, and the host can send it on like any other."""
+    mapped = counts()[1]  # memory that other tests of this process keep
     values = make(kind, 100)
     sharing.sync.hold(values)
     del values
@@ -165,7 +165,7 @@ def test_what_its_maker_has_dropped_comes_back(sharing: Extension, kind: str) ->
 
 @pytest.mark.parametrize("kind", [pytest.param("empty", marks=needs_torch), "arrays"])
 def test_what_ends_while_the_message_waits_comes_back(sharing: Extension, kind: str) -> None:
-    """The extension waits for its host: it decodes the call after it has heard that the values have ended."""
+    """The extension waits for its host: it decodes the call after the end of the values was reported."""
     mapped = counts()[1]
     echoed: list[Any] = []
 
@@ -235,7 +235,7 @@ def test_a_storage_that_torch_has_moved_is_another_one(sharing: Extension) -> No
     sharing.sync.hold([tensor])
     torch.multiprocessing.set_sharing_strategy("file_system")
     try:
-        tensor.share_memory_()  # into a file
+        tensor.share_memory_()  # to a file
     finally:
         torch.multiprocessing.set_sharing_strategy("file_descriptor")
     tensor.fill_(5)
@@ -255,7 +255,7 @@ def test_a_storage_that_torch_has_moved_is_another_one(sharing: Extension) -> No
 
 
 def drop(extension: Extension, stop: threading.Event, count: int, failed: list[BaseException]) -> None:
-    """Send and receive values that nobody keeps, at least once."""
+    """Send and receive values that are not kept, at least once."""
     try:
         for kind in itertools.cycle(["tensors", "empty", "arrays"] if TORCH else ["arrays"]):
             values = make(kind, count)
@@ -282,7 +282,7 @@ def awaited(extension: Extension, stop: threading.Event, failed: list[BaseExcept
 
 
 def settled(extension: Extension) -> tuple[Any, Any]:
-    """The counts of both sides; what is no longer used goes with later messages."""
+    """Return the counts of both sides; unused memory is released with later messages."""
     gc.collect()
     extension.sync.release()
     extension.sync.echo(0)
@@ -292,14 +292,14 @@ def settled(extension: Extension) -> tuple[Any, Any]:
 @pytest.mark.timeout(STRESS_SECONDS + 110)
 @pytest.mark.parametrize("count", [5, 64, 1000])
 def test_whatever_thread_lets_go_nothing_stays(sharing: Extension, count: int) -> None:
-    """Two threads that wait, one that awaits and one that collects, all at once."""
+    """Two threads that make synchronous calls, one that awaits calls and one that collects, all at once."""
     stop = threading.Event()
     stop.set()
-    drop(sharing, stop, count, [])  # whatever is imported or made once
+    drop(sharing, stop, count, [])  # modules and objects that are made once
     before = settled(sharing)
     stop.clear()
     failed: list[BaseException] = []
-    gc.freeze()  # what was there before takes the collector no time
+    gc.freeze()  # so that the collector skips existing objects
     threads = [threading.Thread(target=drop, args=(sharing, stop, count, failed)) for _ in range(2)]
     threads.append(threading.Thread(target=awaited, args=(sharing, stop, failed)))
     for thread in threads:

@@ -1,4 +1,4 @@
-"""What one message can make its receiver do is bounded by its size, and by the session's limit."""
+"""The work that a message causes at its receiver is bounded by its size, and by the session's limit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from conversion import decode, ext, round_trip
 from pyisolate import _core
 
 MERSENNE = (1 << 61) - 1
-"""Its multiples all have the hash 0."""
+"""All its multiples have the hash 0."""
 
 
 def raw(code: int, payload: bytes) -> bytes:
@@ -66,7 +66,7 @@ def multiples(start: int, count: int) -> list[bytes]:
 
 
 def nested(count: int, inner: Any, outer: Any) -> bytes:
-    """Three levels of containers that all have the same hash at their level, of `count` keys each."""
+    """Make three levels of containers of `count` keys each, all with the same hash on their level."""
     first = [inner(multiples(1 + i * count, count)) for i in range(count * count)]
     second = [frozen(first[i * count : (i + 1) * count]) for i in range(count)]
     return bytes(outer(second))
@@ -93,20 +93,20 @@ def test_keys_of_one_hash(body: bytes) -> None:
         decode(body)
 
 
-def place(key: int, mask: int, turn: int) -> int:
-    """Where CPython's dictionaries look for a number, at the given turn."""
+def place(key: int, mask: int, probe: int) -> int:
+    """Return the slot of a number in CPython's dictionaries, in the given probe."""
     perturb, at = key, key & mask
-    for _ in range(turn):
+    for _ in range(probe):
         perturb >>= 5
         at = (at * 5 + perturb + 1) & mask
     return at
 
 
 def clustered(bits: int) -> list[int]:
-    """Numbers of different hashes, each of which a dictionary looks for in thousands of places.
+    """Make numbers with different hashes, for each of which a dictionary probes thousands of slots.
 
-    The places that follow each other once all bits of a hash are used up are a circle. Most of it is filled
-    with numbers that are found at once; then come numbers that meet only these on their way to its beginning.
+    When all bits of a hash are used up, the probed slots form a cycle. Most of it is filled
+    with numbers that are found at once; further numbers then meet only these on their way through it.
     """
     mask = (1 << bits) - 1
     circle = [1]
@@ -117,7 +117,7 @@ def clustered(bits: int) -> list[int]:
     while len(late) < 0.05 * mask:
         key = source.getrandbits(60)
         if (
-            all(place(key, mask, turn) in index for turn in range(13))
+            all(place(key, mask, probe) in index for probe in range(13))
             and index[place(key, mask, 12)] < mask // 8
         ):
             late.append(key)
@@ -125,7 +125,7 @@ def clustered(bits: int) -> list[int]:
 
 
 def test_keys_that_lead_to_the_same_places() -> None:
-    """A hundred thousand of them take the interpreter seconds, and four times as long for twice as many."""
+    """A hundred thousand of them take the interpreter seconds, and twice as many take four times as long."""
     keys = clustered(14)
     assert len(set(map(hash, keys))) == len(keys)
     with pytest.raises(_core.ProtocolError, match="made to collide"):
@@ -134,7 +134,7 @@ def test_keys_that_lead_to_the_same_places() -> None:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Key:
-    """A key of the host's own, with a hash that is up to the peer."""
+    """A key of the host's own class, with a hash that the peer chooses."""
 
     hash: int
     more: Any
@@ -259,7 +259,7 @@ def test_memory_of_one_message_is_bounded(one: bytes, tmp_path: Path) -> None:
 
 
 def test_memory_that_nested_containers_claim(tmp_path: Path) -> None:
-    """Each says that it has as many items as the message has bytes left."""
+    """Each claims as many items as the message has bytes left."""
     size = 100_000
     for code in (2, 3, 4):
         heads, left = [], size
@@ -296,7 +296,7 @@ def test_memory_that_nested_containers_claim(tmp_path: Path) -> None:
     ],
 )
 def test_honest_messages_fit(value: Any, share: float) -> None:
-    """With the default limit: here a part of the value, and as much less of the limit."""
+    """They fit the default limit too: here the value and the limit are smaller by the same factor."""
     body = _core._encode([value], _core.Registry())
     assert _core._decode(body, _core.Registry(), int((1 << 30) / share) + (8 << 20)) == [value]
 
@@ -433,7 +433,7 @@ def test_an_enum_is_asked_for_nothing(value: Any) -> None:
 
 
 def test_threads_decode_at_once() -> None:
-    """Each has its own budget."""
+    """Each has its own quota."""
     body = one_of([dict.fromkeys(range(i, i + 50)) for i in range(5000)])
     results: list[int] = []
 

@@ -1,4 +1,4 @@
-"""What crosses unchanged, and the errors for what does not."""
+"""Values that are sent unchanged, and the errors for the others."""
 
 from __future__ import annotations
 
@@ -439,7 +439,7 @@ def test_bytes_after_the_end_of_a_payload(value: Any) -> None:
 
 
 def test_record_must_have_the_declared_fields() -> None:
-    """The two sides may have two versions of the class, which is no fault of the protocol's."""
+    """The two sides may have different versions of the class, which is not a protocol error."""
     registry = _core.Registry()
     name = registry.register(Point)
     for fields in ({}, {"x": 1}, {"x": 1, "label": 2, "more": 3}, {"x": 1, "__class__": 2}, {"x": 1, 2: 2}):
@@ -547,7 +547,7 @@ def turn():
 
 def growth():
     before = sys.getallocatedblocks()
-    for _ in range({turns}):
+    for _ in range({rounds}):
         turn()
     gc.collect()
     return sys.getallocatedblocks() - before
@@ -557,17 +557,17 @@ print(min(growth() for _ in range(24)))
 
 
 def test_nothing_leaks(tmp_path: pathlib.Path) -> None:
-    """Round trips, refused values and truncated bodies leave no memory behind.
+    """Round trips, refused values and truncated bodies leak no memory.
 
-    The interpreter's own caches grow at first, less and less; a leak is there in every stretch of turns.
+    The interpreter's caches grow at first, but less and less; a leak shows in every group of rounds.
     """
-    turns = 60
-    code = textwrap.dedent(LEAK).format(turns=turns)
-    # elsewhere than in the checkout, whose package has no extension module
+    rounds = 60
+    code = textwrap.dedent(LEAK).format(rounds=rounds)
+    # not in the checkout, whose package has no extension module
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert int(done.stdout) < turns
+    assert int(done.stdout) < rounds
 
 
 def test_keys_that_are_decoded_again_and_again() -> None:

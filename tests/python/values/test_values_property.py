@@ -1,4 +1,4 @@
-"""Properties of the codec: what goes in comes out, and nothing that comes in breaks it."""
+"""Properties of the codec: values are preserved by a round trip, and no input breaks the decoder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from pyisolate import _core
 
 TEXT = st.text(st.characters(exclude_categories=[]))
-"""Any text, lone surrogates included."""
+"""Any text, including lone surrogates."""
 PLAIN_TEXT = st.text()
 
-# Without nan: it is not equal to itself, so that it cannot be looked up as a key.
+# Without nan, which is not equal to itself and so cannot be found as a key.
 SCALARS = (
     st.none()
     | st.booleans()
@@ -45,7 +45,7 @@ RANGES = st.builds(range, st.integers(), st.integers(), st.integers().filter(boo
 
 
 def ordered_dict(items: list[tuple[Any, Any]], attributes: dict[str, Any], last: bool) -> Any:
-    """One whose order is not that in which its keys came, where it has any."""
+    """An OrderedDict whose order differs from that of insertion, if it has several keys."""
     value = collections.OrderedDict(items)
     vars(value).update(attributes)
     if items:
@@ -86,7 +86,7 @@ VALUES = st.recursive(
     max_leaves=30,
 )
 
-# What plain MessagePack can hold, in both directions.
+# Values of plain MessagePack, in both directions.
 COMMON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | PLAIN_TEXT | st.binary(),
     lambda inner: (
@@ -126,10 +126,10 @@ def test_any_bytes_are_a_value_or_a_protocol_error(body: bytes) -> None:
 @settings(max_examples=300)
 @given(st.data(), VALUES)
 def test_damaged_bodies(data: st.DataObject, value: Any) -> None:
-    """Bytes changed in what was a value: again a value or a ProtocolError."""
+    """A value with changed bytes decodes to a value, or raises a ProtocolError."""
     body = bytearray(_core._encode(value, _core.Registry()))
     for _ in range(data.draw(st.integers(1, 4))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
-    # a registered class that is not there, or a zone that this system does not have, is an error of its own
+    # an unknown registered class, or a zone that this system lacks, has its own error
     with contextlib.suppress(_core.ProtocolError, TypeError, LookupError, ImportError):
         decode(bytes(body))

@@ -1,4 +1,4 @@
-"""What cannot be sent is refused by name, with what to do instead."""
+"""Values that cannot be sent are refused by name, with a remedy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Called:
 
 
 class Lazy(dict):  # type: ignore[type-arg]
-    """Makes its items when it is asked."""
+    """A dict that makes its items on demand."""
 
     def __getitem__(self, key: object) -> object:
         return key

@@ -1,4 +1,4 @@
-"""Values of subclasses are sent as what their base holds, and nothing of theirs is called."""
+"""Values of subclasses are sent as their base type's storage, and none of their methods is called."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_keys_and_elements() -> None:
 
 
 class AnyType(str):
-    """Equal to everything, as ComfyUI's nodes have it."""
+    """Equal to everything, like a type of ComfyUI's nodes."""
 
     __slots__ = ()
 

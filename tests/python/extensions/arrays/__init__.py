@@ -32,7 +32,7 @@ class Arrays(ExtensionBase):
         return a
 
     def mapped(self):
-        """How many segments this process has mapped."""
+        """Return the number of segments that this process has mapped."""
         with open("/proc/self/maps") as maps:
             return sum("memfd:piso-segment" in line for line in maps)
 

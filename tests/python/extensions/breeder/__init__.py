@@ -16,7 +16,7 @@ from pyisolate import ExtensionBase
 
 SLEEP = ("/bin/sleep", "300")
 SET_DUMPABLE, SET_NAME, SET_SUBREAPER, SET_PTRACER = 4, 15, 36, 0x59616D61
-VFORK = {"x86_64": (58,), "aarch64": (220, 0x4000 | 0x100 | signal.SIGCHLD, 0, 0, 0, 0)}  # clone, there
+VFORK = {"x86_64": (58,), "aarch64": (220, 0x4000 | 0x100 | signal.SIGCHLD, 0, 0, 0, 0)}  # clone, on aarch64
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -26,7 +26,7 @@ def control(option: int, value: int) -> None:
 
 
 def forked(*steps: Callable[[], object], program: Sequence[str] = SLEEP) -> int:
-    """A process that runs `program`, and whose ancestors, one for each step, have ended: its pid."""
+    """Start a process whose ancestors, one for each step, have ended. It runs `program`. Return its pid."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -97,7 +97,7 @@ class Breeder(ExtensionBase):
         return pid
 
     def deaf(self) -> int:
-        """Ignores what can be ignored."""
+        """A process that ignores all signals that can be ignored."""
         pid = os.fork()
         if pid == 0:
             os.setsid()
@@ -109,7 +109,7 @@ class Breeder(ExtensionBase):
         return pid
 
     def stopped(self) -> int:
-        """Does not run when it is to end."""
+        """A process that is stopped when it is to end."""
         pid = os.fork()
         if pid == 0:
             os.kill(os.getpid(), signal.SIGSTOP)
@@ -118,7 +118,7 @@ class Breeder(ExtensionBase):
         return pid
 
     def waiting(self) -> int:
-        """Waits in the kernel, where few signals reach it, for its child to run a program."""
+        """A process that waits in the kernel, where few signals reach it, until its child runs a program."""
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -132,7 +132,7 @@ class Breeder(ExtensionBase):
         return pid
 
     def renamed(self) -> int:
-        """Has a name that looks like what else is known of a process."""
+        """A process with a name that looks like further fields of its status."""
         pid = os.fork()
         if pid == 0:
             libc.prctl(SET_NAME, b") R 1 1 1 (", 0, 0, 0)
@@ -141,14 +141,14 @@ class Breeder(ExtensionBase):
         return pid
 
     def unreadable(self) -> int:
-        """An orphan whose program cannot be read, so that what it has cannot be looked at."""
+        """An orphan whose program cannot be read, so that its files and memory cannot be inspected."""
         program = f"{tempfile.mkdtemp()}/sleep"
         shutil.copy("/bin/sleep", program)
         os.chmod(program, 0o111)
         return forked(nothing, program=(program, "300"))
 
     def other_user(self) -> int:
-        """Has tried to become somebody else, by all ways, and by a program of root's."""
+        """A process that has tried to become another user, in every way, and by a program of root."""
         pid = os.fork()
         if pid == 0:
             for change in (os.setuid, os.setgid, os.seteuid, os.setegid):
@@ -164,11 +164,11 @@ class Breeder(ExtensionBase):
         control(SET_DUMPABLE, 0)
 
     def orphan(self) -> int:
-        """One that has ended, or will at once."""
+        """A process that has ended, or is about to."""
         return forked(os.setsid, program=("/bin/true",))
 
     def runner(self, mark: str) -> int:
-        """A process that is another one all the time, in another session."""
+        """A process that forks and exits all the time, each time in another session."""
         return subprocess.Popen([sys.executable, "-S", "-c", RUNNER, mark]).pid
 
     def own_group(self) -> None:

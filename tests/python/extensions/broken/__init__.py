@@ -1,4 +1,4 @@
-"""Fails to import until the file that the environment names exists."""
+"""Fails to import until a file exists, which an environment variable names."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Uses what the host offers."""
+"""Uses objects and singletons of the host."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from pyisolate import ExtensionBase, ProxiedSingleton
 
 
 class Own(ProxiedSingleton):
-    """The extension's, of which the host knows nothing."""
+    """A singleton of the extension, which the host does not know."""
 
 
 class Caller(ExtensionBase):

@@ -1,4 +1,4 @@
-"""Looks at what its host lets it see."""
+"""Inspects objects and exceptions of its host."""
 
 import traceback
 
@@ -16,7 +16,7 @@ class Curious(ExtensionBase):
         raise OwnError("to the host everything is told")
 
     async def call(self, name, *args):
-        """Of the host's object: what comes, or what can be seen of the exception."""
+        """Return an attribute of the host's object, or all that can be seen of the exception."""
         try:
             return await getattr(host_side.Told(), name)(*args)
         except BaseException as error:

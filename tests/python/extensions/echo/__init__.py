@@ -1,4 +1,4 @@
-"""An extension with a little of everything."""
+"""An extension with methods of many kinds."""
 
 import asyncio
 import os

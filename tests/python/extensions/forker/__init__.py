@@ -12,7 +12,7 @@ from pyisolate import ExtensionBase
 
 
 def ended(pid):
-    """How the child ended: its status, or the signal's number, negative."""
+    """Return the status of the child, or the negative number of the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
@@ -26,11 +26,11 @@ class Forker(ExtensionBase):
         self.noted = []
 
     def note(self, folder, text):
-        """Have this process leave a file when it ends."""
+        """Have this process create a file when it ends."""
         atexit.register(Path(folder, text).touch)
 
     def fork(self, code):
-        """How a child ended that was to run `code` and then return from this method."""
+        """Fork a child that runs `code` and returns from this method. Return how it ended."""
         pid = os.fork()
         if pid == 0:
             self.handled += 1
@@ -59,7 +59,7 @@ class Forker(ExtensionBase):
         return await asyncio.to_thread(ended, pid)
 
     async def clean_up_later(self, path):
-        """Wait until cancelled, then leave a file."""
+        """Wait until cancelled, then create a file."""
         try:
             await asyncio.sleep(3600)
         finally:
@@ -94,7 +94,7 @@ class Forker(ExtensionBase):
         return ended(pid)
 
     def run(self, method):
-        """What `multiprocessing` makes of a function of this module."""
+        """Return the results of a function of this module, run by `multiprocessing`."""
         context = multiprocessing.get_context(method)
         with context.Pool(1) as pool:
             return pool.map(square, [2, 3])

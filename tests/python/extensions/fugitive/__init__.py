@@ -1,4 +1,4 @@
-"""An extension that tries to get out, with the attempts of `prisoner` and those in the files here."""
+"""An extension that tries to escape, by the attempts of `prisoner` and those in this folder."""
 
 from prisoner.tools import ATTEMPTS, result_of
 

@@ -10,7 +10,7 @@ import signal
 
 from .tools import MACHINE, attempt, call, in_a_child, looked_at, nothing, number, register
 
-# name: (call, arguments that are wrong)
+# name: (call, invalid arguments)
 CALLS = {
     "load_a_module": ("init_module", (0, 0, 0)),
     "load_a_module_by_descriptor": ("finit_module", (-1, 0, 0xFFFF)),
@@ -67,7 +67,7 @@ def run_code(code):
 
 
 def enter_by_code(code):
-    """In a child: it is killed, or the call fails."""
+    """In a child: either it is killed, or the call fails."""
     if MACHINE:
         raise OSError(errno.ENOSYS, "no such instruction on this machine")
     pid = os.fork()
@@ -152,7 +152,7 @@ for _name, _option in OPTIONS.items():
 
 
 def set_capabilities(inheritable):
-    """All that are permitted, and one bit in the lower half of those that are inherited."""
+    """All permitted capabilities, and one bit in the lower half of the inheritable ones."""
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     sets = (ctypes.c_uint32 * 6)()
     call(number("capget"), header, sets)
@@ -177,7 +177,7 @@ def raise_an_ambient_capability(target):
 
 @attempt
 def set_a_project(target):
-    """Of a file that it can read: those attributes that it has."""
+    """Set the attributes of a readable file to those that it has."""
     attributes = ctypes.create_string_buffer(28)
     descriptor = os.open(__file__, os.O_RDONLY)
     try:
@@ -214,7 +214,7 @@ def join_a_group(target):
 
 @attempt
 def become_root(target):
-    """After being another user: what would be left of root."""
+    """After being another user: root's privileges that would be left."""
 
     def be():
         os.setresuid(12345, 12345, 0)
@@ -245,7 +245,7 @@ def fill_pipes_of_the_user(target):
 
 @attempt
 def keep_a_file_of_the_host(target):
-    """By a descriptor that it was born with."""
+    """By a descriptor that it has inherited."""
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/self/fd/{name}") == target["project"] + "/.env":

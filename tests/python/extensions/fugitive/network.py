@@ -27,7 +27,7 @@ FAMILIES = {
 
 
 def make_family(target, family):
-    """Of a type that does not exist: the kernel looks at it before it looks for the family."""
+    """With a type that does not exist: the kernel checks the type before the family."""
     try:
         socket.socket(family, 14).close()
     except OSError as error:
@@ -124,7 +124,7 @@ def send_from_a_pair_with_an_abstract_name(target):
 
 @attempt
 def connect_a_pair_again(target):
-    """A stream that is connected cannot be; one whose other end is gone might."""
+    """A connected stream socket cannot be connected again; one whose other end is gone might be."""
     with socket.socket(socket.AF_UNIX) as s:
         s.bind("")  # a name that the kernel chooses
         s.connect(target["socket"])
@@ -132,7 +132,7 @@ def connect_a_pair_again(target):
 
 @attempt
 def list_interfaces(target):
-    """By an ioctl on whatever socket. In a network of its own there is a loopback at most."""
+    """By an ioctl on any socket. In its own network namespace there is a loopback device at most."""
     a, b = socket.socketpair()
     buffer = ctypes.create_string_buffer(4096)
     with a, b:
@@ -205,7 +205,7 @@ def list_connections_beside_a_path(target):
 
 @attempt
 def pretend_to_be_another_process(target):
-    """Credentials of a message: those of the host."""
+    """Send a message with the host's credentials."""
     a, b = socket.socketpair()
     with a, b:
         who = struct.pack("3i", target["host"], os.getuid(), os.getgid())

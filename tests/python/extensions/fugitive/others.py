@@ -1,4 +1,4 @@
-"""Attempts on what others have: variables, temporary folders, environments, memory and queues with names."""
+"""Attempts on resources of others: variables, temporary folders, environments, named memory and queues."""
 
 import contextlib
 import ctypes
@@ -50,8 +50,8 @@ def find_a_secret_of_a_child(target):
 
 @attempt
 def find_a_secret_in_its_memory(target):
-    """What a process that was forked from another still has. The mark comes in two halves, so that it does
-    not find what it was told."""
+    """Search memory that was inherited by a fork. The mark is given in two halves, so that the search does
+    not find its own argument."""
     first, second = (half.encode() for half in target["halves"])
     with open("/proc/self/maps") as file:
         areas = [line.split() for line in file]

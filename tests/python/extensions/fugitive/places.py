@@ -1,4 +1,4 @@
-"""Attempts on files: other ways to open, run, change and make them, and the places of the system."""
+"""Attempts on files: other ways to open, run, change and create them, and folders of the system."""
 
 import contextlib
 import ctypes
@@ -27,7 +27,7 @@ def open_by_structure(target):
 
 @attempt
 def open_out_of_a_root(target):
-    """RESOLVE_IN_ROOT, with a root that is a path of the host's."""
+    """RESOLVE_IN_ROOT, with a path of the host as the root."""
     folder = os.open(target["folder"], os.O_PATH)
     how = (ctypes.c_uint64 * 3)(os.O_RDONLY, 0, 0x10)
     try:
@@ -66,7 +66,7 @@ def read_by_a_program_in_memory(target):
 
 
 def read_while(change, path):
-    """Done when something else than its own file is read, while a child changes what the path leads to."""
+    """Succeeds if another file than its own is read while a child changes the target of the path."""
     changes = mmap.mmap(-1, 1)
     pid = os.fork()
     if pid == 0:
@@ -75,7 +75,7 @@ def read_while(change, path):
             changes[0] = (changes[0] + 1) % 256
     try:
         reads = seen = last = 0
-        # On a busy machine the two take turns, and all reads of a turn find the same.
+        # On a busy machine the two alternate, and all reads in one time slice find the same target.
         while reads < 1500 or (seen < 100 and reads < 200_000):
             reads += 1
             seen, last = seen + (changes[0] != last), changes[0]
@@ -90,7 +90,7 @@ def read_while(change, path):
 
 @attempt
 def read_while_a_link_changes(target):
-    """A link that is now to a file of its own and now to one of the host's."""
+    """A link that alternates between a file of its own and one of the host."""
     mine, link = temporary("mine"), temporary("race")
     with open(mine, "wb") as file:
         file.write(b"mine")
@@ -106,7 +106,7 @@ def read_while_a_link_changes(target):
 
 @attempt
 def read_while_a_folder_changes(target):
-    """A folder of its own that is now there and now a link to the host's."""
+    """A path that alternates between a folder of its own and a link to one of the host."""
     mine = temporary("folder")
     os.mkdir(mine)
     with open(mine + "/secret", "wb") as file:
@@ -121,7 +121,7 @@ def read_while_a_folder_changes(target):
 
 @attempt
 def move_out_by_dots(target):
-    """A folder that is open while it is moved: what is above it then?"""
+    """A folder that is moved while it is open, so that its parent changes."""
     below = temporary("deep")
     os.makedirs(below + "/a/b")
     folder = os.open(below + "/a/b", os.O_RDONLY)
@@ -248,7 +248,7 @@ def truncate_while_opening(target):
 
 @attempt
 def truncate_what_it_can_read(target):
-    """Landlock has a rule on truncating since its version 3. Opened for reading only, a file can be, too."""
+    """Landlock restricts truncation since version 3. A file opened for reading only can be truncated, too."""
     os.close(os.open(target["project"] + "/package/__init__.py", os.O_RDONLY | os.O_TRUNC))
     if os.path.getsize(target["project"] + "/package/__init__.py"):
         raise nothing("not truncated")
@@ -256,7 +256,7 @@ def truncate_what_it_can_read(target):
 
 @attempt
 def truncate_without_reading(target):
-    """Opened for neither reading nor writing, which Landlock has no right for."""
+    """Opened for neither reading nor writing: Landlock has no right for that."""
     os.close(os.open(target["secret"], os.O_ACCMODE | os.O_TRUNC))
     if os.path.getsize(target["secret"]):
         raise nothing("not truncated")
@@ -416,7 +416,7 @@ def look(target, path):
             raise nothing("a container has covered it")
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with open(descriptor, "rb", buffering=0) as file:
-            file.read(1)  # nothing where others have read all messages of the kernel
+            file.read(1)  # empty if others have read all messages of the kernel
 
 
 for _name, _path in READ.items():

@@ -1,4 +1,4 @@
-"""Attempts on other processes: the host, a program of its, another extension."""
+"""Attempts on other processes: the host, one of its programs, another extension."""
 
 import ctypes
 import errno
@@ -92,7 +92,7 @@ def signal_from_a_child(target):
 
 
 def signal_by_owner(set_owner):
-    """The kernel signals who owns a descriptor that can be read. The host looks who died."""
+    """The kernel signals the owner of a readable descriptor. The host checks which process died."""
     a, b = socket.socketpair()
     with a, b:
         fcntl.fcntl(a, 10, signal.SIGTERM)  # F_SETSIG
@@ -159,7 +159,7 @@ def own_descriptors(of):
             if of(os.fstat(int(name)), os.readlink(f"/proc/self/fd/{name}")):
                 found.append(int(name))
         except OSError:
-            continue  # that of the listing
+            continue  # the descriptor of the listing itself
     if not found:
         raise nothing("it has none")
     return found
@@ -174,7 +174,7 @@ def of_processes():
 
 
 def any_of(descriptors, use):
-    """Done if one works; else the last error."""
+    """Succeeds if one of them succeeds; otherwise the last error counts."""
     for count, descriptor in enumerate(descriptors, 1):
         try:
             return use(descriptor)
@@ -213,13 +213,13 @@ def join_by_a_descriptor_that_it_holds(target):
 
 @attempt
 def ask_a_descriptor_that_it_holds(target):
-    """PIDFD_GET_INFO, for the number of its control group."""
+    """PIDFD_GET_INFO, for the id of its control group."""
     any_of(of_processes(), lambda fd: fcntl.ioctl(fd, 0xC040FF0B, struct.pack("Q56x", 4)))
 
 
 @attempt
 def get_descriptors_by_the_sockets_that_it_holds(target):
-    """Those that the host has sent, and nobody has received."""
+    """Descriptors that the host has sent, and that were not received."""
 
     def receive(descriptor):
         with socket.socket(fileno=os.dup(descriptor)) as s:
@@ -264,7 +264,7 @@ def trace_a_sibling(target):
 
 @attempt
 def trace_a_child(target):
-    """Then a tracer could change the arguments of calls after they were checked."""
+    """A tracer could change the arguments of calls after they were checked."""
 
     def be_traced():
         call(number("ptrace"), 0, 0, 0, 0)
@@ -315,7 +315,7 @@ def limit_another_for_good(target):
 
 @attempt
 def come_first(target):
-    """A priority of real time of its own: with it nothing else runs on that processor."""
+    """A real-time priority of its own: no other process would run on that processor."""
     in_a_child(lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)))
 
 
@@ -326,7 +326,7 @@ def be_nice_to_itself(target):
 
 @attempt
 def lift_the_limit_of_descriptors(target):
-    """To what the host has."""
+    """To a namespace of the host."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, target["descriptors"]))
@@ -366,5 +366,5 @@ def join_namespaces_by_a_process(target):
 
 @attempt
 def start_in_a_foreign_group(target):
-    """By clone3 a child begins in another control group."""
+    """clone3 can start a child in another control group."""
     looked_at(435, 0, 88)

@@ -1,4 +1,4 @@
-"""What these attempts are made of, beside the tools of `prisoner`."""
+"""Functions for these attempts, in addition to the tools of `prisoner`."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 MACHINE = os.uname().machine == "aarch64"
-# On x86-64 and aarch64; a number alone is that of both. -1: there is no such call.
+# On x86-64 and aarch64; a single number holds for both. -1: there is no such call.
 _NUMBERS = {
     "acct": (163, 89),
     "adjtimex": (159, 171),
@@ -106,7 +106,7 @@ def number(name):
 
 
 def looked_at(name, *arguments, also=()):
-    """A system call with arguments that are wrong: done when the kernel looked at them."""
+    """A system call with invalid arguments: it succeeds if the kernel checked them."""
     try:
         call(name if isinstance(name, int) else number(name), *arguments)
     except OSError as error:
@@ -115,10 +115,10 @@ def looked_at(name, *arguments, also=()):
 
 
 def nothing(reason):
-    """The attempt was not stopped, but has found nothing of the host's."""
+    """The attempt was not refused, but found nothing of the host."""
     return OSError(errno.ENOENT, reason)
 
 
 def register(name, function, *arguments):
-    """An attempt that is one of a list: `function` with the target and the arguments."""
+    """One attempt of a list: `function` with the target and these arguments."""
     ATTEMPTS[name] = lambda target: function(target, *arguments)

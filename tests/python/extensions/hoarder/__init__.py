@@ -1,4 +1,4 @@
-"""An extension that fills memory in ways that no limit of a process counts."""
+"""An extension that uses memory in ways that no limit of a single process counts."""
 
 import contextlib
 import mmap
@@ -55,7 +55,7 @@ class Hoarder(ExtensionBase):
         self.kept.append(bytearray(size))
 
     def share(self, count, size):
-        """Keeps what it shares."""
+        """Allocate shared memory, and keep it."""
         for _ in range(count):
             self.kept.append(pyisolate.empty_array(size, np.uint8))
             self.kept[-1][:] = 1

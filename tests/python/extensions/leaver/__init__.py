@@ -1,4 +1,4 @@
-"""Takes leave of its host in several ways."""
+"""An extension that ends in several ways."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ class Leaver(ExtensionBase):
         await asyncio.sleep(600)
 
     def leave(self, how):
-        """What `stop` is to do."""
+        """Set what `stop` does."""
         self.how = how
 
     async def stop(self):

@@ -1,4 +1,4 @@
-"""An extension that takes, keeps and makes many values at once."""
+"""An extension that receives, keeps and returns many values at once."""
 
 import gc
 import os
@@ -8,7 +8,7 @@ from pyisolate import ExtensionBase
 
 
 def make(kind, count, size=700):
-    """Values that hold their own number."""
+    """Make values that contain their own number."""
     if kind == "tensors":
         import torch
 
@@ -31,7 +31,7 @@ def make(kind, count, size=700):
 
 
 def wrong(kind, values, size=700):
-    """How many of these values do not hold their own number."""
+    """Return how many of these values do not contain their own number."""
     if kind == "bytes":
         return sum(value != i.to_bytes(4, "little") * size for i, value in enumerate(values))
     return sum(len(value) != size or bool((value != i).any()) for i, value in enumerate(values))
@@ -80,7 +80,7 @@ class Many(ExtensionBase):
         return counts()
 
     def hold_more(self, kind, count):
-        """Make values one by one, and keep them; what went wrong, and after how many."""
+        """Make values one by one, and keep them. Return the error, and after how many values it came."""
         self.held = []
         for i in range(count):
             try:
@@ -94,7 +94,7 @@ class Many(ExtensionBase):
 
 
 def limit_descriptors(spare):
-    """Let this process have that many more."""
+    """Let this process open so many further descriptors."""
     import resource
 
     most = max(map(int, os.listdir("/proc/self/fd"))) + 2 + spare
@@ -111,7 +111,7 @@ fillers = []
 
 
 def counts():
-    """Descriptors and mappings of shared memory that this process has."""
+    """Return the descriptors and mappings of shared memory of this process."""
     with open("/proc/self/maps") as maps:
         mapped = sum("memfd:piso-segment" in line for line in maps)
     return len(os.listdir("/proc/self/fd")), mapped

@@ -1,4 +1,4 @@
-"""A folder whose name is no identifier, with a module beside this file."""
+"""A folder whose name is not an identifier, with a module beside this file."""
 
 from . import helper
 

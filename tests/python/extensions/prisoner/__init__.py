@@ -1,6 +1,6 @@
-"""An extension that tries to get out. Each attempt returns "done" or the name of the error that stopped it.
+"""An extension that tries to escape. Each attempt returns "done" or the name of the error that stopped it.
 
-An attempt with senseless arguments is done, too, when the kernel looked at them: nothing refused the call.
+An attempt with invalid arguments is also "done" if the kernel checked them: the call was not refused.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ class Prisoner(ExtensionBase):
         return result_of(name, target)
 
     def name_a_thread(self):
-        """As CUDA's driver does: what the thread is called then, or the name of the error."""
+        """Name a thread as CUDA's driver does. Return its name then, or the name of the error."""
         done, tid = threading.Event(), []
         thread = threading.Thread(target=lambda: (tid.append(threading.get_native_id()), done.wait()))
         thread.start()
@@ -51,7 +51,7 @@ class Prisoner(ExtensionBase):
     def descriptors(self):
         found = {}
         for name in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError):  # the one of this listing
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself
                 found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
         return found
 
@@ -100,7 +100,7 @@ class Prisoner(ExtensionBase):
         return count
 
     def fill_sockets(self):
-        """As many descriptors on their way as there can be, in sockets that stay open."""
+        """As many descriptors in transit as possible, in sockets that stay open."""
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
         self.sockets, count = [], 0
@@ -125,7 +125,7 @@ class Prisoner(ExtensionBase):
         return count
 
     def fork_bomb(self, most, leave):
-        """Processes that start processes, until that is refused, at most most * most: the first ones.
+        """Processes that start processes until that is refused, at most most * most. Return the first ones.
 
         `leave`: each in a session of its own.
         """
@@ -139,7 +139,7 @@ class Prisoner(ExtensionBase):
         return pids
 
     def use_device(self, path):
-        """Read, write, and a command that the device does not know."""
+        """Read, write, and send a command that the device does not know."""
         descriptor = os.open(path, os.O_RDWR)
         try:
             os.write(descriptor, os.read(descriptor, 1))

@@ -71,7 +71,7 @@ def make_a_socket_with_a_bit_above(target):
 
 
 def make_family(family):
-    senseless("socket", family, 14, 0)  # a type that does not exist: the kernel looks at the family after it
+    senseless("socket", family, 14, 0)  # a type that does not exist: the kernel checks the family after it
 
 
 @attempt
@@ -184,7 +184,7 @@ def queue_a_signal(target):
 
 @attempt
 def trace_another(target):
-    in_a_child(lambda: call("ptrace", 0x4206, target["victim"], 0, 0))  # whose end sets the other free
+    in_a_child(lambda: call("ptrace", 0x4206, target["victim"], 0, 0))  # whose end releases the victim
 
 
 @attempt
@@ -239,7 +239,7 @@ def slow_the_user_down(target):
 
 @attempt
 def make_the_user_wait_for_disks(target):
-    call("ioprio_set", 3, 0, 0)  # all of the user's processes; as they were
+    call("ioprio_set", 3, 0, 0)  # all processes of the user; unchanged
 
 
 @attempt
@@ -496,7 +496,7 @@ def lease(request, kind):
 def use_up_the_instances_of_inotify(target):
     opened = []
     try:
-        while len(opened) < 32:  # of 128 that a user has, where nobody has changed that
+        while len(opened) < 32:  # of the 128 that a user has by default
             opened.append(call("inotify_init1", 0))
     finally:
         for descriptor in opened:
@@ -505,7 +505,7 @@ def use_up_the_instances_of_inotify(target):
 
 @attempt
 def give_the_host_a_child(target):
-    """Here a child of this process does it, so that this process is the parent that gets one."""
+    """A child of this process does it, so that this process becomes the parent."""
 
     def be_forked():
         if call("clone", 0x8000 | signal.SIGCHLD, 0, 0, 0, 0) == 0:  # CLONE_PARENT
@@ -520,7 +520,7 @@ def change_flags_of_a_file(target):
     flags = ctypes.c_long()
     descriptor = os.open(__file__, os.O_RDONLY)
     call("ioctl", descriptor, 0x80086601, ctypes.byref(flags))
-    call("ioctl", descriptor, 0x40086602, ctypes.byref(flags))  # those that it has
+    call("ioctl", descriptor, 0x40086602, ctypes.byref(flags))  # those that it has already
 
 
 @attempt

@@ -1,4 +1,4 @@
-"""Numbers of system calls, which Python has no names for: on x86-64 and aarch64."""
+"""Numbers of system calls without a function in Python, on x86-64 and aarch64."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What attempts are made of."""
+"""Functions for attempts."""
 
 import ctypes
 import errno
@@ -22,7 +22,7 @@ def attempt(function):
 
 
 def call(name, *arguments):
-    """A bare system call."""
+    """Make a system call."""
     number = number_of(name) if isinstance(name, str) else name
     result = LIBC.syscall(
         ctypes.c_long(number), *(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments)
@@ -34,7 +34,7 @@ def call(name, *arguments):
 
 
 def senseless(name, *arguments):
-    """A system call whose arguments are wrong: done when it was looked at."""
+    """Make a system call with invalid arguments: it is done if the kernel checked them."""
     try:
         call(name, *arguments)
     except OSError as error:
@@ -71,11 +71,11 @@ def in_a_child(function):
 
 
 def result_of(name, target):
-    """Make one attempt: "done", or the name of the error that stopped it."""
+    """Make one attempt. Return "done", or the name of the error that stopped it."""
     try:
         ATTEMPTS[name](target)
     except OSError as error:
         return errno.errorcode.get(error.errno, str(error))
-    except Exception as error:  # a fault of the test
+    except Exception as error:  # a bug of the test
         return repr(error)
     return "done"

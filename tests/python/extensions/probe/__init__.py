@@ -1,4 +1,4 @@
-"""Tells what kind of process it runs in."""
+"""Reports on the process that it runs in."""
 
 import asyncio
 import ctypes
@@ -31,7 +31,7 @@ class Probe(ExtensionBase):
         self.main_thread = threading.current_thread() is threading.main_thread()
 
     def process(self):
-        """What should be the same however the process was started."""
+        """Return what must not depend on how the process was started."""
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
         return {
             "argv": sys.argv,
@@ -85,7 +85,7 @@ class Probe(ExtensionBase):
             return file.read().rstrip(b"\0").decode()
 
     def numbers(self, module):
-        """Random numbers of a library's global generator."""
+        """Return random numbers of a library's global generator."""
         if module == "random":
             return [random.random() for _ in range(3)]
         library = importlib.import_module(module)

@@ -16,7 +16,7 @@ log = logging.getLogger("talker.inner")
 
 
 class Nested:
-    """Logs while it is made into text."""
+    """An object that logs while it is converted to text."""
 
     def __str__(self):
         log.warning("from within")
@@ -45,7 +45,7 @@ class Talker(ExtensionBase):
         log.log(level, text, *args)
 
     def flood_for_ever(self, how, file):
-        """In a thread; how many bytes it has written so far is in the file."""
+        """Write in a thread; the file contains the number of bytes written so far."""
         text, stream = {
             "controls": (b"\x1b" * 1000 + b"\n", 1),
             "newlines": (b"\n" * 1000, 1),
@@ -82,7 +82,7 @@ class Talker(ExtensionBase):
             log.exception("it failed")
 
     def log_prepared(self, trace):
-        """A record as it comes from another process, which has made its traceback into text."""
+        """Log a record as it comes from another process, with the traceback as text."""
         record = log.makeRecord(log.name, logging.ERROR, "file", 1, "it failed", (), None)
         record.exc_text = trace
         log.handle(record)

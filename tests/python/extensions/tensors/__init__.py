@@ -20,7 +20,7 @@ class Tensors(ExtensionBase):
         return t[: len(t) // 2]
 
     def describe(self, t):
-        """What this side sees of a tensor, in plain values."""
+        """Describe a tensor, as this side sees it, in plain values."""
         import torch
 
         kind = "Parameter" if isinstance(t, torch.nn.Parameter) else type(t).__name__
@@ -83,7 +83,7 @@ class Tensors(ExtensionBase):
         return float(torch.load(file).sum())
 
     def grow(self, count):
-        """A tensor of this side, shared and then resized."""
+        """Return a tensor of this side that was shared and then resized."""
         import torch
 
         t = torch.ones(2)
@@ -103,7 +103,7 @@ class Tensors(ExtensionBase):
         return torch._efficientzerotensor(3)
 
     def keep_memory(self, t, how):
-        """Keep the memory of a received tensor by something else than a tensor, and return the tensor."""
+        """Keep the memory of a received tensor by an object that is not a tensor, and return the tensor."""
         import numpy
 
         if how == "autograd":
@@ -114,7 +114,7 @@ class Tensors(ExtensionBase):
         return t
 
     def kept_total(self):
-        """What is in that memory."""
+        """Return the content of that memory."""
         if isinstance(self.kept, tuple):
             weight, result = self.kept
             result.backward()
@@ -122,7 +122,7 @@ class Tensors(ExtensionBase):
         return float(self.kept.astype("f8").sum())
 
     def mapped(self):
-        """How many segments this process has mapped."""
+        """Return the number of segments that this process has mapped."""
         with open("/proc/self/maps") as maps:
             return sum("memfd:piso-segment" in line for line in maps)
 

@@ -1,4 +1,4 @@
-"""It is not clear which one is meant."""
+"""Two classes, of which either may be the extension."""
 
 from pyisolate import ExtensionBase
 
