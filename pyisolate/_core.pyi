@@ -297,6 +297,12 @@ def set_framework_hooks(export: Any, restore: Any, /) -> None:
 def set_converters(packages: Collection[str], load: Any, /) -> None:
     """Set the packages whose values are converted, and a function that returns the converters of one."""
 
+def join_texts(texts: list[str], /) -> tuple[bytearray, bytearray]:
+    """Return the UTF-8 of texts, one after another, and their ends as 64-bit integers, after a 0."""
+
+def split_texts(text: bytes, offsets: bytes, /) -> list[str]:
+    """Return the texts that `join_texts` has joined. Raises ValueError for other text or offsets."""
+
 def set_thread_hook(others_wait: Any, /) -> None:
     """Set a function that returns whether no other thread can be inside an operation on a tensor."""
 

@@ -21,6 +21,9 @@ void core_custom_free(core_state *state);
 /* core_converters_init: registers the converters, whose fallback comes after those of the other folders. */
 int core_converters_init(PyObject *module, core_state *state);
 
+/* core_texts_init: adds the functions for columns of text. */
+int core_texts_init(PyObject *module);
+
 void core_instances_init(core_state *state);
 
 #endif

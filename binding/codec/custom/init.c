@@ -11,7 +11,7 @@ int core_custom_init(PyObject *module, core_state *state) {
     if (!(c->classes = PyDict_New()) || !(c->names = PyDict_New()))
         return -1;
     core_instances_init(state);
-    return core_opaque_init(module, state);
+    return core_texts_init(module) < 0 ? -1 : core_opaque_init(module, state);
 }
 
 int core_custom_visit(core_state *state, visitproc visit, void *arg) {

@@ -6,12 +6,12 @@ The bytes are UTF-8, one text after another. `missing` is nil, or an array of by
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ..._core import join_texts, split_texts
 from . import checks, numbers
 
 MISSING = (None, float("nan"), pd.NA, pd.NaT)
@@ -50,26 +50,15 @@ def _find_missing(items: list[Any]) -> Any:
     return kinds if kinds.any() else None
 
 
-def _offsets(lengths: Any, count: int) -> Any:
-    offsets = np.zeros(count + 1, np.int64)
-    np.cumsum(np.fromiter(lengths, np.int64, count), out=offsets[1:])
-    return offsets
-
-
 def encode_objects(values: Any) -> list[Any]:
     """Return the text of an array of objects. Raise TypeError if it holds anything else."""
     items = values.tolist()
     missing = _find_missing(items)
-    text = "".join(items)
     try:
-        if text.isascii():
-            data, lengths = text.encode(), map(len, items)
-        else:
-            pieces = [item.encode() for item in items]
-            data, lengths = b"".join(pieces), map(len, pieces)
+        text, offsets = join_texts(items)
     except UnicodeEncodeError:
         raise TypeError("holds text with lone surrogates") from None
-    return [np.frombuffer(data, np.uint8), _offsets(lengths, len(items)), missing]
+    return [np.frombuffer(text, np.uint8), np.frombuffer(offsets, np.int64), missing]
 
 
 def encode_arrow(chunked: Any, missing: int) -> list[Any]:
@@ -116,14 +105,8 @@ class Text:
 
     def objects(self) -> Any:
         """Return the items as an array of objects."""
-        ends = self.offsets.tolist()
         result = np.empty(len(self), object)
-        if self.bytes.isascii():
-            text = self.bytes.decode()
-            result[:] = [text[start:end] for start, end in itertools.pairwise(ends)]
-        else:
-            data = self.bytes
-            result[:] = [data[start:end].decode() for start, end in itertools.pairwise(ends)]
+        result[:] = split_texts(self.bytes, self.offsets.tobytes())
         if self.missing is not None:
             for i in self.missing.nonzero()[0]:
                 result[i] = MISSING[self.missing[i] - 1]

@@ -11,8 +11,10 @@ from typing import Any
 
 import hostile_columns
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pyisolate import Extension
+from pyisolate import Extension, _core
 
 np = pytest.importorskip("numpy")
 
@@ -211,3 +213,20 @@ def test_an_extension_that_changes_what_it_sends_all_the_time(load: Load) -> Non
             hostile_columns.use(got)  # times that do not exist
         assert repr(kept(got)) == before
     assert arrived
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), max_size=20))
+def test_texts_in_one_buffer(texts: list[str]) -> None:
+    data, offsets = _core.join_texts(list(texts))
+    assert data == "".join(texts).encode()
+    assert _core.split_texts(bytes(data), bytes(offsets)) == texts
+
+
+@pytest.mark.parametrize("offsets", [[], [-1, 1], [0, 5], [2, 1], [0, 2**63 - 1], [1, 2, 0]])
+def test_texts_that_are_not_in_their_buffer(offsets: list[int]) -> None:
+    with pytest.raises(ValueError, match="offset"):
+        _core.split_texts(b"text", np.array(offsets, np.int64).tobytes())
+    with pytest.raises(UnicodeDecodeError):
+        _core.split_texts(b"\xff", np.array([0, 1]).tobytes())
+    with pytest.raises(TypeError, match="str"):
+        _core.join_texts(["a", 1])  # type: ignore[list-item]

@@ -155,7 +155,7 @@ def _use_pandas(value: Any) -> None:
         value.is_unique  # noqa: B018
         value.get_indexer_for(value[:2])
         return
-    value.to_dict()
+    value.to_numpy()
     value.isna()
     value.sort_index() if not isinstance(value.index, pd.MultiIndex) else value.index.to_list()
     columns = (
