@@ -164,24 +164,27 @@ static int insert(core_decoder *d, core_keys *keys, PyObject *dict, PyObject *ke
     return -1;
 }
 
-/* decode_key: decodes a key of a map. */
-static PyObject *decode_key(core_decoder *d, piso_reader *r) {
+PyObject *core_decode_key(core_decoder *d, piso_reader *r, const piso_item *item) {
+    size_t size = item->as.bytes.size;
+    if (item->kind != PISO_STR || size == 0 || size > CORE_CACHED_KEY_SIZE)
+        return core_decode_item(d, r, item);
+    PyObject *key = core_key_cache_get(d->codec->state, item->as.bytes.data, size);
+    if (key) {
+        d->left -= CORE_COST_TEXT;
+        d->weight = 1;
+    } else if ((key = core_decode_item(d, r, item))) {
+        core_key_cache_add(d->codec->state, item->as.bytes.data, size, key);
+    }
+    return key;
+}
+
+static PyObject *decode_next_key(core_decoder *d, piso_reader *r) {
     piso_item item;
     if (d->left < 0 && !core_charge_more(d))
         return NULL;
     if (piso_read(r, &item) != 1)
         return core_malformed(d, "the message ends in the middle of a value");
-    size_t size = item.as.bytes.size;
-    if (item.kind != PISO_STR || size == 0 || size > CORE_CACHED_KEY_SIZE)
-        return core_decode_item(d, r, &item);
-    PyObject *key = core_key_cache_get(d->codec->state, item.as.bytes.data, size);
-    if (key) {
-        d->left -= CORE_COST_TEXT;
-        d->weight = 1;
-    } else if ((key = core_decode_item(d, r, &item))) {
-        core_key_cache_add(d->codec->state, item.as.bytes.data, size, key);
-    }
-    return key;
+    return core_decode_key(d, r, &item);
 }
 
 static CORE_NESTED PyObject *decode_dict(core_decoder *d, piso_reader *r, size_t count) {
@@ -190,7 +193,7 @@ static CORE_NESTED PyObject *decode_dict(core_decoder *d, piso_reader *r, size_t
     core_keys keys;
     core_keys_init(&keys, count, false);
     for (size_t i = 0; dict && i < count; i++) {
-        PyObject *key = decode_key(d, r);
+        PyObject *key = decode_next_key(d, r);
         uint64_t weight = d->weight;
         PyObject *value = key ? core_decode(d, r) : NULL;
         sum += weight + d->weight;

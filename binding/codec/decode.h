@@ -16,6 +16,8 @@ static inline PyObject *core_decode_next(core_decoder *d, piso_reader *r) {
 }
 /* core_decode_item: decodes the value that begins with an item that has been read. */
 PyObject *core_decode_item(core_decoder *d, piso_reader *r, const piso_item *item);
+/* core_decode_key: the same for an item that is likely to come again, such as a key of a map (common/key_cache.h). */
+PyObject *core_decode_key(core_decoder *d, piso_reader *r, const piso_item *item);
 /* core_read: reads the next item, which must be of that kind. Returns 0 or -1. */
 int core_read(core_decoder *d, piso_reader *r, piso_kind kind, piso_item *ret_item);
 /* core_read_array: opens the payload of an ext that holds one array of `count` items. Returns 0 or -1. */

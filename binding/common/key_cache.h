@@ -5,7 +5,7 @@
 
 #include "state.h"
 
-#define CORE_CACHED_KEY_SIZE 32 /* characters at most: the cache holds little memory, whatever the peer sends */
+#define CORE_CACHED_KEY_SIZE 48 /* characters at most: the cache holds little memory, whatever the peer sends */
 
 int core_key_cache_init(PyObject *module, core_state *state);
 void core_key_cache_clear(core_state *state);

@@ -16,7 +16,7 @@ PyObject *core_read_name(core_decoder *d, const piso_item *ext, piso_reader *ret
     piso_item item;
     if (core_read_array(d, ext, 2, ret_reader) < 0 || core_read(d, ret_reader, PISO_STR, &item) < 0)
         return NULL;
-    PyObject *name = core_decode_item(d, ret_reader, &item);
+    PyObject *name = core_decode_key(d, ret_reader, &item);
     if (name && (PyUnicode_GET_LENGTH(name) == 0 || PyUnicode_GET_LENGTH(name) > CORE_MAX_REGISTERED_NAME)) {
         Py_DECREF(name);
         return core_malformed(d, "a registered name of an impossible length");

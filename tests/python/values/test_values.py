@@ -571,7 +571,7 @@ def test_nothing_leaks(tmp_path: pathlib.Path) -> None:
 
 
 def test_keys_that_are_decoded_again_and_again() -> None:
-    keys = [*"abc", "", "é", "x" * 32, "x" * 33, "\x00", "a\x00", *(f"key {i}" for i in range(2000))]
+    keys = [*"abc", "", "é", "x" * 48, "x" * 49, "\x00", "a\x00", *(f"key {i}" for i in range(2000))]
     for _ in range(2):
         for key in keys:
             assert list(round_trip({key: 1})) == [key]
