@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rpcbench import machine, packages
+from rpcbench import machine, packages, references
 from rpcbench.fleet import MAIN, OTHER, Fleet
 from rpcbench.harness import Operation, timed, timed_sync
 
@@ -158,6 +158,7 @@ CASES = [
     Case("extension_chain", PATTERN, extension_chain, calls=3),
     Case("in_flight_1000", PATTERN, in_flight, calls=IN_FLIGHT),
     Case("sync_call", PATTERN, sync_call),
+    *(Case(name, PATTERN, prepare) for name, prepare in references.ROWS),
     *(
         Case(name, PATTERN, prepare, obstacle=partial(packages.obstacle, package, shared))
         for name, package, shared, prepare in packages.ROWS

@@ -10,7 +10,7 @@ from typing import Any
 
 from tabulate import tabulate  # type: ignore[import-untyped]
 
-from rpcbench import packages, tensors
+from rpcbench import packages, references, tensors
 from rpcbench.harness import Result, Status
 
 RULE = "=" * 60
@@ -76,6 +76,10 @@ def render(report: Report) -> str:
             _yardsticks(report),
         ]
         with_series = [result for result in successful if result.series_ns]
+        compared = tuple(name for name, _ in references.ROWS)  # a result's name has a suffix
+        if beside := [result for result in with_series if result.name.startswith(compared)]:
+            parts.append("Functions, references, own classes, beside others, medians:\n" + _beside(beside))
+        with_series = [result for result in with_series if result not in beside]
         if sent := [result for result in with_series if packages.LEAST not in result.series_ns]:
             parts.append("Tensors one way, medians:\n" + _tensors(sent))
         if sent := [result for result in with_series if packages.LEAST in result.series_ns]:
@@ -167,6 +171,17 @@ def _tensors(results: list[Result]) -> str:
     headers = ["Again (µs)", "Warm copy (µs)", "x copy", "First send (µs)", "First, by empty (µs)"]
     headers += ["Again, later (µs)", "Runs"]
     return grid(["Test", "Size (MB)", *headers], rows)
+
+
+def _beside(results: list[Result]) -> str:
+    """Return the table of rows beside the plain call, or beside what other packages need for the same."""
+    rows = []
+    for result in results:
+        for name, samples in result.series_ns.items():
+            other = statistics.median(samples)
+            ratio = significant(result.median_ns / other, 3)
+            rows.append([result.name, _us(result.median_ns), name, _us(other), ratio])
+    return grid(["Test", "Here (µs)", "Beside", "That (µs)", "Ratio"], rows)
 
 
 def _packages(results: list[Result]) -> str:

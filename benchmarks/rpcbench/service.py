@@ -9,11 +9,22 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from time import perf_counter_ns
 from types import ModuleType
 from typing import Any
 
-from pyisolate import ExtensionBase, ProxiedSingleton, local_execution
+from pyisolate import ExtensionBase, ProxiedSingleton, Ref, local_execution, register_type
+
+
+@dataclass
+class Settings:
+    """A class of the application's own."""
+
+    values: dict[str, Any]
+
+
+register_type(Settings, name="Settings", encode=lambda settings: settings.values, decode=Settings)
 
 
 class BenchmarkHost(ProxiedSingleton):
@@ -70,6 +81,7 @@ class BenchmarkExtension(ExtensionBase):
 
     _module: ModuleType
     _kept: Any = None
+    _held: Any = None
 
     async def on_module_loaded(self, module: ModuleType) -> None:
         """Keep the extension's module, which knows its process."""
@@ -113,6 +125,26 @@ class BenchmarkExtension(ExtensionBase):
         import torch
 
         torch.ones(8, 8).sum()
+
+    async def take(self, value: Any) -> None:
+        """Receive a value and drop it."""
+
+    async def hold(self, value: Any) -> None:
+        """Hold a function or a reference until the end."""
+        self._held = value
+
+    async def give_echo(self) -> Callable[[Any], Awaitable[Any]]:
+        """Return `echo` as a function."""
+        return self.echo
+
+    async def give_ref(self) -> Ref[BenchmarkExtension]:
+        """Return a reference to this object on which `echo` can be called."""
+        return Ref(self, methods=["echo"])
+
+    async def sample_held(self, value: Any, runs: int) -> list[int]:
+        """Return the nanoseconds of each of `runs` calls of what is held, measured in this process."""
+        echo = self._held.echo
+        return await self._sample(lambda: echo(value), value, runs)
 
     async def keep(self, value: Any) -> None:
         """Keep a tensor until `forget`."""
