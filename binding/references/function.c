@@ -11,10 +11,11 @@ static PyObject *function_repr(PyObject *self) {
 
 static PyMethodDef function_methods[] = {
     {"with_timeout", core_remote_with_timeout, METH_O,
-     "with_timeout(seconds)\n\nReturn a view of the function whose calls raise CallTimeout after that time; None: no "
-     "limit."},
+     "with_timeout($self, seconds, /)\n--\n\n"
+     "Return a view of the function whose calls raise CallTimeout after that time; None: no limit."},
     {"release", core_remote_release, METH_NOARGS,
-     "release()\n\nEnd the reference: its owner need not keep the function, which cannot be called here any more."},
+     "release($self, /)\n--\n\n"
+     "End the reference. Its owner need not keep the function, and calls here raise ReferenceError."},
     {"__enter__", core_remote_enter, METH_NOARGS, NULL},
     {"__exit__", core_remote_exit, METH_VARARGS, NULL},
     CORE_REFUSE_COPIES(core_remote_reduce),
@@ -32,7 +33,10 @@ static PyMemberDef function_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 static PyType_Slot function_slots[] = {
-    {Py_tp_doc, "A function of another process: call and await it. It stays there as long as this object lives."},
+    {Py_tp_doc, "A function of another process: call and await it.\n\n"
+                "Only the call is possible. It runs in the process of its owner, like a call of a\n"
+                "method. Sent back to its owner it is the function itself. The owner keeps the\n"
+                "function until the last holder has dropped it, has called release(), or has ended."},
     {Py_tp_call, PyVectorcall_Call},
     {Py_tp_repr, function_repr},
     {Py_tp_methods, function_methods},

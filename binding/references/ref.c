@@ -124,10 +124,11 @@ static PyObject *ref_repr(PyObject *self) {
 
 static PyMethodDef ref_methods[] = {
     {"with_timeout", core_remote_with_timeout, METH_O,
-     "with_timeout(seconds)\n\nReturn a view of the object whose calls raise CallTimeout after that time; None: no "
-     "limit."},
+     "with_timeout($self, seconds, /)\n--\n\n"
+     "Return a view of the object whose calls raise CallTimeout after that time; None: no limit."},
     {"release", core_remote_release, METH_NOARGS,
-     "release()\n\nEnd the reference: its owner need not keep the object, which cannot be used here any more."},
+     "release($self, /)\n--\n\n"
+     "End the reference. Its owner need not keep the object, and calls here raise ReferenceError."},
     {"__enter__", core_remote_enter, METH_NOARGS, NULL},
     {"__exit__", core_remote_exit, METH_VARARGS, NULL},
     CORE_REFUSE_COPIES(core_remote_reduce),
@@ -145,9 +146,15 @@ static PyMemberDef ref_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 static PyType_Slot ref_slots[] = {
-    {Py_tp_doc, "Ref(object, methods=())\n--\n\n"
-                "Sends an object by reference: it stays in this process, and the receiver gets a Ref on which these "
-                "methods can be called. Without methods it is a token, to be sent back."},
+    {Py_tp_doc, "Ref(obj, methods=())\n--\n\n"
+                "An object that is sent by reference: it stays in its process.\n\n"
+                "The receiver gets a Ref on which the named methods can be called and awaited. They\n"
+                "must be functions that the object's class defines. Without any it is a token. Sent\n"
+                "back to its owner it is the object itself; back at any holder it is the same Ref. The\n"
+                "owner keeps the object until the last holder has dropped its Ref, has called\n"
+                "release(), or has ended.\n\n"
+                "Raises ValueError if the object has no such method, or if a name begins with an\n"
+                "underscore or is one of a Ref's own, and TypeError if `obj` is a reference already."},
     {Py_tp_new, ref_new},
     {Py_tp_getattro, ref_getattr},
     {Py_tp_repr, ref_repr},

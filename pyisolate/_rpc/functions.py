@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 __all__ = ["function"]
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
-def function(obj: Callable[..., Any]) -> Callable[..., Any]:
+
+def function(obj: Callable[_P, _T]) -> Callable[_P, _T]:
     """Return a function that calls `obj`, for objects that are not sent as functions by themselves.
 
     Functions, bound methods, builtins and partials are sent by reference as they are. Classes and other

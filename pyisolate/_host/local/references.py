@@ -19,7 +19,7 @@ from ..._rpc.registry import REGISTRY
 from ..extension import with_time_limit
 from .call import LocalCall
 from .call_events import CallEvents, in_call
-from .sides import Side, as_side, wait_for
+from .sides import HOST, Side, as_side, wait_for
 
 __all__ = ["LocalMethod", "send"]
 
@@ -294,7 +294,11 @@ class _Sending:
         known = self._receiver.held.get(key)
         if known is None or known._held.released:
             held = _Held(owner, self._receiver, target, name)
-            known = RemoteFunction(held) if methods is None else _ref_class(name, methods)(held, methods)
+            timeout = owner.call_timeout if self._receiver is HOST else None
+            if methods is None:
+                known = RemoteFunction(held, timeout=timeout)
+            else:
+                known = _ref_class(name, methods)(held, methods, timeout=timeout)
             self._receiver.held[key] = known
         return known
 

@@ -96,7 +96,7 @@ class LocalRuntime(Runtime):
         self._settings = settings
         self._type = extension_type
         self._of_host: dict[str, object] = {}
-        self._side = Side(settings.name)
+        self._side = Side(settings.name, settings.call_timeout)
         self._object = LocalBinder(settings.name, self._side, HOST, self._started, callable_attribute)
         self._closed = False
         self._reset()

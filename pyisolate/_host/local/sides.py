@@ -27,8 +27,10 @@ _T = TypeVar("_T")
 class Side:
     """One side of the calls: an extension, or the host."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, call_timeout: float | None = None) -> None:
+        """`call_timeout`: seconds that the host's calls of its functions and references may take."""
         self.name = name
+        self.call_timeout = call_timeout
         self.callers: dict[type, Any] = {}
         """What calling a singleton's class returns on this side, if that is not the instance itself."""
         self.held: WeakValueDictionary[tuple[object, ...], Any] = WeakValueDictionary()

@@ -6,12 +6,16 @@ import asyncio
 import copy
 import dataclasses
 import enum
+import inspect
 import pickle
+import pydoc
+import typing
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+import pyisolate
 from pyisolate import Ref, register_type
 from pyisolate._core import Registry, Session
 
@@ -258,3 +262,28 @@ def test_nothing_that_belongs_to_a_process_is_copied(load: Callable[..., Any]) -
 
     extension.ensure_process_started()
     asyncio.run(main())
+
+
+# ---- annotations and help ----
+
+
+def test_annotations_can_be_evaluated() -> None:
+    namespace: dict[str, Any] = {"pyisolate": pyisolate, "Callable": Callable}
+    exec(
+        "def f(a: pyisolate.Ref[int], b: pyisolate.Ref[int] | None, c: pyisolate.RemoteFunction | None) -> "
+        "list[pyisolate.Ref[int]]: ...",
+        namespace,
+    )
+    hints = typing.get_type_hints(namespace["f"])
+    assert hints["a"] == pyisolate.Ref[int]
+    assert typing.get_origin(hints["a"]) is pyisolate.Ref
+    assert typing.get_args(hints["c"]) == (pyisolate.RemoteFunction, type(None))
+
+
+@pytest.mark.parametrize("cls", [pyisolate.Ref, pyisolate.RemoteFunction])
+def test_help(cls: Any) -> None:
+    text = pydoc.render_doc(cls, renderer=pydoc.plaintext)  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= 102
+    assert "with_timeout(self, seconds, /)" in text
+    assert "release(self, /)" in text
+    assert str(inspect.signature(pyisolate.Ref)) == "(obj, methods=())"

@@ -66,6 +66,10 @@ class Plugin(pyisolate.ExtensionBase):
 
     def fail(self):
         raise KeyError("nothing here")
+
+    async def call(self, function, ref):
+        assert isinstance(function, pyisolate.RemoteFunction) and isinstance(ref, pyisolate.Ref)
+        return [await function(1), await ref.get(2), ref.methods]
 """
 
 HOST = """
@@ -75,6 +79,11 @@ from pyisolate import ExtensionBase, ExtensionManager
 
 pyisolate.register_type(http.HTTPStatus)
 
+@pyisolate.register_type(by_ref=["get"])
+class Store:
+    def get(self, x):
+        return x
+
 folder = {"venv_root_path": "venvs"}
 plugin = {"name": "plugin", "module_path": "plugin", "isolated": False}
 
@@ -83,6 +92,9 @@ async def main():
         extension = manager.load_extension(plugin)
         assert await extension.twice(21) == 42
         assert await pyisolate.gather(extension.twice(1), extension.same(main)) == [2, main]
+        ref = pyisolate.Ref(Store(), methods=["get"])
+        assert await extension.call(lambda x: x + 1, ref) == [2, 2, ("get",)]
+        assert await extension.call(extension.twice, Store()) == [2, 2, ("get",)]
         assert str(extension.sandbox_status()) == "not confined"
         try:
             await extension.fail()
@@ -148,7 +160,7 @@ def test_the_stand_in_is_like_the_core() -> None:
             registry.register(wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="already registered"):
         registry.register(ValueError, "other")
-    for cls in (no_core.Call, no_core.Session):
+    for cls in (no_core.Call, no_core.Session, no_core.RemoteFunction, no_core.Opaque):
         with pytest.raises(TypeError, match="cannot create"):
             cls()
 

@@ -113,6 +113,12 @@ class E(ExtensionBase):
     def is_token(self, value):
         return value is self.token
 
+    def give_sleeping(self):
+        async def sleep(seconds):
+            await asyncio.sleep(seconds)
+            return "slept"
+        return sleep
+
     def emit_function(self):
         self.emit_event("ready", {"add": self.give_function(5)})
 
@@ -315,6 +321,20 @@ def test_a_timeout_and_a_cancellation_reach_a_function(extension: Extension) -> 
         with pytest.raises(asyncio.CancelledError):
             await task
         await asyncio.wait_for(ended.wait(), 30)
+
+    run(extension, test)
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+def test_calls_of_functions_have_the_configured_timeout(plugin: Plugin, isolated: bool) -> None:
+    extension = plugin(PLUGIN, isolated=isolated, call_timeout=0.2)
+
+    async def test(ext: Any) -> None:
+        sleep = await ext.with_timeout(30).give_sleeping()
+        with pytest.raises(CallTimeout, match=r"sleep.*0\.2 s"):
+            await sleep(600)
+        assert await sleep.with_timeout(30)(0.3) == "slept"
+        assert await sleep.with_timeout(None)(0.3) == "slept"
 
     run(extension, test)
 
