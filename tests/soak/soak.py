@@ -3,7 +3,7 @@
 soak.py load --seconds 3600    mixed load: failed calls, growth of memory and descriptors
 soak.py kills --count 10000    processes killed at random moments under load: when their calls ended
 soak.py crashes --seconds 60   an extension that crashes in a loop: what the others notice
-soak.py references --count 1000000   objects that one makes, and that the host passes on to another: memory of each
+soak.py references --count 1000000    objects that one makes and the host passes on to another: memory
 
 Extensions are confined, as by default; --sandbox disabled runs them open. Where PyTorch is installed, one of
 the mixed load shares tensors.
@@ -410,7 +410,7 @@ AT_ONCE = 100  # references in a message
 
 
 async def pass_on(owner: Extension, holder: Extension, count: int) -> None:
-    """References are made, sent to the host and on to the holder, used, and dropped; as many functions of the host."""
+    """Make references, send them to the host and on to the holder, use and drop them; so with functions."""
     for start in range(0, count, AT_ONCE):
         refs = await owner.make_objects(AT_ONCE)
         functions = [lambda x, n=start + n: x + n for n in range(AT_ONCE)]

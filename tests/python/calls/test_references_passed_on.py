@@ -90,11 +90,6 @@ def test_sync_callbacks_through_a_model_run_in_the_thread_that_waits(three: Thre
     assert idents[0] == me
 
 
-class Own:
-    def double(self, x: int) -> int:
-        return 2 * x
-
-
 def test_through_two_others_and_home(three: Three) -> None:
     """The owner gets its own object, and each holder the Ref that it has."""
     first, second, third = three

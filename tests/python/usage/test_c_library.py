@@ -191,5 +191,6 @@ def test_a_host_in_c_loads_and_calls_an_extension(
         *("log 30 of example", "log text loaded", "loaded Example", "wrong 0"),
         *("event greeted", "greet hello at 1234, the host in C has no such thing"),
         *("fail builtins:ValueError", "fail as it should"),
-        *("given Example._twice", "function 10", "function 12", "home 1", "ended builtins:LookupError", "ended 0"),
+        *("given Example._twice", "function 10", "function 12", "home 1"),
+        *("ended builtins:LookupError", "ended 0"),
     ]
