@@ -42,7 +42,7 @@ help:
 	@echo 'make native-bench  the benchmark of the C core alone'
 	@echo 'make fuzz          every fuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) in total, then a hostile peer, HOSTILE_ACTS=$(HOSTILE_ACTS)'
 	@echo 'make fuzz-coverage lines of the decoders that the corpus reaches'
-	@echo 'make soak          mixed load, SOAK_SECONDS=$(SOAK_SECONDS); then KILLS=$(KILLS), then a crash loop'
+	@echo 'make soak          mixed load, SOAK_SECONDS=$(SOAK_SECONDS); then KILLS=$(KILLS), then a crash loop, then references'
 	@echo 'make format        clang-format and ruff, in place'
 	@echo 'make clean         removes build/ and .venv'
 
@@ -190,6 +190,7 @@ soak: build .venv/.bench
 	$(BIN)/python tests/soak/soak.py load --seconds $(SOAK_SECONDS)
 	$(BIN)/python tests/soak/soak.py kills --count $(KILLS)
 	$(BIN)/python tests/soak/soak.py crashes
+	$(BIN)/python tests/soak/soak.py references
 
 # Checks the doorbell handshake of the ring over all interleavings.
 test-model: packages

@@ -102,6 +102,9 @@ VALUES = {
     + ext(29, b"\x94\xa6device\xa4cuda\x01\xc4\x10" + bytes(range(16)))
     + ext(29, b"\x92\xa8constant\xa7float32")
     + ext(29, b"\x93\xa6result\xa3max\x92\x01\x00"),
+    "references": ext(23, b"\x92\0\xce\x80\0\0\0")
+    + ext(23, b"\x94\x01\xce\x80\0\0\0\0\xa1f")
+    + ext(23, b"\x95\x02\xce\x80\0\0\0\0\xa1T\x91\xa1m"),
     "dtype": ext(30, b"\xa3<f8") + ext(30, b"\x93\xa1A\xa3<f8\x92\x02\x03"),
     "instances": ext(31, b"\x92\xa3app\x92\x01" + ext(31, b"\x92\xa5other\x81\xa1a\x01"))
     + ext(32, b"\x92\xb2fractions.Fraction" + ext(2, b"\x92\x01\x03")),
@@ -122,9 +125,29 @@ VALUES = {
     "truncated_fixed_ext": b"\xd8\x05hi",
 }
 
+OBJECT = b"\xce\x80\0\0\0"  # the first id
+
+REFERENCES = {
+    "home": b"\x92\0" + OBJECT,
+    "function": b"\x94\x01" + OBJECT + b"\0\xa5plain",
+    "function_last_id": b"\x94\x01\xce\xff\xff\xff\xfe\xcd\xff\xff\xa0",
+    "object": b"\x95\x02" + OBJECT + b"\x01\xa5Model\x92\xa7predict\xa4load",
+    "token": b"\x95\x02" + OBJECT + b"\0\xa5Model\x90",
+    "not_utf8": b"\x94\x01" + OBJECT + b"\0\xa2\xff\xfe",
+    "integers_long_forms": b"\xdc\0\x02\xd0\0\xcf\0\0\0\0\x80\0\0\0",
+    "unknown_kind": b"\x92\x03" + OBJECT,
+    "low_id": b"\x92\0\x01",
+    "prefetch_id": b"\x92\0\xce\xff\xff\xff\xff",
+    "home_with_lease": b"\x93\0" + OBJECT + b"\0",
+    "long_name": b"\x94\x01" + OBJECT + b"\0\xda\x03\xe9" + b"x" * 1001,
+    "too_many_methods": b"\x95\x02" + OBJECT + b"\0\xa0\xdc\x03\xe9" + b"\xa0" * 1001,
+    "method_no_text": b"\x95\x02" + OBJECT + b"\0\xa0\x91\x01",
+    "with_rest": b"\x92\0" + OBJECT + b"\xc0",
+}
+
 
 def main() -> None:
-    for target, seeds in (("fuzz_frame", FRAMES), ("fuzz_value", VALUES)):
+    for target, seeds in (("fuzz_frame", FRAMES), ("fuzz_reference", REFERENCES), ("fuzz_value", VALUES)):
         folder = CORPUS / target
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in seeds.items():

@@ -16,8 +16,37 @@ static void give_up(host *h, piso_writer *w) {
     piso_writer_fini(w);
 }
 
+/* give_object: writes a reference to an object of the host's, with a lease; a new object if the peer holds none of
+ * that index. */
+static void give_object(host *h, piso_writer *w) {
+    host_object *o = &h->objects[below(h, HOST_OBJECTS)];
+    int lease = h->given < HOST_GIVEN ? piso_session_lease(h->session, w, o) : -1;
+    if (lease < 0)
+        return;
+    o->leases++;
+    h->given++;
+    piso_reference r = {.size = sizeof r, .object = o->id, .lease = (uint32_t)lease, .name = "name", .name_size = 4};
+    r.kind = PISO_REFERENCE_FUNCTION + below(h, 2);
+    r.method_count = r.kind == PISO_REFERENCE_OBJECT;
+    size_t mark = piso_write_reference_begin(w, &r);
+    if (r.method_count)
+        piso_write_str(w, "method", 6);
+    piso_write_ext_end(w, mark);
+}
+
+static void send_home(host *h, piso_writer *w) {
+    if (h->remote_count == 0)
+        return;
+    piso_reference r = {.size = sizeof r, .object = h->remotes[below(h, h->remote_count)].object};
+    piso_write_ext_end(w, piso_write_reference_begin(w, &r));
+}
+
 static void write_something(host *h, piso_writer *w) {
     piso_write_nil(w);
+    if (below(h, 4) == 0)
+        give_object(h, w);
+    if (below(h, 4) == 0)
+        send_home(h, w);
     if (below(h, 4) == 0) {
         piso_segment *segment = h->own[below(h, HOST_SEGMENTS)];
         if (h->held_segment_count && below(h, 2))
@@ -52,8 +81,9 @@ static void call(host *h) {
     write_something(h, &w);
     int64_t deadline = below(h, 4) ? PISO_NO_DEADLINE : piso_now_ns() + below(h, 2000000);
     bool no_reply = below(h, 16) == 0;
-    int r = piso_session_call(h->session, no_reply ? NULL : &h->calls[i], 1, 1, no_reply ? PISO_CALL_NO_REPLY : 0, 0,
-                              deadline, &w);
+    uint32_t object = h->remote_count && below(h, 2) ? h->remotes[below(h, h->remote_count)].object : 1;
+    int r = piso_session_call(h->session, no_reply ? NULL : &h->calls[i], object, 1, no_reply ? PISO_CALL_NO_REPLY : 0,
+                              0, deadline, &w);
     h->pending[i] = r == 0 && !no_reply;
     give_up(h, &w);
 }
@@ -145,7 +175,7 @@ static void take_spans(host *h, piso_event *event) {
             continue;
         }
         if (event->spans[i].segment == PISO__SEGMENT_LEASE) {
-            uint64_t id = below(h, 2) ? piso_event_take_lease(event, i) : 0;
+            uint64_t id = below(h, 4) == 0 ? piso_event_take_lease(event, i) : 0;
             if (id)
                 piso_session_end_lease(h->session, id);
             continue;
@@ -164,6 +194,66 @@ static void take_spans(host *h, piso_event *event) {
     }
 }
 
+/* ---- functions and objects ---- */
+
+static host_object *find_object(host *h, uint32_t id) {
+    host_object *o = &h->objects[(id & 0xffff) % HOST_OBJECTS];
+    return o->id == id && o->leases > 0 ? o : NULL;
+}
+
+/* take_remote: takes the lease of a reference, which may have none, and keeps it or ends it. */
+static void take_remote(host *h, piso_event *event, piso_reference *r) {
+    piso_item name;
+    for (size_t i = 0; i < r->name_size; i++)
+        h->sum += (uint8_t)r->name[i];
+    for (size_t i = 0; i < r->method_count; i++) {
+        check(piso_read(&r->methods, &name) == 1 && name.kind == PISO_STR);
+        h->sum += name.as.bytes.size ? name.as.bytes.data[name.as.bytes.size - 1] : 0;
+    }
+    uint64_t lease = piso_event_take_lease(event, r->lease);
+    if (!lease)
+        return;
+    check(piso_event_take_lease(event, r->lease) == 0);
+    if (h->remote_count < HOST_REMOTES && below(h, 2))
+        h->remotes[h->remote_count++] = (host_remote){r->object, lease};
+    else
+        piso_session_end_lease(h->session, lease);
+}
+
+static void take_references(host *h, piso_event *event) {
+    piso_reader r = {event->body, event->body + event->body_size};
+    piso_item item;
+    while (piso_read(&r, &item) == 1) {
+        piso_reference reference = {.size = sizeof reference};
+        if (item.kind != PISO_EXT || piso_read_reference(&item, &reference) < 0)
+            continue;
+        check(reference.object >= PISO_OBJECT_REFERENCED && reference.object != PISO_OBJECT_PREFETCH);
+        h->referred++;
+        if (reference.kind == PISO_REFERENCE_HOME)
+            h->reached += find_object(h, reference.object) != NULL;
+        else
+            take_remote(h, event, &reference);
+    }
+}
+
+static void end_remote(host *h) {
+    if (h->remote_count == 0)
+        return;
+    uint32_t i = below(h, h->remote_count);
+    piso_session_end_lease(h->session, h->remotes[i].lease);
+    h->remotes[i] = h->remotes[--h->remote_count];
+    if (below(h, 2))
+        piso_session_flush(h->session);
+}
+
+/* end_lease_of: an object whose last lease has ended gets another id. */
+static void end_lease_of(host *h, host_object *o) {
+    check(o < h->objects + HOST_OBJECTS && o->leases > 0 && h->given > 0);
+    h->given--;
+    if (--o->leases == 0)
+        o->id = PISO_OBJECT_REFERENCED | ((o->id + (1u << 16)) & 0x3fffffffu);
+}
+
 /* end_call: checks that the event is of a pending call, for the last time. */
 static void end_call(host *h, const piso_event *event) {
     check(event->call >= h->calls && event->call < h->calls + HOST_CALLS);
@@ -174,6 +264,10 @@ static void end_call(host *h, const piso_event *event) {
 
 /* return_lease: checks that each comes back once. */
 static void return_lease(host *h, void *cookie) {
+    if ((uintptr_t)cookie >= (uintptr_t)h->objects && (uintptr_t)cookie < (uintptr_t)(h->objects + HOST_OBJECTS)) {
+        end_lease_of(h, cookie);
+        return;
+    }
     bool *lease = cookie;
     check(lease >= h->leased && lease < h->leased + HOST_LEASES && *lease);
     *lease = false;
@@ -185,7 +279,9 @@ static void handle(host *h, piso_event *event) {
     case PISO_EVENT_REQUEST:
         check_body(h, event);
         read_values(h, event);
+        h->reached += find_object(h, event->object) != NULL;
         take_spans(h, event);
+        take_references(h, event);
         if (!(event->flags & PISO_CALL_NO_REPLY) && h->request_count < HOST_CALLS)
             h->requests[h->request_count++] = event->id;
         break;
@@ -194,6 +290,7 @@ static void handle(host *h, piso_event *event) {
         check_body(h, event);
         read_values(h, event);
         take_spans(h, event);
+        take_references(h, event);
         end_call(h, event);
         break;
     case PISO_EVENT_FAILED:
@@ -270,6 +367,8 @@ void host_meet(host *h, piso_session *session) {
 void host_init(host *h, uint64_t seed) {
     memset(h, 0, sizeof *h);
     h->random = seed;
+    for (uint32_t i = 0; i < HOST_OBJECTS; i++)
+        h->objects[i].id = PISO_OBJECT_REFERENCED | i;
     for (int i = 0; i < HOST_SEGMENTS; i++)
         check(piso_segment_create(1u << (4 * i), &h->own[i]) == 0);
 }
@@ -283,7 +382,7 @@ void host_fini(host *h) {
 
 int host_step(host *h) {
     h->steps++;
-    switch (below(h, 17)) {
+    switch (below(h, 18)) {
     case 0:
     case 1:
     case 2:
@@ -311,6 +410,9 @@ int host_step(host *h) {
     case 10:
         retire(h);
         break;
+    case 11:
+        end_remote(h);
+        break;
     default:
         receive(h);
     }
@@ -326,7 +428,7 @@ void host_finish(host *h) {
     int events = 0;
     while ((r = piso_session_next(h->session, &event)) == 1) {
         check(event.type == PISO_EVENT_FAILED || event.type == PISO_EVENT_RELEASED);
-        check(++events <= HOST_CALLS + HOST_LEASES);
+        check(++events <= HOST_CALLS + HOST_LEASES + HOST_GIVEN);
         handle(h, &event);
     }
     check(r == state && piso_session_next(h->session, &event) == state);
@@ -334,8 +436,13 @@ void host_finish(host *h) {
         check(!h->pending[i]);
     for (int i = 0; i < HOST_LEASES; i++)
         check(!h->leased[i]);
+    for (int i = 0; i < HOST_OBJECTS; i++)
+        check(h->objects[i].leases == 0);
+    check(h->given == 0);
     while (h->held_count)
         release(h);
+    while (h->remote_count)
+        end_remote(h);
     while (h->held_segment_count) /* segments outlive the session while their users hold them */
         piso_segment_unref(h->held_segments[--h->held_segment_count]);
     for (int i = 0; i < HOST_SEGMENTS; i++)

@@ -62,6 +62,7 @@ typedef struct mutator {
     bool attached[IDS];
     uint64_t sizes[IDS];
     notes theirs, announced, retired, leases; /* theirs: all that it has not retired; announced: not acknowledged */
+    notes objects;                            /* ids of the host's that it has sent by reference */
     uint32_t owed;                            /* an id whose packet was sent, but whose frame found the ring full */
 } mutator;
 
@@ -76,8 +77,10 @@ void mutator_act(mutator *m);
 bool mutator_send(mutator *m, const void *data, size_t size);
 /* mutator_read: takes the next message of the host. Returns the id if it was a call, else 0. */
 uint64_t mutator_read(mutator *m);
-/* mutator_note: records what the host sends about its segments and leases. */
-void mutator_note(mutator *m, const piso__frame *frame, const uint8_t *spans);
+/* mutator_note: records what the host sends about its segments, leases and objects. */
+void mutator_note(mutator *m, const piso__frame *frame, const uint8_t *spans, const uint8_t *body, size_t body_size);
+/* mutator_object: returns an id of an object of the host's, or one like it. */
+uint32_t mutator_object(mutator *m);
 
 void act_attach(mutator *m);
 void act_attach_wrongly(mutator *m);
@@ -91,12 +94,29 @@ void act_end_leases(mutator *m);
 void act_on_memory(mutator *m);
 void act_fill_socket(mutator *m);
 
+/* act_refer: sends references, to objects of either side, in a message that may be valid (reference_acts.c). */
+void act_refer(mutator *m);
+
 /* ---- the host (host.c) ---- */
 
 #define HOST_CALLS    64
 #define HOST_SEGMENTS 4
 #define HOST_HELD     16
 #define HOST_LEASES   16
+#define HOST_OBJECTS  16
+#define HOST_GIVEN    256 /* leases of all objects */
+#define HOST_REMOTES  32
+
+/* host_object: an object of the host that the peer holds by reference; its address is the cookie of its leases. */
+typedef struct host_object {
+    uint32_t id, leases; /* leases 0: the peer does not hold it */
+} host_object;
+
+/* host_remote: an object of the peer, and its lease. */
+typedef struct host_remote {
+    uint32_t object;
+    uint64_t lease;
+} host_remote;
 
 typedef struct host {
     piso_session *session;
@@ -113,6 +133,11 @@ typedef struct host {
     piso_segment *held_segments[HOST_HELD]; /* of the peer's, or that came back from it */
     uint32_t held_segment_count;
     bool leased[HOST_LEASES]; /* given, and not yet returned; its address is the cookie */
+    host_object objects[HOST_OBJECTS];
+    uint32_t given; /* leases of objects */
+    host_remote remotes[HOST_REMOTES];
+    uint32_t remote_count;
+    uint64_t referred, reached; /* references that were received; calls and references to objects of the host */
     uint64_t steps, served;
     uint64_t taken; /* segments of the peer's that were accessed */
     uint64_t sum;   /* of what was read, so that the compiler keeps the reads */

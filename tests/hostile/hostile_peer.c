@@ -160,10 +160,12 @@ int main(int argc, char **argv) {
     mutator_fini(&m);
     piso_session_unref(honest_host);
     piso_session_unref(honest_peer);
-    printf("%llu mutations, %llu sessions, %llu steps of the host, %llu events, %llu segments\n"
+    printf("%llu mutations, %llu sessions, %llu steps of the host, %llu events, %llu segments,\n"
+           "%llu references received, %llu calls and references to objects of the host\n"
            "reasons given:\n",
            (unsigned long long)m.mutations, (unsigned long long)sessions, (unsigned long long)h.steps,
-           (unsigned long long)h.served, (unsigned long long)h.taken);
+           (unsigned long long)h.served, (unsigned long long)h.taken, (unsigned long long)h.referred,
+           (unsigned long long)h.reached);
     for (uint64_t i = 0; i < reasons; i++)
         printf("  %s\n", seen[i]);
     return h.sum == 1; /* never: it only has to be used */

@@ -139,7 +139,7 @@ uint64_t mutator_read(mutator *m) {
     size_t body_size;
     if (piso__frame_decode(buffer, (size_t)size, &frame, &spans, &body, &body_size) < 0)
         return 0;
-    mutator_note(m, &frame, spans);
+    mutator_note(m, &frame, spans, body, body_size);
     return frame.type == PISO__FRAME_CALL ? frame.id : 0;
 }
 
@@ -167,7 +167,7 @@ static size_t make_message(mutator *m, uint8_t *data) {
     if (f.type == PISO__FRAME_CALL) {
         f.flags |= (uint8_t)below(m, 4);
         f.id = f.flags & PISO_CALL_NO_REPLY ? 0 : f.id;
-        f.object = below(m, 4);
+        f.object = below(m, 2) ? below(m, 4) : mutator_object(m);
         f.method = below(m, 4);
         f.timeout_ms = below(m, 3);
     } else if (f.type == PISO__FRAME_RELEASE || f.type == PISO__FRAME_DEFINE || f.type == PISO__FRAME_GOODBYE) {
@@ -260,7 +260,7 @@ void mutator_meet(mutator *m, piso_session *session) {
     m->names = 0;
     m->calm = below(m, 2);
     memset(m->attached, 0, sizeof m->attached);
-    m->theirs.count = m->announced.count = m->retired.count = m->leases.count = m->owed = 0;
+    m->theirs.count = m->announced.count = m->retired.count = m->leases.count = m->objects.count = m->owed = 0;
 }
 
 void mutator_act(mutator *m) {
@@ -271,7 +271,7 @@ void mutator_act(mutator *m) {
     } choice;
     static const choice wild[] = {
         {100, poke_anywhere},  {30, poke_next_slots},
-        {80, poke_flags},      {200, poke_arena},
+        {80, poke_flags},      {180, poke_arena},
         {10, punch_rings},     {50, send_message},
         {300, send_answer},    {10, send_noise},
         {20, replay},          {10, flood},
@@ -281,13 +281,13 @@ void mutator_act(mutator *m) {
         {5, act_retire},       {2, act_retire_wrongly},
         {10, act_acknowledge}, {2, act_acknowledge_wrongly},
         {5, act_end_leases},   {5, act_on_memory},
-        {1, act_fill_socket},
+        {1, act_fill_socket},  {20, act_refer},
     };
     static const choice calm[] = {
-        {200, act_attach},    {4, act_attach_wrongly}, {250, act_name},        {2, act_name_wrongly},
+        {150, act_attach},    {4, act_attach_wrongly}, {200, act_name},        {2, act_name_wrongly},
         {140, act_retire},    {2, act_retire_wrongly}, {120, act_acknowledge}, {2, act_acknowledge_wrongly},
         {60, act_end_leases}, {60, act_on_memory},     {1, act_fill_socket},   {100, send_answer},
-        {39, poke_arena},     {20, ring_bells},
+        {39, poke_arena},     {20, ring_bells},        {100, act_refer},
     };
     const choice *acts = m->calm ? calm : wild;
     uint32_t chosen = below(m, 1000);

@@ -95,7 +95,31 @@ static void unnote(notes *list, uint64_t value) {
             list->values[i] = list->values[--list->count];
 }
 
-void mutator_note(mutator *m, const piso__frame *frame, const uint8_t *spans) {
+/* note_latest: replaces an earlier value if the list is full. */
+static void note_latest(mutator *m, notes *list, uint64_t value) {
+    if (list->count == NOTES)
+        list->values[below(m, NOTES)] = value;
+    else
+        note(list, value);
+}
+
+static void note_objects(mutator *m, const uint8_t *body, size_t body_size) {
+    piso_reader r = {body, body + body_size};
+    piso_item item;
+    piso_reference reference = {.size = sizeof reference};
+    while (piso_read(&r, &item) == 1)
+        if (piso_read_reference(&item, &reference) == 0 && reference.kind != PISO_REFERENCE_HOME)
+            note_latest(m, &m->objects, reference.object);
+}
+
+uint32_t mutator_object(mutator *m) {
+    if (m->objects.count && below(m, 4))
+        return (uint32_t)noted(m, &m->objects);
+    uint32_t generation = below(m, 2) ? below(m, 8) : below(m, 1u << 15);
+    return PISO_OBJECT_REFERENCED | generation << 16 | below(m, 2 * HOST_OBJECTS);
+}
+
+void mutator_note(mutator *m, const piso__frame *frame, const uint8_t *spans, const uint8_t *body, size_t body_size) {
     if (frame->type == PISO__FRAME_ATTACH) {
         note(&m->theirs, frame->method);
         note(&m->announced, frame->method);
@@ -106,8 +130,10 @@ void mutator_note(mutator *m, const piso__frame *frame, const uint8_t *spans) {
         piso_span span;
         piso__span_decode(spans + i * PISO__SPAN_SIZE, &span);
         if (span.segment == PISO__SEGMENT_LEASE)
-            note(&m->leases, span.offset);
+            note_latest(m, &m->leases, span.offset);
     }
+    if (frame->type <= PISO__FRAME_ERROR && !(frame->flags & PISO__FRAME_BODY_SPAN))
+        note_objects(m, body, body_size);
 }
 
 /* ---- frames and packets ---- */

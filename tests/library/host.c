@@ -263,6 +263,74 @@ static void ask(piso_session *s, const char *name, piso_event_type expected) {
     piso_event_fini(&event);
 }
 
+/* ---- a function of the extension's ---- */
+
+/* call_function: calls `function(number)`; prints the result. */
+static void call_function(piso_session *s, uint32_t function, int64_t number) {
+    piso_writer w;
+    piso_event event;
+    piso_writer_init(&w);
+    piso_write_array(&w, 1);
+    piso_write_int(&w, number);
+    call(s, function, PISO_METHOD_CALL, &w, &event);
+    piso_reader body = body_of(&event, PISO_EVENT_REPLY);
+    printf("function %d\n", (int)next(&body, PISO_INT).as.integer);
+    piso_event_fini(&event);
+}
+
+/* call_ended: calls a function whose reference has ended; prints the type of the exception. */
+static void call_ended(piso_session *s, uint32_t function) {
+    piso_writer w;
+    piso_event event;
+    piso_writer_init(&w);
+    piso_write_array(&w, 0);
+    call(s, function, PISO_METHOD_CALL, &w, &event);
+    piso_reader body = body_of(&event, PISO_EVENT_ERROR);
+    if (find(&body, PISO_EXCEPTION_TYPE)) {
+        piso_item type = next(&body, PISO_STR);
+        print("ended", &type);
+    }
+    piso_event_fini(&event);
+}
+
+/* send_home: sends the function back; prints whether its owner got the function itself. */
+static void send_home(piso_session *s, uint32_t function) {
+    piso_writer w;
+    piso_event event;
+    piso_reference home = {.size = sizeof home, .kind = PISO_REFERENCE_HOME, .object = function};
+    piso_writer_init(&w);
+    piso_write_array(&w, 1);
+    piso_write_ext_end(&w, piso_write_reference_begin(&w, &home));
+    call(s, PISO_OBJECT_EXTENSION, "is_mine", &w, &event);
+    piso_reader body = body_of(&event, PISO_EVENT_REPLY);
+    printf("home %d\n", next(&body, PISO_BOOL).as.boolean);
+    piso_event_fini(&event);
+}
+
+/* use_function: gets a function of the extension, and calls it as long as it holds the lease. */
+static void use_function(piso_session *s) {
+    piso_writer w;
+    piso_event event;
+    piso_writer_init(&w);
+    piso_write_array(&w, 0);
+    call(s, PISO_OBJECT_EXTENSION, "give", &w, &event);
+    piso_reader body = body_of(&event, PISO_EVENT_REPLY);
+    piso_item item = next(&body, PISO_EXT);
+    piso_reference function = {.size = sizeof function};
+    check("a reference", piso_read_reference(&item, &function));
+    uint64_t lease = piso_event_take_lease(&event, function.lease);
+    if (function.kind != PISO_REFERENCE_FUNCTION || !lease)
+        fail("a function", PISO_EPROTO);
+    printf("given %.*s\n", (int)function.name_size, function.name);
+    piso_event_fini(&event); /* the name was in its body; the lease is ours */
+    call_function(s, function.object, 5);
+    call_function(s, function.object, 6);
+    send_home(s, function.object);
+    piso_session_end_lease(s, lease);
+    piso_session_flush(s);
+    call_ended(s, function.object);
+}
+
 static void shut_down(piso_session *s) {
     piso_writer w;
     piso_event event;
@@ -308,6 +376,7 @@ int main(int argc, char **argv) {
     printf("wrong %d\n", (int)wrong);
     ask(s, "greet", PISO_EVENT_REPLY);
     ask(s, "fail", PISO_EVENT_ERROR);
+    use_function(s);
     shut_down(s);
     piso_session_unref(s);
     return 0;

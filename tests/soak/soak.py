@@ -3,6 +3,7 @@
 soak.py load --seconds 3600    mixed load: failed calls, growth of memory and descriptors
 soak.py kills --count 10000    processes killed at random moments under load: when their calls ended
 soak.py crashes --seconds 60   an extension that crashes in a loop: what the others notice
+soak.py references --count 1000000    objects that one makes and the host passes on to another: memory
 
 Extensions are confined, as by default; --sandbox disabled runs them open. Where PyTorch is installed, one of
 the mixed load shares tensors.
@@ -403,6 +404,48 @@ async def run_crashes(options: argparse.Namespace, fleet: Fleet) -> bool:
     return not failures and crasher.generation > 1
 
 
+# ---- references ----
+
+AT_ONCE = 100  # references in a message
+
+
+async def pass_on(owner: Extension, holder: Extension, count: int) -> None:
+    """Make references, send them to the host and on to the holder, use and drop them; so with functions."""
+    for start in range(0, count, AT_ONCE):
+        refs = await owner.make_objects(AT_ONCE)
+        functions = [lambda x, n=start + n: x + n for n in range(AT_ONCE)]
+        assert await holder.hold(refs, functions) == [start + 1, start + AT_ONCE, AT_ONCE - 1]
+
+
+async def leases(extension: Extension) -> list[int]:
+    """What the extension and the host hold of each other, once messages on the way have been read."""
+    for _ in range(100):
+        gc.collect()
+        theirs = await extension.leases()
+        stats = extension._runtime._session.stats()  # type: ignore[attr-defined]
+        found = [stats["leases_given"], stats["leases_held"], *theirs]
+        if not any(found):
+            break
+    return found
+
+
+async def run_references(options: argparse.Namespace, fleet: Fleet) -> bool:
+    owner, holder = fleet.load("owner"), fleet.load("holder")
+    pids = [os.getpid(), await owner.pid(), await holder.pid()]
+    marks = []
+    for _ in range(11):  # the first part is warm-up: buffers and tables get their size
+        await pass_on(owner, holder, max(options.count // 11, AT_ONCE))
+        await holder.hold([], [])
+        marks.append(settled_memory(pids))
+    left = [await leases(extension) for extension in (owner, holder)]
+    await fleet.stop()
+    growth = [end - begin for begin, end in zip(marks[0], marks[-1], strict=True)]
+    print(f"{options.count} references and as many functions; leases that are left: {left}")
+    print(f"MB after each part, host, owner, holder: {'; '.join(map(format_sizes, marks))}")
+    print(f"growth after the first part, MB: {format_sizes(growth)}")
+    return not any(map(any, left)) and (max(growth) <= 1.0 or options.count < 100_000)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -416,9 +459,11 @@ def main() -> int:
     crashes.add_argument(
         "--delay", type=float, default=0.1, help="before the first restart; doubles each time"
     )
+    commands.add_parser("references").add_argument("--count", type=int, default=1_000_000)
     options = parser.parse_args()
     logging.getLogger("pyisolate").setLevel(logging.CRITICAL)  # what it says is expected here
-    run = {"load": run_load, "kills": run_kills, "crashes": run_crashes}[options.command]
+    runs = {"load": run_load, "kills": run_kills, "crashes": run_crashes, "references": run_references}
+    run = runs[options.command]
     with tempfile.TemporaryDirectory(prefix="pyisolate-soak-") as folder:
         return 0 if asyncio.run(run(options, Fleet(folder, SandboxMode(options.sandbox)))) else 1
 

@@ -1,4 +1,4 @@
-"""A peer that sends forged, ended and malformed references, from bytes of its own: calls fail, or the session does."""
+"""A peer that sends forged, ended and malformed references: a call fails, or the session."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_malformed_references_end_the_session(case: str) -> None:
 
 
 def test_ids_and_leases_of_the_peer_s_own_may_be_anything() -> None:
-    """The same id for different things, the same lease for different objects: they are the peer's to keep apart."""
+    """One id for different things, one lease for different objects: the peer keeps its own apart."""
 
     async def test(m: Meeting) -> None:
         assert (await m.answer(OBJECT, b"keep", [reference(1, FIRST, 0, "f")], [9])).kind == REPLY

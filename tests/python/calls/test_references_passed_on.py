@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -57,6 +58,38 @@ def test_a_function_is_called_by_another_extension(three: Three) -> None:
         assert getattr(second.sync, way)(f, 1) == 21
 
 
+def test_methods_of_a_ref_are_called_by_another_extension(three: Three) -> None:
+    first, second, _ = three
+
+    async def main() -> None:
+        model = await first.model(3, "predict", "later", "fail")
+        for name, way in itertools.product(("predict", "later"), ("method", "method_sync")):
+            assert await getattr(second, way)(model, name, 2) == 6
+        with pytest.raises(LookupError, match="as it should"):
+            await second.method(model, "fail")
+        with pytest.raises(AttributeError, match="'pid' is not among the methods"):
+            await second.method(model, "pid")
+
+    run(main)
+    model = first.sync.model(4, "predict")
+    assert second.sync.method_sync(model, "predict", 2) == 8
+
+
+def test_sync_callbacks_through_a_model_run_in_the_thread_that_waits(three: Three) -> None:
+    first, second, _ = three
+    me = threading.get_ident()
+    idents = []
+
+    def f(x: int) -> int:
+        idents.append(threading.get_ident())
+        return x
+
+    model = first.sync.model(1, "ask")
+    assert model.sync.ask(f, 1) == 1
+    assert second.sync.method_sync(model, "ask", f, 2) == 2
+    assert idents[0] == me
+
+
 def test_through_two_others_and_home(three: Three) -> None:
     """The owner gets its own object, and each holder the Ref that it has."""
     first, second, third = three
@@ -78,7 +111,7 @@ def test_through_two_others_and_home(three: Three) -> None:
     run(main)
 
 
-@pytest.mark.parametrize("order", itertools.permutations(["host", "second", "third"]))
+@pytest.mark.parametrize("order", list(itertools.permutations(["host", "second", "third"])))
 def test_released_in_every_order(three: Three, order: tuple[str, ...]) -> None:
     first, second, third = three
 

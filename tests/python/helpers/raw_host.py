@@ -1,4 +1,4 @@
-"""A host that is not PyIsolate's, in this process: writes messages of any content, by docs/wire-format.md alone."""
+"""A host in Python, in this process, that writes messages of any content, by docs/wire-format.md."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgpack
@@ -97,10 +98,8 @@ class RawHost:
             word = struct.pack("<Q", size << 32 | (self._sent + index + 1) & 0xFFFFFFFF)
             self._memory[at : at + 8] = word
         self._sent += count
-        try:
+        with suppress(BlockingIOError):  # then it rings already
             self._bell.send(b"x")
-        except BlockingIOError:
-            pass  # it rings already
         return True
 
     def define(self, name: bytes) -> int:

@@ -13,7 +13,11 @@ SOAK = paths.ROOT / "tests" / "soak" / "soak.py"
 
 
 @pytest.mark.parametrize(
-    "arguments", [["load", "--seconds", "4"], ["kills", "--count", "50"], ["crashes", "--seconds", "4"]]
+    "arguments",
+    [
+        *(["load", "--seconds", "4"], ["kills", "--count", "50"], ["crashes", "--seconds", "4"]),
+        ["references", "--count", "22000"],
+    ],
 )
 def test_no_call_fails_and_nothing_is_left(arguments: list[str]) -> None:
     done = subprocess.run(

@@ -52,6 +52,15 @@ class Example(ExtensionBase):
 
     def fail(self):
         raise ValueError("as it should")
+
+    def give(self):
+        return self._twice
+
+    def _twice(self, number):
+        return 2 * number
+
+    def is_mine(self, function):
+        return function == self._twice
 """
 
 
@@ -181,5 +190,7 @@ def test_a_host_in_c_loads_and_calls_an_extension(
     assert lines == [
         *("log 30 of example", "log text loaded", "loaded Example", "wrong 0"),
         *("event greeted", "greet hello at 1234, the host in C has no such thing"),
-        *("fail builtins:ValueError", "fail as it should", "ended 0"),
+        *("fail builtins:ValueError", "fail as it should"),
+        *("given Example._twice", "function 10", "function 12", "home 1"),
+        *("ended builtins:LookupError", "ended 0"),
     ]

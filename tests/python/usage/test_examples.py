@@ -56,6 +56,20 @@ def test_singletons() -> None:
     ]
 
 
+def test_progress() -> None:
+    assert output_of("progress") == ["25%", "50%", "75%", "100%", "4 lines", "stopped at 75%"]
+
+
+def test_shared_model() -> None:
+    assert output_of("shared_model") == [
+        "The host has <pyisolate.Ref to a Model of 'models'>",
+        "Nearest to 'bone': noble",
+        "At home it is a Model named letters",
+        "Models in memory: 1",
+        "Models after the release: 0",
+    ]
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="NumPy 1.26 has no wheels for Python 3.13")
 def test_numpy_versions() -> None:
     legacy, modern, *rest = output_of("numpy_versions")

@@ -1,6 +1,6 @@
-"""Any nesting of values with functions, Refs and registered classes arrives, comes home as itself, and leaves nothing.
+"""Any nesting of values with functions, Refs and registered classes arrives, comes home, and leaves nothing.
 
-Three processes' worth of sessions in one: host - middle - far. Each has its own registry.
+Two sessions stand for three processes: host, middle and far end. Each has its own registry.
 """
 
 from __future__ import annotations

@@ -1,12 +1,21 @@
 """The extension of the soak: something of everything."""
 
 import asyncio
+import gc
 import logging
 import os
 
 from soak_host import Board, Refused
 
-from pyisolate import ExtensionBase
+from pyisolate import ExtensionBase, Ref, _core
+
+
+class Numbered:
+    def __init__(self, number):
+        self.value = number
+
+    def number(self):
+        return self.value
 
 
 class Worker(ExtensionBase):
@@ -43,6 +52,21 @@ class Worker(ExtensionBase):
     def say(self, text):
         print(text)
         logging.getLogger("worker").warning(text)
+
+    def make_objects(self, count):
+        return [Ref(Numbered(n), methods=["number"]) for n in range(count)]
+
+    async def hold(self, refs, functions):
+        """Hold these in place of those before; call some."""
+        self.held = [refs, functions]
+        if refs:
+            calls = (functions[0](1), functions[-1](1), refs[-1].number())
+            return [await call for call in calls]
+
+    def leases(self):
+        gc.collect()
+        stats = _core.current_session().stats()
+        return [stats["leases_given"], stats["leases_held"]]
 
     def exit(self):
         os._exit(1)
