@@ -364,6 +364,9 @@ def defined_method(obj: object, name: str, /) -> Callable[..., Any]:
     Raises AttributeError for anything else, such as a property, which is not evaluated.
     """
 
+def current_request() -> object | None:
+    """Return what identifies the request that is being handled in this context, or None."""
+
 def current_session() -> Session | None:
     """Return the session whose request is being handled in this context, or None."""
 

@@ -74,7 +74,15 @@ static PyObject *current_session(PyObject *module, PyObject *Py_UNUSED(ignored))
     return session ? session : Py_NewRef(Py_None);
 }
 
+static PyObject *current_request(PyObject *module, PyObject *Py_UNUSED(ignored)) {
+    PyObject *request = core_request_current(core_module_state(module));
+    return request ? request : Py_NewRef(Py_None);
+}
+
 static PyMethodDef functions[] = {
+    {"current_request", current_request, METH_NOARGS,
+     "current_request() -> object | None\n\nReturn what identifies the request that is being handled in this "
+     "context."},
     {"current_session", current_session, METH_NOARGS,
      "current_session() -> Session | None\n\nReturn the session whose request is being handled in this context."},
     {NULL, NULL, 0, NULL},

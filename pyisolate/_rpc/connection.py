@@ -10,10 +10,9 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from contextvars import copy_context
 from typing import Any, TypeVar, cast
 
-from .._core import Session, cuda_refused, cuda_release
+from .._core import Session, cuda_refused, cuda_release, current_request
 from .._util.fifo_lock import KeyedFifoLock
 from ..singletons import ProxiedSingleton, is_local
 from .proxies import Binder, Methods, Proxy, deferred
@@ -33,18 +32,6 @@ def one_line(text: object) -> str:
         return ""
     start = text[:200]
     return start if start.isprintable() else ascii(start)
-
-
-def _current_request() -> object:
-    """Return the request in whose context this code runs, or None.
-
-    Requests are handled independently, and so are their events: the handler of an event may call the
-    extension, which emits another event to answer, and that must not wait for the first.
-    """
-    for variable, value in copy_context().items():
-        if variable.name == "pyisolate_request":  # set by the binding for each request of an async method
-            return value
-    return None
 
 
 class Connection:
@@ -85,8 +72,10 @@ class Connection:
 
     async def aemit(self, name: str, payload: object) -> None:
         """Run the host's handlers for the event, after those of earlier events of the same request."""
+        # Requests are handled independently, and so are their events: the handler of an event may call the
+        # extension, which emits another event to answer, and that must not wait for the first.
         await self._event_locks.run(
-            _current_request(), lambda: self.session.method(CONTROL, "emit")(name, payload)
+            current_request(), lambda: self.session.method(CONTROL, "emit")(name, payload)
         )
 
     def close(self) -> None:
