@@ -107,6 +107,10 @@ static bool forward_send(core_session *from, uint64_t request, PyObject *origin,
     return true;
 }
 
+static int check(PyObject *remote) {
+    return core_remote_check((core_remote *)remote);
+}
+
 /* ---- the type ---- */
 
 static void forward_dealloc(PyObject *self) {
@@ -132,7 +136,7 @@ static PyType_Spec forward_spec = {
 };
 
 int core_forward_init(PyObject *module, core_state *state) {
-    static const core_forwarding forwarding = {.send = forward_send, .cancel = cancel};
+    static const core_forwarding forwarding = {.send = forward_send, .cancel = cancel, .check = check};
     state->forwarding = &forwarding;
     state->forward_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &forward_spec, NULL);
     return state->forward_type ? PyModule_AddType(module, state->forward_type) : -1;

@@ -79,7 +79,8 @@ typedef struct core_session_callbacks {
 
 struct core_forward;
 
-/* core_forwarding: passes on requests whose object is another process's (references/forward.c). */
+/* core_forwarding: what references/forward.c does for this layer: it passes on requests whose object is another
+ * process's, and knows which remote objects have been released. */
 typedef struct core_forwarding {
     /* send: if `object` is a remote one, calls its method `name` (NULL: it is a function) for the request, which is
      * answered later, and returns true. `a`: the arguments. */
@@ -87,6 +88,8 @@ typedef struct core_forwarding {
                  int64_t deadline_ns, core_arguments *a);
     /* cancel: the peer no longer waits for the request. */
     void (*cancel)(struct core_forward *f);
+    /* check: raises if a remote object has been released: its id may be another object's by now. Returns 0 or -1. */
+    int (*check)(PyObject *remote);
 } core_forwarding;
 
 /* ---- the session ---- */

@@ -30,6 +30,8 @@ int core_send(const core_callee *to, core_pending *pending, PyObject *const *arg
     core_session *s = to->session;
     if (core_refuse_converting(s->state) < 0)
         return -1;
+    if (to->remote && s->state->forwarding->check(to->remote) < 0)
+        return -1;
     piso_writer w;
     piso_writer_init(&w);
     pending->thread = PyThread_get_thread_ident();

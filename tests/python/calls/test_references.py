@@ -315,13 +315,30 @@ def test_a_released_reference_cannot_be_used() -> None:
         ref.release()
         with pytest.raises(ReferenceError):
             ref.predict  # noqa: B018
-        with pytest.raises(LookupError):
+        with pytest.raises(ReferenceError):
             await method(1)
         again = await pair.share("predict")
         assert again is not ref
         assert await again.predict(2) == 4
         del again
         assert await pair.settle() == NONE
+
+    run(test)
+
+
+def test_a_method_of_a_released_reference_never_calls_another_object() -> None:
+    """Its id is used again after 32,767 others."""
+
+    async def test(pair: Pair) -> None:
+        ref = await pair.share("predict")
+        methods = [ref.predict, ref.with_timeout(5).predict]
+        ref.release()
+        for _ in range(33_000):
+            assert (await pair.share("predict")).methods == ("predict",)
+            for method in methods:
+                with pytest.raises(ReferenceError, match="has been released"):
+                    await method(1)
+        assert pair.service.model.seen == []
 
     run(test)
 

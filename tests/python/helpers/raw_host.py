@@ -63,10 +63,6 @@ class RawHost:
     def fd(self) -> int:
         return self._theirs.detach()
 
-    def close(self) -> None:
-        self._socket.close()
-        self._bell.close()
-
     # ---- the ring ----
 
     def send(
