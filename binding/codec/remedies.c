@@ -114,6 +114,7 @@ static const struct {
     {"_io", "_IOBase", "send what it reads, or its path"},
     {"pathlib", "PurePath", "convert it with str(...)"},
     {"array", "array", "send memoryview(value), or value.tolist()"},
+    {"fractions", "Fraction", "convert it with fractions.Fraction(...)"},
     {"datetime", "datetime", "send value.isoformat()"},
     {"types", "SimpleNamespace", "convert it with vars(...)"},
     {"collections", "deque", "send collections.deque(value)"},

@@ -272,11 +272,8 @@ static PyObject *make_device(core_decoder *d, PyObject **parts) {
 }
 
 static const core_constructor constructors[] = {
-    {"size", 1, make_size},
-    {"device", 3, make_device},
-    {"constant", 1, make_constant},
-    {"result", 2, make_result},
-    {NULL},
+    {"size", 1, make_size}, {"device", 3, make_device}, {"constant", 1, make_constant}, {"result", 2, make_result},
+    {.name = NULL},
 };
 
 static PyObject *decode(core_decoder *d, const piso_item *ext) {

@@ -111,7 +111,7 @@ def without_key() -> zoneinfo.ZoneInfo:
     ("make", "remedy"),
     [
         (lambda: Fraction(2**MAX_BITS), "no more than 8192 bits"),
-        (lambda: Half(1, 2), "numerator"),
+        (lambda: Half(1, 2), "fractions.Fraction(...)"),
         (lambda: types.SimpleNamespace(__class__=1), "hides one of its class"),
         (lambda: types.SimpleNamespace(**{"a" * 201: 1}), "too long"),
         (lambda: ipaddress.ip_address("fe80::1%" + "a" * 300), "no more than 256 characters"),
@@ -185,7 +185,7 @@ def test_long_numbers_are_not_divided() -> None:
 
 
 def test_keys_that_all_have_the_same_hash() -> None:
-    keys = {Fraction(i * (2**61 - 1) + 1, 1): 0 for i in range(20_000)}
+    keys = {Fraction(i * (2**61 - 1) + 1, 1): 0 for i in range(2_000)}
     with pytest.raises(ProtocolError, match="same hash"):
         round_trip(keys)
 
