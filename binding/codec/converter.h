@@ -73,7 +73,7 @@ typedef struct core_decoder {
     bool malformed; /* the peer broke the protocol */
     bool failed;    /* the message is well-formed but cannot be decoded here */
     /* decoded so far */
-    bool registered; /* instances of registered classes, whose code may run and raise */
+    bool registered; /* instances of registered classes, or objects that came home, whose code may run and raise */
     bool special;    /* these, or objects whose repr is another package's, such as arrays */
 } core_decoder;
 

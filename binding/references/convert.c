@@ -146,6 +146,7 @@ static int encode_stand_in(core_encoder *e, int kind, PyObject *value, const cor
 static PyObject *decode_home(core_decoder *d, uint32_t id) {
     core_session *s = (core_session *)d->codec->owner;
     core_export *found = s ? core_export_find(s, id) : NULL;
+    d->registered = true; /* as a key it is hashed and compared by code of its own */
     return found ? Py_NewRef(found->object)
                  : core_cannot_decode(d, PyExc_LookupError,
                                       "the peer has sent back a function or an object that it no longer held");

@@ -3,6 +3,7 @@
  * The id of an export is PISO_OBJECT_REFERENCED + generation << 16 + slot, so that an id whose export has ended is
  * unknown, until its slot has been used 32,767 times. */
 #include "exports.h"
+#include "session_error.h"
 
 #include <errno.h>
 #include <string.h>
@@ -212,7 +213,10 @@ int core_export_lease(core_session *s, piso_writer *w, PyObject *key, PyObject *
     }
     if (x->leases == 0)
         end(x);
-    core_raise(s->state, index, "sending a function or an object by reference");
+    if (piso_session_state(s->session) < 0)
+        core_session_error(s, index, NULL);
+    else
+        core_raise(s->state, index, "sending a function or an object by reference");
     return -1;
 }
 

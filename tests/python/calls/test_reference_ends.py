@@ -41,10 +41,11 @@ def plain(x: int) -> int:
 
 
 async def kill(extension: Extension) -> None:
-    """Kill the process, and wait until the host knows."""
+    """Kill the process, and wait for the next one."""
+    generation = extension.generation
     os.kill(pid_of(extension), signal.SIGKILL)
-    with suppress(ExtensionDied):
-        while True:
+    while extension.generation == generation:
+        with suppress(ExtensionDied):
             await extension.echo(1)
 
 
@@ -146,7 +147,7 @@ def test_the_holder_is_killed_while_references_are_on_their_way(load: Callable[.
             alive = weakref.ref(functions[50])
             calls = [asyncio.ensure_future(extension.keep("f", functions)) for _ in range(20)]
             await asyncio.sleep(0)
-            os.kill(pid_of(extension), signal.SIGKILL)
+            await kill(extension)
             results = await asyncio.gather(*calls, return_exceptions=True)
             assert all(result == "list" or isinstance(result, ExtensionDied) for result in results)
             del functions, calls, results
@@ -195,6 +196,28 @@ def test_an_extension_in_the_middle_is_killed(load: Callable[..., Extension]) ->
 
     run(main)
     assert leases(second) == [0, 0, 0, 0]
+
+
+def test_a_function_that_is_sent_to_a_process_that_has_ended(load: Callable[..., Extension]) -> None:
+    """The error is that of any other call."""
+    extension = load()
+
+    async def main() -> None:
+        await extension
+        kept = extension.keep  # bound to this process
+        os.kill(pid_of(extension), signal.SIGKILL)
+        with suppress(ExtensionDied):
+            while True:
+                await kept("x", 1)
+        errors = []
+        for value in (1, plain, Ref(plain)):
+            with pytest.raises(ExtensionDied) as caught:
+                await kept("x", value)
+            errors.append((str(caught.value), caught.value.pid, caught.value.returncode))
+        assert errors[0] == errors[1] == errors[2]
+        assert "generation 1" in errors[0][0]
+
+    run(main)
 
 
 # ---- the loop that made a call ends ----

@@ -52,6 +52,9 @@ class Service:
     def give(self) -> Any:
         return self.kept
 
+    def made(self, *values: Any) -> Any:
+        return self.kept(*values)
+
     def drop(self) -> None:
         self.kept = None
 
@@ -426,6 +429,38 @@ def test_a_timeout_and_a_cancellation_reach_the_function() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         await asyncio.wait_for(ended.wait(), 30)
+
+    run(test)
+
+
+class Unhashable(Model):
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Undecided(Model):
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("cannot be compared")
+
+
+@pytest.mark.parametrize(
+    ("cls", "make"),
+    [
+        (Unhashable, lambda ref, _: {ref: 1}),
+        (Unhashable, lambda ref, _: frozenset([ref])),
+        (Undecided, lambda ref, other: {ref, other}),
+        (Undecided, lambda ref, other: {ref: 1, other: 2}),
+    ],
+)
+def test_what_an_object_does_as_a_key_concerns_that_call_only(cls: type, make: Any) -> None:
+    async def test(pair: Pair) -> None:
+        pair.service.kept = make  # of two Refs, which can be keys there
+        with pytest.raises((TypeError, ValueError), match=r"unhashable|cannot be compared"):
+            await pair.made(Ref(cls()), Ref(cls()))
+        assert await pair.call(plain, 1) == 2
+        assert await pair.settle() == NONE
 
     run(test)
 
