@@ -405,9 +405,7 @@ def test_collections_inside_a_send(load: Callable[..., Extension]) -> None:
             del values
             extension.sync.drop()
         gc.collect()
-    deadline = (
-        time.monotonic() + 30
-    )  # the collector may run in another thread, and gc.collect() then does nothing
+    deadline = time.monotonic() + 30  # while another thread collects, gc.collect() does nothing
     while (done.count("del"), done.count("callback")) != (20, 20) and time.monotonic() < deadline:
         gc.collect()
         time.sleep(0.01)
