@@ -128,15 +128,27 @@ static fate fate_of(const piso__keeper *k, living *l, pid_t pid) {
     return lives ? LIVES : DIES;
 }
 
-/* kill_orphans: kills orphans once. Returns how many must be checked again. */
+/* note_ended: notes which children had ended before the list of orphans is read, so that it has theirs. */
+static void note_ended(const piso__keeper *k) {
+    for (int i = 0; i < k->count; i++)
+        k->children[i].ended = k->children[i].ending && piso__child_has_ended(k->children[i].pid);
+}
+
+/* kill_orphans: kills orphans once. Returns how many must be checked again; one that has ended counts, because
+ * its own children may have become the zygote's after the list was read. */
 static int kill_orphans(const piso__keeper *k) {
     piso__autofree pid_t *pids = NULL;
     living l = {.count = -1};
+    note_ended(k);
     int count = piso__children(&pids), left = 0;
     for (int i = 0; i < count; i++) {
         piso_exit status;
-        if (find(k, pids[i]) || piso__reap_child(pids[i], &status) != 0)
+        if (find(k, pids[i]))
             continue;
+        if (piso__reap_child(pids[i], &status) != 0) {
+            left++;
+            continue;
+        }
         fate f = fate_of(k, &l, pids[i]);
         if (f == DIES)
             piso__kill_child(pids[i]);
@@ -155,7 +167,7 @@ static int reap(piso__keeper *k, bool clean, piso__keeper_reaped *reaped, void *
         piso_exit status = {.code = -1};
         if (!child.ending)
             continue;
-        bool due = clean || piso_now_ns() - child.since_ns > PISO__KEEPER_PATIENCE_NS;
+        bool due = child.ended && (clean || piso_now_ns() - child.since_ns > PISO__KEEPER_PATIENCE_NS);
         int r = due ? piso__reap_child(child.pid, &status) : 0;
         if (r == 0) {
             remaining++;

@@ -13,8 +13,10 @@
  *     group. Processes that have left the group of an unconfined extension are killed when no extension of this
  *     kind is left.
  *  4. Killing proceeds in rounds until nothing is left: children of the killed are the zygote's in the next
- *     round. The zygote waits for nothing and serves its host between rounds. It reaps a child that has ended,
- *     and reports to its host, after that, or after PISO__KEEPER_PATIENCE_NS.
+ *     round, or later, since a process may take long to die. A round is the last one only if the child and all
+ *     known orphans had ended before it looked. The zygote waits for nothing and serves its host between rounds.
+ *     It reaps a child that has ended, and reports to its host, after the last round, or after
+ *     PISO__KEEPER_PATIENCE_NS.
  *  5. When the host has gone, all children are killed with their process groups, and so is what they leave
  *     behind.
  *
@@ -31,6 +33,7 @@
 typedef struct piso__kept {
     pid_t pid;
     bool ending, notify; /* it must be reaped; the host wants to know how it ended */
+    bool ended;          /* it had ended before orphans were last looked for */
     int64_t since_ns;
 } piso__kept;
 

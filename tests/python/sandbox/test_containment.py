@@ -160,7 +160,8 @@ def test_nothing_outlives_the_host(
         host = start(method, omitted, names)
         assert len(host.pids) == 2 + len(names)
         host.end(number)
-        left = [pid for pid in host.pids if not gone(pid)]
+        whose = zip(("it", "its parent", *names), host.pids, strict=True)
+        left = [(name, pid) for name, pid in whose if not gone(pid)]
         assert left == []
 
 
