@@ -9,6 +9,8 @@ FUZZ_SECONDS ?= 600
 HOSTILE_ACTS ?= 10000000
 SOAK_SECONDS ?= 3600
 KILLS ?= 10000
+# Test programs that run at the same time.
+AT_ONCE ?= $(if $(filter 1,$(shell nproc)),1,2)
 
 BIN := $(CURDIR)/.venv/bin
 # meson finds ninja and python in the environment.
@@ -23,8 +25,8 @@ FUZZERS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c)))
 SANITIZE := -Dpython=false -Dlibrary=false -Dbenchmarks=false -Dtests=enabled -Db_lto=false -Doptimization=2 \
     -Db_lundef=false $(STRICT)
 
-.PHONY: help packages build bench bench-all native-bench test test-asan test-tsan test-python test-pythons \
-    test-oldest test-coverage test-packages test-fuzz test-model test-aarch64 test-musl test-no-gpu check lint fuzz fuzz-coverage \
+.PHONY: help packages build bench bench-all native-bench test test-asan test-tsan test-python test-first-half \
+    test-second-half test-pythons test-oldest test-coverage test-packages test-fuzz test-model test-aarch64 test-musl test-no-gpu check lint fuzz fuzz-coverage \
     soak format clean
 
 help:
@@ -49,8 +51,8 @@ help:
 # ---- environment ---------------------------------------------------------------------------------
 
 # Checked before anything is built. Targets not listed here also need the tools of the C tests.
-ONLY_BUILD := build bench bench-all native-bench soak check lint format test-python test-pythons test-oldest test-coverage \
-    test-packages test-no-gpu
+ONLY_BUILD := build bench bench-all native-bench soak check lint format test-python test-first-half test-second-half \
+    test-pythons test-oldest test-coverage test-packages test-no-gpu
 NEEDS := $(if $(filter-out $(ONLY_BUILD) test-aarch64 test-musl,$(MAKECMDGOALS)),all,build) \
     $(patsubst test-%,%,$(filter test-aarch64 test-musl,$(MAKECMDGOALS)))
 
@@ -200,8 +202,20 @@ test-model: packages
 
 # ---- Python and lints ----------------------------------------------------------------------------
 
+# Two processes of pytest, each with about half of the work, then what needs the machine for itself. Not pytest-xdist:
+# it has threads in the tests' processes, and beside threads that may use them tensors are not moved to shared memory.
+SECOND_HALF := $(addprefix tests/,python/sandbox python/tensors python/values test_benchmark_programs.py \
+    test_memory_benchmark.py)
+
 test-python: build .venv/.bench
-	$(BIN)/pytest
+	$(MAKE) -j$(AT_ONCE) -O test-first-half test-second-half
+	$(BIN)/pytest -m alone
+
+test-first-half: build .venv/.bench
+	$(BIN)/pytest -m 'not alone' $(addprefix --deselect=,$(SECOND_HALF))
+
+test-second-half: build .venv/.bench
+	$(BIN)/pytest -m 'not alone' $(SECOND_HALF)
 
 # Other Pythons than that of .venv, as many as there is time for; tools/test-pythons tries each that is here.
 test-pythons: build
@@ -260,8 +274,7 @@ test: packages
 	$(MAKE) test-asan test-tsan
 	$(MAKE) test-python
 	$(MAKE) test-pythons
-	$(MAKE) test-coverage test-no-gpu
-	$(MAKE) test-model test-fuzz
+	$(MAKE) -j$(AT_ONCE) -O test-coverage test-no-gpu test-model test-fuzz
 
 clean:
 	rm -rf build .venv pyisolate/_core.*.so

@@ -70,6 +70,7 @@ def test_new_shared_memory_is_open_before_it_is_sent(extension: Any) -> None:
     assert t.sum() == 300
 
 
+@pytest.mark.alone
 def test_what_is_never_sent_is_given_back(extension: Any) -> None:
     before = shared_memory()
     t = pyisolate.empty(16 << 20)  # 64 MiB

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def shared_memory() -> int:
-    """Return the KiB of shared memory in the whole system."""
+    """Return the KiB of shared memory in the whole system. Tests that ask have the mark `alone`."""
     with open("/proc/meminfo") as info:
         return next(int(line.split()[1]) for line in info if line.startswith("Shmem:"))
 

@@ -45,6 +45,7 @@ def told(error: BaseException, limit: int = LIMIT) -> bool:
     )
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("way", ["memfds", "shared_mappings", "socket_buffers"])
 @BOTH_METHODS
 def test_what_it_tells_nobody_of_counts(load: Load, way: str) -> None:

@@ -103,6 +103,7 @@ def test_memory_lives_while_either_side_holds_it(extension: Any) -> None:
     assert b.sum() == 100
 
 
+@pytest.mark.alone
 def test_memory_goes_back(extension: Any) -> None:
     extension.echo(pyisolate.empty_array(10))
     before = shared_memory()

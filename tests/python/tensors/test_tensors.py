@@ -394,6 +394,7 @@ def test_calls_in_flight(tensor_extensions: dict[str, Extension]) -> None:
 # ---- lifetimes ----
 
 
+@pytest.mark.alone
 def test_memory_goes_back_when_neither_side_holds_it(extension: Any) -> None:
     extension.echo(torch.ones(1))
     settle(extension)

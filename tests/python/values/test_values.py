@@ -94,6 +94,12 @@ class Table(dict):  # type: ignore[type-arg]
     title: str = ""
 
 
+def name_of(value: Any) -> str:
+    """Of a set its type alone: its order is another one in each process."""
+    text = "" if isinstance(value, (set, frozenset)) else ascii(str(value)[:20])
+    return f"{type(value).__name__}-{text}"
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -138,7 +144,7 @@ class Table(dict):  # type: ignore[type-arg]
         list(range(70_000)),
         {i: str(i) for i in range(20)},
     ],
-    ids=lambda value: f"{type(value).__name__}-{str(value)[:20]!a}",
+    ids=name_of,
 )
 def test_builtin_values_keep_type_and_value(value: Any) -> None:
     assert same(round_trip(value), value)
