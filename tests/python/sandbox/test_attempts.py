@@ -58,7 +58,12 @@ def folder() -> Iterator[Path]:
 
 def run(folder: Path, wrapper: Sequence[str], jobs: list[Any]) -> Any:
     done = run_python(
-        [str(HOST)], folder, wrapper=wrapper, source=json.dumps(jobs), environ={"TMPDIR": str(folder)}
+        [str(HOST)],
+        folder,
+        wrapper=wrapper,
+        source=json.dumps(jobs),
+        environ={"TMPDIR": str(folder)},
+        timeout=110,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
