@@ -26,8 +26,8 @@ SANITIZE := -Dpython=false -Dlibrary=false -Dbenchmarks=false -Dtests=enabled -D
     -Db_lundef=false $(STRICT)
 
 .PHONY: help packages build bench bench-all native-bench test test-asan test-tsan test-python test-first-half \
-    test-second-half test-pythons test-oldest test-coverage test-packages test-fuzz test-model test-aarch64 test-musl test-no-gpu check lint fuzz fuzz-coverage \
-    soak format clean
+    test-second-half test-pythons test-oldest test-coverage test-packages test-fuzz test-model test-aarch64 \
+    test-musl test-no-gpu test-asan-module check lint fuzz fuzz-coverage soak format clean
 
 help:
 	@echo 'make build         .venv with the package and its extension'
@@ -39,6 +39,7 @@ help:
 	@echo 'make test-aarch64  the core for aarch64, under qemu'
 	@echo 'make test-musl     the core with the C library of Alpine'
 	@echo 'make test-no-gpu   a build without support for GPUs'
+	@echo 'make test-asan-module  the extension module under the address sanitizer'
 	@echo 'make bench         build, then the quick benchmark'
 	@echo 'make bench-all     all benchmarks, into one file in results/'
 	@echo 'make native-bench  the benchmark of the C core alone'
@@ -52,7 +53,7 @@ help:
 
 # Checked before anything is built. Targets not listed here also need the tools of the C tests.
 ONLY_BUILD := build bench bench-all native-bench soak check lint format test-python test-first-half test-second-half \
-    test-pythons test-oldest test-coverage test-packages test-no-gpu
+    test-pythons test-oldest test-coverage test-packages test-no-gpu test-asan-module
 NEEDS := $(if $(filter-out $(ONLY_BUILD) test-aarch64 test-musl,$(MAKECMDGOALS)),all,build) \
     $(patsubst test-%,%,$(filter test-aarch64 test-musl,$(MAKECMDGOALS)))
 
@@ -235,6 +236,20 @@ test-no-gpu: build
 	PYTHONPATH=$(CURDIR)/$(NO_GPU)/package $(BIN)/pytest -q $(addprefix tests/python/,tensors/test_no_gpu.py \
 	    tensors/test_tensors.py tensors/test_torch_values.py tensors/test_cuda_copies.py calls/test_calls.py)
 
+# The extension module under the address sanitizer, against what a hostile peer can send. Leaks are not looked for: the
+# interpreter has some of its own.
+MODULE := build/asan-module
+SANITIZERS = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libubsan.so)
+test-asan-module: build
+	meson setup --reconfigure $(MODULE) -Dlibrary=false -Dbenchmarks=false -Dtests=disabled -Db_lto=false \
+	    -Doptimization=1 -Db_lundef=false -Db_sanitize=address,undefined $(STRICT)
+	meson compile -C $(MODULE)
+	rm -rf $(MODULE)/package && mkdir $(MODULE)/package
+	cp -r pyisolate $(MODULE)/package && cp $(MODULE)/binding/_core*.so $(MODULE)/package/pyisolate
+	PYTHONPATH=$(CURDIR)/$(MODULE)/package LD_PRELOAD='$(SANITIZERS)' ASAN_OPTIONS=detect_leaks=0 \
+	    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(BIN)/pytest -q $(addprefix tests/python/, \
+	    converters/test_hostile_columns.py values/custom values/test_malformed.py calls/test_references.py)
+
 # Runs popular packages in the sandbox. Not part of `make test`: it installs gigabytes.
 test-packages: build
 	$(BIN)/pytest tests/packages
@@ -274,7 +289,7 @@ test: packages
 	$(MAKE) test-asan test-tsan
 	$(MAKE) test-python
 	$(MAKE) test-pythons
-	$(MAKE) -j$(AT_ONCE) -O test-coverage test-no-gpu test-model test-fuzz
+	$(MAKE) -j$(AT_ONCE) -O test-coverage test-no-gpu test-asan-module test-model test-fuzz
 
 clean:
 	rm -rf build .venv pyisolate/_core.*.so
