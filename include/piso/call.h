@@ -45,6 +45,12 @@ enum { PISO_CALL_KWARGS = 1, PISO_CALL_NO_REPLY = 2 /* call may be NULL */ };
 /* piso_session_reply: answers a request. With is_error the body is an exception. A request is answered once. */
 PISO_API int piso_session_reply(piso_session *s, uint64_t request, bool is_error, piso_writer *w);
 
+/* piso_session_cancelled: returns whether nobody waits any more for the reply to an open request: the peer has given it
+ * up, its deadline has passed, or the session has ended. Looks for that in the ring, too: messages of the peer are
+ * copied to private memory, up to 16 MiB, and piso_session_next returns them in their order. -ENOENT if the request is
+ * not open. */
+PISO_API int piso_session_cancelled(piso_session *s, uint64_t request);
+
 /* piso_session_forget: gives up a call: no event will report it. With `cancel` the peer is asked to cancel its
  * handler. Does nothing when the call is not pending. */
 PISO_API void piso_session_forget(piso_session *s, piso_call *call, bool cancel);

@@ -59,7 +59,7 @@ int piso_session_reply(piso_session *s, uint64_t request, bool is_error, piso_wr
     if (r == 0)
         r = piso__session_send_body(s, &frame, w);
     if (r == 0) {
-        s->open_requests[(uint32_t)request - 1] = 0;
+        s->open_requests[(uint32_t)request - 1].id = 0;
         s->stats.replies_sent++;
     }
     return piso__session_end(s, &frame, w, r);

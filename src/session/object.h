@@ -35,6 +35,20 @@ typedef struct piso__queued {
     uint8_t data[];
 } piso__queued;
 
+/* A message that was read before its turn (events/intake.c). */
+typedef struct piso__early {
+    struct piso__early *next;
+    size_t size;
+    uint8_t data[];
+} piso__early;
+
+/* A request of the peer that has not been answered. */
+typedef struct piso__open_request {
+    uint64_t id;         /* 0: it is not open */
+    int64_t deadline_ns; /* PISO_NO_DEADLINE if there is none */
+    bool cancelled;
+} piso__open_request;
+
 typedef struct piso__name {
     char *text;
     size_t size;
@@ -105,7 +119,7 @@ struct piso_session {
     int64_t earliest_deadline; /* a lower bound of our calls' deadlines */
     piso_call **expired;       /* calls that are over, for whatever reason */
     size_t expired_count, expired_capacity;
-    uint64_t *open_requests; /* by index of the peer's id; 0: not open */
+    piso__open_request *open_requests; /* by index of the peer's id */
     uint32_t open_capacity;
 
     /* memory held by unfinished events; small messages can make large events, again and again */
@@ -129,6 +143,10 @@ struct piso_session {
     uint32_t retired_count;             /* ids that we have retired and the peer has not acknowledged */
     piso__share *share;                 /* counts the segments that the peer has sent; NULL: none yet */
     uint64_t taken_bytes, shared_limit; /* of segments from the peer; 0: no limit */
+
+    /* messages that were read early, ahead of those in the ring (events/intake.c) */
+    piso__early *early_head, **early_tail;
+    size_t early_bytes;
 
     /* waiting (events/wait.c) */
     _Atomic uint64_t poll_position; /* copy of the consumer's position */
@@ -182,11 +200,11 @@ static inline bool piso__span_in_segment(const piso_span *span) {
 /* piso__session_is_open: whether the peer waits for a reply to its request. Needs the lock. */
 static inline bool piso__session_is_open(const piso_session *s, uint64_t request) {
     uint32_t index = (uint32_t)request - 1; /* 0 becomes a huge index, which is out of range */
-    return index < s->open_capacity && s->open_requests[index] == request;
+    return index < s->open_capacity && s->open_requests[index].id == request;
 }
 
 /* The files of this layer are ordered: send, names, segments, releases, leases, buffers, bodies, backlog,
- * calls, descriptors, session; then events/wait, events/receive, events/blocking. Each uses only those before it.
+ * calls, descriptors, session; then events/intake, events/wait, events/receive, events/blocking. Each uses only those before it.
  * All functions in their headers need the lock unless the comment says otherwise. */
 
 /* names.c */

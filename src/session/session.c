@@ -24,6 +24,7 @@ static piso_session *session_new(void) {
     s->epoll_fd = -1;
     s->queue_tail = &s->queue_head;
     s->backlog_tail = &s->backlog_head;
+    s->early_tail = &s->early_head;
     s->call_limit = s->accepts = PISO__MAX_OPEN_REQUESTS;
     s->earliest_deadline = PISO_NO_DEADLINE;
     s->processors = 2;
@@ -47,6 +48,11 @@ static void session_free(piso_session *s) {
         s->queue_head = message->next;
         piso_segment_unref(message->segment);
         free(message);
+    }
+    while (s->early_head) {
+        piso__early *early = s->early_head;
+        s->early_head = early->next;
+        free(early);
     }
     while (piso__backlog_take_any(s))
         ;

@@ -7,6 +7,7 @@
 #include "session/bodies.h"
 #include "session/buffers.h"
 #include "session/descriptors.h"
+#include "session/events/intake.h"
 #include "session/leases.h"
 #include "session/segments.h"
 #include "session/send.h"
@@ -14,8 +15,6 @@
 #define TAKEN      UINT32_MAX /* segment of a span that the caller has taken */
 #define LARGE_SPAN (1u << 20)
 #define MAX_SILENT 1024 /* messages without an event that are read before the caller can check its clock */
-
-#define RING_DAMAGED "it wrote into the middle of the ring"
 
 /* ---- spans and bodies ---- */
 
@@ -202,7 +201,7 @@ static int drop(piso_session *s, message *m) {
 /* Handlers return 1 when they have filled the event, 0 when there is nothing to report, or an error. */
 
 /* open_request: records that the peer waits for a reply. */
-static int open_request(piso_session *s, uint64_t id) {
+static int open_request(piso_session *s, uint64_t id, int64_t deadline_ns) {
     uint32_t index = (uint32_t)id - 1;
     if (index >= s->accepts)
         return piso__session_protocol_error(s, "it has more calls open at once than it may have");
@@ -210,16 +209,16 @@ static int open_request(piso_session *s, uint64_t id) {
         uint32_t capacity = s->open_capacity ? s->open_capacity : 64;
         while (capacity <= index)
             capacity *= 2;
-        uint64_t *open = reallocarray(s->open_requests, capacity, sizeof *open);
+        piso__open_request *open = reallocarray(s->open_requests, capacity, sizeof *open);
         if (!open)
             return -ENOMEM;
         memset(open + s->open_capacity, 0, (capacity - s->open_capacity) * sizeof *open);
         s->open_requests = open;
         s->open_capacity = capacity;
     }
-    if (s->open_requests[index])
+    if (s->open_requests[index].id)
         return piso__session_protocol_error(s, "two open calls have the same id");
-    s->open_requests[index] = id;
+    s->open_requests[index] = (piso__open_request){.id = id, .deadline_ns = deadline_ns};
     return 0;
 }
 
@@ -232,7 +231,10 @@ static piso_call *find_parent(const piso_session *s, uint64_t id) {
 
 static int receive_call(piso_session *s, message *m, piso_event *event) {
     bool no_reply = (m->frame.flags & PISO_CALL_NO_REPLY) != 0;
-    int r = no_reply ? 0 : open_request(s, m->frame.id);
+    int64_t deadline_ns = PISO_NO_DEADLINE;
+    if (m->frame.timeout_ms)
+        deadline_ns = piso_now_coarse_ns() + (int64_t)m->frame.timeout_ms * 1000000;
+    int r = no_reply ? 0 : open_request(s, m->frame.id, deadline_ns);
     if (r == 0)
         r = load(s, m, event);
     if (r < 0)
@@ -243,9 +245,7 @@ static int receive_call(piso_session *s, message *m, piso_event *event) {
     event->method = m->frame.method;
     event->flags = m->frame.flags & (PISO_CALL_KWARGS | PISO_CALL_NO_REPLY);
     event->parent = m->frame.parent ? find_parent(s, m->frame.parent) : NULL;
-    event->deadline_ns = PISO_NO_DEADLINE;
-    if (m->frame.timeout_ms)
-        event->deadline_ns = piso_now_coarse_ns() + (int64_t)m->frame.timeout_ms * 1000000;
+    event->deadline_ns = deadline_ns;
     s->stats.calls_received++;
     return 1;
 }
@@ -277,6 +277,7 @@ static int receive_reply(piso_session *s, message *m, piso_event *event) {
 static int receive_cancel(piso_session *s, const message *m, piso_event *event) {
     if (!piso__session_is_open(s, m->frame.id))
         return 0; /* answered in the meantime */
+    s->open_requests[(uint32_t)m->frame.id - 1].cancelled = true;
     event->type = PISO_EVENT_CANCEL;
     event->id = m->frame.id;
     event->nspans = 0;
@@ -360,32 +361,13 @@ static int receive(piso_session *s, size_t size, message *m, piso_event *event) 
 
 /* ---- events ---- */
 
-/* take_message: copies the next message into the scratch buffer. Returns its size, 0, or an error. */
-static int64_t take_message(piso_session *s) {
-    piso__ring_consumer *rx = &s->channel->rx;
-    int64_t size = piso__ring_peek(rx);
-    if (size <= 0)
-        return size < 0 ? piso__session_protocol_error(s, RING_DAMAGED) : 0;
-    bool wake;
-    int r = piso__ring_take(rx, s->scratch, (size_t)size, &wake);
-    if (r < 0)
-        return piso__session_protocol_error(s, RING_DAMAGED);
-    atomic_store_explicit(&s->poll_position, rx->position, memory_order_relaxed);
-    atomic_store_explicit(&s->rang, false, memory_order_relaxed);
-    if (wake) {
-        s->stats.doorbells_rung++;
-        piso__bell_ring(s->channel->bell);
-    }
-    return size;
-}
-
 /* next_live: returns the next event of a working session. Also returns 0 after many messages without an event,
  * although more are there: a peer that sends such messages for ever must not block the caller. */
 static int next_live(piso_session *s, message *m, piso_event *event) {
     for (int i = 0; i < MAX_SILENT; i++) {
         /* must be read before the ring: then everything that the process sent before its end is in the ring */
         bool ended = s->peer_gone || (s->process && piso__process_ended(s->process));
-        int64_t size = take_message(s);
+        int64_t size = piso__intake_next(s);
         if (size == 0) {
             if (ended)
                 piso__session_fail(s, PISO_EDIED);
@@ -478,7 +460,7 @@ int piso_session_next(piso_session *s, piso_event *ret_event) {
     bool failed = atomic_load(&s->state) != 0;
     if (r == 0 && failed)
         r = next_failed(s, ret_event);
-    atomic_store_explicit(&s->attention, failed || s->expired_count > 0 || s->released_count > 0 || s->peer_gone,
+    atomic_store_explicit(&s->attention, failed || s->expired_count > 0 || s->released_count > 0 || s->peer_gone || s->early_head,
                           memory_order_release);
     piso__session_unlock(s);
     if (m.shared_body.length)
