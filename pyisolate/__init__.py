@@ -19,12 +19,12 @@ if _python_fault():
     raise ImportError(_python_fault())
 
 try:
-    from ._core import Call, Opaque, Ref, RemoteFunction, __version__, gather
+    from ._core import Call, Opaque, Ref, RemoteFunction, __version__, check_cancelled, gather
 except ImportError as _error:
     from ._util.platforms import install_core_stub as _install_core_stub
 
     _install_core_stub(__name__, __path__[0], _error)
-    from ._core import Call, Opaque, Ref, RemoteFunction, __version__, gather
+    from ._core import Call, Opaque, Ref, RemoteFunction, __version__, check_cancelled, gather
 
 from typing import TYPE_CHECKING
 
@@ -103,6 +103,7 @@ __all__ = [
     "SandboxStatus",
     "SingletonMetaclass",
     "__version__",
+    "check_cancelled",
     "empty",
     "empty_array",
     "empty_like",

@@ -364,6 +364,14 @@ def defined_method(obj: object, name: str, /) -> Callable[..., Any]:
     Raises AttributeError for anything else, such as a property, which is not evaluated.
     """
 
+def check_cancelled() -> None:
+    """Raise asyncio.CancelledError if nobody waits any more for the call that is being handled.
+
+    Its caller has given it up or has ended, or its time is over. Returns None otherwise, and outside of a call.
+    A plain method that runs for long calls it now and then. The exception is no subclass of Exception, so code
+    that handles errors does not handle it by mistake.
+    """
+
 def current_request() -> object | None:
     """Return what identifies the request that is being handled in this context, or None."""
 

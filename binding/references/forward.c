@@ -61,24 +61,16 @@ static int callee_of(core_state *state, PyObject *object, PyObject *name, core_c
     return result < 0 ? -1 : 1;
 }
 
-/* limit: the call takes no longer than the caller waits. */
-static void limit(core_callee *to, int64_t deadline_ns) {
-    to->timeout_ns = 0; /* this process waits for nothing: its own limit does not apply */
-    if (deadline_ns == PISO_NO_DEADLINE)
-        return;
-    int64_t left = deadline_ns - piso_now_coarse_ns();
-    to->timeout_ns = left > 0 ? left : 1;
-}
-
 /* pass_on: sends the call. Returns 0, or -1 with an exception. */
-static int pass_on(core_session *from, uint64_t request, PyObject *origin, const core_callee *to, core_arguments *a) {
+static int pass_on(core_session *from, uint64_t request, PyObject *origin, int64_t deadline_ns, const core_callee *to,
+                   core_arguments *a) {
     core_forward *f = PyObject_New(core_forward, from->state->forward_type);
     if (!f)
         return -1;
     core_pending_init(&f->pending, to);
     f->pending.owner = (PyObject *)f;
     f->pending.ended = ended;
-    f->pending.origin = core_request_new(from, request, origin);
+    f->pending.origin = core_request_new(from, request, origin, deadline_ns);
     f->from = (core_session *)Py_NewRef((PyObject *)from);
     f->to = (core_session *)Py_NewRef((PyObject *)to->session);
     f->request = request;
@@ -100,9 +92,8 @@ static bool forward_send(core_session *from, uint64_t request, PyObject *origin,
     int is_remote = callee_of(from->state, object, name, &to);
     if (is_remote == 0)
         return false;
-    if (is_remote > 0)
-        limit(&to, deadline_ns);
-    if (is_remote < 0 || pass_on(from, request, origin, &to, a) < 0)
+    to.timeout_ns = 0; /* this process waits for nothing: its own limit does not apply, but the request's does */
+    if (is_remote < 0 || pass_on(from, request, origin, deadline_ns, &to, a) < 0)
         core_reply(from, request, NULL);
     return true;
 }

@@ -18,7 +18,7 @@ typedef struct core_pending {
     core_thread *waiter;                         /* that thread; NULL: there is an owner */
     PyObject *value;                             /* result or exception instance; strong */
     PyObject *name;                              /* the method, for messages; strong, owned by whatever embeds this */
-    int64_t timeout_ns;                          /* as configured, for messages; 0: none */
+    int64_t timeout_ns;                          /* for messages; 0: none, or the caller's time ends before */
     /* list of the remote objects that the call names, or the only one; NULL: none. Strong, owned by whatever embeds
      * this: the peer must read the call before a lease of one of them ends, and the call may wait in the backlog */
     PyObject *remotes;

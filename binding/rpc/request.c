@@ -8,17 +8,30 @@
 
 typedef struct core_request {
     PyObject_HEAD core_session *session;
-    uint64_t id;
-    PyObject *origin; /* a Request, or NULL */
+    uint64_t id;         /* 0: it expects no reply */
+    PyObject *origin;    /* a Request, or NULL */
+    int64_t deadline_ns; /* the earliest of its own and those of its origins */
+    bool answered;
+    bool given_up; /* before it was answered */
 } core_request;
 
-PyObject *core_request_new(core_session *s, uint64_t id, PyObject *origin) {
+int64_t core_request_deadline(PyObject *request) {
+    return request ? ((core_request *)request)->deadline_ns : PISO_NO_DEADLINE;
+}
+
+PyObject *core_request_new(core_session *s, uint64_t id, PyObject *origin, int64_t deadline_ns) {
+    int64_t outer_ns = core_request_deadline(origin);
     core_request *request = PyObject_GC_New(core_request, s->state->request_type);
     if (!request)
         return NULL;
     request->session = (core_session *)Py_NewRef((PyObject *)s);
     request->id = id;
     request->origin = Py_XNewRef(origin);
+    request->deadline_ns = outer_ns < deadline_ns ? outer_ns : deadline_ns;
+    request->answered = request->given_up = false;
+    core_open_request *open = core_open_request_find(s, id);
+    if (open)
+        open->request = (PyObject *)request;
     PyObject_GC_Track(request);
     return (PyObject *)request;
 }
@@ -38,7 +51,7 @@ int core_request_enter(PyObject *context, PyObject *request) {
  * exception. */
 static PyObject *of_answer(core_answer *answer) {
     if (!answer->request)
-        answer->request = core_request_new(answer->session, answer->id, answer->origin);
+        answer->request = core_request_new(answer->session, answer->id, answer->origin, answer->deadline_ns);
     if (!answer->request)
         PyErr_Clear(); /* out of memory: the peer's thread that waits is not found */
     return Py_XNewRef(answer->request);
@@ -61,6 +74,43 @@ uint64_t core_request_in(PyObject *request, const core_session *s) {
     return r ? r->id : 0;
 }
 
+/* ---- whether somebody waits ---- */
+
+/* is_given_up: returns whether the peer no longer waits for an open request. */
+static bool is_given_up(core_session *s, uint64_t id) {
+    return id && piso_session_cancelled(s->session, id) > 0;
+}
+
+/* is_in_vain: returns whether a Request (or NULL) or one of its origins has been given up. */
+static bool is_in_vain(PyObject *request) {
+    for (core_request *r = (core_request *)request; r; r = (core_request *)r->origin) {
+        if (!r->answered && is_given_up(r->session, r->id))
+            r->given_up = true;
+        if (r->given_up)
+            return true;
+    }
+    return false;
+}
+
+/* check_cancelled: most plain functions have no Request. */
+static PyObject *check_cancelled(PyObject *module, PyObject *Py_UNUSED(ignored)) {
+    core_state *state = core_module_state(module);
+    core_thread *thread = core_thread_existing();
+    core_answer *answer = thread ? thread->answers : NULL;
+    bool in_vain;
+    if (answer) {
+        in_vain = is_given_up(answer->session, answer->id) || is_in_vain(answer->origin);
+    } else {
+        PyObject *request = core_request_current(state);
+        in_vain = is_in_vain(request);
+        Py_XDECREF(request);
+    }
+    if (!in_vain)
+        Py_RETURN_NONE;
+    state->callbacks->raise_cancelled(state);
+    return NULL;
+}
+
 /* session_of: returns the session of the current request: a new reference, or NULL without an exception. */
 static PyObject *session_of(core_state *state) {
     PyObject *request = core_request_current(state);
@@ -80,6 +130,10 @@ static PyObject *current_request(PyObject *module, PyObject *Py_UNUSED(ignored))
 }
 
 static PyMethodDef functions[] = {
+    {"check_cancelled", check_cancelled, METH_NOARGS,
+     "check_cancelled()\n--\n\nRaise asyncio.CancelledError if nobody waits any more for the call that is being handled: its "
+     "caller has given it up or has ended, or its time is over.\n\nReturns None otherwise, and outside of a call. A "
+     "plain method that runs for long calls it now and then."},
     {"current_request", current_request, METH_NOARGS,
      "current_request() -> object | None\n\nReturn what identifies the request that is being handled in this "
      "context."},
@@ -98,6 +152,9 @@ static int request_traverse(PyObject *self, visitproc visit, void *arg) {
 static void request_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    core_open_request *open = core_open_request_find(((core_request *)self)->session, ((core_request *)self)->id);
+    if (open && open->request == self)
+        open->request = NULL;
     Py_DECREF(((core_request *)self)->session);
     Py_XDECREF(((core_request *)self)->origin);
     type->tp_free(self);
@@ -146,8 +203,16 @@ void core_request_cancel(core_session *s, uint64_t request) {
     if (!open)
         return;
     open->cancelled = true;
+    if (open->request)
+        ((core_request *)open->request)->given_up = true;
     if (open->handler)
         s->on->cancel(open->handler);
     else if (open->forward)
         s->state->forwarding->cancel(open->forward);
+}
+
+void core_request_answered(core_open_request *open) {
+    if (open->request)
+        ((core_request *)open->request)->answered = true;
+    *open = (core_open_request){0};
 }

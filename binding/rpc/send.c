@@ -44,6 +44,11 @@ int core_send(const core_callee *to, core_pending *pending, PyObject *const *arg
         bool buffers = w.nspans > 0 || w.size > PISO_INLINE_BODY;
         if (!pending->origin)
             pending->origin = core_request_current(s->state);
+        int64_t outer = core_request_deadline(pending->origin);
+        if (outer < deadline) { /* nobody waits longer for the result */
+            deadline = outer;
+            pending->timeout_ns = 0;
+        }
         r = piso_session_call(s->session, &pending->call, to->object, to->method, (unsigned)flags,
                               core_request_in(pending->origin, s), deadline, &w);
         if (r < 0)

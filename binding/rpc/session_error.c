@@ -20,6 +20,10 @@ PyObject *core_session_explain(PyObject *self, PyObject *args, PyObject *kwargs)
 }
 
 PyObject *core_session_error(core_session *s, int error, const core_pending *pending) {
+    if (error == -ETIMEDOUT && pending && !pending->timeout_ns)
+        return PyErr_Format(s->state->call_timeout,
+                            "the call of %R of %R did not finish within the time of the call that is being handled",
+                            pending->name, s->name);
     if (error == -ETIMEDOUT && pending) {
         PyObject *seconds = PyFloat_FromDouble((double)(pending->timeout_ns - 1) / 1e9);
         if (seconds)

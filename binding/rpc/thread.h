@@ -36,6 +36,7 @@ void core_item_free(core_item *item);
 typedef struct core_answer {
     struct core_session *session; /* borrowed */
     uint64_t id;
+    int64_t deadline_ns;
     PyObject *origin;  /* borrowed, or NULL (rpc/request.h) */
     PyObject *request; /* its Request, once the function has made a call; strong */
     struct core_answer *outer;

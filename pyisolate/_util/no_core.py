@@ -30,6 +30,7 @@ __all__ = [
     "SandboxError",
     "Session",
     "__version__",
+    "check_cancelled",
     "cuda_devices",
     "cuda_failure",
     "cuda_refused",
@@ -316,3 +317,7 @@ def cuda_devices() -> list[bytes]:
 
 def cuda_failure() -> str:
     return "the core of PyIsolate is for Linux"
+
+
+def check_cancelled() -> None:
+    """Do nothing: no call comes from another process."""

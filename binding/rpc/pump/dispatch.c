@@ -232,7 +232,8 @@ static bool was_given_up(core_session *s, uint64_t request) {
 
 /* enter_request: makes the request the current one of the context in which an awaitable will run. Returns 0 or -1. */
 static int enter_request(core_session *s, const core_answer *answer, PyObject *request_context) {
-    PyObject *request = answer->request ? Py_NewRef(answer->request) : core_request_new(s, answer->id, answer->origin);
+    PyObject *request = answer->request ? Py_NewRef(answer->request)
+                                         : core_request_new(s, answer->id, answer->origin, answer->deadline_ns);
     int r = request ? core_request_enter(request_context, request) : -1;
     Py_XDECREF(request);
     return r;
@@ -240,10 +241,10 @@ static int enter_request(core_session *s, const core_answer *answer, PyObject *r
 
 /* answer: runs the request with the decoded arguments. */
 static void answer(core_session *s, const target *t, core_arguments *a, uint64_t request, PyObject *origin,
-                   bool has_buffers, core_pump_context *context) {
+                   int64_t deadline_ns, bool has_buffers, core_pump_context *context) {
     PyObject *result = NULL, *request_context = PyContext_Copy(s->context);
     core_thread *thread = context->thread ? context->thread : core_thread_here();
-    core_answer answer = {.session = s, .id = request, .origin = origin};
+    core_answer answer = {.session = s, .id = request, .deadline_ns = deadline_ns, .origin = origin};
     if (thread && request_context && Py_EnterRecursiveCall(" while answering a call") == 0) {
         answer.outer = thread->answers;
         thread->answers = &answer;
@@ -294,7 +295,7 @@ void core_dispatch(core_session *s, piso_event *event, PyObject *origin, core_pu
     else if (s->state->forwarding->send(s, request, origin, t.object, t.name, deadline_ns, &a))
         core_arguments_clear(&a);
     else
-        answer(s, &t, &a, request, origin, has_buffers, context);
+        answer(s, &t, &a, request, origin, deadline_ns, has_buffers, context);
     Py_XDECREF(origin);
     Py_XDECREF(t.object);
 }

@@ -1,4 +1,7 @@
 /* pump.c - takes events from a session and passes each to its call or request. */
+#include <errno.h>
+#include <string.h>
+
 #include "pump.h"
 #include "codec/buffers/buffers.h"
 #include "codec/gpu.h"
@@ -15,6 +18,13 @@ static void notify_thread(core_pending *pending) {
         return;
     pending->woken = true;
     core_thread_wake(pending->waiter);
+}
+
+/* has_expired: returns whether an exception of the peer means that the call took too long: the peer has seen that before
+ * this side, and ended it (check_cancelled). */
+static bool has_expired(const core_pending *pending, PyObject *value) {
+    return pending->call.deadline_ns != PISO_NO_DEADLINE && piso_now_ns() >= pending->call.deadline_ns &&
+           strcmp(_PyType_Name(Py_TYPE(value)), "CancelledError") == 0;
 }
 
 /* complete: sets the call's outcome from the event. The caller's reference to the owner may be the last one and may be
@@ -34,6 +44,10 @@ static void complete(core_session *s, piso_event *event) {
         value = core_decode_exception(&s->codec, event);
         if (value)
             core_session_annotate_refused(s, value);
+        if (value && has_expired(pending, value)) {
+            Py_CLEAR(value);
+            core_session_error(s, -ETIMEDOUT, pending);
+        }
         if (value && PyErr_GivenExceptionMatches(value, PyExc_MemoryError))
             s->state->peers->make_room(s->state); /* the peer may lack the memory that is idle here */
     } else {
