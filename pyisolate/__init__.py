@@ -32,6 +32,7 @@ from ._rpc import converters as _converters
 from ._rpc import frameworks as _frameworks
 from ._rpc import gpus as _gpus
 from ._rpc import tensor_threads as _tensor_threads
+from ._rpc.current_call import CurrentCall, current_call
 from ._rpc.functions import function
 from ._rpc.registry import register_type
 from ._util.compat import flush_tensor_keeper, purge_orphan_sender_shm_files
@@ -76,6 +77,7 @@ __all__ = [
     "Call",
     "CallTimeout",
     "ConfigurationError",
+    "CurrentCall",
     "EnvironmentBuildError",
     "Extension",
     "ExtensionBase",
@@ -104,6 +106,7 @@ __all__ = [
     "SingletonMetaclass",
     "__version__",
     "check_cancelled",
+    "current_call",
     "empty",
     "empty_array",
     "empty_like",

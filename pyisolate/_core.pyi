@@ -177,6 +177,8 @@ class Session:
     """Bytes of memory that the values in one message may take on this side, not counting text and buffers.
     Above: MemoryError. In a host initially 1 GiB, or four times its peer's limit of shared memory if that is
     less."""
+    generation: int
+    """The generation of the extension whose process is at one of the ends."""
     refuse_subclasses: bool
     """Whether values of subclasses that are not registered are refused instead of sent as their base type."""
     call_timeout: float | None
@@ -371,6 +373,9 @@ def check_cancelled() -> None:
     A plain method that runs for long calls it now and then. The exception is no subclass of Exception, so code
     that handles errors does not handle it by mistake.
     """
+
+def current_call() -> tuple[str, float | None, int] | None:
+    """Return the name of the peer whose request is being handled in this context, its deadline, the generation."""
 
 def current_request() -> object | None:
     """Return what identifies the request that is being handled in this context, or None."""

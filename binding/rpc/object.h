@@ -119,6 +119,7 @@ struct core_session {
     piso_session *session;
     core_codec codec;
     PyObject *name;    /* str */
+    unsigned generation; /* of the extension, as the package has set it */
     PyObject *context; /* the base of every request's context; current_session() is set in it */
     core_objects objects;
     PyObject *remotes;              /* dict: id of an object of the peer -> address of its core_remote */

@@ -129,7 +129,21 @@ static PyObject *current_request(PyObject *module, PyObject *Py_UNUSED(ignored))
     return request ? request : Py_NewRef(Py_None);
 }
 
+static PyObject *current_call(PyObject *module, PyObject *Py_UNUSED(ignored)) {
+    core_request *r = (core_request *)core_request_current(core_module_state(module));
+    if (!r)
+        Py_RETURN_NONE;
+    PyObject *deadline = r->deadline_ns == PISO_NO_DEADLINE ? Py_NewRef(Py_None)
+                                                            : PyFloat_FromDouble((double)r->deadline_ns / 1e9);
+    PyObject *call = deadline ? Py_BuildValue("ONI", r->session->name, deadline, r->session->generation) : NULL;
+    Py_DECREF(r);
+    return call;
+}
+
 static PyMethodDef functions[] = {
+    {"current_call", current_call, METH_NOARGS,
+     "current_call() -> tuple[str, float | None, int] | None\n\nReturn the name of the peer whose request is being handled "
+     "in this context, when the caller's time ends, and the generation."},
     {"check_cancelled", check_cancelled, METH_NOARGS,
      "check_cancelled()\n--\n\nRaise asyncio.CancelledError if nobody waits any more for the call that is being handled: its "
      "caller has given it up or has ended, or its time is over.\n\nReturns None otherwise, and outside of a call. A "

@@ -52,6 +52,7 @@ class ChildControl(Control):
     async def _load(self, request: LoadRequest) -> LoadReport:
         logging.getLogger().setLevel(request["log_level"])
         register_host_types(request["types"])
+        self._connection.session.generation = request["generation"]
         self._connection.session.refuse_subclasses = request["refuse_subclasses"]
         if request["shared_memory"] is not None:
             limit_shared_memory(request["shared_memory"])

@@ -297,6 +297,7 @@ class IsolatedRuntime(Runtime):
         session = process.session
         connection = Connection(session)
         session.register(CONTROL, HostControl(connection, self.events, process.output, self._singleton_check))
+        session.generation = self.generation + 1
         session.refuse_subclasses = self._settings.refuse_subclasses
         session.call_timeout = self._settings.call_timeout
         if self._settings.value_limit is not None:
@@ -322,6 +323,7 @@ class IsolatedRuntime(Runtime):
             shared_memory=process.shared_memory_limit,
             sandbox=process.permitted,
             may_leave_group=process.may_leave_group,
+            generation=session.generation,
             refuse_subclasses=self._settings.refuse_subclasses,
             main=main_file(),
         )

@@ -36,6 +36,8 @@ class LoadRequest(TypedDict):
     """What the sandbox permits, or None if the process is not confined."""
     may_leave_group: bool
     """Whether the process may leave its process group."""
+    generation: int
+    """How many processes the extension has had, with this one."""
     refuse_subclasses: bool
     """Whether values of subclasses are refused instead of sent as their base type."""
     main: str | None

@@ -308,6 +308,8 @@ static PyMemberDef session_members[] = {
     {"name", T_OBJECT, offsetof(core_session, name), READONLY, "The extension's name."},
     {"refuse_subclasses", T_BOOL, offsetof(core_session, codec.refuse_subclasses), 0,
      "Whether values of subclasses are refused instead of sent as their base."},
+    {"generation", T_UINT, offsetof(core_session, generation), 0,
+     "The generation of the extension whose process is at one of the ends."},
     {"value_limit", T_LONGLONG, offsetof(core_session, codec.value_limit), 0,
      "Bytes that a message may take in this process."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(core_session, weakrefs), READONLY, NULL},

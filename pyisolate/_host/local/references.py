@@ -7,6 +7,7 @@ owner gets the function or the object itself again. All other values are sent as
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Awaitable, Callable
 from operator import is_not
 from types import BuiltinMethodType, MethodType
@@ -14,6 +15,7 @@ from typing import Any
 
 from ... import _core
 from ..._core import CallTimeout, defined_method, is_function, own_object, send_by_reference
+from ..._rpc.current_call import CurrentCall, in_local_call
 from ..._rpc.proxies import Deferred, NotCopied, positive_timeout
 from ..._rpc.registry import REGISTRY
 from ..extension import with_time_limit
@@ -65,7 +67,10 @@ class LocalMethod:
 
         method = await self._find()
         events = CallEvents()
-        with as_side(self._owner), in_call(events):
+        deadline = None if timeout is None else time.monotonic() + timeout
+        extension = self._owner if self._caller is HOST else self._caller
+        call = CurrentCall(self._caller.name, deadline, extension.generation)
+        with as_side(self._owner), in_call(events), in_local_call(call):
             result = await with_time_limit(method(*args, **kwargs), timeout, timed_out)
         await events.finish()
         return send(result, self._owner, self._caller)

@@ -137,6 +137,7 @@ class LocalRuntime(Runtime):
         self.is_stopped = False
         self._link.of_extension.clear()  # objects that a failed load has registered
         check_not_imported(self._settings.module_path)
+        self._side.generation = self.generation + 1
         token = _loading.set(self)
         assign_module(module_name(self._settings.module_path), self._side)
         try:

@@ -31,6 +31,8 @@ class Side:
         """`call_timeout`: seconds that the host's calls of its functions and references may take."""
         self.name = name
         self.call_timeout = call_timeout
+        self.generation = 0
+        """How often the extension has been loaded."""
         self.callers: dict[type, Any] = {}
         """What calling a singleton's class returns on this side, if that is not the instance itself."""
         self.held: WeakValueDictionary[tuple[object, ...], Any] = WeakValueDictionary()
