@@ -369,13 +369,13 @@ def defined_method(obj: object, name: str, /) -> Callable[..., Any]:
 def check_cancelled() -> None:
     """Raise asyncio.CancelledError if nobody waits any more for the call that is being handled.
 
-    Its caller has given it up or has ended, or its time is over. Returns None otherwise, and outside of a call.
-    A plain method that runs for long calls it now and then. The exception is no subclass of Exception, so code
-    that handles errors does not handle it by mistake.
+    Its caller has given it up or has ended, or its time is over. Returns None otherwise, and outside of a
+    call. A plain method that runs for long calls it now and then. The exception is no subclass of Exception,
+    so code that handles errors does not handle it by mistake.
     """
 
 def current_call() -> tuple[str, float | None, int] | None:
-    """Return the name of the peer whose request is being handled in this context, its deadline, the generation."""
+    """Return the name of the peer whose request is handled in this context, its deadline, the generation."""
 
 def current_request() -> object | None:
     """Return what identifies the request that is being handled in this context, or None."""

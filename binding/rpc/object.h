@@ -118,9 +118,9 @@ struct core_session {
     const core_session_callbacks *on;
     piso_session *session;
     core_codec codec;
-    PyObject *name;    /* str */
+    PyObject *name;      /* str */
     unsigned generation; /* of the extension, as the package has set it */
-    PyObject *context; /* the base of every request's context; current_session() is set in it */
+    PyObject *context;   /* the base of every request's context; current_session() is set in it */
     core_objects objects;
     PyObject *remotes;              /* dict: id of an object of the peer -> address of its core_remote */
     int64_t call_timeout_ns;        /* of calls of remote objects; 0: none */

@@ -133,8 +133,8 @@ static PyObject *current_call(PyObject *module, PyObject *Py_UNUSED(ignored)) {
     core_request *r = (core_request *)core_request_current(core_module_state(module));
     if (!r)
         Py_RETURN_NONE;
-    PyObject *deadline = r->deadline_ns == PISO_NO_DEADLINE ? Py_NewRef(Py_None)
-                                                            : PyFloat_FromDouble((double)r->deadline_ns / 1e9);
+    PyObject *deadline =
+        r->deadline_ns == PISO_NO_DEADLINE ? Py_NewRef(Py_None) : PyFloat_FromDouble((double)r->deadline_ns / 1e9);
     PyObject *call = deadline ? Py_BuildValue("ONI", r->session->name, deadline, r->session->generation) : NULL;
     Py_DECREF(r);
     return call;

@@ -100,12 +100,9 @@ static void messages_that_are_read_early_have_a_limit(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        WITH_PAIR(one_that_is_waited_for_is_not_cancelled),
-        WITH_PAIR(what_is_read_early_keeps_its_order),
-        WITH_PAIR(another_request_is_not_cancelled),
-        WITH_PAIR(its_time_is_over),
-        WITH_PAIR(the_end_of_the_session_cancels_it),
-        WITH_PAIR(messages_that_are_read_early_have_a_limit),
+        WITH_PAIR(one_that_is_waited_for_is_not_cancelled), WITH_PAIR(what_is_read_early_keeps_its_order),
+        WITH_PAIR(another_request_is_not_cancelled),        WITH_PAIR(its_time_is_over),
+        WITH_PAIR(the_end_of_the_session_cancels_it),       WITH_PAIR(messages_that_are_read_early_have_a_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

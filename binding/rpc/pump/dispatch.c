@@ -233,7 +233,7 @@ static bool was_given_up(core_session *s, uint64_t request) {
 /* enter_request: makes the request the current one of the context in which an awaitable will run. Returns 0 or -1. */
 static int enter_request(core_session *s, const core_answer *answer, PyObject *request_context) {
     PyObject *request = answer->request ? Py_NewRef(answer->request)
-                                         : core_request_new(s, answer->id, answer->origin, answer->deadline_ns);
+                                        : core_request_new(s, answer->id, answer->origin, answer->deadline_ns);
     int r = request ? core_request_enter(request_context, request) : -1;
     Py_XDECREF(request);
     return r;

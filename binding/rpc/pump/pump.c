@@ -2,10 +2,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "pump.h"
 #include "codec/buffers/buffers.h"
 #include "codec/gpu.h"
 #include "dispatch.h"
+#include "pump.h"
 #include "reply.h"
 #include "rpc/hooks.h"
 #include "rpc/pending.h"

@@ -12,8 +12,8 @@
 
 #define RING_DAMAGED "it wrote into the middle of the ring"
 /* Bytes of messages that are read early. Beyond, the ring fills up, and a cancellation is seen late. */
-#define MAX_EARLY  ((size_t)16 << 20)
-#define MAX_AT_ONCE 1024 /* messages that one question reads */
+#define MAX_EARLY   ((size_t)16 << 20)
+#define MAX_AT_ONCE 1024     /* messages that one question reads */
 #define LATE_NS     10000000 /* the caller's own clock ends a call first: a coarse clock may be a tick behind */
 
 /* took: called when a message has been taken out of the ring. */

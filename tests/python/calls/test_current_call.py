@@ -1,5 +1,4 @@
-"""current_call: who has made the call that is being handled, and until when its caller waits; deadlines of calls that
-a handler makes."""
+"""current_call: who has made the call that is being handled, and until when its caller waits."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from pyisolate._util import no_core
 SOURCE = """
 import asyncio
 from pyisolate import ExtensionBase, current_call
-from test_current_call import Desk
+from THIS_MODULE import Desk
 
 class Plugin(ExtensionBase):
     def plain(self):
@@ -40,7 +39,7 @@ class Plugin(ExtensionBase):
     async def leave(self):
         import os
         os._exit(1)
-"""
+""".replace("THIS_MODULE", __name__)
 
 METHODS = ["plain", "coroutine", "in_thread", "in_task"]
 
