@@ -250,6 +250,12 @@ class Session:
     def echo_dropped(self, stream: int, /) -> int:
         """Return how many bytes of stdout (1) or stderr (2) were not echoed since the last call, because
         there were too many."""
+    def on_plain(self, hook: Callable[..., Awaitable[Any]], /) -> None:
+        """Set a function that is called with a plain method and its arguments, and returns an awaitable.
+
+        The method is one of an object that is registered here, but not of the control object, and is not
+        called in a thread that waits.
+        """
     def on_copy(self, hook: Callable[[BaseException | None], NoReturn], /) -> None:
         """Set a function that ends a process that a handler has forked. It is called there when the handler
         has returned (None) or raised an exception."""

@@ -198,6 +198,10 @@ class ExtensionConfig(_RequiredKeys, total=False):
     """Calls of the extension to the host that may be unanswered at once, including events whose handlers have
     not finished; default 4,096. Further calls wait in the extension, in its memory, until one of them is
     answered."""
+    threads: int | None
+    """How many threads run the plain methods of the extension. They start in the order of the calls. Default
+    None: its main thread runs them one after another. `async` methods run in the main thread in either case,
+    and so do functions that the extension has sent. Has no effect on an extension in the host's process."""
     restart: str | RestartConfig
     """``"never"`` (default), ``"on-failure"``, or a dictionary. A restarted process gets the same singletons,
     event handlers and registered objects; whatever was bound to the previous process raises ExtensionDied."""

@@ -28,6 +28,12 @@ void core_session_report_end(core_session *s) {
     PyErr_Restore(type, value, traceback);
 }
 
+/* core_session_on_plain: on_plain(hook). */
+PyObject *core_session_on_plain(PyObject *self, PyObject *hook) {
+    Py_XSETREF(((core_session *)self)->threads_hook, Py_NewRef(hook));
+    Py_RETURN_NONE;
+}
+
 /* core_session_on_copy: on_copy(hook). */
 PyObject *core_session_on_copy(PyObject *self, PyObject *hook) {
     Py_XSETREF(((core_session *)self)->fork_hook, Py_NewRef(hook));

@@ -5,6 +5,7 @@
 #include "object.h"
 
 PyObject *core_session_on_error(PyObject *self, PyObject *hook);
+PyObject *core_session_on_plain(PyObject *self, PyObject *hook);
 PyObject *core_session_on_copy(PyObject *self, PyObject *hook);
 PyObject *core_session_on_end(PyObject *self, PyObject *hook);
 PyObject *core_session_on_refused(PyObject *self, PyObject *hook);

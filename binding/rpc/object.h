@@ -141,6 +141,7 @@ struct core_session {
     PyObject *refusal_hook;     /* called with exceptions of a child whose system calls were refused */
     int64_t refused;            /* refused system calls when it was last called */
     PyObject *end_hook;         /* called before the end is reported to a caller */
+    PyObject *threads_hook;     /* runs plain methods of registered objects in threads */
     PyObject *fork_hook;        /* ends a process forked from this one, which is an extension's */
     unsigned unanswered_errors; /* errors of calls without a reply that were reported */
     /* for messages (session_error.c) */

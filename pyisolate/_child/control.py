@@ -24,6 +24,7 @@ from .log_handler import HostHandler
 from .names import names_of
 from .program_hints import end_workers_without_sockets
 from .sandbox_hints import note_hook
+from .threads import run_in_threads
 
 __all__ = ["ChildControl"]
 
@@ -54,6 +55,8 @@ class ChildControl(Control):
         register_host_types(request["types"])
         self._connection.session.generation = request["generation"]
         self._connection.session.refuse_subclasses = request["refuse_subclasses"]
+        if request["threads"] is not None:
+            run_in_threads(self._connection.session, request["threads"])
         if request["shared_memory"] is not None:
             limit_shared_memory(request["shared_memory"])
         if hasattr(BaseException, "add_note"):

@@ -323,6 +323,7 @@ class IsolatedRuntime(Runtime):
             shared_memory=process.shared_memory_limit,
             sandbox=process.permitted,
             may_leave_group=process.may_leave_group,
+            threads=self._settings.threads,
             generation=session.generation,
             refuse_subclasses=self._settings.refuse_subclasses,
             main=main_file(),

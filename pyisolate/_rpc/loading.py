@@ -36,6 +36,8 @@ class LoadRequest(TypedDict):
     """What the sandbox permits, or None if the process is not confined."""
     may_leave_group: bool
     """Whether the process may leave its process group."""
+    threads: int | None
+    """How many threads run plain methods, or None: the main thread runs them."""
     generation: int
     """How many processes the extension has had, with this one."""
     refuse_subclasses: bool

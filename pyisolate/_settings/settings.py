@@ -40,6 +40,7 @@ class Settings:
     start_timeout: float | None
     watchdog: float | None
     max_open_calls: int
+    threads: int | None
     restart: RestartPolicy | None
     echo_output: bool | None
     sandbox_mode: SandboxMode

@@ -40,6 +40,7 @@ from .settings import RestartPolicy, Settings
 
 MAX_NAME_BYTES = 100
 DEFAULT_OPEN_CALLS, MAX_OPEN_CALLS = 4096, 1 << 20
+_MOST_THREADS = 1024
 RESERVED_VARIABLES = ("PISO_FD", "PYISOLATE_CHILD", "PYISOLATE_STARTING", "PYISOLATE_PATH")
 
 
@@ -106,6 +107,7 @@ def check_extension(config: ExtensionConfig, start_method: StartMethod = "auto")
         start_timeout=values.get("start_timeout"),
         watchdog=values.get("watchdog"),
         max_open_calls=values.get("max_open_calls", DEFAULT_OPEN_CALLS),
+        threads=values.get("threads"),
         restart=values.get("restart"),
         echo_output=values.get("echo_output"),
         sandbox_mode=values.get("sandbox_mode", SandboxMode.REQUIRED),
@@ -208,6 +210,14 @@ def _dependencies(value: object) -> tuple[str, ...]:
 def _api(value: object) -> type[ProxiedSingleton]:
     if not (isinstance(value, type) and issubclass(value, ProxiedSingleton)):
         raise InvalidValue(f"must be a subclass of ProxiedSingleton, not {value!r}")
+    return value
+
+
+def _threads(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST_THREADS:
+        raise InvalidValue(f"must be a number of threads from 1 to {_MOST_THREADS:,}, or None, not {value!r}")
     return value
 
 
@@ -373,6 +383,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "start_timeout": seconds,
     "watchdog": seconds,
     "max_open_calls": _open_calls,
+    "threads": _threads,
     "restart": _restart,
     "echo_output": boolean,
     "sandbox": _sandbox,

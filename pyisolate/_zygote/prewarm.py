@@ -113,6 +113,7 @@ _REQUEST = LoadRequest(
     shared_memory=None,
     sandbox=None,
     may_leave_group=True,
+    threads=None,
     generation=1,
     refuse_subclasses=False,
     main=None,

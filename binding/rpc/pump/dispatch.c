@@ -47,9 +47,10 @@ static PyObject *method_name(core_session *s, uint32_t method) {
 
 /* What a request calls. */
 typedef struct target {
-    PyObject *object; /* a new reference, because decoding the arguments may run code that unregisters it */
-    PyObject *name;   /* of the method, borrowed; NULL: the object is a function */
-    bool strict;      /* only functions that the object's class defines can be called */
+    PyObject *object;  /* a new reference, because decoding the arguments may run code that unregisters it */
+    PyObject *name;    /* of the method, borrowed; NULL: the object is a function */
+    PyObject *threads; /* borrowed, or NULL: the hook that runs a plain method in a thread */
+    bool strict;       /* only functions that the object's class defines can be called */
 } target;
 
 static int find_registered(core_session *s, uint32_t id, target *ret) {
@@ -178,6 +179,21 @@ static PyObject *call_defined(PyObject *name, PyObject **args, size_t count, PyO
     return result;
 }
 
+/* call_in_thread: returns an awaitable for the result of a plain method. */
+static PyObject *call_in_thread(const target *t, core_arguments *a) {
+    PyObject *method = PyObject_GetAttr(t->object, t->name), *free_slot = a->args[-1];
+    if (!method || !PyCallable_Check(method)) { /* raises here, where the error is explained */
+        PyObject *none = method ? PyObject_CallNoArgs(method) : NULL;
+        Py_XDECREF(method);
+        return none;
+    }
+    a->args[-1] = method;
+    PyObject *result = PyObject_Vectorcall(t->threads, a->args - 1, (size_t)a->nargs + 1, a->kwnames);
+    a->args[-1] = free_slot;
+    Py_DECREF(method);
+    return result;
+}
+
 static PyObject *call_target(const target *t, core_arguments *a) {
     size_t count = (size_t)a->nargs + 1;
     PyObject **args = a->args - 1, *free_slot = args[0];
@@ -207,7 +223,7 @@ static PyObject *invoke(core_session *s, const target *t, core_arguments *a, PyO
         task = s->on->hide_task(s->state, &loop);
     PyObject *result = NULL;
     if (PyContext_Enter(request_context) == 0) {
-        result = call_target(t, a);
+        result = t->threads && !is_coroutine_function(t) ? call_in_thread(t, a) : call_target(t, a);
         if (!result && !t->strict) {
             suggest(t->object, t->name);
             explain_attribute(t->object, t->name);
@@ -282,6 +298,8 @@ void core_dispatch(core_session *s, piso_event *event, PyObject *origin, core_pu
     }
     target t;
     int found = find(s, event, &t);
+    if (event->object != PISO_OBJECT_CONTROL && !t.strict && !context->waits) /* a thread that waits runs its own */
+        t.threads = s->threads_hook;
     core_arguments a;
     bool has_buffers = event->nspans > 0;
     int64_t deadline_ns = event->deadline_ns;

@@ -70,6 +70,7 @@ static int session_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(s->error_hook);
     Py_VISIT(s->refusal_hook);
     Py_VISIT(s->end_hook);
+    Py_VISIT(s->threads_hook);
     Py_VISIT(s->fork_hook);
     int r = core_objects_visit(s, visit, arg);
     return r ? r : s->on->visit(s, visit, arg);
@@ -83,6 +84,7 @@ static int session_clear(PyObject *self) {
     Py_CLEAR(s->error_hook);
     Py_CLEAR(s->refusal_hook);
     Py_CLEAR(s->end_hook);
+    Py_CLEAR(s->threads_hook);
     Py_CLEAR(s->fork_hook);
     Py_CLEAR(s->codec.segment_cache);
     return 0;
@@ -289,6 +291,8 @@ static PyMethodDef session_methods[] = {
     {"on_error", core_session_on_error, METH_O, "Set a function that is called with each exception before it is sent."},
     {"on_refused", core_session_on_refused, METH_O,
      "Set a function that is called with errors of a child whose system calls were refused."},
+    {"on_plain", core_session_on_plain, METH_O,
+     "Set a function that is called with a plain method and its arguments and returns an awaitable for its result."},
     {"on_copy", core_session_on_copy, METH_O, "Set a function that ends a process that a handler has forked."},
     {"trim", session_trim, METH_NOARGS, "Release free shared memory to the system now."},
     {"share", KEYWORDS(session_share), "Set what is shared with the peer instead of copied."},

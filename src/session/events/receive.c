@@ -460,7 +460,8 @@ int piso_session_next(piso_session *s, piso_event *ret_event) {
     bool failed = atomic_load(&s->state) != 0;
     if (r == 0 && failed)
         r = next_failed(s, ret_event);
-    atomic_store_explicit(&s->attention, failed || s->expired_count > 0 || s->released_count > 0 || s->peer_gone || s->early_head,
+    atomic_store_explicit(&s->attention,
+                          failed || s->expired_count > 0 || s->released_count > 0 || s->peer_gone || s->early_head,
                           memory_order_release);
     piso__session_unlock(s);
     if (m.shared_body.length)
