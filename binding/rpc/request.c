@@ -225,8 +225,11 @@ void core_request_cancel(core_session *s, uint64_t request) {
         s->state->forwarding->cancel(open->forward);
 }
 
-void core_request_answered(core_open_request *open) {
-    if (open->request)
-        ((core_request *)open->request)->answered = true;
+void core_request_answered(core_session *s, core_open_request *open) {
+    core_request *request = (core_request *)open->request;
+    if (request) {
+        request->answered = true;
+        request->given_up |= piso_session_state(s->session) != 0; /* nobody gets the answer */
+    }
     *open = (core_open_request){0};
 }

@@ -32,6 +32,6 @@ core_open_request *core_open_request_find(core_session *s, uint64_t request);
 /* core_request_cancel: called when the peer no longer waits for the request. */
 void core_request_cancel(core_session *s, uint64_t request);
 /* core_request_answered: called when an open request is about to be answered: it is not open any more. */
-void core_request_answered(core_open_request *open);
+void core_request_answered(core_session *s, core_open_request *open);
 
 #endif

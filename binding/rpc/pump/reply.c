@@ -59,7 +59,7 @@ void core_reply(core_session *s, uint64_t request, PyObject *result) {
     PyObject *type = NULL, *value = NULL, *traceback = NULL;
     core_open_request *open = core_open_request_find(s, request);
     if (open)
-        core_request_answered(open);
+        core_request_answered(s, open);
     if (failed) {
         PyErr_Fetch(&type, &value, &traceback);
         PyErr_NormalizeException(&type, &value, &traceback);
