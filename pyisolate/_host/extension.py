@@ -9,19 +9,22 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
-from .._rpc.proxies import Binder, Proxy
+from .._rpc.proxies import Binder, Methods, NotCopied, Proxy, positive_timeout
 from .._sandbox.status import SandboxStatus
 from .._settings.settings import Settings
-from .._util.offload import in_thread, running_loop
+from .._util.offload import check_loop, in_thread, running_loop
 from ..config import ExtensionConfig, SandboxMode
 from .events import EventHandlers
+from .futures import awaited, future_of
 
 __all__ = [
     "Completion",
     "Extension",
+    "ExtensionControl",
     "Preload",
     "Runtime",
     "Shutdown",
+    "check_method_name",
     "finish_all",
 ]
 
@@ -151,6 +154,8 @@ class Runtime(Binder):
     """Whether the extension was stopped and has not been called since."""
     is_foreign = False
     """Whether a process that forked this one has started the extension, which cannot be used here then."""
+    runs_here = False
+    """Whether the extension runs in the host's process."""
 
     def __init__(self, name: str) -> None:
         self.events = EventHandlers(name)
@@ -180,6 +185,48 @@ class Runtime(Binder):
         """Return a proxy for an object that the extension has registered."""
 
 
+class ExtensionControl(NotCopied):
+    """What a host can do with an extension besides calling its methods: ``extension.control``."""
+
+    _not_copied = "it belongs to an extension: use the same one"
+
+    def __init__(self, runtime: Runtime, timeout: float | None) -> None:
+        self._runtime = runtime
+        self._methods = Methods(runtime, timeout=timeout)
+
+    def submit(self, method: str, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call a method and return a `concurrent.futures.Future`, for programs without asyncio.
+
+        The arguments have been sent when this returns, if the extension runs; else the call starts it.
+        May be called in any thread. ``future.cancel()`` also cancels the method; it returns False once the
+        result is there. ``future.result(timeout)`` gives up waiting, and the method continues; use
+        `with_timeout` to end it. Functions of `add_done_callback`, and plain functions of the host that the
+        extension calls meanwhile, may run in the thread that waits for all futures. They must not block it.
+
+        The future raises what the call raises. Raises AttributeError if the extension, once loaded, has no
+        such method, and TypeError if `method` is not its name.
+        """
+        check_method_name("submit", method)
+        bound = getattr(self._methods, method)
+        return future_of(awaited(bound, args, kwargs) if self._runtime.runs_here else bound(*args, **kwargs))
+
+    def with_timeout(self, seconds: float | None) -> ExtensionControl:
+        """Return a view whose futures raise CallTimeout after `seconds`; None: no limit.
+
+        Raises TypeError if `seconds` is not a number, and ValueError if it is not positive.
+        """
+        return type(self)(self._runtime, positive_timeout(seconds))
+
+    def __repr__(self) -> str:
+        return f"<control of {self._runtime!r}>"
+
+
+def check_method_name(function: str, method: object) -> None:
+    """Raise TypeError if `method` is not a string."""
+    if not isinstance(method, str):
+        raise TypeError(f'{function} takes the name of a method, as in {function}("method"), not {method!r}')
+
+
 class Extension(Proxy):
     """The host's proxy for an extension.
 
@@ -201,6 +248,8 @@ class Extension(Proxy):
     name: str
     config: ExtensionConfig
     """The configuration, as it was passed to the manager."""
+    control: ExtensionControl
+    """What can be done with the extension besides calling its methods."""
 
     def __init__(
         self,
@@ -209,7 +258,8 @@ class Extension(Proxy):
         config: ExtensionConfig,
     ) -> None:
         super().__init__(runtime, timeout=settings.call_timeout)
-        self.__dict__.update(name=settings.name, config=config)
+        control = ExtensionControl(runtime, settings.call_timeout)
+        self.__dict__.update(name=settings.name, config=config, control=control)
         self._runtime = runtime
 
     @property
@@ -218,6 +268,7 @@ class Extension(Proxy):
         return self._runtime.generation
 
     def __await__(self) -> Generator[Any, Any, Extension]:
+        check_loop(self.name)
         yield from self._runtime.start().__await__()
         return self
 

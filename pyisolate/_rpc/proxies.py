@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, NoReturn
 
 from .._core import send_by_reference
+from .._util.offload import check_loop
 
 __all__ = ["Binder", "Deferred", "Methods", "NotCopied", "Proxy", "deferred", "positive_timeout"]
 
@@ -158,6 +159,7 @@ def deferred(
     """
 
     async def call(*args: Any, **kwargs: Any) -> Any:
+        check_loop(name)
         return await (await find())(*args, **kwargs)
 
     def call_sync(*args: Any, **kwargs: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 __all__ = [
     "PerProcess",
     "ShieldedStart",
+    "check_loop",
     "complete_future",
     "in_thread",
     "in_threads",
@@ -118,6 +119,15 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def check_loop(name: str) -> None:
+    """Raise RuntimeError if no event loop of asyncio runs in this thread, as under trio."""
+    if running_loop() is None:
+        raise RuntimeError(
+            f"awaiting a call of {name!r} needs a running asyncio event loop; without one, or under trio, "
+            'use extension.sync.method(...) or extension.control.submit("method", ...)'
+        )
 
 
 class ShieldedStart(Coroutine[Any, Any, None]):

@@ -158,7 +158,7 @@ static PySendResult wait_here(core_session *s, core_call *call, PyObject **ret_v
     core_thread *thread = core_thread_here();
     if (!thread)
         return PYGEN_ERROR;
-    if (s->links) {
+    if (s->links && thread->links) {
         core_links_wake(s);
     } else {
         core_link *link = core_link_here(s);

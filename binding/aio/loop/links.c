@@ -205,7 +205,8 @@ core_link *core_link_here(core_session *s) {
         if (!PyErr_Occurred())
             PyErr_Format(PyExc_RuntimeError,
                          "awaiting a call of %R needs a running asyncio event loop; "
-                         "without one use extension.sync.method(...)",
+                         "without one, or under trio, use extension.sync.method(...) "
+                         "or extension.control.submit(\"method\", ...)",
                          s->name);
         return NULL;
     }

@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Generator
 from typing import Any, NoReturn
 
 from ..._rpc.proxies import NotCopied
-from ..._util.offload import running_loop
+from ..._util.offload import check_loop, running_loop
 
 __all__ = ["LocalCall"]
 
@@ -42,6 +42,12 @@ class LocalCall(NotCopied, Coroutine[Any, Any, Any]):
         if self._awaited:
             raise RuntimeError(f"the call of {self.__name__!r} was already awaited")
         self._awaited = True
+        if not isinstance(self._work, asyncio.Task):
+            try:
+                check_loop(self.__name__)
+            except RuntimeError:
+                self._work.close()
+                raise
         return (yield from self._work.__await__())
 
     def send(self, value: Any) -> Any:

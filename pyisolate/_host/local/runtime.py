@@ -91,6 +91,8 @@ def _find(objects: dict[str, object], object_id: str) -> object:
 class LocalRuntime(Runtime):
     """Load the extension when it is needed, and stop it."""
 
+    runs_here = True
+
     def __init__(self, settings: Settings, extension_type: type[Any]) -> None:
         super().__init__(settings.name)
         self._settings = settings
