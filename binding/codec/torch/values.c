@@ -23,8 +23,8 @@ static int note_type(core_torch_values *v, PyObject *type, int kind) {
 }
 
 static int kind_of(const core_torch_values *v, PyTypeObject *type) {
-    PyObject *number = PyDict_GetItemWithError(v->types, (PyObject *)type);
-    return number ? (int)PyLong_AsLong(number) : PyErr_Occurred() ? -1 : OTHER;
+    PyObject *number = core_get_by_class(v->types, type);
+    return number ? (int)PyLong_AsLong(number) : OTHER;
 }
 
 /* note_constant: records an attribute of torch, if it is a constant under its own name, not under an alias. */

@@ -280,3 +280,15 @@ def test_the_first_ones_are_sent_by_several_threads(tmp_path: Path) -> None:
     """Python code looks up torch's names then, and other threads run in the middle of it."""
     for _ in range(3):
         assert run_host(HOST, tmp_path, []) == []
+
+
+class Unhashable(type):
+    """A metaclass without a hash."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("value", ["text", 5, {"a": 1}, [1], (1,)])
+def test_a_class_without_a_hash_is_none_of_torch(value: Any) -> None:
+    made = Unhashable("Sub", (type(value),), {})(value)
+    assert round_trip(made) == value
