@@ -36,6 +36,7 @@ __all__ = [
     "cuda_refused",
     "cuda_release",
     "current_call",
+    "current_request",
     "defined_method",
     "gather",
     "is_function",
@@ -325,4 +326,8 @@ def check_cancelled() -> None:
 
 
 def current_call() -> None:
+    """Return None: no call comes from another process."""
+
+
+def current_request() -> None:
     """Return None: no call comes from another process."""

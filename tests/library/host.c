@@ -130,7 +130,7 @@ static void load(piso_session *s, const char *folder) {
     piso_event event;
     piso_writer_init(&w);
     piso_write_array(&w, 1);
-    piso_write_map(&w, 15);
+    piso_write_map(&w, 17);
     write_text(&w, "module_path");
     write_text(&w, folder);
     write_text(&w, "extension_type");
@@ -141,6 +141,10 @@ static void load(piso_session *s, const char *folder) {
     piso_write_int(&w, PISO_OBJECT_OFFERED);
     write_text(&w, "log_level");
     piso_write_int(&w, 20);
+    write_text(&w, "generation");
+    piso_write_int(&w, 1);
+    write_text(&w, "threads");
+    piso_write_int(&w, 1);
     for (size_t i = 0; i < sizeof nils / sizeof *nils; i++) {
         write_text(&w, nils[i]);
         piso_write_nil(&w);

@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ except ImportError:
     torch = None  # type: ignore[assignment]
 
 ARRAY = np.arange(1_000_000)  # 8 MB
+POOL = 8  # threads of the loop's pool
 GROWTH = 8.0  # MB that a process may gain in a run: the allocators' gaps
 USED = 1.0  # MB of that which may be in use in the host; in an hour, a leak of one byte in each call is more
 
@@ -219,6 +221,19 @@ def in_threads(extension: Extension, over: threading.Event, failures: list[str])
     return count
 
 
+async def fill_pool(extension: Extension) -> None:
+    """Let each thread of the loop's pool wait once: it then has the descriptor that it is woken by."""
+    pool = ThreadPoolExecutor(POOL)
+    asyncio.get_running_loop().set_default_executor(pool)
+    together = threading.Barrier(POOL)
+
+    def wait_once() -> None:
+        together.wait(60)
+        assert extension.sync.later(1) == 1
+
+    await asyncio.gather(*(asyncio.to_thread(wait_once) for _ in range(POOL)))
+
+
 async def run_load(options: argparse.Namespace, fleet: Fleet) -> bool:
     extensions = [fleet.load("forked"), fleet.load("executed", start_method="exec"), fleet.load("threads")]
     sharing = fleet.load("sharing", share_torch=True) if torch else None
@@ -226,6 +241,7 @@ async def run_load(options: argparse.Namespace, fleet: Fleet) -> bool:
     pids = [os.getpid(), *[await extension.pid() for extension in everybody]]
     shared = pyisolate.empty(1_000_000) if torch else None
     failures: list[str] = []
+    await fill_pool(extensions[2])
     over, told = threading.Event(), asyncio.Event()
     threads = [asyncio.to_thread(in_threads, extensions[2], over, failures) for _ in range(2)]
     background = asyncio.gather(*threads, come_and_go(fleet, told), return_exceptions=True)

@@ -60,7 +60,7 @@ def test_deadline_death_and_stop_are_different(load: LoadFunction) -> None:
     assert echo(1) == 1
     held = other.sync.echo
     other.stop()
-    with pytest.raises(ExtensionStopped, match="must be got from it again"):
+    with pytest.raises(ExtensionStopped, match="get methods, functions and references from it again"):
         held(1)
 
 
