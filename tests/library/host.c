@@ -123,7 +123,7 @@ static void write_reference(piso_writer *w, const char *module, const char *qual
 }
 
 static void load(piso_session *s, const char *folder) {
-    static const char *const nils[] = {"share_torch", "share_cuda", "shared_memory", "sandbox", "main"};
+    static const char *const nils[] = {"share_torch", "share_cuda", "shared_memory", "sandbox", "main", "threads"};
     static const char *const bools[] = {"share_numpy", "cuda_events", "refuse_subclasses", "may_leave_group"};
     static const char *const arrays[] = {"apis", "types"};
     piso_writer w;
@@ -142,8 +142,6 @@ static void load(piso_session *s, const char *folder) {
     write_text(&w, "log_level");
     piso_write_int(&w, 20);
     write_text(&w, "generation");
-    piso_write_int(&w, 1);
-    write_text(&w, "threads");
     piso_write_int(&w, 1);
     for (size_t i = 0; i < sizeof nils / sizeof *nils; i++) {
         write_text(&w, nils[i]);
