@@ -29,9 +29,7 @@ sys.path += [str(HELPERS), str(EXTENSIONS)]
 # A background job of a shell ignores the signal, and so would the programs that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-if (
-    signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-):  # by nohup; the tests' own hosts must end with their terminal
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # started by nohup
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 if "CHILD_COVERAGE" in os.environ:
