@@ -255,7 +255,7 @@ test-packages: build
 	$(BIN)/pytest tests/packages
 
 # Lines of the package that run in extensions' processes, seen from within these (tests/python/helpers/child_coverage.py).
-CHILD_TESTS := environments/interpreter environments/site lifecycle/fork_in_extension lifecycle/hidden_modules \
+CHILD_TESTS := calls/plain_threads environments/interpreter environments/site lifecycle/fork_in_extension lifecycle/hidden_modules \
     lifecycle/manager lifecycle/output lifecycle/zygote sandbox/sandbox_hints usage/mistakes_classes usage/mistakes_errors \
     usage/singletons
 
